@@ -1,0 +1,94 @@
+"""What all scripts share: flags in, one call, one clear message and exit code on failure."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from transformer.errors import ConfigError, UserError
+from transformer.runtime import prepare_process
+
+FLAGS = flags.FLAGS
+
+
+def run(main: Callable[[], int]) -> None:
+    """Parses the flags, calls `main` and exits with what it returns.
+
+    A `UserError` ends with its message on stderr and its exit code; wrong flags and config keys
+    end with exit code 2.
+    """
+    try:
+        prepare_process()
+        code = _parse_and_call(main)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output has left; the usual end of `generate.py | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _parse_and_call(main: Callable[[], int]) -> int:
+    try:
+        rest = FLAGS(sys.argv)[1:]
+    except flags.Error as error:
+        raise ConfigError(f"{error} (--help lists the flags)") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # ml_collections names the key and suggests the nearest one.
+        raise ConfigError(f"config: {_tidy(error)}") from None
+    if rest:
+        raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
+    return main()
+
+
+def loaded_config(holder: Any) -> Any:
+    """The value of a config flag.
+
+    Raises:
+        ConfigError: if the file cannot be loaded.
+    """
+    try:
+        config = holder.config
+    except OSError as error:
+        raise ConfigError(f"the config file cannot be loaded: {_tidy(error)}") from None
+    if config is None:
+        raise ConfigError("which config? Give --config=configs/NAME.py")
+    return config
+
+
+def required_workdir() -> Path:
+    """The value of `--workdir`.
+
+    Raises:
+        ConfigError: if it was not given.
+    """
+    if not FLAGS.workdir:
+        raise ConfigError("which folder? Give --workdir=runs/NAME")
+    return Path(FLAGS.workdir)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(result))
+
+
+def _tidy(error: BaseException) -> str:
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return text.strip("'\"").replace('\\"', '"').replace("\\'", "'")

@@ -1,0 +1,171 @@
+"""Configs: sections owned by one dataclass each, checked before anything is built.
+
+A config is an `ml_collections.ConfigDict` with the sections `model`, `task`, `optimizer`, `train`
+and `mesh`. Each section holds exactly the fields of its owner, a dataclass (for a model: the Linen
+module itself), so there is no second list of keys to keep in step and a key that nobody reads
+cannot exist.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import pkgutil
+import types
+import typing
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from transformer.errors import ConfigError
+
+SECTIONS = ("model", "task", "optimizer", "train", "mesh")
+
+# The dataclass behind each section that has just one.
+_OWNERS = {
+    "optimizer": ("transformer.training.optimizers", "Optimizer"),
+    "train": ("transformer.training.options", "Train"),
+    "mesh": ("transformer.sharding", "Mesh"),
+}
+
+# The package whose files are the choices for `name` in each section that has several.
+_FAMILIES = {"model": "transformer.models", "task": "transformer.tasks"}
+
+
+def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
+    """All fields of a section's owner with their defaults, `values` put in their place.
+
+    Args:
+        kind: one of `SECTIONS`.
+        name: for `model` and `task`, the file in `transformer/models` or `transformer/tasks`.
+        **values: the fields that this experiment sets.
+
+    Returns:
+        A ConfigDict. Fields that may be None become placeholders, so that they can be overridden
+        on the command line.
+
+    Raises:
+        ConfigError: if a value names no field of the owner, or a field without default has none.
+    """
+    owner = _owner(kind, name)
+    known = config_fields(owner)
+    for key in values:
+        if key not in known:
+            raise ConfigError(unknown_name(f"config.{kind}", key, known))
+    result = ConfigDict({"name": name} if name else {})
+    for key, field in known.items():
+        value = values.get(key, field.default)
+        if value is dataclasses.MISSING:
+            raise ConfigError(f"config.{kind}.{key} has no default: give it a value.")
+        base, optional = _plain_type(owner, key)
+        if optional:
+            result[key] = config_dict.placeholder(base)
+            if value is not None:
+                result[key] = value
+        else:
+            result[key] = float(value) if base is float else value
+    return result
+
+
+def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
+    """The owner of a section, made from the section's values and checked.
+
+    Args:
+        kind: one of `SECTIONS`.
+        config: the section, `config[kind]` of an experiment.
+        **extra: values that come from elsewhere (the data decides the size of the vocabulary).
+
+    Raises:
+        ConfigError: for an unknown or missing key, a value of the wrong type, or whatever the
+            owner's own `check` refuses.
+    """
+    values = dict(config)
+    name = values.pop("name", None)
+    owner = _owner(kind, name)
+    known = config_fields(owner)
+    for key in values:
+        if key not in known:
+            raise ConfigError(unknown_name(f"config.{kind}", key, known))
+    values.update(extra)
+    for key in known:
+        if key not in values:
+            raise ConfigError(f"config.{kind}.{key} is missing.")
+        values[key] = _checked(kind, key, values[key], *_plain_type(owner, key))
+    made = owner(**values)
+    if hasattr(made, "check"):
+        made.check()
+    return made
+
+
+def check_sections(config: ConfigDict) -> None:
+    """Refuses a config with a section too many or too few.
+
+    Raises:
+        ConfigError: naming the section.
+    """
+    for key in config:
+        if key not in SECTIONS:
+            raise ConfigError(unknown_name("config", key, SECTIONS))
+    for key in SECTIONS:
+        if key not in config:
+            raise ConfigError(f"config.{key} is missing; a config has {', '.join(SECTIONS)}.")
+
+
+def config_fields(owner: type) -> dict[str, dataclasses.Field]:
+    """The fields of a dataclass that a config may set (for a Linen module, all but Flax's own)."""
+    return {
+        field.name: field
+        for field in dataclasses.fields(owner)
+        if field.init and field.name not in ("parent", "name")
+    }
+
+
+def choices(kind: str) -> list[str]:
+    """The names a section may have: the public files of its package."""
+    package = importlib.import_module(_FAMILIES[kind])
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in found if name not in ("base",) and not name.startswith("_"))
+
+
+def unknown_name(where: str, name: str, known: typing.Iterable[str]) -> str:
+    """The message for a name that does not exist, with the nearest one that does."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(sorted(known))}."
+    return f'{where} has no "{name}": {hint}'
+
+
+@functools.cache
+def _owner(kind: str, name: str | None) -> type:
+    if kind in _OWNERS:
+        module, attribute = _OWNERS[kind]
+        return getattr(importlib.import_module(module), attribute)
+    if name not in choices(kind):
+        raise ConfigError(unknown_name(f"config.{kind}.name", str(name), choices(kind)))
+    module = importlib.import_module(f"{_FAMILIES[kind]}.{name}")
+    wanted = name.replace("_", "")
+    return next(value for key, value in vars(module).items() if key.lower() == wanted)
+
+
+def _plain_type(owner: type, key: str) -> tuple[type, bool]:
+    """The plain type of a field and whether it may be None."""
+    hint = typing.get_type_hints(owner)[key]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (base,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+        return base, True
+    if typing.get_origin(hint) is tuple:
+        return tuple, False
+    return hint, False
+
+
+def _checked(kind: str, key: str, value: Any, base: type, optional: bool) -> Any:
+    if value is None and optional:
+        return None
+    if base is float and type(value) is int:
+        return float(value)
+    if type(value) is not base:
+        raise ConfigError(
+            f"config.{kind}.{key} is {value!r} ({type(value).__name__}): expected "
+            f"{base.__name__}{' or nothing' if optional else ''}."
+        )
+    return value

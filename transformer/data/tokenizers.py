@@ -1,0 +1,159 @@
+"""Tokenizers: characters, bytes and byte-pair encoding, all kept in one `tokenizer.json`."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from transformer.errors import ConfigError, DataError
+
+KINDS = ("character", "byte", "bpe")
+
+# Texts are handed to the library in pieces of this many characters, in parallel.
+_PIECE = 1 << 16
+_CUT = re.compile(r"(?<=\S)\n(?=\S)")
+
+
+class Tokenizer:
+    """Text to token ids and back."""
+
+    def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = library_tokenizer
+        self._characters = None
+        if isinstance(library_tokenizer.model, models.WordLevel):
+            self._characters = frozenset(library_tokenizer.get_vocab())
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, V."""
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids as int32.
+
+        Raises:
+            DataError: if the tokenizer knows characters only and the text has another one.
+        """
+        if self._characters is not None:
+            unknown = sorted(set(text) - self._characters)
+            if unknown:
+                shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
+                raise DataError(
+                    f"the tokenizer does not know {shown}"
+                    f"{' and others' if len(unknown) > 5 else ''}: it has only the "
+                    f"{self.vocab_size} characters of its training text. Leave them out, or train "
+                    f"with --config.task.tokenizer=byte or bpe, which know every text."
+                )
+        encodings = self._tokenizer.encode_batch_fast(list(_pieces(text)))
+        ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
+        return np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The text of token ids; incomplete UTF-8 sequences become replacement characters."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def stream(self) -> "TextStream":
+        """A decoder for tokens that arrive one by one."""
+        return TextStream(self._tokenizer)
+
+    def to_json(self) -> str:
+        """The whole tokenizer as text, the same for equal tokenizers."""
+        return self._tokenizer.to_str(pretty=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Reads a `tokenizer.json`.
+
+        Raises:
+            DataError: if it is missing or not a tokenizer.
+        """
+        if not Path(path).is_file():
+            raise DataError(f"{path} does not exist: a tokenizer.json was expected there.")
+        try:
+            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        except Exception as error:  # The library raises bare Exception on malformed files.
+            raise DataError(f"{path} is not a tokenizer.json: {error}") from None
+
+
+class TextStream:
+    """Turns tokens into text as soon as they make whole characters."""
+
+    def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = library_tokenizer
+        self._stream = decoders.DecodeStream(skip_special_tokens=False)
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes; empty while a character is unfinished."""
+        return self._stream.step(self._tokenizer, int(token)) or ""
+
+
+def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
+    """A tokenizer for `text`.
+
+    Args:
+        kind: `character` (one token per Unicode code point of the text), `byte` (256 tokens),
+            `bpe` (byte-level byte-pair encoding, Sennrich et al. 2016, trained on the text), or
+            the path of a `tokenizer.json`.
+        text: what the character and BPE vocabularies are made from.
+        vocab_size: size of the BPE vocabulary.
+
+    Raises:
+        ConfigError: if `kind` is none of these.
+    """
+    if kind == "character":
+        return Tokenizer(_character(text))
+    if kind == "byte":
+        return Tokenizer(_byte_level({c: i for i, c in enumerate(_byte_alphabet())}))
+    if kind == "bpe":
+        return Tokenizer(_bpe(text, vocab_size))
+    if kind.endswith(".json"):
+        return Tokenizer.load(kind)
+    raise ConfigError(
+        f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, "
+        f"or give the path of a tokenizer.json."
+    )
+
+
+def _character(text: str) -> tokenizers.Tokenizer:
+    vocabulary = {character: index for index, character in enumerate(sorted(set(text)))}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def _byte_alphabet() -> list[str]:
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def _byte_level(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _bpe(text: str, vocab_size: int) -> tokenizers.Tokenizer:
+    if vocab_size < 256:
+        raise ConfigError(
+            f"config.task.bpe_vocab_size is {vocab_size}: byte-level BPE starts from 256 tokens."
+        )
+    tokenizer = _byte_level({})
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, initial_alphabet=_byte_alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(_pieces(text), trainer)
+    return tokenizer
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in pieces, cut where no token can lie across: after a newline between words."""
+    start = 0
+    while start < len(text):
+        cut = _CUT.search(text, start + _PIECE)
+        end = cut.end() if cut else len(text)
+        yield text[start:end]
+        start = end

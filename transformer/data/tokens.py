@@ -1,0 +1,188 @@
+"""Token streams: tokenized once, memory-mapped, and cut into shuffled windows.
+
+The batch of a step is a pure function of the seed and the step, so that resuming needs no more
+than a number and survives a change in the number of hosts.
+"""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from transformer.data.tokenizers import Tokenizer
+from transformer.errors import ConfigError, DataError
+from transformer.ops.losses import IGNORED
+
+# Rounds of the block cipher behind the shuffle.
+_SHUFFLE_ROUNDS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenFile:
+    """Token ids in an `.npy` file, memory-mapped wherever the object travels.
+
+    Attributes:
+        path: of the file.
+        fingerprint: hash of the text and the tokenizer it was made from.
+    """
+
+    path: Path
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_array", np.load(self.path, mmap_mode="r"))
+
+    def __reduce__(self):
+        # Reopened, not copied, in worker processes.
+        return TokenFile, (self.path, self.fingerprint)
+
+    @property
+    def array(self) -> np.ndarray:
+        """The tokens, `[length]`."""
+        return self._array  # type: ignore[attr-defined]
+
+
+def tokenize(tokenizer: Tokenizer, text: str, cache: Path) -> TokenFile:
+    """The tokens of a text, from the cache if they were made before.
+
+    Args:
+        tokenizer: makes the tokens.
+        text: what to tokenize.
+        cache: folder for token files, one for each pair of text and tokenizer.
+    """
+    digest = hashlib.sha256(tokenizer.to_json().encode())
+    digest.update(text.encode())
+    fingerprint = digest.hexdigest()[:32]
+    path = cache / f"{fingerprint}.npy"
+    if not path.exists():
+        ids = tokenizer.encode(text)
+        if tokenizer.vocab_size <= 1 << 16:
+            ids = ids.astype(np.uint16)
+        cache.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed, so that a killed run leaves no half file.
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            np.save(file, ids)
+        part.rename(path)
+    return TokenFile(path, fingerprint)
+
+
+def cache_folder() -> Path:
+    """Where token files are kept: `$XDG_CACHE_HOME/transformer`, by default under `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "transformer"
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffledWindows:
+    """Batches of windows of a token stream; item `step` is the batch of that step.
+
+    Each epoch cuts the stream at a new offset into windows that do not overlap and visits all of
+    them in a new order. Hosts take their slice of the same global batch.
+
+    Attributes:
+        tokens: the stream.
+        context: T, predictions per window.
+        batch_size: B, windows per step over all hosts.
+        seed: of offsets and orders.
+        num_steps: how many batches there are.
+        host: index of this host.
+        num_hosts: how many share the batch.
+    """
+
+    tokens: TokenFile
+    context: int
+    batch_size: int
+    seed: int
+    num_steps: int
+    host: int = 0
+    num_hosts: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.num_hosts:
+            raise ConfigError(
+                f"config.task.batch_size ({self.batch_size}) does not divide over "
+                f"{self.num_hosts} hosts."
+            )
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """How many windows one pass over the stream has."""
+        return max(1, (len(self.tokens.array) - 1) // self.context - 1)
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        local = self.batch_size // self.num_hosts
+        first = step * self.batch_size + self.host * local
+        starts = np.array([self.window_start(index) for index in range(first, first + local)])
+        return _cut(self.tokens.array, starts, self.context)
+
+    def window_start(self, index: int) -> int:
+        """Where in the stream the window of global example `index` begins."""
+        count = self.windows_per_epoch
+        epoch, place = divmod(index, count)
+        slack = len(self.tokens.array) - 1 - count * self.context
+        random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        offset, order = random.integers(slack + 1), random.integers(1 << 31)
+        if count > 1:
+            place = grain.experimental.index_shuffle(
+                place, max_index=count - 1, seed=int(order), rounds=_SHUFFLE_ROUNDS
+            )
+        return int(offset) + place * self.context
+
+
+@dataclasses.dataclass(frozen=True)
+class SequentialWindows:
+    """Every prediction of a token stream exactly once, in order, in batches.
+
+    The last window and the last batch are filled up with ignored positions.
+
+    Attributes:
+        tokens: the stream.
+        context: T.
+        batch_size: B over all hosts.
+        host: index of this host.
+        num_hosts: how many share each batch.
+    """
+
+    tokens: TokenFile
+    context: int
+    batch_size: int
+    host: int = 0
+    num_hosts: int = 1
+
+    def __len__(self) -> int:
+        windows = -(-(len(self.tokens.array) - 1) // self.context)
+        return -(-windows // self.batch_size)
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        local = self.batch_size // self.num_hosts
+        first = step * self.batch_size + self.host * local
+        starts = (first + np.arange(local)) * self.context
+        return _cut(self.tokens.array, starts, self.context)
+
+
+def require_length(tokens: TokenFile, context: int, what: str) -> None:
+    """Refuses a stream too short for one window.
+
+    Raises:
+        DataError: with both lengths.
+    """
+    if len(tokens.array) <= context:
+        raise DataError(
+            f"{what} has {len(tokens.array)} tokens, too few for one context of {context} and its "
+            f"next token: give a longer text or a smaller --config.model.context."
+        )
+
+
+def _cut(tokens: np.ndarray, starts: np.ndarray, context: int) -> dict[str, np.ndarray]:
+    """Windows at `starts` with their next tokens; ignored positions beyond the end."""
+    places = starts[:, None] + np.arange(context + 1)[None, :]
+    windows = tokens[np.minimum(places, len(tokens) - 1)].astype(np.int32)
+    labels = np.where(places[:, 1:] < len(tokens), windows[:, 1:], IGNORED).astype(np.int32)
+    return {"tokens": windows[:, :-1], "labels": labels}

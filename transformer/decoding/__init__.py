@@ -1,0 +1,1 @@
+"""Writing: sampling and search with a cache that is passed in and handed back."""

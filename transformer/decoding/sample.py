@@ -1,0 +1,243 @@
+"""Sampling from a language model, with a cache, compiled once and streamed.
+
+The prompt is read in one call (`_read`), then tokens are made one by one inside a compiled loop
+(`_continue`). Rows of a batch may have prompts of different lengths: each writes its own slots of
+the cache, and the causal rule hides slots that are not written yet.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from transformer.data.tokenizers import Tokenizer
+from transformer.errors import DataError
+from transformer.ops.logits import Sampling, filter_logits
+
+# Tokens made between two visits to Python: often enough to watch, seldom enough to be fast.
+STREAM_CHUNK = 16
+
+
+def write(
+    model: nn.Module,
+    params: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    stop: str = "",
+    on_text: Callable[[int, str], None] | None = None,
+) -> list[str]:
+    """Continues each prompt.
+
+    Args:
+        model: a language model with `context` and `empty_cache`.
+        params: its parameters.
+        tokenizer: of the model.
+        prompts: the beginnings, at least one character each.
+        max_new_tokens: how many tokens to add to each.
+        sampling: how to choose them.
+        seed: of the choice; row i makes the same choices in every batch.
+        stop: a text ends before the first occurrence of this string in what was added.
+        on_text: called with the row and each new piece of its text, as it is made.
+
+    Returns:
+        Prompts and continuations.
+
+    Raises:
+        DataError: if a prompt is empty or has a character the tokenizer does not know.
+    """
+    ids = []
+    for prompt in prompts:
+        if not prompt:
+            raise DataError("the prompt is empty: give at least one character to continue from.")
+        ids.append(tokenizer.encode(prompt))
+    streams = [_StoppableStream(tokenizer, stop) for _ in prompts]
+    chunks = generate(
+        model,
+        params,
+        ids,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        seed=seed,
+        num_tokens=tokenizer.vocab_size,
+    )
+    for chunk in chunks:
+        for row, stream in enumerate(streams):
+            piece = stream.push(chunk[row])
+            if piece and on_text is not None:
+                on_text(row, piece)
+        if all(stream.finished for stream in streams):
+            break
+    for row, stream in enumerate(streams):
+        piece = stream.close()
+        if piece and on_text is not None:
+            on_text(row, piece)
+    return [prompt + stream.text for prompt, stream in zip(prompts, streams, strict=True)]
+
+
+def generate(
+    model: Any,
+    params: Any,
+    prompts: Sequence[np.ndarray],
+    *,
+    max_new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    num_tokens: int | None = None,
+    chunk: int = STREAM_CHUNK,
+) -> Iterator[np.ndarray]:
+    """Yields the continuation of token prompts, `[B, up to chunk]` tokens at a time.
+
+    A text longer than the model's context goes on from its last half context: learned positions
+    end there, and reading half a context again every half context costs little.
+
+    Args:
+        model: a language model with `context` and `empty_cache`.
+        params: its parameters.
+        prompts: token ids, one array for each row, none empty.
+        max_new_tokens: how many tokens to make for each row.
+        sampling: how to choose them.
+        seed: of the choice.
+        num_tokens: only the first this many entries of the vocabulary are chosen from.
+        chunk: how many tokens to make between two visits to Python.
+    """
+    histories = [list(map(int, prompt)) for prompt in prompts]
+    rows = jnp.arange(len(prompts))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    made = 0
+    while made < max_new_tokens:
+        windows = [_window(history, model.context) for history in histories]
+        longest = max(map(len, windows))
+        padded = np.zeros((len(windows), _bucket(longest, model.context)), np.int32)
+        for row, window in enumerate(windows):
+            padded[row, : len(window)] = window
+        lengths = np.array([len(window) for window in windows], np.int32)
+        logits, cache = _read(model, params, padded, lengths)
+        state = (logits, cache, jnp.asarray(lengths))
+        room = min(model.context - longest, max_new_tokens - made)
+        while room > 0:
+            count = min(room, chunk)
+            state, tokens = _continue(
+                model, sampling, chunk, num_tokens, params, state, keys, made, count
+            )
+            tokens = np.asarray(tokens)[:, :count]
+            for history, new in zip(histories, tokens, strict=True):
+                history.extend(new.tolist())
+            made, room = made + count, room - count
+            yield tokens
+
+
+def _window(history: list[int], context: int) -> list[int]:
+    """What the model reads of a history: all of it, or its last half context when it is full."""
+    if len(history) < context:
+        return history
+    return history[-max(1, context // 2) :]
+
+
+def _bucket(length: int, context: int) -> int:
+    """The next power of two, so that few prompt lengths are compiled."""
+    return min(context, 1 << max(3, (length - 1).bit_length()))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read(
+    model: Any, params: Any, tokens: Int[Array, "B T"], lengths: Int[Array, "B"]
+) -> tuple[Float[Array, "B V"], Any]:
+    """Fills an empty cache with prompts and scores the token after each."""
+
+    def run(module: Any) -> tuple[Array, Any]:
+        cache = module.empty_cache(tokens.shape[0], module.context)
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        features, cache = module.features(tokens, positions=positions, cache=cache)
+        last = jnp.take_along_axis(features, (lengths - 1)[:, None, None], axis=1)
+        return module.logits(last)[:, 0], cache
+
+    return nn.apply(run, model)({"params": params})
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
+def _continue(
+    model: Any,
+    sampling: Sampling,
+    chunk: int,
+    num_tokens: int | None,
+    params: Any,
+    state: tuple[Float[Array, "B V"], Any, Int[Array, "B"]],
+    keys: Key[Array, "B"],
+    made: Int[Array, ""],
+    count: Int[Array, ""],
+) -> tuple[Any, Int[Array, "B chunk"]]:
+    """Makes `count` tokens, at most `chunk`; the rest of the result is zero."""
+
+    def one_token(index: Array, carry: tuple) -> tuple:
+        (logits, cache, positions), tokens = carry
+        token = choose(logits[:, :num_tokens], keys, made + index, sampling)
+        logits, cache = model.apply(
+            {"params": params}, token[:, None], positions=positions[:, None], cache=cache
+        )
+        tokens = tokens.at[:, index].set(token)
+        return (logits[:, 0], cache, positions + 1), tokens
+
+    tokens = jnp.zeros((keys.shape[0], chunk), jnp.int32)
+    return jax.lax.fori_loop(0, count, one_token, (state, tokens))
+
+
+def choose(
+    logits: Float[Array, "B V"], keys: Key[Array, "B"], place: Int[Array, ""], sampling: Sampling
+) -> Int[Array, "B"]:
+    """The next token of each row, from randomness that depends on the row and the place alone."""
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    filtered = filter_logits(logits, sampling)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+    return jax.vmap(jax.random.categorical)(keys, filtered).astype(jnp.int32)
+
+
+class _StoppableStream:
+    """The text of one row, held back where the stop string may have begun."""
+
+    def __init__(self, tokenizer: Tokenizer, stop: str) -> None:
+        self._stream = tokenizer.stream()
+        self._stop = stop
+        self._held = ""
+        self.text = ""
+        self.finished = False
+
+    def push(self, tokens: np.ndarray) -> str:
+        """Takes new tokens; returns the text that is certain."""
+        if self.finished:
+            return ""
+        self._held += "".join(self._stream.push(token) for token in tokens)
+        certain = len(self._held)
+        if self._stop:
+            found = self._held.find(self._stop)
+            if found >= 0:
+                self.finished, certain = True, found
+            else:
+                certain -= _overlap(self._held, self._stop)
+        return self._release(certain)
+
+    def close(self) -> str:
+        """Whatever was held back and turned out not to be the stop string."""
+        return "" if self.finished else self._release(len(self._held))
+
+    def _release(self, length: int) -> str:
+        piece, self._held = self._held[:length], self._held[length:]
+        self.text += piece
+        return piece
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `stop`."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0

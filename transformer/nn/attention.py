@@ -1,0 +1,171 @@
+"""Multi-head attention with its projections and its cache."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.nn.linear import Linear
+from transformer.ops.attention import dot_product_attention
+from transformer.ops.masks import Mask, sliding_window
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+    """Keys and values of the positions seen so far; the slot of a position is its number.
+
+    Rows of a batch may be at different positions. What a slot holds beyond a row's own position
+    does not matter: the causal mask hides it until it is written.
+
+    Attributes:
+        key: `[B, S, K, H]`.
+        value: `[B, S, K, H]`.
+    """
+
+    # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
+    key: Any
+    value: Any
+
+    @classmethod
+    def empty(
+        cls, batch_size: int, length: int, num_kv_heads: int, head_dim: int, dtype: str
+    ) -> "KVCache":
+        """A cache with room for `length` positions."""
+        zeros = jnp.zeros((batch_size, length, num_kv_heads, head_dim), dtype)
+        return cls(key=zeros, value=zeros)
+
+    def write(
+        self,
+        key: Float[Array, "B T K H"],
+        value: Float[Array, "B T K H"],
+        positions: Int[Array, "B T"],
+    ) -> "KVCache":
+        """The cache with the keys and values of `positions` put in their slots."""
+        rows = jnp.arange(key.shape[0])[:, None]
+        return KVCache(
+            key=self.key.at[rows, positions].set(key),
+            value=self.value.at[rows, positions].set(value),
+        )
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, section 3.2.2), self or cross.
+
+    Attributes:
+        num_heads: N.
+        head_dim: H; None means D / N.
+        num_kv_heads: K; None means N. Fewer share keys and values (Ainslie et al. 2023).
+        use_bias: on the query, key and value projections.
+        use_output_bias: on the output projection.
+        position: applied to queries and keys with their positions, `ops.positions.rotary` say.
+        head_norm: makes a normalisation for queries and one for keys, over H.
+        window: sees only keys fewer than this many positions away.
+        scale: of the logits; None means 1 / sqrt(H).
+        logit_cap: squashes the logits to (-cap, cap).
+        dropout_rate: on the attention weights.
+        output_init_scale: standard deviation of the output kernel at initialisation.
+        implementation: see `ops.attention.dot_product_attention`.
+        dtype: of the computation.
+    """
+
+    num_heads: int
+    head_dim: int | None = None
+    num_kv_heads: int | None = None
+    use_bias: bool = True
+    use_output_bias: bool = True
+    position: Callable[..., Array] | None = None
+    head_norm: Callable[..., nn.Module] | None = None
+    window: int | None = None
+    scale: float | None = None
+    logit_cap: float | None = None
+    dropout_rate: float = 0.0
+    output_init_scale: float = 0.02
+    implementation: str = "auto"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        memory: Float[Array, "B S D"] | None = None,
+        *,
+        mask: Mask | None = None,
+        positions: Int[Array, "B T"] | None = None,
+        cache: KVCache | None = None,
+        bias: Float[Array, "#B #N T S"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """Attends from `x` to `memory`, or to itself.
+
+        Args:
+            x: where queries come from.
+            memory: where keys and values come from; None means `x`.
+            mask: who sees whom. With a cache it must hold the positions of the queries.
+            positions: of `x`; None means 0, 1, 2, ...
+            cache: earlier keys and values, to which those of `x` are added.
+            bias: added to the logits.
+
+        Returns:
+            The output, and the cache to pass in next time (None if none was passed).
+        """
+        width = x.shape[-1]
+        num_kv_heads = self.num_kv_heads or self.num_heads
+        head_dim = self.head_dim or width // self.num_heads
+        source = x if memory is None else memory
+
+        def project(inputs: Array, heads: int, axis: str, name: str) -> Array:
+            layer = Linear(
+                (heads, head_dim),
+                ("embed", axis, None),
+                self.use_bias,
+                dtype=self.dtype,
+                name=name,
+            )
+            return layer(inputs)
+
+        query = project(x, self.num_heads, "heads", "query")
+        key = project(source, num_kv_heads, "kv_heads", "key")
+        value = project(source, num_kv_heads, "kv_heads", "value")
+        if self.head_norm is not None:
+            query = self.head_norm(name="query_norm")(query)
+            key = self.head_norm(name="key_norm")(key)
+        if positions is None and (self.position is not None or cache is not None):
+            positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        if self.position is not None:
+            query = self.position(query, positions)
+            key = self.position(key, positions)
+        if cache is not None:
+            cache = cache.write(key, value, positions)
+            key, value = cache.key, cache.value
+        mask = Mask() if mask is None else mask
+        if self.window is not None:
+            mask = mask & sliding_window(self.window)
+
+        attended = dot_product_attention(
+            query,
+            key,
+            value,
+            bias=bias,
+            mask=mask,
+            scale=self.scale,
+            logit_cap=self.logit_cap,
+            dropout_rate=self.dropout_rate,
+            dropout_key=self.make_rng("dropout") if self._drops() else None,
+            implementation=self.implementation,
+        )
+        output = Linear(
+            (width,),
+            ("heads", None, "embed"),
+            self.use_output_bias,
+            init_scale=self.output_init_scale,
+            dtype=self.dtype,
+            name="output",
+        )
+        return output(attended), cache
+
+    def _drops(self) -> bool:
+        return self.dropout_rate > 0 and self.has_rng("dropout")

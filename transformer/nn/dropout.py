@@ -1,0 +1,25 @@
+"""Dropout that is on exactly when a key for it is passed in."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class Dropout(nn.Module):
+    """Zeroes a fraction of its input and scales up the rest (Srivastava et al. 2014).
+
+    There is no train flag: `apply(..., rngs={"dropout": key})` drops, `apply` without it does not.
+
+    Attributes:
+        rate: the fraction.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        if self.rate == 0.0 or not self.has_rng("dropout"):
+            return x
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, x.shape)
+        return jnp.where(kept, x / (1.0 - self.rate), 0.0)

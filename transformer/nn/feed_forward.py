@@ -1,0 +1,47 @@
+"""The position-wise feed-forward layer, plain and gated."""
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from transformer.nn.linear import Linear
+from transformer.ops.activations import ACTIVATIONS
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with an activation between (Vaswani et al. 2017, equation 2).
+
+    Attributes:
+        width: F, of the hidden layer.
+        activation: a name in `ops.activations.ACTIVATIONS`.
+        gated: multiplies the activation with a third projection, as in SwiGLU and GeGLU
+            (Shazeer 2020, equation 6).
+        use_bias: on all layers.
+        output_init_scale: standard deviation of the last kernel at initialisation.
+        dtype: of the computation.
+    """
+
+    width: int
+    activation: str = "gelu"
+    gated: bool = False
+    use_bias: bool = True
+    output_init_scale: float = 0.02
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        def hidden(name: str) -> Array:
+            layer = Linear((self.width,), ("embed", "mlp"), self.use_bias, dtype=self.dtype, name=name)
+            return layer(x)
+
+        activated = ACTIVATIONS[self.activation](hidden("gate" if self.gated else "up"))
+        if self.gated:
+            activated = activated * hidden("up")
+        down = Linear(
+            (x.shape[-1],),
+            ("mlp", "embed"),
+            self.use_bias,
+            init_scale=self.output_init_scale,
+            dtype=self.dtype,
+            name="down",
+        )
+        return down(activated)

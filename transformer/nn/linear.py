@@ -1,0 +1,47 @@
+"""A dense layer whose kernel keeps the meaning of its axes."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from transformer.ops.dense import dense
+
+
+def named(init: Callable, *axes: str | None) -> Callable:
+    """An initialiser whose parameter remembers the logical names of its axes."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+class Linear(nn.Module):
+    """Contracts the last axes of the input with a kernel.
+
+    Attributes:
+        features: the shape of the output axes.
+        axes: logical names of the kernel's axes, input axes first; its length tells how many
+            input axes there are.
+        use_bias: whether to add a bias.
+        init_scale: standard deviation of the kernel's normal initialiser.
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    use_bias: bool = True
+    init_scale: float = 0.02
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        num_input_axes = len(self.axes) - len(self.features)
+        shape = (*x.shape[x.ndim - num_input_axes :], *self.features)
+        init = nn.initializers.normal(self.init_scale)
+        kernel = self.param("kernel", named(init, *self.axes), shape)
+        bias = None
+        if self.use_bias:
+            names = self.axes[num_input_axes:]
+            bias = self.param("bias", named(nn.initializers.zeros, *names), self.features)
+            bias = bias.astype(self.dtype)
+        x = x.astype(jnp.dtype(self.dtype))
+        return dense(x, kernel.astype(self.dtype), bias, num_input_axes=num_input_axes)

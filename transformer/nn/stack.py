@@ -1,0 +1,77 @@
+"""A stack of blocks, unrolled or scanned, with rematerialisation by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float, Int
+
+from transformer.ops.masks import Mask
+
+# What the backward pass finds in memory; the rest it computes again.
+REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
+    "full": None,
+    "dots": jax.checkpoint_policies.checkpoint_dots,
+    "dots_without_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Stack(nn.Module):
+    """L blocks, one after another.
+
+    Attributes:
+        block: makes one block, called as `block(x, cache, mask, positions) -> (x, cache)`.
+        num_layers: L.
+        scan: compiles one block and loops over stacked parameters `[L, ...]`. Compile time then
+            does not grow with L; on CPUs the loop costs time.
+        remat: `none`, or a name in `REMAT_POLICIES`: what is recomputed in the backward pass to
+            save memory (Chen et al. 2016). `full` keeps only the input of each block.
+    """
+
+    block: Callable[..., nn.Module]
+    num_layers: int
+    scan: bool = False
+    remat: str = "none"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        caches: Any = None,
+        mask: Mask | None = None,
+        positions: Int[Array, "B T"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        """Runs the blocks.
+
+        Args:
+            x: the embedded input.
+            caches: one `KVCache` per block in a tuple, or when scanned one with a leading axis L.
+            mask: handed to every block.
+            positions: handed to every block.
+
+        Returns:
+            The hidden states after the last block, and the caches.
+        """
+        def run(block, x, cache, mask, positions):
+            return block(x, cache, mask, positions)
+
+        if self.remat != "none":
+            policy = REMAT_POLICIES[self.remat]
+            run = nn.remat(run, policy=policy, prevent_cse=not self.scan)
+        if self.scan:
+            run = nn.scan(
+                run,
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                in_axes=(0, nn.broadcast, nn.broadcast),
+                length=self.num_layers,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )
+            return run(self.block(name="layers"), x, caches, mask, positions)
+        new_caches = []
+        for layer in range(self.num_layers):
+            cache = None if caches is None else caches[layer]
+            x, cache = run(self.block(name=f"layer_{layer}"), x, cache, mask, positions)
+            new_caches.append(cache)
+        return x, None if caches is None else tuple(new_caches)

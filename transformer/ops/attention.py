@@ -1,0 +1,153 @@
+"""Scaled dot-product attention (Vaswani et al. 2017, equation 1) behind one signature."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from transformer.ops import blockwise
+from transformer.ops.masks import Mask, explicit
+
+# From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
+# Measured by benchmarks/attention.py; see LOG.md.
+BLOCKWISE_FROM = 512 * 512
+
+
+def dot_product_attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    *,
+    bias: Float[Array, "#B #N T S"] | None = None,
+    mask: Mask | Bool[Array, "#B #N T S"] | None = None,
+    scale: float | None = None,
+    logit_cap: float | None = None,
+    dropout_rate: float = 0.0,
+    dropout_key: Key[Array, ""] | None = None,
+    implementation: str = "auto",
+) -> Float[Array, "B T N H"]:
+    """Each query's average of the values, weighted by the softmax of its products with the keys.
+
+    Query heads are N, key and value heads K, N a multiple of K: head n of the queries looks at
+    head n // (N / K) of the keys (Ainslie et al. 2023). A query that may see no key at all gets
+    zeros. The softmax is computed in float32 whatever the dtype of the inputs.
+
+    Args:
+        query: the queries.
+        key: the keys.
+        value: the values.
+        bias: added to the logits after scaling and capping.
+        mask: a `Mask`, or booleans, True where a query may look.
+        scale: multiplies the logits; None means 1 / sqrt(H).
+        logit_cap: squashes the logits to (-cap, cap) with a tanh (Gemma 2, section 2).
+        dropout_rate: fraction of the attention weights set to zero.
+        dropout_key: randomness for the dropout; without it no weight is dropped.
+        implementation: `einsum`, `blockwise`, or `auto`, which takes blockwise for long sequences
+            and einsum for short ones and for what blockwise cannot do (`choose_implementation`).
+
+    Returns:
+        In the dtype of the query.
+
+    Raises:
+        ValueError: if heads do not divide, the implementation is unknown, or it cannot do what is
+            asked.
+    """
+    num_heads, num_kv_heads = query.shape[2], key.shape[2]
+    if num_heads % num_kv_heads:
+        raise ValueError(
+            f"{num_heads} query heads cannot be grouped over {num_kv_heads} key/value heads."
+        )
+    if mask is None:
+        mask = Mask()
+    elif not isinstance(mask, Mask):
+        mask = explicit(mask)
+    dropping = dropout_rate > 0 and dropout_key is not None
+    if implementation == "auto":
+        implementation = choose_implementation(
+            query.shape[1], key.shape[1], has_bias=bias is not None, has_dropout=dropping
+        )
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"no attention implementation {implementation!r}: "
+            f"choose from auto, {', '.join(IMPLEMENTATIONS)}."
+        )
+    return IMPLEMENTATIONS[implementation](
+        query,
+        key,
+        value,
+        bias=bias,
+        mask=mask,
+        scale=1.0 / math.sqrt(query.shape[-1]) if scale is None else scale,
+        logit_cap=logit_cap,
+        dropout_rate=dropout_rate if dropping else 0.0,
+        dropout_key=dropout_key,
+    )
+
+
+def choose_implementation(
+    num_queries: int, num_keys: int, *, has_bias: bool = False, has_dropout: bool = False
+) -> str:
+    """What `auto` stands for: blockwise for long sequences, unless there is bias or dropout."""
+    long = num_queries > 1 and num_queries * num_keys >= BLOCKWISE_FROM
+    return "blockwise" if long and not has_bias and not has_dropout else "einsum"
+
+
+def einsum_attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    *,
+    bias: Float[Array, "#B #N T S"] | None,
+    mask: Mask,
+    scale: float,
+    logit_cap: float | None,
+    dropout_rate: float,
+    dropout_key: Key[Array, ""] | None,
+) -> Float[Array, "B T N H"]:
+    """The reference: all logits at once, fused by XLA."""
+    batch, num_queries, num_heads, head_dim = query.shape
+    num_keys, num_kv_heads = key.shape[1], key.shape[2]
+    groups = num_heads // num_kv_heads
+    query = (query * scale).reshape(batch, num_queries, num_kv_heads, groups, head_dim)
+
+    # [B T K G H], [B S K H] -> [B K G T S] = [B N T S]
+    logits = jnp.einsum("btkgh,bskh->bkgts", query, key, preferred_element_type=jnp.float32)
+    logits = logits.reshape(batch, num_heads, num_queries, num_keys)
+    if logit_cap is not None:
+        logits = logit_cap * jnp.tanh(logits / logit_cap)
+    if bias is not None:
+        logits = logits + bias
+    allowed = mask.materialize(num_queries, num_keys)
+    weights = masked_softmax(logits, allowed)
+    if dropout_rate:
+        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
+        weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
+
+    weights = weights.astype(value.dtype)
+    weights = weights.reshape(batch, num_kv_heads, groups, num_queries, num_keys)
+    # [B K G T S], [B S K H] -> [B T K G H] = [B T N H]
+    output = jnp.einsum("bkgts,bskh->btkgh", weights, value)
+    return output.reshape(batch, num_queries, num_heads, head_dim)
+
+
+def masked_softmax(
+    logits: Float[Array, "*B S"], allowed: Bool[Array, "..."] | None
+) -> Float[Array, "*B S"]:
+    """Softmax over the last axis among allowed entries; a row without any is all zeros."""
+    if allowed is None:
+        return jax.nn.softmax(logits, axis=-1)
+    # A finite floor: the difference of two infinities would be NaN in rows with nothing allowed.
+    floor = jnp.finfo(logits.dtype).min
+    logits = jnp.where(allowed, logits, floor)
+    maximum = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    exponentials = jnp.where(allowed, jnp.exp(logits - maximum), 0.0)
+    total = jnp.sum(exponentials, axis=-1, keepdims=True)
+    return exponentials / jnp.where(total == 0.0, 1.0, total)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
+    "einsum": einsum_attention,
+    "blockwise": blockwise.blockwise_attention,
+}

@@ -1,0 +1,257 @@
+"""Attention one block at a time: memory linear in the sequence, with a backward pass of its own.
+
+The softmax is computed online (Milakov and Gimelshein 2018; Rabe and Staats 2021) and its weights
+are made again in the backward pass (Dao et al. 2022, algorithm 4), so that nothing of size T x S is
+ever held. Blocks that the causal rule or a window leaves empty are not visited.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from transformer.ops.masks import Mask
+
+BLOCK_SIZE = 512
+
+
+class _Plan(NamedTuple):
+    """What is known at compile time."""
+
+    scale: float
+    logit_cap: float | None
+    query_block: int
+    key_block: int
+    num_keys: int
+    head_groups: int
+
+
+def blockwise_attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    *,
+    bias: None,
+    mask: Mask,
+    scale: float,
+    logit_cap: float | None,
+    dropout_rate: float,
+    dropout_key: Any,
+    block_size: int = BLOCK_SIZE,
+) -> Float[Array, "B T N H"]:
+    """`einsum_attention` in memory linear in T and S.
+
+    Raises:
+        ValueError: if asked for a bias or for dropout.
+    """
+    if bias is not None:
+        raise ValueError("blockwise attention cannot add a bias: use implementation='einsum'.")
+    if dropout_rate:
+        raise ValueError("blockwise attention has no dropout: use implementation='einsum'.")
+    num_queries, num_heads = query.shape[1:3]
+    num_keys, num_kv_heads = key.shape[1:3]
+    query_block, key_block = min(block_size, num_queries), min(block_size, num_keys)
+    plan = _Plan(scale, logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
+
+    # Heads before positions, so that each block is a plain batch of matrix products.
+    query = _pad(query, query_block).transpose(0, 2, 1, 3)
+    key = _pad(key, key_block).transpose(0, 2, 1, 3)
+    value = _pad(value, key_block).transpose(0, 2, 1, 3)
+    output = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
+    return output.transpose(0, 2, 1, 3)[:, :num_queries]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask) -> Array:
+    """Attention in the layouts `[B, N, T, H]` and `[B, K, S, H]`, padded to whole blocks."""
+    return _forward(plan, query, key, value, mask)[0]
+
+
+def _forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
+    batch, num_heads, num_queries, head_dim = query.shape
+
+    def one_query_block(index):
+        query_start = index * plan.query_block
+        queries = _rows(query, query_start, plan.query_block)
+
+        def visit(key_index, carry):
+            maximum, total, output = carry
+            logits, allowed, _ = _logits(plan, queries, key, mask, query_start, key_index)
+            logits = jnp.where(allowed, logits, -jnp.inf)
+            higher = jnp.maximum(maximum, jnp.max(logits, axis=-1))
+            # Rows that have seen nothing yet: keep the exponent finite.
+            shift = jnp.where(jnp.isneginf(higher), 0.0, higher)
+            weights = jnp.exp(logits - shift[..., None])
+            decay = jnp.exp(maximum - shift)
+            values = _rows(value, key_index * plan.key_block, plan.key_block)
+            output = output * decay[..., None] + _weighted(plan, weights, values)
+            return higher, total * decay + jnp.sum(weights, axis=-1), output
+
+        rows = (batch, num_heads, plan.query_block)
+        first = (
+            jnp.full(rows, -jnp.inf),
+            jnp.zeros(rows),
+            jnp.zeros((*rows, head_dim)),
+        )
+        lower, upper = _key_range(plan, mask, query_start, key.shape[2])
+        maximum, total, output = lax.fori_loop(lower, upper, visit, first)
+        seen = total > 0.0
+        output = output / jnp.where(seen, total, 1.0)[..., None]
+        # +inf makes the weights of a row that saw nothing zero in the backward pass.
+        log_normalizer = jnp.where(seen, maximum + jnp.log(jnp.where(seen, total, 1.0)), jnp.inf)
+        return output.astype(query.dtype), log_normalizer
+
+    outputs, log_normalizers = lax.map(
+        one_query_block, jnp.arange(num_queries // plan.query_block)
+    )
+    output = jnp.moveaxis(outputs, 0, 2).reshape(query.shape)
+    log_normalizer = jnp.moveaxis(log_normalizers, 0, 2).reshape(query.shape[:3])
+    return output, log_normalizer
+
+
+def _attend_forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
+    output, log_normalizer = _forward(plan, query, key, value, mask)
+    return output, (query, key, value, mask, output, log_normalizer)
+
+
+def _attend_backward(plan: _Plan, residuals, gradient: Array):
+    query, key, value, mask, output, log_normalizer = residuals
+    inner = jnp.sum(gradient.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
+
+    def one_query_block(carry, index):
+        query_start = index * plan.query_block
+        queries = _rows(query, query_start, plan.query_block)
+        gradients = _rows(gradient, query_start, plan.query_block)
+        normalizers = _rows(log_normalizer, query_start, plan.query_block)
+        inners = _rows(inner, query_start, plan.query_block)
+
+        def visit(key_index, carry):
+            query_gradient, key_gradient, value_gradient = carry
+            key_start = key_index * plan.key_block
+            logits, allowed, slope = _logits(plan, queries, key, mask, query_start, key_index)
+            weights = jnp.where(allowed, jnp.exp(logits - normalizers[..., None]), 0.0)
+            keys = _rows(key, key_start, plan.key_block)
+            values = _rows(value, key_start, plan.key_block)
+            weight_gradient = _scores(plan, gradients, values)
+            logit_gradient = weights * (weight_gradient - inners[..., None]) * slope * plan.scale
+            query_gradient = query_gradient + _weighted(plan, logit_gradient, keys)
+            key_gradient = _add_rows(
+                key_gradient, _gathered(plan, logit_gradient, queries), key_start
+            )
+            value_gradient = _add_rows(
+                value_gradient, _gathered(plan, weights, gradients), key_start
+            )
+            return query_gradient, key_gradient, value_gradient
+
+        zeros = jnp.zeros(queries.shape, jnp.float32)
+        lower, upper = _key_range(plan, mask, query_start, key.shape[2])
+        query_gradient, *carry = lax.fori_loop(lower, upper, visit, (zeros, *carry))
+        return tuple(carry), query_gradient
+
+    zeros = (jnp.zeros(key.shape, jnp.float32), jnp.zeros(value.shape, jnp.float32))
+    blocks = jnp.arange(query.shape[2] // plan.query_block)
+    (key_gradient, value_gradient), query_gradients = lax.scan(one_query_block, zeros, blocks)
+    query_gradient = jnp.moveaxis(query_gradients, 0, 2).reshape(query.shape)
+    return (
+        query_gradient.astype(query.dtype),
+        key_gradient.astype(key.dtype),
+        value_gradient.astype(value.dtype),
+        None,
+    )
+
+
+_attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _logits(plan: _Plan, queries: Array, key: Array, mask: Mask, query_start, key_index):
+    """Logits of one block, where they are allowed, and the slope of the cap."""
+    key_start = key_index * plan.key_block
+    logits = _scores(plan, queries, _rows(key, key_start, plan.key_block)) * plan.scale
+    slope = 1.0
+    if plan.logit_cap is not None:
+        squashed = jnp.tanh(logits / plan.logit_cap)
+        logits, slope = plan.logit_cap * squashed, 1.0 - jnp.square(squashed)
+    allowed = key_start + jnp.arange(plan.key_block) < plan.num_keys
+    block = mask.block(query_start, plan.query_block, key_start, plan.key_block)
+    return logits, allowed if block is None else allowed & block, slope
+
+
+def _key_range(plan: _Plan, mask: Mask, query_start, padded_keys: int):
+    """The key blocks that some query of the block may see."""
+    num_blocks = padded_keys // plan.key_block
+    if mask.query_positions is not None or mask.key_positions is not None:
+        return 0, num_blocks
+    lower, upper = 0, num_blocks
+    if mask.causal:
+        last = query_start + plan.query_block - 1
+        upper = jnp.minimum(last // plan.key_block + 1, num_blocks)
+    if mask.window is not None:
+        lower = jnp.maximum(query_start - mask.window + 1, 0) // plan.key_block
+        if not mask.causal:
+            last = query_start + plan.query_block - 1 + mask.window - 1
+            upper = jnp.minimum(last // plan.key_block + 1, num_blocks)
+    return lower, upper
+
+
+def _grouped(plan: _Plan, x: Array) -> Array:
+    """[B N t X] -> [B K G*t X], so that a group of query heads is one matrix."""
+    batch, num_heads, rows, size = x.shape
+    return x.reshape(batch, num_heads // plan.head_groups, plan.head_groups * rows, size)
+
+
+def _scores(plan: _Plan, queries: Array, keys: Array) -> Array:
+    """[B N t H], [B K s H] -> [B N t s]"""
+    scores = jnp.einsum(
+        "bkth,bksh->bkts", _grouped(plan, queries), keys, preferred_element_type=jnp.float32
+    )
+    return scores.reshape(*queries.shape[:3], keys.shape[2])
+
+
+def _weighted(plan: _Plan, weights: Array, values: Array) -> Array:
+    """[B N t s], [B K s H] -> [B N t H]"""
+    grouped = _grouped(plan, weights).astype(values.dtype)
+    output = jnp.einsum("bkts,bksh->bkth", grouped, values, preferred_element_type=jnp.float32)
+    return output.reshape(*weights.shape[:3], values.shape[3])
+
+
+def _gathered(plan: _Plan, weights: Array, rows: Array) -> Array:
+    """[B N t s], [B N t H] -> [B K s H]"""
+    grouped = _grouped(plan, weights).astype(rows.dtype)
+    return jnp.einsum(
+        "bkts,bkth->bksh", grouped, _grouped(plan, rows), preferred_element_type=jnp.float32
+    )
+
+
+def _rows(x: Array, start, size: int) -> Array:
+    return lax.dynamic_slice_in_dim(x, start, size, axis=2)
+
+
+def _add_rows(x: Array, rows: Array, start) -> Array:
+    return lax.dynamic_update_slice_in_dim(x, _rows(x, start, rows.shape[2]) + rows, start, axis=2)
+
+
+def _pad(x: Array, multiple: int, axis: int = 1) -> Array:
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, -x.shape[axis] % multiple)
+    return jnp.pad(x, widths)
+
+
+def _pad_mask(mask: Mask, query_block: int, key_block: int) -> Mask:
+    """The mask with its arrays padded like queries and keys."""
+
+    def padded(values, multiple, axis=1):
+        return None if values is None else _pad(values, multiple, axis)
+
+    return Mask(
+        query_positions=padded(mask.query_positions, query_block),
+        key_positions=padded(mask.key_positions, key_block),
+        query_segments=padded(mask.query_segments, query_block),
+        key_segments=padded(mask.key_segments, key_block),
+        valid_keys=padded(mask.valid_keys, key_block),
+        allowed=padded(padded(mask.allowed, query_block, 2), key_block, 3),
+        causal=mask.causal,
+        window=mask.window,
+    )

@@ -1,0 +1,38 @@
+"""Dense products."""
+
+import math
+
+from jaxtyping import Array, Float
+
+
+def dense(
+    inputs: Float[Array, "..."],
+    kernel: Float[Array, "..."],
+    bias: Float[Array, "..."] | None = None,
+    *,
+    num_input_axes: int = 1,
+) -> Float[Array, "..."]:
+    """Contracts the last axes of `inputs` with the first axes of `kernel`, and adds `bias`.
+
+    The product is always one plain matrix product: leading axes are collapsed first. XLA's CPU
+    backend runs `[B*T, D] @ [D, F]` several times faster than the same product with three axes,
+    forward and backward; on other backends the two are equal.
+
+    Args:
+        inputs: `[..., *I]`.
+        kernel: `[*I, *O]`.
+        bias: `[*O]`.
+        num_input_axes: how many axes I has.
+
+    Returns:
+        `[..., *O]`.
+    """
+    batch_shape = inputs.shape[: inputs.ndim - num_input_axes]
+    input_shape, output_shape = kernel.shape[:num_input_axes], kernel.shape[num_input_axes:]
+    if inputs.shape[inputs.ndim - num_input_axes :] != input_shape:
+        raise ValueError(f"inputs {inputs.shape} do not end in the kernel's {input_shape}.")
+    input_size, output_size = math.prod(input_shape), math.prod(output_shape)
+    output = inputs.reshape(-1, input_size) @ kernel.reshape(input_size, output_size)
+    if bias is not None:
+        output = output + bias.reshape(output_size)
+    return output.reshape(*batch_shape, *output_shape)

@@ -1,0 +1,75 @@
+"""Filters on the logits of the next token, applied before sampling."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How to choose the next token.
+
+    Attributes:
+        temperature: divides the logits; 0 takes the most probable token.
+        top_k: keeps only this many tokens; 0 keeps all.
+        top_p: keeps the smallest set of tokens with at least this probability; 1 keeps all.
+        min_p: keeps tokens at least this fraction as probable as the best; 0 keeps all.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more.")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}: it must be 0 (all tokens) or more.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}: it must be above 0 and at most 1.")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p is {self.min_p}: it must be between 0 and 1.")
+
+
+def filter_top_k(logits: Float[Array, "... V"], k: int) -> Float[Array, "... V"]:
+    """Leaves the `k` largest logits (and their ties), the rest -inf (Fan et al. 2018)."""
+    k = min(k, logits.shape[-1])
+    threshold = jax.lax.top_k(logits, k)[0][..., -1:]
+    return jnp.where(logits < threshold, -jnp.inf, logits)
+
+
+def filter_top_p(logits: Float[Array, "... V"], p: float) -> Float[Array, "... V"]:
+    """Leaves the nucleus: the fewest tokens whose probabilities reach `p` (Holtzman et al. 2020).
+
+    The most probable token always stays.
+    """
+    descending = -jnp.sort(-logits, axis=-1)
+    probabilities = jax.nn.softmax(descending, axis=-1)
+    before = jnp.cumsum(probabilities, axis=-1) - probabilities
+    kept = jnp.where(before < p, descending, jnp.inf)
+    return jnp.where(logits < jnp.min(kept, axis=-1, keepdims=True), -jnp.inf, logits)
+
+
+def filter_min_p(logits: Float[Array, "... V"], p: float) -> Float[Array, "... V"]:
+    """Leaves tokens at least `p` times as probable as the best (Nguyen et al. 2024)."""
+    if p == 0:
+        return logits
+    threshold = jnp.max(logits, axis=-1, keepdims=True) + jnp.log(p)
+    return jnp.where(logits < threshold, -jnp.inf, logits)
+
+
+def filter_logits(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Array, "... V"]:
+    """Applies temperature, then the filters of `sampling`; temperature 0 leaves one token."""
+    if sampling.temperature == 0:
+        return filter_top_k(logits, 1)
+    logits = logits.astype(jnp.float32) / sampling.temperature
+    if sampling.top_k:
+        logits = filter_top_k(logits, sampling.top_k)
+    if sampling.top_p < 1:
+        logits = filter_top_p(logits, sampling.top_p)
+    if sampling.min_p:
+        logits = filter_min_p(logits, sampling.min_p)
+    return logits

@@ -1,0 +1,144 @@
+"""Cross-entropy over a vocabulary, whole or in chunks."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+# Positions with this label are not predicted; the value PyTorch's users know.
+IGNORED = -100
+
+
+class TokenLosses(NamedTuple):
+    """Per-position results, zero at ignored positions.
+
+    Attributes:
+        objective: what is minimised, smoothing and z-loss included, in nats.
+        nll: the plain negative log likelihood, in nats.
+        correct: 1 where the most probable token is the label.
+        weight: 1 where the position counts.
+    """
+
+    objective: Float[Array, "..."]
+    nll: Float[Array, "..."]
+    correct: Float[Array, "..."]
+    weight: Float[Array, "..."]
+
+
+def cross_entropy(
+    logits: Float[Array, "... V"],
+    labels: Int[Array, "..."],
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> TokenLosses:
+    """Cross-entropy of each position, in float32.
+
+    Args:
+        logits: unnormalised scores.
+        labels: token ids, or `IGNORED`.
+        label_smoothing: mass spread evenly over the vocabulary (Szegedy et al. 2016, section 7).
+        z_loss: weight of `log(Z)^2`, which keeps logits from drifting (Chowdhery et al. 2022,
+            section 5).
+    """
+    logits = logits.astype(jnp.float32)
+    target = jnp.maximum(labels, 0)
+    # The maximum only guards against overflow: its gradient cancels.
+    maximum = lax.stop_gradient(jnp.max(logits, axis=-1))
+    log_normalizer = maximum + jnp.log(jnp.sum(jnp.exp(logits - maximum[..., None]), axis=-1))
+    label_logit = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    mean_logit = jnp.mean(logits, axis=-1) if label_smoothing else None
+    correct = label_logit >= maximum
+    return _assemble(
+        labels, log_normalizer, label_logit, mean_logit, correct, label_smoothing, z_loss
+    )
+
+
+def chunked_cross_entropy(
+    features: Float[Array, "... D"],
+    kernel: Float[Array, "D V"],
+    labels: Int[Array, "..."],
+    bias: Float[Array, "V"] | None = None,
+    *,
+    chunk_size: int,
+    logit_cap: float | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+) -> TokenLosses:
+    """`cross_entropy(features @ kernel + bias, labels)` without ever holding all logits.
+
+    The vocabulary is visited in chunks of `chunk_size` with a running log-sum-exp; the backward
+    pass makes each chunk's logits again. Temporary memory is that of one chunk, however large V.
+
+    Args:
+        features: the last hidden states.
+        kernel: the output layer.
+        labels: token ids, or `IGNORED`.
+        bias: of the output layer.
+        chunk_size: how many tokens of the vocabulary to score at a time.
+        logit_cap: squashes logits to `(-cap, cap)` with a tanh.
+        label_smoothing: as in `cross_entropy`.
+        z_loss: as in `cross_entropy`.
+    """
+    width, vocab_size = kernel.shape
+    flat = features.reshape(-1, width)
+    target = jnp.maximum(labels, 0).reshape(-1)
+    num_chunks = -(-vocab_size // chunk_size)
+    padding = num_chunks * chunk_size - vocab_size
+    kernels = jnp.pad(kernel, ((0, 0), (0, padding))).reshape(width, num_chunks, chunk_size)
+    biases = jnp.zeros(vocab_size) if bias is None else bias
+    biases = jnp.pad(biases, (0, padding)).reshape(num_chunks, chunk_size)
+    starts = jnp.arange(num_chunks) * chunk_size
+
+    @jax.checkpoint
+    def visit(carry, chunk):
+        maximum, total, label_logit, logit_sum = carry
+        chunk_kernel, chunk_bias, start = chunk
+        logits = (flat @ chunk_kernel).astype(jnp.float32) + chunk_bias
+        if logit_cap is not None:
+            logits = logit_cap * jnp.tanh(logits / logit_cap)
+        real = start + jnp.arange(chunk_size) < vocab_size
+        logit_sum = logit_sum + jnp.sum(jnp.where(real, logits, 0.0), axis=-1)
+        logits = jnp.where(real, logits, -jnp.inf)
+        higher = lax.stop_gradient(jnp.maximum(maximum, jnp.max(logits, axis=-1)))
+        total = total * jnp.exp(maximum - higher)
+        total = total + jnp.sum(jnp.exp(logits - higher[:, None]), axis=-1)
+        inside = (target >= start) & (target < start + chunk_size)
+        place = jnp.clip(target - start, 0, chunk_size - 1)
+        here = jnp.take_along_axis(logits, place[:, None], axis=-1)[:, 0]
+        label_logit = jnp.where(inside, here, label_logit)
+        return (higher, total, label_logit, logit_sum), None
+
+    zeros = jnp.zeros(flat.shape[0], jnp.float32)
+    first = (zeros - jnp.inf, zeros, zeros, zeros)
+    chunks = (kernels.swapaxes(0, 1), biases, starts)
+    (maximum, total, label_logit, logit_sum), _ = lax.scan(visit, first, chunks)
+
+    def shape(flat_values):
+        return flat_values.reshape(labels.shape)
+
+    return _assemble(
+        labels,
+        shape(maximum + jnp.log(total)),
+        shape(label_logit),
+        shape(logit_sum / vocab_size),
+        shape(label_logit >= maximum),
+        label_smoothing,
+        z_loss,
+    )
+
+
+def _assemble(
+    labels, log_normalizer, label_logit, mean_logit, correct, label_smoothing, z_loss
+) -> TokenLosses:
+    weight = (labels != IGNORED).astype(jnp.float32)
+    nll = log_normalizer - label_logit
+    objective = nll
+    if label_smoothing:
+        smooth = log_normalizer - mean_logit
+        objective = (1.0 - label_smoothing) * nll + label_smoothing * smooth
+    if z_loss:
+        objective = objective + z_loss * jnp.square(log_normalizer)
+    return TokenLosses(objective * weight, nll * weight, correct * weight, weight)

@@ -1,0 +1,162 @@
+"""Attention masks as rules that compose, turned into booleans only where a kernel needs them.
+
+A `Mask` says which keys a query may look at without holding a `[T, S]` array, so that a blockwise
+kernel can ask for one block at a time and skip the blocks that are empty:
+
+    mask = causal() & segments(document_ids)
+
+True means "may attend" everywhere.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """A conjunction of rules; made by the functions below and combined with `&`.
+
+    Attributes:
+        query_positions: `[B, T]`, where each query stands; None means 0..T-1.
+        key_positions: `[B, S]`, where each key stands; None means 0..S-1.
+        query_segments: `[B, T]`, the document each query belongs to.
+        key_segments: `[B, S]`, the document each key belongs to.
+        valid_keys: boolean `[B, S]`, False at padding.
+        allowed: boolean `[B or 1, N or 1, T, S]`, an arbitrary mask.
+        causal: a query sees no key after its own position.
+        window: a query sees only keys fewer than this many positions away.
+    """
+
+    # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
+    query_positions: Any = None
+    key_positions: Any = None
+    query_segments: Any = None
+    key_segments: Any = None
+    valid_keys: Any = None
+    allowed: Any = None
+    causal: bool = dataclasses.field(default=False, metadata={"static": True})
+    window: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __and__(self, other: "Mask") -> "Mask":
+        windows = [w for w in (self.window, other.window) if w is not None]
+        return Mask(
+            query_positions=_only_one("query positions", self, other, "query_positions"),
+            key_positions=_only_one("key positions", self, other, "key_positions"),
+            query_segments=_only_one("query segments", self, other, "query_segments"),
+            key_segments=_only_one("key segments", self, other, "key_segments"),
+            valid_keys=_both(self.valid_keys, other.valid_keys),
+            allowed=_both(self.allowed, other.allowed),
+            causal=self.causal or other.causal,
+            window=min(windows) if windows else None,
+        )
+
+    def block(
+        self, query_start: Any, query_size: int, key_start: Any, key_size: int
+    ) -> Bool[Array, "#B #N t s"] | None:
+        """The mask of one block of queries and keys; None where nothing is masked.
+
+        Args:
+            query_start: index of the first query, an int or a traced scalar.
+            query_size: number of queries, t.
+            key_start: index of the first key, an int or a traced scalar.
+            key_size: number of keys, s.
+        """
+        queries = _slice(self.query_positions, query_start, query_size)
+        if queries is None:
+            queries = (query_start + jnp.arange(query_size))[None, :]
+        keys = _slice(self.key_positions, key_start, key_size)
+        if keys is None:
+            keys = (key_start + jnp.arange(key_size))[None, :]
+        distance = queries[:, None, :, None] - keys[:, None, None, :]
+
+        rules = []
+        if self.causal:
+            rules.append(distance >= 0)
+        if self.window is not None:
+            rules.append(distance < self.window)
+            if not self.causal:
+                rules.append(distance > -self.window)
+        if self.query_segments is not None:
+            query_segments = _slice(self.query_segments, query_start, query_size)
+            key_segments = _slice(self.key_segments, key_start, key_size)
+            rules.append(query_segments[:, None, :, None] == key_segments[:, None, None, :])
+        if self.valid_keys is not None:
+            rules.append(_slice(self.valid_keys, key_start, key_size)[:, None, None, :])
+        if self.allowed is not None:
+            rows = lax.dynamic_slice_in_dim(self.allowed, query_start, query_size, axis=2)
+            rules.append(lax.dynamic_slice_in_dim(rows, key_start, key_size, axis=3))
+        if not rules:
+            return None
+        combined = rules[0]
+        for rule in rules[1:]:
+            combined = combined & rule
+        return combined
+
+    def materialize(self, num_queries: int, num_keys: int) -> Bool[Array, "#B #N T S"] | None:
+        """The whole mask as booleans; None where nothing is masked."""
+        return self.block(0, num_queries, 0, num_keys)
+
+
+def full() -> Mask:
+    """Every query sees every key."""
+    return Mask()
+
+
+def causal() -> Mask:
+    """A query sees itself and what came before it."""
+    return Mask(causal=True)
+
+
+def sliding_window(window: int) -> Mask:
+    """A query sees keys fewer than `window` positions away (Beltagy et al. 2020, section 3.1).
+
+    Together with `causal` it sees itself and the `window - 1` keys before it.
+    """
+    if window < 1:
+        raise ValueError(f"a sliding window holds at least one key, not {window}.")
+    return Mask(window=window)
+
+
+def padding(valid: Bool[Array, "B S"]) -> Mask:
+    """Keys that are padding (False in `valid`) are seen by no query."""
+    return Mask(valid_keys=valid)
+
+
+def segments(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> Mask:
+    """A query sees the keys of its own document, where several are packed into one row."""
+    return Mask(query_segments=query, key_segments=query if key is None else key)
+
+
+def at_positions(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> Mask:
+    """Says where queries (and keys) stand when that is not 0, 1, 2, ...; needed with a cache."""
+    return Mask(query_positions=query, key_positions=key)
+
+
+def explicit(allowed: Bool[Array, "#B #N T S"]) -> Mask:
+    """An arbitrary boolean mask, held in memory whole."""
+    return Mask(allowed=allowed)
+
+
+def _only_one(what: str, left: Mask, right: Mask, field: str) -> Any:
+    first, second = getattr(left, field), getattr(right, field)
+    if first is not None and second is not None:
+        raise ValueError(f"both masks give {what}: only one of them may.")
+    return second if first is None else first
+
+
+def _both(first: Any, second: Any) -> Any:
+    if first is None or second is None:
+        return second if first is None else first
+    return first & second
+
+
+def _slice(values: Any, start: Any, size: int) -> Any:
+    if values is None:
+        return None
+    return lax.dynamic_slice_in_dim(values, start, size, axis=1)

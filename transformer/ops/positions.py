@@ -1,0 +1,55 @@
+"""Positions: sinusoidal tables and rotary embeddings. Learned ones are a table in `nn`."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def sinusoidal(
+    positions: Int[Array, "..."], width: int, *, base: float = 10_000.0
+) -> Float[Array, "... D"]:
+    """Sines and cosines of geometrically spaced wavelengths (Vaswani et al. 2017, section 3.5).
+
+    Column 2i holds `sin(position / base^(2i / D))`, column 2i + 1 the cosine, as in the paper.
+
+    Args:
+        positions: any shape.
+        width: D, even.
+        base: the ratio between the longest and the shortest wavelength.
+
+    Raises:
+        ValueError: if `width` is odd.
+    """
+    if width % 2:
+        raise ValueError(f"sinusoidal positions come in pairs: width must be even, not {width}.")
+    frequencies = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    angles = positions[..., None].astype(jnp.float32) * frequencies
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return pairs.reshape(*positions.shape, width)
+
+
+def rotary(
+    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], *, base: float = 10_000.0
+) -> Float[Array, "B T N H"]:
+    """Rotates pairs of features by an angle that grows with position (Su et al. 2021, eq. 34).
+
+    Feature i is paired with feature i + H/2, the layout of published Llama weights.
+
+    Args:
+        x: queries or keys.
+        positions: where each of them stands.
+        base: theta in the paper.
+
+    Raises:
+        ValueError: if the head dimension is odd.
+    """
+    head_dim = x.shape[-1]
+    if head_dim % 2:
+        raise ValueError(f"rotary positions come in pairs: head_dim must be even, not {head_dim}.")
+    frequencies = base ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    sine, cosine = jnp.sin(angles), jnp.cos(angles)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    rotated = jnp.concatenate(
+        [first * cosine - second * sine, second * cosine + first * sine], axis=-1
+    )
+    return rotated.astype(x.dtype)

@@ -1,0 +1,208 @@
+"""Predicting the next token of a text."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+
+from transformer.data import text as text_files
+from transformer.data.tokenizers import Tokenizer, make_tokenizer
+from transformer.data.tokens import (
+    SequentialWindows,
+    ShuffledWindows,
+    TokenFile,
+    cache_folder,
+    require_length,
+    tokenize,
+)
+from transformer.decoding.sample import write
+from transformer.errors import ConfigError
+from transformer.ops.logits import Sampling
+from transformer.ops.losses import chunked_cross_entropy, cross_entropy
+from transformer.tasks.base import Losses
+
+
+class TextData(NamedTuple):
+    """The two token streams of a job and the tokenizer that made them."""
+
+    tokenizer: Tokenizer
+    train: TokenFile
+    validation: TokenFile
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModeling:
+    """Left-to-right language modelling on one stream of text; its fields are `config.task`.
+
+    Attributes:
+        path: a UTF-8 text file; empty for Shakespeare's plays, whole plays held out.
+        validation_path: a text file for validation; empty takes the end of `path`.
+        validation_fraction: how much of `path` that end is.
+        tokenizer: `character`, `byte`, `bpe`, or the path of a `tokenizer.json`.
+        bpe_vocab_size: tokens of a BPE tokenizer.
+        context: T, the length of the training windows.
+        batch_size: B, windows per step over all hosts and microbatches.
+        validation_batch_size: windows per validation batch; None takes `batch_size`.
+        label_smoothing: see `ops.losses.cross_entropy`.
+        z_loss: see `ops.losses.cross_entropy`.
+        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
+            it whole.
+        prompt: what the sample shown after training begins with.
+        sample_length: how many tokens that sample has.
+    """
+
+    path: str = ""
+    validation_path: str = ""
+    validation_fraction: float = 0.1
+    tokenizer: str = "character"
+    bpe_vocab_size: int = 8192
+    context: int = 1024
+    batch_size: int = 16
+    validation_batch_size: int | None = None
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    vocab_chunk: int = 0
+    prompt: str = "\n"
+    sample_length: int = 500
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for field in ("context", "batch_size"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"config.task.{field} is {getattr(self, field)}: at least 1.")
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise ConfigError(
+                f"config.task.validation_fraction is {self.validation_fraction}: "
+                f"it must lie between 0 and 1."
+            )
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ConfigError(
+                f"config.task.label_smoothing is {self.label_smoothing}: 0 or more, below 1."
+            )
+
+    def load(self, workdir: Path | None) -> TextData:
+        """Reads the text, makes or loads the tokenizer, and tokenizes once."""
+        if not self.path:
+            train, validation = text_files.shakespeare()
+        elif self.validation_path:
+            train = text_files.read_text(self.path)
+            validation = text_files.read_text(self.validation_path)
+        else:
+            whole = text_files.read_text(self.path)
+            train, validation = text_files.split_text(whole, self.validation_fraction)
+        saved = None if workdir is None else workdir / "tokenizer.json"
+        if saved is not None and saved.exists():
+            tokenizer = Tokenizer.load(saved)
+        else:
+            # Characters that only the validation text has are in the vocabulary too.
+            seen = train + validation if self.tokenizer == "character" else train
+            tokenizer = make_tokenizer(self.tokenizer, seen, self.bpe_vocab_size)
+        data = TextData(
+            tokenizer,
+            tokenize(tokenizer, train, cache_folder()),
+            tokenize(tokenizer, validation, cache_folder()),
+        )
+        name = self.path or "Shakespeare"
+        require_length(data.train, self.context, f"the training part of {name}")
+        require_length(data.validation, self.context, f"the validation part of {name}")
+        return data
+
+    def save(self, data: TextData, workdir: Path) -> None:
+        """Writes `tokenizer.json`."""
+        (workdir / "tokenizer.json").write_text(data.tokenizer.to_json(), "utf-8")
+
+    def dimensions(self, data: TextData) -> dict[str, int]:
+        """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
+        return {"vocab_size": data.tokenizer.vocab_size}
+
+    def fingerprint(self, data: TextData) -> str:
+        """Of both token streams."""
+        return f"{data.train.fingerprint}-{data.validation.fingerprint}"
+
+    def tokens_per_example(self) -> int:
+        """T."""
+        return self.context
+
+    def examples_per_epoch(self, data: TextData) -> int:
+        """Windows in one pass over the training stream."""
+        return ShuffledWindows(
+            data.train, self.context, self.batch_size, seed=0, num_steps=1
+        ).windows_per_epoch
+
+    def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """`tokens` and `labels`, both `[B / hosts, T]`, for each step."""
+        windows = ShuffledWindows(
+            data.train,
+            self.context,
+            self.batch_size,
+            seed=seed,
+            num_steps=num_steps,
+            host=jax.process_index(),
+            num_hosts=jax.process_count(),
+        )
+        return grain.MapDataset.source(windows)
+
+    def validation_batches(self, data: TextData) -> grain.MapDataset:
+        """Every token of the validation stream predicted once."""
+        windows = SequentialWindows(
+            data.validation,
+            self.context,
+            self.validation_batch_size or self.batch_size,
+            host=jax.process_index(),
+            num_hosts=jax.process_count(),
+        )
+        return grain.MapDataset.source(windows)
+
+    def inputs(self, batch: Any) -> tuple:
+        """The tokens."""
+        return (batch["tokens"],)
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of every next token."""
+        smoothing = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+
+        def score(module: Any) -> Any:
+            if not self.vocab_chunk:
+                logits, _ = module(batch["tokens"])
+                return cross_entropy(logits, batch["labels"], **smoothing)
+            features, _ = module.features(batch["tokens"])
+            kernel, bias = module.output_layer()
+            return chunked_cross_entropy(
+                features,
+                kernel.astype(features.dtype),
+                batch["labels"],
+                bias,
+                chunk_size=self.vocab_chunk,
+                **smoothing,
+            )
+
+        scores = nn.apply(score, model)({"params": params}, rngs=rngs)
+        return Losses(
+            objective=jnp.sum(scores.objective),
+            weight=jnp.sum(scores.weight),
+            metrics={"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)},
+        )
+
+    def show(self, model: nn.Module, params: Any, data: TextData, workdir: Path) -> str:
+        """A text sample, also written to `sample.txt`."""
+        (sample,) = write(
+            model,
+            params,
+            data.tokenizer,
+            [self.prompt],
+            max_new_tokens=self.sample_length,
+            sampling=Sampling(temperature=0.8),
+            seed=0,
+        )
+        (workdir / "sample.txt").write_text(sample, "utf-8")
+        return sample

@@ -1,0 +1,286 @@
+"""Checkpoints with Orbax: train state, data position and metadata together, checked on return.
+
+Every checkpoint carries a fingerprint of each array. Restoring compares them, so that a garbled
+file is found out even where the file format would not notice.
+"""
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+from orbax.checkpoint import checkpoint_managers
+
+from transformer.errors import CheckpointError, WorkdirError
+
+FOLDER = "checkpoints"
+# Where checkpoints go that could not be read: nothing is deleted.
+UNREADABLE = "unreadable_checkpoints"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What a checkpoint held.
+
+    Attributes:
+        step: after which it was saved.
+        state: the arrays asked for, by item.
+        data: position in the data.
+        metadata: whatever was given to `save`.
+    """
+
+    step: int
+    state: dict[str, PyTree]
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run: `workdir/checkpoints`."""
+
+    def __init__(self, workdir: Path, *, keep_last: int = 1, read_only: bool = False) -> None:
+        # Orbax reports to the log what we report in words of our own.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        self._folder = workdir.absolute() / FOLDER
+        keep = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep_last),
+                checkpoint_managers.BestN(get_metric_fn=lambda m: m["loss"], reverse=True, n=1),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep, read_only=read_only, create=not read_only
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def steps(self) -> list[int]:
+        """The steps with a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step with the lowest validation loss; the newest if none was evaluated."""
+        best = self._manager.best_step()
+        return self._manager.latest_step() if best is None else best
+
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, PyTree],
+        *,
+        data: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        validation_loss: float | None,
+    ) -> None:
+        """Begins to save; the arrays may change as soon as this returns.
+
+        Args:
+            step: after which the state is.
+            state: arrays by item; an item can be restored without the others.
+            data: position in the data.
+            metadata: anything JSON can hold.
+            validation_loss: at this step, if it was measured.
+
+        Raises:
+            CheckpointError: if this save or the one before cannot be written.
+        """
+        items = {name: ocp.args.StandardSave(_raw(tree)) for name, tree in state.items()}
+        items["data"] = ocp.args.JsonSave(dict(data))
+        prints = {name: fingerprints(tree) for name, tree in state.items()}
+        items["metadata"] = ocp.args.JsonSave({**metadata, "fingerprints": prints})
+        metrics = None if validation_loss is None else {"loss": validation_loss}
+        with _explained(self._folder, "saved"):
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        with _explained(self._folder, "saved"):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Releases what the manager holds; call `wait` first."""
+        self._manager.close()
+
+    def restore(self, step: int, wanted: Mapping[str, PyTree]) -> Restored:
+        """Restores the checkpoint of one step.
+
+        Args:
+            step: one of `steps()`.
+            wanted: for each item, a tree of shapes with dtypes and shardings.
+
+        Raises:
+            CheckpointError: if it cannot be read, or is not what was saved.
+            WorkdirError: if its arrays have other names, shapes or dtypes than wanted.
+        """
+        for name, tree in wanted.items():
+            self._compare(step, name, tree)
+        arguments = {
+            name: ocp.args.StandardRestore(_raw_shapes(tree)) for name, tree in wanted.items()
+        }
+        arguments |= {"data": ocp.args.JsonRestore(), "metadata": ocp.args.JsonRestore()}
+        try:
+            found = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+        except Exception as error:  # A damaged file can fail in any layer below.
+            raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
+        for name in wanted:
+            saved = found.metadata["fingerprints"][name]
+            for path, value in fingerprints(found[name]).items():
+                if saved.get(path) != value:
+                    raise CheckpointError(
+                        f"{self._folder / str(step)}: {name}{path} is not what was saved."
+                    )
+        state = {name: _like(found[name], tree) for name, tree in wanted.items()}
+        return Restored(step, state, found.data, found.metadata)
+
+    def restore_newest(
+        self, wanted: Mapping[str, PyTree], say: Callable[[str], None]
+    ) -> Restored | None:
+        """Restores the newest checkpoint that can be read; None if there is none at all.
+
+        Checkpoints that cannot be read are moved to `unreadable_checkpoints`, and `say` is told.
+
+        Raises:
+            CheckpointError: if there are checkpoints and none can be read.
+        """
+        found = self.steps()
+        for step in reversed(found):
+            try:
+                return self.restore(step, wanted)
+            except CheckpointError as error:
+                aside = self._folder.parent / UNREADABLE / str(step)
+                aside.parent.mkdir(exist_ok=True)
+                if aside.exists():
+                    shutil.rmtree(aside)
+                shutil.move(self._folder / str(step), aside)
+                self._manager.reload()
+                say(f"The checkpoint of step {step} cannot be read and was moved to {aside}: {error}")
+        if found:
+            raise CheckpointError(
+                f"none of the {len(found)} checkpoints in {self._folder} can be read. They are in "
+                f"{self._folder.parent / UNREADABLE}; start again in a new --workdir."
+            )
+        return None
+
+    def _compare(self, step: int, item: str, wanted: PyTree) -> None:
+        """Refuses arrays of other shapes or dtypes: Orbax would cast or crop them silently."""
+        try:
+            saved = self._manager.item_metadata(step)[item]
+            saved = None if saved is None else _by_path(saved.tree)
+        except Exception as error:  # A damaged file can fail in any layer below.
+            raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
+        if saved is None:
+            raise CheckpointError(f"{self._folder / str(step)} has no {item}.")
+        expected = _by_path(_raw_shapes(wanted))
+        for path in sorted(expected.keys() | saved.keys()):
+            theirs, ours = saved.get(path), expected.get(path)
+            if theirs is None or ours is None:
+                where = "the model" if theirs is None else "the checkpoint"
+                raise WorkdirError(
+                    f"{item}{path} is only in {where}, not in both: the checkpoint of step {step} "
+                    f"belongs to another model or optimizer."
+                )
+            if tuple(theirs.shape) != tuple(ours.shape) or theirs.dtype != ours.dtype:
+                raise WorkdirError(
+                    f"{item}{path} is {theirs.dtype}{list(theirs.shape)} in the checkpoint of step "
+                    f"{step} and {ours.dtype}{list(ours.shape)} in the model."
+                )
+
+
+class _explained:
+    """Turns whatever a write raises into one clear error."""
+
+    def __init__(self, folder: Path, verb: str) -> None:
+        self._folder, self._verb = folder, verb
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, Exception):
+            raise CheckpointError(
+                f"the checkpoint could not be {self._verb} in {self._folder}: {_first_line(error)} "
+                f"Is the disk full? Earlier checkpoints are intact: free some space and run the "
+                f"same command again."
+            ) from error
+
+
+def fingerprints(tree: PyTree) -> dict[str, int]:
+    """A 32-bit fingerprint of each array, which changes with any bit of it.
+
+    It is a sum over the elements, exact in integers, and so does not depend on how the array is
+    cut over devices.
+    """
+    prints = _fingerprints(_raw(tree))
+    return {path: int(value) for path, value in _by_path(prints).items()}
+
+
+@jax.jit
+def _fingerprints(tree: PyTree) -> PyTree:
+    def one(x: jax.Array) -> jax.Array:
+        if x.dtype == jnp.bool_:
+            x = x.astype(jnp.uint8)
+        bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+        bits = bits.astype(jnp.uint32)
+        # Each element times an odd number of its own, so that exchanged elements are noticed.
+        place = jnp.zeros(x.shape, jnp.uint32)
+        for axis in range(x.ndim):
+            index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+            place = place * jnp.uint32(0x9E3779B1) + index
+        return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+
+    return jax.tree.map(one, tree)
+
+
+def _raw(tree: PyTree) -> PyTree:
+    """Typed random keys as the integers they are made of."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _raw_shapes(tree: PyTree) -> PyTree:
+    def one(x: Any) -> Any:
+        if not _is_key(x):
+            return x
+        data = jax.eval_shape(jax.random.key_data, x)
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(x, "sharding", None))
+
+    return jax.tree.map(one, tree)
+
+
+def _like(found: PyTree, wanted: PyTree) -> PyTree:
+    """Integers as typed random keys again, where they were."""
+    return jax.tree.map(
+        lambda x, like: jax.random.wrap_key_data(x) if _is_key(like) else x, found, wanted
+    )
+
+
+def _is_key(x: Any) -> bool:
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    """Leaves by a path that reads the same for attributes, keys and indices."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        "".join(f"/{getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))}" for k in path): x
+        for path, x in leaves
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+def size_in_bytes(tree: PyTree) -> int:
+    """Bytes of all arrays, over all devices."""
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(_raw_shapes(tree)))

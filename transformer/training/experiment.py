@@ -1,0 +1,259 @@
+"""From a config to everything a run needs: task, data, model, optimizer, shapes."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from transformer import sharding
+from transformer.config import build, check_sections, config_fields
+from transformer.errors import ConfigError, WorkdirError
+from transformer.tasks.base import Task
+from transformer.training import state as states
+from transformer.training.durations import Clock
+from transformer.training.flops import count_flops
+from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
+from transformer.training.options import CHANGEABLE, Train
+
+CONFIG_FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A config made into objects; nothing in it changes while training.
+
+    Attributes:
+        config: the resolved config: sizes that the data decides are filled in.
+        task: what to train on.
+        data: what the task read from disk.
+        model: the Linen module.
+        train: how to train.
+        mesh: of devices.
+        clock: turns durations into steps.
+        total_steps: of the run.
+        schedule: the learning rate of each step.
+        optimizer: makes updates.
+        shapes: shapes, dtypes and shardings of the train state.
+    """
+
+    config: ConfigDict
+    task: Task
+    data: Any
+    model: Any
+    train: Train
+    mesh: jax.sharding.Mesh
+    clock: Clock
+    total_steps: int
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    shapes: states.TrainState
+
+    def new_state(self) -> states.TrainState:
+        """The state before the first step, made on the devices where it belongs."""
+        shardings = jax.tree.map(lambda x: x.sharding, self.shapes)
+        make = jax.jit(self._create, out_shardings=shardings)
+        return make(jax.random.key(self.train.seed))
+
+    def steps(self, field: str) -> int:
+        """A duration of `config.train` in steps, at least 1."""
+        duration = getattr(self.train, field)
+        steps = self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
+        return max(1, steps)
+
+    def loss(self, params: PyTree, batch: Any, rngs: dict[str, jax.Array]) -> Any:
+        """The task's loss with this model."""
+        return self.task.losses(self.model, params, batch, rngs)
+
+    def example_batch(self) -> dict[str, np.ndarray]:
+        """The batch of step 0, the part of this host."""
+        return self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)[0]
+
+    def flops_per_step(self) -> int:
+        """Of one training step: three times the forward pass, nothing for rematerialisation.
+
+        Attention counts with all its pairs, as is usual for MFU (Chowdhery et al. 2022,
+        appendix B).
+        """
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                (x.shape[0] * jax.process_count(), *x.shape[1:]), x.dtype
+            ),
+            self.example_batch(),
+        )
+        plain = {"attention": "einsum", "remat": "none"}
+        known = config_fields(type(self.model))
+        model = self.model.clone(**{k: v for k, v in plain.items() if k in known})
+
+        def forward(params: PyTree, batch: Any) -> Any:
+            return self.task.losses(model, params, batch, {}).objective
+
+        return 3 * count_flops(forward, self.shapes.params, batch)
+
+    def _create(self, key: jax.Array) -> states.TrainState:
+        params = nn.meta.unbox(_init(self.model, self.task, self.example_batch(), key))
+        average = self.train.ema_decay > 0
+        return states.create(params, self.optimizer, key, average=average)
+
+
+def prepare(config: ConfigDict, workdir: Path | None = None) -> Experiment:
+    """Checks a config and builds what it describes; no parameter is allocated yet.
+
+    Args:
+        config: with the sections of `config.SECTIONS`.
+        workdir: an existing run folder whose tokenizer is to be used, if it has one.
+
+    Raises:
+        ConfigError: if the config cannot work.
+        DataError: if the data cannot be used.
+    """
+    check_sections(config)
+    config = config.copy_and_resolve_references()
+    task = build("task", config.task)
+    train: Train = build("train", config.train)
+    optimizer_config: Optimizer = build("optimizer", config.optimizer)
+    build("model", config.model)
+    mesh = build("mesh", config.mesh).make()
+    if task.batch_size % train.microbatches:
+        raise ConfigError(
+            f"config.task.batch_size ({task.batch_size}) does not divide into "
+            f"config.train.microbatches ({train.microbatches})."
+        )
+    data = task.load(workdir)
+    for field, size in task.dimensions(data).items():
+        chosen = config.model[field]
+        if chosen is None:
+            config.model[field] = size
+        elif chosen < size:
+            raise ConfigError(
+                f"config.model.{field} is {chosen}, smaller than the {size} of the data: "
+                f"leave it out, or give at least {size}."
+            )
+    model = build("model", config.model)
+    if hasattr(task, "context") and task.context > model.context:
+        raise ConfigError(
+            f"config.task.context ({task.context}) is longer than config.model.context "
+            f"({model.context}): the model has no positions for it."
+        )
+
+    clock = Clock(task.batch_size, task.tokens_per_example(), task.examples_per_epoch(data))
+    total = clock.steps(train.duration, key="train.duration")
+    warmup = clock.steps(optimizer_config.warmup, key="optimizer.warmup", total=total)
+    schedule = make_schedule(optimizer_config, warmup_steps=warmup, total_steps=total)
+
+    batch = task.train_batches(data, seed=train.seed, num_steps=1)[0]
+    key = jax.eval_shape(lambda: jax.random.key(train.seed))
+    boxed = jax.eval_shape(lambda key: _init(model, task, batch, key), key)
+    optimizer = make_optimizer(optimizer_config, schedule, boxed)
+    shapes = jax.eval_shape(
+        lambda params, key: states.create(params, optimizer, key, average=train.ema_decay > 0),
+        nn.meta.unbox(boxed),
+        key,
+    )
+    placed = _place(shapes, sharding.shardings_of(mesh, boxed), sharding.replicated(mesh))
+    return Experiment(
+        config, task, data, model, train, mesh, clock, total, schedule, optimizer, placed
+    )
+
+
+def _init(model: Any, task: Task, batch: Any, key: jax.Array) -> PyTree:
+    """Parameters in their boxes; the batch is only looked at for its shape."""
+    one = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), task.inputs(batch))
+    return model.init(key, *one)["params"]
+
+
+def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) -> PyTree:
+    """Shapes with shardings: what mirrors a parameter lies where the parameter lies.
+
+    The optimizer's moments are found by the end of their path, which is that of the parameter.
+    """
+    by_path = {
+        jax.tree_util.keystr(path): place
+        for path, place in jax.tree_util.tree_leaves_with_path(params)
+    }
+    longest_first = sorted(by_path, key=len, reverse=True)
+    shape_of = {
+        jax.tree_util.keystr(path): leaf.shape
+        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.params)
+    }
+
+    def one(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+        name = jax.tree_util.keystr(path)
+        found = (p for p in longest_first if name.endswith(p) and shape_of[p] == leaf.shape)
+        mirrored = next(found, None)
+        place = elsewhere if mirrored is None else by_path[mirrored]
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+    return jax.tree_util.tree_map_with_path(one, shapes)
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """The resolved config of a run.
+
+    Raises:
+        WorkdirError: if the folder is not that of a run.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
+    try:
+        return ConfigDict(json.loads(path.read_text("utf-8")))
+    except ValueError as error:
+        raise WorkdirError(f"{path} is not JSON: {error}") from None
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the resolved config where `read_config` finds it."""
+    path = workdir / CONFIG_FILE
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n", "utf-8")
+    part.replace(path)
+
+
+def adopt_workdir(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """The config to go on with in a folder that may hold a run already.
+
+    Sizes that the data decided are taken over from the run.
+
+    Raises:
+        WorkdirError: if the folder holds something else, or a run whose config differs in what
+            may not change; all differences are shown.
+    """
+    config = config.copy_and_resolve_references()
+    if not workdir.exists() or not any(workdir.iterdir()):
+        return config
+    saved = read_config(workdir)
+    for key, value in config.model.items():
+        if value is None and key in saved.model:
+            config.model[key] = saved.model[key]
+    old, new = _flat(saved), _flat(config)
+    differences = [
+        f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "
+        f"{new.get(key, '(absent)')!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in {f"train.{name}" for name in CHANGEABLE}
+    ]
+    if differences:
+        raise WorkdirError(
+            f"{workdir} holds a run with another config:\n" + "\n".join(differences) + "\n"
+            "Use another --workdir, or the config it was started with."
+        )
+    return config
+
+
+def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,282 @@
+"""The one training loop, for every task, from top to bottom."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from transformer import sharding
+from transformer.errors import NonFiniteLossError, WorkdirError
+from transformer.training import experiment as experiments
+from transformer.training.checkpoints import Checkpoints, Restored
+from transformer.training.experiment import Experiment
+from transformer.training.feeding import Feeder
+from transformer.training.flops import peak_flops
+from transformer.training.metrics import (
+    MetricsWriter,
+    Progress,
+    draw_curves,
+    read_metrics,
+    tensorboard_is_installed,
+)
+from transformer.training.state import TrainState
+from transformer.training.step import (
+    make_evaluation_step,
+    make_train_step,
+    mean_metrics,
+    parameter_groups,
+    repeat,
+)
+from transformer.training.stopping import StopRequest
+
+
+def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
+    """Trains, or goes on training, in a run folder.
+
+    Args:
+        config: of the experiment.
+        workdir: the run folder; made if it does not exist.
+
+    Returns:
+        The exit code (0, or 128 + signal if asked to stop) and what to report: the step reached,
+        the last metrics of each split and the folder.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    # ---------------------------------------------------------------- setup
+    config = experiments.adopt_workdir(config, workdir)
+    experiment = experiments.prepare(config, workdir)
+    options, total = experiment.train, experiment.total_steps
+    every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
+    workdir.mkdir(parents=True, exist_ok=True)
+    experiments.write_config(experiment.config, workdir)
+    experiment.task.save(experiment.data, workdir)
+
+    # --------------------------------------------------- new state, or restored
+    checkpoints = Checkpoints(workdir, keep_last=options.keep_last)
+    progress = Progress(step=0, total=total)
+    restored = checkpoints.restore_newest(_items(experiment.shapes), progress.say)
+    state, position = _begin(experiment, restored)
+    step = int(state.step)
+    if step >= total:
+        progress.close()
+        checkpoints.close()
+        progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
+        return 0, summary(workdir, step)
+    if restored is not None:
+        progress.say(f"Resuming {workdir} from step {step}.")
+
+    # -------------------------------------------------------------- compile once
+    most = options.steps_per_dispatch
+    train_step = make_train_step(
+        experiment.loss,
+        experiment.optimizer,
+        experiment.schedule,
+        microbatches=options.microbatches,
+        ema_decay=options.ema_decay,
+    )
+    train_steps = jax.jit(repeat(train_step, most), donate_argnums=0)
+    feeder = Feeder(
+        experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
+        sharding.batch_sharding(experiment.mesh, leading_axes=1),
+        most=most,
+        position=position,
+    )
+    validate = make_validation(experiment)
+    if options.tensorboard and not tensorboard_is_installed():
+        progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
+    writer = MetricsWriter(
+        workdir, step=step, tensorboard=options.tensorboard and tensorboard_is_installed()
+    )
+    reporter = _Reporter(experiment, writer, progress, every["log_every"])
+
+    # ---------------------------------------------------------------------- loop
+    pending = None
+    with StopRequest() as stop:
+        try:
+            while step < total and stop.signal is None:
+                end = min(step + most, total, *(_next(step, n) for n in every.values()))
+                batches = feeder.take(end - step)
+                state, metrics = train_steps(state, batches, end - step)
+                # The report of the steps before is made while the device works on these.
+                reporter.report(pending)
+                pending, step = (step, end, metrics), end
+
+                evaluate = step % every["evaluate_every"] == 0 or step == total
+                save = step % every["save_every"] == 0 or step == total
+                if not (evaluate or save or stop.signal is not None):
+                    continue
+                # Nothing is saved before its losses are known to be finite.
+                reporter.report(pending)
+                pending, validation_loss = None, None
+                if evaluate:
+                    limit = None if step == total else options.validation_batches
+                    validation_loss = reporter.validated(step, validate(state.evaluated, limit))
+                if save or stop.signal is not None:
+                    checkpoints.save(
+                        step,
+                        _items(state),
+                        data=feeder.position,
+                        metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
+                        validation_loss=validation_loss,
+                    )
+            checkpoints.wait()
+        finally:
+            progress.close()
+            writer.close()
+
+    # ------------------------------------------------------------------- the end
+    checkpoints.close()
+    curves = draw_curves(workdir)
+    if stop.signal is not None and step < total:
+        progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
+        return stop.exit_code, summary(workdir, step)
+    shown = experiment.task.show(
+        experiment.model, state.evaluated, experiment.data, workdir
+    )
+    progress.say(f"{shown}\n")
+    progress.say(f"Finished {total} steps. Loss curves: {curves}")
+    return 0, summary(workdir, step)
+
+
+def make_validation(experiment: Experiment) -> Callable[[Any, int | None], dict[str, float]]:
+    """A function of parameters and the number of batches (None: all) to validation metrics."""
+    batches = experiment.task.validation_batches(experiment.data)
+    place = sharding.batch_sharding(experiment.mesh)
+    evaluation_step = jax.jit(make_evaluation_step(experiment.loss))
+
+    def validate(params: Any, limit: int | None) -> dict[str, float]:
+        count = len(batches) if limit is None else min(limit, len(batches))
+        totals = []
+        for index in np.linspace(0, len(batches) - 1, count).round().astype(int):
+            batch = jax.tree.map(
+                lambda x: jax.make_array_from_process_local_data(place, x), batches[int(index)]
+            )
+            totals.append(evaluation_step(params, batch))
+        return {name: float(value) for name, value in mean_metrics(totals).items()}
+
+    return validate
+
+
+def summary(workdir: Path, step: int) -> dict[str, Any]:
+    """The step reached and the last metrics of each split."""
+    last = {line["split"]: line for line in read_metrics(workdir)}
+    return {"workdir": str(workdir), "step": step} | {
+        split: {k: v for k, v in line.items() if k != "split"} for split, line in last.items()
+    }
+
+
+class _Reporter:
+    """Writes and shows what the device has computed, and refuses losses that are not finite."""
+
+    def __init__(
+        self, experiment: Experiment, writer: MetricsWriter, progress: Progress, log_every: int
+    ) -> None:
+        self._writer, self._progress, self._log_every = writer, progress, log_every
+        self._groups = list(parameter_groups(experiment.shapes.params))
+        self._tokens = experiment.task.batch_size * experiment.task.tokens_per_example()
+        peak = peak_flops()
+        self._utilization = experiment.flops_per_step() / peak if peak else None
+        self._last = time.monotonic()
+        self._previous_norms: np.ndarray | None = None
+
+    def report(self, pending: tuple[int, int, Any] | None) -> None:
+        """Waits for the metrics of the steps from `start` to `end` and writes those due."""
+        if pending is None:
+            return
+        start, end, metrics = pending
+        metrics = jax.device_get(metrics)
+        now = time.monotonic()
+        step_time, self._last = (now - self._last) / (end - start), now
+        groups = metrics.pop("group_norms")
+        for index in range(end - start):
+            scalars = {name: float(values[index]) for name, values in metrics.items()}
+            step = start + index + 1
+            if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["grad_norm"])):
+                self._blame(step, scalars["loss"], groups[index])
+            self._previous_norms = groups[index]
+            if step % self._log_every == 0:
+                speed = {
+                    "tokens_per_second": self._tokens / step_time,
+                    "step_time": step_time,
+                }
+                if self._utilization is not None:
+                    speed["mfu"] = self._utilization / step_time
+                self._writer.write(step, "train", scalars | speed)
+                shown = {
+                    "loss": f"{scalars['loss']:.3f}",
+                    "tokens/s": f"{speed['tokens_per_second']:,.0f}",
+                }
+                if "mfu" in speed:
+                    shown["MFU"] = f"{speed['mfu']:.1%}"
+                self._progress.update(step, **shown)
+        self._progress.update(end)
+
+    def validated(self, step: int, metrics: dict[str, float]) -> float:
+        """Writes and shows validation metrics; returns the loss."""
+        self._writer.write(step, "validation", metrics)
+        self._progress.say(
+            f"step {step}: validation "
+            + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        )
+        self._last = time.monotonic()
+        return metrics["loss"]
+
+    def _blame(self, step: int, loss: float, norms: np.ndarray) -> None:
+        before = self._previous_norms
+        lines = []
+        for index, group in enumerate(self._groups):
+            last = "-" if before is None else f"{before[index]:.3g}"
+            mark = "" if math.isfinite(norms[index]) else "   <- not finite"
+            lines.append(f"  {group:<28} {last:>12} {norms[index]:>12.3g}{mark}")
+        raise NonFiniteLossError(
+            f"the loss of step {step} is {loss}: training cannot go on. Gradient norms by "
+            f"parameter group:\n  {'group':<28} {f'step {step - 1}':>12} {f'step {step}':>12}\n"
+            + "\n".join(lines)
+            + "\nThe last good checkpoint is kept. A smaller --config.optimizer.learning_rate, a "
+            "longer --config.optimizer.warmup or a smaller --config.optimizer.clip_norm may help; "
+            "they need a new --workdir."
+        )
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds, in parts that can be restored alone."""
+    items = {
+        "params": state.params,
+        "training": {"step": state.step, "optimizer": state.optimizer, "key": state.key},
+    }
+    if state.average is not None:
+        items["average"] = state.average
+    return items
+
+
+def _begin(experiment: Experiment, restored: Restored | None) -> tuple[TrainState, Any]:
+    """The state to start from and the position in the data."""
+    if restored is None:
+        return experiment.new_state(), None
+    saved = restored.metadata["data_fingerprint"]
+    if saved != experiment.task.fingerprint(experiment.data):
+        raise WorkdirError(
+            "the data have changed since this run began, so it cannot go on as if they had not: "
+            "restore them, or start again in a new --workdir."
+        )
+    training = restored.state["training"]
+    state = TrainState(
+        step=training["step"],
+        params=restored.state["params"],
+        optimizer=training["optimizer"],
+        average=restored.state.get("average"),
+        key=training["key"],
+    )
+    return state, restored.data
+
+
+def _next(step: int, every: int) -> int:
+    """The next multiple of `every` after `step`."""
+    return (step // every + 1) * every

@@ -1,0 +1,173 @@
+"""Optimizers and learning-rate schedules, from Optax: `config.optimizer`."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import optax
+from optax import contrib
+
+from transformer.errors import ConfigError
+from transformer.sharding import is_box, logical_axes
+
+NAMES = ("adamw", "lion", "muon")
+SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """Fields of `config.optimizer`.
+
+    Attributes:
+        algorithm: `adamw` (Loshchilov and Hutter 2019), `lion` (Chen et al. 2023) or `muon`
+            (Jordan et al. 2024), which treats everything but matrices with AdamW.
+        learning_rate: at the peak.
+        schedule: after the warmup: `cosine`, `linear`, `inverse_square_root` or `constant`.
+        warmup: how long the learning rate rises from 0; a duration, see `training.durations`.
+        final_fraction: of the peak that `cosine` and `linear` end at.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        epsilon: added to the root of the second moment.
+        weight_decay: pulls matrices and embeddings to zero; never norms or biases.
+        clip_norm: the longest gradient; longer ones are scaled down to it. 0 never clips.
+        muon_beta: momentum of Muon; its matrices use `learning_rate`, scaled so that one value
+            serves both them and AdamW's parameters.
+    """
+
+    algorithm: str = "adamw"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: str = "100 steps"
+    final_fraction: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    muon_beta: float = 0.95
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for field, known in (("algorithm", NAMES), ("schedule", SCHEDULES)):
+            if getattr(self, field) not in known:
+                raise ConfigError(
+                    f"config.optimizer.{field} is {getattr(self, field)!r}: "
+                    f"choose from {', '.join(known)}."
+                )
+        for field in ("beta1", "beta2", "muon_beta"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise ConfigError(
+                    f"config.optimizer.{field} is {getattr(self, field)}: 0 or more, below 1."
+                )
+
+
+def make_schedule(config: Optimizer, *, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """The learning rate of each step.
+
+    Args:
+        config: the optimizer's.
+        warmup_steps: the learning rate rises linearly to its peak over this many steps.
+        total_steps: of the run, warmup included.
+    """
+    peak, rest = config.learning_rate, max(1, total_steps - warmup_steps)
+    end = peak * config.final_fraction
+    match config.schedule:
+        case "cosine":
+            after = optax.cosine_decay_schedule(peak, rest, config.final_fraction)
+        case "linear":
+            after = optax.linear_schedule(peak, end, rest)
+        case "inverse_square_root":
+            # Continuous with the warmup: peak * sqrt(warmup / step) (Vaswani et al. 2017, eq. 3).
+            start = max(1, warmup_steps)
+
+            def after(step: Any) -> Any:
+                return peak * (start / (start + step)) ** 0.5
+        case _:
+            after = optax.constant_schedule(peak)
+    if warmup_steps == 0:
+        return after
+    # Step 0 already moves: the first of n warmup steps takes 1/n of the peak.
+    warmup = optax.linear_schedule(peak / warmup_steps, peak, max(1, warmup_steps - 1))
+    return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def make_optimizer(
+    config: Optimizer, schedule: optax.Schedule, boxed: Any
+) -> optax.GradientTransformation:
+    """The optimizer.
+
+    Args:
+        config: which, and its constants.
+        schedule: the learning rate of each step.
+        boxed: parameters or their shapes with the logical names of their axes, which say what is
+            a matrix even where layers are stacked.
+    """
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    decayed = jax.tree.map(is_decayed, boxed, is_leaf=is_box)
+    match config.algorithm:
+        case "adamw":
+            rule = optax.adamw(
+                schedule,
+                config.beta1,
+                config.beta2,
+                config.epsilon,
+                weight_decay=config.weight_decay,
+                mask=decayed,
+            )
+        case "lion":
+            rule = optax.lion(
+                schedule,
+                config.beta1,
+                config.beta2,
+                weight_decay=config.weight_decay,
+                mask=decayed,
+            )
+        case _:
+            rule = contrib.muon(
+                schedule,
+                beta=config.muon_beta,
+                weight_decay=config.weight_decay,
+                weight_decay_mask=decayed,
+                adam_b1=config.beta1,
+                adam_b2=config.beta2,
+                adam_weight_decay=config.weight_decay,
+                muon_weight_dimension_numbers=jax.tree.map(muon_axes, boxed, is_leaf=is_box),
+                # Updates as long as AdamW's, so that one learning rate serves all parameters
+                # (Liu et al. 2025, section 2.2).
+                consistent_rms=0.2,
+            )
+    return optax.chain(clip, rule)
+
+
+def is_decayed(leaf: Any) -> bool:
+    """Whether weight decay applies: to parameters with two axes or more, layers not counted."""
+    return len(_own_axes(leaf)) >= 2
+
+
+def muon_axes(leaf: Any) -> contrib.MuonDimensionNumbers | None:
+    """Which axes of a parameter Muon treats as rows and columns; None leaves it to AdamW.
+
+    Muon is for the matrices inside the blocks, not for embeddings or the output layer (Jordan et
+    al. 2024).
+    """
+    names = logical_axes(leaf)
+    own = _own_axes(leaf)
+    if len(own) < 2 or "vocab" in names or "positions" in names:
+        return None
+    rows = [axis for axis in own if names[axis] == "embed"]
+    if len(rows) != 1:
+        return None
+    # A kernel's input axes come first: [embed, heads, head_dim] or [heads, head_dim, embed].
+    others = tuple(axis for axis in own if axis not in rows)
+    if rows[0] == own[0]:
+        return contrib.MuonDimensionNumbers(reduction_axis=tuple(rows), output_axis=others)
+    return contrib.MuonDimensionNumbers(reduction_axis=others, output_axis=tuple(rows))
+
+
+def _own_axes(leaf: Any) -> list[int]:
+    """The axes of one layer's parameter."""
+    return [axis for axis, name in enumerate(logical_axes(leaf)) if name != "layers"]

@@ -1,0 +1,66 @@
+"""How to train, whatever the task: `config.train`."""
+
+import dataclasses
+
+from transformer.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Fields of `config.train`.
+
+    Attributes:
+        duration: of the run; for durations see `training.durations`.
+        seed: of parameters, dropout and data order.
+        log_every: how often metrics are written.
+        evaluate_every: how often the validation loss is measured.
+        validation_batches: of how many batches, spread evenly; None takes all. The last
+            evaluation of a run always takes all.
+        save_every: how often a checkpoint is saved; one is always saved at the end.
+        keep_last: how many of the newest checkpoints stay, besides the one with the best
+            validation loss.
+        microbatches: parts in which each batch's gradient is computed, to save memory; the
+            result is that of the whole batch.
+        steps_per_dispatch: how many steps are handed to the device at once. Small models wait
+            less for Python; results do not depend on it.
+        ema_decay: keeps an exponential moving average of the parameters, which evaluation and
+            generation then use; 0 keeps none.
+        tensorboard: also writes TensorBoard event files.
+    """
+
+    duration: str = "1000 steps"
+    seed: int = 0
+    log_every: str = "10 steps"
+    evaluate_every: str = "100 steps"
+    validation_batches: int | None = None
+    save_every: str = "500 steps"
+    keep_last: int = 2
+    microbatches: int = 1
+    steps_per_dispatch: int = 1
+    ema_decay: float = 0.0
+    tensorboard: bool = True
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        for field in ("keep_last", "microbatches", "steps_per_dispatch"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"config.train.{field} is {getattr(self, field)}: at least 1.")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ConfigError(f"config.train.ema_decay is {self.ema_decay}: 0 or more, below 1.")
+
+
+# Fields of `config.train` that may change in an existing workdir: they do not change what has
+# been computed so far.
+CHANGEABLE = (
+    "duration",
+    "log_every",
+    "evaluate_every",
+    "validation_batches",
+    "save_every",
+    "keep_last",
+    "tensorboard",
+)

@@ -1,0 +1,49 @@
+"""Everything that training changes, in one tree."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """The state between two steps.
+
+    Attributes:
+        step: how many steps have been taken, int32.
+        params: the parameters.
+        optimizer: the optimizer's state.
+        average: the moving average of the parameters, or None.
+        key: the base of all randomness; never changes, each step folds its number in.
+    """
+
+    # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
+    step: Any
+    params: Any
+    optimizer: Any
+    average: Any
+    key: Any
+
+    @property
+    def evaluated(self) -> PyTree:
+        """The parameters to evaluate and generate with."""
+        return self.params if self.average is None else self.average
+
+
+def create(
+    params: PyTree, optimizer: optax.GradientTransformation, key: Array, *, average: bool
+) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=optimizer.init(params),
+        # A copy: the step is donated, and one buffer cannot be donated twice.
+        average=jax.tree.map(jnp.copy, params) if average else None,
+        key=key,
+    )
