@@ -37,6 +37,10 @@ class Task(Protocol):
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew."""
         ...
 
+    def load_validation(self, path: str, workdir: Path) -> Any:
+        """Another file to validate on, read as the run in `workdir` reads its own."""
+        ...
+
     def save(self, data: Any, workdir: Path) -> None:
         """Writes what later scripts need beside the config (a tokenizer) into `workdir`."""
         ...
@@ -65,8 +69,8 @@ class Task(Protocol):
         """All validation batches once, the part of this host."""
         ...
 
-    def inputs(self, batch: Any) -> tuple:
-        """The positional arguments of the model for a batch, to initialise it."""
+    def example_inputs(self) -> tuple:
+        """Positional arguments to initialise the model with: one example, its values of no matter."""
         ...
 
     def losses(

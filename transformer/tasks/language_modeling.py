@@ -115,6 +115,12 @@ class LanguageModeling:
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
 
+    def load_validation(self, path: str, workdir: Path) -> TextData:
+        """Another text to validate on, with the tokenizer of a run."""
+        tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+        tokens = tokenize(tokenizer, text_files.read_text(path), cache_folder())
+        return TextData(tokenizer, tokens, tokens)
+
     def save(self, data: TextData, workdir: Path) -> None:
         """Writes `tokenizer.json`."""
         (workdir / "tokenizer.json").write_text(data.tokenizer.to_json(), "utf-8")
@@ -161,9 +167,9 @@ class LanguageModeling:
         )
         return grain.MapDataset.source(windows)
 
-    def inputs(self, batch: Any) -> tuple:
-        """The tokens."""
-        return (batch["tokens"],)
+    def example_inputs(self) -> tuple:
+        """One window of tokens."""
+        return (jnp.zeros((1, self.context), jnp.int32),)
 
     def losses(
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]

@@ -21,6 +21,8 @@ from orbax.checkpoint import checkpoint_managers
 from transformer.errors import CheckpointError, WorkdirError
 
 FOLDER = "checkpoints"
+# The trees of arrays a checkpoint may hold.
+ITEMS = ("params", "average", "training")
 # Where checkpoints go that could not be read: nothing is deleted.
 UNREADABLE = "unreadable_checkpoints"
 
@@ -58,7 +60,11 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep, read_only=read_only, create=not read_only
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        trees = {name: ocp.StandardCheckpointHandler() for name in ITEMS}
+        notes = {name: ocp.JsonCheckpointHandler() for name in ("data", "metadata")}
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=options, item_handlers=trees | notes
+        )
 
     def steps(self) -> list[int]:
         """The steps with a checkpoint, oldest first."""
@@ -152,24 +158,33 @@ class Checkpoints:
         Raises:
             CheckpointError: if there are checkpoints and none can be read.
         """
-        found = self.steps()
-        for step in reversed(found):
+        errors: dict[int, CheckpointError] = {}
+        for step in reversed(self.steps()):
             try:
-                return self.restore(step, wanted)
+                restored = self.restore(step, wanted)
             except CheckpointError as error:
-                aside = self._folder.parent / UNREADABLE / str(step)
-                aside.parent.mkdir(exist_ok=True)
-                if aside.exists():
-                    shutil.rmtree(aside)
-                shutil.move(self._folder / str(step), aside)
-                self._manager.reload()
-                say(f"The checkpoint of step {step} cannot be read and was moved to {aside}: {error}")
-        if found:
+                errors[step] = error
+                continue
+            for bad, error in errors.items():
+                aside = self._set_aside(bad)
+                say(f"The checkpoint of step {bad} cannot be read and was moved to {aside}: {error}")
+            return restored
+        if errors:
             raise CheckpointError(
-                f"none of the {len(found)} checkpoints in {self._folder} can be read. They are in "
-                f"{self._folder.parent / UNREADABLE}; start again in a new --workdir."
+                f"none of the {len(errors)} checkpoints in {self._folder} can be read: "
+                f"{errors[max(errors)]} They are left as they are; start again in a new --workdir."
             )
         return None
+
+    def _set_aside(self, step: int) -> Path:
+        """Moves a checkpoint out of the way of the next save of its step."""
+        aside = self._folder.parent / UNREADABLE / str(step)
+        aside.parent.mkdir(exist_ok=True)
+        if aside.exists():
+            shutil.rmtree(aside)
+        shutil.move(self._folder / str(step), aside)
+        self._manager.reload()
+        return aside
 
     def _compare(self, step: int, item: str, wanted: PyTree) -> None:
         """Refuses arrays of other shapes or dtypes: Orbax would cast or crop them silently."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
@@ -99,7 +98,7 @@ class Experiment:
         return 3 * count_flops(forward, self.shapes.params, batch)
 
     def _create(self, key: jax.Array) -> states.TrainState:
-        params = nn.meta.unbox(_init(self.model, self.task, self.example_batch(), key))
+        params = nn.meta.unbox(initial_parameters(self.model, self.task, key))
         average = self.train.ema_decay > 0
         return states.create(params, self.optimizer, key, average=average)
 
@@ -149,9 +148,8 @@ def prepare(config: ConfigDict, workdir: Path | None = None) -> Experiment:
     warmup = clock.steps(optimizer_config.warmup, key="optimizer.warmup", total=total)
     schedule = make_schedule(optimizer_config, warmup_steps=warmup, total_steps=total)
 
-    batch = task.train_batches(data, seed=train.seed, num_steps=1)[0]
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
-    boxed = jax.eval_shape(lambda key: _init(model, task, batch, key), key)
+    boxed = jax.eval_shape(lambda key: initial_parameters(model, task, key), key)
     optimizer = make_optimizer(optimizer_config, schedule, boxed)
     shapes = jax.eval_shape(
         lambda params, key: states.create(params, optimizer, key, average=train.ema_decay > 0),
@@ -164,10 +162,9 @@ def prepare(config: ConfigDict, workdir: Path | None = None) -> Experiment:
     )
 
 
-def _init(model: Any, task: Task, batch: Any, key: jax.Array) -> PyTree:
-    """Parameters in their boxes; the batch is only looked at for its shape."""
-    one = jax.tree.map(lambda x: jnp.zeros((1, *x.shape[1:]), x.dtype), task.inputs(batch))
-    return model.init(key, *one)["params"]
+def initial_parameters(model: Any, task: Task, key: jax.Array) -> PyTree:
+    """Parameters in boxes that hold the logical names of their axes."""
+    return model.init(key, *task.example_inputs())["params"]
 
 
 def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) -> PyTree:

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,9 @@ from transformer.training.metrics import (
     tensorboard_is_installed,
 )
 from transformer.training.state import TrainState
-from transformer.training.step import (
-    make_evaluation_step,
-    make_train_step,
-    mean_metrics,
-    parameter_groups,
-    repeat,
-)
+from transformer.training.step import make_train_step, parameter_groups, repeat
 from transformer.training.stopping import StopRequest
+from transformer.training.validation import make_validation
 
 
 def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
@@ -88,7 +82,11 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
         most=most,
         position=position,
     )
-    validate = make_validation(experiment)
+    validate = make_validation(
+        experiment.loss,
+        experiment.task.validation_batches(experiment.data),
+        sharding.batch_sharding(experiment.mesh),
+    )
     if options.tensorboard and not tensorboard_is_installed():
         progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
     writer = MetricsWriter(
@@ -143,25 +141,6 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     progress.say(f"{shown}\n")
     progress.say(f"Finished {total} steps. Loss curves: {curves}")
     return 0, summary(workdir, step)
-
-
-def make_validation(experiment: Experiment) -> Callable[[Any, int | None], dict[str, float]]:
-    """A function of parameters and the number of batches (None: all) to validation metrics."""
-    batches = experiment.task.validation_batches(experiment.data)
-    place = sharding.batch_sharding(experiment.mesh)
-    evaluation_step = jax.jit(make_evaluation_step(experiment.loss))
-
-    def validate(params: Any, limit: int | None) -> dict[str, float]:
-        count = len(batches) if limit is None else min(limit, len(batches))
-        totals = []
-        for index in np.linspace(0, len(batches) - 1, count).round().astype(int):
-            batch = jax.tree.map(
-                lambda x: jax.make_array_from_process_local_data(place, x), batches[int(index)]
-            )
-            totals.append(evaluation_step(params, batch))
-        return {name: float(value) for name, value in mean_metrics(totals).items()}
-
-    return validate
 
 
 def summary(workdir: Path, step: int) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""What a config would train: resolved values, parameters, memory and FLOPs, without training."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import rich.console
+import rich.table
+from ml_collections import ConfigDict
+
+from transformer.training.checkpoints import size_in_bytes
+from transformer.training.experiment import Experiment, prepare
+from transformer.training.flops import peak_flops
+from transformer.training.step import make_train_step, repeat
+
+
+def plan(config: ConfigDict) -> dict[str, Any]:
+    """Compiles the training step and reports on it; nothing is written.
+
+    Returns:
+        `config` (resolved), `parameters`, `parameter_table` (path, shape, dtype, count),
+        `total_steps`, `flops_per_step`, `memory` in bytes (`parameters`, `optimizer`,
+        `temporary` and `total` as the compiler plans them) and `peak_flops` if it is known.
+    """
+    experiment = prepare(config)
+    shapes = experiment.shapes
+    table = [
+        {
+            "path": jax.tree_util.keystr(path, simple=True, separator="/"),
+            "shape": list(leaf.shape),
+            "dtype": str(leaf.dtype),
+            "count": math.prod(leaf.shape),
+        }
+        for path, leaf in jax.tree_util.tree_leaves_with_path(nn.meta.unbox(shapes.params))
+    ]
+    return {
+        "config": experiment.config.to_dict(),
+        "parameters": sum(row["count"] for row in table),
+        "parameter_table": table,
+        "total_steps": experiment.total_steps,
+        "flops_per_step": experiment.flops_per_step(),
+        "peak_flops": peak_flops(),
+        "memory": _memory(experiment),
+        "devices": [str(device.device_kind) for device in jax.devices()],
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """Prints a plan for people."""
+    console = rich.console.Console(highlight=False)
+    resolved = rich.table.Table("key", "value", title="config", title_justify="left")
+    for section, values in sorted(report["config"].items()):
+        for key, value in sorted(values.items()):
+            resolved.add_row(f"config.{section}.{key}", repr(value))
+    console.print(resolved)
+    parameters = rich.table.Table(title="parameters", title_justify="left")
+    for name in ("path", "shape", "dtype"):
+        parameters.add_column(name)
+    parameters.add_column("count", justify="right")
+    for row in report["parameter_table"]:
+        shape = " x ".join(map(str, row["shape"]))
+        parameters.add_row(row["path"], shape, row["dtype"], f"{row['count']:,}")
+    console.print(parameters)
+    console.print(f"parameters       {report['parameters']:,}")
+    console.print(f"steps            {report['total_steps']:,}")
+    console.print(f"FLOPs per step   {report['flops_per_step']:.4g}")
+    for name, size in report["memory"].items():
+        console.print(f"memory, {name:<10}{size / 2**20:,.1f} MiB")
+
+
+def _memory(experiment: Experiment) -> dict[str, int]:
+    """Bytes over all devices for the state, of one device for what the step needs besides."""
+    most = experiment.train.steps_per_dispatch
+    step = make_train_step(
+        experiment.loss,
+        experiment.optimizer,
+        experiment.schedule,
+        microbatches=experiment.train.microbatches,
+        ema_decay=experiment.train.ema_decay,
+    )
+    batches = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype), experiment.example_batch()
+    )
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    lowered = jax.jit(repeat(step, most), donate_argnums=0).lower(experiment.shapes, batches, count)
+    analysis = lowered.compile().memory_analysis()
+    return {
+        "parameters": size_in_bytes(experiment.shapes.params),
+        "optimizer": size_in_bytes(experiment.shapes.optimizer),
+        "temporary": analysis.temp_size_in_bytes,
+        "total": analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        - analysis.alias_size_in_bytes
+        + analysis.temp_size_in_bytes,
+    }
