@@ -22,9 +22,12 @@ class KVCache:
     Rows of a batch may be at different positions. What a slot holds beyond a row's own position
     does not matter: the causal mask hides it until it is written.
 
+    Heads come before positions, the order in which attention multiplies: otherwise all of the cache
+    would be copied into that order for every token.
+
     Attributes:
-        key: `[B, S, K, H]`.
-        value: `[B, S, K, H]`.
+        key: `[B, K, S, H]`.
+        value: `[B, K, S, H]`.
     """
 
     # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
@@ -36,7 +39,7 @@ class KVCache:
         cls, batch_size: int, length: int, num_kv_heads: int, head_dim: int, dtype: str
     ) -> "KVCache":
         """A cache with room for `length` positions."""
-        zeros = jnp.zeros((batch_size, length, num_kv_heads, head_dim), dtype)
+        zeros = jnp.zeros((batch_size, num_kv_heads, length, head_dim), dtype)
         return cls(key=zeros, value=zeros)
 
     def write(
@@ -48,9 +51,13 @@ class KVCache:
         """The cache with the keys and values of `positions` put in their slots."""
         rows = jnp.arange(key.shape[0])[:, None]
         return KVCache(
-            key=self.key.at[rows, positions].set(key),
-            value=self.value.at[rows, positions].set(value),
+            key=self.key.at[rows, :, positions].set(key),
+            value=self.value.at[rows, :, positions].set(value),
         )
+
+    def read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
+        """All keys and values, in the order of axes that attention takes."""
+        return self.key.transpose(0, 2, 1, 3), self.value.transpose(0, 2, 1, 3)
 
 
 class Attention(nn.Module):
@@ -140,7 +147,7 @@ class Attention(nn.Module):
             key = self.position(key, positions)
         if cache is not None:
             cache = cache.write(key, value, positions)
-            key, value = cache.key, cache.value
+            key, value = cache.read()
         mask = Mask() if mask is None else mask
         if self.window is not None:
             mask = mask & sliding_window(self.window)

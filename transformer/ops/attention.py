@@ -109,42 +109,60 @@ def einsum_attention(
     """The reference: all logits at once, fused by XLA."""
     batch, num_queries, num_heads, head_dim = query.shape
     num_keys, num_kv_heads = key.shape[1], key.shape[2]
-    groups = num_heads // num_kv_heads
-    query = (query * scale).reshape(batch, num_queries, num_kv_heads, groups, head_dim)
+    grouped = (batch, num_kv_heads, num_heads // num_kv_heads * num_queries)
 
-    # [B T K G H], [B S K H] -> [B K G T S] = [B N T S]
-    logits = jnp.einsum("btkgh,bskh->bkgts", query, key, preferred_element_type=jnp.float32)
+    # Heads before positions, and the queries that share a key head in one matrix: a plain batch
+    # of matrix products, which every backend runs well.
+    query = (query * scale).transpose(0, 2, 1, 3).reshape(*grouped, head_dim)
+    key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+    # [B K GT H], [B K S H] -> [B K GT S] = [B N T S]
+    logits = jnp.einsum("bkth,bksh->bkts", query, key, preferred_element_type=jnp.float32)
     logits = logits.reshape(batch, num_heads, num_queries, num_keys)
     if logit_cap is not None:
         logits = logit_cap * jnp.tanh(logits / logit_cap)
     if bias is not None:
         logits = logits + bias
     allowed = mask.materialize(num_queries, num_keys)
-    weights = masked_softmax(logits, allowed)
+    if allowed is not None:
+        # A finite floor: the difference of two infinities would be NaN in rows without any key.
+        logits = jnp.where(allowed, logits, jnp.finfo(logits.dtype).min)
+    weights = softmax(logits)
     if dropout_rate:
         kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
         weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
 
-    weights = weights.astype(value.dtype)
-    weights = weights.reshape(batch, num_kv_heads, groups, num_queries, num_keys)
-    # [B K G T S], [B S K H] -> [B T K G H] = [B T N H]
-    output = jnp.einsum("bkgts,bskh->btkgh", weights, value)
-    return output.reshape(batch, num_queries, num_heads, head_dim)
+    weights = weights.astype(value.dtype).reshape(*grouped, num_keys)
+    # [B K GT S], [B K S H] -> [B K GT H] = [B N T H]
+    output = jnp.einsum("bkts,bksh->bkth", weights, value)
+    output = output.reshape(batch, num_heads, num_queries, head_dim).transpose(0, 2, 1, 3)
+    if allowed is not None and mask.may_hide_all_keys(num_queries, num_keys):
+        seen = jnp.any(allowed, axis=-1).swapaxes(1, 2)[..., None]
+        output = jnp.where(seen, output, 0.0)
+    return output
 
 
-def masked_softmax(
-    logits: Float[Array, "*B S"], allowed: Bool[Array, "..."] | None
-) -> Float[Array, "*B S"]:
-    """Softmax over the last axis among allowed entries; a row without any is all zeros."""
-    if allowed is None:
-        return jax.nn.softmax(logits, axis=-1)
-    # A finite floor: the difference of two infinities would be NaN in rows with nothing allowed.
-    floor = jnp.finfo(logits.dtype).min
-    logits = jnp.where(allowed, logits, floor)
-    maximum = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    exponentials = jnp.where(allowed, jnp.exp(logits - maximum), 0.0)
-    total = jnp.sum(exponentials, axis=-1, keepdims=True)
-    return exponentials / jnp.where(total == 0.0, 1.0, total)
+@jax.custom_vjp
+def softmax(logits: Float[Array, "*B S"]) -> Float[Array, "*B S"]:
+    """Softmax over the last axis, with one division for each row.
+
+    Its backward pass needs the result alone; left to itself, the compiler keeps more or computes
+    the exponentials again (measured on CPUs, see LOG.md).
+    """
+    exponentials = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    return exponentials * (1.0 / jnp.sum(exponentials, axis=-1, keepdims=True))
+
+
+def _softmax_forward(logits: Array) -> tuple[Array, Array]:
+    weights = softmax(logits)
+    return weights, weights
+
+
+def _softmax_backward(weights: Array, gradient: Array) -> tuple[Array]:
+    inner = jnp.sum(gradient * weights, axis=-1, keepdims=True)
+    return (weights * (gradient - inner),)
+
+
+softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {

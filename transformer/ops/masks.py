@@ -56,6 +56,12 @@ class Mask:
             window=min(windows) if windows else None,
         )
 
+    def may_hide_all_keys(self, num_queries: int, num_keys: int) -> bool:
+        """Whether some query may see no key; never when each certainly sees its own position."""
+        rules = (self.query_positions, self.query_segments, self.valid_keys, self.allowed)
+        beyond_window = self.window is not None and num_queries > num_keys
+        return beyond_window or any(rule is not None for rule in rules)
+
     def block(
         self, query_start: Any, query_size: int, key_start: Any, key_size: int
     ) -> Bool[Array, "#B #N t s"] | None:

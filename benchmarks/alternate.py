@@ -1,0 +1,92 @@
+"""Compares programs side by side: each in a process of its own, taking turns in one run.
+
+A worker prints one JSON line when it is warm, then does its work once for every line it reads and
+prints the seconds of each unit of work. Machines are noisy, so what counts is the ratio of turns
+that followed each other, and its median.
+"""
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+
+def serve(work: Callable[[], Any], *, units: int, **facts: Any) -> None:
+    """The worker's side: warms up, reports, then works on demand until its input ends.
+
+    Args:
+        work: does `units` units of work and waits for the result.
+        units: how many, for seconds per unit.
+        **facts: reported with the peak memory.
+    """
+    started = time.perf_counter()
+    work()
+    facts["first_call_seconds"] = time.perf_counter() - started
+    work()
+    print(json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        started = time.perf_counter()
+        work()
+        print((time.perf_counter() - started) / units, flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"peak_memory": peak}), flush=True)
+
+
+def alternate(
+    workers: Mapping[str, Sequence[str]], *, rounds: int, items_per_unit: int, item: str
+) -> dict[str, dict[str, float]]:
+    """Runs workers in turns and prints a table; the first is what the others are compared with.
+
+    Args:
+        workers: command by name.
+        rounds: turns of each.
+        items_per_unit: how many items a unit of work handles, for items per second.
+        item: what an item is.
+
+    Returns:
+        For each worker `seconds` (median), `low` and `high` (quartiles), `per_second`, `ratio`
+        (median of its speed over the first one's in the same round), `peak_memory` in bytes.
+    """
+    running = {}
+    for name, command in workers.items():
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        line = process.stdout.readline()
+        if not line:
+            print(f"{name}: failed to start", file=sys.stderr)
+            continue
+        running[name] = (process, json.loads(line))
+    seconds: dict[str, list[float]] = {name: [] for name in running}
+    for _ in range(rounds):
+        for name, (process, _) in running.items():
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            seconds[name].append(float(process.stdout.readline()))
+    results = {}
+    base = next(iter(seconds.values()))
+    print(f"{'':24}{'ms':>9}{'quartiles':>18}{item + '/s':>12}{'speed':>8}{'peak MiB':>10}")
+    for name, (process, facts) in running.items():
+        process.stdin.close()
+        memory = json.loads(process.stdout.readline())["peak_memory"]
+        process.wait()
+        low, median, high = statistics.quantiles(seconds[name], n=4)
+        ratio = statistics.median(b / s for b, s in zip(base, seconds[name], strict=True))
+        results[name] = {
+            "seconds": median,
+            "low": low,
+            "high": high,
+            "per_second": items_per_unit / median,
+            "ratio": ratio,
+            "peak_memory": memory,
+            **facts,
+        }
+        print(
+            f"{name:24}{median * 1e3:9.2f}{low * 1e3:9.2f}-{high * 1e3:<8.2f}"
+            f"{items_per_unit / median:12,.0f}{ratio:7.2f}x{memory / 2**20:10,.0f}"
+        )
+    return results

@@ -1,0 +1,94 @@
+"""Greedy generation with a cache against `transformers`, the same model, in turns.
+
+    pip install -e '.[data]' torch==2.13.0 transformers
+    python benchmarks/generation.py --size=default --batch_size=1
+"""
+
+import argparse
+import sys
+
+import numpy as np
+from alternate import alternate, serve
+from sizes import SIZES, Size, ours, theirs
+
+PROMPT_LENGTH = 8
+
+
+def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
+    from transformer.runtime import prepare_process
+
+    prepare_process()
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from transformer.decoding.sample import generate
+    from transformer.ops.logits import Sampling
+
+    model = ours(size)
+    tokens = jnp.zeros((1, size.context), jnp.int32)
+    params = nn.meta.unbox(model.init(jax.random.key(0), tokens)["params"])
+    prompts = np.random.default_rng(0).integers(size.vocab_size, size=(batch_size, PROMPT_LENGTH))
+
+    def work() -> None:
+        chunks = generate(
+            model,
+            params,
+            list(prompts),
+            max_new_tokens=new_tokens,
+            sampling=Sampling(temperature=0),
+            seed=0,
+        )
+        assert sum(chunk.shape[1] for chunk in chunks) == new_tokens
+
+    serve(work, units=new_tokens)
+
+
+def generate_theirs(size: Size, batch_size: int, new_tokens: int) -> None:
+    import torch
+
+    model = theirs(size).eval()
+    prompts = np.random.default_rng(0).integers(size.vocab_size, size=(batch_size, PROMPT_LENGTH))
+    tokens = torch.tensor(prompts)
+
+    def work() -> None:
+        with torch.inference_mode():
+            output = model.generate(
+                tokens,
+                attention_mask=torch.ones_like(tokens),
+                min_new_tokens=new_tokens,
+                max_new_tokens=new_tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=0,
+            )
+        assert output.shape[1] == PROMPT_LENGTH + new_tokens
+
+    serve(work, units=new_tokens)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=("default", "small"), default="default")
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--worker")
+    arguments = parser.parse_args()
+    size = SIZES[arguments.size]
+    new_tokens = size.context - PROMPT_LENGTH
+    if arguments.worker:
+        make = generate_ours if arguments.worker == "ours" else generate_theirs
+        make(size, arguments.batch_size, new_tokens)
+        return
+    flags = [f"--size={arguments.size}", f"--batch_size={arguments.batch_size}"]
+    workers = {
+        name: [sys.executable, __file__, *flags, f"--worker={name}"]
+        for name in ("transformers", "ours")
+    }
+    alternate(
+        workers, rounds=arguments.rounds, items_per_unit=arguments.batch_size, item="tokens"
+    )
+
+
+if __name__ == "__main__":
+    main()

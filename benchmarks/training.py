@@ -1,0 +1,109 @@
+"""Training steps against PyTorch: the same model, batch and optimizer, in turns.
+
+    pip install -e '.[data]' torch==2.13.0 transformers
+    python benchmarks/training.py --size=default
+    python benchmarks/training.py --size=small
+    python benchmarks/training.py --size=long
+
+`long` has 2,048 positions, where PyTorch uses its fused attention.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+from alternate import alternate, serve
+from sizes import SIZES, Size, ours, theirs
+
+UNITS = {"default": 40, "small": 4, "long": 8}
+
+
+def train_ours(size: Size, units: int, attention: str) -> None:
+    from transformer.runtime import prepare_process
+
+    prepare_process()
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from transformer.tasks.language_modeling import LanguageModeling
+    from transformer.training import state as states
+    from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
+    from transformer.training.step import make_train_step, repeat
+
+    model = ours(size, attention=attention)
+    task = LanguageModeling(context=size.context, batch_size=size.batch_size)
+    boxed = model.init(jax.random.key(0), *task.example_inputs())["params"]
+    options = Optimizer(schedule="constant", warmup="0 steps")
+    schedule = make_schedule(options, warmup_steps=0, total_steps=1)
+    optimizer = make_optimizer(options, schedule, boxed)
+    state = states.create(nn.meta.unbox(boxed), optimizer, jax.random.key(0), average=False)
+    step = make_train_step(
+        lambda params, batch, rngs: task.losses(model, params, batch, rngs), optimizer, schedule
+    )
+    steps = jax.jit(repeat(step, units), donate_argnums=0)
+    random = np.random.default_rng(0)
+    shape = (units, size.batch_size, size.context)
+    batches = {
+        name: jnp.asarray(random.integers(size.vocab_size, size=shape), jnp.int32)
+        for name in ("tokens", "labels")
+    }
+
+    def work() -> None:
+        nonlocal state
+        state, _ = steps(state, batches, units)
+        jax.block_until_ready(state)
+
+    serve(work, units=units)
+
+
+def train_theirs(size: Size, units: int, compiled: bool) -> None:
+    import torch
+
+    model = theirs(size).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    forward = torch.compile(model) if compiled else model
+    random = np.random.default_rng(0)
+    shape = (units, size.batch_size, size.context)
+    tokens, labels = (torch.tensor(random.integers(size.vocab_size, size=shape)) for _ in range(2))
+
+    def work() -> None:
+        for index in range(units):
+            optimizer.zero_grad(set_to_none=True)
+            logits = forward(input_ids=tokens[index], use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(
+                logits.view(-1, size.vocab_size), labels[index].view(-1)
+            )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    serve(work, units=units)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="default")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--worker")
+    arguments = parser.parse_args()
+    size, units = SIZES[arguments.size], UNITS[arguments.size]
+    match arguments.worker:
+        case None:
+            names = ["torch eager", "torch compile", "ours"]
+            if arguments.size == "long":
+                names.append("ours einsum")
+            workers = {
+                name: [sys.executable, __file__, f"--size={arguments.size}", f"--worker={name}"]
+                for name in names
+            }
+            tokens = size.batch_size * size.context
+            alternate(workers, rounds=arguments.rounds, items_per_unit=tokens, item="tokens")
+        case "ours" | "ours einsum":
+            train_ours(size, units, "einsum" if "einsum" in arguments.worker else "auto")
+        case _:
+            train_theirs(size, units, compiled="compile" in arguments.worker)
+
+
+if __name__ == "__main__":
+    main()

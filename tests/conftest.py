@@ -1,0 +1,47 @@
+"""Shape annotations checked at run time, compiled programs kept between runs, a tiny GPT."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jaxtyping
+import pytest
+from hypothesis import settings
+
+jaxtyping.install_import_hook("transformer", "beartype.beartype")
+
+import tests.known_wrong_annotations  # noqa: I001
+from tests.common import noisy_parameters
+from transformer.data.tokens import cache_folder
+from transformer.models.gpt import GPT
+
+settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("tests")
+
+jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "tests"))
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(scope="session")
+def gpt():
+    return GPT(
+        vocab_size=11, num_layers=2, num_heads=2, width=16, context=16, feed_forward_width=32
+    )
+
+
+@pytest.fixture(scope="session")
+def gpt_params(gpt):
+    return noisy_parameters(gpt, jax.numpy.zeros((1, 16), int))
+
+
+@pytest.fixture(scope="session")
+def gpt_logits(gpt, gpt_params):
+    """Logits of whole sequences, compiled once for each shape."""
+
+    @jax.jit
+    def logits(tokens):
+        return gpt.apply({"params": gpt_params}, tokens)[0]
+
+    return logits

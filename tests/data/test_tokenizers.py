@@ -1,0 +1,174 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformer.data.tokenizers import Tokenizer, make_tokenizer
+from transformer.errors import ConfigError, DataError
+
+CORPUS = "To be, or not to be:\nthat is the question.\n\n  Ünïcode 天地 😀 it's 1,234 — ok\r\n" * 30
+BYTE = make_tokenizer("byte", "", 0)
+BPE = make_tokenizer("bpe", CORPUS, 300)
+
+unicode_texts = st.text(max_size=60)
+odd_texts = [
+    "",
+    "\n",
+    "line\r\nline\r\n",
+    "e\u0301 is not \u00e9",
+    "👩‍👩‍👧‍👦 and 🇩🇪",
+    "天地玄黄",
+    "\x00\x1c\x85\u2028tab\t",
+    "  leading and trailing  ",
+    "<unk> [CLS] </s>",
+]
+
+
+@given(text=unicode_texts)
+def test_byte_round_trip(text):
+    ids = BYTE.encode(text)
+    assert BYTE.decode(ids) == text
+    assert len(ids) == len(text.encode())
+
+
+def test_byte_has_a_token_for_each_byte():
+    assert BYTE.vocab_size == 256
+    assert len(set(BYTE.encode("".join(map(chr, range(128)))).tolist())) == 128
+
+
+@given(text=unicode_texts)
+def test_bpe_round_trip(text):
+    assert BPE.decode(BPE.encode(text)) == text
+
+
+def test_bpe_is_shorter_than_bytes():
+    assert BPE.vocab_size == 300
+    assert len(BPE.encode(CORPUS)) < len(CORPUS.encode()) / 2
+
+
+@given(text=unicode_texts)
+def test_character_round_trip(text):
+    tokenizer = make_tokenizer("character", text + "a", 0)
+    ids = tokenizer.encode(text)
+    assert len(ids) == len(text)
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("kind", ["character", "byte", "bpe"])
+@pytest.mark.parametrize("text", odd_texts, ids=ascii)
+def test_odd_texts(kind, text):
+    tokenizer = make_tokenizer(kind, text + "a", 256)
+    ids = tokenizer.encode(text)
+    assert ids.dtype == np.int32
+    assert tokenizer.decode(ids) == text
+
+
+def test_characters_are_in_order():
+    tokenizer = make_tokenizer("character", "cab\nbac", 0)
+    assert tokenizer.vocab_size == 4
+    assert tokenizer.encode("\nabc").tolist() == [0, 1, 2, 3]
+
+
+def test_unknown_characters_are_named():
+    tokenizer = make_tokenizer("character", "abc", 0)
+    with pytest.raises(DataError, match=r"'x' \(U\+0078\), 'é' \(U\+00E9\)") as error:
+        tokenizer.encode("aéxb")
+    assert "others" not in str(error.value)
+    with pytest.raises(DataError, match="and others"):
+        tokenizer.encode("123456")
+
+
+LINES = st.lists(
+    st.sampled_from(["\n", "\n\n", " \n", "\n ", "word", " it's", "\r\n", "...", " 12", "\t"]),
+    min_size=400,
+    max_size=500,
+)
+
+
+@settings(max_examples=15)
+@given(parts=LINES)
+def test_pieces_encode_like_the_whole(parts):
+    text = "".join(parts)
+    library = BPE._tokenizer
+    long = text * (1 + (1 << 17) // len(text))
+    np.testing.assert_array_equal(BPE.encode(long), library.encode(long).ids)
+
+
+def test_equal_texts_make_equal_tokenizers():
+    for kind in ("character", "bpe"):
+        first, second = (make_tokenizer(kind, CORPUS, 300).to_json() for _ in range(2))
+        assert first == second
+
+
+@pytest.mark.parametrize("kind", ["character", "byte", "bpe"])
+def test_save_and_load(tmp_path, kind):
+    tokenizer = make_tokenizer(kind, CORPUS, 300)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tokenizer.to_json(), "utf-8")
+    for loaded in (Tokenizer.load(path), make_tokenizer(str(path), "", 0)):
+        assert loaded.to_json() == tokenizer.to_json()
+        assert loaded.vocab_size == tokenizer.vocab_size
+        np.testing.assert_array_equal(loaded.encode(CORPUS), tokenizer.encode(CORPUS))
+        assert loaded.decode(loaded.encode(CORPUS)) == CORPUS
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"model": 3}', "text"])
+def test_malformed_tokenizer_json(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match="not a tokenizer.json"):
+        Tokenizer.load(path)
+
+
+def test_missing_tokenizer_json(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_unknown_kind():
+    with pytest.raises(ConfigError, match="'word'.*character, byte, bpe"):
+        make_tokenizer("word", "text", 0)
+
+
+@pytest.mark.parametrize("size", [0, 255])
+def test_bpe_needs_all_bytes(size):
+    with pytest.raises(ConfigError, match=f"bpe_vocab_size is {size}"):
+        make_tokenizer("bpe", "text", size)
+
+
+@pytest.mark.xfail(reason="a tokenizer.json that truncates loses text silently", strict=True)
+def test_a_truncating_tokenizer_json_loses_nothing(tmp_path):
+    content = json.loads(BYTE.to_json())
+    content["truncation"] = {
+        "direction": "Right",
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    assert Tokenizer.load(path).decode(Tokenizer.load(path).encode("a longer text")) == (
+        "a longer text"
+    )
+
+
+@pytest.mark.parametrize("tokenizer", [BYTE, BPE], ids=["byte", "bpe"])
+@given(text=unicode_texts)
+def test_streamed_pieces_make_the_text(tokenizer, text):
+    stream = tokenizer.stream()
+    assert "".join(stream.push(token) for token in tokenizer.encode(text)) == text
+
+
+@given(ids=st.lists(st.integers(0, 255), max_size=30))
+def test_streaming_survives_bytes_that_are_no_text(ids):
+    stream = BYTE.stream()
+    streamed = "".join(stream.push(token) for token in ids)
+    assert BYTE.decode(ids).startswith(streamed)
+
+
+def test_streaming_holds_back_half_a_character():
+    stream = BYTE.stream()
+    pieces = [stream.push(token) for token in BYTE.encode("a天b")]
+    assert pieces == ["a", "", "", "天", "b"]

@@ -1,0 +1,124 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.common import assert_trees_close, noisy_parameters, normal
+from transformer.nn.attention import Attention, KVCache
+from transformer.nn.block import Block
+from transformer.nn.feed_forward import FeedForward
+from transformer.nn.norms import LayerNorm
+from transformer.nn.stack import REMAT_POLICIES, Stack
+from transformer.ops.masks import at_positions, causal
+
+LAYERS = 3
+BLOCK = functools.partial(
+    Block,
+    attention=functools.partial(Attention, num_heads=2),
+    feed_forward=functools.partial(FeedForward, width=8),
+    norm=LayerNorm,
+)
+
+
+@pytest.fixture(scope="module")
+def x():
+    return normal(np.random.default_rng(0), 2, 5, 4)
+
+
+@pytest.fixture(scope="module")
+def unrolled(x):
+    return noisy_parameters(Stack(BLOCK, LAYERS), x)
+
+
+def stacked(params):
+    layers = [params[f"layer_{index}"] for index in range(LAYERS)]
+    return {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
+
+
+def run(x, params, **fields):
+    """Outputs, and gradients of the parameters and the input."""
+    stack = Stack(BLOCK, LAYERS, **fields)
+
+    @jax.jit
+    def both(params, x):
+        def loss(params, x):
+            output, _ = stack.apply({"params": params}, x, None, causal())
+            return jnp.sum(jnp.sin(output)), output
+
+        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+    gradients, output = both(params, x)
+    return output, gradients
+
+
+@pytest.fixture(scope="module")
+def expected(x, unrolled):
+    return run(x, unrolled)
+
+
+def test_layers_follow_one_another(x, unrolled, expected):
+    for index in range(LAYERS):
+        params = unrolled[f"layer_{index}"]
+        x, _ = BLOCK().apply({"params": params}, x, None, causal())
+    np.testing.assert_allclose(expected[0], x, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["none", *REMAT_POLICIES])
+def test_scanned_is_unrolled(x, unrolled, expected, remat):
+    output, gradients = run(x, stacked(unrolled), scan=True, remat=remat)
+    np.testing.assert_allclose(output, expected[0], atol=1e-5)
+    params_gradient, x_gradient = expected[1]
+    assert_trees_close(gradients, (stacked(params_gradient), x_gradient), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", REMAT_POLICIES)
+def test_remat_changes_no_number(x, unrolled, expected, remat):
+    assert_trees_close(run(x, unrolled, remat=remat), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_initial_layers_differ(x, scan):
+    params = Stack(BLOCK, 2, scan=scan).init(jax.random.key(0), x)["params"]
+    if scan:
+        first, second = params["layers"]["feed_forward"]["up"]["kernel"].value
+    else:
+        first, second = (
+            params[f"layer_{i}"]["feed_forward"]["up"]["kernel"].value for i in range(2)
+        )
+    assert first.shape == second.shape
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_scanned_cache_is_unrolled_cache(x, unrolled):
+    empty = KVCache.empty(2, 5, 2, 2, "float32")
+    positions = jnp.broadcast_to(jnp.arange(5), (2, 5))
+    mask = causal() & at_positions(positions)
+
+    def cached(params, caches, scan):
+        stack = Stack(BLOCK, LAYERS, scan=scan)
+        return stack.apply({"params": params}, x, caches, mask, positions)
+
+    output, caches = cached(unrolled, (empty,) * LAYERS, False)
+    repeated = jax.tree.map(lambda leaf: jnp.stack([leaf] * LAYERS), empty)
+    scanned_output, scanned_caches = cached(stacked(unrolled), repeated, True)
+    np.testing.assert_allclose(scanned_output, output, atol=1e-5)
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    assert_trees_close(scanned_caches, together, atol=1e-5)
+
+
+def test_scanned_layers_drop_differently():
+    block = functools.partial(
+        BLOCK,
+        attention=functools.partial(Attention, num_heads=1, output_init_scale=0.0),
+        dropout_rate=0.5,
+    )
+    x = jnp.zeros((1, 1, 400))
+    stack = Stack(block, 2, scan=True)
+    params = noisy_parameters(stack, x)
+    params = jax.tree.map(jnp.zeros_like, params)
+    # Each layer adds its dropped bias to the residual stream: 0 or 2, so 0, 2 or 4 after two.
+    params["layers"]["feed_forward"]["down"]["bias"] = jnp.ones((2, 400))
+    output, _ = stack.apply({"params": params}, x, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(output)) == {0.0, 2.0, 4.0}

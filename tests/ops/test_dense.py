@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.common import normal
+from transformer.ops.dense import dense
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kernel", "axes", "formula"),
+    [
+        ((3,), (3, 4), 1, "d,df->f"),
+        ((2, 5, 3), (3, 4), 1, "btd,df->btf"),
+        ((2, 5, 3), (3, 4, 2), 1, "btd,dnh->btnh"),
+        ((2, 5, 4, 2), (4, 2, 3), 2, "btnh,nhd->btd"),
+        ((2, 5, 4, 2), (4, 2, 3, 6), 2, "btnh,nhxy->btxy"),
+    ],
+)
+def test_dense_is_einsum(rng, inputs, kernel, axes, formula):
+    x, w = normal(rng, *inputs), normal(rng, *kernel)
+    b = normal(rng, *kernel[axes:])
+    expected = np.einsum(formula, x, w)
+    np.testing.assert_allclose(dense(x, w, num_input_axes=axes), expected, atol=1e-5)
+    np.testing.assert_allclose(dense(x, w, b, num_input_axes=axes), expected + b, atol=1e-5)
+
+
+def test_gradients_are_those_of_einsum(rng):
+    x, w, b = normal(rng, 2, 5, 4, 2), normal(rng, 4, 2, 3), normal(rng, 3)
+    direction = normal(rng, 2, 5, 3)
+
+    def ours(x, w, b):
+        return jnp.vdot(dense(x, w, b, num_input_axes=2), direction)
+
+    def plain(x, w, b):
+        return jnp.vdot(jnp.einsum("btnh,nhd->btd", x, w) + b, direction)
+
+    gradients = (jax.grad(f, argnums=(0, 1, 2))(x, w, b) for f in (ours, plain))
+    for actual, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_shapes_that_do_not_fit_raise():
+    with pytest.raises(ValueError, match=r"\(2, 5\).*\(3,\)"):
+        dense(jnp.zeros((2, 5)), jnp.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"\(2, 4, 2\).*\(2, 4\)"):
+        dense(jnp.zeros((2, 4, 2)), jnp.zeros((2, 4, 3)), num_input_axes=2)

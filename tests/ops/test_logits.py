@@ -1,0 +1,111 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformer.ops.logits import (
+    Sampling,
+    filter_logits,
+    filter_min_p,
+    filter_top_k,
+    filter_top_p,
+)
+
+VOCAB = 9
+# Distinct values, so that there is one right answer.
+scores = st.permutations(np.linspace(-4, 4, VOCAB).tolist()).map(np.float32)
+
+
+def kept(filtered, logits):
+    """Which entries are left; those must be unchanged."""
+    filtered = np.asarray(filtered)
+    left = np.isfinite(filtered)
+    np.testing.assert_array_equal(filtered[left], np.asarray(logits)[left])
+    assert (filtered[~left] == -np.inf).all()
+    return left
+
+
+def softmax(logits):
+    weights = np.exp(np.asarray(logits, np.float64))
+    return weights / weights.sum()
+
+
+@given(logits=scores, k=st.integers(1, VOCAB + 3))
+def test_top_k_keeps_the_k_largest(logits, k):
+    left = kept(filter_top_k(jnp.asarray(logits), k), logits)
+    expected = np.zeros(VOCAB, bool)
+    expected[np.argsort(-logits)[:k]] = True
+    np.testing.assert_array_equal(left, expected)
+
+
+@given(logits=scores, p=st.floats(0.01, 0.999))
+def test_top_p_keeps_the_smallest_nucleus(logits, p):
+    left = kept(filter_top_p(jnp.asarray(logits), p), logits)
+    probabilities = softmax(logits)
+    assert left.any()
+    assert probabilities[left].min() > probabilities[~left].max(initial=0)
+    assert probabilities[left].sum() > p - 1e-5
+    assert probabilities[left].sum() - probabilities[left].min() < p + 1e-5
+
+
+@given(logits=scores, p=st.floats(0.01, 0.99))
+def test_min_p_compares_with_the_best(logits, p):
+    left = kept(filter_min_p(jnp.asarray(logits), p), logits)
+    ratio = softmax(logits) / softmax(logits).max()
+    clear = np.abs(ratio - p) > 1e-5
+    np.testing.assert_array_equal(left[clear], (ratio >= p)[clear])
+
+
+def test_filters_work_on_each_row():
+    logits = jnp.array([[0.0, 1.0, 2.0], [5.0, 1.0, 4.0]])
+    np.testing.assert_array_equal(
+        kept(filter_top_k(logits, 1), logits), [[False, False, True], [True, False, False]]
+    )
+    np.testing.assert_array_equal(
+        kept(filter_top_p(logits, 0.7), logits), [[False, True, True], [True, False, False]]
+    )
+    np.testing.assert_array_equal(
+        kept(filter_min_p(logits, 0.3), logits), [[False, True, True], [True, False, True]]
+    )
+
+
+def test_min_p_zero_and_defaults_keep_all():
+    logits = jnp.array([0.0, -20.0, 3.0])
+    np.testing.assert_array_equal(filter_min_p(logits, 0.0), logits)
+    np.testing.assert_array_equal(filter_logits(logits, Sampling()), logits)
+
+
+def test_temperature_divides():
+    logits = jnp.array([0.0, -2.0, 3.0])
+    np.testing.assert_allclose(filter_logits(logits, Sampling(temperature=0.5)), logits / 0.5)
+
+
+def test_temperature_zero_leaves_the_best():
+    logits = jnp.array([[0.0, 4.0, 3.0]])
+    left = kept(filter_logits(logits, Sampling(temperature=0.0, top_k=3)), logits)
+    np.testing.assert_array_equal(left, [[False, True, False]])
+
+
+def test_nucleus_is_taken_after_temperature():
+    logits = jnp.array([2.0, 1.0, 0.0])
+    hot = filter_logits(logits, Sampling(temperature=10.0, top_p=0.6))
+    cold = filter_logits(logits, Sampling(temperature=0.1, top_p=0.6))
+    assert np.isfinite(hot).sum() == 2
+    assert np.isfinite(cold).sum() == 1
+
+
+def test_filters_combine():
+    logits = jnp.array([4.0, 3.9, 3.8, 0.0])
+    filtered = filter_logits(logits, Sampling(top_k=2, top_p=0.99, min_p=0.5))
+    np.testing.assert_array_equal(np.isfinite(filtered), [True, True, False, False])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": -0.1}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}],
+    ids=str,
+)
+def test_impossible_sampling(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Sampling(**wrong)

@@ -1,0 +1,77 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.common import normal
+from transformer.ops.positions import rotary, sinusoidal
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_sinusoidal_is_the_formula_of_the_paper():
+    width = 6
+    expected = np.zeros((20, width))
+    for position in range(20):
+        for i in range(width // 2):
+            angle = position / 10_000 ** (2 * i / width)
+            expected[position, 2 * i] = np.sin(angle)
+            expected[position, 2 * i + 1] = np.cos(angle)
+    np.testing.assert_allclose(sinusoidal(jnp.arange(20), width), expected, atol=1e-5)
+
+
+def test_sinusoidal_of_any_shape():
+    positions = jnp.array([[3, 1], [0, 2]])
+    table = sinusoidal(jnp.arange(4), 4)
+    np.testing.assert_array_equal(sinusoidal(positions, 4), table[positions])
+
+
+def test_rotary_rotates_each_pair(rng):
+    x = normal(rng, 1, 3, 2, 6)
+    rotated = np.asarray(rotary(x, jnp.array([[0, 1, 7]])))
+    for t, position in enumerate([0, 1, 7]):
+        for i in range(3):
+            angle = position / 10_000 ** (2 * i / 6)
+            turned = (x[0, t, :, i] + 1j * x[0, t, :, i + 3]) * np.exp(1j * angle)
+            np.testing.assert_allclose(rotated[0, t, :, i], turned.real, atol=1e-5)
+            np.testing.assert_allclose(rotated[0, t, :, i + 3], turned.imag, atol=1e-5)
+
+
+def test_rotary_keeps_norms(rng):
+    x = normal(rng, 2, 5, 3, 8)
+    positions = jnp.asarray(rng.integers(0, 1000, (2, 5)))
+    rotated = rotary(x, positions)
+    assert np.abs(rotated - x).max() > 0.1
+    lengths = [jnp.linalg.norm(y, axis=-1) for y in (rotated, x)]
+    np.testing.assert_allclose(*lengths, rtol=1e-5)
+
+
+def test_rotary_products_depend_on_distance_alone(rng):
+    query, key = normal(rng, 1, 1, 1, 8), normal(rng, 1, 1, 1, 8)
+
+    def product(query_position, key_position):
+        turned = rotary(query, jnp.array([[query_position]]))
+        return jnp.sum(turned * rotary(key, jnp.array([[key_position]])))
+
+    np.testing.assert_allclose(product(5, 2), product(103, 100), atol=1e-4)
+    assert abs(product(5, 2) - product(5, 3)) > 1e-2
+
+
+def test_rotary_positions_broadcast_over_rows(rng):
+    x = normal(rng, 2, 3, 1, 4)
+    once, twice = jnp.array([[4, 5, 6]]), jnp.array([[4, 5, 6]] * 2)
+    np.testing.assert_array_equal(rotary(x, once), rotary(x, twice))
+
+
+def test_rotary_keeps_the_dtype(rng):
+    x = normal(rng, 1, 2, 1, 4).astype(jnp.bfloat16)
+    assert rotary(x, jnp.array([[0, 1]])).dtype == jnp.bfloat16
+
+
+def test_odd_widths_raise():
+    with pytest.raises(ValueError, match="not 5"):
+        sinusoidal(jnp.arange(3), 5)
+    with pytest.raises(ValueError, match="not 3"):
+        rotary(jnp.zeros((1, 1, 1, 3)), jnp.zeros((1, 1), int))

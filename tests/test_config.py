@@ -1,0 +1,220 @@
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from transformer.config import (
+    SECTIONS,
+    build,
+    check_sections,
+    choices,
+    config_fields,
+    section,
+    unknown_name,
+)
+from transformer.errors import ConfigError
+from transformer.models.gpt import GPT
+from transformer.sharding import Mesh
+from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training.optimizers import Optimizer
+from transformer.training.options import Train
+
+OWNERS = [GPT, LanguageModeling, Optimizer, Train, Mesh]
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
+
+
+def changed(kind, name=None, **values):
+    """A section as it may arrive from a file: nothing has checked it yet."""
+    arguments = (kind, name) if name else (kind,)
+    return ConfigDict({**dict(section(*arguments)), **values})
+
+
+def test_a_section_holds_exactly_the_fields_of_its_owner():
+    assert set(section("optimizer")) == {field.name for field in dataclasses.fields(Optimizer)}
+    model = section("model", "gpt", width=12)
+    assert set(model) == {"name", *config_fields(GPT)}
+    assert model.width == 12
+    assert model.num_layers == GPT().num_layers
+
+
+def test_flax_fields_are_no_config():
+    assert not {"parent", "name"} & set(config_fields(GPT))
+
+
+@pytest.mark.parametrize("kind", ["optimizer", "train", "mesh"])
+def test_defaults_build(kind):
+    built = build(kind, section(kind))
+    assert built == type(built)()
+
+
+def test_built_values_are_those_of_the_section():
+    assert build("model", section("model", "gpt", width=24)) == GPT(width=24)
+    task = build("task", section("task", "language_modeling", context=3))
+    assert task == LanguageModeling(context=3)
+
+
+def test_extra_values_win():
+    assert build("model", section("model", "gpt"), vocab_size=7).vocab_size == 7
+
+
+def test_optional_fields_are_placeholders():
+    model = section("model", "gpt")
+    assert model.vocab_size is None
+    model.vocab_size = 7
+    assert build("model", model).vocab_size == 7
+    with pytest.raises(TypeError):
+        model.vocab_size = "seven"
+
+
+def test_an_optional_field_given_a_value_can_still_be_overridden():
+    model = section("model", "gpt", vocab_size=5)
+    model.vocab_size = 7
+    assert build("model", model).vocab_size == 7
+
+
+@pytest.mark.parametrize("make", [section, lambda kind, **values: changed(kind, **values)])
+def test_int_is_accepted_for_float(make):
+    built = build("optimizer", make("optimizer", learning_rate=1))
+    assert built.learning_rate == 1.0
+    assert type(built.learning_rate) is float
+
+
+@pytest.mark.parametrize("make", [section, changed])
+def test_unknown_key_names_the_nearest(make):
+    with pytest.raises(ConfigError, match='optimizer has no "learning_rat".*"learning_rate"'):
+        build("optimizer", make("optimizer", learning_rat=1.0))
+
+
+def test_missing_key_is_named():
+    config = section("optimizer")
+    del config.beta1
+    with pytest.raises(ConfigError, match=r"config\.optimizer\.beta1 is missing"):
+        build("optimizer", config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values", "message"),
+    [
+        ("optimizer", None, {"beta1": "0.9"}, r"beta1 is '0\.9' \(str\): expected float"),
+        ("optimizer", None, {"beta1": (0.5,)}, "tuple.*expected float"),
+        ("train", None, {"seed": 1.0}, r"seed is 1\.0 \(float\): expected int"),
+        ("train", None, {"seed": True}, r"seed is True \(bool\): expected int"),
+        ("train", None, {"duration": 100}, r"duration is 100 \(int\): expected str"),
+        ("train", None, {"seed": None}, "expected int"),
+        ("model", "gpt", {"vocab_size": 3.5}, "vocab_size.*expected int or nothing"),
+        ("model", "gpt", {"scan_layers": 1}, "scan_layers.*expected bool"),
+    ],
+    ids=str,
+)
+def test_wrong_types_are_named(kind, name, values, message):
+    with pytest.raises(ConfigError, match=message):
+        build(kind, changed(kind, name, **values))
+
+
+@pytest.mark.xfail(reason="float() of a wrong value raises before any check", strict=True)
+def test_wrong_type_in_a_config_file_is_named():
+    with pytest.raises(ConfigError, match="learning_rate"):
+        build("optimizer", section("optimizer", learning_rate="fast"))
+
+
+def test_values_are_checked_by_their_owner():
+    with pytest.raises(ConfigError, match="num_heads"):
+        build("model", section("model", "gpt", width=10, num_heads=3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "field"),
+    [
+        ("optimizer", {"algorithm": "adam"}, "algorithm"),
+        ("optimizer", {"schedule": "cosin"}, "schedule"),
+        ("optimizer", {"beta2": 1.0}, "beta2"),
+        ("train", {"microbatches": 0}, "microbatches"),
+        ("train", {"ema_decay": 1.0}, "ema_decay"),
+        ("mesh", {"fsdp": 0}, "fsdp"),
+        ("mesh", {"data": 0}, "data"),
+    ],
+    ids=str,
+)
+def test_impossible_values(kind, values, field):
+    with pytest.raises(ConfigError, match=rf"config\.{kind}\.{field}"):
+        build(kind, section(kind, **values))
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"context": 0}, "context"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
+    ],
+    ids=str,
+)
+def test_impossible_tasks(values, field):
+    with pytest.raises(ConfigError, match=rf"config\.task\.{field}"):
+        build("task", section("task", "language_modeling", **values))
+
+
+@pytest.mark.parametrize(("kind", "near"), [("model", "gpt"), ("task", "language_modeling")])
+def test_unknown_names(kind, near):
+    assert near in choices(kind)
+    with pytest.raises(ConfigError, match=f'config.{kind}.name has no "{near}x".*"{near}"'):
+        section(kind, f"{near}x")
+    with pytest.raises(ConfigError, match=rf"config\.{kind}\.name"):
+        build(kind, ConfigDict({}))
+
+
+def test_every_choice_has_an_owner():
+    for kind in ("model", "task"):
+        for name in choices(kind):
+            assert section(kind, name).name == name
+
+
+def test_unknown_name_without_a_near_one_lists_all():
+    assert unknown_name("here", "zzz", ["beta", "alpha"]) == (
+        'here has no "zzz": choose from alpha, beta.'
+    )
+
+
+def test_sections():
+    config = ConfigDict({name: ConfigDict() for name in SECTIONS})
+    check_sections(config)
+    config.optimiser = ConfigDict()
+    with pytest.raises(ConfigError, match='"optimiser".*"optimizer"'):
+        check_sections(config)
+    del config.optimiser, config.task
+    with pytest.raises(ConfigError, match=r"config\.task is missing"):
+        check_sections(config)
+
+
+@pytest.mark.parametrize("owner", OWNERS, ids=lambda owner: owner.__name__)
+def test_every_field_is_documented(owner):
+    lines = owner.__doc__.splitlines()
+    documented = {line.split(":")[0].strip() for line in lines if ": " in line}
+    assert set(config_fields(owner)) <= documented
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+VARIANTS = [
+    (path, variant) for path in CONFIGS for variant in ("", *getattr(load(path), "VARIANTS", {}))
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "variant"), VARIANTS, ids=lambda x: x.stem if isinstance(x, Path) else x
+)
+def test_every_config_builds(path, variant):
+    module = load(path)
+    assert f"--config=configs/{path.name}" in module.__doc__
+    config = module.get_config(variant)
+    check_sections(config)
+    for kind in SECTIONS:
+        build(kind, config.copy_and_resolve_references()[kind])
