@@ -1,40 +1,60 @@
 """A character-level GPT on Shakespeare, or on a text file of your own.
 
     python scripts/train.py --config=configs/gpt_char.py --workdir=runs/gpt_char
+    python scripts/train.py --config=configs/gpt_char.py --workdir=runs/mine \
+        --config.task.path=my.txt
+
+Default: 4 layers, 4 heads, width 128, context 64, 2,000 steps of 12 windows. Measured on 2 cores of
+an AMD EPYC (Zen 5): TIME, validation loss SCORE nats per character on three plays held out whole.
+
+Variants, after a colon (`configs/gpt_char.py:small`): `tiny` and `small` are a published pair of
+models with 437,764 and 15,466,756 parameters at a vocabulary of 6,148 characters.
 """
 
 from ml_collections import ConfigDict
 
-from transformer.config import section
+from transformer.config import section, variant_of
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The default, or one of the variants `tiny` and `small`."""
+    """The default, or a variant."""
     config = ConfigDict()
-    config.model = section(
-        "model",
-        "gpt",
-        num_layers=4,
-        num_heads=4,
-        width=128,
-        context=64,
-    )
+    config.model = section("model", "gpt", num_layers=4, num_heads=4, width=128, context=64)
     config.task = section("task", "language_modeling", batch_size=12, validation_batch_size=128)
-    config.optimizer = section("optimizer", learning_rate=2e-3)
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="100 steps")
     config.train = section(
         "train",
         duration="2000 steps",
         evaluate_every="250 steps",
-        save_every="250 steps",
         validation_batches=10,
+        save_every="250 steps",
         steps_per_dispatch=10,
     )
     config.mesh = section("mesh")
-    if variant:
-        config.update(VARIANTS[variant])
-    # Windows are as long as the model can read; overriding one overrides both.
+    config.update(variant_of(variant, VARIANTS))
+    # Windows are as long as the model can read: overriding one overrides both.
     config.task.context = config.model.get_ref("context")
     return config
 
 
-VARIANTS: dict = {}
+# Neither has biases on queries, keys and values; both have an output layer of their own.
+PUBLISHED = {
+    "activation": "relu",
+    "qkv_bias": False,
+    "tie_embeddings": False,
+    "output_bias": True,
+}
+
+VARIANTS = {
+    "tiny": {
+        "model": {"num_layers": 3, "num_heads": 4, "width": 32, "context": 8, **PUBLISHED},
+        "task": {"batch_size": 32},
+        "optimizer": {"learning_rate": 1e-3},
+    },
+    "small": {
+        "model": {"num_layers": 6, "num_heads": 6, "width": 384, "context": 256, **PUBLISHED},
+        "task": {"batch_size": 64, "validation_batch_size": 64},
+        "optimizer": {"learning_rate": 3e-4},
+        "train": {"steps_per_dispatch": 1},
+    },
+}

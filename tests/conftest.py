@@ -1,20 +1,16 @@
-"""Shape annotations checked at run time, compiled programs kept between runs, a tiny GPT."""
-
-import os
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+"""Compiled programs kept between runs, and a tiny GPT."""
 
 import jax
-import jaxtyping
+import jax.numpy as jnp
 import pytest
 from hypothesis import settings
 
-jaxtyping.install_import_hook("transformer", "beartype.beartype")
-
-import tests.known_wrong_annotations  # noqa: I001
+from tests import known_wrong_annotations
 from tests.common import noisy_parameters
 from transformer.data.tokens import cache_folder
 from transformer.models.gpt import GPT
+
+known_wrong_annotations.work_around()
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
@@ -33,7 +29,7 @@ def gpt():
 
 @pytest.fixture(scope="session")
 def gpt_params(gpt):
-    return noisy_parameters(gpt, jax.numpy.zeros((1, 16), int))
+    return noisy_parameters(gpt, jnp.zeros((1, 16), int))
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,22 @@
-"""Ways around annotations that are wrong today: delete each line with its mistake, then the file."""
+"""Ways around annotations that are wrong today; delete each with its mistake, then the file."""
 
 import typing
 import warnings
 
 from beartype.roar import BeartypeDecorHintPep585DeprecationWarning
 
-# config.py: typing.Iterable is deprecated for collections.abc.Iterable.
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", BeartypeDecorHintPep585DeprecationWarning)
-    import transformer.config
+from transformer.data.tokenizers import TextStream
+from transformer.tasks.base import Task
 
-import transformer.data.tokenizers
-import transformer.tasks.base
 
-# tasks/base.py: the protocol Task is used in annotations and is not @runtime_checkable.
-typing.runtime_checkable(transformer.tasks.base.Task)
+def work_around():
+    # config.py: typing.Iterable is deprecated for collections.abc.Iterable.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BeartypeDecorHintPep585DeprecationWarning)
+        import transformer.config  # noqa: F401
 
-# data/tokenizers.py: push(token: int) is handed np.int32 by decoding/sample.py.
-stream = transformer.data.tokenizers.TextStream
-stream.push = getattr(stream.push, "__wrapped__", stream.push)
+    # tasks/base.py: the protocol Task is used in annotations and is not @runtime_checkable.
+    typing.runtime_checkable(Task)
+
+    # data/tokenizers.py: push(token: int) is handed np.int32 by decoding/sample.py.
+    TextStream.push = getattr(TextStream.push, "__wrapped__", TextStream.push)

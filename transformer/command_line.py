@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ def run(main: Callable[[], int]) -> None:
     A `UserError` ends with its message on stderr and its exit code; wrong flags and config keys
     end with exit code 2.
     """
+    sys.unraisablehook = _report_unraisable
     try:
         prepare_process()
         code = _parse_and_call(main)
     except UserError as error:
+        # Writes that Orbax dropped are never awaited.
+        warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except OSError as error:
@@ -66,6 +70,8 @@ def loaded_config(holder: Any) -> Any:
     """
     try:
         config = holder.config
+        if config is not None:
+            config.keys()  # A file that failed to load says so only when it is looked into.
     except OSError as error:
         raise ConfigError(f"the config file cannot be loaded: {_tidy(error)}") from None
     if config is None:
@@ -87,6 +93,16 @@ def required_workdir() -> Path:
 def print_json(result: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
     print(json.dumps(result))
+
+
+def _report_unraisable(unraisable: Any) -> None:
+    """Leaves out what a failed save drags behind it.
+
+    When one write of a checkpoint fails, Orbax drops the others, and each of those complains from
+    a thread of its own that nobody waits for it. The failure itself is reported by us.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _tidy(error: BaseException) -> str:

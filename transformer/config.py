@@ -13,6 +13,7 @@ import importlib
 import pkgutil
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -97,6 +98,19 @@ def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
     return made
 
 
+def variant_of(name: str, variants: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The changes of a config's variant; none for the empty name.
+
+    Raises:
+        ConfigError: if there is no such variant.
+    """
+    if not name:
+        return {}
+    if name not in variants:
+        raise ConfigError(unknown_name("the config", f"variant {name}", variants))
+    return variants[name]
+
+
 def check_sections(config: ConfigDict) -> None:
     """Refuses a config with a section too many or too few.
 
@@ -127,7 +141,7 @@ def choices(kind: str) -> list[str]:
     return sorted(name for name in found if name not in ("base",) and not name.startswith("_"))
 
 
-def unknown_name(where: str, name: str, known: typing.Iterable[str]) -> str:
+def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that does not exist, with the nearest one that does."""
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)

@@ -118,7 +118,7 @@ def test_save_and_load(tmp_path, kind):
 def test_malformed_tokenizer_json(tmp_path, content):
     path = tmp_path / "tokenizer.json"
     path.write_text(content)
-    with pytest.raises(DataError, match="not a tokenizer.json"):
+    with pytest.raises(DataError, match=r"not a tokenizer.json"):
         Tokenizer.load(path)
 
 
@@ -128,7 +128,7 @@ def test_missing_tokenizer_json(tmp_path):
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match="'word'.*character, byte, bpe"):
+    with pytest.raises(ConfigError, match=r"'word'.*character, byte, bpe"):
         make_tokenizer("word", "text", 0)
 
 

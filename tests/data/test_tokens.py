@@ -84,9 +84,7 @@ def test_windows_fill_the_stream_but_for_less_than_two(tokens):
 
 @pytest.mark.parametrize("num_hosts", [1, 2, 4])
 def test_hosts_share_the_batch_of_one(tokens, num_hosts):
-    parts = [
-        together(batches(tokens, host=host, num_hosts=num_hosts)) for host in range(num_hosts)
-    ]
+    parts = [together(batches(tokens, host=host, num_hosts=num_hosts)) for host in range(num_hosts)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), together(batches(tokens)))
 
 

@@ -65,8 +65,9 @@ def test_cache_write_is_by_row():
     cache = KVCache.empty(2, 3, 1, 1, "float32")
     ones = jnp.ones((2, 1, 1, 1))
     cache = cache.write(ones, 2 * ones, jnp.array([[0], [2]]))
-    np.testing.assert_array_equal(cache.key[..., 0, 0], [[1, 0, 0], [0, 0, 1]])
-    np.testing.assert_array_equal(cache.value[..., 0, 0], [[2, 0, 0], [0, 0, 2]])
+    keys, values = cache.read()
+    np.testing.assert_array_equal(keys[..., 0, 0], [[1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(values[..., 0, 0], [[2, 0, 0], [0, 0, 2]])
 
 
 def test_cross_attention_reads_the_memory(rng):

@@ -266,13 +266,13 @@ def test_blockwise_refuses_dropout(rng):
 
 def test_unknown_implementation_names_the_known(rng):
     q, k, v = inputs(rng)
-    with pytest.raises(ValueError, match="'flash'.*einsum"):
+    with pytest.raises(ValueError, match=r"'flash'.*einsum"):
         dot_product_attention(q, k, v, implementation="flash")
 
 
 def test_heads_must_divide(rng):
     q, k, v = inputs(rng, heads=4, kv_heads=3)
-    with pytest.raises(ValueError, match="4 query heads.*3"):
+    with pytest.raises(ValueError, match=r"4 query heads.*3"):
         dot_product_attention(q, k, v)
 
 
@@ -320,4 +320,4 @@ def test_blockwise_memory_is_linear():
 
 
 def test_einsum_memory_is_quadratic():
-    assert temporary_bytes("einsum", 2048) > 3 * temporary_bytes("einsum", 1024)
+    assert temporary_bytes("einsum", 4096) > 3 * temporary_bytes("einsum", 2048)

@@ -58,7 +58,7 @@ def test_paddings_combine():
 def test_segments_see_their_own_document():
     ids = jnp.array([[0, 0, 1, 1, 2, 0]])
     mask = seen(masks.segments(ids), 6, 6)[0, 0]
-    np.testing.assert_array_equal(mask, np.asarray(ids).T == np.asarray(ids))
+    np.testing.assert_array_equal(mask, np.asarray(ids) == np.asarray(ids).T)
 
 
 def test_segments_across():

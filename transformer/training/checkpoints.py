@@ -48,8 +48,9 @@ class Checkpoints:
     """The checkpoints of one run: `workdir/checkpoints`."""
 
     def __init__(self, workdir: Path, *, keep_last: int = 1, read_only: bool = False) -> None:
-        # Orbax reports to the log what we report in words of our own.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Orbax logs what we report in words of our own, each failed write separately.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._folder = workdir.absolute() / FOLDER
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -293,7 +294,9 @@ def _by_path(tree: PyTree) -> dict[str, Any]:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    line = text.splitlines()[0]
+    # The cause stands at the end of a long line.
+    return line if len(line) <= 300 else f"{line[:100]} ... {line[-200:]}"
 
 
 def size_in_bytes(tree: PyTree) -> int:

@@ -1,0 +1,42 @@
+"""GPT-2 124M (Radford et al. 2019), trained from scratch on a text file with BPE.
+
+    python scripts/train.py --config=configs/gpt2.py --workdir=runs/gpt2 \
+        --config.task.path=my.txt
+
+124,439,808 parameters, embeddings tied. Meant for an accelerator; not yet trained to a score. What
+it takes (parameters, memory, FLOPs) is shown by
+
+    python scripts/train.py --config=configs/gpt2.py --config.task.path=my.txt --dry_run
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import section, variant_of
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """GPT-2 small; it has no variants."""
+    config = ConfigDict()
+    config.model = section(
+        "model", "gpt", vocab_size=50257, dtype="bfloat16", scan_layers=True, remat="dots"
+    )
+    config.task = section(
+        "task",
+        "language_modeling",
+        tokenizer="bpe",
+        bpe_vocab_size=50257,
+        batch_size=32,
+        vocab_chunk=8192,
+    )
+    config.optimizer = section("optimizer", learning_rate=6e-4, warmup="2%")
+    config.train = section(
+        "train",
+        duration="2.5e9 tokens",
+        evaluate_every="500 steps",
+        validation_batches=20,
+        save_every="1000 steps",
+    )
+    config.mesh = section("mesh")
+    config.update(variant_of(variant, {}))
+    config.task.context = config.model.get_ref("context")
+    return config

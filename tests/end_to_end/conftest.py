@@ -1,0 +1,67 @@
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "gpt_char.py"
+
+
+# Warnings are errors here too, but for the way ml_collections imports config files.
+WARNINGS = ["-Werror", "-Wignore:the load_module() method is deprecated:DeprecationWarning"]
+
+
+def command(script: str, *flags: str) -> list[str]:
+    return [sys.executable, *WARNINGS, str(ROOT / "scripts" / script), *flags]
+
+
+def run(script: str, *flags: str, **options) -> subprocess.CompletedProcess:
+    """A script as a user starts it, its output as text."""
+    return subprocess.run(
+        command(script, *flags), capture_output=True, text=True, timeout=300, check=False, **options
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Token files and compiled programs of these tests, shared between their processes."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> Path:
+    """Random sentences over a few words."""
+    words = "the transformer reads what it wrote and writes what it read again".split()
+    source = random.Random(0)
+    lines = (" ".join(source.choices(words, k=8)) + "." for _ in range(400))
+    path = tmp_path_factory.mktemp("text") / "words.txt"
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(text_file) -> list[str]:
+    """The flags of a run that takes seconds."""
+    return [
+        f"--config={CONFIG}",
+        f"--config.task.path={text_file}",
+        "--config.model.num_layers=2",
+        "--config.model.num_heads=2",
+        "--config.model.width=32",
+        "--config.model.context=16",
+        "--config.model.dropout_rate=0.1",
+        "--config.task.batch_size=4",
+        "--config.task.sample_length=20",
+        "--config.train.steps_per_dispatch=4",
+        "--config.train.ema_decay=0.9",
+        "--config.train.log_every=1",
+    ]

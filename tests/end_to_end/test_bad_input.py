@@ -1,0 +1,125 @@
+"""Mistakes of users: one clear message, the exit code of the contract, no traceback."""
+
+import shutil
+
+import pytest
+
+from tests.end_to_end.conftest import CONFIG, run
+
+
+def fails(done, code, *said):
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "error:" in done.stderr
+    for text in said:
+        assert text in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.model.widht=32", '"width"'),
+        ("--config.modle.width=32", '"model"'),
+        ("--config.model.width=wide", "wide"),
+        ("--config.model.width=33", "heads must divide"),
+        ("--config.model.activation=gelo", "gelu"),
+        ("--config.model.vocab_size=3", "smaller than"),
+        ("--config.optimizer.algorithm=adma", "adamw"),
+        ("--config.train.duration=soon", "duration"),
+        ("--config.train.microbatches=3", "microbatches"),
+        ("--config.task.tokenizer=word", "bpe"),
+        ("--config.task.context=4096", "config.model.context"),
+        ("--config.mesh.fsdp=3", "devices"),
+        ("--workdri=x", "workdri"),
+    ],
+)
+def test_wrong_flags(tiny_flags, tmp_path, flag, said):
+    workdir = tmp_path / "run"
+    fails(run("train.py", *tiny_flags, flag, f"--workdir={workdir}"), 2, said)
+    assert not workdir.exists()
+
+
+def test_no_config_and_no_workdir(tiny_flags):
+    fails(run("train.py", "--workdir=x"), 2, "--config")
+    fails(run("train.py", "--config=nowhere.py"), 2, "nowhere.py")
+    fails(run("train.py", f"--config={CONFIG}:huge"), 2, "huge", "tiny")
+    fails(run("train.py", *tiny_flags), 2, "--workdir")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"  \n\n ", "is empty"),
+        (b"caf\xe9 au lait " * 100, "not UTF-8"),
+        (b"too short", "too few"),
+    ],
+)
+def test_unusable_text(tmp_path, content, said):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    flags = [f"--config={CONFIG}", f"--config.task.path={path}"]
+    fails(run("train.py", *flags, f"--workdir={tmp_path / 'run'}"), 2, said)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_flags, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    done = run("train.py", *tiny_flags, "--config.train.duration=8", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_workdir_of_another_config(tiny_flags, trained):
+    flags = [*tiny_flags, "--config.train.duration=8", "--config.optimizer.learning_rate=0.5"]
+    done = run("train.py", *flags, f"--workdir={trained}")
+    fails(done, 2, "config.optimizer.learning_rate", "0.5", "0.002")
+
+
+def test_workdir_of_something_else(tiny_flags, tmp_path):
+    (tmp_path / "thesis.tex").write_text("chapter one")
+    fails(run("train.py", *tiny_flags, f"--workdir={tmp_path}"), 2, "config.json")
+
+
+def test_more_steps_are_allowed(tiny_flags, trained, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained, workdir)
+    done = run("train.py", *tiny_flags, "--config.train.duration=12", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "from step 8" in done.stderr
+
+
+def test_text_changed_under_a_run(tiny_flags, text_file, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(text_file.read_bytes())
+    flags = [*tiny_flags, f"--config.task.path={path}", f"--workdir={tmp_path / 'run'}"]
+    assert run("train.py", *flags, "--config.train.duration=4").returncode == 0
+    path.write_bytes(text_file.read_bytes()[::-1])
+    fails(run("train.py", *flags, "--config.train.duration=8"), 2, "data have changed")
+
+
+def test_loss_that_is_not_finite(tiny_flags, tmp_path):
+    workdir = tmp_path / "run"
+    flags = [*tiny_flags, "--config.train.duration=40", "--config.train.save_every=4"]
+    schedule = ["--config.optimizer.learning_rate=1e25", "--config.optimizer.warmup=20"]
+    done = run("train.py", *flags, *schedule, f"--workdir={workdir}")
+    fails(done, 3, "is nan", "blocks/layer_0", "not finite")
+    losses = (workdir / "metrics.jsonl").read_text()
+    assert "NaN" not in losses
+
+
+def test_scripts_on_a_folder_that_is_no_run(tmp_path):
+    for script in ("evaluate.py", "generate.py"):
+        fails(run(script, f"--workdir={tmp_path}"), 2, "not the folder of a run")
+
+
+def test_generation_refuses_what_it_cannot_do(trained):
+    workdir = f"--workdir={trained}"
+    fails(run("generate.py", workdir, "--prompt=日本"), 2, "U+65E5")
+    fails(run("generate.py", workdir, "--prompt="), 2, "empty")
+    fails(run("generate.py", workdir, "--top_p=1.5"), 2, "top_p")
+    fails(run("generate.py", workdir, "--checkpoint=7"), 2, "step 7", "8")
+    fails(run("generate.py", workdir, "--checkpoint=worst"), 2, "worst")

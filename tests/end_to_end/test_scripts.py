@@ -1,0 +1,85 @@
+"""Train, look, evaluate, write: the scripts together."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.conftest import CONFIG, run
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_flags, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    flags = ["--config.train.duration=300", "--config.train.evaluate_every=100"]
+    done = run("train.py", *tiny_flags, *flags, f"--workdir={workdir}", "--json")
+    assert done.returncode == 0, done.stderr
+    return workdir, json.loads(done.stdout), done.stderr
+
+
+def test_training_learns_and_reports(trained):
+    workdir, result, shown = trained
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    assert [line["step"] for line in train] == list(range(1, 301))
+    expected = {"loss", "grad_norm", "update_norm", "learning_rate", "tokens_per_second"}
+    assert expected | {"step_time"} <= train[0].keys()
+    assert [line["step"] for line in lines if line["split"] == "validation"] == [100, 200, 300]
+    assert train[-1]["loss"] < 0.6 * train[0]["loss"]
+    assert result["step"] == 300
+    assert result["validation"]["loss"] == lines[-1]["loss"]
+    assert "ETA" in shown
+    assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len((workdir / "sample.txt").read_text()) > 5
+    assert any((workdir / "tensorboard").iterdir())
+    assert (workdir / "tokenizer.json").exists()
+
+
+def test_evaluation_repeats_the_validation_of_training(trained):
+    workdir, result, _ = trained
+    done = run("evaluate.py", f"--workdir={workdir}", "--checkpoint=last", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["loss"] == pytest.approx(result["validation"]["loss"], abs=1e-5)
+
+
+def test_evaluation_on_another_file(trained, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("the the the the the the the the the the the the")
+    done = run("evaluate.py", f"--workdir={trained[0]}", f"--path={other}")
+    assert done.returncode == 0, done.stderr
+    assert "loss" in done.stdout
+
+
+def test_generation_is_reproducible_and_stops(trained):
+    flags = [f"--workdir={trained[0]}", "--prompt=the ", "--max_new_tokens=60"]
+    first, again = run("generate.py", *flags), run("generate.py", *flags)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("the ")
+    assert first.stdout == again.stdout
+    assert run("generate.py", *flags, "--seed=1").stdout != first.stdout
+    two = json.loads(run("generate.py", *flags, "--num_samples=2", "--json").stdout)["texts"]
+    assert len(two) == 2
+    assert two[0] != two[1]
+    assert two[0] == first.stdout[:-1]
+    stopped = run("generate.py", *flags, "--stop=e").stdout[:-1]
+    assert "e" not in stopped[len("the ") :]
+
+
+@pytest.mark.parametrize(("variant", "parameters"), [("tiny", 437_764), ("small", 15_466_756)])
+def test_dry_run_counts_the_published_parameters(text_file, tmp_path, variant, parameters):
+    done = run(
+        "train.py",
+        f"--config={CONFIG}:{variant}",
+        f"--config.task.path={text_file}",
+        "--config.task.batch_size=2",
+        "--config.model.vocab_size=6148",
+        f"--workdir={tmp_path / 'run'}",
+        "--dry_run",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["parameters"] == parameters
+    assert plan["memory"]["parameters"] == 4 * parameters
+    assert plan["memory"]["optimizer"] > 8 * parameters
+    assert plan["flops_per_step"] > 6 * 2 * parameters
+    assert not (tmp_path / "run").exists()

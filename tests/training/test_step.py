@@ -1,0 +1,225 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.common import assert_trees_close, assert_trees_equal
+from transformer.models.gpt import GPT
+from transformer.ops.losses import IGNORED
+from transformer.tasks.base import Losses
+from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training.optimizers import Optimizer, is_decayed, make_optimizer, make_schedule
+from transformer.training.state import create
+from transformer.training.step import (
+    make_evaluation_step,
+    make_train_step,
+    mean_metrics,
+    parameter_groups,
+    repeat,
+)
+
+GPT_FIELDS = {"vocab_size": 11, "num_layers": 2, "num_heads": 2, "width": 8, "context": 5}
+TASK = LanguageModeling(context=5, batch_size=6)
+
+
+def batch_of(seed):
+    """Six windows; most labels of the last two are ignored."""
+    tokens = np.random.default_rng(seed).integers(0, 11, (6, 6)).astype(np.int32)
+    labels = tokens[:, 1:].copy()
+    labels[4:, 1:] = IGNORED
+    labels[2, 3] = IGNORED
+    return {"tokens": jnp.asarray(tokens[:, :-1]), "labels": jnp.asarray(labels)}
+
+
+class Training:
+    """A tiny model with everything that makes a step of it."""
+
+    def __init__(self, dropout_rate=0.0, **fields):
+        self.model = GPT(**GPT_FIELDS, dropout_rate=dropout_rate)
+        config = Optimizer(learning_rate=1e-2, schedule="cosine", **fields)
+        self.schedule = make_schedule(config, warmup_steps=3, total_steps=20)
+        init = jax.jit(self.model.init)
+        self.boxed = init(jax.random.key(0), jnp.zeros((1, 5), jnp.int32))["params"]
+        self.optimizer = make_optimizer(config, self.schedule, self.boxed)
+
+    def loss(self, params, batch, rngs):
+        return TASK.losses(self.model, params, batch, rngs)
+
+    def state(self, *, average=False):
+        params = nn.meta.unbox(self.boxed)
+        return create(params, self.optimizer, jax.random.key(7), average=average)
+
+    def step(self, **options):
+        return make_train_step(self.loss, self.optimizer, self.schedule, **options)
+
+
+@pytest.fixture(scope="module")
+def training():
+    return Training()
+
+
+@pytest.fixture(scope="module")
+def stepped(training):
+    return jax.jit(training.step())(training.state(), batch_of(0))
+
+
+def test_a_step_reports_the_loss_and_counts(training, stepped):
+    state, metrics = stepped
+    losses = jax.jit(training.loss)(training.state().params, batch_of(0), {})
+    assert losses.weight == 4 * 5 + 2 - 1
+    np.testing.assert_allclose(metrics["loss"], losses.metrics["loss"] / losses.weight, rtol=1e-5)
+    assert state.step == 1
+    np.testing.assert_allclose(metrics["learning_rate"], 1e-2 / 3, rtol=1e-6)
+    np.testing.assert_array_equal(
+        jax.random.key_data(state.key), jax.random.key_data(training.state().key)
+    )
+
+
+def test_norms_are_of_the_mean_gradient(training, stepped):
+    _, metrics = stepped
+    params = training.state().params
+
+    def mean(params):
+        losses = training.loss(params, batch_of(0), {})
+        return losses.objective / losses.weight
+
+    groups = parameter_groups(jax.jit(jax.grad(mean))(params))
+    norms = [
+        np.sqrt(sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(group)))
+        for group in groups.values()
+    ]
+    np.testing.assert_allclose(metrics["group_norms"], norms, rtol=1e-4)
+    np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(norms), rtol=1e-4)
+
+
+def test_groups_are_modules_and_layers(training):
+    assert set(parameter_groups(training.state().params)) == {
+        "token_embedding",
+        "position_embedding",
+        "blocks/layer_0",
+        "blocks/layer_1",
+        "final_norm",
+    }
+
+
+def test_microbatches_change_nothing(training, stepped):
+    """Although the parts have different numbers of ignored labels."""
+    state, metrics = jax.jit(training.step(microbatches=3))(training.state(), batch_of(0))
+    assert_trees_close(metrics, stepped[1], rtol=1e-5, atol=1e-6)
+    assert_trees_close(state.params, stepped[0].params, atol=1e-6)
+
+
+def draw(params, batch, rngs):
+    """A loss that shows its key: the mean of squares tells equal draws from different ones."""
+    drawn = jax.random.uniform(rngs["dropout"])
+    return Losses(params["x"].sum(), jnp.ones(()), {"drawn": drawn, "square": drawn**2})
+
+
+def drawn(steps, **options):
+    optimizer = optax.sgd(0.1)
+    state = create({"x": jnp.ones(2)}, optimizer, jax.random.key(0), average=False)
+    step = make_train_step(draw, optimizer, optax.constant_schedule(0.1), **options)
+    rows = []
+    for _ in range(steps):
+        state, metrics = step(state, {"x": jnp.zeros((6, 1))})
+        rows.append(metrics)
+    return rows
+
+
+def test_microbatches_have_keys_of_their_own():
+    (metrics,) = drawn(1, microbatches=3)
+    assert metrics["square"] - metrics["drawn"] ** 2 > 1e-3
+
+
+def test_steps_have_keys_of_their_own():
+    first, second = drawn(2)
+    assert first["drawn"] != second["drawn"]
+    assert drawn(2)[1]["drawn"] == second["drawn"]
+
+
+def test_a_batch_without_labels_moves_nothing_but_decay(training):
+    batch = {**batch_of(0), "labels": jnp.full((6, 5), IGNORED)}
+    state, metrics = jax.jit(training.step())(training.state(), batch)
+    assert metrics["loss"] == metrics["grad_norm"] == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+def test_division_into_calls_keeps_every_bit():
+    training = Training(dropout_rate=0.3)
+    batches = [batch_of(seed) for seed in range(6)]
+    run = jax.jit(repeat(training.step(ema_decay=0.9), 6))
+
+    def stacked(some):
+        padded = [*some, *[jax.tree.map(jnp.zeros_like, some[0])] * (6 - len(some))]
+        return jax.tree.map(lambda *x: jnp.stack(x), *padded)
+
+    expected, metrics = run(training.state(average=True), stacked(batches), 6)
+    state, rows, done = training.state(average=True), [], 0
+    for count in (1, 2, 3):
+        state, new = run(state, stacked(batches[done : done + count]), count)
+        rows.append(jax.tree.map(lambda x, count=count: x[:count], new))
+        done += count
+    assert run._cache_size() == 1
+    assert state.step == 6
+    for name in ("params", "optimizer", "average"):
+        assert_trees_equal(getattr(state, name), getattr(expected, name))
+    assert_trees_equal(jax.tree.map(lambda *x: jnp.concatenate(x), *rows), metrics)
+
+
+def test_average_is_exponential(training):
+    step = jax.jit(training.step(ema_decay=0.75))
+    state = training.state(average=True)
+    expected = state.params
+    for seed in range(3):
+        state, _ = step(state, batch_of(seed))
+        expected = jax.tree.map(lambda a, p: 0.75 * a + 0.25 * p, expected, state.params)
+    assert_trees_close(state.average, expected, rtol=1e-5, atol=1e-7)
+    assert state.evaluated is state.average
+    assert training.state().average is None
+    assert training.state().evaluated is not None
+
+
+def test_decay_moves_matrices_only():
+    """Steps with and without weight decay differ in what decays, and there only."""
+    moved = []
+    trainings = [Training(weight_decay=decay) for decay in (0.0, 0.5)]
+    for training in trainings:
+        state, _ = jax.jit(training.step())(training.state(), batch_of(0))
+        moved.append(state.params)
+    differs = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), *moved)
+    zero = jax.tree.map(lambda x: not bool(jnp.any(x)), trainings[0].state().params)
+    decayed = jax.tree.map(
+        is_decayed, trainings[0].boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
+    )
+    expected = jax.tree.map(lambda d, z: d and not z, decayed, zero)
+    assert differs == expected
+    assert not differs["final_norm"]["scale"]
+    assert differs["token_embedding"]["embedding"]
+
+
+def test_evaluation_drops_nothing():
+    training = Training(dropout_rate=0.5)
+    evaluate = jax.jit(make_evaluation_step(training.loss))
+    params = training.state().params
+    losses = [evaluate(params, batch_of(0)) for _ in range(2)]
+    plain = Training().loss(params, batch_of(0), {})
+    assert_trees_equal(*losses)
+    assert_trees_close(losses[0], plain, rtol=1e-5)
+
+
+def test_mean_metrics_count_each_prediction_once():
+    totals = [
+        Losses(jnp.array(0.0), jnp.array(weight), {"loss": jnp.array(weight * loss)})
+        for weight, loss in ((1.0, 4.0), (3.0, 2.0))
+    ]
+    np.testing.assert_allclose(mean_metrics(totals)["loss"], (4 + 3 * 2) / 4)
+
+
+def test_chunked_scoring_is_whole_scoring(training):
+    params = training.state().params
+    chunked = LanguageModeling(context=5, batch_size=6, vocab_chunk=4, z_loss=0.01)
+    whole = LanguageModeling(context=5, batch_size=6, z_loss=0.01)
+    losses = [task.losses(training.model, params, batch_of(0), {}) for task in (chunked, whole)]
+    assert_trees_close(*losses, rtol=1e-5)
