@@ -1,7 +1,7 @@
 """Greedy generation with a cache against `transformers`, the same model, in turns.
 
-    pip install -e '.[data]' torch==2.13.0 transformers
-    python benchmarks/generation.py --size=default --batch_size=1
+pip install -e '.[data]' torch==2.13.0 transformers
+python benchmarks/generation.py --size=default --batch_size=1
 """
 
 import argparse
@@ -85,9 +85,7 @@ def main() -> None:
         name: [sys.executable, __file__, *flags, f"--worker={name}"]
         for name in ("transformers", "ours")
     }
-    alternate(
-        workers, rounds=arguments.rounds, items_per_unit=arguments.batch_size, item="tokens"
-    )
+    alternate(workers, rounds=arguments.rounds, items_per_unit=arguments.batch_size, item="tokens")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 from tests.end_to_end.conftest import command, run
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import prepare, read_config
-from transformer.training.loop import _items
+from transformer.training.loop import checkpoint_items
 from transformer.training.metrics import read_metrics
 
 DURATION = 240
@@ -42,7 +42,7 @@ def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Parameters, their average, optimizer state and key of the last checkpoint."""
     shapes = prepare(read_config(workdir), workdir).shapes
     checkpoints = Checkpoints(workdir, read_only=True)
-    state = checkpoints.restore(DURATION, _items(shapes)).state
+    state = checkpoints.restore(DURATION, checkpoint_items(shapes)).state
     checkpoints.close()
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import SupportsInt
 
 import numpy as np
 import tokenizers
@@ -85,7 +86,7 @@ class TextStream:
         self._tokenizer = library_tokenizer
         self._stream = decoders.DecodeStream(skip_special_tokens=False)
 
-    def push(self, token: int) -> str:
+    def push(self, token: SupportsInt) -> str:
         """The text that `token` completes; empty while a character is unfinished."""
         return self._stream.step(self._tokenizer, int(token)) or ""
 

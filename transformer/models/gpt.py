@@ -23,7 +23,7 @@ from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS
+from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
 
 
@@ -186,6 +186,13 @@ class GPT(nn.Module):
             return self.token_embedding.embedding.T, None
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
+
+    def chosen_attention(self, tokens: Int[Array, "B T"]) -> str:
+        """The implementation that training uses for batches of this length."""
+        if self.attention != "auto":
+            return self.attention
+        length = tokens.shape[1]
+        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
 
     def empty_cache(self, batch_size: int, length: int) -> Any:
         """A cache with room for `length` positions of `batch_size` texts."""

@@ -30,7 +30,9 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         def hidden(name: str) -> Array:
-            layer = Linear((self.width,), ("embed", "mlp"), self.use_bias, dtype=self.dtype, name=name)
+            layer = Linear(
+                (self.width,), ("embed", "mlp"), self.use_bias, dtype=self.dtype, name=name
+            )
             return layer(x)
 
         activated = ACTIVATIONS[self.activation](hidden("gate" if self.gated else "up"))

@@ -53,6 +53,7 @@ class Stack(nn.Module):
         Returns:
             The hidden states after the last block, and the caches.
         """
+
         def run(block, x, cache, mask, positions):
             return block(x, cache, mask, positions)
 

@@ -53,7 +53,7 @@ def blockwise_attention(
         raise ValueError("blockwise attention has no dropout: use implementation='einsum'.")
     num_queries, num_heads = query.shape[1:3]
     num_keys, num_kv_heads = key.shape[1:3]
-    query_block, key_block = min(block_size, num_queries), min(block_size, num_keys)
+    query_block, key_block = _even_block(num_queries, block_size), _even_block(num_keys, block_size)
     plan = _Plan(scale, logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
 
     # Heads before positions, so that each block is a plain batch of matrix products.
@@ -104,9 +104,7 @@ def _forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
         log_normalizer = jnp.where(seen, maximum + jnp.log(jnp.where(seen, total, 1.0)), jnp.inf)
         return output.astype(query.dtype), log_normalizer
 
-    outputs, log_normalizers = lax.map(
-        one_query_block, jnp.arange(num_queries // plan.query_block)
-    )
+    outputs, log_normalizers = lax.map(one_query_block, jnp.arange(num_queries // plan.query_block))
     output = jnp.moveaxis(outputs, 0, 2).reshape(query.shape)
     log_normalizer = jnp.moveaxis(log_normalizers, 0, 2).reshape(query.shape[:3])
     return output, log_normalizer
@@ -231,6 +229,11 @@ def _rows(x: Array, start, size: int) -> Array:
 
 def _add_rows(x: Array, rows: Array, start) -> Array:
     return lax.dynamic_update_slice_in_dim(x, _rows(x, start, rows.shape[2]) + rows, start, axis=2)
+
+
+def _even_block(length: int, most: int) -> int:
+    """The smallest block that cuts `length` into no more blocks than blocks of `most` would."""
+    return -(-length // -(-length // most))
 
 
 def _pad(x: Array, multiple: int, axis: int = 1) -> Array:

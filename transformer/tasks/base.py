@@ -1,7 +1,7 @@
 """What the training loop asks of a task."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import grain
@@ -24,6 +24,7 @@ class Losses(NamedTuple):
     metrics: dict[str, Float[Array, ""]]
 
 
+@runtime_checkable
 class Task(Protocol):
     """A job: its data, its loss and what it shows at the end.
 
@@ -70,7 +71,7 @@ class Task(Protocol):
         ...
 
     def example_inputs(self) -> tuple:
-        """Positional arguments to initialise the model with: one example, its values of no matter."""
+        """Positional arguments to initialise the model with: one example, of any values."""
         ...
 
     def losses(

@@ -102,7 +102,7 @@ class Checkpoints:
         prints = {name: fingerprints(tree) for name, tree in state.items()}
         items["metadata"] = ocp.args.JsonSave({**metadata, "fingerprints": prints})
         metrics = None if validation_loss is None else {"loss": validation_loss}
-        with _explained(self._folder, "saved"):
+        with _Explained(self._folder, "saved"):
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def wait(self) -> None:
@@ -111,7 +111,7 @@ class Checkpoints:
         Raises:
             CheckpointError: if it cannot be written.
         """
-        with _explained(self._folder, "saved"):
+        with _Explained(self._folder, "saved"):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class Checkpoints:
                 continue
             for bad, error in errors.items():
                 aside = self._set_aside(bad)
-                say(f"The checkpoint of step {bad} cannot be read and was moved to {aside}: {error}")
+                say(f"The checkpoint of step {bad} cannot be read; moved to {aside}: {error}")
             return restored
         if errors:
             raise CheckpointError(
@@ -212,7 +212,7 @@ class Checkpoints:
                 )
 
 
-class _explained:
+class _Explained:
     """Turns whatever a write raises into one clear error."""
 
     def __init__(self, folder: Path, verb: str) -> None:

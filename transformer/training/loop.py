@@ -29,7 +29,7 @@ from transformer.training.stopping import StopRequest
 from transformer.training.validation import make_validation
 
 
-def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
+def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # noqa: PLR0915 - read top to bottom
     """Trains, or goes on training, in a run folder.
 
     Args:
@@ -55,7 +55,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     # --------------------------------------------------- new state, or restored
     checkpoints = Checkpoints(workdir, keep_last=options.keep_last)
     progress = Progress(step=0, total=total)
-    restored = checkpoints.restore_newest(_items(experiment.shapes), progress.say)
+    restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
     state, position = _begin(experiment, restored)
     step = int(state.step)
     if step >= total:
@@ -75,6 +75,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
         microbatches=options.microbatches,
         ema_decay=options.ema_decay,
     )
+    attention = experiment.model.chosen_attention(*experiment.task.example_inputs())
+    progress.say(f"Attention implementation: {attention}.")
     train_steps = jax.jit(repeat(train_step, most), donate_argnums=0)
     feeder = Feeder(
         experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
@@ -119,7 +121,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
                 if save or stop.signal is not None:
                     checkpoints.save(
                         step,
-                        _items(state),
+                        checkpoint_items(state),
                         data=feeder.position,
                         metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
                         validation_loss=validation_loss,
@@ -135,9 +137,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     if stop.signal is not None and step < total:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
         return stop.exit_code, summary(workdir, step)
-    shown = experiment.task.show(
-        experiment.model, state.evaluated, experiment.data, workdir
-    )
+    shown = experiment.task.show(experiment.model, state.evaluated, experiment.data, workdir)
     progress.say(f"{shown}\n")
     progress.say(f"Finished {total} steps. Loss curves: {curves}")
     return 0, summary(workdir, step)
@@ -224,7 +224,7 @@ class _Reporter:
         )
 
 
-def _items(state: TrainState) -> dict[str, Any]:
+def checkpoint_items(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds, in parts that can be restored alone."""
     items = {
         "params": state.params,

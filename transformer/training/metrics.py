@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ class MetricsWriter:
         kept = [line for line in read_metrics(workdir) if line["step"] <= step]
         part = path.with_suffix(".part")
         part.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
-        os.replace(part, path)
+        part.replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._events = None
         if tensorboard:

@@ -56,9 +56,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     place = SingleDeviceSharding(jax.local_devices()[0])
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = nn.meta.unbox(jax.eval_shape(lambda key: initial_parameters(model, task, key), key))
-    wanted = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes
-    )
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
     restored = checkpoints.restore(step, {item: wanted})
     checkpoints.close()
     return Run(config, task, model, restored.state[item], step)
