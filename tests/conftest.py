@@ -5,12 +5,9 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import settings
 
-from tests import known_wrong_annotations
 from tests.common import noisy_parameters
 from transformer.data.tokens import cache_folder
 from transformer.models.gpt import GPT
-
-known_wrong_annotations.work_around()
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")

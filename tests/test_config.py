@@ -113,7 +113,6 @@ def test_wrong_types_are_named(kind, name, values, message):
         build(kind, changed(kind, name, **values))
 
 
-@pytest.mark.xfail(reason="float() of a wrong value raises before any check", strict=True)
 def test_wrong_type_in_a_config_file_is_named():
     with pytest.raises(ConfigError, match="learning_rate"):
         build("optimizer", section("optimizer", learning_rate="fast"))

@@ -33,6 +33,10 @@ def run(main: Callable[[], int]) -> None:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has left; the usual end of `generate.py | head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
             raise
         where = f" ({error.filename})" if error.filename else ""
@@ -40,10 +44,6 @@ def run(main: Callable[[], int]) -> None:
         code = 1
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:
-        # Whoever read our output has left; the usual end of `generate.py | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)

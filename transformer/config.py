@@ -48,8 +48,8 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
     Raises:
         ConfigError: if a value names no field of the owner, or a field without default has none.
     """
-    owner = _owner(kind, name)
-    known = config_fields(owner)
+    belongs = owner(kind, name)
+    known = config_fields(belongs)
     for key in values:
         if key not in known:
             raise ConfigError(unknown_name(f"config.{kind}", key, known))
@@ -58,13 +58,13 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
         value = values.get(key, field.default)
         if value is dataclasses.MISSING:
             raise ConfigError(f"config.{kind}.{key} has no default: give it a value.")
-        base, optional = _plain_type(owner, key)
+        base, optional = _plain_type(belongs, key)
         if optional:
             result[key] = config_dict.placeholder(base)
             if value is not None:
                 result[key] = value
         else:
-            result[key] = float(value) if base is float else value
+            result[key] = float(value) if base is float and type(value) is int else value
     return result
 
 
@@ -80,10 +80,10 @@ def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
         ConfigError: for an unknown or missing key, a value of the wrong type, or whatever the
             owner's own `check` refuses.
     """
-    values = dict(config)
+    values: dict[str, Any] = dict(config)
     name = values.pop("name", None)
-    owner = _owner(kind, name)
-    known = config_fields(owner)
+    belongs = owner(kind, name)
+    known = config_fields(belongs)
     for key in values:
         if key not in known:
             raise ConfigError(unknown_name(f"config.{kind}", key, known))
@@ -91,8 +91,8 @@ def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
     for key in known:
         if key not in values:
             raise ConfigError(f"config.{kind}.{key} is missing.")
-        values[key] = _checked(kind, key, values[key], *_plain_type(owner, key))
-    made = owner(**values)
+        values[key] = _checked(kind, key, values[key], *_plain_type(belongs, key))
+    made = belongs(**values)
     if hasattr(made, "check"):
         made.check()
     return made
@@ -150,7 +150,12 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
 
 
 @functools.cache
-def _owner(kind: str, name: str | None) -> type:
+def owner(kind: str, name: str | None) -> type:
+    """The dataclass whose fields a section holds.
+
+    Raises:
+        ConfigError: if a model or task of this name does not exist.
+    """
     if kind in _OWNERS:
         module, attribute = _OWNERS[kind]
         return getattr(importlib.import_module(module), attribute)
@@ -161,9 +166,9 @@ def _owner(kind: str, name: str | None) -> type:
     return next(value for key, value in vars(module).items() if key.lower() == wanted)
 
 
-def _plain_type(owner: type, key: str) -> tuple[type, bool]:
+def _plain_type(belongs: type, key: str) -> tuple[type, bool]:
     """The plain type of a field and whether it may be None."""
-    hint = typing.get_type_hints(owner)[key]
+    hint = typing.get_type_hints(belongs)[key]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (base,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
         return base, True

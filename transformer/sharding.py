@@ -76,10 +76,10 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
         ConfigError: if an axis does not divide over the devices it is cut over.
     """
 
-    def one(path, leaf):
+    def one(path: Any, leaf: Any) -> NamedSharding:
         names = logical_axes(leaf)
-        value = nn.meta.unbox(leaf)
-        spec = nn.logical_to_mesh_axes(names, RULES)
+        value: Any = nn.meta.unbox(leaf)
+        spec = _mesh_axes(names)
         for axis, (size, cut) in enumerate(zip(value.shape, spec, strict=True)):
             parts = math.prod(mesh.shape[name] for name in _as_tuple(cut))
             if size % parts:
@@ -95,8 +95,7 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
 
 def batch_sharding(mesh: jax.sharding.Mesh, *, leading_axes: int = 0) -> NamedSharding:
     """The sharding of a batch whose first axis, after `leading_axes` others, is examples."""
-    spec = nn.logical_to_mesh_axes((*(None,) * leading_axes, "batch"), RULES)
-    return NamedSharding(mesh, spec)
+    return NamedSharding(mesh, _mesh_axes((*(None,) * leading_axes, "batch")))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
@@ -114,6 +113,12 @@ def logical_axes(leaf: Any) -> tuple[str | None, ...]:
     if is_box(leaf):
         return tuple(leaf.names)
     return (None,) * leaf.ndim
+
+
+def _mesh_axes(names: tuple[str | None, ...]) -> PartitionSpec:
+    spec = nn.spmd.logical_to_mesh_axes(names, RULES)
+    assert spec is not None  # It is None only for names that are None as a whole.
+    return spec
 
 
 def _as_tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ def test_folder(tmp_path):
         read_text(tmp_path)
 
 
-@pytest.mark.xfail(reason="NotADirectoryError passes through", raises=OSError, strict=True)
 def test_below_a_file(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     with pytest.raises(DataError):

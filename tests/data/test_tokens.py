@@ -116,7 +116,6 @@ def test_sequential_hosts_share_the_batch_of_one(tokens, num_hosts):
             np.testing.assert_array_equal(joined, whole[step][name])
 
 
-@pytest.mark.xfail(reason="windows are lost where hosts do not divide the batch", strict=True)
 def test_sequential_hosts_must_divide_the_batch(tokens):
     with pytest.raises(ConfigError, match="3 hosts"):
         SequentialWindows(tokens, CONTEXT, 4, num_hosts=3)

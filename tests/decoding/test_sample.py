@@ -77,7 +77,6 @@ def test_a_row_samples_the_same_in_every_batch(gpt, gpt_params):
     assert (together[1] != alone).any()
 
 
-@pytest.mark.xfail(reason="the longest row decides when all rows drop their past", strict=True)
 def test_a_row_samples_the_same_in_every_batch_past_the_context(gpt, gpt_params):
     prompts = [np.arange(15) % 11, np.arange(9) % 11]
     (alone,) = tokens_of(gpt, gpt_params, prompts[:1], 40, WARM)
@@ -119,21 +118,6 @@ def test_scanned_layers_generate_the_same(gpt, gpt_params):
     scanned = gpt.clone(scan_layers=True)
     actual = tokens_of(scanned, {**gpt_params, "blocks": stacked}, PROMPTS, 12)
     np.testing.assert_array_equal(actual, tokens_of(gpt, gpt_params, PROMPTS, 12))
-
-
-@pytest.mark.xfail(reason="a context of one leaves no room and never ends", strict=True)
-def test_context_of_one_ends(monkeypatch):
-    model = GPT(vocab_size=5, num_layers=1, num_heads=1, width=4, context=1)
-    params = noisy_parameters(model, jnp.zeros((1, 1), int))
-    read, calls = sample._read, []
-
-    def counted(*args):
-        calls.append(args)
-        assert len(calls) < 5
-        return read(*args)
-
-    monkeypatch.setattr(sample, "_read", counted)
-    assert tokens_of(model, params, [np.array([1])], 2).shape == (1, 2)
 
 
 def test_steady_state_compiles_nothing(gpt, gpt_params):

@@ -40,20 +40,7 @@ def own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory) -> Path:
     """Random sentences over a few words."""
-    words = [
-        "the",
-        "transformer",
-        "reads",
-        "what",
-        "it",
-        "wrote",
-        "and",
-        "writes",
-        "what",
-        "it",
-        "read",
-        "again",
-    ]
+    words = ["the", "transformer", "reads", "what", "it", "wrote", "and", "writes", "again"]
     source = random.Random(0)
     lines = (" ".join(source.choices(words, k=8)) + "." for _ in range(400))
     path = tmp_path_factory.mktemp("text") / "words.txt"

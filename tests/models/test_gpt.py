@@ -88,7 +88,6 @@ def test_later_documents_do_not_see_earlier_ones(gpt, gpt_params):
     np.testing.assert_array_equal(packed[:, 6:], changed[:, 6:])
 
 
-@pytest.mark.xfail(reason="positions without a cache move queries but not keys", strict=True)
 def test_packed_is_separate(gpt, gpt_params, gpt_logits):
     tokens, ids = random_tokens(0, 1, 16), jnp.array([[0] * 6 + [1] * 10])
     positions = jnp.concatenate([jnp.arange(6), jnp.arange(10)])[None]

@@ -250,7 +250,6 @@ def test_blockwise_is_einsum(rng, case, kv_heads):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-@pytest.mark.xfail(reason="blockwise annotates bias as None, not as an array", strict=True)
 def test_blockwise_refuses_bias(rng):
     q, k, v = inputs(rng)
     with pytest.raises(ValueError, match="bias"):

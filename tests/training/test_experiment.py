@@ -142,7 +142,6 @@ def test_what_may_change_in_a_workdir(config, workdir, field):
             adopt_workdir(config, workdir)
 
 
-@pytest.mark.xfail(reason="every None of the model is taken over, not only sizes", strict=True)
 def test_a_field_set_back_to_none_is_a_difference(config, workdir):
     resolved = read_config(workdir)
     resolved.model.feed_forward_width = 64

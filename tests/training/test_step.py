@@ -10,7 +10,7 @@ from transformer.models.gpt import GPT
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import Losses
 from transformer.tasks.language_modeling import LanguageModeling
-from transformer.training.optimizers import Optimizer, is_decayed, make_optimizer, make_schedule
+from transformer.training.optimizers import Optimizer, decay_mask, make_optimizer, make_schedule
 from transformer.training.state import create
 from transformer.training.step import (
     make_evaluation_step,
@@ -190,9 +190,7 @@ def test_decay_moves_matrices_only():
         moved.append(state.params)
     differs = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), *moved)
     zero = jax.tree.map(lambda x: not bool(jnp.any(x)), trainings[0].state().params)
-    decayed = jax.tree.map(
-        is_decayed, trainings[0].boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned)
-    )
+    decayed = decay_mask(trainings[0].boxed)
     expected = jax.tree.map(lambda d, z: d and not z, decayed, zero)
     assert differs == expected
     assert not differs["final_norm"]["scale"]

@@ -19,7 +19,7 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} does not exist: give the path of a text file.") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder: give the path of a text file.") from None

@@ -22,7 +22,13 @@ class Tokenizer:
     """Text to token ids and back."""
 
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
+        # A text is never cut short or filled up, whatever a tokenizer.json from elsewhere says.
+        library_tokenizer.no_truncation()
+        library_tokenizer.no_padding()
         self._tokenizer = library_tokenizer
+        # Where our own tokenizers may cut a text into pieces is known; of others it is not.
+        known = (pre_tokenizers.ByteLevel, pre_tokenizers.Split)
+        self._in_pieces = isinstance(library_tokenizer.pre_tokenizer, known)
         self._characters = None
         if isinstance(library_tokenizer.model, models.WordLevel):
             self._characters = frozenset(library_tokenizer.get_vocab())
@@ -48,7 +54,8 @@ class Tokenizer:
                     f"{self.vocab_size} characters of its training text. Leave them out, or train "
                     f"with --config.task.tokenizer=byte or bpe, which know every text."
                 )
-        encodings = self._tokenizer.encode_batch_fast(list(_pieces(text)))
+        pieces = list(_pieces(text)) if self._in_pieces else [text]
+        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
         ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
         return np.concatenate(ids) if ids else np.zeros(0, np.int32)
 

@@ -6,8 +6,10 @@ than a number and survives a change in the number of hosts.
 
 import dataclasses
 import hashlib
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import grain
 import numpy as np
@@ -102,11 +104,7 @@ class ShuffledWindows:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.num_hosts:
-            raise ConfigError(
-                f"config.task.batch_size ({self.batch_size}) does not divide over "
-                f"{self.num_hosts} hosts."
-            )
+        _require_divisible("batch_size", self.batch_size, self.num_hosts)
 
     @property
     def windows_per_epoch(self) -> int:
@@ -116,7 +114,7 @@ class ShuffledWindows:
     def __len__(self) -> int:
         return self.num_steps
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
         local = self.batch_size // self.num_hosts
         first = step * self.batch_size + self.host * local
         starts = np.array([self.window_start(index) for index in range(first, first + local)])
@@ -156,11 +154,13 @@ class SequentialWindows:
     host: int = 0
     num_hosts: int = 1
 
-    def __len__(self) -> int:
-        windows = -(-(len(self.tokens.array) - 1) // self.context)
-        return -(-windows // self.batch_size)
+    def __post_init__(self) -> None:
+        _require_divisible("validation_batch_size", self.batch_size, self.num_hosts)
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    def __len__(self) -> int:
+        return math.ceil((len(self.tokens.array) - 1) / (self.context * self.batch_size))
+
+    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
         local = self.batch_size // self.num_hosts
         first = step * self.batch_size + self.host * local
         starts = (first + np.arange(local)) * self.context
@@ -177,6 +177,13 @@ def require_length(tokens: TokenFile, context: int, what: str) -> None:
         raise DataError(
             f"{what} has {len(tokens.array)} tokens, too few for one context of {context} and its "
             f"next token: give a longer text or a smaller --config.model.context."
+        )
+
+
+def _require_divisible(field: str, batch_size: int, num_hosts: int) -> None:
+    if batch_size % num_hosts:
+        raise ConfigError(
+            f"config.task.{field} ({batch_size}) does not divide over {num_hosts} hosts."
         )
 
 

@@ -110,11 +110,13 @@ def generate(
         chunk: how many tokens to make between two visits to Python.
     """
     histories = [list(map(int, prompt)) for prompt in prompts]
+    starts = [0] * len(prompts)
     rows = jnp.arange(len(prompts))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
     made = 0
     while made < max_new_tokens:
-        windows = [_window(history, model.context) for history in histories]
+        starts = [_start(*row, model.context) for row in zip(histories, starts, strict=True)]
+        windows = [history[start:] for history, start in zip(histories, starts, strict=True)]
         longest = max(map(len, windows))
         padded = np.zeros((len(windows), _bucket(longest, model.context)), np.int32)
         for row, window in enumerate(windows):
@@ -135,11 +137,12 @@ def generate(
             yield tokens
 
 
-def _window(history: list[int], context: int) -> list[int]:
-    """What the model reads of a history: all of it, or its last half context when it is full."""
-    if len(history) < context:
-        return history
-    return history[-max(1, context // 2) :]
+def _start(history: list[int], start: int, context: int) -> int:
+    """Where what the model reads of a row begins: half a context from its end once it is full.
+
+    Each row moves on by itself, so that its text does not depend on the rows beside it.
+    """
+    return start if len(history) - start < context else len(history) - context // 2
 
 
 def _bucket(length: int, context: int) -> int:

@@ -1,1 +1,1 @@
-"""Architectures, one short file each, composed from `nn`. The file's name is `config.model.name`."""
+"""Architectures, one short file each, composed from `nn`; `config.model.name` names the file."""

@@ -70,9 +70,11 @@ class GPT(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        for field in ("num_layers", "num_heads", "width", "context"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"config.model.{field} is {getattr(self, field)}: at least 1.")
+        least = {"num_layers": 1, "num_heads": 1, "width": 1, "context": 2}
+        for field, minimum in least.items():
+            value = getattr(self, field)
+            if value < minimum:
+                raise ConfigError(f"config.model.{field} is {value}: at least {minimum}.")
         if self.width % self.num_heads:
             raise ConfigError(
                 f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
@@ -93,6 +95,8 @@ class GPT(nn.Module):
         _one_of("attention", self.attention, ("auto", *IMPLEMENTATIONS))
 
     def setup(self) -> None:
+        if self.vocab_size is None:
+            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         # GPT-2 scales the layers that write to the residual stream by their number (Radford et
         # al. 2019, section 2.3), so that its variance does not grow with depth.
         residual_init = 0.02 / math.sqrt(2 * self.num_layers)
@@ -166,7 +170,8 @@ class GPT(nn.Module):
         if segment_ids is not None:
             mask = mask & segments(segment_ids)
         if positions is not None:
-            mask = mask & at_positions(positions)
+            # The slots of a cache are positions themselves; without one, keys stand with queries.
+            mask = mask & at_positions(positions, positions if cache is None else None)
         else:
             positions = jnp.arange(tokens.shape[1])[None, :]
         x = self.token_embedding(tokens) + self.position_embedding(positions)

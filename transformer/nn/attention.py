@@ -140,7 +140,7 @@ class Attention(nn.Module):
         if self.head_norm is not None:
             query = self.head_norm(name="query_norm")(query)
             key = self.head_norm(name="key_norm")(key)
-        if positions is None and (self.position is not None or cache is not None):
+        if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         if self.position is not None:
             query = self.position(query, positions)

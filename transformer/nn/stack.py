@@ -65,7 +65,7 @@ class Stack(nn.Module):
                 run,
                 variable_axes={"params": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(0, nn.broadcast, nn.broadcast),
+                in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
                 length=self.num_layers,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )

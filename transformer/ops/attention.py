@@ -32,7 +32,7 @@ def dot_product_attention(
 
     Query heads are N, key and value heads K, N a multiple of K: head n of the queries looks at
     head n // (N / K) of the keys (Ainslie et al. 2023). A query that may see no key at all gets
-    zeros. The softmax is computed in float32 whatever the dtype of the inputs.
+    zeros. The softmax is computed in float32 at least.
 
     Args:
         query: the queries.
@@ -116,7 +116,8 @@ def einsum_attention(
     query = (query * scale).transpose(0, 2, 1, 3).reshape(*grouped, head_dim)
     key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
     # [B K GT H], [B K S H] -> [B K GT S] = [B N T S]
-    logits = jnp.einsum("bkth,bksh->bkts", query, key, preferred_element_type=jnp.float32)
+    accurate = jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("bkth,bksh->bkts", query, key, preferred_element_type=accurate)
     logits = logits.reshape(batch, num_heads, num_queries, num_keys)
     if logit_cap is not None:
         logits = logit_cap * jnp.tanh(logits / logit_cap)
@@ -127,7 +128,7 @@ def einsum_attention(
         # A finite floor: the difference of two infinities would be NaN in rows without any key.
         logits = jnp.where(allowed, logits, jnp.finfo(logits.dtype).min)
     weights = softmax(logits)
-    if dropout_rate:
+    if dropout_rate and dropout_key is not None:
         kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
         weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
 

@@ -34,7 +34,7 @@ def blockwise_attention(
     key: Float[Array, "B S K H"],
     value: Float[Array, "B S K H"],
     *,
-    bias: None,
+    bias: Float[Array, "#B #N T S"] | None,
     mask: Mask,
     scale: float,
     logit_cap: float | None,
@@ -60,7 +60,7 @@ def blockwise_attention(
     query = _pad(query, query_block).transpose(0, 2, 1, 3)
     key = _pad(key, key_block).transpose(0, 2, 1, 3)
     value = _pad(value, key_block).transpose(0, 2, 1, 3)
-    output = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
+    output: Any = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
     return output.transpose(0, 2, 1, 3)[:, :num_queries]
 
 
@@ -201,7 +201,7 @@ def _grouped(plan: _Plan, x: Array) -> Array:
 
 
 def _scores(plan: _Plan, queries: Array, keys: Array) -> Array:
-    """[B N t H], [B K s H] -> [B N t s]"""
+    """[B N t H], [B K s H] -> [B N t s]."""
     scores = jnp.einsum(
         "bkth,bksh->bkts", _grouped(plan, queries), keys, preferred_element_type=jnp.float32
     )
@@ -209,14 +209,14 @@ def _scores(plan: _Plan, queries: Array, keys: Array) -> Array:
 
 
 def _weighted(plan: _Plan, weights: Array, values: Array) -> Array:
-    """[B N t s], [B K s H] -> [B N t H]"""
+    """[B N t s], [B K s H] -> [B N t H]."""
     grouped = _grouped(plan, weights).astype(values.dtype)
     output = jnp.einsum("bkts,bksh->bkth", grouped, values, preferred_element_type=jnp.float32)
     return output.reshape(*weights.shape[:3], values.shape[3])
 
 
 def _gathered(plan: _Plan, weights: Array, rows: Array) -> Array:
-    """[B N t s], [B N t H] -> [B K s H]"""
+    """[B N t s], [B N t H] -> [B K s H]."""
     grouped = _grouped(plan, weights).astype(rows.dtype)
     return jnp.einsum(
         "bkts,bkth->bksh", grouped, _grouped(plan, rows), preferred_element_type=jnp.float32

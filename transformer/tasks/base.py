@@ -1,7 +1,7 @@
 """What the training loop asks of a task."""
 
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import grain
@@ -31,6 +31,9 @@ class Task(Protocol):
     A task is a frozen dataclass of `config.task`. What it reads from disk is an object of its own,
     returned by `load` and handed to every method that needs it.
     """
+
+    # Fields of the model that the data decide; `dimensions` gives their sizes.
+    DIMENSIONS: ClassVar[tuple[str, ...]]
 
     batch_size: int
 

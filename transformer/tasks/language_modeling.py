@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import grain
@@ -54,6 +54,8 @@ class LanguageModeling:
         prompt: what the sample shown after training begins with.
         sample_length: how many tokens that sample has.
     """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
     path: str = ""
     validation_path: str = ""
@@ -145,7 +147,7 @@ class LanguageModeling:
 
     def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> grain.MapDataset:
         """`tokens` and `labels`, both `[B / hosts, T]`, for each step."""
-        windows = ShuffledWindows(
+        windows: Any = ShuffledWindows(
             data.train,
             self.context,
             self.batch_size,
@@ -158,7 +160,7 @@ class LanguageModeling:
 
     def validation_batches(self, data: TextData) -> grain.MapDataset:
         """Every token of the validation stream predicted once."""
-        windows = SequentialWindows(
+        windows: Any = SequentialWindows(
             data.validation,
             self.context,
             self.validation_batch_size or self.batch_size,

@@ -97,7 +97,9 @@ class Checkpoints:
         Raises:
             CheckpointError: if this save or the one before cannot be written.
         """
-        items = {name: ocp.args.StandardSave(_raw(tree)) for name, tree in state.items()}
+        items: dict[str, Any] = {
+            name: ocp.args.StandardSave(_raw(tree)) for name, tree in state.items()
+        }
         items["data"] = ocp.args.JsonSave(dict(data))
         prints = {name: fingerprints(tree) for name, tree in state.items()}
         items["metadata"] = ocp.args.JsonSave({**metadata, "fingerprints": prints})
@@ -131,12 +133,12 @@ class Checkpoints:
         """
         for name, tree in wanted.items():
             self._compare(step, name, tree)
-        arguments = {
+        arguments: dict[str, Any] = {
             name: ocp.args.StandardRestore(_raw_shapes(tree)) for name, tree in wanted.items()
         }
         arguments |= {"data": ocp.args.JsonRestore(), "metadata": ocp.args.JsonRestore()}
         try:
-            found = self._manager.restore(step, args=ocp.args.Composite(**arguments))
+            found: Any = self._manager.restore(step, args=ocp.args.Composite(**arguments))
         except Exception as error:  # A damaged file can fail in any layer below.
             raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
         for name in wanted:

@@ -85,7 +85,7 @@ def _memory(experiment: Experiment) -> dict[str, int]:
     )
     count = jax.ShapeDtypeStruct((), jnp.int32)
     lowered = jax.jit(repeat(step, most), donate_argnums=0).lower(experiment.shapes, batches, count)
-    analysis = lowered.compile().memory_analysis()
+    analysis: Any = lowered.compile().memory_analysis()
     return {
         "parameters": size_in_bytes(experiment.shapes.params),
         "optimizer": size_in_bytes(experiment.shapes.optimizer),

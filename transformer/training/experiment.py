@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import build, check_sections, config_fields
+from transformer.config import build, check_sections, config_fields, owner
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
 from transformer.training import state as states
@@ -74,7 +74,8 @@ class Experiment:
 
     def example_batch(self) -> dict[str, np.ndarray]:
         """The batch of step 0, the part of this host."""
-        return self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)[0]
+        batches: Any = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
+        return batches[0]
 
     def flops_per_step(self) -> int:
         """Of one training step: three times the forward pass, nothing for rematerialisation.
@@ -103,11 +104,11 @@ class Experiment:
         return states.create(params, self.optimizer, key, average=average)
 
 
-def prepare(config: ConfigDict, workdir: Path | None = None) -> Experiment:
+def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     """Checks a config and builds what it describes; no parameter is allocated yet.
 
     Args:
-        config: with the sections of `config.SECTIONS`.
+        config: a ConfigDict with the sections of `config.SECTIONS`.
         workdir: an existing run folder whose tokenizer is to be used, if it has one.
 
     Raises:
@@ -215,7 +216,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
     part.replace(path)
 
 
-def adopt_workdir(config: ConfigDict, workdir: Path) -> ConfigDict:
+def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
     """The config to go on with in a folder that may hold a run already.
 
     Sizes that the data decided are taken over from the run.
@@ -227,10 +228,11 @@ def adopt_workdir(config: ConfigDict, workdir: Path) -> ConfigDict:
     config = config.copy_and_resolve_references()
     if not workdir.exists() or not any(workdir.iterdir()):
         return config
-    saved = read_config(workdir)
-    for key, value in config.model.items():
-        if value is None and key in saved.model:
-            config.model[key] = saved.model[key]
+    saved: Any = read_config(workdir)
+    if config.task.name == saved.task.name:
+        for key in owner("task", config.task.name).DIMENSIONS:
+            if config.model[key] is None:
+                config.model[key] = saved.model[key]
     old, new = _flat(saved), _flat(config)
     differences = [
         f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -27,7 +28,7 @@ class Optimizer:
         final_fraction: of the peak that `cosine` and `linear` end at.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
-        epsilon: added to the root of the second moment.
+        epsilon: added to the root of the second moment; Lion has none.
         weight_decay: pulls matrices and embeddings to zero; never norms or biases.
         clip_norm: the longest gradient; longer ones are scaled down to it. 0 never clips.
         muon_beta: momentum of Muon; its matrices use `learning_rate`, scaled so that one value
@@ -84,8 +85,10 @@ def make_schedule(config: Optimizer, *, warmup_steps: int, total_steps: int) -> 
             # Continuous with the warmup: peak * sqrt(warmup / step) (Vaswani et al. 2017, eq. 3).
             start = max(1, warmup_steps)
 
-            def after(step: Any) -> Any:
-                return peak * (start / (start + step)) ** 0.5
+            def inverse_square_root(step: Any) -> Any:
+                return peak * (start / (start + jnp.maximum(step, 0))) ** 0.5
+
+            after = inverse_square_root
         case _:
             after = optax.constant_schedule(peak)
     if warmup_steps == 0:
@@ -107,7 +110,7 @@ def make_optimizer(
             a matrix even where layers are stacked.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    decayed = jax.tree.map(is_decayed, boxed, is_leaf=is_box)
+    decayed = decay_mask(boxed)
     match config.algorithm:
         case "adamw":
             rule = optax.adamw(
@@ -127,25 +130,30 @@ def make_optimizer(
                 mask=decayed,
             )
         case _:
-            rule = contrib.muon(
-                schedule,
+            muon = contrib.muon(
+                1.0,
+                eps=config.epsilon,
                 beta=config.muon_beta,
-                weight_decay=config.weight_decay,
-                weight_decay_mask=decayed,
                 adam_b1=config.beta1,
                 adam_b2=config.beta2,
-                adam_weight_decay=config.weight_decay,
                 muon_weight_dimension_numbers=jax.tree.map(muon_axes, boxed, is_leaf=is_box),
                 # Updates as long as AdamW's, so that one learning rate serves all parameters
                 # (Liu et al. 2025, section 2.2).
                 consistent_rms=0.2,
             )
+            # Muon's own mask would not reach the parameters that it leaves to AdamW.
+            decay = optax.add_decayed_weights(-config.weight_decay, decayed)
+            rule = optax.chain(muon, decay, optax.scale_by_schedule(schedule))
     return optax.chain(clip, rule)
 
 
-def is_decayed(leaf: Any) -> bool:
-    """Whether weight decay applies: to parameters with two axes or more, layers not counted."""
-    return len(_own_axes(leaf)) >= 2
+def decay_mask(boxed: Any) -> Any:
+    """True where weight decay applies: to kernels and tables, not to scales and biases."""
+
+    def one(path: tuple[Any, ...], leaf: Any) -> bool:
+        return path[-1].key in ("kernel", "embedding")
+
+    return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=is_box)
 
 
 def muon_axes(leaf: Any) -> contrib.MuonDimensionNumbers | None:

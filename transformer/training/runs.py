@@ -46,7 +46,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is no run or has no such checkpoint.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config = read_config(workdir)
+    config: Any = read_config(workdir)
     task, model = build("task", config.task), build("model", config.model)
     if not (workdir / "checkpoints").is_dir():
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
