@@ -51,7 +51,8 @@ class LanguageModeling:
         z_loss: see `ops.losses.cross_entropy`.
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
             it whole.
-        prompt: what the sample shown after training begins with.
+        prompt: what the sample shown after training begins with; empty for the first token of the
+            validation text.
         sample_length: how many tokens that sample has.
     """
 
@@ -68,7 +69,7 @@ class LanguageModeling:
     label_smoothing: float = 0.0
     z_loss: float = 0.0
     vocab_chunk: int = 0
-    prompt: str = "\n"
+    prompt: str = ""
     sample_length: int = 500
 
     def check(self) -> None:
@@ -112,6 +113,7 @@ class LanguageModeling:
             tokenize(tokenizer, train, cache_folder()),
             tokenize(tokenizer, validation, cache_folder()),
         )
+        tokenizer.encode(self.prompt)  # A prompt it cannot read stops the run now, not at its end.
         name = self.path or "Shakespeare"
         require_length(data.train, self.context, f"the training part of {name}")
         require_length(data.validation, self.context, f"the validation part of {name}")
@@ -203,11 +205,12 @@ class LanguageModeling:
 
     def show(self, model: nn.Module, params: Any, data: TextData, workdir: Path) -> str:
         """A text sample, also written to `sample.txt`."""
+        prompt = self.prompt or data.tokenizer.decode(data.validation.array[:1])
         (sample,) = write(
             model,
             params,
             data.tokenizer,
-            [self.prompt],
+            [prompt],
             max_new_tokens=self.sample_length,
             sampling=Sampling(temperature=0.8),
             seed=0,

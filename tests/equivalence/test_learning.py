@@ -1,0 +1,80 @@
+"""The loop as a library: it overfits, compiles once, and begins at ln V."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from transformer.config import section
+from transformer.training.dry_run import plan
+from transformer.training.loop import train
+
+TEXT = "Shall I compare thee to a summer's day? Thou art more lovely and more temperate: " * 4
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "sonnet.txt"
+    path.write_text(TEXT, "utf-8")
+    config = ConfigDict()
+    config.model = section("model", "gpt", num_layers=2, num_heads=2, width=64, context=32)
+    config.task = section(
+        "task",
+        "language_modeling",
+        path=str(path),
+        validation_path=str(path),
+        context=32,
+        batch_size=8,
+        sample_length=10,
+    )
+    config.optimizer = section(
+        "optimizer", learning_rate=5e-3, warmup="20 steps", weight_decay=0.0, schedule="linear"
+    )
+    config.train = section(
+        "train",
+        duration="400 steps",
+        log_every="1",
+        evaluate_every="200",
+        save_every="400",
+        steps_per_dispatch=16,
+        tensorboard=False,
+    )
+    config.mesh = section("mesh")
+    return config
+
+
+def losses(workdir: Path) -> list[float]:
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if line["split"] == "train"]
+
+
+def test_overfits_compiles_once_and_begins_at_ln_v(config, tmp_path, caplog):
+    # A context and one character: a single window, so the same batch in every step.
+    Path(config.task.path).write_text(TEXT[:33], "utf-8")
+    vocab_size = len(set(TEXT[:33]))
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        code, summary = train(config, tmp_path / "run")
+    assert code == 0
+    assert summary["step"] == 400
+    found = losses(tmp_path / "run")
+    assert found[0] == pytest.approx(math.log(vocab_size), rel=0.02)
+    assert found[-1] < 0.01, found[-1]
+    compiled = [line for line in caplog.messages if line.startswith("Finished XLA compilation")]
+    for name in ("jit(steps)", "jit(evaluation_step)"):
+        assert sum(name in line for line in compiled) == 1, compiled
+
+
+def test_dry_run_writes_nothing_and_agrees_with_the_run(config, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    report = plan(config)
+    new = [path for path in sorted(tmp_path.rglob("*")) if path not in before]
+    assert all("cache" in path.parts for path in (p.relative_to(tmp_path) for p in new))
+    assert report["config"]["model"]["vocab_size"] == len(set(TEXT))
+    assert report["parameters"] == sum(row["count"] for row in report["parameter_table"])
+    assert report["memory"]["optimizer"] == 2 * report["memory"]["parameters"] + 2 * 4
+    assert report["total_steps"] == 400
