@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from transformer.data.tokens import cache_folder
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "gpt_char.py"
 
@@ -26,10 +28,10 @@ def run(script: str, *flags: str, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
+def own_cache():
     """Token files and compiled programs of these tests, shared between their processes."""
     before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_CACHE_HOME"] = str(cache_folder() / "end_to_end")
     yield
     if before is None:
         del os.environ["XDG_CACHE_HOME"]
@@ -54,14 +56,13 @@ def tiny_flags(text_file) -> list[str]:
     return [
         f"--config={CONFIG}",
         f"--config.task.path={text_file}",
-        "--config.model.num_layers=2",
+        "--config.model.num_layers=1",
         "--config.model.num_heads=2",
         "--config.model.width=32",
         "--config.model.context=16",
-        "--config.model.dropout_rate=0.1",
         "--config.task.batch_size=4",
         "--config.task.sample_length=20",
         "--config.train.steps_per_dispatch=4",
-        "--config.train.ema_decay=0.9",
         "--config.train.log_every=1",
+        "--config.train.tensorboard=False",
     ]

@@ -24,6 +24,9 @@ TIMING = {"step_time", "tokens_per_second", "mfu"}
 def flags(tiny_flags):
     return [
         *tiny_flags,
+        "--config.model.num_layers=2",
+        "--config.model.dropout_rate=0.1",
+        "--config.train.ema_decay=0.9",
         f"--config.train.duration={DURATION}",
         "--config.train.save_every=30",
         "--config.train.evaluate_every=60",

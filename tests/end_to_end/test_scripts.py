@@ -10,7 +10,11 @@ from tests.end_to_end.conftest import CONFIG, run
 @pytest.fixture(scope="module")
 def trained(tiny_flags, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    flags = ["--config.train.duration=300", "--config.train.evaluate_every=100"]
+    flags = [
+        "--config.train.duration=300",
+        "--config.train.evaluate_every=100",
+        "--config.train.tensorboard=True",
+    ]
     done = run("train.py", *tiny_flags, *flags, f"--workdir={workdir}", "--json")
     assert done.returncode == 0, done.stderr
     return workdir, json.loads(done.stdout), done.stderr

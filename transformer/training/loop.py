@@ -100,7 +100,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
     pending = None
     with StopRequest() as stop:
         try:
-            while step < total and stop.signal is None:
+            while step < total:
                 end = min(step + most, total, *(_next(step, n) for n in every.values()))
                 batches = feeder.take(end - step)
                 state, metrics = train_steps(state, batches, end - step)
@@ -110,7 +110,9 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
 
                 evaluate = step % every["evaluate_every"] == 0 or step == total
                 save = step % every["save_every"] == 0 or step == total
-                if not (evaluate or save or stop.signal is not None):
+                # Looked at once: a signal that comes later is seen a step later.
+                stopping = stop.signal is not None
+                if not (evaluate or save or stopping):
                     continue
                 # Nothing is saved before its losses are known to be finite.
                 reporter.report(pending)
@@ -118,7 +120,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
                 if evaluate:
                     limit = None if step == total else options.validation_batches
                     validation_loss = reporter.validated(step, validate(state.evaluated, limit))
-                if save or stop.signal is not None:
+                if save or stopping:
                     checkpoints.save(
                         step,
                         checkpoint_items(state),
@@ -126,6 +128,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
                         metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
                         validation_loss=validation_loss,
                     )
+                if stopping:
+                    break
             checkpoints.wait()
         finally:
             progress.close()
