@@ -140,7 +140,7 @@ def draw_curves(workdir: Path) -> Path | None:
             f"{best['loss']:.3f}",
             (best["step"], best["loss"]),
             textcoords="offset points",
-            xytext=(0, -14),
+            xytext=(0, 8),
             ha="center",
             color="#c8553d",
         )
