@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
-from transformer.training.step import make_train_step, repeat
 
 
 def plan(config: ConfigDict) -> dict[str, Any]:
@@ -73,18 +72,11 @@ def show(report: dict[str, Any]) -> None:
 def _memory(experiment: Experiment) -> dict[str, int]:
     """Bytes over all devices for the state, of one device for what the step needs besides."""
     most = experiment.train.steps_per_dispatch
-    step = make_train_step(
-        experiment.loss,
-        experiment.optimizer,
-        experiment.schedule,
-        microbatches=experiment.train.microbatches,
-        ema_decay=experiment.train.ema_decay,
-    )
     batches = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype), experiment.example_batch()
     )
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = jax.jit(repeat(step, most), donate_argnums=0).lower(experiment.shapes, batches, count)
+    lowered = experiment.train_steps().lower(experiment.shapes, batches, count)
     analysis: Any = lowered.compile().memory_analysis()
     return {
         "parameters": size_in_bytes(experiment.shapes.params),

@@ -22,6 +22,7 @@ from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import CHANGEABLE, Train
+from transformer.training.step import make_train_step, repeat
 
 CONFIG_FILE = "config.json"
 
@@ -71,6 +72,17 @@ class Experiment:
     def loss(self, params: PyTree, batch: Any, rngs: dict[str, jax.Array]) -> Any:
         """The task's loss with this model."""
         return self.task.losses(self.model, params, batch, rngs)
+
+    def train_steps(self) -> Any:
+        """The program of the loop: `step.repeat` of the training step, jitted, state donated."""
+        step = make_train_step(
+            self.loss,
+            self.optimizer,
+            self.schedule,
+            microbatches=self.train.microbatches,
+            ema_decay=self.train.ema_decay,
+        )
+        return jax.jit(repeat(step, self.train.steps_per_dispatch), donate_argnums=0)
 
     def example_batch(self) -> dict[str, np.ndarray]:
         """The batch of step 0, the part of this host."""

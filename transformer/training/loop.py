@@ -24,12 +24,12 @@ from transformer.training.metrics import (
     tensorboard_is_installed,
 )
 from transformer.training.state import TrainState
-from transformer.training.step import make_train_step, parameter_groups, repeat
+from transformer.training.step import parameter_groups
 from transformer.training.stopping import StopRequest
 from transformer.training.validation import make_validation
 
 
-def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # noqa: PLR0915 - read top to bottom
+def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     """Trains, or goes on training, in a run folder.
 
     Args:
@@ -54,12 +54,11 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
 
     # --------------------------------------------------- new state, or restored
     checkpoints = Checkpoints(workdir, keep_last=options.keep_last)
-    progress = Progress(step=0, total=total)
+    progress = Progress(total)
     restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
     state, position = _begin(experiment, restored)
     step = int(state.step)
     if step >= total:
-        progress.close()
         checkpoints.close()
         progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
         return 0, summary(workdir, step)
@@ -67,17 +66,9 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
         progress.say(f"Resuming {workdir} from step {step}.")
 
     # -------------------------------------------------------------- compile once
-    most = options.steps_per_dispatch
-    train_step = make_train_step(
-        experiment.loss,
-        experiment.optimizer,
-        experiment.schedule,
-        microbatches=options.microbatches,
-        ema_decay=options.ema_decay,
-    )
+    train_steps, most = experiment.train_steps(), options.steps_per_dispatch
     attention = experiment.model.chosen_attention(*experiment.task.example_inputs())
     progress.say(f"Attention implementation: {attention}.")
-    train_steps = jax.jit(repeat(train_step, most), donate_argnums=0)
     feeder = Feeder(
         experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
         sharding.batch_sharding(experiment.mesh, leading_axes=1),
@@ -98,6 +89,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:  # n
 
     # ---------------------------------------------------------------------- loop
     pending = None
+    progress.start(step)
     with StopRequest() as stop:
         try:
             while step < total:

@@ -68,13 +68,16 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 class Progress:
     """A live bar on a terminal, a line now and then elsewhere; on stderr."""
 
-    def __init__(self, *, step: int, total: int) -> None:
+    def __init__(self, total: int) -> None:
         self.console = rich.console.Console(stderr=True, highlight=False)
         self._total = total
-        self._started, self._first_step = time.monotonic(), step
         self._next_line = 0.0
         self._bar = None
         self._status: dict[str, str] = {}
+
+    def start(self, step: int) -> None:
+        """Begins to count, at a step that may not be the first."""
+        self._started, self._first_step = time.monotonic(), step
         if self.console.is_terminal:
             self._bar = rich.progress.Progress(
                 rich.progress.TextColumn("step {task.completed}/{task.total}"),
@@ -96,7 +99,7 @@ class Progress:
             self._bar.update(self._task, completed=step, status=text)
             return
         now = time.monotonic()
-        if now < self._next_line and step < self._total:
+        if now < self._next_line:
             return
         self._next_line = now + 5.0
         rate = (now - self._started) / max(1, step - self._first_step)
