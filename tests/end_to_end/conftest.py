@@ -20,10 +20,15 @@ def command(script: str, *flags: str) -> list[str]:
     return [sys.executable, *WARNINGS, str(ROOT / "scripts" / script), *flags]
 
 
-def run(script: str, *flags: str, **options) -> subprocess.CompletedProcess:
+def run(script: str, *flags: str, prefix=(), **options) -> subprocess.CompletedProcess:
     """A script as a user starts it, its output as text."""
     return subprocess.run(
-        command(script, *flags), capture_output=True, text=True, timeout=300, check=False, **options
+        [*prefix, *command(script, *flags)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
     )
 
 

@@ -1,7 +1,6 @@
 """Damaged checkpoints and full disks: said clearly, nothing lost."""
 
 import os
-import resource
 import shutil
 
 import pytest
@@ -89,13 +88,11 @@ def test_full_disk_keeps_the_last_good_checkpoint(flags, trained, tmp_path):
     # Room for the metrics, not for the arrays.
     size = max(size // 2, (workdir / "metrics.jsonl").stat().st_size + 10_000)
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
+    limited = ["bash", "-c", f'ulimit -f {size // 1024}; exec "$@"', "bash"]
     flags = [*flags, "--config.train.duration=80"]
     # The cache of compiled programs would meet the limit first, and only warn.
     environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
-    done = run("train.py", *flags, f"--workdir={workdir}", preexec_fn=limit, env=environment)
+    done = run("train.py", *flags, f"--workdir={workdir}", prefix=limited, env=environment)
     assert done.returncode == 1, done.stderr
     assert "checkpoint could not be saved" in done.stderr
     assert "Traceback" not in done.stderr
