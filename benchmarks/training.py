@@ -15,7 +15,7 @@ import numpy as np
 from alternate import alternate, serve
 from sizes import SIZES, Size, ours, theirs
 
-UNITS = {"default": 40, "small": 4, "long": 8}
+UNITS = {"default": 40, "small": 4, "long": 2}
 
 
 def train_ours(size: Size, units: int, attention: str) -> None:
