@@ -38,6 +38,7 @@ def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
             max_new_tokens=new_tokens,
             sampling=Sampling(temperature=0),
             seed=0,
+            chunk=new_tokens,
         )
         assert sum(chunk.shape[1] for chunk in chunks) == new_tokens
 

@@ -111,8 +111,7 @@ def generate(
     """
     histories = [list(map(int, prompt)) for prompt in prompts]
     starts = [0] * len(prompts)
-    rows = jnp.arange(len(prompts))
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), rows)
+    keys = _row_keys(seed, len(prompts))
     made = 0
     while made < max_new_tokens:
         starts = [_start(*row, model.context) for row in zip(histories, starts, strict=True)]
@@ -148,6 +147,12 @@ def _start(history: list[int], start: int, context: int) -> int:
 def _bucket(length: int, context: int) -> int:
     """The next power of two, so that few prompt lengths are compiled."""
     return min(context, 1 << max(3, (length - 1).bit_length()))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _row_keys(seed: int | Int[Array, ""], num_rows: int) -> Key[Array, "B"]:
+    """One key for each row, the same in every batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num_rows))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -48,12 +48,17 @@ class KVCache:
         value: Float[Array, "B T K H"],
         positions: Int[Array, "B T"],
     ) -> "KVCache":
-        """The cache with the keys and values of `positions` put in their slots."""
-        rows = jnp.arange(key.shape[0])[:, None]
-        return KVCache(
-            key=self.key.at[rows, :, positions].set(key),
-            value=self.value.at[rows, :, positions].set(value),
-        )
+        """The cache with the keys and values of `positions` put in their slots.
+
+        The positions of a row must follow each other: it is written as one slice.
+        """
+
+        @jax.vmap
+        def put(slots: Array, new: Array, start: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(slots, new.swapaxes(0, 1), start, axis=1)
+
+        starts = positions[:, 0]
+        return KVCache(put(self.key, key, starts), put(self.value, value, starts))
 
     def read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
         """All keys and values, in the order of axes that attention takes."""
