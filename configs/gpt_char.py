@@ -5,9 +5,9 @@
         --config.task.path=my.txt
 
 Default: 4 layers, 4 heads, width 128, context 64, 2,000 steps of 12 windows. Measured on 2 cores of
-an AMD EPYC (Zen 5): 70 seconds, compilation included, validation loss 1.832 nats per character on
-three plays held out whole (mean of seeds 0, 1, 2: 1.838, 1.832, 1.825). The variants have not been
-trained to a score.
+an AMD EPYC (Zen 5): 70 seconds with a warm compilation cache, validation loss 1.832 nats per
+character on three plays held out whole (mean of seeds 0, 1, 2: 1.838, 1.832, 1.825). The variants
+have not been trained to a score.
 
 Variants, after a colon (`configs/gpt_char.py:small`): `tiny` and `small` are a published pair of
 models with 437,764 and 15,466,756 parameters at a vocabulary of 6,148 characters.
