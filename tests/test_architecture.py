@@ -10,6 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"errors"},
+    {"checks"},
     {"ops", "sharding", "config"},
     {"nn"},
     {"models", "data"},

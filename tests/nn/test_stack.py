@@ -44,7 +44,7 @@ def run(x, params, **fields):
     @jax.jit
     def both(params, x):
         def loss(params, x):
-            output, _ = stack.apply({"params": params}, x, None, causal())
+            output, _ = stack.apply({"params": params}, x, None, mask=causal())
             return jnp.sum(jnp.sin(output)), output
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, x)
@@ -61,7 +61,7 @@ def expected(x, unrolled):
 def test_layers_follow_one_another(x, unrolled, expected):
     for index in range(LAYERS):
         params = unrolled[f"layer_{index}"]
-        x, _ = BLOCK().apply({"params": params}, x, None, causal())
+        x, _ = BLOCK().apply({"params": params}, x, None, mask=causal())
     np.testing.assert_allclose(expected[0], x, atol=1e-5)
 
 
@@ -98,7 +98,7 @@ def test_scanned_cache_is_unrolled_cache(x, unrolled):
 
     def cached(params, caches, scan):
         stack = Stack(BLOCK, LAYERS, scan=scan)
-        return stack.apply({"params": params}, x, caches, mask, positions)
+        return stack.apply({"params": params}, x, caches, mask=mask, positions=positions)
 
     output, caches = cached(unrolled, (empty,) * LAYERS, False)
     repeated = jax.tree.map(lambda leaf: jnp.stack([leaf] * LAYERS), empty)

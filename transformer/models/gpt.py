@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
 from transformer.nn.attention import Attention, KVCache
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import Linear
+from transformer.nn.linear import DTYPES, Linear
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
@@ -70,11 +71,7 @@ class GPT(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        least = {"num_layers": 1, "num_heads": 1, "width": 1, "context": 2}
-        for field, minimum in least.items():
-            value = getattr(self, field)
-            if value < minimum:
-                raise ConfigError(f"config.model.{field} is {value}: at least {minimum}.")
+        require_at_least("model", self, num_layers=1, num_heads=1, width=1, context=2)
         if self.width % self.num_heads:
             raise ConfigError(
                 f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
@@ -85,14 +82,15 @@ class GPT(nn.Module):
                 "config.model.output_bias needs an output layer of its own: "
                 "set config.model.tie_embeddings=False or drop the bias."
             )
-        if not 0.0 <= self.dropout_rate < 1.0:
-            raise ConfigError(
-                f"config.model.dropout_rate is {self.dropout_rate}: 0 or more, below 1."
-            )
-        _one_of("activation", self.activation, ACTIVATIONS)
-        _one_of("dtype", self.dtype, ("float32", "bfloat16", "float16"))
-        _one_of("remat", self.remat, ("none", *REMAT_POLICIES))
-        _one_of("attention", self.attention, ("auto", *IMPLEMENTATIONS))
+        require_fraction("model", self, "dropout_rate")
+        require_choice(
+            "model",
+            self,
+            activation=ACTIVATIONS,
+            dtype=DTYPES,
+            remat=("none", *REMAT_POLICIES),
+            attention=("auto", *IMPLEMENTATIONS),
+        )
 
     def setup(self) -> None:
         if self.vocab_size is None:
@@ -176,7 +174,7 @@ class GPT(nn.Module):
             positions = jnp.arange(tokens.shape[1])[None, :]
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         positions = jnp.broadcast_to(positions, tokens.shape)
-        x, cache = self.blocks(self.dropout(x), cache, mask, positions)
+        x, cache = self.blocks(self.dropout(x), cache, mask=mask, positions=positions)
         return self.final_norm(x), cache
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
@@ -206,10 +204,3 @@ class GPT(nn.Module):
         if self.scan_layers:
             return jax.tree.map(lambda x: jnp.stack([x] * self.num_layers), one)
         return (one,) * self.num_layers
-
-
-def _one_of(field: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"config.model.{field} is {value!r}: choose from {', '.join(sorted(known))}."
-        )

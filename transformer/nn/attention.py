@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.linear import Linear
-from transformer.ops.attention import dot_product_attention
+from transformer.ops.attention import attention_weights, dot_product_attention
 from transformer.ops.masks import Mask, sliding_window
 
 
@@ -35,6 +35,11 @@ class KVCache:
     value: Any
 
     @classmethod
+    def of(cls, key: Float[Array, "B S K H"], value: Float[Array, "B S K H"]) -> "KVCache":
+        """Keys and values as they are: those of a memory, which does not grow."""
+        return cls(key=key.transpose(0, 2, 1, 3), value=value.transpose(0, 2, 1, 3))
+
+    @classmethod
     def empty(
         cls, batch_size: int, length: int, num_kv_heads: int, head_dim: int, dtype: str
     ) -> "KVCache":
@@ -46,18 +51,18 @@ class KVCache:
         self,
         key: Float[Array, "B T K H"],
         value: Float[Array, "B T K H"],
-        positions: Int[Array, "B T"],
+        slots: Int[Array, "B T"],
     ) -> "KVCache":
-        """The cache with the keys and values of `positions` put in their slots.
+        """The cache with new keys and values put in their slots.
 
-        The positions of a row must follow each other: it is written as one slice.
+        The slots of a row must follow each other: it is written as one slice.
         """
 
         @jax.vmap
-        def put(slots: Array, new: Array, start: Array) -> Array:
-            return jax.lax.dynamic_update_slice_in_dim(slots, new.swapaxes(0, 1), start, axis=1)
+        def put(old: Array, new: Array, start: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(old, new.swapaxes(0, 1), start, axis=1)
 
-        starts = positions[:, 0]
+        starts = slots[:, 0]
         return KVCache(put(self.key, key, starts), put(self.value, value, starts))
 
     def read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
@@ -80,6 +85,7 @@ class Attention(nn.Module):
         scale: of the logits; None means 1 / sqrt(H).
         logit_cap: squashes the logits to (-cap, cap).
         dropout_rate: on the attention weights.
+        init_scale: standard deviation of the other kernels at initialisation.
         output_init_scale: standard deviation of the output kernel at initialisation.
         implementation: see `ops.attention.dot_product_attention`.
         dtype: of the computation.
@@ -96,6 +102,7 @@ class Attention(nn.Module):
     scale: float | None = None
     logit_cap: float | None = None
     dropout_rate: float = 0.0
+    init_scale: float = 0.02
     output_init_scale: float = 0.02
     implementation: str = "auto"
     dtype: str = "float32"
@@ -104,10 +111,11 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        memory: Float[Array, "B S D"] | None = None,
+        memory: Float[Array, "B S D"] | KVCache | None = None,
         *,
         mask: Mask | None = None,
         positions: Int[Array, "B T"] | None = None,
+        slots: Int[Array, "B T"] | None = None,
         cache: KVCache | None = None,
         bias: Float[Array, "#B #N T S"] | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
@@ -115,56 +123,48 @@ class Attention(nn.Module):
 
         Args:
             x: where queries come from.
-            memory: where keys and values come from; None means `x`.
+            memory: where keys and values come from; None means `x`. What an earlier call returned
+                for the same memory saves projecting it again.
             mask: who sees whom. With a cache it must hold the positions of the queries.
             positions: of `x`; None means 0, 1, 2, ...
+            slots: of the cache, for the keys of `x`; None means its positions. Beams need them:
+                there several tokens stand at one position.
             cache: earlier keys and values, to which those of `x` are added.
             bias: added to the logits.
 
         Returns:
-            The output, and the cache to pass in next time (None if none was passed).
+            The output, and what to pass in next time: the keys and values of the memory, or else
+            the cache with those of `x` (None if none was passed).
         """
         width = x.shape[-1]
-        num_kv_heads = self.num_kv_heads or self.num_heads
-        head_dim = self.head_dim or width // self.num_heads
-        source = x if memory is None else memory
-
-        def project(inputs: Array, heads: int, axis: str, name: str) -> Array:
-            layer = Linear(
-                (heads, head_dim),
-                ("embed", axis, None),
-                self.use_bias,
-                dtype=self.dtype,
-                name=name,
-            )
-            return layer(inputs)
-
-        query = project(x, self.num_heads, "heads", "query")
-        key = project(source, num_kv_heads, "kv_heads", "key")
-        value = project(source, num_kv_heads, "kv_heads", "value")
-        if self.head_norm is not None:
-            query = self.head_norm(name="query_norm")(query)
-            key = self.head_norm(name="key_norm")(key)
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        query = self._project("query", x, self.num_heads, "heads")
         if self.position is not None:
             query = self.position(query, positions)
-            key = self.position(key, positions)
+        if isinstance(memory, KVCache):
+            cache = memory
+        elif memory is not None:
+            cache = KVCache.of(*self._keys_and_values(memory, None))
+        else:
+            key, value = self._keys_and_values(x, positions)
+            if cache is not None:
+                cache = cache.write(key, value, positions if slots is None else slots)
         if cache is not None:
-            cache = cache.write(key, value, positions)
             key, value = cache.read()
         mask = Mask() if mask is None else mask
         if self.window is not None:
             mask = mask & sliding_window(self.window)
 
+        logits = {"bias": bias, "mask": mask, "scale": self.scale, "logit_cap": self.logit_cap}
+        if self.is_mutable_collection("intermediates"):
+            # For pictures: kept only where somebody asks for them.
+            self.sow("intermediates", "weights", attention_weights(query, key, **logits))
         attended = dot_product_attention(
             query,
             key,
             value,
-            bias=bias,
-            mask=mask,
-            scale=self.scale,
-            logit_cap=self.logit_cap,
+            **logits,
             dropout_rate=self.dropout_rate,
             dropout_key=self.make_rng("dropout") if self._drops() else None,
             implementation=self.implementation,
@@ -178,6 +178,33 @@ class Attention(nn.Module):
             name="output",
         )
         return output(attended), cache
+
+    def _keys_and_values(
+        self, source: Float[Array, "B S D"], positions: Int[Array, "B S"] | None
+    ) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
+        num_kv_heads = self.num_kv_heads or self.num_heads
+        key = self._project("key", source, num_kv_heads, "kv_heads")
+        value = self._project("value", source, num_kv_heads, "kv_heads", normed=False)
+        if self.position is not None and positions is not None:
+            key = self.position(key, positions)
+        return key, value
+
+    def _project(
+        self, name: str, x: Array, num_heads: int, axis: str, *, normed: bool = True
+    ) -> Float[Array, "B T N H"]:
+        head_dim = self.head_dim or x.shape[-1] // self.num_heads
+        layer = Linear(
+            (num_heads, head_dim),
+            ("embed", axis, None),
+            self.use_bias,
+            self.init_scale,
+            self.dtype,
+            name=name,
+        )
+        heads = layer(x)
+        if self.head_norm is not None and normed:
+            heads = self.head_norm(name=f"{name}_norm")(heads)
+        return heads
 
     def _drops(self) -> bool:
         return self.dropout_rate > 0 and self.has_rng("dropout")

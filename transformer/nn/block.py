@@ -1,8 +1,11 @@
 """One layer of a transformer: residual branches around attention and feed-forward."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
+import jax
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.attention import KVCache
@@ -12,6 +15,20 @@ from transformer.ops.masks import Mask
 ORDERS = ("pre", "post")
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DecoderCache:
+    """What a block with cross-attention keeps between calls.
+
+    Attributes:
+        text: keys and values of the text so far.
+        memory: keys and values of the memory; None before the first call, which is given it.
+    """
+
+    text: KVCache
+    memory: KVCache | None = None
+
+
 class Block(nn.Module):
     """Attention, then feed-forward, each on a residual branch with its own normalisation.
 
@@ -19,6 +36,8 @@ class Block(nn.Module):
         attention: makes the attention module.
         feed_forward: makes the feed-forward module.
         norm: makes a normalisation.
+        cross_attention: makes the attention to a memory, between the two others; None leaves it
+            out.
         order: `pre` is `x + branch(norm(x))` (Xiong et al. 2020), `post` is
             `norm(x + branch(x))` (Vaswani et al. 2017, section 3.1).
         dropout_rate: on the output of each branch.
@@ -27,6 +46,7 @@ class Block(nn.Module):
     attention: Callable[..., nn.Module]
     feed_forward: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    cross_attention: Callable[..., nn.Module] | None = None
     order: str = "pre"
     dropout_rate: float = 0.0
 
@@ -34,25 +54,53 @@ class Block(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        cache: KVCache | None = None,
+        cache: Any = None,
         mask: Mask | None = None,
         positions: Int[Array, "B T"] | None = None,
-    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """Returns the new hidden states and the new cache, as `nn.scan` wants its carry."""
-        attention = self.attention(name="attention")
-        attention_norm = self.norm(name="attention_norm")
-        feed_forward = self.feed_forward(name="feed_forward")
-        feed_forward_norm = self.norm(name="feed_forward_norm")
+        slots: Int[Array, "B T"] | None = None,
+        memory: Float[Array, "B S D"] | None = None,
+        memory_mask: Mask | None = None,
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        """Runs the branches.
+
+        Args:
+            x: the hidden states.
+            cache: a `KVCache`, or a `DecoderCache` if there is cross-attention.
+            mask: of the self-attention.
+            positions: of `x`.
+            slots: of the cache; see `Attention`.
+            memory: what cross-attention looks at. A cache keeps its keys and values, so that later
+                calls leave it out.
+            memory_mask: of the cross-attention.
+
+        Returns:
+            The new hidden states and the new cache, as `nn.scan` wants its carry.
+        """
         dropout = Dropout(self.dropout_rate)
 
-        if self.order == "pre":
-            branch, cache = attention(
-                attention_norm(x), mask=mask, positions=positions, cache=cache
-            )
-            x = x + dropout(branch)
-            x = x + dropout(feed_forward(feed_forward_norm(x)))
-        else:
-            branch, cache = attention(x, mask=mask, positions=positions, cache=cache)
-            x = attention_norm(x + dropout(branch))
-            x = feed_forward_norm(x + dropout(feed_forward(x)))
-        return x, cache
+        def residual(name: str, x: Array, branch: Callable[[Array], tuple]) -> tuple[Array, Any]:
+            norm = self.norm(name=f"{name}_norm")
+            if self.order == "pre":
+                output, kept = branch(norm(x))
+                return x + dropout(output), kept
+            output, kept = branch(x)
+            return norm(x + dropout(output)), kept
+
+        def attend(x: Array) -> tuple[Array, KVCache | None]:
+            text = cache.text if isinstance(cache, DecoderCache) else cache
+            attention = self.attention(name="attention")
+            return attention(x, mask=mask, positions=positions, slots=slots, cache=text)
+
+        def attend_to_memory(x: Array) -> tuple[Array, KVCache | None]:
+            source = cache.memory if memory is None else memory
+            return self.cross_attention(name="cross_attention")(x, source, mask=memory_mask)
+
+        def feed_forward(x: Array) -> tuple[Array, None]:
+            return self.feed_forward(name="feed_forward")(x), None
+
+        x, new_cache = residual("attention", x, attend)
+        if self.cross_attention is not None:
+            x, kept = residual("cross_attention", x, attend_to_memory)
+            new_cache = None if cache is None else DecoderCache(new_cache, kept)
+        x, _ = residual("feed_forward", x, feed_forward)
+        return x, new_cache

@@ -16,6 +16,7 @@ class FeedForward(nn.Module):
         gated: multiplies the activation with a third projection, as in SwiGLU and GeGLU
             (Shazeer 2020, equation 6).
         use_bias: on all layers.
+        init_scale: standard deviation of the other kernels at initialisation.
         output_init_scale: standard deviation of the last kernel at initialisation.
         dtype: of the computation.
     """
@@ -24,6 +25,7 @@ class FeedForward(nn.Module):
     activation: str = "gelu"
     gated: bool = False
     use_bias: bool = True
+    init_scale: float = 0.02
     output_init_scale: float = 0.02
     dtype: str = "float32"
 
@@ -31,7 +33,12 @@ class FeedForward(nn.Module):
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         def hidden(name: str) -> Array:
             layer = Linear(
-                (self.width,), ("embed", "mlp"), self.use_bias, dtype=self.dtype, name=name
+                (self.width,),
+                ("embed", "mlp"),
+                self.use_bias,
+                self.init_scale,
+                self.dtype,
+                name=name,
             )
             return layer(x)
 

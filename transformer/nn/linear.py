@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 
 from transformer.ops.dense import dense
 
+# Of a computation.
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def named(init: Callable, *axes: str | None) -> Callable:
     """An initialiser whose parameter remembers the logical names of its axes."""

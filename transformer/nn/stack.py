@@ -5,9 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, Int
-
-from transformer.ops.masks import Mask
+from jaxtyping import Array, Float
 
 # What the backward pass finds in memory; the rest it computes again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -21,7 +19,7 @@ class Stack(nn.Module):
     """L blocks, one after another.
 
     Attributes:
-        block: makes one block, called as `block(x, cache, mask, positions) -> (x, cache)`.
+        block: makes one block, called as `block(x, cache, **shared) -> (x, cache)`.
         num_layers: L.
         scan: compiles one block and loops over stacked parameters `[L, ...]`. Compile time then
             does not grow with L; on CPUs the loop costs time.
@@ -39,23 +37,21 @@ class Stack(nn.Module):
         self,
         x: Float[Array, "B T D"],
         caches: Any = None,
-        mask: Mask | None = None,
-        positions: Int[Array, "B T"] | None = None,
+        **shared: Any,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """Runs the blocks.
 
         Args:
             x: the embedded input.
-            caches: one `KVCache` per block in a tuple, or when scanned one with a leading axis L.
-            mask: handed to every block.
-            positions: handed to every block.
+            caches: one per block in a tuple, or when scanned one with a leading axis L.
+            **shared: handed to every block: masks, positions, a memory.
 
         Returns:
             The hidden states after the last block, and the caches.
         """
 
-        def run(block, x, cache, mask, positions):
-            return block(x, cache, mask, positions)
+        def run(block, x, cache, shared):
+            return block(x, cache, **shared)
 
         if self.remat != "none":
             policy = REMAT_POLICIES[self.remat]
@@ -63,16 +59,16 @@ class Stack(nn.Module):
         if self.scan:
             run = nn.scan(
                 run,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(0, nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
+                in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]
                 length=self.num_layers,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
-            return run(self.block(name="layers"), x, caches, mask, positions)
+            return run(self.block(name="layers"), x, caches, shared)
         new_caches = []
         for layer in range(self.num_layers):
             cache = None if caches is None else caches[layer]
-            x, cache = run(self.block(name=f"layer_{layer}"), x, cache, mask, positions)
+            x, cache = run(self.block(name=f"layer_{layer}"), x, cache, shared)
             new_caches.append(cache)
         return x, None if caches is None else tuple(new_caches)

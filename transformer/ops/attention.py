@@ -106,18 +106,52 @@ def einsum_attention(
     dropout_rate: float,
     dropout_key: Key[Array, ""] | None,
 ) -> Float[Array, "B T N H"]:
-    """The reference: all logits at once, fused by XLA."""
+    """The reference: all weights at once, fused by XLA."""
     batch, num_queries, num_heads, head_dim = query.shape
     num_keys, num_kv_heads = key.shape[1], key.shape[2]
-    grouped = (batch, num_kv_heads, num_heads // num_kv_heads * num_queries)
+    weights = attention_weights(query, key, bias=bias, mask=mask, scale=scale, logit_cap=logit_cap)
+    if dropout_rate and dropout_key is not None:
+        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
+        weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
 
+    grouped = (batch, num_kv_heads, num_heads // num_kv_heads * num_queries, num_keys)
+    weights = weights.astype(value.dtype).reshape(grouped)
+    # [B K GT S], [B K S H] -> [B K GT H] = [B N T H]
+    output = jnp.einsum("bkts,bksh->bkth", weights, value.transpose(0, 2, 1, 3))
+    output = output.reshape(batch, num_heads, num_queries, head_dim).transpose(0, 2, 1, 3)
+    if mask.may_hide_all_keys(num_queries, num_keys):
+        allowed = mask.materialize(num_queries, num_keys)
+        if allowed is not None:
+            seen = jnp.any(allowed, axis=-1).swapaxes(1, 2)[..., None]
+            output = jnp.where(seen, output, 0.0)
+    return output
+
+
+def attention_weights(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    *,
+    bias: Float[Array, "#B #N T S"] | None = None,
+    mask: Mask,
+    scale: float | None = None,
+    logit_cap: float | None = None,
+) -> Float[Array, "B N T S"]:
+    """How much each query looks at each key, in float32 at least; arguments as above.
+
+    Where a query may see no key the weights mean nothing.
+    """
+    batch, num_queries, num_heads, head_dim = query.shape
+    num_keys, num_kv_heads = key.shape[1], key.shape[2]
+    scale = 1.0 / math.sqrt(head_dim) if scale is None else scale
     # Heads before positions, and the queries that share a key head in one matrix: a plain batch
     # of matrix products, which every backend runs well.
-    query = (query * scale).transpose(0, 2, 1, 3).reshape(*grouped, head_dim)
-    key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+    grouped = (batch, num_kv_heads, num_heads // num_kv_heads * num_queries, head_dim)
+    query = (query * scale).transpose(0, 2, 1, 3).reshape(grouped)
     # [B K GT H], [B K S H] -> [B K GT S] = [B N T S]
     accurate = jnp.promote_types(query.dtype, jnp.float32)
-    logits = jnp.einsum("bkth,bksh->bkts", query, key, preferred_element_type=accurate)
+    logits = jnp.einsum(
+        "bkth,bksh->bkts", query, key.transpose(0, 2, 1, 3), preferred_element_type=accurate
+    )
     logits = logits.reshape(batch, num_heads, num_queries, num_keys)
     if logit_cap is not None:
         logits = logit_cap * jnp.tanh(logits / logit_cap)
@@ -127,19 +161,7 @@ def einsum_attention(
     if allowed is not None:
         # A finite floor: the difference of two infinities would be NaN in rows without any key.
         logits = jnp.where(allowed, logits, jnp.finfo(logits.dtype).min)
-    weights = softmax(logits)
-    if dropout_rate and dropout_key is not None:
-        kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
-        weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
-
-    weights = weights.astype(value.dtype).reshape(*grouped, num_keys)
-    # [B K GT S], [B K S H] -> [B K GT H] = [B N T H]
-    output = jnp.einsum("bkts,bksh->bkth", weights, value)
-    output = output.reshape(batch, num_heads, num_queries, head_dim).transpose(0, 2, 1, 3)
-    if allowed is not None and mask.may_hide_all_keys(num_queries, num_keys):
-        seen = jnp.any(allowed, axis=-1).swapaxes(1, 2)[..., None]
-        output = jnp.where(seen, output, 0.0)
-    return output
+    return softmax(logits)
 
 
 @jax.custom_vjp

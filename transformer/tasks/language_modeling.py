@@ -9,6 +9,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
+from transformer.checks import require_at_least, require_fraction
 from transformer.data import text as text_files
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
 from transformer.data.tokens import (
@@ -78,18 +79,13 @@ class LanguageModeling:
         Raises:
             ConfigError: naming the field.
         """
-        for field in ("context", "batch_size"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"config.task.{field} is {getattr(self, field)}: at least 1.")
+        require_at_least("task", self, context=1, batch_size=1)
         if not 0.0 < self.validation_fraction < 1.0:
             raise ConfigError(
                 f"config.task.validation_fraction is {self.validation_fraction}: "
                 f"it must lie between 0 and 1."
             )
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ConfigError(
-                f"config.task.label_smoothing is {self.label_smoothing}: 0 or more, below 1."
-            )
+        require_fraction("task", self, "label_smoothing")
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from transformer.errors import ConfigError
+from transformer.checks import require_choice, require_fraction
 from transformer.sharding import is_box, logical_axes
 
 NAMES = ("adamw", "lion", "muon")
@@ -53,17 +53,8 @@ class Optimizer:
         Raises:
             ConfigError: naming the field.
         """
-        for field, known in (("algorithm", NAMES), ("schedule", SCHEDULES)):
-            if getattr(self, field) not in known:
-                raise ConfigError(
-                    f"config.optimizer.{field} is {getattr(self, field)!r}: "
-                    f"choose from {', '.join(known)}."
-                )
-        for field in ("beta1", "beta2", "muon_beta"):
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise ConfigError(
-                    f"config.optimizer.{field} is {getattr(self, field)}: 0 or more, below 1."
-                )
+        require_choice("optimizer", self, algorithm=NAMES, schedule=SCHEDULES)
+        require_fraction("optimizer", self, "beta1", "beta2", "muon_beta")
 
 
 def make_schedule(config: Optimizer, *, warmup_steps: int, total_steps: int) -> optax.Schedule:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from transformer.errors import ConfigError
+from transformer.checks import require_at_least, require_fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,8 @@ class Train:
         Raises:
             ConfigError: naming the field.
         """
-        for field in ("keep_last", "microbatches", "steps_per_dispatch"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"config.train.{field} is {getattr(self, field)}: at least 1.")
-        if not 0.0 <= self.ema_decay < 1.0:
-            raise ConfigError(f"config.train.ema_decay is {self.ema_decay}: 0 or more, below 1.")
+        require_at_least("train", self, keep_last=1, microbatches=1, steps_per_dispatch=1)
+        require_fraction("train", self, "ema_decay")
 
 
 # Fields of `config.train` that may change in an existing workdir: they do not change what has
