@@ -1,29 +1,74 @@
-"""Measures a run on its validation data, or a language model on another text file.
+"""Measures a run on its validation data, or on other files in the format of its task.
 
 python scripts/evaluate.py --workdir=runs/gpt_char
+python scripts/evaluate.py --workdir=runs/gpt_char --path=other.txt
+python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de
+python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de --score
 """
+
+import dataclasses
+from typing import Any
 
 from absl import flags
 
 from transformer import command_line
+from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
-flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
-flags.DEFINE_string("path", None, "Another data file, in the format of the task.")
+flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
+flags.DEFINE_string("path", None, "Another text, for a language model.")
+flags.DEFINE_string("source", None, "Other sentences, for a translation model.")
+flags.DEFINE_string("reference", None, "Their translations, line by line.")
+flags.DEFINE_bool("score", False, "Prints how probable each reference is instead.")
+flags.DEFINE_integer("beam_size", None, "Hypotheses kept when translating.", lower_bound=1)
+flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
 def main() -> int:
     """Opens the run, evaluates, prints."""
+    values = command_line.FLAGS
     workdir = command_line.required_workdir()
+    if (values.source is None) != (values.reference is None):
+        raise ConfigError("--source and --reference belong together: give both.")
+    if values.path and values.source:
+        raise ConfigError("give either --path or --source and --reference.")
+    paths = [path for path in (values.path, values.source, values.reference) if path]
+    from transformer.training.runs import open_run
     from transformer.training.validation import evaluate_run
 
-    result = evaluate_run(workdir, command_line.FLAGS.checkpoint, command_line.FLAGS.path)
-    if command_line.FLAGS.json:
+    run: Any = open_run(workdir, values.checkpoint)
+    search = {
+        name: getattr(values, name)
+        for name in ("beam_size", "length_penalty")
+        if getattr(values, name) is not None
+    }
+    for flag in (*search, *(["score"] if values.score else [])):
+        if not hasattr(run.task, "beam_size"):
+            raise ConfigError(f"--{flag} is for models that translate; {workdir} is of no such.")
+    run = dataclasses.replace(run, task=dataclasses.replace(run.task, **search))
+    data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
+    if values.score:
+        return score(run, data)
+    result = {"data": ", ".join(paths) or "validation", **evaluate_run(run, data)}
+    if values.json:
         command_line.print_json(result)
     else:
         for name, value in result.items():
-            print(f"{name:<12} {value:.4f}" if isinstance(value, float) else f"{name:<12} {value}")
+            print(f"{name:<16} {value:.4f}" if isinstance(value, float) else f"{name:<16} {value}")
+    return 0
+
+
+def score(run, data) -> int:
+    """Prints the log probability of each reference and its number of tokens, end included."""
+    from transformer.decoding.translate import score_pairs
+
+    log_probs, counts = score_pairs(run.model, run.params, data.validation)
+    if command_line.FLAGS.json:
+        command_line.print_json({"log_probs": log_probs.tolist(), "tokens": counts.tolist()})
+    else:
+        for log_prob, count in zip(log_probs, counts, strict=True):
+            print(f"{log_prob:.4f}\t{count}")
     return 0
 
 

@@ -1,9 +1,12 @@
-"""Continues a prompt with a trained language model, streaming text as it is made.
+"""Writes with a trained model: continues a prompt, or translates standard input line by line.
 
 python scripts/generate.py --workdir=runs/gpt_char --prompt="ROMEO:"
+python scripts/generate.py --workdir=runs/dates < sentences.en > sentences.de
 """
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
@@ -11,7 +14,10 @@ from transformer import command_line
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
-flags.DEFINE_string("checkpoint", "best", "best, last, or a step.")
+flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
+flags.DEFINE_bool("json", False, "Prints one JSON object on stdout when all is written.")
+
+# Of language models.
 flags.DEFINE_string("prompt", "\n", "What the text begins with.")
 flags.DEFINE_integer("max_new_tokens", 500, "How many tokens to add.", lower_bound=0)
 flags.DEFINE_integer("num_samples", 1, "How many texts to write.", lower_bound=1)
@@ -21,23 +27,63 @@ flags.DEFINE_float("top_p", 1.0, "Chooses among the fewest tokens of this total 
 flags.DEFINE_float("min_p", 0.0, "Drops tokens less probable than this fraction of the best.")
 flags.DEFINE_string("stop", "", "Ends a text before this string.")
 flags.DEFINE_integer("seed", 0, "The same seed writes the same text.")
-flags.DEFINE_bool("json", False, "Prints one JSON object on stdout when all is written.")
+
+# Of models that translate. What is not given is as the config of the run says.
+flags.DEFINE_integer("beam_size", None, "Hypotheses kept; 1 is greedy.", lower_bound=1)
+flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
+flags.DEFINE_integer("max_len", None, "Tokens of an output at most.", lower_bound=1)
+flags.DEFINE_integer(
+    "num_return",
+    1,
+    "Outputs per sentence. More than one are printed as: line number, score, text, with tabs.",
+    lower_bound=1,
+)
+flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")
+
+FLAGS_OF = {
+    "language_modeling": (
+        "prompt",
+        "max_new_tokens",
+        "num_samples",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "stop",
+        "seed",
+    ),
+    "translation": ("beam_size", "length_penalty", "max_len", "num_return", "too_long"),
+}
 
 
 def main() -> int:
     """Opens the run and writes."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
+    from transformer.training.runs import open_run
+
+    run: Any = open_run(workdir, values.checkpoint)
+    job = run.config.task.name
+    if job not in WRITERS:
+        raise ConfigError(f"{workdir} is of the task {job}, which writes nothing.")
+    for other, names in FLAGS_OF.items():
+        for flag in names:
+            if other != job and values[flag].present:
+                raise ConfigError(f"--{flag} is for {other}, and {workdir} is of {job}.")
+    WRITERS[job](run, workdir, values)
+    return 0
+
+
+def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
+    """Writes on from `--prompt`, streaming text as it is made."""
     from transformer.data.tokenizers import Tokenizer
     from transformer.decoding.sample import write
     from transformer.ops.logits import Sampling
-    from transformer.training.runs import open_run
 
     try:
         sampling = Sampling(values.temperature, values.top_k, values.top_p, values.min_p)
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
-    run = open_run(workdir, values.checkpoint)
     tokenizer = Tokenizer.load(workdir / "tokenizer.json")
     streaming = not values.json and values.num_samples == 1
 
@@ -64,7 +110,48 @@ def main() -> int:
         print()
     else:
         print("\n--------\n".join(texts))
-    return 0
+
+
+def translate_lines(run: Any, workdir: Any, values: Any) -> None:
+    """Translates standard input; line i of the output belongs to line i of the input."""
+    import dataclasses
+
+    from transformer.decoding.translate import translate_stream
+
+    given = {
+        name: getattr(values, name)
+        for name in ("beam_size", "length_penalty", "too_long")
+        if getattr(values, name) is not None
+    }
+    task = dataclasses.replace(run.task, **given)
+    tokenizer = task.load_tokenizer(workdir, run.data_fingerprint)
+    found = translate_stream(
+        run.model,
+        run.params,
+        tokenizer,
+        command_line.standard_input_lines(),
+        task.beam(num_return=values.num_return, max_length=values.max_len),
+        encode=lambda lines, first: task.encode_sources(tokenizer, lines, first),
+        # Who types wants an answer to every line.
+        lines_at_once=1 if sys.stdin.isatty() else 2000,
+    )
+    results = []
+    for index, outputs in enumerate(found, 1):
+        if values.json:
+            results.append([{"text": o.text, "score": o.score} for o in outputs])
+        elif values.num_return == 1:
+            print(outputs[0].text, flush=sys.stdin.isatty())
+        else:
+            for output in outputs:
+                print(f"{index}\t{output.score:.4f}\t{output.text}")
+    if values.json:
+        command_line.print_json({"step": run.step, "translations": results})
+
+
+WRITERS: dict[str, Callable[[Any, Any, Any], None]] = {
+    "language_modeling": continue_prompt,
+    "translation": translate_lines,
+}
 
 
 if __name__ == "__main__":

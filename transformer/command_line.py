@@ -5,13 +5,13 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from transformer.errors import ConfigError, UserError
+from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
@@ -88,6 +88,23 @@ def required_workdir() -> Path:
     if not FLAGS.workdir:
         raise ConfigError("which folder? Give --workdir=runs/NAME")
     return Path(FLAGS.workdir)
+
+
+def standard_input_lines() -> Iterator[str]:
+    """The lines of standard input as they come, without their line feeds.
+
+    Raises:
+        DataError: at the first line that is not UTF-8.
+    """
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        try:
+            yield line.removesuffix(b"\n").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"line {number} of the input is not UTF-8 text: byte {error.start} is "
+                f"0x{line[error.start]:02x}. Convert it first, for example with: "
+                f"iconv -f latin1 -t utf-8"
+            ) from None
 
 
 def print_json(result: Mapping[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """Text from files: the user's own, and Shakespeare's plays."""
 
+import gzip
 import importlib.util
 import re
+import zlib
 from pathlib import Path
 
 from transformer.errors import DataError, MissingDependencyError
@@ -9,9 +11,12 @@ from transformer.errors import DataError, MissingDependencyError
 # Whole plays kept for validation: a tragedy, a comedy and a history.
 HELD_OUT_PLAYS = ("macbeth", "twelfth-night", "henry-v")
 
+# The first bytes of a gzip file.
+_GZIP = b"\x1f\x8b"
+
 
 def read_text(path: str | Path) -> str:
-    """A UTF-8 text file.
+    """A UTF-8 text file, plain or gzip.
 
     Raises:
         DataError: if it is missing, not a file, empty, or not UTF-8 (the byte's place is named).
@@ -25,6 +30,11 @@ def read_text(path: str | Path) -> str:
         raise DataError(f"{path} is a folder: give the path of a text file.") from None
     except PermissionError:
         raise DataError(f"{path} cannot be read: permission denied.") from None
+    if content.startswith(_GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} is a damaged gzip file: {error}") from None
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -45,15 +45,7 @@ class Tokenizer:
             DataError: if the tokenizer knows characters only and the text has another one.
         """
         if self._characters is not None:
-            unknown = sorted(set(text) - self._characters)
-            if unknown:
-                shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
-                raise DataError(
-                    f"the tokenizer does not know {shown}"
-                    f"{' and others' if len(unknown) > 5 else ''}: it has only the "
-                    f"{self.vocab_size} characters of its training text. Leave them out, or train "
-                    f"with --config.task.tokenizer=byte or bpe, which know every text."
-                )
+            check_characters(text, self._characters, "byte or bpe")
         pieces = list(_pieces(text)) if self._in_pieces else [text]
         encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
         ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
@@ -78,12 +70,7 @@ class Tokenizer:
         Raises:
             DataError: if it is missing or not a tokenizer.
         """
-        if not Path(path).is_file():
-            raise DataError(f"{path} does not exist: a tokenizer.json was expected there.")
-        try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
-        except Exception as error:  # The library raises bare Exception on malformed files.
-            raise DataError(f"{path} is not a tokenizer.json: {error}") from None
+        return cls(read_tokenizer_json(path))
 
 
 class TextStream:
@@ -112,9 +99,9 @@ def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
         ConfigError: if `kind` is none of these.
     """
     if kind == "character":
-        return Tokenizer(_character(text))
+        return Tokenizer(character_tokenizer(text))
     if kind == "byte":
-        return Tokenizer(_byte_level({c: i for i, c in enumerate(_byte_alphabet())}))
+        return Tokenizer(_byte_level({c: i for i, c in enumerate(byte_alphabet())}))
     if kind == "bpe":
         return Tokenizer(_bpe(text, vocab_size))
     if kind.endswith(".json"):
@@ -125,7 +112,43 @@ def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
     )
 
 
-def _character(text: str) -> tokenizers.Tokenizer:
+def check_characters(text: str, known: frozenset[str], instead: str) -> None:
+    """Refuses a text with characters that a tokenizer of characters does not know.
+
+    Args:
+        text: what is to be tokenized.
+        known: the tokenizer's characters.
+        instead: the kinds of tokenizer to recommend, which know every text.
+
+    Raises:
+        DataError: if there is such a character; the first five are named.
+    """
+    unknown = sorted(set(text) - known)
+    if unknown:
+        shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
+        raise DataError(
+            f"the tokenizer does not know {shown}{' and others' if len(unknown) > 5 else ''}: "
+            f"it has only the {len(known)} characters of its training text. Leave them out, or "
+            f"train with --config.task.tokenizer={instead}, where no character is unknown."
+        )
+
+
+def read_tokenizer_json(path: str | Path) -> tokenizers.Tokenizer:
+    """The library's tokenizer of a `tokenizer.json`.
+
+    Raises:
+        DataError: if it is missing or not a tokenizer.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path} does not exist: a tokenizer.json was expected there.")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # The library raises bare Exception on malformed files.
+        raise DataError(f"{path} is not a tokenizer.json: {error}") from None
+
+
+def character_tokenizer(text: str) -> tokenizers.Tokenizer:
+    """The library's tokenizer with one token for each character of a text, in order."""
     vocabulary = {character: index for index, character in enumerate(sorted(set(text)))}
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
@@ -133,7 +156,8 @@ def _character(text: str) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _byte_alphabet() -> list[str]:
+def byte_alphabet() -> list[str]:
+    """The 256 characters that stand for bytes in byte-level tokenizers, in order."""
     return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
@@ -151,7 +175,7 @@ def _bpe(text: str, vocab_size: int) -> tokenizers.Tokenizer:
         )
     tokenizer = _byte_level({})
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, initial_alphabet=_byte_alphabet(), show_progress=False
+        vocab_size=vocab_size, initial_alphabet=byte_alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator(_pieces(text), trainer)
     return tokenizer

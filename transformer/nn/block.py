@@ -91,16 +91,14 @@ class Block(nn.Module):
             attention = self.attention(name="attention")
             return attention(x, mask=mask, positions=positions, slots=slots, cache=text)
 
-        def attend_to_memory(x: Array) -> tuple[Array, KVCache | None]:
-            source = cache.memory if memory is None else memory
-            return self.cross_attention(name="cross_attention")(x, source, mask=memory_mask)
-
         def feed_forward(x: Array) -> tuple[Array, None]:
             return self.feed_forward(name="feed_forward")(x), None
 
         x, new_cache = residual("attention", x, attend)
         if self.cross_attention is not None:
-            x, kept = residual("cross_attention", x, attend_to_memory)
+            look = self.cross_attention(name="cross_attention")
+            source = cache.memory if memory is None else memory
+            x, kept = residual("cross_attention", x, lambda x: look(x, source, mask=memory_mask))
             new_cache = None if cache is None else DecoderCache(new_cache, kept)
         x, _ = residual("feed_forward", x, feed_forward)
         return x, new_cache

@@ -1,12 +1,15 @@
 """What the training loop asks of a task."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import grain
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
 
 
 class Losses(NamedTuple):
@@ -24,6 +27,55 @@ class Losses(NamedTuple):
     metrics: dict[str, Float[Array, ""]]
 
 
+class Pace(NamedTuple):
+    """How much a step and an epoch hold, on average where batches differ.
+
+    Attributes:
+        examples_per_step: over all hosts and microbatches.
+        tokens_per_step: likewise; for durations in tokens and for tokens/s.
+        examples_per_epoch: one pass over the training data.
+    """
+
+    examples_per_step: float
+    tokens_per_step: float
+    examples_per_epoch: int
+
+
+class Shown(NamedTuple):
+    """What there is to look at after training.
+
+    Attributes:
+        text: for the terminal.
+        scores: logged as the split `final`.
+    """
+
+    text: str
+    scores: dict[str, float]
+
+
+def vocabulary_losses(
+    module: Any,
+    features: Float[Array, "B T D"],
+    labels: Int[Array, "B T"],
+    chunk: int,
+    **terms: float,
+) -> TokenLosses:
+    """Cross-entropy of a model's output layer, whole or in chunks of the vocabulary.
+
+    Args:
+        module: a bound model with `logits` and `output_layer`.
+        features: what goes into the output layer.
+        labels: token ids, or `IGNORED`.
+        chunk: how many tokens of the vocabulary are scored at a time; 0 means all.
+        **terms: `label_smoothing` and `z_loss`; see `ops.losses.cross_entropy`.
+    """
+    if not chunk:
+        return cross_entropy(module.logits(features), labels, **terms)
+    kernel, bias = module.output_layer()
+    kernel = kernel.astype(features.dtype)
+    return chunked_cross_entropy(features, kernel, labels, bias, chunk_size=chunk, **terms)
+
+
 @runtime_checkable
 class Task(Protocol):
     """A job: its data, its loss and what it shows at the end.
@@ -35,14 +87,16 @@ class Task(Protocol):
     # Fields of the model that the data decide; `dimensions` gives their sizes.
     DIMENSIONS: ClassVar[tuple[str, ...]]
 
-    batch_size: int
-
     def load(self, workdir: Path | None) -> Any:
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew."""
         ...
 
-    def load_validation(self, path: str, workdir: Path) -> Any:
-        """Another file to validate on, read as the run in `workdir` reads its own."""
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> Any:
+        """Other files to validate on, read as the run in `workdir` reads its own."""
+        ...
+
+    def describe(self, data: Any) -> str:
+        """What was read, in a line or two: how much, what was left out."""
         ...
 
     def save(self, data: Any, workdir: Path) -> None:
@@ -57,16 +111,20 @@ class Task(Protocol):
         """Changes when the data changes."""
         ...
 
-    def tokens_per_example(self) -> int:
-        """For durations in tokens and for tokens/s."""
+    def check_model(self, model: Any) -> None:
+        """Refuses a model that cannot do the job with this task's settings."""
         ...
 
-    def examples_per_epoch(self, data: Any) -> int:
-        """For durations in epochs."""
+    def pace(self, data: Any) -> Pace:
+        """For durations and speeds."""
+        ...
+
+    def batch_rows(self, data: Any) -> Iterable[int]:
+        """The numbers of rows that batches have, over all hosts and microbatches."""
         ...
 
     def train_batches(self, data: Any, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """Batches by step, the part of this host."""
+        """Batches by step, the part of this host; few shapes, each compiled once."""
         ...
 
     def validation_batches(self, data: Any) -> grain.MapDataset:
@@ -83,6 +141,10 @@ class Task(Protocol):
         """The loss of a batch; without `rngs` nothing is dropped."""
         ...
 
-    def show(self, model: nn.Module, params: Any, data: Any, workdir: Path) -> str:
-        """Something to look at after training: text for the terminal, pictures in `workdir`."""
+    def scores(self, model: Any, params: Any, data: Any) -> dict[str, Any]:
+        """What a loss does not say, of the validation data: outputs compared with references."""
+        ...
+
+    def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
+        """Something to look at after training; pictures go into `workdir`."""
         ...

@@ -1,6 +1,7 @@
 """Predicting the next token of a text."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -23,8 +24,7 @@ from transformer.data.tokens import (
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.ops.logits import Sampling
-from transformer.ops.losses import chunked_cross_entropy, cross_entropy
-from transformer.tasks.base import Losses
+from transformer.tasks.base import Losses, Pace, Shown, vocabulary_losses
 
 
 class TextData(NamedTuple):
@@ -115,8 +115,11 @@ class LanguageModeling:
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
 
-    def load_validation(self, path: str, workdir: Path) -> TextData:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> TextData:
         """Another text to validate on, with the tokenizer of a run."""
+        if len(paths) != 1:
+            raise ConfigError("a language model is evaluated on one text file: give --path.")
+        (path,) = paths
         tokenizer = Tokenizer.load(workdir / "tokenizer.json")
         tokens = tokenize(tokenizer, text_files.read_text(path), cache_folder())
         return TextData(tokenizer, tokens, tokens)
@@ -133,15 +136,29 @@ class LanguageModeling:
         """Of both token streams."""
         return f"{data.train.fingerprint}-{data.validation.fingerprint}"
 
-    def tokens_per_example(self) -> int:
-        """T."""
-        return self.context
+    def describe(self, data: TextData) -> str:
+        """Sizes of the two streams and of the vocabulary."""
+        return (
+            f"{len(data.train.array):,} tokens to train on, {len(data.validation.array):,} to "
+            f"validate on, {data.tokenizer.vocab_size:,} in the vocabulary."
+        )
 
-    def examples_per_epoch(self, data: TextData) -> int:
-        """Windows in one pass over the training stream."""
-        return ShuffledWindows(
-            data.train, self.context, self.batch_size, seed=0, num_steps=1
-        ).windows_per_epoch
+    def check_model(self, model: Any) -> None:
+        """Refuses a model with fewer positions than the windows have."""
+        if self.context > model.context:
+            raise ConfigError(
+                f"config.task.context ({self.context}) is longer than config.model.context "
+                f"({model.context}): the model has no positions for it."
+            )
+
+    def pace(self, data: TextData) -> Pace:
+        """Examples are windows."""
+        windows = ShuffledWindows(data.train, self.context, self.batch_size, seed=0, num_steps=1)
+        return Pace(self.batch_size, self.batch_size * self.context, windows.windows_per_epoch)
+
+    def batch_rows(self, data: TextData) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
 
     def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> grain.MapDataset:
         """`tokens` and `labels`, both `[B / hosts, T]`, for each step."""
@@ -175,22 +192,11 @@ class LanguageModeling:
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every next token."""
-        smoothing = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
+        terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
 
         def score(module: Any) -> Any:
-            if not self.vocab_chunk:
-                logits, _ = module(batch["tokens"])
-                return cross_entropy(logits, batch["labels"], **smoothing)
             features, _ = module.features(batch["tokens"])
-            kernel, bias = module.output_layer()
-            return chunked_cross_entropy(
-                features,
-                kernel.astype(features.dtype),
-                batch["labels"],
-                bias,
-                chunk_size=self.vocab_chunk,
-                **smoothing,
-            )
+            return vocabulary_losses(module, features, batch["labels"], self.vocab_chunk, **terms)
 
         scores = nn.apply(score, model)({"params": params}, rngs=rngs)
         return Losses(
@@ -199,7 +205,11 @@ class LanguageModeling:
             metrics={"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)},
         )
 
-    def show(self, model: nn.Module, params: Any, data: TextData, workdir: Path) -> str:
+    def scores(self, model: Any, params: Any, data: TextData) -> dict[str, Any]:
+        """Nothing that the loss does not say."""
+        return {}
+
+    def show(self, model: Any, params: Any, data: TextData, workdir: Path) -> Shown:
         """A text sample, also written to `sample.txt`."""
         prompt = self.prompt or data.tokenizer.decode(data.validation.array[:1])
         (sample,) = write(
@@ -212,4 +222,4 @@ class LanguageModeling:
             seed=0,
         )
         (workdir / "sample.txt").write_text(sample, "utf-8")
-        return sample
+        return Shown(sample, {})

@@ -19,9 +19,10 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     """Compiles the training step and reports on it; nothing is written.
 
     Returns:
-        `config` (resolved), `parameters`, `parameter_table` (path, shape, dtype, count),
-        `total_steps`, `flops_per_step`, `memory` in bytes (`parameters`, `optimizer`,
-        `temporary` and `total` as the compiler plans them) and `peak_flops` if it is known.
+        `config` (resolved), `parameters`, `parameter_table` (path, shape, dtype, count), `data`
+        (what was read), `total_steps`, `flops_per_step` (of the first step, where batches
+        differ), `memory` in bytes (`parameters`, `optimizer`, `temporary` and `total` as the
+        compiler plans them) and `peak_flops` if it is known.
     """
     experiment = prepare(config)
     shapes = experiment.shapes
@@ -38,8 +39,9 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         "config": experiment.config.to_dict(),
         "parameters": sum(row["count"] for row in table),
         "parameter_table": table,
+        "data": experiment.task.describe(experiment.data),
         "total_steps": experiment.total_steps,
-        "flops_per_step": experiment.flops_per_step(),
+        "flops_per_step": experiment.flops_per_step(experiment.example_batch()),
         "peak_flops": peak_flops(),
         "memory": _memory(experiment),
         "devices": [str(device.device_kind) for device in jax.devices()],
@@ -63,6 +65,7 @@ def show(report: dict[str, Any]) -> None:
         parameters.add_row(row["path"], shape, row["dtype"], f"{row['count']:,}")
     console.print(parameters)
     console.print(f"parameters       {report['parameters']:,}")
+    console.print(f"data             {report['data']}")
     console.print(f"steps            {report['total_steps']:,}")
     console.print(f"FLOPs per step   {report['flops_per_step']:.4g}")
     for name, size in report["memory"].items():

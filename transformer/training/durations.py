@@ -15,13 +15,13 @@ class Clock:
     """What it takes to turn durations into steps.
 
     Attributes:
-        batch_size: examples per step.
-        tokens_per_example: tokens per example.
+        examples_per_step: examples per step.
+        tokens_per_step: tokens per step.
         examples_per_epoch: examples in one pass over the data.
     """
 
-    batch_size: int
-    tokens_per_example: int
+    examples_per_step: float
+    tokens_per_step: float
     examples_per_epoch: int
 
     def steps(self, duration: str, *, key: str, total: int | None = None) -> int:
@@ -49,9 +49,9 @@ class Clock:
         number = float(match[1])
         per_step = {
             "steps": 1.0,
-            "epochs": self.batch_size / self.examples_per_epoch,
-            "examples": float(self.batch_size),
-            "tokens": float(self.batch_size * self.tokens_per_example),
+            "epochs": self.examples_per_step / self.examples_per_epoch,
+            "examples": self.examples_per_step,
+            "tokens": self.tokens_per_step,
             "%": 100.0 / (total or 1),
         }
         # A hair less before rounding up: 10% of 2000 is 200 steps, not 201.

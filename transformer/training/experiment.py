@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 import optax
 from jax.sharding import NamedSharding
 from jaxtyping import PyTree
@@ -84,23 +84,24 @@ class Experiment:
         )
         return jax.jit(repeat(step, self.train.steps_per_dispatch), donate_argnums=0)
 
-    def example_batch(self) -> dict[str, np.ndarray]:
-        """The batch of step 0, the part of this host."""
+    def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of the batch of step 0, over all hosts."""
         batches: Any = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
-        return batches[0]
-
-    def flops_per_step(self) -> int:
-        """Of one training step: three times the forward pass, nothing for rematerialisation.
-
-        Attention counts with all its pairs, as is usual for MFU (Chowdhery et al. 2022,
-        appendix B).
-        """
-        batch = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(
-                (x.shape[0] * jax.process_count(), *x.shape[1:]), x.dtype
-            ),
-            self.example_batch(),
+        hosts = jax.process_count()
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((x.shape[0] * hosts, *x.shape[1:]), x.dtype),
+            batches[0],
         )
+
+    def flops_per_step(self, batch: Any) -> int:
+        """Of one training step.
+
+        Three times the forward pass, nothing for rematerialisation. Attention counts with all its
+        pairs, as is usual for MFU (Chowdhery et al. 2022, appendix B).
+
+        Args:
+            batch: shapes of the batch, over all hosts.
+        """
         plain = {"attention": "einsum", "remat": "none"}
         known = config_fields(type(self.model))
         model = self.model.clone(**{k: v for k, v in plain.items() if k in known})
@@ -133,12 +134,7 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     train: Train = build("train", config.train)
     optimizer_config: Optimizer = build("optimizer", config.optimizer)
     build("model", config.model)
-    mesh = build("mesh", config.mesh).make()
-    if task.batch_size % train.microbatches:
-        raise ConfigError(
-            f"config.task.batch_size ({task.batch_size}) does not divide into "
-            f"config.train.microbatches ({train.microbatches})."
-        )
+    mesh: jax.sharding.Mesh = build("mesh", config.mesh).make()
     data = task.load(workdir)
     for field, size in task.dimensions(data).items():
         chosen = config.model[field]
@@ -150,13 +146,10 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
                 f"leave it out, or give at least {size}."
             )
     model = build("model", config.model)
-    if hasattr(task, "context") and task.context > model.context:
-        raise ConfigError(
-            f"config.task.context ({task.context}) is longer than config.model.context "
-            f"({model.context}): the model has no positions for it."
-        )
+    task.check_model(model)
+    _check_rows(task.batch_rows(data), train.microbatches, mesh)
 
-    clock = Clock(task.batch_size, task.tokens_per_example(), task.examples_per_epoch(data))
+    clock = Clock(*task.pace(data))
     total = clock.steps(train.duration, key="train.duration")
     warmup = clock.steps(optimizer_config.warmup, key="optimizer.warmup", total=total)
     schedule = make_schedule(optimizer_config, warmup_steps=warmup, total_steps=total)
@@ -173,6 +166,18 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     return Experiment(
         config, task, data, model, train, mesh, clock, total, schedule, optimizer, placed
     )
+
+
+def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
+    """Refuses batches that cannot be cut over microbatches and devices."""
+    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    for count in rows:
+        if count % (microbatches * devices):
+            over = f" over {devices} devices" if devices > 1 else ""
+            raise ConfigError(
+                f"config.task makes batches of {count} rows, which do not divide into "
+                f"config.train.microbatches ({microbatches}){over}."
+            )
 
 
 def initial_parameters(model: Any, task: Task, key: jax.Array) -> PyTree:

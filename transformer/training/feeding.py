@@ -36,19 +36,43 @@ class Feeder:
         self._iterator = iter(dataset.to_iter_dataset(options))
         if position is not None:
             self._iterator.set_state(dict(position))
+        # A batch that was read but not handed out, and where it was read.
+        self._held: Any = None
+        self._held_at: Mapping[str, Any] = {}
 
     @property
     def position(self) -> Mapping[str, Any]:
         """Where the next stack begins; the same on every host."""
-        return self._iterator.get_state()
+        return self._iterator.get_state() if self._held is None else self._held_at
 
-    def take(self, count: int) -> Any:
-        """The next `count` batches, stacked to `[most, B, ...]`; the rest is zero."""
-        batches = [next(self._iterator) for _ in range(count)]
+    def take(self, count: int) -> tuple[Any, int]:
+        """The next batches of one shape, at most `count` and at least one.
+
+        Returns:
+            The batches stacked to `[most, B, ...]`, zero beyond those taken, and their number.
+        """
+        batches = [self._next()]
+        while len(batches) < count:
+            batch = self._next()
+            if _shapes(batch) != _shapes(batches[0]):
+                self._held = batch
+                break
+            batches.append(batch)
 
         def stack(*arrays: np.ndarray) -> jax.Array:
             stacked = np.zeros((self._most, *arrays[0].shape), arrays[0].dtype)
-            stacked[:count] = arrays
+            stacked[: len(arrays)] = arrays
             return jax.make_array_from_process_local_data(self._place, stacked)
 
-        return jax.tree.map(stack, *batches)
+        return jax.tree.map(stack, *batches), len(batches)
+
+    def _next(self) -> Any:
+        if self._held is not None:
+            batch, self._held = self._held, None
+            return batch
+        self._held_at = self._iterator.get_state()
+        return next(self._iterator)
+
+
+def _shapes(batch: Any) -> list[tuple[int, ...]]:
+    return [array.shape for array in jax.tree.leaves(batch)]

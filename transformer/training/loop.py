@@ -68,6 +68,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     # -------------------------------------------------------------- compile once
     train_steps, most = experiment.train_steps(), options.steps_per_dispatch
     attention = experiment.model.chosen_attention(*experiment.task.example_inputs())
+    progress.say(experiment.task.describe(experiment.data))
     progress.say(f"Attention implementation: {attention}.")
     feeder = Feeder(
         experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
@@ -82,9 +83,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     )
     if options.tensorboard and not tensorboard_is_installed():
         progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
-    writer = MetricsWriter(
-        workdir, step=step, tensorboard=options.tensorboard and tensorboard_is_installed()
-    )
+    tensorboard = options.tensorboard and tensorboard_is_installed()
+    writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard)
     reporter = _Reporter(experiment, writer, progress, every["log_every"])
 
     # ---------------------------------------------------------------------- loop
@@ -94,11 +94,12 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
         try:
             while step < total:
                 end = min(step + most, total, *(_next(step, n) for n in every.values()))
-                batches = feeder.take(end - step)
-                state, metrics = train_steps(state, batches, end - step)
+                batches, count = feeder.take(end - step)
+                state, metrics = train_steps(state, batches, count)
                 # The report of the steps before is made while the device works on these.
                 reporter.report(pending)
-                pending, step = (step, end, metrics), end
+                pending = (step, count, metrics, reporter.flops(batches))
+                step += count
 
                 evaluate = step % every["evaluate_every"] == 0 or step == total
                 save = step % every["save_every"] == 0 or step == total
@@ -134,7 +135,11 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
         return stop.exit_code, summary(workdir, step)
     shown = experiment.task.show(experiment.model, state.evaluated, experiment.data, workdir)
-    progress.say(f"{shown}\n")
+    if shown.scores:
+        writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard)
+        writer.write(step, "final", shown.scores)
+        writer.close()
+    progress.say(f"{shown.text}\n")
     progress.say(f"Finished {total} steps. Loss curves: {curves}")
     return 0, summary(workdir, step)
 
@@ -155,22 +160,33 @@ class _Reporter:
     ) -> None:
         self._writer, self._progress, self._log_every = writer, progress, log_every
         self._groups = list(parameter_groups(experiment.shapes.params))
-        self._tokens = experiment.task.batch_size * experiment.task.tokens_per_example()
-        peak = peak_flops()
-        self._utilization = experiment.flops_per_step() / peak if peak else None
+        self._experiment = experiment
+        self._tokens = experiment.clock.tokens_per_step
+        self._peak = peak_flops()
+        self._flops: dict[tuple, int] = {}
         self._last = time.monotonic()
         self._previous_norms: np.ndarray | None = None
 
-    def report(self, pending: tuple[int, int, Any] | None) -> None:
-        """Waits for the metrics of the steps from `start` to `end` and writes those due."""
+    def flops(self, batches: Any) -> int | None:
+        """Of one step on batches of these shapes; None where no peak is known to compare with."""
+        if self._peak is None:
+            return None
+        shapes = tuple(array.shape[1:] for array in jax.tree.leaves(batches))
+        if shapes not in self._flops:
+            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
+            self._flops[shapes] = self._experiment.flops_per_step(one)
+        return self._flops[shapes]
+
+    def report(self, pending: tuple[int, int, Any, int | None] | None) -> None:
+        """Waits for the metrics of `count` steps after `start` and writes those due."""
         if pending is None:
             return
-        start, end, metrics = pending
+        start, count, metrics, flops = pending
         metrics = jax.device_get(metrics)
         now = time.monotonic()
-        step_time, self._last = (now - self._last) / (end - start), now
+        step_time, self._last = (now - self._last) / count, now
         groups = metrics.pop("group_norms")
-        for index in range(end - start):
+        for index in range(count):
             scalars = {name: float(values[index]) for name, values in metrics.items()}
             step = start + index + 1
             if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["grad_norm"])):
@@ -181,8 +197,8 @@ class _Reporter:
                     "tokens_per_second": self._tokens / step_time,
                     "step_time": step_time,
                 }
-                if self._utilization is not None:
-                    speed["mfu"] = self._utilization / step_time
+                if flops is not None and self._peak is not None:
+                    speed["mfu"] = flops / self._peak / step_time
                 self._writer.write(step, "train", scalars | speed)
                 shown = {
                     "loss": f"{scalars['loss']:.3f}",
@@ -191,7 +207,7 @@ class _Reporter:
                 if "mfu" in speed:
                     shown["MFU"] = f"{speed['mfu']:.1%}"
                 self._progress.update(step, **shown)
-        self._progress.update(end)
+        self._progress.update(start + count)
 
     def validated(self, step: int, metrics: dict[str, float]) -> float:
         """Writes and shows validation metrics; returns the loss."""

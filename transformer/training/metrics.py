@@ -88,7 +88,7 @@ class Progress:
                 rich.progress.TimeRemainingColumn(),
                 console=self.console,
             )
-            self._task = self._bar.add_task("train", total=total, completed=step, status="")
+            self._task = self._bar.add_task("train", total=self._total, completed=step, status="")
             self._bar.start()
 
     def update(self, step: int, **status: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
@@ -24,8 +25,10 @@ class Run:
         config: resolved, as the run was trained.
         task: of the run.
         model: the Linen module.
-        params: the moving average where the run keeps one.
-        step: of the checkpoint.
+        params: the moving average where the run keeps one; the mean of several checkpoints if
+            that was asked for.
+        step: of the checkpoint, the newest of several.
+        data_fingerprint: of the data it was trained on.
     """
 
     config: ConfigDict
@@ -33,6 +36,7 @@ class Run:
     model: Any
     params: Any
     step: int
+    data_fingerprint: str
 
 
 def open_run(workdir: Path, checkpoint: str = "best") -> Run:
@@ -40,7 +44,8 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
 
     Args:
         workdir: the run folder.
-        checkpoint: `best` (lowest validation loss), `last`, or a step.
+        checkpoint: `best` (lowest validation loss), `last`, a step, or `last:N`, the mean of the
+            newest N (Vaswani et al. 2017, section 6.1).
 
     Raises:
         WorkdirError: if the folder is no run or has no such checkpoint.
@@ -51,29 +56,43 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     if not (workdir / "checkpoints").is_dir():
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     checkpoints = Checkpoints(workdir, read_only=True)
-    step = _chosen(checkpoints, checkpoint, workdir)
+    steps = _chosen(checkpoints, checkpoint, workdir)
     item = "average" if config.train.ema_decay > 0 else "params"
     place = SingleDeviceSharding(jax.local_devices()[0])
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = nn.meta.unbox(jax.eval_shape(lambda key: initial_parameters(model, task, key), key))
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
-    restored = checkpoints.restore(step, {item: wanted})
+    restored = checkpoints.restore(steps[-1], {item: wanted})
+    total = restored.state[item]
+    for step in steps[:-1]:
+        more = checkpoints.restore(step, {item: wanted}).state[item]
+        total = jax.tree.map(jnp.add, total, more)
     checkpoints.close()
-    return Run(config, task, model, restored.state[item], step)
+    params = jax.tree.map(lambda x: x / len(steps), total)
+    return Run(config, task, model, params, steps[-1], restored.metadata["data_fingerprint"])
 
 
-def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> int:
+def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
+    """The steps that a name stands for, oldest first."""
     steps = checkpoints.steps()
     if not steps:
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     if name == "best":
         best = checkpoints.best_step()
-        return steps[-1] if best is None else best
+        return [steps[-1] if best is None else best]
     if name == "last":
-        return steps[-1]
+        return steps[-1:]
+    known = ", ".join(map(str, steps))
+    last, colon, count = name.partition(":")
+    if last == "last" and colon and count.isdigit() and int(count) > 0:
+        if int(count) > len(steps):
+            raise WorkdirError(
+                f"{workdir} has {len(steps)} checkpoints, of the steps {known}: there are no "
+                f"{count} to take the mean of. config.train.keep_last says how many are kept."
+            )
+        return steps[-int(count) :]
     if not name.isdigit():
-        raise ConfigError(f"--checkpoint is {name!r}: give best, last or a step.")
+        raise ConfigError(f"--checkpoint is {name!r}: give best, last, last:N or a step.")
     if int(name) not in steps:
-        known = ", ".join(map(str, steps))
         raise WorkdirError(f"{workdir} has no checkpoint of step {name}, only of: {known}.")
-    return int(name)
+    return [int(name)]

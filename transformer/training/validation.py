@@ -1,7 +1,6 @@
 """Metrics of a whole data set, every prediction counted once."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import grain
@@ -10,7 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from transformer.sharding import Mesh, batch_sharding, replicated
-from transformer.training.runs import open_run
+from transformer.training.runs import Run
 from transformer.training.step import LossFunction, make_evaluation_step, mean_metrics
 
 
@@ -39,24 +38,22 @@ def make_validation(
     return validate
 
 
-def evaluate_run(workdir: Path, checkpoint: str, path: str | None) -> dict[str, Any]:
-    """Evaluates a checkpoint of a run.
+def evaluate_run(run: Run, data: Any) -> dict[str, Any]:
+    """Evaluates the checkpoint of a run.
 
     Args:
-        workdir: the run folder.
-        checkpoint: `best`, `last`, or a step.
-        path: a data file to evaluate on instead of the run's own validation data.
+        run: opened by `open_run`.
+        data: from the `load` or `load_validation` of its task.
 
     Returns:
-        The step, what was evaluated, and the task's metrics.
+        The step, the task's metrics and its scores.
     """
-    run = open_run(workdir, checkpoint)
-    data = run.task.load(workdir) if path is None else run.task.load_validation(path, workdir)
     mesh = Mesh().make()
     validate = make_validation(
         lambda params, batch, rngs: run.task.losses(run.model, params, batch, rngs),
         run.task.validation_batches(data),
         batch_sharding(mesh),
     )
-    metrics = validate(jax.device_put(run.params, replicated(mesh)), None)
-    return {"step": run.step, "data": path or "validation", **metrics}
+    params = jax.device_put(run.params, replicated(mesh))
+    metrics = validate(params, None)
+    return {"step": run.step, **metrics, **run.task.scores(run.model, params, data)}

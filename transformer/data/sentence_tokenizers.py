@@ -1,0 +1,300 @@
+"""Tokenizers of sentences for translation: they know a token for the end of a sentence.
+
+A vocabulary is shared by both languages. Encoded sentences are without their end token: who makes
+batches appends it to the targets, and starts the decoder's input with it, as fairseq does.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from transformer.data.tokenizers import (
+    byte_alphabet,
+    character_tokenizer,
+    check_characters,
+    read_tokenizer_json,
+)
+from transformer.errors import ConfigError, DataError, MissingDependencyError
+
+KINDS = ("character", "bpe")
+
+# What ends a sentence, or a text, in published vocabularies; we add the first where none is known.
+_ENDS = ("</s>", "<eos>", "<|endoftext|>", "[SEP]", "<|im_end|>")
+_LIBRARY_FILE = "tokenizer.json"
+_SENTENCEPIECE_FILE = "tokenizer.model"
+
+
+@runtime_checkable
+class SentenceTokenizer(Protocol):
+    """Sentences to token ids and back."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, V, the end token included; every id is below it."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """The id of the token that ends a sentence and starts the decoder's input."""
+        ...
+
+    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of each line as int32, without the end token; none for an empty line.
+
+        Nothing that is written in a line makes a special token of it, `</s>` included.
+
+        Raises:
+            DataError: if the tokenizer knows characters only and a line has another one.
+        """
+        ...
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The sentence of token ids, without white space around it."""
+        ...
+
+    def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
+        """Each token by itself, to be read by people; a space is shown as `▁`."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer into a folder, for `load_sentence_tokenizer`."""
+        ...
+
+    def to_text(self) -> str:
+        """The whole tokenizer as text, the same for equal tokenizers."""
+        ...
+
+
+class LibrarySentenceTokenizer:
+    """A tokenizer of the library `tokenizers`, kept in one `tokenizer.json`."""
+
+    def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
+        """Takes a tokenizer over, and adds the end token `</s>` if it has none."""
+        library_tokenizer.no_truncation()
+        library_tokenizer.no_padding()
+        known = (token for token in _ENDS if library_tokenizer.token_to_id(token) is not None)
+        end = next(known, _ENDS[0])
+        # A token that is there keeps its id and becomes a special one.
+        library_tokenizer.add_special_tokens(
+            [tokenizers.AddedToken(end, special=True, normalized=False)]
+        )
+        # The library then looks for no special tokens in a text; a tokenizer.json does not say so.
+        library_tokenizer.encode_special_tokens = True
+        self._tokenizer = library_tokenizer
+
+        vocabulary = library_tokenizer.get_vocab()
+        self._end = vocabulary[end]
+        self._vocab_size = max(vocabulary.values()) + 1
+        description = json.loads(library_tokenizer.to_str())
+        self._byte_level = "ByteLevel" in str(description["decoder"])
+        model = description["model"]
+        # The only special token that a text may become: for what the vocabulary lacks.
+        unknown = model.get("unk_id", vocabulary.get(model.get("unk_token")))
+        self._special = {
+            index: token.content
+            for index, token in library_tokenizer.get_added_tokens_decoder().items()
+            if token.special and index != unknown
+        }
+        characters = frozenset(vocabulary) - {end}
+        of_characters = model["type"] == "WordLevel" and all(len(c) == 1 for c in characters)
+        self._characters = characters if of_characters and unknown is None else None
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, V."""
+        return self._vocab_size
+
+    @property
+    def end(self) -> int:
+        """The id of the end token."""
+        return self._end
+
+    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of each line as int32; the library's threads share the lines.
+
+        Raises:
+            DataError: if the tokenizer knows characters only and a line has another one.
+        """
+        if self._characters is not None:
+            for line in lines:
+                check_characters(line, self._characters, "bpe")
+        encodings = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
+        return [self._without_special(encoding.ids) for encoding in encodings]
+
+    def _without_special(self, ids: list[int]) -> np.ndarray:
+        if not self._special.keys().isdisjoint(ids):
+            ids = [part for token in ids for part in self._ordinary(token)]
+        return np.array(ids, np.int32)
+
+    def _ordinary(self, token: int) -> Iterable[int]:
+        """The token, or what its letters are encoded as if it is special.
+
+        A vocabulary may hold `</s>` among its words, as those of Unigram models do, and the model
+        then finds it in a text. Its first letter and the others are encoded by themselves.
+        """
+        content = self._special.get(token)
+        if content is None:
+            return [token]
+        parts = [part for part in (content[:1], content[1:]) if part]
+        found = [token.id for part in parts for token in self._tokenizer.model.tokenize(part)]
+        return [index for index in found if index not in self._special]
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The sentence; incomplete UTF-8 sequences become replacement characters."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False).strip()
+
+    def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
+        """Each token by itself; bytes that are no whole character become replacement characters."""
+        return [self._token(int(i)).replace(" ", "▁") for i in ids]
+
+    def _token(self, index: int) -> str:
+        # Other decoders than that of bytes drop the mark of a word's start, or of its inside.
+        if self._byte_level:
+            return self._tokenizer.decode([index], skip_special_tokens=False)
+        return self._tokenizer.id_to_token(index) or ""
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.json`."""
+        (folder / _LIBRARY_FILE).write_text(self.to_text(), "utf-8")
+
+    def to_text(self) -> str:
+        """The content of `tokenizer.json`."""
+        return self._tokenizer.to_str(pretty=True)
+
+
+class SentencePieceTokenizer:
+    """A model of the library `sentencepiece` (Kudo and Richardson 2018), kept as it is.
+
+    SentencePiece itself never makes a control token such as `</s>` of a text.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Reads a model.
+
+        Raises:
+            MissingDependencyError: if the library is not installed.
+            DataError: if the file is missing, is no model, or knows no end of a sentence.
+        """
+        try:
+            import sentencepiece
+        except ImportError:
+            raise MissingDependencyError(
+                "sentencepiece", "sentencepiece", "reading a SentencePiece model"
+            ) from None
+        if not Path(path).is_file():
+            raise DataError(f"{path} does not exist: a SentencePiece model was expected there.")
+        self._model = Path(path).read_bytes()
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(self._model)
+        except RuntimeError as error:
+            raise DataError(f"{path} is not a SentencePiece model: {error}") from None
+        if self._processor.eos_id() < 0:
+            raise DataError(
+                f"{path} has no token for the end of a sentence: train the SentencePiece model "
+                f"again with --eos_id set to an id that is not negative, such as 2."
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, V."""
+        return self._processor.vocab_size()
+
+    @property
+    def end(self) -> int:
+        """The model's `eos_id`."""
+        return self._processor.eos_id()
+
+    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of each line as int32; one thread for each core shares the lines."""
+        encoded = self._processor.encode(list(lines), out_type=int, num_threads=-1)
+        return [np.array(ids, np.int32) for ids in encoded]
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The sentence; an unknown token is shown as `⁇`."""
+        return self._processor.decode([int(i) for i in ids]).strip()
+
+    def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
+        """Each token by itself."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.model`."""
+        (folder / _SENTENCEPIECE_FILE).write_bytes(self._model)
+
+    def to_text(self) -> str:
+        """The content of `tokenizer.model` in base 64."""
+        return base64.b64encode(self._model).decode("ascii")
+
+
+def make_sentence_tokenizer(kind: str, lines: Sequence[str], vocab_size: int) -> SentenceTokenizer:
+    """A tokenizer for sentences.
+
+    Args:
+        kind: `character` (one token per Unicode code point of the lines), `bpe` (byte-level
+            byte-pair encoding, Sennrich et al. 2016, trained on the lines of both languages
+            together), or the path of a `tokenizer.json` or of a SentencePiece `.model`.
+        lines: what the character and BPE vocabularies are made from.
+        vocab_size: size of the BPE vocabulary, with the end token.
+
+    Raises:
+        ConfigError: if `kind` is none of these, or `vocab_size` too small for BPE.
+        DataError: if the file is missing, damaged, or cannot be used.
+        MissingDependencyError: if a SentencePiece model is given and its library is missing.
+    """
+    if kind == "character":
+        return LibrarySentenceTokenizer(character_tokenizer("".join(set().union(*lines))))
+    if kind == "bpe":
+        return LibrarySentenceTokenizer(_bpe(lines, vocab_size))
+    if kind.endswith(".json"):
+        return LibrarySentenceTokenizer(read_tokenizer_json(kind))
+    if kind.endswith(".model"):
+        return SentencePieceTokenizer(kind)
+    raise ConfigError(
+        f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, or give the path of "
+        f"a tokenizer.json or of a SentencePiece .model."
+    )
+
+
+def load_sentence_tokenizer(folder: Path) -> SentenceTokenizer | None:
+    """The tokenizer that was saved in a folder; None if there is none.
+
+    Raises:
+        DataError: if its file is damaged.
+        MissingDependencyError: if it is a SentencePiece model and the library is missing.
+    """
+    if (folder / _LIBRARY_FILE).is_file():
+        return LibrarySentenceTokenizer(read_tokenizer_json(folder / _LIBRARY_FILE))
+    if (folder / _SENTENCEPIECE_FILE).is_file():
+        return SentencePieceTokenizer(folder / _SENTENCEPIECE_FILE)
+    return None
+
+
+def _bpe(lines: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+    if vocab_size < 257:
+        raise ConfigError(
+            f"config.task.bpe_vocab_size is {vocab_size}: byte-level BPE starts from 256 tokens "
+            f"and needs one more for the end of a sentence."
+        )
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    # The space before a line makes its first word the token that it is elsewhere. Digits are split
+    # off by a pattern: `pre_tokenizers.Digits` would give each a space of its own if it came first,
+    # and second would take the letters that stand for bytes, as `¼` does in `ü`, for digits.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True),
+            pre_tokenizers.Split(tokenizers.Regex("[0-9]"), "isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 1, initial_alphabet=byte_alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    return tokenizer

@@ -1,0 +1,206 @@
+"""Beam search for encoder-decoders, with caches, one compiled program for each shape.
+
+The hypotheses of a sentence share one row of the cache: each step adds one slot for each of them,
+and the mask lets a hypothesis see the slots it descends from. So no cache is ever copied when beams
+change places, and the keys and values of the source are kept once, not once per beam.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.ops.masks import explicit, full, padding
+
+
+class Hypotheses(NamedTuple):
+    """The best outputs of each row, best first.
+
+    Attributes:
+        tokens: `[B, R, L]`, the end token last and zeros behind it.
+        lengths: `[B, R]`, the end token included; 0 where there are fewer than R outputs.
+        log_probs: `[B, R]`, of all tokens together, the end token included, in nats.
+        scores: `[B, R]`, the log probabilities after the length penalty.
+    """
+
+    tokens: Any
+    lengths: Any
+    log_probs: Any
+    scores: Any
+
+
+class _Search(NamedTuple):
+    """The state of a search before step `step`; K beams that live, R best of those that ended."""
+
+    step: Any
+    cache: Any
+    tokens: Any  # [B, K], the last of each beam.
+    texts: Any  # [B, K, L], all of each beam.
+    slots: Any  # [B, K, L], which of the K slots of each step a beam descends from.
+    log_probs: Any  # [B, K], -inf for a beam that does not exist.
+    ended: Hypotheses
+    num_ended: Any  # [B], counting those that were not kept.
+    done: Any  # [B]
+
+
+def length_penalty(length: Array, alpha: float) -> Array:
+    """What log probabilities are divided by (Wu et al. 2016, equation 14).
+
+    Args:
+        length: tokens of an output, the end token included.
+        alpha: 0 compares log probabilities as they are; more favours longer outputs.
+    """
+    return ((5.0 + length) / 6.0) ** alpha
+
+
+@functools.partial(
+    jax.jit,
+    static_argnums=0,
+    static_argnames=("end", "num_tokens", "max_length", "beam_size", "alpha", "num_return"),
+)
+def beam_search(
+    model: Any,
+    params: Any,
+    source: Int[Array, "B S"],
+    source_lengths: Int[Array, "B"],
+    limits: Int[Array, "B"],
+    *,
+    end: int,
+    num_tokens: int,
+    max_length: int,
+    beam_size: int,
+    alpha: float,
+    num_return: int,
+) -> Hypotheses:
+    """The most probable outputs of each row.
+
+    Each step extends every beam by every token and takes the `beam_size` best extensions. Those
+    with the end token leave the search and the best others take their places. A row is done when
+    `beam_size` outputs have ended or no beam can still win. What a row gets does not depend on the
+    other rows. With one beam this is greedy decoding.
+
+    Args:
+        model: an encoder-decoder with `encode`, `decode`, `logits` and `empty_cache`.
+        params: its parameters.
+        source: token ids.
+        source_lengths: of the rows; what is behind is padding. A row of length 0 is done at once.
+        limits: the longest output of each row, the end token included; at most `max_length`.
+        end: the end token, which also begins every output.
+        num_tokens: only the first this many entries of the vocabulary are chosen from.
+        max_length: L.
+        beam_size: K.
+        alpha: of the length penalty, 0 or more.
+        num_return: R, at most K.
+    """
+    batch = source.shape[0]
+    valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
+    best_penalty = length_penalty(limits.astype(jnp.float32), alpha)
+
+    def score_next(module: Any, search: _Search) -> tuple[Float[Array, "B K V"], Any]:
+        """Log probabilities of every beam's next token."""
+        # Slot k of this step is beam k's own.
+        seen = search.slots[..., None] == jnp.arange(beam_size)
+        seen &= (jnp.arange(max_length) <= search.step)[:, None]
+        seen = seen.reshape(batch, 1, beam_size, max_length * beam_size)
+        features, cache = module.decode(
+            search.tokens,
+            None,
+            mask=explicit(seen),
+            memory_mask=padding(valid),
+            positions=jnp.full((batch, beam_size), search.step),
+            slots=jnp.broadcast_to(
+                search.step * beam_size + jnp.arange(beam_size), (batch, beam_size)
+            ),
+            cache=search.cache,
+        )
+        return jax.nn.log_softmax(module.logits(features)[..., :num_tokens]), cache
+
+    def advance(search: _Search) -> _Search:
+        own = jnp.broadcast_to(jnp.arange(beam_size), (batch, beam_size))
+        search = search._replace(slots=search.slots.at[:, :, search.step].set(own))
+        log_probs, cache = nn.apply(score_next, model)({"params": params}, search)
+        # At its limit a row can only end.
+        last = (search.step + 1 >= limits)[:, None, None] & (jnp.arange(num_tokens) != end)
+        log_probs = jnp.where(last, -jnp.inf, log_probs) + search.log_probs[..., None]
+
+        # Twice as many as there are beams: enough of them do not end.
+        count = min(2 * beam_size, beam_size * num_tokens)
+        candidates, flat = jax.lax.top_k(log_probs.reshape(batch, -1), count)
+        parents, tokens = flat // num_tokens, flat % num_tokens
+        texts = jnp.take_along_axis(search.texts, parents[..., None], axis=1)
+        texts = texts.at[:, :, search.step].set(tokens)
+        ends = tokens == end
+
+        ending = ends & (jnp.arange(count) < beam_size) & jnp.isfinite(candidates)
+        ending &= ~search.done[:, None]
+        length = search.step + 1
+        scores = candidates / length_penalty(length.astype(jnp.float32), alpha)
+        new = Hypotheses(
+            tokens=texts,
+            lengths=jnp.full((batch, count), length),
+            log_probs=candidates,
+            scores=jnp.where(ending, scores, -jnp.inf),
+        )
+        both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), search.ended, new)
+        _, best = jax.lax.top_k(both.scores, num_return)
+        ended = jax.tree.map(lambda x: _take(x, best), both)
+
+        log_probs, going_on = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates), beam_size)
+        parents = jnp.take_along_axis(parents, going_on, axis=1)
+        num_ended = search.num_ended + jnp.sum(ending, axis=1)
+        # Log probabilities only fall; the longest output is penalised least.
+        hopeless = ended.scores[:, -1] >= log_probs[:, 0] / best_penalty
+        return _Search(
+            step=length,
+            cache=cache,
+            tokens=jnp.take_along_axis(tokens, going_on, axis=1),
+            texts=_take(texts, going_on),
+            slots=_take(search.slots, parents),
+            log_probs=log_probs,
+            ended=ended,
+            num_ended=num_ended,
+            done=search.done | hopeless | (num_ended >= beam_size),
+        )
+
+    def begin(module: Any) -> Any:
+        """A cache that knows the source; what it holds of the text is written again."""
+        segments = valid.astype(jnp.int32)
+        cache = module.empty_cache(batch, max_length * beam_size)
+        _, cache = module.decode(
+            jnp.full((batch, 1), end),
+            module.encode(source, segments),
+            mask=full(),
+            memory_mask=padding(valid),
+            cache=cache,
+        )
+        return cache
+
+    first = _Search(
+        step=jnp.asarray(0),
+        cache=nn.apply(begin, model)({"params": params}),
+        tokens=jnp.full((batch, beam_size), end),
+        texts=jnp.zeros((batch, beam_size, max_length), jnp.int32),
+        slots=jnp.zeros((batch, beam_size, max_length), jnp.int32),
+        # All beams are the same at first: one of them exists.
+        log_probs=jnp.full((batch, beam_size), -jnp.inf).at[:, 0].set(0.0),
+        ended=Hypotheses(
+            tokens=jnp.zeros((batch, num_return, max_length), jnp.int32),
+            lengths=jnp.zeros((batch, num_return), jnp.int32),
+            log_probs=jnp.full((batch, num_return), -jnp.inf),
+            scores=jnp.full((batch, num_return), -jnp.inf),
+        ),
+        num_ended=jnp.zeros(batch, jnp.int32),
+        done=source_lengths == 0,
+    )
+    last = jax.lax.while_loop(lambda search: ~jnp.all(search.done), advance, first)
+    exist = jnp.isfinite(last.ended.scores)
+    return last.ended._replace(lengths=jnp.where(exist, last.ended.lengths, 0))
+
+
+def _take(values: Array, rows: Int[Array, "B K"]) -> Array:
+    """Rows of axis 1 of each example."""
+    rows = rows.reshape(*rows.shape, *(1,) * (values.ndim - 2))
+    return jnp.take_along_axis(values, rows, axis=1)

@@ -1,0 +1,263 @@
+"""Sentences in, sentences out: translation line by line, and the scores of given translations."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.progress
+from jaxtyping import Array, Float, Int
+
+from transformer.data.pair_batches import lay_out, make_buckets
+from transformer.data.pairs import TokenPairs
+from transformer.data.sentence_tokenizers import SentenceTokenizer
+from transformer.decoding.beam import beam_search
+from transformer.errors import ConfigError
+from transformer.ops.losses import cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """How to search.
+
+    Attributes:
+        size: hypotheses kept at each step; 1 is greedy.
+        length_penalty: see `beam.length_penalty`.
+        num_return: outputs for each sentence, best first.
+        extra_length: an output has at most so many tokens more than its source (Vaswani et al.
+            2017, section 6.1).
+        max_length: of an output in tokens, whatever its source; None does not limit it further.
+        batch_tokens: source tokens times beams that are searched at once.
+    """
+
+    size: int = 4
+    length_penalty: float = 0.6
+    num_return: int = 1
+    extra_length: int = 50
+    max_length: int | None = None
+    batch_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.num_return > self.size:
+            raise ConfigError(
+                f"{self.num_return} outputs are more than the {self.size} beams that are searched: "
+                f"give a larger beam size."
+            )
+
+
+class Translation(NamedTuple):
+    """One output of a sentence.
+
+    Attributes:
+        text: the output.
+        ids: its tokens, without the end token.
+        log_prob: of the output and its end, in nats.
+        score: the same after the length penalty.
+    """
+
+    text: str
+    ids: np.ndarray
+    log_prob: float
+    score: float
+
+
+def translate(
+    model: Any,
+    params: Any,
+    tokenizer: SentenceTokenizer,
+    sources: Sequence[np.ndarray],
+    beam: Beam,
+    on_progress: Callable[[int], None] = lambda count: None,
+) -> list[list[Translation]]:
+    """The best outputs of each sentence, in the order of the sentences.
+
+    Args:
+        model: an encoder-decoder; see `beam.beam_search`.
+        params: its parameters.
+        tokenizer: of the model.
+        sources: token ids without end token; an empty one gives one empty output.
+        beam: how to search.
+        on_progress: called with the number of sentences that are done, as they are.
+    """
+    results: list[list[Translation]] = [[] for _ in sources]
+    for index, ids in enumerate(sources):
+        if len(ids) == 0:
+            results[index] = [Translation("", ids, 0.0, 0.0)]
+    told = [index for index, ids in enumerate(sources) if len(ids)]
+    done = len(sources) - len(told)
+    on_progress(done)
+    if not told:
+        return results
+    lengths = np.array([len(sources[index]) + 1 for index in told])
+    longest = int(lengths.max())
+    # One shape per length, and no more rows than there are sentences for.
+    per_beam = max(1, beam.batch_tokens // beam.size)
+    edge = 1 << (longest - 1).bit_length()
+    buckets = make_buckets(lengths, batch_tokens=per_beam, longest=edge, rows_multiple=1)
+    places = np.searchsorted([bucket.length for bucket in buckets], lengths)
+    for place, bucket in enumerate(buckets):
+        members = [told[index] for index in np.flatnonzero(places == place)]
+        rows = min(bucket.rows, 1 << (len(members) - 1).bit_length())
+        for first in range(0, len(members), rows):
+            batch = members[first : first + rows]
+            found = _search(
+                model, params, tokenizer, [sources[i] for i in batch], rows, bucket.length, beam
+            )
+            for index, outputs in zip(batch, found, strict=True):
+                results[index] = outputs
+            done += len(batch)
+            on_progress(done)
+    return results
+
+
+def translate_stream(
+    model: Any,
+    params: Any,
+    tokenizer: SentenceTokenizer,
+    lines: Iterable[str],
+    beam: Beam,
+    *,
+    encode: Callable[[Sequence[str], int], tuple[list[np.ndarray], int]],
+    lines_at_once: int,
+) -> Iterator[list[Translation]]:
+    """Translates lines in their order, some at a time, with a live count on stderr.
+
+    Args:
+        model: an encoder-decoder.
+        params: its parameters.
+        tokenizer: of the model.
+        lines: any number; those that are empty give empty outputs.
+        beam: how to search.
+        encode: lines and the number of the first to token ids, and how many had to be cut.
+        lines_at_once: how many are read before any is translated; more is faster.
+    """
+    first = cut = 0
+    lines = iter(lines)
+    with sentence_progress(None, shown=lines_at_once > 1) as update:
+        while chunk := list(itertools.islice(lines, lines_at_once)):
+            sources, too_long = encode(chunk, first)
+            cut += too_long
+            on_progress = functools.partial(_add, update, first)
+            yield from translate(model, params, tokenizer, sources, beam, on_progress)
+            first += len(chunk)
+    if cut:
+        print(f"{cut:,} of {first:,} sentences were too long and were cut.", file=sys.stderr)
+
+
+def _add(update: Callable[[int], None], before: int, done: int) -> None:
+    update(before + done)
+
+
+@contextlib.contextmanager
+def sentence_progress(total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A live count of sentences on stderr, if that is a terminal; gives the function to call."""
+    console = rich.console.Console(stderr=True, highlight=False)
+    columns = ("translated", "{task.completed:,}", "sentences")
+    bar = rich.progress.Progress(
+        *(rich.progress.TextColumn(column) for column in columns),
+        rich.progress.BarColumn(),
+        rich.progress.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not (shown and console.is_terminal),
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _search(
+    model: Any,
+    params: Any,
+    tokenizer: SentenceTokenizer,
+    sources: Sequence[np.ndarray],
+    rows: int,
+    length: int,
+    beam: Beam,
+) -> list[list[Translation]]:
+    """Searches one batch, filled up with empty rows."""
+    padded = np.zeros((rows, length), np.int32)
+    lengths = np.zeros(rows, np.int32)
+    for row, ids in enumerate(sources):
+        padded[row, : len(ids)] = ids
+        padded[row, len(ids)] = tokenizer.end
+        lengths[row] = len(ids) + 1
+    longest = length + beam.extra_length
+    if beam.max_length is not None:
+        longest = min(longest, beam.max_length + 1)
+    found = beam_search(
+        model,
+        params,
+        padded,
+        lengths,
+        np.minimum(lengths + beam.extra_length, longest),
+        end=tokenizer.end,
+        num_tokens=tokenizer.vocab_size,
+        max_length=longest,
+        beam_size=beam.size,
+        alpha=beam.length_penalty,
+        num_return=beam.num_return,
+    )
+    found = jax.device_get(found)
+    outputs = []
+    for row in range(len(sources)):
+        outputs.append([])
+        for rank in range(beam.num_return):
+            if found.lengths[row, rank] == 0:
+                break
+            ids = found.tokens[row, rank, : found.lengths[row, rank] - 1]
+            outputs[-1].append(
+                Translation(
+                    tokenizer.decode(ids),
+                    ids,
+                    float(found.log_probs[row, rank]),
+                    float(found.scores[row, rank]),
+                )
+            )
+    return outputs
+
+
+def score_pairs(
+    model: Any, params: Any, pairs: TokenPairs, *, batch_tokens: int = 4096
+) -> tuple[Float[np.ndarray, "E"], Int[np.ndarray, "E"]]:
+    """The log probability of each target given its source, and how many tokens it has.
+
+    Both count the end token.
+
+    Args:
+        model: an encoder-decoder.
+        params: its parameters.
+        pairs: any number of them, E.
+        batch_tokens: tokens scored at once.
+    """
+    lengths = pairs.lengths
+    longest = 1 << (int(lengths.max()) - 1).bit_length()
+    log_probs = np.zeros(len(lengths))
+    buckets = make_buckets(lengths, batch_tokens=batch_tokens, longest=longest, rows_multiple=1)
+    places = np.searchsorted([bucket.length for bucket in buckets], lengths)
+    for place, bucket in enumerate(buckets):
+        members = np.flatnonzero(places == place)
+        for first in range(0, len(members), bucket.rows):
+            rows = members[first : first + bucket.rows]
+            batch = lay_out(pairs, [[pair] for pair in rows], bucket.rows, bucket.length)
+            log_probs[rows] = _log_probs(model, params, batch)[: len(rows)]
+    return log_probs, pairs.target.lengths
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs(model: Any, params: Any, batch: dict[str, Array]) -> Float[Array, "B"]:
+    def run(module: Any) -> Array:
+        labels = batch["labels"]
+        inputs = {name: batch[name] for name in ("source_segments", "target_segments")}
+        logits = module(batch["source"], batch["target"], **inputs)
+        return -jnp.sum(cross_entropy(logits, labels).nll, axis=-1)
+
+    return nn.apply(run, model)({"params": params})

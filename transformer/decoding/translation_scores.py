@@ -1,0 +1,36 @@
+"""How good translations are: BLEU and chrF as sacreBLEU defines them, and exact matches."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from transformer.errors import MissingDependencyError
+
+
+def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    """Scores of a whole file, in percent.
+
+    Args:
+        outputs: one for each reference.
+        references: what was expected.
+
+    Returns:
+        `bleu` (Papineni et al. 2002; 13a tokens, cased) with `bleu_signature` (Post 2018), `chrf`
+        (Popović 2015) and `exact_match`.
+
+    Raises:
+        MissingDependencyError: if sacreBLEU is not installed.
+    """
+    if importlib.util.find_spec("sacrebleu") is None:
+        raise MissingDependencyError("sacrebleu", "translation", "measuring BLEU and chrF")
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu, chrf = BLEU(), CHRF()
+    same = sum(output == reference for output, reference in zip(outputs, references, strict=True))
+    return {
+        "bleu": bleu.corpus_score(list(outputs), [list(references)]).score,
+        "chrf": chrf.corpus_score(list(outputs), [list(references)]).score,
+        "exact_match": 100.0 * same / max(1, len(references)),
+        "bleu_signature": str(bleu.get_signature()),
+    }
