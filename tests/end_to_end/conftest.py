@@ -22,14 +22,18 @@ def command(script: str, *flags: str) -> list[str]:
 
 def run(script: str, *flags: str, prefix=(), **options) -> subprocess.CompletedProcess:
     """A script as a user starts it, its output as text."""
-    return subprocess.run(
-        [*prefix, *command(script, *flags)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        **options,
-    )
+    settings = {"capture_output": True, "text": True, "timeout": 300, "check": False, **options}
+    return subprocess.run([*prefix, *command(script, *flags)], **settings)
+
+
+def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:
+    """One clear message with these words, this exit code, no traceback."""
+    message = done.stderr if isinstance(done.stderr, str) else done.stderr.decode()
+    assert done.returncode == code, message
+    assert "Traceback" not in message
+    assert "error:" in message
+    for text in said:
+        assert text in message
 
 
 @pytest.fixture(scope="session", autouse=True)

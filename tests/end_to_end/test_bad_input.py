@@ -4,15 +4,7 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.conftest import CONFIG, run
-
-
-def fails(done, code, *said):
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "error:" in done.stderr
-    for text in said:
-        assert text in done.stderr
+from tests.end_to_end.conftest import CONFIG, fails, run
 
 
 @pytest.mark.parametrize(

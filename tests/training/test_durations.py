@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from transformer.errors import ConfigError
 from transformer.training.durations import Clock
 
-CLOCK = Clock(examples_per_step=8, tokens_per_step=128, examples_per_epoch=100)
+CLOCK = Clock(examples_per_step=8.0, tokens_per_step=128.0, examples_per_epoch=100)
 
 
 @pytest.mark.parametrize(

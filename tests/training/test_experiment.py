@@ -49,7 +49,7 @@ def test_prepare_fills_in_what_the_data_decides(config):
 
 def test_prepare_counts_steps(config):
     experiment = prepare(config)
-    epoch = experiment.task.examples_per_epoch(experiment.data)
+    epoch = experiment.task.pace(experiment.data).examples_per_epoch
     assert experiment.total_steps == -(-2 * epoch // 4)
     assert experiment.steps("log_every") == 1
     assert experiment.steps("evaluate_every") == 100
@@ -69,7 +69,9 @@ def test_flops_of_a_step_are_three_forward_passes(config):
     expected = 6 * tokens * (12 * width**2 + vocab * width) + 12 * 8 * width * tokens
     for fields in ({}, {"remat": "full"}, {"scan_layers": True}):
         config.model.update(fields)
-        np.testing.assert_allclose(prepare(config).flops_per_step(), expected, rtol=0.01)
+        experiment = prepare(config)
+        counted = experiment.flops_per_step(experiment.example_batch())
+        np.testing.assert_allclose(counted, expected, rtol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_flops_of_a_step_are_three_forward_passes(config):
     [
         ("model", {"vocab_size": 5}, r"vocab_size is 5, smaller than the 28"),
         ("model", {"context": 4}, r"task\.context \(8\) is longer than config\.model\.context"),
-        ("train", {"microbatches": 3}, r"batch_size \(4\).*microbatches \(3\)"),
+        ("train", {"microbatches": 3}, r"batches of 4 rows.*microbatches \(3\)"),
         ("train", {"duration": "soon"}, r"config\.train\.duration is 'soon'"),
         ("optimizer", {"warmup": "soon"}, r"config\.optimizer\.warmup is 'soon'"),
         ("mesh", {"tensor": 64}, "devices"),

@@ -154,7 +154,8 @@ class LanguageModeling:
     def pace(self, data: TextData) -> Pace:
         """Examples are windows."""
         windows = ShuffledWindows(data.train, self.context, self.batch_size, seed=0, num_steps=1)
-        return Pace(self.batch_size, self.batch_size * self.context, windows.windows_per_epoch)
+        size = float(self.batch_size)
+        return Pace(size, size * self.context, windows.windows_per_epoch)
 
     def batch_rows(self, data: TextData) -> tuple[int]:
         """B."""

@@ -1,0 +1,52 @@
+"""Copying, reversing and sorting random letters: the smallest jobs that need an encoder-decoder."""
+
+from ml_collections import ConfigDict
+
+from transformer.config import section, variant_of
+
+
+def get_config(variant: str = "copy") -> ConfigDict:
+    """One of the three jobs."""
+    config = ConfigDict()
+    config.model = section(
+        "model",
+        "vaswani",
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
+        width=64,
+        feed_forward_width=256,
+        norm_order="pre",
+        dropout_rate=0.0,
+    )
+    config.task = section(
+        "task",
+        "translation",
+        embedded="copy",
+        num_pairs=20_000,
+        tokenizer="character",
+        max_length=32,
+        batch_tokens=2048,
+        label_smoothing=0.0,
+    )
+    config.optimizer = section(
+        "optimizer",
+        learning_rate=3e-3,
+        schedule="cosine",
+        warmup="100 steps",
+        beta2=0.98,
+        weight_decay=0.0,
+    )
+    config.train = section(
+        "train",
+        duration="2000 steps",
+        evaluate_every="500 steps",
+        save_every="500 steps",
+        steps_per_dispatch=10,
+    )
+    config.mesh = section("mesh")
+    config.update(variant_of(variant, VARIANTS))
+    return config
+
+
+VARIANTS = {kind: {"task": {"embedded": kind}} for kind in ("copy", "reverse", "sort")}

@@ -1,0 +1,182 @@
+"""Translation as a user meets it: train on two files, translate, evaluate, score, resume."""
+
+import gzip
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.conftest import ROOT, fails, run
+from transformer.training.checkpoints import Checkpoints
+
+WORDS = ["ei", "zwei", "drei", "vier", "fünf"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Sentences and the same backwards, 60 to train on and 20 to validate on."""
+    folder = tmp_path_factory.mktemp("pairs")
+    source = random.Random(0)
+    for name, count in (("train", 60), ("val", 20)):
+        # Every word is a token: batches have two shapes, of 8 and of 12 tokens.
+        lines = [source.choices(WORDS, k=source.randint(1, 11)) for _ in range(count)]
+        text = "".join(" ".join(line) + "\n" for line in lines)
+        (folder / f"{name}.src").write_text(text, "utf-8")
+        text = "".join(" ".join(line[::-1]) + "\n" for line in lines)
+        with gzip.open(folder / f"{name}.tgt.gz", "wt", encoding="utf-8") as file:
+            file.write(text)
+    return folder
+
+
+def flags(files, **changes):
+    task = {
+        "train": f"{files}/train.src,{files}/train.tgt.gz",
+        "validation": f"{files}/val.src,{files}/val.tgt.gz",
+        "bpe_vocab_size": 290,
+        "max_length": 12,
+        "batch_tokens": 128,
+        "extra_length": 4,
+    }
+    values = {
+        "config": ROOT / "configs" / "translation.py",
+        **{f"config.task.{name}": value for name, value in task.items()},
+        "config.model.num_encoder_layers": 1,
+        "config.model.num_decoder_layers": 1,
+        "config.model.width": 16,
+        "config.model.feed_forward_width": 16,
+        "config.model.dropout_rate": 0.1,
+        "config.train.duration": 8,
+        "config.train.save_every": 4,
+        "config.train.evaluate_every": 8,
+        "config.train.log_every": 1,
+        "config.train.steps_per_dispatch": 3,
+        "config.train.tensorboard": False,
+    }
+    values |= {name.replace("__", "."): value for name, value in changes.items()}
+    return [f"--{name}={value}" for name, value in values.items()]
+
+
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    done = run("train.py", *flags(files), f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "60 pairs to train on, 20 to validate on" in done.stderr
+    assert "2 shapes, each compiled once (16x8, 8x12)" in done.stderr
+    assert "padding" in done.stderr
+    return workdir
+
+
+def test_run_folder(trained):
+    final = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert final["split"] == "final"
+    assert {"bleu", "chrf", "exact_match"} <= final.keys()
+    table = (trained / "translations.tsv").read_text("utf-8").splitlines()
+    assert len(table) == 21
+    assert all(line.count("\t") == 2 for line in table)
+    for name in ("alignment.png", "curves.png", "tokenizer.json", "config.json"):
+        assert (trained / name).stat().st_size > 100
+
+
+def test_resumed_is_uninterrupted(files, trained, tmp_path):
+    """To the bit, over batches of several shapes, stopped inside of a stack of steps."""
+    workdir = tmp_path / "run"
+    half = flags(files, config__train__duration=5, config__train__steps_per_dispatch=3)
+    assert run("train.py", *half, f"--workdir={workdir}").returncode == 0
+    done = run("train.py", *flags(files), f"--workdir={workdir}")
+    assert "from step 5" in done.stderr
+    prints = []
+    for folder in (trained, workdir):
+        checkpoints = Checkpoints(folder, read_only=True)
+        metadata = checkpoints._manager.restore(8)["metadata"]
+        prints.append(metadata["fingerprints"])
+        checkpoints.close()
+    assert prints[0] == prints[1]
+
+
+def test_translates_line_by_line(trained):
+    lines = ["ei zwei", "", "vier", "  ", "vier drei fünf " * 9, "drei"]
+    done = run("generate.py", f"--workdir={trained}", input="\n".join(lines) + "\n")
+    assert done.returncode == 0, done.stderr
+    outputs = done.stdout.split("\n")
+    assert len(outputs) == len(lines) + 1
+    assert outputs[1] == outputs[3] == outputs[-1] == ""
+    assert "1 of 6 sentences were too long and were cut" in done.stderr
+
+    options = ["--beam_size=3", "--num_return=2", "--length_penalty=1.5", "--max_len=5"]
+    done = run("generate.py", f"--workdir={trained}", *options, input="ei\nzwei")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["1", "1", "2", "2"]
+    assert float(rows[0][1]) >= float(rows[1][1])
+
+    done = run("generate.py", f"--workdir={trained}", "--json", input="ei\n\n")
+    first, second = json.loads(done.stdout)["translations"]
+    assert set(first[0]) == {"text", "score"}
+    assert second[0]["text"] == ""
+
+
+def test_evaluates_other_files(files, trained):
+    pairs = [f"--source={files}/val.src", f"--reference={files}/val.tgt.gz"]
+    done = run("evaluate.py", f"--workdir={trained}", *pairs, "--json", "--checkpoint=last:2")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["bleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+    assert {"chrf", "accuracy", "loss"} <= result.keys()
+
+    done = run("evaluate.py", f"--workdir={trained}", *pairs, "--score")
+    scores = np.array([line.split("\t") for line in done.stdout.splitlines()], float)
+    assert scores.shape == (20, 2)
+    done = run("evaluate.py", f"--workdir={trained}", "--json")
+    loss = json.loads(done.stdout)["loss"]
+    np.testing.assert_allclose(-scores[:, 0].sum() / scores[:, 1].sum(), loss, rtol=1e-4)
+
+
+def test_unusable_pairs(files, tmp_path):
+    (tmp_path / "short").write_text("ei\n")
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "latin").write_bytes("fünf\n".encode("latin1") * 60)
+    (tmp_path / "cut.gz").write_bytes((files / "train.tgt.gz").read_bytes()[:40])
+    train = f"{files}/train.src"
+    for other, said in (
+        ("short", ("60 lines", "has 1")),
+        ("empty", ("empty",)),
+        ("latin", ("not UTF-8", "byte 1")),
+        ("cut.gz", ("damaged gzip",)),
+        ("missing", ("does not exist",)),
+    ):
+        change = {"config__task__train": f"{train},{tmp_path / other}"}
+        done = run("train.py", *flags(files, **change), f"--workdir={tmp_path / 'run'}")
+        fails(done, 2, *said)
+    for change, said in (
+        ({"config__task__train": train}, ("SOURCE,TARGET",)),
+        (
+            {"config__task__max_length": 6, "config__task__too_long": "refuse"},
+            ("training pair", "max_length"),
+        ),
+        ({"config__train__microbatches": 3}, ("rows", "microbatches")),
+        ({"config__task__embedded": "sorted"}, ("sort",)),
+    ):
+        done = run("train.py", *flags(files, **change), f"--workdir={tmp_path / 'run'}")
+        fails(done, 2, *said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_refuses_what_it_cannot_translate(trained, tmp_path):
+    workdir = f"--workdir={trained}"
+    long = "ei zwei drei vier fünf " * 4
+    fails(run("generate.py", workdir, "--too_long=refuse", input=f"ei\n{long}\n"), 2, "line 2")
+    latin = "ei\nfünf\n".encode("latin1")
+    done = run("generate.py", workdir, input=latin, text=False)
+    fails(done, 2, "line 2", "0xfc")
+    fails(run("generate.py", workdir, "--prompt=ei", input=""), 2, "--prompt", "translation")
+    fails(run("generate.py", workdir, "--beam_size=2", "--num_return=3", input="ei"), 2, "beams")
+    fails(run("evaluate.py", workdir, "--checkpoint=last:9"), 2, "keep_last")
+    fails(run("evaluate.py", workdir, "--source=x"), 2, "--reference")
+
+    other = tmp_path / "run"
+    shutil.copytree(trained, other)
+    tokenizer = (other / "tokenizer.json").read_text("utf-8")
+    (other / "tokenizer.json").write_text(tokenizer.replace("Ġzwei", "Ġdrie"), "utf-8")
+    fails(run("generate.py", f"--workdir={other}", input="ei"), 2, "tokenizer")
