@@ -13,10 +13,10 @@ Variants, after a colon, for line-aligned files (plain or gzip):
   BPE of 10,000 tokens, dropout 0.3, 8,000 updates of 4,096 tokens; here with normalisation before
   each branch. MULTI30K_NUMBERS
 - `base` and `big`: the paper's table 3 with its schedule, for a corpus such as WMT 2014 and a
-  machine with several accelerators; not trained here. With 37,000 shared tokens they have 63,082,496
-  and 214,245,376 parameters, which the paper rounds to 65 and 213 million. Those of `base` are
-  18,944,000 in the one table, 6 x 3,152,384 in the encoder and 6 x 4,204,032 in the decoder; biases
-  are counted, positions have none.
+  machine with several accelerators; not trained here. With 37,000 shared tokens they have
+  63,082,496 and 214,245,376 parameters, where the paper says 65 and 213 million. Those of `base`
+  are 18,944,000 in the one table, 6 x 3,152,384 in the encoder and 6 x 4,204,032 in the decoder;
+  biases are counted, positions have none.
 """
 
 from ml_collections import ConfigDict

@@ -124,7 +124,7 @@ def translate_lines(run: Any, workdir: Any, values: Any) -> None:
         if getattr(values, name) is not None
     }
     task = dataclasses.replace(run.task, **given)
-    tokenizer = task.load_tokenizer(workdir, run.data_fingerprint)
+    tokenizer = task.load_tokenizer(workdir)
     found = translate_stream(
         run.model,
         run.params,

@@ -79,12 +79,12 @@ def penalty(length, alpha):
     return ((5 + length) / 6) ** alpha
 
 
-def search(model=MODEL, sources=SOURCES, lengths=LENGTHS, limits=(L, L, L), **options):
+def search(model=MODEL, sources=SOURCES, lengths=LENGTHS, limits=(L, L, L), params=None, **options):
     options = {"beam_size": 3, "alpha": 0.6, "num_return": 3, **options}
     return jax.device_get(
         beam_search(
             model,
-            params_of(model),
+            params_of(model) if params is None else params,
             sources,
             lengths,
             jnp.asarray(limits),
@@ -260,3 +260,10 @@ def test_same_shapes_compile_nothing():
     before = beam_search._cache_size()
     search(sources=SOURCES[::-1], lengths=jnp.array([1, 2, 6]), limits=(2, 5, 3))
     assert beam_search._cache_size() == before
+
+
+def test_a_model_that_gives_no_number_ends_too():
+    """A run that has diverged finds nothing; it does not search for ever."""
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params_of(MODEL))
+    found = search(params=broken)
+    assert not found.lengths.any()

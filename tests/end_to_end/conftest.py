@@ -22,8 +22,8 @@ def command(script: str, *flags: str) -> list[str]:
 
 def run(script: str, *flags: str, prefix=(), **options) -> subprocess.CompletedProcess:
     """A script as a user starts it, its output as text."""
-    settings = {"capture_output": True, "text": True, "timeout": 300, "check": False, **options}
-    return subprocess.run([*prefix, *command(script, *flags)], **settings)
+    settings = {"capture_output": True, "text": True, "timeout": 300, **options}
+    return subprocess.run([*prefix, *command(script, *flags)], check=False, **settings)
 
 
 def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:

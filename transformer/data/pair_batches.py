@@ -97,7 +97,7 @@ class BucketedBatches:
         bucket, rows = _epoch(self, epoch)[place]
         local = bucket.rows // self.num_hosts
         rows = rows[self.host * local : (self.host + 1) * local]
-        return lay_out(self.pairs, [[pair] for pair in rows], local, bucket.length)
+        return lay_out(self.pairs, [[pair] for pair in rows.tolist()], local, bucket.length)
 
     def plan(self, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
         """The batches of an epoch: shape and pairs of each."""

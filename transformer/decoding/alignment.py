@@ -1,5 +1,6 @@
 """What a translation looked at: cross-attention as a picture (Bahdanau et al. 2015, figure 3)."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,12 @@ def draw_alignment(
         axes = figure.add_subplot(1, len(panels), place + 1)
         axes.imshow(values, cmap="Blues", vmin=0.0, aspect="auto")
         axes.set_title(title, fontsize=10)
-        axes.set_xticks(range(len(source)), source, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(target)), target if place == 0 else [""] * len(target))
+        # A dollar sign is a dollar sign, not the beginning of a formula.
+        axes.set_xticks(range(len(source)), source, rotation=90, fontsize=8, parse_math=False)
+        shown = target if place == 0 else [""] * len(target)
+        axes.set_yticks(range(len(target)), shown, parse_math=False)
         axes.tick_params(length=0, labelsize=8)
-    figure.savefig(path, dpi=130)
+    with warnings.catch_warnings():
+        # What the font cannot show becomes a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(path, dpi=130)

@@ -116,7 +116,7 @@ def beam_search(
             ),
             cache=search.cache,
         )
-        return jax.nn.log_softmax(module.logits(features)[..., :num_tokens]), cache
+        return jax.nn.log_softmax(module.logits(features))[..., :num_tokens], cache
 
     def advance(search: _Search) -> _Search:
         own = jnp.broadcast_to(jnp.arange(beam_size), (batch, beam_size))
@@ -162,7 +162,8 @@ def beam_search(
             log_probs=log_probs,
             ended=ended,
             num_ended=num_ended,
-            done=search.done | hopeless | (num_ended >= beam_size),
+            # At the limit it is over even if the model gave no number.
+            done=search.done | hopeless | (num_ended >= beam_size) | (length >= limits),
         )
 
     def begin(module: Any) -> Any:

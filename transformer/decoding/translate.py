@@ -34,7 +34,7 @@ class Beam:
         num_return: outputs for each sentence, best first.
         extra_length: an output has at most so many tokens more than its source (Vaswani et al.
             2017, section 6.1).
-        max_length: of an output in tokens, whatever its source; None does not limit it further.
+        max_length: of every output in tokens; None goes by `extra_length`.
         batch_tokens: source tokens times beams that are searched at once.
     """
 
@@ -97,25 +97,31 @@ def translate(
     if not told:
         return results
     lengths = np.array([len(sources[index]) + 1 for index in told])
-    longest = int(lengths.max())
-    # One shape per length, and no more rows than there are sentences for.
-    per_beam = max(1, beam.batch_tokens // beam.size)
-    edge = 1 << (longest - 1).bit_length()
-    buckets = make_buckets(lengths, batch_tokens=per_beam, longest=edge, rows_multiple=1)
+    for members, rows, length in _groups(lengths, max(1, beam.batch_tokens // beam.size)):
+        batch = [told[member] for member in members]
+        found = _search(
+            model, params, tokenizer, [sources[index] for index in batch], rows, length, beam
+        )
+        for index, outputs in zip(batch, found, strict=True):
+            results[index] = outputs
+        done += len(batch)
+        on_progress(done)
+    return results
+
+
+def _groups(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[list[int], int, int]]:
+    """Sentences of similar length: which, and the rows and the length of their batch.
+
+    One shape for each length, with no more rows than there are sentences for.
+    """
+    longest = max(8, 1 << (int(lengths.max()) - 1).bit_length())
+    buckets = make_buckets(lengths, batch_tokens=batch_tokens, longest=longest, rows_multiple=1)
     places = np.searchsorted([bucket.length for bucket in buckets], lengths)
     for place, bucket in enumerate(buckets):
-        members = [told[index] for index in np.flatnonzero(places == place)]
+        members = np.flatnonzero(places == place).tolist()
         rows = min(bucket.rows, 1 << (len(members) - 1).bit_length())
         for first in range(0, len(members), rows):
-            batch = members[first : first + rows]
-            found = _search(
-                model, params, tokenizer, [sources[i] for i in batch], rows, bucket.length, beam
-            )
-            for index, outputs in zip(batch, found, strict=True):
-                results[index] = outputs
-            done += len(batch)
-            on_progress(done)
-    return results
+            yield members[first : first + rows], rows, bucket.length
 
 
 def translate_stream(
@@ -190,15 +196,16 @@ def _search(
         padded[row, : len(ids)] = ids
         padded[row, len(ids)] = tokenizer.end
         lengths[row] = len(ids) + 1
-    longest = length + beam.extra_length
+    limits, longest = lengths + beam.extra_length, length + beam.extra_length
     if beam.max_length is not None:
-        longest = min(longest, beam.max_length + 1)
+        longest = beam.max_length + 1
+        limits = np.full(rows, longest, np.int32)
     found = beam_search(
         model,
         params,
         padded,
         lengths,
-        np.minimum(lengths + beam.extra_length, longest),
+        limits,
         end=tokenizer.end,
         num_tokens=tokenizer.vocab_size,
         max_length=longest,
@@ -235,20 +242,13 @@ def score_pairs(
     Args:
         model: an encoder-decoder.
         params: its parameters.
-        pairs: any number of them, E.
+        pairs: E of them, at least one.
         batch_tokens: tokens scored at once.
     """
-    lengths = pairs.lengths
-    longest = 1 << (int(lengths.max()) - 1).bit_length()
-    log_probs = np.zeros(len(lengths))
-    buckets = make_buckets(lengths, batch_tokens=batch_tokens, longest=longest, rows_multiple=1)
-    places = np.searchsorted([bucket.length for bucket in buckets], lengths)
-    for place, bucket in enumerate(buckets):
-        members = np.flatnonzero(places == place)
-        for first in range(0, len(members), bucket.rows):
-            rows = members[first : first + bucket.rows]
-            batch = lay_out(pairs, [[pair] for pair in rows], bucket.rows, bucket.length)
-            log_probs[rows] = _log_probs(model, params, batch)[: len(rows)]
+    log_probs = np.zeros(len(pairs.source))
+    for members, rows, length in _groups(pairs.lengths, batch_tokens):
+        batch = lay_out(pairs, [[pair] for pair in members], rows, length)
+        log_probs[members] = _log_probs(model, params, batch)[: len(members)]
     return log_probs, pairs.target.lengths
 
 

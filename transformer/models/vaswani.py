@@ -168,7 +168,12 @@ class Vaswani(nn.Module):
             target_segments: the same of the target.
             source_positions: of the tokens within their sentences; None means 0, 1, 2, ...
             target_positions: the same of the target.
+
+        Raises:
+            ValueError: if only one side has segments.
         """
+        if (source_segments is None) != (target_segments is None):
+            raise ValueError("segments of one side alone say nothing about the other: give both.")
         memory = self.encode(source, source_segments, source_positions)
         mask, memory_mask = causal(), None
         if target_segments is not None:

@@ -1,5 +1,6 @@
 """What the training loop asks of a task."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -9,6 +10,7 @@ import grain
 import jax
 from jaxtyping import Array, Float, Int
 
+from transformer.errors import WorkdirError
 from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
 
 
@@ -51,6 +53,24 @@ class Shown(NamedTuple):
 
     text: str
     scores: dict[str, float]
+
+
+def tokenizer_digest(tokenizer: str) -> str:
+    """A short name for exactly this tokenizer, given as text."""
+    return hashlib.sha256(tokenizer.encode()).hexdigest()[:32]
+
+
+def require_tokenizer_of(fingerprint: str, tokenizer: str, workdir: Path) -> None:
+    """Refuses a tokenizer, given as text, with which the data of a checkpoint were not made.
+
+    Raises:
+        WorkdirError: if it is another one.
+    """
+    if not fingerprint.startswith(tokenizer_digest(tokenizer)):
+        raise WorkdirError(
+            f"the tokenizer in {workdir} is not the one its checkpoints were trained with: put "
+            f"that one back."
+        )
 
 
 def vocabulary_losses(
@@ -108,7 +128,16 @@ class Task(Protocol):
         ...
 
     def fingerprint(self, data: Any) -> str:
-        """Changes when the data changes."""
+        """Changes when the data changes; begins with `tokenizer_digest` where there is one."""
+        ...
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """Refuses what lies in a run's folder and does not belong to its checkpoint.
+
+        Args:
+            workdir: the run folder.
+            fingerprint: of the data that the checkpoint was trained on.
+        """
         ...
 
     def check_model(self, model: Any) -> None:

@@ -24,7 +24,14 @@ from transformer.data.tokens import (
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.ops.logits import Sampling
-from transformer.tasks.base import Losses, Pace, Shown, vocabulary_losses
+from transformer.tasks.base import (
+    Losses,
+    Pace,
+    Shown,
+    require_tokenizer_of,
+    tokenizer_digest,
+    vocabulary_losses,
+)
 
 
 class TextData(NamedTuple):
@@ -133,8 +140,14 @@ class LanguageModeling:
         return {"vocab_size": data.tokenizer.vocab_size}
 
     def fingerprint(self, data: TextData) -> str:
-        """Of both token streams."""
-        return f"{data.train.fingerprint}-{data.validation.fingerprint}"
+        """Of the tokenizer and both token streams."""
+        digest = tokenizer_digest(data.tokenizer.to_json())
+        return f"{digest}-{data.train.fingerprint}-{data.validation.fingerprint}"
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """Refuses a tokenizer that is not the checkpoint's."""
+        tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+        require_tokenizer_of(fingerprint, tokenizer.to_json(), workdir)
 
     def describe(self, data: TextData) -> str:
         """Sizes of the two streams and of the vocabulary."""

@@ -33,7 +33,14 @@ from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, sentence_progress, translate
 from transformer.decoding.translation_scores import translation_scores
 from transformer.errors import ConfigError, DataError, WorkdirError
-from transformer.tasks.base import Losses, Pace, Shown, vocabulary_losses
+from transformer.tasks.base import (
+    Losses,
+    Pace,
+    Shown,
+    require_tokenizer_of,
+    tokenizer_digest,
+    vocabulary_losses,
+)
 
 # Pairs that need no file.
 EMBEDDED = ("phrases", *sequences.KINDS)
@@ -145,25 +152,20 @@ class Translation:
         tokens = self._tokenize(tokenizer, text, notes)
         return TranslationData(tokenizer, tokens, tokens, text, Pairs([], []), tuple(notes))
 
-    def load_tokenizer(self, workdir: Path, fingerprint: str | None = None) -> SentenceTokenizer:
+    def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
         """The tokenizer of a run.
 
-        Args:
-            workdir: of the run.
-            fingerprint: of the data of a checkpoint, to be sure that they belong together.
-
         Raises:
-            WorkdirError: if there is none, or it is not the one of the checkpoint.
+            WorkdirError: if there is none.
         """
         tokenizer = load_sentence_tokenizer(workdir)
         if tokenizer is None:
             raise WorkdirError(f"{workdir} has no tokenizer.json or tokenizer.model.")
-        if fingerprint is not None and not fingerprint.startswith(_digest(tokenizer.to_text())):
-            raise WorkdirError(
-                f"the tokenizer in {workdir} is not the one its checkpoints were trained with: put "
-                f"that one back."
-            )
         return tokenizer
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """Refuses a tokenizer that is not the checkpoint's."""
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
 
     def save(self, data: TranslationData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -177,7 +179,8 @@ class Translation:
         """Of the tokenizer, then of all pairs."""
         sides = [*data.train, *data.validation]
         contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
-        return f"{_digest(data.tokenizer.to_text())}-{hashlib.sha256(contents).hexdigest()[:32]}"
+        digest = tokenizer_digest(data.tokenizer.to_text())
+        return f"{digest}-{hashlib.sha256(contents).hexdigest()[:32]}"
 
     def describe(self, data: TranslationData) -> str:
         """Sizes, shapes of batches, padding, and what was left out."""
@@ -299,9 +302,9 @@ class Translation:
         # Of a validation pair of middling length.
         order = np.argsort(data.validation.source.lengths, kind="stable")
         ids = data.validation.source[int(order[int(0.6 * len(order))])][:-1]
-        ((best, *_),) = translate(model, params, data.tokenizer, [ids], self.beam())
-        picture = workdir / "alignment.png"
-        draw_alignment(model, params, data.tokenizer, ids, best.ids, picture)
+        for best in translate(model, params, data.tokenizer, [ids], self.beam())[0]:
+            picture = workdir / "alignment.png"
+            draw_alignment(model, params, data.tokenizer, ids, best.ids, picture)
         lines = [
             f"{name:<24} {value:.2f}" if isinstance(value, float) else f"{name:<24} {value}"
             for name, value in scores.items()
@@ -385,7 +388,3 @@ class Translation:
             scores |= new if not name else {f"exact_match{name}": new["exact_match"]}
             outputs = outputs or made
         return outputs, scores
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -28,7 +28,6 @@ class Run:
         params: the moving average where the run keeps one; the mean of several checkpoints if
             that was asked for.
         step: of the checkpoint, the newest of several.
-        data_fingerprint: of the data it was trained on.
     """
 
     config: ConfigDict
@@ -36,7 +35,6 @@ class Run:
     model: Any
     params: Any
     step: int
-    data_fingerprint: str
 
 
 def open_run(workdir: Path, checkpoint: str = "best") -> Run:
@@ -48,7 +46,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
             newest N (Vaswani et al. 2017, section 6.1).
 
     Raises:
-        WorkdirError: if the folder is no run or has no such checkpoint.
+        WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
     config: Any = read_config(workdir)
@@ -69,7 +67,8 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         total = jax.tree.map(jnp.add, total, more)
     checkpoints.close()
     params = jax.tree.map(lambda x: x / len(steps), total)
-    return Run(config, task, model, params, steps[-1], restored.metadata["data_fingerprint"])
+    task.check_run(workdir, restored.metadata["data_fingerprint"])
+    return Run(config, task, model, params, steps[-1])
 
 
 def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
