@@ -1,12 +1,18 @@
-"""Copying, reversing and sorting random letters: the smallest jobs that need an encoder-decoder."""
+"""Copying, reversing and sorting random letters: the smallest jobs that need an encoder-decoder.
+
+    python scripts/train.py --config=configs/sequences.py:reverse --workdir=runs/reverse
+
+Variants, after a colon: `copy` (the default), `reverse`, `sort`. Strings of 1 to 16 lower-case
+letters, 20,000 of them, one in twenty held out; 2+2 layers, width 64, 3,000 steps. SEQUENCE_NUMBERS
+"""
 
 from ml_collections import ConfigDict
 
 from transformer.config import section, variant_of
 
 
-def get_config(variant: str = "copy") -> ConfigDict:
-    """One of the three jobs."""
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
         "model",
@@ -30,16 +36,11 @@ def get_config(variant: str = "copy") -> ConfigDict:
         label_smoothing=0.0,
     )
     config.optimizer = section(
-        "optimizer",
-        learning_rate=3e-3,
-        schedule="cosine",
-        warmup="100 steps",
-        beta2=0.98,
-        weight_decay=0.0,
+        "optimizer", learning_rate=3e-3, warmup="100 steps", beta2=0.98, weight_decay=0.0
     )
     config.train = section(
         "train",
-        duration="2000 steps",
+        duration="3000 steps",
         evaluate_every="500 steps",
         save_every="500 steps",
         steps_per_dispatch=10,

@@ -7,6 +7,16 @@ from typing import Any
 from transformer.errors import MissingDependencyError
 
 
+def require_sacrebleu() -> None:
+    """Says so now, not after hours of training, if translations cannot be scored.
+
+    Raises:
+        MissingDependencyError: if sacreBLEU is not installed.
+    """
+    if importlib.util.find_spec("sacrebleu") is None:
+        raise MissingDependencyError("sacrebleu", "translation", "measuring BLEU and chrF")
+
+
 def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
     """Scores of a whole file, in percent.
 
@@ -21,8 +31,7 @@ def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dic
     Raises:
         MissingDependencyError: if sacreBLEU is not installed.
     """
-    if importlib.util.find_spec("sacrebleu") is None:
-        raise MissingDependencyError("sacrebleu", "translation", "measuring BLEU and chrF")
+    require_sacrebleu()
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 

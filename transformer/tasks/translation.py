@@ -31,7 +31,7 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, sentence_progress, translate
-from transformer.decoding.translation_scores import translation_scores
+from transformer.decoding.translation_scores import require_sacrebleu, translation_scores
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.tasks.base import (
     Losses,
@@ -125,6 +125,7 @@ class Translation:
 
     def load(self, workdir: Path | None) -> TranslationData:
         """Reads or makes the pairs, makes or loads the tokenizer, and tokenizes."""
+        require_sacrebleu()
         train, validation, longer = self._read()
         notes: list[str] = []
         train = without_empty(train, notes)
