@@ -129,7 +129,7 @@ def every_output(table, alpha, limit=L):
 
 def slow_search(table, limit, beam_size, alpha, num_return):
     """The search as `beam_search` describes it, one row, no cache and no shortcut."""
-    beams, ended, num_ended = [(0.0, ())], [], 0
+    beams, ended = [(0.0, ())], []
     for length in range(1, limit + 1):
         allowed = range(V) if length < limit else [END]
         extended = [
@@ -141,9 +141,8 @@ def slow_search(table, limit, beam_size, alpha, num_return):
         for log_prob, text in extended[:beam_size]:
             if text[-1] == END:
                 ended.append((log_prob / penalty(length, alpha), log_prob, text))
-                num_ended += 1
         beams = [beam for beam in extended if beam[1][-1] != END][:beam_size]
-        if num_ended >= beam_size:
+        if beam_size == 1 and ended:
             break
     return sorted(ended, reverse=True)[:num_return]
 

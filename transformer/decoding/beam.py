@@ -33,7 +33,7 @@ class Hypotheses(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The state of a search before step `step`; K beams that live, R best of those that ended."""
+    """The state of a search before step `step`: K beams that live, the R best that have ended."""
 
     step: Any
     cache: Any
@@ -42,7 +42,6 @@ class _Search(NamedTuple):
     slots: Any  # [B, K, L], which of the K slots of each step a beam descends from.
     log_probs: Any  # [B, K], -inf for a beam that does not exist.
     ended: Hypotheses
-    num_ended: Any  # [B], counting those that were not kept.
     done: Any  # [B]
 
 
@@ -79,8 +78,8 @@ def beam_search(
 
     Each step extends every beam by every token and takes the `beam_size` best extensions. Those
     with the end token leave the search and the best others take their places. A row is done when
-    `beam_size` outputs have ended or no beam can still win. What a row gets does not depend on the
-    other rows. With one beam this is greedy decoding.
+    no beam can still become one of its R best outputs, whatever follows; with one beam, which is
+    greedy decoding, at the first end. What a row gets does not depend on the other rows.
 
     Args:
         model: an encoder-decoder with `encode`, `decode`, `logits` and `empty_cache`.
@@ -150,9 +149,10 @@ def beam_search(
 
         log_probs, going_on = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates), beam_size)
         parents = jnp.take_along_axis(parents, going_on, axis=1)
-        num_ended = search.num_ended + jnp.sum(ending, axis=1)
-        # Log probabilities only fall; the longest output is penalised least.
-        hopeless = ended.scores[:, -1] >= log_probs[:, 0] / best_penalty
+        # Log probabilities only fall, and the longest output is penalised least.
+        done = ended.scores[:, -1] >= log_probs[:, 0] / best_penalty
+        if beam_size == 1:
+            done |= jnp.any(ending, axis=1)
         return _Search(
             step=length,
             cache=cache,
@@ -161,9 +161,8 @@ def beam_search(
             slots=_take(search.slots, parents),
             log_probs=log_probs,
             ended=ended,
-            num_ended=num_ended,
             # At the limit it is over even if the model gave no number.
-            done=search.done | hopeless | (num_ended >= beam_size) | (length >= limits),
+            done=search.done | done | (length >= limits),
         )
 
     def begin(module: Any) -> Any:
@@ -193,7 +192,6 @@ def beam_search(
             log_probs=jnp.full((batch, num_return), -jnp.inf),
             scores=jnp.full((batch, num_return), -jnp.inf),
         ),
-        num_ended=jnp.zeros(batch, jnp.int32),
         done=source_lengths == 0,
     )
     last = jax.lax.while_loop(lambda search: ~jnp.all(search.done), advance, first)
