@@ -5,11 +5,13 @@ import json
 import random
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import ROOT, fails, run
 from transformer.training.checkpoints import Checkpoints
+from transformer.training.runs import open_run
 
 WORDS = ["ei", "zwei", "drei", "vier", "fünf"]
 
@@ -131,6 +133,13 @@ def test_evaluates_other_files(files, trained):
     done = run("evaluate.py", f"--workdir={trained}", "--json")
     loss = json.loads(done.stdout)["loss"]
     np.testing.assert_allclose(-scores[:, 0].sum() / scores[:, 1].sum(), loss, rtol=1e-4)
+
+
+def test_mean_of_checkpoints(trained):
+    mean = open_run(trained, "last:2").params
+    first, second = (open_run(trained, step).params for step in ("4", "8"))
+    for leaf, *parts in zip(*map(jax.tree.leaves, (mean, first, second)), strict=True):
+        np.testing.assert_allclose(leaf, (parts[0] + parts[1]) / 2, atol=1e-7)
 
 
 def test_unusable_pairs(files, tmp_path):
