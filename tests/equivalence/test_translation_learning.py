@@ -55,13 +55,11 @@ def config(tmp_path, monkeypatch):
     return config
 
 
-@pytest.mark.parametrize(("packing", "shapes"), [(False, 2), (True, 1)])
-def test_learns_by_heart_and_compiles_each_shape_once(config, packing, shapes, tmp_path, caplog):
-    config.task.packing = packing
+def test_learns_by_heart_and_compiles_each_shape_once(config, tmp_path, caplog):
     with caplog.at_level(logging.WARNING), jax.log_compiles():
         code, summary = train(config, tmp_path / "run")
     assert code == 0
     assert summary["train"]["loss"] < 0.05
     assert summary["final"]["exact_match"] == 100.0
     compiled = [line for line in caplog.messages if line.startswith("Finished XLA compilation")]
-    assert sum("jit(steps)" in line for line in compiled) == shapes
+    assert sum("jit(steps)" in line for line in compiled) == 2

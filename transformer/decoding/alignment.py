@@ -1,12 +1,13 @@
 """What a translation looked at: cross-attention as a picture (Bahdanau et al. 2015, figure 3)."""
 
+import functools
 import warnings
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from transformer.data.sentence_tokenizers import SentenceTokenizer
 
@@ -26,19 +27,22 @@ def cross_attention_weights(
     Returns:
         Weights of every layer and head, end tokens included.
     """
-    _, found = model.apply(
-        {"params": params},
-        jnp.asarray([[*source.tolist(), end]]),
-        jnp.asarray([[end, *target.tolist()]]),
-        mutable=["intermediates"],
-    )
-    layers = found["intermediates"]["decoder"]
+    inputs = np.array([[*source.tolist(), end]]), np.array([[end, *target.tolist()]])
+    layers = _intermediates(model, params, *inputs)["decoder"]
     if "layers" in layers:
         return np.asarray(layers["layers"]["cross_attention"]["weights"][0][:, 0])
     weights = [
         layers[f"layer_{index}"]["cross_attention"]["weights"][0][0] for index in range(len(layers))
     ]
-    return np.asarray(jnp.stack(weights))
+    return np.stack(weights)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _intermediates(
+    model: Any, params: Any, source: Int[Array, "1 S"], target: Int[Array, "1 T"]
+) -> Any:
+    _, found = model.apply({"params": params}, source, target, mutable=["intermediates"])
+    return found["intermediates"]
 
 
 def draw_alignment(

@@ -31,6 +31,7 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, sentence_progress, translate
+from transformer.decoding.translate import Translation as Output
 from transformer.decoding.translation_scores import require_sacrebleu, translation_scores
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.tasks.base import (
@@ -295,15 +296,17 @@ class Translation:
 
         All translations are written to `translations.tsv`.
         """
-        outputs, scores = self._translate(model, params, data)
+        found, scores = self._translate(model, params, data)
+        outputs = [best[0].text if best else "" for best in found]
         source, target = data.validation_text
         rows = ("\t".join(row) for row in zip(source, target, outputs, strict=True))
         table = "source\treference\toutput\n" + "".join(f"{row}\n" for row in rows)
         (workdir / "translations.tsv").write_text(table, "utf-8")
         # Of a validation pair of middling length.
         order = np.argsort(data.validation.source.lengths, kind="stable")
-        ids = data.validation.source[int(order[int(0.6 * len(order))])][:-1]
-        for best in translate(model, params, data.tokenizer, [ids], self.beam())[0]:
+        index = int(order[int(0.6 * len(order))])
+        ids = data.validation.source[index][:-1]
+        for best in found[index][:1]:
             picture = workdir / "alignment.png"
             draw_alignment(model, params, data.tokenizer, ids, best.ids, picture)
         lines = [
@@ -376,16 +379,18 @@ class Translation:
 
     def _translate(
         self, model: Any, params: Any, data: TranslationData
-    ) -> tuple[list[str], dict[str, Any]]:
-        outputs, scores = [], {}
-        for name, text in (("", data.validation_text), ("_longer", data.longer_text)):
-            if not text.source:
-                continue
+    ) -> tuple[list[list[Output]], dict[str, Any]]:
+        """The outputs of the validation pairs, and scores."""
+
+        def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
             sources, _ = self.encode_sources(data.tokenizer, text.source)
             with sentence_progress(len(sources)) as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
             made = [best[0].text if best else "" for best in found]
-            new = translation_scores(made, text.target)
-            scores |= new if not name else {f"exact_match{name}": new["exact_match"]}
-            outputs = outputs or made
-        return outputs, scores
+            return found, translation_scores(made, text.target)
+
+        found, scores = outputs_and_scores(data.validation_text)
+        if data.longer_text.source:
+            _, longer = outputs_and_scores(data.longer_text)
+            scores["exact_match_longer"] = longer["exact_match"]
+        return found, scores
