@@ -5,17 +5,17 @@ r"""The Transformer of "Attention Is All You Need", on pairs of your own or on m
         --config.task.train=train.en,train.de --config.task.validation=val.en,val.de
 
 Default: English dates, times, numbers, units and lists of Unicode's CLDR to German, 40,000 phrases
-made from templates, one in twenty held out; 2+2 layers, width 128, 1,500 steps. Measured on 2 cores of
-an AMD EPYC (Zen 5): 3 minutes 33 seconds with an empty compilation cache, exact match 99.66 percent
-and BLEU 99.89 on the 2,071 held-out phrases.
+made from templates, one in twenty held out; 2+2 layers, width 128, 1,500 steps. Measured on 2
+cores of an AMD EPYC (Zen 5): 3 minutes 33 seconds with an empty compilation cache, exact match
+99.66 percent and BLEU 99.89 on the 2,071 held-out phrases.
 
 Variants, after a colon, for line-aligned files (plain or gzip):
 
 - `multi30k`: the size and recipe that fairseq calls transformer_tiny: 4+4 layers, width 128, joint
   BPE of 10,000 tokens, dropout 0.3, 8,000 updates of 4,096 tokens; here with normalisation before
-  each branch. Measured on the
-  same two cores: sacreBLEU 38.5 (13a, cased) on the validation set of Multi30k English to German
-  after 3,500 of the 8,000 updates, with `--checkpoint=last:5`; about half a second an update.
+  each branch. Measured on the same two cores: sacreBLEU 38.5 (13a, cased) on the validation set of
+  Multi30k English to German after 3,500 of the 8,000 updates, with `--checkpoint=last:5`; about
+  half a second an update.
 - `base` and `big`: the paper's table 3 with its schedule, for a corpus such as WMT 2014 and a
   machine with several accelerators; not trained here. With 37,000 shared tokens they have
   63,082,496 and 214,245,376 parameters, where the paper says 65 and 213 million. Those of `base`
