@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from transformer.data.text import plain_play, read_text, split_text
+from transformer.data.plays import plain_play
+from transformer.data.text import read_text, split_text
 from transformer.errors import DataError
 
 

