@@ -37,6 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
         save_every="1000 steps",
     )
     config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, {}))
     config.task.context = config.model.get_ref("context")
     return config

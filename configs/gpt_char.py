@@ -33,6 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
         steps_per_dispatch=10,
     )
     config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
     # Windows are as long as the model can read: overriding one overrides both.
     config.task.context = config.model.get_ref("context")

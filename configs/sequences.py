@@ -49,6 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
         steps_per_dispatch=10,
     )
     config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
     return config
 

@@ -55,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "train", duration="1500 steps", evaluate_every="250 steps", save_every="250 steps"
     )
     config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
     return config
 

@@ -14,7 +14,7 @@ FLOORS = (
     {"ops", "sharding", "config"},
     {"nn"},
     {"models", "data"},
-    {"decoding", "interop", "runtime"},
+    {"decoding", "interop", "runtime", "scoring"},
     {"tasks"},
     {"training"},
     {"command_line"},

@@ -1,9 +1,9 @@
 """Configs: sections owned by one dataclass each, checked before anything is built.
 
 A config is an `ml_collections.ConfigDict` with the sections `model`, `task`, `optimizer`, `train`
-and `mesh`. Each section holds exactly the fields of its owner, a dataclass (for a model: the Linen
-module itself), so there is no second list of keys to keep in step and a key that nobody reads
-cannot exist.
+and `mesh`, and where training begins from another run `init` and `lora`. Each section holds exactly
+the fields of its owner, a dataclass (for a model: the Linen module itself), so there is no second
+list of keys to keep in step and a key that nobody reads cannot exist.
 """
 
 import dataclasses
@@ -21,12 +21,16 @@ from ml_collections import ConfigDict, config_dict
 from transformer.errors import ConfigError
 
 SECTIONS = ("model", "task", "optimizer", "train", "mesh")
+# What a config may leave out; it then has the defaults.
+OPTIONAL_SECTIONS = ("init", "lora")
 
 # The dataclass behind each section that has just one.
 _OWNERS = {
     "optimizer": ("transformer.training.optimizers", "Optimizer"),
     "train": ("transformer.training.options", "Train"),
     "mesh": ("transformer.sharding", "Mesh"),
+    "init": ("transformer.training.initialization", "Initialization"),
+    "lora": ("transformer.training.lora", "LoRA"),
 }
 
 # The package whose files are the choices for `name` in each section that has several.
@@ -37,7 +41,7 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
     """All fields of a section's owner with their defaults, `values` put in their place.
 
     Args:
-        kind: one of `SECTIONS`.
+        kind: one of `SECTIONS` or `OPTIONAL_SECTIONS`.
         name: for `model` and `task`, the file in `transformer/models` or `transformer/tasks`.
         **values: the fields that this experiment sets.
 
@@ -72,7 +76,7 @@ def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
     """The owner of a section, made from the section's values and checked.
 
     Args:
-        kind: one of `SECTIONS`.
+        kind: one of `SECTIONS` or `OPTIONAL_SECTIONS`.
         config: the section, `config[kind]` of an experiment.
         **extra: values that come from elsewhere (the data decides the size of the vocabulary).
 
@@ -118,11 +122,20 @@ def check_sections(config: ConfigDict) -> None:
         ConfigError: naming the section.
     """
     for key in config:
-        if key not in SECTIONS:
-            raise ConfigError(unknown_name("config", key, SECTIONS))
+        if key not in SECTIONS + OPTIONAL_SECTIONS:
+            raise ConfigError(unknown_name("config", key, SECTIONS + OPTIONAL_SECTIONS))
     for key in SECTIONS:
         if key not in config:
             raise ConfigError(f"config.{key} is missing; a config has {', '.join(SECTIONS)}.")
+
+
+def with_optional_sections(config: ConfigDict) -> ConfigDict:
+    """A copy that has the sections which a config may leave out."""
+    config = config.copy_and_resolve_references()
+    for key in OPTIONAL_SECTIONS:
+        if key not in config:
+            config[key] = section(key)
+    return config
 
 
 def config_fields(owner: type) -> dict[str, dataclasses.Field]:
@@ -135,10 +148,10 @@ def config_fields(owner: type) -> dict[str, dataclasses.Field]:
 
 
 def choices(kind: str) -> list[str]:
-    """The names a section may have: the public files of its package."""
+    """The names a section may have: the files of its package but `base...`."""
     package = importlib.import_module(_FAMILIES[kind])
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in found if name not in ("base",) and not name.startswith("_"))
+    return sorted(name for name in found if not name.startswith("base"))
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ def config(tmp_path, monkeypatch):
     config.task = section("task", "language_modeling", path=str(path), context=8, batch_size=4)
     config.optimizer = section("optimizer", warmup="10%")
     config.train = section("train", duration="2 epochs", log_every="1%")
-    config.mesh = section("mesh")
+    config.mesh, config.init, config.lora = section("mesh"), section("init"), section("lora")
     return config
 
 

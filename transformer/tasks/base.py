@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import flax.linen as nn
 import grain
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import WorkdirError
@@ -20,13 +21,21 @@ class Losses(NamedTuple):
     Attributes:
         objective: what is minimised, summed over predictions.
         weight: how many predictions that is.
-        metrics: more sums over predictions; each is logged divided by `weight`. `loss` is in nats
-            per prediction.
+        metrics: more sums; each is logged divided by `weight`. `loss` is in nats per prediction.
+        weights: by which other number to divide, for metrics of something else than predictions.
     """
 
     objective: Float[Array, ""]
     weight: Float[Array, ""]
     metrics: dict[str, Float[Array, ""]]
+    weights: dict[str, Float[Array, ""]] = {}  # noqa: RUF012 - never changed.
+
+    def means(self) -> dict[str, Float[Array, ""]]:
+        """The metrics, each divided by its weight."""
+        return {
+            name: total / jnp.maximum(self.weights.get(name, self.weight), 1.0)
+            for name, total in self.metrics.items()
+        }
 
 
 class Pace(NamedTuple):
@@ -106,9 +115,14 @@ class Task(Protocol):
 
     # Fields of the model that the data decide; `dimensions` gives their sizes.
     DIMENSIONS: ClassVar[tuple[str, ...]]
+    # The method of the model that uses all parameters of the job.
+    ENTRY: ClassVar[str]
 
     def load(self, workdir: Path | None) -> Any:
-        """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew."""
+        """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew.
+
+        `workdir` is the run's own folder, or that of the run which it begins from.
+        """
         ...
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> Any:
@@ -161,7 +175,7 @@ class Task(Protocol):
         ...
 
     def example_inputs(self) -> tuple:
-        """Positional arguments to initialise the model with: one example, of any values."""
+        """Positional arguments to call `ENTRY` with: one example, of any values."""
         ...
 
     def losses(

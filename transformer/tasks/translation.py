@@ -32,8 +32,8 @@ from transformer.data.sentence_tokenizers import (
 from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, sentence_progress, translate
 from transformer.decoding.translate import Translation as Output
-from transformer.decoding.translation_scores import require_sacrebleu, translation_scores
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.scoring.translation import require_sacrebleu, translation_scores
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -83,6 +83,7 @@ class Translation:
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    ENTRY: ClassVar[str] = "__call__"
 
     train: str = ""
     validation: str = ""

@@ -151,6 +151,16 @@ class Checkpoints:
         state = {name: _like(found[name], tree) for name, tree in wanted.items()}
         return Restored(step, state, found.data, found.metadata)
 
+    def saved_shapes(self, step: int, item: str) -> PyTree:
+        """Shapes and dtypes of the arrays that a checkpoint holds under one item.
+
+        Raises:
+            CheckpointError: if it cannot be read, or has no such item.
+        """
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._saved(step, item).tree
+        )
+
     def restore_newest(
         self, wanted: Mapping[str, PyTree], say: Callable[[str], None]
     ) -> Restored | None:
@@ -191,13 +201,7 @@ class Checkpoints:
 
     def _compare(self, step: int, item: str, wanted: PyTree) -> None:
         """Refuses arrays of other shapes or dtypes: Orbax would cast or crop them silently."""
-        try:
-            saved = self._manager.item_metadata(step)[item]
-            saved = None if saved is None else _by_path(saved.tree)
-        except Exception as error:  # A damaged file can fail in any layer below.
-            raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
-        if saved is None:
-            raise CheckpointError(f"{self._folder / str(step)} has no {item}.")
+        saved = _by_path(self._saved(step, item).tree)
         expected = _by_path(_raw_shapes(wanted))
         for path in sorted(expected.keys() | saved.keys()):
             theirs, ours = saved.get(path), expected.get(path)
@@ -212,6 +216,16 @@ class Checkpoints:
                     f"{item}{path} is {theirs.dtype}{list(theirs.shape)} in the checkpoint of step "
                     f"{step} and {ours.dtype}{list(ours.shape)} in the model."
                 )
+
+    def _saved(self, step: int, item: str) -> Any:
+        """What Orbax noted of an item's arrays."""
+        try:
+            saved = self._manager.item_metadata(step)[item]
+        except Exception as error:  # A damaged file can fail in any layer below.
+            raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
+        if saved is None:
+            raise CheckpointError(f"{self._folder / str(step)} has no {item}.")
+        return saved
 
 
 class _Explained:

@@ -14,14 +14,23 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import build, check_sections, config_fields, owner
+from transformer.config import (
+    build,
+    check_sections,
+    config_fields,
+    owner,
+    with_optional_sections,
+)
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
 from transformer.training import state as states
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
+from transformer.training.initialization import Initialization, check_same_model
+from transformer.training.lora import LoRA, is_trained, merged, with_adapters
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import CHANGEABLE, Train
+from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.step import make_train_step, repeat
 
 CONFIG_FILE = "config.json"
@@ -37,6 +46,9 @@ class Experiment:
         data: what the task read from disk.
         model: the Linen module.
         train: how to train.
+        init: what to begin from.
+        lora: adapters, if any.
+        trained: which parameters are trained.
         mesh: of devices.
         clock: turns durations into steps.
         total_steps: of the run.
@@ -50,6 +62,9 @@ class Experiment:
     data: Any
     model: Any
     train: Train
+    init: Initialization
+    lora: LoRA
+    trained: Chooser
     mesh: jax.sharding.Mesh
     clock: Clock
     total_steps: int
@@ -71,7 +86,11 @@ class Experiment:
 
     def loss(self, params: PyTree, batch: Any, rngs: dict[str, jax.Array]) -> Any:
         """The task's loss with this model."""
-        return self.task.losses(self.model, params, batch, rngs)
+        return self.task.losses(self.model, self.merged(params), batch, rngs)
+
+    def merged(self, params: PyTree) -> PyTree:
+        """Parameters as the model takes them, adapters worked in."""
+        return merged(params, self.lora)
 
     def train_steps(self) -> Any:
         """The program of the loop: `step.repeat` of the training step, jitted, state donated."""
@@ -81,6 +100,7 @@ class Experiment:
             self.schedule,
             microbatches=self.train.microbatches,
             ema_decay=self.train.ema_decay,
+            trained=self.trained,
         )
         return jax.jit(repeat(step, self.train.steps_per_dispatch), donate_argnums=0)
 
@@ -107,14 +127,14 @@ class Experiment:
         model = self.model.clone(**{k: v for k, v in plain.items() if k in known})
 
         def forward(params: PyTree, batch: Any) -> Any:
-            return self.task.losses(model, params, batch, {}).objective
+            return self.task.losses(model, self.merged(params), batch, {}).objective
 
         return 3 * count_flops(forward, self.shapes.params, batch)
 
     def _create(self, key: jax.Array) -> states.TrainState:
-        params = nn.meta.unbox(initial_parameters(self.model, self.task, key))
+        params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, key))
         average = self.train.ema_decay > 0
-        return states.create(params, self.optimizer, key, average=average)
+        return states.create(params, self.optimizer, key, average=average, trained=self.trained)
 
 
 def prepare(config: Any, workdir: Path | None = None) -> Experiment:
@@ -129,17 +149,23 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
         DataError: if the data cannot be used.
     """
     check_sections(config)
-    config = config.copy_and_resolve_references()
+    config = with_optional_sections(config)
     task = build("task", config.task)
     train: Train = build("train", config.train)
     optimizer_config: Optimizer = build("optimizer", config.optimizer)
     build("model", config.model)
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make()
-    data = task.load(workdir)
+    init: Initialization = build("init", config.init)
+    lora: LoRA = build("lora", config.lora)
+    source = _source(config, lora)
+    begun = workdir is not None and (workdir / CONFIG_FILE).exists()
+    data = task.load(workdir if begun or source is None else Path(init.workdir))
     for field, size in task.dimensions(data).items():
         chosen = config.model[field]
         if chosen is None:
-            config.model[field] = size
+            # A table may have more entries than the tokenizer; it keeps them.
+            kept = source.model[field] if source is not None and field == "vocab_size" else None
+            config.model[field] = max(size, kept or 0)
         elif chosen < size:
             raise ConfigError(
                 f"config.model.{field} is {chosen}, smaller than the {size} of the data: "
@@ -155,17 +181,61 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     schedule = make_schedule(optimizer_config, warmup_steps=warmup, total_steps=total)
 
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
-    boxed = jax.eval_shape(lambda key: initial_parameters(model, task, key), key)
-    optimizer = make_optimizer(optimizer_config, schedule, boxed)
+    boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
+    trained = _trained(boxed, lora, optimizer_config)
+    optimizer = make_optimizer(optimizer_config, schedule, split(boxed, trained)[0])
     shapes = jax.eval_shape(
-        lambda params, key: states.create(params, optimizer, key, average=train.ema_decay > 0),
+        lambda params, key: states.create(
+            params, optimizer, key, average=train.ema_decay > 0, trained=trained
+        ),
         nn.meta.unbox(boxed),
         key,
     )
     placed = _place(shapes, sharding.shardings_of(mesh, boxed), sharding.replicated(mesh))
     return Experiment(
-        config, task, data, model, train, mesh, clock, total, schedule, optimizer, placed
+        config=config,
+        task=task,
+        data=data,
+        model=model,
+        train=train,
+        init=init,
+        lora=lora,
+        trained=trained,
+        mesh=mesh,
+        clock=clock,
+        total_steps=total,
+        schedule=schedule,
+        optimizer=optimizer,
+        shapes=placed,
     )
+
+
+def _source(config: Any, lora: LoRA) -> Any:
+    """The config of the run to begin from, or None."""
+    if not config.init.workdir:
+        if lora.rank:
+            raise ConfigError(
+                "config.lora.rank needs config.init.workdir: adapters are for trained parameters."
+            )
+        return None
+    source = read_config(Path(config.init.workdir))
+    check_same_model(config, source)
+    return source
+
+
+def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
+    """Which parameters are trained."""
+    if lora.rank:
+        return is_trained(boxed, lora)
+    if not optimizer.frozen:
+        return everything
+    frozen = chooser(optimizer.frozen, "optimizer.frozen", boxed)
+    if not split(boxed, lambda path: not frozen(path))[0]:
+        raise ConfigError(
+            f"config.optimizer.frozen is {optimizer.frozen!r}, which matches all parameters: "
+            f"nothing would be trained."
+        )
+    return lambda path: not frozen(path)
 
 
 def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
@@ -180,9 +250,10 @@ def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh)
             )
 
 
-def initial_parameters(model: Any, task: Task, key: jax.Array) -> PyTree:
-    """Parameters in boxes that hold the logical names of their axes."""
-    return model.init(key, *task.example_inputs())["params"]
+def initial_parameters(model: Any, task: Task, lora: LoRA, key: jax.Array) -> PyTree:
+    """Parameters in boxes that hold the logical names of their axes, new adapters among them."""
+    boxed = model.init(key, *task.example_inputs(), method=task.ENTRY)["params"]
+    return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
 
 
 def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) -> PyTree:
@@ -242,10 +313,10 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
         WorkdirError: if the folder holds something else, or a run whose config differs in what
             may not change; all differences are shown.
     """
-    config = config.copy_and_resolve_references()
+    config = with_optional_sections(config)
     if not workdir.exists() or not any(workdir.iterdir()):
         return config
-    saved: Any = read_config(workdir)
+    saved: Any = with_optional_sections(read_config(workdir))
     if config.task.name == saved.task.name:
         for key in owner("task", config.task.name).DIMENSIONS:
             if config.model[key] is None:

@@ -1,11 +1,13 @@
 """The one training loop, for every task, from top to bottom."""
 
+import dataclasses
 import math
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -16,6 +18,7 @@ from transformer.training.checkpoints import Checkpoints, Restored
 from transformer.training.experiment import Experiment
 from transformer.training.feeding import Feeder
 from transformer.training.flops import peak_flops
+from transformer.training.initialization import initialized
 from transformer.training.metrics import (
     MetricsWriter,
     Progress,
@@ -23,6 +26,8 @@ from transformer.training.metrics import (
     read_metrics,
     tensorboard_is_installed,
 )
+from transformer.training.runs import read_parameters
+from transformer.training.selection import split
 from transformer.training.state import TrainState
 from transformer.training.step import parameter_groups
 from transformer.training.stopping import StopRequest
@@ -56,7 +61,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     checkpoints = Checkpoints(workdir, keep_last=options.keep_last)
     progress = Progress(total)
     restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
-    state, position = _begin(experiment, restored)
+    state, position = _begin(experiment, restored, progress)
     step = int(state.step)
     if step >= total:
         checkpoints.close()
@@ -134,7 +139,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     if stop.signal is not None and step < total:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
         return stop.exit_code, summary(workdir, step)
-    shown = experiment.task.show(experiment.model, state.evaluated, experiment.data, workdir)
+    params = experiment.merged(state.evaluated)
+    shown = experiment.task.show(experiment.model, params, experiment.data, workdir)
     if shown.scores:
         writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard)
         writer.write(step, "final", shown.scores)
@@ -159,7 +165,8 @@ class _Reporter:
         self, experiment: Experiment, writer: MetricsWriter, progress: Progress, log_every: int
     ) -> None:
         self._writer, self._progress, self._log_every = writer, progress, log_every
-        self._groups = list(parameter_groups(experiment.shapes.params))
+        trained, _ = split(experiment.shapes.params, experiment.trained)
+        self._groups = list(parameter_groups(trained))
         self._experiment = experiment
         self._tokens = experiment.clock.tokens_per_step
         self._peak = peak_flops()
@@ -247,10 +254,13 @@ def checkpoint_items(state: TrainState) -> dict[str, Any]:
     return items
 
 
-def _begin(experiment: Experiment, restored: Restored | None) -> tuple[TrainState, Any]:
+def _begin(
+    experiment: Experiment, restored: Restored | None, progress: Progress
+) -> tuple[TrainState, Any]:
     """The state to start from and the position in the data."""
     if restored is None:
-        return experiment.new_state(), None
+        state = experiment.new_state()
+        return _from_other_run(experiment, state, progress), None
     saved = restored.metadata["data_fingerprint"]
     if saved != experiment.task.fingerprint(experiment.data):
         raise WorkdirError(
@@ -266,6 +276,20 @@ def _begin(experiment: Experiment, restored: Restored | None) -> tuple[TrainStat
         key=training["key"],
     )
     return state, restored.data
+
+
+def _from_other_run(experiment: Experiment, state: TrainState, progress: Progress) -> TrainState:
+    """The state with the parameters of the run that `config.init` names, if it names one."""
+    init = experiment.init
+    if not init.workdir:
+        return state
+    source = Path(init.workdir)
+    saved = read_parameters(source, init.checkpoint)
+    experiment.task.check_run(source, saved.metadata["data_fingerprint"])
+    params, report = initialized(state.params, saved.params, init)
+    progress.say(report)
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return dataclasses.replace(state, params=params, average=average)
 
 
 def _next(step: int, every: int) -> int:

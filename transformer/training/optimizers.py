@@ -9,7 +9,9 @@ import optax
 from optax import contrib
 
 from transformer.checks import require_choice, require_fraction
+from transformer.errors import ConfigError
 from transformer.sharding import is_box, logical_axes
+from transformer.training.selection import by_path, compiled_pattern, from_paths, rate_factors
 
 NAMES = ("adamw", "lion", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
@@ -33,6 +35,11 @@ class Optimizer:
         clip_norm: the longest gradient; longer ones are scaled down to it. 0 never clips.
         muon_beta: momentum of Muon; its matrices use `learning_rate`, scaled so that one value
             serves both them and AdamW's parameters.
+        layer_decay: multiplies the learning rate once for each layer between a parameter and the
+            top; 1 treats all alike. See `training.selection.rate_factors`.
+        rate_scales: multiplies the learning rate of some parameters: `PATTERN=FACTOR`, separated by
+            commas, such as `output=10,embedding=0.1`.
+        frozen: pattern of the parameters that are not trained; see `training.selection`.
     """
 
     algorithm: str = "adamw"
@@ -46,6 +53,9 @@ class Optimizer:
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     muon_beta: float = 0.95
+    layer_decay: float = 1.0
+    rate_scales: str = ""
+    frozen: str = ""
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -55,6 +65,11 @@ class Optimizer:
         """
         require_choice("optimizer", self, algorithm=NAMES, schedule=SCHEDULES)
         require_fraction("optimizer", self, "beta1", "beta2", "muon_beta")
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ConfigError(
+                f"config.optimizer.layer_decay is {self.layer_decay}: above 0, 1 at most."
+            )
+        compiled_pattern(self.frozen, "optimizer.frozen")
 
 
 def make_schedule(config: Optimizer, *, warmup_steps: int, total_steps: int) -> optax.Schedule:
@@ -97,8 +112,8 @@ def make_optimizer(
     Args:
         config: which, and its constants.
         schedule: the learning rate of each step.
-        boxed: parameters or their shapes with the logical names of their axes, which say what is
-            a matrix even where layers are stacked.
+        boxed: the trained parameters or their shapes with the logical names of their axes, which
+            say what is a matrix even where layers are stacked.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     decayed = decay_mask(boxed)
@@ -135,7 +150,20 @@ def make_optimizer(
             # Muon's own mask would not reach the parameters that it leaves to AdamW.
             decay = optax.add_decayed_weights(-config.weight_decay, decayed)
             rule = optax.chain(muon, decay, optax.scale_by_schedule(schedule))
-    return optax.chain(clip, rule)
+    return optax.chain(
+        clip, rule, _scaled(rate_factors(boxed, config.layer_decay, config.rate_scales))
+    )
+
+
+def _scaled(factors: dict[str, Any]) -> optax.GradientTransformation:
+    """Multiplies updates, each by the factor of its parameter."""
+    if all(isinstance(factor, float) and factor == 1.0 for factor in factors.values()):
+        return optax.identity()
+
+    def scale(updates: Any, params: Any) -> Any:
+        return from_paths({path: u * factors[path] for path, u in by_path(updates).items()})
+
+    return optax.stateless(scale)
 
 
 def decay_mask(boxed: Any) -> Any:

@@ -1,8 +1,9 @@
 """A trained run, opened again by `--workdir` alone."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,11 +11,12 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from transformer.config import build
+from transformer.config import build, with_optional_sections
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import initial_parameters, read_config
+from transformer.training.lora import LoRA, merged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Run:
         task: of the run.
         model: the Linen module.
         params: the moving average where the run keeps one; the mean of several checkpoints if
-            that was asked for.
+            that was asked for; with adapters worked in.
         step: of the checkpoint, the newest of several.
     """
 
@@ -49,16 +51,52 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = read_config(workdir)
+    config: Any = with_optional_sections(read_config(workdir))
     task, model = build("task", config.task), build("model", config.model)
+    lora: LoRA = build("lora", config.lora)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
+    found = _restore(workdir, config, checkpoint, nn.meta.unbox(shapes))
+    task.check_run(workdir, found.metadata["data_fingerprint"])
+    return Run(config, task, model, merged(found.params, lora), found.step)
+
+
+class Parameters(NamedTuple):
+    """Parameters as they were saved.
+
+    Attributes:
+        params: those to evaluate with, adapters worked in.
+        step: of the checkpoint, the newest of several.
+        metadata: of that checkpoint.
+    """
+
+    params: Any
+    step: int
+    metadata: Mapping[str, Any]
+
+
+def read_parameters(workdir: Path, checkpoint: str = "best") -> Parameters:
+    """The parameters of a run as they were saved, whatever there are; arguments as in `open_run`.
+
+    Raises:
+        WorkdirError: if the folder is no run or has no such checkpoint.
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    config: Any = with_optional_sections(read_config(workdir))
+    found = _restore(workdir, config, checkpoint, None)
+    return found._replace(params=merged(found.params, build("lora", config.lora)))
+
+
+def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
+    """Parameters of these shapes, or of any if None; the mean of several checkpoints."""
     if not (workdir / "checkpoints").is_dir():
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     checkpoints = Checkpoints(workdir, read_only=True)
-    steps = _chosen(checkpoints, checkpoint, workdir)
+    steps = _chosen(checkpoints, name, workdir)
     item = "average" if config.train.ema_decay > 0 else "params"
+    if shapes is None:
+        shapes = checkpoints.saved_shapes(steps[-1], item)
     place = SingleDeviceSharding(jax.local_devices()[0])
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = nn.meta.unbox(jax.eval_shape(lambda key: initial_parameters(model, task, key), key))
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
     restored = checkpoints.restore(steps[-1], {item: wanted})
     total = restored.state[item]
@@ -67,8 +105,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         total = jax.tree.map(jnp.add, total, more)
     checkpoints.close()
     params = jax.tree.map(lambda x: x / len(steps), total)
-    task.check_run(workdir, restored.metadata["data_fingerprint"])
-    return Run(config, task, model, params, steps[-1])
+    return Parameters(params, steps[-1], restored.metadata)
 
 
 def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from transformer.training.selection import Chooser, everything, split
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class TrainState:
     Attributes:
         step: how many steps have been taken, int32.
         params: the parameters.
-        optimizer: the optimizer's state.
+        optimizer: the optimizer's state, of the trained parameters.
         average: the moving average of the parameters, or None.
         key: the base of all randomness; never changes, each step folds its number in.
     """
@@ -36,13 +38,18 @@ class TrainState:
 
 
 def create(
-    params: PyTree, optimizer: optax.GradientTransformation, key: Array, *, average: bool
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    key: Array,
+    *,
+    average: bool,
+    trained: Chooser = everything,
 ) -> TrainState:
     """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        optimizer=optimizer.init(params),
+        optimizer=optimizer.init(split(params, trained)[0]),
         # A copy: the step is donated, and one buffer cannot be donated twice.
         average=jax.tree.map(jnp.copy, params) if average else None,
         key=key,

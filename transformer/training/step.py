@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from transformer.tasks.base import Losses
+from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState
 
 LossFunction = Callable[[Any, Any, dict[str, Array]], Losses]
@@ -21,6 +22,7 @@ def make_train_step(
     *,
     microbatches: int = 1,
     ema_decay: float = 0.0,
+    trained: Chooser = everything,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """One step of training.
 
@@ -31,6 +33,7 @@ def make_train_step(
         microbatches: parts of the batch whose gradients are added up before the update. Sums are
             divided once, by the weight of the whole batch, so the result is the whole batch's.
         ema_decay: of the average of the parameters; 0 for none.
+        trained: which parameters have gradients; the others stay as they are.
 
     Returns:
         A function of state and batch to the new state and scalars: the task's metrics,
@@ -38,11 +41,11 @@ def make_train_step(
         gradient norm of each parameter group (`parameter_groups`).
     """
 
-    def objective(params: Any, batch: Any, key: Array) -> tuple[Array, Losses]:
-        losses = loss(params, batch, {"dropout": key})
-        return losses.objective, losses
+    def summed_gradients(params: Any, kept: Any, batch: Any, key: Array) -> tuple[Losses, Any]:
+        def objective(params: Any, batch: Any, key: Array) -> tuple[Array, Losses]:
+            losses = loss(join(params, kept), batch, {"dropout": key})
+            return losses.objective, losses
 
-    def summed_gradients(params: Any, batch: Any, key: Array) -> tuple[Losses, Any]:
         gradient = jax.grad(objective, has_aux=True)
         if microbatches == 1:
             gradients, losses = gradient(params, batch, key)
@@ -62,19 +65,19 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         key = jax.random.fold_in(state.key, state.step)
-        losses, gradients = summed_gradients(state.params, batch, key)
+        moving, kept = split(state.params, trained)
+        losses, gradients = summed_gradients(moving, kept, batch, key)
         weight = jnp.maximum(losses.weight, 1.0)
         gradients = jax.tree.map(lambda g: g / weight, gradients)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, moving)
+        params = join(optax.apply_updates(moving, updates), kept)
         average = state.average
         if average is not None:
             average = optax.incremental_update(params, average, 1.0 - ema_decay)
         group_norms = jnp.stack(
             [optax.tree.norm(group) for group in parameter_groups(gradients).values()]
         )
-        metrics = {name: total / weight for name, total in losses.metrics.items()}
-        metrics |= {
+        metrics = losses.means() | {
             "grad_norm": jnp.sqrt(jnp.sum(jnp.square(group_norms))),
             "update_norm": optax.tree.norm(updates),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
@@ -147,6 +150,4 @@ def parameter_groups(params: Any) -> dict[str, Any]:
 
 def mean_metrics(totals: list[Losses]) -> dict[str, Float[Array, ""]]:
     """The metrics of several batches together, each prediction counted once."""
-    total = jax.tree.map(lambda *parts: sum(parts), *totals)
-    weight = jnp.maximum(total.weight, 1.0)
-    return {name: value / weight for name, value in total.metrics.items()}
+    return jax.tree.map(lambda *parts: sum(parts), *totals).means()

@@ -1,0 +1,259 @@
+"""BERT: the bidirectional encoder (Devlin et al. 2019).
+
+The sum of token, position and type embeddings is normalised, and post-norm blocks of attention in
+both directions follow. What is learned on top of them is a method each: filling masked places and
+telling whether a sentence follows another (pretraining), classes of a text, classes of its tokens.
+Parameters exist for the methods that a job calls, and no others.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.errors import ConfigError
+from transformer.nn.attention import Attention
+from transformer.nn.block import Block
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
+from transformer.nn.feed_forward import FeedForward
+from transformer.nn.linear import DTYPES, Linear, named
+from transformer.nn.norms import LayerNorm
+from transformer.nn.stack import REMAT_POLICIES, Stack
+from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.masks import padding
+
+
+class MaskedTokenHead(nn.Module):
+    """What stands between the encoder and the token table when masked tokens are predicted.
+
+    The published code has it; the paper does not mention it.
+
+    Attributes:
+        vocab_size: V.
+        activation: after the dense layer.
+        norm_epsilon: of the normalisation.
+        dtype: of the computation.
+    """
+
+    vocab_size: int
+    width: int
+    activation: str
+    norm_epsilon: float
+    dtype: str
+
+    def setup(self) -> None:
+        self.dense = Linear((self.width,), ("embed", None), dtype=self.dtype)
+        self.norm = LayerNorm(epsilon=self.norm_epsilon)
+        self.bias = self.param("bias", named(nn.initializers.zeros, "vocab"), (self.vocab_size,))
+
+    def __call__(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
+        return self.norm(ACTIVATIONS[self.activation](self.dense(features)))
+
+
+class BERT(nn.Module):
+    """An encoder and its heads; its fields are `config.model`.
+
+    The defaults are `base` of Devlin et al. 2019. With the published vocabulary of 30,522 entries,
+    the pooler included and other heads left out, the published sizes have
+
+        size    num_layers  width  num_heads   parameters
+        tiny             2    128          2    4,385,920
+        mini             4    256          4   11,170,560
+        small            4    512          8   28,763,648
+        medium           8    512          8   41,373,184
+        base            12    768         12  109,482,240
+        large           24   1024         16  335,141,888
+
+    (the four smaller ones are of Turc et al. 2019). Both heads of pretraining add 2 V-independent
+    dense layers and V biases: 624,188 parameters for `base`.
+
+    Attributes:
+        vocab_size: V; None takes the tokenizer's.
+        num_outputs: classes, or other outputs, of the head that fine-tuning adds; None takes what
+            the data have.
+        num_layers: L.
+        num_heads: N.
+        width: D.
+        context: the longest sequence, the number of learned positions.
+        num_types: kinds of tokens; 2 tell the first of two sentences from the second.
+        feed_forward_width: F; None means 4 D.
+        activation: of the feed-forward layer.
+        norm_epsilon: added to variances.
+        dropout_rate: on embeddings, attention weights, branches and in front of the heads.
+        dtype: of the computation; parameters stay float32.
+        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
+        remat: what the backward pass recomputes; see `nn.stack.Stack`.
+        attention: implementation; see `ops.attention.dot_product_attention`.
+    """
+
+    vocab_size: int | None = None
+    num_outputs: int | None = None
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    context: int = 512
+    num_types: int = 2
+    feed_forward_width: int | None = None
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    dropout_rate: float = 0.1
+    dtype: str = "float32"
+    scan_layers: bool = False
+    remat: str = "none"
+    attention: str = "auto"
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        require_at_least("model", self, num_layers=1, num_heads=1, width=1, context=3, num_types=1)
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
+                f"({self.num_heads}): heads must divide the width."
+            )
+        require_fraction("model", self, "dropout_rate")
+        require_choice(
+            "model",
+            self,
+            activation=ACTIVATIONS,
+            dtype=DTYPES,
+            remat=("none", *REMAT_POLICIES),
+            attention=("auto", *IMPLEMENTATIONS),
+        )
+
+    def setup(self) -> None:
+        if self.vocab_size is None:
+            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
+        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
+        block = functools.partial(
+            Block,
+            attention=functools.partial(
+                Attention,
+                num_heads=self.num_heads,
+                dropout_rate=self.dropout_rate,
+                implementation=self.attention,
+                dtype=self.dtype,
+            ),
+            feed_forward=functools.partial(
+                FeedForward,
+                width=self.feed_forward_width or 4 * self.width,
+                activation=self.activation,
+                dtype=self.dtype,
+            ),
+            norm=norm,
+            order="post",
+            dropout_rate=self.dropout_rate,
+        )
+        table = functools.partial(Embedding, width=self.width, dtype=self.dtype)
+        self.token_embedding = table(self.vocab_size)
+        self.position_embedding = table(self.context, axes=("positions", "embed"))
+        self.type_embedding = table(self.num_types, axes=(None, "embed"))
+        self.embedding_norm = norm()
+        self.dropout = Dropout(self.dropout_rate)
+        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
+
+        dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
+        self.pooler = dense((self.width,))
+        self.masked_token = MaskedTokenHead(
+            self.vocab_size, self.width, self.activation, self.norm_epsilon, self.dtype
+        )
+        self.next_sentence = dense((2,))
+        self.output = dense((self.num_outputs or 0,))
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """The hidden states of all tokens.
+
+        Args:
+            tokens: beginning with `[CLS]`, each sentence ended by `[SEP]`.
+            token_types: 0 in the first sentence, 1 in the second; None means 0 everywhere.
+            lengths: tokens of each row before its padding; None means no padding.
+        """
+        if token_types is None:
+            token_types = jnp.zeros_like(tokens)
+        mask = None if lengths is None else padding(real_tokens(tokens, lengths))
+        x = (
+            self.token_embedding(tokens)
+            + self.position_embedding(jnp.arange(tokens.shape[1])[None, :])
+            + self.type_embedding(token_types)
+        )
+        x, _ = self.blocks(self.dropout(self.embedding_norm(x)), mask=mask)
+        return x
+
+    def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
+        """What stands for the whole row: made of the state of `[CLS]`."""
+        return jnp.tanh(self.pooler(features[:, 0]))
+
+    def masked(
+        self, features: Float[Array, "B T D"], positions: Int[Array, "B M"]
+    ) -> Float[Array, "B M D"]:
+        """What goes into the output layer at the places whose tokens are to be predicted."""
+        return self.masked_token(jnp.take_along_axis(features, positions[..., None], axis=1))
+
+    def logits(self, masked: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
+        """The output layer, in float32."""
+        scores = jnp.asarray(self.token_embedding.attend(masked), jnp.float32)
+        return scores + self.masked_token.bias
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"]]:
+        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        return self.token_embedding.embedding.T, self.masked_token.bias
+
+    def follows(self, features: Float[Array, "B T D"]) -> Float[Array, "B 2"]:
+        """Scores, in float32, of: the second sentence follows the first, it does not."""
+        return self.next_sentence(self.pooled(features)).astype(jnp.float32)
+
+    def pretrain(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"],
+        lengths: Int[Array, "B"],
+        positions: Int[Array, "B M"],
+    ) -> tuple[Float[Array, "B M V"], Float[Array, "B 2"]]:
+        """Scores of the tokens at `positions`, and `follows`."""
+        features = self(tokens, token_types, lengths)
+        return self.logits(self.masked(features, positions)), self.follows(features)
+
+    def classify(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B C"]:
+        """Scores of a text, in float32 (section 4.1); arguments as in `__call__`."""
+        pooled = self.pooled(self(tokens, token_types, lengths))
+        return self.output(self.dropout(pooled)).astype(jnp.float32)
+
+    def tag(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B T C"]:
+        """Scores of each token, in float32 (sections 4.2 and 5.3); arguments as in `__call__`."""
+        features = self(tokens, token_types, lengths)
+        return self.output(self.dropout(features)).astype(jnp.float32)
+
+    def chosen_attention(self, tokens: Int[Array, "B T"], *rest: Any) -> str:
+        """The implementation that training uses for batches of this length."""
+        if self.attention != "auto":
+            return self.attention
+        length = tokens.shape[1]
+        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
+
+
+def real_tokens(tokens: Int[Array, "B T"], lengths: Int[Array, "B"]) -> Bool[Array, "B T"]:
+    """True before the padding of each row."""
+    return jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]

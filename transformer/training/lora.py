@@ -1,0 +1,127 @@
+"""Low-rank adapters (Hu et al. 2021): `config.lora`.
+
+Beside a kernel W that stays as it is, two thin matrices A and B are trained, and the model computes
+with W + (alpha / rank) A B. The sum is made before the model is applied, of parameters alone, so
+that every model can be adapted and none knows of it.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from transformer.checks import require_at_least
+from transformer.errors import ConfigError
+from transformer.sharding import logical_axes
+from transformer.training.selection import Chooser, by_path, chooser, from_paths
+
+# Where adapters lie among the parameters.
+ADAPTERS = "lora"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Fields of `config.lora`.
+
+    Attributes:
+        rank: of A B; 0 trains all parameters and adds none.
+        alpha: A B is scaled by alpha / rank (section 4.1).
+        targets: pattern of the kernels that get adapters; see `training.selection`. The paper
+            adapts queries and values (section 4.2).
+        trained: pattern of other parameters that are trained as they are: new heads.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    targets: str = "attention/(query|value)/kernel"
+    trained: str = "^output/"
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        require_at_least("lora", self, rank=0)
+        if self.alpha <= 0:
+            raise ConfigError(f"config.lora.alpha is {self.alpha}: more than 0.")
+
+
+def with_adapters(boxed: Any, config: LoRA, key: Array) -> Any:
+    """Parameters with new adapters, which change nothing yet: B is zero.
+
+    Args:
+        boxed: parameters with the logical names of their axes.
+        config: of the adapters.
+        key: of A.
+
+    Raises:
+        ConfigError: if the targets match no parameter, or one that is no matrix.
+    """
+    if not config.rank:
+        return boxed
+    chosen = chooser(config.targets, "lora.targets", boxed)
+    adapters = {}
+    for index, (path, leaf) in enumerate(sorted(by_path(boxed).items())):
+        if chosen(path):
+            key_a = jax.random.fold_in(key, index)
+            adapters |= _adapter(path, leaf, config.rank, key_a)
+    return {**boxed, ADAPTERS: from_paths(adapters)}
+
+
+def is_trained(boxed: Any, config: LoRA) -> Chooser:
+    """Chooses adapters and what else is trained beside them."""
+    other = config.trained
+    also = chooser(other, "lora.trained", boxed)
+    return lambda path: path.startswith(f"{ADAPTERS}/") or also(path)
+
+
+def merged(params: Any, config: LoRA) -> Any:
+    """The parameters of the model: W + (alpha / rank) A B for each adapter."""
+    if not config.rank:
+        return params
+    flat = by_path({name: value for name, value in params.items() if name != ADAPTERS})
+    adapters = by_path(params[ADAPTERS])
+    scale = config.alpha / config.rank
+    for path in [path.removesuffix("/a") for path in adapters if path.endswith("/a")]:
+        a, b = adapters[f"{path}/a"], adapters[f"{path}/b"]
+        flat[path] = flat[path] + scale * _product(a, b, flat[path].shape)
+    return from_paths(flat)
+
+
+def _adapter(path: str, leaf: Any, rank: int, key: Array) -> dict[str, Any]:
+    names, shape = logical_axes(leaf), leaf.value.shape
+    layers = int(names[0] == "layers")
+    inputs = _num_input_axes(path, names[layers:])
+    first, last = slice(layers, layers + inputs), slice(layers + inputs, None)
+    fan_in = math.prod(shape[first])
+    a = jax.random.normal(key, (*shape[: first.stop], rank)) / math.sqrt(fan_in)
+    b = jnp.zeros((*shape[:layers], rank, *shape[last]))
+    return {
+        f"{path}/a": nn.LogicallyPartitioned(a, (*names[: first.stop], None)),
+        f"{path}/b": nn.LogicallyPartitioned(b, (*names[:layers], None, *names[last])),
+    }
+
+
+def _num_input_axes(path: str, names: tuple[str | None, ...]) -> int:
+    """How many of a kernel's axes it contracts: those before or up to the model's width."""
+    if len(names) < 2 or "embed" not in names:
+        raise ConfigError(
+            f"config.lora.targets matches {path}, which is no kernel from or to the model's width."
+        )
+    return 1 if names[0] == "embed" else len(names) - 1
+
+
+def _product(
+    a: Float[Array, "..."], b: Float[Array, "..."], shape: tuple[int, ...]
+) -> Float[Array, "..."]:
+    """A B in the shape of the kernel; a leading axis of stacked layers is kept."""
+    rank = a.shape[-1]
+    stacked = a.size // rank * (b.size // rank) != math.prod(shape)
+    layers = shape[:1] if stacked else ()
+    product = a.reshape(*layers, -1, rank) @ b.reshape(*layers, rank, -1)
+    return product.reshape(shape)
