@@ -215,6 +215,16 @@ class BERT(nn.Module):
         """Scores, in float32, of: the second sentence follows the first, it does not."""
         return self.next_sentence(self.pooled(features)).astype(jnp.float32)
 
+    def fill(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None,
+        lengths: Int[Array, "B"] | None,
+        positions: Int[Array, "B M"],
+    ) -> Float[Array, "B M V"]:
+        """Scores of the tokens at `positions`, in float32; other arguments as in `__call__`."""
+        return self.logits(self.masked(self(tokens, token_types, lengths), positions))
+
     def pretrain(
         self,
         tokens: Int[Array, "B T"],

@@ -1,7 +1,7 @@
 """What the training loop asks of a task."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -64,6 +64,33 @@ class Shown(NamedTuple):
     scores: dict[str, float]
 
 
+class Prediction(NamedTuple):
+    """What a model says of one line of input.
+
+    Attributes:
+        text: for people and pipes, its parts with tabs between.
+        details: the same and more, for JSON.
+    """
+
+    text: str
+    details: dict[str, Any]
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A task whose models answer lines of text."""
+
+    def predict(
+        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+    ) -> Iterator[Prediction]:
+        """An answer to each line, in order.
+
+        Raises:
+            DataError: for a line that cannot be answered, by its number.
+        """
+        ...
+
+
 def tokenizer_digest(tokenizer: str) -> str:
     """A short name for exactly this tokenizer, given as text."""
     return hashlib.sha256(tokenizer.encode()).hexdigest()[:32]
@@ -116,7 +143,7 @@ class Task(Protocol):
     # Fields of the model that the data decide; `dimensions` gives their sizes.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
-    ENTRY: ClassVar[str]
+    entry: ClassVar[str]
 
     def load(self, workdir: Path | None) -> Any:
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew.
@@ -175,7 +202,7 @@ class Task(Protocol):
         ...
 
     def example_inputs(self) -> tuple:
-        """Positional arguments to call `ENTRY` with: one example, of any values."""
+        """Positional arguments to call `entry` with: one example, of any values."""
         ...
 
     def losses(

@@ -66,7 +66,7 @@ class LanguageModeling:
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
-    ENTRY: ClassVar[str] = "__call__"
+    entry: ClassVar[str] = "__call__"
 
     path: str = ""
     validation_path: str = ""

@@ -83,7 +83,7 @@ class Translation:
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
-    ENTRY: ClassVar[str] = "__call__"
+    entry: ClassVar[str] = "__call__"
 
     train: str = ""
     validation: str = ""

@@ -252,7 +252,7 @@ def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh)
 
 def initial_parameters(model: Any, task: Task, lora: LoRA, key: jax.Array) -> PyTree:
     """Parameters in boxes that hold the logical names of their axes, new adapters among them."""
-    boxed = model.init(key, *task.example_inputs(), method=task.ENTRY)["params"]
+    boxed = model.init(key, *task.example_inputs(), method=task.entry)["params"]
     return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
 
 

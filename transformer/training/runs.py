@@ -17,6 +17,7 @@ from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import initial_parameters, read_config
 from transformer.training.lora import LoRA, merged
+from transformer.training.selection import by_path, from_paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,30 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     found = _restore(workdir, config, checkpoint, nn.meta.unbox(shapes))
     task.check_run(workdir, found.metadata["data_fingerprint"])
     return Run(config, task, model, merged(found.params, lora), found.step)
+
+
+def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
+    """Restores the encoder of a run, without whatever heads it has; arguments as in `open_run`.
+
+    Raises:
+        ConfigError: if the model is no encoder.
+        WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    config: Any = with_optional_sections(read_config(workdir))
+    task, model = build("task", config.task), build("model", config.model)
+    if not hasattr(model, "pooled"):
+        raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no encoder.")
+    found = read_parameters(workdir, checkpoint)
+    task.check_run(workdir, found.metadata["data_fingerprint"])
+    key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)
+    wanted = by_path(nn.meta.unbox(jax.eval_shape(model.init, key, tokens)["params"]))
+    saved = by_path(found.params)
+    for path, shape in wanted.items():
+        if path not in saved or saved[path].shape != shape.shape:
+            raise WorkdirError(f"{path} {list(shape.shape)} is not in the checkpoint of {workdir}.")
+    params = from_paths({path: saved[path] for path in wanted})
+    return Run(config, task, model, params, found.step)
 
 
 class Parameters(NamedTuple):

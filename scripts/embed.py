@@ -1,0 +1,72 @@
+"""Writes one vector for each line of standard input.
+
+python scripts/embed.py --workdir=runs/bert --output=vectors.npy < lines.txt
+python scripts/embed.py --workdir=runs/minilm --output=vectors.safetensors --pooling=cls < lines.txt
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from transformer import command_line
+from transformer.errors import ConfigError, DataError
+
+flags.DEFINE_string("workdir", None, "The run folder.")
+flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
+flags.DEFINE_string("output", None, "The file to write: .npy, or .safetensors (`embeddings`).")
+flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "What stands for the line.")
+flags.DEFINE_bool("normalize", True, "Makes all vectors of length 1.")
+flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", lower_bound=4)
+flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1)
+flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
+
+
+def main() -> int:
+    """Opens the run, embeds, writes."""
+    values = command_line.FLAGS
+    workdir = command_line.required_workdir()
+    output = Path(values.output or "")
+    if output.suffix not in (".npy", ".safetensors"):
+        raise ConfigError("where to? Give --output=FILE.npy or --output=FILE.safetensors")
+    if not output.parent.is_dir():
+        raise ConfigError(f"--output is {output}, in a folder that does not exist.")
+    import numpy as np
+
+    from transformer.decoding.embed import embed
+    from transformer.decoding.translate import sentence_progress
+    from transformer.interop.safetensors_files import write_safetensors
+    from transformer.training.runs import open_encoder
+
+    run = open_encoder(workdir, values.checkpoint)
+    lines = list(command_line.standard_input_lines())
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise DataError(f"line {number} of the input is empty: give a text.")
+    if not lines:
+        raise DataError("standard input is empty: give one text a line.")
+    with sentence_progress(len(lines), verb="embedded") as update:
+        vectors = embed(
+            run.model,
+            run.params,
+            run.task.load_tokenizer(workdir),
+            lines,
+            pooling=values.pooling,
+            normalize=values.normalize,
+            max_length=min(values.max_length or run.model.context, run.model.context),
+            batch_size=values.batch_size,
+            on_progress=update,
+        )
+    if output.suffix == ".npy":
+        np.save(output, vectors)
+    else:
+        write_safetensors({"embeddings": vectors}, output)
+    if values.json:
+        shape = list(vectors.shape)
+        command_line.print_json({"step": run.step, "output": str(output), "shape": shape})
+    else:
+        print(f"{output}: {vectors.shape[0]} vectors of {vectors.shape[1]} numbers")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

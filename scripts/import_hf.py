@@ -1,0 +1,50 @@
+"""Makes a run folder of published weights, for all other scripts and for `config.init.workdir`.
+
+python scripts/import_hf.py --source=downloads/all-MiniLM-L6-v2 --workdir=runs/minilm
+
+Reads a folder with config.json, model.safetensors and tokenizer.json or vocab.txt. Pickles (.bin,
+.pt) are refused.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from transformer import command_line
+from transformer.errors import ConfigError
+
+flags.DEFINE_string("source", None, "The folder of the published model.")
+flags.DEFINE_string("workdir", None, "The run folder to make.")
+flags.DEFINE_integer("max_length", None, "Tokens of a row at most.", lower_bound=4)
+flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
+
+
+def main() -> int:
+    """Imports and says what was read."""
+    values = command_line.FLAGS
+    if not values.source:
+        raise ConfigError("which model? Give --source=FOLDER")
+    workdir = command_line.required_workdir()
+    from transformer.training.imported import import_bert
+
+    published = import_bert(Path(values.source), workdir, values.max_length)
+    count = sum(array.size for array in published.params.values())
+    parts = sorted({path.split("/")[0] for path in published.params})
+    result = {
+        "workdir": str(workdir),
+        "job": published.job,
+        "labels": list(published.labels),
+        "parameters": count,
+        "parts": parts,
+        "not_used": published.unused,
+    }
+    if values.json:
+        command_line.print_json(result)
+    else:
+        print(f"{count:,} parameters in {workdir}: {', '.join(parts)}")
+        print(f"not used: {', '.join(published.unused) or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

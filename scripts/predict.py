@@ -1,0 +1,46 @@
+"""Answers each line of standard input with a fine-tuned model.
+
+python scripts/predict.py --workdir=runs/languages < lines.txt
+python scripts/predict.py --workdir=runs/bert <<< "To be or not to [MASK]."
+
+A line is a text, or two with a tab between, as the model was trained: a pair of sentences; a
+question and its context; words to tag; a text with [MASK]. One line of output for each of input, or
+with --json one JSON object for each.
+"""
+
+import json
+import sys
+from typing import Any
+
+from absl import flags
+
+from transformer import command_line
+from transformer.errors import ConfigError
+
+flags.DEFINE_string("workdir", None, "The run folder.")
+flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
+flags.DEFINE_bool("json", False, "Prints one JSON object for each line.")
+
+
+def main() -> int:
+    """Opens the run and answers."""
+    values = command_line.FLAGS
+    workdir = command_line.required_workdir()
+    from transformer.tasks.base import Predicts
+    from transformer.training.runs import open_run
+
+    run: Any = open_run(workdir, values.checkpoint)
+    if not isinstance(run.task, Predicts):
+        raise ConfigError(
+            f"{workdir} is of the task {run.config.task.name}, which answers no lines: "
+            f"scripts/generate.py writes with it."
+        )
+    lines = command_line.standard_input_lines()
+    for found in run.task.predict(run.model, run.params, workdir, lines):
+        print(json.dumps(found.details, ensure_ascii=False) if values.json else found.text)
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,296 @@
+"""Sentences whose words have tags: read from CoNLL files, and laid out in rows of word pieces."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from transformer.data.text import read_text
+from transformer.errors import ConfigError, DataError
+from transformer.ops.losses import IGNORED
+
+# Begin, inside, end and single of IOB1, IOB2 and IOBES; BILOU says last and unit for the latter.
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+_DOCUMENT = "-DOCSTART-"
+_SPACES = "[ \t]+"
+
+
+class TaggedSentences(NamedTuple):
+    """The words of each sentence, and one tag for each word."""
+
+    words: list[list[str]]
+    tags: list[list[str]]
+
+
+class AlignedRows(NamedTuple):
+    """Sentences as rows of pieces, start and separator around them; n rows, each T wide.
+
+    Attributes:
+        tokens: [n, T] int32, filled up with the tokenizer's padding.
+        lengths: [n] int32, tokens of each row, start and separator included.
+        labels: [n, T] int32, the tag at the first piece of each word, `IGNORED` elsewhere.
+        rows: [n] int32, the sentence that each row is of, from 0.
+        words: [n, T] int32, the word that a first piece stands for, from 0 within its sentence; -1
+            elsewhere.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    rows: np.ndarray
+    words: np.ndarray
+
+
+@runtime_checkable
+class WordPieces(Protocol):
+    """The pieces of one sentence."""
+
+    @property
+    def ids(self) -> np.ndarray:
+        """[n] int32, the token of each piece."""
+        ...
+
+    @property
+    def words(self) -> np.ndarray:
+        """[n] int32, the given word that each piece is of, from 0, in ascending order."""
+        ...
+
+
+@runtime_checkable
+class PieceTokenizer(Protocol):
+    """What `align` needs of a tokenizer; `WordPieceTokenizer` has it."""
+
+    @property
+    def pad(self) -> int:
+        """The token that fills up rows."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The token before a sentence, `[CLS]`."""
+        ...
+
+    @property
+    def separator(self) -> int:
+        """The token after a sentence, `[SEP]`."""
+        ...
+
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> Sequence[WordPieces]:
+        """The pieces of each sentence; a word may have none."""
+        ...
+
+
+def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
+    """A file in the layout of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003, section 2).
+
+    One word a line, its columns separated by tabs if the first word's line has one, else by spaces.
+    The word is the first column. A blank line ends a sentence; `-DOCSTART-` lines are skipped. So
+    are lines before the first word of a sentence that start with `#` and white space, as
+    `# id = 3`, unless they have a tag: `# O` is the word `#`.
+
+    Args:
+        path: UTF-8 text, plain or gzip.
+        tag_column: the column of the tags, from 0, or from -1 for the last one backwards.
+
+    Raises:
+        DataError: if the file cannot be read or has no word, a line has another number of columns
+            than the first, a word or tag is missing, or a tag is not `O` or `PREFIX-TYPE`.
+    """
+    sentences = TaggedSentences([], [])
+    separator, num_columns, first_number = "", 0, 0
+    inside = False
+    for number, raw_line in enumerate(read_text(path).removeprefix("\ufeff").split("\n"), start=1):
+        where = f"{path}, line {number}"
+        line = raw_line.strip(" \r")
+        fields = re.split(_SPACES, line)
+        if not line.strip("\t") or fields[0] == _DOCUMENT:
+            inside = False
+            continue
+        if not inside and re.match(r"#[ \t]", line) and not _TAG.fullmatch(fields[-1]):
+            continue
+        separator = separator or ("\t" if "\t" in line else _SPACES)
+        columns = [column.strip(" ") for column in re.split(separator, line)]
+        if not num_columns:
+            _check_first(columns, tag_column, where)
+            num_columns, first_number = len(columns), number
+        elif len(columns) != num_columns:
+            raise DataError(
+                f"{where} has {_count(columns)}, and line {first_number} has {num_columns}: every "
+                f"word needs the same columns, separated by "
+                f"{'spaces' if separator == _SPACES else 'tabs'}."
+            )
+        word, tag = columns[0], columns[tag_column]
+        if not word or not tag:
+            raise DataError(
+                f"{where} has no {'tag' if word else 'word'} in its column: {line!r}. Words that "
+                f"are part of no entity have the tag O."
+            )
+        check_tag(tag, where)
+        if not inside:
+            sentences.words.append([])
+            sentences.tags.append([])
+            inside = True
+        sentences.words[-1].append(word)
+        sentences.tags[-1].append(tag)
+    if not sentences.words:
+        raise DataError(f"{path} has no words: expected lines such as 'Paris B-LOC'.")
+    return sentences
+
+
+def _count(columns: list[str]) -> str:
+    return f"{len(columns)} column{'' if len(columns) == 1 else 's'}"
+
+
+def _check_first(columns: list[str], tag_column: int, where: str) -> None:
+    """There must be a column of tags beside the words."""
+    if len(columns) == 1:
+        raise DataError(
+            f"{where} has one column: expected a word and its tag, separated by spaces or a tab, "
+            f"such as 'Paris B-LOC'."
+        )
+    if not -len(columns) < tag_column < len(columns) or tag_column == 0:
+        raise DataError(
+            f"{where} has {_count(columns)}, and the tags are to be in column {tag_column}: "
+            f"columns count from 0, the word's, or from -1, the last, backwards."
+        )
+
+
+def check_tag(tag: str, where: str) -> None:
+    """Refuses what is no tag of IOB1, IOB2, IOBES or BILOU.
+
+    Args:
+        tag: `O`, or one of B, I, E, S, L and U, a hyphen and a type.
+        where: file and line, for the message.
+
+    Raises:
+        DataError: if it is something else.
+    """
+    if not _TAG.fullmatch(tag):
+        raise DataError(
+            f"{where} has the tag {tag!r}: expected O, or B-, I-, E-, S-, L- or U- before a type, "
+            f"such as B-PER. Name another column if the tags are not in this one."
+        )
+
+
+def tag_ids(sentences: TaggedSentences, known: Sequence[str], where: str) -> list[np.ndarray]:
+    """Tags as indices.
+
+    Args:
+        sentences: words are only for messages.
+        known: tags in the order of their indices.
+        where: what the sentences are, such as their file, for messages.
+
+    Returns:
+        Of each sentence the index of each word's tag, as int32.
+
+    Raises:
+        DataError: if a tag is not known.
+    """
+    index = {tag: place for place, tag in enumerate(known)}
+    found = []
+    for number, (words, tags) in enumerate(zip(*sentences, strict=True), start=1):
+        for place, tag in enumerate(tags):
+            if tag not in index:
+                nearest = difflib.get_close_matches(tag, known, n=1, cutoff=0.0)
+                hint = f" Nearest: {nearest[0]}." if nearest else ""
+                raise DataError(
+                    f"{where}: sentence {number}, word {place + 1} ({words[place]!r}) has the tag "
+                    f"{tag}, which is none of the {len(known)} known tags.{hint}"
+                )
+        found.append(np.array([index[tag] for tag in tags], np.int32))
+    return found
+
+
+def align(
+    tokenizer: PieceTokenizer,
+    words: Sequence[Sequence[str]],
+    ids: Sequence[np.ndarray] | None,
+    *,
+    max_length: int,
+) -> AlignedRows:
+    """Rows of pieces in which each word that has a piece has its label once.
+
+    The first piece of a word stands for it (Devlin et al. 2019, section 5.3). A sentence that does
+    not fit is continued in a further row, from a word on; what a single word has beyond a whole row
+    is left out. A sentence without any piece has no row.
+
+    Args:
+        tokenizer: makes the pieces.
+        words: of each sentence.
+        ids: the tag of each word of each sentence; None if there are none to learn from, and all
+            labels are `IGNORED`.
+        max_length: the width of the rows, T, start and separator included.
+
+    Raises:
+        ConfigError: if no piece fits into a row.
+    """
+    if max_length < 3:
+        raise ConfigError(
+            f"max_length is {max_length}: at least 3, for a piece between start and separator."
+        )
+    pieces = tokenizer.encode_words(words)
+    room = max_length - 2
+    spans = [
+        (sentence, first, end)
+        for sentence, of_sentence in enumerate(pieces)
+        for first, end in _spans(of_sentence.words, room)
+    ]
+    tokens = np.full((len(spans), max_length), tokenizer.pad, np.int32)
+    lengths = np.zeros(len(spans), np.int32)
+    labels = np.full_like(tokens, IGNORED)
+    first_pieces = np.full_like(tokens, -1)
+    for row, (sentence, first, end) in enumerate(spans):
+        size = end - first
+        lengths[row] = size + 2
+        tokens[row, 0] = tokenizer.start
+        tokens[row, 1 : size + 1] = pieces[sentence].ids[first:end]
+        tokens[row, size + 1] = tokenizer.separator
+        of = np.asarray(pieces[sentence].words[first:end])
+        places = np.flatnonzero(np.diff(of, prepend=-1))
+        first_pieces[row, places + 1] = of[places]
+        if ids is not None:
+            labels[row, places + 1] = ids[sentence][of[places]]
+    sentences = np.array([sentence for sentence, _, _ in spans], np.int32)
+    return AlignedRows(tokens, lengths, labels, sentences, first_pieces)
+
+
+def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
+    """First piece of each row and one beyond its last; a row starts with a word.
+
+    Args:
+        words: [n], the word of each piece.
+        room: for how many pieces there is room.
+    """
+    starts = np.flatnonzero(np.diff(words, prepend=-1)).tolist()
+    spans: list[tuple[int, int]] = []
+    for start, end in zip(starts, [*starts[1:], len(words)], strict=False):
+        if spans and end - spans[-1][0] <= room:
+            spans[-1] = spans[-1][0], end
+        else:
+            spans.append((start, min(end, start + room)))
+    return spans
+
+
+def word_tags(
+    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: int
+) -> list[list[int]]:
+    """Predictions of pieces as predictions of words.
+
+    Args:
+        rows: of all sentences.
+        predicted: [n, T] int, a tag for each piece; read at the first pieces only.
+        num_words: of each sentence.
+        default: the tag of words that have no piece.
+
+    Returns:
+        Of each sentence the tag of each word.
+    """
+    sizes = np.array(num_words, np.int64)
+    ends = np.cumsum(sizes)
+    tags = np.full(ends[-1] if len(ends) else 0, default, np.int64)
+    row, column = np.nonzero(rows.words >= 0)
+    tags[(ends - sizes)[rows.rows[row]] + rows.words[row, column]] = predicted[row, column]
+    return [of_sentence.tolist() for of_sentence in np.split(tags, ends[:-1])] if len(ends) else []

@@ -1,0 +1,80 @@
+"""Texts and pairs of texts as rows of an encoder: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from transformer.data.word_pieces import WordPieceTokenizer
+
+
+class TextRows(NamedTuple):
+    """n texts laid out.
+
+    Attributes:
+        tokens: `[n, T]` int32, filled up with `[PAD]`.
+        token_types: `[n, T]` int32, 1 in B and the `[SEP]` after it, 0 elsewhere.
+        lengths: `[n]` int32, tokens before the padding.
+        num_cut: how many texts were too long and have lost their ends.
+    """
+
+    tokens: np.ndarray
+    token_types: np.ndarray
+    lengths: np.ndarray
+    num_cut: int
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {
+            "tokens": self.tokens,
+            "token_types": self.token_types,
+            "lengths": self.lengths,
+        }
+
+
+def lay_out_texts(
+    tokenizer: WordPieceTokenizer,
+    texts: Sequence[str],
+    seconds: Sequence[str] | None,
+    max_length: int,
+    *,
+    special: bool = False,
+) -> TextRows:
+    """Rows of `max_length` tokens.
+
+    A pair that is too long loses tokens from the end of the longer of its two texts, one at a time
+    (the published code of Devlin et al. 2019).
+
+    Args:
+        tokenizer: makes the pieces.
+        texts: A.
+        seconds: B; None for single texts.
+        max_length: T.
+        special: whether `[MASK]` and the like in a text are the tokens they name.
+    """
+    firsts = [pieces.ids for pieces in tokenizer.encode(texts, special=special)]
+    others = None
+    if seconds is not None:
+        others = [pieces.ids for pieces in tokenizer.encode(seconds, special=special)]
+    tokens = np.full((len(firsts), max_length), tokenizer.pad, np.int32)
+    types = np.zeros((len(firsts), max_length), np.int32)
+    lengths = np.zeros(len(firsts), np.int32)
+    num_cut = 0
+    for row, first in enumerate(firsts):
+        second = None if others is None else others[row]
+        room = max_length - (2 if second is None else 3)
+        keep = _kept(len(first), 0 if second is None else len(second), room)
+        num_cut += keep[0] < len(first) or (second is not None and keep[1] < len(second))
+        ids = [tokenizer.start, *first[: keep[0]], tokenizer.separator]
+        if second is not None:
+            types[row, len(ids) : len(ids) + keep[1] + 1] = 1
+            ids += [*second[: keep[1]], tokenizer.separator]
+        tokens[row, : len(ids)] = ids
+        lengths[row] = len(ids)
+    return TextRows(tokens, types, lengths, num_cut)
+
+
+def _kept(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text stay: the longer text gives way until both are equal."""
+    kept = min(second, max(room // 2, room - first))
+    return min(first, room - kept), kept

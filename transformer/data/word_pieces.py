@@ -1,0 +1,378 @@
+"""BERT's word pieces, with the place of each in its text.
+
+A text is cleaned, split at white space, around punctuation and around Chinese characters, and each
+word is then covered from left to right by the longest pieces of the vocabulary (Devlin et al. 2018,
+section 3, and its published code). The work is done by the library `tokenizers`, as for nearly all
+BERT models in use. It departs from the published Python code in rare characters only:
+
+* `Σ` at the end of a word becomes `σ` and not `ς` where text is lowercased.
+* Its tables of Unicode are older than Python's: some 100 later signs of punctuation do not split a
+  word, and some 400 later accents and marks of format stay in it. Unassigned characters stay too.
+* The Chinese characters U+2B820 to U+2B91F are no words by themselves.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, SupportsInt
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from transformer.data.text import read_text
+from transformer.data.tokenizers import read_tokenizer_json
+from transformer.errors import ConfigError, DataError
+
+KINDS = ("wordpiece",)
+
+# In the order of their ids in vocabularies trained here.
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+_LIBRARY_FILE = "tokenizer.json"
+_PREFIX = "##"
+# Longer words are unknown as a whole, in BERT's published code.
+_LONGEST_WORD = 100
+# Pieces that occur once teach nothing.
+_MIN_FREQUENCY = 2
+# The characters that are never left out of a vocabulary make up so much of the text: what
+# SentencePiece (Kudo and Richardson 2018) covers unless told otherwise.
+_COVERAGE = 0.9995
+# Texts at a time: the library's own account of a token is some hundred times larger than ours.
+_BATCH = 512
+# Halves of characters, which JSON can write and UTF-8 cannot.
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Pieces(NamedTuple):
+    """The word pieces of one text, n of them, without [CLS] and [SEP].
+
+    Attributes:
+        ids: `[n]` int32.
+        starts: `[n]` int32, index of each piece's first character in the Python string.
+        ends: `[n]` int32, index one beyond its last character. An accent that is written by itself
+            at the end of a piece, and is dropped, lies outside.
+        words: `[n]` int32, number of the word that each piece belongs to, from 0. It may skip some.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    words: np.ndarray
+
+
+class WordPieceTokenizer:
+    """Text to BERT's word pieces and back, kept in one `tokenizer.json`.
+
+    Attributes:
+        special: `[V]` bool, which ids are special tokens, `[UNK]` included.
+        continues: `[V]` bool, which ids continue a word: their tokens start with `##`.
+        lowercase: whether capitals are lowercased before anything else.
+    """
+
+    def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
+        """Takes a tokenizer over; padding, truncation and templates in it no longer matter.
+
+        Raises:
+            DataError: if its model is not WordPiece or lacks one of BERT's special tokens.
+        """
+        model = library_tokenizer.model
+        if not isinstance(model, models.WordPiece):
+            raise DataError(
+                f"the tokenizer's model is {type(model).__name__}: BERT needs one of WordPiece."
+            )
+        vocabulary = library_tokenizer.get_vocab()
+        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
+        if missing:
+            raise DataError(f"the vocabulary lacks {', '.join(missing)}, which BERT needs.")
+        if model.unk_token != "[UNK]" or model.token_to_id("[UNK]") is None:
+            raise DataError(f"its unknown token is {model.unk_token!r}: BERT needs '[UNK]'.")
+
+        library_tokenizer.no_truncation()
+        library_tokenizer.no_padding()
+        # Tokens that are there keep their ids and become special ones.
+        library_tokenizer.add_special_tokens(
+            [tokenizers.AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS]
+        )
+        prefix = model.continuing_subword_prefix
+        if library_tokenizer.decoder is None:
+            library_tokenizer.decoder = decoders.WordPiece(prefix=prefix)
+        self._vocabulary = vocabulary = library_tokenizer.get_vocab()
+        # One that finds special tokens in a text, and one that does not: `tokenizer.json` cannot
+        # say which, and switching would not be safe while another thread encodes.
+        self._with_special = tokenizers.Tokenizer.from_str(library_tokenizer.to_str())
+        library_tokenizer.encode_special_tokens = True
+        self._tokenizer = library_tokenizer
+
+        added = library_tokenizer.get_added_tokens_decoder()
+        self.special = np.zeros(max(vocabulary.values()) + 1, bool)
+        self.special[[index for index, token in added.items() if token.special]] = True
+        self.continues = np.zeros(len(self.special), bool)
+        self.continues[
+            [i for t, i in vocabulary.items() if t.startswith(prefix) and len(t) > len(prefix)]
+        ] = True
+        normalizer = library_tokenizer.normalizer
+        self.lowercase = normalizer is not None and "A" not in normalizer.normalize_str("A")
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, V; every id is below it."""
+        return len(self.special)
+
+    @property
+    def pad(self) -> int:
+        """The id of `[PAD]`, which fills up what is shorter than its batch."""
+        return self._vocabulary["[PAD]"]
+
+    @property
+    def unknown(self) -> int:
+        """The id of `[UNK]`, for a word that the vocabulary cannot cover."""
+        return self._vocabulary["[UNK]"]
+
+    @property
+    def start(self) -> int:
+        """The id of `[CLS]`, the first token of every input."""
+        return self._vocabulary["[CLS]"]
+
+    @property
+    def separator(self) -> int:
+        """The id of `[SEP]`, which ends each segment of an input."""
+        return self._vocabulary["[SEP]"]
+
+    @property
+    def mask(self) -> int:
+        """The id of `[MASK]`, in place of a token that is to be guessed."""
+        return self._vocabulary["[MASK]"]
+
+    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[Pieces]:
+        """The pieces of each text; the library's threads share the texts.
+
+        Args:
+            texts: any text.
+            special: whether special tokens written in a text, such as `[MASK]`, become what they
+                say, as in BERT's own tokenizer. Otherwise they are text: `[`, `mask`, `]`.
+        """
+        library = self._with_special if special else self._tokenizer
+        found: list[Pieces] = []
+        for start in range(0, len(texts), _BATCH):
+            batch = [_whole_characters(text) for text in texts[start : start + _BATCH]]
+            encodings = library.encode_batch(batch, add_special_tokens=False)
+            found += [self._pieces(encoding, special) for encoding in encodings]
+        return found
+
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
+        """The pieces of sentences that are split into words already, as for tagging.
+
+        Args:
+            sentences: of words; special tokens among them are text.
+
+        Returns:
+            Pieces whose `words` are indices of the given words, and whose `starts` and `ends` are
+            places within the word. A word of control characters only has no piece.
+        """
+        found: list[Pieces] = []
+        for start in range(0, len(sentences), _BATCH):
+            batch = [
+                [_whole_characters(word) for word in sentence]
+                for sentence in sentences[start : start + _BATCH]
+            ]
+            encodings = self._tokenizer.encode_batch(
+                batch, is_pretokenized=True, add_special_tokens=False
+            )
+            found += [self._pieces(encoding, False) for encoding in encodings]
+        return found
+
+    def _pieces(self, encoding: tokenizers.Encoding, special: bool) -> Pieces:
+        ids = np.array(encoding.ids, np.int32)
+        if not special:
+            # A tokenizer.json that does not split brackets off finds `[MASK]` among its words.
+            ids[self.special[ids]] = self.unknown
+        starts, ends = np.array(encoding.offsets, np.int32).reshape(-1, 2).T.copy()
+        return Pieces(ids, starts, ends, np.array(encoding.word_ids, np.int32))
+
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
+        """Readable text: pieces joined to words, special tokens left out."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
+        """Each token by itself, as it is in the vocabulary; empty for an id that has none."""
+        return [self._tokenizer.id_to_token(int(i)) or "" for i in ids]
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.json`, for `load_word_piece_tokenizer`."""
+        (folder / _LIBRARY_FILE).write_text(self.to_text(), "utf-8")
+
+    def to_text(self) -> str:
+        """The content of `tokenizer.json`, the same for equal tokenizers."""
+        return self._tokenizer.to_str(pretty=True)
+
+
+def make_word_piece_tokenizer(
+    kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool
+) -> WordPieceTokenizer:
+    """A tokenizer of word pieces.
+
+    Args:
+        kind: `wordpiece` (trained on the texts; the same texts give the same vocabulary), the path
+            of a BERT `vocab.txt` with one token a line, or the path of a `tokenizer.json`.
+        texts: what a vocabulary is trained on.
+        vocab_size: tokens to train, the five special ones included; there are fewer if the texts
+            do not have so many pieces. Files have their own size.
+        lowercase: whether to lowercase and drop accents, as BERT's uncased models do. A
+            `tokenizer.json` says so itself, and this is then ignored.
+
+    Raises:
+        ConfigError: if `kind` is none of these, or `vocab_size` too small for the texts'
+            characters.
+        DataError: if the file is missing, damaged, or not BERT's, or the texts have no words.
+    """
+    if kind == "wordpiece":
+        return _of_vocabulary(_train(texts, vocab_size, lowercase), lowercase)
+    if kind.endswith(".txt"):
+        vocabulary = _read_vocabulary(kind)
+        try:
+            return _of_vocabulary(vocabulary, lowercase)
+        except DataError as error:
+            raise DataError(f"{kind} is not BERT's vocab.txt: {error}") from None
+    if kind.endswith(".json"):
+        return _load(kind)
+    raise ConfigError(
+        f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, or give the path of "
+        f"a BERT vocab.txt or of a tokenizer.json."
+    )
+
+
+def load_word_piece_tokenizer(folder: Path) -> WordPieceTokenizer | None:
+    """The tokenizer that was saved in a folder; None if there is none.
+
+    Raises:
+        DataError: if its file is damaged or not BERT's.
+    """
+    path = folder / _LIBRARY_FILE
+    return _load(path) if path.is_file() else None
+
+
+def _load(path: str | Path) -> WordPieceTokenizer:
+    library_tokenizer = read_tokenizer_json(path)
+    try:
+        return WordPieceTokenizer(library_tokenizer)
+    except DataError as error:
+        raise DataError(f"{path} is not BERT's tokenizer.json: {error}") from None
+
+
+def _read_vocabulary(path: str) -> dict[str, int]:
+    """The tokens of a `vocab.txt`, numbered by their lines from 0."""
+    vocabulary: dict[str, int] = {}
+    # Only line feeds end a line: some vocabularies have other separators of Unicode as tokens.
+    for index, line in enumerate(read_text(path).removesuffix("\n").split("\n")):
+        token = line.removesuffix("\r")
+        if not token:
+            raise DataError(f"{path}, line {index + 1} is empty: every line must be a token.")
+        if token in vocabulary:
+            raise DataError(
+                f"{path}, line {index + 1} repeats {token!r} of line {vocabulary[token] + 1}: a "
+                f"token's id is the number of its line, and it can have only one."
+            )
+        vocabulary[token] = index
+    return vocabulary
+
+
+def _of_vocabulary(vocabulary: dict[str, int], lowercase: bool) -> WordPieceTokenizer:
+    """BERT's tokenizer with a vocabulary.
+
+    Raises:
+        DataError: if it lacks a special token.
+    """
+    library_tokenizer = _without_vocabulary(lowercase)
+    library_tokenizer.model = models.WordPiece(
+        vocabulary, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD
+    )
+    tokenizer = WordPieceTokenizer(library_tokenizer)
+    # For other programs that read the tokenizer.json: they expect it to add [CLS] and [SEP].
+    library_tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", tokenizer.separator), ("[CLS]", tokenizer.start)
+    )
+    return tokenizer
+
+
+def _without_vocabulary(lowercase: bool) -> tokenizers.Tokenizer:
+    library_tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    # Accents go with the capitals, as in the published code.
+    library_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    library_tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library_tokenizer.decoder = decoders.WordPiece(prefix=_PREFIX)
+    return library_tokenizer
+
+
+def _train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, int]:
+    """A vocabulary of word pieces, special tokens first.
+
+    BERT's own training was never published. As the library does, pieces are joined by the number of
+    times that they stand together (Sennrich et al. 2016), not by likelihood.
+    """
+    library_tokenizer = _without_vocabulary(lowercase)
+    texts = [_whole_characters(text) for text in texts]
+    alphabet, inside = _alphabet(library_tokenizer, texts, vocab_size)
+    # The library numbers `##` pieces as it meets them in a hash table, another order in each
+    # process, and breaks ties by those numbers. Given as special tokens they come in ours. It also
+    # breaks ties in an alphabet that is too large by chance, so that it gets one that is not.
+    first = [*SPECIAL_TOKENS, *(_PREFIX + character for character in inside)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=first,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix=_PREFIX,
+        show_progress=False,
+    )
+    library_tokenizer.train_from_iterator(texts, trainer)
+    return library_tokenizer.get_vocab()
+
+
+def _alphabet(
+    library_tokenizer: tokenizers.Tokenizer, texts: Sequence[str], vocab_size: int
+) -> tuple[list[str], list[str]]:
+    """The characters that are pieces by themselves, and those of them that are `##` pieces too.
+
+    They are the most frequent ones: as many as fill half of the vocabulary, and more if those do
+    not cover the texts.
+
+    Raises:
+        ConfigError: if the vocabulary has no room for them.
+        DataError: if there is no character.
+    """
+    normalizer, pre_tokenizer = library_tokenizer.normalizer, library_tokenizer.pre_tokenizer
+    assert normalizer is not None
+    assert pre_tokenizer is not None
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    counts.pop(" ", None)
+    if not counts:
+        raise DataError("the texts have no words: there is nothing to make word pieces of.")
+
+    total, covered, size = counts.total(), 0, len(SPECIAL_TOKENS)
+    alphabet: list[str] = []
+    inside: list[str] = []
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if size >= vocab_size // 2 and covered >= _COVERAGE * total:
+            break
+        # Punctuation and Chinese characters are words by themselves.
+        joins = len(pre_tokenizer.pre_tokenize_str(normalizer.normalize_str("a" + character))) == 1
+        alphabet.append(character)
+        inside += [character] if joins else []
+        size += 1 + joins
+        covered += count
+    if size > vocab_size:
+        raise ConfigError(
+            f"config.task.vocab_size is {vocab_size}: the texts' {len(alphabet):,} characters and "
+            f"the {len(SPECIAL_TOKENS)} special tokens alone need {size:,}."
+        )
+    return sorted(alphabet), sorted(inside)
+
+
+def _whole_characters(text: str) -> str:
+    """The text with each half of a character replaced by U+FFFD, which BERT drops like controls."""
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)

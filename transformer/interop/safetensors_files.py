@@ -1,0 +1,105 @@
+"""Arrays in safetensors files: names, shapes and numbers, and nothing that is run.
+
+Files that other libraries write as pickles can run any code when they are read, and are refused.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer.errors import DataError, MissingDependencyError
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+_FILE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a file, or of a folder with a model in one or several files.
+
+    Numbers of half precision become float32, in which our parameters are kept; that loses nothing.
+
+    Raises:
+        MissingDependencyError: if the library is not installed.
+        DataError: if there is no such file, or it is damaged or no safetensors file.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for file in _files(Path(path)):
+        arrays |= _read(file)
+    return arrays
+
+
+def write_safetensors(
+    arrays: Mapping[str, Any], path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes arrays by name.
+
+    Args:
+        arrays: what to write.
+        path: of the file, which is replaced as a whole.
+        metadata: short texts kept beside them.
+
+    Raises:
+        MissingDependencyError: if the library is not installed.
+    """
+    numpy_format = _library()
+    path = Path(path)
+    part = path.with_suffix(".part")
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
+    part.replace(path)
+
+
+def _library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise MissingDependencyError(
+            "safetensors", "interop", "reading or writing safetensors files"
+        ) from None
+    return safetensors.numpy
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that hold a model."""
+    if path.suffix in _PICKLES:
+        raise DataError(
+            f"{path} is a pickle, which can run any code when it is read: give a .safetensors file."
+        )
+    if not path.is_dir():
+        if not path.is_file():
+            raise DataError(f"{path} does not exist: give a .safetensors file or its folder.")
+        return [path]
+    if (path / _FILE).is_file():
+        return [path / _FILE]
+    if (path / _INDEX).is_file():
+        try:
+            names = set(json.loads((path / _INDEX).read_text("utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise DataError(f"{path / _INDEX} is damaged: {error}") from None
+        # Names in a downloaded file must not lead out of its folder.
+        return [path / Path(name).name for name in sorted(names)]
+    pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
+    also = f" Its pickles ({', '.join(sorted(pickles))}) are not read." if pickles else ""
+    raise DataError(f"{path} has no {_FILE}.{also}")
+
+
+def _read(file: Path) -> dict[str, np.ndarray]:
+    _library()
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file, framework="flax") as opened:
+            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read as safetensors: {error}") from None
+    return {name: _widened(array) for name, array in found.items()}
+
+
+def _widened(array: Any) -> np.ndarray:
+    array = np.asarray(array)
+    half = array.dtype.name in ("float16", "bfloat16")
+    return array.astype(np.float32) if half else array

@@ -1,0 +1,238 @@
+"""What jobs of an encoder share: word pieces, rows of one length, and outputs for all rows."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.checks import require_at_least
+from transformer.data.rows import Rows, SequentialRows, ShuffledRows, num_rows
+from transformer.data.word_pieces import (
+    WordPieceTokenizer,
+    load_word_piece_tokenizer,
+    make_word_piece_tokenizer,
+)
+from transformer.decoding.translate import sentence_progress
+from transformer.errors import ConfigError, WorkdirError
+from transformer.tasks.base import Pace, require_tokenizer_of, tokenizer_digest
+
+LABELS_FILE = "labels.json"
+# What an encoder reads of a row.
+INPUTS = ("tokens", "token_types", "lengths")
+
+
+class EncoderData(NamedTuple):
+    """Rows to train and to validate on.
+
+    Attributes:
+        tokenizer: of the texts.
+        labels: names of the outputs, if they have names.
+        train: arrays by name, `INPUTS` and what the job adds.
+        validation: likewise.
+        examples: what the validation rows were made of, as the job needs it for its scores.
+        notes: what there is to say of the data: what was left out or cut.
+    """
+
+    tokenizer: WordPieceTokenizer
+    labels: tuple[str, ...]
+    train: Rows
+    validation: Rows
+    examples: Any
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderTask:
+    """The fields and methods that jobs of an encoder share.
+
+    Attributes:
+        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
+            `tokenizer.json`. A run that begins from another takes that one's.
+        vocab_size: tokens of `wordpiece`.
+        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        max_length: T, tokens of a row.
+        batch_size: B, rows per step over all hosts and microbatches.
+        validation_batch_size: rows per validation batch; None takes `batch_size`.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
+    entry: ClassVar[str] = "tag"
+
+    tokenizer: str = "wordpiece"
+    vocab_size: int = 8192
+    lowercase: bool = True
+    max_length: int = 128
+    batch_size: int = 32
+    validation_batch_size: int | None = None
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        require_at_least("task", self, max_length=4, batch_size=1, vocab_size=1)
+        if self.validation_batch_size is not None:
+            require_at_least("task", self, validation_batch_size=1)
+
+    # ------------------------------------------------------------------- tokenizer, labels
+
+    def make_tokenizer(
+        self, workdir: Path | None, texts: Callable[[], Iterable[str]]
+    ) -> WordPieceTokenizer:
+        """The tokenizer of a run, or one made from texts."""
+        saved = None if workdir is None else load_word_piece_tokenizer(workdir)
+        if saved is not None:
+            return saved
+        return make_word_piece_tokenizer(
+            self.tokenizer, texts(), vocab_size=self.vocab_size, lowercase=self.lowercase
+        )
+
+    def load_tokenizer(self, workdir: Path) -> WordPieceTokenizer:
+        """The tokenizer of a run.
+
+        Raises:
+            WorkdirError: if there is none.
+        """
+        tokenizer = load_word_piece_tokenizer(workdir)
+        if tokenizer is None:
+            raise WorkdirError(f"{workdir} has no tokenizer.json.")
+        return tokenizer
+
+    def load_labels(self, workdir: Path) -> tuple[str, ...]:
+        """The names of a run's outputs.
+
+        Raises:
+            WorkdirError: if the run has none.
+        """
+        try:
+            return tuple(json.loads((workdir / LABELS_FILE).read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise WorkdirError(
+                f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
+            ) from None
+
+    def save(self, data: EncoderData, workdir: Path) -> None:
+        """Writes the tokenizer and the labels."""
+        data.tokenizer.save(workdir)
+        (workdir / LABELS_FILE).write_text(json.dumps(data.labels, ensure_ascii=False), "utf-8")
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """Refuses a tokenizer that is not the checkpoint's."""
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+
+    # ---------------------------------------------------------------------------- protocol
+
+    def dimensions(self, data: EncoderData) -> dict[str, int]:
+        """The vocabulary and the number of outputs."""
+        return {"vocab_size": data.tokenizer.vocab_size, "num_outputs": len(data.labels)}
+
+    def fingerprint(self, data: EncoderData) -> str:
+        """Of the tokenizer, then of labels and rows."""
+        digest = hashlib.sha256(json.dumps(data.labels).encode())
+        for rows in (data.train, data.validation):
+            for name in sorted(rows):
+                digest.update(np.ascontiguousarray(rows[name]).tobytes())
+        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest.hexdigest()[:32]}"
+
+    def describe(self, data: EncoderData) -> str:
+        """Sizes, padding, and what was left out."""
+        lengths = data.train["lengths"]
+        padding = 1.0 - lengths.sum() / (len(lengths) * self.max_length)
+        lines = [
+            f"{len(lengths):,} rows of {self.max_length} tokens to train on ({padding:.1%} "
+            f"padding), {num_rows(data.validation):,} to validate on, "
+            f"{data.tokenizer.vocab_size:,} tokens in the vocabulary.",
+            *data.notes,
+        ]
+        return "\n".join(lines)
+
+    def check_model(self, model: Any) -> None:
+        """Refuses a model that is no encoder, or has too few positions."""
+        check_encoder(self, model, self.max_length)
+
+    def pace(self, data: EncoderData) -> Pace:
+        """Examples are rows; tokens are counted without padding."""
+        size = float(self.batch_size)
+        lengths = data.train["lengths"]
+        return Pace(size, size * float(lengths.mean()), len(lengths))
+
+    def batch_rows(self, data: Any) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def train_batches(self, data: EncoderData, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """The arrays of the rows, and `valid`."""
+        host, num_hosts = jax.process_index(), jax.process_count()
+        rows: Any = ShuffledRows(data.train, self.batch_size, seed, num_steps, host, num_hosts)
+        return grain.MapDataset.source(rows)
+
+    def validation_batches(self, data: EncoderData) -> grain.MapDataset:
+        """Every validation row once."""
+        size = self.validation_batch_size or self.batch_size
+        rows: Any = SequentialRows(data.validation, size, jax.process_index(), jax.process_count())
+        return grain.MapDataset.source(rows)
+
+    def example_inputs(self) -> tuple:
+        """One row."""
+        tokens = jnp.zeros((1, self.max_length), jnp.int32)
+        return tokens, tokens, jnp.ones(1, jnp.int32)
+
+    # ----------------------------------------------------------------------------- outputs
+
+    def outputs(self, model: Any, params: Any, rows: Rows, *, progress: bool = True) -> np.ndarray:
+        """What `entry` gives for all rows, float32 `[n, ...]`."""
+        inputs = {name: rows[name] for name in INPUTS}
+        batches = SequentialRows(inputs, self.validation_batch_size or self.batch_size)
+        found = []
+        with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
+            for step in range(len(batches)):
+                batch = batches[step]
+                output = apply_to_rows(model, self.entry, params, *(batch[name] for name in INPUTS))
+                found.append(np.asarray(output)[batch["valid"] == 1])
+                update(sum(map(len, found)))
+        return np.concatenate(found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply_to_rows(model: Any, method: str, params: Any, *inputs: Any) -> Any:
+    """A method of an encoder, compiled once for each shape."""
+    return model.apply({"params": params}, *inputs, method=method)
+
+
+def check_encoder(task: Any, model: Any, max_length: int) -> None:
+    """Refuses a model without the method that the task calls, or with too few positions.
+
+    Raises:
+        ConfigError: naming the model or both lengths.
+    """
+    if not hasattr(model, task.entry):
+        raise ConfigError(
+            f"config.model.name is {type(model).__name__.lower()}, which is no encoder: this task "
+            f"needs one, such as bert."
+        )
+    if max_length > model.context:
+        raise ConfigError(
+            f"config.task.max_length ({max_length}) is longer than config.model.context "
+            f"({model.context}): the model has no positions for it."
+        )
+
+
+def in_chunks(lines: Iterable[str], size: int) -> Iterator[Sequence[str]]:
+    """Lines, so many at a time."""
+    chunk: list[str] = []
+    for line in lines:
+        chunk.append(line)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,355 @@
+"""Pretraining an encoder: masked tokens are predicted, and whether a sentence follows another."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.checks import require_choice
+
+from transformer.data.documents import (
+    DocumentTokens,
+    SentencePairBatches,
+    play_documents,
+    split_documents,
+    tokenize_documents,
+)
+from transformer.data.masking import Masking, unigram_entropy
+from transformer.data.text import read_text
+from transformer.data.text_rows import lay_out_texts
+from transformer.data.word_pieces import WordPieceTokenizer
+from transformer.errors import ConfigError, DataError
+from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.tasks.base import (
+    Losses,
+    Pace,
+    Prediction,
+    Shown,
+    tokenizer_digest,
+    vocabulary_losses,
+)
+from transformer.tasks.base_encoder import INPUTS, EncoderTask, apply_to_rows, in_chunks
+
+EMBEDDED = {"plays": play_documents}
+# Lines that `predict` reads before it answers, and what it answers for each masked token.
+_LINES_AT_ONCE = 64
+_FILLINGS = 5
+
+
+class MaskedData(NamedTuple):
+    """Documents to train and to validate on.
+
+    Attributes:
+        tokenizer: of the documents.
+        train: their tokens.
+        validation: likewise.
+        entropy: in nats, of the masked tokens of the validation documents; see
+            `data.masking.unigram_entropy`.
+    """
+
+    tokenizer: WordPieceTokenizer
+    train: DocumentTokens
+    validation: DocumentTokens
+    entropy: float
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM(EncoderTask):
+    """Masked-language-model and next-sentence pretraining; its fields are `config.task`.
+
+    Devlin et al. 2019, section 3.1. The loss is the sum of both means, in nats; `loss` in the
+    metrics is that of masked tokens alone.
+
+    Attributes:
+        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
+            `tokenizer.json`. A run that begins from another takes that one's.
+        vocab_size: tokens of `wordpiece`.
+        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        max_length: T, tokens of a row.
+        batch_size: B, rows per step over all hosts and microbatches.
+        validation_batch_size: rows per validation batch; None takes `batch_size`.
+        path: a UTF-8 text file, one sentence a line, a blank line between documents; empty for
+            `embedded`.
+        validation_path: likewise; empty takes the last documents of `path`.
+        validation_fraction: how many of them.
+        embedded: documents that need no file: `plays` are Shakespeare's, whole plays held out;
+            `catalogues` the strings of Django's in many languages.
+        next_sentence: whether rows have two segments, of which the second may be a random one;
+            otherwise rows are filled with sentences that follow each other (Liu et al. 2019).
+        masking_rate: fraction of the tokens that are predicted.
+        mask_fraction: of those, fraction that `[MASK]` stands for.
+        random_fraction: of those, fraction that another token stands for; the rest stay.
+        whole_words: all pieces of a word are predicted, or none.
+        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
+            it whole.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
+
+    path: str = ""
+    validation_path: str = ""
+    validation_fraction: float = 0.05
+    embedded: str = "plays"
+    next_sentence: bool = True
+    masking_rate: float = 0.15
+    mask_fraction: float = 0.8
+    random_fraction: float = 0.1
+    whole_words: bool = False
+    vocab_chunk: int = 0
+
+    @property
+    def entry(self) -> str:
+        """There are parameters for what is predicted."""
+        return "pretrain" if self.next_sentence else "fill"
+
+    @property
+    def masking(self) -> Masking:
+        """How tokens are chosen and hidden."""
+        return Masking(
+            self.masking_rate, self.mask_fraction, self.random_fraction, self.whole_words
+        )
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_choice("task", self, embedded=EMBEDDED)
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise ConfigError(
+                f"config.task.validation_fraction is {self.validation_fraction}: "
+                f"it must lie between 0 and 1."
+            )
+        _ = self.masking  # It has checks of its own.
+
+    # ------------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> MaskedData:
+        """Reads the documents, makes or loads the tokenizer, and tokenizes."""
+        train, validation = self._read()
+        tokenizer = self.make_tokenizer(
+            workdir, lambda: (line for document in train for line in document)
+        )
+        tokens = tokenize_documents(tokenizer, train)
+        return self._data(tokenizer, tokens, tokenize_documents(tokenizer, validation))
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> MaskedData:
+        """Another text to validate on, with the tokenizer of a run."""
+        if len(paths) != 1:
+            raise ConfigError("masked tokens are predicted in one text file: give --path.")
+        tokenizer = self.load_tokenizer(workdir)
+        tokens = tokenize_documents(tokenizer, split_documents(read_text(paths[0])))
+        return self._data(tokenizer, tokens, tokens)
+
+    def _read(self) -> tuple[list[list[str]], list[list[str]]]:
+        if not self.path:
+            return EMBEDDED[self.embedded]()
+        documents = split_documents(read_text(self.path))
+        if self.validation_path:
+            return documents, split_documents(read_text(self.validation_path))
+        count = max(1, round(len(documents) * self.validation_fraction))
+        if count >= len(documents):
+            raise DataError(
+                f"{self.path} has {len(documents)} documents (they are separated by blank lines): "
+                f"too few to keep one for validation. Give more, or config.task.validation_path."
+            )
+        return documents[:-count], documents[-count:]
+
+    def _data(
+        self, tokenizer: WordPieceTokenizer, train: DocumentTokens, validation: DocumentTokens
+    ) -> MaskedData:
+        data = MaskedData(tokenizer, train, validation, 0.0)
+        batches = self._batches(data, validation, hosts=(0, 1))
+        labels = [batches[step]["labels"] for step in range(len(batches))]
+        entropy = unigram_entropy(np.concatenate(labels), tokenizer.vocab_size)
+        return data._replace(entropy=entropy)
+
+    def _batches(
+        self,
+        data: MaskedData,
+        tokens: DocumentTokens,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        hosts: tuple[int, int] | None = None,
+    ) -> SentencePairBatches:
+        size = self.batch_size
+        if num_steps is None:
+            size = self.validation_batch_size or size
+        host, num_hosts = hosts or (jax.process_index(), jax.process_count())
+        return SentencePairBatches(
+            tokens,
+            data.tokenizer,
+            context=self.max_length,
+            batch_size=size,
+            masking=self.masking,
+            next_sentence=self.next_sentence,
+            seed=seed,
+            num_steps=num_steps,
+            host=host,
+            num_hosts=num_hosts,
+        )
+
+    # ---------------------------------------------------------------------------- protocol
+
+    def save(self, data: Any, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        data.tokenizer.save(workdir)
+
+    def dimensions(self, data: Any) -> dict[str, int]:
+        """The vocabulary."""
+        return {"vocab_size": data.tokenizer.vocab_size}
+
+    def fingerprint(self, data: Any) -> str:
+        """Of the tokenizer, then of all documents."""
+        digest = hashlib.sha256()
+        for part in (data.train, data.validation):
+            for array in part:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest.hexdigest()[:32]}"
+
+    def describe(self, data: Any) -> str:
+        """Sizes, and the loss of knowing nothing but frequencies."""
+        sizes = [f"{len(part.tokens):,}" for part in (data.train, data.validation)]
+        return (
+            f"{sizes[0]} tokens in {len(data.train.documents) - 1:,} documents to train on, "
+            f"{sizes[1]} to validate on, {data.tokenizer.vocab_size:,} in the vocabulary.\n"
+            f"Unigram entropy of the masked tokens to validate on: {data.entropy:.4f} nats."
+        )
+
+    def pace(self, data: Any) -> Pace:
+        """Examples are rows; their tokens are nearly all T."""
+        batches = self._batches(data, data.train, num_steps=1)
+        size = float(self.batch_size)
+        return Pace(size, size * self.max_length, batches.examples_per_epoch)
+
+    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """The arrays of `data.documents.SentencePairBatches` for each step."""
+        batches: Any = self._batches(data, data.train, seed=seed, num_steps=num_steps)
+        return grain.MapDataset.source(batches)
+
+    def validation_batches(self, data: Any) -> grain.MapDataset:
+        """Every chunk of the validation documents once, always with the same masks."""
+        batches: Any = self._batches(data, data.validation)
+        return grain.MapDataset.source(batches)
+
+    def example_inputs(self) -> tuple:
+        """One row with one masked token."""
+        return *super().example_inputs(), jnp.zeros((1, 1), jnp.int32)
+
+    # ------------------------------------------------------------------------------- loss
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of the masked tokens, and of the next sentence."""
+
+        def score(module: Any) -> Any:
+            features = module(*(batch[name] for name in INPUTS))
+            masked = module.masked(features, batch["positions"])
+            tokens = vocabulary_losses(module, masked, batch["labels"], self.vocab_chunk)
+            if not self.next_sentence:
+                return tokens, None
+            # In published checkpoints the first of both scores is that of following.
+            label = jnp.where(batch["is_next"] < 0, IGNORED, 1 - batch["is_next"])
+            return tokens, cross_entropy(module.follows(features), label)
+
+        tokens, following = nn.apply(score, model)({"params": params}, rngs=rngs)
+        loss, weight = jnp.sum(tokens.nll), jnp.sum(tokens.weight)
+        metrics = {"loss": loss, "accuracy": jnp.sum(tokens.correct)}
+        if following is None:
+            return Losses(loss, weight, metrics)
+        pairs = jnp.sum(following.weight)
+        of_pairs = {
+            "next_sentence_loss": jnp.sum(following.nll),
+            "next_sentence_accuracy": jnp.sum(following.correct),
+        }
+        # A sum over rows becomes one over predictions: a full row has so many. The mean of parts
+        # of a batch is then that of the whole, which the number of its predictions would not give.
+        objective = loss + batch["labels"].shape[1] * of_pairs["next_sentence_loss"]
+        return Losses(objective, weight, metrics | of_pairs, dict.fromkeys(of_pairs, pairs))
+
+    # ----------------------------------------------------------------------------- scores
+
+    def scores(self, model: Any, params: Any, data: Any) -> dict[str, Any]:
+        """What the loss is to be compared with."""
+        return {"unigram_entropy": data.entropy}
+
+    def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
+        """Some masked rows with what the model fills in; also in `fillings.txt`."""
+        batch = self._batches(data, data.validation, hosts=(0, 1))[0]
+        inputs = (*(batch[name] for name in INPUTS), batch["positions"])
+        logits = np.asarray(apply_to_rows(model, "fill", params, *inputs))
+        lines = [f"unigram entropy {data.entropy:.4f} nats"]
+        for row in range(min(3, int((batch["labels"] != IGNORED).any(1).sum()))):
+            tokens = data.tokenizer.tokens(batch["tokens"][row, : batch["lengths"][row]])
+            lines.append(" ".join(tokens))
+            for place, label, scores in zip(
+                batch["positions"][row], batch["labels"][row], logits[row], strict=True
+            ):
+                if label != IGNORED:
+                    truth, guess = data.tokenizer.tokens([label, scores.argmax()])
+                    lines.append(f"  {place:>4} {truth:<16} {guess}")
+        (workdir / "fillings.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        return Shown("\n".join(lines[:12]), {"unigram_entropy": data.entropy})
+
+    # ---------------------------------------------------------------------------- predict
+
+    def predict(
+        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+    ) -> Iterator[Prediction]:
+        """The most probable tokens for each `[MASK]` of each line.
+
+        Raises:
+            DataError: for a line without `[MASK]`, or with one beyond the longest row.
+        """
+        tokenizer = self.load_tokenizer(workdir)
+        number = 0
+        for chunk in in_chunks(lines, _LINES_AT_ONCE):
+            rows = lay_out_texts(tokenizer, chunk, None, self.max_length, special=True)
+            for row, line in enumerate(chunk):
+                number += 1
+                places = np.flatnonzero(rows.tokens[row] == tokenizer.mask)
+                if len(places) == 0 or len(places) < line.count("[MASK]"):
+                    raise DataError(
+                        f"line {number} of the input has no [MASK] among its first "
+                        f"{self.max_length} tokens: write it where a word is to be filled in."
+                        if len(places) == 0
+                        else f"line {number} of the input has a [MASK] beyond {self.max_length} "
+                        f"tokens: shorten it."
+                    )
+                inputs = (rows.arrays()[name][row : row + 1] for name in INPUTS)
+                positions = np.zeros((1, self.max_length), np.int32)
+                positions[0, : len(places)] = places
+                logits = apply_to_rows(model, "fill", params, *inputs, positions)
+                yield _fillings(tokenizer, np.asarray(logits)[0, : len(places)])
+
+
+def _fillings(tokenizer: WordPieceTokenizer, logits: np.ndarray) -> Prediction:
+    """The best tokens of each place, with their probabilities."""
+    exponents = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities = exponents / exponents.sum(-1, keepdims=True)
+    masks = []
+    for scores in probabilities[:, : tokenizer.vocab_size]:
+        best = np.argsort(-scores, kind="stable")[:_FILLINGS]
+        tokens = tokenizer.tokens(best)
+        masks.append(
+            [
+                {"token": t, "probability": float(scores[i])}
+                for t, i in zip(tokens, best, strict=True)
+            ]
+        )
+    text = "\t".join(
+        " ".join(f"{filling['token']} {filling['probability']:.3f}" for filling in fillings)
+        for fillings in masks
+    )
+    return Prediction(text, {"masks": masks})

@@ -1,0 +1,302 @@
+"""Extractive question answering: the answer is a stretch of a text (SQuAD)."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.checks import require_at_least
+from transformer.data import question_windows
+from transformer.data.play_questions import play_questions
+from transformer.data.question_windows import Windows, best_answers, make_windows
+from transformer.data.rows import Rows
+from transformer.data.squad import Question, read_squad
+from transformer.data.word_pieces import WordPieceTokenizer
+from transformer.errors import ConfigError, DataError
+from transformer.models.bert import real_tokens
+from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.scoring.squad import best_null_threshold, squad_scores
+from transformer.tasks.base import Losses, Prediction, Shown
+from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+
+# Lines that `predict` reads before it answers.
+_LINES_AT_ONCE = 64
+
+
+class _Asked(NamedTuple):
+    """Questions and the windows made of them."""
+
+    questions: list[Question]
+    windows: Windows
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionAnswering(EncoderTask):
+    """Finding the first and the last token of an answer; its fields are `config.task`.
+
+    Devlin et al. 2019, sections 4.2 and 4.3.
+
+    Attributes:
+        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
+            `tokenizer.json`. A run that begins from another takes that one's.
+        vocab_size: tokens of `wordpiece`.
+        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        max_length: T, tokens of a window: question, part of the context, three special tokens.
+        batch_size: B, windows per step over all hosts and microbatches.
+        validation_batch_size: windows per validation batch; None takes `batch_size`.
+        train: a file in the JSON format of SQuAD 1.1 or 2.0; empty for questions about who says a
+            line of Shakespeare's plays.
+        validation: likewise; empty takes the end of `train`.
+        validation_fraction: how much of its questions.
+        num_questions: of the embedded ones, validation included.
+        context_words: of their contexts, at most.
+        unanswerable: the fraction of them that has no answer.
+        stride: tokens from the start of one window's part of the context to that of the next.
+        max_question_length: tokens of a question; longer ones lose their ends.
+        max_answer_length: tokens of an answer, at most.
+        n_best: answers that are looked for.
+        no_answer: whether "there is no answer" is one, as in SQuAD 2.0.
+        null_threshold: "there is no answer" if its score is more than this above that of the best
+            answer.
+    """
+
+    train: str = ""
+    validation: str = ""
+    validation_fraction: float = 0.1
+    num_questions: int = 20_000
+    context_words: int = 120
+    unanswerable: float = 0.0
+    stride: int = 64
+    max_question_length: int = 32
+    max_answer_length: int = 30
+    n_best: int = 5
+    no_answer: bool = False
+    null_threshold: float = 0.0
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_at_least("task", self, stride=1, max_question_length=1, max_answer_length=1)
+        require_at_least("task", self, n_best=1, num_questions=20, context_words=20)
+        for field in ("validation_fraction", "unanswerable"):
+            if not 0.0 <= getattr(self, field) <= 1.0:
+                raise ConfigError(f"config.task.{field} is {getattr(self, field)}: from 0 to 1.")
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
+
+    # ------------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> EncoderData:
+        """Reads or makes the questions, makes or loads the tokenizer, and cuts windows."""
+        train, validation = self._read()
+        tokenizer = self.make_tokenizer(
+            workdir,
+            lambda: [*dict.fromkeys(q.context for q in train), *(q.question for q in train)],
+        )
+        windows, held_out = self._windows(tokenizer, train), self._windows(tokenizer, validation)
+        without = sum(not q.answers for q in train)
+        if without and not self.no_answer:
+            raise DataError(
+                f"{without:,} of {len(train):,} questions to train on have no answer: set "
+                f"config.task.no_answer=True."
+            )
+        notes = (
+            f"{len(train):,} questions to train on, {without:,} of them without an answer, "
+            f"{len(validation):,} to validate on; {len(windows.starts) / len(train):.2f} windows a "
+            f"question.",
+        )
+        return EncoderData(
+            tokenizer,
+            ("start", "end"),
+            _rows(windows),
+            _rows(held_out),
+            _Asked(validation, held_out),
+            notes,
+        )
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> EncoderData:
+        """Other questions to validate on, with the tokenizer of a run."""
+        if len(paths) != 1:
+            raise ConfigError("questions are evaluated from one file: give --path.")
+        tokenizer, questions = self.load_tokenizer(workdir), read_squad(paths[0])
+        windows = self._windows(tokenizer, questions)
+        rows = _rows(windows)
+        return EncoderData(tokenizer, ("start", "end"), rows, rows, _Asked(questions, windows), ())
+
+    def _read(self) -> tuple[list[Question], list[Question]]:
+        if not self.train:
+            return play_questions(
+                self.num_questions,
+                seed=0,
+                context_words=self.context_words,
+                unanswerable=self.unanswerable,
+            )
+        train = read_squad(self.train)
+        if self.validation:
+            return train, read_squad(self.validation)
+        count = round(len(train) * self.validation_fraction)
+        if not 0 < count < len(train):
+            raise DataError(
+                f"{self.train} has {len(train)} questions: too few to keep some for validation. "
+                f"Give more, or config.task.validation."
+            )
+        return train[:-count], train[-count:]
+
+    def _windows(self, tokenizer: WordPieceTokenizer, questions: Sequence[Question]) -> Windows:
+        return make_windows(
+            tokenizer,
+            questions,
+            max_length=self.max_length,
+            stride=self.stride,
+            max_question_length=self.max_question_length,
+        )
+
+    # ------------------------------------------------------------------------------- loss
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Mean of the cross-entropies of the first and the last token's places."""
+        inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
+        outputs: Any = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
+        real = real_tokens(batch["tokens"], batch["lengths"])
+        outputs = jnp.where(real[..., None], outputs, -1e9)
+        valid = batch["valid"]
+        start, end = (
+            cross_entropy(outputs[..., place], jnp.where(valid > 0, batch[name], IGNORED))
+            for place, name in enumerate(("starts", "ends"))
+        )
+        loss = jnp.sum(start.nll + end.nll) / 2
+        exact = jnp.sum(start.correct * end.correct)
+        return Losses(loss, jnp.sum(valid).astype(jnp.float32), {"loss": loss, "accuracy": exact})
+
+    # ----------------------------------------------------------------------------- scores
+
+    def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
+        """Exact match and F1 in percent."""
+        return self._answered(model, params, data)[1]
+
+    def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
+        """Scores and some answers; all are written to `predictions.json`, as SQuAD has them."""
+        found, scores = self._answered(model, params, data)
+        texts = {question_id: self._text(each) for question_id, each in found.items()}
+        (workdir / "predictions.json").write_text(
+            json.dumps(texts, ensure_ascii=False, indent=1), "utf-8"
+        )
+        lines = [f"{name:<26} {value:.2f}" for name, value in scores.items()]
+        asked: _Asked = data.examples
+        for question in asked.questions[:: max(1, len(asked.questions) // 3)][:3]:
+            truth = question.answers[0].text if question.answers else "(no answer)"
+            answer = texts[question.id] or "(no answer)"
+            lines += [f"  {question.question}", f"  -> {answer}"]
+            if answer != truth:
+                lines += [f"  not {truth}"]
+        return Shown("\n".join(lines), scores)
+
+    def _answered(
+        self, model: Any, params: Any, data: EncoderData
+    ) -> tuple[dict[str, question_windows.Prediction], dict[str, float]]:
+        asked: _Asked = data.examples
+        predictions = self._answers(model, params, asked)
+        found = {q.id: each for q, each in zip(asked.questions, predictions, strict=True)}
+        texts = {question_id: self._text(each) for question_id, each in found.items()}
+        scores = squad_scores(texts, asked.questions)
+        if self.no_answer:
+            best = best_null_threshold(
+                {key: each.answers[0].text if each.answers else "" for key, each in found.items()},
+                {key: _null_margin(each) for key, each in found.items()},
+                asked.questions,
+            )
+            scores |= {"best_null_threshold": best.threshold, "best_f1": best.f1}
+        return found, scores
+
+    def _answers(
+        self, model: Any, params: Any, asked: _Asked, *, progress: bool = True
+    ) -> list[question_windows.Prediction]:
+        outputs = self.outputs(model, params, _rows(asked.windows), progress=progress)
+        return best_answers(
+            asked.windows,
+            outputs[..., 0],
+            outputs[..., 1],
+            asked.questions,
+            max_answer_length=self.max_answer_length,
+            n_best=self.n_best,
+        )
+
+    def _text(self, found: question_windows.Prediction) -> str:
+        """The best answer; empty for "there is no answer"."""
+        if not found.answers:
+            return ""
+        if self.no_answer and _null_margin(found) > self.null_threshold:
+            return ""
+        return found.answers[0].text
+
+    # ---------------------------------------------------------------------------- predict
+
+    def predict(
+        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+    ) -> Iterator[Prediction]:
+        """The answer to each line: a question and a context with a tab between.
+
+        A line may also be a JSON object with `question` and `context`, which may hold line feeds.
+
+        Raises:
+            DataError: for a line that is neither, or lacks one of them; the line is named.
+        """
+        tokenizer = self.load_tokenizer(workdir)
+        number = 0
+        for chunk in in_chunks(lines, _LINES_AT_ONCE):
+            questions = [_asked_in(line, number + place) for place, line in enumerate(chunk, 1)]
+            number += len(chunk)
+            asked = _Asked(questions, self._windows(tokenizer, questions))
+            for found in self._answers(model, params, asked, progress=False):
+                text = self._text(found)
+                answers = [answer._asdict() for answer in found.answers]
+                details = {"answer": text, "answers": answers, "null_score": found.null_score}
+                yield Prediction(" ".join(text.split()), details)
+
+
+def _rows(windows: Windows) -> Rows:
+    """The arrays that the model and the loss need."""
+    return {
+        "tokens": windows.tokens,
+        "token_types": windows.token_types.astype(np.int32),
+        "lengths": windows.lengths,
+        "starts": windows.starts,
+        "ends": windows.ends,
+    }
+
+
+def _null_margin(found: question_windows.Prediction) -> float:
+    """By how much "there is no answer" scores above the best answer."""
+    return found.null_score - found.answers[0].score if found.answers else float("inf")
+
+
+def _asked_in(line: str, number: int) -> Question:
+    """The question of a line of input."""
+    expected = (
+        f"line {number} of the input: expected a question and a context with a tab between, or a "
+        f"JSON object with both"
+    )
+    if line.lstrip().startswith("{"):
+        try:
+            given = json.loads(line)
+            question, context = given["question"], given["context"]
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{expected}; {error}.") from None
+    else:
+        question, _, context = line.partition("\t")
+    for name, text in (("question", question), ("context", context)):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{expected}; the {name} is empty.")
+    return Question(str(number), question, context, ())

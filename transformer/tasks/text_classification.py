@@ -1,0 +1,301 @@
+"""Classifying texts and pairs of texts, or giving them a number."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.data.catalogues import languages
+from transformer.data.labelled_texts import (
+    LabelledTexts,
+    label_ids,
+    numbers,
+    read_labelled_texts,
+)
+from transformer.data.rows import Rows
+from transformer.data.text_rows import lay_out_texts
+from transformer.data.word_pieces import WordPieceTokenizer
+from transformer.errors import ConfigError, DataError
+from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.scoring.classification import (
+    classification_scores,
+    confusion_matrix,
+    draw_confusion_matrix,
+    most_confused,
+    regression_scores,
+)
+from transformer.tasks.base import Losses, Prediction, Shown
+from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+
+# Lines that `predict` reads before it answers.
+_LINES_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class TextClassification(EncoderTask):
+    """One class, or one number, for each text or pair of texts; its fields are `config.task`.
+
+    Attributes:
+        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
+            `tokenizer.json`. A run that begins from another takes that one's.
+        vocab_size: tokens of `wordpiece`.
+        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        max_length: T, tokens of a row; longer texts lose their ends.
+        batch_size: B, rows per step over all hosts and microbatches.
+        validation_batch_size: rows per validation batch; None takes `batch_size`.
+        train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
+            label; empty for strings of Django's catalogues, to be told by their languages.
+        validation: likewise; empty takes a part of `train`.
+        validation_fraction: how much of it.
+        text: the column, or key, of the text.
+        second: of the second text of a pair; empty for single texts.
+        label: of the label.
+        regression: labels are numbers, and the squared error is minimised.
+        class_weights: `none`, or `balanced`: the loss of a class counts the more, the rarer it is,
+            so that all classes together count alike.
+        label_smoothing: see `ops.losses.cross_entropy`.
+        max_examples: trains on so many at most, chosen at random; None takes all.
+    """
+
+    entry: ClassVar[str] = "classify"
+
+    train: str = ""
+    validation: str = ""
+    validation_fraction: float = 0.1
+    text: str = "text"
+    second: str = ""
+    label: str = "label"
+    regression: bool = False
+    class_weights: str = "none"
+    label_smoothing: float = 0.0
+    max_examples: int | None = None
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_fraction("task", self, "validation_fraction", "label_smoothing")
+        require_choice("task", self, class_weights=("none", "balanced"))
+        if self.max_examples is not None:
+            require_at_least("task", self, max_examples=1)
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
+        if self.regression and not self.train:
+            raise ConfigError(
+                "config.task.regression needs config.task.train: languages are names."
+            )
+        if self.regression and (self.class_weights != "none" or self.label_smoothing):
+            raise ConfigError(
+                "config.task.regression has no classes: leave config.task.class_weights and "
+                "config.task.label_smoothing as they are."
+            )
+
+    # ------------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> EncoderData:
+        """Reads or makes the texts, makes or loads the tokenizer, and tokenizes."""
+        train, validation = self._read()
+        labels = ("value",) if self.regression else tuple(sorted(set(train.labels)))
+        if self.max_examples is not None and self.max_examples < len(train.texts):
+            order = np.random.default_rng(0).permutation(len(train.texts))
+            train = _chosen(train, np.sort(order[: self.max_examples]).tolist())
+        tokenizer = self.make_tokenizer(workdir, lambda: [*train.texts, *(train.seconds or [])])
+        notes: list[str] = []
+        rows = self._rows(tokenizer, train, labels, "the training data", notes)
+        return EncoderData(
+            tokenizer,
+            labels,
+            {**rows, "weight": self._weights(rows["label"], len(labels))},
+            self._validation_rows(tokenizer, validation, labels, "the validation data", notes),
+            validation,
+            (f"{len(labels)} labels.", *notes),
+        )
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> EncoderData:
+        """Other texts to validate on, with the tokenizer and the labels of a run."""
+        if len(paths) != 1:
+            raise ConfigError(
+                "texts and labels are evaluated from one file or folder: give --path."
+            )
+        texts = self._read_file(paths[0])
+        tokenizer, labels = self.load_tokenizer(workdir), self.load_labels(workdir)
+        notes: list[str] = []
+        rows = self._validation_rows(tokenizer, texts, labels, paths[0], notes)
+        return EncoderData(tokenizer, labels, rows, rows, texts, tuple(notes))
+
+    def _read(self) -> tuple[LabelledTexts, LabelledTexts]:
+        if not self.train:
+            return languages()
+        train = self._read_file(self.train)
+        if self.validation:
+            return train, self._read_file(self.validation)
+        count = round(len(train.texts) * self.validation_fraction)
+        if not 0 < count < len(train.texts):
+            raise DataError(
+                f"{self.train} has {len(train.texts)} examples: too few to keep some for "
+                f"validation. Give more, or config.task.validation."
+            )
+        order = np.random.default_rng(0).permutation(len(train.texts))
+        held_out = np.sort(order[:count]).tolist()
+        return _chosen(train, np.sort(order[count:]).tolist()), _chosen(train, held_out)
+
+    def _read_file(self, path: str) -> LabelledTexts:
+        return read_labelled_texts(path, text=self.text, second=self.second, label=self.label)
+
+    def _rows(
+        self,
+        tokenizer: WordPieceTokenizer,
+        texts: LabelledTexts,
+        labels: tuple[str, ...],
+        where: str,
+        notes: list[str],
+    ) -> dict[str, np.ndarray]:
+        laid_out = lay_out_texts(tokenizer, texts.texts, texts.seconds, self.max_length)
+        if laid_out.num_cut:
+            notes.append(
+                f"{laid_out.num_cut:,} of {len(texts.texts):,} examples of {where} are longer than "
+                f"config.task.max_length ({self.max_length}) and have lost their ends."
+            )
+        if self.regression:
+            return {**laid_out.arrays(), "label": numbers(texts.labels, where)}
+        return {**laid_out.arrays(), "label": label_ids(texts.labels, labels, where)}
+
+    def _validation_rows(self, *arguments: Any) -> Rows:
+        """Validation rows count alike."""
+        rows = self._rows(*arguments)
+        return {**rows, "weight": np.ones(len(rows["label"]), np.float32)}
+
+    def _weights(self, ids: np.ndarray, num_classes: int) -> np.ndarray:
+        if self.class_weights == "none":
+            return np.ones(len(ids), np.float32)
+        counts = np.bincount(ids, minlength=num_classes)
+        present = np.count_nonzero(counts)
+        return (len(ids) / (present * np.maximum(counts, 1)))[ids].astype(np.float32)
+
+    # ------------------------------------------------------------------------------- loss
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of the class, or half the squared error of the number."""
+        inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
+        outputs: Any = model.apply({"params": params}, *inputs, method="classify", rngs=rngs)
+        valid = batch["valid"].astype(jnp.float32)
+        weight = batch["weight"] * valid
+        if self.regression:
+            loss = jnp.square(outputs[:, 0] - batch["label"])
+            metrics, objective = {"loss": jnp.sum(loss * valid)}, loss
+        else:
+            labels = jnp.where(valid > 0, batch["label"], IGNORED)
+            scores = cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
+            metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
+            objective = scores.objective
+        count = jnp.sum(valid)
+        return Losses(
+            jnp.sum(objective * weight),
+            jnp.sum(weight),
+            metrics,
+            dict.fromkeys(metrics, count),
+        )
+
+    # ----------------------------------------------------------------------------- scores
+
+    def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
+        """Accuracy, macro F1 and Matthews correlation; of numbers, correlations."""
+        return self._scores(self.outputs(model, params, data.validation), data)
+
+    def _scores(self, outputs: np.ndarray, data: EncoderData) -> dict[str, float]:
+        truth = data.validation["label"]
+        if self.regression:
+            return regression_scores(outputs[:, 0], truth)
+        return classification_scores(outputs.argmax(-1), truth, len(data.labels))
+
+    def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
+        """Scores, what is confused most, and a picture of all confusions.
+
+        All predictions are written to `predictions.jsonl`.
+        """
+        outputs = self.outputs(model, params, data.validation)
+        scores = self._scores(outputs, data)
+        lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
+        found = [self._prediction(row, data.labels).details for row in outputs]
+        texts: LabelledTexts = data.examples
+        with (workdir / "predictions.jsonl").open("w", encoding="utf-8") as file:
+            for text, label, details in zip(texts.texts, texts.labels, found, strict=True):
+                row = {"text": text, "label": label, **details}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if not self.regression:
+            matrix = confusion_matrix(
+                outputs.argmax(-1), data.validation["label"], len(data.labels)
+            )
+            draw_confusion_matrix(matrix, data.labels, workdir / "confusion.png")
+            for truth, predicted, count in most_confused(matrix, data.labels):
+                lines.append(f"  {truth} taken for {predicted}: {count}")
+        return Shown("\n".join(lines), scores)
+
+    # ---------------------------------------------------------------------------- predict
+
+    def predict(
+        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+    ) -> Iterator[Prediction]:
+        """Label and probability, or the number, of each line.
+
+        A pair is written as two texts with a tab between.
+
+        Raises:
+            DataError: for an empty text, or one where a pair is expected; the line is named.
+        """
+        tokenizer, labels = self.load_tokenizer(workdir), self.load_labels(workdir)
+        number = 0
+        for chunk in in_chunks(lines, _LINES_AT_ONCE):
+            firsts, seconds = [], []
+            for line in chunk:
+                number += 1
+                texts = line.split("\t") if self.second else [line]
+                if len(texts) != (2 if self.second else 1):
+                    raise DataError(
+                        f"line {number} of the input has {len(texts)} parts: two texts with a tab "
+                        f"between were expected, as the run has been trained on pairs."
+                    )
+                if not all(text.strip() for text in texts):
+                    raise DataError(f"line {number} of the input is empty: give a text.")
+                firsts.append(texts[0])
+                seconds.append(texts[-1])
+            pairs = seconds if self.second else None
+            rows = lay_out_texts(tokenizer, firsts, pairs, self.max_length).arrays()
+            for output in self.outputs(model, params, rows, progress=False):
+                yield self._prediction(output, labels)
+
+    def _prediction(self, output: np.ndarray, labels: Sequence[str]) -> Prediction:
+        if self.regression:
+            return Prediction(f"{output[0]:.4f}", {"value": float(output[0])})
+        exponents = np.exp(output - output.max())
+        probabilities = exponents / exponents.sum()
+        best = int(probabilities.argmax())
+        details = {
+            "predicted": labels[best],
+            "probability": float(probabilities[best]),
+            "probabilities": {
+                labels[place]: float(probabilities[place])
+                for place in np.argsort(-probabilities, kind="stable")[:5]
+            },
+        }
+        return Prediction(f"{labels[best]}\t{probabilities[best]:.4f}", details)
+
+
+def _chosen(texts: LabelledTexts, places: Sequence[int]) -> LabelledTexts:
+    return LabelledTexts(
+        [texts.texts[place] for place in places],
+        None if texts.seconds is None else [texts.seconds[place] for place in places],
+        [texts.labels[place] for place in places],
+    )
