@@ -1,6 +1,6 @@
 """BERT pretrained on raw text: masked words, and whether a sentence follows another.
 
-    python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/bert
+python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/bert
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """TODO.
 
-    python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad
+python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model = section(
         "model", "bert", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.1
     )
-    config.task = section("task", "question_answering", max_length=128, batch_size=32, vocab_size=4096, no_answer=True, unanswerable=0.15)
+    config.task = section(
+        "task",
+        "question_answering",
+        max_length=128,
+        batch_size=32,
+        vocab_size=4096,
+        no_answer=True,
+        unanswerable=0.15,
+    )
     config.optimizer = section(
         "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01
     )

@@ -1,6 +1,6 @@
 """TODO.
 
-    python scripts/train.py --config=configs/bert_tag.py --workdir=runs/tag
+python scripts/train.py --config=configs/bert_tag.py --workdir=runs/tag
 """
 
 from ml_collections import ConfigDict

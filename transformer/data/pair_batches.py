@@ -148,6 +148,11 @@ class PackedBatches:
         """Batches in one pass over the pairs."""
         return math.ceil(len(self.rows) / self.bucket.rows)
 
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The one shape."""
+        return (self.bucket,)
+
     def padding(self) -> float:
         """The fraction of a batch's tokens that are padding, over an epoch."""
         return _padding(self.pairs, self.steps_per_epoch * self.bucket.rows * self.bucket.length)

@@ -233,6 +233,64 @@ class SentencePieceTokenizer:
         return base64.b64encode(self._model).decode("ascii")
 
 
+class SentinelTokenizer:
+    """A tokenizer with further tokens behind its own, which no text has: they stand for spans.
+
+    Raffel et al. 2020, section 3.1.4. What is saved is the tokenizer without them.
+    """
+
+    def __init__(self, tokenizer: SentenceTokenizer, num_sentinels: int) -> None:
+        self._tokenizer, self._num_sentinels = tokenizer, num_sentinels
+
+    @property
+    def first_sentinel(self) -> int:
+        """The id of the first sentinel; the others follow."""
+        return self._tokenizer.vocab_size
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, sentinels included."""
+        return self.first_sentinel + self._num_sentinels
+
+    @property
+    def end(self) -> int:
+        """The id of the end token."""
+        return self._tokenizer.end
+
+    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of each line; never a sentinel."""
+        return self._tokenizer.encode_lines(lines)
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The text, sentinels shown as `<0>`, `<1>`, ..."""
+        parts: list[str] = []
+        span: list[int] = []
+        for index in [*(int(i) for i in ids), self.first_sentinel]:
+            if index < self.first_sentinel:
+                span.append(index)
+                continue
+            parts += [self._tokenizer.decode(span), f"<{index - self.first_sentinel}>"]
+            span = []
+        return " ".join(filter(None, parts[:-1]))
+
+    def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
+        """Each token by itself."""
+        return [
+            self._tokenizer.tokens([index])[0]
+            if index < self.first_sentinel
+            else f"<{index - self.first_sentinel}>"
+            for index in (int(i) for i in ids)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer without its sentinels."""
+        self._tokenizer.save(folder)
+
+    def to_text(self) -> str:
+        """The tokenizer without its sentinels."""
+        return self._tokenizer.to_text()
+
+
 def make_sentence_tokenizer(kind: str, lines: Sequence[str], vocab_size: int) -> SentenceTokenizer:
     """A tokenizer for sentences.
 

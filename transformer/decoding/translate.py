@@ -53,7 +53,7 @@ class Beam:
             )
 
 
-class Translation(NamedTuple):
+class Output(NamedTuple):
     """One output of a sentence.
 
     Attributes:
@@ -76,7 +76,7 @@ def translate(
     sources: Sequence[np.ndarray],
     beam: Beam,
     on_progress: Callable[[int], None] = lambda count: None,
-) -> list[list[Translation]]:
+) -> list[list[Output]]:
     """The best outputs of each sentence, in the order of the sentences.
 
     Args:
@@ -87,10 +87,10 @@ def translate(
         beam: how to search.
         on_progress: called with the number of sentences that are done, as they are.
     """
-    results: list[list[Translation]] = [[] for _ in sources]
+    results: list[list[Output]] = [[] for _ in sources]
     for index, ids in enumerate(sources):
         if len(ids) == 0:
-            results[index] = [Translation("", ids, 0.0, 0.0)]
+            results[index] = [Output("", ids, 0.0, 0.0)]
     told = [index for index, ids in enumerate(sources) if len(ids)]
     done = len(sources) - len(told)
     on_progress(done)
@@ -133,7 +133,7 @@ def translate_stream(
     *,
     encode: Callable[[Sequence[str], int], tuple[list[np.ndarray], int]],
     lines_at_once: int,
-) -> Iterator[list[Translation]]:
+) -> Iterator[list[Output]]:
     """Translates lines in their order, some at a time, with a live count on stderr.
 
     Args:
@@ -190,7 +190,7 @@ def _search(
     rows: int,
     length: int,
     beam: Beam,
-) -> list[list[Translation]]:
+) -> list[list[Output]]:
     """Searches one batch, filled up with empty rows."""
     padded = np.zeros((rows, length), np.int32)
     lengths = np.zeros(rows, np.int32)
@@ -224,7 +224,7 @@ def _search(
                 break
             ids = found.tokens[row, rank, : found.lengths[row, rank] - 1]
             outputs[-1].append(
-                Translation(
+                Output(
                     tokenizer.decode(ids),
                     ids,
                     float(found.log_probs[row, rank]),

@@ -17,10 +17,11 @@ from transformer.ops.masks import Mask, sliding_window
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KVCache:
-    """Keys and values of the positions seen so far; the slot of a position is its number.
+    """Keys and values of the positions seen so far, each in a slot.
 
-    Rows of a batch may be at different positions. What a slot holds beyond a row's own position
-    does not matter: the causal mask hides it until it is written.
+    The slot of a position is its number, unless whoever writes says otherwise (`slots`). Rows of a
+    batch may be at different positions. What a slot holds beyond a row's own position does not
+    matter: the mask hides it until it is written.
 
     Heads come before positions, the order in which attention multiplies: otherwise all of the cache
     would be copied into that order for every token.

@@ -132,6 +132,39 @@ def vocabulary_losses(
     return chunked_cross_entropy(features, kernel, labels, bias, chunk_size=chunk, **terms)
 
 
+def sequence_losses(
+    model: nn.Module,
+    params: Any,
+    batch: Any,
+    rngs: dict[str, jax.Array],
+    vocab_chunk: int,
+    label_smoothing: float = 0.0,
+) -> Losses:
+    """Cross-entropy of every token of an encoder-decoder's target.
+
+    Args:
+        model: the encoder-decoder.
+        params: its parameters.
+        batch: `source`, `target`, `labels`, and segments and positions where rows are shared.
+        rngs: for dropout; empty for none.
+        vocab_chunk: see `vocabulary_losses`.
+        label_smoothing: see `ops.losses.cross_entropy`; `loss` in the metrics is without.
+    """
+    layout = {name: batch[name] for name in batch if name.endswith(("_segments", "_positions"))}
+
+    def score(module: Any) -> TokenLosses:
+        features = module.features(batch["source"], batch["target"], **layout)
+        terms = {"label_smoothing": label_smoothing}
+        return vocabulary_losses(module, features, batch["labels"], vocab_chunk, **terms)
+
+    scores = nn.apply(score, model)({"params": params}, rngs=rngs)
+    objective = jnp.sum(scores.objective)
+    metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
+    if label_smoothing:
+        metrics["smoothed_loss"] = objective
+    return Losses(objective, jnp.sum(scores.weight), metrics)
+
+
 @runtime_checkable
 class Task(Protocol):
     """A job: its data, its loss and what it shows at the end.

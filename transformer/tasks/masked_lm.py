@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer.checks import require_choice
-
+from transformer.data.catalogues import catalogue_documents
 from transformer.data.documents import (
     DocumentTokens,
     SentencePairBatches,
@@ -37,7 +37,7 @@ from transformer.tasks.base import (
 )
 from transformer.tasks.base_encoder import INPUTS, EncoderTask, apply_to_rows, in_chunks
 
-EMBEDDED = {"plays": play_documents}
+EMBEDDED = {"plays": play_documents, "catalogues": catalogue_documents}
 # Lines that `predict` reads before it answers, and what it answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5

@@ -30,8 +30,7 @@ from transformer.data.sentence_tokenizers import (
     make_sentence_tokenizer,
 )
 from transformer.decoding.alignment import draw_alignment
-from transformer.decoding.translate import Beam, sentence_progress, translate
-from transformer.decoding.translate import Translation as Output
+from transformer.decoding.translate import Beam, Output, sentence_progress, translate
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.scoring.translation import require_sacrebleu, translation_scores
 from transformer.tasks.base import (
@@ -39,8 +38,8 @@ from transformer.tasks.base import (
     Pace,
     Shown,
     require_tokenizer_of,
+    sequence_losses,
     tokenizer_digest,
-    vocabulary_losses,
 )
 
 # Pairs that need no file.
@@ -188,12 +187,11 @@ class Translation:
     def describe(self, data: TranslationData) -> str:
         """Sizes, shapes of batches, padding, and what was left out."""
         batches = self._train_batches(data, seed=0, num_steps=1)
-        buckets = (batches.bucket,) if isinstance(batches, PackedBatches) else batches.buckets
-        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in buckets)
+        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in batches.buckets)
         lines = [
             f"{len(data.train.source):,} pairs to train on, {len(data.validation.source):,} to "
             f"validate on, {data.tokenizer.vocab_size:,} tokens in the vocabulary.",
-            f"Batches have {len(buckets)} shapes, each compiled once ({shapes}); "
+            f"Batches have {len(batches.buckets)} shapes, each compiled once ({shapes}); "
             f"{batches.padding():.1%} of their tokens are padding.",
             *data.notes,
         ]
@@ -215,7 +213,7 @@ class Translation:
     def train_batches(
         self, data: TranslationData, *, seed: int, num_steps: int
     ) -> grain.MapDataset:
-        """The arrays of `data.pairs.lay_out` for each step."""
+        """The arrays of `data.pair_batches.lay_out` for each step."""
         batches: Any = self._train_batches(data, seed=seed, num_steps=num_steps)
         return grain.MapDataset.source(batches)
 
@@ -240,24 +238,7 @@ class Translation:
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target; `loss` is without smoothing."""
-        layout = {name: batch[name] for name in batch if name.endswith(("_segments", "_positions"))}
-
-        def score(module: Any) -> Any:
-            features = module.features(batch["source"], batch["target"], **layout)
-            return vocabulary_losses(
-                module,
-                features,
-                batch["labels"],
-                self.vocab_chunk,
-                label_smoothing=self.label_smoothing,
-            )
-
-        scores = nn.apply(score, model)({"params": params}, rngs=rngs)
-        objective = jnp.sum(scores.objective)
-        metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
-        if self.label_smoothing:
-            metrics["smoothed_loss"] = objective
-        return Losses(objective, jnp.sum(scores.weight), metrics)
+        return sequence_losses(model, params, batch, rngs, self.vocab_chunk, self.label_smoothing)
 
     def encode_sources(
         self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0

@@ -1,0 +1,36 @@
+"""TODO.
+
+python scripts/train.py --config=configs/denoising.py --workdir=runs/denoising
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import section, variant_of
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model",
+        "vaswani",
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
+        width=128,
+        feed_forward_width=512,
+        norm_order="pre",
+        dropout_rate=0.0,
+    )
+    config.task = section("task", "denoising", length=96, batch_size=32)
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="100 steps")
+    config.train = section(
+        "train", duration="1000 steps", evaluate_every="250 steps", save_every="250 steps"
+    )
+    config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
+    config.update(variant_of(variant, VARIANTS))
+    return config
+
+
+VARIANTS = {"prefix": {"task": {"objective": "prefix"}}}

@@ -1,0 +1,285 @@
+"""Pretraining an encoder-decoder on raw text: hidden spans, or how a text goes on (T5)."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.checks import require_at_least, require_choice
+from transformer.data import text as text_files
+from transformer.data.denoising import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
+from transformer.data.plays import shakespeare
+from transformer.data.sentence_tokenizers import (
+    SentenceTokenizer,
+    SentinelTokenizer,
+    load_sentence_tokenizer,
+    make_sentence_tokenizer,
+)
+from transformer.decoding.translate import Beam, translate
+from transformer.errors import ConfigError, WorkdirError
+from transformer.ops.losses import IGNORED
+from transformer.tasks.base import (
+    Losses,
+    Pace,
+    Shown,
+    require_tokenizer_of,
+    sequence_losses,
+    tokenizer_digest,
+)
+
+# Windows shown after training.
+_SHOWN = 4
+
+
+class StreamData(NamedTuple):
+    """Two token streams and the tokenizer that made them, sentinels included."""
+
+    tokenizer: SentinelTokenizer
+    train: np.ndarray
+    validation: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoising:
+    """Span corruption or prefix language modelling; its fields are `config.task`.
+
+    Raffel et al. 2020, sections 3.1.4 and 3.3.1.
+
+    Attributes:
+        path: a UTF-8 text file; empty for Shakespeare's plays, whole plays held out.
+        validation_path: a text file for validation; empty takes the end of `path`.
+        validation_fraction: how much of `path` that end is.
+        tokenizer: `bpe` (byte-level, made from the training text), `character`, or the path of a
+            `tokenizer.json` or of a SentencePiece `.model`. Sentinels are added to it.
+        bpe_vocab_size: tokens of `bpe`.
+        objective: `span_corruption`, or `prefix`: the text is cut in two, and the second part is
+            predicted from the first.
+        length: tokens of a source, its end included.
+        density: fraction of the tokens that is hidden.
+        mean_span: tokens of a hidden span, on average.
+        batch_size: B, windows per step over all hosts and microbatches.
+        validation_batch_size: windows per validation batch; None takes `batch_size`.
+        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
+            it whole.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    entry: ClassVar[str] = "__call__"
+
+    path: str = ""
+    validation_path: str = ""
+    validation_fraction: float = 0.1
+    tokenizer: str = "bpe"
+    bpe_vocab_size: int = 4096
+    objective: str = "span_corruption"
+    length: int = 128
+    density: float = 0.15
+    mean_span: float = 3.0
+    batch_size: int = 32
+    validation_batch_size: int | None = None
+    vocab_chunk: int = 0
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        require_at_least("task", self, length=4, batch_size=1)
+        require_choice("task", self, objective=OBJECTIVES)
+        if not 0.0 < self.validation_fraction < 1.0:
+            raise ConfigError(
+                f"config.task.validation_fraction is {self.validation_fraction}: "
+                f"it must lie between 0 and 1."
+            )
+        noise_counts(self.length, self.density, self.mean_span)
+
+    @property
+    def window(self) -> int:
+        """Tokens of the text that one source and its target are made of."""
+        if self.objective == "prefix":
+            return self.length
+        return raw_length(self.length, self.density, self.mean_span)
+
+    @property
+    def num_sentinels(self) -> int:
+        """Tokens that stand for hidden spans."""
+        if self.objective == "prefix":
+            return 0
+        return noise_counts(self.window, self.density, self.mean_span)[1]
+
+    def load(self, workdir: Path | None) -> StreamData:
+        """Reads the text, makes or loads the tokenizer, and tokenizes."""
+        if not self.path:
+            train, validation = shakespeare()
+        elif self.validation_path:
+            train = text_files.read_text(self.path)
+            validation = text_files.read_text(self.validation_path)
+        else:
+            whole = text_files.read_text(self.path)
+            train, validation = text_files.split_text(whole, self.validation_fraction)
+        tokenizer = None if workdir is None else load_sentence_tokenizer(workdir)
+        if tokenizer is None:
+            lines = _lines(train)
+            if self.tokenizer == "character":
+                # Characters that only the validation text has are in the vocabulary too.
+                lines += _lines(validation)
+            tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
+        return StreamData(
+            SentinelTokenizer(tokenizer, self.num_sentinels),
+            _stream(tokenizer, train),
+            _stream(tokenizer, validation),
+        )
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> StreamData:
+        """Another text to validate on, with the tokenizer of a run."""
+        if len(paths) != 1:
+            raise ConfigError("spans are hidden in one text file: give --path.")
+        tokenizer = self.load_tokenizer(workdir)
+        tokens = _stream(tokenizer, text_files.read_text(paths[0]))
+        return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
+
+    def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
+        """The tokenizer of a run, without sentinels.
+
+        Raises:
+            WorkdirError: if there is none.
+        """
+        tokenizer = load_sentence_tokenizer(workdir)
+        if tokenizer is None:
+            raise WorkdirError(f"{workdir} has no tokenizer.json or tokenizer.model.")
+        return tokenizer
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """Refuses a tokenizer that is not the checkpoint's."""
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+
+    def save(self, data: StreamData, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        data.tokenizer.save(workdir)
+
+    def dimensions(self, data: StreamData) -> dict[str, int]:
+        """The vocabulary and the sentinels."""
+        return {"vocab_size": data.tokenizer.vocab_size}
+
+    def fingerprint(self, data: StreamData) -> str:
+        """Of the tokenizer and both token streams."""
+        digest = hashlib.sha256(data.train.tobytes() + data.validation.tobytes()).hexdigest()
+        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest[:32]}"
+
+    def describe(self, data: StreamData) -> str:
+        """Sizes, and what a window becomes."""
+        source, target = self._batches(data, data.train, num_steps=1).lengths
+        return (
+            f"{len(data.train):,} tokens to train on, {len(data.validation):,} to validate on, "
+            f"{data.tokenizer.vocab_size:,} in the vocabulary, {self.num_sentinels} of them "
+            f"sentinels.\nWindows of {self.window} tokens become sources of {source} and targets "
+            f"of {target}."
+        )
+
+    def check_model(self, model: Any) -> None:
+        """Refuses a model that is no encoder-decoder."""
+        if not hasattr(model, "encode"):
+            raise ConfigError(
+                f"config.model.name is {type(model).__name__.lower()}, which is no "
+                f"encoder-decoder: this task needs one, such as vaswani."
+            )
+
+    def pace(self, data: StreamData) -> Pace:
+        """Examples are windows; tokens are those of the text."""
+        size = float(self.batch_size)
+        batches = self._batches(data, data.train, num_steps=1)
+        return Pace(size, size * self.window, batches.windows_per_epoch)
+
+    def batch_rows(self, data: StreamData) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """The arrays of `data.denoising.DenoisingBatches` for each step."""
+        batches: Any = self._batches(data, data.train, seed=seed, num_steps=num_steps)
+        return grain.MapDataset.source(batches)
+
+    def validation_batches(self, data: StreamData) -> grain.MapDataset:
+        """Every window of the validation text once, always with the same spans."""
+        batches: Any = self._batches(data, data.validation)
+        return grain.MapDataset.source(batches)
+
+    def example_inputs(self) -> tuple:
+        """One source and one target."""
+        tokens = jnp.zeros((1, self.length), jnp.int32)
+        return tokens, tokens
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of every token of the target."""
+        return sequence_losses(model, params, batch, rngs, self.vocab_chunk)
+
+    def scores(self, model: Any, params: Any, data: StreamData) -> dict[str, Any]:
+        """Nothing that the loss does not say."""
+        return {}
+
+    def show(self, model: Any, params: Any, data: StreamData, workdir: Path) -> Shown:
+        """Some validation windows and what the model fills in; also in `fillings.txt`."""
+        batch = self._batches(data, data.validation, hosts=(0, 1))[0]
+        rows = [row for row in range(_SHOWN) if batch["source_segments"][row : row + 1].any()]
+        sources = [batch["source"][row][batch["source_segments"][row] > 0][:-1] for row in rows]
+        labels = [batch["labels"][row][batch["labels"][row] != IGNORED][:-1] for row in rows]
+        beam = Beam(size=1, max_length=max(map(len, labels)))
+        found = translate(model, params, data.tokenizer, sources, beam)
+        lines = []
+        for source, label, outputs in zip(sources, labels, found, strict=True):
+            text = outputs[0].text if outputs else ""
+            lines += [
+                data.tokenizer.decode(source),
+                f"  -> {text}",
+                f"  was {data.tokenizer.decode(label)}",
+            ]
+        (workdir / "fillings.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        return Shown("\n".join(lines), {})
+
+    def _batches(
+        self,
+        data: StreamData,
+        tokens: np.ndarray,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        hosts: tuple[int, int] | None = None,
+    ) -> DenoisingBatches:
+        size = self.batch_size
+        if num_steps is None:
+            size = self.validation_batch_size or size
+        host, num_hosts = hosts or (jax.process_index(), jax.process_count())
+        return DenoisingBatches(
+            tokens,
+            self.window,
+            size,
+            self.objective,
+            first_sentinel=data.tokenizer.first_sentinel,
+            end=data.tokenizer.end,
+            seed=seed,
+            density=self.density,
+            mean_span=self.mean_span,
+            num_steps=num_steps,
+            host=host,
+            num_hosts=num_hosts,
+        )
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with their line feeds, which are tokens too."""
+    return text.splitlines(keepends=True)
+
+
+def _stream(tokenizer: SentenceTokenizer, text: str) -> np.ndarray:
+    """The tokens of a text, one after another."""
+    return np.concatenate(tokenizer.encode_lines(_lines(text)))
