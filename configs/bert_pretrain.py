@@ -12,9 +12,9 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model", "bert", num_layers=4, num_heads=4, width=128, context=64, dropout_rate=0.0
+        "model", "bert", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.0
     )
-    config.task = section("task", "masked_lm", max_length=64, batch_size=64, vocab_size=4096)
+    config.task = section("task", "masked_lm", max_length=128, batch_size=32, vocab_size=4096)
     config.optimizer = section("optimizer", learning_rate=1e-3, warmup="200 steps", beta2=0.98)
     config.train = section(
         "train",
@@ -29,4 +29,15 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
-VARIANTS = {}
+VARIANTS = {
+    # Strings of programs stand in no order that would say what follows.
+    "catalogues": {
+        "task": {
+            "embedded": "catalogues",
+            "next_sentence": False,
+            "vocab_size": 8192,
+            "max_length": 64,
+            "batch_size": 64,
+        },
+    },
+}

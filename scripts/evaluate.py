@@ -2,11 +2,13 @@
 
 python scripts/evaluate.py --workdir=runs/gpt_char
 python scripts/evaluate.py --workdir=runs/gpt_char --path=other.txt
+python scripts/evaluate.py --workdir=runs/languages --path=other.jsonl
 python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de
 python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de --score
 """
 
 import dataclasses
+import sys
 from typing import Any
 
 from absl import flags
@@ -16,7 +18,7 @@ from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
-flags.DEFINE_string("path", None, "Another text, for a language model.")
+flags.DEFINE_string("path", None, "Another file (or folder) in the format of config.task.")
 flags.DEFINE_string("source", None, "Other sentences, for a translation model.")
 flags.DEFINE_string("reference", None, "Their translations, line by line.")
 flags.DEFINE_bool("score", False, "Prints how probable each reference is instead.")
@@ -43,11 +45,14 @@ def main() -> int:
         for name in ("beam_size", "length_penalty")
         if getattr(values, name) is not None
     }
+    job = run.config.task.name
     for flag in (*search, *(["score"] if values.score else [])):
-        if not hasattr(run.task, "beam_size"):
-            raise ConfigError(f"--{flag} is for models that translate; {workdir} is of no such.")
+        if job != "translation":
+            raise ConfigError(f"--{flag} is for translation, and {workdir} is of {job}.")
     run = dataclasses.replace(run, task=dataclasses.replace(run.task, **search))
     data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
+    for note in getattr(data, "notes", ()):
+        print(note, file=sys.stderr)
     if values.score:
         return score(run, data)
     result = {"data": ", ".join(paths) or "validation", **evaluate_run(run, data)}

@@ -109,15 +109,42 @@ def test_the_same_seed_gives_the_same_questions_and_more(parts):
     assert other[0][:5] != first[0][:5]
 
 
-def test_words_that_are_not_alone_are_not_quoted(monkeypatch):
-    # Every line is there twice, once in capitals, except for that of the last speech.
-    lines = ["one two three four five", "ONE two three four five", "six two three four five"]
-    speeches = [f"**{name}**\n{line}." for name, line in zip("ABC", lines, strict=True)]
-    play = Play("play", "comedies", "\n\n".join(["## SCENE", *speeches]))
+def scene_of_speeches(*lines):
+    speeches = [f"**{name}**\n{line}" for name, line in zip("ABC", lines, strict=True)]
+    return Play("play", "comedies", "\n\n".join(["## SCENE", *speeches]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_words_that_are_not_alone_are_not_quoted(monkeypatch, seed):
+    # Two lines are the same but for capitals, and the third one holds its first words twice.
+    lines = ["one two three four five.", "ONE two three four five.", "ho ho ho ho ho ho"]
+    play = scene_of_speeches(*lines)
     monkeypatch.setattr(module, "plays", lambda: ([play], [play]))
-    (question,), _ = play_questions(2, seed=0, context_words=20)
-    assert quotation(question) == "six two three four five"
+    (question,), _ = play_questions(2, seed=seed, context_words=20)
+    assert quotation(question) == "ho ho ho ho ho ho"
     assert question.answers == (("C", question.context.index("C: ")),)
+
+
+def test_what_is_not_said_is_said_in_another_scene(parts):
+    for question in play_questions(100, seed=0, context_words=80, unanswerable=1.0)[0]:
+        words = [question.context, quotation(question)]
+        numbers = [int(re.search(r"\bw(\d+)", text)[1]) for text in words]
+        plays, scenes = zip(*(divmod(number, 10_000) for number in numbers), strict=True)
+        assert plays[0] == plays[1]
+        # A scene has 30 speeches of 7 words.
+        assert scenes[0] // 210 != scenes[1] // 210
+
+
+def test_what_is_not_said_is_not_in_the_context(monkeypatch):
+    # Both scenes have the same lines but for one.
+    one, other = "one two three four five", "six seven eight nine ten"
+    first = scene_of_speeches(one, one, one).markdown
+    second = scene_of_speeches(one, one, other).markdown
+    play = Play("play", "comedies", f"{first}\n\n{second}")
+    monkeypatch.setattr(module, "plays", lambda: ([play], [play]))
+    for part in play_questions(2, seed=0, context_words=20, unanswerable=1.0):
+        assert quotation(part[0]) == other
+        assert other not in part[0].context
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,14 @@ def test_answers_keep_their_characters(tokenizer, context, answer, text):
     assert found.score == 2
 
 
+def test_an_accent_that_is_a_piece_is_left_alone(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*VOCABULARY, "##\u0301"]), "utf-8")
+    cased = make_word_piece_tokenizer(str(path), [], vocab_size=0, lowercase=False)
+    windows = windows_of(cased, ask("e\u0301a"))
+    assert windows.last_chars[0, 4:7].tolist() == [1, 2, 3]
+
+
 def test_an_answer_without_pieces_is_refused(tokenizer):
     with pytest.raises(DataError, match=r"question 'name'.*no word piece of its answer '\\u200b'"):
         windows_of(tokenizer, ask("a \u200b b", "\u200b"))
@@ -269,7 +277,14 @@ def test_answers_come_back(tokenizer, context, data, max_question_length, stride
 
 @given(st.integers(1, 40), st.integers(1, 12), st.data())
 def test_best_context_is_that_of_the_published_code(tokenizer, size, room, data):
-    stride = data.draw(st.integers(1, room))
+    check_best_context(tokenizer, size, room, data.draw(st.integers(1, room)))
+
+
+def test_long_windows_are_a_little_better(tokenizer):
+    check_best_context(tokenizer, size=310, room=300, stride=150)
+
+
+def check_best_context(tokenizer, size, room, stride):
     windows = windows_of(tokenizer, ask(" ".join("a" * size)), max_length=room + 5, stride=stride)
     begins = stride * np.arange(len(windows.tokens))
     sizes = windows.lengths - 5

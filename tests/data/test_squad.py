@@ -183,7 +183,7 @@ def test_missing_keys(write, key):
         ("Zoe", 0, ["'Zoë', not 'Zoe'", "found nowhere"]),
         # As if counted in bytes of UTF-8.
         ("Rome", 37, ["'Rome' does not fit in: the context has 40 characters", "at 35"]),
-        ("Rome.", -5, ["'answer_start' is -5", "does not fit in", "at 35"]),
+        ("Rome", -5, ["'answer_start' is -5", "does not fit in", "at 13"]),
         ("Zoë", -1, ["does not fit in", "at 0"]),
         ("Rome", 10**30, ["does not fit in", "at 35"]),
         ("R" * 90, 1, ["not fit in", repr("R" * 57 + "...")]),

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
 from transformer.ops.losses import cross_entropy
 from transformer.sharding import is_box
@@ -180,3 +181,90 @@ def test_long_gradients_are_clipped(clip, expected):
     _, state = optimizer.update(gradient, optimizer.init(boxed), boxed)
     (momentum,) = (leaf for leaf in jax.tree.leaves(state) if leaf.shape == (4,))
     np.testing.assert_allclose(jnp.linalg.norm(momentum), 0.5 * expected, rtol=1e-5)
+
+
+def layered(make, *, scan):
+    """A table, two layers and an output, of numbers that `make` gives for a name and a shape."""
+
+    def box(name, axes, shape):
+        return nn.LogicallyPartitioned(make(name, shape), axes)
+
+    def of_layers(module, axes, shape):
+        parts = [make(f"{module}{layer}", shape) for layer in range(2)]
+        if scan:
+            return nn.LogicallyPartitioned(jnp.stack(parts), ("layers", *axes))
+        return [nn.LogicallyPartitioned(part, axes) for part in parts]
+
+    up = of_layers("up", ("embed", "mlp"), (4, 6))
+    scale = of_layers("scale", ("embed",), (4,))
+    layers = {"layers": (up, scale)} if scan else {f"layer_{n}": (up[n], scale[n]) for n in (0, 1)}
+    return {
+        "token_embedding": {"embedding": box("table", ("vocab", "embed"), (5, 4))},
+        "blocks": {
+            name: {"up": {"kernel": up}, "norm": {"scale": scale}}
+            for name, (up, scale) in layers.items()
+        },
+        "output": {"kernel": box("output", ("embed", "vocab"), (4, 5))},
+    }
+
+
+def numbers(seed):
+    def make(name, shape):
+        digits = sum(ord(letter) for letter in name)
+        return jnp.asarray(np.random.default_rng((seed, digits)).normal(size=shape), jnp.float32)
+
+    return make
+
+
+def updates_of(algorithm, *, scan, **fields):
+    """The first updates, by path."""
+    boxed = layered(numbers(0), scan=scan)
+    optimizer = make_optimizer(*constants(algorithm, weight_decay=0.3, **fields), boxed)
+    params, gradients = (nn.meta.unbox(layered(numbers(seed), scan=scan)) for seed in (0, 1))
+
+    @jax.jit
+    def update(gradients, params):
+        return optimizer.update(gradients, optimizer.init(params), params)[0]
+
+    return by_path(jnp.asarray, update(gradients, params))
+
+
+# With a decay of 0.5: a table below two layers below an output.
+FACTORS = {"token_embedding": 0.125, "blocks/layer_0": 0.25, "blocks/layer_1": 0.5, "output": 1.0}
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
+def test_layer_decay_scales_updates(algorithm):
+    """Those of weight decay too, and as much where layers are stacked."""
+    fields = {"layer_decay": 0.5, "rate_scales": "output=3,up/kernel=2"}
+    plain = updates_of(algorithm, scan=False)
+    scaled = updates_of(algorithm, scan=False, **fields)
+    stacked = updates_of(algorithm, scan=True, **fields)
+    for path, update in scaled.items():
+        (factor,) = (f for module, f in FACTORS.items() if path.startswith(module))
+        factor *= 3.0 if "output" in path else 2.0 if "up" in path else 1.0
+        assert np.all(plain[path] != 0), path
+        np.testing.assert_allclose(update, factor * plain[path], rtol=1e-6, err_msg=path)
+        layer = path.split("/")[1]
+        if layer.startswith("layer_"):
+            other = stacked[path.replace(layer, "layers")][int(layer[-1])]
+        else:
+            other = stacked[path]
+        np.testing.assert_allclose(other, update, rtol=1e-4, atol=1e-7, err_msg=path)
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5])
+def test_layer_decays_that_cannot_work(decay):
+    with pytest.raises(ConfigError, match=r"config\.optimizer\.layer_decay is"):
+        Optimizer(layer_decay=decay).check()
+
+
+def test_a_pattern_of_frozen_parameters_that_is_none():
+    with pytest.raises(ConfigError, match=r"config\.optimizer\.frozen is '\['"):
+        Optimizer(frozen="[").check()
+
+
+def test_rate_scales_are_of_trained_parameters():
+    boxed = layered(numbers(0), scan=False)
+    with pytest.raises(ConfigError, match=r"rate_scales is 'embedding', which matches no"):
+        make_optimizer(*constants("adamw", rate_scales="embedding=2"), {"output": boxed["output"]})

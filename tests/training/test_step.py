@@ -5,12 +5,13 @@ import numpy as np
 import optax
 import pytest
 
-from tests.common import assert_trees_close, assert_trees_equal
+from tests.common import assert_trees_close, assert_trees_equal, normal
 from transformer.models.gpt import GPT
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import Losses
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.optimizers import Optimizer, decay_mask, make_optimizer, make_schedule
+from transformer.training.selection import by_path, everything, join, split
 from transformer.training.state import create
 from transformer.training.step import (
     make_evaluation_step,
@@ -213,6 +214,154 @@ def test_mean_metrics_count_each_prediction_once():
         for weight, loss in ((1.0, 4.0), (3.0, 2.0))
     ]
     np.testing.assert_allclose(mean_metrics(totals)["loss"], (4 + 3 * 2) / 4)
+
+
+def test_metrics_with_weights_of_their_own():
+    """Each is divided by its own weight, over all batches together."""
+    totals = [
+        Losses(
+            jnp.array(0.0),
+            jnp.array(4.0),
+            {"loss": jnp.array(8.0), "exact": jnp.array(exact), "never": jnp.array(0.0)},
+            {"exact": jnp.array(weight), "never": jnp.array(0.0)},
+        )
+        for exact, weight in ((1.0, 1.0), (1.0, 3.0))
+    ]
+    found = mean_metrics(totals)
+    assert found == {"loss": 16 / 8, "exact": 2 / 4, "never": 0.0}
+    assert totals[1].means() == {"loss": 2.0, "exact": pytest.approx(1 / 3), "never": 0.0}
+
+
+class Squares:
+    """Two matrices and a table, of which some are trained."""
+
+    CONFIG = Optimizer(learning_rate=1e-2, weight_decay=0.3, clip_norm=0.1)
+
+    def __init__(self, trained=everything):
+        rng = np.random.default_rng(0)
+        self.params = {
+            "embedding": {"embedding": normal(rng, 5, 3)},
+            "blocks": {"layer_0": {"kernel": normal(rng, 3, 4)}},
+            "output": {"kernel": normal(rng, 4, 2)},
+        }
+        self.batches = [
+            {"ids": jnp.asarray(rng.integers(0, 5, 6)), "y": normal(rng, 6, 2)} for _ in range(3)
+        ]
+        self.trained = trained
+        self.schedule = optax.constant_schedule(1e-2)
+        self.optimizer = make_optimizer(self.CONFIG, self.schedule, split(self.params, trained)[0])
+
+    @staticmethod
+    def loss(params, batch, rngs):
+        x = params["embedding"]["embedding"][batch["ids"]]
+        x = jnp.tanh(x @ params["blocks"]["layer_0"]["kernel"])
+        squares = jnp.sum((x @ params["output"]["kernel"] - batch["y"]) ** 2)
+        weight = jnp.asarray(batch["y"].shape[0], jnp.float32)
+        return Losses(squares, weight, {"loss": squares}, {"loss": 2 * weight})
+
+    def run(self, **options):
+        """The state after three steps and the metrics of the last."""
+        state = create(
+            self.params,
+            self.optimizer,
+            jax.random.key(0),
+            average="ema_decay" in options,
+            trained=self.trained,
+        )
+        step = make_train_step(
+            self.loss, self.optimizer, self.schedule, trained=self.trained, **options
+        )
+        step, metrics = jax.jit(step), {}
+        for batch in self.batches:
+            state, metrics = step(state, batch)
+        return state, metrics
+
+
+def above(path):
+    """Trains blocks and output."""
+    return not path.startswith("embedding/")
+
+
+@pytest.fixture(scope="module")
+def partly():
+    return Squares(above).run(ema_decay=0.9)
+
+
+def test_the_frozen_do_not_move(partly):
+    state, _ = partly
+    before = Squares().params
+    assert_trees_equal(state.params["embedding"], before["embedding"])
+    # An average of equal numbers would not have their last bits.
+    assert_trees_equal(state.average["embedding"], before["embedding"])
+    for path, leaf in by_path(split(state.params, above)[0]).items():
+        assert np.all(leaf != by_path(before)[path]), path
+    assert jax.tree.structure(state.params) == jax.tree.structure(before)
+
+
+def test_the_frozen_have_no_optimizer_state(partly):
+    shapes = {leaf.shape for leaf in jax.tree.leaves(partly[0].optimizer)}
+    assert shapes == {(), (3, 4), (4, 2)}
+    whole = jax.tree.leaves(Squares().optimizer.init(Squares().params))
+    assert (5, 3) in {leaf.shape for leaf in whole}
+
+
+def test_the_trained_move_as_if_others_had_no_gradients(partly):
+    """Against Optax's own masks, around the whole optimizer, clipping included."""
+    squares = Squares()
+    mask = {"embedding": False, "blocks": True, "output": True}
+    config = squares.CONFIG
+    rule = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            1e-2, config.beta1, config.beta2, config.epsilon, weight_decay=config.weight_decay
+        ),
+    )
+    optimizer = optax.chain(
+        optax.masked(rule, mask),
+        optax.masked(optax.set_to_zero(), {name: not moves for name, moves in mask.items()}),
+    )
+
+    @jax.jit
+    def step(params, state, batch):
+        gradients = jax.grad(lambda p: squares.loss(p, batch, {}).objective / 6)(params)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = squares.params, optimizer.init(squares.params)
+    average = params
+    for batch in squares.batches:
+        params, state = step(params, state, batch)
+        average = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, average, params)
+    assert_trees_close(partly[0].params, params, rtol=1e-5, atol=1e-6)
+    assert_trees_close(partly[0].average, average, rtol=1e-5, atol=1e-6)
+
+
+def test_norms_are_of_what_is_trained(partly):
+    _, metrics = partly
+    squares = Squares(above)
+    assert len(metrics["group_norms"]) == 2
+    np.testing.assert_allclose(
+        metrics["grad_norm"], np.linalg.norm(metrics["group_norms"]), rtol=1e-6
+    )
+    groups = parameter_groups(split(squares.params, above)[0])
+    assert sorted(groups) == ["blocks/layer_0", "output"]
+    # In the order in which the groups are named.
+    state = create(squares.params, squares.optimizer, jax.random.key(0), average=False)
+    moving, kept = split(state.params, above)
+    objective = jax.jit(
+        jax.grad(lambda m: squares.loss(join(m, kept), squares.batches[0], {}).objective / 6)
+    )
+    norms = [optax.tree.norm(group) for group in parameter_groups(objective(moving)).values()]
+    squares.batches = squares.batches[:1]
+    np.testing.assert_allclose(squares.run()[1]["group_norms"], norms, rtol=1e-5)
+
+
+def test_microbatches_of_the_partly_frozen(partly):
+    state, metrics = Squares(above).run(ema_decay=0.9, microbatches=2)
+    assert_trees_close(metrics, partly[1], rtol=1e-5)
+    assert_trees_close(state.params, partly[0].params, rtol=1e-5, atol=1e-6)
+    assert_trees_close(state.average, partly[0].average, rtol=1e-5, atol=1e-6)
+    assert_trees_equal(state.params["embedding"], partly[0].params["embedding"])
 
 
 def test_chunked_scoring_is_whole_scoring(training):

@@ -16,12 +16,14 @@ class TextRows(NamedTuple):
         token_types: `[n, T]` int32, 1 in B and the `[SEP]` after it, 0 elsewhere.
         lengths: `[n]` int32, tokens before the padding.
         num_cut: how many texts were too long and have lost their ends.
+        unknown: the fraction of the texts' tokens that is `[UNK]`.
     """
 
     tokens: np.ndarray
     token_types: np.ndarray
     lengths: np.ndarray
     num_cut: int
+    unknown: float
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""
@@ -71,7 +73,8 @@ def lay_out_texts(
             ids += [*second[: keep[1]], tokenizer.separator]
         tokens[row, : len(ids)] = ids
         lengths[row] = len(ids)
-    return TextRows(tokens, types, lengths, num_cut)
+    unknown = np.sum(tokens == tokenizer.unknown) / max(1, np.sum(lengths))
+    return TextRows(tokens, types, lengths, num_cut, float(unknown))
 
 
 def _kept(first: int, second: int, room: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.data.text_rows import lay_out_texts
 from transformer.data.word_pieces import WordPieceTokenizer
+from transformer.errors import ConfigError
 from transformer.models.bert import real_tokens
 
 POOLINGS = ("mean", "cls")
@@ -43,7 +44,12 @@ def embed(
         max_length: tokens of a text, at most.
         batch_size: texts at a time.
         on_progress: told how many are done.
+
+    Raises:
+        ConfigError: if there is no such pooling.
     """
+    if pooling not in POOLINGS:
+        raise ConfigError(f"the pooling is {pooling!r}: choose from {', '.join(POOLINGS)}.")
     rows = lay_out_texts(tokenizer, texts, None, max_length)
     vectors = np.zeros((len(texts), model.width), np.float32)
     # Texts of like length together.

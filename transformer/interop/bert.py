@@ -1,14 +1,22 @@
 """BERT checkpoints in the layout of the library `transformers`: `config.json` and safetensors."""
 
+import functools
 import json
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
 from transformer.interop.safetensors_files import read_safetensors
+from transformer.models.bert import BERT
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -53,7 +61,11 @@ _SINGLE = {
     "cls.predictions.bias": "masked_token/bias",
 }
 # The output layer is the token table; its bias is written twice; positions are 0, 1, 2, ...
-_COPIES = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+_COPIES = {
+    "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+_HEADS = ("pooler", "masked_token", "next_sentence", "output")
 _CONSTANTS = ("embeddings.position_ids",)
 
 
@@ -90,22 +102,30 @@ def read_bert(folder: str | Path) -> Published:
     config = _json(folder / "config.json")
     model = _model(config, folder)
     arrays = read_safetensors(folder)
-    params: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[str, np.ndarray]] = {}
     unused = []
     for name, array in arrays.items():
         plain = name.removeprefix("bert.")
         if plain in _CONSTANTS:
             continue
-        if plain in _COPIES:
-            _check_copy(plain, array, arrays, folder)
+        if plain in _COPIES and _is_copy(plain, array, arrays, folder):
             continue
-        path = _path(plain)
+        path = _path(_COPIES.get(plain, plain))
         if path is None:
             unused.append(name)
         else:
-            params[path] = _converted(path, array, model)
-    if "token_embedding/embedding" not in params:
+            found[path] = name, array
+    if "token_embedding/embedding" not in found:
         raise DataError(f"{folder} holds no BERT: there are no embeddings.word_embeddings.")
+    num_outputs = found["output/bias"][1].size if "output/bias" in found else 1
+    shapes = _shapes(model, num_outputs, folder)
+    unused += [name for path, (name, _) in found.items() if path not in shapes]
+    _check_complete(found, shapes, folder)
+    params = {
+        path: _converted(path, *found[path], shape, folder)
+        for path, shape in shapes.items()
+        if path in found
+    }
     job, labels = _job(config, params)
     tokenizer = folder / "tokenizer_config.json"
     lowercase = bool(_json(tokenizer).get("do_lower_case", True)) if tokenizer.exists() else True
@@ -115,8 +135,8 @@ def read_bert(folder: str | Path) -> Published:
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
@@ -134,8 +154,10 @@ def _model(config: dict[str, Any], folder: Path) -> dict[str, Any]:
             f"{where} has position embeddings {config['position_embedding_type']!r}: only absolute "
             f"ones can be read."
         )
+    if config.get("is_decoder"):
+        raise DataError(f"{where} is of a decoder: only encoders can be read.")
     activation = config.get("hidden_act", "gelu")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
     try:
         return {
@@ -150,8 +172,10 @@ def _model(config: dict[str, Any], folder: Path) -> dict[str, Any]:
             "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
             "dropout_rate": float(config.get("hidden_dropout_prob", 0.1)),
         }
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where} is incomplete: {error}.") from None
+    except KeyError as error:
+        raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} holds what is no number: {error}.") from None
 
 
 def _path(name: str) -> str | None:
@@ -167,37 +191,80 @@ def _path(name: str) -> str | None:
     return None
 
 
-def _converted(path: str, array: np.ndarray, model: dict[str, Any]) -> np.ndarray:
+def _shapes(model: dict[str, Any], num_outputs: int, folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters that our model can have, by path."""
+    ours = BERT(**model, num_outputs=num_outputs)
+    try:
+        ours.check()
+    except ConfigError as error:
+        raise DataError(f"{folder / 'config.json'} describes no model: {error}") from None
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    init = functools.partial(ours.init, method=_use_all)
+    shapes: Any = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), tokens))["params"]
+    flat: Any = traverse_util.flatten_dict(shapes, sep="/")
+    return {path: tuple(leaf.shape) for path, leaf in flat.items()}
+
+
+def _use_all(model: BERT, tokens: Any) -> None:
+    """Calls whatever has parameters."""
+    model.pretrain(tokens, tokens, jnp.ones(1, jnp.int32), tokens)
+    model.classify(tokens)
+
+
+def _check_complete(
+    found: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], folder: Path
+) -> None:
+    """Refuses a model that lacks parts of the encoder, or parts of a head that it has."""
+    heads = {path.split("/")[0] for path in found} & set(_HEADS)
+    missing = [
+        path
+        for path in shapes
+        if path not in found and (path.split("/")[0] in heads or not path.startswith(_HEADS))
+    ]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {len(missing)} of the arrays that its config.json asks for, such as "
+            f"what is {missing[0]} here: is a file missing?"
+        )
+
+
+def _converted(
+    path: str, name: str, array: np.ndarray, shape: tuple[int, ...], folder: Path
+) -> np.ndarray:
     """An array in our shape: kernels have their inputs first, heads an axis of their own."""
-    array = array.astype(np.float32)
-    heads = model["num_heads"]
+    theirs = shape
     if path.endswith("/kernel"):
-        array = array.T
-    if re.search(r"attention/(query|key|value)/", path):
-        return array.reshape(*array.shape[:-1], heads, -1)
-    if path.endswith("attention/output/kernel"):
-        return array.reshape(heads, -1, array.shape[-1])
-    return array
+        # Attention's output is the one kernel with two axes of inputs.
+        num_inputs = 2 if path.endswith("attention/output/kernel") else 1
+        theirs = (math.prod(shape[num_inputs:]), math.prod(shape[:num_inputs]))
+    elif path.endswith("/bias"):
+        theirs = (math.prod(shape),)
+    if array.shape != theirs:
+        raise DataError(
+            f"{folder}: {name} has the shape {list(array.shape)}, and config.json asks for "
+            f"{list(theirs)}."
+        )
+    array = array.astype(np.float32)
+    return (array.T if path.endswith("/kernel") else array).reshape(shape)
 
 
-def _check_copy(name: str, array: np.ndarray, arrays: dict[str, np.ndarray], folder: Path) -> None:
-    """Refuses an output layer that is not the token table: ours is."""
-    original = {
-        "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    }[name]
-    for candidate in (original, f"bert.{original}"):
-        if candidate in arrays and not np.array_equal(arrays[candidate], array):
-            raise DataError(f"{folder}: {name} is not {candidate}, and only tied layers are known.")
+def _is_copy(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], folder: Path) -> bool:
+    """Whether the original is there too; an output layer that is not the token table is refused."""
+    found = [other for other in (_COPIES[name], f"bert.{_COPIES[name]}") if other in arrays]
+    for original in found:
+        if not np.array_equal(arrays[original], array):
+            raise DataError(f"{folder}: {name} is not {original}, and only tied layers are known.")
+    return bool(found)
 
 
 def _job(config: dict[str, Any], params: dict[str, np.ndarray]) -> tuple[str, tuple[str, ...]]:
     """What the head is for, and the names of its outputs."""
-    architecture = next(iter(config.get("architectures") or []), "")
+    architecture = str(next(iter(config.get("architectures") or []), ""))
     if "output/kernel" not in params or architecture not in _JOBS:
         return "masked_lm", ()
     job, count = _JOBS[architecture], params["output/kernel"].shape[-1]
     if job == "question_answering":
         return job, ("start", "end")
-    names = config.get("id2label") or {}
+    names = config.get("id2label")
+    names = names if isinstance(names, dict) else {}
     return job, tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))

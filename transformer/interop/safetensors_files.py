@@ -48,9 +48,27 @@ def write_safetensors(
     numpy_format = _library()
     path = Path(path)
     part = path.with_suffix(".part")
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
     part.replace(path)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The short texts kept beside the arrays of a file.
+
+    Raises:
+        MissingDependencyError: if the library is not installed.
+        DataError: if there is no such file, or it is no safetensors file.
+    """
+    (file,) = _files(Path(path))
+    _library()
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            return dict(opened.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read as safetensors: {error}") from None
 
 
 def _library() -> Any:
@@ -65,41 +83,53 @@ def _library() -> Any:
 
 def _files(path: Path) -> list[Path]:
     """The files that hold a model."""
-    if path.suffix in _PICKLES:
-        raise DataError(
-            f"{path} is a pickle, which can run any code when it is read: give a .safetensors file."
-        )
     if not path.is_dir():
+        if path.suffix in _PICKLES:
+            raise DataError(
+                f"{path} is a pickle, which can run any code when it is read: give a .safetensors "
+                f"file."
+            )
         if not path.is_file():
             raise DataError(f"{path} does not exist: give a .safetensors file or its folder.")
         return [path]
     if (path / _FILE).is_file():
         return [path / _FILE]
     if (path / _INDEX).is_file():
-        try:
-            names = set(json.loads((path / _INDEX).read_text("utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise DataError(f"{path / _INDEX} is damaged: {error}") from None
-        # Names in a downloaded file must not lead out of its folder.
-        return [path / Path(name).name for name in sorted(names)]
+        return _shards(path / _INDEX)
     pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
     also = f" Its pickles ({', '.join(sorted(pickles))}) are not read." if pickles else ""
     raise DataError(f"{path} has no {_FILE}.{also}")
 
 
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names."""
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{index} is damaged: {error}") from None
+    for name in names:
+        # Names in a downloaded file must not lead out of its folder.
+        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
+            raise DataError(f"{index} names the file {name!r}, which is none of its folder.")
+    return [index.parent / name for name in names]
+
+
 def _read(file: Path) -> dict[str, np.ndarray]:
     _library()
+    import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 from here on.
     import safetensors
 
     try:
-        with safetensors.safe_open(file, framework="flax") as opened:
+        # Not as arrays of JAX, which would cut numbers of 64 bits to 32.
+        with safetensors.safe_open(file, framework="numpy") as opened:
             found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise DataError(f"{file} cannot be read as safetensors: {error}") from None
+    except (AttributeError, TypeError) as error:
+        raise DataError(f"{file} holds numbers of a kind that is not read here: {error}.") from None
     return {name: _widened(array) for name, array in found.items()}
 
 
-def _widened(array: Any) -> np.ndarray:
-    array = np.asarray(array)
+def _widened(array: np.ndarray) -> np.ndarray:
     half = array.dtype.name in ("float16", "bfloat16")
     return array.astype(np.float32) if half else array

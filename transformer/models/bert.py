@@ -35,6 +35,7 @@ class MaskedTokenHead(nn.Module):
 
     Attributes:
         vocab_size: V.
+        width: D.
         activation: after the dense layer.
         norm_epsilon: of the normalisation.
         dtype: of the computation.
@@ -114,6 +115,9 @@ class BERT(nn.Module):
             ConfigError: naming the field and what to do.
         """
         require_at_least("model", self, num_layers=1, num_heads=1, width=1, context=3, num_types=1)
+        for field in ("vocab_size", "feed_forward_width"):
+            if getattr(self, field) is not None:
+                require_at_least("model", self, **{field: 1})
         if self.width % self.num_heads:
             raise ConfigError(
                 f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "

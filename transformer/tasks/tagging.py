@@ -29,6 +29,8 @@ from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
 
 # Lines that `predict` reads before it answers.
 _LINES_AT_ONCE = 128
+# Of a sentence that is shown as an example, at most.
+_SHOWN_WORDS = 30
 
 
 class _Tagged(NamedTuple):
@@ -166,8 +168,9 @@ class Tagging(EncoderTask):
                 file.writelines(f"{' '.join(row)}\n" for row in zip(*sentence, strict=True))
                 file.write("\n")
         lines = [entity_table(found, truth)]
-        most = max(range(len(words)), key=lambda index: len(entities(found[index])))
-        lines += [f"  {marked(words[most], found[most])}"]
+        short = [place for place, sentence in enumerate(words) if len(sentence) <= _SHOWN_WORDS]
+        most = sorted(short, key=lambda place: len(entities(found[place])), reverse=True)
+        lines += [f"  {marked(words[place], found[place])}" for place in most[:3]]
         return Shown("\n".join(lines), entity_scores(found, truth))
 
     def _tags(

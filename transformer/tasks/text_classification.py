@@ -36,6 +36,8 @@ from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
 
 # Lines that `predict` reads before it answers.
 _LINES_AT_ONCE = 256
+# More tokens than this fraction that the vocabulary does not know are worth a word.
+_UNKNOWN = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +167,11 @@ class TextClassification(EncoderTask):
             notes.append(
                 f"{laid_out.num_cut:,} of {len(texts.texts):,} examples of {where} are longer than "
                 f"config.task.max_length ({self.max_length}) and have lost their ends."
+            )
+        if laid_out.unknown > _UNKNOWN:
+            notes.append(
+                f"{laid_out.unknown:.1%} of the tokens of {where} are [UNK]: the tokenizer was "
+                f"made for other texts."
             )
         if self.regression:
             return {**laid_out.arrays(), "label": numbers(texts.labels, where)}

@@ -157,8 +157,9 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make()
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
-    source = _source(config, lora)
     begun = workdir is not None and (workdir / CONFIG_FILE).exists()
+    # A run that has begun has all it needs of the other in its own folder.
+    source = None if begun else _source(config, lora)
     data = task.load(workdir if begun or source is None else Path(init.workdir))
     for field, size in task.dimensions(data).items():
         chosen = config.model[field]
@@ -225,6 +226,11 @@ def _source(config: Any, lora: LoRA) -> Any:
 
 def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
     """Which parameters are trained."""
+    if lora.rank and optimizer.frozen:
+        raise ConfigError(
+            "config.optimizer.frozen says nothing beside config.lora.rank: only the adapters and "
+            "what config.lora.trained matches are trained. Leave it empty."
+        )
     if lora.rank:
         return is_trained(boxed, lora)
     if not optimizer.frozen:

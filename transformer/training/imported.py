@@ -1,20 +1,20 @@
 """A run folder made of published weights, which other scripts open like one that was trained."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import jax
 from ml_collections import ConfigDict
 
-from transformer.config import OPTIONAL_SECTIONS, section
+from transformer.config import OPTIONAL_SECTIONS, build, section
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
-from transformer.errors import DataError, WorkdirError
+from transformer.errors import DataError
 from transformer.interop.bert import Published, read_bert
 from transformer.tasks.base import tokenizer_digest
-from transformer.tasks.base_encoder import LABELS_FILE
-from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import write_config
-from transformer.training.selection import from_paths
+from transformer.training.experiment import initial_parameters
+from transformer.training.run_folders import require_new, write_run
+from transformer.training.selection import by_path, from_paths
 
 # Rows as long as those of most uses; positions there are for more.
 _MAX_LENGTH = 256
@@ -23,17 +23,22 @@ _MAX_LENGTH = 256
 def import_bert(source: Path, workdir: Path, max_length: int | None = None) -> Published:
     """Writes a run folder with the weights of a BERT checkpoint as its step 0.
 
+    A checkpoint with all that its job needs keeps just that, as a trained run would. One with less
+    keeps all that it has, to embed with and to begin from.
+
     Args:
         source: a folder with `config.json`, `model.safetensors` and a tokenizer.
         workdir: the folder to make; it must be empty or missing.
         max_length: tokens of a row in the run; None takes 256, or what the model has.
 
+    Returns:
+        What was read, without what the run does not keep.
+
     Raises:
         DataError: if the checkpoint cannot be read.
-        WorkdirError: if the folder holds something.
+        WorkdirError: if the folder holds something, or is none.
     """
-    if workdir.exists() and any(workdir.iterdir()):
-        raise WorkdirError(f"{workdir} is not empty: give a new --workdir.")
+    require_new(workdir)
     published = read_bert(source)
     context = published.model["context"]
     tokenizer = _tokenizer(source, published.lowercase)
@@ -46,6 +51,8 @@ def import_bert(source: Path, workdir: Path, max_length: int | None = None) -> P
     if published.job == "text_classification" and len(published.labels) == 1:
         # One number is a regression; the task's own data would have to be given.
         values = {"regression": True, "train": str(source)}
+    if published.job == "masked_lm":
+        values = {"next_sentence": "next_sentence/kernel" in published.params}
     config = ConfigDict()
     config.model = section(
         "model", "bert", **published.model, num_outputs=len(published.labels) or None
@@ -54,28 +61,36 @@ def import_bert(source: Path, workdir: Path, max_length: int | None = None) -> P
         "task",
         published.job,
         max_length=min(max_length or _MAX_LENGTH, context),
-        lowercase=published.lowercase,
+        lowercase=tokenizer.lowercase,
         **values,
     )
     for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
         config[name] = section(name)
-    workdir.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(workdir)
-    if published.labels:
-        labels = json.dumps(published.labels, ensure_ascii=False)
-        (workdir / LABELS_FILE).write_text(labels, "utf-8")
-    checkpoints = Checkpoints(workdir)
-    checkpoints.save(
-        0,
-        {"params": from_paths(published.params)},
-        data={},
-        metadata={"data_fingerprint": tokenizer_digest(tokenizer.to_text())},
-        validation_loss=None,
+    published = _of_the_job(published, config)
+    write_run(
+        workdir,
+        config,
+        from_paths(published.params),
+        tokenizer=tokenizer,
+        labels=published.labels,
+        fingerprint=tokenizer_digest(tokenizer.to_text()),
     )
-    checkpoints.wait()
-    checkpoints.close()
-    write_config(config, workdir)
     return published
+
+
+def _of_the_job(published: Published, config: Any) -> Published:
+    """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
+    task, model = build("task", config.task), build("model", config.model)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(
+        lambda key: initial_parameters(model, task, build("lora", config.lora), key), key
+    )
+    wanted = by_path(nn.meta.unbox(shapes))
+    if not wanted.keys() <= published.params.keys():
+        return published
+    left = [path for path in published.params if path not in wanted]
+    params = {path: published.params[path] for path in wanted}
+    return published._replace(params=params, unused=[*published.unused, *left])
 
 
 def _tokenizer(source: Path, lowercase: bool) -> WordPieceTokenizer:

@@ -59,15 +59,20 @@ def check_same_model(config: Any, source: Any) -> None:
             f"config.init.workdir is {workdir}, a run of the model {name}, and config.model.name "
             f"is {config.model.name}: a model can only begin from one of its own kind."
         )
-    flags = [
-        f"--config.model.{key}={source.model[key]}"
+    other = {
+        f"config.model.{key}": source.model[key]
         for key in sorted(source.model)
         if key not in _FREE and key in config.model and config.model[key] != source.model[key]
-    ]
-    if flags:
+    }
+    if other:
+        # No flag can say None.
+        advice = [f"leave out {key}" for key, value in other.items() if value is None]
+        flags = [f"--{key}={value}" for key, value in other.items() if value is not None]
+        if flags:
+            advice.append(f"add {' '.join(flags)}")
         raise ConfigError(
             f"the model of config.init.workdir, {workdir}, is another than config.model: to begin "
-            f"from it, add {' '.join(flags)}"
+            f"from it, {' and '.join(advice)}"
         )
 
 

@@ -90,7 +90,7 @@ class Parameters(NamedTuple):
     """Parameters as they were saved.
 
     Attributes:
-        params: those to evaluate with, adapters worked in.
+        params: those to evaluate with.
         step: of the checkpoint, the newest of several.
         metadata: of that checkpoint.
     """
@@ -100,8 +100,13 @@ class Parameters(NamedTuple):
     metadata: Mapping[str, Any]
 
 
-def read_parameters(workdir: Path, checkpoint: str = "best") -> Parameters:
+def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = True) -> Parameters:
     """The parameters of a run as they were saved, whatever there are; arguments as in `open_run`.
+
+    Args:
+        workdir: the run folder.
+        checkpoint: as in `open_run`.
+        merge: works adapters in.
 
     Raises:
         WorkdirError: if the folder is no run or has no such checkpoint.
@@ -109,6 +114,8 @@ def read_parameters(workdir: Path, checkpoint: str = "best") -> Parameters:
     """
     config: Any = with_optional_sections(read_config(workdir))
     found = _restore(workdir, config, checkpoint, None)
+    if not merge:
+        return found
     return found._replace(params=merged(found.params, build("lora", config.lora)))
 
 

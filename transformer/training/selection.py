@@ -111,12 +111,12 @@ def rate_factors(boxed: Any, layer_decay: float, scales: str) -> dict[str, Any]:
 def _rules(scales: str, tree: Any) -> Iterable[tuple[Chooser, float]]:
     field = "optimizer.rate_scales"
     for rule in filter(None, (part.strip() for part in scales.split(","))):
-        pattern, equals, factor = rule.rpartition("=")
+        pattern, _, factor = rule.rpartition("=")
         try:
             value = float(factor)
         except ValueError:
             value = -1.0
-        if not equals or not 0.0 <= value < float("inf"):
+        if not pattern or not 0.0 <= value < float("inf"):
             raise ConfigError(
                 f"config.{field} holds {rule!r}: write PATTERN=FACTOR, separated by commas, such "
                 f"as output=10,embedding=0.1."
@@ -137,8 +137,8 @@ def _decayed(path: str, leaf: Any, layer_decay: float, depth: int) -> Any:
     """The factor of a parameter by its place: embeddings 0, layers 1 to L, all others L + 1."""
     names = logical_axes(leaf)
     if "layers" in names and layer_decay != 1.0:
-        place = jnp.arange(1, depth + 1)
         axis = names.index("layers")
+        place = jnp.arange(1, leaf.value.shape[axis] + 1)
         shape = [-1 if index == axis else 1 for index in range(len(names))]
         return (layer_decay ** (depth + 1 - place)).reshape(shape)
     found = re.search(r"layer_(\d+)/", path)

@@ -70,10 +70,13 @@ def make_train_step(
         weight = jnp.maximum(losses.weight, 1.0)
         gradients = jax.tree.map(lambda g: g / weight, gradients)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, moving)
-        params = join(optax.apply_updates(moving, updates), kept)
+        moved = optax.apply_updates(moving, updates)
+        params = join(moved, kept)
         average = state.average
         if average is not None:
-            average = optax.incremental_update(params, average, 1.0 - ema_decay)
+            # What does not move keeps its bits in the average too.
+            old, still = split(average, trained)
+            average = join(optax.incremental_update(moved, old, 1.0 - ema_decay), still)
         group_norms = jnp.stack(
             [optax.tree.norm(group) for group in parameter_groups(gradients).values()]
         )
