@@ -211,6 +211,16 @@ def test_words_come_in_random_order():
     assert within(chosen.count("[3, 4, 5]"), 3000, 1 / 3)
 
 
+def test_a_row_without_a_word_that_fits_predicts_pieces():
+    # One word of four pieces, and one prediction.
+    continues = np.arange(VOCABULARY) >= 100
+    tokens = np.tile([10, 111, 112, 113], (400, 1))
+    masking = Masking(rate=0.25, whole_words=True)
+    found = masked(tokens, np.ones(tokens.shape, bool), masking, continues=continues)
+    assert {len(places) for places in predictions(found)} == {1}
+    assert set(found.positions.ravel().tolist()) == {0, 1, 2, 3}
+
+
 def test_whole_words_need_to_know_words():
     tokens, maskable = make(2, 10)
     with pytest.raises(ValueError, match="continues"):

@@ -1,5 +1,6 @@
 import functools
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -45,9 +46,9 @@ def with_pooler(model, tokens):
     return model.pooled(model(tokens))
 
 
-def everything(model, tokens, types, lengths, places):
+def everything(model, tokens, token_types, lengths, places):
     """All that there is to compute, the encoder called once."""
-    features = model(tokens, types, lengths)
+    features = model(tokens, token_types, lengths)
     masked = model.masked(features, places)
     return {
         "features": features,
@@ -63,7 +64,8 @@ def everything(model, tokens, types, lengths, places):
 @functools.cache
 def parameters():
     """Of all methods."""
-    return noisy_parameters(TINY, *INPUTS, PLACES, method=everything)
+    made = types.SimpleNamespace(init=functools.partial(TINY.init, method=everything))
+    return noisy_parameters(made, *INPUTS, PLACES)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -76,9 +78,9 @@ def ours(method, *inputs, model=TINY, params=None, rngs=None):
     return jax.tree.map(np.asarray, compiled(model, method, params, inputs, rngs or {}))
 
 
-def all_of(tokens=TOKENS, types=TYPES, lengths=LENGTHS, **options):
+def all_of(tokens=TOKENS, token_types=TYPES, lengths=LENGTHS, **options):
     """By one program for each model."""
-    return ours(everything, tokens, types, jnp.asarray(lengths), PLACES, **options)
+    return ours(everything, tokens, token_types, jnp.asarray(lengths), PLACES, **options)
 
 
 def shapes_of(tree):
@@ -155,7 +157,7 @@ def test_every_token_sees_every_real_one(place):
 def test_types_are_zero_and_rows_are_full_unless_said_otherwise():
     default = ours("__call__", TOKENS)
     full = np.full(B, T, np.int32)
-    zero, one = (all_of(types=jnp.full_like(TOKENS, kind), lengths=full) for kind in (0, 1))
+    zero, one = (all_of(token_types=jnp.full_like(TOKENS, kind), lengths=full) for kind in (0, 1))
     np.testing.assert_allclose(default, zero["features"], atol=1e-5)
     assert np.abs(default - one["features"]).max() > 0.1
 

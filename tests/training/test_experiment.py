@@ -83,6 +83,10 @@ def test_flops_of_a_step_are_three_forward_passes(config):
         ("train", {"duration": "soon"}, r"config\.train\.duration is 'soon'"),
         ("optimizer", {"warmup": "soon"}, r"config\.optimizer\.warmup is 'soon'"),
         ("mesh", {"tensor": 64}, "devices"),
+        ("optimizer", {"frozen": "kernels"}, r"config\.optimizer\.frozen is 'kernels'.*no param"),
+        ("optimizer", {"frozen": "."}, r"matches all parameters: nothing would be trained"),
+        ("optimizer", {"rate_scales": "head=2"}, r"config\.optimizer\.rate_scales is 'head'"),
+        ("lora", {"rank": 2}, r"config\.lora\.rank needs config\.init\.workdir"),
     ],
     ids=str,
 )
@@ -90,6 +94,31 @@ def test_combinations_that_cannot_work(config, kind, values, message):
     config[kind].update(values)
     with pytest.raises(ConfigError, match=message):
         prepare(config)
+
+
+def test_the_trained_alone_have_optimizer_state(config):
+    config.optimizer.frozen = "embedding|^blocks/"
+    shapes = prepare(config).shapes
+    assert {leaf.shape for leaf in jax.tree.leaves(shapes.optimizer)} == {(), (8,)}
+    assert set(shapes.params) > {"token_embedding", "blocks", "final_norm"}
+
+
+def test_adapters_in_a_run_that_begins_from_another(config, workdir):
+    config.init.workdir, config.lora.rank, config.lora.trained = str(workdir), 2, ""
+    experiment = prepare(config)
+    # Queries and values, A [8, 2] and B [2, 2, 4], two moments of each.
+    shapes = [leaf.shape for leaf in jax.tree.leaves(experiment.shapes.optimizer)]
+    assert sorted(shape for shape in shapes if shape) == 4 * [(2, 2, 4)] + 4 * [(8, 2)]
+    config.optimizer.frozen = "embedding"
+    with pytest.raises(ConfigError, match=r"config\.optimizer\.frozen.*config\.lora\.rank"):
+        prepare(config)
+
+
+def test_a_run_that_has_begun_does_not_need_the_other(tmp_path, config, workdir):
+    config.init.workdir = str(tmp_path / "gone")
+    with pytest.raises(WorkdirError, match="gone is not the folder of a run"):
+        prepare(config)
+    assert prepare(config, workdir).model.vocab_size == 28
 
 
 def test_a_larger_vocabulary_than_the_data_needs_is_kept(config):

@@ -4,6 +4,7 @@ They are the compiled message catalogues of the package `django` (BSD licence), 
 importing it. Most messages are short: entries of menus, names of months, what went wrong.
 """
 
+import functools
 import hashlib
 import importlib.util
 import re
@@ -18,6 +19,9 @@ from transformer.errors import DataError, MissingDependencyError
 
 # The share of messages that is kept for validation.
 VALIDATION_FRACTION = 0.1
+
+# What a language needs of its own to be told from others.
+MIN_STRINGS = 100
 
 # What a program fills in: %s, %(name)s, {name}. Its letters are of no language.
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?[a-z]|\{\w*\}")
@@ -39,7 +43,7 @@ class _Translation(NamedTuple):
 _Languages = dict[str, dict[str, _Translation]]
 
 
-def languages(*, min_strings: int = 100) -> tuple[LabelledTexts, LabelledTexts]:
+def languages(*, min_strings: int = MIN_STRINGS) -> tuple[LabelledTexts, LabelledTexts]:
     """Strings and the languages they are in, named as Django names them, such as `pt_BR`.
 
     Left out is what tells no language: strings that several languages have in common, and English,
@@ -47,7 +51,8 @@ def languages(*, min_strings: int = 100) -> tuple[LabelledTexts, LabelledTexts]:
     left out, so that the others need not differ from it. The English message decides whether its
     translations, in all languages, are for training or for validation.
 
-    With Django 5.2 there are 93 languages, 58,000 strings, and 2 seconds to wait.
+    With Django 5.2 these are 93 languages and 52,000 strings, 9 percent of them for validation;
+    4,000 that languages share are left out. Reading takes some 2 seconds.
 
     Args:
         min_strings: languages with fewer strings of their own are left out.
@@ -60,22 +65,7 @@ def languages(*, min_strings: int = 100) -> tuple[LabelledTexts, LabelledTexts]:
         MissingDependencyError: if the package `django` or `babel` is not installed.
         DataError: if the catalogues cannot be used.
     """
-    found = _distinct(_translations(), min_strings)
-    train, validation = (
-        [
-            (string, language)
-            for language, translations in found.items()
-            for string, translation in translations.items()
-            if translation.held_out == held_out
-        ]
-        for held_out in (False, True)
-    )
-    if not train or not validation:
-        raise DataError(
-            f"no language of the installed django has {min_strings} strings of its own: install "
-            f"Django 5 as it is published."
-        )
-    return _labelled(train), _labelled(validation)
+    return _split(_translations(), min_strings)
 
 
 def catalogue_documents() -> tuple[list[list[str]], list[list[str]]]:
@@ -99,7 +89,7 @@ def catalogue_documents() -> tuple[list[list[str]], list[list[str]]]:
         for string, translation in translations.items()
         if translation.held_out
     }
-    _, validation = languages()
+    _, validation = _split(everything, MIN_STRINGS)
     evaluated = set(zip(validation.texts, validation.labels, strict=True))
     train_documents: dict[tuple[str, str], list[str]] = {}
     validation_documents: dict[tuple[str, str], list[str]] = {}
@@ -111,6 +101,25 @@ def catalogue_documents() -> tuple[list[list[str]], list[list[str]]]:
             elif string not in held_out:
                 train_documents.setdefault(document, []).append(string)
     return list(train_documents.values()), list(validation_documents.values())
+
+
+def _split(everything: _Languages, min_strings: int) -> tuple[LabelledTexts, LabelledTexts]:
+    found = _distinct(everything, min_strings)
+    train, validation = (
+        [
+            (string, language)
+            for language, translations in found.items()
+            for string, translation in translations.items()
+            if translation.held_out == held_out
+        ]
+        for held_out in (False, True)
+    )
+    if not train or not validation:
+        raise DataError(
+            f"no language of the installed django has {min_strings} strings of its own: install "
+            f"Django 5 as it is published."
+        )
+    return _labelled(train), _labelled(validation)
 
 
 def _labelled(examples: Iterable[tuple[str, str]]) -> LabelledTexts:
@@ -205,6 +214,7 @@ def _has_letters(string: str) -> bool:
     return any(character.isalpha() for character in _PLACEHOLDER.sub("", string))
 
 
+@functools.cache
 def _is_held_out(message: str) -> bool:
     """Whether a message is kept for validation, whichever catalogues it stands in.
 

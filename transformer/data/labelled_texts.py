@@ -108,13 +108,14 @@ def numbers(labels: Sequence[str], where: str) -> Float32[np.ndarray, " n"]:
         DataError: if a label is not a finite number that float32 can hold.
     """
     found = np.empty(len(labels), np.float32)
+    largest = float(np.finfo(np.float32).max)
     for index, label in enumerate(labels):
         try:
             number = float(label)
         except ValueError:
             number = np.nan
         # Not a number compares false.
-        if not abs(number) <= np.finfo(np.float32).max:
+        if not abs(number) <= largest:
             raise DataError(
                 f"{where}: the label of example {index + 1} is {label!r}, and regression needs "
                 f"finite numbers, such as 3.5."

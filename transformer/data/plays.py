@@ -53,7 +53,8 @@ class Play(NamedTuple):
             if marked:
                 found.append(Passage("speech", scene, _plain(marked[1]), lines[1:]))
             elif block.startswith("#"):
-                scene += block.startswith("###")
+                # Some plays have the first scene of an act on the level of the act.
+                scene += block.startswith("###") or "SCENE" in block
                 found.append(Passage("heading", scene, "", lines))
             elif block.startswith("_"):
                 found.append(Passage("direction", scene, "", lines))

@@ -198,17 +198,23 @@ def _shapes(model: dict[str, Any], num_outputs: int, folder: Path) -> dict[str, 
         ours.check()
     except ConfigError as error:
         raise DataError(f"{folder / 'config.json'} describes no model: {error}") from None
-    tokens = jnp.zeros((1, 1), jnp.int32)
-    init = functools.partial(ours.init, method=_use_all)
-    shapes: Any = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), tokens))["params"]
-    flat: Any = traverse_util.flatten_dict(shapes, sep="/")
-    return {path: tuple(leaf.shape) for path, leaf in flat.items()}
+    # Layers are alike: one tells the shapes of all.
+    init = functools.partial(ours.clone(num_layers=1).init, method=_use_all)
+    shapes: Any = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
+    return {
+        path.replace("/layer_0/", f"/layer_{layer}/"): tuple(leaf.shape)
+        for path, leaf in flat.items()
+        for layer in range(ours.num_layers if "/layer_0/" in path else 1)
+    }
 
 
 def _use_all(model: BERT, tokens: Any) -> None:
     """Calls whatever has parameters."""
-    model.pretrain(tokens, tokens, jnp.ones(1, jnp.int32), tokens)
-    model.classify(tokens)
+    features = model(tokens)
+    model.logits(model.masked(features, tokens))
+    model.follows(features)
+    model.output(features)
 
 
 def _check_complete(

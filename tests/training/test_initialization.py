@@ -1,0 +1,403 @@
+"""Runs that begin from another: what is taken over, what is refused, what stays as it was."""
+
+import functools
+import re
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from jax.sharding import SingleDeviceSharding
+from ml_collections import ConfigDict, config_flags
+
+from tests.common import assert_trees_close, assert_trees_equal
+from transformer.config import section
+from transformer.errors import ConfigError, WorkdirError
+from transformer.tasks.base import Shown
+from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training import loop
+from transformer.training.checkpoints import ITEMS, Checkpoints
+from transformer.training.experiment import prepare, read_config
+from transformer.training.initialization import Initialization, check_same_model, initialized
+from transformer.training.loop import train
+from transformer.training.lora import ADAPTERS, merged
+from transformer.training.metrics import read_metrics
+from transformer.training.runs import open_run, read_parameters
+from transformer.training.selection import by_path, join, split
+
+# --------------------------------------------------------------------- parameters alone
+
+
+def tree(**shapes):
+    """Parameters of a module each, of numbers that tell them apart."""
+    return {
+        name: {"kernel": jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape) + place}
+        for place, (name, shape) in enumerate(shapes.items())
+    }
+
+
+SAVED = tree(embedding=(5, 2), blocks=(2, 2), output=(2, 3), pooler=(2, 2))
+
+
+def test_all_that_fits_is_loaded():
+    new = jax.tree.map(jnp.zeros_like, SAVED)
+    params, report = initialized(new, SAVED, Initialization(workdir="runs/a", fresh=""))
+    assert_trees_equal(params, SAVED)
+    assert report.splitlines() == [
+        "Parameters from runs/a:",
+        "  loaded      4  blocks (1), embedding (1), output (1), pooler (1)",
+        "  new         0  -",
+        "  not used    0  -",
+    ]
+
+
+def test_heads_are_fresh_and_what_the_run_lacks_may_be_new():
+    saved = {**SAVED, "masked_token": {"bias": jnp.ones(5), "norm": {"scale": jnp.ones(2)}}}
+    del saved["pooler"]
+    new = jax.tree.map(jnp.zeros_like, tree(embedding=(5, 2), blocks=(2, 2), pooler=(2, 2)))
+    # Of another shape than that of the run, as there are other classes.
+    new["output"] = {"kernel": jnp.full((2, 7), 0.5)}
+    params, report = initialized(new, saved, Initialization(workdir="runs/a"))
+    assert_trees_equal(params["embedding"], SAVED["embedding"])
+    assert_trees_equal(params["blocks"], SAVED["blocks"])
+    assert_trees_equal(params["output"], new["output"])
+    assert_trees_equal(params["pooler"], new["pooler"])
+    assert report.splitlines()[1:] == [
+        "  loaded      2  blocks (1), embedding (1)",
+        "  new         2  pooler (1), output (1)",
+        "  not used    3  output (1), masked_token (2)",
+    ]
+
+
+def test_a_missing_parameter():
+    new = {**SAVED, "final_norm": {"scale": jnp.ones(2)}}
+    with pytest.raises(WorkdirError, match=r"of runs/a do not fit:\n  final_norm/scale \[2\] is n"):
+        initialized(new, SAVED, Initialization(workdir="runs/a"))
+    params, _ = initialized(new, SAVED, Initialization(new="^final_norm/"))
+    assert_trees_equal(params["final_norm"], new["final_norm"])
+
+
+def test_nothing_may_be_new():
+    saved = {name: SAVED[name] for name in ("embedding", "blocks", "pooler")}
+    with pytest.raises(WorkdirError, match=r"output/kernel \[2, 3\] is not in the run"):
+        initialized(SAVED, saved, Initialization(workdir="runs/a", fresh="", new=""))
+
+
+def test_other_shapes_and_dtypes():
+    new = {**SAVED, **tree(embedding=(6, 2))}
+    new["blocks"] = {"kernel": jnp.ones((2, 2), jnp.bfloat16)}
+    with pytest.raises(WorkdirError) as error:
+        initialized(new, SAVED, Initialization(workdir="runs/a"))
+    assert "\n  embedding/kernel is float32[5, 2] in the run, float32[6, 2] here\n" in str(
+        error.value
+    )
+    assert "\n  blocks/kernel is float32[2, 2] in the run, bfloat16[2, 2] here\n" in str(
+        error.value
+    )
+    assert "config.init.new or config.init.fresh" in str(error.value)
+    params, _ = initialized(new, SAVED, Initialization(fresh="^(embedding|blocks)/"))
+    assert_trees_equal(params, {**new, "output": SAVED["output"], "pooler": SAVED["pooler"]})
+
+
+def test_a_run_of_which_nothing_is_wanted():
+    with pytest.raises(WorkdirError, match=r"runs/a do not fit:\n  none of them is wanted here"):
+        initialized(SAVED, SAVED, Initialization(workdir="runs/a", fresh="."))
+
+
+@pytest.mark.parametrize("field", ["fresh", "new"])
+def test_patterns_that_are_none(field):
+    with pytest.raises(ConfigError, match=rf"config\.init\.{field} is '\*'"):
+        Initialization(**{field: "*"}).check()
+
+
+# -------------------------------------------------------------------------------- models
+
+
+def model_config(name="gpt", **fields):
+    model = section("model", name, num_layers=2, width=8, num_heads=2, **fields)
+    return ConfigDict({"model": model, "init": section("init", workdir="runs/a")})
+
+
+def test_what_does_not_change_parameters_may_differ():
+    config = model_config(dropout_rate=0.5, dtype="bfloat16", remat="full", vocab_size=9)
+    check_same_model(config, model_config())
+
+
+def test_another_model_is_told_in_flags(monkeypatch):
+    source = model_config(tie_embeddings=False, activation="relu", feed_forward_width=24)
+    config = model_config(scan_layers=True)
+    with pytest.raises(ConfigError, match="runs/a, is another than") as error:
+        check_same_model(config, source)
+    pasted = re.findall(r"--config\.\S+", str(error.value))
+    assert len(pasted) == 4
+    monkeypatch.setattr(sys, "argv", ["train.py", *pasted])
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    values(sys.argv)
+    check_same_model(values.config, source)
+
+
+def test_no_flag_says_none():
+    with pytest.raises(ConfigError) as error:
+        check_same_model(model_config(feed_forward_width=24, context=4), model_config())
+    assert str(error.value).endswith(
+        "leave out config.model.feed_forward_width and add --config.model.context=1024"
+    )
+
+
+def test_a_model_of_another_kind():
+    with pytest.raises(ConfigError, match=r"runs/a, a run of the model bert.*is gpt"):
+        check_same_model(model_config(), model_config("bert"))
+
+
+# ---------------------------------------------------------------------------------- runs
+
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 12
+STEPS = 2
+
+
+def config_of(folder, *, text=TEXT, **sections):
+    """A run of two steps, both saved; `sections` are changes to its config."""
+    path = folder / "text.txt"
+    path.write_text(text, "utf-8")
+    config = ConfigDict()
+    fields = {
+        "model": {"num_layers": 1, "num_heads": 1, "width": 4, "context": 4, "qkv_bias": False},
+        "task": {"path": str(path), "context": 4, "batch_size": 2, "sample_length": 1},
+        "optimizer": {"algorithm": "lion", "warmup": "0 steps", "schedule": "constant"},
+        "train": {
+            "duration": f"{STEPS} steps",
+            "save_every": "1",
+            "evaluate_every": "100",
+            "log_every": "1",
+            "validation_batches": 1,
+            "keep_last": STEPS,
+            "tensorboard": False,
+        },
+        "mesh": {},
+        "init": {},
+        "lora": {},
+    }
+    names = {"model": "gpt", "task": "language_modeling"}
+    for kind, values in fields.items():
+        config[kind] = section(kind, names.get(kind), **values | sections.get(kind, {}))
+    return config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_compilation():
+    """These programs run for milliseconds."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("initialization")
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        # Nobody looks at their curves and samples.
+        patch.setattr(loop, "draw_curves", lambda workdir: None)
+        patch.setattr(LanguageModeling, "show", lambda *_: Shown("", {}))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def source(folder):
+    """A run that keeps an average."""
+    code, _ = train(config_of(folder, train={"ema_decay": 0.5}), folder / "source")
+    assert code == 0
+    return folder / "source"
+
+
+@functools.cache
+def saved(workdir, step):
+    """All items of one checkpoint."""
+    checkpoints = Checkpoints(workdir, read_only=True)
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    wanted = {
+        item: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            checkpoints.saved_shapes(step, item),
+        )
+        for item in ITEMS
+        if (workdir / "checkpoints" / str(step) / item).is_dir()
+    }
+    state = checkpoints.restore(step, wanted).state
+    checkpoints.close()
+    return state
+
+
+read = functools.cache(read_parameters)
+
+
+def test_a_run_that_keeps_an_average_gives_it(source):
+    found = read(source, "last")
+    assert found.step == STEPS
+    state = saved(source, STEPS)
+    assert_trees_equal(found.params, state["average"])
+    assert np.any(found.params["final_norm"]["scale"] != state["params"]["final_norm"]["scale"])
+
+
+def test_the_mean_of_checkpoints(source):
+    found = read(source, "last:2")
+    assert found.step == STEPS
+    steps = [read(source, str(step)).params for step in (STEPS - 1, STEPS)]
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, *steps)
+    assert_trees_close(found.params, expected, rtol=1e-6)
+    assert np.any(found.params["final_norm"]["scale"] != steps[1]["final_norm"]["scale"])
+
+
+def begin_and_resume(folder, source, name, **sections):
+    """A run from `source`, once in one go and once in two, of which the second lacks the source.
+
+    Returns:
+        Both folders.
+    """
+    copy = folder / f"source_of_{name}"
+    shutil.copytree(source, copy)
+    config = config_of(folder, init={"workdir": str(copy), "checkpoint": "last"}, **sections)
+    once, twice = folder / f"{name}_once", folder / f"{name}_twice"
+    assert train(config, once)[0] == 0
+    config.train.duration = "1 steps"
+    assert train(config, twice)[1]["step"] == 1
+    shutil.rmtree(copy)
+    config.train.duration = f"{STEPS} steps"
+    assert train(config, twice)[1]["step"] == STEPS
+    return once, twice
+
+
+@pytest.fixture(scope="module")
+def adapted(folder, source):
+    lora = {"rank": 2, "targets": "feed_forward/.*/kernel", "trained": "^final_norm/"}
+    return begin_and_resume(folder, source, "lora", lora=lora)
+
+
+@pytest.fixture(scope="module")
+def frozen(folder, source):
+    return begin_and_resume(
+        folder,
+        source,
+        "frozen",
+        optimizer={"frozen": "^(token_embedding|blocks)/"},
+        train={"ema_decay": 0.5},
+    )
+
+
+TIMING = {"step_time", "tokens_per_second", "mfu"}
+
+
+def logged(workdir):
+    """The metrics of training, which do not depend on when a run was stopped."""
+    return [
+        {name: value for name, value in line.items() if name not in TIMING}
+        for line in read_metrics(workdir)
+        if line["split"] == "train"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["adapted", "frozen"])
+def test_resumed_without_the_source_is_uninterrupted(request, kind):
+    once, twice = request.getfixturevalue(kind)
+    states = [saved(workdir, STEPS) for workdir in (once, twice)]
+    assert set(states[0]) == {"params", "training"} | ({"average"} if kind == "frozen" else set())
+    assert_trees_equal(*states)
+    assert len(logged(once)) == STEPS
+    assert logged(once) == logged(twice)
+
+
+def test_the_frozen_keep_the_bits_of_the_source(source, frozen):
+    loaded = by_path(read(source, "last").params)
+    state = saved(frozen[0], STEPS)
+    for item in ("params", "average"):
+        for path, leaf in by_path(state[item]).items():
+            same = path.startswith(("token_embedding/", "blocks/"))
+            assert bool(np.all(leaf == loaded[path])) == same, (item, path)
+    moments = {leaf.shape for leaf in jax.tree.leaves(state["training"]["optimizer"])}
+    assert moments == {(), (4,), (4, 4)}
+
+
+def test_the_average_begins_with_what_was_loaded(source, frozen):
+    loaded = read(source, "last").params
+    first = saved(frozen[0], 1)
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, loaded, first["params"])
+    assert_trees_close(first["average"], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_beside_adapters_parameters_keep_the_bits_of_the_source(source, adapted):
+    loaded = by_path(read(source, "last").params)
+    state = saved(adapted[0], STEPS)
+    flat = by_path(state["params"])
+    assert {path for path in loaded if np.any(flat[path] != loaded[path])} == {
+        "final_norm/scale",
+        "final_norm/bias",
+    }
+    adapters = {path: leaf for path, leaf in flat.items() if path.startswith(f"{ADAPTERS}/")}
+    assert len(adapters) == 4
+    assert all(np.any(leaf != 0) for leaf in adapters.values())
+
+
+def test_a_run_with_adapters_gives_merged_parameters(adapted):
+    lora = prepare(read_config(adapted[0]), adapted[0]).lora
+    expected = merged(saved(adapted[0], STEPS)["params"], lora)
+    assert ADAPTERS not in expected
+    for run in (read(adapted[0], "last"), open_run(adapted[0], "last")):
+        assert_trees_equal(run.params, expected)
+    params, report = initialized(
+        jax.tree.map(jnp.zeros_like, expected),
+        read(adapted[0], "last").params,
+        Initialization(fresh=""),
+    )
+    assert_trees_equal(params, expected)
+    assert "new         0" in report
+
+
+def test_trained_and_kept_make_the_whole(adapted):
+    experiment = prepare(read_config(adapted[0]), adapted[0])
+    moving, kept = split(experiment.shapes.params, experiment.trained)
+    assert set(moving) == {ADAPTERS, "final_norm"}
+    assert jax.tree.structure(join(moving, kept)) == jax.tree.structure(experiment.shapes.params)
+
+
+def test_the_tokenizer_is_that_of_the_source(folder, source):
+    config = config_of(folder, text="the dog\n" * 60, init={"workdir": str(source)})
+    experiment = prepare(config, folder / "not_there")
+    expected = (source / "tokenizer.json").read_text("utf-8")
+    assert experiment.data.tokenizer.to_json() == expected
+    assert experiment.model.vocab_size == len(set(TEXT))
+    config.model.width = 8
+    with pytest.raises(ConfigError, match=r"add --config\.model\.width=4"):
+        prepare(config)
+
+
+def test_a_table_keeps_entries_that_no_token_has(folder, source):
+    copy = folder / "larger"
+    copy.mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(source / name, copy)
+    text = (copy / "config.json").read_text()
+    (copy / "config.json").write_text(re.sub(r'"vocab_size": \d+', '"vocab_size": 64', text))
+    assert prepare(config_of(folder, init={"workdir": str(copy)})).model.vocab_size == 64
+
+
+def test_a_garbled_tokenizer_of_the_source(folder, source):
+    """It has as many tokens, so nothing else would notice."""
+    copy = folder / "tampered"
+    shutil.copytree(source, copy)
+    text = (copy / "tokenizer.json").read_text("utf-8")
+    swapped = text.replace('"q":', '"?":').replace('"k":', '"q":').replace('"?":', '"k":')
+    assert swapped != text
+    (copy / "tokenizer.json").write_text(swapped, "utf-8")
+    config = config_of(folder, init={"workdir": str(copy)}, train={"ema_decay": 0.5})
+    with pytest.raises(WorkdirError, match="tampered is not the one its checkpoints were trained"):
+        train(config, folder / "child_of_tampered")
+
+
+def test_a_source_that_is_no_run(folder):
+    config = config_of(folder, init={"workdir": str(folder / "nothing")})
+    with pytest.raises(WorkdirError, match=r"nothing is not the folder of a run"):
+        prepare(config)

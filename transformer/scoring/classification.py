@@ -1,0 +1,171 @@
+"""How good predicted classes and numbers are, and which classes are taken for which."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+# Up to so many classes, counts are readable in a picture.
+_FEW_CLASSES = 12
+# The most letters of a name in a picture, and what one takes in inches.
+_NAME_LENGTH, _LETTER = 30, 0.08
+
+
+def classification_scores(
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_classes: int
+) -> dict[str, float]:
+    """Scores of predicted classes, as fractions; 0 where one is undefined.
+
+    Args:
+        predicted: class of each example.
+        labels: the class that is right.
+        num_classes: classes are numbered below this.
+
+    Returns:
+        `accuracy`; `macro_f1`, the mean F1 of the classes that occur, as a label or as a
+        prediction; and `matthews`, the correlation coefficient of Matthews (1975) for two classes
+        and of Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation
+        coefficient", for more.
+
+    Raises:
+        ValueError: if there is another class.
+    """
+    matrix = confusion_matrix(predicted, labels, num_classes).astype(np.float64)
+    right, found, true = np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    count = matrix.sum()
+    occurs = found + true > 0
+    f1 = 2.0 * right[occurs] / (found + true)[occurs]
+    # Equation 8 of Gorodkin, in counts.
+    covariance = right.sum() * count - found @ true
+    spread = (count**2 - found @ found) * (count**2 - true @ true)
+    return {
+        "accuracy": float(right.sum() / count) if count else 0.0,
+        "macro_f1": float(f1.mean()) if count else 0.0,
+        "matthews": float(covariance / np.sqrt(spread)) if spread else 0.0,
+    }
+
+
+def regression_scores(
+    predicted: Float[np.ndarray, " n"], targets: Float[np.ndarray, " n"]
+) -> dict[str, float]:
+    """Scores of predicted numbers; 0 where one is undefined, as of constant numbers.
+
+    Args:
+        predicted: number of each example.
+        targets: the number that is right.
+
+    Returns:
+        The correlations of `pearson` and of `spearman` (equal numbers share the mean of their
+        ranks), and `mean_squared_error`.
+    """
+    predicted, targets = predicted.astype(np.float64), targets.astype(np.float64)
+    error = np.mean(np.square(predicted - targets)) if len(predicted) else 0.0
+    return {
+        "pearson": _correlation(predicted, targets),
+        "spearman": _correlation(_ranks(predicted), _ranks(targets)),
+        "mean_squared_error": float(error),
+    }
+
+
+def confusion_matrix(
+    predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_classes: int
+) -> Int[np.ndarray, "num_classes num_classes"]:
+    """How often each class was taken for each: rows are the truth, columns what was predicted.
+
+    Raises:
+        ValueError: if there is a class that is not in [0, num_classes).
+    """
+    for name, classes in (("predicted", predicted), ("labels", labels)):
+        if classes.size and not 0 <= classes.min() <= classes.max() < num_classes:
+            raise ValueError(
+                f"{name} has classes from {classes.min()} to {classes.max()}: there are "
+                f"{num_classes}, numbered from 0."
+            )
+    cells = labels.astype(np.int64) * num_classes + predicted
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def most_confused(
+    matrix: Int[np.ndarray, "c c"], names: Sequence[str], count: int = 5
+) -> list[tuple[str, str, int]]:
+    """The most frequent mistakes.
+
+    Args:
+        matrix: see `confusion_matrix`.
+        names: of the classes.
+        count: how many mistakes at most.
+
+    Returns:
+        Truth, prediction and how often, the most frequent first; equals in the order of classes.
+    """
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+    places = (divmod(int(cell), len(names)) for cell in order)
+    return [
+        (names[truth], names[guess], int(wrong[truth, guess]))
+        for truth, guess in places
+        if wrong[truth, guess]
+    ]
+
+
+def draw_confusion_matrix(matrix: Int[np.ndarray, "c c"], names: Sequence[str], path: Path) -> None:
+    """Draws a confusion matrix, each row as shares of its class.
+
+    Few classes have their counts written in. Of many, rare mistakes are drawn darker than they
+    would be in proportion, or they would not be seen.
+
+    Args:
+        matrix: see `confusion_matrix`.
+        names: of the classes.
+        path: of the picture; its folder must exist.
+    """
+    # A figure of its own, not pyplot: no window system and no global state.
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    num_classes = len(names)
+    few = num_classes <= _FEW_CLASSES
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    names = [name if len(name) <= _NAME_LENGTH else f"{name[:19]}…{name[-10:]}" for name in names]
+    # In inches; hundreds of classes become small, not the picture huge.
+    cell = 0.55 if few else min(0.14, 28.0 / num_classes)
+    font = 10.0 if few else 50.0 * cell
+    size = 1.6 + cell * num_classes + _LETTER * max(map(len, names))
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if few else 0.5, 0.0, 1.0))
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.6, aspect=30)
+    # A dollar sign is a dollar sign, not the beginning of a formula.
+    axes.set_xticks(range(num_classes), names, rotation=90, fontsize=font, parse_math=False)
+    axes.set_yticks(range(num_classes), names, fontsize=font, parse_math=False)
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    count = int(matrix.sum())
+    accuracy = np.trace(matrix) / count if count else 0.0
+    axes.set_title(f"accuracy {accuracy:.1%} of {count:,}", fontsize=11)
+    if few:
+        for (row, column), number in np.ndenumerate(matrix):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{number:,}", ha="center", va="center", color=color, fontsize=8)
+    with warnings.catch_warnings():
+        # What the font cannot show becomes a box.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(path, dpi=130)
+
+
+def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
+    """Pearson's; 0 if either is constant."""
+    if not first.size or np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
+        return 0.0
+    first, second = first - first.mean(), second - second.mean()
+    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
+
+
+def _ranks(numbers: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The place of each number in order, from 1; equal numbers share the mean of their places."""
+    _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2.0)[places]
