@@ -12,7 +12,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model", "bert", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.1
+        "model", "bert", num_layers=4, num_heads=4, width=128, context=64, dropout_rate=0.1
     )
     config.task = section(
         "task", "text_classification", max_length=48, batch_size=64, vocab_size=8192

@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
 VARIANTS = {
     # Strings of programs stand in no order that would say what follows.
     "catalogues": {
+        "model": {"context": 64},
         "task": {
             "embedded": "catalogues",
             "next_sentence": False,

@@ -72,10 +72,10 @@ def test_vectors_come_in_the_order_of_the_texts(tokenizer):
     assert (distances + np.eye(len(TEXTS) - 1) > 1e-2).all()
 
 
-@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("batch_size", [1, 2])
 def test_the_batch_size_does_not_matter(tokenizer, batch_size):
     found = vectors(tokenizer, batch_size=batch_size)
-    np.testing.assert_allclose(found, vectors(tokenizer), atol=1e-5)
+    np.testing.assert_allclose(found, vectors(tokenizer, batch_size=8), atol=1e-5)
 
 
 @pytest.mark.parametrize("max_length", [4, 18])

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from transformer.errors import DataError, MissingDependencyError
-from transformer.interop.safetensors_files import read_safetensors, write_safetensors
+from transformer.interop.safetensors_files import (
+    read_metadata,
+    read_safetensors,
+    write_safetensors,
+)
 
 pytest.importorskip("safetensors", reason="its files are read here")
 
@@ -53,8 +57,13 @@ def test_what_is_written_is_read(tmp_path):
         assert found[name].shape == array.shape
         np.testing.assert_array_equal(found[name], array)
     assert [file.name for file in tmp_path.iterdir()] == ["file.safetensors"]
+    assert read_metadata(path) == {"made": "here"}
     write_safetensors({"other": np.zeros(2)}, path)
     assert list(read_safetensors(path)) == ["other"]
+    assert read_metadata(path) == {}
+    path.write_bytes(b"text, and more text")
+    with pytest.raises(DataError, match="cannot be read as safetensors"):
+        read_metadata(path)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])

@@ -112,7 +112,6 @@ def test_spearman_sees_order_only():
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_correlations_of_constants_are_zero(count):
-    # The mean of three times 0.1 is not 0.1.
     constant = np.full(count, 0.1)
     for pair in ((constant, np.arange(count) * 1.0), (np.arange(count) * 1.0, constant)):
         scores = regression_scores(*pair)
