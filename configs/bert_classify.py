@@ -1,6 +1,6 @@
 """TODO.
 
-    python scripts/train.py --config=configs/bert_classify.py --workdir=runs/languages
+python scripts/train.py --config=configs/bert_classify.py --workdir=runs/languages
 """
 
 from ml_collections import ConfigDict

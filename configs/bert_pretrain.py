@@ -29,6 +29,22 @@ def get_config(variant: str = "") -> ConfigDict:
     return config
 
 
+def _published(num_layers: int, width: int) -> dict:
+    """A published size; all have heads of 64 (Devlin et al. 2019; Turc et al. 2019)."""
+    return {
+        "model": {
+            "num_layers": num_layers,
+            "width": width,
+            "num_heads": width // 64,
+            "context": 512,
+            "dropout_rate": 0.1,
+        },
+        "task": {"max_length": 512, "batch_size": 256, "vocab_size": 30522},
+        "optimizer": {"learning_rate": 1e-4, "schedule": "linear", "warmup": "1%"},
+        "train": {"duration": "1000000 steps", "evaluate_every": "1%", "save_every": "1%"},
+    }
+
+
 VARIANTS = {
     # Strings of programs stand in no order that would say what follows.
     "catalogues": {
@@ -41,4 +57,10 @@ VARIANTS = {
             "batch_size": 64,
         },
     },
+    "tiny": _published(2, 128),
+    "mini": _published(4, 256),
+    "small": _published(4, 512),
+    "medium": _published(8, 512),
+    "base": _published(12, 768),
+    "large": _published(24, 1024),
 }

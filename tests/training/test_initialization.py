@@ -26,7 +26,7 @@ from transformer.training.loop import train
 from transformer.training.lora import ADAPTERS, merged
 from transformer.training.metrics import read_metrics
 from transformer.training.runs import open_run, read_parameters
-from transformer.training.selection import by_path, join, split
+from transformer.training.selection import by_path
 
 # --------------------------------------------------------------------- parameters alone
 
@@ -354,13 +354,6 @@ def test_a_run_with_adapters_gives_merged_parameters(adapted):
     )
     assert_trees_equal(params, expected)
     assert "new         0" in report
-
-
-def test_trained_and_kept_make_the_whole(adapted):
-    experiment = prepare(read_config(adapted[0]), adapted[0])
-    moving, kept = split(experiment.shapes.params, experiment.trained)
-    assert set(moving) == {ADAPTERS, "final_norm"}
-    assert jax.tree.structure(join(moving, kept)) == jax.tree.structure(experiment.shapes.params)
 
 
 def test_the_tokenizer_is_that_of_the_source(folder, source):

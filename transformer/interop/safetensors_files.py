@@ -60,7 +60,9 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         MissingDependencyError: if the library is not installed.
         DataError: if there is no such file, or it is no safetensors file.
     """
-    (file,) = _files(Path(path))
+    file, *others = _files(Path(path))
+    if others:
+        raise DataError(f"{path} holds several files: give one of them.")
     _library()
     import safetensors
 
