@@ -179,7 +179,10 @@ def test_lines_that_cannot_be_answered(script, job, lines, said, request, tmp_pa
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"text": "a cat", "label": "animals"}\n{"text": "a stone", "label": "minerals"}\n', "minerals"),
+        (
+            '{"text": "a cat", "label": "animals"}\n{"text": "a stone", "label": "minerals"}\n',
+            "minerals",
+        ),
         ('{"text": "a cat", "label": "animals"}\n{"text": "a dog", \n', ":2"),
     ],
     ids=["unknown label", "malformed line"],

@@ -118,6 +118,7 @@ def test_a_run_that_has_begun_does_not_need_the_other(tmp_path, config, workdir)
     config.init.workdir = str(tmp_path / "gone")
     with pytest.raises(WorkdirError, match="gone is not the folder of a run"):
         prepare(config)
+    (workdir / "checkpoints").mkdir()
     assert prepare(config, workdir).model.vocab_size == 28
 
 

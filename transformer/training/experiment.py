@@ -24,6 +24,7 @@ from transformer.config import (
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
 from transformer.training import state as states
+from transformer.training.checkpoints import FOLDER
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
 from transformer.training.initialization import Initialization, check_same_model
@@ -157,7 +158,8 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make()
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
-    begun = workdir is not None and (workdir / CONFIG_FILE).exists()
+    # Where there are checkpoints there is a tokenizer: it is written before them.
+    begun = workdir is not None and (workdir / FOLDER).is_dir()
     # A run that has begun has all it needs of the other in its own folder.
     source = None if begun else _source(config, lora)
     data = task.load(workdir if begun or source is None else Path(init.workdir))

@@ -17,7 +17,13 @@ from jaxtyping import Array, Float
 from transformer.checks import require_at_least
 from transformer.errors import ConfigError
 from transformer.sharding import logical_axes
-from transformer.training.selection import Chooser, by_path, chooser, from_paths
+from transformer.training.selection import (
+    Chooser,
+    by_path,
+    chooser,
+    compiled_pattern,
+    from_paths,
+)
 
 # Where adapters lie among the parameters.
 ADAPTERS = "lora"
@@ -75,9 +81,11 @@ def with_adapters(boxed: Any, config: LoRA, key: Array) -> Any:
 
 def is_trained(boxed: Any, config: LoRA) -> Chooser:
     """Chooses adapters and what else is trained beside them."""
-    other = config.trained
-    also = chooser(other, "lora.trained", boxed)
-    return lambda path: path.startswith(f"{ADAPTERS}/") or also(path)
+    # The default is for models with a head of their own, which not all have.
+    default = config.trained == LoRA.trained
+    compiled = compiled_pattern(config.trained, "lora.trained")
+    also = compiled.search if default else chooser(config.trained, "lora.trained", boxed)
+    return lambda path: path.startswith(f"{ADAPTERS}/") or bool(also(path))
 
 
 def merged(params: Any, config: LoRA) -> Any:
