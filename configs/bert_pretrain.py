@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = section("optimizer", learning_rate=1e-3, warmup="200 steps", beta2=0.98)
     config.train = section(
         "train",
-        duration="3000 steps",
+        duration="2000 steps",
         evaluate_every="500 steps",
         save_every="500 steps",
         steps_per_dispatch=10,
@@ -56,6 +56,7 @@ VARIANTS = {
             "max_length": 64,
             "batch_size": 64,
         },
+        "train": {"duration": "3000 steps"},
     },
     "tiny": _published(2, 128),
     "mini": _published(4, 256),

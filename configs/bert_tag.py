@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01
     )
     config.train = section(
-        "train", duration="1000 steps", evaluate_every="250 steps", save_every="250 steps"
+        "train", duration="500 steps", evaluate_every="100 steps", save_every="250 steps"
     )
     config.mesh = section("mesh")
     config.init, config.lora = section("init"), section("lora")

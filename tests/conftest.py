@@ -12,7 +12,9 @@ from transformer.models.gpt import GPT
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
 
-jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "tests"))
+# Where the processes of the end-to-end tests have theirs, too.
+COMPILED = cache_folder() / "tests" / "transformer" / "compiled"
+jax.config.update("jax_compilation_cache_dir", str(COMPILED))
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

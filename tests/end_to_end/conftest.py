@@ -1,12 +1,22 @@
+import contextlib
+import io
 import os
 import random
+import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from transformer.data.tokens import cache_folder
+# The script finds these imported, and with them the flags of what they import.
+import transformer.training.loop
+import transformer.training.runs
+import transformer.training.validation  # noqa: F401
+from tests.conftest import COMPILED
+from transformer import command_line
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "gpt_char.py"
@@ -26,6 +36,34 @@ def run(script: str, *flags: str, prefix=(), **options) -> subprocess.CompletedP
     return subprocess.run([*prefix, *command(script, *flags)], check=False, **settings)
 
 
+def call(script: str, *flags: str, input: str = "") -> subprocess.CompletedProcess:
+    """The same in this process: what `run` gives, without seconds of imports and compilation.
+
+    For whatever does not depend on being a process; each script and each exit code is seen in one
+    by another test. An exception that nobody turns into a message is not caught here.
+    """
+    path = str(ROOT / "scripts" / script)
+    streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8") for name in ("stdout", "stderr")}
+    streams["stdin"] = io.TextIOWrapper(io.BytesIO(input.encode()), "utf-8")
+    known, hook = set(command_line.FLAGS), sys.unraisablehook
+    with contextlib.ExitStack() as stack:
+        # The compilation cache is that of the tests.
+        stack.enter_context(mock.patch.object(command_line, "prepare_process"))
+        stack.enter_context(mock.patch.multiple(sys, argv=[path, *flags], **streams))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
+        try:
+            with pytest.raises(SystemExit) as end:
+                runpy.run_path(path, run_name="__main__")
+        finally:
+            sys.unraisablehook = hook
+            for name in set(command_line.FLAGS) - known:
+                delattr(command_line.FLAGS, name)
+            command_line.FLAGS.unparse_flags()
+    written = [streams[name].buffer.getvalue().decode() for name in ("stdout", "stderr")]
+    return subprocess.CompletedProcess([path, *flags], int(end.value.code or 0), *written)
+
+
 def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:
     """One clear message with these words, this exit code, no traceback."""
     message = done.stderr if isinstance(done.stderr, str) else done.stderr.decode()
@@ -38,14 +76,16 @@ def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache():
-    """Token files and compiled programs of these tests, shared between their processes."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(cache_folder() / "end_to_end")
-    yield
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    """Token files and compiled programs of all tests, shared between their processes."""
+    with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(COMPILED.parents[1])):
+        yield
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Processes whose programs are compiled as those of users, and not as `tests` has it."""
+    with mock.patch.dict(os.environ, JAX_DISABLE_MOST_OPTIMIZATIONS="false"):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -74,4 +114,6 @@ def tiny_flags(text_file) -> list[str]:
         "--config.train.steps_per_dispatch=4",
         "--config.train.log_every=1",
         "--config.train.tensorboard=False",
+        # Runs of any duration are the same program, compiled once.
+        "--config.optimizer.schedule=constant",
     ]

@@ -4,7 +4,19 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.conftest import CONFIG, fails, run
+from tests.end_to_end.conftest import CONFIG, call, fails, run
+
+
+def test_processes_end_with_one_message(tiny_flags, tmp_path):
+    """One of each kind; the others below are called in this process, which takes less time."""
+    workdir = f"--workdir={tmp_path / 'run'}"
+    fails(run("train.py", *tiny_flags, "--config.model.widht=32", workdir), 2, '"width"')
+    fails(run("train.py", *tiny_flags, "--config.model.width=33", workdir), 2, "heads must divide")
+    fails(run("train.py", *tiny_flags, "--workdri=x"), 2, "workdri")
+    fails(run("train.py", *tiny_flags, "--config.task.path=x", workdir), 2, "does not exist")
+    fails(run("generate.py", f"--workdir={tmp_path}"), 2, "not the folder of a run")
+    fails(run("evaluate.py", f"--workdir={tmp_path}"), 2, "not the folder of a run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -27,15 +39,15 @@ from tests.end_to_end.conftest import CONFIG, fails, run
 )
 def test_wrong_flags(tiny_flags, tmp_path, flag, said):
     workdir = tmp_path / "run"
-    fails(run("train.py", *tiny_flags, flag, f"--workdir={workdir}"), 2, said)
+    fails(call("train.py", *tiny_flags, flag, f"--workdir={workdir}"), 2, said)
     assert not workdir.exists()
 
 
 def test_no_config_and_no_workdir(tiny_flags):
-    fails(run("train.py", "--workdir=x"), 2, "--config")
-    fails(run("train.py", "--config=nowhere.py"), 2, "nowhere.py")
-    fails(run("train.py", f"--config={CONFIG}:huge"), 2, "huge", "tiny")
-    fails(run("train.py", *tiny_flags), 2, "--workdir")
+    fails(call("train.py", "--workdir=x"), 2, "--config")
+    fails(call("train.py", "--config=nowhere.py"), 2, "nowhere.py")
+    fails(call("train.py", f"--config={CONFIG}:huge"), 2, "huge", "tiny")
+    fails(call("train.py", *tiny_flags), 2, "--workdir")
 
 
 @pytest.mark.parametrize(
@@ -53,33 +65,33 @@ def test_unusable_text(tmp_path, content, said):
     if content is not None:
         path.write_bytes(content)
     flags = [f"--config={CONFIG}", f"--config.task.path={path}"]
-    fails(run("train.py", *flags, f"--workdir={tmp_path / 'run'}"), 2, said)
+    fails(call("train.py", *flags, f"--workdir={tmp_path / 'run'}"), 2, said)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_flags, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    done = run("train.py", *tiny_flags, "--config.train.duration=8", f"--workdir={workdir}")
+    done = call("train.py", *tiny_flags, "--config.train.duration=8", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 
 
 def test_workdir_of_another_config(tiny_flags, trained):
     flags = [*tiny_flags, "--config.train.duration=8", "--config.optimizer.learning_rate=0.5"]
-    done = run("train.py", *flags, f"--workdir={trained}")
+    done = call("train.py", *flags, f"--workdir={trained}")
     fails(done, 2, "config.optimizer.learning_rate", "0.5", "0.002")
 
 
 def test_workdir_of_something_else(tiny_flags, tmp_path):
     (tmp_path / "thesis.tex").write_text("chapter one")
-    fails(run("train.py", *tiny_flags, f"--workdir={tmp_path}"), 2, "config.json")
+    fails(call("train.py", *tiny_flags, f"--workdir={tmp_path}"), 2, "config.json")
 
 
 def test_more_steps_are_allowed(tiny_flags, trained, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)
-    done = run("train.py", *tiny_flags, "--config.train.duration=12", f"--workdir={workdir}")
+    done = call("train.py", *tiny_flags, "--config.train.duration=12", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert "from step 8" in done.stderr
 
@@ -88,9 +100,9 @@ def test_text_changed_under_a_run(tiny_flags, text_file, tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(text_file.read_bytes())
     flags = [*tiny_flags, f"--config.task.path={path}", f"--workdir={tmp_path / 'run'}"]
-    assert run("train.py", *flags, "--config.train.duration=4").returncode == 0
+    assert call("train.py", *flags, "--config.train.duration=4").returncode == 0
     path.write_bytes(text_file.read_bytes()[::-1])
-    fails(run("train.py", *flags, "--config.train.duration=8"), 2, "data have changed")
+    fails(call("train.py", *flags, "--config.train.duration=8"), 2, "data have changed")
 
 
 def test_loss_that_is_not_finite(tiny_flags, tmp_path):
@@ -105,13 +117,13 @@ def test_loss_that_is_not_finite(tiny_flags, tmp_path):
 
 def test_scripts_on_a_folder_that_is_no_run(tmp_path):
     for script in ("evaluate.py", "generate.py"):
-        fails(run(script, f"--workdir={tmp_path}"), 2, "not the folder of a run")
+        fails(call(script, f"--workdir={tmp_path}"), 2, "not the folder of a run")
 
 
 def test_generation_refuses_what_it_cannot_do(trained):
     workdir = f"--workdir={trained}"
-    fails(run("generate.py", workdir, "--prompt=日本"), 2, "U+65E5")
-    fails(run("generate.py", workdir, "--prompt="), 2, "empty")
-    fails(run("generate.py", workdir, "--top_p=1.5"), 2, "top_p")
-    fails(run("generate.py", workdir, "--checkpoint=7"), 2, "step 7", "8")
-    fails(run("generate.py", workdir, "--checkpoint=worst"), 2, "worst")
+    fails(call("generate.py", workdir, "--prompt=日本"), 2, "U+65E5")
+    fails(call("generate.py", workdir, "--prompt="), 2, "empty")
+    fails(call("generate.py", workdir, "--top_p=1.5"), 2, "top_p")
+    fails(call("generate.py", workdir, "--checkpoint=7"), 2, "step 7", "8")
+    fails(call("generate.py", workdir, "--checkpoint=worst"), 2, "worst")

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.conftest import run
+from tests.end_to_end.conftest import call, run
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def flags(tiny_flags):
 @pytest.fixture(scope="module")
 def trained(flags, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    done = run("train.py", *flags, "--config.train.duration=60", f"--workdir={workdir}")
+    done = call("train.py", *flags, "--config.train.duration=60", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -58,7 +58,7 @@ def test_damaged_newest_checkpoint(flags, trained, tmp_path, damage):
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)
     damage(workdir / "checkpoints" / "60")
-    done = run("train.py", *flags, "--config.train.duration=80", f"--workdir={workdir}")
+    done = call("train.py", *flags, "--config.train.duration=80", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert "checkpoint of step 60 cannot be read" in done.stderr
     assert "from step 40" in done.stderr
@@ -96,6 +96,6 @@ def test_full_disk_keeps_the_last_good_checkpoint(flags, trained, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "checkpoint could not be saved" in done.stderr
     assert "Traceback" not in done.stderr
-    again = run("train.py", *flags, f"--workdir={workdir}")
+    again = call("train.py", *flags, f"--workdir={workdir}")
     assert again.returncode == 0, again.stderr
     assert "from step 60" in again.stderr

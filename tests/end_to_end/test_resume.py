@@ -1,5 +1,6 @@
 """A run stopped in any way ends with the bits of a run never stopped."""
 
+import functools
 import random
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import command, run
+from tests.end_to_end.conftest import call, command, run
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import prepare, read_config
 from transformer.training.loop import checkpoint_items
@@ -21,12 +22,13 @@ TIMING = {"step_time", "tokens_per_second", "mfu"}
 
 
 @pytest.fixture(scope="module")
-def flags(tiny_flags):
+def flags(tiny_flags, optimized):
     return [
         *tiny_flags,
         "--config.model.num_layers=2",
         "--config.model.dropout_rate=0.1",
         "--config.train.ema_decay=0.9",
+        "--config.optimizer.schedule=cosine",
         f"--config.train.duration={DURATION}",
         "--config.train.save_every=30",
         "--config.train.evaluate_every=60",
@@ -41,6 +43,7 @@ def uninterrupted(flags, tmp_path_factory) -> Path:
     return workdir
 
 
+@functools.cache
 def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Parameters, their average, optimizer state and key of the last checkpoint."""
     shapes = prepare(read_config(workdir), workdir).shapes
@@ -103,13 +106,13 @@ def test_killed_several_times(flags, uninterrupted, tmp_path):
     assert_same_run(workdir, uninterrupted)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_asked_to_stop(flags, uninterrupted, tmp_path, number, code):
+def test_asked_to_stop(flags, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
-    assert start_and_stop(flags, workdir, number, after_step=77) == code
-    stopped_at = read_metrics(workdir)[-1]["step"]
-    assert 77 <= stopped_at < DURATION
-    assert (workdir / "checkpoints" / str(stopped_at)).is_dir()
+    for number, code, after_step in ((signal.SIGTERM, 143, 47), (signal.SIGINT, 130, 107)):
+        assert start_and_stop(flags, workdir, number, after_step) == code
+        stopped_at = read_metrics(workdir)[-1]["step"]
+        assert after_step <= stopped_at < DURATION
+        assert (workdir / "checkpoints" / str(stopped_at)).is_dir()
     done = run("train.py", *flags, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert f"from step {stopped_at}" in done.stderr
@@ -118,7 +121,7 @@ def test_asked_to_stop(flags, uninterrupted, tmp_path, number, code):
 
 def test_finished_run_says_so(flags, uninterrupted):
     before = (uninterrupted / "metrics.jsonl").read_text()
-    done = run("train.py", *flags, f"--workdir={uninterrupted}")
+    done = call("train.py", *flags, f"--workdir={uninterrupted}")
     assert done.returncode == 0
     assert "is finished" in done.stderr
     assert (uninterrupted / "metrics.jsonl").read_text() == before

@@ -4,16 +4,17 @@ import json
 
 import pytest
 
-from tests.end_to_end.conftest import CONFIG, run
+from tests.end_to_end.conftest import CONFIG, call, run
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_flags, tmp_path_factory):
+def trained(tiny_flags, tmp_path_factory, optimized):
     workdir = tmp_path_factory.mktemp("trained") / "run"
     flags = [
         "--config.train.duration=300",
         "--config.train.evaluate_every=100",
         "--config.train.tensorboard=True",
+        "--config.optimizer.schedule=cosine",
     ]
     done = run("train.py", *tiny_flags, *flags, f"--workdir={workdir}", "--json")
     assert done.returncode == 0, done.stderr
@@ -48,7 +49,7 @@ def test_evaluation_repeats_the_validation_of_training(trained):
 def test_evaluation_on_another_file(trained, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("the the the the the the the the the the the the")
-    done = run("evaluate.py", f"--workdir={trained[0]}", f"--path={other}")
+    done = call("evaluate.py", f"--workdir={trained[0]}", f"--path={other}")
     assert done.returncode == 0, done.stderr
     assert "loss" in done.stdout
 
@@ -59,18 +60,21 @@ def test_generation_is_reproducible_and_stops(trained):
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("the ")
     assert first.stdout == again.stdout
-    assert run("generate.py", *flags, "--seed=1").stdout != first.stdout
-    two = json.loads(run("generate.py", *flags, "--num_samples=2", "--json").stdout)["texts"]
+    here = call("generate.py", *flags)
+    assert call("generate.py", *flags, "--seed=1").stdout != here.stdout
+    two = json.loads(call("generate.py", *flags, "--num_samples=2", "--json").stdout)["texts"]
     assert len(two) == 2
     assert two[0] != two[1]
-    assert two[0] == first.stdout[:-1]
-    stopped = run("generate.py", *flags, "--stop=e").stdout[:-1]
+    assert two[0] == here.stdout[:-1]
+    stopped = call("generate.py", *flags, "--stop=e").stdout[:-1]
     assert "e" not in stopped[len("the ") :]
 
 
-@pytest.mark.parametrize(("variant", "parameters"), [("tiny", 437_764), ("small", 15_466_756)])
-def test_dry_run_counts_the_published_parameters(text_file, tmp_path, variant, parameters):
-    done = run(
+@pytest.mark.parametrize(
+    ("variant", "parameters", "start"), [("tiny", 437_764, run), ("small", 15_466_756, call)]
+)
+def test_dry_run_counts_the_published_parameters(text_file, tmp_path, variant, parameters, start):
+    done = start(
         "train.py",
         f"--config={CONFIG}:{variant}",
         f"--config.task.path={text_file}",

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT, fails, run
+from tests.end_to_end.conftest import ROOT, call, fails, run
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.runs import open_run
 
@@ -114,12 +114,12 @@ def test_translates_line_by_line(trained):
     assert "1 of 6 sentences were too long and were cut" in done.stderr
 
     options = ["--beam_size=3", "--num_return=2", "--length_penalty=1.5", "--max_len=5"]
-    done = run("generate.py", f"--workdir={trained}", *options, input="ei\nzwei")
+    done = call("generate.py", f"--workdir={trained}", *options, input="ei\nzwei")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == ["1", "1", "2", "2"]
     assert float(rows[0][1]) >= float(rows[1][1])
 
-    done = run("generate.py", f"--workdir={trained}", "--json", input="ei\n\n")
+    done = call("generate.py", f"--workdir={trained}", "--json", input="ei\n\n")
     first, second = json.loads(done.stdout)["translations"]
     assert set(first[0]) == {"text", "score"}
     assert second[0]["text"] == ""
@@ -133,10 +133,10 @@ def test_evaluates_other_files(files, trained):
     assert result["bleu_signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
     assert {"chrf", "accuracy", "loss"} <= result.keys()
 
-    done = run("evaluate.py", f"--workdir={trained}", *pairs, "--score")
+    done = call("evaluate.py", f"--workdir={trained}", *pairs, "--score")
     scores = np.array([line.split("\t") for line in done.stdout.splitlines()], float)
     assert scores.shape == (20, 2)
-    done = run("evaluate.py", f"--workdir={trained}", "--json")
+    done = call("evaluate.py", f"--workdir={trained}", "--json")
     loss = json.loads(done.stdout)["loss"]
     np.testing.assert_allclose(-scores[:, 0].sum() / scores[:, 1].sum(), loss, rtol=1e-4)
 
@@ -162,7 +162,7 @@ def test_unusable_pairs(files, tmp_path):
         ("missing", ("does not exist",)),
     ):
         change = {"config__task__train": f"{train},{tmp_path / other}"}
-        done = run("train.py", *flags(files, **change), f"--workdir={tmp_path / 'run'}")
+        done = call("train.py", *flags(files, **change), f"--workdir={tmp_path / 'run'}")
         fails(done, 2, *said)
     for change, said in (
         ({"config__task__train": train}, ("SOURCE,TARGET",)),
@@ -173,7 +173,7 @@ def test_unusable_pairs(files, tmp_path):
         ({"config__train__microbatches": 3}, ("rows", "microbatches")),
         ({"config__task__embedded": "sorted"}, ("sort",)),
     ):
-        done = run("train.py", *flags(files, **change), f"--workdir={tmp_path / 'run'}")
+        done = call("train.py", *flags(files, **change), f"--workdir={tmp_path / 'run'}")
         fails(done, 2, *said)
     assert not (tmp_path / "run").exists()
 
@@ -181,17 +181,17 @@ def test_unusable_pairs(files, tmp_path):
 def test_refuses_what_it_cannot_translate(trained, tmp_path):
     workdir = f"--workdir={trained}"
     long = "ei zwei drei vier fünf " * 4
-    fails(run("generate.py", workdir, "--too_long=refuse", input=f"ei\n{long}\n"), 2, "line 2")
+    fails(call("generate.py", workdir, "--too_long=refuse", input=f"ei\n{long}\n"), 2, "line 2")
     latin = "ei\nfünf\n".encode("latin1")
     done = run("generate.py", workdir, input=latin, text=False)
     fails(done, 2, "line 2", "0xfc")
-    fails(run("generate.py", workdir, "--prompt=ei", input=""), 2, "--prompt", "translation")
-    fails(run("generate.py", workdir, "--beam_size=2", "--num_return=3", input="ei"), 2, "beams")
-    fails(run("evaluate.py", workdir, "--checkpoint=last:9"), 2, "keep_last")
-    fails(run("evaluate.py", workdir, "--source=x"), 2, "--reference")
+    fails(call("generate.py", workdir, "--prompt=ei", input=""), 2, "--prompt", "translation")
+    fails(call("generate.py", workdir, "--beam_size=2", "--num_return=3", input="ei"), 2, "beams")
+    fails(call("evaluate.py", workdir, "--checkpoint=last:9"), 2, "keep_last")
+    fails(call("evaluate.py", workdir, "--source=x"), 2, "--reference")
 
     other = tmp_path / "run"
     shutil.copytree(trained, other)
     tokenizer = (other / "tokenizer.json").read_text("utf-8")
     (other / "tokenizer.json").write_text(tokenizer.replace("Ġzwei", "Ġdrie"), "utf-8")
-    fails(run("generate.py", f"--workdir={other}", input="ei"), 2, "tokenizer")
+    fails(call("generate.py", f"--workdir={other}", input="ei"), 2, "tokenizer")
