@@ -11,17 +11,19 @@ from transformer.config import (
     check_sections,
     choices,
     config_fields,
+    owner,
     section,
     unknown_name,
 )
 from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
-from transformer.sharding import Mesh
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.optimizers import Optimizer
-from transformer.training.options import Train
 
-OWNERS = [GPT, LanguageModeling, Optimizer, Train, Mesh]
+OWNERS = [
+    *(owner(kind, name) for kind in ("model", "task") for name in choices(kind)),
+    *(owner(kind, None) for kind in ("optimizer", "train", "mesh", "init", "lora")),
+]
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
 
@@ -43,7 +45,7 @@ def test_flax_fields_are_no_config():
     assert not {"parent", "name"} & set(config_fields(GPT))
 
 
-@pytest.mark.parametrize("kind", ["optimizer", "train", "mesh"])
+@pytest.mark.parametrize("kind", ["optimizer", "train", "mesh", "init", "lora"])
 def test_defaults_build(kind):
     built = build(kind, section(kind))
     assert built == type(built)()
@@ -188,11 +190,11 @@ def test_sections():
         check_sections(config)
 
 
-@pytest.mark.parametrize("owner", OWNERS, ids=lambda owner: owner.__name__)
-def test_every_field_is_documented(owner):
-    lines = owner.__doc__.splitlines()
+@pytest.mark.parametrize("belongs", OWNERS, ids=lambda belongs: belongs.__name__)
+def test_every_field_is_documented(belongs):
+    lines = belongs.__doc__.splitlines()
     documented = {line.split(":")[0].strip() for line in lines if ": " in line}
-    assert set(config_fields(owner)) <= documented
+    assert set(config_fields(belongs)) <= documented
 
 
 def load(path):
