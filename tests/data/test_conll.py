@@ -61,7 +61,7 @@ class LetterTokenizer:
         "-DOCSTART-\n\nIn\tO\nLondon\tB-LOC\n\n# id 7\nAnn\tB-PER\n",
         "# a b c\n#\td\nIn O\nLondon B-LOC\n\n# id = 7\nAnn B-PER\n",
         "In\tx\t\tO\nLondon\t\ty\tB-LOC\n\nAnn\t\t\tB-PER\n",
-        gzip.compress(b"In O\nLondon B-LOC\n\nAnn B-PER\n"),
+        gzip.compress(b"In O\nLondon B-LOC\n\nAnn B-PER\n", mtime=0),
     ],
 )
 def test_layouts(write, content):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT, fails, run
+from tests.end_to_end.conftest import ROOT, call, fails, run
 from tests.end_to_end.test_resume import logged, start_and_stop
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import prepare, read_config
@@ -128,7 +128,7 @@ def test_lines_are_classified(classifier):
     labels, probabilities = zip(*(row.split("\t") for row in done.stdout.splitlines()), strict=True)
     assert set(labels) <= set(WORDS)
     assert all(0.5 <= float(probability) <= 1 for probability in probabilities)
-    done = run("predict.py", f"--workdir={classifier}", "--json", input=lines)
+    done = call("predict.py", f"--workdir={classifier}", "--json", input=lines)
     rows = [json.loads(row) for row in done.stdout.splitlines()]
     assert [row["predicted"] for row in rows] == list(labels)
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
@@ -136,16 +136,17 @@ def test_lines_are_classified(classifier):
 
 def test_pictures_and_predictions_are_left_in_the_folder(classifier):
     assert (classifier / "confusion.png").stat().st_size > 1000
-    rows = [json.loads(row) for row in (classifier / "predictions.jsonl").open(encoding="utf-8")]
+    lines = (classifier / "predictions.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
     assert len(rows) == 15
     assert set(rows[0]) == {"text", "label", "predicted", "probability", "probabilities"}
 
 
 def test_sentences_become_vectors(classifier, tmp_path):
     lines = "the cat is near the dog\nthe oak\n"
-    for suffix in ("npy", "safetensors"):
+    for suffix, start in (("npy", run), ("safetensors", call)):
         output = tmp_path / f"vectors.{suffix}"
-        done = run("embed.py", f"--workdir={classifier}", f"--output={output}", input=lines)
+        done = start("embed.py", f"--workdir={classifier}", f"--output={output}", input=lines)
         assert done.returncode == 0, done.stderr
     vectors = np.load(tmp_path / "vectors.npy")
     assert vectors.shape == (2, 16)
@@ -156,7 +157,7 @@ def test_sentences_become_vectors(classifier, tmp_path):
 
 
 def test_masked_words_are_filled_in(pretrained):
-    done = run("predict.py", f"--workdir={pretrained}", input="the [MASK] is near the [MASK]\n")
+    done = call("predict.py", f"--workdir={pretrained}", input="the [MASK] is near the [MASK]\n")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.strip().split("\t")) == 2
 
@@ -173,7 +174,7 @@ def test_lines_that_cannot_be_answered(script, job, lines, said, request, tmp_pa
     flags = [f"--workdir={request.getfixturevalue(job)}"]
     if script == "embed.py":
         flags += [f"--output={tmp_path / 'vectors.npy'}"]
-    fails(run(script, *flags, input=lines), 2, said)
+    fails(call(script, *flags, input=lines), 2, said)
 
 
 @pytest.mark.parametrize(
@@ -183,14 +184,14 @@ def test_lines_that_cannot_be_answered(script, job, lines, said, request, tmp_pa
             '{"text": "a cat", "label": "animals"}\n{"text": "a stone", "label": "minerals"}\n',
             "minerals",
         ),
-        ('{"text": "a cat", "label": "animals"}\n{"text": "a dog", \n', ":2"),
+        ('{"text": "a cat", "label": "animals"}\n{"text": "a dog", \n', "line 2 is not JSON"),
     ],
     ids=["unknown label", "malformed line"],
 )
 def test_files_that_cannot_be_evaluated(content, said, classifier, tmp_path):
     path = tmp_path / "other.jsonl"
     path.write_text(content, "utf-8")
-    fails(run("evaluate.py", f"--workdir={classifier}", f"--path={path}"), 2, said)
+    fails(call("evaluate.py", f"--workdir={classifier}", f"--path={path}"), 2, said)
 
 
 def test_a_tokenizer_that_does_not_match_the_weights(pretrained, classifying, tmp_path):
@@ -201,12 +202,14 @@ def test_a_tokenizer_that_does_not_match_the_weights(pretrained, classifying, tm
     text = (pretrained / "tokenizer.json").read_text("utf-8")
     (other / "tokenizer.json").write_text(text.replace("horse", "hoarse"), "utf-8")
     flags = [flag for flag in classifying if "init.workdir" not in flag]
-    done = run(
+    done = call(
         "train.py", *flags, f"--config.init.workdir={other}", f"--workdir={tmp_path / 'run'}"
     )
     fails(done, 2, "is not the one its checkpoints were trained with")
 
 
 def test_a_model_that_does_not_fit(classifying, tmp_path):
-    done = run("train.py", *classifying, "--config.model.width=32", f"--workdir={tmp_path / 'run'}")
+    done = call(
+        "train.py", *classifying, "--config.model.width=32", f"--workdir={tmp_path / 'run'}"
+    )
     fails(done, 2, "--config.model.width=16")

@@ -131,7 +131,9 @@ def masked():
 
 def test_masked_tokens_by_hand(model, params, losses, masked):
     found = losses(MaskedLM(**SIZE), masked)
-    inputs = (jnp.asarray(masked[name]) for name in ("tokens", "token_types", "lengths", "positions"))
+    inputs = (
+        jnp.asarray(masked[name]) for name in ("tokens", "token_types", "lengths", "positions")
+    )
     logits, follows = model.apply({"params": params}, *inputs, method="pretrain")
     scores = log_softmax(np.asarray(logits, np.float64))
     tokens = [-scores[0, 0, 7], -scores[0, 1, 8], -scores[1, 0, 9], -scores[2, 0, 11]]
