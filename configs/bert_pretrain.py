@@ -12,13 +12,22 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model", "bert", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.0
+        "model",
+        "bert",
+        num_layers=4,
+        num_heads=4,
+        width=128,
+        context=128,
+        position_init="sinusoidal",
+        dropout_rate=0.0,
     )
-    config.task = section("task", "masked_lm", max_length=128, batch_size=32, vocab_size=4096)
+    config.task = section(
+        "task", "masked_lm", max_length=64, batch_size=64, vocab_size=4096, lowercase=False
+    )
     config.optimizer = section("optimizer", learning_rate=1e-3, warmup="200 steps", beta2=0.98)
     config.train = section(
         "train",
-        duration="2000 steps",
+        duration="4000 steps",
         evaluate_every="500 steps",
         save_every="500 steps",
         steps_per_dispatch=10,
@@ -37,9 +46,10 @@ def _published(num_layers: int, width: int) -> dict:
             "width": width,
             "num_heads": width // 64,
             "context": 512,
+            "position_init": "normal",
             "dropout_rate": 0.1,
         },
-        "task": {"max_length": 512, "batch_size": 256, "vocab_size": 30522},
+        "task": {"max_length": 512, "batch_size": 256, "vocab_size": 30522, "lowercase": True},
         "optimizer": {"learning_rate": 1e-4, "schedule": "linear", "warmup": "1%"},
         "train": {"duration": "1000000 steps", "evaluate_every": "1%", "save_every": "1%"},
     }
@@ -48,9 +58,10 @@ def _published(num_layers: int, width: int) -> dict:
 VARIANTS = {
     # Strings of programs stand in no order that would say what follows.
     "catalogues": {
-        "model": {"context": 64},
+        "model": {"context": 64, "position_init": "normal"},
         "task": {
             "embedded": "catalogues",
+            "lowercase": True,
             "next_sentence": False,
             "vocab_size": 8192,
             "max_length": 64,

@@ -12,7 +12,14 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model", "bert", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.1
+        "model",
+        "bert",
+        num_layers=4,
+        num_heads=4,
+        width=128,
+        context=128,
+        position_init="sinusoidal",
+        dropout_rate=0.1,
     )
     config.task = section("task", "tagging", max_length=48, batch_size=32, vocab_size=4096)
     config.optimizer = section(

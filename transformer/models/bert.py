@@ -18,7 +18,7 @@ from transformer.errors import ConfigError
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
+from transformer.nn.embeddings import Embedding, sinusoidal_table
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import DTYPES, Linear, named
 from transformer.nn.norms import LayerNorm
@@ -26,6 +26,8 @@ from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.masks import padding
+
+_POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
 
 
 class MaskedTokenHead(nn.Module):
@@ -81,6 +83,8 @@ class BERT(nn.Module):
         num_heads: N.
         width: D.
         context: the longest sequence, the number of learned positions.
+        position_init: of the learned positions: `normal`, as published, or `sinusoidal`, from which
+            small models on little text learn far sooner to look at a token's neighbours.
         num_types: kinds of tokens; 2 tell the first of two sentences from the second.
         feed_forward_width: F; None means 4 D.
         activation: of the feed-forward layer.
@@ -98,6 +102,7 @@ class BERT(nn.Module):
     num_heads: int = 12
     width: int = 768
     context: int = 512
+    position_init: str = "normal"
     num_types: int = 2
     feed_forward_width: int | None = None
     activation: str = "gelu"
@@ -124,9 +129,15 @@ class BERT(nn.Module):
                 f"({self.num_heads}): heads must divide the width."
             )
         require_fraction("model", self, "dropout_rate")
+        if self.position_init == "sinusoidal" and self.width % 2:
+            raise ConfigError(
+                f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
+                f"an even one."
+            )
         require_choice(
             "model",
             self,
+            position_init=_POSITION_INITS,
             activation=ACTIVATIONS,
             dtype=DTYPES,
             remat=("none", *REMAT_POLICIES),
@@ -158,7 +169,11 @@ class BERT(nn.Module):
         )
         table = functools.partial(Embedding, width=self.width, dtype=self.dtype)
         self.token_embedding = table(self.vocab_size)
-        self.position_embedding = table(self.context, axes=("positions", "embed"))
+        self.position_embedding = table(
+            self.context,
+            axes=("positions", "embed"),
+            initializer=_POSITION_INITS[self.position_init],
+        )
         self.type_embedding = table(self.num_types, axes=(None, "embed"))
         self.embedding_norm = norm()
         self.dropout = Dropout(self.dropout_rate)

@@ -130,7 +130,10 @@ class Vaswani(nn.Module):
         decoder_block = functools.partial(encoder_block, cross_attention=attention)
         # Of variance 1 / D, so that it is 1 after the scaling by sqrt(D).
         self.token_embedding = Embedding(
-            self.vocab_size, self.width, init_scale=square, dtype=self.dtype
+            self.vocab_size,
+            self.width,
+            initializer=nn.initializers.normal(square),
+            dtype=self.dtype,
         )
         self.dropout = Dropout(self.dropout_rate)
         layers = (self.scan_layers, self.remat)

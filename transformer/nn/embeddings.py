@@ -1,11 +1,31 @@
 """Tables of vectors for tokens and positions."""
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.linear import named
 from transformer.ops.dense import dense
+from transformer.ops.positions import sinusoidal
+
+
+def sinusoidal_table(scale: float) -> Callable[..., Array]:
+    """An initialiser: row i holds the sinusoids of position i, with a root mean square of `scale`.
+
+    The way from one position to another is then the same linear map everywhere (Vaswani et al.
+    2017, section 3.5), where a random table has it learned for each position by itself.
+    """
+
+    def init(key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+        del key
+        table = scale * math.sqrt(2.0) * sinusoidal(jnp.arange(shape[0]), shape[1])
+        return table.astype(dtype)
+
+    return init
 
 
 class Embedding(nn.Module):
@@ -15,19 +35,20 @@ class Embedding(nn.Module):
         num_entries: V, or the longest sequence.
         width: D.
         axes: logical names of the table's two axes.
-        init_scale: standard deviation of the normal initialiser.
+        initializer: of the table; None means normal with a standard deviation of 0.02.
         dtype: of the computation.
     """
 
     num_entries: int
     width: int
     axes: tuple[str | None, str | None] = ("vocab", "embed")
-    init_scale: float = 0.02
+    initializer: Callable[..., Array] | None = None
     dtype: str = "float32"
 
     def setup(self) -> None:
-        init = named(nn.initializers.normal(self.init_scale), *self.axes)
-        self.embedding = self.param("embedding", init, (self.num_entries, self.width))
+        init = self.initializer or nn.initializers.normal(0.02)
+        shape = self.num_entries, self.width
+        self.embedding = self.param("embedding", named(init, *self.axes), shape)
 
     def __call__(self, ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
         return jnp.take(self.embedding, ids, axis=0).astype(self.dtype)
