@@ -1,0 +1,241 @@
+"""Images cut to one size, changed at random and mixed.
+
+Every function takes images as uint8 `[H, W, C]`, C being 1 (grey) or 3 (red, green, blue), leaves
+them as they are and returns another; where there is nothing to do it may return the same.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+# How often a box is drawn before it is given up. Szegedy et al. 2015 do not say; their code has 10.
+_TRIES = 10
+# Pillow averages whole blocks of pixels first where an image shrinks to less than a third of that.
+_REDUCING_GAP = 3.0
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def pixels(self, image: np.ndarray) -> np.ndarray:
+        """The pixels of an image that lie in the box, as a view."""
+        return image[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def to_pillow(image: np.ndarray) -> Image.Image:
+    """An image as Pillow has it, grey or in colour."""
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """An image of Pillow's as an array `[H, W, C]`; it cannot be written to."""
+    pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image in another size: each pixel a mean of all that it stands for, by bilinear weights.
+
+    Args:
+        image: `[H, W, C]`.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+    """
+    old_height, old_width = image.shape[:2]
+    return _resize(image, (0.0, 0.0, float(old_width), float(old_height)), height, width)
+
+
+def resize_and_crop(image: np.ndarray, size: int, crop_fraction: float = 1.0) -> np.ndarray:
+    """The middle of an image as a square, as models are evaluated.
+
+    This is the image resized until its shorter side is `size / crop_fraction`, then cut to the
+    square in its middle, in one step and without rounding in between. A usual fraction is 0.875:
+    the middle 224 of 256 pixels.
+
+    Args:
+        image: `[H, W, C]`.
+        size: side of the result, in pixels.
+        crop_fraction: how much of the shorter side is kept; above 0, at most 1.
+
+    Returns:
+        `[size, size, C]`: the image itself if it has this size and all of it is kept.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width) * crop_fraction
+    left, top = (width - side) / 2, (height - side) / 2
+    return _resize(image, (left, top, left + side, top + side), size, size)
+
+
+def random_resized_crop(
+    image: np.ndarray,
+    size: int,
+    generator: np.random.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> np.ndarray:
+    """A random part of an image, stretched to a square (Szegedy et al. 2015, section 6).
+
+    If ten draws do not fit into the image, it is the largest part in the middle whose ratio is
+    allowed.
+
+    Args:
+        image: `[H, W, C]`.
+        size: side of the result, in pixels.
+        generator: of the part.
+        scale: least and most of the image's area that the part covers, as fractions.
+        ratio: least and most of its width over its height; even odds on a logarithmic scale.
+
+    Returns:
+        `[size, size, C]`.
+    """
+    height, width = image.shape[:2]
+    box = _random_box(height, width, generator, scale, ratio)
+    if box is None:
+        part_width = max(1, min(width, round(height * ratio[1])))
+        part_height = max(1, min(height, round(width / ratio[0])))
+        box = Box((height - part_height) // 2, (width - part_width) // 2, part_height, part_width)
+    return resize(box.pixels(image), size, size)
+
+
+def flip(image: np.ndarray) -> np.ndarray:
+    """An image with left and right exchanged, as a view."""
+    return image[:, ::-1]
+
+
+def random_shift(image: np.ndarray, pixels: int, generator: np.random.Generator) -> np.ndarray:
+    """An image moved up or down, left or right; what comes in from outside is 0.
+
+    Args:
+        image: `[H, W, C]`.
+        pixels: how far at most, in each direction; every whole number has the same odds.
+        generator: of the distances.
+    """
+    height, width, channels = image.shape
+    down, right = generator.integers(2 * pixels, size=2, endpoint=True).tolist()
+    padded = np.zeros((height + 2 * pixels, width + 2 * pixels, channels), np.uint8)
+    padded[down : down + height, right : right + width] = image
+    return padded[pixels : pixels + height, pixels : pixels + width]
+
+
+def random_erasing(
+    image: np.ndarray,
+    generator: np.random.Generator,
+    probability: float,
+    scale: tuple[float, float] = (0.02, 1 / 3),
+    ratio: tuple[float, float] = (0.3, 10 / 3),
+) -> np.ndarray:
+    """An image with a random box of noise in it (Zhong et al. 2017, algorithm 1).
+
+    Every pixel of the box is drawn by itself, which the paper finds best (it says RE-R).
+
+    Args:
+        image: `[H, W, C]`.
+        generator: of everything.
+        probability: that there is a box. There is none either if ten draws do not fit.
+        scale: least and most of the image's area that it covers, as fractions.
+        ratio: least and most of its width over its height.
+    """
+    if generator.random() >= probability:
+        return image
+    height, width = image.shape[:2]
+    box = _random_box(height, width, generator, scale, ratio)
+    if box is None:
+        return image
+    erased = image.copy()
+    part = box.pixels(erased)
+    part[:] = generator.integers(256, size=part.shape, dtype=np.uint8)
+    return erased
+
+
+def mixup(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """The mean of two images of one shape (Zhang et al. 2017, section 2), rounded.
+
+    Args:
+        first: `[H, W, C]`.
+        second: `[H, W, C]`.
+        share: weight of the first image, from 0 to 1; that of the second is what is left.
+    """
+    mixed = np.float32(share) * first + np.float32(1 - share) * second
+    return np.rint(mixed).astype(np.uint8)
+
+
+def cutmix(first: np.ndarray, second: np.ndarray, box: Box) -> np.ndarray:
+    """The first image with a box of the second at the same place (Yun et al. 2019, section 3.1).
+
+    Args:
+        first: `[H, W, C]`.
+        second: `[H, W, C]`.
+        box: what is taken of the second.
+    """
+    mixed = first.copy()
+    box.pixels(mixed)[:] = box.pixels(second)
+    return mixed
+
+
+def cut_box(
+    height: int, width: int, share: float, generator: np.random.Generator
+) -> tuple[Box, float]:
+    """A random box for `cutmix`, with the ratio of the image (Yun et al. 2019, equation 2).
+
+    Its middle is anywhere in the image, and what lies outside of the image is cut off.
+
+    Args:
+        height: of the image.
+        width: of the image.
+        share: of the first image that is to be left, from 0 to 1.
+        generator: of the place.
+
+    Returns:
+        The box, and the share of the first image that it leaves, counted in pixels.
+    """
+    side = math.sqrt(1 - share)
+    top, box_height = _cut_span(height, side, generator)
+    left, box_width = _cut_span(width, side, generator)
+    return Box(top, left, box_height, box_width), 1 - box_height * box_width / (height * width)
+
+
+def _cut_span(length: int, part: float, generator: np.random.Generator) -> tuple[int, int]:
+    """Start and length of a part of a side around a random place, cut off at its ends."""
+    wanted = round(length * part)
+    start = int(generator.integers(length)) - wanted // 2
+    first, stop = max(start, 0), min(start + wanted, length)
+    return first, stop - first
+
+
+def _random_box(
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+) -> Box | None:
+    """A box of random area, ratio and place; None if none of the draws lies in the image."""
+    for _ in range(_TRIES):
+        area = height * width * generator.uniform(*scale)
+        drawn = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        box_height, box_width = round(math.sqrt(area / drawn)), round(math.sqrt(area * drawn))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            top = int(generator.integers(height - box_height, endpoint=True))
+            left = int(generator.integers(width - box_width, endpoint=True))
+            return Box(top, left, box_height, box_width)
+    return None
+
+
+def _resize(
+    image: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
+) -> np.ndarray:
+    """What lies in a box (left, top, right, bottom; in pixels) of an image, in another size."""
+    if image.shape[:2] == (height, width) and box == (0, 0, width, height):
+        return image
+    return from_pillow(
+        to_pillow(image).resize(
+            (width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=_REDUCING_GAP
+        )
+    )
