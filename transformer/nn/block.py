@@ -9,7 +9,8 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.attention import KVCache
-from transformer.nn.dropout import Dropout
+from transformer.nn.dropout import Dropout, StochasticDepth
+from transformer.nn.linear import named
 from transformer.ops.masks import Mask
 
 ORDERS = ("pre", "post")
@@ -41,6 +42,8 @@ class Block(nn.Module):
         order: `pre` is `x + branch(norm(x))` (Xiong et al. 2020), `post` is
             `norm(x + branch(x))` (Vaswani et al. 2017, section 3.1).
         dropout_rate: on the output of each branch.
+        layer_scale: what learned factors on the features of each branch's output begin with
+            (Touvron et al. 2021, CaiT, section 2); None has no such factors.
     """
 
     attention: Callable[..., nn.Module]
@@ -49,6 +52,7 @@ class Block(nn.Module):
     cross_attention: Callable[..., nn.Module] | None = None
     order: str = "pre"
     dropout_rate: float = 0.0
+    layer_scale: float | None = None
 
     @nn.compact
     def __call__(
@@ -60,6 +64,7 @@ class Block(nn.Module):
         slots: Int[Array, "B T"] | None = None,
         memory: Float[Array, "B S D"] | None = None,
         memory_mask: Mask | None = None,
+        skip_rate: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """Runs the branches.
 
@@ -72,19 +77,27 @@ class Block(nn.Module):
             memory: what cross-attention looks at. A cache keeps its keys and values, so that later
                 calls leave it out.
             memory_mask: of the cross-attention.
+            skip_rate: of examples for which a branch is left out in training.
 
         Returns:
             The new hidden states and the new cache, as `nn.scan` wants its carry.
         """
-        dropout = Dropout(self.dropout_rate)
+        dropout, skip = Dropout(self.dropout_rate), StochasticDepth()
+
+        def add(name: str, x: Array, output: Array) -> Array:
+            if self.layer_scale is not None:
+                init = named(nn.initializers.constant(self.layer_scale), "embed")
+                factors = self.param(f"{name}_scale", init, (x.shape[-1],))
+                output = output * factors.astype(output.dtype)
+            return x + skip(dropout(output), skip_rate)
 
         def residual(name: str, x: Array, branch: Callable[[Array], tuple]) -> tuple[Array, Any]:
             norm = self.norm(name=f"{name}_norm")
             if self.order == "pre":
                 output, kept = branch(norm(x))
-                return x + dropout(output), kept
+                return add(name, x, output), kept
             output, kept = branch(x)
-            return norm(x + dropout(output)), kept
+            return norm(add(name, x, output)), kept
 
         def attend(x: Array) -> tuple[Array, KVCache | None]:
             text = cache.text if isinstance(cache, DecoderCache) else cache

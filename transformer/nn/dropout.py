@@ -1,4 +1,4 @@
-"""Dropout that is on exactly when a key for it is passed in."""
+"""Dropout, of values and of whole branches: on exactly when a key for it is passed in."""
 
 import flax.linen as nn
 import jax
@@ -23,3 +23,19 @@ class Dropout(nn.Module):
             return x
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, x.shape)
         return jnp.where(kept, x / (1.0 - self.rate), 0.0)
+
+
+class StochasticDepth(nn.Module):
+    """Leaves out a branch for some examples, and scales it up for the others (Huang et al. 2016).
+
+    On and off as `Dropout`.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T D"], rate: Float[Array, ""] | None
+    ) -> Float[Array, "B T D"]:
+        if rate is None or not self.has_rng("dropout"):
+            return x
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - rate, (x.shape[0], 1, 1))
+        return jnp.where(kept, x / (1.0 - rate).astype(x.dtype), 0.0)

@@ -37,6 +37,7 @@ class Stack(nn.Module):
         self,
         x: Float[Array, "B T D"],
         caches: Any = None,
+        per_layer: Any = None,
         **shared: Any,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """Runs the blocks.
@@ -44,14 +45,16 @@ class Stack(nn.Module):
         Args:
             x: the embedded input.
             caches: one per block in a tuple, or when scanned one with a leading axis L.
+            per_layer: arrays by name with a leading axis L, of which each block is handed its part.
             **shared: handed to every block: masks, positions, a memory.
 
         Returns:
             The hidden states after the last block, and the caches.
         """
+        per_layer = per_layer or {}
 
-        def run(block, x, cache, shared):
-            return block(x, cache, **shared)
+        def run(block, x, cache, own, shared):
+            return block(x, cache, **own, **shared)
 
         if self.remat != "none":
             policy = REMAT_POLICIES[self.remat]
@@ -61,14 +64,15 @@ class Stack(nn.Module):
                 run,
                 variable_axes={"params": 0, "intermediates": 0},
                 split_rngs={"params": True, "dropout": True},
-                in_axes=(0, nn.broadcast),  # pyright: ignore[reportArgumentType]
+                in_axes=(0, 0, nn.broadcast),  # pyright: ignore[reportArgumentType]
                 length=self.num_layers,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
-            return run(self.block(name="layers"), x, caches, shared)
+            return run(self.block(name="layers"), x, caches, per_layer, shared)
         new_caches = []
         for layer in range(self.num_layers):
             cache = None if caches is None else caches[layer]
-            x, cache = run(self.block(name=f"layer_{layer}"), x, cache, shared)
+            own = {name: values[layer] for name, values in per_layer.items()}
+            x, cache = run(self.block(name=f"layer_{layer}"), x, cache, own, shared)
             new_caches.append(cache)
         return x, None if caches is None else tuple(new_caches)

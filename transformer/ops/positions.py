@@ -27,6 +27,26 @@ def sinusoidal(
     return pairs.reshape(*positions.shape, width)
 
 
+def sinusoidal_2d(rows: int, columns: int, width: int) -> Float[Array, "T D"]:
+    """Positions on a grid: the first half of the features tells the row, the second the column.
+
+    As in He et al. 2022 (masked autoencoders), appendix A, up to the order of features.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid; T = rows x columns, row by row.
+        width: D, a multiple of 4.
+
+    Raises:
+        ValueError: if `width` is not.
+    """
+    if width % 4:
+        raise ValueError(f"positions on a grid need a width that 4 divides, not {width}.")
+    row, column = jnp.divmod(jnp.arange(rows * columns), columns)
+    halves = [sinusoidal(places, width // 2) for places in (row, column)]
+    return jnp.concatenate(halves, axis=-1)
+
+
 def rotary(
     x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], *, base: float = 10_000.0
 ) -> Float[Array, "B T N H"]:
