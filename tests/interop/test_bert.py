@@ -8,6 +8,7 @@ from tests.interop.checkpoints import VOCABULARY, arrays, write
 from transformer.errors import DataError, WorkdirError
 from transformer.interop.bert import read_bert
 from transformer.interop.safetensors_files import write_safetensors
+from transformer.tasks.base_labels import load_labels
 from transformer.training.imported import import_bert
 from transformer.training.runs import open_encoder, open_run
 from transformer.training.selection import by_path
@@ -349,7 +350,7 @@ def test_a_run_keeps_what_its_job_uses(tmp_path):
     assert sorted(published.unused) == ["pooler/bias", "pooler/kernel"]
     run = open_run(tmp_path / "run")
     assert_holds(run, published)
-    assert run.task.load_labels(tmp_path / "run") == ("O", "B-PER", "B-LOC")
+    assert load_labels(tmp_path / "run") == ("O", "B-PER", "B-LOC")
     (answer,) = run.task.predict(run.model, run.params, tmp_path / "run", ["the cat sat"])
     assert len(answer.details["tags"]) == 3
 

@@ -164,11 +164,11 @@ def _add(update: Callable[[int], None], before: int, done: int) -> None:
 
 @contextlib.contextmanager
 def sentence_progress(
-    total: int | None, *, shown: bool = True, verb: str = "translated"
+    total: int | None, *, shown: bool = True, verb: str = "translated", unit: str = "sentences"
 ) -> Iterator[Callable[[int], None]]:
-    """A live count of sentences on stderr, if that is a terminal; gives the function to call."""
+    """A live count on stderr, if that is a terminal; gives the function to call."""
     console = rich.console.Console(stderr=True, highlight=False)
-    columns = (verb, "{task.completed:,}", "sentences")
+    columns = (verb, "{task.completed:,}", unit)
     bar = rich.progress.Progress(
         *(rich.progress.TextColumn(column) for column in columns),
         rich.progress.BarColumn(),

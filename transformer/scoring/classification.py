@@ -47,6 +47,44 @@ def classification_scores(
     }
 
 
+def top_accuracy(
+    scores: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], count: int
+) -> float:
+    """The fraction of examples whose class is among the `count` with the highest scores."""
+    if not len(labels):
+        return 0.0
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    return float(np.mean((scores > own).sum(axis=1) < count))
+
+
+def calibration_error(
+    probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], num_bins: int = 15
+) -> float:
+    """How far confidence is from accuracy, on average (Guo et al. 2017, equation 3).
+
+    Args:
+        probabilities: of the classes.
+        labels: the class that is right.
+        num_bins: equal parts of [0, 1]; within each, mean confidence is compared with accuracy.
+    """
+    if not len(labels):
+        return 0.0
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    gaps = np.bincount(bins, right - confidence.astype(np.float64), num_bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def class_accuracies(matrix: Int[np.ndarray, "c c"]) -> Float[np.ndarray, " c"]:
+    """The accuracy within each class; not a number for a class without examples.
+
+    Args:
+        matrix: see `confusion_matrix`.
+    """
+    counts = matrix.sum(axis=1)
+    return np.where(counts > 0, np.diagonal(matrix) / np.maximum(counts, 1), np.nan)
+
+
 def regression_scores(
     predicted: Float[np.ndarray, " n"], targets: Float[np.ndarray, " n"]
 ) -> dict[str, float]:

@@ -173,7 +173,8 @@ class Task(Protocol):
     returned by `load` and handed to every method that needs it.
     """
 
-    # Fields of the model that the data decide; `dimensions` gives their sizes.
+    # Fields of the model that the data decide; `dimensions` gives their sizes. A task that has
+    # EXACT_DIMENSIONS says with it which of them may not be larger, either.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
@@ -234,7 +235,7 @@ class Task(Protocol):
         """All validation batches once, the part of this host."""
         ...
 
-    def example_inputs(self) -> tuple:
+    def example_inputs(self, model: Any) -> tuple:
         """Positional arguments to call `entry` with: one example, of any values."""
         ...
 

@@ -23,8 +23,8 @@ from transformer.data.word_pieces import (
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Pace, require_tokenizer_of, tokenizer_digest
+from transformer.tasks.base_labels import save_labels
 
-LABELS_FILE = "labels.json"
 # What an encoder reads of a row.
 INPUTS = ("tokens", "token_types", "lengths")
 
@@ -107,23 +107,10 @@ class EncoderTask:
             raise WorkdirError(f"{workdir} has no tokenizer.json.")
         return tokenizer
 
-    def load_labels(self, workdir: Path) -> tuple[str, ...]:
-        """The names of a run's outputs.
-
-        Raises:
-            WorkdirError: if the run has none.
-        """
-        try:
-            return tuple(json.loads((workdir / LABELS_FILE).read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            raise WorkdirError(
-                f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
-            ) from None
-
     def save(self, data: EncoderData, workdir: Path) -> None:
         """Writes the tokenizer and the labels."""
         data.tokenizer.save(workdir)
-        (workdir / LABELS_FILE).write_text(json.dumps(data.labels, ensure_ascii=False), "utf-8")
+        save_labels(data.labels, workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
@@ -181,7 +168,7 @@ class EncoderTask:
         rows: Any = SequentialRows(data.validation, size, jax.process_index(), jax.process_count())
         return grain.MapDataset.source(rows)
 
-    def example_inputs(self) -> tuple:
+    def example_inputs(self, model: Any) -> tuple:
         """One row."""
         tokens = jnp.zeros((1, self.max_length), jnp.int32)
         return tokens, tokens, jnp.ones(1, jnp.int32)

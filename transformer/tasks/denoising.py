@@ -212,7 +212,7 @@ class Denoising:
         batches: Any = self._batches(data, data.validation)
         return grain.MapDataset.source(batches)
 
-    def example_inputs(self) -> tuple:
+    def example_inputs(self, model: Any) -> tuple:
         """One source and one target."""
         tokens = jnp.zeros((1, self.length), jnp.int32)
         return tokens, tokens

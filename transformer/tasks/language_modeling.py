@@ -200,7 +200,7 @@ class LanguageModeling:
         )
         return grain.MapDataset.source(windows)
 
-    def example_inputs(self) -> tuple:
+    def example_inputs(self, model: Any) -> tuple:
         """One window of tokens."""
         return (jnp.zeros((1, self.context), jnp.int32),)
 

@@ -242,9 +242,9 @@ class MaskedLM(EncoderTask):
         batches: Any = self._batches(data, data.validation)
         return grain.MapDataset.source(batches)
 
-    def example_inputs(self) -> tuple:
+    def example_inputs(self, model: Any) -> tuple:
         """One row with one masked token."""
-        return *super().example_inputs(), jnp.zeros((1, 1), jnp.int32)
+        return *super().example_inputs(model), jnp.zeros((1, 1), jnp.int32)
 
     # ------------------------------------------------------------------------------- loss
 

@@ -26,6 +26,7 @@ from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import entities, entity_scores, entity_table
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+from transformer.tasks.base_labels import load_labels
 
 # Lines that `predict` reads before it answers.
 _LINES_AT_ONCE = 128
@@ -107,7 +108,7 @@ class Tagging(EncoderTask):
         if len(paths) != 1:
             raise ConfigError("tags are evaluated from one file: give --path.")
         sentences = read_conll(paths[0], tag_column=self.tag_column)
-        tokenizer, labels = self.load_tokenizer(workdir), self.load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
         rows = self._aligned(tokenizer, sentences, labels, paths[0])
         arrays = _arrays(rows)
         return EncoderData(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), ())
@@ -200,7 +201,7 @@ class Tagging(EncoderTask):
         Raises:
             DataError: for an empty line, which is named.
         """
-        tokenizer, labels = self.load_tokenizer(workdir), self.load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
         number = 0
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
             sentences = [line.split() for line in chunk]

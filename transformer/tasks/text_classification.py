@@ -33,6 +33,7 @@ from transformer.scoring.classification import (
 )
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+from transformer.tasks.base_labels import class_prediction, load_labels
 
 # Lines that `predict` reads before it answers.
 _LINES_AT_ONCE = 256
@@ -130,7 +131,7 @@ class TextClassification(EncoderTask):
                 "texts and labels are evaluated from one file or folder: give --path."
             )
         texts = self._read_file(paths[0])
-        tokenizer, labels = self.load_tokenizer(workdir), self.load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
         notes: list[str] = []
         rows = self._validation_rows(tokenizer, texts, labels, paths[0], notes)
         return EncoderData(tokenizer, labels, rows, rows, texts, tuple(notes))
@@ -262,7 +263,7 @@ class TextClassification(EncoderTask):
         Raises:
             DataError: for an empty text, or one where a pair is expected; the line is named.
         """
-        tokenizer, labels = self.load_tokenizer(workdir), self.load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
         number = 0
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
             firsts, seconds = [], []
@@ -286,18 +287,7 @@ class TextClassification(EncoderTask):
     def _prediction(self, output: np.ndarray, labels: Sequence[str]) -> Prediction:
         if self.regression:
             return Prediction(f"{output[0]:.4f}", {"value": float(output[0])})
-        exponents = np.exp(output - output.max())
-        probabilities = exponents / exponents.sum()
-        best = int(probabilities.argmax())
-        details = {
-            "predicted": labels[best],
-            "probability": float(probabilities[best]),
-            "probabilities": {
-                labels[place]: float(probabilities[place])
-                for place in np.argsort(-probabilities, kind="stable")[:5]
-            },
-        }
-        return Prediction(f"{labels[best]}\t{probabilities[best]:.4f}", details)
+        return class_prediction(output, labels)
 
 
 def _chosen(texts: LabelledTexts, places: Sequence[int]) -> LabelledTexts:

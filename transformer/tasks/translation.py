@@ -229,7 +229,7 @@ class Translation:
 
     # -------------------------------------------------------------------- loss and scores
 
-    def example_inputs(self) -> tuple:
+    def example_inputs(self, model: Any) -> tuple:
         """One pair of the greatest length."""
         tokens = jnp.zeros((1, self.max_length), jnp.int32)
         return tokens, tokens

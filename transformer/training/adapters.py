@@ -14,7 +14,7 @@ from transformer.interop.safetensors_files import (
     read_safetensors,
     write_safetensors,
 )
-from transformer.tasks.base_encoder import LABELS_FILE
+from transformer.tasks.base_labels import LABELS_FILE
 from transformer.training.checkpoints import fingerprints
 from transformer.training.experiment import read_config
 from transformer.training.lora import ADAPTERS, LoRA, merged

@@ -174,6 +174,11 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
                 f"config.model.{field} is {chosen}, smaller than the {size} of the data: "
                 f"leave it out, or give at least {size}."
             )
+        elif chosen > size and field in getattr(task, "EXACT_DIMENSIONS", ()):
+            raise ConfigError(
+                f"config.model.{field} is {chosen}, and the data have {size}: leave it out, or "
+                f"have config.task.{field} bring the data to {chosen}."
+            )
     model = build("model", config.model)
     task.check_model(model)
     _check_rows(task.batch_rows(data), train.microbatches, mesh)
@@ -260,7 +265,7 @@ def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh)
 
 def initial_parameters(model: Any, task: Task, lora: LoRA, key: jax.Array) -> PyTree:
     """Parameters in boxes that hold the logical names of their axes, new adapters among them."""
-    boxed = model.init(key, *task.example_inputs(), method=task.entry)["params"]
+    boxed = model.init(key, *task.example_inputs(model), method=task.entry)["params"]
     return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
 
 

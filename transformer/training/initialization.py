@@ -5,15 +5,18 @@ expected to be new nor found as it should be stops the run.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from transformer.config import owner
 from transformer.errors import ConfigError, WorkdirError
 from transformer.training.selection import by_path, compiled_pattern, from_paths
 
-# Fields of a model that change how it computes, not which parameters it has.
+# Fields of a model that change how it computes or begins, not which parameters it has.
 _FREE = ("dropout_rate", "dtype", "remat", "attention", "num_outputs", "vocab_size", "name")
+_FREE += ("position_init", "channels")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Initialization:
     workdir: str = ""
     checkpoint: str = "best"
     fresh: str = "^output/"
-    new: str = "^(output|pooler|masked_token|next_sentence|lora)/"
+    new: str = "^(output|pooler|masked_token|next_sentence|decoder|lora)/"
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -54,6 +57,7 @@ def check_same_model(config: Any, source: Any) -> None:
         ConfigError: saying which flags make it the same.
     """
     name, workdir = source.model.name, config.init.workdir
+    free = _FREE + getattr(owner("model", name), "ADAPTABLE", ())
     if config.model.name != name:
         raise ConfigError(
             f"config.init.workdir is {workdir}, a run of the model {name}, and config.model.name "
@@ -62,7 +66,7 @@ def check_same_model(config: Any, source: Any) -> None:
     other = {
         f"config.model.{key}": source.model[key]
         for key in sorted(source.model)
-        if key not in _FREE and key in config.model and config.model[key] != source.model[key]
+        if key not in free and key in config.model and config.model[key] != source.model[key]
     }
     if other:
         # No flag can say None.
@@ -76,13 +80,19 @@ def check_same_model(config: Any, source: Any) -> None:
         )
 
 
-def initialized(new: Any, saved: Any, options: Initialization) -> tuple[Any, str]:
+def initialized(
+    new: Any,
+    saved: Any,
+    options: Initialization,
+    refit: Callable[[str, Any], Any] | None = None,
+) -> tuple[Any, str]:
     """Parameters to begin with.
 
     Args:
         new: random ones, on the devices where they belong.
         saved: those of the other run.
         options: of the config.
+        refit: makes a saved parameter, by path, fit a model of another size, if it can.
 
     Returns:
         The parameters, and a text that accounts for each: what was loaded, what is new, what was
@@ -95,9 +105,14 @@ def initialized(new: Any, saved: Any, options: Initialization) -> tuple[Any, str
     fresh = compiled_pattern(options.fresh, "init.fresh") if options.fresh else None
     may_lack = compiled_pattern(options.new, "init.new") if options.new else None
     wanted, found = by_path(new), by_path(saved)
-    loaded, made, problems = {}, [], []
+    loaded, refitted, made, problems = {}, [], [], []
     for path, leaf in wanted.items():
         theirs = found.get(path)
+        if theirs is not None and theirs.shape != leaf.shape and refit is not None:
+            other = refit(path, theirs)
+            if other.shape == leaf.shape:
+                theirs = other
+                refitted.append(path)
         if fresh is not None and fresh.search(path):
             made.append(path)
         elif theirs is None:
@@ -119,9 +134,13 @@ def initialized(new: Any, saved: Any, options: Initialization) -> tuple[Any, str
             "match its path."
         )
     unused = [path for path in found if path not in loaded]
-    rows = (("loaded", list(loaded)), ("new", made), ("not used", unused))
+    rows = (("loaded", list(loaded)), ("new", made), ("not used", unused), ("resized", refitted))
     lines = [f"Parameters from {options.workdir}:"]
-    lines += [f"  {word:<9}{len(paths):>4}  {_summary(paths)}" for word, paths in rows]
+    lines += [
+        f"  {word:<9}{len(paths):>4}  {_summary(paths)}"
+        for word, paths in rows
+        if paths or word != "resized"
+    ]
     return from_paths({**wanted, **loaded}), "\n".join(lines)
 
 

@@ -72,7 +72,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
 
     # -------------------------------------------------------------- compile once
     train_steps, most = experiment.train_steps(), options.steps_per_dispatch
-    attention = experiment.model.chosen_attention(*experiment.task.example_inputs())
+    example = experiment.task.example_inputs(experiment.model)
+    attention = experiment.model.chosen_attention(*example)
     progress.say(experiment.task.describe(experiment.data))
     progress.say(f"Attention implementation: {attention}.")
     feeder = Feeder(
@@ -286,7 +287,9 @@ def _from_other_run(experiment: Experiment, state: TrainState, progress: Progres
     source = Path(init.workdir)
     saved = read_parameters(source, init.checkpoint)
     experiment.task.check_run(source, saved.metadata["data_fingerprint"])
-    params, report = initialized(state.params, saved.params, init)
+    params, report = initialized(
+        state.params, saved.params, init, getattr(experiment.model, "refit", None)
+    )
     progress.say(report)
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
     return dataclasses.replace(state, params=params, average=average)

@@ -1,11 +1,10 @@
 """Run folders made of parameters that are there already: imported ones, or merged ones."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transformer.errors import WorkdirError
-from transformer.tasks.base_encoder import LABELS_FILE
+from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import write_config
 
@@ -44,7 +43,7 @@ def write_run(
     workdir.mkdir(parents=True, exist_ok=True)
     tokenizer.save(workdir)
     if labels:
-        (workdir / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
+        save_labels(labels, workdir)
     checkpoints = Checkpoints(workdir)
     checkpoints.save(
         0,

@@ -1,0 +1,55 @@
+"""A ViT on scikit-learn's digits: 1,437 images of 8x8 pixels to train on, 360 to validate on.
+
+    python scripts/train.py --config=configs/vit_digits.py --workdir=runs/digits
+
+TODO.
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import section, variant_of
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model",
+        "vit",
+        image_size=8,
+        patch_size=2,
+        num_layers=4,
+        num_heads=4,
+        width=64,
+        pooling="mean",
+        dropout_rate=0.1,
+        decoder_layers=2,
+        decoder_width=32,
+        decoder_heads=4,
+    )
+    config.task = section(
+        "task",
+        "image_classification",
+        image_size=config.model.get_oneway_ref("image_size"),
+        shift=1,
+        batch_size=64,
+        validation_batch_size=120,
+        label_smoothing=0.1,
+    )
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05)
+    config.train = section(
+        "train", duration="100 epochs", evaluate_every="10%", save_every="50%", ema_decay=0.99
+    )
+    config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
+    config.update(variant_of(variant, VARIANTS))
+    return config
+
+
+VARIANTS = {
+    "mnist": {
+        "model": {"image_size": 28, "patch_size": 4},
+        "task": {"embedded": "mnist", "shift": 2},
+        "train": {"duration": "40 epochs"},
+    },
+}

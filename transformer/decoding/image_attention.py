@@ -1,0 +1,85 @@
+"""Where an image model looks: attention over patches as a picture."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+
+def image_attention_weights(
+    model: Any, params: Any, images: Float[Array, "B Y X C"]
+) -> Float[np.ndarray, "L B g g"]:
+    """How much each layer looks at each patch, heads averaged.
+
+    It is the class token that looks; without one, the mean of all patches; and with attention
+    pooling, in the place of the last layer, the learned query.
+
+    Args:
+        model: a ViT.
+        params: its parameters.
+        images: normalised pixels.
+    """
+    found = _intermediates(model, params, images)
+    front, grid = model.num_front, model.grid
+    layers = found["blocks"]
+    if "layers" in layers:
+        weights = np.asarray(layers["layers"]["attention"]["weights"][0])
+    else:
+        names = [f"layer_{index}" for index in range(model.num_layers)]
+        weights = np.stack([layers[name]["attention"]["weights"][0] for name in names])
+    # [L, B, N, T, T]: the mean over heads, of the rows that look.
+    mean = np.asarray(weights, np.float32).mean(axis=2)
+    rows = mean[:, :, 0] if model.pooling == "class" else mean[:, :, front:].mean(axis=2)
+    looked = rows[:, :, front:]
+    if model.pooling == "attention":
+        query = np.asarray(found["pooler"]["attention"]["weights"][0], np.float32)
+        looked[-1] = query.mean(axis=1)[:, 0, front:]
+    return looked.reshape(*looked.shape[:2], grid, grid)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _intermediates(model: Any, params: Any, images: Float[Array, "B Y X C"]) -> Any:
+    _, found = model.apply({"params": params}, images, method="classify", mutable=["intermediates"])
+    return found["intermediates"]
+
+
+def draw_image_attention(
+    model: Any,
+    params: Any,
+    images: Float[Array, "B Y X C"],
+    pixels: UInt8[np.ndarray, "B Y X C"],
+    captions: Sequence[str],
+    path: Path,
+) -> None:
+    """Draws images, and beside each what the first, a middle and the last layer look at.
+
+    Args:
+        model: a ViT.
+        params: its parameters.
+        images: normalised pixels.
+        pixels: the same images to be seen.
+        captions: of the images.
+        path: of the picture.
+    """
+    # A figure of its own, not pyplot: no window system and no global state.
+    from matplotlib.figure import Figure
+
+    weights = image_attention_weights(model, params, images)
+    layers = sorted({0, len(weights) // 2, len(weights) - 1})
+    columns = 1 + len(layers)
+    figure = Figure(figsize=(1.7 * columns, 1.75 * len(pixels) + 0.3), layout="constrained")
+    grid = figure.subplots(len(pixels), columns, squeeze=False)
+    for row, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
+        grid[row, 0].imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+        grid[row, 0].set_title(caption, fontsize=8, parse_math=False)
+        for column, layer in enumerate(layers, 1):
+            grid[row, column].imshow(weights[layer, row], cmap="magma", vmin=0.0)
+            if row == 0:
+                grid[row, column].set_title(f"layer {layer + 1}", fontsize=8)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,370 @@
+"""ViT: an image as a sequence of patches (Dosovitskiy et al. 2021).
+
+Patches become tokens, positions are added, and the pre-norm blocks of an encoder follow. As in
+`models.bert`, what is learned on top is a method each: the class of an image, or the patches that
+were hidden from the encoder (He et al. 2022). Parameters exist for the methods that a job calls.
+"""
+
+import functools
+import math
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.errors import ConfigError
+from transformer.nn.attention import Attention
+from transformer.nn.block import Block
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
+from transformer.nn.feed_forward import FeedForward
+from transformer.nn.linear import DTYPES, Linear, named
+from transformer.nn.norms import LayerNorm
+from transformer.nn.patches import STEMS
+from transformer.nn.pooling import AttentionPooling
+from transformer.nn.stack import REMAT_POLICIES, Stack
+from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.positions import sinusoidal, sinusoidal_2d
+from transformer.ops.resampling import resize_grid
+
+POOLINGS = ("class", "mean", "attention")
+POSITIONS = ("learned", "sinusoidal", "sinusoidal_2d")
+
+
+class PatchDecoder(nn.Module):
+    """Says what hidden patches look like (He et al. 2022, section 3, "MAE decoder").
+
+    Attributes:
+        block: makes a block.
+        num_layers: L.
+        width: D.
+        patch_values: P, of a patch.
+        norm_epsilon: added to variances.
+        dtype: of the computation.
+    """
+
+    block: Any
+    num_layers: int
+    width: int
+    patch_values: int
+    norm_epsilon: float
+    dtype: str
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "B S E"], places: Int[Array, "B T"], num_front: int
+    ) -> Float[Array, "B T P"]:
+        """The values of all patches.
+
+        Args:
+            features: of the tokens in front, then of the patches seen.
+            places: where each patch stands among those, counted from the first patch seen; beyond
+                them, it is hidden.
+            num_front: tokens in front, which are kept there.
+        """
+        dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
+        x = dense((self.width,), name="embedding")(features)
+        init = named(nn.initializers.normal(0.02), None, "embed")
+        hidden = self.param("mask_token", init, (1, self.width)).astype(x.dtype)
+        front, x = x[:, :num_front], x[:, num_front:]
+        batch, count = places.shape
+        hidden = jnp.broadcast_to(hidden, (batch, count - x.shape[1], self.width))
+        x = jnp.take_along_axis(jnp.concatenate([x, hidden], axis=1), places[..., None], axis=1)
+        grid = math.isqrt(count)
+        x = x + sinusoidal_2d(grid, grid, self.width).astype(x.dtype)
+        x = jnp.concatenate([front, x], axis=1)
+        x, _ = Stack(self.block, self.num_layers, name="blocks")(x)
+        x = LayerNorm(epsilon=self.norm_epsilon, name="norm")(x[:, num_front:])
+        return dense((self.patch_values,), name="pixels")(x).astype(jnp.float32)
+
+
+class ViT(nn.Module):
+    """An encoder of images and its heads; its fields are `config.model`.
+
+    The defaults are B/16. With 1,000 classes and images of 224 pixels the published sizes have
+
+        size    num_layers  width  num_heads  feed_forward_width   parameters
+        Ti/16           12    192          3                 768    5,717,416
+        S/16            12    384          6               1,536   22,050,664
+        B/16            12    768         12               3,072   86,567,656
+        L/16            24  1,024         16               4,096  304,326,632
+        H/14            32  1,280         16               5,120  632,045,800
+
+    An image of 48x48 pixels in three colours with patches of 16x16 becomes 9 tokens of 768 values
+    each; a dense layer makes them as wide as the model.
+
+    Attributes:
+        num_outputs: classes; None takes what the data have.
+        channels: C of the images; None takes what the data have.
+        image_size: height and width of the images in pixels.
+        patch_size: of the patches.
+        num_layers: L.
+        num_heads: N.
+        width: D.
+        feed_forward_width: F; None means 4 D.
+        pooling: what stands for the image: `class`, a token of its own; `mean` of all tokens;
+            `attention`, a learned query that looks at them (Zhai et al. 2022, section 3).
+        positions: `learned`, or fixed: `sinusoidal` counts patches row by row, `sinusoidal_2d`
+            tells row and column.
+        num_registers: tokens more, which stand for nothing (Darcet et al. 2024).
+        stem: `patches`, or `convolutions` (Xiao et al. 2021).
+        activation: of the feed-forward layer.
+        norm_epsilon: added to variances.
+        dropout_rate: on embeddings, attention weights and branches.
+        stochastic_depth_rate: how often the last layer's branches are left out; the layers before
+            it less, in proportion (Huang et al. 2016, section 3).
+        layer_scale: see `nn.block.Block`.
+        decoder_layers: of the decoder that reconstructs hidden patches.
+        decoder_width: of it.
+        decoder_heads: of it.
+        dtype: of the computation; parameters stay float32.
+        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
+        remat: what the backward pass recomputes; see `nn.stack.Stack`.
+        attention: implementation; see `ops.attention.dot_product_attention`.
+    """
+
+    # What a run that begins from another may change: heads, and what `refit` can follow.
+    ADAPTABLE: ClassVar[tuple[str, ...]] = (
+        "image_size",
+        "pooling",
+        "stochastic_depth_rate",
+        "decoder_layers",
+        "decoder_width",
+        "decoder_heads",
+    )
+
+    num_outputs: int | None = None
+    channels: int | None = None
+    image_size: int = 224
+    patch_size: int = 16
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    feed_forward_width: int | None = None
+    pooling: str = "class"
+    positions: str = "learned"
+    num_registers: int = 0
+    stem: str = "patches"
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-6
+    dropout_rate: float = 0.0
+    stochastic_depth_rate: float = 0.0
+    layer_scale: float | None = None
+    decoder_layers: int = 8
+    decoder_width: int = 512
+    decoder_heads: int = 16
+    dtype: str = "float32"
+    scan_layers: bool = False
+    remat: str = "none"
+    attention: str = "auto"
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        positive = ("image_size", "patch_size", "num_layers", "num_heads", "width")
+        positive += ("decoder_layers", "decoder_width", "decoder_heads")
+        require_at_least("model", self, **dict.fromkeys(positive, 1), num_registers=0)
+        if self.image_size % self.patch_size:
+            raise ConfigError(
+                f"config.model.image_size ({self.image_size}) is not a multiple of "
+                f"config.model.patch_size ({self.patch_size}): patches must fill the image."
+            )
+        for width, heads in (("width", "num_heads"), ("decoder_width", "decoder_heads")):
+            if getattr(self, width) % getattr(self, heads):
+                raise ConfigError(
+                    f"config.model.{width} ({getattr(self, width)}) is not a multiple of "
+                    f"config.model.{heads} ({getattr(self, heads)}): heads must divide the width."
+                )
+        require_fraction("model", self, "dropout_rate", "stochastic_depth_rate")
+        require_choice(
+            "model",
+            self,
+            pooling=POOLINGS,
+            positions=POSITIONS,
+            stem=STEMS,
+            activation=ACTIVATIONS,
+            dtype=DTYPES,
+            remat=("none", *REMAT_POLICIES),
+            attention=("auto", *IMPLEMENTATIONS),
+        )
+        if self.decoder_width % 4:
+            raise ConfigError(
+                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, as its "
+                f"positions need."
+            )
+        fixed = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(self.positions, 1)
+        if self.width % fixed:
+            raise ConfigError(
+                f"config.model.width ({self.width}) is not a multiple of {fixed}, as "
+                f"config.model.positions={self.positions} needs."
+            )
+        if self.stem == "convolutions" and self.patch_size & (self.patch_size - 1):
+            raise ConfigError(
+                f"config.model.patch_size is {self.patch_size}: the convolutional stem halves the "
+                f"image again and again and needs a power of 2."
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches in a row, and in a column, of an image."""
+        return self.image_size // self.patch_size
+
+    def setup(self) -> None:
+        if self.channels is None:
+            raise ConfigError("config.model.channels is missing, and no data have decided it.")
+        stem = STEMS[self.stem]
+        self.patch_embedding = stem(self.patch_size, self.width, dtype=self.dtype)
+        token = named(nn.initializers.normal(0.02), None, "embed")
+        if self.pooling == "class":
+            self.class_token = self.param("class_token", token, (1, self.width))
+        if self.num_registers:
+            self.registers = self.param("registers", token, (self.num_registers, self.width))
+        if self.positions == "learned":
+            self.position_embedding = Embedding(
+                self.grid**2 + (self.pooling == "class"),
+                self.width,
+                axes=("positions", "embed"),
+                dtype=self.dtype,
+            )
+        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
+        parts = self._parts(self.num_heads, self.feed_forward_width or 4 * self.width, norm)
+        block = functools.partial(
+            Block, **parts, dropout_rate=self.dropout_rate, layer_scale=self.layer_scale
+        )
+        self.dropout = Dropout(self.dropout_rate)
+        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
+        self.final_norm = norm()
+        self.pooler = AttentionPooling(**parts)
+        dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
+        self.output = dense((self.num_outputs or 0,))
+        self.decoder = PatchDecoder(
+            functools.partial(
+                Block, **self._parts(self.decoder_heads, 4 * self.decoder_width, norm)
+            ),
+            self.decoder_layers,
+            self.decoder_width,
+            self.patch_size**2 * self.channels,
+            self.norm_epsilon,
+            self.dtype,
+        )
+
+    def _parts(self, num_heads: int, feed_forward_width: int, norm: Any) -> dict[str, Any]:
+        """What blocks are made of."""
+        attention = functools.partial(
+            Attention,
+            num_heads=num_heads,
+            dropout_rate=self.dropout_rate,
+            implementation=self.attention,
+            dtype=self.dtype,
+        )
+        feed_forward = functools.partial(
+            FeedForward, width=feed_forward_width, activation=self.activation, dtype=self.dtype
+        )
+        return {"attention": attention, "feed_forward": feed_forward, "norm": norm}
+
+    def __call__(
+        self, images: Float[Array, "B Y X C"], seen: Int[Array, "B S"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """The hidden states of all tokens: the class token, the registers, the patches.
+
+        Args:
+            images: normalised pixels.
+            seen: the patches that the encoder is given, by number; None means all, in order.
+        """
+        x = self.patch_embedding(images.astype(self.dtype))
+        extra, patches = self._positions()
+        x = x + patches
+        if seen is not None:
+            x = jnp.take_along_axis(x, seen[..., None], axis=1)
+        front = []
+        if self.pooling == "class":
+            front.append(self.class_token.astype(x.dtype) + extra)
+        if self.num_registers:
+            front.append(self.registers.astype(x.dtype))
+        front = [jnp.broadcast_to(tokens, (x.shape[0], *tokens.shape)) for tokens in front]
+        x = self.dropout(jnp.concatenate([*front, x], axis=1))
+        rates = {}
+        if self.stochastic_depth_rate:
+            rates["skip_rate"] = jnp.linspace(0.0, self.stochastic_depth_rate, self.num_layers)
+        x, _ = self.blocks(x, per_layer=rates)
+        return self.final_norm(x)
+
+    @property
+    def num_front(self) -> int:
+        """Tokens in front of the patches."""
+        return (self.pooling == "class") + self.num_registers
+
+    def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
+        """What stands for the image."""
+        if self.pooling == "class":
+            return features[:, 0]
+        if self.pooling == "attention":
+            return self.pooler(features)
+        return jnp.mean(features[:, self.num_front :], axis=1)
+
+    def classify(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B c"]:
+        """Scores of the classes, in float32."""
+        return self.output(self.pooled(self(images))).astype(jnp.float32)
+
+    def embed(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B D"]:
+        """A vector for each image, in float32: what the classes are told from."""
+        return self.pooled(self(images)).astype(jnp.float32)
+
+    def reconstruct(
+        self, images: Float[Array, "B Y X C"], order: Int[Array, "B T"], num_seen: int
+    ) -> Float[Array, "B T P"]:
+        """The patches of images of which the encoder is given only some (He et al. 2022).
+
+        Args:
+            images: normalised pixels.
+            order: a permutation of the patches of each image; the encoder sees the first of it.
+            num_seen: how many.
+
+        Returns:
+            What the values of all patches are thought to be, in float32, in the order of the image.
+        """
+        features = self(images, order[:, :num_seen])
+        return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
+
+    def chosen_attention(self, images: Float[Array, "B Y X C"], *rest: Any) -> str:
+        """The implementation that training uses for images of this size."""
+        if self.attention != "auto":
+            return self.attention
+        length = self.num_front + (images.shape[1] // self.patch_size) ** 2
+        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
+
+    def _positions(self) -> tuple[Float[Array, "#t D"], Float[Array, "T D"]]:
+        """Of the class token, and of the patches."""
+        if self.positions == "learned":
+            table = self.position_embedding.embedding.astype(self.dtype)
+            return (table[:1], table[1:]) if self.pooling == "class" else (table[:0], table)
+        if self.positions == "sinusoidal":
+            table = sinusoidal(jnp.arange(self.grid**2), self.width)
+        else:
+            table = sinusoidal_2d(self.grid, self.grid, self.width)
+        return jnp.zeros((1, self.width), self.dtype), table.astype(self.dtype)
+
+    def refit(self, path: str, saved: Float[Array, "..."]) -> Float[Array, "..."]:
+        """A parameter of a model for images of another size, as this model takes it.
+
+        Learned positions are interpolated (Dosovitskiy et al. 2021, section 3.2), bicubically.
+
+        Args:
+            path: of the parameter.
+            saved: its value in the other model.
+        """
+        if path != "position_embedding/embedding":
+            return saved
+        front = int(self.pooling == "class")
+        side = math.isqrt(saved.shape[0] - front)
+        if side**2 != saved.shape[0] - front:
+            return saved
+        grid = saved[front:].reshape(side, side, saved.shape[1])
+        resized = resize_grid(grid, self.grid, self.grid).reshape(self.grid**2, saved.shape[1])
+        return jnp.concatenate([saved[:front], resized])

