@@ -2,8 +2,8 @@
 
 python scripts/import_hf.py --source=downloads/all-MiniLM-L6-v2 --workdir=runs/minilm
 
-Reads a folder with config.json, model.safetensors and tokenizer.json or vocab.txt. Pickles (.bin,
-.pt) are refused.
+Reads a folder with config.json, model.safetensors and what prepares inputs: tokenizer.json or
+vocab.txt of a BERT, preprocessor_config.json of a ViT. Pickles (.bin, .pt) are refused.
 """
 
 from pathlib import Path
@@ -25,9 +25,9 @@ def main() -> int:
     if not values.source:
         raise ConfigError("which model? Give --source=FOLDER")
     workdir = command_line.required_workdir()
-    from transformer.training.imported import import_bert
+    from transformer.training.imported import import_published
 
-    published = import_bert(Path(values.source), workdir, values.max_length)
+    published = import_published(Path(values.source), workdir, values.max_length)
     count = sum(array.size for array in published.params.values())
     parts = sorted({path.split("/")[0] for path in published.params})
     result = {

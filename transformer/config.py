@@ -195,6 +195,9 @@ def _checked(kind: str, key: str, value: Any, base: type, optional: bool) -> Any
         return None
     if base is float and type(value) is int:
         return float(value)
+    if base is tuple and type(value) is list:
+        # As JSON has it.
+        return tuple(value)
     if type(value) is not base:
         raise ConfigError(
             f"config.{kind}.{key} is {value!r} ({type(value).__name__}): expected "

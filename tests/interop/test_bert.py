@@ -299,9 +299,9 @@ def test_jobs_and_labels(tmp_path, architectures, heads, config, job, labels):
 @pytest.mark.parametrize(("content", "lowercase"), [({}, True), ({"do_lower_case": False}, False)])
 def test_lowercase(tmp_path, content, lowercase):
     write(tmp_path)
-    assert read_bert(tmp_path).lowercase
+    assert read_bert(tmp_path).preparation["lowercase"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(content))
-    assert read_bert(tmp_path).lowercase == lowercase
+    assert read_bert(tmp_path).preparation["lowercase"] == lowercase
 
 
 # ----------------------------------------------------------------------------------- folders

@@ -1,20 +1,21 @@
 """BERT checkpoints in the layout of the library `transformers`: `config.json` and safetensors."""
 
-import functools
-import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from transformer.errors import ConfigError, DataError
+from transformer.interop.published import (
+    Published,
+    converted,
+    parameter_shapes,
+    read_json,
+    require_complete,
+)
 from transformer.interop.safetensors_files import read_safetensors
 from transformer.models.bert import BERT
 
@@ -69,26 +70,6 @@ _HEADS = ("pooler", "masked_token", "next_sentence", "output")
 _CONSTANTS = ("embeddings.position_ids",)
 
 
-class Published(NamedTuple):
-    """A published checkpoint.
-
-    Attributes:
-        model: fields of `config.model`.
-        job: the name of the task that its head is for.
-        labels: names of the head's outputs; empty without a head of its own.
-        lowercase: whether its tokenizer lowercases, as far as the files say.
-        params: parameters by path.
-        unused: names of arrays that have no place in our model.
-    """
-
-    model: dict[str, Any]
-    job: str
-    labels: tuple[str, ...]
-    lowercase: bool
-    params: dict[str, np.ndarray]
-    unused: list[str]
-
-
 def read_bert(folder: str | Path) -> Published:
     """Reads a checkpoint; nothing in it is run.
 
@@ -99,7 +80,7 @@ def read_bert(folder: str | Path) -> Published:
         DataError: if a file is missing or damaged, or the model is not a BERT that we can build.
     """
     folder = Path(folder)
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     model = _model(config, folder)
     arrays = read_safetensors(folder)
     found: dict[str, tuple[str, np.ndarray]] = {}
@@ -120,28 +101,18 @@ def read_bert(folder: str | Path) -> Published:
     num_outputs = found["output/bias"][1].size if "output/bias" in found else 1
     shapes = _shapes(model, num_outputs, folder)
     unused += [name for path, (name, _) in found.items() if path not in shapes]
-    _check_complete(found, shapes, folder)
+    require_complete(found, shapes, _HEADS, folder)
     params = {
-        path: _converted(path, *found[path], shape, folder)
+        path: converted(path, *found[path], shape, folder)
         for path, shape in shapes.items()
         if path in found
     }
     job, labels = _job(config, params)
     tokenizer = folder / "tokenizer_config.json"
-    lowercase = bool(_json(tokenizer).get("do_lower_case", True)) if tokenizer.exists() else True
-    return Published(model, job, labels, lowercase, params, unused)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object.")
-    return content
+    lowercase = (
+        bool(read_json(tokenizer).get("do_lower_case", True)) if tokenizer.exists() else True
+    )
+    return Published(model, job, labels, params, unused, {"lowercase": lowercase})
 
 
 def _model(config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -198,15 +169,7 @@ def _shapes(model: dict[str, Any], num_outputs: int, folder: Path) -> dict[str, 
         ours.check()
     except ConfigError as error:
         raise DataError(f"{folder / 'config.json'} describes no model: {error}") from None
-    # Layers are alike: one tells the shapes of all.
-    init = functools.partial(ours.clone(num_layers=1).init, method=_use_all)
-    shapes: Any = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
-    flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
-    return {
-        path.replace("/layer_0/", f"/layer_{layer}/"): tuple(leaf.shape)
-        for path, leaf in flat.items()
-        for layer in range(ours.num_layers if "/layer_0/" in path else 1)
-    }
+    return parameter_shapes(ours, _use_all, jnp.zeros((1, 1), jnp.int32))
 
 
 def _use_all(model: BERT, tokens: Any) -> None:
@@ -215,43 +178,6 @@ def _use_all(model: BERT, tokens: Any) -> None:
     model.logits(model.masked(features, tokens))
     model.follows(features)
     model.output(features)
-
-
-def _check_complete(
-    found: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], folder: Path
-) -> None:
-    """Refuses a model that lacks parts of the encoder, or parts of a head that it has."""
-    heads = {path.split("/")[0] for path in found} & set(_HEADS)
-    missing = [
-        path
-        for path in shapes
-        if path not in found and (path.split("/")[0] in heads or not path.startswith(_HEADS))
-    ]
-    if missing:
-        raise DataError(
-            f"{folder} lacks {len(missing)} of the arrays that its config.json asks for, such as "
-            f"what is {missing[0]} here: is a file missing?"
-        )
-
-
-def _converted(
-    path: str, name: str, array: np.ndarray, shape: tuple[int, ...], folder: Path
-) -> np.ndarray:
-    """An array in our shape: kernels have their inputs first, heads an axis of their own."""
-    theirs = shape
-    if path.endswith("/kernel"):
-        # Attention's output is the one kernel with two axes of inputs.
-        num_inputs = 2 if path.endswith("attention/output/kernel") else 1
-        theirs = (math.prod(shape[num_inputs:]), math.prod(shape[:num_inputs]))
-    elif path.endswith("/bias"):
-        theirs = (math.prod(shape),)
-    if array.shape != theirs:
-        raise DataError(
-            f"{folder}: {name} has the shape {list(array.shape)}, and config.json asks for "
-            f"{list(theirs)}."
-        )
-    array = array.astype(np.float32)
-    return (array.T if path.endswith("/kernel") else array).reshape(shape)
 
 
 def _is_copy(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], folder: Path) -> bool:

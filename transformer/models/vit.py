@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
@@ -350,7 +351,9 @@ class ViT(nn.Module):
             table = sinusoidal_2d(self.grid, self.grid, self.width)
         return jnp.zeros((1, self.width), self.dtype), table.astype(self.dtype)
 
-    def refit(self, path: str, saved: Float[Array, "..."]) -> Float[Array, "..."]:
+    def refit(
+        self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
+    ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
         """A parameter of a model for images of another size, as this model takes it.
 
         Learned positions are interpolated (Dosovitskiy et al. 2021, section 3.2), bicubically.
@@ -365,6 +368,6 @@ class ViT(nn.Module):
         side = math.isqrt(saved.shape[0] - front)
         if side**2 != saved.shape[0] - front:
             return saved
-        grid = saved[front:].reshape(side, side, saved.shape[1])
+        grid = jnp.asarray(saved[front:]).reshape(side, side, saved.shape[1])
         resized = resize_grid(grid, self.grid, self.grid).reshape(self.grid**2, saved.shape[1])
-        return jnp.concatenate([saved[:front], resized])
+        return jnp.concatenate([jnp.asarray(saved[:front]), resized])

@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from transformer.config import OPTIONAL_SECTIONS, build, section
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
 from transformer.errors import DataError
-from transformer.interop.bert import Published, read_bert
+from transformer.interop.bert import read_bert
+from transformer.interop.published import Published, read_json
+from transformer.interop.vit import read_vit
 from transformer.tasks.base import tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.run_folders import require_new, write_run
@@ -18,6 +20,70 @@ from transformer.training.selection import by_path, from_paths
 
 # Rows as long as those of most uses; positions there are for more.
 _MAX_LENGTH = 256
+
+
+def import_published(source: Path, workdir: Path, max_length: int | None = None) -> Published:
+    """Writes a run folder with the weights of a published checkpoint as its step 0.
+
+    Args:
+        source: a folder with `config.json` and safetensors.
+        workdir: the folder to make; it must be empty or missing.
+        max_length: see `import_bert`.
+
+    Returns:
+        What was read, without what the run does not keep.
+
+    Raises:
+        DataError: if the checkpoint cannot be read, or is of a model that is not known here.
+        WorkdirError: if the folder holds something, or is none.
+    """
+    kind = read_json(source / "config.json").get("model_type", "bert")
+    if kind == "bert":
+        return import_bert(source, workdir, max_length)
+    if kind == "vit":
+        return import_vit(source, workdir)
+    raise DataError(
+        f"{source / 'config.json'} is of a model {kind!r}: those of bert and vit can be read."
+    )
+
+
+def import_vit(source: Path, workdir: Path) -> Published:
+    """Writes a run folder with the weights of a ViT checkpoint as its step 0.
+
+    Args:
+        source: a folder with `config.json`, `model.safetensors` and `preprocessor_config.json`.
+        workdir: the folder to make; it must be empty or missing.
+
+    Returns:
+        What was read.
+
+    Raises:
+        DataError: if the checkpoint cannot be read.
+        WorkdirError: if the folder holds something, or is none.
+    """
+    require_new(workdir)
+    published = read_vit(source)
+    model = published.model
+    config = ConfigDict()
+    config.model = section("model", "vit", **model, num_outputs=len(published.labels) or None)
+    config.task = section(
+        "task",
+        published.job,
+        image_size=model["image_size"],
+        channels=model["channels"],
+        **published.preparation,
+    )
+    for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
+        config[name] = section(name)
+    write_run(
+        workdir,
+        config,
+        from_paths(published.params),
+        tokenizer=None,
+        labels=published.labels,
+        fingerprint="",
+    )
+    return published
 
 
 def import_bert(source: Path, workdir: Path, max_length: int | None = None) -> Published:
@@ -41,7 +107,7 @@ def import_bert(source: Path, workdir: Path, max_length: int | None = None) -> P
     require_new(workdir)
     published = read_bert(source)
     context = published.model["context"]
-    tokenizer = _tokenizer(source, published.lowercase)
+    tokenizer = _tokenizer(source, published.preparation["lowercase"])
     if tokenizer.vocab_size > published.model["vocab_size"]:
         raise DataError(
             f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, and the model's table "

@@ -36,12 +36,13 @@ def write_run(
         workdir: the folder to make.
         config: with all sections.
         params: a nested dict.
-        tokenizer: with a method `save`.
+        tokenizer: with a method `save`; None where there is no text.
         labels: names of the outputs; empty for none.
         fingerprint: of the data, which begins with the digest of the tokenizer.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(workdir)
+    if tokenizer is not None:
+        tokenizer.save(workdir)
     if labels:
         save_labels(labels, workdir)
     checkpoints = Checkpoints(workdir)
