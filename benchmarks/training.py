@@ -33,7 +33,7 @@ def train_ours(size: Size, units: int, attention: str) -> None:
 
     model = ours(size, attention=attention)
     task = LanguageModeling(context=size.context, batch_size=size.batch_size)
-    boxed = model.init(jax.random.key(0), *task.example_inputs())["params"]
+    boxed = model.init(jax.random.key(0), *task.example_inputs(model))["params"]
     options = Optimizer(schedule="constant", warmup="0 steps")
     schedule = make_schedule(options, warmup_steps=0, total_steps=1)
     optimizer = make_optimizer(options, schedule, boxed)

@@ -180,7 +180,7 @@ def train_ours(size: Size) -> None:
 
     model = ours(size)
     task = Translation(max_length=size.length, label_smoothing=LABEL_SMOOTHING)
-    boxed = model.init(jax.random.key(0), *task.example_inputs())["params"]
+    boxed = model.init(jax.random.key(0), *task.example_inputs(model))["params"]
     options = Optimizer(
         learning_rate=LEARNING_RATE,
         schedule="constant",

@@ -1,6 +1,20 @@
 """BERT pretrained on raw text: masked words, and whether a sentence follows another.
 
-python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/bert
+    python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
+    python scripts/train.py --config=configs/bert_pretrain.py:catalogues --workdir=runs/bert
+    python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/mine \
+        --config.task.path=my.txt
+
+Default: Shakespeare's plays, 4 layers of width 128, rows of 64 tokens, 4,000 steps of 64 rows; its
+128 positions leave room for the windows of bert_squad.py. On 2 cores of an AMD EPYC (Zen 5), beside
+other work, 10:38 (14:32 of CPU time). Masked tokens of the held-out plays: 4.10 nats where their
+unigram entropy is 6.37; next sentence: 70.9 percent.
+
+Variants, after a colon:
+
+- `catalogues`: the strings of Django's message catalogues in 93 languages, for bert_classify.py,
+  3,000 steps without next sentences. 4.34 nats where the unigram entropy is 7.01; CATTIME.
+- `tiny`, `mini`, `small`, `medium`, `base`, `large`: the published sizes; counted, not trained.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,17 @@
-"""TODO.
+"""BERT fine-tuned to answer questions by a stretch of a text: who says this line of Shakespeare?
 
-python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad
+    python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
+    python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad \
+        --config.init.workdir=runs/plays
+    python scripts/train.py --config=configs/bert_squad.py --workdir=runs/mine \
+        --config.task.train=train-v2.0.json --config.task.validation=dev-v2.0.json
+
+18,000 embedded questions, of which 15 percent have no answer, about contexts of 60 words, 2,000
+held out in other plays. On 2 cores of an AMD EPYC (Zen 5) 1,000 steps of this size take about five
+minutes. A run was stopped after 1,262 of 2,000; its best checkpoint, of step 1,000, answers 19.0
+percent exactly (F1 24.1). It has not learned to find a line and who says it: to answer with the
+first speaker of a context is right for 34 percent of longer ones, of 120 words. It shows the
+machinery, not a recipe.
 """
 
 from ml_collections import ConfigDict
@@ -27,14 +38,15 @@ def get_config(variant: str = "") -> ConfigDict:
         max_length=128,
         batch_size=32,
         vocab_size=4096,
+        context_words=60,
         no_answer=True,
         unanswerable=0.15,
     )
     config.optimizer = section(
-        "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01
+        "optimizer", learning_rate=1e-3, schedule="linear", warmup="10%", weight_decay=0.01
     )
     config.train = section(
-        "train", duration="1000 steps", evaluate_every="250 steps", save_every="250 steps"
+        "train", duration="2000 steps", evaluate_every="250 steps", save_every="250 steps"
     )
     config.mesh = section("mesh")
     config.init, config.lora = section("init"), section("lora")

@@ -22,7 +22,10 @@ def get_config(variant: str = "") -> ConfigDict:
         num_heads=4,
         width=64,
         pooling="mean",
+        stem="convolutions",
+        init_scale=0.1,
         dropout_rate=0.1,
+        stochastic_depth_rate=0.1,
         decoder_layers=2,
         decoder_width=32,
         decoder_heads=4,
@@ -36,9 +39,9 @@ def get_config(variant: str = "") -> ConfigDict:
         validation_batch_size=120,
         label_smoothing=0.1,
     )
-    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05)
+    config.optimizer = section("optimizer", learning_rate=4e-3, warmup="10%", weight_decay=0.1)
     config.train = section(
-        "train", duration="100 epochs", evaluate_every="10%", save_every="50%", ema_decay=0.99
+        "train", duration="120 epochs", evaluate_every="10%", save_every="50%", ema_decay=0.99
     )
     config.mesh = section("mesh")
     config.init, config.lora = section("init"), section("lora")
@@ -47,6 +50,8 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 VARIANTS = {
+    # What vit_mae.py pretrains.
+    "patches": {"model": {"stem": "patches"}},
     "mnist": {
         "model": {"image_size": 28, "patch_size": 4},
         "task": {"embedded": "mnist", "shift": 2},

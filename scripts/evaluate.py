@@ -3,6 +3,7 @@
 python scripts/evaluate.py --workdir=runs/gpt_char
 python scripts/evaluate.py --workdir=runs/gpt_char --path=other.txt
 python scripts/evaluate.py --workdir=runs/languages --path=other.jsonl
+python scripts/evaluate.py --workdir=runs/mae --neighbors=20
 python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de
 python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de --score
 """
@@ -24,6 +25,9 @@ flags.DEFINE_string("reference", None, "Their translations, line by line.")
 flags.DEFINE_bool("score", False, "Prints how probable each reference is instead.")
 flags.DEFINE_integer("beam_size", None, "Hypotheses kept when translating.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
+flags.DEFINE_integer(
+    "neighbors", None, "Of images: classes by so many nearest training images.", lower_bound=1
+)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
@@ -55,7 +59,14 @@ def main() -> int:
         print(note, file=sys.stderr)
     if values.score:
         return score(run, data)
-    result = {"data": ", ".join(paths) or "validation", **evaluate_run(run, data)}
+    result = {"data": ", ".join(paths) or "validation"}
+    if values.neighbors is None:
+        result |= evaluate_run(run, data)
+    elif paths or not hasattr(run.task, "neighbor_scores"):
+        raise ConfigError("--neighbors is for runs on images and their own data, without --path.")
+    else:
+        count = values.neighbors
+        result |= run.task.neighbor_scores(run.model, run.params, data, count)
     if values.json:
         command_line.print_json(result)
     else:

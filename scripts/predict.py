@@ -1,11 +1,12 @@
-"""Answers each line of standard input with a fine-tuned model.
+"""Answers each line of standard input, or each argument, with a trained model.
 
 python scripts/predict.py --workdir=runs/languages < lines.txt
 python scripts/predict.py --workdir=runs/bert <<< "To be or not to [MASK]."
+python scripts/predict.py --workdir=runs/vit cat.jpg dog.png
 
 A line is a text, or two with a tab between, as the model was trained: a pair of sentences; a
-question and its context; words to tag; a text with [MASK]. One line of output for each of input, or
-with --json one JSON object for each.
+question and its context; words to tag; a text with [MASK]; or the path of an image. One line of
+output for each of input, or with --json one JSON object for each.
 """
 
 import json
@@ -22,7 +23,7 @@ flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the
 flags.DEFINE_bool("json", False, "Prints one JSON object for each line.")
 
 
-def main() -> int:
+def main(*arguments: str) -> int:
     """Opens the run and answers."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
@@ -35,7 +36,7 @@ def main() -> int:
             f"{workdir} is of the task {run.config.task.name}, which answers no lines: "
             f"scripts/generate.py writes with it."
         )
-    lines = command_line.standard_input_lines()
+    lines = arguments or command_line.standard_input_lines()
     for found in run.task.predict(run.model, run.params, workdir, lines):
         print(json.dumps(found.details, ensure_ascii=False) if values.json else found.text)
         sys.stdout.flush()
@@ -43,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, takes_arguments=True)

@@ -17,16 +17,17 @@ from transformer.runtime import prepare_process
 FLAGS = flags.FLAGS
 
 
-def run(main: Callable[[], int]) -> None:
+def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     """Parses the flags, calls `main` and exits with what it returns.
 
-    A `UserError` ends with its message on stderr and its exit code; wrong flags and config keys
+    What is no flag is handed to `main` if it takes arguments, and refused otherwise. A `UserError`
+    ends with its message on stderr and its exit code; wrong flags and config keys
     end with exit code 2.
     """
     sys.unraisablehook = _report_unraisable
     try:
         prepare_process()
-        code = _parse_and_call(main)
+        code = _parse_and_call(main, takes_arguments)
     except UserError as error:
         # Writes that Orbax dropped are never awaited.
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
@@ -49,7 +50,7 @@ def run(main: Callable[[], int]) -> None:
     sys.exit(code)
 
 
-def _parse_and_call(main: Callable[[], int]) -> int:
+def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
     try:
         rest = FLAGS(sys.argv)[1:]
     except flags.Error as error:
@@ -57,9 +58,9 @@ def _parse_and_call(main: Callable[[], int]) -> int:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # ml_collections names the key and suggests the nearest one.
         raise ConfigError(f"config: {_tidy(error)}") from None
-    if rest:
+    if rest and not takes_arguments:
         raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
-    return main()
+    return main(*rest)
 
 
 def loaded_config(holder: Any) -> Any:

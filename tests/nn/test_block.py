@@ -71,3 +71,65 @@ def test_both_branches_drop(x, order):
         plain, _ = block.apply({"params": params}, x)
         dropped, _ = block.apply({"params": params}, x, rngs={"dropout": jax.random.key(0)})
         assert np.abs(plain - dropped).max() > 1e-2
+
+
+@pytest.mark.parametrize("order", ["pre", "post"])
+def test_layer_scale_multiplies_each_branch(x, order):
+    plain, params = make(order, x)
+    block, scaled = make(order, x, layer_scale=0.25)
+    names = {"attention_scale", "feed_forward_scale"}
+    assert set(scaled) == set(params) | names
+    initial = block.init(jax.random.key(0), x)["params"]
+    for name in names:
+        np.testing.assert_array_equal(initial[name].value, np.full(8, 0.25, np.float32))
+    expected, _ = plain.apply({"params": params}, x)
+
+    def output(attention, feed_forward):
+        factors = {"attention_scale": attention, "feed_forward_scale": feed_forward}
+        return block.apply({"params": {**params, **factors}}, x)[0]
+
+    one, zero = jnp.ones(8), jnp.zeros(8)
+    np.testing.assert_allclose(output(one, one), expected, atol=1e-6)
+    # Factors are the same as another last layer of the branch, each for its own feature.
+    factors = jnp.linspace(-1.0, 2.0, 8)
+    down, last = params["feed_forward"]["down"], params["attention"]["output"]
+    for name, module, layer, kernel in (
+        ("feed_forward", "feed_forward", "down", down),
+        ("attention", "attention", "output", last),
+    ):
+        other = {key: value * factors for key, value in kernel.items()}
+        changed = {**params, module: {**params[module], layer: other}}
+        scales = (factors, one) if name == "attention" else (one, factors)
+        np.testing.assert_allclose(
+            output(*scales), plain.apply({"params": changed}, x)[0], atol=1e-5
+        )
+    if order == "pre":
+        np.testing.assert_array_equal(output(zero, zero), x)
+
+
+def test_skipped_branches_leave_the_stream_as_it_is():
+    x = normal(np.random.default_rng(1), 64, 3, 8)
+    block, params = make("pre", x)
+
+    @jax.jit
+    def run(rate, rngs):
+        return block.apply({"params": params}, x, skip_rate=rate, rngs=rngs)[0]
+
+    key = {"dropout": jax.random.key(0)}
+    plain, _ = block.apply({"params": params}, x)
+    # Without a key nothing is left out, and at a rate of 0 neither.
+    np.testing.assert_allclose(run(jnp.float32(0.5), {}), plain, atol=1e-5)
+    np.testing.assert_allclose(run(jnp.float32(0.0), key), plain, atol=1e-5)
+    # Close to 1 everything is.
+    np.testing.assert_array_equal(run(jnp.float32(1 - 1e-7), key), x)
+
+    attention, feed_forward, norm = branches(params, None)
+    first = 2 * attention(norm("attention_norm", x))
+    ways = []
+    for one in (x, x + first):
+        ways += [one, one + 2 * feed_forward(norm("feed_forward_norm", one))]
+    output = run(jnp.float32(0.5), key)
+    # Each example went one of four ways, for each branch is drawn by itself.
+    near = np.stack([np.abs(output - way).max(axis=(1, 2)) < 1e-4 for way in ways])
+    np.testing.assert_array_equal(near.sum(axis=0), 1)
+    assert (near.sum(axis=1) > 4).all()

@@ -122,3 +122,54 @@ def test_scanned_layers_drop_differently():
     params["layers"]["feed_forward"]["down"]["bias"] = jnp.ones((2, 400))
     output, _ = stack.apply({"params": params}, x, rngs={"dropout": jax.random.key(0)})
     assert set(np.unique(output)) == {0.0, 2.0, 4.0}
+
+
+def with_rates(x, params, rates, scan, seed=None):
+    rngs = {} if seed is None else {"dropout": jax.random.key(seed)}
+    return skipping(x, params, jnp.asarray(rates, jnp.float32), scan, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def skipping(x, params, rates, scan, rngs):
+    stack = Stack(BLOCK, LAYERS, scan=scan)
+    per_layer = {"skip_rate": rates}
+    return stack.apply({"params": params}, x, None, per_layer, mask=causal(), rngs=rngs)[0]
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_every_layer_is_handed_its_own(x, unrolled, expected, scan):
+    params = stacked(unrolled) if scan else unrolled
+    # Without a key, and with one at rates of zero, nothing is left out.
+    for output in (
+        with_rates(x, params, [0.5, 0.9, 0.5], scan),
+        with_rates(x, params, [0.0, 0.0, 0.0], scan, 0),
+    ):
+        np.testing.assert_allclose(output, expected[0], atol=1e-5)
+    # The only layer that is never left out, by its place.
+    always = 1.0 - 1e-7
+    for index in range(LAYERS):
+        rates = [0.0 if layer == index else always for layer in range(LAYERS)]
+        alone, _ = one_layer(unrolled[f"layer_{index}"], x)
+        np.testing.assert_allclose(with_rates(x, params, rates, scan, 0), alone, atol=1e-5)
+
+
+@jax.jit
+def one_layer(params, x):
+    return BLOCK().apply({"params": params}, x, None, mask=causal())
+
+
+def test_remat_leaves_out_the_same_branches(x, unrolled):
+    def gradient(remat):
+        stack = Stack(BLOCK, LAYERS, scan=True, remat=remat)
+        per_layer = {"skip_rate": jnp.array([0.0, 0.3, 0.6])}
+        rngs = {"dropout": jax.random.key(0)}
+
+        @jax.jit
+        @jax.grad
+        def of(params):
+            output, _ = stack.apply({"params": params}, x, None, per_layer, rngs=rngs)
+            return jnp.sum(jnp.sin(output))
+
+        return of(stacked(unrolled))
+
+    assert_trees_close(gradient("full"), gradient("none"), rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.common import normal
-from transformer.ops.positions import rotary, sinusoidal
+from transformer.ops.positions import rotary, sinusoidal, sinusoidal_2d
 
 
 @pytest.fixture
@@ -26,6 +26,17 @@ def test_sinusoidal_of_any_shape():
     positions = jnp.array([[3, 1], [0, 2]])
     table = sinusoidal(jnp.arange(4), 4)
     np.testing.assert_array_equal(sinusoidal(positions, 4), table[positions])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (2, 5), (1, 4)])
+def test_positions_on_a_grid_are_those_of_row_and_column(rows, columns):
+    table = np.asarray(sinusoidal_2d(rows, columns, 8))
+    assert table.shape == (rows * columns, 8)
+    line = np.asarray(sinusoidal(jnp.arange(5), 4))
+    for place, position in enumerate(table):
+        row, column = divmod(place, columns)
+        np.testing.assert_allclose(position[:4], line[row], atol=1e-6)
+        np.testing.assert_allclose(position[4:], line[column], atol=1e-6)
 
 
 def test_rotary_rotates_each_pair(rng):
@@ -73,5 +84,7 @@ def test_rotary_keeps_the_dtype(rng):
 def test_odd_widths_raise():
     with pytest.raises(ValueError, match="not 5"):
         sinusoidal(jnp.arange(3), 5)
+    with pytest.raises(ValueError, match="4 divides, not 6"):
+        sinusoidal_2d(2, 2, 6)
     with pytest.raises(ValueError, match="not 3"):
         rotary(jnp.zeros((1, 1, 1, 3)), jnp.zeros((1, 1), int))

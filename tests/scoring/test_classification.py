@@ -6,11 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer.scoring.classification import (
+    calibration_error,
+    class_accuracies,
     classification_scores,
     confusion_matrix,
     draw_confusion_matrix,
     most_confused,
     regression_scores,
+    top_accuracy,
 )
 
 # Class 0 is found in 2 of 3, class 1 in 1 of 2, class 2 in 1 of 1.
@@ -89,6 +92,92 @@ def test_names_of_classes_do_not_matter(pairs, renamed):
 def test_what_does_not_fit(predicted, labels, message):
     with pytest.raises(ValueError, match=message):
         classification_scores(np.array(predicted), np.array(labels), 3)
+
+
+SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3], [0.3, 0.3, 0.4]])
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1 / 3), (2, 2 / 3), (3, 1.0), (5, 1.0)])
+def test_top_accuracy(count, expected):
+    # The true classes come first, third and second, the last because of two equals.
+    assert top_accuracy(SCORES, np.array([1, 1, 0]), count) == pytest.approx(expected)
+
+
+def few_scores(*numbers):
+    """Rows of four scores, many of them equal."""
+    rows = st.lists(st.sampled_from(numbers), min_size=4, max_size=4)
+    return st.lists(st.tuples(rows, st.integers(0, 3)), min_size=1, max_size=9)
+
+
+@given(few_scores(0.0, 0.5, 1.0), st.integers(1, 4))
+def test_top_accuracy_by_sorting(examples, count):
+    rows, labels = zip(*examples, strict=True)
+    right = 0
+    for row, label in examples:
+        ranked = sorted(range(4), key=lambda place, row=row: (-row[place], place))
+        right += label in ranked[:count]
+    found = top_accuracy(np.array(rows, np.float32), np.array(labels), count)
+    assert found == pytest.approx(right / len(examples))
+
+
+@given(few_scores(0.0, 1.0))
+def test_top_accuracy_of_one_is_the_accuracy(examples):
+    rows, labels = map(np.array, zip(*examples, strict=True))
+    expected = classification_scores(rows.argmax(axis=1), labels, 4)["accuracy"]
+    assert top_accuracy(rows, labels, 1) == pytest.approx(expected)
+
+
+def test_top_accuracy_of_scores_that_say_nothing():
+    labels = np.arange(10)
+    assert top_accuracy(np.zeros((10, 10)), labels, 5) == 0.5
+    assert top_accuracy(np.full((10, 10), np.nan), labels, 5) == 0.0
+    assert top_accuracy(np.zeros((0, 10)), labels[:0], 5) == 0.0
+
+
+def test_calibration_by_hand():
+    # Three examples of 0.6 of which one is right, and one of 0.9 that is right.
+    probabilities = np.array([[0.6, 0.4], [0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
+    labels = np.array([0, 1, 0, 1])
+    expected = (3 * abs(1 / 3 - 0.6) + 1 * abs(1 - 0.9)) / 4
+    assert calibration_error(probabilities, labels, 10) == pytest.approx(expected)
+    # In one part too much confidence and too little make up for one another.
+    expected = abs(2 / 4 - (3 * 0.6 + 0.9) / 4)
+    assert calibration_error(probabilities, labels, 1) == pytest.approx(expected)
+
+
+def test_perfect_calibration():
+    # Of ten examples with a confidence of 0.7 seven are right, and all of ten that are sure.
+    probabilities = np.array([[0.7, 0.3]] * 10 + [[0.0, 1.0]] * 10)
+    labels = np.array([0] * 7 + [1] * 3 + [1] * 10)
+    assert calibration_error(probabilities, labels) == pytest.approx(0.0, abs=1e-12)
+    assert calibration_error(probabilities[10:], 1 - labels[10:]) == 1.0
+    assert calibration_error(np.zeros((0, 2)), labels[:0]) == 0.0
+
+
+@pytest.mark.parametrize("num_bins", [1, 4, 15])
+def test_calibration_bin_by_bin(num_bins):
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([0.5] * 3, 200).astype(np.float32)
+    labels = rng.integers(0, 3, 200)
+    expected = 0.0
+    for index in range(num_bins):
+        confidences, hits = [], []
+        for row, label in zip(probabilities, labels, strict=True):
+            if index <= row.max() * num_bins < index + 1 or (
+                index == num_bins - 1 and row.max() == 1.0
+            ):
+                confidences.append(float(row.max()))
+                hits.append(row.argmax() == label)
+        if hits:
+            expected += len(hits) / 200 * abs(np.mean(hits) - np.mean(confidences))
+    assert calibration_error(probabilities, labels, num_bins) == pytest.approx(expected)
+
+
+def test_accuracy_within_each_class():
+    found = class_accuracies(confusion_matrix(PREDICTED, LABELS, 4))
+    np.testing.assert_allclose(found, [2 / 3, 1 / 2, 1.0, np.nan])
+    # Without warnings, though nothing is divided by nothing.
+    assert np.isnan(class_accuracies(np.zeros((2, 2), int))).all()
 
 
 def test_regression():

@@ -55,7 +55,9 @@ def draw_image_attention(
     captions: Sequence[str],
     path: Path,
 ) -> None:
-    """Draws images, and beside each what the first, a middle and the last layer look at.
+    """Draws images, and below each what the first, a middle and the last layer look at.
+
+    Each patch is as bright as it is looked at, the brightest of a picture white.
 
     Args:
         model: a ViT.
@@ -70,16 +72,18 @@ def draw_image_attention(
 
     weights = image_attention_weights(model, params, images)
     layers = sorted({0, len(weights) // 2, len(weights) - 1})
-    columns = 1 + len(layers)
-    figure = Figure(figsize=(1.7 * columns, 1.75 * len(pixels) + 0.3), layout="constrained")
-    grid = figure.subplots(len(pixels), columns, squeeze=False)
-    for row, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
-        grid[row, 0].imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
-        grid[row, 0].set_title(caption, fontsize=8, parse_math=False)
-        for column, layer in enumerate(layers, 1):
-            grid[row, column].imshow(weights[layer, row], cmap="magma", vmin=0.0)
-            if row == 0:
-                grid[row, column].set_title(f"layer {layer + 1}", fontsize=8)
+    figure = Figure(
+        figsize=(1.3 * len(pixels) + 0.4, 1.35 * (1 + len(layers)) + 0.3), layout="constrained"
+    )
+    grid = figure.subplots(1 + len(layers), len(pixels), squeeze=False)
+    for column, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
+        grid[0, column].imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray")
+        grid[0, column].set_title(caption, fontsize=8, parse_math=False)
+        for row, layer in enumerate(layers, 1):
+            grid[row, column].imshow(weights[layer, column], cmap="magma", vmin=0.0)
+    for row, name in enumerate(["image", *(f"layer {layer + 1}" for layer in layers)]):
+        grid[row, 0].set_ylabel(name, fontsize=8)
     for axes in grid.flat:
-        axes.set_axis_off()
+        axes.set_xticks([])
+        axes.set_yticks([])
     figure.savefig(path, dpi=130)

@@ -114,9 +114,11 @@ class ViT(nn.Module):
         stem: `patches`, or `convolutions` (Xiao et al. 2021).
         activation: of the feed-forward layer.
         norm_epsilon: added to variances.
+        init_scale: standard deviation of the kernels of patches and blocks at initialisation. The
+            usual 0.02 is for widths of several hundred; narrow models want more.
         dropout_rate: on embeddings, attention weights and branches.
-        stochastic_depth_rate: how often the last layer's branches are left out; the layers before
-            it less, in proportion (Huang et al. 2016, section 3).
+        stochastic_depth_rate: how often the last layer's branches are left out (Huang et al. 2016);
+            the first layer's never, those between in proportion, as in Touvron et al. 2021.
         layer_scale: see `nn.block.Block`.
         decoder_layers: of the decoder that reconstructs hidden patches.
         decoder_width: of it.
@@ -132,6 +134,7 @@ class ViT(nn.Module):
         "image_size",
         "pooling",
         "stochastic_depth_rate",
+        "init_scale",
         "decoder_layers",
         "decoder_width",
         "decoder_heads",
@@ -151,6 +154,7 @@ class ViT(nn.Module):
     stem: str = "patches"
     activation: str = "gelu"
     norm_epsilon: float = 1e-6
+    init_scale: float = 0.02
     dropout_rate: float = 0.0
     stochastic_depth_rate: float = 0.0
     layer_scale: float | None = None
@@ -220,7 +224,7 @@ class ViT(nn.Module):
         if self.channels is None:
             raise ConfigError("config.model.channels is missing, and no data have decided it.")
         stem = STEMS[self.stem]
-        self.patch_embedding = stem(self.patch_size, self.width, dtype=self.dtype)
+        self.patch_embedding = stem(self.patch_size, self.width, self.init_scale, self.dtype)
         token = named(nn.initializers.normal(0.02), None, "embed")
         if self.pooling == "class":
             self.class_token = self.param("class_token", token, (1, self.width))
@@ -261,11 +265,18 @@ class ViT(nn.Module):
             Attention,
             num_heads=num_heads,
             dropout_rate=self.dropout_rate,
+            init_scale=self.init_scale,
+            output_init_scale=self.init_scale,
             implementation=self.attention,
             dtype=self.dtype,
         )
         feed_forward = functools.partial(
-            FeedForward, width=feed_forward_width, activation=self.activation, dtype=self.dtype
+            FeedForward,
+            width=feed_forward_width,
+            activation=self.activation,
+            init_scale=self.init_scale,
+            output_init_scale=self.init_scale,
+            dtype=self.dtype,
         )
         return {"attention": attention, "feed_forward": feed_forward, "norm": norm}
 
@@ -329,7 +340,15 @@ class ViT(nn.Module):
 
         Returns:
             What the values of all patches are thought to be, in float32, in the order of the image.
+
+        Raises:
+            ConfigError: if the stem mixes patches, so that hidden ones would be seen.
         """
+        if self.stem != "patches":
+            raise ConfigError(
+                f"config.model.stem is {self.stem!r}: it mixes neighbouring patches, and what is "
+                f"hidden would be seen in them. Reconstruction needs config.model.stem=patches."
+            )
         features = self(images, order[:, :num_seen])
         return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
 
@@ -365,8 +384,8 @@ class ViT(nn.Module):
         if path != "position_embedding/embedding":
             return saved
         front = int(self.pooling == "class")
-        side = math.isqrt(saved.shape[0] - front)
-        if side**2 != saved.shape[0] - front:
+        side = math.isqrt(max(0, saved.shape[0] - front))
+        if side < 1 or side**2 != saved.shape[0] - front:
             return saved
         grid = jnp.asarray(saved[front:]).reshape(side, side, saved.shape[1])
         resized = resize_grid(grid, self.grid, self.grid).reshape(self.grid**2, saved.shape[1])

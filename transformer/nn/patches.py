@@ -19,17 +19,19 @@ class PatchEmbedding(nn.Module):
     Attributes:
         patch_size: in pixels.
         width: D.
+        init_scale: standard deviation of the dense kernel at initialisation.
         dtype: of the computation.
     """
 
     patch_size: int
     width: int
+    init_scale: float = 0.02
     dtype: str = "float32"
 
     @nn.compact
     def __call__(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B T D"]:
         patches = patchify(images, self.patch_size)
-        return Linear((self.width,), (None, "embed"), dtype=self.dtype, name="dense")(patches)
+        return _dense(self)(patches)
 
 
 class ConvolutionalStem(nn.Module):
@@ -41,11 +43,13 @@ class ConvolutionalStem(nn.Module):
     Attributes:
         patch_size: in pixels, a power of 2.
         width: D.
+        init_scale: standard deviation of the dense kernel at initialisation.
         dtype: of the computation.
     """
 
     patch_size: int
     width: int
+    init_scale: float = 0.02
     dtype: str = "float32"
 
     @nn.compact
@@ -66,7 +70,18 @@ class ConvolutionalStem(nn.Module):
             )
             x = ACTIVATIONS["relu"](LayerNorm(name=f"norm_{index}")(convolution(x)))
         tokens = x.reshape(x.shape[0], -1, x.shape[-1])
-        return Linear((self.width,), (None, "embed"), dtype=self.dtype, name="dense")(tokens)
+        return _dense(self)(tokens)
+
+
+def _dense(stem: PatchEmbedding | ConvolutionalStem) -> Linear:
+    """What makes tokens as wide as the model."""
+    return Linear(
+        (stem.width,),
+        (None, "embed"),
+        init_scale=stem.init_scale,
+        dtype=stem.dtype,
+        name="dense",
+    )
 
 
 STEMS = {"patches": PatchEmbedding, "convolutions": ConvolutionalStem}

@@ -50,11 +50,17 @@ def classification_scores(
 def top_accuracy(
     scores: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], count: int
 ) -> float:
-    """The fraction of examples whose class is among the `count` with the highest scores."""
+    """The fraction of examples whose class is among the `count` with the highest scores.
+
+    Of equal scores that of the lower class comes first, as for `argmax`; what is not a number is
+    never right.
+    """
     if not len(labels):
         return 0.0
     own = np.take_along_axis(scores, labels[:, None], axis=1)
-    return float(np.mean((scores > own).sum(axis=1) < count))
+    lower = np.arange(scores.shape[1]) < labels[:, None]
+    ahead = ~(scores <= own) | ((scores == own) & lower)
+    return float(np.mean(ahead.sum(axis=1) < count))
 
 
 def calibration_error(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,12 +26,13 @@ from transformer.data.images import (
     read_images,
 )
 from transformer.decoding.translate import sentence_progress
-from transformer.errors import ConfigError, DataError
+from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.base import Pace
 from transformer.tasks.base_labels import load_labels, save_labels
 
+PREPARATION_FILE = "preparation.json"
 EMBEDDED = {"digits": digits, "mnist": mnist}
 # At most so many threads decode files.
 _MOST_THREADS = 16
@@ -160,10 +162,8 @@ class ImageTask(Augmentation):
         """Other images to validate on, with the classes of a run."""
         if len(paths) != 1:
             raise ConfigError("images are evaluated from one folder or file: give --path.")
-        names = load_labels(workdir)
-        images = read_evaluation_images(
-            paths[0], names, channels=self.channels or 1, broken=self.broken
-        )
+        names, channels = load_labels(workdir), self._channels_of(workdir)
+        images = read_evaluation_images(paths[0], names, channels=channels, broken=self.broken)
         return ImageData(images, images)
 
     def _converted(self, images: LabelledImages) -> LabelledImages:
@@ -174,8 +174,28 @@ class ImageTask(Augmentation):
         return dataclasses.replace(images, source=ArrayImages(np.repeat(source.array, 3, axis=-1)))
 
     def save(self, data: ImageData, workdir: Path) -> None:
-        """Writes the names of the classes."""
+        """Writes the names of the classes, and how images are prepared."""
         save_labels(data.train.names, workdir)
+        preparation = {
+            "channels": self.dimensions(data)["channels"],
+            "image_size": self.image_size,
+            "crop_fraction": self.crop_fraction,
+            "mean": self.mean,
+            "std": self.std,
+        }
+        (workdir / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n", "utf-8")
+
+    def _channels_of(self, workdir: Path) -> int:
+        """Of the images that a run was trained on."""
+        if self.channels is not None:
+            return self.channels
+        path = workdir / PREPARATION_FILE
+        try:
+            return int(json.loads(path.read_text("utf-8"))["channels"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise WorkdirError(
+                f"{path} is missing or damaged: it says how the images of the run were prepared."
+            ) from None
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """What prepares images is in the config."""

@@ -29,7 +29,7 @@ from transformer.tasks.base_images import ImageData, ImageTask, apply_to_images
 from transformer.tasks.base_labels import class_prediction, load_labels
 
 # Images whose attention is drawn, and classes that are listed by how well they are told.
-_DRAWN, _LISTED = 6, 5
+_DRAWN, _LISTED = 8, 5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from transformer.checks import require_fraction
+from transformer.errors import ConfigError
 from transformer.ops.patches import patchify, unpatchify
 from transformer.tasks.base import Losses, Shown
 from transformer.tasks.base_images import ImageData, ImageTask
@@ -70,6 +71,15 @@ class MaskedImages(ImageTask):
         """
         super().check()
         require_fraction("task", self, "masking_rate")
+
+    def check_model(self, model: Any) -> None:
+        """Refuses a model whose tokens overlap: what is hidden would be seen."""
+        super().check_model(model)
+        if model.stem != "patches":
+            raise ConfigError(
+                f"config.model.stem is {model.stem}: its tokens see the pixels of their "
+                f"neighbours, so that nothing is hidden. Give config.model.stem=patches."
+            )
 
     def num_seen(self, num_patches: int) -> int:
         """Patches that the encoder is shown, at least one."""

@@ -1,0 +1,185 @@
+"""Training on images, resuming, fine-tuning at another resolution and asking, as a user does it."""
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.end_to_end.conftest import ROOT, call, fails, run
+from tests.end_to_end.test_encoder import final_arrays
+from tests.end_to_end.test_resume import logged, start_and_stop
+
+STEPS = 40
+COLOURS = {"blue": (20, 40, 220), "green": (10, 200, 30), "red": (230, 20, 10)}
+
+
+def tiny(name: str) -> list[str]:
+    return [
+        f"--config={ROOT / 'configs' / name}",
+        "--config.model.num_layers=1",
+        "--config.model.num_heads=2",
+        "--config.model.width=16",
+        "--config.model.decoder_layers=1",
+        "--config.model.decoder_width=8",
+        "--config.model.decoder_heads=2",
+        "--config.model.patch_size=4",
+        "--config.task.batch_size=8",
+        "--config.task.validation_batch_size=8",
+        f"--config.train.duration={STEPS}",
+        "--config.train.steps_per_dispatch=1",
+        "--config.train.log_every=1",
+        "--config.train.save_every=5",
+        "--config.train.evaluate_every=20",
+        "--config.train.tensorboard=False",
+    ]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Noisy images of one colour each, of several sizes, one of them grey."""
+    source, folder = np.random.default_rng(0), tmp_path_factory.mktemp("images")
+    for part, count in (("train", 16), ("val", 5)):
+        for name, colour in COLOURS.items():
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                height, width = source.integers(12, 20, 2)
+                noise = source.normal(0, 20, (height, width, 3))
+                pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{index}.png")
+    Image.fromarray(np.full((9, 9), 99, np.uint8)).save(folder / "train" / "red" / "grey.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def training(photos) -> list[str]:
+    return [
+        *tiny("vit_digits.py"),
+        f"--config.task.path={photos}",
+        "--config.task.flip=True",
+        "--config.task.mixup=0.2",
+        "--config.model.image_size=8",
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(training, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("vit") / "run"
+    done = run("train.py", *training, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 49 images" in done.stderr
+    return workdir
+
+
+def test_a_killed_run_ends_with_the_same_bits(training, trained, tmp_path):
+    workdir = tmp_path / "run"
+    assert start_and_stop(training, workdir, signal.SIGKILL, after_step=25) == -signal.SIGKILL
+    done = run("train.py", *training, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "Resuming" in done.stderr
+    assert logged(workdir) == logged(trained)
+    ours, theirs = final_arrays(workdir), final_arrays(trained)
+    assert ours.keys() == theirs.keys()
+    for path, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[path], err_msg=path)
+
+
+def test_pictures_scores_and_predictions(trained):
+    for name in ("confusion.png", "attention.png", "curves.png"):
+        assert (trained / name).stat().st_size > 1000
+    final = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert final["split"] == "final"
+    assert {"accuracy", "macro_f1", "calibration_error"} <= final.keys()
+    rows = [json.loads(row) for row in (trained / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 15
+    assert {row["image"].split("/")[0] for row in rows} == set(COLOURS)
+
+
+def test_images_are_classified(trained, photos, tmp_path):
+    paths = [str(photos / "val" / name / "0.png") for name in COLOURS]
+    done = run("predict.py", f"--workdir={trained}", *paths)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == paths
+    assert all(len(row) == 4 for row in rows)
+    by_line = call("predict.py", f"--workdir={trained}", "--json", input="\n".join(paths))
+    found = [json.loads(line) for line in by_line.stdout.splitlines()]
+    assert [row["image"] for row in found] == paths
+    assert sum(found[0]["probabilities"].values()) == pytest.approx(1)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(paths[0]).read_bytes()[:60])
+    fails(call("predict.py", f"--workdir={trained}", str(broken)), 2, "broken.png")
+    fails(call("predict.py", f"--workdir={trained}", "nowhere.png"), 2, "nowhere.png")
+
+
+def test_neighbours_and_another_set(trained, photos):
+    done = call("evaluate.py", f"--workdir={trained}", "--neighbors=3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 0.0 <= json.loads(done.stdout)["neighbor_accuracy"] <= 1.0
+    done = call("evaluate.py", f"--workdir={trained}", f"--path={photos / 'val'}", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {"accuracy", "calibration_error"} <= json.loads(done.stdout).keys()
+
+
+def test_another_resolution_has_its_positions_interpolated(training, trained, tmp_path):
+    flags = [
+        *training,
+        "--config.model.image_size=12",
+        "--config.train.duration=4",
+        f"--config.init.workdir={trained}",
+        r"--config.optimizer.frozen=^(?!output|position)",
+    ]
+    done = call("train.py", *flags, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert "resized     1  position_embedding (1)" in done.stderr
+
+
+def test_a_masked_autoencoder_hands_on_its_encoder(tmp_path):
+    flags = [*tiny("vit_mae.py"), "--config.train.duration=6"]
+    done = call("train.py", *flags, f"--workdir={tmp_path / 'mae'}")
+    assert done.returncode == 0, done.stderr
+    fails(call("train.py", *flags, "--config.model.stem=convolutions", "--workdir=x"), 2, "hidden")
+    assert (tmp_path / "mae" / "reconstructions.png").stat().st_size > 1000
+    flags = [
+        *tiny("vit_digits.py:patches"),
+        "--config.train.duration=4",
+        "--config.task.label_fraction=0.1",
+        f"--config.init.workdir={tmp_path / 'mae'}",
+    ]
+    done = call("train.py", *flags, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    assert "144 images to train on" in done.stderr
+    assert "output (2)" in done.stderr
+    assert "not used" in done.stderr
+
+
+def test_unusable_images(training, photos, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    for flag, said in (
+        ("--config.model.patch_size=3", "patches must fill the image"),
+        ("--config.task.image_size=12", "config.model.image_size"),
+        ("--config.task.mean=(0.5,0.5)", "config.task.mean"),
+        ("--config.task.mixup=-1.0", "config.task.mixup"),
+        ("--config.model.channels=1", "smaller than the 3 of the data"),
+        ("--config.task.path=/nowhere", "does not exist"),
+    ):
+        fails(call("train.py", *training, flag, workdir), 2, said)
+    other = tmp_path / "other"
+    for part, names in (("train", COLOURS), ("val", ["blue", "pink"])):
+        for name in names:
+            (other / part / name).mkdir(parents=True)
+            for number in range(3):
+                image = Image.fromarray(np.full((8, 8, 3), number, np.uint8))
+                image.save(other / part / name / f"{number}.png")
+    fails(call("train.py", *training, f"--config.task.path={other}", workdir), 2, "pink")
+    broken = other / "train" / "red" / "broken.png"
+    broken.write_bytes(b"no image")
+    path = f"--config.task.path={other / 'train'}"
+    fails(call("train.py", *training, path, workdir), 2, "broken.png")
+    skip = "--config.task.broken=skip"
+    done = call("train.py", *training, path, skip, workdir, "--config.train.duration=2")
+    assert done.returncode == 0, done.stderr
+    assert "broken.png" in done.stderr
+    assert "1 of 10" in done.stderr
