@@ -5,6 +5,7 @@ python scripts/embed.py --workdir=runs/minilm --output=vectors.safetensors --poo
 """
 
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -37,7 +38,7 @@ def main() -> int:
     from transformer.interop.safetensors_files import write_safetensors
     from transformer.training.runs import open_encoder
 
-    run = open_encoder(workdir, values.checkpoint)
+    run: Any = open_encoder(workdir, values.checkpoint)
     lines = list(command_line.standard_input_lines())
     for number, line in enumerate(lines, 1):
         if not line.strip():

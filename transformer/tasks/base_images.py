@@ -283,6 +283,10 @@ class ImageTask(Augmentation):
         scaled = jnp.asarray(images, jnp.float32) / 255.0
         return (scaled - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
+    def first_images(self, images: LabelledImages, most: int) -> UInt8[np.ndarray, "n Y X C"]:
+        """The first images of a set, to be drawn."""
+        return self._in_order(images)[0]["images"][: min(most, len(images.labels))]
+
     def outputs(
         self, model: Any, params: Any, images: LabelledImages, method: str
     ) -> Float[np.ndarray, "n D"]:

@@ -149,7 +149,7 @@ class ImageClassification(ImageTask):
         lines += [f"  {names[place]:<18} {accuracies[place]:.4f}" for place in hardest]
         for truth, predicted, count in most_confused(matrix, names):
             lines.append(f"  {truth} taken for {predicted}: {count}")
-        batch = self._in_order(images)[0]["images"][:_DRAWN]
+        batch = self.first_images(images, _DRAWN)
         captions = [
             f"{names[label]}, taken for {names[found]}" if found != label else names[label]
             for label, found in zip(images.labels, outputs.argmax(-1), strict=False)

@@ -129,7 +129,7 @@ class MaskedImages(ImageTask):
 
     def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
         """A picture of images, of what the encoder saw of them, and of what it made of that."""
-        pixels = self._in_order(data.validation)[0]["images"][:_DRAWN]
+        pixels = self.first_images(data.validation, _DRAWN)
         images = self.normalized(pixels)
         size, grid = model.patch_size, model.grid
         order = _orders(jax.random.key(_VALIDATION_SEED), len(pixels), grid**2)

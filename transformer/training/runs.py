@@ -63,7 +63,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
 
 
 def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
-    """Restores the encoder of a run, without whatever heads it has; arguments as in `open_run`.
+    """Restores the text encoder of a run, without its heads; arguments as in `open_run`.
 
     Raises:
         ConfigError: if the model is no encoder.
@@ -72,8 +72,8 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
     """
     config: Any = with_optional_sections(read_config(workdir))
     task, model = build("task", config.task), build("model", config.model)
-    if not hasattr(model, "pooled"):
-        raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no encoder.")
+    if not (hasattr(model, "pooled") and hasattr(task, "load_tokenizer")):
+        raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no text encoder.")
     found = read_parameters(workdir, checkpoint)
     task.check_run(workdir, found.metadata["data_fingerprint"])
     key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)

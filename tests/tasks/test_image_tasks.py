@@ -1,0 +1,158 @@
+"""The losses of jobs on images, by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.common import noisy_parameters
+from transformer.data.images import ArrayImages, LabelledImages
+from transformer.errors import ConfigError
+from transformer.models.vit import ViT
+from transformer.ops.patches import patchify
+from transformer.tasks.base_images import ImageData, apply_to_images
+from transformer.tasks.image_classification import ImageClassification
+from transformer.tasks.masked_images import MaskedImages
+
+MODEL = ViT(
+    num_outputs=3,
+    channels=1,
+    image_size=8,
+    patch_size=4,
+    num_layers=1,
+    num_heads=2,
+    width=8,
+    pooling="mean",
+    decoder_layers=1,
+    decoder_width=8,
+    decoder_heads=2,
+)
+SIZE = {"image_size": 8, "batch_size": 4, "mean": (0.3,), "std": (0.5,)}
+RANDOM = np.random.default_rng(0)
+BATCH = {
+    "images": RANDOM.integers(0, 256, (4, 8, 8, 1)).astype(np.uint8),
+    "labels": np.array([0, 2, 1, 0], np.int32),
+    "other_labels": np.array([0, 1, 1, 0], np.int32),
+    "shares": np.array([1.0, 0.25, 1.0, 1.0], np.float32),
+    "valid": np.array([1, 1, 1, 0], np.int32),
+}
+
+
+def both(model, images, order):
+    model.classify(images)
+    return model.reconstruct(images, order, 1)
+
+
+@pytest.fixture(scope="module")
+def params():
+    class All:
+        init = functools.partial(MODEL.init, method=both)
+
+    return noisy_parameters(All, jnp.zeros((1, 8, 8, 1)), jnp.arange(4)[None])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(task, params, batch, rngs):
+    return task.losses(MODEL, params, batch, rngs)
+
+
+def arrays(batch):
+    return {name: jnp.asarray(value) for name, value in batch.items()}
+
+
+def test_pixels_are_normalized():
+    task = ImageClassification(**{**SIZE, "mean": (0.1, 0.2, 0.3), "std": (0.5, 1.0, 2.0)})
+    found = task.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
+    np.testing.assert_allclose(found[0, 0, 0], [0.2, 0.0, -0.05], atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_images_have_two_classes(params, smoothing):
+    task = ImageClassification(**SIZE, label_smoothing=smoothing)
+    pixels = (BATCH["images"] / 255.0 - 0.3) / 0.5
+    scores = np.asarray(apply_to_images(MODEL, "classify", params, jnp.float32(pixels)), float)
+    logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    wanted = np.eye(3)[[0, 2, 1]] * BATCH["shares"][:3, None]
+    wanted += np.eye(3)[[0, 1, 1]] * (1 - BATCH["shares"][:3, None])
+    losses = compiled(task, params, arrays(BATCH), {})
+    nll = -(wanted * logs[:3]).sum()
+    smooth = wanted * (1 - smoothing) + smoothing / 3
+    np.testing.assert_allclose(losses.metrics["loss"], nll, rtol=1e-5)
+    np.testing.assert_allclose(losses.objective, -(smooth * logs[:3]).sum(), rtol=1e-5)
+    assert losses.weight == 3
+    assert losses.metrics["accuracy"] == (scores[:3].argmax(-1) == [0, 2, 1]).sum()
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_only_hidden_patches_count(params, normalize):
+    task = MaskedImages(**SIZE, masking_rate=0.5, normalize_patches=normalize)
+    images = task.normalized(BATCH["images"])
+    order = np.argsort(jax.random.uniform(jax.random.key(0), (4, 4)), axis=1)
+    found = MODEL.apply({"params": params}, images, jnp.asarray(order), 2, method="reconstruct")
+    patches = np.asarray(patchify(images, 4), float)
+    if normalize:
+        patches -= patches.mean(-1, keepdims=True)
+        patches /= np.sqrt((patches**2).mean(-1, keepdims=True) + 1e-6)
+    errors = ((np.asarray(found, float) - patches) ** 2).mean(-1)
+    expected = sum(errors[row, place] for row in range(3) for place in order[row, 2:])
+    losses = compiled(task, params, arrays(BATCH), {})
+    np.testing.assert_allclose(losses.objective, expected, rtol=1e-5)
+    assert losses.weight == 6
+    again = compiled(task, params, arrays(BATCH), {})
+    assert again.objective == losses.objective
+    drawn = compiled(task, params, arrays(BATCH), {"dropout": jax.random.key(1)})
+    assert drawn.objective != losses.objective
+
+
+def test_tokens_that_see_their_neighbours_are_refused():
+    task = MaskedImages(**SIZE)
+    with pytest.raises(ConfigError, match="convolutions"):
+        task.check_model(MODEL.clone(stem="convolutions"))
+
+
+def data(count, classes):
+    images = RANDOM.integers(0, 256, (count, 8, 8, 1)).astype(np.uint8)
+    labels = np.arange(count, dtype=np.int32) % classes
+    names = tuple(f"class {index}" for index in range(classes))
+    return LabelledImages(ArrayImages(images), labels, names, "digest", ())
+
+
+def test_a_fraction_has_all_classes():
+    whole = data(90, 3)
+    some = whole.part(0.1, seed=0)
+    assert len(some.source) == len(some.labels) == 9
+    assert np.bincount(some.labels).tolist() == [3, 3, 3]
+    for index in range(9):
+        same = (whole.source.array == some.source[index]).all((1, 2, 3))
+        assert whole.labels[same].tolist() == [some.labels[index]]
+    other = whole.part(0.1, seed=1)
+    assert other.digest != some.digest != whole.digest
+    assert whole.part(0.1, seed=0).digest == some.digest
+
+
+def test_neighbours_know_the_images_they_have_seen(params):
+    images = data(12, 3)
+    task = ImageClassification(**SIZE)
+    found = task.neighbor_scores(MODEL, params, ImageData(images, images), 1)
+    assert found == {"neighbor_accuracy": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"std": (0.0,)}, "config.task.std"),
+        ({"mean": (0.1, 0.2)}, "config.task.mean"),
+        ({"mean": ("grey",)}, "config.task.mean"),
+        ({"channels": 4}, "config.task.channels"),
+        ({"broken": "mend"}, "config.task.broken"),
+        ({"embedded": "cats"}, "digits"),
+        ({"crop_fraction": 0.0}, "config.task.crop_fraction"),
+        ({"label_fraction": 0.0}, "config.task.label_fraction"),
+        ({"validation_path": "x"}, "config.task.path"),
+    ],
+)
+def test_values_that_cannot_work(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        ImageClassification(**{**SIZE, **fields}).check()
