@@ -144,7 +144,6 @@ def test_neighbours_know_the_images_they_have_seen(params):
     [
         ({"std": (0.0,)}, "config.task.std"),
         ({"mean": (0.1, 0.2)}, "config.task.mean"),
-        ({"mean": ("grey",)}, "config.task.mean"),
         ({"channels": 4}, "config.task.channels"),
         ({"broken": "mend"}, "config.task.broken"),
         ({"embedded": "cats"}, "digits"),
