@@ -192,7 +192,8 @@ def test_sections():
 
 @pytest.mark.parametrize("belongs", OWNERS, ids=lambda belongs: belongs.__name__)
 def test_every_field_is_documented(belongs):
-    lines = belongs.__doc__.splitlines()
+    # In its own words or in those of what it is made from.
+    lines = [line for base in belongs.__mro__ for line in (base.__doc__ or "").splitlines()]
     documented = {line.split(":")[0].strip() for line in lines if ": " in line}
     assert set(config_fields(belongs)) <= documented
 

@@ -54,11 +54,20 @@ class ImageData(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask(Augmentation):
-    """The fields and methods that jobs on images share, those of `Augmentation` among them.
+    """The fields and methods that jobs on images share.
 
     Images are normalised on the device: batches are bytes.
 
     Attributes:
+        resized_crop: the least fraction of the image's area that a random part covers, which is
+            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 for the middle square.
+        flip: whether left and right are exchanged in half of the images.
+        shift: how far images are moved in each direction at most, in pixels.
+        rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
+        rand_augment_magnitude: how strong they are, from 0 to 10.
+        mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
+        cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
+        erasing: probability of Random Erasing (Zhong et al. 2017).
         path: a folder with a folder of images for each class, or with such folders in `train` and
             `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
             `embedded`. See `data.images.read_images`.

