@@ -24,9 +24,10 @@ _VALIDATION_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class MaskedImages(ImageTask):
-    """Masked-autoencoder pretraining (He et al. 2022); its fields and those of `ImageTask` are `config.task`.
+    """Masked-autoencoder pretraining (He et al. 2022).
 
-    Classes are not looked at. The loss is the mean squared error of the values of hidden patches.
+    Its fields and those of `ImageTask` are `config.task`. Classes are not looked at. The loss is
+    the mean squared error of the values of hidden patches.
 
     Attributes:
         masking_rate: fraction of the patches that are hidden.
