@@ -251,8 +251,15 @@ def test_patterns_that_match_nothing():
     boxed = boxes_of("gpt")
     with pytest.raises(ConfigError, match=r"config\.lora\.targets is 'keys'.*no parameter"):
         with_adapters(boxed, LoRA(rank=2, targets="keys"), jax.random.key(0))
-    with pytest.raises(ConfigError, match=r"config\.lora\.trained is '\^output/'.*no parameter"):
-        is_trained(boxed, LoRA(rank=2))
+    with pytest.raises(ConfigError, match=r"config\.lora\.trained is '\^outputs/'.*no parameter"):
+        is_trained(boxed, LoRA(rank=2, trained="^outputs/"))
+
+
+def test_the_default_is_for_models_with_and_without_a_head():
+    trained = is_trained(boxes_of("gpt"), LoRA(rank=2))
+    assert trained("lora/blocks/layer_0/attention/query/kernel/a")
+    assert trained("output/kernel")
+    assert not trained("token_embedding/embedding")
 
 
 @pytest.mark.parametrize(("field", "value"), [("rank", -1), ("alpha", 0.0), ("alpha", -1.0)])
