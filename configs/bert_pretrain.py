@@ -13,7 +13,7 @@ unigram entropy is 6.37; next sentence: 70.9 percent.
 Variants, after a colon:
 
 - `catalogues`: the strings of Django's message catalogues in 93 languages, for bert_classify.py,
-  3,000 steps without next sentences. 4.34 nats where the unigram entropy is 7.01; CATTIME.
+  3,000 steps without next sentences. 4.34 nats where the unigram entropy is 7.01; 6:20.
 - `tiny`, `mini`, `small`, `medium`, `base`, `large`: the published sizes; counted, not trained.
 """
 

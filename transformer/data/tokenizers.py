@@ -63,6 +63,10 @@ class Tokenizer:
         """The whole tokenizer as text, the same for equal tokenizers."""
         return self._tokenizer.to_str(pretty=True)
 
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer.json`."""
+        (folder / "tokenizer.json").write_text(self.to_json(), "utf-8")
+
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Reads a `tokenizer.json`.

@@ -1,5 +1,8 @@
 """Positions: sinusoidal tables and rotary embeddings. Learned ones are a table in `nn`."""
 
+import dataclasses
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -47,8 +50,40 @@ def sinusoidal_2d(rows: int, columns: int, width: int) -> Float[Array, "T D"]:
     return jnp.concatenate(halves, axis=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class RotaryScaling:
+    """Slower rotations for sequences longer than those of pretraining, as in Llama 3.1.
+
+    Wavelengths that go round often within the old context stay as they are, long ones become
+    `factor` times longer, and between them it changes smoothly (Grattafiori et al. 2024, the
+    published code; after Chen et al. 2023, "position interpolation").
+
+    Attributes:
+        factor: how much longer.
+        low_frequency: rounds within the old context below which all of it holds.
+        high_frequency: rounds from which nothing changes.
+        old_context: positions before.
+    """
+
+    factor: float
+    low_frequency: float
+    high_frequency: float
+    old_context: int
+
+    def __call__(self, frequencies: Float[Array, " h"]) -> Float[Array, " h"]:
+        """Frequencies in radians a position, scaled."""
+        rounds = self.old_context * frequencies / (2.0 * math.pi)
+        kept = (rounds - self.low_frequency) / (self.high_frequency - self.low_frequency)
+        kept = jnp.clip(kept, 0.0, 1.0)
+        return kept * frequencies + (1.0 - kept) * frequencies / self.factor
+
+
 def rotary(
-    x: Float[Array, "B T N H"], positions: Int[Array, "#B T"], *, base: float = 10_000.0
+    x: Float[Array, "B T N H"],
+    positions: Int[Array, "#B T"],
+    *,
+    base: float = 10_000.0,
+    scaling: RotaryScaling | None = None,
 ) -> Float[Array, "B T N H"]:
     """Rotates pairs of features by an angle that grows with position (Su et al. 2021, eq. 34).
 
@@ -58,6 +93,7 @@ def rotary(
         x: queries or keys.
         positions: where each of them stands.
         base: theta in the paper.
+        scaling: of the frequencies.
 
     Raises:
         ValueError: if the head dimension is odd.
@@ -66,6 +102,8 @@ def rotary(
     if head_dim % 2:
         raise ValueError(f"rotary positions come in pairs: head_dim must be even, not {head_dim}.")
     frequencies = base ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+    if scaling is not None:
+        frequencies = scaling(frequencies)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
     sine, cosine = jnp.sin(angles), jnp.cos(angles)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

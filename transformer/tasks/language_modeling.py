@@ -135,7 +135,7 @@ class LanguageModeling:
 
     def save(self, data: TextData, workdir: Path) -> None:
         """Writes `tokenizer.json`."""
-        (workdir / "tokenizer.json").write_text(data.tokenizer.to_json(), "utf-8")
+        data.tokenizer.save(workdir)
 
     def dimensions(self, data: TextData) -> dict[str, int]:
         """The vocabulary; the model may have more entries than the tokenizer, not fewer."""

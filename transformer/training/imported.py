@@ -8,8 +8,10 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
+from transformer.data.tokenizers import Tokenizer
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
 from transformer.errors import DataError
+from transformer.interop import llama
 from transformer.interop.bert import read_bert
 from transformer.interop.published import Published, read_json
 from transformer.interop.vit import read_vit
@@ -18,6 +20,8 @@ from transformer.training.experiment import initial_parameters
 from transformer.training.run_folders import require_new, write_run
 from transformer.training.selection import by_path, from_paths
 
+# Tokens of a window when an imported language model is evaluated or trained further.
+_MOST_TOKENS = 2048
 # Rows as long as those of most uses; positions there are for more.
 _MAX_LENGTH = 256
 
@@ -42,9 +46,53 @@ def import_published(source: Path, workdir: Path, max_length: int | None = None)
         return import_bert(source, workdir, max_length)
     if kind == "vit":
         return import_vit(source, workdir)
+    if kind in llama.KINDS:
+        return import_llama(source, workdir)
+    known = ", ".join(("bert", "vit", *llama.KINDS))
     raise DataError(
-        f"{source / 'config.json'} is of a model {kind!r}: those of bert and vit can be read."
+        f"{source / 'config.json'} is of a model {kind!r}: what can be read are {known}."
     )
+
+
+def import_llama(source: Path, workdir: Path) -> Published:
+    """Writes a run folder with the weights of a Llama or its kin as its step 0.
+
+    Args:
+        source: a folder with `config.json`, safetensors and `tokenizer.json`.
+        workdir: the folder to make; it must be empty or missing.
+
+    Returns:
+        What was read.
+
+    Raises:
+        DataError: if the checkpoint cannot be read, or its tokenizer has more tokens than it.
+        WorkdirError: if the folder holds something, or is none.
+    """
+    require_new(workdir)
+    tokenizer = Tokenizer.load(source / "tokenizer.json")
+    published = llama.read_llama(source)
+    model = published.model
+    if tokenizer.vocab_size > model["vocab_size"]:
+        raise DataError(
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, and the model's table "
+            f"{model['vocab_size']}: they do not belong together."
+        )
+    config = ConfigDict()
+    config.model = section("model", "llama", **model)
+    config.task = section(
+        "task", published.job, context=min(model["context"], _MOST_TOKENS), batch_size=1
+    )
+    for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
+        config[name] = section(name)
+    write_run(
+        workdir,
+        config,
+        from_paths(published.params),
+        tokenizer=tokenizer,
+        labels=(),
+        fingerprint=tokenizer_digest(tokenizer.to_json()),
+    )
+    return published
 
 
 def import_vit(source: Path, workdir: Path) -> Published:

@@ -1,0 +1,96 @@
+"""A Llama on a text file of your own, or on Shakespeare.
+
+    python scripts/train.py --config=configs/llama.py --workdir=runs/llama
+    python scripts/train.py --config=configs/llama.py:llama3-8b --dry_run
+
+Default: 4 layers of width 128 with grouped queries, on characters, with the recipe of gpt_char.py;
+LLAMATIME
+
+Variants, after a colon, are published shapes, counted and not trained: `llama2-7b`, `llama3-8b`,
+`mistral-7b`, `qwen2-72b`, `qwen3-8b`.
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import section, variant_of
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model", "llama", num_layers=4, num_heads=4, num_kv_heads=2, width=128, context=64
+    )
+    config.task = section(
+        "task",
+        "language_modeling",
+        context=config.model.get_oneway_ref("context"),
+        batch_size=12,
+        validation_batch_size=128,
+    )
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="100 steps")
+    config.train = section(
+        "train", duration="2000 steps", evaluate_every="250 steps", save_every="500 steps"
+    )
+    config.mesh = section("mesh")
+    config.init, config.lora = section("init"), section("lora")
+    config.update(variant_of(variant, VARIANTS))
+    return config
+
+
+def _published(vocab_size: int, num_layers: int, num_heads: int, width: int, **more) -> dict:
+    """A shape of a published model."""
+    shape = {"num_layers": num_layers, "num_heads": num_heads, "width": width}
+    return {"model": {"vocab_size": vocab_size, **shape, "scan_layers": True, **more}}
+
+
+VARIANTS = {
+    "llama2-7b": _published(
+        32_000, 32, 32, 4096, num_kv_heads=32, feed_forward_width=11_008, context=4096
+    ),
+    "llama3-8b": _published(
+        128_256,
+        32,
+        32,
+        4096,
+        num_kv_heads=8,
+        feed_forward_width=14_336,
+        rope_base=500_000.0,
+        context=8192,
+    ),
+    "mistral-7b": _published(
+        32_000,
+        32,
+        32,
+        4096,
+        num_kv_heads=8,
+        feed_forward_width=14_336,
+        window=4096,
+        context=8192,
+    ),
+    "qwen2-72b": _published(
+        152_064,
+        80,
+        64,
+        8192,
+        num_kv_heads=8,
+        feed_forward_width=29_568,
+        rope_base=1e6,
+        norm_epsilon=1e-6,
+        qkv_bias=True,
+        context=32_768,
+    ),
+    "qwen3-8b": _published(
+        151_936,
+        36,
+        32,
+        4096,
+        num_kv_heads=8,
+        head_dim=128,
+        feed_forward_width=12_288,
+        rope_base=1e6,
+        norm_epsilon=1e-6,
+        head_norm=True,
+        context=32_768,
+    ),
+}

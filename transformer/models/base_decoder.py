@@ -1,0 +1,147 @@
+"""What decoder-only language models share: everything around their blocks."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.nn.attention import KVCache
+from transformer.nn.linear import DTYPES
+from transformer.nn.stack import REMAT_POLICIES
+from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.masks import Mask, at_positions, causal, segments
+
+
+class DecoderOnly(nn.Module):
+    """Tokens in, scores of the next tokens out, through a stack of causal blocks.
+
+    A model that is made from this makes `token_embedding`, `blocks`, `final_norm` and, without tied
+    embeddings, `output` in its `setup`.
+
+    Attributes:
+        vocab_size: V; None takes the tokenizer's.
+        num_layers: L.
+        num_heads: N.
+        width: D.
+        context: the longest sequence.
+        tie_embeddings: the token table is also the output layer (Press and Wolf 2017).
+        dropout_rate: on embeddings, attention weights and branches.
+        dtype: of the computation; parameters stay float32.
+        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
+        remat: what the backward pass recomputes; see `nn.stack.Stack`.
+        attention: implementation; see `ops.attention.dot_product_attention`.
+    """
+
+    vocab_size: int | None = None
+    num_layers: int = 12
+    num_heads: int = 12
+    width: int = 768
+    context: int = 1024
+    tie_embeddings: bool = True
+    dropout_rate: float = 0.0
+    dtype: str = "float32"
+    scan_layers: bool = False
+    remat: str = "none"
+    attention: str = "auto"
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        require_at_least("model", self, num_layers=1, num_heads=1, width=1, context=2)
+        require_fraction("model", self, "dropout_rate")
+        require_choice(
+            "model",
+            self,
+            dtype=DTYPES,
+            remat=("none", *REMAT_POLICIES),
+            attention=("auto", *IMPLEMENTATIONS),
+        )
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        cache: Any = None,
+    ) -> tuple[Float[Array, "B T V"], Any]:
+        """Scores every next token.
+
+        Args:
+            tokens: the text so far.
+            positions: of the tokens; None means 0, 1, 2, ...
+            segment_ids: the document of each token, where several share a row.
+            cache: from `empty_cache` or an earlier call.
+
+        Returns:
+            Logits in float32, and the cache to pass in next time.
+        """
+        features, cache = self.features(
+            tokens, positions=positions, segment_ids=segment_ids, cache=cache
+        )
+        return self.logits(features), cache
+
+    def features(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        positions: Int[Array, "B T"] | None = None,
+        segment_ids: Int[Array, "B T"] | None = None,
+        cache: Any = None,
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        """The hidden states before the output layer; arguments as in `__call__`."""
+        mask: Mask = causal()
+        if segment_ids is not None:
+            mask = mask & segments(segment_ids)
+        if positions is not None:
+            # The slots of a cache are positions themselves; without one, keys stand with queries.
+            mask = mask & at_positions(positions, positions if cache is None else None)
+        else:
+            positions = jnp.arange(tokens.shape[1])[None, :]
+        x = self.embed(tokens, positions)
+        positions = jnp.broadcast_to(positions, tokens.shape)
+        x, cache = self.blocks(x, cache, mask=mask, positions=positions)
+        return self.final_norm(x), cache
+
+    def embed(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+    ) -> Float[Array, "B T D"]:
+        """What goes into the first block."""
+        raise NotImplementedError
+
+    def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """The output layer, in float32."""
+        if self.tie_embeddings:
+            return jnp.asarray(self.token_embedding.attend(features), jnp.float32)
+        return self.output(features).astype(jnp.float32)
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
+        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        if self.tie_embeddings:
+            return self.token_embedding.embedding.T, None
+        parameters = self.output.variables["params"]
+        return parameters["kernel"], parameters.get("bias")
+
+    def chosen_attention(self, tokens: Int[Array, "B T"]) -> str:
+        """The implementation that training uses for batches of this length."""
+        if self.attention != "auto":
+            return self.attention
+        length = tokens.shape[1]
+        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
+
+    def cache_heads(self) -> tuple[int, int]:
+        """Heads of keys and values, and the width of one."""
+        return self.num_heads, self.width // self.num_heads
+
+    def empty_cache(self, batch_size: int, length: int) -> Any:
+        """A cache with room for `length` positions of `batch_size` texts."""
+        one = KVCache.empty(batch_size, length, *self.cache_heads(), self.dtype)
+        if self.scan_layers:
+            return jax.tree.map(lambda x: jnp.stack([x] * self.num_layers), one)
+        return (one,) * self.num_layers
