@@ -6,7 +6,8 @@
         --config.task.path=my.txt
 
 Default: 2+2 layers of width 128, 1,000 steps of 32 windows of Shakespeare. It is meant to try the
-data pipeline; DENTEXT
+data pipeline: 4.37 nats per target token after 2:11 on 2 cores of an AMD EPYC (Zen 5), beside other
+work. `:prefix` has not been trained to a score.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,8 @@
     python scripts/train.py --config=configs/llama.py:llama3-8b --dry_run
 
 Default: 4 layers of width 128 with grouped queries, on characters, with the recipe of gpt_char.py;
-LLAMATIME
+1.714 nats per character on held-out plays (seed 0) after 2:02 on 2 cores of an AMD EPYC (Zen 5),
+beside other work.
 
 Variants, after a colon, are published shapes, counted and not trained: `llama2-7b`, `llama3-8b`,
 `mistral-7b`, `qwen2-72b`, `qwen3-8b`.
