@@ -144,6 +144,6 @@ def test_damaged_preparation(tmp_path):
 def test_other_models_are_named(tmp_path):
     folder = saved(tmp_path / "theirs", theirs(**TINY))
     changed(folder, model_type="swin")
-    with pytest.raises(DataError, match="'swin': those of bert and vit"):
+    with pytest.raises(DataError, match="'swin': what can be read are bert, vit"):
         import_published(folder, tmp_path / "run")
     assert not (tmp_path / "run").exists()
