@@ -6,6 +6,7 @@ python scripts/evaluate.py --workdir=runs/languages --path=other.jsonl
 python scripts/evaluate.py --workdir=runs/mae --neighbors=20
 python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de
 python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=test.de --score
+python scripts/evaluate.py --workdir=runs/summaries --path=other.jsonl --beam_size=8
 """
 
 import dataclasses
@@ -51,8 +52,9 @@ def main() -> int:
     }
     job = run.config.task.name
     for flag in (*search, *(["score"] if values.score else [])):
-        if job != "translation":
-            raise ConfigError(f"--{flag} is for translation, and {workdir} is of {job}.")
+        if not hasattr(run.task, "beam_size"):
+            known = "translation and text_to_text"
+            raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
     run = dataclasses.replace(run, task=dataclasses.replace(run.task, **search))
     data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
     for note in getattr(data, "notes", ()):

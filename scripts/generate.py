@@ -1,7 +1,8 @@
-"""Writes with a trained model: continues a prompt, or translates standard input line by line.
+"""Writes with a trained model: continues a prompt, or answers standard input line by line.
 
 python scripts/generate.py --workdir=runs/gpt_char --prompt="ROMEO:"
 python scripts/generate.py --workdir=runs/dates < sentences.en > sentences.de
+python scripts/generate.py --workdir=runs/summaries < texts.txt > summaries.txt
 """
 
 import sys
@@ -25,10 +26,10 @@ flags.DEFINE_float("temperature", 0.8, "Divides the logits; 0 takes the most pro
 flags.DEFINE_integer("top_k", 0, "Chooses among this many tokens; 0 among all.")
 flags.DEFINE_float("top_p", 1.0, "Chooses among the fewest tokens of this total probability.")
 flags.DEFINE_float("min_p", 0.0, "Drops tokens less probable than this fraction of the best.")
-flags.DEFINE_string("stop", "", "Ends a text before this string.")
+flags.DEFINE_string("stop", None, "Ends a text before this string.")
 flags.DEFINE_integer("seed", 0, "The same seed writes the same text.")
 
-# Of models that translate. What is not given is as the config of the run says.
+# Of encoder-decoders. What is not given is as the config of the run says.
 flags.DEFINE_integer("beam_size", None, "Hypotheses kept; 1 is greedy.", lower_bound=1)
 flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
 flags.DEFINE_integer("max_len", None, "Tokens of an output at most.", lower_bound=1)
@@ -40,6 +41,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")
 
+OF_PAIRS = ("beam_size", "length_penalty", "max_len", "num_return", "too_long")
 FLAGS_OF = {
     "language_modeling": (
         "prompt",
@@ -52,7 +54,8 @@ FLAGS_OF = {
         "stop",
         "seed",
     ),
-    "translation": ("beam_size", "length_penalty", "max_len", "num_return", "too_long"),
+    "translation": OF_PAIRS,
+    "text_to_text": OF_PAIRS,
 }
 
 
@@ -68,7 +71,7 @@ def main() -> int:
         raise ConfigError(f"{workdir} is of the task {job}, which writes nothing.")
     for other, names in FLAGS_OF.items():
         for flag in names:
-            if other != job and values[flag].present:
+            if flag not in FLAGS_OF[job] and values[flag].present:
                 raise ConfigError(f"--{flag} is for {other}, and {workdir} is of {job}.")
     WRITERS[job](run, workdir, values)
     return 0
@@ -101,7 +104,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         max_new_tokens=values.max_new_tokens,
         sampling=sampling,
         seed=values.seed,
-        stop=values.stop,
+        stop=run.task.stop if values.stop is None else values.stop,
         on_text=show if streaming else None,
     )
     if values.json:
@@ -113,7 +116,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
 
 
 def translate_lines(run: Any, workdir: Any, values: Any) -> None:
-    """Translates standard input; line i of the output belongs to line i of the input."""
+    """Reads standard input; line i of the output belongs to line i of the input."""
     import dataclasses
 
     from transformer.decoding.translate import translate_stream
@@ -124,13 +127,14 @@ def translate_lines(run: Any, workdir: Any, values: Any) -> None:
         if getattr(values, name) is not None
     }
     task = dataclasses.replace(run.task, **given)
+    limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)
     found = translate_stream(
         run.model,
         run.params,
         tokenizer,
         command_line.standard_input_lines(),
-        task.beam(num_return=values.num_return, max_length=values.max_len),
+        task.beam(num_return=values.num_return, **limits),
         encode=lambda lines, first: task.encode_sources(tokenizer, lines, first),
         # Who types wants an answer to every line.
         lines_at_once=1 if sys.stdin.isatty() else 2000,
@@ -151,6 +155,7 @@ def translate_lines(run: Any, workdir: Any, values: Any) -> None:
 WRITERS: dict[str, Callable[[Any, Any, Any], None]] = {
     "language_modeling": continue_prompt,
     "translation": translate_lines,
+    "text_to_text": translate_lines,
 }
 
 

@@ -16,6 +16,9 @@ from transformer.errors import ConfigError
 flags.DEFINE_string("source", None, "The folder of the published model.")
 flags.DEFINE_string("workdir", None, "The run folder to make.")
 flags.DEFINE_integer("max_length", None, "Tokens of a row at most.", lower_bound=4)
+flags.DEFINE_string("tokenizer", None, "The tokenizer's file, where it is not with the model.")
+flags.DEFINE_string("ignore", None, "A pattern of the names of unknown arrays to leave out.")
+flags.DEFINE_bool("scan_layers", False, "Stacks the parameters of all layers, for long compiles.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
@@ -27,7 +30,14 @@ def main() -> int:
     workdir = command_line.required_workdir()
     from transformer.training.imported import import_published
 
-    published = import_published(Path(values.source), workdir, values.max_length)
+    published = import_published(
+        Path(values.source),
+        workdir,
+        tokenizer=values.tokenizer and Path(values.tokenizer),
+        max_length=values.max_length,
+        ignore=values.ignore,
+        scan_layers=values.scan_layers,
+    )
     count = sum(array.size for array in published.params.values())
     parts = sorted({path.split("/")[0] for path in published.params})
     result = {

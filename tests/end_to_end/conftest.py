@@ -84,7 +84,7 @@ def own_cache():
 @pytest.fixture(scope="module")
 def optimized():
     """Processes whose programs are compiled as those of users, and not as `tests` has it."""
-    with mock.patch.dict(os.environ, JAX_DISABLE_MOST_OPTIMIZATIONS="false"):
+    with mock.patch.dict(os.environ, JAX_DISABLE_MOST_OPTIMIZATIONS="false", XLA_FLAGS=""):
         yield
 
 

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import pytest
 
 from tests.end_to_end.conftest import ROOT
@@ -79,14 +78,6 @@ def denoising(folder: Path) -> tuple[str, dict, Path]:
 
 
 JOBS = {make.__name__: make for make in (question_answering, tagging, denoising)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """Bits are the same, or not, whatever the compiler does; most of the time is its."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module", params=JOBS)

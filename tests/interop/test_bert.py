@@ -6,10 +6,10 @@ import pytest
 
 from tests.interop.checkpoints import VOCABULARY, arrays, write
 from transformer.errors import DataError, WorkdirError
-from transformer.interop.bert import read_bert
+from transformer.interop.families import read_published
 from transformer.interop.safetensors_files import write_safetensors
 from transformer.tasks.base_labels import load_labels
-from transformer.training.imported import import_bert
+from transformer.training.imported import import_published
 from transformer.training.runs import open_encoder, open_run
 from transformer.training.selection import by_path
 
@@ -20,7 +20,7 @@ PRETRAINING = ("pooler", "masked", "next")
 
 def refused(folder, *parts):
     with pytest.raises(DataError) as error:
-        read_bert(folder)
+        read_published(folder)
     for part in (str(folder), *parts):
         assert part in str(error.value)
 
@@ -36,7 +36,7 @@ def assert_same(params, expected):
 
 def test_arrays_are_where_they_belong(tmp_path):
     found = arrays(*PRETRAINING)
-    read = read_bert(write(tmp_path, found))
+    read = read_published(write(tmp_path, found))
     assert read.unused == []
     layer = "bert.encoder.layer.1"
     query = found[f"{layer}.attention.self.query.weight"]
@@ -67,8 +67,8 @@ def test_arrays_are_where_they_belong(tmp_path):
 
 
 def test_names_with_and_without_prefix(tmp_path):
-    one = read_bert(write(tmp_path / "one", arrays("pooler")))
-    other = read_bert(write(tmp_path / "other", arrays("pooler", prefix="")))
+    one = read_published(write(tmp_path / "one", arrays("pooler")))
+    other = read_published(write(tmp_path / "other", arrays("pooler", prefix="")))
     assert_same(one.params, other.params)
     assert one.unused == other.unused == []
 
@@ -79,8 +79,8 @@ def test_names_of_the_oldest_checkpoints(tmp_path):
         for name, array in arrays(*PRETRAINING).items()
     }
     assert sum("gamma" in name for name in old) == 6
-    read = read_bert(write(tmp_path / "old", old))
-    assert_same(read.params, read_bert(write(tmp_path / "new")).params)
+    read = read_published(write(tmp_path / "old", old))
+    assert_same(read.params, read_published(write(tmp_path / "new")).params)
     assert read.unused == []
 
 
@@ -88,9 +88,9 @@ def test_names_of_the_oldest_checkpoints(tmp_path):
 def test_half_precision_becomes_float32(tmp_path, dtype):
     half = {name: array.astype(dtype) for name, array in arrays("pooler").items()}
     whole = {name: array.astype(np.float32) for name, array in half.items()}
-    read = read_bert(write(tmp_path / "half", half))
+    read = read_published(write(tmp_path / "half", half))
     assert {array.dtype for array in read.params.values()} == {np.dtype(np.float32)}
-    assert_same(read.params, read_bert(write(tmp_path / "whole", whole)).params)
+    assert_same(read.params, read_published(write(tmp_path / "whole", whole)).params)
 
 
 def test_model_in_several_files(tmp_path):
@@ -103,24 +103,30 @@ def test_model_in_several_files(tmp_path):
         write_safetensors(part, folder / file)
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
-    assert_same(read_bert(folder).params, read_bert(write(tmp_path / "whole", found)).params)
+    whole = read_published(write(tmp_path / "whole", found))
+    assert_same(read_published(folder).params, whole.params)
     # One file too few in the index.
     kept = {name: file for name, file in where.items() if file != "model-1.safetensors"}
     index.write_text(json.dumps({"weight_map": kept}))
     refused(folder)
 
 
-def test_whatever_is_not_known_is_listed(tmp_path):
+def test_what_is_not_known_is_refused_unless_told_otherwise(tmp_path):
     more = {
         "crf.transitions": np.zeros((3, 3), np.float32),
         "bert.embeddings.LayerNorm.strange": np.zeros(8, np.float32),
         "bert.encoder.layer.2.output.dense.bias": np.zeros(8, np.float32),
         "bert.encoder.layer.0.crossattention.self.query.weight": np.zeros((8, 8), np.float32),
     }
-    plain = read_bert(write(tmp_path / "plain"))
-    read = read_bert(write(tmp_path / "more", arrays(*PRETRAINING) | more))
+    plain = read_published(write(tmp_path / "plain"))
+    folder = write(tmp_path / "more", arrays(*PRETRAINING) | more)
+    refused(folder, *more, "--ignore")
+    read = read_published(folder, ignore="crf|strange|layer.2|crossattention")
     assert sorted(read.unused) == sorted(more)
     assert_same(read.params, plain.params)
+    with pytest.raises(DataError) as error:
+        read_published(folder, ignore="crf|layer.2|crossattention")
+    assert "crf" not in str(error.value)
 
 
 def test_copies_and_constants_are_nothing_new(tmp_path):
@@ -130,12 +136,12 @@ def test_copies_and_constants_are_nothing_new(tmp_path):
         "cls.predictions.decoder.weight": found["bert.embeddings.word_embeddings.weight"],
         "cls.predictions.decoder.bias": found["cls.predictions.bias"],
     }
-    read = read_bert(write(tmp_path / "more", found | more))
+    read = read_published(write(tmp_path / "more", found | more))
     assert read.unused == []
-    assert_same(read.params, read_bert(write(tmp_path / "plain", found)).params)
+    assert_same(read.params, read_published(write(tmp_path / "plain", found)).params)
     # One of two copies is enough.
     del found["cls.predictions.bias"]
-    assert_same(read_bert(write(tmp_path / "one", found | more)).params, read.params)
+    assert_same(read_published(write(tmp_path / "one", found | more)).params, read.params)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,7 @@ def test_missing_arrays(tmp_path, missing):
     ids=str,
 )
 def test_arrays_of_another_model(tmp_path, config, part):
-    refused(write(tmp_path, **config), "config.json", part)
+    refused(write(tmp_path, **config), part)
 
 
 def test_kernels_lie_as_they_should(tmp_path):
@@ -190,13 +196,15 @@ def test_kernels_lie_as_they_should(tmp_path):
 
 def test_fields_of_the_model(tmp_path):
     config = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-6, "hidden_dropout_prob": 0.25}
-    assert read_bert(write(tmp_path, **config)).model == {
+    assert read_published(write(tmp_path, **config)).model == {
         "vocab_size": 13,
         "num_layers": 2,
         "num_heads": 2,
         "width": 8,
         "feed_forward_width": 12,
         "context": 20,
+        "num_outputs": None,
+        "position_offset": 0,
         "num_types": 2,
         "activation": "gelu_tanh",
         "norm_epsilon": 1e-6,
@@ -207,7 +215,7 @@ def test_fields_of_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({"model_type": "roberta"}, ["'roberta'", "'bert'"]),
+        ({"model_type": "electra"}, ["'electra'", "bert, roberta"]),
         ({"position_embedding_type": "relative_key"}, ["'relative_key'", "absolute"]),
         ({"is_decoder": True}, ["decoder"]),
         ({"hidden_act": "swish"}, ["'swish'"]),
@@ -292,16 +300,16 @@ NAMES = {"0": "O", "1": "B-PER", "2": "B-LOC"}
     ids=str,
 )
 def test_jobs_and_labels(tmp_path, architectures, heads, config, job, labels):
-    read = read_bert(write(tmp_path, arrays(*heads), architectures=architectures, **config))
+    read = read_published(write(tmp_path, arrays(*heads), architectures=architectures, **config))
     assert (read.job, read.labels) == (job, labels)
 
 
 @pytest.mark.parametrize(("content", "lowercase"), [({}, True), ({"do_lower_case": False}, False)])
 def test_lowercase(tmp_path, content, lowercase):
     write(tmp_path)
-    assert read_bert(tmp_path).preparation["lowercase"]
+    assert read_published(tmp_path).preparation["lowercase"]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(content))
-    assert read_bert(tmp_path).preparation["lowercase"] == lowercase
+    assert read_published(tmp_path).preparation["lowercase"] == lowercase
 
 
 # ----------------------------------------------------------------------------------- folders
@@ -314,8 +322,8 @@ def assert_holds(run, published):
 
 def test_a_run_of_pretraining(tmp_path):
     source, workdir = write(tmp_path / "source"), tmp_path / "run"
-    published = import_bert(source, workdir, max_length=16)
-    assert_same(published.params, read_bert(source).params)
+    published = import_published(source, workdir, max_length=16)
+    assert_same(published.params, read_published(source).params)
     run = open_run(workdir)
     assert_holds(run, published)
     assert (run.task.max_length, run.task.next_sentence) == (16, True)
@@ -327,12 +335,12 @@ def test_a_run_of_pretraining(tmp_path):
     expected = {p: x for p, x in published.params.items() if not p.startswith(heads)}
     assert_same(by_path(encoder.params), expected)
     with pytest.raises(WorkdirError, match="not empty"):
-        import_bert(source, workdir)
+        import_published(source, workdir)
 
 
 def test_a_run_that_fills_only(tmp_path):
     source = write(tmp_path / "source", arrays("masked"), architectures=["BertForMaskedLM"])
-    published = import_bert(source, tmp_path / "run")
+    published = import_published(source, tmp_path / "run")
     run = open_run(tmp_path / "run")
     assert_holds(run, published)
     assert (run.task.max_length, run.task.entry) == (20, "fill")
@@ -346,7 +354,7 @@ def test_a_run_keeps_what_its_job_uses(tmp_path):
         architectures=["BertForTokenClassification"],
         id2label=NAMES,
     )
-    published = import_bert(source, tmp_path / "run")
+    published = import_published(source, tmp_path / "run")
     assert sorted(published.unused) == ["pooler/bias", "pooler/kernel"]
     run = open_run(tmp_path / "run")
     assert_holds(run, published)
@@ -357,7 +365,7 @@ def test_a_run_keeps_what_its_job_uses(tmp_path):
 
 def test_an_encoder_alone_is_no_run_of_its_job(tmp_path):
     source = write(tmp_path / "source", arrays("pooler", prefix=""), architectures=["BertModel"])
-    published = import_bert(source, tmp_path / "run")
+    published = import_published(source, tmp_path / "run")
     assert {path.split("/")[0] for path in published.params} >= {"pooler", "blocks"}
     with pytest.raises(WorkdirError, match=r"masked_token.*only in the model"):
         open_run(tmp_path / "run")
@@ -373,7 +381,7 @@ def test_a_run_of_numbers(tmp_path):
         arrays("pooler", "number"),
         architectures=["BertForSequenceClassification"],
     )
-    published = import_bert(source, tmp_path / "run")
+    published = import_published(source, tmp_path / "run")
     run = open_run(tmp_path / "run")
     assert_holds(run, published)
     assert run.task.regression
@@ -385,7 +393,7 @@ def test_the_tokenizer_must_not_be_larger_than_the_table(tmp_path):
     name = "bert.embeddings.word_embeddings.weight"
     write_safetensors(found | {name: found[name][:12]}, source / "model.safetensors")
     with pytest.raises(DataError, match=r"13 tokens.*12"):
-        import_bert(source, tmp_path / "run")
+        import_published(source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -393,13 +401,13 @@ def test_folders_that_cannot_be_imported(tmp_path):
     source = write(tmp_path / "source")
     (source / "vocab.txt").unlink()
     with pytest.raises(DataError, match=r"neither a tokenizer\.json nor a vocab\.txt"):
-        import_bert(source, tmp_path / "run")
+        import_published(source, tmp_path / "run")
     (tmp_path / "file").write_text("text")
     with pytest.raises(WorkdirError, match="no folder"):
-        import_bert(source, tmp_path / "file")
+        import_published(source, tmp_path / "file")
     full = tmp_path / "full"
     full.mkdir()
     (full / "note").write_text("mine")
     with pytest.raises(WorkdirError, match="not empty"):
-        import_bert(write(source), full)
+        import_published(write(source), full)
     assert [file.name for file in full.iterdir()] == ["note"]

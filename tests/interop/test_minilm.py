@@ -7,7 +7,7 @@ import pytest
 
 from transformer.data.word_pieces import make_word_piece_tokenizer
 from transformer.decoding.embed import embed
-from transformer.interop.bert import read_bert
+from transformer.interop.families import read_published
 from transformer.models.bert import BERT
 from transformer.training.selection import from_paths
 
@@ -33,7 +33,7 @@ EXAMPLE = [0.067657, 0.063496, 0.048713, 0.079305, 0.037448, 0.002653]
 def embedded():
     """Vectors of texts."""
     folder = package.get_model_path()
-    published = read_bert(folder)
+    published = read_published(folder)
     assert published.unused == []
     model, params = BERT(**published.model), from_paths(published.params)
     tokenizer = make_word_piece_tokenizer(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.common import noisy_parameters
 from transformer.errors import ConfigError
-from transformer.interop.bert import read_bert
+from transformer.interop.families import read_published
 from transformer.models.bert import BERT
 from transformer.training.selection import from_paths
 
@@ -305,7 +305,7 @@ def published(tmp_path_factory):
             )
         folder = tmp_path_factory.mktemp(name)
         theirs.save_pretrained(folder)
-        read = read_bert(folder)
+        read = read_published(folder)
         assert not read.unused
         scores = {key: value.numpy() for key, value in found.items()}
         return scores, read

@@ -10,7 +10,8 @@ import pytest
 
 from tests.common import noisy_parameters, normal
 from transformer.errors import ConfigError
-from transformer.models.vit import POOLINGS, POSITIONS, PatchDecoder, ViT
+from transformer.models.vit import POOLINGS, POSITIONS, ViT
+from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.ops.patches import patchify, unpatchify
 from transformer.ops.positions import sinusoidal, sinusoidal_2d

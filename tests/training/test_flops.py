@@ -116,3 +116,14 @@ def test_peak_of_all_devices(monkeypatch, kind, name):
     monkeypatch.setattr(jax, "devices", lambda: [Device()] * 4)
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     assert peak_flops() == (None if name is None else 4 * PEAK_FLOPS[name])
+
+
+def test_ragged_groups_count_each_row_once():
+    rows, kernels, sizes = jnp.zeros((12, 3)), jnp.zeros((4, 3, 5)), jnp.array([5, 0, 4, 3])
+
+    def product(rows, kernels):
+        return jax.lax.ragged_dot(rows, kernels, sizes)
+
+    assert count_flops(product, rows, kernels) == 2 * 12 * 3 * 5
+    gradient = jax.grad(lambda *args: jnp.sum(jnp.sin(product(*args))), argnums=(0, 1))
+    assert count_flops(gradient, rows, kernels) == 3 * 2 * 12 * 3 * 5

@@ -187,14 +187,6 @@ def config_of(folder, *, text=TEXT, **sections):
     return config
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cheap_compilation():
-    """These programs run for milliseconds."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:

@@ -60,6 +60,8 @@ class BucketedBatches:
         num_steps: how many batches there are; None for one epoch.
         host: index of this host.
         num_hosts: how many share each batch.
+        longest_target: no target is longer, so that its side of a batch need not be; None has both
+            sides alike.
     """
 
     pairs: TokenPairs
@@ -68,6 +70,7 @@ class BucketedBatches:
     num_steps: int | None = None
     host: int = 0
     num_hosts: int = 1
+    longest_target: int | None = None
 
     @functools.cached_property
     def _members(self) -> list[np.ndarray]:
@@ -86,7 +89,10 @@ class BucketedBatches:
 
     def padding(self) -> float:
         """The fraction of a batch's tokens that are padding, over an epoch."""
-        room = sum(bucket.rows * bucket.length for bucket, _ in self.plan(0))
+        room = sum(
+            bucket.rows * (bucket.length + _target_length(bucket, self.longest_target))
+            for bucket, _ in self.plan(0)
+        )
         return _padding(self.pairs, room)
 
     def __len__(self) -> int:
@@ -97,7 +103,13 @@ class BucketedBatches:
         bucket, rows = _epoch(self, epoch)[place]
         local = bucket.rows // self.num_hosts
         rows = rows[self.host * local : (self.host + 1) * local]
-        return lay_out(self.pairs, [[pair] for pair in rows.tolist()], local, bucket.length)
+        return lay_out(
+            self.pairs,
+            [[pair] for pair in rows.tolist()],
+            local,
+            bucket.length,
+            target_length=_target_length(bucket, self.longest_target),
+        )
 
     def plan(self, epoch: int) -> list[tuple[Bucket, np.ndarray]]:
         """The batches of an epoch: shape and pairs of each."""
@@ -128,6 +140,7 @@ class PackedBatches:
         num_steps: how many batches there are.
         host: index of this host.
         num_hosts: how many share each batch.
+        longest_target: the targets of a row have so many tokens; None has as many as the sources.
     """
 
     pairs: TokenPairs
@@ -136,12 +149,14 @@ class PackedBatches:
     num_steps: int
     host: int = 0
     num_hosts: int = 1
+    longest_target: int | None = None
 
     @functools.cached_property
     def rows(self) -> list[list[int]]:
         """The pairs of each row."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, 0]))
-        return pack(self.pairs, self.bucket.length, random.permutation(len(self.pairs.source)))
+        order = random.permutation(len(self.pairs.source))
+        return pack(self.pairs, self.bucket.length, order, target_length=self._target_length)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,7 +170,8 @@ class PackedBatches:
 
     def padding(self) -> float:
         """The fraction of a batch's tokens that are padding, over an epoch."""
-        return _padding(self.pairs, self.steps_per_epoch * self.bucket.rows * self.bucket.length)
+        row = self.bucket.length + self._target_length
+        return _padding(self.pairs, self.steps_per_epoch * self.bucket.rows * row)
 
     def __len__(self) -> int:
         return self.num_steps
@@ -166,7 +182,18 @@ class PackedBatches:
         first = place * self.bucket.rows + self.host * local
         chosen = _epoch(self, epoch)[first : first + local]
         rows = [self.rows[row] for row in chosen]
-        return lay_out(self.pairs, rows, local, self.bucket.length, positions=True)
+        return lay_out(
+            self.pairs,
+            rows,
+            local,
+            self.bucket.length,
+            positions=True,
+            target_length=self._target_length,
+        )
+
+    @property
+    def _target_length(self) -> int:
+        return _target_length(self.bucket, self.longest_target)
 
     def plan(self, epoch: int) -> np.ndarray:
         """The order of the rows in an epoch."""
@@ -174,10 +201,18 @@ class PackedBatches:
         return random.permutation(len(self.rows))
 
 
-def pack(pairs: TokenPairs, length: int, order: np.ndarray, *, open_rows: int = 64) -> list:
+def pack(
+    pairs: TokenPairs,
+    length: int,
+    order: np.ndarray,
+    *,
+    target_length: int | None = None,
+    open_rows: int = 64,
+) -> list:
     """Rows of pairs whose sources and whose targets each fit into `length` tokens.
 
-    First fit over the rows opened last: time and memory stay linear in the number of pairs.
+    Those of the targets have `target_length` tokens, if that is another number. First fit over the
+    rows opened last: time and memory stay linear in the number of pairs.
     """
     sources, targets = pairs.source.lengths, pairs.target.lengths
     rows: list[list[int]] = []
@@ -191,7 +226,7 @@ def pack(pairs: TokenPairs, length: int, order: np.ndarray, *, open_rows: int = 
                 break
         else:
             rows.append([pair])
-            room.append((len(rows) - 1, length - source, length - target))
+            room.append((len(rows) - 1, length - source, (target_length or length) - target))
             if len(room) > open_rows:
                 room.pop(0)
     return rows
@@ -204,6 +239,7 @@ def lay_out(
     length: int,
     *,
     positions: bool = False,
+    target_length: int | None = None,
 ) -> dict[str, np.ndarray]:
     """The arrays of a batch, all `[num_rows, length]`.
 
@@ -218,12 +254,14 @@ def lay_out(
         length: of a row.
         positions: also gives `*_positions`, the place of each token in its sentence, which rows
             of several pairs need.
+        target_length: of the target's side, if that is another length.
     """
+    lengths = {"source": length, "target": target_length or length}
     names = ("source", "source_segments", "target", "target_segments")
     if positions:
         names += ("source_positions", "target_positions")
-    batch = {name: np.zeros((num_rows, length), np.int32) for name in names}
-    batch["labels"] = np.full((num_rows, length), IGNORED, np.int32)
+    batch = {name: np.zeros((num_rows, lengths[name.split("_")[0]]), np.int32) for name in names}
+    batch["labels"] = np.full((num_rows, lengths["target"]), IGNORED, np.int32)
     for row, members in enumerate(rows):
         filled = {"source": 0, "target": 0}
         for segment, pair in enumerate(members, 1):
@@ -248,5 +286,10 @@ def _epoch(batches: Any, epoch: int) -> Any:
     return batches.plan(epoch)
 
 
+def _target_length(bucket: Bucket, longest: int | None) -> int:
+    return bucket.length if longest is None else min(bucket.length, longest)
+
+
 def _padding(pairs: TokenPairs, room: int) -> float:
-    return 1.0 - (len(pairs.source.tokens) + len(pairs.target.tokens)) / (2 * room)
+    """The fraction of `room`, tokens of both sides, that is padding."""
+    return 1.0 - (len(pairs.source.tokens) + len(pairs.target.tokens)) / room

@@ -91,7 +91,23 @@ class TokenPairs(NamedTuple):
         return np.maximum(self.source.lengths, self.target.lengths)
 
 
-class TranslationData(NamedTuple):
+class PairTexts(NamedTuple):
+    """The pairs of a job as text.
+
+    Attributes:
+        train: pairs to train on.
+        validation: pairs to validate on.
+        longer: pairs longer than any in training; only of made-up sequences.
+        groups: which kind each validation pair is of, where there are several; else empty.
+    """
+
+    train: Pairs
+    validation: Pairs
+    longer: Pairs = Pairs([], [])
+    groups: tuple[str, ...] = ()
+
+
+class PairData(NamedTuple):
     """The pairs of a job, as text where they are compared, as tokens where they are trained on.
 
     Attributes:
@@ -101,6 +117,7 @@ class TranslationData(NamedTuple):
         validation_text: the same as text.
         longer_text: pairs longer than any in training; only of made-up sequences.
         notes: what was left out or cut, as sentences.
+        groups: see `PairTexts`.
     """
 
     tokenizer: SentenceTokenizer
@@ -109,6 +126,7 @@ class TranslationData(NamedTuple):
     validation_text: Pairs
     longer_text: Pairs
     notes: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
 
 def columns(pairs: Sequence[tuple[str, str]]) -> Pairs:
@@ -143,6 +161,20 @@ def made_up_pairs(
     return columns(train), columns(validation), columns(longer)
 
 
+def split_pairs(pairs: Pairs, validation_fraction: float, where: str) -> tuple[Pairs, Pairs]:
+    """Pairs to train on, and the last ones for validation; at least one of each.
+
+    Raises:
+        DataError: if there is but one.
+    """
+    if len(pairs.source) < 2:
+        raise DataError(f"{where} has one pair: give more, or config.task.validation.")
+    cut = round(len(pairs.source) * (1.0 - validation_fraction))
+    cut = min(max(1, cut), len(pairs.source) - 1)
+    kept = Pairs(pairs.source[:cut], pairs.target[:cut])
+    return kept, Pairs(pairs.source[cut:], pairs.target[cut:])
+
+
 def without_empty(pairs: Pairs, notes: list[str]) -> Pairs:
     """The pairs that have text on both sides; what was left out is added to `notes`.
 
@@ -166,6 +198,8 @@ def tokenize_pairs(
     too_long: str,
     training: bool,
     notes: list[str],
+    max_target_length: int | None = None,
+    cut_sources: bool = False,
 ) -> TokenPairs:
     """The tokens of pairs.
 
@@ -177,30 +211,48 @@ def tokenize_pairs(
             left of two sentences need not be a translation.
         training: whether these are training pairs.
         notes: what was left out or cut is added here.
+        max_target_length: tokens of a target at most, if that is another number.
+        cut_sources: in training too, long sources are cut and keep their pairs.
 
     Raises:
         DataError: if a pair is too long and refused, or none is left.
     """
     source, target = (tokenizer.encode_lines(side) for side in pairs)
-    room = max_length - 1
-    lengths = [max(len(a), len(b)) for a, b in zip(source, target, strict=True)]
-    long = [index for index, length in enumerate(lengths) if length > room]
     part = "training" if training else "validation"
+    rooms = (max_length - 1, (max_target_length or max_length) - 1)
+    allowed = " and ".join(f"{room}" for room in dict.fromkeys(rooms))
+    if cut_sources and too_long != "refuse":
+        cut = sum(len(ids) > rooms[0] for ids in source)
+        source = [ids[: rooms[0]] for ids in source]
+        notes += [f"{cut:,} {part} sources are cut to {rooms[0]} tokens."] if cut else []
+    excess = [
+        max(len(ids) - room for ids, room in zip(pair, rooms, strict=True))
+        for pair in zip(source, target, strict=True)
+    ]
+    long = [index for index, more in enumerate(excess) if more > 0]
     if long and too_long == "refuse":
+        sides = zip((source, target), rooms, ("max_length", "max_target_length"), strict=True)
+        count, room, field = max(
+            ((len(side[long[0]]), room, field) for side, room, field in sides),
+            key=lambda found: found[0] - found[1],
+        )
+        field = field if max_target_length else "max_length"
         raise DataError(
-            f"{part} pair {long[0] + 1} has {lengths[long[0]]} tokens, more than the {room} that "
-            f"config.task.max_length leaves room for: raise it, or allow "
+            f"{part} pair {long[0] + 1} has {count} tokens, more than the {room} that "
+            f"config.task.{field} leaves room for: raise it, or allow "
             f"--config.task.too_long=truncate."
         )
     if long and training:
-        notes.append(f"{len(long):,} training pairs of more than {room} tokens are left out.")
+        notes.append(f"{len(long):,} training pairs of more than {allowed} tokens are left out.")
         source, target = (
-            [ids for ids, length in zip(side, lengths, strict=True) if length <= room]
+            [ids for ids, more in zip(side, excess, strict=True) if more <= 0]
             for side in (source, target)
         )
     elif long:
-        notes.append(f"{len(long):,} {part} pairs are cut to {room} tokens for the loss.")
+        notes.append(f"{len(long):,} {part} pairs are cut to {allowed} tokens for the loss.")
     if not source:
-        raise DataError(f"every {part} pair is longer than {room} tokens: raise max_length.")
-    sides = ([ids[:room] for ids in side] for side in (source, target))
+        raise DataError(f"every {part} pair is longer than {allowed} tokens: raise max_length.")
+    sides = (
+        [ids[:room] for ids in side] for side, room in zip((source, target), rooms, strict=True)
+    )
     return TokenPairs(*(Sentences(side, tokenizer.end) for side in sides))

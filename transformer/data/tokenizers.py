@@ -12,6 +12,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformer.errors import ConfigError, DataError
 
 KINDS = ("character", "byte", "bpe")
+TOKENIZER_FILE = "tokenizer.json"
 
 # Texts are handed to the library in pieces of this many characters, in parallel.
 _PIECE = 1 << 16
@@ -19,7 +20,12 @@ _CUT = re.compile(r"(?<=\S)\n(?=\S)")
 
 
 class Tokenizer:
-    """Text to token ids and back."""
+    """Text to token ids and back.
+
+    Attributes:
+        beginning: int32 ids that stand in front of every text; those of published models may have
+            one, ours have none.
+    """
 
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
         # A text is never cut short or filled up, whatever a tokenizer.json from elsewhere says.
@@ -33,10 +39,35 @@ class Tokenizer:
         if isinstance(library_tokenizer.model, models.WordLevel):
             self._characters = frozenset(library_tokenizer.get_vocab())
 
+        self.beginning = self._beginning()
+
     @property
     def vocab_size(self) -> int:
         """The number of tokens, V."""
         return self._tokenizer.get_vocab_size()
+
+    def _beginning(self) -> np.ndarray:
+        """What it puts in front of a text, if it puts anything before the text's own tokens."""
+        if self._tokenizer.post_processor is None:
+            return np.zeros(0, np.int32)
+        some = self._tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self._tokenizer.encode("a", add_special_tokens=True).ids
+        place = next(
+            (start for start in range(len(whole)) if whole[start : start + len(some)] == some), 0
+        )
+        return np.array(whole[:place], np.int32)
+
+    def encode_prompt(self, text: str) -> np.ndarray:
+        """Token ids of a text that is to be continued: with the tokens that begin every text.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        return np.concatenate([self.beginning, self.encode(text)])
+
+    def token(self, index: int) -> str:
+        """A token by itself, as it is in the vocabulary; empty if there is no such token."""
+        return self._tokenizer.id_to_token(index) or ""
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids as int32.
@@ -55,6 +86,10 @@ class Tokenizer:
         """The text of token ids; incomplete UTF-8 sequences become replacement characters."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
+    def index(self, token: str) -> int | None:
+        """The id of a token; None if there is no such token."""
+        return self._tokenizer.token_to_id(token)
+
     def stream(self) -> "TextStream":
         """A decoder for tokens that arrive one by one."""
         return TextStream(self._tokenizer)
@@ -65,7 +100,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`."""
-        (folder / "tokenizer.json").write_text(self.to_json(), "utf-8")
+        (folder / TOKENIZER_FILE).write_text(self.to_json(), "utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
@@ -75,6 +110,22 @@ class Tokenizer:
             DataError: if it is missing or not a tokenizer.
         """
         return cls(read_tokenizer_json(path))
+
+    @classmethod
+    def from_text(cls, text: str, where: str | Path) -> "Tokenizer":
+        """Reads the text of a `tokenizer.json`.
+
+        Args:
+            text: of the file.
+            where: it comes from, for messages.
+
+        Raises:
+            DataError: if it is not a tokenizer.
+        """
+        try:
+            return cls(tokenizers.Tokenizer.from_str(text))
+        except Exception as error:  # The library raises bare Exception on malformed files.
+            raise DataError(f"{where}: its tokenizer is no tokenizer.json: {error}") from None
 
 
 class TextStream:

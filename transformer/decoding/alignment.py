@@ -27,7 +27,9 @@ def cross_attention_weights(
     Returns:
         Weights of every layer and head, end tokens included.
     """
-    inputs = np.array([[*source.tolist(), end]]), np.array([[end, *target.tolist()]])
+    begin = model.begin_token()
+    begun = [end if begin is None else begin, *target.tolist()]
+    inputs = np.array([[*source.tolist(), end]]), np.array([begun])
     layers = _intermediates(model, params, *inputs)["decoder"]
     if "layers" in layers:
         return np.asarray(layers["layers"]["cross_attention"]["weights"][0][:, 0])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from transformer.ops.masks import explicit, full, padding
+from transformer.ops.masks import at_positions, explicit, full, padding
 
 
 class Hypotheses(NamedTuple):
@@ -58,7 +58,15 @@ def length_penalty(length: Array, alpha: float) -> Array:
 @functools.partial(
     jax.jit,
     static_argnums=0,
-    static_argnames=("end", "num_tokens", "max_length", "beam_size", "alpha", "num_return"),
+    static_argnames=(
+        "end",
+        "num_tokens",
+        "max_length",
+        "beam_size",
+        "alpha",
+        "num_return",
+        "begin",
+    ),
 )
 def beam_search(
     model: Any,
@@ -73,6 +81,7 @@ def beam_search(
     beam_size: int,
     alpha: float,
     num_return: int,
+    begin: int | None = None,
 ) -> Hypotheses:
     """The most probable outputs of each row.
 
@@ -87,13 +96,15 @@ def beam_search(
         source: token ids.
         source_lengths: of the rows; what is behind is padding. A row of length 0 is done at once.
         limits: the longest output of each row, the end token included; at most `max_length`.
-        end: the end token, which also begins every output.
+        end: the end token.
         num_tokens: only the first this many entries of the vocabulary are chosen from.
         max_length: L.
         beam_size: K.
         alpha: of the length penalty, 0 or more.
         num_return: R, at most K.
+        begin: the token that begins every output; None takes the end token.
     """
+    begin = end if begin is None else begin
     batch = source.shape[0]
     valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
     best_penalty = length_penalty(limits.astype(jnp.float32), alpha)
@@ -104,12 +115,14 @@ def beam_search(
         seen = search.slots[..., None] == jnp.arange(beam_size)
         seen &= (jnp.arange(max_length) <= search.step)[:, None]
         seen = seen.reshape(batch, 1, beam_size, max_length * beam_size)
+        positions = jnp.full((batch, beam_size), search.step)
+        of_slots = jnp.arange(max_length * beam_size)[None, :] // beam_size
         features, cache = module.decode(
             search.tokens,
             None,
-            mask=explicit(seen),
+            mask=explicit(seen) & at_positions(positions, of_slots),
             memory_mask=padding(valid),
-            positions=jnp.full((batch, beam_size), search.step),
+            positions=positions,
             slots=jnp.broadcast_to(
                 search.step * beam_size + jnp.arange(beam_size), (batch, beam_size)
             ),
@@ -165,12 +178,12 @@ def beam_search(
             done=search.done | done | (length >= limits),
         )
 
-    def begin(module: Any) -> Any:
+    def know_source(module: Any) -> Any:
         """A cache that knows the source; what it holds of the text is written again."""
         segments = valid.astype(jnp.int32)
         cache = module.empty_cache(batch, max_length * beam_size)
         _, cache = module.decode(
-            jnp.full((batch, 1), end),
+            jnp.full((batch, 1), begin),
             module.encode(source, segments),
             mask=full(),
             memory_mask=padding(valid),
@@ -180,8 +193,8 @@ def beam_search(
 
     first = _Search(
         step=jnp.asarray(0),
-        cache=nn.apply(begin, model)({"params": params}),
-        tokens=jnp.full((batch, beam_size), end),
+        cache=nn.apply(know_source, model)({"params": params}),
+        tokens=jnp.full((batch, beam_size), begin),
         texts=jnp.zeros((batch, beam_size, max_length), jnp.int32),
         slots=jnp.zeros((batch, beam_size, max_length), jnp.int32),
         # All beams are the same at first: one of them exists.

@@ -58,7 +58,7 @@ def write(
     for prompt in prompts:
         if not prompt:
             raise DataError("the prompt is empty: give at least one character to continue from.")
-        ids.append(tokenizer.encode(prompt))
+        ids.append(tokenizer.encode_prompt(prompt))
     streams = [_StoppableStream(tokenizer, stop) for _ in prompts]
     chunks = generate(
         model,

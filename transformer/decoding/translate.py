@@ -214,6 +214,7 @@ def _search(
         beam_size=beam.size,
         alpha=beam.length_penalty,
         num_return=beam.num_return,
+        begin=model.begin_token(),
     )
     found = jax.device_get(found)
     outputs = []
@@ -259,7 +260,8 @@ def _log_probs(model: Any, params: Any, batch: dict[str, Array]) -> Float[Array,
     def run(module: Any) -> Array:
         labels = batch["labels"]
         inputs = {name: batch[name] for name in ("source_segments", "target_segments")}
-        logits = module(batch["source"], batch["target"], **inputs)
+        target = module.begun(batch["target"], batch["target_segments"])
+        logits = module(batch["source"], target, **inputs)
         return -jnp.sum(cross_entropy(logits, labels).nll, axis=-1)
 
     return nn.apply(run, model)({"params": params})

@@ -1,22 +1,15 @@
-"""BERT checkpoints in the layout of the library `transformers`: `config.json` and safetensors."""
+"""BERT and RoBERTa in the layout of the library `transformers`."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
-from transformer.errors import ConfigError, DataError
-from transformer.interop.published import (
-    Published,
-    converted,
-    parameter_shapes,
-    read_json,
-    require_complete,
-)
-from transformer.interop.safetensors_files import read_safetensors
+from transformer.errors import DataError
+from transformer.interop.layout import Entry, Shape, entries, vector
+from transformer.interop.llama import theirs_of
+from transformer.interop.published import Family, Head, parameter_shapes, read_json
 from transformer.models.bert import BERT
 
 _ACTIVATIONS = {
@@ -28,148 +21,74 @@ _ACTIVATIONS = {
 }
 # What stands above the encoder, by the class that the checkpoint names, and our job for it.
 _JOBS = {
-    "BertForSequenceClassification": "text_classification",
-    "BertForTokenClassification": "tagging",
-    "BertForQuestionAnswering": "question_answering",
+    "ForSequenceClassification": "text_classification",
+    "ForTokenClassification": "tagging",
+    "ForQuestionAnswering": "question_answering",
 }
-_DENSE = {"weight": "kernel", "bias": "bias"}
-# Names of the oldest checkpoints last.
-_NORM = {"weight": "scale", "bias": "bias", "gamma": "scale", "beta": "bias"}
-# Theirs to ours, after `bert.` in front is gone; `{}` is the number of the layer.
-_NORMS = {
-    "embeddings.LayerNorm": "embedding_norm",
-    "encoder.layer.{}.attention.output.LayerNorm": "blocks/layer_{}/attention_norm",
-    "encoder.layer.{}.output.LayerNorm": "blocks/layer_{}/feed_forward_norm",
-    "cls.predictions.transform.LayerNorm": "masked_token/norm",
+_ENCODER = {
+    "embedding_norm": "{}.embeddings.LayerNorm",
+    "blocks/layer_{}/attention/query": "{}.encoder.layer.{}.attention.self.query",
+    "blocks/layer_{}/attention/key": "{}.encoder.layer.{}.attention.self.key",
+    "blocks/layer_{}/attention/value": "{}.encoder.layer.{}.attention.self.value",
+    "blocks/layer_{}/attention/output": "{}.encoder.layer.{}.attention.output.dense",
+    "blocks/layer_{}/attention_norm": "{}.encoder.layer.{}.attention.output.LayerNorm",
+    "blocks/layer_{}/feed_forward/up": "{}.encoder.layer.{}.intermediate.dense",
+    "blocks/layer_{}/feed_forward/down": "{}.encoder.layer.{}.output.dense",
+    "blocks/layer_{}/feed_forward_norm": "{}.encoder.layer.{}.output.LayerNorm",
+    "pooler": "{}.pooler.dense",
+    "token_embedding": "{}.embeddings.word_embeddings",
+    "position_embedding": "{}.embeddings.position_embeddings",
+    "type_embedding": "{}.embeddings.token_type_embeddings",
 }
-_LAYERS = {
-    "encoder.layer.{}.attention.self.query": "blocks/layer_{}/attention/query",
-    "encoder.layer.{}.attention.self.key": "blocks/layer_{}/attention/key",
-    "encoder.layer.{}.attention.self.value": "blocks/layer_{}/attention/value",
-    "encoder.layer.{}.attention.output.dense": "blocks/layer_{}/attention/output",
-    "encoder.layer.{}.intermediate.dense": "blocks/layer_{}/feed_forward/up",
-    "encoder.layer.{}.output.dense": "blocks/layer_{}/feed_forward/down",
-    "pooler.dense": "pooler",
-    "cls.predictions.transform.dense": "masked_token/dense",
-    "cls.seq_relationship": "next_sentence",
-    "classifier": "output",
-    "qa_outputs": "output",
+_HEADS = {
+    "bert": {
+        "masked_token/dense": "cls.predictions.transform.dense",
+        "masked_token/norm": "cls.predictions.transform.LayerNorm",
+        "next_sentence": "cls.seq_relationship",
+    },
+    "roberta": {
+        "masked_token/dense": "lm_head.dense",
+        "masked_token/norm": "lm_head.layer_norm",
+        # Never published; only here so that every parameter has a name.
+        "next_sentence": "next_sentence",
+    },
 }
-_SINGLE = {
-    "embeddings.word_embeddings.weight": "token_embedding/embedding",
-    "embeddings.position_embeddings.weight": "position_embedding/embedding",
-    "embeddings.token_type_embeddings.weight": "type_embedding/embedding",
-    "cls.predictions.bias": "masked_token/bias",
-}
-# The output layer is the token table; its bias is written twice; positions are 0, 1, 2, ...
-_COPIES = {
-    "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
-_HEADS = ("pooler", "masked_token", "next_sentence", "output")
-_CONSTANTS = ("embeddings.position_ids",)
+_BIAS = {"bert": "cls.predictions.bias", "roberta": "lm_head.bias"}
+# The output layer is the token table; its bias is written twice.
+_DECODER = {"bert": "cls.predictions.decoder", "roberta": "lm_head.decoder"}
+# RoBERTa's positions begin behind the number of its padding token.
+_ROBERTA_OFFSET = 2
 
 
-def read_bert(folder: str | Path) -> Published:
-    """Reads a checkpoint; nothing in it is run.
-
-    Args:
-        folder: with `config.json` and `model.safetensors`.
-
-    Raises:
-        DataError: if a file is missing or damaged, or the model is not a BERT that we can build.
-    """
-    folder = Path(folder)
-    config = read_json(folder / "config.json")
-    model = _model(config, folder)
-    arrays = read_safetensors(folder)
-    found: dict[str, tuple[str, np.ndarray]] = {}
-    unused = []
-    for name, array in arrays.items():
-        plain = name.removeprefix("bert.")
-        if plain in _CONSTANTS:
-            continue
-        if plain in _COPIES and _is_copy(plain, array, arrays, folder):
-            continue
-        path = _path(_COPIES.get(plain, plain))
-        if path is None:
-            unused.append(name)
-        else:
-            found[path] = name, array
-    if "token_embedding/embedding" not in found:
-        raise DataError(f"{folder} holds no BERT: there are no embeddings.word_embeddings.")
-    num_outputs = found["output/bias"][1].size if "output/bias" in found else 1
-    shapes = _shapes(model, num_outputs, folder)
-    unused += [name for path, (name, _) in found.items() if path not in shapes]
-    require_complete(found, shapes, _HEADS, folder)
-    params = {
-        path: converted(path, *found[path], shape, folder)
-        for path, shape in shapes.items()
-        if path in found
-    }
-    job, labels = _job(config, params)
-    tokenizer = folder / "tokenizer_config.json"
-    lowercase = (
-        bool(read_json(tokenizer).get("do_lower_case", True)) if tokenizer.exists() else True
-    )
-    return Published(model, job, labels, params, unused, {"lowercase": lowercase})
+def _canonical(kind: str, name: str) -> str | None:
+    """The name with the prefix that encoders alone leave out; newer names of the oldest ones."""
+    if name.endswith("embeddings.position_ids"):
+        return None
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+    name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+    if kind == "roberta":
+        # The class of a text has a dense layer of its own in front, which is a pooler.
+        name = name.replace("classifier.dense.", "roberta.pooler.dense.")
+        name = name.replace("classifier.out_proj.", "classifier.")
+    return f"{kind}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 
 
-def _model(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
-    where = folder / "config.json"
-    if config.get("model_type", "bert") != "bert":
-        raise DataError(f"{where} is of a model {config['model_type']!r}: expected 'bert'.")
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise DataError(
-            f"{where} has position embeddings {config['position_embedding_type']!r}: only absolute "
-            f"ones can be read."
+def _exported(kind: str, name: str, job: str) -> str:
+    if kind == "roberta" and job == "text_classification":
+        name = name.replace("roberta.pooler.dense.", "classifier.dense.")
+        return name.replace("classifier.weight", "classifier.out_proj.weight").replace(
+            "classifier.bias", "classifier.out_proj.bias"
         )
-    if config.get("is_decoder"):
-        raise DataError(f"{where} is of a decoder: only encoders can be read.")
-    activation = config.get("hidden_act", "gelu")
-    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
-    try:
-        return {
-            "vocab_size": int(config["vocab_size"]),
-            "num_layers": int(config["num_hidden_layers"]),
-            "num_heads": int(config["num_attention_heads"]),
-            "width": int(config["hidden_size"]),
-            "feed_forward_width": int(config["intermediate_size"]),
-            "context": int(config["max_position_embeddings"]),
-            "num_types": int(config.get("type_vocab_size", 2)),
-            "activation": _ACTIVATIONS[activation],
-            "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
-            "dropout_rate": float(config.get("hidden_dropout_prob", 0.1)),
-        }
-    except KeyError as error:
-        raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} holds what is no number: {error}.") from None
+    return name.replace("classifier.", "qa_outputs.") if job == "question_answering" else name
 
 
-def _path(name: str) -> str | None:
-    """Our path of an array; None if our model has no such thing."""
-    if name in _SINGLE:
-        return _SINGLE[name]
-    module, _, kind = name.rpartition(".")
-    number = re.search(r"\.layer\.(\d+)\.", module)
-    general = re.sub(r"\.layer\.\d+\.", ".layer.{}.", module)
-    for modules, kinds in ((_NORMS, _NORM), (_LAYERS, _DENSE)):
-        if general in modules and kind in kinds:
-            return f"{modules[general].format(number[1] if number else '')}/{kinds[kind]}"
-    return None
-
-
-def _shapes(model: dict[str, Any], num_outputs: int, folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all parameters that our model can have, by path."""
-    ours = BERT(**model, num_outputs=num_outputs)
-    try:
-        ours.check()
-    except ConfigError as error:
-        raise DataError(f"{folder / 'config.json'} describes no model: {error}") from None
-    return parameter_shapes(ours, _use_all, jnp.zeros((1, 1), jnp.int32))
+def _entries(kind: str, model: BERT) -> list[Entry]:
+    shapes = parameter_shapes(model, _use_all, jnp.zeros((1, 1), jnp.int32))
+    modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
+    others = {
+        "masked_token/bias": vector("masked_token/bias", _BIAS[kind], (model.vocab_size or 0,))
+    }
+    return entries(shapes, modules | _HEADS[kind] | {"output": "classifier"}, others)
 
 
 def _use_all(model: BERT, tokens: Any) -> None:
@@ -180,23 +99,116 @@ def _use_all(model: BERT, tokens: Any) -> None:
     model.output(features)
 
 
-def _is_copy(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray], folder: Path) -> bool:
-    """Whether the original is there too; an output layer that is not the token table is refused."""
-    found = [other for other in (_COPIES[name], f"bert.{_COPIES[name]}") if other in arrays]
-    for original in found:
-        if not np.array_equal(arrays[original], array):
-            raise DataError(f"{folder}: {name} is not {original}, and only tied layers are known.")
-    return bool(found)
+def _fields(
+    kind: str, config: dict[str, Any], where: Path, shapes: dict[str, Shape]
+) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise DataError(
+            f"{where} has position embeddings {config['position_embedding_type']!r}: only absolute "
+            f"ones can be read."
+        )
+    if config.get("is_decoder"):
+        raise DataError(f"{where} is of a decoder: only encoders can be read.")
+    activation = config.get("hidden_act", "gelu")
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
+    if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
+        raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
+    offset = _ROBERTA_OFFSET if kind == "roberta" else 0
+    if offset and config.get("pad_token_id", 1) != offset - 1:
+        raise DataError(f"{where} has the padding token {config['pad_token_id']}: expected 1.")
+    outputs = shapes.get("classifier.bias")
+    return {
+        "vocab_size": int(config["vocab_size"]),
+        "num_outputs": outputs[0] if outputs else None,
+        "num_layers": int(config["num_hidden_layers"]),
+        "num_heads": int(config["num_attention_heads"]),
+        "width": int(config["hidden_size"]),
+        "feed_forward_width": int(config["intermediate_size"]),
+        "context": int(config["max_position_embeddings"]) - offset,
+        "position_offset": offset,
+        "num_types": int(config.get("type_vocab_size", 2)),
+        "activation": _ACTIVATIONS[activation],
+        "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
+        "dropout_rate": float(config.get("hidden_dropout_prob", 0.1)),
+    }
 
 
-def _job(config: dict[str, Any], params: dict[str, np.ndarray]) -> tuple[str, tuple[str, ...]]:
+def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, Any]:
+    names = {job: name for name, job in _JOBS.items()}
+    plain = "Model"
+    if "masked_token/bias" in paths:
+        plain = "ForPreTraining" if "next_sentence/kernel" in paths else "ForMaskedLM"
+    suffix = names.get(head.job, plain) if "output/kernel" in paths else plain
+    return {
+        "architectures": [{"bert": "Bert", "roberta": "Roberta"}[kind] + suffix],
+        "model_type": kind,
+        "vocab_size": model.vocab_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": model.num_heads,
+        "hidden_size": model.width,
+        "intermediate_size": model.feed_forward_width or 4 * model.width,
+        "max_position_embeddings": model.context + model.position_offset,
+        "type_vocab_size": model.num_types,
+        "hidden_act": theirs_of(_ACTIVATIONS, model.activation),
+        "layer_norm_eps": model.norm_epsilon,
+        "hidden_dropout_prob": model.dropout_rate,
+        "attention_probs_dropout_prob": model.dropout_rate,
+        "pad_token_id": 1 if kind == "roberta" else 0,
+        **label_names(head.outputs or ()),
+    }
+
+
+def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
+    """Names of outputs as `config.json` has them."""
+    if not labels:
+        return {}
+    return {
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
+def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
     """What the head is for, and the names of its outputs."""
+    tokenizer = folder / "tokenizer_config.json"
+    lowercase = read_json(tokenizer).get("do_lower_case", True) if tokenizer.exists() else True
+    preparation = {"lowercase": bool(lowercase)}
     architecture = str(next(iter(config.get("architectures") or []), ""))
-    if "output/kernel" not in params or architecture not in _JOBS:
-        return "masked_lm", ()
-    job, count = _JOBS[architecture], params["output/kernel"].shape[-1]
-    if job == "question_answering":
-        return job, ("start", "end")
-    names = config.get("id2label")
-    names = names if isinstance(names, dict) else {}
-    return job, tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
+    jobs = [job for name, job in _JOBS.items() if architecture.endswith(name)]
+    if "output/kernel" not in paths or not jobs:
+        return Head("masked_lm", (), preparation)
+    if jobs[0] == "question_answering":
+        return Head(jobs[0], ("start", "end"), preparation)
+    return Head(jobs[0], None, preparation)
+
+
+def _family(kind: str) -> Family:
+    decoder = _DECODER[kind]
+
+    def canonical(name: str) -> str | None:
+        found = _canonical(kind, name)
+        return found and found.replace("qa_outputs.", "classifier.")
+
+    return Family(
+        kinds=(kind,),
+        name="bert",
+        model=BERT,
+        fields=lambda *arguments: _fields(kind, *arguments),
+        config=lambda *arguments: _config(kind, *arguments),
+        entries=lambda model: _entries(kind, model),
+        head=_head,
+        suits=lambda model: (kind == "roberta") == (model.position_offset == _ROBERTA_OFFSET),
+        heads=("pooler", "masked_token", "next_sentence", "output"),
+        canonical=canonical,
+        exported=lambda name, model, job: _exported(kind, name, job),
+        copies=lambda model: {
+            f"{decoder}.weight": f"{kind}.embeddings.word_embeddings.weight",
+            f"{decoder}.bias": _BIAS[kind],
+        },
+    )
+
+
+BERT_FAMILY = _family("bert")
+ROBERTA = _family("roberta")

@@ -1,134 +1,125 @@
 """Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
 
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
-from transformer.errors import ConfigError, DataError
-from transformer.interop.published import (
-    Published,
-    converted,
-    parameter_shapes,
-    read_json,
-    require_complete,
-)
-from transformer.interop.safetensors_files import read_safetensors
+from transformer.errors import DataError
+from transformer.interop.layout import Entry, Shape, entries
+from transformer.interop.published import Family, Head, parameter_shapes, writes_text
 from transformer.models.llama import Llama
 
-KINDS = ("llama", "mistral", "qwen2", "qwen3")
-_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_MODULES = {
-    "self_attn.q_proj": "attention/query",
-    "self_attn.k_proj": "attention/key",
-    "self_attn.v_proj": "attention/value",
-    "self_attn.o_proj": "attention/output",
-    "self_attn.q_norm": "attention/query_norm",
-    "self_attn.k_norm": "attention/key_norm",
-    "mlp.gate_proj": "feed_forward/gate",
-    "mlp.up_proj": "feed_forward/up",
-    "mlp.down_proj": "feed_forward/down",
-    "input_layernorm": "attention_norm",
-    "post_attention_layernorm": "feed_forward_norm",
+ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_KINDS = ("llama", "mistral", "qwen2", "qwen3")
+_ATTENTION = {
+    "blocks/layer_{}/attention/query": "model.layers.{}.self_attn.q_proj",
+    "blocks/layer_{}/attention/key": "model.layers.{}.self_attn.k_proj",
+    "blocks/layer_{}/attention/value": "model.layers.{}.self_attn.v_proj",
+    "blocks/layer_{}/attention/output": "model.layers.{}.self_attn.o_proj",
+    "blocks/layer_{}/attention/query_norm": "model.layers.{}.self_attn.q_norm",
+    "blocks/layer_{}/attention/key_norm": "model.layers.{}.self_attn.k_norm",
+    "blocks/layer_{}/attention_norm": "model.layers.{}.input_layernorm",
 }
-_SINGLE = {
-    "model.embed_tokens.weight": "token_embedding/embedding",
-    "model.norm.weight": "final_norm/scale",
-    "lm_head.weight": "output/kernel",
+FEED_FORWARD = {
+    "blocks/layer_{}/feed_forward/gate": "model.layers.{}.mlp.gate_proj",
+    "blocks/layer_{}/feed_forward/up": "model.layers.{}.mlp.up_proj",
+    "blocks/layer_{}/feed_forward/down": "model.layers.{}.mlp.down_proj",
+}
+AROUND = {
+    **_ATTENTION,
+    "blocks/layer_{}/feed_forward_norm": "model.layers.{}.post_attention_layernorm",
+    "token_embedding": "model.embed_tokens",
+    "final_norm": "model.norm",
+    "output": "lm_head",
 }
 # What old files hold beside the weights.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
 
-def read_llama(folder: str | Path) -> Published:
-    """Reads a checkpoint; nothing in it is run.
-
-    Args:
-        folder: with `config.json` and safetensors, in one file or several.
-
-    Raises:
-        DataError: if a file is missing or damaged, or the model is not one that we can build.
-    """
-    folder = Path(folder)
-    model = _model(read_json(folder / "config.json"), folder / "config.json")
-    found: dict[str, tuple[str, np.ndarray]] = {}
-    unused = []
-    for name, array in read_safetensors(folder).items():
-        path = _path(name)
-        if path is None:
-            unused += [] if _COMPUTED.search(name) else [name]
-        elif not (path.startswith("output/") and model["tie_embeddings"]):
-            found[path] = name, array
-    ours = Llama(**model)
-    try:
-        ours.check()
-    except ConfigError as error:
-        raise DataError(f"{folder / 'config.json'} describes no model: {error}") from None
-    shapes = parameter_shapes(ours, _called, jnp.zeros((1, 2), jnp.int32))
-    unused += [name for path, (name, _) in found.items() if path not in shapes]
-    require_complete(found, shapes, (), folder)
-    params = {path: converted(path, *found[path], shape, folder) for path, shape in shapes.items()}
-    return Published(model, "language_modeling", (), params, unused, {})
+def canonical(name: str) -> str | None:
+    """The name of an array with the prefix that models without an output layer leave out."""
+    if _COMPUTED.search(name):
+        return None
+    return f"model.{name}" if name.startswith(("layers.", "embed_tokens.", "norm.")) else name
 
 
-def _called(model: Llama, tokens: Any) -> Any:
+def tied_output(model: Any) -> dict[str, str]:
+    """The output layer that some files hold beside the table that it is."""
+    return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
+
+
+def decoder_shapes(model: Any) -> dict[str, Shape]:
+    """The shapes of all parameters of a decoder."""
+    return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
+
+
+def _called(model: Any, tokens: Any) -> Any:
     """Calls whatever has parameters."""
     return model(tokens)
 
 
-def _path(name: str) -> str | None:
-    """Our path of an array; None if our model has no such thing."""
-    if name in _SINGLE:
-        return _SINGLE[name]
-    parts = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
-    if parts is None or parts[2] not in _MODULES:
-        return None
-    module = _MODULES[parts[2]]
-    kind = "bias" if parts[3] == "bias" else "scale" if module.endswith("_norm") else "kernel"
-    return f"blocks/layer_{parts[1]}/{module}/{kind}"
+def _entries(model: Any) -> list[Entry]:
+    return entries(decoder_shapes(model), AROUND | FEED_FORWARD)
 
 
-def _model(config: dict[str, Any], where: Path) -> dict[str, Any]:
+# -------------------------------------------------------------------------- theirs to ours
+
+
+def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
-    kind = config.get("model_type")
-    if kind not in KINDS:
-        raise DataError(f"{where} is of a model {kind!r}: expected one of {', '.join(KINDS)}.")
-    activation = config.get("hidden_act", "silu")
-    if activation not in _ACTIVATIONS:
-        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
+    kind = config["model_type"]
     if config.get("mlp_bias") or (kind != "qwen2" and config.get("attention_bias")):
         raise DataError(f"{where} has biases where this model has none here.")
     if kind != "mistral" and config.get("use_sliding_window"):
         raise DataError(
             f"{where} has a sliding window in some layers only: that is not known here."
         )
-    try:
-        return {
-            "vocab_size": int(config["vocab_size"]),
-            "num_layers": int(config["num_hidden_layers"]),
-            "num_heads": int(config["num_attention_heads"]),
-            "num_kv_heads": _integer(config.get("num_key_value_heads")),
-            "head_dim": _integer(config.get("head_dim")),
-            "width": int(config["hidden_size"]),
-            "feed_forward_width": int(config["intermediate_size"]),
-            "context": int(config["max_position_embeddings"]),
-            "activation": _ACTIVATIONS[activation],
-            "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
-            "window": _integer(config.get("sliding_window")) if kind == "mistral" else None,
-            "qkv_bias": kind == "qwen2",
-            "head_norm": kind == "qwen3",
-            "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-            **_rotary(config, where),
-        }
-    except KeyError as error:
-        raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} holds what is no number: {error}.") from None
+    return {
+        **decoder_fields(config, where),
+        "activation": activation(config.get("hidden_act", "silu"), where),
+        "window": integer(config.get("sliding_window")) if kind == "mistral" else None,
+        "qkv_bias": kind == "qwen2",
+        "head_norm": kind == "qwen3",
+        "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
+        **rotary_fields(config, where),
+    }
 
 
-def _rotary(config: dict[str, Any], where: Path) -> dict[str, Any]:
+def decoder_fields(config: dict[str, Any], where: Path) -> dict[str, Any]:
+    """The sizes that all of these decoders have."""
+    return {
+        "vocab_size": int(config["vocab_size"]),
+        "num_layers": int(config["num_hidden_layers"]),
+        "num_heads": int(config["num_attention_heads"]),
+        "num_kv_heads": integer(config.get("num_key_value_heads")),
+        "head_dim": integer(config.get("head_dim")),
+        "width": int(config["hidden_size"]),
+        "feed_forward_width": int(config["intermediate_size"]),
+        "context": int(config["max_position_embeddings"]),
+        "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
+    }
+
+
+def activation(name: Any, where: Path) -> str:
+    """Our name of an activation.
+
+    Raises:
+        DataError: if it is not known here.
+    """
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise DataError(f"{where} has the activation {name!r}: it is not known here.")
+    return ACTIVATIONS[name]
+
+
+def integer(value: Any) -> int | None:
+    """A number that may be missing."""
+    return None if value is None else int(value)
+
+
+def rotary_fields(config: dict[str, Any], where: Path) -> dict[str, Any]:
     """Fields of rotary positions, which newer files keep in one object and older ones in two."""
     values = config.get("rope_parameters") or config.get("rope_scaling") or {}
     base = values.get("rope_theta", config.get("rope_theta", 10_000.0))
@@ -148,5 +139,90 @@ def _rotary(config: dict[str, Any], where: Path) -> dict[str, Any]:
     return found
 
 
-def _integer(value: Any) -> int | None:
-    return None if value is None else int(value)
+# -------------------------------------------------------------------------- ours to theirs
+
+
+def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
+    """`config.json` of the kind that has what the model has."""
+    if model.head_norm:
+        kind, name = "qwen3", "Qwen3ForCausalLM"
+    elif model.qkv_bias:
+        kind, name = "qwen2", "Qwen2ForCausalLM"
+    elif model.window is not None:
+        kind, name = "mistral", "MistralForCausalLM"
+    else:
+        kind, name = "llama", "LlamaForCausalLM"
+    only = {"qwen3": model.qkv_bias or model.window, "qwen2": model.window}
+    if only.get(kind):
+        raise DataError(
+            f"no published model has all of config.model.head_norm, config.model.qkv_bias and "
+            f"config.model.window: {kind} was the nearest."
+        )
+    return {
+        "architectures": [name],
+        "model_type": kind,
+        **decoder_config(model),
+        "hidden_act": theirs_of(ACTIVATIONS, model.activation),
+        "rope_parameters": rope_parameters(model),
+        "rope_theta": model.rope_base,
+        **({"sliding_window": model.window} if kind == "mistral" else {}),
+    }
+
+
+def decoder_config(model: Any) -> dict[str, Any]:
+    """What `decoder_fields` reads."""
+    num_kv_heads, head_dim = model.cache_heads()
+    return {
+        "vocab_size": model.vocab_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": model.num_heads,
+        "num_key_value_heads": num_kv_heads,
+        "head_dim": head_dim,
+        "hidden_size": model.width,
+        "intermediate_size": model.hidden_width(),
+        "max_position_embeddings": model.context,
+        "rms_norm_eps": model.norm_epsilon,
+        "tie_word_embeddings": model.tie_embeddings,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+
+
+def theirs_of(names: dict[str, str], ours: str) -> str:
+    """Their first name of an activation of ours.
+
+    Raises:
+        DataError: if they have none.
+    """
+    for theirs, name in names.items():
+        if name == ours:
+            return theirs
+    raise DataError(f"config.model.activation {ours!r} has no name in published models.")
+
+
+def rope_parameters(model: Llama) -> dict[str, Any]:
+    """What `rotary_fields` reads."""
+    if model.rope_factor is None:
+        return {"rope_type": "default", "rope_theta": model.rope_base}
+    return {
+        "rope_type": "llama3",
+        "rope_theta": model.rope_base,
+        "factor": model.rope_factor,
+        "low_freq_factor": model.rope_low_frequency,
+        "high_freq_factor": model.rope_high_frequency,
+        "original_max_position_embeddings": model.rope_old_context,
+    }
+
+
+LLAMA = Family(
+    kinds=_KINDS,
+    name="llama",
+    model=Llama,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=writes_text,
+    canonical=canonical,
+    copies=tied_output,
+)

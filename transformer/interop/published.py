@@ -1,9 +1,12 @@
-"""What readers of published checkpoints share: their result, their checks, layouts of arrays."""
+"""Published checkpoints: what a family of them says of itself, and how all are read and written.
+
+Nothing here depends on a family: a family is a value, made in the file of its name.
+"""
 
 import functools
 import json
-import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +15,30 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import Entry, Shape, read_entries
+
+
+class Source(NamedTuple):
+    """A model as somebody else keeps it.
+
+    Attributes:
+        where: the folder or file, for messages.
+        config: as in `config.json` of the library `transformers`.
+        arrays: by the names that this library gives them; each is read when it is asked for. Also
+            has a method `shape(name)`, which reads nothing.
+    """
+
+    where: Path
+    config: dict[str, Any]
+    arrays: Any
 
 
 class Published(NamedTuple):
     """A published checkpoint.
 
     Attributes:
+        family: what can read and write it.
         model: fields of `config.model`.
         job: the name of the task that its head is for.
         labels: names of the head's outputs; empty without a head of its own.
@@ -28,12 +48,135 @@ class Published(NamedTuple):
             say.
     """
 
+    family: "Family"
     model: dict[str, Any]
     job: str
     labels: tuple[str, ...]
-    params: dict[str, np.ndarray]
+    params: dict[str, jax.Array]
     unused: list[str]
     preparation: dict[str, Any]
+
+
+class Head(NamedTuple):
+    """What a checkpoint is for.
+
+    Attributes:
+        job: as in `Published`.
+        outputs: names of the outputs; None takes those of `id2label` in the config.
+        preparation: as in `Published`.
+    """
+
+    job: str
+    outputs: tuple[str, ...] | None
+    preparation: dict[str, Any]
+
+
+class Family(NamedTuple):
+    """One architecture as others publish it.
+
+    Attributes:
+        kinds: values of `model_type` in `config.json`.
+        name: our model, as in `config.model.name`.
+        model: its class.
+        fields: `config.json`, its place for messages, and the shapes of all arrays, to fields of
+            the model; raises DataError for what our model does not do.
+        config: the model, its head and the paths of its parameters to `config.json`; raises
+            ConfigError for what theirs does not do.
+        entries: all parameters that the model can have, heads included.
+        head: `config.json`, the paths that were read and the folder to what it is for.
+        suits: whether it is the one that publishes a model of ours, where several have its class.
+        heads: what stands first in the paths of heads, each of which a checkpoint has or lacks.
+        canonical: a name in a file to the one in `entries`; None for what is no parameter.
+        exported: a name in `entries`, the model and the job to the name in files that are written.
+        copies: arrays that some files hold twice, by name: the original.
+        not_ours: pattern of names that are known and have no place in our model.
+    """
+
+    kinds: tuple[str, ...]
+    name: str
+    model: Callable[..., Any]
+    fields: Callable[[dict[str, Any], Path, dict[str, Shape]], dict[str, Any]]
+    config: Callable[[Any, Head, Set[str]], dict[str, Any]]
+    entries: Callable[[Any], list[Entry]]
+    head: Callable[[dict[str, Any], Set[str], Path], Head]
+    suits: Callable[[Any], bool] = lambda model: True
+    heads: tuple[str, ...] = ()
+    canonical: Callable[[str], str | None] = str
+    exported: Callable[[str, Any, str], str] = lambda name, model, job: name
+    copies: Callable[[Any], dict[str, str]] = lambda model: {}
+    not_ours: str | None = None
+
+
+def writes_text(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+    """The head of all language models."""
+    return Head("language_modeling", (), {})
+
+
+def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
+    """Reads a model, array by array; nothing in it is run.
+
+    Args:
+        source: where it is.
+        family: of the model.
+        ignore: pattern of the names of arrays to leave out though they are not known.
+
+    Raises:
+        DataError: if an array is missing, has another shape or is not known, or the model is not
+            one that we can build.
+    """
+    where, arrays = source.where, source.arrays
+    names = {}
+    for name in arrays:
+        canonical = family.canonical(name)
+        if canonical is not None:
+            names[canonical] = name
+    shapes = {canonical: arrays.shape(name) for canonical, name in names.items()}
+    fields = checked_fields(family, source, shapes)
+    model = family.model(**fields)
+    _take_copies(family.copies(model), names, arrays, where)
+    entries = family.entries(model)
+    whole = [entry for entry in entries if all(name in names for name in entry.names)]
+    require_complete(entries, names, family.heads, where)
+    used = {name for entry in whole for name in entry.names}
+    left = [name for canonical, name in names.items() if canonical not in used]
+    _require_known(left, family, ignore, where)
+    # In the host's memory even where there is an accelerator; checkpoints are written from there
+    # without another copy.
+    host = jax.local_devices(backend="cpu")[0]
+    found = read_entries(whole, arrays, names, where)
+    params = {path: jax.device_put(array, host) for path, array in found}
+    head = family.head(source.config, set(params), where)
+    labels = _labels(source.config, params) if head.outputs is None else head.outputs
+    return Published(family, fields, head.job, labels, params, left, head.preparation)
+
+
+def _labels(config: dict[str, Any], params: Mapping[str, jax.Array]) -> tuple[str, ...]:
+    """Names of the outputs; none without outputs that have names."""
+    if "output/bias" not in params:
+        return ()
+    names = config.get("id2label")
+    names = names if isinstance(names, dict) else {}
+    count = params["output/bias"].size
+    return tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
+
+
+def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of a model that can be built.
+
+    Raises:
+        DataError: if the config is incomplete or of a model that we cannot build.
+    """
+    where = source.where if source.where.is_file() else source.where / "config.json"
+    try:
+        fields = family.fields(source.config, where, shapes)
+        family.model(**fields).check()
+    except KeyError as error:
+        raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} holds what is no number: {error}.") from None
+    except ConfigError as error:
+        raise DataError(f"{where} describes no model: {error}") from None
+    return fields
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -53,74 +196,90 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def parameter_shapes(model: Any, use_all: Callable, *inputs: Any) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(
+    model: Any, use_all: Callable, *inputs: Any, stacks: tuple[str, ...] = ("num_layers",)
+) -> dict[str, Shape]:
     """The shapes of all parameters that a model can have, by path.
 
     Args:
-        model: with `num_layers` layers in `blocks`, unrolled.
+        model: with its layers unrolled.
         use_all: calls whatever has parameters.
         *inputs: of `use_all`.
+        stacks: fields that say how many layers there are, in the order of the stacks' names.
     """
     # Layers are alike: one tells the shapes of all.
-    init = functools.partial(model.clone(num_layers=1).init, method=use_all)
+    one = {**dict.fromkeys(stacks, 1), "scan_layers": False}
+    init = functools.partial(model.clone(**one).init, method=use_all)
     shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
     flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
+    found = sorted({path.split("/layer_0/")[0] for path in flat if "/layer_0/" in path})
+    counts = dict(zip(found, (getattr(model, field) for field in stacks), strict=True))
     return {
         path.replace("/layer_0/", f"/layer_{layer}/"): tuple(leaf.shape)
         for path, leaf in flat.items()
-        for layer in range(model.num_layers if "/layer_0/" in path else 1)
+        for layer in range(counts.get(path.split("/layer_0/")[0], 1))
     }
 
 
 def require_complete(
-    found: Mapping[str, Any],
-    shapes: Mapping[str, tuple[int, ...]],
-    heads: tuple[str, ...],
-    folder: Path,
+    entries: list[Entry], names: Mapping[str, str], heads: tuple[str, ...], where: Any
 ) -> None:
-    """Refuses a model that lacks parts of the encoder, or parts of a head that it has.
-
-    Args:
-        found: what was read, by path.
-        shapes: of all parameters that the model can have.
-        heads: what stands first in the paths of heads.
-        folder: for the message.
+    """Refuses a model that lacks parts of its body, or parts of a head that it has.
 
     Raises:
         DataError: naming one of them.
     """
-    there = {path.split("/")[0] for path in found} & set(heads)
+    there = {
+        entry.paths[0].split("/")[0]
+        for entry in entries
+        if any(name in names for name in entry.names)
+    } & set(heads)
     missing = [
-        path
-        for path in shapes
-        if path not in found and (path.split("/")[0] in there or not path.startswith(heads))
+        (entry.paths[0], name)
+        for entry in entries
+        for name in entry.names
+        if name not in names
+        and (entry.paths[0].split("/")[0] in there or not entry.paths[0].startswith(heads or "\0"))
     ]
     if missing:
+        (path, name), more = missing[0], len(missing) - 1
         raise DataError(
-            f"{folder} lacks {len(missing)} of the arrays that its config.json asks for, such as "
-            f"what is {missing[0]} here: is a file missing?"
+            f"{where} lacks {name} ({path} here)"
+            + (f" and {more} more of the arrays" if more else ", an array")
+            + " that its config.json asks for: is a file missing?"
         )
 
 
-def converted(
-    path: str, name: str, array: np.ndarray, shape: tuple[int, ...], folder: Path
-) -> np.ndarray:
-    """An array in our shape: kernels have their inputs first, heads an axis of their own.
+def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, where: Any) -> None:
+    """Leaves out arrays that are there twice; one that is there alone takes the other's place.
 
     Raises:
-        DataError: if it has another shape.
+        DataError: if the two are not the same.
     """
-    theirs = shape
-    if path.endswith("/kernel"):
-        # Attention's output is the one kernel with two axes of inputs.
-        num_inputs = 2 if path.endswith("attention/output/kernel") else 1
-        theirs = (math.prod(shape[num_inputs:]), math.prod(shape[:num_inputs]))
-    elif path.endswith("/bias"):
-        theirs = (math.prod(shape),)
-    if array.shape != theirs:
+    for copy, original in copies.items():
+        if copy not in names:
+            continue
+        if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
+            raise DataError(
+                f"{where}: {names[copy]} is not {names[original]}, and only tied layers are known "
+                f"here."
+            )
+        names.setdefault(original, names[copy])
+        del names[copy]
+
+
+def _require_known(left: list[str], family: Family, ignore: str | None, where: Any) -> None:
+    """Refuses arrays that nobody knows: without them it may be another model.
+
+    Raises:
+        DataError: naming some.
+    """
+    known = [pattern for pattern in (family.not_ours, ignore) if pattern]
+    strange = [name for name in left if not any(re.search(pattern, name) for pattern in known)]
+    if strange:
+        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
         raise DataError(
-            f"{folder}: {name} has the shape {list(array.shape)}, and config.json asks for "
-            f"{list(theirs)}."
+            f"{where} holds arrays that have no place in our {family.name}: "
+            f"{', '.join(strange[:5])}{more}. To go on without them, give a pattern of their names "
+            f"with --ignore."
         )
-    array = array.astype(np.float32)
-    return (array.T if path.endswith("/kernel") else array).reshape(shape)

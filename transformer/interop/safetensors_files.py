@@ -3,8 +3,9 @@
 Files that other libraries write as pickles can run any code when they are read, and are refused.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import numpy as np
 from transformer.errors import DataError, MissingDependencyError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-_FILE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+MODEL_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
@@ -26,10 +27,47 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         MissingDependencyError: if the library is not installed.
         DataError: if there is no such file, or it is damaged or no safetensors file.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for file in _files(Path(path)):
-        arrays |= _read(file)
-    return arrays
+    return {name: _widened(array) for name, array in StoredArrays(path).items()}
+
+
+class StoredArrays(Mapping[str, np.ndarray]):
+    """The arrays of a model in one or several files, each read when it is asked for.
+
+    Memory then holds what was asked for and nothing else.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Reads the names and shapes.
+
+        Args:
+            path: a file, or a folder with a model.
+
+        Raises:
+            MissingDependencyError: if the library is not installed.
+            DataError: if there is no such file, or it is damaged or no safetensors file.
+        """
+        self._files: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for file in _files(Path(path)):
+            with _opened(file) as arrays:
+                for name in arrays.keys():  # noqa: SIM118 - no dict.
+                    self._files[name] = file
+                    self._shapes[name] = tuple(arrays.get_slice(name).get_shape())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array, which is not read for it."""
+        return self._shapes[name]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        # Opened anew each time: what an open file has been read of counts as memory in use.
+        with _opened(self._files[name]) as arrays:
+            return arrays.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def write_safetensors(
@@ -94,13 +132,13 @@ def _files(path: Path) -> list[Path]:
         if not path.is_file():
             raise DataError(f"{path} does not exist: give a .safetensors file or its folder.")
         return [path]
-    if (path / _FILE).is_file():
-        return [path / _FILE]
-    if (path / _INDEX).is_file():
-        return _shards(path / _INDEX)
+    if (path / MODEL_FILE).is_file():
+        return [path / MODEL_FILE]
+    if (path / INDEX_FILE).is_file():
+        return _shards(path / INDEX_FILE)
     pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
     also = f" Its pickles ({', '.join(sorted(pickles))}) are not read." if pickles else ""
-    raise DataError(f"{path} has no {_FILE}.{also}")
+    raise DataError(f"{path} has no {MODEL_FILE}.{also}")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -116,20 +154,21 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An open file; whatever goes wrong with it is said in our words."""
     _library()
     import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 from here on.
     import safetensors
 
     try:
         # Not as arrays of JAX, which would cut numbers of 64 bits to 32.
-        with safetensors.safe_open(file, framework="numpy") as opened:
-            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        with safetensors.safe_open(file, framework="numpy") as arrays:
+            yield arrays
     except (safetensors.SafetensorError, OSError) as error:
         raise DataError(f"{file} cannot be read as safetensors: {error}") from None
     except (AttributeError, TypeError) as error:
         raise DataError(f"{file} holds numbers of a kind that is not read here: {error}.") from None
-    return {name: _widened(array) for name, array in found.items()}
 
 
 def _widened(array: np.ndarray) -> np.ndarray:

@@ -1,21 +1,16 @@
-"""ViT checkpoints in the layout of the library `transformers`: `config.json` and safetensors."""
+"""ViT and DeiT in the layout of the library `transformers`."""
 
-import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 
 from transformer.errors import ConfigError, DataError
-from transformer.interop.published import (
-    Published,
-    converted,
-    parameter_shapes,
-    read_json,
-    require_complete,
-)
-from transformer.interop.safetensors_files import read_safetensors
+from transformer.interop.bert import label_names
+from transformer.interop.layout import Entry, Shape, entries, single
+from transformer.interop.llama import theirs_of
+from transformer.interop.published import Family, Head, parameter_shapes, read_json
 from transformer.models.vit import ViT
 
 _ACTIVATIONS = {
@@ -24,79 +19,49 @@ _ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-_KINDS = {"weight": "kernel", "bias": "bias"}
-_NORM_KINDS = {"weight": "scale", "bias": "bias"}
-# Theirs to ours, after `vit.` in front is gone; `{}` is the number of the layer.
-_NORMS = {
-    "encoder.layer.{}.layernorm_before": "blocks/layer_{}/attention_norm",
-    "encoder.layer.{}.layernorm_after": "blocks/layer_{}/feed_forward_norm",
-    "layernorm": "final_norm",
+_ENCODER = {
+    "blocks/layer_{}/attention/query": "{}.encoder.layer.{}.attention.attention.query",
+    "blocks/layer_{}/attention/key": "{}.encoder.layer.{}.attention.attention.key",
+    "blocks/layer_{}/attention/value": "{}.encoder.layer.{}.attention.attention.value",
+    "blocks/layer_{}/attention/output": "{}.encoder.layer.{}.attention.output.dense",
+    "blocks/layer_{}/feed_forward/up": "{}.encoder.layer.{}.intermediate.dense",
+    "blocks/layer_{}/feed_forward/down": "{}.encoder.layer.{}.output.dense",
+    "blocks/layer_{}/attention_norm": "{}.encoder.layer.{}.layernorm_before",
+    "blocks/layer_{}/feed_forward_norm": "{}.encoder.layer.{}.layernorm_after",
+    "final_norm": "{}.layernorm",
+    "patch_embedding/dense": "{}.embeddings.patch_embeddings.projection",
 }
-_LAYERS = {
-    "encoder.layer.{}.attention.attention.query": "blocks/layer_{}/attention/query",
-    "encoder.layer.{}.attention.attention.key": "blocks/layer_{}/attention/key",
-    "encoder.layer.{}.attention.attention.value": "blocks/layer_{}/attention/value",
-    "encoder.layer.{}.attention.output.dense": "blocks/layer_{}/attention/output",
-    "encoder.layer.{}.intermediate.dense": "blocks/layer_{}/feed_forward/up",
-    "encoder.layer.{}.output.dense": "blocks/layer_{}/feed_forward/down",
-    "classifier": "output",
-}
-# Those whose shape changes, apart from kernels.
-_TOKEN, _POSITIONS, _PATCHES = (
-    "embeddings.cls_token",
-    "embeddings.position_embeddings",
-    "embeddings.patch_embeddings.projection.weight",
-)
-_SINGLE = {
-    _TOKEN: "class_token",
-    _POSITIONS: "position_embedding/embedding",
-    _PATCHES: "patch_embedding/dense/kernel",
-    "embeddings.patch_embeddings.projection.bias": "patch_embedding/dense/bias",
+_TOKENS = {
+    "class_token": "{}.embeddings.cls_token",
+    "distillation_token": "{}.embeddings.distillation_token",
+    "position_embedding/embedding": "{}.embeddings.position_embeddings",
 }
 
 
-def read_vit(folder: str | Path) -> Published:
-    """Reads a checkpoint; nothing in it is run.
+def _canonical(kind: str, name: str) -> str | None:
+    """The name with the prefix that encoders alone leave out."""
+    # A model with two heads calls the first of them so.
+    name = name.removeprefix("cls_")
+    return f"{kind}.{name}" if name.startswith(("embeddings.", "encoder.", "layernorm.")) else name
 
-    Args:
-        folder: with `config.json`, `model.safetensors` and, for what pixels are normalised by,
-            `preprocessor_config.json`.
 
-    Raises:
-        DataError: if a file is missing or damaged, or the model is not a ViT that we can build.
-    """
-    folder = Path(folder)
-    config = read_json(folder / "config.json")
-    model = _model(config, folder / "config.json")
-    found: dict[str, tuple[str, np.ndarray]] = {}
-    unused = []
-    for name, array in read_safetensors(folder).items():
-        plain = name.removeprefix("vit.")
-        path = _path(plain)
-        if path is None:
-            unused.append(name)
-        else:
-            found[path] = name, _laid_out(plain, array, model, folder)
-    num_outputs = found["output/bias"][1].size if "output/bias" in found else 1
-    ours = ViT(**model, num_outputs=num_outputs)
-    try:
-        ours.check()
-    except ConfigError as error:
-        raise DataError(f"{folder / 'config.json'} describes no model: {error}") from None
-    image = jnp.zeros((1, ours.image_size, ours.image_size, model["channels"]))
-    shapes = parameter_shapes(ours, _classified, image)
-    require_complete(found, shapes, ("output",), folder)
-    params = {
-        path: converted(path, *found[path], shape, folder)
-        for path, shape in shapes.items()
-        if path in found
+def _entries(kind: str, model: ViT) -> list[Entry]:
+    images = jnp.zeros((1, model.image_size, model.image_size, model.channels or 0))
+    shapes = parameter_shapes(model, _classified, images)
+    modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
+    modules |= {"output": "classifier", "distillation_output": "distillation_classifier"}
+    # In front of all patches, with an axis for the batch.
+    others = {
+        path: single(path, name.format(kind), shapes[path], (1, *shapes[path]))
+        for path, name in _TOKENS.items()
+        if path in shapes
     }
-    names = config.get("id2label") if "output/bias" in params else None
-    names = names if isinstance(names, dict) else {}
-    count = num_outputs if "output/bias" in params else 0
-    labels = tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
-    preparation = _preparation(folder / "preprocessor_config.json")
-    return Published(model, "image_classification", labels, params, unused, preparation)
+    path, side, channels = "patch_embedding/dense/kernel", model.patch_size, model.channels or 0
+    # Theirs is a convolution: [D, C, rows, columns]. A patch of ours is rows, columns, C.
+    name = f"{modules['patch_embedding/dense']}.weight"
+    theirs = (model.width, channels, side, side)
+    others[path] = single(path, name, shapes[path], theirs, (2, 3, 1, 0))
+    return entries(shapes, modules, others)
 
 
 def _classified(model: ViT, images: Any) -> Any:
@@ -104,71 +69,104 @@ def _classified(model: ViT, images: Any) -> Any:
     return model.classify(images)
 
 
-def _model(config: dict[str, Any], where: Path) -> dict[str, Any]:
+def _fields(
+    kind: str, config: dict[str, Any], where: Path, shapes: dict[str, Shape]
+) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
-    if config.get("model_type", "vit") != "vit":
-        raise DataError(f"{where} is of a model {config['model_type']!r}: expected 'vit'.")
     activation = config.get("hidden_act", "gelu")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
     if not config.get("qkv_bias", True):
         raise DataError(f"{where} has no biases on queries, keys and values: ours has.")
-    try:
-        return {
-            "channels": int(config.get("num_channels", 3)),
-            "image_size": int(config.get("image_size", 224)),
-            "patch_size": int(config.get("patch_size", 16)),
-            "num_layers": int(config["num_hidden_layers"]),
-            "num_heads": int(config["num_attention_heads"]),
-            "width": int(config["hidden_size"]),
-            "feed_forward_width": int(config["intermediate_size"]),
-            "activation": _ACTIVATIONS[activation],
-            "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
-            "dropout_rate": float(config.get("hidden_dropout_prob", 0.0)),
-        }
-    except KeyError as error:
-        raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} holds what is no number: {error}.") from None
+    outputs = shapes.get("classifier.bias")
+    distilled = "none"
+    if kind == "deit":
+        distilled = "two" if "distillation_classifier.bias" in shapes else "one"
+    return {
+        "num_outputs": outputs[0] if outputs else None,
+        "channels": int(config.get("num_channels", 3)),
+        "image_size": int(config.get("image_size", 224)),
+        "patch_size": int(config.get("patch_size", 16)),
+        "num_layers": int(config["num_hidden_layers"]),
+        "num_heads": int(config["num_attention_heads"]),
+        "width": int(config["hidden_size"]),
+        "feed_forward_width": int(config["intermediate_size"]),
+        "activation": _ACTIVATIONS[activation],
+        "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
+        "dropout_rate": float(config.get("hidden_dropout_prob", 0.0)),
+        "distillation": distilled,
+    }
 
 
-def _preparation(path: Path) -> dict[str, Any]:
+def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any]:
+    beyond = {
+        "pooling": "class",
+        "positions": "learned",
+        "num_registers": 0,
+        "stem": "patches",
+        "layer_scale": None,
+    }
+    for field, value in beyond.items():
+        if getattr(model, field) != value:
+            raise ConfigError(
+                f"config.model.{field} is {getattr(model, field)!r}: published ViTs have {value!r}."
+            )
+    name = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}[kind]
+    return {
+        "architectures": [name + ("WithTeacher" if model.distillation == "two" else "")],
+        "model_type": kind,
+        "num_channels": model.channels,
+        "image_size": model.image_size,
+        "patch_size": model.patch_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": model.num_heads,
+        "hidden_size": model.width,
+        "intermediate_size": model.feed_forward_width or 4 * model.width,
+        "hidden_act": theirs_of(_ACTIVATIONS, model.activation),
+        "layer_norm_eps": model.norm_epsilon,
+        "hidden_dropout_prob": model.dropout_rate,
+        "attention_probs_dropout_prob": model.dropout_rate,
+        "qkv_bias": True,
+        **label_names(head.outputs or ()),
+    }
+
+
+def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
     """Mean and standard deviation of pixels between 0 and 1; without a file, the usual ones."""
-    if not path.exists():
-        return {}
-    content = read_json(path)
-    found = {}
+    path, preparation = folder / "preprocessor_config.json", {}
+    content = read_json(path) if path.exists() else {}
     for field, key in (("mean", "image_mean"), ("std", "image_std")):
         values = content.get(key)
         if values is not None:
             try:
-                found[field] = tuple(float(value) for value in values)
+                preparation[field] = tuple(float(value) for value in values)
             except (TypeError, ValueError):
                 raise DataError(f"{path}: {key} is {values!r}: expected numbers.") from None
-    return found
+    return Head("image_classification", None, preparation)
 
 
-def _path(name: str) -> str | None:
-    """Our path of an array; None if our model has no such thing."""
-    if name in _SINGLE:
-        return _SINGLE[name]
-    module, _, kind = name.rpartition(".")
-    number = re.search(r"\.layer\.(\d+)\.", module)
-    general = re.sub(r"\.layer\.\d+\.", ".layer.{}.", module)
-    for modules, kinds in ((_NORMS, _NORM_KINDS), (_LAYERS, _KINDS)):
-        if general in modules and kind in kinds:
-            return f"{modules[general].format(number[1] if number else '')}/{kinds[kind]}"
-    return None
+def _exported(name: str, model: ViT, job: str) -> str:
+    if model.distillation == "two" and name.startswith("classifier."):
+        return f"cls_{name}"
+    return name
 
 
-def _laid_out(name: str, array: np.ndarray, model: dict[str, Any], folder: Path) -> np.ndarray:
-    """What stands in front of all patches without an axis for the batch; kernels as matrices."""
-    axes = {_TOKEN: 3, _POSITIONS: 3, _PATCHES: 4}.get(name)
-    if axes is None:
-        return array
-    if array.ndim != axes:
-        raise DataError(f"{folder}: {name} has {array.ndim} axes: expected {axes}.")
-    if name == _PATCHES:
-        # Theirs is a convolution: [D, C, rows, columns]. A patch of ours is rows, columns, C.
-        return array.transpose(0, 2, 3, 1).reshape(len(array), -1)
-    return array[0]
+def _family(kind: str) -> Family:
+    return Family(
+        kinds=(kind,),
+        name="vit",
+        model=ViT,
+        fields=lambda *arguments: _fields(kind, *arguments),
+        config=lambda *arguments: _config(kind, *arguments),
+        entries=lambda model: _entries(kind, model),
+        head=_head,
+        suits=lambda model: (kind == "deit") == (model.distillation != "none"),
+        heads=("output", "distillation_output"),
+        canonical=lambda name: _canonical(kind, name),
+        exported=_exported,
+        not_ours=r"^((vit|deit)\.)?pooler\.",
+    )
+
+
+VIT = _family("vit")
+DEIT = _family("deit")

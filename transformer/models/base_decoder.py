@@ -11,6 +11,7 @@ from transformer.checks import require_at_least, require_choice, require_fractio
 from transformer.nn.attention import KVCache
 from transformer.nn.linear import DTYPES
 from transformer.nn.stack import REMAT_POLICIES
+from transformer.ops.activations import soft_cap
 from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
 
@@ -106,7 +107,8 @@ class DecoderOnly(nn.Module):
             positions = jnp.arange(tokens.shape[1])[None, :]
         x = self.embed(tokens, positions)
         positions = jnp.broadcast_to(positions, tokens.shape)
-        x, cache = self.blocks(x, cache, mask=mask, positions=positions)
+        kinds = self.layer_kinds()
+        x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions)
         return self.final_norm(x), cache
 
     def embed(
@@ -118,8 +120,19 @@ class DecoderOnly(nn.Module):
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """The output layer, in float32."""
         if self.tie_embeddings:
-            return jnp.asarray(self.token_embedding.attend(features), jnp.float32)
-        return self.output(features).astype(jnp.float32)
+            scores = jnp.asarray(self.token_embedding.attend(features), jnp.float32)
+        else:
+            scores = self.output(features).astype(jnp.float32)
+        cap = self.output_cap()
+        return scores if cap is None else soft_cap(scores, cap)
+
+    def output_cap(self) -> float | None:
+        """What squashes the output layer's scores to (-cap, cap); None leaves them."""
+        return None
+
+    def layer_kinds(self) -> dict[str, Any]:
+        """In which way layers differ: arguments of blocks by name, with an axis L."""
+        return {}
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
         """Kernel and bias of the output layer, for losses that visit it in chunks."""
@@ -127,6 +140,10 @@ class DecoderOnly(nn.Module):
             return self.token_embedding.embedding.T, None
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
+
+    def loss_scales(self) -> dict[str, float]:
+        """By which the objective has what modules put into the collection `losses`, by name."""
+        return {}
 
     def chosen_attention(self, tokens: Int[Array, "B T"]) -> str:
         """The implementation that training uses for batches of this length."""

@@ -85,7 +85,10 @@ class BERT(nn.Module):
         context: the longest sequence, the number of learned positions.
         position_init: of the learned positions: `normal`, as published, or `sinusoidal`, from which
             small models on little text learn far sooner to look at a token's neighbours.
-        num_types: kinds of tokens; 2 tell the first of two sentences from the second.
+        position_offset: rows of the table of positions before the one of the first token, which
+            nobody uses; RoBERTa has 2.
+        num_types: kinds of tokens; 2 tell the first of two sentences from the second. With 1 all
+            tokens are of it.
         feed_forward_width: F; None means 4 D.
         activation: of the feed-forward layer.
         norm_epsilon: added to variances.
@@ -103,6 +106,7 @@ class BERT(nn.Module):
     width: int = 768
     context: int = 512
     position_init: str = "normal"
+    position_offset: int = 0
     num_types: int = 2
     feed_forward_width: int | None = None
     activation: str = "gelu"
@@ -119,7 +123,16 @@ class BERT(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        require_at_least("model", self, num_layers=1, num_heads=1, width=1, context=3, num_types=1)
+        require_at_least(
+            "model",
+            self,
+            num_layers=1,
+            num_heads=1,
+            width=1,
+            context=3,
+            num_types=1,
+            position_offset=0,
+        )
         for field in ("vocab_size", "feed_forward_width"):
             if getattr(self, field) is not None:
                 require_at_least("model", self, **{field: 1})
@@ -170,7 +183,7 @@ class BERT(nn.Module):
         table = functools.partial(Embedding, width=self.width, dtype=self.dtype)
         self.token_embedding = table(self.vocab_size)
         self.position_embedding = table(
-            self.context,
+            self.position_offset + self.context,
             axes=("positions", "embed"),
             initializer=_POSITION_INITS[self.position_init],
         )
@@ -203,10 +216,11 @@ class BERT(nn.Module):
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
         mask = None if lengths is None else padding(real_tokens(tokens, lengths))
+        positions = self.position_offset + jnp.arange(tokens.shape[1])
         x = (
             self.token_embedding(tokens)
-            + self.position_embedding(jnp.arange(tokens.shape[1])[None, :])
-            + self.type_embedding(token_types)
+            + self.position_embedding(positions[None, :])
+            + self.type_embedding(jnp.minimum(token_types, self.num_types - 1))
         )
         x, _ = self.blocks(self.dropout(self.embedding_norm(x)), mask=mask)
         return x

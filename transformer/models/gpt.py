@@ -29,12 +29,14 @@ class GPT(DecoderOnly):
     Attributes:
         feed_forward_width: F; None means 4 D.
         activation: of the feed-forward layer.
+        norm_epsilon: added to variances.
         qkv_bias: bias on the query, key and value projections.
         output_bias: bias on the output layer; only without tied embeddings.
     """
 
     feed_forward_width: int | None = None
     activation: str = "gelu_tanh"
+    norm_epsilon: float = 1e-5
     qkv_bias: bool = True
     output_bias: bool = False
 
@@ -63,6 +65,7 @@ class GPT(DecoderOnly):
         # GPT-2 scales the layers that write to the residual stream by their number (Radford et
         # al. 2019, section 2.3), so that its variance does not grow with depth.
         residual_init = 0.02 / math.sqrt(2 * self.num_layers)
+        norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
             attention=functools.partial(
@@ -81,7 +84,7 @@ class GPT(DecoderOnly):
                 output_init_scale=residual_init,
                 dtype=self.dtype,
             ),
-            norm=LayerNorm,
+            norm=norm,
             dropout_rate=self.dropout_rate,
         )
         self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
@@ -90,7 +93,7 @@ class GPT(DecoderOnly):
         )
         self.dropout = Dropout(self.dropout_rate)
         self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
-        self.final_norm = LayerNorm()
+        self.final_norm = norm()
         if not self.tie_embeddings:
             self.output = Linear(
                 (self.vocab_size,), ("embed", "vocab"), self.output_bias, dtype=self.dtype

@@ -12,7 +12,9 @@ al. 2023); no biases, no learned positions. What differs among them is a field e
 """
 
 import functools
+from collections.abc import Callable
 
+import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
 from transformer.checks import require_at_least, require_choice
@@ -124,14 +126,7 @@ class Llama(DecoderOnly):
                 implementation=self.attention,
                 dtype=self.dtype,
             ),
-            feed_forward=functools.partial(
-                FeedForward,
-                width=self.feed_forward_width or -(-8 * self.width // (3 * 64)) * 64,
-                activation=self.activation,
-                gated=True,
-                use_bias=False,
-                dtype=self.dtype,
-            ),
+            feed_forward=self.feed_forward_layer(),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
@@ -141,6 +136,21 @@ class Llama(DecoderOnly):
         self.final_norm = norm()
         if not self.tie_embeddings:
             self.output = Linear((self.vocab_size,), ("embed", "vocab"), False, dtype=self.dtype)
+
+    def feed_forward_layer(self) -> Callable[..., nn.Module]:
+        """What makes the feed-forward layer of a block."""
+        return functools.partial(
+            FeedForward,
+            width=self.hidden_width(),
+            activation=self.activation,
+            gated=True,
+            use_bias=False,
+            dtype=self.dtype,
+        )
+
+    def hidden_width(self) -> int:
+        """F."""
+        return self.feed_forward_width or -(-8 * self.width // (3 * 64)) * 64
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]

@@ -23,6 +23,7 @@ from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import DTYPES, Linear, named
 from transformer.nn.norms import LayerNorm
+from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.stack import REMAT_POLICIES, Stack
@@ -33,53 +34,7 @@ from transformer.ops.resampling import resize_grid
 
 POOLINGS = ("class", "mean", "attention")
 POSITIONS = ("learned", "sinusoidal", "sinusoidal_2d")
-
-
-class PatchDecoder(nn.Module):
-    """Says what hidden patches look like (He et al. 2022, section 3, "MAE decoder").
-
-    Attributes:
-        block: makes a block.
-        num_layers: L.
-        width: D.
-        patch_values: P, of a patch.
-        norm_epsilon: added to variances.
-        dtype: of the computation.
-    """
-
-    block: Any
-    num_layers: int
-    width: int
-    patch_values: int
-    norm_epsilon: float
-    dtype: str
-
-    @nn.compact
-    def __call__(
-        self, features: Float[Array, "B S E"], places: Int[Array, "B T"], num_front: int
-    ) -> Float[Array, "B T P"]:
-        """The values of all patches.
-
-        Args:
-            features: of the tokens in front, then of the patches seen.
-            places: where each patch stands among those, counted from the first patch seen; beyond
-                them, it is hidden.
-            num_front: tokens in front, which are kept there.
-        """
-        dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
-        x = dense((self.width,), name="embedding")(features)
-        init = named(nn.initializers.normal(0.02), None, "embed")
-        hidden = self.param("mask_token", init, (1, self.width)).astype(x.dtype)
-        front, x = x[:, :num_front], x[:, num_front:]
-        batch, count = places.shape
-        hidden = jnp.broadcast_to(hidden, (batch, count - x.shape[1], self.width))
-        x = jnp.take_along_axis(jnp.concatenate([x, hidden], axis=1), places[..., None], axis=1)
-        grid = math.isqrt(count)
-        x = x + sinusoidal_2d(grid, grid, self.width).astype(x.dtype)
-        x = jnp.concatenate([front, x], axis=1)
-        x, _ = Stack(self.block, self.num_layers, name="blocks")(x)
-        x = LayerNorm(epsilon=self.norm_epsilon, name="norm")(x[:, num_front:])
-        return dense((self.patch_values,), name="pixels")(x).astype(jnp.float32)
+DISTILLATIONS = ("none", "one", "two")
 
 
 class ViT(nn.Module):
@@ -110,6 +65,8 @@ class ViT(nn.Module):
             `attention`, a learned query that looks at them (Zhai et al. 2022, section 3).
         positions: `learned`, or fixed: `sinusoidal` counts patches row by row, `sinusoidal_2d`
             tells row and column.
+        distillation: `one` has a token more, which in DeiT learns from a teacher (Touvron et al.
+            2021, section 4); `two` also a head for it, and scores are the mean of both heads.
         num_registers: tokens more, which stand for nothing (Darcet et al. 2024).
         stem: `patches`, or `convolutions` (Xiao et al. 2021).
         activation: of the feed-forward layer.
@@ -150,6 +107,7 @@ class ViT(nn.Module):
     feed_forward_width: int | None = None
     pooling: str = "class"
     positions: str = "learned"
+    distillation: str = "none"
     num_registers: int = 0
     stem: str = "patches"
     activation: str = "gelu"
@@ -192,12 +150,18 @@ class ViT(nn.Module):
             self,
             pooling=POOLINGS,
             positions=POSITIONS,
+            distillation=DISTILLATIONS,
             stem=STEMS,
             activation=ACTIVATIONS,
             dtype=DTYPES,
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        if self.distillation != "none" and self.pooling != "class":
+            raise ConfigError(
+                f"config.model.distillation is {self.distillation!r}: it needs "
+                f"config.model.pooling=class."
+            )
         if self.decoder_width % 4:
             raise ConfigError(
                 f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, as its "
@@ -228,11 +192,13 @@ class ViT(nn.Module):
         token = named(nn.initializers.normal(0.02), None, "embed")
         if self.pooling == "class":
             self.class_token = self.param("class_token", token, (1, self.width))
+        if self.distillation != "none":
+            self.distillation_token = self.param("distillation_token", token, (1, self.width))
         if self.num_registers:
             self.registers = self.param("registers", token, (self.num_registers, self.width))
         if self.positions == "learned":
             self.position_embedding = Embedding(
-                self.grid**2 + (self.pooling == "class"),
+                self.grid**2 + self._num_placed,
                 self.width,
                 axes=("positions", "embed"),
                 dtype=self.dtype,
@@ -248,6 +214,7 @@ class ViT(nn.Module):
         self.pooler = AttentionPooling(**parts)
         dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
         self.output = dense((self.num_outputs or 0,))
+        self.distillation_output = dense((self.num_outputs or 0,))
         self.decoder = PatchDecoder(
             functools.partial(
                 Block, **self._parts(self.decoder_heads, 4 * self.decoder_width, norm)
@@ -283,7 +250,7 @@ class ViT(nn.Module):
     def __call__(
         self, images: Float[Array, "B Y X C"], seen: Int[Array, "B S"] | None = None
     ) -> Float[Array, "B T D"]:
-        """The hidden states of all tokens: the class token, the registers, the patches.
+        """The hidden states of all tokens: class, distillation, registers, patches.
 
         Args:
             images: normalised pixels.
@@ -296,7 +263,9 @@ class ViT(nn.Module):
             x = jnp.take_along_axis(x, seen[..., None], axis=1)
         front = []
         if self.pooling == "class":
-            front.append(self.class_token.astype(x.dtype) + extra)
+            front.append(self.class_token.astype(x.dtype) + extra[:1])
+        if self.distillation != "none":
+            front.append(self.distillation_token.astype(x.dtype) + extra[1:])
         if self.num_registers:
             front.append(self.registers.astype(x.dtype))
         front = [jnp.broadcast_to(tokens, (x.shape[0], *tokens.shape)) for tokens in front]
@@ -310,7 +279,12 @@ class ViT(nn.Module):
     @property
     def num_front(self) -> int:
         """Tokens in front of the patches."""
-        return (self.pooling == "class") + self.num_registers
+        return self._num_placed + self.num_registers
+
+    @property
+    def _num_placed(self) -> int:
+        """Those of them that have positions of their own."""
+        return (self.pooling == "class") + (self.distillation != "none")
 
     def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
         """What stands for the image."""
@@ -322,7 +296,12 @@ class ViT(nn.Module):
 
     def classify(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B c"]:
         """Scores of the classes, in float32."""
-        return self.output(self.pooled(self(images))).astype(jnp.float32)
+        features = self(images)
+        scores = self.output(self.pooled(features)).astype(jnp.float32)
+        if self.distillation == "two":
+            scores = scores + self.distillation_output(features[:, 1]).astype(jnp.float32)
+            scores = 0.5 * scores
+        return scores
 
     def embed(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B D"]:
         """A vector for each image, in float32: what the classes are told from."""
@@ -359,16 +338,16 @@ class ViT(nn.Module):
         length = self.num_front + (images.shape[1] // self.patch_size) ** 2
         return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
 
-    def _positions(self) -> tuple[Float[Array, "#t D"], Float[Array, "T D"]]:
-        """Of the class token, and of the patches."""
+    def _positions(self) -> tuple[Float[Array, "t D"], Float[Array, "T D"]]:
+        """Of the class token and the one for distillation, and of the patches."""
         if self.positions == "learned":
             table = self.position_embedding.embedding.astype(self.dtype)
-            return (table[:1], table[1:]) if self.pooling == "class" else (table[:0], table)
+            return table[: self._num_placed], table[self._num_placed :]
         if self.positions == "sinusoidal":
             table = sinusoidal(jnp.arange(self.grid**2), self.width)
         else:
             table = sinusoidal_2d(self.grid, self.grid, self.width)
-        return jnp.zeros((1, self.width), self.dtype), table.astype(self.dtype)
+        return jnp.zeros((2, self.width), self.dtype), table.astype(self.dtype)
 
     def refit(
         self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
@@ -383,7 +362,7 @@ class ViT(nn.Module):
         """
         if path != "position_embedding/embedding":
             return saved
-        front = int(self.pooling == "class")
+        front = self._num_placed
         side = math.isqrt(max(0, saved.shape[0] - front))
         if side < 1 or side**2 != saved.shape[0] - front:
             return saved

@@ -1,13 +1,15 @@
 """Multi-head attention with its projections and its cache."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from transformer.nn.linear import Linear
 from transformer.ops.attention import attention_weights, dot_product_attention
@@ -82,11 +84,14 @@ class Attention(nn.Module):
         use_output_bias: on the output projection.
         position: applied to queries and keys with their positions, `ops.positions.rotary` say.
         head_norm: makes a normalisation for queries and one for keys, over H.
-        window: sees only keys fewer than this many positions away.
+        window: sees only keys fewer than this many positions away; where a call says what is local,
+            only local attention does.
+        local_position: in place of `position` where attention is local; None means the same.
         scale: of the logits; None means 1 / sqrt(H).
         logit_cap: squashes the logits to (-cap, cap).
         dropout_rate: on the attention weights.
         init_scale: standard deviation of the other kernels at initialisation.
+        query_init_scale: standard deviation of the query kernel; None means `init_scale`.
         output_init_scale: standard deviation of the output kernel at initialisation.
         implementation: see `ops.attention.dot_product_attention`.
         dtype: of the computation.
@@ -100,10 +105,12 @@ class Attention(nn.Module):
     position: Callable[..., Array] | None = None
     head_norm: Callable[..., nn.Module] | None = None
     window: int | None = None
+    local_position: Callable[..., Array] | None = None
     scale: float | None = None
     logit_cap: float | None = None
     dropout_rate: float = 0.0
     init_scale: float = 0.02
+    query_init_scale: float | None = None
     output_init_scale: float = 0.02
     implementation: str = "auto"
     dtype: str = "float32"
@@ -119,6 +126,7 @@ class Attention(nn.Module):
         slots: Int[Array, "B T"] | None = None,
         cache: KVCache | None = None,
         bias: Float[Array, "#B #N T S"] | None = None,
+        local: bool | np.bool_ | Bool[Array, ""] | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """Attends from `x` to `memory`, or to itself.
 
@@ -132,6 +140,9 @@ class Attention(nn.Module):
                 there several tokens stand at one position.
             cache: earlier keys and values, to which those of `x` are added.
             bias: added to the logits.
+            local: whether this layer sees its window only, in stacks where some do and some see
+                everything (Beltagy et al. 2020; Gemma 2, section 2). None means that `window`
+                holds.
 
         Returns:
             The output, and what to pass in next time: the keys and values of the memory, or else
@@ -141,27 +152,26 @@ class Attention(nn.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         query = self._project("query", x, self.num_heads, "heads")
-        if self.position is not None:
-            query = self.position(query, positions)
+        query = self._place(query, positions, local)
         if isinstance(memory, KVCache):
             cache = memory
         elif memory is not None:
-            cache = KVCache.of(*self._keys_and_values(memory, None))
+            cache = KVCache.of(*self._keys_and_values(memory))
         else:
-            key, value = self._keys_and_values(x, positions)
+            key, value = self._keys_and_values(x)
+            key = self._place(key, positions, local)
             if cache is not None:
                 cache = cache.write(key, value, positions if slots is None else slots)
         if cache is not None:
             key, value = cache.read()
         mask = Mask() if mask is None else mask
-        if self.window is not None:
-            mask = mask & sliding_window(self.window)
-
-        logits = {"bias": bias, "mask": mask, "scale": self.scale, "logit_cap": self.logit_cap}
+        logits = {"bias": bias, "scale": self.scale, "logit_cap": self.logit_cap}
         if self.is_mutable_collection("intermediates"):
             # For pictures: kept only where somebody asks for them.
-            self.sow("intermediates", "weights", attention_weights(query, key, **logits))
-        attended = dot_product_attention(
+            weights = functools.partial(attention_weights, query, key, **logits)
+            self.sow("intermediates", "weights", self._within_window(weights, mask, local))
+        attend = functools.partial(
+            dot_product_attention,
             query,
             key,
             value,
@@ -170,6 +180,7 @@ class Attention(nn.Module):
             dropout_key=self.make_rng("dropout") if self._drops() else None,
             implementation=self.implementation,
         )
+        attended = self._within_window(attend, mask, local)
         output = Linear(
             (width,),
             ("heads", None, "embed"),
@@ -180,25 +191,48 @@ class Attention(nn.Module):
         )
         return output(attended), cache
 
+    def _within_window(self, attend: Callable[..., Array], mask: Mask, local: Any) -> Array:
+        """Attends with the mask, and within the window where this layer has one."""
+        if self.window is None:
+            return attend(mask=mask)
+        narrow = mask & sliding_window(self.window)
+        if isinstance(local, jax.Array):
+            # In a scanned stack a layer learns which kind it is when it runs.
+            return jax.lax.cond(local, lambda: attend(mask=narrow), lambda: attend(mask=mask))
+        return attend(mask=narrow if local is None or local else mask)
+
+    def _place(
+        self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Any
+    ) -> Float[Array, "B T N H"]:
+        """Tells queries or keys where they stand."""
+        if self.position is None:
+            return heads
+        if self.local_position is None or local is None:
+            return self.position(heads, positions)
+        if isinstance(local, jax.Array):
+            near = self.local_position(heads, positions)
+            return jnp.where(local, near, self.position(heads, positions))
+        return (self.local_position if local else self.position)(heads, positions)
+
     def _keys_and_values(
-        self, source: Float[Array, "B S D"], positions: Int[Array, "B S"] | None
+        self, source: Float[Array, "B S D"]
     ) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
         num_kv_heads = self.num_kv_heads or self.num_heads
         key = self._project("key", source, num_kv_heads, "kv_heads")
-        value = self._project("value", source, num_kv_heads, "kv_heads", normed=False)
-        if self.position is not None and positions is not None:
-            key = self.position(key, positions)
-        return key, value
+        return key, self._project("value", source, num_kv_heads, "kv_heads", normed=False)
 
     def _project(
         self, name: str, x: Array, num_heads: int, axis: str, *, normed: bool = True
     ) -> Float[Array, "B T N H"]:
         head_dim = self.head_dim or x.shape[-1] // self.num_heads
+        init_scale = self.init_scale
+        if name == "query" and self.query_init_scale is not None:
+            init_scale = self.query_init_scale
         layer = Linear(
             (num_heads, head_dim),
             ("embed", axis, None),
             self.use_bias,
-            self.init_scale,
+            init_scale,
             self.dtype,
             name=name,
         )

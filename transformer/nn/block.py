@@ -13,7 +13,7 @@ from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
 from transformer.ops.masks import Mask
 
-ORDERS = ("pre", "post")
+ORDERS = ("pre", "post", "sandwich")
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,8 @@ class Block(nn.Module):
         cross_attention: makes the attention to a memory, between the two others; None leaves it
             out.
         order: `pre` is `x + branch(norm(x))` (Xiong et al. 2020), `post` is
-            `norm(x + branch(x))` (Vaswani et al. 2017, section 3.1).
+            `norm(x + branch(x))` (Vaswani et al. 2017, section 3.1), `sandwich` is
+            `x + norm(branch(norm(x)))` (Ding et al. 2021, section 3.1).
         dropout_rate: on the output of each branch.
         layer_scale: what learned factors on the features of each branch's output begin with
             (Touvron et al. 2021, CaiT, section 2); None has no such factors.
@@ -65,6 +66,8 @@ class Block(nn.Module):
         memory: Float[Array, "B S D"] | None = None,
         memory_mask: Mask | None = None,
         skip_rate: Float[Array, ""] | None = None,
+        bias: Float[Array, "#B #N T _"] | None = None,
+        local: Any = None,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """Runs the branches.
 
@@ -78,6 +81,8 @@ class Block(nn.Module):
                 calls leave it out.
             memory_mask: of the cross-attention.
             skip_rate: of examples for which a branch is left out in training.
+            bias: added to the logits of the self-attention.
+            local: whether the self-attention is the local one; see `Attention`.
 
         Returns:
             The new hidden states and the new cache, as `nn.scan` wants its carry.
@@ -93,16 +98,19 @@ class Block(nn.Module):
 
         def residual(name: str, x: Array, branch: Callable[[Array], tuple]) -> tuple[Array, Any]:
             norm = self.norm(name=f"{name}_norm")
-            if self.order == "pre":
-                output, kept = branch(norm(x))
-                return add(name, x, output), kept
-            output, kept = branch(x)
-            return norm(add(name, x, output)), kept
+            if self.order == "post":
+                output, kept = branch(x)
+                return norm(add(name, x, output)), kept
+            output, kept = branch(norm(x))
+            if self.order == "sandwich":
+                output = self.norm(name=f"{name}_output_norm")(output)
+            return add(name, x, output), kept
 
         def attend(x: Array) -> tuple[Array, KVCache | None]:
             text = cache.text if isinstance(cache, DecoderCache) else cache
             attention = self.attention(name="attention")
-            return attention(x, mask=mask, positions=positions, slots=slots, cache=text)
+            where = {"positions": positions, "slots": slots, "local": local}
+            return attention(x, mask=mask, cache=text, bias=bias, **where)
 
         def feed_forward(x: Array) -> tuple[Array, None]:
             return self.feed_forward(name="feed_forward")(x), None

@@ -33,11 +33,15 @@ class RMSNorm(nn.Module):
 
     Attributes:
         epsilon: added to the mean square.
+        offset: added to the learned scale, which begins at one less. With 1.0, as in Gemma, weight
+            decay draws the scale to one and not to zero.
     """
 
     epsilon: float = 1e-6
+    offset: float = 0.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        scale = self.param("scale", named(nn.initializers.ones, "embed"), x.shape[-1:])
-        return rms_norm(x, scale, epsilon=self.epsilon)
+        init = nn.initializers.constant(1.0 - self.offset)
+        scale = self.param("scale", named(init, "embed"), x.shape[-1:])
+        return rms_norm(x, self.offset + scale, epsilon=self.epsilon)

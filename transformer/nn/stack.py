@@ -62,7 +62,7 @@ class Stack(nn.Module):
         if self.scan:
             run = nn.scan(
                 run,
-                variable_axes={"params": 0, "intermediates": 0},
+                variable_axes={"params": 0, "intermediates": 0, "losses": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, 0, nn.broadcast),  # pyright: ignore[reportArgumentType]
                 length=self.num_layers,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -19,6 +20,11 @@ def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The tanh approximation of GELU that GPT-2 uses (Hendrycks and Gimpel 2016, section 2)."""
     return jax.nn.gelu(x, approximate=True)
+
+
+def soft_cap(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
+    """Squashes numbers to (-cap, cap), small ones hardly (Bello et al. 2016, section 2)."""
+    return cap * jnp.tanh(x / cap)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from transformer.ops import blockwise
+from transformer.ops.activations import soft_cap
 from transformer.ops.masks import Mask, explicit
 
 # From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
@@ -154,7 +155,7 @@ def attention_weights(
     )
     logits = logits.reshape(batch, num_heads, num_queries, num_keys)
     if logit_cap is not None:
-        logits = logit_cap * jnp.tanh(logits / logit_cap)
+        logits = soft_cap(logits, logit_cap)
     if bias is not None:
         logits = logits + bias
     allowed = mask.materialize(num_queries, num_keys)

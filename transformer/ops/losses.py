@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from transformer.ops.activations import soft_cap
+
 # Positions with this label are not predicted; the value PyTorch's users know.
 IGNORED = -100
 
@@ -98,7 +100,7 @@ def chunked_cross_entropy(
         chunk_kernel, chunk_bias, start = chunk
         logits = (flat @ chunk_kernel).astype(jnp.float32) + chunk_bias
         if logit_cap is not None:
-            logits = logit_cap * jnp.tanh(logits / logit_cap)
+            logits = soft_cap(logits, logit_cap)
         real = start + jnp.arange(chunk_size) < vocab_size
         logit_sum = logit_sum + jnp.sum(jnp.where(real, logits, 0.0), axis=-1)
         logits = jnp.where(real, logits, -jnp.inf)

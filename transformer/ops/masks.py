@@ -139,7 +139,7 @@ def segments(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> 
     return Mask(query_segments=query, key_segments=query if key is None else key)
 
 
-def at_positions(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> Mask:
+def at_positions(query: Int[Array, "#B T"], key: Int[Array, "#B S"] | None = None) -> Mask:
     """Says where queries (and keys) stand when that is not 0, 1, 2, ...; needed with a cache."""
     return Mask(query_positions=query, key_positions=key)
 

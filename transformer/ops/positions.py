@@ -78,12 +78,27 @@ class RotaryScaling:
         return kept * frequencies + (1.0 - kept) * frequencies / self.factor
 
 
+@dataclasses.dataclass(frozen=True)
+class LinearRotaryScaling:
+    """All rotations slower by one factor (Chen et al. 2023, "position interpolation").
+
+    Attributes:
+        factor: how much longer sequences are than those of pretraining.
+    """
+
+    factor: float
+
+    def __call__(self, frequencies: Float[Array, " h"]) -> Float[Array, " h"]:
+        """Frequencies in radians a position, scaled."""
+        return frequencies / self.factor
+
+
 def rotary(
     x: Float[Array, "B T N H"],
     positions: Int[Array, "#B T"],
     *,
     base: float = 10_000.0,
-    scaling: RotaryScaling | None = None,
+    scaling: RotaryScaling | LinearRotaryScaling | None = None,
 ) -> Float[Array, "B T N H"]:
     """Rotates pairs of features by an angle that grows with position (Su et al. 2021, eq. 34).
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from transformer.errors import WorkdirError
+from transformer.errors import ConfigError, WorkdirError
+from transformer.nn.mixture import LOSSES
 from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
 
 
@@ -91,6 +92,19 @@ class Predicts(Protocol):
         ...
 
 
+def require_encoder_decoder(model: Any) -> None:
+    """Refuses a model that does not read one text and write another.
+
+    Raises:
+        ConfigError: naming the model.
+    """
+    if not hasattr(model, "encode"):
+        raise ConfigError(
+            f"config.model.name is {type(model).__name__.lower()}, which is no encoder-decoder: "
+            f"this task needs one, such as vaswani or t5."
+        )
+
+
 def tokenizer_digest(tokenizer: str) -> str:
     """A short name for exactly this tokenizer, given as text."""
     return hashlib.sha256(tokenizer.encode()).hexdigest()[:32]
@@ -129,7 +143,24 @@ def vocabulary_losses(
         return cross_entropy(module.logits(features), labels, **terms)
     kernel, bias = module.output_layer()
     kernel = kernel.astype(features.dtype)
-    return chunked_cross_entropy(features, kernel, labels, bias, chunk_size=chunk, **terms)
+    cap = module.output_cap() if hasattr(module, "output_cap") else None
+    return chunked_cross_entropy(
+        features, kernel, labels, bias, chunk_size=chunk, logit_cap=cap, **terms
+    )
+
+
+def auxiliary_losses(collected: Any) -> dict[str, Float[Array, ""]]:
+    """What modules put into the collection `losses`, by name, each a mean over layers.
+
+    Args:
+        collected: the collections that applying a model changed.
+    """
+    found: dict[str, list[Array]] = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(collected.get(LOSSES, {})):
+        name = next(key.key for key in reversed(path) if hasattr(key, "key"))
+        found.setdefault(name, []).append(value)
+    # Scanned layers share one leaf; others have one each.
+    return {name: jnp.mean(jnp.stack(values)) for name, values in found.items()}
 
 
 def sequence_losses(
@@ -153,7 +184,8 @@ def sequence_losses(
     layout = {name: batch[name] for name in batch if name.endswith(("_segments", "_positions"))}
 
     def score(module: Any) -> TokenLosses:
-        features = module.features(batch["source"], batch["target"], **layout)
+        target = module.begun(batch["target"], batch.get("target_segments"))
+        features = module.features(batch["source"], target, **layout)
         terms = {"label_smoothing": label_smoothing}
         return vocabulary_losses(module, features, batch["labels"], vocab_chunk, **terms)
 

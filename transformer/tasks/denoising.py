@@ -15,6 +15,7 @@ import numpy as np
 from transformer.checks import require_at_least, require_choice
 from transformer.data import text as text_files
 from transformer.data.denoising import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
+from transformer.data.docstrings import docstring_text
 from transformer.data.plays import shakespeare
 from transformer.data.sentence_tokenizers import (
     SentenceTokenizer,
@@ -29,11 +30,14 @@ from transformer.tasks.base import (
     Losses,
     Pace,
     Shown,
+    require_encoder_decoder,
     require_tokenizer_of,
     sequence_losses,
     tokenizer_digest,
 )
 
+# Texts that need no file.
+EMBEDDED = ("plays", "docstrings")
 # Windows shown after training.
 _SHOWN = 4
 
@@ -53,9 +57,12 @@ class Denoising:
     Raffel et al. 2020, sections 3.1.4 and 3.3.1.
 
     Attributes:
-        path: a UTF-8 text file; empty for Shakespeare's plays, whole plays held out.
+        path: a UTF-8 text file; empty for a text that needs no file.
+        embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
+            `docstrings` are those of Python's standard library, whole modules held out as by the
+            task `text_to_text` with the same `validation_fraction`.
         validation_path: a text file for validation; empty takes the end of `path`.
-        validation_fraction: how much of `path` that end is.
+        validation_fraction: how much of `path` that end is, or of the modules.
         tokenizer: `bpe` (byte-level, made from the training text), `character`, or the path of a
             `tokenizer.json` or of a SentencePiece `.model`. Sentinels are added to it.
         bpe_vocab_size: tokens of `bpe`.
@@ -74,6 +81,7 @@ class Denoising:
     entry: ClassVar[str] = "__call__"
 
     path: str = ""
+    embedded: str = "plays"
     validation_path: str = ""
     validation_fraction: float = 0.1
     tokenizer: str = "bpe"
@@ -93,7 +101,7 @@ class Denoising:
             ConfigError: naming the field.
         """
         require_at_least("task", self, length=4, batch_size=1)
-        require_choice("task", self, objective=OBJECTIVES)
+        require_choice("task", self, objective=OBJECTIVES, embedded=EMBEDDED)
         if not 0.0 < self.validation_fraction < 1.0:
             raise ConfigError(
                 f"config.task.validation_fraction is {self.validation_fraction}: "
@@ -117,7 +125,9 @@ class Denoising:
 
     def load(self, workdir: Path | None) -> StreamData:
         """Reads the text, makes or loads the tokenizer, and tokenizes."""
-        if not self.path:
+        if not self.path and self.embedded == "docstrings":
+            train, validation = docstring_text(self.validation_fraction)
+        elif not self.path:
             train, validation = shakespeare()
         elif self.validation_path:
             train = text_files.read_text(self.path)
@@ -186,11 +196,7 @@ class Denoising:
 
     def check_model(self, model: Any) -> None:
         """Refuses a model that is no encoder-decoder."""
-        if not hasattr(model, "encode"):
-            raise ConfigError(
-                f"config.model.name is {type(model).__name__.lower()}, which is no "
-                f"encoder-decoder: this task needs one, such as vaswani."
-            )
+        require_encoder_decoder(model)
 
     def pace(self, data: StreamData) -> Pace:
         """Examples are windows; tokens are those of the text."""

@@ -24,11 +24,13 @@ from transformer.data.tokens import (
 )
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
+from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.tasks.base import (
     Losses,
     Pace,
     Shown,
+    auxiliary_losses,
     require_tokenizer_of,
     tokenizer_digest,
     vocabulary_losses,
@@ -63,6 +65,8 @@ class LanguageModeling:
         prompt: what the sample shown after training begins with; empty for the first token of the
             validation text.
         sample_length: how many tokens that sample has.
+        stop: where a written text ends, unless `generate.py` is told otherwise: the text of the
+            token that ends texts; empty never ends them.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -81,6 +85,7 @@ class LanguageModeling:
     vocab_chunk: int = 0
     prompt: str = ""
     sample_length: int = 500
+    stop: str = ""
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -129,13 +134,17 @@ class LanguageModeling:
         if len(paths) != 1:
             raise ConfigError("a language model is evaluated on one text file: give --path.")
         (path,) = paths
-        tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+        tokenizer = self.load_tokenizer(workdir)
         tokens = tokenize(tokenizer, text_files.read_text(path), cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
     def save(self, data: TextData, workdir: Path) -> None:
         """Writes `tokenizer.json`."""
         data.tokenizer.save(workdir)
+
+    def load_tokenizer(self, workdir: Path) -> Tokenizer:
+        """The tokenizer of a run."""
+        return Tokenizer.load(workdir / "tokenizer.json")
 
     def dimensions(self, data: TextData) -> dict[str, int]:
         """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
@@ -148,7 +157,7 @@ class LanguageModeling:
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+        tokenizer = self.load_tokenizer(workdir)
         require_tokenizer_of(fingerprint, tokenizer.to_json(), workdir)
 
     def describe(self, data: TextData) -> str:
@@ -204,22 +213,22 @@ class LanguageModeling:
         """One window of tokens."""
         return (jnp.zeros((1, self.context), jnp.int32),)
 
-    def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
-    ) -> Losses:
-        """Cross-entropy of every next token."""
+    def losses(self, model: Any, params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
+        """Cross-entropy of every next token, and what the model itself adds: routers' losses."""
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
 
         def score(module: Any) -> Any:
             features, _ = module.features(batch["tokens"])
             return vocabulary_losses(module, features, batch["labels"], self.vocab_chunk, **terms)
 
-        scores = nn.apply(score, model)({"params": params}, rngs=rngs)
-        return Losses(
-            objective=jnp.sum(scores.objective),
-            weight=jnp.sum(scores.weight),
-            metrics={"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)},
-        )
+        apply = nn.apply(score, model, mutable=[LOSSES])
+        scores, collected = apply({"params": params}, rngs=rngs)
+        objective, weight = jnp.sum(scores.objective), jnp.sum(scores.weight)
+        metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
+        for name, value in auxiliary_losses(collected).items():
+            metrics[name] = value * weight
+            objective += model.loss_scales()[name] * metrics[name]
+        return Losses(objective, weight, metrics)
 
     def scores(self, model: Any, params: Any, data: TextData) -> dict[str, Any]:
         """Nothing that the loss does not say."""
@@ -236,6 +245,7 @@ class LanguageModeling:
             max_new_tokens=self.sample_length,
             sampling=Sampling(temperature=0.8),
             seed=0,
+            stop=self.stop,
         )
         (workdir / "sample.txt").write_text(sample, "utf-8")
         return Shown(sample, {})

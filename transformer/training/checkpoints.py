@@ -47,7 +47,23 @@ class Restored:
 class Checkpoints:
     """The checkpoints of one run: `workdir/checkpoints`."""
 
-    def __init__(self, workdir: Path, *, keep_last: int = 1, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        keep_last: int = 1,
+        read_only: bool = False,
+        gigabytes_at_once: int = 96,
+    ) -> None:
+        """Opens or makes the folder.
+
+        Args:
+            workdir: the run folder.
+            keep_last: how many of the newest checkpoints to keep.
+            read_only: makes nothing and deletes nothing.
+            gigabytes_at_once: of arrays that are copied to be written at the same time; more than
+                the largest has.
+        """
         # Orbax logs what we report in words of our own, each failed write separately.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -61,7 +77,10 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep, read_only=read_only, create=not read_only
         )
-        trees = {name: ocp.StandardCheckpointHandler() for name in ITEMS}
+        trees = {
+            name: ocp.StandardCheckpointHandler(save_concurrent_gb=gigabytes_at_once)
+            for name in ITEMS
+        }
         notes = {name: ocp.JsonCheckpointHandler() for name in ("data", "metadata")}
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_handlers=trees | notes
@@ -252,25 +271,23 @@ def fingerprints(tree: PyTree) -> dict[str, int]:
     It is a sum over the elements, exact in integers, and so does not depend on how the array is
     cut over devices.
     """
-    prints = _fingerprints(_raw(tree))
+    prints = jax.tree.map(_fingerprint, _raw(tree))
     return {path: int(value) for path, value in _by_path(prints).items()}
 
 
+# Array by array: those of one shape, of which models have many, share one compiled program.
 @jax.jit
-def _fingerprints(tree: PyTree) -> PyTree:
-    def one(x: jax.Array) -> jax.Array:
-        if x.dtype == jnp.bool_:
-            x = x.astype(jnp.uint8)
-        bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-        bits = bits.astype(jnp.uint32)
-        # Each element times an odd number of its own, so that exchanged elements are noticed.
-        place = jnp.zeros(x.shape, jnp.uint32)
-        for axis in range(x.ndim):
-            index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-            place = place * jnp.uint32(0x9E3779B1) + index
-        return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
-
-    return jax.tree.map(one, tree)
+def _fingerprint(x: jax.Array) -> jax.Array:
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    bits = bits.astype(jnp.uint32)
+    # Each element times an odd number of its own, so that exchanged elements are noticed.
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis in range(x.ndim):
+        index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        place = place * jnp.uint32(0x9E3779B1) + index
+    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
 
 
 def _raw(tree: PyTree) -> PyTree:

@@ -10,6 +10,7 @@ import rich.console
 import rich.table
 from ml_collections import ConfigDict
 
+from transformer.nn.mixture import active_parameters
 from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
@@ -19,7 +20,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     """Compiles the training step and reports on it; nothing is written.
 
     Returns:
-        `config` (resolved), `parameters`, `parameter_table` (path, shape, dtype, count), `data`
+        `config` (resolved), `parameters`, `active_parameters` (that compute one token; fewer where
+        there are mixtures of experts), `parameter_table` (path, shape, dtype, count), `data`
         (what was read), `total_steps`, `flops_per_step` (of the first step, where batches
         differ), `memory` in bytes (`parameters`, `optimizer`, `temporary` and `total` as the
         compiler plans them) and `peak_flops` if it is known.
@@ -38,6 +40,9 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     return {
         "config": experiment.config.to_dict(),
         "parameters": sum(row["count"] for row in table),
+        "active_parameters": active_parameters(
+            nn.meta.unbox(shapes.params), getattr(experiment.model, "experts_per_token", 0)
+        ),
         "parameter_table": table,
         "data": experiment.task.describe(experiment.data),
         "total_steps": experiment.total_steps,
@@ -65,6 +70,8 @@ def show(report: dict[str, Any]) -> None:
         parameters.add_row(row["path"], shape, row["dtype"], f"{row['count']:,}")
     console.print(parameters)
     console.print(f"parameters       {report['parameters']:,}")
+    if report["active_parameters"] < report["parameters"]:
+        console.print(f"active per token {report['active_parameters']:,}")
     console.print(f"data             {report['data']}")
     console.print(f"steps            {report['total_steps']:,}")
     console.print(f"FLOPs per step   {report['flops_per_step']:.4g}")

@@ -52,6 +52,8 @@ def _count(jaxpr: Any) -> int:
         name = equation.primitive.name
         if name == "dot_general":
             total += _dot_flops(equation)
+        elif name == "ragged_dot_general":
+            total += _ragged_dot_flops(equation)
         elif name == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             output_features = equation.params["dimension_numbers"].rhs_spec[0]
@@ -82,3 +84,15 @@ def _dot_flops(equation: Any) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     inner = math.prod(left[axis] for axis in contracted)
     return 2 * inner * math.prod(equation.outvars[0].aval.shape)
+
+
+def _ragged_dot_flops(equation: Any) -> int:
+    """Each row with the kernel of its own group, whatever a backend makes of it."""
+    left, _, groups = (operand.aval.shape for operand in equation.invars)
+    numbers = equation.params["ragged_dot_dimension_numbers"]
+    (contracted, _), _ = numbers.dot_dimension_numbers
+    inner = math.prod(left[axis] for axis in contracted)
+    flops = 2 * inner * math.prod(equation.outvars[0].aval.shape)
+    # Where rows are what is contracted, each group has a result of its own rows only.
+    summed = set(numbers.lhs_ragged_dimensions) <= set(contracted)
+    return flops // groups[-1] if summed else flops

@@ -1,7 +1,8 @@
 """A run folder made of published weights, which other scripts open like one that was trained."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,12 +12,11 @@ from transformer.config import OPTIONAL_SECTIONS, build, section
 from transformer.data.tokenizers import Tokenizer
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
 from transformer.errors import DataError
-from transformer.interop import llama
-from transformer.interop.bert import read_bert
-from transformer.interop.published import Published, read_json
-from transformer.interop.vit import read_vit
+from transformer.interop.families import Opened, open_published
+from transformer.interop.published import Published, read_source
 from transformer.tasks.base import tokenizer_digest
 from transformer.training.experiment import initial_parameters
+from transformer.training.layers import laid_out
 from transformer.training.run_folders import require_new, write_run
 from transformer.training.selection import by_path, from_paths
 
@@ -26,175 +26,128 @@ _MOST_TOKENS = 2048
 _MAX_LENGTH = 256
 
 
-def import_published(source: Path, workdir: Path, max_length: int | None = None) -> Published:
+class Run(NamedTuple):
+    """What a run has beside its parameters.
+
+    Attributes:
+        task: the section of its config.
+        tokenizer: with methods `save` and `vocab_size`; None where there is no text.
+        text: of the tokenizer, which the digest is made of.
+    """
+
+    task: ConfigDict
+    tokenizer: Any = None
+    text: str = ""
+
+
+def import_published(
+    source: Path,
+    workdir: Path,
+    *,
+    tokenizer: Path | None = None,
+    max_length: int | None = None,
+    ignore: str | None = None,
+    scan_layers: bool = False,
+) -> Published:
     """Writes a run folder with the weights of a published checkpoint as its step 0.
-
-    Args:
-        source: a folder with `config.json` and safetensors.
-        workdir: the folder to make; it must be empty or missing.
-        max_length: see `import_bert`.
-
-    Returns:
-        What was read, without what the run does not keep.
-
-    Raises:
-        DataError: if the checkpoint cannot be read, or is of a model that is not known here.
-        WorkdirError: if the folder holds something, or is none.
-    """
-    kind = read_json(source / "config.json").get("model_type", "bert")
-    if kind == "bert":
-        return import_bert(source, workdir, max_length)
-    if kind == "vit":
-        return import_vit(source, workdir)
-    if kind in llama.KINDS:
-        return import_llama(source, workdir)
-    known = ", ".join(("bert", "vit", *llama.KINDS))
-    raise DataError(
-        f"{source / 'config.json'} is of a model {kind!r}: what can be read are {known}."
-    )
-
-
-def import_llama(source: Path, workdir: Path) -> Published:
-    """Writes a run folder with the weights of a Llama or its kin as its step 0.
-
-    Args:
-        source: a folder with `config.json`, safetensors and `tokenizer.json`.
-        workdir: the folder to make; it must be empty or missing.
-
-    Returns:
-        What was read.
-
-    Raises:
-        DataError: if the checkpoint cannot be read, or its tokenizer has more tokens than it.
-        WorkdirError: if the folder holds something, or is none.
-    """
-    require_new(workdir)
-    tokenizer = Tokenizer.load(source / "tokenizer.json")
-    published = llama.read_llama(source)
-    model = published.model
-    if tokenizer.vocab_size > model["vocab_size"]:
-        raise DataError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, and the model's table "
-            f"{model['vocab_size']}: they do not belong together."
-        )
-    config = ConfigDict()
-    config.model = section("model", "llama", **model)
-    config.task = section(
-        "task", published.job, context=min(model["context"], _MOST_TOKENS), batch_size=1
-    )
-    for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
-        config[name] = section(name)
-    write_run(
-        workdir,
-        config,
-        from_paths(published.params),
-        tokenizer=tokenizer,
-        labels=(),
-        fingerprint=tokenizer_digest(tokenizer.to_json()),
-    )
-    return published
-
-
-def import_vit(source: Path, workdir: Path) -> Published:
-    """Writes a run folder with the weights of a ViT checkpoint as its step 0.
-
-    Args:
-        source: a folder with `config.json`, `model.safetensors` and `preprocessor_config.json`.
-        workdir: the folder to make; it must be empty or missing.
-
-    Returns:
-        What was read.
-
-    Raises:
-        DataError: if the checkpoint cannot be read.
-        WorkdirError: if the folder holds something, or is none.
-    """
-    require_new(workdir)
-    published = read_vit(source)
-    model = published.model
-    config = ConfigDict()
-    config.model = section("model", "vit", **model, num_outputs=len(published.labels) or None)
-    config.task = section(
-        "task",
-        published.job,
-        image_size=model["image_size"],
-        channels=model["channels"],
-        **published.preparation,
-    )
-    for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
-        config[name] = section(name)
-    write_run(
-        workdir,
-        config,
-        from_paths(published.params),
-        tokenizer=None,
-        labels=published.labels,
-        fingerprint="",
-    )
-    return published
-
-
-def import_bert(source: Path, workdir: Path, max_length: int | None = None) -> Published:
-    """Writes a run folder with the weights of a BERT checkpoint as its step 0.
 
     A checkpoint with all that its job needs keeps just that, as a trained run would. One with less
     keeps all that it has, to embed with and to begin from.
 
     Args:
-        source: a folder with `config.json`, `model.safetensors` and a tokenizer.
-        workdir: the folder to make; it must be empty or missing.
-        max_length: tokens of a row in the run; None takes 256, or what the model has.
+        source: a folder with `config.json` and safetensors, or a file; see `open_published`.
+        workdir: the folder to make; it must be empty or missing. It is there as a whole or not.
+        tokenizer: a file; None takes that of the source.
+        max_length: tokens of a row in the run; None takes what is usual, or what the model has.
+        ignore: pattern of the names of arrays to leave out though they are not known.
+        scan_layers: stacks the parameters of all layers; see `nn.stack.Stack`.
 
     Returns:
         What was read, without what the run does not keep.
 
     Raises:
-        DataError: if the checkpoint cannot be read.
+        DataError: if the checkpoint cannot be read, is of a model that is not known here, or its
+            tokenizer has more tokens than it.
         WorkdirError: if the folder holds something, or is none.
     """
     require_new(workdir)
-    published = read_bert(source)
-    context = published.model["context"]
-    tokenizer = _tokenizer(source, published.preparation["lowercase"])
-    if tokenizer.vocab_size > published.model["vocab_size"]:
+    opened = open_published(source, tokenizer)
+    prepare = _RUNS[opened.family.name]
+    published = read_source(opened.source, opened.family, ignore)
+    run = prepare(opened, published, max_length)
+    size = published.model.get("vocab_size")
+    if run.tokenizer is not None and size is not None and run.tokenizer.vocab_size > size:
         raise DataError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, and the model's table "
-            f"{published.model['vocab_size']}: they do not belong together."
+            f"{source}: the tokenizer has {run.tokenizer.vocab_size} tokens, and the model's table "
+            f"{size}: they do not belong together."
         )
+    config = ConfigDict()
+    config.model = section("model", opened.family.name, **published.model, scan_layers=scan_layers)
+    config.task = run.task
+    for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
+        config[name] = section(name)
+    published = _of_the_job(published, config)
+    params = from_paths(published.params)
+    write_run(
+        workdir,
+        config,
+        laid_out(params, scanned=scan_layers),
+        tokenizer=run.tokenizer,
+        labels=published.labels,
+        fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
+    )
+    return published
+
+
+def _decoder(opened: Opened, published: Published, max_length: int | None) -> Run:
+    """A language model continues texts."""
+    tokenizer = Tokenizer.from_text(opened.tokenizer_text(), opened.source.where)
+    context = min(max_length or _MOST_TOKENS, published.model["context"])
+    end = opened.end()
+    stop = "" if end is None else tokenizer.token(end)
+    task = section("task", published.job, context=context, batch_size=1, stop=stop)
+    return Run(task, tokenizer, tokenizer.to_json())
+
+
+def _images(opened: Opened, published: Published, max_length: int | None) -> Run:
+    """A classifier of images."""
+    sizes = {name: published.model[name] for name in ("image_size", "channels")}
+    return Run(section("task", published.job, **sizes, **published.preparation))
+
+
+def _encoder(opened: Opened, published: Published, max_length: int | None) -> Run:
+    """What the head is for."""
+    source = opened.source.where
+    tokenizer = _word_pieces(source, published.preparation["lowercase"])
     values: dict[str, Any] = {}
     if published.job == "text_classification" and len(published.labels) == 1:
         # One number is a regression; the task's own data would have to be given.
         values = {"regression": True, "train": str(source)}
     if published.job == "masked_lm":
         values = {"next_sentence": "next_sentence/kernel" in published.params}
-    config = ConfigDict()
-    config.model = section(
-        "model", "bert", **published.model, num_outputs=len(published.labels) or None
-    )
-    config.task = section(
+    task = section(
         "task",
         published.job,
-        max_length=min(max_length or _MAX_LENGTH, context),
+        max_length=min(max_length or _MAX_LENGTH, published.model["context"]),
         lowercase=tokenizer.lowercase,
         **values,
     )
-    for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
-        config[name] = section(name)
-    published = _of_the_job(published, config)
-    write_run(
-        workdir,
-        config,
-        from_paths(published.params),
-        tokenizer=tokenizer,
-        labels=published.labels,
-        fingerprint=tokenizer_digest(tokenizer.to_text()),
-    )
-    return published
+    return Run(task, tokenizer, tokenizer.to_text())
+
+
+_RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {
+    "bert": _encoder,
+    "gemma": _decoder,
+    "gpt": _decoder,
+    "llama": _decoder,
+    "mixtral": _decoder,
+    "vit": _images,
+}
 
 
 def _of_the_job(published: Published, config: Any) -> Published:
     """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
-    task, model = build("task", config.task), build("model", config.model)
+    task, model = build("task", config.task), build("model", config.model, scan_layers=False)
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(
         lambda key: initial_parameters(model, task, build("lora", config.lora), key), key
@@ -207,7 +160,7 @@ def _of_the_job(published: Published, config: Any) -> Published:
     return published._replace(params=params, unused=[*published.unused, *left])
 
 
-def _tokenizer(source: Path, lowercase: bool) -> WordPieceTokenizer:
+def _word_pieces(source: Path, lowercase: bool) -> WordPieceTokenizer:
     for name in ("tokenizer.json", "vocab.txt"):
         if (source / name).is_file():
             return make_word_piece_tokenizer(

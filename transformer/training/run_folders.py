@@ -1,7 +1,10 @@
 """Run folders made of parameters that are there already: imported ones, or merged ones."""
 
+import shutil
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from transformer.errors import WorkdirError
 from transformer.tasks.base_labels import save_labels
@@ -32,28 +35,40 @@ def write_run(
 ) -> None:
     """Writes a run whose one checkpoint, of step 0, holds parameters and nothing else.
 
+    It is written under another name and moved when it is whole.
+
     Args:
-        workdir: the folder to make.
+        workdir: the folder to make, empty or missing.
         config: with all sections.
         params: a nested dict.
         tokenizer: with a method `save`; None where there is no text.
         labels: names of the outputs; empty for none.
         fingerprint: of the data, which begins with the digest of the tokenizer.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    if tokenizer is not None:
-        tokenizer.save(workdir)
-    if labels:
-        save_labels(labels, workdir)
-    checkpoints = Checkpoints(workdir)
-    checkpoints.save(
-        0,
-        {"params": params},
-        data={},
-        metadata={"data_fingerprint": fingerprint},
-        validation_loss=None,
-    )
-    checkpoints.wait()
-    checkpoints.close()
-    # Last: a folder with a config is a run.
-    write_config(config, workdir)
+    workdir = workdir.absolute()
+    part = workdir.with_name(f".{workdir.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        if tokenizer is not None:
+            tokenizer.save(part)
+        if labels:
+            save_labels(labels, part)
+        # Little more than the parameters themselves is held in memory.
+        largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
+        checkpoints = Checkpoints(part, gigabytes_at_once=1 + largest // 10**9)
+        checkpoints.save(
+            0,
+            {"params": params},
+            data={},
+            metadata={"data_fingerprint": fingerprint},
+            validation_loss=None,
+        )
+        checkpoints.wait()
+        checkpoints.close()
+        write_config(config, part)
+        if workdir.exists():
+            workdir.rmdir()
+        part.rename(workdir)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

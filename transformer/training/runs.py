@@ -136,8 +136,9 @@ def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
         more = checkpoints.restore(step, {item: wanted}).state[item]
         total = jax.tree.map(jnp.add, total, more)
     checkpoints.close()
-    params = jax.tree.map(lambda x: x / len(steps), total)
-    return Parameters(params, steps[-1], restored.metadata)
+    if len(steps) > 1:
+        total = jax.tree.map(lambda x: x / len(steps), total)
+    return Parameters(total, steps[-1], restored.metadata)
 
 
 def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:

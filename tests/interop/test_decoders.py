@@ -1,0 +1,216 @@
+"""Decoders of `transformers`: read, the same logits, the same greedy texts, written again."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.interop.round_trips import arrays_of, disturbed, reloaded
+from transformer.data.tokenizers import make_tokenizer
+from transformer.decoding.sample import Sampling, generate
+from transformer.errors import DataError
+from transformer.interop.families import read_published
+from transformer.training.exported import export_run
+from transformer.training.imported import import_published
+from transformer.training.runs import open_run, read_parameters
+from transformer.training.selection import by_path, from_paths
+
+pytest.importorskip("safetensors", reason="weights are read from its files")
+torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
+transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
+
+SIZE = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+GEMMA = {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 24}
+SLOWER = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+# Classes, and what they are made with; windows are shorter than the texts.
+MODELS = {
+    "gpt2": ("GPT2LMHeadModel", "GPT2", GPT2),
+    "gpt2 narrow, with an output layer": (
+        "GPT2LMHeadModel",
+        "GPT2",
+        {**GPT2, "n_inner": 40, "activation_function": "relu", "tie_word_embeddings": False},
+    ),
+    "llama": ("LlamaForCausalLM", "Llama", {"num_key_value_heads": 4}),
+    "llama grouped, wide heads": (
+        "LlamaForCausalLM",
+        "Llama",
+        {"head_dim": 16, "tie_word_embeddings": True},
+    ),
+    "llama 3": ("LlamaForCausalLM", "Llama", {"rope_parameters": LLAMA3}),
+    "mistral": ("MistralForCausalLM", "Mistral", {"sliding_window": 8}),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2", {"rope_theta": 1e6}),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen3", {"head_dim": 8, "num_key_value_heads": 1}),
+    "mixtral": (
+        "MixtralForCausalLM",
+        "Mixtral",
+        {"num_local_experts": 4, "head_dim": 8, "sliding_window": 8},
+    ),
+    "gemma 2": (
+        "Gemma2ForCausalLM",
+        "Gemma2",
+        {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5},
+    ),
+    "gemma 3": (
+        "Gemma3ForCausalLM",
+        "Gemma3Text",
+        {**GEMMA, "num_hidden_layers": 7, "rope_parameters": SLOWER},
+    ),
+}
+
+
+def theirs(model, config, **values):
+    """A model with random weights of more than the usual size, so that differences show."""
+    options = getattr(transformers, f"{config}Config")(**{**SIZE, **values})
+    return disturbed(getattr(transformers, model), options)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request, tmp_path_factory):
+    """A model of theirs, its folder, and ours with its parameters."""
+    kind, options, config = MODELS[request.param]
+    model = theirs(kind, options, **config)
+    folder = tmp_path_factory.mktemp("published")
+    model.save_pretrained(folder)
+    write_tokenizer(folder)
+    read = read_published(folder)
+    assert read.unused == []
+    return model, folder, read.family.model(**read.model), from_paths(read.params)
+
+
+TOKENS = np.random.default_rng(0).integers(2, 61, (2, 40))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(model, params, tokens):
+    return model.apply({"params": params}, tokens)[0]
+
+
+def test_logits_are_those_of_transformers(pair):
+    model, _, ours, params = pair
+    with torch.no_grad():
+        expected = model(torch.from_numpy(TOKENS)).logits.numpy()
+    found = logits(ours, params, jnp.asarray(TOKENS))
+    assert np.abs(expected).max() > 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_greedy_texts_are_those_of_transformers(pair):
+    """Of prompts that differ in length: theirs are filled up on the left."""
+    model, _, ours, params = pair
+    rows = [TOKENS[0, :9], TOKENS[1, :5]]
+    padded, mask = np.zeros((2, 9), int), np.zeros((2, 9), int)
+    for index, row in enumerate(rows):
+        padded[index, 9 - len(row) :], mask[index, 9 - len(row) :] = row, 1
+    with torch.no_grad():
+        expected = model.generate(
+            torch.from_numpy(padded),
+            attention_mask=torch.from_numpy(mask),
+            max_new_tokens=32,
+            do_sample=False,
+        ).numpy()
+    chunks = generate(
+        ours, params, rows, max_new_tokens=32, sampling=Sampling(temperature=0.0), seed=0
+    )
+    np.testing.assert_array_equal(np.concatenate(list(chunks), axis=1), expected[:, 9:])
+
+
+def test_what_is_exported_is_what_was_imported(pair, tmp_path, request):
+    model, folder, _, _ = pair
+    # Half of them with stacked layers in between.
+    scanned = list(MODELS).index(request.node.callspec.params["pair"]) % 2 == 0
+    import_published(folder, tmp_path / "run", scan_layers=scanned)
+    saved = by_path(read_parameters(tmp_path / "run").params)
+    assert any("/layers/" in path for path in saved) == scanned
+    # In several files, one of them smaller than most arrays.
+    export_run(tmp_path / "run", tmp_path / "out", shard_bytes=12_000)
+    before, after = arrays_of(folder), arrays_of(tmp_path / "out")
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
+    again = reloaded(type(model), tmp_path / "out")
+    tokens = torch.from_numpy(TOKENS)
+    with torch.no_grad():
+        np.testing.assert_array_equal(again(tokens).logits, model(tokens).logits)
+
+
+def write_tokenizer(folder):
+    text = "".join(map(chr, range(40, 90)))
+    (folder / "tokenizer.json").write_text(make_tokenizer("character", text, 0).to_json())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A published folder with a tokenizer."""
+    theirs("LlamaForCausalLM", "Llama").save_pretrained(tmp_path / "theirs")
+    write_tokenizer(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def test_a_run_of_a_published_model(folder, tmp_path):
+    published = import_published(folder, tmp_path / "run")
+    run = open_run(tmp_path / "run", "best")
+    assert run.config.model.name == "llama"
+    assert run.task.context == 128
+    assert sum(array.size for array in published.params.values()) == sum(
+        leaf.size for leaf in jax.tree.leaves(run.params)
+    )
+
+
+def changed(folder, **config):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **config}))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "falcon"}, "'falcon'"),
+        ({"hidden_act": "mish"}, "mish"),
+        ({"attention_bias": True}, "biases"),
+        ({"use_sliding_window": True}, "sliding window"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "yarn"),
+        ({"hidden_size": "wide"}, "no number"),
+        ({"num_key_value_heads": 3}, "num_kv_heads"),
+        ({"intermediate_size": 50}, "asks for"),
+        ({"num_hidden_layers": 3}, "lacks"),
+    ],
+)
+def test_configs_that_do_not_fit(folder, tmp_path, config, said):
+    changed(folder, **config)
+    with pytest.raises(DataError) as error:
+        read_published(folder)
+    assert said in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_without_tokenizer(folder, tmp_path):
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match=r"tokenizer\.json"):
+        import_published(folder, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,173 @@
+"""T5 of `transformers`: read, written, the same logits, the same greedy texts."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer.decoding.beam import beam_search
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import read_entries
+from transformer.interop.published import Source, read_source
+from transformer.interop.t5 import T5_FAMILY
+from transformer.models.t5 import T5
+from transformer.ops.relative_positions import relative_buckets
+from transformer.training.selection import from_paths
+
+torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
+transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
+
+V, END, BEGIN = 67, 1, 0
+SIZE = {
+    "vocab_size": V,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "pad_token_id": 0,
+    "eos_token_id": END,
+    "decoder_start_token_id": BEGIN,
+}
+NEW = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+MODELS = {
+    "1.0": {},
+    "1.0, wide heads, one decoder layer": {"d_kv": 16, "num_heads": 3, "num_decoder_layers": 1},
+    "1.0, few buckets": {
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 20,
+    },
+    "1.1": NEW,
+    "1.1, narrow heads": {**NEW, "d_kv": 5, "d_model": 24, "num_heads": 6},
+}
+# Further apart than the greatest distance that is told.
+LENGTHS = np.array([150, 140, 9]), np.array([140, 135, 7])
+
+
+class Arrays(dict):
+    """Arrays as a folder holds them."""
+
+    def shape(self, name):
+        return self[name].shape
+
+
+def theirs(**config):
+    """A model with random weights of more than the usual size, so that differences show."""
+    torch.manual_seed(0)
+    options = transformers.T5Config(**{**SIZE, **config})
+    model = transformers.T5ForConditionalGeneration(options).eval()
+    if config.get("tie_word_embeddings") is False:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(V, options.d_model))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.copy_(1.0 + 0.3 * torch.randn(parameter.shape))
+            elif "relative" in name:
+                parameter.copy_(1.5 * torch.randn(parameter.shape))
+            elif ".wo." in name or ".o." in name:
+                # So that a tied output layer does not just repeat the last token.
+                parameter.mul_(3.0)
+    return model
+
+
+def source_of(model):
+    arrays = Arrays({name: x.numpy().copy() for name, x in model.state_dict().items()})
+    return Source(Path("there"), {**model.config.to_dict(), "model_type": "t5"}, arrays)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request):
+    model = theirs(**MODELS[request.param])
+    return model, read_source(source_of(model), T5_FAMILY)
+
+
+def test_logits_and_greedy_texts_are_theirs(pair):
+    model, published = pair
+    assert published.unused == []
+    assert published.job == "text_to_text"
+    ours, params = T5(**published.model), from_paths(published.params)
+    ours.check()
+    rng = np.random.default_rng(0)
+    source, target = (rng.integers(2, V, (3, int(lengths[0]))) for lengths in LENGTHS)
+    target[:, 0] = BEGIN
+    read, written = (
+        np.arange(side.shape[1]) < lengths[:, None]
+        for side, lengths in zip((source, target), LENGTHS, strict=True)
+    )
+    with torch.no_grad():
+        inputs = {"input_ids": torch.tensor(source), "attention_mask": torch.tensor(read).long()}
+        expected = model(**inputs, decoder_input_ids=torch.tensor(target)).logits.numpy()
+        texts = model.generate(**inputs, max_new_tokens=32, do_sample=False, num_beams=1).numpy()
+    segments = {"source_segments": read, "target_segments": written}
+    logits = jax.jit(ours.apply)(
+        {"params": params}, source, target, **{k: x.astype(np.int32) for k, x in segments.items()}
+    )
+    # The greatest difference that was seen is 1e-5.
+    np.testing.assert_allclose(np.asarray(logits)[written], expected[written], atol=1e-4)
+
+    found = beam_search(
+        ours,
+        params,
+        jnp.asarray(source),
+        jnp.asarray(LENGTHS[0]),
+        jnp.full(3, 33),
+        end=END,
+        begin=ours.begin_token(),
+        num_tokens=V,
+        max_length=33,
+        beam_size=1,
+        alpha=0.0,
+        num_return=1,
+    )
+    for text, tokens, length in zip(texts, found.tokens[:, 0], found.lengths[:, 0], strict=True):
+        count = min(int(length), 32)
+        assert tokens[:count].tolist() == text[1 : count + 1].tolist()
+        # It begins with a token of its own, and goes on to the end or the limit.
+        assert count == 32 or text[count] == END
+    assert max(len(set(text.tolist())) for text in texts) > 5
+
+
+def test_what_was_read_is_written_again(pair):
+    model, published = pair
+    config = T5_FAMILY.config(T5(**published.model), (), "text_to_text")
+    known = model.config.to_dict()
+    scaled = config.pop("tie_word_embeddings")
+    assert scaled == known["scale_decoder_outputs"]
+    assert {name: known[name] for name in config} == config
+    entries = T5_FAMILY.entries(T5(**published.model))
+    arrays = source_of(model).arrays
+    for entry in entries:
+        back = entry.write([published.params[path] for path in entry.paths])
+        for name, array in zip(entry.names, back, strict=True):
+            np.testing.assert_array_equal(array, arrays[name])
+    names = {name: name for name in arrays}
+    again = dict(read_entries(entries, arrays, names, "there"))
+    assert again.keys() == published.params.keys()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("count", "distance"), [(32, 128), (8, 20), (16, 64), (4, 3)])
+def test_buckets_are_theirs(bidirectional, count, distance):
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    behind = np.arange(-3 * distance, 3 * distance + 1)
+    options = {"num_buckets": count, "max_distance": distance, "bidirectional": bidirectional}
+    expected = T5Attention._relative_position_bucket(torch.tensor(behind), **options)
+    found = relative_buckets(jnp.zeros((1, 1), int), jnp.asarray(behind)[None], **options)
+    np.testing.assert_array_equal(found[0, 0], expected.numpy())
+
+
+def test_what_is_not_known_is_refused():
+    source = source_of(theirs())
+    for kind in ("gated-swish", "tanh", "wide-relu"):
+        strange = source._replace(config={**source.config, "feed_forward_proj": kind})
+        with pytest.raises(DataError, match=kind):
+            read_source(strange, T5_FAMILY)
+    own = source._replace(config={**source.config, "scale_decoder_outputs": False})
+    del own.arrays["lm_head.weight"]
+    with pytest.raises(DataError, match="lm_head"):
+        read_source(own, T5_FAMILY)
+    with pytest.raises(ConfigError, match="gelu"):
+        T5_FAMILY.config(T5(vocab_size=9, gated=True, activation="gelu"), (), "text_to_text")

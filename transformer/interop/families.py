@@ -1,0 +1,144 @@
+"""All families of published models, and the one that a model belongs to."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformer.data.text import read_text
+from transformer.errors import ConfigError, DataError
+from transformer.interop.bert import BERT_FAMILY, ROBERTA
+from transformer.interop.gemma import GEMMA
+from transformer.interop.gguf import read_gguf
+from transformer.interop.gpt2 import GPT2
+from transformer.interop.llama import LLAMA
+from transformer.interop.llama2c import read_llama2c
+from transformer.interop.mixtral import MIXTRAL
+from transformer.interop.published import Family, Published, Source, read_json, read_source
+from transformer.interop.safetensors_files import StoredArrays
+from transformer.interop.tokenizer_files import read_tokenizer_text, with_beginning
+from transformer.interop.vit import DEIT, VIT
+
+FAMILIES = (GPT2, LLAMA, MIXTRAL, GEMMA, BERT_FAMILY, ROBERTA, VIT, DEIT)
+KINDS = {kind: family for family in FAMILIES for kind in family.kinds}
+
+
+def open_folder(folder: Path) -> Source:
+    """A model in a folder with `config.json` and safetensors, in one file or several.
+
+    Raises:
+        DataError: if a file is missing or damaged.
+    """
+    config = read_json(folder / "config.json")
+    # Before anything else is opened: another model may come in other files.
+    family_of(config, folder / "config.json")
+    return Source(folder, config, StoredArrays(folder))
+
+
+def family_of(config: dict[str, Any], where: Path) -> Family:
+    """The family that a config is of.
+
+    Raises:
+        DataError: if it is not known here; the known ones are listed.
+    """
+    # The oldest BERTs do not say what they are.
+    kind = config.get("model_type", "bert")
+    if kind not in KINDS:
+        raise DataError(f"{where} is of a model {kind!r}: what can be read are {', '.join(KINDS)}.")
+    return KINDS[kind]
+
+
+def read_published(folder: str | Path, ignore: str | None = None) -> Published:
+    """Reads a folder; nothing in it is run. See `published.read_source`.
+
+    Args:
+        folder: with `config.json` and safetensors.
+        ignore: pattern of the names of arrays to leave out though they are not known.
+    """
+    source = open_folder(Path(folder))
+    return read_source(source, family_of(source.config, source.where), ignore)
+
+
+def family_for(name: str, model: Any) -> Family:
+    """The family that publishes a model of ours.
+
+    Args:
+        name: `config.model.name`.
+        model: the model.
+
+    Raises:
+        ConfigError: if none does.
+    """
+    found = [family for family in FAMILIES if family.name == name and family.suits(model)]
+    if not found:
+        known = ", ".join(sorted({family.name for family in FAMILIES}))
+        raise ConfigError(
+            f"models of the kind {name!r} are not published by others: those of {known} are."
+        )
+    return found[0]
+
+
+class Opened(NamedTuple):
+    """A published model before its weights are read.
+
+    Attributes:
+        source: config and arrays.
+        family: that it is of.
+        tokenizer: the text of a `tokenizer.json`; None where the source has none inside.
+        generation: `generation_config.json`, or nothing.
+    """
+
+    source: Source
+    family: Family
+    tokenizer: str | None
+    generation: dict[str, Any]
+
+    def tokenizer_text(self) -> str:
+        """The text of a `tokenizer.json`.
+
+        Raises:
+            DataError: if there is none.
+        """
+        if self.tokenizer is not None:
+            return self.tokenizer
+        return read_tokenizer_text(self.source.where)
+
+    def end(self) -> int | None:
+        """The token that ends a text; the first of several."""
+        found = self.generation.get("eos_token_id", self.source.config.get("eos_token_id"))
+        found = found[0] if isinstance(found, list) and found else found
+        return found if isinstance(found, int) else None
+
+
+def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
+    """A published model.
+
+    Args:
+        path: a folder with `config.json` and safetensors, a `.gguf` file, or a `.bin` of llama2.c.
+        tokenizer: a `tokenizer.json`, or the tokenizer of a `.bin`; None takes what lies beside or
+            inside.
+
+    Raises:
+        DataError: if it cannot be read, or is of a model that is not known here.
+    """
+    if path.is_dir() or not path.exists():
+        source = open_folder(path)
+        text = None if tokenizer is None else read_text(tokenizer)
+        generation = path / "generation_config.json"
+        known = read_json(generation) if generation.exists() else {}
+        return Opened(source, family_of(source.config, path / "config.json"), text, known)
+    if path.suffix == ".gguf":
+        model = read_gguf(path)
+    elif path.suffix == ".bin":
+        if tokenizer is None:
+            raise DataError(
+                f"{path} is read as a model of llama2.c, which keeps its tokenizer in a file of "
+                f"its own: give --tokenizer=tokenizer.bin. Pickles are not read."
+            )
+        model = read_llama2c(path, tokenizer)
+    else:
+        raise DataError(
+            f"{path} is no model that can be read: give a folder with config.json and safetensors, "
+            f"a .gguf file, or a .bin of llama2.c."
+        )
+    source = Source(path, model.config, model.arrays)
+    text = with_beginning(model.tokenizer, model.beginning)
+    return Opened(source, family_of(model.config, path), text, {"eos_token_id": model.end})

@@ -1,0 +1,155 @@
+"""GPT-2 in the layout of the library `transformers`."""
+
+import re
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import Arrays, Entry, Shape, entries, same
+from transformer.interop.llama import decoder_shapes, theirs_of
+from transformer.interop.published import Family, Head, writes_text
+from transformer.models.gpt import GPT
+
+_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+_ACTIVATIONS |= {"relu": "relu", "silu": "silu"}
+_MODULES = {
+    "blocks/layer_{}/attention_norm": "transformer.h.{}.ln_1",
+    "blocks/layer_{}/attention/output": "transformer.h.{}.attn.c_proj",
+    "blocks/layer_{}/feed_forward_norm": "transformer.h.{}.ln_2",
+    "blocks/layer_{}/feed_forward/up": "transformer.h.{}.mlp.c_fc",
+    "blocks/layer_{}/feed_forward/down": "transformer.h.{}.mlp.c_proj",
+    "final_norm": "transformer.ln_f",
+    "token_embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "output": "lm_head",
+}
+_PROJECTION = re.compile(r"(blocks/layer_(\d+)/attention)/query/(kernel|bias)")
+# Masks that old files hold beside the weights.
+_CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
+
+
+def _canonical(name: str) -> str | None:
+    """The name with the prefix that models without an output layer leave out."""
+    if _CONSTANT.search(name):
+        return None
+    return f"transformer.{name}" if name.startswith(("h.", "ln_f.", "wte.", "wpe.")) else name
+
+
+def _entries(model: GPT) -> list[Entry]:
+    shapes, others = decoder_shapes(model), {}
+    for path, shape in shapes.items():
+        found = _PROJECTION.fullmatch(path)
+        if found is not None:
+            entry = _fused(found[1], f"transformer.h.{found[2]}.attn.c_attn", found[3], shape)
+            others |= dict.fromkeys(entry.paths, entry)
+        elif path.endswith("/kernel") and path.startswith("blocks/"):
+            # Theirs are no transposed matrices, unlike all others.
+            module, _, _ = path.rpartition("/")
+            number = re.search(r"layer_(\d+)", module)
+            name = _MODULES.get(re.sub(r"layer_\d+", "layer_{}", module))
+            if number is not None and name is not None:
+                flat = (int(np.prod(shape[:-1])), shape[-1])
+                others[path] = _flattened(
+                    same(path, f"{name.format(number[1])}.weight", flat), shape
+                )
+    return entries(shapes, _MODULES, others)
+
+
+def _flattened(entry: Entry, shape: Shape) -> Entry:
+    """The entry of a matrix whose first axis is several axes of ours."""
+    return entry._replace(
+        read=lambda arrays: [arrays[0].reshape(shape)],
+        write=lambda arrays: [arrays[0].reshape(entry.shapes[0])],
+    )
+
+
+def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
+    """Queries, keys and values side by side in one array."""
+    inputs = shape[:1] if kind == "kernel" else ()
+    features = int(np.prod(shape[len(inputs) :]))
+
+    def read(arrays: Arrays) -> Arrays:
+        return [part.reshape(shape) for part in np.split(arrays[0], 3, axis=-1)]
+
+    def write(arrays: Arrays) -> Arrays:
+        return [np.concatenate([array.reshape(*inputs, features) for array in arrays], axis=-1)]
+
+    return Entry(
+        paths=tuple(f"{module}/{part}/{kind}" for part in ("query", "key", "value")),
+        names=(f"{name}.{'weight' if kind == 'kernel' else 'bias'}",),
+        shapes=((*inputs, 3 * features),),
+        read=read,
+        write=write,
+    )
+
+
+def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    activation = config.get("activation_function", "gelu_new")
+    if activation not in _ACTIVATIONS:
+        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
+    usual = {
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "add_cross_attention": False,
+    }
+    for key, value in usual.items():
+        if config.get(key, value) != value:
+            raise DataError(f"{where}: {key} is {config[key]}, and only {value} is known here.")
+    width = int(config["n_embd"])
+    return {
+        "vocab_size": int(config["vocab_size"]),
+        "num_layers": int(config["n_layer"]),
+        "num_heads": int(config["n_head"]),
+        "width": width,
+        "feed_forward_width": int(config.get("n_inner") or 4 * width),
+        "context": int(config["n_positions"]),
+        "activation": _ACTIVATIONS[activation],
+        "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-5)),
+        "tie_embeddings": bool(config.get("tie_word_embeddings", True)),
+        "dropout_rate": float(config.get("resid_pdrop", 0.1)),
+    }
+
+
+def _config(model: GPT, head: Head, paths: Set[str]) -> dict[str, Any]:
+    if not model.qkv_bias or model.output_bias:
+        raise ConfigError(
+            "GPT-2 has biases on queries, keys and values and none on the output layer: "
+            "config.model.qkv_bias or config.model.output_bias is otherwise."
+        )
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": model.vocab_size,
+        "n_layer": model.num_layers,
+        "n_head": model.num_heads,
+        "n_embd": model.width,
+        "n_inner": model.feed_forward_width or 4 * model.width,
+        "n_positions": model.context,
+        "activation_function": theirs_of(_ACTIVATIONS, model.activation),
+        "layer_norm_epsilon": model.norm_epsilon,
+        "tie_word_embeddings": model.tie_embeddings,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), model.dropout_rate),
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+def _tied(model: GPT) -> dict[str, str]:
+    return {"lm_head.weight": "transformer.wte.weight"} if model.tie_embeddings else {}
+
+
+GPT2 = Family(
+    kinds=("gpt2",),
+    name="gpt",
+    model=GPT,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=writes_text,
+    canonical=_canonical,
+    copies=_tied,
+)

@@ -1,0 +1,107 @@
+"""Mixtral in the layout of the library `transformers`."""
+
+import re
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer.errors import ConfigError
+from transformer.interop.layout import Arrays, Entry, Shape, entries
+from transformer.interop.llama import (
+    ACTIVATIONS,
+    AROUND,
+    activation,
+    canonical,
+    decoder_config,
+    decoder_fields,
+    decoder_shapes,
+    integer,
+    rope_parameters,
+    rotary_fields,
+    theirs_of,
+    tied_output,
+)
+from transformer.interop.published import Family, Head, writes_text
+from transformer.models.mixtral import Mixtral
+
+_ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
+_EXPERTS = re.compile(r"blocks/layer_(\d+)/feed_forward/experts/(gate|up|down)/kernel")
+_PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
+
+
+def _entries(model: Mixtral) -> list[Entry]:
+    shapes = decoder_shapes(model)
+    others = {
+        path: _experts(path, found[1], found[2], shape)
+        for path, shape in shapes.items()
+        if (found := _EXPERTS.fullmatch(path))
+    }
+    return entries(shapes, AROUND | _ROUTER, others)
+
+
+def _experts(path: str, layer: str, part: str, shape: Shape) -> Entry:
+    """The kernels of all experts, of which they keep the transposed matrices one by one."""
+    num_experts, inputs, outputs = shape
+
+    def read(arrays: Arrays) -> Arrays:
+        return [np.stack([array.T for array in arrays])]
+
+    def write(arrays: Arrays) -> Arrays:
+        return [kernel.T for kernel in arrays[0]]
+
+    place = f"model.layers.{layer}.block_sparse_moe.experts"
+    return Entry(
+        paths=(path,),
+        names=tuple(f"{place}.{expert}.{_PARTS[part]}.weight" for expert in range(num_experts)),
+        shapes=((outputs, inputs),) * num_experts,
+        read=read,
+        write=write,
+    )
+
+
+def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`."""
+    return {
+        **decoder_fields(config, where),
+        "activation": activation(config.get("hidden_act", "silu"), where),
+        "window": integer(config.get("sliding_window")),
+        "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
+        "num_experts": int(config["num_local_experts"]),
+        "experts_per_token": int(config["num_experts_per_tok"]),
+        "router_loss_scale": float(config.get("router_aux_loss_coef", 0.02)),
+        **rotary_fields(config, where),
+    }
+
+
+def _config(model: Mixtral, head: Head, paths: Set[str]) -> dict[str, Any]:
+    if model.qkv_bias or model.head_norm:
+        raise ConfigError(
+            "Mixtral has neither biases nor normalised heads: config.model.qkv_bias or "
+            "config.model.head_norm is True."
+        )
+    return {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        **decoder_config(model),
+        "hidden_act": theirs_of(ACTIVATIONS, model.activation),
+        "rope_parameters": rope_parameters(model),
+        "sliding_window": model.window,
+        "num_local_experts": model.num_experts,
+        "num_experts_per_tok": model.experts_per_token,
+        "router_aux_loss_coef": model.router_loss_scale,
+    }
+
+
+MIXTRAL = Family(
+    kinds=("mixtral",),
+    name="mixtral",
+    model=Mixtral,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=writes_text,
+    canonical=canonical,
+    copies=tied_output,
+)

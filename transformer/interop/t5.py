@@ -1,0 +1,143 @@
+"""T5 in the layout of the library `transformers`, versions 1.0 and 1.1."""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import Entry, Shape, entries
+from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.models.t5 import T5
+
+ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu_tanh", "gelu": "gelu", "silu": "silu"}
+_PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
+
+
+def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    kind = config.get("feed_forward_proj", "relu")
+    gate, _, activation = str(kind).rpartition("-")
+    if kind == "gated-gelu":
+        # The one name that means another activation than it says.
+        activation = "gelu_new"
+    if gate not in ("", "gated") or activation not in ACTIVATIONS:
+        raise DataError(f"{where} has the feed-forward layer {kind!r}: it is not known here.")
+    num_layers = int(config["num_layers"])
+    # Newer files always say that weights are tied, and keep in another key what was meant.
+    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+    begin = config.get("decoder_start_token_id")
+    return {
+        "vocab_size": int(config["vocab_size"]),
+        "num_encoder_layers": num_layers,
+        "num_decoder_layers": int(config.get("num_decoder_layers") or num_layers),
+        "num_heads": int(config["num_heads"]),
+        "head_dim": int(config["d_kv"]),
+        "width": int(config["d_model"]),
+        "feed_forward_width": int(config["d_ff"]),
+        "gated": gate == "gated",
+        "activation": ACTIVATIONS[activation],
+        "tie_embeddings": bool(scaled),
+        "num_buckets": int(config.get("relative_attention_num_buckets", 32)),
+        "max_distance": int(config.get("relative_attention_max_distance", 128)),
+        "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-6)),
+        "dropout_rate": float(config.get("dropout_rate", 0.1)),
+        "begin_id": int((config.get("pad_token_id") or 0) if begin is None else begin),
+    }
+
+
+def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
+    """What `_fields` reads."""
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == model.activation)
+    if model.gated:
+        activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
+    if model.gated and model.activation == "gelu":
+        raise ConfigError(
+            "config.model.activation is 'gelu' in a gated layer, which published models call "
+            "what is 'gelu_tanh' here: they have no name for the exact one."
+        )
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+        "vocab_size": model.vocab_size,
+        "num_layers": model.num_encoder_layers,
+        "num_decoder_layers": model.num_decoder_layers,
+        "num_heads": model.num_heads,
+        "d_kv": model.head_width(),
+        "d_model": model.width,
+        "d_ff": model.feed_forward_width,
+        "feed_forward_proj": activation,
+        "tie_word_embeddings": model.tie_embeddings,
+        "relative_attention_num_buckets": model.num_buckets,
+        "relative_attention_max_distance": model.max_distance,
+        "layer_norm_epsilon": model.norm_epsilon,
+        "dropout_rate": model.dropout_rate,
+        "decoder_start_token_id": 0 if model.begin_id is None else model.begin_id,
+        "pad_token_id": 0 if model.begin_id is None else model.begin_id,
+        "eos_token_id": 1,
+    }
+
+
+def _entries(model: T5) -> list[Entry]:
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    stacks = ("num_decoder_layers", "num_encoder_layers")
+    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
+    return entries(shapes, _modules(model))
+
+
+def _called(model: T5, source: Any, target: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model(source, target)
+
+
+def _modules(model: T5) -> dict[str, str]:
+    """Our modules to theirs; a layer's branches are numbered there."""
+    found = {"token_embedding": "shared", "output": "lm_head"}
+    branches = {
+        "encoder": {"attention": "SelfAttention", "feed_forward": "DenseReluDense"},
+        "decoder": {
+            "attention": "SelfAttention",
+            "cross_attention": "EncDecAttention",
+            "feed_forward": "DenseReluDense",
+        },
+    }
+    feed_forward = {"gate": "wi_0", "up": "wi_1" if model.gated else "wi", "down": "wo"}
+    for stack, names in branches.items():
+        found[f"{stack}_norm"] = f"{stack}.final_layer_norm"
+        bias = "block.0.layer.0.SelfAttention.relative_attention_bias"
+        found[f"{stack}_positions"] = f"{stack}.{bias}"
+        for number, (ours, theirs) in enumerate(names.items()):
+            place = f"{stack}.block.{{}}.layer.{number}"
+            found[f"{stack}/layer_{{}}/{ours}_norm"] = f"{place}.layer_norm"
+            parts = feed_forward if ours == "feed_forward" else _PARTS
+            for part, name in parts.items():
+                found[f"{stack}/layer_{{}}/{ours}/{part}"] = f"{place}.{theirs}.{name}"
+    return found
+
+
+def _copies(model: T5) -> dict[str, str]:
+    """The one table of tokens that files hold up to four times."""
+    copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
+    if model.tie_embeddings:
+        copies.append("lm_head.weight")
+    return dict.fromkeys(copies, "shared.weight")
+
+
+def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+    return Head("text_to_text", (), {})
+
+
+T5_FAMILY = Family(
+    kinds=("t5",),
+    name="t5",
+    model=T5,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=_head,
+    copies=_copies,
+    # The first version had positions for looking at the source, which nothing used.
+    not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
+)

@@ -1,0 +1,251 @@
+"""What encoder-decoders share: everything around their blocks."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.nn.attention import KVCache
+from transformer.nn.block import DecoderCache
+from transformer.nn.linear import DTYPES
+from transformer.nn.stack import REMAT_POLICIES
+from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.masks import Mask, causal, segments
+
+
+class EncoderDecoder(nn.Module):
+    """A source and the target so far in, scores of the target's next tokens out.
+
+    The encoder reads the source in both directions. The decoder reads the target from left to right
+    and, in each layer, looks at what the encoder made of the source. A model that is made from this
+    makes `token_embedding`, `encoder` and `decoder` in its `setup`.
+
+    Attributes:
+        vocab_size: V, of source and target together; None takes the tokenizer's.
+        num_encoder_layers: blocks of the encoder.
+        num_decoder_layers: blocks of the decoder.
+        num_heads: N.
+        width: D.
+        feed_forward_width: F.
+        activation: of the feed-forward layer.
+        dropout_rate: on embeddings and branches.
+        dtype: of the computation; parameters stay float32.
+        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
+        remat: what the backward pass recomputes; see `nn.stack.Stack`.
+        attention: implementation; see `ops.attention.dot_product_attention`.
+    """
+
+    vocab_size: int | None = None
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    num_heads: int = 8
+    width: int = 512
+    feed_forward_width: int = 2048
+    activation: str = "relu"
+    dropout_rate: float = 0.1
+    dtype: str = "float32"
+    scan_layers: bool = False
+    remat: str = "none"
+    attention: str = "auto"
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        require_at_least("model", self, num_encoder_layers=1, num_decoder_layers=1)
+        require_at_least("model", self, num_heads=1, width=1, feed_forward_width=1)
+        require_fraction("model", self, "dropout_rate")
+        require_choice(
+            "model",
+            self,
+            activation=ACTIVATIONS,
+            dtype=DTYPES,
+            remat=("none", *REMAT_POLICIES),
+            attention=("auto", *IMPLEMENTATIONS),
+        )
+
+    def __call__(
+        self,
+        source: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        **layout: Any,
+    ) -> Float[Array, "B T V"]:
+        """Scores every next token of the target, in float32; arguments as in `features`."""
+        return self.logits(self.features(source, target, **layout))
+
+    def features(
+        self,
+        source: Int[Array, "B S"],
+        target: Int[Array, "B T"],
+        *,
+        source_segments: Int[Array, "B S"] | None = None,
+        target_segments: Int[Array, "B T"] | None = None,
+        source_positions: Int[Array, "B S"] | None = None,
+        target_positions: Int[Array, "B T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """The hidden states before the output layer.
+
+        Args:
+            source: what is read.
+            target: what is written, one place behind: its first token begins the text.
+            source_segments: which pair each token belongs to, where several share a row; 0 is
+                padding. None means one pair to a row, without padding.
+            target_segments: the same of the target.
+            source_positions: of the tokens within their sentences; None means 0, 1, 2, ...
+            target_positions: the same of the target.
+
+        Raises:
+            ValueError: if only one side has segments.
+        """
+        if (source_segments is None) != (target_segments is None):
+            raise ValueError("segments of one side alone say nothing about the other: give both.")
+        memory = self.encode(source, source_segments, source_positions)
+        mask, memory_mask = causal(), None
+        if target_segments is not None:
+            mask = mask & segments(target_segments)
+            memory_mask = segments(target_segments, source_segments)
+        features, _ = self.decode(
+            target, memory, mask=mask, memory_mask=memory_mask, positions=target_positions
+        )
+        return features
+
+    def encode(
+        self,
+        source: Int[Array, "B S"],
+        source_segments: Int[Array, "B S"] | None = None,
+        positions: Int[Array, "B S"] | None = None,
+    ) -> Float[Array, "B S D"]:
+        """The memory of a source; arguments as in `features`."""
+        mask = None if source_segments is None else segments(source_segments)
+        places = _places(source, positions)
+        bias = self.encoder_bias(places)
+        x, _ = self.encoder(self.embed(source, places), mask=mask, bias=bias)
+        return self.finish_encoder(x)
+
+    def decode(
+        self,
+        target: Int[Array, "B T"],
+        memory: Float[Array, "B S D"] | None,
+        *,
+        mask: Mask,
+        memory_mask: Mask | None,
+        positions: Int[Array, "B T"] | None = None,
+        slots: Int[Array, "B T"] | None = None,
+        cache: Any = None,
+    ) -> tuple[Float[Array, "B T D"], Any]:
+        """The hidden states of the target, and the cache to pass in next time.
+
+        Args:
+            target: the text, or with a cache what is new of it.
+            memory: from `encode`; None if the cache has seen it.
+            mask: which tokens of the text each sees, and where keys stand if not each in the slot
+                of its position.
+            memory_mask: which tokens of the source each sees.
+            positions: of the tokens; None means 0, 1, 2, ...
+            slots: of the cache; None means the positions.
+            cache: from `empty_cache` or an earlier call.
+        """
+        places = keys = _places(target, positions)
+        if mask.key_positions is not None:
+            keys = mask.key_positions
+        elif cache is not None:
+            keys = jnp.arange(_num_slots(cache))[None, :]
+        x, cache = self.decoder(
+            self.embed(target, places),
+            cache,
+            mask=mask,
+            positions=positions,
+            slots=slots,
+            memory=memory,
+            memory_mask=memory_mask,
+            bias=self.decoder_bias(places, keys),
+        )
+        return self.finish_decoder(x), cache
+
+    def embed(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+    ) -> Float[Array, "B T D"]:
+        """What goes into the first block of either stack."""
+        raise NotImplementedError
+
+    def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"] | None:
+        """What is added to the logits of the encoder's self-attention, in all layers."""
+        return None
+
+    def decoder_bias(
+        self, queries: Int[Array, "#B T"], keys: Int[Array, "#B S"]
+    ) -> Float[Array, "#B N T S"] | None:
+        """The same of the decoder, by where queries and keys stand."""
+        return None
+
+    def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        """What follows the encoder's last block."""
+        return x
+
+    def finish_decoder(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """What follows the decoder's last block."""
+        return x
+
+    def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """The output layer, in float32; by default the table of tokens."""
+        return jnp.asarray(self.token_embedding.attend(features), jnp.float32)
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], None]:
+        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        return self.token_embedding.embedding.T, None
+
+    def chosen_attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> str:
+        """The implementation that training uses for batches of these lengths."""
+        if self.attention != "auto":
+            return self.attention
+        return choose_implementation(target.shape[1], source.shape[1])
+
+    def empty_cache(self, batch_size: int, length: int) -> Any:
+        """A cache with room for `length` tokens of `batch_size` targets."""
+        text = KVCache.empty(batch_size, length, self.num_heads, self.head_width(), self.dtype)
+        if self.scan_layers:
+            return DecoderCache(
+                jax.tree.map(lambda x: jnp.stack([x] * self.num_decoder_layers), text)
+            )
+        return (DecoderCache(text),) * self.num_decoder_layers
+
+    def head_width(self) -> int:
+        """H."""
+        return self.width // self.num_heads
+
+    def begin_token(self) -> int | None:
+        """What begins every target; None means the end token."""
+        return None
+
+    def begun(
+        self, target: Int[Array, "B T"], target_segments: Int[Array, "B T"] | None = None
+    ) -> Int[Array, "B T"]:
+        """Targets of batches, begun by the token that this model begins with.
+
+        Args:
+            target: begun by the end token, as batches are laid out for any model.
+            target_segments: which text each token belongs to; None means one text to a row.
+        """
+        begin = self.begin_token()
+        if begin is None:
+            return target
+        is_first = jnp.arange(target.shape[1])[None, :] == 0
+        if target_segments is not None:
+            is_first |= target_segments != jnp.roll(target_segments, 1, axis=1)
+        return jnp.where(is_first, begin, target)
+
+
+def _places(tokens: Int[Array, "B T"], positions: Int[Array, "B T"] | None) -> Array:
+    return jnp.arange(tokens.shape[1])[None, :] if positions is None else positions
+
+
+def _num_slots(cache: Any) -> int:
+    """S, of the caches of all layers, scanned or not."""
+    first: DecoderCache = cache[0] if isinstance(cache, tuple) else cache
+    return first.text.key.shape[-2]

@@ -1,0 +1,160 @@
+"""Gemma 2 and 3 (Gemma Team 2024, 2025).
+
+A decoder like Llama's, whose branches are normalised on both sides and whose layers take turns:
+most see only a window, every so manieth sees everything. Embeddings are scaled by the root of the
+width and are the output layer, too. What differs is a field each:
+
+    Gemma 2    every second layer global; `attention_cap` and `output_cap`
+    Gemma 3    every sixth layer global, with slower rotations; `head_norm` in place of the caps
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from transformer.checks import require_at_least
+from transformer.errors import ConfigError
+from transformer.models.base_decoder import DecoderOnly
+from transformer.nn.attention import Attention
+from transformer.nn.block import Block
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
+from transformer.nn.feed_forward import FeedForward
+from transformer.nn.norms import RMSNorm
+from transformer.nn.stack import Stack
+from transformer.ops.positions import LinearRotaryScaling, rotary
+
+
+class Gemma(DecoderOnly):
+    """A decoder-only language model; its fields and those of `DecoderOnly` are `config.model`.
+
+    The defaults are Gemma 3's.
+
+    Attributes:
+        num_kv_heads: K; None means N.
+        head_dim: H; None means D / N.
+        feed_forward_width: F.
+        norm_epsilon: added to mean squares.
+        window: of local layers: they see only tokens fewer than this many positions away.
+        global_every: every so manieth layer sees everything, counted from 1.
+        rope_base: the base of the rotary frequencies in global layers.
+        rope_factor: global layers turn by this factor more slowly; None leaves them.
+        local_rope_base: the base in local layers.
+        query_scale: queries are divided by the root of this; None means H.
+        head_norm: queries and keys are normalised, each over its head.
+        attention_cap: squashes the logits of attention to (-cap, cap); None leaves them.
+        logit_cap: squashes the scores of the output layer likewise.
+    """
+
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    feed_forward_width: int = 3072
+    norm_epsilon: float = 1e-6
+    window: int = 1024
+    global_every: int = 6
+    rope_base: float = 1_000_000.0
+    rope_factor: float | None = None
+    local_rope_base: float = 10_000.0
+    query_scale: int | None = None
+    head_norm: bool = True
+    attention_cap: float | None = None
+    logit_cap: float | None = None
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        require_at_least("model", self, window=1, global_every=1, feed_forward_width=1)
+        for field in ("num_kv_heads", "head_dim"):
+            if getattr(self, field) is not None:
+                require_at_least("model", self, **{field: 1})
+        num_kv_heads, head_dim = self.cache_heads()
+        if self.num_heads % num_kv_heads:
+            raise ConfigError(
+                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
+                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
+            )
+        if head_dim % 2 or (self.head_dim is None and self.width % self.num_heads):
+            raise ConfigError(
+                f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
+                f"no even number, as rotary positions need: give config.model.head_dim."
+            )
+        for field in ("attention_cap", "logit_cap", "rope_factor", "query_scale"):
+            value = getattr(self, field)
+            if value is not None and value <= 0:
+                raise ConfigError(f"config.model.{field} is {value}: it must be above 0, or None.")
+        if not self.tie_embeddings:
+            raise ConfigError("config.model.tie_embeddings must be True: Gemma has no other.")
+
+    def setup(self) -> None:
+        if self.vocab_size is None:
+            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
+        num_kv_heads, head_dim = self.cache_heads()
+        scaling = None if self.rope_factor is None else LinearRotaryScaling(self.rope_factor)
+        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, offset=1.0)
+        block = functools.partial(
+            Block,
+            attention=functools.partial(
+                Attention,
+                num_heads=self.num_heads,
+                head_dim=head_dim,
+                num_kv_heads=num_kv_heads,
+                use_bias=False,
+                use_output_bias=False,
+                position=functools.partial(rotary, base=self.rope_base, scaling=scaling),
+                local_position=functools.partial(rotary, base=self.local_rope_base),
+                head_norm=norm if self.head_norm else None,
+                window=self.window,
+                scale=1.0 / math.sqrt(self.query_scale or head_dim),
+                logit_cap=self.attention_cap,
+                dropout_rate=self.dropout_rate,
+                implementation=self.attention,
+                dtype=self.dtype,
+            ),
+            feed_forward=functools.partial(
+                FeedForward,
+                width=self.feed_forward_width,
+                activation="gelu_tanh",
+                gated=True,
+                use_bias=False,
+                dtype=self.dtype,
+            ),
+            norm=norm,
+            order="sandwich",
+            dropout_rate=self.dropout_rate,
+        )
+        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
+        self.dropout = Dropout(self.dropout_rate)
+        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
+        self.final_norm = norm()
+
+    def embed(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+    ) -> Float[Array, "B T D"]:
+        """Scaled token vectors; positions turn queries and keys."""
+        x = self.token_embedding(tokens)
+        # Rounded to the dtype of the computation before it multiplies, as in the published code.
+        return self.dropout(x * np.asarray(math.sqrt(self.width), x.dtype))
+
+    def layer_kinds(self) -> dict[str, Any]:
+        """Which layers are local."""
+        numbers = np.arange(1, self.num_layers + 1)
+        return {"local": numbers % self.global_every != 0}
+
+    def hidden_width(self) -> int:
+        """F."""
+        return self.feed_forward_width
+
+    def output_cap(self) -> float | None:
+        """See `logit_cap`."""
+        return self.logit_cap
+
+    def cache_heads(self) -> tuple[int, int]:
+        """Heads of keys and values, and the width of one."""
+        return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads

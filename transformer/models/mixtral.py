@@ -1,0 +1,66 @@
+"""Mixtral: a Llama whose feed-forward layers are mixtures of experts."""
+
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+
+from transformer.checks import require_at_least
+from transformer.errors import ConfigError
+from transformer.models.llama import Llama
+from transformer.nn.mixture import MixtureOfExperts
+
+
+class Mixtral(Llama):
+    """A sparse language model (Jiang et al. 2024); its fields and those of `Llama`.
+
+    Attributes:
+        num_experts: E, of each layer; each has the width of a Llama's feed-forward layer.
+        experts_per_token: k, of them compute a token.
+        capacity_factor: see `nn.mixture.MixtureOfExperts`.
+        router_loss_scale: of the routers' balance loss in the objective, a mean over layers.
+        router_z_loss_scale: of the routers' z-loss in the objective, likewise.
+    """
+
+    num_experts: int = 8
+    experts_per_token: int = 2
+    capacity_factor: float | None = None
+    router_loss_scale: float = 0.02
+    router_z_loss_scale: float = 0.0
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        require_at_least("model", self, num_experts=1, experts_per_token=1)
+        if self.experts_per_token > self.num_experts:
+            raise ConfigError(
+                f"config.model.experts_per_token ({self.experts_per_token}) is more than "
+                f"config.model.num_experts ({self.num_experts})."
+            )
+        if self.capacity_factor is not None and self.capacity_factor <= 0:
+            raise ConfigError(
+                f"config.model.capacity_factor is {self.capacity_factor}: more than 0, or nothing."
+            )
+        for field in ("router_loss_scale", "router_z_loss_scale"):
+            if getattr(self, field) < 0:
+                raise ConfigError(f"config.model.{field} is {getattr(self, field)}: 0 or more.")
+
+    def feed_forward_layer(self) -> Callable[..., nn.Module]:
+        """What makes the feed-forward layer of a block."""
+        return functools.partial(
+            MixtureOfExperts,
+            num_experts=self.num_experts,
+            experts_per_token=self.experts_per_token,
+            width=self.hidden_width(),
+            activation=self.activation,
+            capacity_factor=self.capacity_factor,
+            dtype=self.dtype,
+        )
+
+    def loss_scales(self) -> dict[str, float]:
+        """By which the objective has the losses of the routers."""
+        return {"router_balance": self.router_loss_scale, "router_z": self.router_z_loss_scale}

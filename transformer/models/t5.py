@@ -1,0 +1,197 @@
+"""T5: an encoder-decoder that turns texts into texts (Raffel et al. 2020).
+
+It knows positions only as biases of attention, learned for buckets of distances and shared by all
+layers of a stack (section 2.1). It has no other biases, normalises before each branch without
+shifting, and does not scale the logits of attention: the initialisation takes care of that. The
+fields make version 1.1 of it, too (Shazeer 2020): gated, with an output layer of its own.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.checks import require_at_least
+from transformer.errors import ConfigError
+from transformer.models.base_encoder_decoder import EncoderDecoder
+from transformer.nn.attention import Attention
+from transformer.nn.block import Block
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
+from transformer.nn.feed_forward import FeedForward
+from transformer.nn.linear import Linear
+from transformer.nn.norms import RMSNorm
+from transformer.nn.relative_positions import RelativePositions
+from transformer.nn.stack import Stack
+
+
+class T5(EncoderDecoder):
+    """An encoder-decoder with relative positions; its fields are `config.model`.
+
+    The defaults are `small` of version 1.0. Those fields that are not described here are described
+    in `EncoderDecoder`; dropout is on embeddings, attention weights, branches and what leaves a
+    stack. Version 1.1 has `gated=True`, `activation="gelu_tanh"` and `tie_embeddings=False`.
+
+    Attributes:
+        head_dim: H; None means D / N. Version 1.0 has 64 or 128 whatever the width.
+        gated: a feed-forward layer with a gate; see `nn.feed_forward.FeedForward`.
+        tie_embeddings: the token table is the output layer as well, for features scaled by
+            1 / sqrt(D); otherwise the output layer is a matrix of its own.
+        num_buckets: of distances, in each stack; even.
+        max_distance: tokens that far apart and further are told apart no more.
+        norm_epsilon: of the normalisations.
+        begin_id: the token that begins every target, 0 in published models; None takes the
+            tokenizer's end token.
+    """
+
+    head_dim: int | None = None
+    gated: bool = False
+    tie_embeddings: bool = True
+    num_buckets: int = 32
+    max_distance: int = 128
+    norm_epsilon: float = 1e-6
+    begin_id: int | None = None
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        if self.head_dim is None and self.width % self.num_heads:
+            raise ConfigError(
+                f"config.model.num_heads ({self.num_heads}) must divide config.model.width "
+                f"({self.width}) where config.model.head_dim is not given."
+            )
+        require_at_least("model", self, num_buckets=4)
+        for field in ("head_dim", "begin_id"):
+            if getattr(self, field) is not None:
+                require_at_least("model", self, **{field: field == "head_dim"})
+        if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
+            raise ConfigError(
+                f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
+                f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
+                f"distance each, and the others what is between."
+            )
+        if self.begin_id is not None and self.begin_id >= (self.vocab_size or self.begin_id + 1):
+            raise ConfigError(
+                f"config.model.begin_id is {self.begin_id}: it must be a token, below "
+                f"config.model.vocab_size ({self.vocab_size})."
+            )
+        if self.attention == "blockwise":
+            raise ConfigError(
+                "config.model.attention is 'blockwise', which cannot add the biases of relative "
+                "positions: give auto or einsum."
+            )
+
+    def setup(self) -> None:
+        if self.vocab_size is None:
+            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
+        # As in the published code: outputs of unit variance from inputs of unit variance, and
+        # queries that make up for logits that are not scaled by 1 / sqrt(H).
+        by_width = self.width**-0.5
+        heads = self.head_width()
+        attention = functools.partial(
+            Attention,
+            num_heads=self.num_heads,
+            head_dim=heads,
+            use_bias=False,
+            use_output_bias=False,
+            scale=1.0,
+            dropout_rate=self.dropout_rate,
+            init_scale=by_width,
+            query_init_scale=(self.width * heads) ** -0.5,
+            output_init_scale=(self.num_heads * heads) ** -0.5,
+            implementation=self.attention,
+            dtype=self.dtype,
+        )
+        norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon)
+        encoder_block = functools.partial(
+            Block,
+            attention=attention,
+            feed_forward=functools.partial(
+                FeedForward,
+                width=self.feed_forward_width,
+                activation=self.activation,
+                gated=self.gated,
+                use_bias=False,
+                init_scale=by_width,
+                output_init_scale=self.feed_forward_width**-0.5,
+                dtype=self.dtype,
+            ),
+            norm=norm,
+            dropout_rate=self.dropout_rate,
+        )
+        decoder_block = functools.partial(encoder_block, cross_attention=attention)
+        self.token_embedding = Embedding(
+            self.vocab_size, self.width, initializer=nn.initializers.normal(1.0), dtype=self.dtype
+        )
+        positions = functools.partial(
+            RelativePositions,
+            self.num_heads,
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+            init_scale=by_width,
+        )
+        self.encoder_positions = positions(bidirectional=True)
+        self.decoder_positions = positions(bidirectional=False)
+        self.dropout = Dropout(self.dropout_rate)
+        layers = (self.scan_layers, self.remat)
+        self.encoder = Stack(encoder_block, self.num_encoder_layers, *layers)
+        self.decoder = Stack(decoder_block, self.num_decoder_layers, *layers)
+        self.encoder_norm, self.decoder_norm = norm(), norm()
+        if not self.tie_embeddings:
+            self.output = Linear(
+                (self.vocab_size,), ("embed", "vocab"), False, by_width, dtype=self.dtype
+            )
+
+    def embed(
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+    ) -> Float[Array, "B T D"]:
+        """Embeddings as they are; positions are said by the biases."""
+        return self.dropout(self.token_embedding(tokens))
+
+    def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"]:
+        """By how far keys are before or behind queries."""
+        return self.encoder_positions(positions, positions)
+
+    def decoder_bias(
+        self, queries: Int[Array, "#B T"], keys: Int[Array, "#B S"]
+    ) -> Float[Array, "#B N T S"]:
+        """By how far keys are before queries."""
+        return self.decoder_positions(queries, keys)
+
+    def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        """Normalised, as what goes into each branch."""
+        return self.dropout(self.encoder_norm(x))
+
+    def finish_decoder(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Normalised, and scaled for an output layer that is the token table."""
+        x = self.dropout(self.decoder_norm(x))
+        return x * self.width**-0.5 if self.tie_embeddings else x
+
+    def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """The output layer, in float32."""
+        if self.tie_embeddings:
+            return super().logits(features)
+        return self.output(features).astype(jnp.float32)
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], None]:
+        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        if self.tie_embeddings:
+            return super().output_layer()
+        return self.output.variables["params"]["kernel"], None
+
+    def chosen_attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> str:
+        """The one implementation that can add biases."""
+        return "einsum"
+
+    def head_width(self) -> int:
+        """H."""
+        return self.head_dim or self.width // self.num_heads
+
+    def begin_token(self) -> int | None:
+        """What begins every target; None means the end token."""
+        return self.begin_id

@@ -1,0 +1,174 @@
+"""Mixtures of experts: who computes which token, and how evenly the work is spread.
+
+A router scores E experts for each token and the best k of them compute it (Shazeer et al. 2017,
+section 2.1). Below, S counts the tokens of a batch and M = S k the pairs of a token and an expert
+it goes to, token by token, the best expert first.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Routing(NamedTuple):
+    """What a router decided.
+
+    Attributes:
+        experts: of each token, the best first.
+        weights: of their outputs, in float32; those of a token sum to one.
+        probabilities: of all experts, in float32.
+    """
+
+    experts: Int[Array, "S k"]
+    weights: Float[Array, "S k"]
+    probabilities: Float[Array, "S E"]
+
+
+class ExpertKernels(NamedTuple):
+    """The kernels of E gated feed-forward layers (Shazeer 2020, equation 6).
+
+    Attributes:
+        gate: goes through the activation.
+        up: is multiplied with it.
+        down: back to the width of the model.
+    """
+
+    gate: Float[Array, "E D F"]
+    up: Float[Array, "E D F"]
+    down: Float[Array, "E F D"]
+
+
+Activation = Callable[[Array], Array]
+
+
+def route(logits: Float[Array, "S E"], experts_per_token: int) -> Routing:
+    """The k most probable experts of each token.
+
+    Their weights are a softmax over the k logits (Jiang et al. 2024, section 2.1). The softmax over
+    all E, made to sum to one over the k, is the same. Of equals, the first expert is taken.
+
+    Args:
+        logits: of the router.
+        experts_per_token: k.
+    """
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+    weights, experts = jax.lax.top_k(probabilities, experts_per_token)
+    return Routing(experts, weights / jnp.sum(weights, axis=-1, keepdims=True), probabilities)
+
+
+def dropless_experts(
+    x: Float[Array, "S D"], routing: Routing, kernels: ExpertKernels, activation: Activation
+) -> Float[Array, "S D"]:
+    """Every token through all experts that it was sent to, however many share one.
+
+    The pairs are sorted by expert, and one product of ragged groups does all experts. TPUs have an
+    instruction for it; CPUs get E products with zeros for what belongs to other experts.
+    """
+    experts_per_token = routing.experts.shape[1]
+    expert = routing.experts.reshape(-1)
+    order = jnp.argsort(expert)  # Stable, so that it is the same everywhere.
+    sizes = jnp.bincount(expert, length=kernels.gate.shape[0]).astype(jnp.int32)
+    # No place is read twice, so gradients are never added up in an order that varies.
+    rows = jnp.repeat(x, experts_per_token, axis=0).at[order].get(unique_indices=True)
+    gate = jax.lax.ragged_dot(rows, kernels.gate, sizes)
+    hidden = activation(gate) * jax.lax.ragged_dot(rows, kernels.up, sizes)
+    outputs = jax.lax.ragged_dot(hidden, kernels.down, sizes)
+    back = jnp.argsort(order)
+    return _combine(outputs.at[back].get(unique_indices=True), routing)
+
+
+def experts_with_capacity(
+    x: Float[Array, "S D"],
+    routing: Routing,
+    kernels: ExpertKernels,
+    activation: Activation,
+    capacity: int,
+) -> Float[Array, "S D"]:
+    """Experts with C places each, filled in the order of tokens; later tokens get nothing there.
+
+    Shapes are fixed, so that the products are dense (Lepikhin et al. 2020, section 2.2). They give
+    all first choices before any second one; here a token never loses its place to a later one, so
+    that within a text no word depends on those after it. Pairs go to their places by index: one-hot
+    masks `[S, E, C]` would grow with the square of S.
+
+    Args:
+        x: tokens.
+        routing: of the tokens.
+        kernels: of the experts.
+        activation: of the gates.
+        capacity: C; see `expert_capacity`.
+
+    Returns:
+        Outputs, zero for tokens without any place.
+    """
+    (num_tokens, width), num_experts = x.shape, kernels.gate.shape[0]
+    slots = places(routing.experts, num_experts, capacity)
+    copies = jnp.repeat(x, slots.size // num_tokens, axis=0)
+    taken = jnp.zeros((num_experts * capacity, width), x.dtype).at[slots].set(copies, mode="drop")
+    taken = taken.reshape(num_experts, capacity, width)
+    gate = jnp.einsum("ecd,edf->ecf", taken, kernels.gate)
+    hidden = activation(gate) * jnp.einsum("ecd,edf->ecf", taken, kernels.up)
+    outputs = jnp.einsum("ecf,efd->ecd", hidden, kernels.down).reshape(-1, width)
+    return _combine(outputs.at[slots].get(mode="fill", fill_value=0), routing)
+
+
+def places(experts: Int[Array, "S k"], num_experts: int, capacity: int) -> Int[Array, "M"]:
+    """The place of each pair among E C, those of an expert side by side; E C for none."""
+    expert = experts.reshape(-1)
+    chosen = jax.nn.one_hot(expert, num_experts, dtype=jnp.int32)
+    before = jnp.sum((jnp.cumsum(chosen, axis=0) - chosen) * chosen, axis=-1)
+    return jnp.where(before < capacity, expert * capacity + before, num_experts * capacity)
+
+
+def expert_capacity(
+    num_tokens: int, num_experts: int, experts_per_token: int, factor: float
+) -> int:
+    """Places of an expert: `factor` times its fair share (Fedus et al. 2021, equation 3).
+
+    Rounded up. No expert is sent more pairs than there are tokens.
+    """
+    share = experts_per_token * num_tokens / num_experts
+    return min(num_tokens, math.ceil(factor * share))
+
+
+def balance_loss(routing: Routing, mask: Bool[Array, "S"] | None = None) -> Float[Array, ""]:
+    """How unevenly a router spreads tokens: k where it is even, up to E.
+
+    `E sum_e f_e P_e`, where f_e is how many of the tokens go to expert e and P_e its mean
+    probability (Fedus et al. 2021, equations 4 to 6, there with k = 1). Gradients pass through P.
+
+    Args:
+        routing: of the tokens of one layer.
+        mask: False for tokens that do not count: padding.
+    """
+    num_tokens, num_experts = routing.probabilities.shape
+    counts = jnp.ones(num_tokens) if mask is None else mask.astype(jnp.float32)
+    total = jnp.maximum(jnp.sum(counts), 1.0)
+    chosen = jnp.sum(jax.nn.one_hot(routing.experts, num_experts), axis=1)
+    share = counts @ chosen / total
+    probability = counts @ routing.probabilities / total
+    return num_experts * jnp.sum(share * probability)
+
+
+def router_z_loss(
+    logits: Float[Array, "S E"], mask: Bool[Array, "S"] | None = None
+) -> Float[Array, ""]:
+    """The mean of `log(Z)^2`, which keeps the router's logits small (Zoph et al. 2022, equation 5).
+
+    Args:
+        logits: of the router.
+        mask: False for tokens that do not count: padding.
+    """
+    squares = jnp.square(jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1))
+    counts = jnp.ones_like(squares) if mask is None else mask.astype(jnp.float32)
+    return jnp.sum(squares * counts) / jnp.maximum(jnp.sum(counts), 1.0)
+
+
+def _combine(outputs: Float[Array, "M D"], routing: Routing) -> Float[Array, "S D"]:
+    """The weighted sum of each token's experts, added up in float32."""
+    pairs = outputs.reshape(*routing.weights.shape, -1)
+    return jnp.sum(pairs * routing.weights[..., None], axis=1).astype(outputs.dtype)

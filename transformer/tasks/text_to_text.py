@@ -1,0 +1,142 @@
+"""Supervised tasks as texts that become other texts, one or several of them (T5)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from transformer.checks import require_at_least, require_choice
+from transformer.data.docstrings import summaries
+from transformer.data.pairs import Pairs, PairTexts
+from transformer.data.text_pairs import TextPairs, mixed, read_text_pairs, split_text_pairs
+from transformer.errors import ConfigError
+from transformer.scoring.rouge import rouge_scores
+from transformer.tasks.base_pairs import PairTask
+
+# Pairs that need no file.
+EMBEDDED = ("summaries",)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextToText(PairTask):
+    """Text to text with prefixes (Raffel et al. 2020, section 2.4); its fields are `config.task`.
+
+    Those fields that are not described here are described in `PairTask`. `too_long=truncate` cuts
+    long sources in training too: what is left of them still suits the target.
+
+    Attributes:
+        train: a `.jsonl` file of objects with `source`, `target` and perhaps `prefix`, or two
+            line-aligned files with a comma between, `SOURCE,TARGET`, plain or gzip; for several
+            tasks such entries with `;` between. Empty for pairs that need no file.
+        validation: likewise, in the same order; empty takes the end of each task's pairs.
+        prefix: what stands before every source that has no prefix of its own; for several tasks
+            their prefixes with `;` between, white space included.
+        rates: how often the pairs of each task are visited, as a ratio; empty visits every pair
+            once in an epoch.
+        embedded: pairs that need no file: `summaries` are docstrings of Python's standard library
+            and their first lines, whole modules held out.
+        max_target_length: tokens of a target, its end included, and of every output.
+    """
+
+    CUTS_SOURCES: ClassVar[bool] = True
+
+    train: str = ""
+    validation: str = ""
+    prefix: str = "summarize: "
+    rates: tuple[float, ...] = ()
+    embedded: str = "summaries"
+    max_length: int = 512
+    max_target_length: int = 64
+    label_smoothing: float = 0.0
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        super().check()
+        require_at_least("task", self, max_target_length=2)
+        require_choice("task", self, embedded=EMBEDDED)
+        if self.max_target_length > self.max_length:
+            raise ConfigError(
+                f"config.task.max_target_length ({self.max_target_length}) must not be more than "
+                f"config.task.max_length ({self.max_length}): no batch has longer rows."
+            )
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
+        count = len(self.train.split(";"))
+        for field in ("validation", "prefix"):
+            given = len(getattr(self, field).split(";"))
+            if given != count and (field == "prefix" or self.validation):
+                raise ConfigError(
+                    f"config.task.{field} has {given} entries and config.task.train {count}: give "
+                    f"one for each task, with ; between."
+                )
+        if self.rates and len(self.rates) != count:
+            raise ConfigError(
+                f"config.task.rates has {len(self.rates)} numbers and config.task.train {count} "
+                f"entries: give one for each task."
+            )
+        if not all(isinstance(rate, int | float) and rate > 0 for rate in self.rates):
+            raise ConfigError(f"config.task.rates is {self.rates}: positive numbers.")
+
+    def read(self) -> PairTexts:
+        """The pairs to train on, mixed, and those to validate on, one task after another."""
+        prefixes = self.prefix.split(";")
+        if not self.train:
+            train, validation = summaries(self.validation_fraction)
+            tasks = [tuple(_prefixed(pairs, prefixes[0]) for pairs in (train, validation))]
+        else:
+            tasks = []
+            validation = self.validation.split(";") if self.validation else []
+            for index, (paths, prefix) in enumerate(
+                zip(self.train.split(";"), prefixes, strict=True)
+            ):
+                pairs = read_text_pairs(paths, prefix, "config.task.train")
+                if validation:
+                    field = "config.task.validation"
+                    tasks.append((pairs, read_text_pairs(validation[index], prefix, field)))
+                else:
+                    tasks.append(split_text_pairs(pairs, self.validation_fraction, paths))
+        train = mixed([task[0] for task in tasks], self.rates)
+        return _texts(train, mixed([task[1] for task in tasks], ()))
+
+    def read_others(self, paths: Sequence[str]) -> PairTexts:
+        """Other pairs to validate on: a `.jsonl` file, or two files of lines."""
+        prefix = self._only_prefix()
+        others = read_text_pairs(",".join(paths), prefix, "--path, or --source and --reference,")
+        return _texts(others.part([]), others)
+
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+        """ROUGE and exact matches."""
+        same = sum(output == target for output, target in zip(outputs, references, strict=True))
+        scores = rouge_scores(outputs, references)
+        return {**scores, "exact_match": 100.0 * same / max(1, len(references))}
+
+    def output_limits(self) -> dict[str, Any]:
+        """`max_target_length`, which counts the end."""
+        return {"max_length": self.max_target_length - 1}
+
+    def prompt(self, line: str) -> str:
+        """The line behind the prefix, where there is just one and the line lacks it."""
+        prefix = self._only_prefix()
+        return line if not line or line.startswith(prefix) else prefix + line
+
+    @property
+    def longest_target(self) -> int:
+        """Tokens of a target at most, its end included."""
+        return self.max_target_length
+
+    def _only_prefix(self) -> str:
+        """The prefix of all sources; none where tasks have different ones."""
+        prefixes = set(self.prefix.split(";"))
+        return prefixes.pop() if len(prefixes) == 1 else ""
+
+
+def _prefixed(pairs: Pairs, prefix: str) -> TextPairs:
+    return TextPairs([prefix] * len(pairs.source), *pairs)
+
+
+def _texts(train: TextPairs, validation: TextPairs) -> PairTexts:
+    groups = tuple(prefix.strip(" :") for prefix in validation.prefix)
+    return PairTexts(train.prompts(), validation.prompts(), groups=groups)
