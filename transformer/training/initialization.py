@@ -12,11 +12,12 @@ import jax
 
 from transformer.config import owner
 from transformer.errors import ConfigError, WorkdirError
+from transformer.training.layers import laid_out
 from transformer.training.selection import by_path, compiled_pattern, from_paths
 
 # Fields of a model that change how it computes or begins, not which parameters it has.
 _FREE = ("dropout_rate", "dtype", "remat", "attention", "num_outputs", "vocab_size", "name")
-_FREE += ("position_init", "channels")
+_FREE += ("position_init", "channels", "scan_layers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,9 @@ def initialized(
     """
     fresh = compiled_pattern(options.fresh, "init.fresh") if options.fresh else None
     may_lack = compiled_pattern(options.new, "init.new") if options.new else None
-    wanted, found = by_path(new), by_path(saved)
+    wanted = by_path(new)
+    # The layout of layers is that of this run, whichever the other has.
+    found = by_path(laid_out(saved, scanned=any("/layers/" in path for path in wanted)))
     loaded, refitted, made, problems = {}, [], [], []
     for path, leaf in wanted.items():
         theirs = found.get(path)

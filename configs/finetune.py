@@ -1,0 +1,55 @@
+r"""Trains any run further on data of your own, with low-rank adapters: an imported model, say.
+
+    python scripts/train.py --config=configs/finetune.py:runs/imported --workdir=runs/adapted \
+        --config.task.path=my.txt
+
+What stands after the colon is the folder of the run to begin from; model and task are as in its
+config, and each of their fields can be changed as always. `--config.lora.rank=0` trains all
+parameters. `scripts/export_hf.py` writes the result with the adapters worked in.
+
+Not yet measured.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from transformer.config import section
+from transformer.errors import ConfigError
+from transformer.training.experiment import read_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config for a run to begin from.
+
+    Args:
+        variant: the folder of that run.
+
+    Raises:
+        ConfigError: if none is named.
+        WorkdirError: if it is no run.
+    """
+    if not variant:
+        raise ConfigError(
+            "which run shall it begin from? --config=configs/finetune.py:FOLDER names it."
+        )
+    source = read_config(Path(variant))
+    config = ConfigDict()
+    for kind in ("model", "task"):
+        values = source[kind].to_dict()
+        name = values.pop("name")
+        # JSON knows no tuples.
+        values = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
+        config[kind] = section(kind, name, **values)
+    if config.task.name == "language_modeling":
+        config.task.context = min(config.task.context, 256)
+        config.task.batch_size = 8
+    config.optimizer = section("optimizer", learning_rate=5e-4, warmup="10 steps")
+    config.train = section(
+        "train", duration="200 steps", evaluate_every="50 steps", save_every="50 steps"
+    )
+    config.mesh = section("mesh")
+    # The job is the same, and so is its head.
+    config.init = section("init", workdir=variant, fresh="", new="^lora/")
+    config.lora = section("lora", rank=8, trained="")
+    return config
