@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,17 +10,15 @@ from transformer.training.layers import laid_out, stacked, unstacked
 
 
 def layer(number):
-    return {
-        "attention": {"kernel": np.full((2, 3), number, np.float32)},
-        "scale": np.ones(4) * number,
-    }
+    kernel = np.full((2, 3), number, np.float32)
+    return {"attention": {"kernel": kernel}, "scale": np.full(4, number, np.float32)}
 
 
 # As many layers as make "layer_10" come before "layer_2" in the alphabet.
 UNROLLED = {
     "token_embedding": {"embedding": np.ones((5, 2), np.float32)},
     "encoder": {f"layer_{number}": layer(number) for number in range(11)},
-    "decoder": {"norm": {"scale": np.ones(3)}, "layer_0": layer(7)},
+    "decoder": {"norm": {"scale": np.ones(3, np.float32)}, "layer_0": layer(7)},
 }
 
 
@@ -42,11 +41,8 @@ def test_there_and_back_is_nothing_changed():
 
 @pytest.mark.parametrize("scanned", [False, True])
 def test_a_run_begins_from_one_of_the_other_layout(scanned):
-    saved = jax.tree.map(np.asarray, laid_out(UNROLLED, scanned=not scanned))
-    new = jax.tree.map(
-        lambda x: jax.numpy.zeros(x.shape, x.dtype), laid_out(UNROLLED, scanned=scanned)
-    )
-    new, saved = (jax.tree.map(lambda x: x.astype("float32"), tree) for tree in (new, saved))
+    saved = laid_out(UNROLLED, scanned=not scanned)
+    new = jax.tree.map(jnp.zeros_like, laid_out(UNROLLED, scanned=scanned))
     params, report = initialized(new, saved, Initialization(workdir="runs/a", fresh=""))
     expected = laid_out(UNROLLED, scanned=scanned)
     jax.tree.map(np.testing.assert_array_equal, params, expected)
