@@ -1,28 +1,67 @@
 """Logical axes to mesh axes, said once.
 
-Modules name the axes of their parameters by meaning (`embed`, `heads`, `mlp`, `vocab`). This file
-alone says over which axes of the device mesh each of them is cut.
+Modules name the axes of their parameters and of what they compute by meaning (`embed`, `heads`,
+`mlp`, `vocab`). This file alone says over which axes of the device mesh each of them is cut.
 """
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 
 from transformer.errors import ConfigError
 
-# Logical axis -> mesh axes. An axis that is not listed is kept whole on every device.
-RULES: tuple[tuple[str, str | tuple[str, ...]], ...] = (
-    ("batch", ("data", "fsdp")),
-    ("embed", "fsdp"),
-    ("heads", "tensor"),
-    ("kv_heads", "tensor"),
-    ("mlp", "tensor"),
-    ("vocab", "tensor"),
-)
+AXES = ("data", "fsdp", "expert", "sequence", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """Logical axis to mesh axes. An axis that is not among them is whole on every device.
+
+    Attributes:
+        batch: examples, over everything that holds a part of the data.
+        sequence: tokens of an example, between blocks and inside of them.
+        embed: the width of parameters; what is computed keeps its width whole (`features`).
+        heads: of queries.
+        kv_heads: of keys and values.
+        mlp: the hidden width of feed-forward layers.
+        vocab: the vocabulary.
+        expert: of a mixture.
+    """
+
+    batch: tuple[str, ...] = ("data", "fsdp", "expert")
+    sequence: tuple[str, ...] = ("sequence",)
+    embed: tuple[str, ...] = ("fsdp",)
+    heads: tuple[str, ...] = ("tensor",)
+    kv_heads: tuple[str, ...] = ("tensor",)
+    mlp: tuple[str, ...] = ("tensor",)
+    vocab: tuple[str, ...] = ("tensor",)
+    expert: tuple[str, ...] = ("expert",)
+
+    def spec(self, names: Sequence[str | None]) -> PartitionSpec:
+        """Over which mesh axes an array with these logical axes is cut.
+
+        Raises:
+            ValueError: if two of its axes would be cut over the same mesh axis.
+        """
+        cuts = [getattr(self, name, ()) if name else () for name in names]
+        used = [axis for cut in cuts for axis in cut]
+        twice = {axis for axis in used if used.count(axis) > 1}
+        if twice:
+            raise ValueError(
+                f"the logical axes {tuple(names)} are cut over the mesh axis "
+                f"{', '.join(sorted(twice))} more than once."
+            )
+        return PartitionSpec(*(cut if len(cut) > 1 else next(iter(cut), None) for cut in cuts))
+
+
+RULES = Rules()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,38 +70,69 @@ class Mesh:
 
     Attributes:
         data: copies of the model, each with its part of the batch; -1 takes the devices left over.
-        fsdp: devices over which each copy's parameters and optimizer state are cut.
-        tensor: devices over which heads, feed-forward and vocabulary are cut.
+        fsdp: devices over which each copy's parameters and optimizer state are cut, and its part of
+            the batch once more (Rajbhandari et al. 2020, ZeRO stage 3).
+        expert: devices over which the experts of a mixture are cut; everything else treats them
+            like `data`.
+        sequence: devices over which the tokens of each example are cut. Keys and values of a whole
+            example are brought together for attention.
+        tensor: devices over which heads, feed-forward and vocabulary are cut (Shoeybi et al. 2019).
     """
 
     data: int = -1
     fsdp: int = 1
+    expert: int = 1
+    sequence: int = 1
     tensor: int = 1
 
     def check(self) -> None:
         """Refuses sizes that no mesh can have."""
-        for axis in ("fsdp", "tensor"):
+        for axis in AXES[1:]:
             if getattr(self, axis) < 1:
                 raise ConfigError(f"config.mesh.{axis} is {getattr(self, axis)}: it must be >= 1.")
         if self.data < 1 and self.data != -1:
             raise ConfigError(f"config.mesh.data is {self.data}: give -1 or a number >= 1.")
 
-    def make(self) -> jax.sharding.Mesh:
-        """The mesh over all devices.
+    def make(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+        """The mesh, neighbours in it near each other where the hardware has such.
+
+        Args:
+            devices: all of them are used; None takes all there are.
 
         Raises:
             ConfigError: if the devices do not fill it exactly.
         """
-        num_devices = jax.device_count()
-        rest = self.fsdp * self.tensor
-        data = num_devices // rest if self.data == -1 else self.data
-        shape = (data, self.fsdp, self.tensor)
-        if math.prod(shape) != num_devices:
+        devices = jax.devices() if devices is None else devices
+        others = [getattr(self, axis) for axis in AXES[1:]]
+        data = len(devices) // math.prod(others) if self.data == -1 else self.data
+        shape = (data, *others)
+        if math.prod(shape) != len(devices):
             raise ConfigError(
-                f"config.mesh asks for data x fsdp x tensor = {' x '.join(map(str, shape))} devices"
-                f" and there are {num_devices}: make their product {num_devices}."
+                f"config.mesh asks for {' x '.join(AXES)} = {' x '.join(map(str, shape))} devices "
+                f"and there are {len(devices)}: make their product {len(devices)}."
             )
-        return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
+    """Says how something that is computed lies on the devices, where `jax.set_mesh` named them.
+
+    An axis that does not divide over its devices is left whole.
+
+    Args:
+        x: what is computed.
+        *names: the logical names of its axes.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    spec = RULES.spec(names)
+    fitting = [
+        cut if size % _parts(mesh, cut) == 0 else None
+        for size, cut in zip(x.shape, spec, strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
 
 
 def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
@@ -79,9 +149,9 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
     def one(path: Any, leaf: Any) -> NamedSharding:
         names = logical_axes(leaf)
         value: Any = nn.meta.unbox(leaf)
-        spec = _mesh_axes(names)
+        spec = RULES.spec(names)
         for axis, (size, cut) in enumerate(zip(value.shape, spec, strict=True)):
-            parts = math.prod(mesh.shape[name] for name in _as_tuple(cut))
+            parts = _parts(mesh, cut)
             if size % parts:
                 raise ConfigError(
                     f"axis {axis} ({names[axis]}) of parameter {jax.tree_util.keystr(path)} has "
@@ -95,7 +165,12 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
 
 def batch_sharding(mesh: jax.sharding.Mesh, *, leading_axes: int = 0) -> NamedSharding:
     """The sharding of a batch whose first axis, after `leading_axes` others, is examples."""
-    return NamedSharding(mesh, _mesh_axes((*(None,) * leading_axes, "batch")))
+    return NamedSharding(mesh, RULES.spec((*(None,) * leading_axes, "batch")))
+
+
+def batch_parts(mesh: jax.sharding.Mesh) -> int:
+    """Over how many devices the examples of a batch are cut."""
+    return _parts(mesh, RULES.batch)
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
@@ -115,10 +190,9 @@ def logical_axes(leaf: Any) -> tuple[str | None, ...]:
     return (None,) * leaf.ndim
 
 
-def _mesh_axes(names: tuple[str | None, ...]) -> PartitionSpec:
-    spec = nn.spmd.logical_to_mesh_axes(names, RULES)
-    assert spec is not None  # It is None only for names that are None as a whole.
-    return spec
+def _parts(mesh: Any, cut: str | tuple[str, ...] | None) -> int:
+    """How many parts an axis is cut into."""
+    return math.prod(mesh.shape[name] for name in _as_tuple(cut))
 
 
 def _as_tuple(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ def library(tmp_path):
         "a/inner.py": (
             f'class A:\n    """Holds many open files.\n\n    {BODY} Twice.\n    """\n'
             + "    async def f(self):\n        try:\n            def g():\n"
-            + '                """Closes what is open.\n\n                Then it waits for more to '
-            + 'be opened.\n                """\n        except OSError:\n            pass\n'
+            + '                """Closes what is open.\n\n                Then it waits for more '
+            + 'to be opened.\n                """\n        except OSError:\n            pass\n'
         ),
         "broken.py": "def :\n",
         "latin.py": b'"""A\xe9\n\nb\n"""\n',
@@ -68,9 +68,7 @@ def test_nothing_of_a_held_out_module_is_trained_on(library, monkeypatch):
     # The same body stands in b.py as well.
     assert train.target == ["Holds many open files.", "Closes what is open."]
     text, other = docstring_text(0.5, library)
-    assert other == f"Reads all the files.\n\n{BODY.replace('    ', '')}\n".replace(
-        "one  ", "one  "
-    )
+    assert " ".join(other.split()) == f"Reads all the files. {CLEAN}"
     assert "Visits all" not in text
     assert "Only a line.\n" in text
     assert "Holds many open files." in text
@@ -103,7 +101,7 @@ def test_held_out_modules_are_a_fraction_and_more_with_a_larger_one():
 
 def test_too_little_is_refused(library, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no Python files"):
-        docstrings(tmp_path / "test")
+        docstrings(tmp_path / "empty")
     held(monkeypatch)
     for read in (summaries, docstring_text):
         with pytest.raises(DataError, match="too few"):

@@ -52,7 +52,7 @@ def params_of(model):
     if model is MODEL:
         return {name: unstacked(part) for name, part in params_of(SCANNED).items()}
     if model is RELATIVE:
-        return noisy_parameters(model, SOURCES, SOURCES, seed=0, scale=1.0)
+        return noisy_parameters(model, SOURCES, SOURCES, seed=2, scale=1.5)
     seed, spread = (28, 1.0) if model is POST else (30, 2.0)
     params = noisy_parameters(model, SOURCES, SOURCES, seed=seed, scale=0.5)
     table = jax.tree.map(lambda x: spread * x, params["token_embedding"])
@@ -132,7 +132,7 @@ def check(found, row, expected):
     assert outputs(found, row) == [text for _, _, text in expected]
     count = len(expected)
     for actual, place in ((found.scores, 0), (found.log_probs, 1)):
-        np.testing.assert_allclose(actual[row, :count], [x[place] for x in expected], atol=2e-5)
+        np.testing.assert_allclose(actual[row, :count], [x[place] for x in expected], atol=5e-5)
         assert np.isneginf(actual[row, count:]).all()
 
 
@@ -181,7 +181,7 @@ def test_the_examples_are_not_trivial(model):
         best |= {every_output(table, alpha)[0][2] for alpha in (0.0, 0.6, 2.0)}
         assert slow_search(table, L, 1, 0.6, 1)[0] != every_output(table, 0.6)[0]
     assert len(best) >= 4
-    assert len({len(text) for text in best}) >= 3
+    assert len({len(text) for text in best}) >= 4
     if model is MODEL:
         assert max(len(set(text)) for text in best) > 2
 
@@ -225,7 +225,7 @@ def test_log_probs_are_those_of_the_text_read_at_once(case):
     for row, table in enumerate(next_log_probs(model)):
         for rank, text in enumerate(outputs(found, row)):
             expected = sum(table[text[:place]][token] for place, token in enumerate(text))
-            np.testing.assert_allclose(found.log_probs[row, rank], expected, atol=1e-5)
+            np.testing.assert_allclose(found.log_probs[row, rank], expected, atol=5e-5)
 
 
 def test_scanned_is_unrolled():

@@ -3,6 +3,7 @@ import io
 import os
 import random
 import runpy
+import signal
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,7 @@ import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.conftest import COMPILED
 from transformer import command_line
+from transformer.training.metrics import MetricsWriter
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "gpt_char.py"
@@ -24,6 +26,10 @@ CONFIG = ROOT / "configs" / "gpt_char.py"
 
 # Warnings are errors here too, but for the way ml_collections imports config files.
 WARNINGS = ["-Werror", "-Wignore:the load_module() method is deprecated:DeprecationWarning"]
+
+
+# For processes whose programs are compiled as those of users, and not as `tests` has it.
+OPTIMIZED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "false", "XLA_FLAGS": ""}
 
 
 def command(script: str, *flags: str) -> list[str]:
@@ -36,15 +42,16 @@ def run(script: str, *flags: str, prefix=(), **options) -> subprocess.CompletedP
     return subprocess.run([*prefix, *command(script, *flags)], check=False, **settings)
 
 
-def call(script: str, *flags: str, input: str = "") -> subprocess.CompletedProcess:
+def call(script: str, *flags: str, input: str | bytes = "") -> subprocess.CompletedProcess:
     """The same in this process: what `run` gives, without seconds of imports and compilation.
 
     For whatever does not depend on being a process; each script and each exit code is seen in one
     by another test. An exception that nobody turns into a message is not caught here.
     """
     path = str(ROOT / "scripts" / script)
+    given = input.encode() if isinstance(input, str) else input
     streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8") for name in ("stdout", "stderr")}
-    streams["stdin"] = io.TextIOWrapper(io.BytesIO(input.encode()), "utf-8")
+    streams["stdin"] = io.TextIOWrapper(io.BytesIO(given), "utf-8")
     known, hook = set(command_line.FLAGS), sys.unraisablehook
     with contextlib.ExitStack() as stack:
         # The compilation cache is that of the tests.
@@ -64,6 +71,20 @@ def call(script: str, *flags: str, input: str = "") -> subprocess.CompletedProce
     return subprocess.CompletedProcess([path, *flags], int(end.value.code or 0), *written)
 
 
+@contextlib.contextmanager
+def interrupted_after(step: int):
+    """In here a run of this process gets a SIGINT when it logs this step."""
+    write = MetricsWriter.write
+
+    def write_and_interrupt(writer, at, split, scalars):
+        write(writer, at, split, scalars)
+        if at == step and split == "train":
+            signal.raise_signal(signal.SIGINT)
+
+    with mock.patch.object(MetricsWriter, "write", write_and_interrupt):
+        yield
+
+
 def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:
     """One clear message with these words, this exit code, no traceback."""
     message = done.stderr if isinstance(done.stderr, str) else done.stderr.decode()
@@ -78,13 +99,6 @@ def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:
 def own_cache():
     """Token files and compiled programs of all tests, shared between their processes."""
     with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(COMPILED.parents[1])):
-        yield
-
-
-@pytest.fixture(scope="module")
-def optimized():
-    """Processes whose programs are compiled as those of users, and not as `tests` has it."""
-    with mock.patch.dict(os.environ, JAX_DISABLE_MOST_OPTIMIZATIONS="false", XLA_FLAGS=""):
         yield
 
 

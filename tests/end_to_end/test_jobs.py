@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.end_to_end.conftest import ROOT
-from tests.end_to_end.test_resume import logged
+from tests.runs import assert_same_run, logged
 from transformer.config import owner
 from transformer.data.squad import Answer, Question, write_squad
 from transformer.errors import ConfigError, DataError
 from transformer.tasks.base import Shown
 from transformer.training import loop
 from transformer.training.loop import train
-from transformer.training.runs import open_run, read_parameters
+from transformer.training.runs import open_run
 from transformer.training.validation import evaluate_run
 
 STEPS = 6
@@ -108,17 +108,7 @@ def test_a_run_goes_on_with_the_same_bits(job, tmp_path, monkeypatch):
     for steps in (3, STEPS):
         config.train.duration = f"{steps} steps"
         assert train(config, tmp_path / "run")[0] == 0
-
-    def lines(workdir: Path) -> list[dict]:
-        return [line for line in logged(workdir) if line["split"] != "final"]
-
-    assert lines(tmp_path / "run") == lines(job.workdir)
-    prints = [
-        read_parameters(workdir, "last").metadata["fingerprints"]
-        for workdir in (tmp_path / "run", job.workdir)
-    ]
-    assert prints[0] == prints[1]
-    assert {"params", "training"} <= prints[0].keys()
+    assert_same_run(tmp_path / "run", job.workdir, final=False)
 
 
 def test_the_last_scores_are_those_of_an_evaluation(job):

@@ -1,24 +1,18 @@
 """A run stopped in any way ends with the bits of a run never stopped."""
 
-import functools
 import random
 import signal
 import subprocess
 import time
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import call, command
-from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import prepare, read_config
-from transformer.training.loop import checkpoint_items
-from transformer.training.metrics import MetricsWriter, read_metrics
+from tests.end_to_end.conftest import call, command, interrupted_after
+from tests.runs import assert_same_run
+from transformer.training.metrics import read_metrics
 
 DURATION = 60
-TIMING = {"step_time", "tokens_per_second", "mfu"}
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +37,6 @@ def uninterrupted(flags, tmp_path_factory) -> Path:
     return workdir
 
 
-@functools.cache
-def final_arrays(workdir: Path) -> dict[str, np.ndarray]:
-    """Parameters, their average, optimizer state and key of the last checkpoint."""
-    shapes = prepare(read_config(workdir), workdir).shapes
-    checkpoints = Checkpoints(workdir, read_only=True)
-    state = checkpoints.restore(DURATION, checkpoint_items(shapes)).state
-    checkpoints.close()
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {
-        jax.tree_util.keystr(path): np.asarray(
-            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
-        )
-        for path, x in leaves
-    }
-
-
-def logged(workdir: Path) -> list[dict]:
-    return [
-        {name: value for name, value in line.items() if name not in TIMING}
-        for line in read_metrics(workdir)
-    ]
-
-
 def start_and_stop(flags, workdir, number: int, after_step: int) -> int:
     """Starts the run, sends it a signal once it has logged a step, returns its exit code."""
     process = subprocess.Popen(
@@ -83,14 +54,6 @@ def start_and_stop(flags, workdir, number: int, after_step: int) -> int:
     return process.wait(timeout=120)
 
 
-def assert_same_run(workdir: Path, reference: Path) -> None:
-    assert logged(workdir) == logged(reference)
-    ours, theirs = final_arrays(workdir), final_arrays(reference)
-    assert ours.keys() == theirs.keys()
-    for path, value in ours.items():
-        np.testing.assert_array_equal(value, theirs[path], err_msg=path)
-
-
 def test_killed_several_times(flags, uninterrupted, tmp_path):
     """Processes of their own are killed; that the run is also ended by another proves the more."""
     workdir = tmp_path / "run"
@@ -104,27 +67,14 @@ def test_killed_several_times(flags, uninterrupted, tmp_path):
     assert_same_run(workdir, uninterrupted)
 
 
-def interrupt_after(step: int, monkeypatch) -> None:
-    """This process gets a SIGINT when it logs this step."""
-    write = MetricsWriter.write
-
-    def write_and_interrupt(writer, at, split, values):
-        write(writer, at, split, values)
-        if at == step and split == "train":
-            signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(MetricsWriter, "write", write_and_interrupt)
-
-
-def test_asked_to_stop(flags, uninterrupted, tmp_path, monkeypatch):
+def test_asked_to_stop(flags, uninterrupted, tmp_path):
     workdir = tmp_path / "run"
     assert start_and_stop(flags, workdir, signal.SIGTERM, 12) == 143
     stopped_at = read_metrics(workdir)[-1]["step"]
     assert 12 <= stopped_at < DURATION
     assert (workdir / "checkpoints" / str(stopped_at)).is_dir()
 
-    with monkeypatch.context() as patch:
-        interrupt_after(stopped_at + 3, patch)
+    with interrupted_after(stopped_at + 3):
         done = call("train.py", *flags, f"--workdir={workdir}")
     assert done.returncode == 130
     assert f"from step {stopped_at}" in done.stderr

@@ -10,21 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
-from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict, config_flags
 
+from tests import runs
 from tests.common import assert_trees_close, assert_trees_equal
 from transformer.config import section
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Shown
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training import loop
-from transformer.training.checkpoints import ITEMS, Checkpoints
 from transformer.training.experiment import prepare, read_config
 from transformer.training.initialization import Initialization, check_same_model, initialized
 from transformer.training.loop import train
 from transformer.training.lora import ADAPTERS, merged
-from transformer.training.metrics import read_metrics
 from transformer.training.runs import open_run, read_parameters
 from transformer.training.selection import by_path
 
@@ -206,24 +204,7 @@ def source(folder):
     return folder / "source"
 
 
-@functools.cache
-def saved(workdir, step):
-    """All items of one checkpoint."""
-    checkpoints = Checkpoints(workdir, read_only=True)
-    place = SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {
-        item: jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            checkpoints.saved_shapes(step, item),
-        )
-        for item in ITEMS
-        if (workdir / "checkpoints" / str(step) / item).is_dir()
-    }
-    state = checkpoints.restore(step, wanted).state
-    checkpoints.close()
-    return state
-
-
+saved = functools.cache(runs.saved)
 read = functools.cache(read_parameters)
 
 
@@ -280,16 +261,9 @@ def frozen(folder, source):
     )
 
 
-TIMING = {"step_time", "tokens_per_second", "mfu"}
-
-
 def logged(workdir):
     """The metrics of training, which do not depend on when a run was stopped."""
-    return [
-        {name: value for name, value in line.items() if name not in TIMING}
-        for line in read_metrics(workdir)
-        if line["split"] == "train"
-    ]
+    return [line for line in runs.logged(workdir) if line["split"] == "train"]
 
 
 @pytest.mark.parametrize("kind", ["adapted", "frozen"])

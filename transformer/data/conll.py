@@ -1,4 +1,4 @@
-"""Sentences whose words have tags: read from CoNLL files, and laid out in rows of word pieces."""
+"""Sentences whose words have tags: read from CoNLL files, and laid out in rows of pieces."""
 
 import difflib
 import re
@@ -61,7 +61,7 @@ class WordPieces(Protocol):
 
 @runtime_checkable
 class PieceTokenizer(Protocol):
-    """What `align` needs of a tokenizer; `WordPieceTokenizer` has it."""
+    """What `align` needs of a tokenizer; `data.pieces.EncoderTokenizer` has it."""
 
     @property
     def pad(self) -> int:
@@ -70,12 +70,12 @@ class PieceTokenizer(Protocol):
 
     @property
     def start(self) -> int:
-        """The token before a sentence, `[CLS]`."""
+        """The token before a sentence."""
         ...
 
     @property
     def separator(self) -> int:
-        """The token after a sentence, `[SEP]`."""
+        """The token after a sentence."""
         ...
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> Sequence[WordPieces]:

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transformer.data.masking import Masking, mask_tokens, num_predictions
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.plays import Play, plays
 from transformer.data.shuffling import example_generator, host_places, require_divisible, visit
-from transformer.data.word_pieces import WordPieceTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
@@ -89,7 +89,7 @@ def _scenes(play: Play) -> Iterable[list[str]]:
 
 
 def tokenize_documents(
-    tokenizer: WordPieceTokenizer, documents: Iterable[Sequence[str]]
+    tokenizer: EncoderTokenizer, documents: Iterable[Sequence[str]]
 ) -> DocumentTokens:
     """The tokens of documents, without sentences and documents that have none.
 
@@ -100,7 +100,7 @@ def tokenize_documents(
     ids: list[np.ndarray] = []
     counts: list[int] = []
     for document in documents:
-        found = [pieces.ids.astype(dtype) for pieces in tokenizer.encode(document)]
+        found = [ids.astype(dtype) for ids in tokenizer.encode_sentences(document)]
         found = [sentence for sentence in found if len(sentence)]
         if found:
             ids += found
@@ -145,7 +145,7 @@ class SentencePairBatches:
     """
 
     data: DocumentTokens
-    tokenizer: WordPieceTokenizer
+    tokenizer: EncoderTokenizer
     context: int
     batch_size: int
     masking: Masking
@@ -157,10 +157,11 @@ class SentencePairBatches:
 
     def __post_init__(self) -> None:
         require_divisible(self.batch_size, self.num_hosts)
-        if self.context < 5:
+        least = 4 + self.tokenizer.separators
+        if self.context < least:
             raise ConfigError(
                 f"config.model.context is {self.context}: a row of two segments of one token and "
-                f"its special tokens has 5."
+                f"its special tokens has {least}."
             )
         chunks = self._chunks
         if len(chunks.first) == 0 or (self.next_sentence and chunks.others(0) == 0):
@@ -206,10 +207,14 @@ class SentencePairBatches:
             tokens[row, 0] = self.tokenizer.start
             filled = 1
             for kind, segment in enumerate(segments):
+                if kind:
+                    between = self.tokenizer.separators - 1
+                    tokens[row, filled : filled + between] = self.tokenizer.separator
+                    filled += between
                 stop = filled + len(segment)
                 tokens[row, filled:stop] = segment
                 tokens[row, stop] = self.tokenizer.separator
-                token_types[row, filled : stop + 1] = kind
+                token_types[row, filled : stop + 1] = kind * self.tokenizer.second_type
                 filled = stop + 1
             lengths[row] = filled
 
@@ -235,8 +240,10 @@ class SentencePairBatches:
 
     @functools.cached_property
     def _chunks(self) -> "_Chunks":
-        special, least = (3, 2) if self.next_sentence else (2, 1)
-        return _cut(self.data, self.context - special, least)
+        room = self.context - 2
+        if self.next_sentence:
+            return _cut(self.data, room - self.tokenizer.separators, 2)
+        return _cut(self.data, room, 1)
 
     def _chunk(self, example: int) -> np.ndarray:
         """The tokens of a chunk."""

@@ -2,7 +2,7 @@
 
 A context that is longer than the model reads is seen through windows that overlap (Devlin et al.
 2018, section 4.2, and its published code). Answers keep the characters of the context throughout:
-they are never put together from word pieces.
+they are never put together from pieces.
 """
 
 import unicodedata
@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from transformer.data.pieces import EncoderTokenizer, Pieces
 from transformer.data.squad import Question
-from transformer.data.word_pieces import Pieces, WordPieceTokenizer
 from transformer.errors import ConfigError, DataError
 
-# [CLS] before the question, [SEP] after it and after the context.
-_SPECIAL = 3
 # What a window's length adds to the context of its tokens, in the published code.
 _LENGTH_WEIGHT = 0.01
 
@@ -24,11 +22,13 @@ _LENGTH_WEIGHT = 0.01
 class Windows(NamedTuple):
     """n windows of T tokens: `[CLS] question [SEP] part of the context [SEP]` and padding.
 
+    The special tokens are the tokenizer's, and so is the number of `[SEP]` after the question.
     The windows of a question stand together, in the order of the context and of the questions.
 
     Attributes:
         tokens: `[n, T]` int32.
-        token_types: `[n, T]` int8, 1 for the part of the context and its [SEP], else 0.
+        token_types: `[n, T]` int8, the tokenizer's `second_type` (1 with BERT's) for the part of
+            the context and its [SEP], else 0.
         lengths: `[n]` int32, tokens without padding.
         starts: `[n]` int32, place in the window of the answer's first token; 0, that of [CLS],
             where the window does not hold the whole answer (Devlin et al. 2018, section 4.3).
@@ -82,7 +82,7 @@ class Prediction(NamedTuple):
 
 
 class _Context(NamedTuple):
-    """Word pieces of a context, with the places of their first and last characters."""
+    """Pieces of a context, with the places of their first and last characters."""
 
     ids: np.ndarray
     starts: np.ndarray
@@ -90,7 +90,7 @@ class _Context(NamedTuple):
 
 
 def make_windows(
-    tokenizer: WordPieceTokenizer,
+    tokenizer: EncoderTokenizer,
     questions: Sequence[Question],
     *,
     max_length: int,
@@ -99,11 +99,11 @@ def make_windows(
 ) -> Windows:
     """The windows of all questions; the first answer of each is the one to learn.
 
-    An answer that starts or ends within a word piece gets the pieces that cover it. A context
+    An answer that starts or ends within a piece gets the pieces that cover it. A context
     without pieces has one window, without an answer.
 
     Args:
-        tokenizer: makes word pieces of questions and contexts.
+        tokenizer: makes pieces of questions and contexts.
         questions: to make windows for.
         max_length: tokens of a window, T.
         stride: pieces from the start of a window's part of the context to that of the next, so
@@ -114,14 +114,15 @@ def make_windows(
         ConfigError: if the lengths leave no room for the context, or the windows leave gaps.
         DataError: if an answer has no piece.
     """
-    least = _SPECIAL + 1
+    special = _special(tokenizer)
+    least = special + 1
     if max_question_length < 1 or stride < 1 or max_length < least + max_question_length:
         raise ConfigError(
             f"config.task.max_length is {max_length}, max_question_length is {max_question_length} "
             f"and stride is {stride}: the latter two must be at least 1, and max_length at least "
-            f"max_question_length + {least}, for [CLS], two [SEP] and the context."
+            f"max_question_length + {least}, for {special} special tokens and the context."
         )
-    room = max_length - max_question_length - _SPECIAL
+    room = max_length - max_question_length - special
     if stride > room:
         raise ConfigError(
             f"config.task.stride is {stride}: after a question of {max_question_length} pieces "
@@ -137,6 +138,11 @@ def make_windows(
         for context, pieces in zip(different, tokenizer.encode(different), strict=True)
     }
     return _fill(tokenizer, questions, asked, contexts, max_length, stride)
+
+
+def _special(tokenizer: EncoderTokenizer) -> int:
+    """Special tokens of a window: one before the question, one after the context."""
+    return 2 + tokenizer.separators
 
 
 def _whole_characters(pieces: Pieces, context: str) -> _Context:
@@ -155,14 +161,14 @@ def _whole_characters(pieces: Pieces, context: str) -> _Context:
 
 
 def _fill(
-    tokenizer: WordPieceTokenizer,
+    tokenizer: EncoderTokenizer,
     questions: Sequence[Question],
     asked: Sequence[np.ndarray],
     contexts: dict[str, _Context],
     max_length: int,
     stride: int,
 ) -> Windows:
-    rooms = np.array([max_length - len(ids) - _SPECIAL for ids in asked], np.int64)
+    rooms = np.array([max_length - len(ids) - _special(tokenizer) for ids in asked], np.int64)
     sizes = np.array([len(contexts[question.context].ids) for question in questions], np.int64)
     # Windows move on until one of them reaches the end.
     counts = 1 + np.maximum(0, -(-(sizes - rooms) // stride))
@@ -186,13 +192,14 @@ def _fill(
         stops = np.minimum(begins + rooms[index], sizes[index])
         owners = _owners(begins, stops)
         answer = _answer_pieces(question, context)
-        before = len(ids) + 2
+        before = 1 + len(ids) + tokenizer.separators
         for window, (begin, stop) in enumerate(zip(begins, stops, strict=True)):
             after = before + stop - begin
-            windows.tokens[row, 1 : before - 1] = ids
-            windows.tokens[row, [before - 1, after]] = tokenizer.separator
+            windows.tokens[row, 1 : 1 + len(ids)] = ids
+            windows.tokens[row, 1 + len(ids) : before] = tokenizer.separator
+            windows.tokens[row, after] = tokenizer.separator
             windows.tokens[row, before:after] = context.ids[begin:stop]
-            windows.token_types[row, before : after + 1] = 1
+            windows.token_types[row, before : after + 1] = tokenizer.second_type
             windows.lengths[row] = after + 1
             windows.first_chars[row, before:after] = context.starts[begin:stop]
             windows.last_chars[row, before:after] = context.ends[begin:stop]

@@ -1,22 +1,27 @@
-"""Texts and pairs of texts as rows of an encoder: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`."""
+"""Texts and pairs of texts as rows of an encoder.
+
+They are `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]` with BERT's tokenizer, `<s> A </s>` and
+`<s> A </s></s> B </s>` with RoBERTa's.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from transformer.data.word_pieces import WordPieceTokenizer
+from transformer.data.pieces import EncoderTokenizer
 
 
 class TextRows(NamedTuple):
     """n texts laid out.
 
     Attributes:
-        tokens: `[n, T]` int32, filled up with `[PAD]`.
-        token_types: `[n, T]` int32, 1 in B and the `[SEP]` after it, 0 elsewhere.
+        tokens: `[n, T]` int32, filled up with padding.
+        token_types: `[n, T]` int32, the tokenizer's `second_type` (1 with BERT's) in B and the
+            separator after it, 0 elsewhere.
         lengths: `[n]` int32, tokens before the padding.
         num_cut: how many texts were too long and have lost their ends.
-        unknown: the fraction of the texts' tokens that is `[UNK]`.
+        unknown: the fraction of the texts' tokens that is unknown.
     """
 
     tokens: np.ndarray
@@ -35,7 +40,7 @@ class TextRows(NamedTuple):
 
 
 def lay_out_texts(
-    tokenizer: WordPieceTokenizer,
+    tokenizer: EncoderTokenizer,
     texts: Sequence[str],
     seconds: Sequence[str] | None,
     max_length: int,
@@ -52,7 +57,7 @@ def lay_out_texts(
         texts: A.
         seconds: B; None for single texts.
         max_length: T.
-        special: whether `[MASK]` and the like in a text are the tokens they name.
+        special: whether the mask and the like in a text are the tokens they name.
     """
     firsts = [pieces.ids for pieces in tokenizer.encode(texts, special=special)]
     others = None
@@ -64,12 +69,13 @@ def lay_out_texts(
     num_cut = 0
     for row, first in enumerate(firsts):
         second = None if others is None else others[row]
-        room = max_length - (2 if second is None else 3)
+        room = max_length - 2 - (0 if second is None else tokenizer.separators)
         keep = _kept(len(first), 0 if second is None else len(second), room)
         num_cut += keep[0] < len(first) or (second is not None and keep[1] < len(second))
         ids = [tokenizer.start, *first[: keep[0]], tokenizer.separator]
         if second is not None:
-            types[row, len(ids) : len(ids) + keep[1] + 1] = 1
+            ids += [tokenizer.separator] * (tokenizer.separators - 1)
+            types[row, len(ids) : len(ids) + keep[1] + 1] = tokenizer.second_type
             ids += [*second[: keep[1]], tokenizer.separator]
         tokens[row, : len(ids)] = ids
         lengths[row] = len(ids)

@@ -122,10 +122,7 @@ class Tokenizer:
         Raises:
             DataError: if it is not a tokenizer.
         """
-        try:
-            return cls(tokenizers.Tokenizer.from_str(text))
-        except Exception as error:  # The library raises bare Exception on malformed files.
-            raise DataError(f"{where}: its tokenizer is no tokenizer.json: {error}") from None
+        return cls(parse_tokenizer_json(text, where))
 
 
 class TextStream:
@@ -200,6 +197,22 @@ def read_tokenizer_json(path: str | Path) -> tokenizers.Tokenizer:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # The library raises bare Exception on malformed files.
         raise DataError(f"{path} is not a tokenizer.json: {error}") from None
+
+
+def parse_tokenizer_json(text: str, where: str | Path) -> tokenizers.Tokenizer:
+    """The library's tokenizer in the text of a `tokenizer.json`.
+
+    Args:
+        text: of the file.
+        where: it comes from, for messages.
+
+    Raises:
+        DataError: if it is not a tokenizer.
+    """
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # The library raises bare Exception on malformed files.
+        raise DataError(f"{where}: its tokenizer is no tokenizer.json: {error}") from None
 
 
 def character_tokenizer(text: str) -> tokenizers.Tokenizer:

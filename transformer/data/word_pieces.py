@@ -11,26 +11,24 @@ BERT models in use. It departs from the published Python code in rare characters
 * The Chinese characters U+2B820 to U+2B91F are no words by themselves.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, SupportsInt
 
-import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from transformer.data.pieces import EncoderTokenizer, SpecialTokens, whole_characters
 from transformer.data.text import read_text
-from transformer.data.tokenizers import read_tokenizer_json
+from transformer.data.tokenizers import TOKENIZER_FILE, read_tokenizer_json
 from transformer.errors import ConfigError, DataError
 
 KINDS = ("wordpiece",)
 
 # In the order of their ids in vocabularies trained here.
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SPECIAL_TOKENS = SpecialTokens("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-_LIBRARY_FILE = "tokenizer.json"
+
 _PREFIX = "##"
 # Longer words are unknown as a whole, in BERT's published code.
 _LONGEST_WORD = 100
@@ -39,37 +37,16 @@ _MIN_FREQUENCY = 2
 # The characters that are never left out of a vocabulary make up so much of the text: what
 # SentencePiece (Kudo and Richardson 2018) covers unless told otherwise.
 _COVERAGE = 0.9995
-# Texts at a time: the library's own account of a token is some hundred times larger than ours.
-_BATCH = 512
-# Halves of characters, which JSON can write and UTF-8 cannot.
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-class Pieces(NamedTuple):
-    """The word pieces of one text, n of them, without [CLS] and [SEP].
+class WordPieceTokenizer(EncoderTokenizer):
+    """Text to BERT's word pieces and back; tokens that continue a word start with `##`.
 
-    Attributes:
-        ids: `[n]` int32.
-        starts: `[n]` int32, index of each piece's first character in the Python string.
-        ends: `[n]` int32, index one beyond its last character. An accent that is written by itself
-            at the end of a piece, and is dropped, lies outside.
-        words: `[n]` int32, number of the word that each piece belongs to, from 0. It may skip some.
+    The tokens of a vocabulary are shown as they are in it. A word of control characters only has
+    no piece.
     """
 
-    ids: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    words: np.ndarray
-
-
-class WordPieceTokenizer:
-    """Text to BERT's word pieces and back, kept in one `tokenizer.json`.
-
-    Attributes:
-        special: `[V]` bool, which ids are special tokens, `[UNK]` included.
-        continues: `[V]` bool, which ids continue a word: their tokens start with `##`.
-        lowercase: whether capitals are lowercased before anything else.
-    """
+    names = SPECIAL_TOKENS
 
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
         """Takes a tokenizer over; padding, truncation and templates in it no longer matter.
@@ -82,10 +59,7 @@ class WordPieceTokenizer:
             raise DataError(
                 f"the tokenizer's model is {type(model).__name__}: BERT needs one of WordPiece."
             )
-        vocabulary = library_tokenizer.get_vocab()
-        missing = [token for token in SPECIAL_TOKENS if token not in vocabulary]
-        if missing:
-            raise DataError(f"the vocabulary lacks {', '.join(missing)}, which BERT needs.")
+        self._require_special(library_tokenizer, "BERT")
         if model.unk_token != "[UNK]" or model.token_to_id("[UNK]") is None:
             raise DataError(f"its unknown token is {model.unk_token!r}: BERT needs '[UNK]'.")
 
@@ -95,117 +69,21 @@ class WordPieceTokenizer:
         library_tokenizer.add_special_tokens(
             [tokenizers.AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS]
         )
-        prefix = model.continuing_subword_prefix
+        self._prefix = model.continuing_subword_prefix
         if library_tokenizer.decoder is None:
-            library_tokenizer.decoder = decoders.WordPiece(prefix=prefix)
-        self._vocabulary = vocabulary = library_tokenizer.get_vocab()
-        # One that finds special tokens in a text, and one that does not: `tokenizer.json` cannot
-        # say which, and switching would not be safe while another thread encodes.
-        self._with_special = tokenizers.Tokenizer.from_str(library_tokenizer.to_str())
+            library_tokenizer.decoder = decoders.WordPiece(prefix=self._prefix)
+        # `tokenizer.json` cannot say whether special tokens are found in a text.
+        of_special = tokenizers.Tokenizer.from_str(library_tokenizer.to_str())
         library_tokenizer.encode_special_tokens = True
-        self._tokenizer = library_tokenizer
+        super().__init__(
+            library_tokenizer,
+            of_text=library_tokenizer,
+            of_special=of_special,
+            of_words=library_tokenizer,
+        )
 
-        added = library_tokenizer.get_added_tokens_decoder()
-        self.special = np.zeros(max(vocabulary.values()) + 1, bool)
-        self.special[[index for index, token in added.items() if token.special]] = True
-        self.continues = np.zeros(len(self.special), bool)
-        self.continues[
-            [i for t, i in vocabulary.items() if t.startswith(prefix) and len(t) > len(prefix)]
-        ] = True
-        normalizer = library_tokenizer.normalizer
-        self.lowercase = normalizer is not None and "A" not in normalizer.normalize_str("A")
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens, V; every id is below it."""
-        return len(self.special)
-
-    @property
-    def pad(self) -> int:
-        """The id of `[PAD]`, which fills up what is shorter than its batch."""
-        return self._vocabulary["[PAD]"]
-
-    @property
-    def unknown(self) -> int:
-        """The id of `[UNK]`, for a word that the vocabulary cannot cover."""
-        return self._vocabulary["[UNK]"]
-
-    @property
-    def start(self) -> int:
-        """The id of `[CLS]`, the first token of every input."""
-        return self._vocabulary["[CLS]"]
-
-    @property
-    def separator(self) -> int:
-        """The id of `[SEP]`, which ends each segment of an input."""
-        return self._vocabulary["[SEP]"]
-
-    @property
-    def mask(self) -> int:
-        """The id of `[MASK]`, in place of a token that is to be guessed."""
-        return self._vocabulary["[MASK]"]
-
-    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[Pieces]:
-        """The pieces of each text; the library's threads share the texts.
-
-        Args:
-            texts: any text.
-            special: whether special tokens written in a text, such as `[MASK]`, become what they
-                say, as in BERT's own tokenizer. Otherwise they are text: `[`, `mask`, `]`.
-        """
-        library = self._with_special if special else self._tokenizer
-        found: list[Pieces] = []
-        for start in range(0, len(texts), _BATCH):
-            batch = [_whole_characters(text) for text in texts[start : start + _BATCH]]
-            encodings = library.encode_batch(batch, add_special_tokens=False)
-            found += [self._pieces(encoding, special) for encoding in encodings]
-        return found
-
-    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
-        """The pieces of sentences that are split into words already, as for tagging.
-
-        Args:
-            sentences: of words; special tokens among them are text.
-
-        Returns:
-            Pieces whose `words` are indices of the given words, and whose `starts` and `ends` are
-            places within the word. A word of control characters only has no piece.
-        """
-        found: list[Pieces] = []
-        for start in range(0, len(sentences), _BATCH):
-            batch = [
-                [_whole_characters(word) for word in sentence]
-                for sentence in sentences[start : start + _BATCH]
-            ]
-            encodings = self._tokenizer.encode_batch(
-                batch, is_pretokenized=True, add_special_tokens=False
-            )
-            found += [self._pieces(encoding, False) for encoding in encodings]
-        return found
-
-    def _pieces(self, encoding: tokenizers.Encoding, special: bool) -> Pieces:
-        ids = np.array(encoding.ids, np.int32)
-        if not special:
-            # A tokenizer.json that does not split brackets off finds `[MASK]` among its words.
-            ids[self.special[ids]] = self.unknown
-        starts, ends = np.array(encoding.offsets, np.int32).reshape(-1, 2).T.copy()
-        return Pieces(ids, starts, ends, np.array(encoding.word_ids, np.int32))
-
-    def decode(self, ids: Iterable[SupportsInt]) -> str:
-        """Readable text: pieces joined to words, special tokens left out."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
-
-    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
-        """Each token by itself, as it is in the vocabulary; empty for an id that has none."""
-        return [self._tokenizer.id_to_token(int(i)) or "" for i in ids]
-
-    def save(self, folder: Path) -> None:
-        """Writes `tokenizer.json`, for `load_word_piece_tokenizer`."""
-        (folder / _LIBRARY_FILE).write_text(self.to_text(), "utf-8")
-
-    def to_text(self) -> str:
-        """The content of `tokenizer.json`, the same for equal tokenizers."""
-        return self._tokenizer.to_str(pretty=True)
+    def _goes_on(self, token: str) -> bool:
+        return token.startswith(self._prefix) and len(token) > len(self._prefix)
 
 
 def make_word_piece_tokenizer(
@@ -249,7 +127,7 @@ def load_word_piece_tokenizer(folder: Path) -> WordPieceTokenizer | None:
     Raises:
         DataError: if its file is damaged or not BERT's.
     """
-    path = folder / _LIBRARY_FILE
+    path = folder / TOKENIZER_FILE
     return _load(path) if path.is_file() else None
 
 
@@ -312,7 +190,7 @@ def _train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, 
     times that they stand together (Sennrich et al. 2016), not by likelihood.
     """
     library_tokenizer = _without_vocabulary(lowercase)
-    texts = [_whole_characters(text) for text in texts]
+    texts = [whole_characters(text) for text in texts]
     alphabet, inside = _alphabet(library_tokenizer, texts, vocab_size)
     # The library numbers `##` pieces as it meets them in a hash table, another order in each
     # process, and breaks ties by those numbers. Given as special tokens they come in ours. It also
@@ -371,8 +249,3 @@ def _alphabet(
             f"the {len(SPECIAL_TOKENS)} special tokens alone need {size:,}."
         )
     return sorted(alphabet), sorted(inside)
-
-
-def _whole_characters(text: str) -> str:
-    """The text with each half of a character replaced by U+FFFD, which BERT drops like controls."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)

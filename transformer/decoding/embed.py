@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.text_rows import lay_out_texts
-from transformer.data.word_pieces import WordPieceTokenizer
 from transformer.errors import ConfigError
 from transformer.models.bert import real_tokens
 
@@ -22,7 +22,7 @@ _SHORTEST = 16
 def embed(
     model: Any,
     params: Any,
-    tokenizer: WordPieceTokenizer,
+    tokenizer: EncoderTokenizer,
     texts: Sequence[str],
     *,
     pooling: str = "mean",
@@ -38,8 +38,8 @@ def embed(
         params: its parameters.
         tokenizer: of the encoder.
         texts: n of them; longer ones lose their ends.
-        pooling: `mean` of the states of all tokens, `[CLS]` and `[SEP]` among them, or the state
-            of `[CLS]`.
+        pooling: `mean` of the states of all tokens, start and separator among them, or `cls`, the
+            state of the start.
         normalize: to length 1.
         max_length: tokens of a text, at most.
         batch_size: texts at a time.

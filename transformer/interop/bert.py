@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries, vector
 from transformer.interop.llama import theirs_of
 from transformer.interop.published import Family, Head, parameter_shapes, read_json
@@ -56,8 +56,8 @@ _HEADS = {
 _BIAS = {"bert": "cls.predictions.bias", "roberta": "lm_head.bias"}
 # The output layer is the token table; its bias is written twice.
 _DECODER = {"bert": "cls.predictions.decoder", "roberta": "lm_head.decoder"}
-# RoBERTa's positions begin behind the number of its padding token.
-_ROBERTA_OFFSET = 2
+# RoBERTa's positions begin behind the number of its padding token, which is this one.
+_ROBERTA_PAD = 1
 
 
 def _canonical(kind: str, name: str) -> str | None:
@@ -115,9 +115,7 @@ def _fields(
         raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
     if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
         raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
-    offset = _ROBERTA_OFFSET if kind == "roberta" else 0
-    if offset and config.get("pad_token_id", 1) != offset - 1:
-        raise DataError(f"{where} has the padding token {config['pad_token_id']}: expected 1.")
+    offset = int(config.get("pad_token_id", _ROBERTA_PAD)) + 1 if kind == "roberta" else 0
     outputs = shapes.get("classifier.bias")
     return {
         "vocab_size": int(config["vocab_size"]),
@@ -136,6 +134,12 @@ def _fields(
 
 
 def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, Any]:
+    pad = head.preparation.get("pad", max(0, model.position_offset - 1))
+    if model.position_offset not in (0, pad + 1):
+        raise ConfigError(
+            f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "
+            f"is token {pad}: in published models positions begin behind its number."
+        )
     names = {job: name for name, job in _JOBS.items()}
     plain = "Model"
     if "masked_token/bias" in paths:
@@ -155,7 +159,7 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
         "layer_norm_eps": model.norm_epsilon,
         "hidden_dropout_prob": model.dropout_rate,
         "attention_probs_dropout_prob": model.dropout_rate,
-        "pad_token_id": 1 if kind == "roberta" else 0,
+        "pad_token_id": pad,
         **label_names(head.outputs or ()),
     }
 
@@ -199,7 +203,7 @@ def _family(kind: str) -> Family:
         config=lambda *arguments: _config(kind, *arguments),
         entries=lambda model: _entries(kind, model),
         head=_head,
-        suits=lambda model: (kind == "roberta") == (model.position_offset == _ROBERTA_OFFSET),
+        suits=lambda model: (kind == "roberta") == (model.position_offset > 0),
         heads=("pooler", "masked_token", "next_sentence", "output"),
         canonical=canonical,
         exported=lambda name, model, job: _exported(kind, name, job),

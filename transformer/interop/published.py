@@ -63,7 +63,8 @@ class Head(NamedTuple):
     Attributes:
         job: as in `Published`.
         outputs: names of the outputs; None takes those of `id2label` in the config.
-        preparation: as in `Published`.
+        preparation: as in `Published`; where a model is written, `pad` is the padding token of an
+            encoder.
     """
 
     job: str
@@ -125,11 +126,16 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
             one that we can build.
     """
     where, arrays = source.where, source.arrays
-    names = {}
-    for name in arrays:
+    names: dict[str, str] = {}
+    replaced: list[str] = []
+    # A layer of a head may take the place of one that the encoder has and nobody uses: RoBERTa's.
+    for name in sorted(arrays, key=lambda name: family.canonical(name) != name):
         canonical = family.canonical(name)
-        if canonical is not None:
-            names[canonical] = name
+        if canonical is None:
+            continue
+        if canonical in names:
+            replaced.append(names[canonical])
+        names[canonical] = name
     shapes = {canonical: arrays.shape(name) for canonical, name in names.items()}
     fields = checked_fields(family, source, shapes)
     model = family.model(**fields)
@@ -140,6 +146,7 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     used = {name for entry in whole for name in entry.names}
     left = [name for canonical, name in names.items() if canonical not in used]
     _require_known(left, family, ignore, where)
+    left += replaced
     # In the host's memory even where there is an accelerator; checkpoints are written from there
     # without another copy.
     host = jax.local_devices(backend="cpu")[0]

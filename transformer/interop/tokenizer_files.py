@@ -7,6 +7,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from transformer.data.text import read_text
 from transformer.errors import DataError
+from transformer.interop.published import read_json
 
 
 def read_tokenizer_text(folder: Path) -> str:
@@ -28,7 +29,9 @@ def read_tokenizer_text(folder: Path) -> str:
     except Exception as error:  # The library raises bare Exception on malformed files.
         raise DataError(f"{vocabulary} and {merges} are no tokenizer: {error}") from None
     library_tokenizer = tokenizers.Tokenizer(model)
-    library_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    settings = folder / "tokenizer_config.json"
+    spaced = read_json(settings).get("add_prefix_space", False) if settings.is_file() else False
+    library_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced is True)
     library_tokenizer.decoder = decoders.ByteLevel()
     return library_tokenizer.to_str(pretty=True)
 

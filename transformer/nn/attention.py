@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from transformer.nn.linear import Linear
 from transformer.ops.attention import attention_weights, dot_product_attention
 from transformer.ops.masks import Mask, sliding_window
+from transformer.sharding import constrain
 
 
 @jax.tree_util.register_dataclass
@@ -164,6 +165,10 @@ class Attention(nn.Module):
                 cache = cache.write(key, value, positions if slots is None else slots)
         if cache is not None:
             key, value = cache.read()
+        query = constrain(query, "batch", "sequence", "heads", None)
+        # Every query looks at all keys: of those no device has a part only.
+        key = constrain(key, "batch", None, "kv_heads", None)
+        value = constrain(value, "batch", None, "kv_heads", None)
         mask = Mask() if mask is None else mask
         logits = {"bias": bias, "scale": self.scale, "logit_cap": self.logit_cap}
         if self.is_mutable_collection("intermediates"):
@@ -181,6 +186,7 @@ class Attention(nn.Module):
             implementation=self.implementation,
         )
         attended = self._within_window(attend, mask, local)
+        attended = constrain(attended, "batch", "sequence", "heads", None)
         output = Linear(
             (width,),
             ("heads", None, "embed"),

@@ -12,6 +12,7 @@ from transformer.nn.attention import KVCache
 from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
 from transformer.ops.masks import Mask
+from transformer.sharding import constrain
 
 ORDERS = ("pre", "post", "sandwich")
 
@@ -94,7 +95,8 @@ class Block(nn.Module):
                 init = named(nn.initializers.constant(self.layer_scale), "embed")
                 factors = self.param(f"{name}_scale", init, (x.shape[-1],))
                 output = output * factors.astype(output.dtype)
-            return x + skip(dropout(output), skip_rate)
+            x = x + skip(dropout(output), skip_rate)
+            return constrain(x, "batch", "sequence", "features")
 
         def residual(name: str, x: Array, branch: Callable[[Array], tuple]) -> tuple[Array, Any]:
             norm = self.norm(name=f"{name}_norm")

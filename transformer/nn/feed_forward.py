@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from transformer.nn.linear import Linear
 from transformer.ops.activations import ACTIVATIONS
+from transformer.sharding import constrain
 
 
 class FeedForward(nn.Module):
@@ -45,6 +46,7 @@ class FeedForward(nn.Module):
         activated = ACTIVATIONS[self.activation](hidden("gate" if self.gated else "up"))
         if self.gated:
             activated = activated * hidden("up")
+        activated = constrain(activated, "batch", "sequence", "mlp")
         down = Linear(
             (x.shape[-1],),
             ("mlp", "embed"),

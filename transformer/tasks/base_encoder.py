@@ -1,4 +1,4 @@
-"""What jobs of an encoder share: word pieces, rows of one length, and outputs for all rows."""
+"""What jobs of an encoder share: a tokenizer, rows of one length, and outputs for all rows."""
 
 import dataclasses
 import functools
@@ -14,12 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer.checks import require_at_least
+from transformer.data.encoder_tokenizers import load_encoder_tokenizer, make_encoder_tokenizer
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.rows import Rows, SequentialRows, ShuffledRows, num_rows
-from transformer.data.word_pieces import (
-    WordPieceTokenizer,
-    load_word_piece_tokenizer,
-    make_word_piece_tokenizer,
-)
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Pace, require_tokenizer_of, tokenizer_digest
@@ -41,7 +38,7 @@ class EncoderData(NamedTuple):
         notes: what there is to say of the data: what was left out or cut.
     """
 
-    tokenizer: WordPieceTokenizer
+    tokenizer: EncoderTokenizer
     labels: tuple[str, ...]
     train: Rows
     validation: Rows
@@ -54,9 +51,10 @@ class EncoderTask:
     """The fields and methods that jobs of an encoder share.
 
     Attributes:
-        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
-            `tokenizer.json`. A run that begins from another takes that one's.
-        vocab_size: tokens of `wordpiece`.
+        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
+            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
+            that one's.
+        vocab_size: tokens of `wordpiece` or `bpe`.
         lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
@@ -87,22 +85,22 @@ class EncoderTask:
 
     def make_tokenizer(
         self, workdir: Path | None, texts: Callable[[], Iterable[str]]
-    ) -> WordPieceTokenizer:
+    ) -> EncoderTokenizer:
         """The tokenizer of a run, or one made from texts."""
-        saved = None if workdir is None else load_word_piece_tokenizer(workdir)
+        saved = None if workdir is None else load_encoder_tokenizer(workdir)
         if saved is not None:
             return saved
-        return make_word_piece_tokenizer(
+        return make_encoder_tokenizer(
             self.tokenizer, texts(), vocab_size=self.vocab_size, lowercase=self.lowercase
         )
 
-    def load_tokenizer(self, workdir: Path) -> WordPieceTokenizer:
+    def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
         """The tokenizer of a run.
 
         Raises:
             WorkdirError: if there is none.
         """
-        tokenizer = load_word_piece_tokenizer(workdir)
+        tokenizer = load_encoder_tokenizer(workdir)
         if tokenizer is None:
             raise WorkdirError(f"{workdir} has no tokenizer.json.")
         return tokenizer

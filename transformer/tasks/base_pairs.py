@@ -94,8 +94,7 @@ class PairTask:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1)
-        require_at_least("task", self, beam_size=1)
+        require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1, beam_size=1)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
         if self.length_penalty < 0:
@@ -389,9 +388,8 @@ class PairTask:
         kinds = sorted(set(data.groups))
         for kind in kinds if len(kinds) > 1 else ():
             rows = [row for row, group in enumerate(data.groups) if group == kind]
-            outputs, references = _best(found), data.validation_text.target
-            chosen = ([side[row] for row in rows] for side in (outputs, references))
-            own = self.output_scores(*chosen)
+            sides = (_best(found), data.validation_text.target)
+            own = self.output_scores(*([side[row] for row in rows] for side in sides))
             scores |= {f"{name}[{kind}]": value for name, value in own.items()}
         return found, scores
 

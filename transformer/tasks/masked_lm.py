@@ -22,9 +22,9 @@ from transformer.data.documents import (
     tokenize_documents,
 )
 from transformer.data.masking import Masking, unigram_entropy
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.text import read_text
 from transformer.data.text_rows import lay_out_texts
-from transformer.data.word_pieces import WordPieceTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.base import (
@@ -54,7 +54,7 @@ class MaskedData(NamedTuple):
             `data.masking.unigram_entropy`.
     """
 
-    tokenizer: WordPieceTokenizer
+    tokenizer: EncoderTokenizer
     train: DocumentTokens
     validation: DocumentTokens
     entropy: float
@@ -68,9 +68,10 @@ class MaskedLM(EncoderTask):
     metrics is that of masked tokens alone.
 
     Attributes:
-        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
-            `tokenizer.json`. A run that begins from another takes that one's.
-        vocab_size: tokens of `wordpiece`.
+        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
+            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
+            that one's.
+        vocab_size: tokens of `wordpiece` or `bpe`.
         lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
@@ -84,7 +85,7 @@ class MaskedLM(EncoderTask):
         next_sentence: whether rows have two segments, of which the second may be a random one;
             otherwise rows are filled with sentences that follow each other (Liu et al. 2019).
         masking_rate: fraction of the tokens that are predicted.
-        mask_fraction: of those, fraction that `[MASK]` stands for.
+        mask_fraction: of those, fraction that the mask stands for.
         random_fraction: of those, fraction that another token stands for; the rest stay.
         whole_words: all pieces of a word are predicted, or none.
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
@@ -165,7 +166,7 @@ class MaskedLM(EncoderTask):
         return documents[:-count], documents[-count:]
 
     def _data(
-        self, tokenizer: WordPieceTokenizer, train: DocumentTokens, validation: DocumentTokens
+        self, tokenizer: EncoderTokenizer, train: DocumentTokens, validation: DocumentTokens
     ) -> MaskedData:
         data = MaskedData(tokenizer, train, validation, 0.0)
         batches = self._batches(data, validation, hosts=(0, 1))
@@ -307,24 +308,25 @@ class MaskedLM(EncoderTask):
     def predict(
         self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """The most probable tokens for each `[MASK]` of each line.
+        """The most probable tokens for each mask of each line: `[MASK]`, or RoBERTa's `<mask>`.
 
         Raises:
-            DataError: for a line without `[MASK]`, or with one beyond the longest row.
+            DataError: for a line without a mask, or with one beyond the longest row.
         """
         tokenizer = self.load_tokenizer(workdir)
+        mask = tokenizer.names.mask
         number = 0
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
             rows = lay_out_texts(tokenizer, chunk, None, self.max_length, special=True)
             for row, line in enumerate(chunk):
                 number += 1
                 places = np.flatnonzero(rows.tokens[row] == tokenizer.mask)
-                if len(places) == 0 or len(places) < line.count("[MASK]"):
+                if len(places) == 0 or len(places) < line.count(mask):
                     raise DataError(
-                        f"line {number} of the input has no [MASK] among its first "
+                        f"line {number} of the input has no {mask} among its first "
                         f"{self.max_length} tokens: write it where a word is to be filled in."
                         if len(places) == 0
-                        else f"line {number} of the input has a [MASK] beyond {self.max_length} "
+                        else f"line {number} of the input has a {mask} beyond {self.max_length} "
                         f"tokens: shorten it."
                     )
                 inputs = (rows.arrays()[name][row : row + 1] for name in INPUTS)
@@ -334,7 +336,7 @@ class MaskedLM(EncoderTask):
                 yield _fillings(tokenizer, np.asarray(logits)[0, : len(places)])
 
 
-def _fillings(tokenizer: WordPieceTokenizer, logits: np.ndarray) -> Prediction:
+def _fillings(tokenizer: EncoderTokenizer, logits: np.ndarray) -> Prediction:
     """The best tokens of each place, with their probabilities."""
     exponents = np.exp(logits - logits.max(-1, keepdims=True))
     probabilities = exponents / exponents.sum(-1, keepdims=True)
@@ -349,7 +351,12 @@ def _fillings(tokenizer: WordPieceTokenizer, logits: np.ndarray) -> Prediction:
             ]
         )
     text = "\t".join(
-        " ".join(f"{filling['token']} {filling['probability']:.3f}" for filling in fillings)
-        for fillings in masks
+        " ".join(f"{_visible(filling['token'])} {filling['probability']:.3f}" for filling in found)
+        for found in masks
     )
     return Prediction(text, {"masks": masks})
+
+
+def _visible(token: str) -> str:
+    """A token without the space that belongs to it; in quotes if it is nothing else."""
+    return token.strip() or repr(token)

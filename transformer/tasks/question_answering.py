@@ -13,11 +13,11 @@ import numpy as np
 
 from transformer.checks import require_at_least
 from transformer.data import question_windows
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.play_questions import play_questions
 from transformer.data.question_windows import Windows, best_answers, make_windows
 from transformer.data.rows import Rows
 from transformer.data.squad import Question, read_squad
-from transformer.data.word_pieces import WordPieceTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
@@ -43,9 +43,10 @@ class QuestionAnswering(EncoderTask):
     Devlin et al. 2019, sections 4.2 and 4.3.
 
     Attributes:
-        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
-            `tokenizer.json`. A run that begins from another takes that one's.
-        vocab_size: tokens of `wordpiece`.
+        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
+            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
+            that one's.
+        vocab_size: tokens of `wordpiece` or `bpe`.
         lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
         max_length: T, tokens of a window: question, part of the context, three special tokens.
         batch_size: B, windows per step over all hosts and microbatches.
@@ -152,7 +153,7 @@ class QuestionAnswering(EncoderTask):
             )
         return train[:-count], train[-count:]
 
-    def _windows(self, tokenizer: WordPieceTokenizer, questions: Sequence[Question]) -> Windows:
+    def _windows(self, tokenizer: EncoderTokenizer, questions: Sequence[Question]) -> Windows:
         return make_windows(
             tokenizer,
             questions,

@@ -19,9 +19,9 @@ from transformer.data.labelled_texts import (
     numbers,
     read_labelled_texts,
 )
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.rows import Rows
 from transformer.data.text_rows import lay_out_texts
-from transformer.data.word_pieces import WordPieceTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.classification import (
@@ -46,9 +46,10 @@ class TextClassification(EncoderTask):
     """One class, or one number, for each text or pair of texts; its fields are `config.task`.
 
     Attributes:
-        tokenizer: `wordpiece` (made from the training texts), or the path of a `vocab.txt` or
-            `tokenizer.json`. A run that begins from another takes that one's.
-        vocab_size: tokens of `wordpiece`.
+        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
+            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
+            that one's.
+        vocab_size: tokens of `wordpiece` or `bpe`.
         lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
         max_length: T, tokens of a row; longer texts lose their ends.
         batch_size: B, rows per step over all hosts and microbatches.
@@ -157,7 +158,7 @@ class TextClassification(EncoderTask):
 
     def _rows(
         self,
-        tokenizer: WordPieceTokenizer,
+        tokenizer: EncoderTokenizer,
         texts: LabelledTexts,
         labels: tuple[str, ...],
         where: str,
@@ -171,7 +172,7 @@ class TextClassification(EncoderTask):
             )
         if laid_out.unknown > _UNKNOWN:
             notes.append(
-                f"{laid_out.unknown:.1%} of the tokens of {where} are [UNK]: the tokenizer was "
+                f"{laid_out.unknown:.1%} of the tokens of {where} are unknown: the tokenizer was "
                 f"made for other texts."
             )
         if self.regression:

@@ -253,7 +253,7 @@ def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
 
 def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
     """Refuses batches that cannot be cut over microbatches and devices."""
-    devices = mesh.shape["data"] * mesh.shape["fsdp"]
+    devices = sharding.batch_parts(mesh)
     for count in rows:
         if count % (microbatches * devices):
             over = f" over {devices} devices" if devices > 1 else ""

@@ -72,7 +72,9 @@ def export_run(
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
     model = model.clone(scan_layers=False, **_decided(model, params))
     family = family_for(config.model.name, model)
-    head = Head(config.task.name, labels, {})
+    encoder_tokenizer = task.load_tokenizer(workdir) if hasattr(task, "lowercase") else None
+    preparation = {} if encoder_tokenizer is None else {"pad": encoder_tokenizer.pad}
+    head = Head(config.task.name, labels, preparation)
     content = family.config(model, head, params.keys()) | {"dtype": dtype}
     entries = [e for e in family.entries(model) if all(path in params for path in e.paths)]
     _require_all(entries, params, workdir)

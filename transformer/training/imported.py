@@ -9,8 +9,9 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
-from transformer.data.tokenizers import Tokenizer
-from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
+from transformer.data.encoder_tokenizers import make_encoder_tokenizer, parse_encoder_tokenizer
+from transformer.data.pieces import EncoderTokenizer
+from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer
 from transformer.errors import DataError
 from transformer.interop.families import Opened, open_published
 from transformer.interop.published import Published, read_source
@@ -118,7 +119,7 @@ def _images(opened: Opened, published: Published, max_length: int | None) -> Run
 def _encoder(opened: Opened, published: Published, max_length: int | None) -> Run:
     """What the head is for."""
     source = opened.source.where
-    tokenizer = _word_pieces(source, published.preparation["lowercase"])
+    tokenizer = _encoder_tokenizer(opened, published.preparation["lowercase"])
     values: dict[str, Any] = {}
     if published.job == "text_classification" and len(published.labels) == 1:
         # One number is a regression; the task's own data would have to be given.
@@ -160,10 +161,20 @@ def _of_the_job(published: Published, config: Any) -> Published:
     return published._replace(params=params, unused=[*published.unused, *left])
 
 
-def _word_pieces(source: Path, lowercase: bool) -> WordPieceTokenizer:
-    for name in ("tokenizer.json", "vocab.txt"):
-        if (source / name).is_file():
-            return make_word_piece_tokenizer(
-                str(source / name), [], vocab_size=1, lowercase=lowercase
+def _encoder_tokenizer(opened: Opened, lowercase: bool) -> EncoderTokenizer:
+    """BERT's or RoBERTa's, whichever there is.
+
+    Raises:
+        DataError: if there is none.
+    """
+    folder = opened.source.where
+    if opened.tokenizer is None and not (folder / TOKENIZER_FILE).is_file():
+        path = folder / "vocab.txt"
+        if path.is_file():
+            return make_encoder_tokenizer(str(path), [], vocab_size=1, lowercase=lowercase)
+        if not (folder / "vocab.json").is_file():
+            raise DataError(
+                f"{folder} has neither a tokenizer.json nor a vocab.txt, nor vocab.json and "
+                f"merges.txt."
             )
-    raise DataError(f"{source} has neither a tokenizer.json nor a vocab.txt.")
+    return parse_encoder_tokenizer(opened.tokenizer_text(), folder)

@@ -1,0 +1,130 @@
+r"""T5 (Raffel et al. 2020): spans of raw text first, then tasks as texts that become other texts.
+
+    python scripts/train.py --config=configs/t5.py:pretrain --workdir=runs/spans
+    python scripts/train.py --config=configs/t5.py --workdir=runs/summaries \
+        --config.init.workdir=runs/spans
+    python scripts/train.py --config=configs/t5.py --workdir=runs/scratch
+    python scripts/generate.py --workdir=runs/summaries < texts.txt
+
+Default: from the body of a docstring of Python's standard library to its first line, about 2,200
+pairs to train on, whole modules held out, nothing to download; 2+2 layers of version 1.1, width
+128. `:pretrain` is span corruption on the same docstrings, 1.4 million characters, and without the
+modules that are held out. Time and ROUGE: not yet measured.
+
+Other variants, for data of your own and a machine with accelerators; not trained here:
+
+- `small` and `base`: version 1.0 as published, 60,506,624 and 222,903,552 parameters.
+- `v1_1-small` and `v1_1-base`: version 1.1, 76,961,152 and 247,577,856 parameters.
+
+    python scripts/train.py --config=configs/t5.py:small --workdir=runs/news \
+        --config.task.train=news.jsonl
+
+Several tasks at once, `en.txt` and `de.txt` line by line, twice as often as the news:
+
+    python scripts/train.py --config=configs/t5.py:small --workdir=runs/mixture \
+        --config.task.train="news.jsonl;en.txt,de.txt" --config.task.rates="(1.0, 2.0)" \
+        --config.task.prefix="summarize: ;translate English to German: "
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import section, variant_of
+
+TASKS = {
+    # Both with the same modules held out and the same vocabulary.
+    "text_to_text": {
+        "bpe_vocab_size": 2000,
+        "validation_fraction": 0.1,
+        "max_length": 128,
+        "max_target_length": 32,
+        "batch_tokens": 2048,
+        "packing": True,
+    },
+    "denoising": {
+        "embedded": "docstrings",
+        "bpe_vocab_size": 2000,
+        "validation_fraction": 0.1,
+        "length": 96,
+        "batch_size": 32,
+    },
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    task = "denoising" if variant == "pretrain" else "text_to_text"
+    config = ConfigDict()
+    config.model = section(
+        "model",
+        "t5",
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
+        head_dim=32,
+        width=128,
+        feed_forward_width=256,
+        gated=True,
+        activation="gelu_tanh",
+        tie_embeddings=False,
+    )
+    config.task = section("task", task, **TASKS[task])
+    config.optimizer = section(
+        "optimizer",
+        learning_rate=3e-3,
+        schedule="inverse_square_root",
+        warmup="100 steps",
+        weight_decay=0.0,
+    )
+    config.train = section(
+        "train", duration="600 steps", evaluate_every="150 steps", save_every="150 steps"
+    )
+    config.mesh = section("mesh")
+    # The output layer of the pretrained model is as good for the next task.
+    config.init, config.lora = section("init", fresh=""), section("lora")
+    config.update(variant_of(variant, VARIANTS))
+    return config
+
+
+# Sections 2.1 and 3.1.2 of the paper, up to the optimizer: sizes, sources of 512 tokens, a constant
+# learning rate for a task that follows pretraining.
+PUBLISHED = {
+    "task": {"bpe_vocab_size": 32_000, "max_length": 512, "max_target_length": 128},
+    "optimizer": {"learning_rate": 1e-3, "schedule": "constant", "warmup": "0 steps"},
+    "train": {
+        "duration": "10000 steps",
+        "evaluate_every": "1000 steps",
+        "save_every": "1000 steps",
+    },
+}
+# Not the size of the tokenizer: with what is left over, the multiple of 128 that was published.
+TABLE = {"vocab_size": 32_128, "head_dim": 64}
+OLD = {"gated": False, "activation": "relu", "tie_embeddings": True}
+SMALL = TABLE | {"width": 512}
+BASE = TABLE | {"width": 768, "num_heads": 12, "num_encoder_layers": 12, "num_decoder_layers": 12}
+
+VARIANTS = {
+    "pretrain": {"train": {"duration": "1000 steps", "evaluate_every": "500 steps"}},
+    "small": PUBLISHED
+    | {
+        "model": SMALL
+        | OLD
+        | {
+            "num_heads": 8,
+            "num_encoder_layers": 6,
+            "num_decoder_layers": 6,
+            "feed_forward_width": 2048,
+        }
+    },
+    "base": PUBLISHED | {"model": BASE | OLD | {"feed_forward_width": 3072}},
+    "v1_1-small": PUBLISHED
+    | {
+        "model": SMALL
+        | {
+            "num_heads": 6,
+            "num_encoder_layers": 8,
+            "num_decoder_layers": 8,
+            "feed_forward_width": 1024,
+        }
+    },
+    "v1_1-base": PUBLISHED | {"model": BASE | {"feed_forward_width": 2048}},
+}

@@ -1,0 +1,51 @@
+"""What runs leave in their folders, for tests that compare them to the bit."""
+
+from pathlib import Path
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from tests.common import assert_trees_equal
+from transformer.training.checkpoints import ITEMS, Checkpoints
+from transformer.training.metrics import read_metrics
+
+TIMING = {"step_time", "tokens_per_second", "mfu"}
+
+
+def logged(workdir: Path) -> list[dict]:
+    """All metrics but those that depend on the clock."""
+    return [
+        {name: value for name, value in line.items() if name not in TIMING}
+        for line in read_metrics(workdir)
+    ]
+
+
+def saved(workdir: Path, step: int | None = None) -> dict:
+    """All items of one checkpoint, as they are on disk; of the last without a step."""
+    checkpoints = Checkpoints(workdir, read_only=True)
+    step = checkpoints.steps()[-1] if step is None else step
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    wanted = {
+        item: jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+            checkpoints.saved_shapes(step, item),
+        )
+        for item in ITEMS
+        if (workdir / "checkpoints" / str(step) / item).is_dir()
+    }
+    state = checkpoints.restore(step, wanted).state
+    checkpoints.close()
+    return state
+
+
+def assert_same_run(workdir: Path, reference: Path, *, final: bool = True) -> None:
+    """The same metrics, those of the end too if it was shown, and a checkpoint of the same bits."""
+    ours, theirs = (
+        [line for line in logged(folder) if final or line["split"] != "final"]
+        for folder in (workdir, reference)
+    )
+    assert ours == theirs
+    state = saved(workdir)
+    assert {"params", "training"} <= state.keys()
+    assert {"step", "optimizer", "key"} == state["training"].keys()
+    assert_trees_equal(state, saved(reference))
