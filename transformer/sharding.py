@@ -135,6 +135,19 @@ def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
 
 
+def gathered(parameter: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
+    """A parameter brought together over `fsdp` to compute with it, still cut over other axes.
+
+    Said here, so that the compiler moves the parameter and not what is computed with it; its
+    gradient goes back in parts.
+
+    Args:
+        parameter: as it is kept.
+        *names: the logical names of its axes.
+    """
+    return constrain(parameter, *("features" if name == "embed" else name for name in names))
+
+
 def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
     """The sharding of each parameter from the logical axes in its box.
 
@@ -155,8 +168,8 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
             if size % parts:
                 raise ConfigError(
                     f"axis {axis} ({names[axis]}) of parameter {jax.tree_util.keystr(path)} has "
-                    f"{size} entries: they cannot be cut over {parts} devices. "
-                    f"Change config.mesh or the model's size."
+                    f"{size} entries: they cannot be cut over {parts} devices. Change config.mesh "
+                    f"or the model's size, to {-(-size // parts) * parts} say."
                 )
         return NamedSharding(mesh, spec)
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,9 @@ from transformer.models.gpt import GPT
 from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm, RMSNorm
 from transformer.ops.normalization import layer_norm, rms_norm
-from transformer.sharding import RULES, is_box, logical_axes
+from transformer.sharding import Rules, is_box, logical_axes
 
-KNOWN = {name for name, _ in RULES} | {"positions", "layers", None}
+KNOWN = {field.name for field in dataclasses.fields(Rules)} | {"positions", "layers", None}
 
 
 @pytest.mark.parametrize("scan", [False, True])

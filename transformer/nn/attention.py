@@ -15,6 +15,7 @@ from transformer.nn.linear import Linear
 from transformer.ops.attention import attention_weights, dot_product_attention
 from transformer.ops.masks import Mask, sliding_window
 from transformer.sharding import constrain
+from transformer.traced import Number, is_zero
 
 
 @jax.tree_util.register_dataclass
@@ -109,7 +110,7 @@ class Attention(nn.Module):
     local_position: Callable[..., Array] | None = None
     scale: float | None = None
     logit_cap: float | None = None
-    dropout_rate: float = 0.0
+    dropout_rate: Number = 0.0
     init_scale: float = 0.02
     query_init_scale: float | None = None
     output_init_scale: float = 0.02
@@ -248,4 +249,4 @@ class Attention(nn.Module):
         return heads
 
     def _drops(self) -> bool:
-        return self.dropout_rate > 0 and self.has_rng("dropout")
+        return not is_zero(self.dropout_rate) and self.has_rng("dropout")

@@ -13,6 +13,7 @@ from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
 from transformer.ops.masks import Mask
 from transformer.sharding import constrain
+from transformer.traced import Number
 
 ORDERS = ("pre", "post", "sandwich")
 
@@ -53,7 +54,7 @@ class Block(nn.Module):
     norm: Callable[..., nn.Module]
     cross_attention: Callable[..., nn.Module] | None = None
     order: str = "pre"
-    dropout_rate: float = 0.0
+    dropout_rate: Number = 0.0
     layer_scale: float | None = None
 
     @nn.compact

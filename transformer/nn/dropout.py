@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from transformer.traced import Number, is_zero
+
 
 class Dropout(nn.Module):
     """Zeroes a fraction of its input and scales up the rest (Srivastava et al. 2014).
@@ -15,14 +17,14 @@ class Dropout(nn.Module):
         rate: the fraction.
     """
 
-    rate: float
+    rate: Number
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        if self.rate == 0.0 or not self.has_rng("dropout"):
+        if is_zero(self.rate) or not self.has_rng("dropout"):
             return x
         kept = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, x.shape)
-        return jnp.where(kept, x / (1.0 - self.rate), 0.0)
+        return jnp.where(kept, x / jnp.asarray(1.0 - self.rate, x.dtype), 0.0)
 
 
 class StochasticDepth(nn.Module):

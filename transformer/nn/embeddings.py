@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from transformer.nn.linear import named
 from transformer.ops.dense import dense
 from transformer.ops.positions import sinusoidal
-from transformer.sharding import constrain
+from transformer.sharding import constrain, gathered
 
 
 def sinusoidal_table(scale: float) -> Callable[..., Array]:
@@ -52,10 +52,12 @@ class Embedding(nn.Module):
         self.embedding = self.param("embedding", named(init, *self.axes), shape)
 
     def __call__(self, ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        vectors = jnp.take(self.embedding, ids, axis=0).astype(self.dtype)
+        table = gathered(self.embedding, *self.axes)
+        vectors = jnp.take(table, ids, axis=0).astype(self.dtype)
         return constrain(vectors, "batch", "sequence", "features")
 
     def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """The product of `x` with every vector: the table as output layer (Press and Wolf 2017)."""
-        scores = dense(x, self.embedding.T.astype(self.dtype))
+        table = gathered(self.embedding.astype(self.dtype), *self.axes)
+        scores = dense(x, table.T)
         return constrain(scores, "batch", "sequence", "vocab")

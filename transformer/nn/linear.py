@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from transformer.ops.dense import dense
+from transformer.sharding import gathered
 
 # Of a computation.
 DTYPES = ("float32", "bfloat16", "float16")
@@ -47,4 +48,5 @@ class Linear(nn.Module):
             bias = self.param("bias", named(nn.initializers.zeros, *names), self.features)
             bias = bias.astype(self.dtype)
         x = x.astype(jnp.dtype(self.dtype))
-        return dense(x, kernel.astype(self.dtype), bias, num_input_axes=num_input_axes)
+        kernel = gathered(kernel.astype(self.dtype), *self.axes)
+        return dense(x, kernel, bias, num_input_axes=num_input_axes)

@@ -19,6 +19,7 @@ from transformer.ops.routing import (
     route,
     router_z_loss,
 )
+from transformer.sharding import constrain, gathered
 
 # The collection of what modules add to the objective, for tasks that ask for it.
 LOSSES = "losses"
@@ -82,7 +83,14 @@ class MixtureOfExperts(nn.Module):
             capacity = expert_capacity(
                 len(tokens), self.num_experts, self.experts_per_token, self.capacity_factor
             )
-            output = experts_with_capacity(tokens, routing, kernels, activation, capacity)
+            output = experts_with_capacity(
+                tokens,
+                routing,
+                kernels,
+                activation,
+                capacity,
+                place=lambda x: constrain(x, "expert", None, "features"),
+            )
         return output.reshape(x.shape)
 
 
@@ -125,7 +133,8 @@ class Kernel(nn.Module):
     @nn.compact
     def __call__(self) -> Float[Array, "..."]:
         init = nn.initializers.normal(self.init_scale)
-        return self.param("kernel", named(init, *self.axes), self.shape).astype(self.dtype)
+        kernel = self.param("kernel", named(init, *self.axes), self.shape)
+        return gathered(kernel.astype(self.dtype), *self.axes)
 
 
 def active_parameters(params: Any, experts_per_token: int) -> int:

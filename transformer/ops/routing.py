@@ -87,6 +87,7 @@ def experts_with_capacity(
     kernels: ExpertKernels,
     activation: Activation,
     capacity: int,
+    place: Callable[[Array], Array] = lambda x: x,
 ) -> Float[Array, "S D"]:
     """Experts with C places each, filled in the order of tokens; later tokens get nothing there.
 
@@ -101,6 +102,7 @@ def experts_with_capacity(
         kernels: of the experts.
         activation: of the gates.
         capacity: C; see `expert_capacity`.
+        place: says on which devices what experts are given, and what they give, `[E, C, D]`, lies.
 
     Returns:
         Outputs, zero for tokens without any place.
@@ -109,10 +111,10 @@ def experts_with_capacity(
     slots = places(routing.experts, num_experts, capacity)
     copies = jnp.repeat(x, slots.size // num_tokens, axis=0)
     taken = jnp.zeros((num_experts * capacity, width), x.dtype).at[slots].set(copies, mode="drop")
-    taken = taken.reshape(num_experts, capacity, width)
+    taken = place(taken.reshape(num_experts, capacity, width))
     gate = jnp.einsum("ecd,edf->ecf", taken, kernels.gate)
     hidden = activation(gate) * jnp.einsum("ecd,edf->ecf", taken, kernels.up)
-    outputs = jnp.einsum("ecf,efd->ecd", hidden, kernels.down).reshape(-1, width)
+    outputs = place(jnp.einsum("ecf,efd->ecd", hidden, kernels.down)).reshape(-1, width)
     return _combine(outputs.at[slots].get(mode="fill", fill_value=0), routing)
 
 

@@ -86,7 +86,8 @@ def _memory(experiment: Experiment) -> dict[str, int]:
         lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype), experiment.example_batch()
     )
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    lowered = experiment.train_steps().lower(experiment.shapes, batches, count)
+    with jax.set_mesh(experiment.mesh):
+        lowered = experiment.train_steps().lower(experiment.shapes, batches, count)
     analysis: Any = lowered.compile().memory_analysis()
     return {
         "parameters": size_in_bytes(experiment.shapes.params),

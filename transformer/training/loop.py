@@ -96,7 +96,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     # ---------------------------------------------------------------------- loop
     pending = None
     progress.start(step)
-    with StopRequest() as stop:
+    with StopRequest() as stop, jax.set_mesh(experiment.mesh):
         try:
             while step < total:
                 end = min(step + most, total, *(_next(step, n) for n in every.values()))

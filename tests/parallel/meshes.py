@@ -1,0 +1,153 @@
+"""Trains tiny models on meshes of eight simulated devices; prints what came out as JSON.
+
+Run by test_meshes.py in a process of its own: the number of devices is fixed when JAX begins.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from transformer import sharding
+from transformer.config import section
+from transformer.training.experiment import prepare
+from transformer.training.feeding import Feeder
+
+STEPS = 4
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+SHAPE = {"scan_layers": True}
+DECODER = {"num_layers": 2, "num_heads": 4, "width": 32, "context": 16, **SHAPE}
+
+
+def config_of(model, task, **mesh):
+    config = ConfigDict()
+    config.model, config.task = model, task
+    config.optimizer = section("optimizer", learning_rate=1e-2, warmup="1 steps")
+    config.train = section("train", duration=f"{STEPS} steps")
+    config.mesh = section("mesh", **mesh)
+    return config
+
+
+def text(path):
+    return section(
+        "task", "language_modeling", path=str(path), context=16, batch_size=16, tokenizer="byte"
+    )
+
+
+def jobs(path):
+    """Model and task by name."""
+    return {
+        "gpt": (section("model", "gpt", **DECODER), text(path)),
+        "mixtral": (
+            section(
+                "model",
+                "mixtral",
+                **DECODER,
+                feed_forward_width=32,
+                num_experts=4,
+                capacity_factor=1.5,
+            ),
+            text(path),
+        ),
+        "vaswani": (
+            section(
+                "model",
+                "vaswani",
+                vocab_size=1248,
+                num_encoder_layers=2,
+                num_decoder_layers=2,
+                num_heads=4,
+                width=32,
+                feed_forward_width=64,
+                **SHAPE,
+            ),
+            section(
+                "task",
+                "translation",
+                embedded="reverse",
+                num_pairs=200,
+                sequence_length=8,
+                batch_tokens=256,
+                max_length=16,
+                rows_multiple=8,
+            ),
+        ),
+        "vit": (
+            section(
+                "model",
+                "vit",
+                image_size=8,
+                patch_size=2,
+                num_layers=2,
+                num_heads=4,
+                width=32,
+                pooling="mean",
+                **SHAPE,
+            ),
+            section("task", "image_classification", image_size=8, batch_size=32),
+        ),
+    }
+
+
+def trained(model, task, devices, **mesh):
+    """Losses of some steps, and what there is to know of the program."""
+    config = config_of(model.copy_and_resolve_references(), task, **mesh)
+    make = sharding.Mesh.make
+    sharding.Mesh.make = lambda self, chosen=None: make(self, jax.devices()[:devices])
+    try:
+        experiment = prepare(config)
+    finally:
+        sharding.Mesh.make = make
+    batches = experiment.task.train_batches(experiment.data, seed=0, num_steps=STEPS)
+    feeder = Feeder(batches, sharding.batch_sharding(experiment.mesh, leading_axes=1), most=1)
+    losses = []
+    with jax.set_mesh(experiment.mesh):
+        state, steps = experiment.new_state(), experiment.train_steps()
+        program = None
+        for _ in range(STEPS):
+            batch, count = feeder.take(1)
+            if program is None:
+                program = steps.lower(state, batch, count).compile().as_text()
+            state, metrics = steps(state, batch, count)
+            losses.append(float(metrics["loss"][0]))
+    first = jax.devices()[0]
+    here = sum(
+        shard.data.nbytes
+        for leaf in jax.tree.leaves((state.params, state.optimizer))
+        for shard in leaf.addressable_shards
+        if shard.device == first
+    )
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.optimizer)))
+    shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(state.params)]
+    counts = {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
+    gathered = [
+        tuple(map(int, found.split(",")))
+        for found in re.findall(r"= \w+\[([\d,]+)\][^=]* all-gather(?:-start)?\(", program)
+    ]
+    return {
+        "losses": losses,
+        "fraction_here": here / whole,
+        "collectives": counts,
+        "gathered": gathered,
+        "parameter_shapes": shapes,
+    }
+
+
+def main():
+    path = Path(sys.argv[1])
+    path.write_text("".join(f"{n} times {n} is {n * n}. " for n in range(400)))
+    found = {}
+    known = jobs(path)
+    for name, mesh in json.loads(sys.argv[2]):
+        devices = int(np.prod(list(mesh.values()))) if mesh else 1
+        key = f"{name} " + " ".join(f"{axis}={size}" for axis, size in mesh.items())
+        found[key.strip()] = trained(*known[name], devices, **mesh)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
