@@ -5,8 +5,8 @@ python scripts/predict.py --workdir=runs/bert <<< "To be or not to [MASK]."
 python scripts/predict.py --workdir=runs/vit cat.jpg dog.png
 
 A line is a text, or two with a tab between, as the model was trained: a pair of sentences; a
-question and its context; words to tag; a text with [MASK]; or the path of an image. One line of
-output for each of input, or with --json one JSON object for each.
+question and its context; words to tag; a text with [MASK] (<mask> for RoBERTa); or the path of an
+image. One line of output for each of input, or with --json one JSON object for each.
 """
 
 import json

@@ -1,5 +1,7 @@
 """What several test files need."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,13 @@ import numpy as np
 
 def normal(rng, *shape):
     return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+class AnyMethod:
+    """A model whose parameters are those that a function of it uses."""
+
+    def __init__(self, model, method):
+        self.init = functools.partial(model.init, method=method)
 
 
 def noisy_parameters(module, *inputs, seed=0, scale=0.3, **named_inputs):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.common import noisy_parameters
+from tests.common import AnyMethod, noisy_parameters
 from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
@@ -21,13 +21,6 @@ from transformer.tasks.text_classification import TextClassification
 
 SIZE = {"max_length": 12, "batch_size": 4, "vocab_size": 60}
 ROWS = [("a red cat", "x"), ("a blue cat", "x"), ("a red dog", "y"), ("one cat", "x")] * 5
-
-
-class AnyMethod:
-    """A model whose parameters are those that a function of it uses."""
-
-    def __init__(self, model, method):
-        self.init = functools.partial(model.init, method=method)
 
 
 @pytest.fixture(scope="module")

@@ -72,9 +72,11 @@ class BytePieceTokenizer(EncoderTokenizer):
         library_tokenizer.add_special_tokens([t for t in _added() if t.content not in known])
         if library_tokenizer.decoder is None:
             library_tokenizer.decoder = decoders.ByteLevel()
+        vocabulary = library_tokenizer.get_vocab()
         # For other programs: they expect the tokenizer.json to add the special tokens.
         library_tokenizer.post_processor = processors.RobertaProcessing(
-            *((token, library_tokenizer.token_to_id(token)) for token in ("</s>", "<s>")),
+            ("</s>", vocabulary["</s>"]),
+            ("<s>", vocabulary["<s>"]),
             add_prefix_space=bytes_of.add_prefix_space,
         )
         of_text, of_special, of_words = (_untrimmed(library_tokenizer) for _ in range(3))

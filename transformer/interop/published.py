@@ -64,7 +64,7 @@ class Head(NamedTuple):
         job: as in `Published`.
         outputs: names of the outputs; None takes those of `id2label` in the config.
         preparation: as in `Published`; where a model is written, `pad` is the padding token of an
-            encoder.
+            encoder, and `end` the end token of an encoder-decoder.
     """
 
     job: str

@@ -36,6 +36,23 @@ def read_tokenizer_text(folder: Path) -> str:
     return library_tokenizer.to_str(pretty=True)
 
 
+def with_end(text: str, end: int) -> str:
+    """A tokenizer that puts a token behind every text, where special tokens are asked for.
+
+    Args:
+        text: of a `tokenizer.json`; one that puts tokens around texts already is left as it is.
+        end: the token.
+    """
+    library_tokenizer = tokenizers.Tokenizer.from_str(text)
+    if library_tokenizer.post_processor is not None:
+        return text
+    token = str(library_tokenizer.id_to_token(end))
+    library_tokenizer.post_processor = processors.TemplateProcessing(
+        single=["$A", token], pair=["$A", token, "$B", token], special_tokens=[(token, end)]
+    )
+    return library_tokenizer.to_str(pretty=True)
+
+
 def with_beginning(text: str, beginning: int | None) -> str:
     """A tokenizer that puts a token in front of every text, where special tokens are asked for.
 
