@@ -1,21 +1,35 @@
 """Trains a config in a run folder, or goes on where it stopped.
 
 python scripts/train.py --config=configs/gpt_char.py --workdir=runs/gpt_char
+
+On several hosts the same command is started on each. SLURM, Open MPI, Kubernetes and TPU pods say
+who is who; elsewhere --coordinator, --num_processes and --process_id do.
 """
 
 from absl import flags
 from ml_collections import config_flags
 
 from transformer import command_line
+from transformer.runtime import join_processes
 
 flags.DEFINE_string("workdir", None, "The run folder; made if it does not exist.")
 flags.DEFINE_bool("dry_run", False, "Shows what would be trained, and trains nothing.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
+flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.")
+flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
+flags.DEFINE_integer(
+    "heartbeat_seconds", 30, "Silence after which a process is taken for dead.", lower_bound=1
+)
 config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or FILE.py:VARIANT.")
 
 
 def main() -> int:
     """Calls the loop, or the plan of it."""
+    values = command_line.FLAGS
+    join_processes(
+        values.coordinator, values.num_processes, values.process_id, values.heartbeat_seconds
+    )
     config = command_line.loaded_config(command_line.FLAGS)
     as_json = command_line.FLAGS.json
     if command_line.FLAGS.dry_run:

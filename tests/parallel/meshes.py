@@ -16,6 +16,7 @@ from transformer import sharding
 from transformer.config import section
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
+from transformer.training.programs import make_programs, numbers_of
 
 STEPS = 4
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
@@ -106,13 +107,14 @@ def trained(model, task, devices, **mesh):
     feeder = Feeder(batches, sharding.batch_sharding(experiment.mesh, leading_axes=1), most=1)
     losses = []
     with jax.set_mesh(experiment.mesh):
-        state, steps = experiment.new_state(), experiment.train_steps()
+        programs, numbers = make_programs(experiment), numbers_of(experiment)
+        state, steps = programs.new_state(jax.random.key(0)), programs.steps
         program = None
         for _ in range(STEPS):
             batch, count = feeder.take(1)
             if program is None:
-                program = steps.lower(state, batch, count).compile().as_text()
-            state, metrics = steps(state, batch, count)
+                program = steps.lower(state, batch, count, numbers).compile().as_text()
+            state, metrics = steps(state, batch, count, numbers)
             losses.append(float(metrics["loss"][0]))
     first = jax.devices()[0]
     here = sum(

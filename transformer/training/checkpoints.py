@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
 from transformer.errors import CheckpointError, WorkdirError
+from transformer.training.processes import is_first, meet
 
 FOLDER = "checkpoints"
 # The trees of arrays a checkpoint may hold.
@@ -211,10 +212,12 @@ class Checkpoints:
     def _set_aside(self, step: int) -> Path:
         """Moves a checkpoint out of the way of the next save of its step."""
         aside = self._folder.parent / UNREADABLE / str(step)
-        aside.parent.mkdir(exist_ok=True)
-        if aside.exists():
-            shutil.rmtree(aside)
-        shutil.move(self._folder / str(step), aside)
+        if is_first():
+            aside.parent.mkdir(exist_ok=True)
+            if aside.exists():
+                shutil.rmtree(aside)
+            shutil.move(self._folder / str(step), aside)
+        meet(f"checkpoint {step} is set aside")
         self._manager.reload()
         return aside
 
@@ -271,11 +274,11 @@ def fingerprints(tree: PyTree) -> dict[str, int]:
     It is a sum over the elements, exact in integers, and so does not depend on how the array is
     cut over devices.
     """
-    prints = jax.tree.map(_fingerprint, _raw(tree))
-    return {path: int(value) for path, value in _by_path(prints).items()}
+    # One at a time: programs over several devices that wait for each other must not overtake.
+    return {path: int(_fingerprint(array)) for path, array in _by_path(_raw(tree)).items()}
 
 
-# Array by array: those of one shape, of which models have many, share one compiled program.
+# Of one array: those of one shape, of which models have many, share one compiled program.
 @jax.jit
 def _fingerprint(x: jax.Array) -> jax.Array:
     if x.dtype == jnp.bool_:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from transformer.config import owner
 from transformer.errors import ConfigError, WorkdirError
@@ -128,7 +129,7 @@ def initialized(
                 f"{leaf.dtype}{list(leaf.shape)} here"
             )
         else:
-            loaded[path] = jax.device_put(theirs, leaf.sharding)
+            loaded[path] = jax.device_put(np.asarray(theirs), leaf.sharding)
     if problems or not loaded:
         raise WorkdirError(
             f"the parameters of {options.workdir} do not fit:\n"

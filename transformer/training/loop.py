@@ -1,8 +1,10 @@
 """The one training loop, for every task, from top to bottom."""
 
 import dataclasses
+import functools
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +28,32 @@ from transformer.training.metrics import (
     read_metrics,
     tensorboard_is_installed,
 )
+from transformer.training.processes import StopRequest, brought_together, is_first, meet
+from transformer.training.programs import Programs, make_programs, placed_numbers, program_key
 from transformer.training.runs import read_parameters
 from transformer.training.selection import split
+from transformer.training.shared import Shared
 from transformer.training.state import TrainState
 from transformer.training.step import parameter_groups
-from transformer.training.stopping import StopRequest
 from transformer.training.validation import make_validation
 
 
-def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    shared: Shared | None = None,
+    enough: Callable[[int, float], bool] | None = None,
+    curves: bool = True,
+) -> tuple[int, dict[str, Any]]:
     """Trains, or goes on training, in a run folder.
 
     Args:
         config: of the experiment.
         workdir: the run folder; made if it does not exist.
+        shared: what other runs of this process have read and compiled.
+        enough: whether to stop for good, asked with step and loss of every validation.
+        curves: whether to draw them at the end.
 
     Returns:
         The exit code (0, or 128 + signal if asked to stop) and what to report: the step reached,
@@ -50,18 +64,23 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
     """
     # ---------------------------------------------------------------- setup
     config = experiments.adopt_workdir(config, workdir)
-    experiment = experiments.prepare(config, workdir)
+    experiment = experiments.prepare(config, workdir, shared=shared)
     options, total = experiment.train, experiment.total_steps
     every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
-    workdir.mkdir(parents=True, exist_ok=True)
-    experiments.write_config(experiment.config, workdir)
-    experiment.task.save(experiment.data, workdir)
+    meet("all have read the folder")
+    if is_first():
+        workdir.mkdir(parents=True, exist_ok=True)
+        experiments.write_config(experiment.config, workdir)
+        experiment.task.save(experiment.data, workdir)
+    meet("one has written it")
 
     # --------------------------------------------------- new state, or restored
     checkpoints = Checkpoints(workdir, keep_last=options.keep_last)
-    progress = Progress(total)
+    progress = Progress(total, shown=is_first())
     restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
-    state, position = _begin(experiment, restored, progress)
+    shared = Shared() if shared is None else shared
+    programs = shared.once(program_key(experiment.config), lambda: make_programs(experiment))
+    state, position = begin(experiment, programs, restored, progress)
     step = int(state.step)
     if step >= total:
         checkpoints.close()
@@ -71,7 +90,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
         progress.say(f"Resuming {workdir} from step {step}.")
 
     # -------------------------------------------------------------- compile once
-    train_steps, most = experiment.train_steps(), options.steps_per_dispatch
+    numbers, most = placed_numbers(experiment), options.steps_per_dispatch
     example = experiment.task.example_inputs(experiment.model)
     attention = experiment.model.chosen_attention(*example)
     progress.say(experiment.task.describe(experiment.data))
@@ -83,25 +102,25 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
         position=position,
     )
     validate = make_validation(
-        experiment.loss,
+        functools.partial(programs.evaluation_step, numbers),
         experiment.task.validation_batches(experiment.data),
         sharding.batch_sharding(experiment.mesh),
     )
     if options.tensorboard and not tensorboard_is_installed():
         progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
     tensorboard = options.tensorboard and tensorboard_is_installed()
-    writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard)
-    reporter = _Reporter(experiment, writer, progress, every["log_every"])
+    writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard, writes=is_first())
+    reporter = Reporter(experiment, writer, progress, every["log_every"])
 
     # ---------------------------------------------------------------------- loop
-    pending = None
+    pending, pruned = None, False
     progress.start(step)
     with StopRequest() as stop, jax.set_mesh(experiment.mesh):
         try:
             while step < total:
-                end = min(step + most, total, *(_next(step, n) for n in every.values()))
+                end = min(step + most, total, *(next_multiple(step, n) for n in every.values()))
                 batches, count = feeder.take(end - step)
-                state, metrics = train_steps(state, batches, count)
+                state, metrics = programs.steps(state, batches, count, numbers)
                 # The report of the steps before is made while the device works on these.
                 reporter.report(pending)
                 pending = (step, count, metrics, reporter.flops(batches))
@@ -110,7 +129,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
                 evaluate = step % every["evaluate_every"] == 0 or step == total
                 save = step % every["save_every"] == 0 or step == total
                 # Looked at once: a signal that comes later is seen a step later.
-                stopping = stop.signal is not None
+                stopping = stop.asked()
                 if not (evaluate or save or stopping):
                     continue
                 # Nothing is saved before its losses are known to be finite.
@@ -119,7 +138,8 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
                 if evaluate:
                     limit = None if step == total else options.validation_batches
                     validation_loss = reporter.validated(step, validate(state.evaluated, limit))
-                if save or stopping:
+                    pruned = enough is not None and enough(step, validation_loss) and step < total
+                if save or stopping or pruned:
                     checkpoints.save(
                         step,
                         checkpoint_items(state),
@@ -127,7 +147,7 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
                         metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
                         validation_loss=validation_loss,
                     )
-                if stopping:
+                if stopping or pruned:
                     break
             checkpoints.wait()
         finally:
@@ -136,19 +156,32 @@ def train(config: ConfigDict, workdir: Path) -> tuple[int, dict[str, Any]]:
 
     # ------------------------------------------------------------------- the end
     checkpoints.close()
-    curves = draw_curves(workdir)
+    picture = draw_curves(workdir) if curves and is_first() else None
     if stop.signal is not None and step < total:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
         return stop.exit_code, summary(workdir, step)
-    params = experiment.merged(state.evaluated)
-    shown = experiment.task.show(experiment.model, params, experiment.data, workdir)
+    if pruned:
+        progress.say(f"Step {step} of {total} is enough of this run.")
+        return 0, summary(workdir, step)
+    params = experiment.merged(brought_together(state.evaluated))
+    if not is_first():
+        return 0, summary(workdir, step)
+    progress.say(f"{show(experiment, params, workdir, step)}\n")
+    progress.say(f"Finished {total} steps." + (f" Loss curves: {picture}" if picture else ""))
+    return 0, summary(workdir, step)
+
+
+def show(experiment: Experiment, params: Any, workdir: Path, step: int) -> str:
+    """Writes what the task shows after training, logs its scores, and returns its text."""
+    # Nothing is dropped any more: models that differ in that only are one to what is compiled.
+    model = experiment.model.clone(dropout_rate=0.0)
+    shown = experiment.task.show(model, params, experiment.data, workdir)
     if shown.scores:
+        tensorboard = experiment.train.tensorboard and tensorboard_is_installed()
         writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard)
         writer.write(step, "final", shown.scores)
         writer.close()
-    progress.say(f"{shown.text}\n")
-    progress.say(f"Finished {total} steps. Loss curves: {curves}")
-    return 0, summary(workdir, step)
+    return shown.text
 
 
 def summary(workdir: Path, step: int) -> dict[str, Any]:
@@ -159,7 +192,7 @@ def summary(workdir: Path, step: int) -> dict[str, Any]:
     }
 
 
-class _Reporter:
+class Reporter:
     """Writes and shows what the device has computed, and refuses losses that are not finite."""
 
     def __init__(
@@ -255,12 +288,12 @@ def checkpoint_items(state: TrainState) -> dict[str, Any]:
     return items
 
 
-def _begin(
-    experiment: Experiment, restored: Restored | None, progress: Progress
+def begin(
+    experiment: Experiment, programs: Programs, restored: Restored | None, progress: Progress
 ) -> tuple[TrainState, Any]:
     """The state to start from and the position in the data."""
     if restored is None:
-        state = experiment.new_state()
+        state = programs.new_state(jax.random.key(experiment.train.seed))
         return _from_other_run(experiment, state, progress), None
     saved = restored.metadata["data_fingerprint"]
     if saved != experiment.task.fingerprint(experiment.data):
@@ -295,6 +328,6 @@ def _from_other_run(experiment: Experiment, state: TrainState, progress: Progres
     return dataclasses.replace(state, params=params, average=average)
 
 
-def _next(step: int, every: int) -> int:
+def next_multiple(step: int, every: int) -> int:
     """The next multiple of `every` after `step`."""
     return (step // every + 1) * every

@@ -17,15 +17,24 @@ FILE = "metrics.jsonl"
 class MetricsWriter:
     """Appends scalars to `metrics.jsonl` and, if asked, to TensorBoard event files."""
 
-    def __init__(self, workdir: Path, *, step: int, tensorboard: bool) -> None:
-        """Opens the files at `step`, dropping what a killed run wrote beyond it."""
+    def __init__(self, workdir: Path, *, step: int, tensorboard: bool, writes: bool = True) -> None:
+        """Opens the files at `step`, dropping what a killed run wrote beyond it.
+
+        Args:
+            workdir: the run folder.
+            step: up to which lines are kept.
+            tensorboard: whether to write event files, too.
+            writes: False does nothing, in processes that are not the one that writes.
+        """
+        self._file = self._events = None
+        if not writes:
+            return
         path = workdir / FILE
         kept = [line for line in read_metrics(workdir) if line["step"] <= step]
         part = path.with_suffix(".part")
         part.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
         part.replace(path)
         self._file = path.open("a", encoding="utf-8")
-        self._events = None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -33,15 +42,17 @@ class MetricsWriter:
 
     def write(self, step: int, split: str, scalars: Mapping[str, float]) -> None:
         """One line: `step`, `split`, then the scalars."""
-        self._file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
+            self._file.flush()
         if self._events is not None:
             for name, value in scalars.items():
                 self._events.add_scalar(f"{split}/{name}", value, step)
 
     def close(self) -> None:
         """Writes out what is still in memory."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._events is not None:
             self._events.close()
 
@@ -68,8 +79,14 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 class Progress:
     """A live bar on a terminal, a line now and then elsewhere; on stderr."""
 
-    def __init__(self, total: int) -> None:
-        self.console = rich.console.Console(stderr=True, highlight=False)
+    def __init__(self, total: int, *, shown: bool = True) -> None:
+        """Shows nothing yet.
+
+        Args:
+            total: steps of the run.
+            shown: False never shows anything, in processes that are not the one that reports.
+        """
+        self.console = rich.console.Console(stderr=True, highlight=False, quiet=not shown)
         self._total = total
         self._next_line = 0.0
         self._bar = None
@@ -110,7 +127,7 @@ class Progress:
         """A line that stays."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False)
-        else:
+        elif not self.console.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
