@@ -3,7 +3,8 @@
 python scripts/import_hf.py --source=downloads/all-MiniLM-L6-v2 --workdir=runs/minilm
 
 Reads a folder with config.json, model.safetensors and what prepares inputs: tokenizer.json or
-vocab.txt of a BERT, preprocessor_config.json of a ViT. Pickles (.bin, .pt) are refused.
+vocab.txt of a BERT, preprocessor_config.json of a ViT, spiece.model of a T5, source.spm, target.spm
+and vocab.json of a Marian (OPUS-MT). Pickles (.bin, .pt) are refused.
 """
 
 from pathlib import Path

@@ -10,13 +10,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"errors"},
-    {"checks"},
+    {"checks", "traced"},
     {"ops", "sharding", "config"},
     {"nn"},
     {"models", "data"},
     {"decoding", "interop", "runtime", "scoring"},
     {"tasks"},
     {"training"},
+    {"sweeps"},
     {"command_line"},
 )
 LINEN = {"nn", "models", "sharding", "decoding", "tasks", "training", "interop"}

@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from transformer.errors import ConfigError
+from transformer.traced import is_number
 
 SECTIONS = ("model", "task", "optimizer", "train", "mesh")
 # What a config may leave out; it then has the defaults.
@@ -179,9 +180,16 @@ def owner(kind: str, name: str | None) -> type:
     return next(value for key, value in vars(module).items() if key.lower() == wanted)
 
 
+def field_type(kind: str, name: str | None, key: str) -> tuple[type, bool]:
+    """The plain type of a field of a section, and whether it may be None."""
+    return _plain_type(owner(kind, name), key)
+
+
 def _plain_type(belongs: type, key: str) -> tuple[type, bool]:
     """The plain type of a field and whether it may be None."""
     hint = typing.get_type_hints(belongs)[key]
+    if is_number(hint):
+        return float, False
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (base,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
         return base, True

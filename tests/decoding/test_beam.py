@@ -186,9 +186,7 @@ def test_the_examples_are_not_trivial(model):
         assert max(len(set(text)) for text in best) > 2
 
 
-@pytest.mark.parametrize(
-    ("model", "alpha"), [(MODEL, 0.0), (MODEL, 0.6), (MODEL, 1.0), (MODEL, 2.0), (RELATIVE, 0.6)]
-)
+@pytest.mark.parametrize(("model", "alpha"), [(MODEL, 0.0), (MODEL, 2.0), (RELATIVE, 0.6)])
 def test_a_beam_that_holds_everything_finds_the_best_of_all(model, alpha):
     found = search(model, beam_size=128, alpha=alpha)
     for row, table in enumerate(next_log_probs(model)):

@@ -7,12 +7,10 @@ import pytest
 from tests.end_to_end.conftest import CONFIG, call, fails, run
 
 
-def test_processes_end_with_one_message(tiny_flags, tmp_path):
-    """One of each script; the others below are called in this process, which takes less time."""
+def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
+    """What the others below are called for in this process, which takes less time."""
     workdir = f"--workdir={tmp_path / 'run'}"
     fails(run("train.py", *tiny_flags, "--config.model.width=33", workdir), 2, "heads must divide")
-    fails(run("generate.py", f"--workdir={tmp_path}"), 2, "not the folder of a run")
-    fails(run("evaluate.py", f"--workdir={tmp_path}"), 2, "not the folder of a run")
     assert not (tmp_path / "run").exists()
 
 
@@ -111,6 +109,11 @@ def test_loss_that_is_not_finite(tiny_flags, tmp_path):
     fails(done, 3, "is nan", "blocks/layer_0", "not finite")
     losses = (workdir / "metrics.jsonl").read_text()
     assert "NaN" not in losses
+
+
+def test_scripts_on_a_folder_that_is_no_run(tmp_path):
+    for script in ("evaluate.py", "generate.py"):
+        fails(call(script, f"--workdir={tmp_path}"), 2, "not the folder of a run")
 
 
 def test_generation_refuses_what_it_cannot_do(trained):

@@ -28,6 +28,9 @@ def tiny(name: str) -> list[str]:
         "--config.model.patch_size=4",
         "--config.task.batch_size=8",
         "--config.task.validation_batch_size=8",
+        # Runs of any duration are the same program, compiled once.
+        "--config.optimizer.schedule=constant",
+        "--config.optimizer.warmup=2 steps",
         f"--config.train.duration={STEPS}",
         "--config.train.steps_per_dispatch=1",
         "--config.train.log_every=1",

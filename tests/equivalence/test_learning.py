@@ -22,7 +22,7 @@ def config(tmp_path, monkeypatch):
     path = tmp_path / "sonnet.txt"
     path.write_text(TEXT, "utf-8")
     config = ConfigDict()
-    config.model = section("model", "gpt", num_layers=2, num_heads=2, width=64, context=32)
+    config.model = section("model", "gpt", num_layers=1, num_heads=2, width=32, context=32)
     config.task = section(
         "task",
         "language_modeling",
@@ -33,14 +33,14 @@ def config(tmp_path, monkeypatch):
         sample_length=10,
     )
     config.optimizer = section(
-        "optimizer", learning_rate=5e-3, warmup="20 steps", weight_decay=0.0, schedule="linear"
+        "optimizer", learning_rate=1e-2, warmup="20 steps", weight_decay=0.0, schedule="linear"
     )
     config.train = section(
         "train",
-        duration="400 steps",
+        duration="160 steps",
         log_every="1",
-        evaluate_every="200",
-        save_every="400",
+        evaluate_every="80",
+        save_every="160",
         steps_per_dispatch=16,
         tensorboard=False,
     )
@@ -60,7 +60,7 @@ def test_overfits_compiles_once_and_begins_at_ln_v(config, tmp_path, caplog):
     with caplog.at_level(logging.WARNING), jax.log_compiles():
         code, summary = train(config, tmp_path / "run")
     assert code == 0
-    assert summary["step"] == 400
+    assert summary["step"] == 160
     found = losses(tmp_path / "run")
     assert found[0] == pytest.approx(math.log(vocab_size), rel=0.02)
     assert found[-1] < 0.01, found[-1]
@@ -77,4 +77,4 @@ def test_dry_run_writes_nothing_and_agrees_with_the_run(config, tmp_path):
     assert report["config"]["model"]["vocab_size"] == len(set(TEXT))
     assert report["parameters"] == sum(row["count"] for row in report["parameter_table"])
     assert report["memory"]["optimizer"] == 2 * report["memory"]["parameters"] + 2 * 4
-    assert report["total_steps"] == 400
+    assert report["total_steps"] == 160

@@ -1,26 +1,35 @@
 """T5 of `transformers`: read, written, the same logits, the same greedy texts."""
 
+import io
+import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 
+from tests.end_to_end.conftest import call
+from tests.interop.round_trips import arrays_of, reloaded
+from transformer.data.sentence_tokenizers import load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
+from transformer.interop.families import read_published
 from transformer.interop.layout import read_entries
 from transformer.interop.published import Head, Source, read_source
 from transformer.interop.t5 import T5_FAMILY
 from transformer.models.t5 import T5
 from transformer.ops.relative_positions import relative_buckets
+from transformer.training.exported import export_run
+from transformer.training.imported import import_published
 from transformer.training.selection import from_paths
 
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
 transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
 
 V, END, BEGIN = 67, 1, 0
-HEAD = Head("text_to_text", (), {})
+HEAD = Head("text_to_text", (), {"end": END})
 SIZE = {
     "vocab_size": V,
     "d_model": 32,
@@ -60,7 +69,7 @@ def theirs(**config):
     options = transformers.T5Config(**{**SIZE, **config})
     model = transformers.T5ForConditionalGeneration(options).eval()
     if config.get("tie_word_embeddings") is False:
-        model.lm_head.weight = torch.nn.Parameter(torch.randn(V, options.d_model))
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(options.vocab_size, options.d_model))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
@@ -173,3 +182,140 @@ def test_what_is_not_known_is_refused():
         read_source(own, T5_FAMILY)
     with pytest.raises(ConfigError, match="gelu"):
         T5_FAMILY.config(T5(vocab_size=9, gated=True, activation="gelu"), HEAD, set())
+
+
+# Of lengths that are searched together, in one program.
+TEXTS = [
+    "summarize: the house is green and the dog runs",
+    "translate English to German: a small frog asked the teacher",
+    "translate English to German: where is the green frog?",
+    "summarize: the teacher runs to the house in 1984 again",
+]
+SPECIAL = ("<pad>", "</s>", "<unk>")
+
+
+def write_library_tokenizer(folder):
+    """A `tokenizer.json` as T5's: pieces of SentencePiece, sentinels last, an end behind texts."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.Unigram())
+    space = {"replacement": "▁", "prepend_scheme": "always"}
+    before = tokenizers.pre_tokenizers
+    tokenizer.pre_tokenizer = before.Sequence([before.WhitespaceSplit(), before.Metaspace(**space)])
+    tokenizer.decoder = tokenizers.decoders.Metaspace(**space)
+    trainer = tokenizers.trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=list(SPECIAL), unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS * 4, trainer)
+    tokenizer.add_special_tokens(["<extra_id_1>", "<extra_id_0>"])
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", END)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer.get_vocab_size()
+
+
+def write_sentencepieces(folder):
+    """A `spiece.model` as T5's."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 4),
+        model_writer=written,
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=END,
+        unk_id=2,
+        bos_id=-1,
+    )
+    (folder / "spiece.model").write_bytes(written.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=written.getvalue()).vocab_size()
+
+
+RUNS = {
+    "tokenizer.json": (write_library_tokenizer, {}),
+    "spiece.model": (write_sentencepieces, {**NEW, "num_layers": 1}),
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
+def run(request, tmp_path_factory):
+    """A model of theirs, its folder, and a run of it."""
+    folder = tmp_path_factory.mktemp("run")
+    write, config = RUNS[request.param]
+    (folder / "theirs").mkdir()
+    model = theirs(**config, vocab_size=write(folder / "theirs"))
+    model.save_pretrained(folder / "theirs")
+    stated = json.loads((folder / "theirs" / "config.json").read_text())
+    if config:
+        # As version 1.1 was published; newer files say it in another key.
+        stated["tie_word_embeddings"] = stated.pop("scale_decoder_outputs")
+        (folder / "theirs" / "config.json").write_text(json.dumps(stated))
+    flags = [f"--source={folder}/theirs", f"--workdir={folder}/run", "--max_length=80", "--json"]
+    found = call("import_hf.py", *flags)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["job"] == "text_to_text"
+    return model, folder
+
+
+def test_answers_are_theirs(run):
+    model, folder = run
+    flags = [f"--workdir={folder}/run", "--max_len=12"]
+    found = call("generate.py", *flags, input="\n".join(TEXTS) + "\n")
+    assert found.returncode == 0, found.stderr
+    tokenizer = load_sentence_tokenizer(folder / "run")
+    rows = [[*ids.tolist(), END] for ids in tokenizer.encode_lines(TEXTS)]
+    if (folder / "theirs" / "tokenizer.json").exists():
+        their_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "theirs" / "tokenizer.json"))
+        assert rows == [their_tokenizer.encode(text).ids for text in TEXTS]
+    longest = max(len(row) for row in rows)
+    source = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(longest) < lengths[:, None]).long()
+    with torch.no_grad():
+        # With the token that begins, and one for the end.
+        texts = model.generate(
+            input_ids=source, attention_mask=mask, max_new_tokens=13, do_sample=False, num_beams=1
+        )
+    expected = []
+    for text in texts.numpy()[:, 1:13]:
+        (ends,) = np.nonzero(text == END)
+        expected.append(tokenizer.decode(text[: ends[0]] if len(ends) else text))
+    assert found.stdout.splitlines() == expected
+    assert len(set(expected)) > 1
+
+
+def test_a_run_is_exported_as_it_was_imported(run, tmp_path):
+    model, folder = run
+    export_run(folder / "run", tmp_path / "out")
+    before, after = arrays_of(folder / "theirs"), arrays_of(tmp_path / "out")
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
+    again = reloaded(type(model), tmp_path / "out")
+    assert again.config.scale_decoder_outputs == model.config.scale_decoder_outputs
+    ours = read_published(tmp_path / "out").model
+    assert ours == read_published(folder / "theirs").model
+    tied = model.config.scale_decoder_outputs
+    assert ours["tie_embeddings"] == tied
+    assert ("lm_head.weight" in after) == (not tied)
+    tokens = {"input_ids": torch.tensor([[3, 4, 5]]), "decoder_input_ids": torch.tensor([[0, 7]])}
+    with torch.no_grad():
+        np.testing.assert_array_equal(again(**tokens).logits, model(**tokens).logits)
+    for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id"):
+        expected = getattr(model.generation_config, name)
+        assert getattr(again.generation_config, name) == expected, name
+    assert again.generation_config.max_length == 81
+    # Their loader makes the same tokens of the same texts.
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    ids = load_sentence_tokenizer(folder / "run").encode_lines(TEXTS)
+    assert their_tokenizer(TEXTS)["input_ids"] == [[*row.tolist(), END] for row in ids]
+    assert their_tokenizer.eos_token_id == END
+    assert their_tokenizer.pad_token_id == 0
+
+
+def test_a_folder_without_a_tokenizer_is_named(run, tmp_path):
+    run[0].save_pretrained(tmp_path / "theirs")
+    with pytest.raises(DataError, match=r"spiece\.model"):
+        import_published(tmp_path / "theirs", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

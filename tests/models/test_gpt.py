@@ -1,3 +1,4 @@
+import functools
 import math
 
 import flax.linen as nn
@@ -73,36 +74,55 @@ def test_a_prefix_has_the_logits_of_the_whole(gpt_logits):
     np.testing.assert_allclose(gpt_logits(tokens[:, :7]), gpt_logits(tokens)[:, :7], atol=1e-5)
 
 
-def test_first_document_of_a_packed_row_is_alone(gpt, gpt_params, gpt_logits):
+SEGMENTS = jnp.array([[0] * 6 + [1] * 10])
+
+
+@pytest.fixture(scope="module")
+def packed_logits(gpt, gpt_params):
+    """Logits of two documents in a row, compiled once."""
+
+    @jax.jit
+    def logits(tokens, positions):
+        return gpt.apply({"params": gpt_params}, tokens, positions=positions, segment_ids=SEGMENTS)[
+            0
+        ]
+
+    return lambda tokens, positions=None: logits(tokens, positions)
+
+
+def test_first_document_of_a_packed_row_is_alone(packed_logits, gpt_logits):
     tokens = random_tokens(0, 1, 16)
-    ids = jnp.array([[0] * 6 + [1] * 10])
-    packed, _ = gpt.apply({"params": gpt_params}, tokens, segment_ids=ids)
-    np.testing.assert_allclose(packed[:, :6], gpt_logits(tokens)[:, :6], atol=1e-5)
+    alone = gpt_logits(tokens)[:, :6]
+    np.testing.assert_allclose(packed_logits(tokens)[:, :6], alone, atol=1e-5)
 
 
-def test_later_documents_do_not_see_earlier_ones(gpt, gpt_params):
-    tokens, ids = random_tokens(0, 1, 16), jnp.array([[0] * 6 + [1] * 10])
-    packed, _ = gpt.apply({"params": gpt_params}, tokens, segment_ids=ids)
+def test_later_documents_do_not_see_earlier_ones(packed_logits):
+    tokens = random_tokens(0, 1, 16)
     other = tokens.at[:, :6].set((tokens[:, :6] + 1) % 11)
-    changed, _ = gpt.apply({"params": gpt_params}, other, segment_ids=ids)
+    packed, changed = packed_logits(tokens), packed_logits(other)
     np.testing.assert_array_equal(packed[:, 6:], changed[:, 6:])
+    assert (packed[:, :6] != changed[:, :6]).any()
 
 
-def test_packed_is_separate(gpt, gpt_params, gpt_logits):
-    tokens, ids = random_tokens(0, 1, 16), jnp.array([[0] * 6 + [1] * 10])
-    positions = jnp.concatenate([jnp.arange(6), jnp.arange(10)])[None]
-    packed, _ = gpt.apply({"params": gpt_params}, tokens, positions=positions, segment_ids=ids)
+def test_packed_is_separate(packed_logits, gpt_logits):
+    tokens = random_tokens(0, 1, 16)
+    packed = packed_logits(tokens, jnp.concatenate([jnp.arange(6), jnp.arange(10)])[None])
     np.testing.assert_allclose(packed[:, :6], gpt_logits(tokens[:, :6]), atol=1e-5)
     np.testing.assert_allclose(packed[:, 6:], gpt_logits(tokens[:, 6:]), atol=1e-5)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def features_and_logits(model, params, tokens):
+    features, _ = model.apply({"params": params}, tokens, method="features")
+    return features, model.apply({"params": params}, tokens)[0]
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32(gpt, gpt_params, gpt_logits):
     model, tokens = gpt.clone(dtype="bfloat16"), random_tokens(0, 2, 16)
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    features, _ = model.apply({"params": gpt_params}, tokens, method="features")
+    features, logits = features_and_logits(model, gpt_params, tokens)
     assert features.dtype == jnp.bfloat16
-    logits, _ = model.apply({"params": gpt_params}, tokens)
     assert logits.dtype == jnp.float32
     expected = gpt_logits(tokens)
     assert np.abs(logits - expected).mean() < 0.03 * np.abs(expected).mean()
@@ -116,9 +136,8 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32(gpt, gpt_params, gpt_lo
 def test_output_layer_makes_the_logits(gpt, fields):
     model, tokens = gpt.clone(**fields), random_tokens(0, 1, 5)
     params = noisy_parameters(model, tokens)
-    features, _ = model.apply({"params": params}, tokens, method="features")
+    features, logits = features_and_logits(model, params, tokens)
     kernel, bias = model.apply({"params": params}, method="output_layer")
-    logits, _ = model.apply({"params": params}, tokens)
     expected = features @ kernel + (0 if bias is None else bias)
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     assert (bias is not None) == fields.get("output_bias", False)
@@ -136,8 +155,12 @@ def test_scanned_is_unrolled(gpt, gpt_params, gpt_logits):
 
 def test_dropout_is_on_exactly_with_a_key(gpt, gpt_params, gpt_logits):
     model, tokens = gpt.clone(dropout_rate=0.3), random_tokens(0, 2, 16)
-    without, _ = model.apply({"params": gpt_params}, tokens)
-    with_key, _ = model.apply({"params": gpt_params}, tokens, rngs={"dropout": jax.random.key(0)})
+
+    @jax.jit
+    def logits(rngs):
+        return model.apply({"params": gpt_params}, tokens, rngs=rngs)[0]
+
+    without, with_key = logits({}), logits({"dropout": jax.random.key(0)})
     np.testing.assert_allclose(without, gpt_logits(tokens), atol=1e-5)
     assert np.abs(with_key - without).max() > 0.1
 

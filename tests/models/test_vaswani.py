@@ -1,6 +1,7 @@
 import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -311,3 +312,26 @@ def test_logits_are_those_of_pytorch(order):
             x = layer(x, memory, tgt_mask=later, memory_key_padding_mask=padding)
         expected = (finish(x, "decoder_norm") @ torch.tensor(table).T).numpy()
     np.testing.assert_allclose(logits_of(order, layout=layout), expected, atol=1e-5)
+
+
+def test_a_bias_of_tokens_is_in_both_output_layers():
+    model = TINY.clone(token_bias=True, num_encoder_layers=1, num_decoder_layers=1, begin_id=3)
+    params = noisy_parameters(model, SOURCE, TARGET)
+
+    def both(module):
+        features = module.features(SOURCE, TARGET)
+        kernel, bias = module.output_layer()
+        return module.logits(features), features @ kernel + bias
+
+    logits, again = jax.jit(nn.apply(both, model))({"params": params})
+    np.testing.assert_allclose(logits, again, atol=1e-5)
+    assert np.abs(params["output_bias"]).max() > 0.01
+    assert model.begin_token() == 3
+    assert model.unwritten_tokens() == (3,)
+    assert TINY.unwritten_tokens() == ()
+
+
+@pytest.mark.parametrize("begin", [-1, 11])
+def test_what_begins_is_a_token(begin):
+    with pytest.raises(ConfigError, match="begin_id"):
+        TINY.clone(begin_id=begin).check()

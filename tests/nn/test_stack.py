@@ -53,6 +53,11 @@ def run(x, params, **fields):
     return output, gradients
 
 
+@jax.jit
+def one_layer(params, x):
+    return BLOCK().apply({"params": params}, x, None, mask=causal())
+
+
 @pytest.fixture(scope="module")
 def expected(x, unrolled):
     return run(x, unrolled)
@@ -60,8 +65,7 @@ def expected(x, unrolled):
 
 def test_layers_follow_one_another(x, unrolled, expected):
     for index in range(LAYERS):
-        params = unrolled[f"layer_{index}"]
-        x, _ = BLOCK().apply({"params": params}, x, None, mask=causal())
+        x, _ = one_layer(unrolled[f"layer_{index}"], x)
     np.testing.assert_allclose(expected[0], x, atol=1e-5)
 
 
@@ -80,7 +84,7 @@ def test_remat_changes_no_number(x, unrolled, expected, remat):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_initial_layers_differ(x, scan):
-    params = Stack(BLOCK, 2, scan=scan).init(jax.random.key(0), x)["params"]
+    params = jax.jit(Stack(BLOCK, 2, scan=scan).init)(jax.random.key(0), x)["params"]
     if scan:
         first, second = params["layers"]["feed_forward"]["up"]["kernel"].value
     else:
@@ -96,6 +100,7 @@ def test_scanned_cache_is_unrolled_cache(x, unrolled):
     positions = jnp.broadcast_to(jnp.arange(5), (2, 5))
     mask = causal() & at_positions(positions)
 
+    @functools.partial(jax.jit, static_argnums=2)
     def cached(params, caches, scan):
         stack = Stack(BLOCK, LAYERS, scan=scan)
         return stack.apply({"params": params}, x, caches, mask=mask, positions=positions)
@@ -120,7 +125,8 @@ def test_scanned_layers_drop_differently():
     params = jax.tree.map(jnp.zeros_like, params)
     # Each layer adds its dropped bias to the residual stream: 0 or 2, so 0, 2 or 4 after two.
     params["layers"]["feed_forward"]["down"]["bias"] = jnp.ones((2, 400))
-    output, _ = stack.apply({"params": params}, x, rngs={"dropout": jax.random.key(0)})
+    dropping = {"dropout": jax.random.key(0)}
+    output, _ = jax.jit(stack.apply)({"params": params}, x, rngs=dropping)
     assert set(np.unique(output)) == {0.0, 2.0, 4.0}
 
 
@@ -151,11 +157,6 @@ def test_every_layer_is_handed_its_own(x, unrolled, expected, scan):
         rates = [0.0 if layer == index else always for layer in range(LAYERS)]
         alone, _ = one_layer(unrolled[f"layer_{index}"], x)
         np.testing.assert_allclose(with_rates(x, params, rates, scan, 0), alone, atol=1e-5)
-
-
-@jax.jit
-def one_layer(params, x):
-    return BLOCK().apply({"params": params}, x, None, mask=causal())
 
 
 def test_remat_leaves_out_the_same_branches(x, unrolled):

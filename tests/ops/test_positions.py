@@ -22,6 +22,13 @@ def test_sinusoidal_is_the_formula_of_the_paper():
     np.testing.assert_allclose(sinusoidal(jnp.arange(20), width), expected, atol=1e-5)
 
 
+def test_sines_before_cosines():
+    by_turns = sinusoidal(jnp.arange(9).reshape(3, 3), 6)
+    halves = sinusoidal(jnp.arange(9).reshape(3, 3), 6, interleaved=False)
+    np.testing.assert_array_equal(halves[..., :3], by_turns[..., ::2])
+    np.testing.assert_array_equal(halves[..., 3:], by_turns[..., 1::2])
+
+
 def test_sinusoidal_of_any_shape():
     positions = jnp.array([[3, 1], [0, 2]])
     table = sinusoidal(jnp.arange(4), 4)

@@ -12,6 +12,7 @@ from transformer.training.experiment import (
     write_config,
 )
 from transformer.training.options import CHANGEABLE, Train
+from transformer.training.programs import make_programs
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 
@@ -57,7 +58,7 @@ def test_prepare_counts_steps(config):
 
 def test_the_new_state_is_of_the_shapes_promised(config):
     experiment = prepare(config)
-    state = experiment.new_state()
+    state = make_programs(experiment).new_state(jax.random.key(0))
     assert jax.tree.structure(state) == jax.tree.structure(experiment.shapes)
     for leaf, shape in zip(jax.tree.leaves(state), jax.tree.leaves(experiment.shapes), strict=True):
         assert (leaf.shape, leaf.dtype) == (shape.shape, shape.dtype)

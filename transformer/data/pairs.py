@@ -217,7 +217,8 @@ def tokenize_pairs(
     Raises:
         DataError: if a pair is too long and refused, or none is left.
     """
-    source, target = (tokenizer.encode_lines(side) for side in pairs)
+    source = tokenizer.encode_lines(pairs.source)
+    target = tokenizer.encode_targets(pairs.target)
     part = "training" if training else "validation"
     rooms = (max_length - 1, (max_target_length or max_length) - 1)
     allowed = " and ".join(f"{room}" for room in dict.fromkeys(rooms))

@@ -14,20 +14,22 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from transformer.data.marian_tokenizers import SOURCE_FILE, MarianTokenizer
+from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.tokenizers import (
     byte_alphabet,
     character_tokenizer,
     check_characters,
     read_tokenizer_json,
 )
-from transformer.errors import ConfigError, DataError, MissingDependencyError
+from transformer.errors import ConfigError, DataError
 
 KINDS = ("character", "bpe")
 
 # What ends a sentence, or a text, in published vocabularies; we add the first where none is known.
 _ENDS = ("</s>", "<eos>", "<|endoftext|>", "[SEP]", "<|im_end|>")
 _LIBRARY_FILE = "tokenizer.json"
-_SENTENCEPIECE_FILE = "tokenizer.model"
+SENTENCEPIECE_FILE = "tokenizer.model"
 
 
 @runtime_checkable
@@ -54,6 +56,10 @@ class SentenceTokenizer(Protocol):
         """
         ...
 
+    def encode_targets(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The same of what is to be written; unless told otherwise it has the same tokens."""
+        return self.encode_lines(lines)
+
     def decode(self, ids: np.ndarray | list[int]) -> str:
         """The sentence of token ids, without white space around it."""
         ...
@@ -71,7 +77,7 @@ class SentenceTokenizer(Protocol):
         ...
 
 
-class LibrarySentenceTokenizer:
+class LibrarySentenceTokenizer(SentenceTokenizer):
     """A tokenizer of the library `tokenizers`, kept in one `tokenizer.json`."""
 
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
@@ -168,10 +174,13 @@ class LibrarySentenceTokenizer:
         return self._tokenizer.to_str(pretty=True)
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(SentenceTokenizer):
     """A model of the library `sentencepiece` (Kudo and Richardson 2018), kept as it is.
 
     SentencePiece itself never makes a control token such as `</s>` of a text.
+
+    Attributes:
+        content: of the model's file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -181,20 +190,7 @@ class SentencePieceTokenizer:
             MissingDependencyError: if the library is not installed.
             DataError: if the file is missing, is no model, or knows no end of a sentence.
         """
-        try:
-            import sentencepiece
-        except ImportError:
-            raise MissingDependencyError(
-                "sentencepiece", "sentencepiece", "reading a SentencePiece model"
-            ) from None
-        if not Path(path).is_file():
-            raise DataError(f"{path} does not exist: a SentencePiece model was expected there.")
-        self._model = Path(path).read_bytes()
-        self._processor = sentencepiece.SentencePieceProcessor()
-        try:
-            self._processor.LoadFromSerializedProto(self._model)
-        except RuntimeError as error:
-            raise DataError(f"{path} is not a SentencePiece model: {error}") from None
+        self.content, self._processor = read_sentencepieces(path)
         if self._processor.eos_id() < 0:
             raise DataError(
                 f"{path} has no token for the end of a sentence: train the SentencePiece model "
@@ -226,14 +222,14 @@ class SentencePieceTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.model`."""
-        (folder / _SENTENCEPIECE_FILE).write_bytes(self._model)
+        (folder / SENTENCEPIECE_FILE).write_bytes(self.content)
 
     def to_text(self) -> str:
         """The content of `tokenizer.model` in base 64."""
-        return base64.b64encode(self._model).decode("ascii")
+        return base64.b64encode(self.content).decode("ascii")
 
 
-class SentinelTokenizer:
+class SentinelTokenizer(SentenceTokenizer):
     """A tokenizer with further tokens behind its own, which no text has: they stand for spans.
 
     Raffel et al. 2020, section 3.1.4. What is saved is the tokenizer without them.
@@ -329,8 +325,10 @@ def load_sentence_tokenizer(folder: Path) -> SentenceTokenizer | None:
     """
     if (folder / _LIBRARY_FILE).is_file():
         return LibrarySentenceTokenizer(read_tokenizer_json(folder / _LIBRARY_FILE))
-    if (folder / _SENTENCEPIECE_FILE).is_file():
-        return SentencePieceTokenizer(folder / _SENTENCEPIECE_FILE)
+    if (folder / SENTENCEPIECE_FILE).is_file():
+        return SentencePieceTokenizer(folder / SENTENCEPIECE_FILE)
+    if (folder / SOURCE_FILE).is_file():
+        return MarianTokenizer(folder)
     return None
 
 

@@ -66,6 +66,7 @@ def length_penalty(length: Array, alpha: float) -> Array:
         "alpha",
         "num_return",
         "begin",
+        "unwritten",
     ),
 )
 def beam_search(
@@ -82,6 +83,7 @@ def beam_search(
     alpha: float,
     num_return: int,
     begin: int | None = None,
+    unwritten: tuple[int, ...] = (),
 ) -> Hypotheses:
     """The most probable outputs of each row.
 
@@ -103,6 +105,7 @@ def beam_search(
         alpha: of the length penalty, 0 or more.
         num_return: R, at most K.
         begin: the token that begins every output; None takes the end token.
+        unwritten: tokens that are never chosen.
     """
     begin = end if begin is None else begin
     batch = source.shape[0]
@@ -128,7 +131,8 @@ def beam_search(
             ),
             cache=search.cache,
         )
-        return jax.nn.log_softmax(module.logits(features))[..., :num_tokens], cache
+        log_probs = jax.nn.log_softmax(module.logits(features))
+        return log_probs.at[..., unwritten].set(-jnp.inf)[..., :num_tokens], cache
 
     def advance(search: _Search) -> _Search:
         own = jnp.broadcast_to(jnp.arange(beam_size), (batch, beam_size))

@@ -215,6 +215,7 @@ def _search(
         alpha=beam.length_penalty,
         num_return=beam.num_return,
         begin=model.begin_token(),
+        unwritten=model.unwritten_tokens(),
     )
     found = jax.device_get(found)
     outputs = []

@@ -11,13 +11,15 @@ from transformer.interop.gguf import read_gguf
 from transformer.interop.gpt2 import GPT2
 from transformer.interop.llama import LLAMA
 from transformer.interop.llama2c import read_llama2c
+from transformer.interop.marian import MARIAN
 from transformer.interop.mixtral import MIXTRAL
 from transformer.interop.published import Family, Published, Source, read_json, read_source
 from transformer.interop.safetensors_files import StoredArrays
+from transformer.interop.t5 import T5_FAMILY
 from transformer.interop.tokenizer_files import read_tokenizer_text, with_beginning
 from transformer.interop.vit import DEIT, VIT
 
-FAMILIES = (GPT2, LLAMA, MIXTRAL, GEMMA, BERT_FAMILY, ROBERTA, VIT, DEIT)
+FAMILIES = (GPT2, LLAMA, MIXTRAL, GEMMA, BERT_FAMILY, ROBERTA, VIT, DEIT, T5_FAMILY, MARIAN)
 KINDS = {kind: family for family in FAMILIES for kind in family.kinds}
 
 
@@ -103,7 +105,11 @@ class Opened(NamedTuple):
 
     def end(self) -> int | None:
         """The token that ends a text; the first of several."""
-        found = self.generation.get("eos_token_id", self.source.config.get("eos_token_id"))
+        return self.number("eos_token_id")
+
+    def number(self, key: str) -> int | None:
+        """What is said of generating texts, in a file of its own or, as once, in `config.json`."""
+        found = self.generation.get(key, self.source.config.get(key))
         found = found[0] if isinstance(found, list) and found else found
         return found if isinstance(found, int) else None
 

@@ -11,6 +11,9 @@ from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.published import Family, Head, parameter_shapes
 from transformer.models.t5 import T5
 
+# The tokenizer of the first published models.
+SENTENCEPIECE = "spiece.model"
+
 ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu_tanh", "gelu": "gelu", "silu": "silu"}
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
@@ -57,6 +60,8 @@ def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
             "config.model.activation is 'gelu' in a gated layer, which published models call "
             "what is 'gelu_tanh' here: they have no name for the exact one."
         )
+    end = head.preparation["end"]
+    begin = end if model.begin_id is None else model.begin_id
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -74,9 +79,9 @@ def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
         "relative_attention_max_distance": model.max_distance,
         "layer_norm_epsilon": model.norm_epsilon,
         "dropout_rate": model.dropout_rate,
-        "decoder_start_token_id": 0 if model.begin_id is None else model.begin_id,
-        "pad_token_id": 0 if model.begin_id is None else model.begin_id,
-        "eos_token_id": 1,
+        "decoder_start_token_id": begin,
+        "pad_token_id": begin,
+        "eos_token_id": end,
     }
 
 

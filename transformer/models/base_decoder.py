@@ -14,6 +14,7 @@ from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import soft_cap
 from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
+from transformer.traced import NumberOrOff
 
 
 class DecoderOnly(nn.Module):
@@ -42,7 +43,7 @@ class DecoderOnly(nn.Module):
     width: int = 768
     context: int = 1024
     tie_embeddings: bool = True
-    dropout_rate: float = 0.0
+    dropout_rate: NumberOrOff = 0.0
     dtype: str = "float32"
     scan_layers: bool = False
     remat: str = "none"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.errors import ConfigError
 from transformer.nn.attention import KVCache
 from transformer.nn.block import DecoderCache
 from transformer.nn.linear import DTYPES
@@ -15,6 +16,7 @@ from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.masks import Mask, causal, segments
+from transformer.traced import NumberOrOff
 
 
 class EncoderDecoder(nn.Module):
@@ -37,6 +39,8 @@ class EncoderDecoder(nn.Module):
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
         attention: implementation; see `ops.attention.dot_product_attention`.
+        begin_id: the token that begins every target, as published models have one for it; None
+            takes the tokenizer's end token.
     """
 
     vocab_size: int | None = None
@@ -46,11 +50,12 @@ class EncoderDecoder(nn.Module):
     width: int = 512
     feed_forward_width: int = 2048
     activation: str = "relu"
-    dropout_rate: float = 0.1
+    dropout_rate: NumberOrOff = 0.1
     dtype: str = "float32"
     scan_layers: bool = False
     remat: str = "none"
     attention: str = "auto"
+    begin_id: int | None = None
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -69,6 +74,13 @@ class EncoderDecoder(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        if self.begin_id is not None:
+            require_at_least("model", self, begin_id=0)
+            if self.vocab_size is not None and self.begin_id >= self.vocab_size:
+                raise ConfigError(
+                    f"config.model.begin_id is {self.begin_id}: it must be a token, below "
+                    f"config.model.vocab_size ({self.vocab_size})."
+                )
 
     def __call__(
         self,
@@ -196,7 +208,7 @@ class EncoderDecoder(nn.Module):
         """The output layer, in float32; by default the table of tokens."""
         return jnp.asarray(self.token_embedding.attend(features), jnp.float32)
 
-    def output_layer(self) -> tuple[Float[Array, "D V"], None]:
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
         """Kernel and bias of the output layer, for losses that visit it in chunks."""
         return self.token_embedding.embedding.T, None
 
@@ -221,7 +233,11 @@ class EncoderDecoder(nn.Module):
 
     def begin_token(self) -> int | None:
         """What begins every target; None means the end token."""
-        return None
+        return self.begin_id
+
+    def unwritten_tokens(self) -> tuple[int, ...]:
+        """Tokens that no output has, however probable the model takes them to be."""
+        return ()
 
     def begun(
         self, target: Int[Array, "B T"], target_segments: Int[Array, "B T"] | None = None

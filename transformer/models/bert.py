@@ -26,6 +26,7 @@ from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.masks import padding
+from transformer.traced import NumberOrOff
 
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
 
@@ -111,7 +112,7 @@ class BERT(nn.Module):
     feed_forward_width: int | None = None
     activation: str = "gelu"
     norm_epsilon: float = 1e-12
-    dropout_rate: float = 0.1
+    dropout_rate: NumberOrOff = 0.1
     dtype: str = "float32"
     scan_layers: bool = False
     remat: str = "none"

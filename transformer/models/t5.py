@@ -41,8 +41,6 @@ class T5(EncoderDecoder):
         num_buckets: of distances, in each stack; even.
         max_distance: tokens that far apart and further are told apart no more.
         norm_epsilon: of the normalisations.
-        begin_id: the token that begins every target, 0 in published models; None takes the
-            tokenizer's end token.
     """
 
     head_dim: int | None = None
@@ -51,7 +49,6 @@ class T5(EncoderDecoder):
     num_buckets: int = 32
     max_distance: int = 128
     norm_epsilon: float = 1e-6
-    begin_id: int | None = None
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -66,19 +63,13 @@ class T5(EncoderDecoder):
                 f"({self.width}) where config.model.head_dim is not given."
             )
         require_at_least("model", self, num_buckets=4)
-        for field in ("head_dim", "begin_id"):
-            if getattr(self, field) is not None:
-                require_at_least("model", self, **{field: field == "head_dim"})
+        if self.head_dim is not None:
+            require_at_least("model", self, head_dim=1)
         if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
             raise ConfigError(
                 f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
                 f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
                 f"distance each, and the others what is between."
-            )
-        if self.begin_id is not None and self.begin_id >= (self.vocab_size or self.begin_id + 1):
-            raise ConfigError(
-                f"config.model.begin_id is {self.begin_id}: it must be a token, below "
-                f"config.model.vocab_size ({self.vocab_size})."
             )
         if self.attention == "blockwise":
             raise ConfigError(
@@ -178,7 +169,7 @@ class T5(EncoderDecoder):
             return super().logits(features)
         return self.output(features).astype(jnp.float32)
 
-    def output_layer(self) -> tuple[Float[Array, "D V"], None]:
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
         """Kernel and bias of the output layer, for losses that visit it in chunks."""
         if self.tie_embeddings:
             return super().output_layer()
@@ -191,7 +182,3 @@ class T5(EncoderDecoder):
     def head_width(self) -> int:
         """H."""
         return self.head_dim or self.width // self.num_heads
-
-    def begin_token(self) -> int | None:
-        """What begins every target; None means the end token."""
-        return self.begin_id

@@ -19,6 +19,7 @@ from transformer.nn.block import ORDERS, Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
+from transformer.nn.linear import named
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import Stack
 from transformer.ops.positions import sinusoidal
@@ -33,9 +34,17 @@ class Vaswani(EncoderDecoder):
     Attributes:
         norm_order: `post` as in the paper, or `pre`, which trains deep stacks without warmup
             (Xiong et al. 2020) and needs one more normalisation after each stack.
+        interleaved_positions: sines and cosines by turns, as in the paper; otherwise all sines come
+            first, as in Marian (Junczys-Dowmunt et al. 2018).
+        scale_embeddings: by sqrt(D), as in the paper.
+        token_bias: adds a learned number to the scores of each token.
+        begin_id: as in `EncoderDecoder`; no output has this token.
     """
 
     norm_order: str = "post"
+    interleaved_positions: bool = True
+    scale_embeddings: bool = True
+    token_bias: bool = False
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -95,13 +104,19 @@ class Vaswani(EncoderDecoder):
         self.decoder = Stack(decoder_block, self.num_decoder_layers, *layers)
         if self.norm_order == "pre":
             self.encoder_norm, self.decoder_norm = LayerNorm(), LayerNorm()
+        if self.token_bias:
+            zeros = named(nn.initializers.zeros, "vocab")
+            self.output_bias = self.param("output_bias", zeros, (self.vocab_size,))
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
         """Scaled embeddings plus positions (sections 3.4 and 3.5)."""
-        x = self.token_embedding(tokens) * math.sqrt(self.width)
-        return self.dropout(x + sinusoidal(positions, self.width).astype(self.dtype))
+        x = self.token_embedding(tokens)
+        if self.scale_embeddings:
+            x *= math.sqrt(self.width)
+        places = sinusoidal(positions, self.width, interleaved=self.interleaved_positions)
+        return self.dropout(x + places.astype(self.dtype))
 
     def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         """One more normalisation where each branch has its own before it."""
@@ -110,3 +125,17 @@ class Vaswani(EncoderDecoder):
     def finish_decoder(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         """As after the encoder."""
         return self.decoder_norm(x) if self.norm_order == "pre" else x
+
+    def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """The table of tokens as output layer, in float32."""
+        scores = super().logits(features)
+        return scores + self.output_bias if self.token_bias else scores
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
+        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        kernel, _ = super().output_layer()
+        return kernel, self.output_bias if self.token_bias else None
+
+    def unwritten_tokens(self) -> tuple[int, ...]:
+        """The token that is there to begin with, and for padding in Marian."""
+        return () if self.begin_id is None else (self.begin_id,)

@@ -31,6 +31,7 @@ from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
+from transformer.traced import NumberOrOff
 
 POOLINGS = ("class", "mean", "attention")
 POSITIONS = ("learned", "sinusoidal", "sinusoidal_2d")
@@ -113,7 +114,7 @@ class ViT(nn.Module):
     activation: str = "gelu"
     norm_epsilon: float = 1e-6
     init_scale: float = 0.02
-    dropout_rate: float = 0.0
+    dropout_rate: NumberOrOff = 0.0
     stochastic_depth_rate: float = 0.0
     layer_scale: float | None = None
     decoder_layers: int = 8

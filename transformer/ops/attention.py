@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Key
 from transformer.ops import blockwise
 from transformer.ops.activations import soft_cap
 from transformer.ops.masks import Mask, explicit
+from transformer.traced import Number, is_zero
 
 # From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
 # Measured by benchmarks/attention.py; see LOG.md.
@@ -25,7 +26,7 @@ def dot_product_attention(
     mask: Mask | Bool[Array, "#B #N T S"] | None = None,
     scale: float | None = None,
     logit_cap: float | None = None,
-    dropout_rate: float = 0.0,
+    dropout_rate: Number = 0.0,
     dropout_key: Key[Array, ""] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "B T N H"]:
@@ -64,7 +65,7 @@ def dot_product_attention(
         mask = Mask()
     elif not isinstance(mask, Mask):
         mask = explicit(mask)
-    dropping = dropout_rate > 0 and dropout_key is not None
+    dropping = not is_zero(dropout_rate) and dropout_key is not None
     if implementation == "auto":
         implementation = choose_implementation(
             query.shape[1], key.shape[1], has_bias=bias is not None, has_dropout=dropping
@@ -104,14 +105,14 @@ def einsum_attention(
     mask: Mask,
     scale: float,
     logit_cap: float | None,
-    dropout_rate: float,
+    dropout_rate: Number,
     dropout_key: Key[Array, ""] | None,
 ) -> Float[Array, "B T N H"]:
     """The reference: all weights at once, fused by XLA."""
     batch, num_queries, num_heads, head_dim = query.shape
     num_keys, num_kv_heads = key.shape[1], key.shape[2]
     weights = attention_weights(query, key, bias=bias, mask=mask, scale=scale, logit_cap=logit_cap)
-    if dropout_rate and dropout_key is not None:
+    if dropout_key is not None and not is_zero(dropout_rate):
         kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
         weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
 

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from transformer.ops.masks import Mask
+from transformer.traced import Number, is_zero
 
 BLOCK_SIZE = 512
 
@@ -38,7 +39,7 @@ def blockwise_attention(
     mask: Mask,
     scale: float,
     logit_cap: float | None,
-    dropout_rate: float,
+    dropout_rate: Number,
     dropout_key: Any,
     block_size: int = BLOCK_SIZE,
 ) -> Float[Array, "B T N H"]:
@@ -49,7 +50,7 @@ def blockwise_attention(
     """
     if bias is not None:
         raise ValueError("blockwise attention cannot add a bias: use implementation='einsum'.")
-    if dropout_rate:
+    if not is_zero(dropout_rate):
         raise ValueError("blockwise attention has no dropout: use implementation='einsum'.")
     num_queries, num_heads = query.shape[1:3]
     num_keys, num_kv_heads = key.shape[1:3]

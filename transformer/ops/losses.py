@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from transformer.ops.activations import soft_cap
+from transformer.traced import Number, is_zero
 
 # Positions with this label are not predicted; the value PyTorch's users know.
 IGNORED = -100
@@ -33,8 +34,8 @@ def cross_entropy(
     logits: Float[Array, "... V"],
     labels: Int[Array, "..."],
     *,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: Number = 0.0,
+    z_loss: Number = 0.0,
 ) -> TokenLosses:
     """Cross-entropy of each position, in float32.
 
@@ -51,7 +52,7 @@ def cross_entropy(
     maximum = lax.stop_gradient(jnp.max(logits, axis=-1))
     log_normalizer = maximum + jnp.log(jnp.sum(jnp.exp(logits - maximum[..., None]), axis=-1))
     label_logit = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
-    mean_logit = jnp.mean(logits, axis=-1) if label_smoothing else None
+    mean_logit = None if is_zero(label_smoothing) else jnp.mean(logits, axis=-1)
     correct = label_logit >= maximum
     return _assemble(
         labels, log_normalizer, label_logit, mean_logit, correct, label_smoothing, z_loss
@@ -66,8 +67,8 @@ def chunked_cross_entropy(
     *,
     chunk_size: int,
     logit_cap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
+    label_smoothing: Number = 0.0,
+    z_loss: Number = 0.0,
 ) -> TokenLosses:
     """`cross_entropy(features @ kernel + bias, labels)` without ever holding all logits.
 
@@ -138,9 +139,9 @@ def _assemble(
     weight = (labels != IGNORED).astype(jnp.float32)
     nll = log_normalizer - label_logit
     objective = nll
-    if label_smoothing:
+    if not is_zero(label_smoothing):
         smooth = log_normalizer - mean_logit
         objective = (1.0 - label_smoothing) * nll + label_smoothing * smooth
-    if z_loss:
+    if not is_zero(z_loss):
         objective = objective + z_loss * jnp.square(log_normalizer)
     return TokenLosses(objective * weight, nll * weight, correct * weight, weight)

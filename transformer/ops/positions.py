@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 
 def sinusoidal(
-    positions: Int[Array, "..."], width: int, *, base: float = 10_000.0
+    positions: Int[Array, "..."], width: int, *, base: float = 10_000.0, interleaved: bool = True
 ) -> Float[Array, "... D"]:
     """Sines and cosines of geometrically spaced wavelengths (Vaswani et al. 2017, section 3.5).
 
@@ -18,6 +18,7 @@ def sinusoidal(
         positions: any shape.
         width: D, even.
         base: the ratio between the longest and the shortest wavelength.
+        interleaved: False has all sines before all cosines, as Marian does.
 
     Raises:
         ValueError: if `width` is odd.
@@ -26,7 +27,7 @@ def sinusoidal(
         raise ValueError(f"sinusoidal positions come in pairs: width must be even, not {width}.")
     frequencies = base ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
     angles = positions[..., None].astype(jnp.float32) * frequencies
-    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    pairs = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1 if interleaved else -2)
     return pairs.reshape(*positions.shape, width)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
 from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.traced import Number, is_zero
 
 
 class Losses(NamedTuple):
@@ -128,7 +129,7 @@ def vocabulary_losses(
     features: Float[Array, "B T D"],
     labels: Int[Array, "B T"],
     chunk: int,
-    **terms: float,
+    **terms: Number,
 ) -> TokenLosses:
     """Cross-entropy of a model's output layer, whole or in chunks of the vocabulary.
 
@@ -169,7 +170,7 @@ def sequence_losses(
     batch: Any,
     rngs: dict[str, jax.Array],
     vocab_chunk: int,
-    label_smoothing: float = 0.0,
+    label_smoothing: Number = 0.0,
 ) -> Losses:
     """Cross-entropy of every token of an encoder-decoder's target.
 
@@ -192,7 +193,7 @@ def sequence_losses(
     scores = nn.apply(score, model)({"params": params}, rngs=rngs)
     objective = jnp.sum(scores.objective)
     metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
-    if label_smoothing:
+    if not is_zero(label_smoothing):
         metrics["smoothed_loss"] = objective
     return Losses(objective, jnp.sum(scores.weight), metrics)
 

@@ -41,6 +41,7 @@ from transformer.tasks.base import (
     sequence_losses,
     tokenizer_digest,
 )
+from transformer.traced import NumberOrOff
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ class PairTask:
     batch_tokens: int = 4096
     rows_multiple: int = 8
     packing: bool = False
-    label_smoothing: float = 0.1
+    label_smoothing: NumberOrOff = 0.1
     vocab_chunk: int = 0
     beam_size: int = 4
     length_penalty: float = 0.6
@@ -185,7 +186,9 @@ class PairTask:
         """
         tokenizer = load_sentence_tokenizer(workdir)
         if tokenizer is None:
-            raise WorkdirError(f"{workdir} has no tokenizer.json or tokenizer.model.")
+            raise WorkdirError(
+                f"{workdir} has no tokenizer: no tokenizer.json, tokenizer.model or source.spm."
+            )
         return tokenizer
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:

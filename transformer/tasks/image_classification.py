@@ -27,6 +27,7 @@ from transformer.scoring.classification import (
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_images import ImageData, ImageTask, apply_to_images
 from transformer.tasks.base_labels import class_prediction, load_labels
+from transformer.traced import NumberOrOff
 
 # Images whose attention is drawn, and classes that are listed by how well they are told.
 _DRAWN, _LISTED = 8, 5
@@ -43,7 +44,7 @@ class ImageClassification(ImageTask):
         label_seed: of that draw.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: NumberOrOff = 0.0
     label_fraction: float = 1.0
     label_seed: int = 0
 

@@ -35,6 +35,7 @@ from transformer.tasks.base import (
     tokenizer_digest,
     vocabulary_losses,
 )
+from transformer.traced import NumberOrOff
 
 
 class TextData(NamedTuple):
@@ -80,8 +81,8 @@ class LanguageModeling:
     context: int = 1024
     batch_size: int = 16
     validation_batch_size: int | None = None
-    label_smoothing: float = 0.0
-    z_loss: float = 0.0
+    label_smoothing: NumberOrOff = 0.0
+    z_loss: NumberOrOff = 0.0
     vocab_chunk: int = 0
     prompt: str = ""
     sample_length: int = 500

@@ -34,6 +34,7 @@ from transformer.scoring.classification import (
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
 from transformer.tasks.base_labels import class_prediction, load_labels
+from transformer.traced import NumberOrOff
 
 # Lines that `predict` reads before it answers.
 _LINES_AT_ONCE = 256
@@ -78,7 +79,7 @@ class TextClassification(EncoderTask):
     label: str = "label"
     regression: bool = False
     class_weights: str = "none"
-    label_smoothing: float = 0.0
+    label_smoothing: NumberOrOff = 0.0
     max_examples: int | None = None
 
     def check(self) -> None:

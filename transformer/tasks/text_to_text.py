@@ -11,6 +11,7 @@ from transformer.data.text_pairs import TextPairs, mixed, read_text_pairs, split
 from transformer.errors import ConfigError
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.base_pairs import PairTask
+from transformer.traced import NumberOrOff
 
 # Pairs that need no file.
 EMBEDDED = ("summaries",)
@@ -46,7 +47,7 @@ class TextToText(PairTask):
     embedded: str = "summaries"
     max_length: int = 512
     max_target_length: int = 64
-    label_smoothing: float = 0.0
+    label_smoothing: NumberOrOff = 0.0
 
     def check(self) -> None:
         """Refuses values that cannot work.

@@ -14,6 +14,7 @@ from transformer.nn.mixture import active_parameters
 from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
+from transformer.training.programs import make_programs, numbers_of
 
 
 def plan(config: ConfigDict) -> dict[str, Any]:
@@ -87,7 +88,9 @@ def _memory(experiment: Experiment) -> dict[str, int]:
     )
     count = jax.ShapeDtypeStruct((), jnp.int32)
     with jax.set_mesh(experiment.mesh):
-        lowered = experiment.train_steps().lower(experiment.shapes, batches, count)
+        lowered = make_programs(experiment).steps.lower(
+            experiment.shapes, batches, count, numbers_of(experiment)
+        )
     analysis: Any = lowered.compile().memory_analysis()
     return {
         "parameters": size_in_bytes(experiment.shapes.params),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformer.config import (
 )
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
+from transformer.traced import traced_fields
 from transformer.training import state as states
 from transformer.training.checkpoints import FOLDER
 from transformer.training.durations import Clock
@@ -32,7 +33,7 @@ from transformer.training.lora import LoRA, is_trained, merged, with_adapters
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import CHANGEABLE, Train
 from transformer.training.selection import Chooser, chooser, everything, split
-from transformer.training.step import make_train_step, repeat
+from transformer.training.shared import Shared
 
 CONFIG_FILE = "config.json"
 
@@ -53,8 +54,10 @@ class Experiment:
         mesh: of devices.
         clock: turns durations into steps.
         total_steps: of the run.
-        schedule: the learning rate of each step.
+        warmup_steps: of them.
         optimizer: makes updates.
+        updates: the fields of `config.optimizer`.
+        boxes: shapes of the trained parameters with the logical names of their axes.
         shapes: shapes, dtypes and shardings of the train state.
     """
 
@@ -69,15 +72,11 @@ class Experiment:
     mesh: jax.sharding.Mesh
     clock: Clock
     total_steps: int
-    schedule: optax.Schedule
+    warmup_steps: int
     optimizer: optax.GradientTransformation
+    updates: Optimizer
+    boxes: PyTree
     shapes: states.TrainState
-
-    def new_state(self) -> states.TrainState:
-        """The state before the first step, made on the devices where it belongs."""
-        shardings = jax.tree.map(lambda x: x.sharding, self.shapes)
-        make = jax.jit(self._create, out_shardings=shardings)
-        return make(jax.random.key(self.train.seed))
 
     def steps(self, field: str) -> int:
         """A duration of `config.train` in steps, at least 1."""
@@ -85,25 +84,9 @@ class Experiment:
         steps = self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
         return max(1, steps)
 
-    def loss(self, params: PyTree, batch: Any, rngs: dict[str, jax.Array]) -> Any:
-        """The task's loss with this model."""
-        return self.task.losses(self.model, self.merged(params), batch, rngs)
-
     def merged(self, params: PyTree) -> PyTree:
         """Parameters as the model takes them, adapters worked in."""
         return merged(params, self.lora)
-
-    def train_steps(self) -> Any:
-        """The program of the loop: `step.repeat` of the training step, jitted, state donated."""
-        step = make_train_step(
-            self.loss,
-            self.optimizer,
-            self.schedule,
-            microbatches=self.train.microbatches,
-            ema_decay=self.train.ema_decay,
-            trained=self.trained,
-        )
-        return jax.jit(repeat(step, self.train.steps_per_dispatch), donate_argnums=0)
 
     def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the batch of step 0, over all hosts."""
@@ -132,18 +115,27 @@ class Experiment:
 
         return 3 * count_flops(forward, self.shapes.params, batch)
 
-    def _create(self, key: jax.Array) -> states.TrainState:
+    def create(self, key: jax.Array) -> states.TrainState:
+        """The state before the first step."""
         params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, key))
         average = self.train.ema_decay > 0
         return states.create(params, self.optimizer, key, average=average, trained=self.trained)
 
 
-def prepare(config: Any, workdir: Path | None = None) -> Experiment:
+def prepare(
+    config: Any,
+    workdir: Path | None = None,
+    *,
+    devices: Sequence[Any] | None = None,
+    shared: Shared | None = None,
+) -> Experiment:
     """Checks a config and builds what it describes; no parameter is allocated yet.
 
     Args:
         config: a ConfigDict with the sections of `config.SECTIONS`.
         workdir: an existing run folder whose tokenizer is to be used, if it has one.
+        devices: of the mesh; None takes all there are.
+        shared: what other runs of this process have read already.
 
     Raises:
         ConfigError: if the config cannot work.
@@ -153,16 +145,23 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
     config = with_optional_sections(config)
     task = build("task", config.task)
     train: Train = build("train", config.train)
-    optimizer_config: Optimizer = build("optimizer", config.optimizer)
+    updates: Optimizer = build("optimizer", config.optimizer)
     build("model", config.model)
-    mesh: jax.sharding.Mesh = build("mesh", config.mesh).make()
+    mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
     # Where there are checkpoints there is a tokenizer: it is written before them.
     begun = workdir is not None and (workdir / FOLDER).is_dir()
     # A run that has begun has all it needs of the other in its own folder.
     source = None if begun else _source(config, lora)
-    data = task.load(workdir if begun or source is None else Path(init.workdir))
+    # A run that has begun reads with its own tokenizer.
+    folder = workdir if begun or source is None else Path(init.workdir)
+    if begun or shared is None:
+        data = task.load(folder)
+    else:
+        folder = None if source is None else folder
+        key = ("data", folder, _without_numbers(config.task, task))
+        data = shared.once(key, lambda: task.load(folder))
     for field, size in task.dimensions(data).items():
         chosen = config.model[field]
         if chosen is None:
@@ -185,13 +184,14 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
 
     clock = Clock(*task.pace(data))
     total = clock.steps(train.duration, key="train.duration")
-    warmup = clock.steps(optimizer_config.warmup, key="optimizer.warmup", total=total)
-    schedule = make_schedule(optimizer_config, warmup_steps=warmup, total_steps=total)
+    warmup = clock.steps(updates.warmup, key="optimizer.warmup", total=total)
 
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
-    trained = _trained(boxed, lora, optimizer_config)
-    optimizer = make_optimizer(optimizer_config, schedule, split(boxed, trained)[0])
+    trained = _trained(boxed, lora, updates)
+    boxes = split(boxed, trained)[0]
+    schedule = make_schedule(updates, warmup_steps=warmup, total_steps=total)
+    optimizer = make_optimizer(updates, schedule, boxes)
     shapes = jax.eval_shape(
         lambda params, key: states.create(
             params, optimizer, key, average=train.ema_decay > 0, trained=trained
@@ -212,10 +212,18 @@ def prepare(config: Any, workdir: Path | None = None) -> Experiment:
         mesh=mesh,
         clock=clock,
         total_steps=total,
-        schedule=schedule,
+        warmup_steps=warmup,
         optimizer=optimizer,
+        updates=updates,
+        boxes=boxes,
         shapes=placed,
     )
+
+
+def _without_numbers(section: ConfigDict, made: Any) -> str:
+    """What a section says beside the numbers that programs take as arguments."""
+    numbers = traced_fields(made)
+    return str([(key, section[key]) for key in sorted(section) if key not in numbers])
 
 
 def _source(config: Any, lora: LoRA) -> Any:
@@ -254,6 +262,12 @@ def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
 def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
     """Refuses batches that cannot be cut over microbatches and devices."""
     devices = sharding.batch_parts(mesh)
+    if devices % jax.process_count():
+        raise ConfigError(
+            f"config.mesh cuts batches over {devices} devices, and there are {jax.process_count()} "
+            f"processes, each of which reads its own part: sequence x tensor must fit in the "
+            f"devices of one process."
+        )
     for count in rows:
         if count % (microbatches * devices):
             over = f" over {devices} devices" if devices > 1 else ""

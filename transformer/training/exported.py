@@ -10,14 +10,19 @@ import ml_dtypes
 import numpy as np
 
 from transformer.config import build, with_optional_sections
+from transformer.data.byte_pieces import BytePieceTokenizer
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer
 from transformer.errors import WorkdirError
 from transformer.interop.families import family_for
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.published import Head
 from transformer.interop.safetensors_files import INDEX_FILE, MODEL_FILE, write_safetensors
+from transformer.models.base_encoder_decoder import EncoderDecoder
+from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.base_labels import load_labels
 from transformer.training.experiment import read_config
+from transformer.training.exported_sentences import write_sentences
 from transformer.training.layers import unstacked
 from transformer.training.runs import read_parameters
 from transformer.training.selection import by_path
@@ -29,13 +34,6 @@ DTYPES: dict[str, Any] = {
 }
 # What their loaders ask for; the numbers are those of PyTorch.
 _METADATA = {"format": "pt"}
-_SPECIAL = {
-    "pad_token": "pad",
-    "unk_token": "unknown",
-    "cls_token": "start",
-    "sep_token": "separator",
-    "mask_token": "mask",
-}
 
 
 def export_run(
@@ -72,8 +70,10 @@ def export_run(
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
     model = model.clone(scan_layers=False, **_decided(model, params))
     family = family_for(config.model.name, model)
-    encoder_tokenizer = task.load_tokenizer(workdir) if hasattr(task, "lowercase") else None
-    preparation = {} if encoder_tokenizer is None else {"pad": encoder_tokenizer.pad}
+    tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
+    preparation = {} if tokenizer is None else {"pad": tokenizer.pad}
+    sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
+    preparation |= {} if sentences is None else {"end": sentences.end}
     head = Head(config.task.name, labels, preparation)
     content = family.config(model, head, params.keys()) | {"dtype": dtype}
     entries = [e for e in family.entries(model) if all(path in params for path in e.paths)]
@@ -90,7 +90,10 @@ def export_run(
         )
         count = _write_weights(arrays, part, shard_bytes)
         _write_json(part / "config.json", content)
-        _write_preparation(task, getattr(model, "context", None), workdir, part)
+        if sentences is None:
+            _write_preparation(task, tokenizer, getattr(model, "context", None), workdir, part)
+        else:
+            write_sentences(task, model, sentences, part)
         if target.exists():
             target.rmdir()
         part.rename(target)
@@ -159,12 +162,15 @@ def _write_weights(arrays: Iterator[tuple[str, np.ndarray]], folder: Path, shard
     return len(where)
 
 
-def _write_preparation(task: Any, context: int | None, workdir: Path, folder: Path) -> None:
+def _write_preparation(
+    task: Any, tokenizer: EncoderTokenizer | None, context: int | None, workdir: Path, folder: Path
+) -> None:
     """Writes what prepares inputs: the tokenizer, or what pixels are normalised by."""
     if (workdir / TOKENIZER_FILE).exists():
         shutil.copy(workdir / TOKENIZER_FILE, folder)
         words = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context}
-        _write_json(folder / "tokenizer_config.json", words | _special_tokens(task, workdir))
+        words |= _special_tokens(task, tokenizer)
+        _write_json(folder / "tokenizer_config.json", words)
     if hasattr(task, "mean") and hasattr(task, "std"):
         side = {"height": task.image_size, "width": task.image_size}
         pixels = {"image_processor_type": "ViTImageProcessor", "size": side, "do_resize": True}
@@ -177,14 +183,25 @@ def _write_preparation(task: Any, context: int | None, workdir: Path, folder: Pa
             _write_json(folder / "generation_config.json", {"eos_token_id": end})
 
 
-def _special_tokens(task: Any, workdir: Path) -> dict[str, Any]:
+def _special_tokens(task: Any, tokenizer: EncoderTokenizer | None) -> dict[str, Any]:
     """Tokens that other programs ask for by what they are for."""
-    if hasattr(task, "lowercase"):
-        tokenizer = task.load_tokenizer(workdir)
-        names = {name: getattr(tokenizer, ours) for name, ours in _SPECIAL.items()}
-        texts = dict(zip(names, tokenizer.tokens(names.values()), strict=True))
-        return {**texts, "do_lower_case": tokenizer.lowercase}
-    return {"eos_token": task.stop} if getattr(task, "stop", "") else {}
+    if tokenizer is None:
+        return {"eos_token": task.stop} if getattr(task, "stop", "") else {}
+    names = tokenizer.names
+    types = ["token_type_ids"] if tokenizer.second_type else []
+    found = {
+        "model_input_names": ["input_ids", *types, "attention_mask"],
+        "pad_token": names.pad,
+        "unk_token": names.unknown,
+        "cls_token": names.start,
+        "sep_token": names.separator,
+        "mask_token": names.mask,
+        "do_lower_case": tokenizer.lowercase,
+    }
+    if isinstance(tokenizer, BytePieceTokenizer):
+        # RoBERTa calls two of them by further names.
+        found |= {"bos_token": names.start, "eos_token": names.separator}
+    return found
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

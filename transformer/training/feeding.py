@@ -18,7 +18,7 @@ class Feeder:
     def __init__(
         self,
         dataset: grain.MapDataset,
-        place: NamedSharding,
+        place: NamedSharding | None,
         *,
         most: int,
         position: Mapping[str, Any] | None = None,
@@ -27,7 +27,7 @@ class Feeder:
 
         Args:
             dataset: batches by step, the part of this host.
-            place: of a stack of global batches, `[most, B, ...]`.
+            place: of a stack of global batches, `[most, B, ...]`; None leaves it on the host.
             most: the most steps handed out at once; every stack is this large.
             position: from `position`, earlier.
         """
@@ -59,9 +59,11 @@ class Feeder:
                 break
             batches.append(batch)
 
-        def stack(*arrays: np.ndarray) -> jax.Array:
+        def stack(*arrays: np.ndarray) -> Any:
             stacked = np.zeros((self._most, *arrays[0].shape), arrays[0].dtype)
             stacked[: len(arrays)] = arrays
+            if self._place is None:
+                return stacked
             return jax.make_array_from_process_local_data(self._place, stacked)
 
         return jax.tree.map(stack, *batches), len(batches)

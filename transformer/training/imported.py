@@ -10,11 +10,18 @@ from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
 from transformer.data.encoder_tokenizers import make_encoder_tokenizer, parse_encoder_tokenizer
+from transformer.data.marian_tokenizers import FILES, MarianTokenizer
 from transformer.data.pieces import EncoderTokenizer
-from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer
+from transformer.data.sentence_tokenizers import (
+    LibrarySentenceTokenizer,
+    SentencePieceTokenizer,
+    SentenceTokenizer,
+)
+from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
 from transformer.interop.families import Opened, open_published
 from transformer.interop.published import Published, read_source
+from transformer.interop.t5 import SENTENCEPIECE
 from transformer.tasks.base import tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.layers import laid_out
@@ -25,6 +32,8 @@ from transformer.training.selection import by_path, from_paths
 _MOST_TOKENS = 2048
 # Rows as long as those of most uses; positions there are for more.
 _MAX_LENGTH = 256
+# Tokens of a source and of a target, where an encoder-decoder does not say.
+_MAX_SOURCE, _MAX_TARGET = 512, 128
 
 
 class Run(NamedTuple):
@@ -136,12 +145,73 @@ def _encoder(opened: Opened, published: Published, max_length: int | None) -> Ru
     return Run(task, tokenizer, tokenizer.to_text())
 
 
+def _text_to_text(opened: Opened, published: Published, max_length: int | None) -> Run:
+    """Texts become texts; prefixes are in what is given to it.
+
+    Raises:
+        DataError: if there is no tokenizer.
+    """
+    folder = opened.source.where
+    pieces = folder / SENTENCEPIECE
+    if opened.tokenizer is None and not (folder / TOKENIZER_FILE).is_file():
+        if not pieces.is_file():
+            raise DataError(f"{folder} has neither a {TOKENIZER_FILE} nor a {SENTENCEPIECE}.")
+        tokenizer: SentenceTokenizer = SentencePieceTokenizer(pieces)
+    else:
+        text = opened.tokenizer_text()
+        tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
+    longest = max_length or opened.number("n_positions") or _MAX_SOURCE
+    # Theirs counts the token that begins a target.
+    written = (opened.number("max_length") or _MAX_TARGET + 1) - 1
+    written = max(2, min(written, longest))
+    return _of_pairs(
+        opened, published, tokenizer, max_length=longest, max_target_length=written, prefix=""
+    )
+
+
+def _translation(opened: Opened, published: Published, max_length: int | None) -> Run:
+    """Sentences become sentences.
+
+    Raises:
+        DataError: if the tokenizer's files are not in the folder, or another one was given.
+    """
+    if opened.tokenizer is not None:
+        raise DataError(
+            f"{opened.source.where}: the tokenizer of such a model is in three files beside it, "
+            f"{', '.join(FILES)}. Leave --tokenizer out."
+        )
+    tokenizer = MarianTokenizer(opened.source.where)
+    longest = max_length or opened.number("max_position_embeddings") or _MAX_SOURCE
+    return _of_pairs(opened, published, tokenizer, max_length=min(longest, _MAX_SOURCE))
+
+
+def _of_pairs(
+    opened: Opened, published: Published, tokenizer: SentenceTokenizer, **values: Any
+) -> Run:
+    """A run of an encoder-decoder that searches as its publisher does.
+
+    Raises:
+        DataError: if the tokenizer ends texts with another token than the model.
+    """
+    end = opened.end()
+    if end is not None and end != tokenizer.end:
+        raise DataError(
+            f"{opened.source.where}: texts end with the token {end} of the model and with "
+            f"{tokenizer.end} of the tokenizer: they do not belong together."
+        )
+    beams = opened.number("num_beams") or 1
+    task = section("task", published.job, beam_size=beams, **values)
+    return Run(task, tokenizer, tokenizer.to_text())
+
+
 _RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {
     "bert": _encoder,
     "gemma": _decoder,
     "gpt": _decoder,
     "llama": _decoder,
     "mixtral": _decoder,
+    "t5": _text_to_text,
+    "vaswani": _translation,
     "vit": _images,
 }
 

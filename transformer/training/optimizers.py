@@ -6,11 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Int
 from optax import contrib
 
 from transformer.checks import require_choice, require_fraction
 from transformer.errors import ConfigError
 from transformer.sharding import is_box, logical_axes
+from transformer.traced import Number, NumberOrOff, is_zero
 from transformer.training.selection import by_path, compiled_pattern, from_paths, rate_factors
 
 NAMES = ("adamw", "lion", "muon")
@@ -43,16 +45,16 @@ class Optimizer:
     """
 
     algorithm: str = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: Number = 1e-3
     schedule: str = "cosine"
     warmup: str = "100 steps"
-    final_fraction: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
-    clip_norm: float = 1.0
-    muon_beta: float = 0.95
+    final_fraction: Number = 0.1
+    beta1: Number = 0.9
+    beta2: Number = 0.95
+    epsilon: Number = 1e-8
+    weight_decay: Number = 0.1
+    clip_norm: NumberOrOff = 1.0
+    muon_beta: Number = 0.95
     layer_decay: float = 1.0
     rate_scales: str = ""
     frozen: str = ""
@@ -72,36 +74,38 @@ class Optimizer:
         compiled_pattern(self.frozen, "optimizer.frozen")
 
 
-def make_schedule(config: Optimizer, *, warmup_steps: int, total_steps: int) -> optax.Schedule:
+def make_schedule(
+    config: Optimizer, *, warmup_steps: int | Int[Array, ""], total_steps: int | Int[Array, ""]
+) -> optax.Schedule:
     """The learning rate of each step.
+
+    Nothing here branches on a number, so that all of them may be arguments of a program.
 
     Args:
         config: the optimizer's.
-        warmup_steps: the learning rate rises linearly to its peak over this many steps.
+        warmup_steps: the learning rate rises linearly to its peak over this many steps. Step 0
+            already moves: the first of n takes 1/n of the peak.
         total_steps: of the run, warmup included.
     """
-    peak, rest = config.learning_rate, max(1, total_steps - warmup_steps)
-    end = peak * config.final_fraction
-    match config.schedule:
-        case "cosine":
-            after = optax.cosine_decay_schedule(peak, rest, config.final_fraction)
-        case "linear":
-            after = optax.linear_schedule(peak, end, rest)
-        case "inverse_square_root":
-            # Continuous with the warmup: peak * sqrt(warmup / step) (Vaswani et al. 2017, eq. 3).
-            start = max(1, warmup_steps)
+    peak, fraction = config.learning_rate, config.final_fraction
+    warmup, rest = jnp.maximum(warmup_steps, 1), jnp.maximum(total_steps - warmup_steps, 1)
 
-            def inverse_square_root(step: Any) -> Any:
-                return peak * (start / (start + jnp.maximum(step, 0))) ** 0.5
+    def schedule(step: Any) -> Any:
+        after = jnp.maximum(jnp.asarray(step) - warmup_steps, 0)
+        done = jnp.minimum(after / rest, 1.0)
+        match config.schedule:
+            case "cosine":
+                part = fraction + (1.0 - fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+            case "linear":
+                part = fraction + (1.0 - fraction) * (1.0 - done)
+            case "inverse_square_root":
+                # Continuous with the warmup: sqrt(warmup / step) (Vaswani et al. 2017, eq. 3).
+                part = jnp.sqrt(warmup / (warmup + after))
+            case _:
+                part = jnp.ones_like(done)
+        return peak * jnp.where(step < warmup_steps, (step + 1) / warmup, part)
 
-            after = inverse_square_root
-        case _:
-            after = optax.constant_schedule(peak)
-    if warmup_steps == 0:
-        return after
-    # Step 0 already moves: the first of n warmup steps takes 1/n of the peak.
-    warmup = optax.linear_schedule(peak / warmup_steps, peak, max(1, warmup_steps - 1))
-    return optax.join_schedules([warmup, after], [warmup_steps])
+    return schedule
 
 
 def make_optimizer(
@@ -115,7 +119,8 @@ def make_optimizer(
         boxed: the trained parameters or their shapes with the logical names of their axes, which
             say what is a matrix even where layers are stacked.
     """
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    never = is_zero(config.clip_norm)
+    clip = optax.identity() if never else optax.clip_by_global_norm(config.clip_norm)
     decayed = decay_mask(boxed)
     match config.algorithm:
         case "adamw":

@@ -3,6 +3,7 @@
 import dataclasses
 
 from transformer.checks import require_at_least, require_fraction
+from transformer.traced import NumberOrOff
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Train:
     keep_last: int = 2
     microbatches: int = 1
     steps_per_dispatch: int = 1
-    ema_decay: float = 0.0
+    ema_decay: NumberOrOff = 0.0
     tensorboard: bool = True
 
     def check(self) -> None:

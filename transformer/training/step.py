@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from transformer.tasks.base import Losses
+from transformer.traced import Number
 from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState
 
@@ -21,7 +22,7 @@ def make_train_step(
     schedule: optax.Schedule,
     *,
     microbatches: int = 1,
-    ema_decay: float = 0.0,
+    ema_decay: Number = 0.0,
     trained: Chooser = everything,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """One step of training.

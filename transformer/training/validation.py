@@ -9,23 +9,35 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from transformer.sharding import Mesh, batch_sharding, replicated
+from transformer.tasks.base import Losses
 from transformer.training.runs import Run
-from transformer.training.step import LossFunction, make_evaluation_step, mean_metrics
+from transformer.training.step import make_evaluation_step, mean_metrics
 
 
 def make_validation(
-    loss: LossFunction, batches: grain.MapDataset, place: NamedSharding
+    evaluation_step: Callable[[Any, Any], Losses], batches: grain.MapDataset, place: NamedSharding
 ) -> Callable[[Any, int | None], dict[str, float]]:
     """A function of parameters and the number of batches (None: all) to metrics.
 
     Args:
-        loss: of the task.
+        evaluation_step: of parameters and a batch; compiled.
         batches: the part of this host.
         place: of a global batch.
     """
-    evaluation_step = jax.jit(make_evaluation_step(loss))
+    means = make_means(evaluation_step, batches, place)
 
     def validate(params: Any, limit: int | None) -> dict[str, float]:
+        return {name: float(value) for name, value in means(params, limit).items()}
+
+    return validate
+
+
+def make_means(
+    evaluation_step: Callable[[Any, Any], Losses], batches: grain.MapDataset, place: NamedSharding
+) -> Callable[[Any, int | None], dict[str, Any]]:
+    """`make_validation` with arrays for metrics, of whatever shape the evaluation step gives."""
+
+    def means(params: Any, limit: int | None) -> dict[str, Any]:
         count = len(batches) if limit is None else min(limit, len(batches))
         totals = []
         for index in np.linspace(0, len(batches) - 1, count).round().astype(int):
@@ -33,9 +45,9 @@ def make_validation(
                 lambda x: jax.make_array_from_process_local_data(place, x), batches[int(index)]
             )
             totals.append(evaluation_step(params, batch))
-        return {name: float(value) for name, value in mean_metrics(totals).items()}
+        return mean_metrics(totals)
 
-    return validate
+    return means
 
 
 def evaluate_run(run: Run, data: Any) -> dict[str, Any]:
@@ -49,8 +61,12 @@ def evaluate_run(run: Run, data: Any) -> dict[str, Any]:
         The step, the task's metrics and its scores.
     """
     mesh = Mesh().make()
+
+    def loss(params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
+        return run.task.losses(run.model, params, batch, rngs)
+
     validate = make_validation(
-        lambda params, batch, rngs: run.task.losses(run.model, params, batch, rngs),
+        jax.jit(make_evaluation_step(loss)),
         run.task.validation_batches(data),
         batch_sharding(mesh),
     )

@@ -1,0 +1,103 @@
+"""Trains a config many times over, goes on where that stopped, and reports.
+
+python scripts/sweep.py --config=configs/gpt_char.py --sweep=learning_rate,seed --workdir=runs/sweep
+python scripts/sweep.py --config=configs/gpt_char.py --workdir=runs/search --search=optuna \
+    --trials=30 --space='optimizer.learning_rate=log(1e-4,1e-2)'
+python scripts/sweep.py --collect --workdir=runs/sweep
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from transformer import command_line
+
+flags.DEFINE_string("workdir", None, "The folder of the sweep; made if it does not exist.")
+flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
+flags.DEFINE_bool("collect", False, "Writes the report of what is there, and trains nothing.")
+flags.DEFINE_bool("dry_run", False, "Checks and lists the trials of a grid, and trains nothing.")
+flags.DEFINE_list("sweep", [], "Names of sweeps of the config file; their product is taken.")
+flags.DEFINE_multi_string("grid", [], "A further sweep, KEY=VALUE,VALUE,...; may be repeated.")
+flags.DEFINE_string("search", "", "optuna: searches a space instead of a grid.")
+flags.DEFINE_integer("trials", 20, "Trials of a search, over all workers.")
+flags.DEFINE_multi_string(
+    "space", [], "Of a search: KEY=log(LOW,HIGH), uniform(LOW,HIGH) or choice(A,B,...)."
+)
+flags.DEFINE_string("sampler", "tpe", "Of a search: tpe or random.")
+flags.DEFINE_string("pruner", "hyperband", "Of a search: hyperband or none.")
+flags.DEFINE_string("storage", "", "Of a search: a storage URL of Optuna; empty for a journal.")
+flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.")
+flags.DEFINE_string("vectorize", "auto", "auto, none, scan, vmap or processes.")
+flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.")
+flags.DEFINE_integer("workers", 2, "How many, for --vectorize=processes.")
+flags.DEFINE_string("shard", "", "I/N: only this part of a grid, I from 0 to N-1.")
+flags.DEFINE_bool("retry_failed", False, "Trains trials again that failed.")
+flags.DEFINE_bool("worker", False, "Trains beside others, and reports nothing.")
+config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or FILE.py:VARIANT.")
+
+
+def main() -> int:
+    """Trains what is to be trained, then reports on all that is there."""
+    given = command_line.FLAGS
+    workdir = command_line.required_workdir()
+    from transformer.sweeps import report, sweep
+
+    code = 0
+    if not given.collect:
+        config = command_line.loaded_config(given)
+        options = sweep.Options(
+            sweeps=given.sweep,
+            grids=given.grid,
+            search=given.search,
+            trials=given.trials,
+            space=given.space,
+            sampler=given.sampler,
+            pruner=given.pruner,
+            storage=given.storage,
+            seed=given.search_seed,
+            vectorize="none" if given.worker else given.vectorize,
+            population=given.population,
+            workers=given.workers,
+            shard=given.shard,
+            retry_failed=given.retry_failed,
+        )
+        options.check()
+        # Without the variant.
+        source = Path(config_flags.get_config_filename(given["config"]).partition(":")[0])
+        if given.dry_run:
+            planned = sweep.plan(config, source, options)
+            command_line.print_json(planned) if given.json else report.show_plan(planned)
+            return 0
+        if options.vectorize == "processes":
+            code = sweep.in_processes([*sys.argv, "--worker", "--nojson"], options.workers)
+        else:
+            command = ["python", "scripts/train.py", *config_flags_of(sys.argv[1:])]
+            code = sweep.run_sweep(config, source, workdir, options, command, say)
+        if given.worker or code:
+            return code
+    result = sweep.finish(workdir, given.storage)
+    if given.json:
+        command_line.print_json(result)
+    else:
+        report.show_table(result["trials"])
+        print(f"{report.counted(result['trials'])} Report: {result['report']}")
+    return 1 if result["failed"] else 0
+
+
+def config_flags_of(arguments: list[str]) -> list[str]:
+    """Those flags that say what the config is."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        one if "=" in one else f"{one}={other}" for one, other in pairs if one.startswith("--config")
+    ]
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,178 @@
+"""Marian in the layout of the library `transformers`, such as the translators of OPUS-MT.
+
+They are encoder-decoders as Vaswani et al. 2017 have them, up to where sines and cosines stand, the
+activation, a bias of the output layer and a token of its own to begin with.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import Entry, Shape, entries, single
+from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.models.vaswani import Vaswani
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "swish": "silu",
+    "silu": "silu",
+}
+# What theirs can be and ours is not: keys and the one value that is known here.
+_ONLY = {
+    "share_encoder_decoder_embeddings": True,
+    "tie_word_embeddings": True,
+    "static_position_embeddings": True,
+    "normalize_before": False,
+    "normalize_embedding": False,
+    "add_final_layer_norm": False,
+}
+_BIAS = "final_logits_bias"
+# Positions are computed; their table has room for so many, as theirs unless told otherwise.
+_NUM_POSITIONS = 1024
+_ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+
+
+def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    for key, known in _ONLY.items():
+        if config.get(key, known) is not known:
+            raise DataError(f"{where} has {key}: {config[key]}, and only {known} can be read here.")
+    for what in ("attention_heads", "ffn_dim"):
+        sides = [int(config[f"{side}_{what}"]) for side in ("encoder", "decoder")]
+        if sides[0] != sides[1]:
+            raise DataError(
+                f"{where} has encoder_{what} {sides[0]} and decoder_{what} {sides[1]}: only stacks "
+                f"that are alike can be read here."
+            )
+    size = int(config["vocab_size"])
+    if (config.get("decoder_vocab_size") or size) != size:
+        raise DataError(
+            f"{where} has vocab_size {size} and decoder_vocab_size {config['decoder_vocab_size']}: "
+            f"only one table of tokens for both sides can be read here."
+        )
+    activation = config.get("activation_function", "gelu")
+    if activation not in ACTIVATIONS:
+        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
+    begin, pad = (int(config[key]) for key in ("decoder_start_token_id", "pad_token_id"))
+    if begin != pad:
+        raise DataError(
+            f"{where} has decoder_start_token_id {begin} and pad_token_id {pad}: only models that "
+            f"begin with the padding token can be read here."
+        )
+    return {
+        "vocab_size": size,
+        "num_encoder_layers": int(config["encoder_layers"]),
+        "num_decoder_layers": int(config["decoder_layers"]),
+        "num_heads": int(config["encoder_attention_heads"]),
+        "width": int(config["d_model"]),
+        "feed_forward_width": int(config["encoder_ffn_dim"]),
+        "activation": ACTIVATIONS[activation],
+        "dropout_rate": float(config.get("dropout", 0.1)),
+        "norm_order": "post",
+        "interleaved_positions": False,
+        "scale_embeddings": bool(config.get("scale_embedding", False)),
+        "token_bias": _BIAS in shapes,
+        "begin_id": begin,
+    }
+
+
+def _config(model: Vaswani, head: Head, paths: Set[str]) -> dict[str, Any]:
+    """What `_fields` reads."""
+    for field, known in {"norm_order": "post", "interleaved_positions": False}.items():
+        if getattr(model, field) != known:
+            raise ConfigError(
+                f"config.model.{field} is {getattr(model, field)!r}: the published models of this "
+                f"kind, Marian's, have {known!r}."
+            )
+    end = head.preparation["end"]
+    begin = end if model.begin_id is None else model.begin_id
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == model.activation)
+    stack = {
+        "attention_heads": model.num_heads,
+        "ffn_dim": model.feed_forward_width,
+        "layerdrop": 0.0,
+    }
+    return {
+        "architectures": ["MarianMTModel"],
+        "model_type": "marian",
+        "is_encoder_decoder": True,
+        "vocab_size": model.vocab_size,
+        "decoder_vocab_size": model.vocab_size,
+        "d_model": model.width,
+        "encoder_layers": model.num_encoder_layers,
+        "decoder_layers": model.num_decoder_layers,
+        **{f"{side}_{what}": x for side in ("encoder", "decoder") for what, x in stack.items()},
+        "activation_function": activation,
+        "dropout": model.dropout_rate,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "scale_embedding": model.scale_embeddings,
+        "max_position_embeddings": _NUM_POSITIONS,
+        "decoder_start_token_id": begin,
+        "pad_token_id": begin,
+        "eos_token_id": end,
+        "forced_eos_token_id": end,
+        **_ONLY,
+    }
+
+
+def _entries(model: Vaswani) -> list[Entry]:
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    stacks = ("num_decoder_layers", "num_encoder_layers")
+    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
+    size = model.vocab_size or 0
+    bias = {"output_bias": single("output_bias", _BIAS, (size,), (1, size))}
+    return entries(shapes, _modules(), bias)
+
+
+def _called(model: Vaswani, source: Any, target: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model(source, target)
+
+
+def _modules() -> dict[str, str]:
+    """Our modules to theirs."""
+    found = {"token_embedding": "model.shared"}
+    attentions = {
+        "encoder": {"attention": "self_attn"},
+        "decoder": {"attention": "self_attn", "cross_attention": "encoder_attn"},
+    }
+    for stack, names in attentions.items():
+        ours, theirs = f"{stack}/layer_{{}}", f"model.{stack}.layers.{{}}"
+        for attention, name in names.items():
+            found[f"{ours}/{attention}_norm"] = f"{theirs}.{name}_layer_norm"
+            for part, their_part in _ATTENTION.items():
+                found[f"{ours}/{attention}/{part}"] = f"{theirs}.{name}.{their_part}"
+        found[f"{ours}/feed_forward_norm"] = f"{theirs}.final_layer_norm"
+        found[f"{ours}/feed_forward/up"] = f"{theirs}.fc1"
+        found[f"{ours}/feed_forward/down"] = f"{theirs}.fc2"
+    return found
+
+
+def _copies(model: Vaswani) -> dict[str, str]:
+    """The one table of tokens that files hold up to four times."""
+    copies = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
+    return {f"{name}.weight": "model.shared.weight" for name in copies}
+
+
+def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+    return Head("translation", (), {})
+
+
+MARIAN = Family(
+    kinds=("marian",),
+    name="vaswani",
+    model=Vaswani,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=_head,
+    copies=_copies,
+    # Sines and cosines, which are computed here.
+    not_ours=r"embed_positions\.weight$",
+)

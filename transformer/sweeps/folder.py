@@ -1,0 +1,147 @@
+"""The folder of a sweep: its trials, what became of them, and who is at which.
+
+trials/ID/              the run folder of a trial, and in it
+trials/ID/status.json   what it is and what became of it
+locks/ID                held by the process that trains it
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformer.errors import WorkdirError
+from transformer.sweeps.trials import Trial
+from transformer.training.experiment import CONFIG_FILE, write_config
+from transformer.training.metrics import read_metrics
+
+STATUS_FILE = "status.json"
+# What a trial is when nobody needs to train it any more.
+OVER = ("done", "pruned", "failed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The folder of a sweep.
+
+    Attributes:
+        path: of it.
+    """
+
+    path: Path
+
+    def run(self, trial_id: str) -> Path:
+        """The run folder of a trial."""
+        return self.path / "trials" / trial_id
+
+    def begin(self, trial: Trial, command: str) -> Path:
+        """Makes the run folder of a trial, if it is not there, and returns it.
+
+        Args:
+            trial: which one.
+            command: that trains it alone.
+        """
+        run = self.run(trial.id)
+        run.mkdir(parents=True, exist_ok=True)
+        if not (run / CONFIG_FILE).exists():
+            write_config(trial.config, run)
+        self.note(trial, "running", command=command)
+        return run
+
+    def note(self, trial: Trial, status: str, **facts: Any) -> dict[str, Any]:
+        """Writes down what became of a trial, keeps what was noted before, and returns it all.
+
+        Args:
+            trial: which one.
+            status: `running`, `stopped`, or one of `OVER`.
+            **facts: what JSON can hold; None forgets what was noted.
+        """
+        known = self.status(trial.id) or {}
+        known |= {"id": trial.id, "overrides": trial.overrides, "status": status, **facts}
+        path = self.run(trial.id) / STATUS_FILE
+        part = path.with_suffix(".part")
+        written = {key: value for key, value in known.items() if value is not None}
+        part.write_text(json.dumps(written, indent=2) + "\n", "utf-8")
+        part.replace(path)
+        return written
+
+    def status(self, trial_id: str) -> dict[str, Any] | None:
+        """What was noted of a trial; None if nothing was.
+
+        Raises:
+            WorkdirError: if the note is garbled.
+        """
+        path = self.run(trial_id) / STATUS_FILE
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise WorkdirError(f"{path} is not JSON: {error}. Delete it to train again.") from None
+
+    def losses(self, trial_id: str) -> tuple[list[int], list[float]]:
+        """Steps and validation losses that a trial has logged."""
+        lines = read_metrics(self.run(trial_id))
+        found = [(x["step"], x["loss"]) for x in lines if x["split"] == "validation"]
+        return [step for step, _ in found], [loss for _, loss in found]
+
+    def is_over(self, trial_id: str) -> bool:
+        """Whether nobody needs to train this trial any more."""
+        status = self.status(trial_id)
+        return status is not None and status["status"] in OVER
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """What was noted of all trials; `cut off` where it says `running` and nobody is at it."""
+        found = []
+        for path in sorted(self.path.glob(f"trials/*/{STATUS_FILE}")):
+            status = self.status(path.parent.name)
+            if status is None:
+                continue
+            if status["status"] == "running" and self.is_free(status["id"]):
+                status["status"] = "cut off"
+            found.append(status)
+        return found
+
+    @contextlib.contextmanager
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Holds the lock of a trial while entered; says whether it could be had.
+
+        It is a lock of the kernel (flock): it ends with the process that holds it, however that
+        ends, so that nothing is left behind by one that was killed. It works between hosts where
+        their file system says so, as NFS version 4 does.
+
+        Args:
+            name: of the lock.
+            wait: returns when it can be had, rather than saying no.
+
+        Raises:
+            WorkdirError: if the file system has no locks.
+        """
+        path = self.path / "locks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            except OSError as error:
+                raise WorkdirError(
+                    f"the file system of {self.path} has no locks ({error.strerror}): workers "
+                    f"could not share the sweep. Use a --workdir on another."
+                ) from None
+            # For people who wonder who it is.
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} {os.getpid()}\n")
+            file.flush()
+            yield True
+
+    def is_free(self, name: str) -> bool:
+        """Whether no process holds a lock."""
+        with self.claim(name) as mine:
+            return mine

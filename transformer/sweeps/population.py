@@ -1,0 +1,380 @@
+"""Trains many trials at once: one program advances all of them by the same steps.
+
+`scan` visits the trials one after another inside of the program (`lax.map`), `vmap` computes them
+together and cuts them over the devices there are. What a trial leaves in its folder is what
+`training.loop` would leave there, so that either goes on where the other stopped.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from transformer.errors import ConfigError, NonFiniteLossError, UserError
+from transformer.sweeps.folder import Folder
+from transformer.sweeps.runner import PATIENCE, Command, Say, failed, outcome
+from transformer.sweeps.trials import Plan, Trial
+from transformer.training import experiment as experiments
+from transformer.training.checkpoints import Checkpoints
+from transformer.training.experiment import Experiment
+from transformer.training.feeding import Feeder
+from transformer.training.loop import (
+    Reporter,
+    begin,
+    checkpoint_items,
+    next_multiple,
+    show,
+    summary,
+)
+from transformer.training.metrics import MetricsWriter, Progress
+from transformer.training.options import CHANGEABLE
+from transformer.training.processes import StopRequest
+from transformer.training.programs import (
+    make_programs,
+    numbers_of,
+    plain_programs,
+    program_key,
+)
+from transformer.training.shared import Shared
+from transformer.training.state import TrainState
+from transformer.training.validation import make_means
+
+AXIS = "population"
+
+
+@dataclasses.dataclass
+class _Member:
+    """A trial of a population, opened.
+
+    Attributes:
+        trial: which one.
+        workdir: its run folder.
+        experiment: on the first device.
+        checkpoints: of its run.
+        state: where it begins; None once it is one of many.
+        step: of this state.
+        feeder: of its batches, on the host.
+        writer: of its metrics.
+        reporter: refuses its losses when they are not finite.
+        alive: whether it goes on.
+    """
+
+    trial: Trial
+    workdir: Path
+    experiment: Experiment
+    checkpoints: Checkpoints
+    state: TrainState | None
+    step: int
+    feeder: Feeder
+    writer: MetricsWriter
+    reporter: Reporter
+    alive: bool = True
+
+    def close(self) -> None:
+        """Writes out what is still in memory."""
+        self.checkpoints.wait()
+        self.checkpoints.close()
+        self.writer.close()
+
+
+def run_population(
+    trials: Sequence[Trial],
+    plans: Sequence[Plan],
+    folder: Folder,
+    shared: Shared,
+    say: Say,
+    command: Command,
+    *,
+    vectorize: str,
+    most: int,
+) -> int:
+    """`runner.run_grid`, many trials at once.
+
+    Args:
+        trials: of the grid.
+        plans: of each.
+        folder: of the sweep.
+        shared: what the trials have in common.
+        say: tells people.
+        command: that trains a trial alone.
+        vectorize: `scan` or `vmap`.
+        most: trials at once.
+    """
+    plan_of = dict(zip((trial.id for trial in trials), plans, strict=True))
+    left = list(trials)
+    while left:
+        elsewhere: list[Trial] = []
+        for group in _groups(left, plan_of, most):
+            with contextlib.ExitStack() as claims:
+                mine = []
+                for trial in group:
+                    if not claims.enter_context(folder.claim(trial.id)):
+                        elsewhere.append(trial)
+                    elif not folder.is_over(trial.id):
+                        mine.append(trial)
+                code = _run_group(mine, folder, shared, say, command, vectorize)
+                if code:
+                    return code
+        if len(elsewhere) == len(left):
+            time.sleep(PATIENCE)
+        left = elsewhere
+    return 0
+
+
+def _groups(
+    trials: Iterable[Trial], plan_of: dict[str, Plan], most: int
+) -> Iterable[Sequence[Trial]]:
+    """Trials that can be advanced by one program in step with each other."""
+    alike: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        plan, options = plan_of[trial.id], trial.config.train  # pyright: ignore
+        pace = tuple(options[field] for field in CHANGEABLE if field != "duration")
+        alike.setdefault((plan.program, plan.total_steps, pace), []).append(trial)
+    for group in alike.values():
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+def _run_group(
+    trials: Sequence[Trial],
+    folder: Folder,
+    shared: Shared,
+    say: Say,
+    command: Command,
+    vectorize: str,
+) -> int:
+    members: dict[int, list[_Member]] = {}
+    for trial in trials:
+        try:
+            member = _open(trial, folder.begin(trial, command(trial)), shared, say)
+        except UserError as error:
+            failed(trial, folder, say, error)
+            continue
+        # Those that were cut off at different steps go on apart.
+        members.setdefault(member.step, []).append(member)
+    for step, group in sorted(members.items()):
+        say(f"{len(group)} trials from step {step}, by {vectorize}:")
+        for member in group:
+            say(f"  {member.trial.id}: {member.trial}")
+        code = _run_members(group, folder, shared, say, vectorize)
+        if code:
+            return code
+    return 0
+
+
+def _run_members(
+    members: list[_Member], folder: Folder, shared: Shared, say: Say, vectorize: str
+) -> int:
+    """Trains opened trials together and notes what became of them; 0 or an exit code."""
+    started = time.monotonic()
+    try:
+        code, reached = _advance(members, folder, shared, say, vectorize)
+    except ConfigError:
+        raise
+    except Exception as error:
+        for member in members:
+            if member.alive:
+                failed(member.trial, folder, say, error)
+        return 0
+    finally:
+        for member in members:
+            member.close()
+    seconds = round((time.monotonic() - started) / len(members), 2)
+    for member in members:
+        if member.alive:
+            facts = outcome(summary(member.workdir, reached))
+            status = "stopped" if code else "done"
+            folder.note(member.trial, status, error=None, seconds=seconds, **facts)
+    return code
+
+
+def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
+    """Opens a trial's folder and restores what is there, as the loop does."""
+    config = experiments.adopt_workdir(trial.config, workdir)
+    experiment = experiments.prepare(config, workdir, devices=jax.devices()[:1], shared=shared)
+    experiments.write_config(experiment.config, workdir)
+    experiment.task.save(experiment.data, workdir)
+    checkpoints = Checkpoints(workdir, keep_last=experiment.train.keep_last)
+    restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
+    key = ("on one device", program_key(experiment.config))
+    programs = shared.once(key, lambda: make_programs(experiment))
+    silent = Progress(experiment.total_steps, shown=False)
+    state, position = begin(experiment, programs, restored, silent)
+    batches = experiment.task.train_batches(
+        experiment.data, seed=experiment.train.seed, num_steps=experiment.total_steps
+    )
+    writer = MetricsWriter(workdir, step=int(state.step), tensorboard=False)
+    silent.start(int(state.step))
+    return _Member(
+        trial=trial,
+        workdir=workdir,
+        experiment=experiment,
+        checkpoints=checkpoints,
+        state=state,
+        step=int(state.step),
+        feeder=Feeder(batches, None, most=experiment.train.steps_per_dispatch, position=position),
+        writer=writer,
+        reporter=Reporter(experiment, writer, silent, experiment.steps("log_every")),
+    )
+
+
+def _advance(
+    members: list[_Member], folder: Folder, shared: Shared, say: Say, vectorize: str
+) -> tuple[int, int]:
+    """Trains to the end, or until asked to stop.
+
+    Returns:
+        0 or an exit code, and the step reached.
+    """
+    first, step = members[0].experiment, members[0].step
+    options, total = first.train, first.total_steps
+    every = {name: first.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
+    mesh = _mesh(len(members) if vectorize == "vmap" else 1)
+    here, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((AXIS,), ()))
+    key = (vectorize, len(members), program_key(first.config))
+    steps, evaluate = shared.once(key, lambda: _programs(first, vectorize))
+    state: Any = jax.device_put(
+        jax.tree.map(lambda *x: jnp.stack(x), *(member.state for member in members)), here
+    )
+    for member in members:
+        member.state = None
+    numbers = jax.device_put(_stacked([numbers_of(m.experiment) for m in members]), here)
+    means = make_means(
+        functools.partial(evaluate, numbers),
+        first.task.validation_batches(first.data),
+        everywhere,
+    )
+    progress = Progress(total)
+    progress.start(step)
+    pending: Any = None
+    with StopRequest() as stop:
+        try:
+            while step < total and any(member.alive for member in members):
+                end = min(
+                    step + options.steps_per_dispatch,
+                    total,
+                    *(next_multiple(step, n) for n in every.values()),
+                )
+                batches, count = _take(members, end - step)
+                state, metrics = steps(state, jax.device_put(batches, here), count, numbers)
+                _report(members, pending, folder, say)
+                pending = (step, count, metrics)
+                step += count
+                progress.update(step)
+                evaluates = step % every["evaluate_every"] == 0 or step == total
+                stopping = stop.asked()
+                saves = step % every["save_every"] == 0 or step == total or stopping
+                if not (evaluates or saves):
+                    continue
+                _report(members, pending, folder, say)
+                pending, losses = None, [None] * len(members)
+                if evaluates:
+                    limit = None if step == total else options.validation_batches
+                    found = jax.device_get(means(state.evaluated, limit))
+                    losses = [
+                        m.reporter.validated(step, {k: float(v[i]) for k, v in found.items()})
+                        if m.alive
+                        else None
+                        for i, m in enumerate(members)
+                    ]
+                if saves:
+                    _save(members, state, step, losses)
+                if stopping:
+                    break
+        finally:
+            progress.close()
+    if stop.signal is not None and step < total:
+        return stop.exit_code, step
+    for index, member in enumerate(members):
+        if member.alive:
+            params = _one(state.evaluated, index)
+            params = jax.device_put(member.experiment.merged(params), jax.devices()[0])
+            show(member.experiment, params, member.workdir, step)
+    return 0, step
+
+
+def _programs(first: Experiment, vectorize: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The training steps and the evaluation step of a population, jitted."""
+    plain = plain_programs(first)
+    if vectorize == "vmap":
+        steps = jax.vmap(plain.steps, in_axes=(0, 0, None, 0))
+        evaluate = jax.vmap(plain.evaluation_step, in_axes=(0, 0, None))
+        return jax.jit(steps, donate_argnums=0), jax.jit(evaluate)
+
+    def scanned_steps(state: Any, batches: Any, count: Any, numbers: Any) -> Any:
+        def one(trial: tuple) -> Any:
+            state, batches, numbers = trial
+            return plain.steps(state, batches, count, numbers)
+
+        return jax.lax.map(one, (state, batches, numbers))
+
+    def scanned_evaluation(numbers: Any, params: Any, batch: Any) -> Any:
+        return jax.lax.map(lambda x: plain.evaluation_step(*x, batch), (numbers, params))
+
+    return jax.jit(scanned_steps, donate_argnums=0), jax.jit(scanned_evaluation)
+
+
+def _mesh(trials: int) -> jax.sharding.Mesh:
+    """As many devices as trials can be cut over evenly."""
+    devices = jax.local_devices()
+    count = max(n for n in range(1, len(devices) + 1) if trials % n == 0)
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def _take(members: Iterable[_Member], count: int) -> tuple[Any, int]:
+    """The next batches of all members, stacked to `[trials, most, B, ...]`."""
+    taken = [member.feeder.take(count) for member in members]
+    batches, counts = zip(*taken, strict=True)
+    shapes = {tuple(x.shape for x in jax.tree.leaves(batch)) for batch in batches}
+    if len(set(counts)) > 1 or len(shapes) > 1:
+        raise ConfigError(
+            "the batches of these trials differ in shape, so that they cannot be trained at once: "
+            "use --vectorize=none."
+        )
+    return _stacked(batches), counts[0]
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *x: np.stack(x), *trees)
+
+
+def _one(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def _report(members: Iterable[_Member], pending: Any, folder: Folder, say: Say) -> None:
+    """Writes the metrics of each; those whose losses are not finite end here."""
+    if pending is None:
+        return
+    start, count, metrics = pending
+    metrics = jax.device_get(metrics)
+    for index, member in enumerate(members):
+        if not member.alive:
+            continue
+        try:
+            member.reporter.report((start, count, _one(metrics, index), None))
+        except NonFiniteLossError as error:
+            member.alive = False
+            failed(member.trial, folder, say, error)
+
+
+def _save(members: Iterable[_Member], state: Any, step: int, losses: Sequence[Any]) -> None:
+    for index, member in enumerate(members):
+        if not member.alive:
+            continue
+        experiment = member.experiment
+        member.checkpoints.save(
+            step,
+            checkpoint_items(_one(state, index)),
+            data=member.feeder.position,
+            metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
+            validation_loss=losses[index],
+        )

@@ -1,0 +1,180 @@
+"""What came of a sweep: a table, `results.csv`, a picture and a page."""
+
+import base64
+import csv
+import html
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich.console
+import rich.table
+
+from transformer.sweeps.folder import Folder
+from transformer.sweeps.pictures import draw_report
+
+Row = dict[str, Any]
+
+
+def collect(folder: Folder) -> list[Row]:
+    """What is noted of all trials, the best first, then those without a result."""
+
+    def order(row: Row) -> tuple[bool, float, str]:
+        loss = row.get("validation_loss")
+        # A loss at the end is not to be compared with one half way there.
+        done = row["status"] == "done" and loss is not None
+        return (not done, math.inf if loss is None else loss, row["id"])
+
+    return sorted(folder.statuses(), key=order)
+
+
+def keys_of(rows: Sequence[Row]) -> list[str]:
+    """The keys that any trial overrides, in the order in which they first occur."""
+    return list(dict.fromkeys(key for row in rows for key in row["overrides"]))
+
+
+def best_of(rows: Sequence[Row]) -> Row | None:
+    """The finished trial with the lowest validation loss."""
+    return rows[0] if rows and rows[0]["status"] == "done" else None
+
+
+def show_table(rows: Sequence[Row]) -> None:
+    """Prints the trials for people, on standard output."""
+    table = rich.table.Table()
+    keys = keys_of(rows)
+    for name in ("trial", *keys, "status", "step", "validation loss"):
+        table.add_column(name, justify="left" if name in ("trial", "status") else "right")
+    for row in rows:
+        values = (_text(row["overrides"].get(key)) for key in keys)
+        status = row["status"]
+        if "error" in row:
+            status += f": {textwrap.shorten(row['error'].splitlines()[0], 60)}"
+        loss = row.get("validation_loss")
+        shown = "" if loss is None else f"{loss:.4f}"
+        table.add_row(row["id"], *values, status, str(row.get("step", "")), shown)
+    _print(table)
+
+
+def show_plan(plan: Mapping[str, Any]) -> None:
+    """Prints what would be trained."""
+    rows = plan["trials"]
+    keys = keys_of(rows)
+    table = rich.table.Table("trial", *keys, "steps")
+    for row in rows:
+        values = (_text(row["overrides"].get(key)) for key in keys)
+        table.add_row(row["id"], *values, str(row["total_steps"]))
+    _print(table)
+    print(f"{len(rows)} trials, {plan['programs']} programs to compile.")
+
+
+def _print(table: rich.table.Table) -> None:
+    console = rich.console.Console(highlight=False)
+    if not console.is_terminal:
+        # Whoever reads it from a pipe wants whole lines.
+        console.width = 200
+    console.print(table)
+
+
+def write_report(
+    folder: Folder, rows: Sequence[Row], importance: Mapping[str, float] | None
+) -> Path:
+    """Writes `results.csv`, `report.png` and `report.html`; returns the page.
+
+    Args:
+        folder: of the sweep.
+        rows: from `collect`.
+        importance: of each key, where a search knows it.
+    """
+    _write(folder.path / "results.csv", _csv(rows))
+    curves = {row["id"]: folder.losses(row["id"]) for row in rows}
+    picture = folder.path / "report.png"
+    draw_report(rows, keys_of(rows), curves, importance, picture)
+    page = folder.path / "report.html"
+    _write(page, _page(folder.path.absolute().name, rows, picture.read_bytes()))
+    return page
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    keys = keys_of(rows)
+    scores = list(dict.fromkeys(name for row in rows for name in row.get("scores", {})))
+    facts = ("status", "step", "validation_loss", "seconds", "error")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", *keys, *facts, *scores])
+    for row in rows:
+        writer.writerow(
+            [
+                row["id"],
+                *(row["overrides"].get(key, "") for key in keys),
+                *(row.get(fact, "") for fact in facts),
+                *(row.get("scores", {}).get(name, "") for name in scores),
+            ]
+        )
+    return text.getvalue()
+
+
+def _page(name: str, rows: Sequence[Row], picture: bytes) -> str:
+    keys, best = keys_of(rows), best_of(rows)
+    heads = ["trial", *keys, "status", "step", "validation loss"]
+    lines = []
+    for row in rows:
+        loss = row.get("validation_loss")
+        cells = [
+            row["id"],
+            *(_text(row["overrides"].get(key)) for key in keys),
+            row["status"] + (f": {row['error']}" if "error" in row else ""),
+            str(row.get("step", "")),
+            "" if loss is None else f"{loss:.6f}",
+        ]
+        lines.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
+    command = (
+        ""
+        if best is None
+        else (f"<h2>The best, alone</h2>\n<pre>{html.escape(best['command'])}</pre>\n")
+    )
+    image = base64.b64encode(picture).decode()
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    return f"""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{html.escape(name)}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; }}
+img {{ max-width: 100%; }}
+pre {{ background: #f3f3f0; overflow-x: auto; padding: 0.8em; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+td, th {{ border-bottom: 1px solid #ddd; padding: 0.2em 0.9em 0.2em 0; text-align: left; }}
+</style>
+<h1>{html.escape(name)}</h1>
+<p>{html.escape(counted(rows))}</p>
+<img alt="Curves, losses by value, parallel coordinates, importance"
+ src="data:image/png;base64,{image}">
+{command}<h2>Trials</h2>
+<table>
+<tr>{head}</tr>
+{chr(10).join(lines)}
+</table>
+</html>
+"""
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """How many trials are in which state, for people."""
+    states = [row["status"] for row in rows]
+    parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    return f"{len(rows)} trials" + (f": {', '.join(parts)}." if parts else ".")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, "utf-8")
+    part.replace(path)

@@ -1,0 +1,126 @@
+"""Trains the trials of a grid, one after another, beside other workers who do the same."""
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformer.errors import UserError
+from transformer.sweeps.folder import Folder
+from transformer.sweeps.trials import Trial
+from transformer.training.loop import train
+from transformer.training.shared import Shared
+
+Say = Callable[[str], None]
+# Asked of every trial that trains: the command that trains it alone.
+Command = Callable[[Trial], str]
+
+# Seconds between two looks at trials that other workers are at.
+PATIENCE = 0.5
+
+
+def run_grid(
+    trials: Sequence[Trial], folder: Folder, shared: Shared, say: Say, command: Command
+) -> int:
+    """Trains what is not over yet; returns when all of it is, whoever trained it.
+
+    Args:
+        trials: of the grid.
+        folder: of the sweep.
+        shared: what the trials have in common.
+        say: tells people.
+        command: that trains a trial alone.
+
+    Returns:
+        0, or the exit code of a trial that was asked to stop: all others then wait for a rerun.
+    """
+    left, waiting = list(trials), False
+    while left:
+        elsewhere = []
+        for trial in left:
+            with folder.claim(trial.id) as mine:
+                if not mine:
+                    elsewhere.append(trial)
+                elif not folder.is_over(trial.id):
+                    say(f"trial {trials.index(trial) + 1} of {len(trials)}, {trial.id}: {trial}")
+                    code = run_trial(trial, folder, shared, say, command(trial))
+                    if code:
+                        return code
+        if len(elsewhere) == len(left):
+            if not waiting:
+                say(f"Waiting for {len(left)} trials that other workers are at.")
+            waiting = True
+            time.sleep(PATIENCE)
+        left = elsewhere
+    return 0
+
+
+def run_trial(
+    trial: Trial,
+    folder: Folder,
+    shared: Shared,
+    say: Say,
+    command: str,
+    enough: Callable[[int, float], bool] | None = None,
+) -> int:
+    """Trains one trial and notes what became of it; the caller holds its lock.
+
+    Args:
+        trial: which one.
+        folder: of the sweep.
+        shared: what the trials have in common.
+        say: tells people.
+        command: that trains it alone.
+        enough: whether to stop it, asked with step and loss of every validation.
+
+    Returns:
+        0, also if it failed, or the exit code of a run that was asked to stop.
+    """
+    started = time.monotonic()
+    before = folder.status(trial.id) or {}
+    pruned = False
+
+    def ask(step: int, loss: float) -> bool:
+        nonlocal pruned
+        pruned = enough is not None and enough(step, loss)
+        return pruned
+
+    def seconds() -> float:
+        return round(before.get("seconds", 0.0) + time.monotonic() - started, 2)
+
+    workdir = folder.begin(trial, command)
+    try:
+        code, result = train(trial.config, workdir, shared=shared, enough=ask, curves=False)
+    except Exception as error:
+        failed(trial, folder, say, error, seconds=seconds())
+        return 0
+    facts = outcome(result)
+    if facts["validation_loss"] is not None and not math.isfinite(facts["validation_loss"]):
+        error = f"the validation loss is {facts.pop('validation_loss')}"
+        folder.note(trial, "failed", error=error, seconds=seconds(), **facts)
+        return code
+    status = "stopped" if code else "pruned" if pruned else "done"
+    folder.note(trial, status, seconds=seconds(), error=None, **facts)
+    return code
+
+
+def failed(
+    trial: Trial, folder: Folder, say: Say, error: Exception, *, seconds: float | None = None
+) -> None:
+    """Notes that a trial failed; what nobody expected with its traceback in `error.txt`."""
+    message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    text = message if isinstance(error, UserError) else traceback.format_exc()
+    (folder.run(trial.id) / "error.txt").write_text(text.rstrip() + "\n", "utf-8")
+    folder.note(trial, "failed", error=message, seconds=seconds)
+    say(f"trial {trial.id} failed: {message.splitlines()[0]}")
+
+
+def outcome(result: dict[str, Any]) -> dict[str, Any]:
+    """What is noted of a run: its step, its last validation loss and its scores."""
+    final = result.get("final", {})
+    return {
+        "step": result["step"],
+        "validation_loss": result.get("validation", {}).get("loss"),
+        "scores": {name: value for name, value in final.items() if name != "step"} or None,
+    }

@@ -1,0 +1,323 @@
+"""Random and Bayesian search with early stopping, by Optuna.
+
+Several processes share one study. Which trial is whose is said by the same locks as in a grid: a
+trial that Optuna believes to be running and whose lock nobody holds was cut off, and the next
+worker that looks for something to do goes on with it.
+"""
+
+import dataclasses
+import hashlib
+import math
+import re
+import socket
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from transformer.config import field_type
+from transformer.errors import ConfigError, MissingDependencyError, UserError, WorkdirError
+from transformer.sweeps.folder import Folder
+from transformer.sweeps.runner import PATIENCE, Command, Say, failed, run_trial
+from transformer.sweeps.trials import (
+    Trial,
+    check_trials,
+    checked_value,
+    make_trial,
+    parsed_value,
+)
+from transformer.training.experiment import prepare
+from transformer.training.shared import Shared
+
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("hyperband", "none")
+JOURNAL = "study.journal"
+# The lock under which trials are asked for, one worker at a time.
+_ASKING = "study"
+_SPACE = re.compile(r"(?P<key>[\w.]+)=(?P<kind>log|uniform|choice)\((?P<values>.*)\)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """What is searched of one key.
+
+    Attributes:
+        key: of the config.
+        kind: `log`, `uniform` or `choice`.
+        values: the bounds, or the choices.
+    """
+
+    key: str
+    kind: str
+    values: tuple[Any, ...]
+
+    def suggest(self, trial: Any) -> Any:
+        """Asks an Optuna trial for a value."""
+        if self.kind == "choice":
+            return trial.suggest_categorical(self.key, self.values)
+        low, high = self.values
+        suggest = trial.suggest_int if type(low) is int else trial.suggest_float
+        return suggest(self.key, low, high, log=self.kind == "log")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How to search.
+
+    Attributes:
+        trials: of the whole study, over all workers.
+        space: what is searched.
+        sampler: `tpe` (Bergstra et al. 2011) or `random`.
+        pruner: `hyperband` (Li et al. 2018) stops trials that fall behind; or `none`.
+        storage: of Optuna, as a URL; empty for a journal in the folder of the sweep.
+        seed: of the sampler; the suggestions of a single worker depend on nothing else.
+    """
+
+    trials: int
+    space: Sequence[Dimension]
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
+    storage: str = ""
+    seed: int = 0
+
+
+def parsed_space(config: Any, texts: Iterable[str]) -> list[Dimension]:
+    """What is searched, written `KEY=log(LOW,HIGH)`, `uniform(LOW,HIGH)` or `choice(A,B,...)`.
+
+    Raises:
+        ConfigError: if one is written otherwise, or a value does not fit its key.
+    """
+    dimensions = []
+    for text in texts:
+        match = _SPACE.fullmatch(text.strip().removeprefix("config."))
+        if match is None:
+            raise ConfigError(
+                f"--space={text}: write KEY=log(LOW,HIGH), KEY=uniform(LOW,HIGH) or "
+                f"KEY=choice(A,B,...), such as --space='optimizer.learning_rate=log(1e-4,1e-2)'"
+            )
+        key, kind = match["key"], match["kind"]
+        values = tuple(parsed_value(config, key, one) for one in match["values"].split(","))
+        if kind != "choice":
+            numbers = field_type(*_place(config, key))[0] in (int, float)
+            if not numbers or len(values) != 2 or None in values or not values[0] < values[1]:
+                raise ConfigError(f"--space={text}: give a lower and a higher number.")
+            if kind == "log" and values[0] <= 0:
+                raise ConfigError(f"--space={text}: a logarithm needs numbers above 0.")
+        if any(key == dimension.key for dimension in dimensions):
+            raise ConfigError(f"--space gives {key} twice: leave one out.")
+        dimensions.append(Dimension(key, kind, values))
+    if not dimensions:
+        raise ConfigError(
+            "what is to be searched? Give --space='optimizer.learning_rate=log(1e-4,1e-2)'"
+        )
+    return dimensions
+
+
+def check_space(config: Any, space: Sequence[Dimension], shared: Shared) -> None:
+    """Checks the ends of every dimension and each of its choices, before the first trial.
+
+    Raises:
+        UserError: naming the value.
+    """
+    for dimension in space:
+        for value in dimension.values:
+            overrides = {dimension.key: checked_value(config, dimension.key, value)}
+            check_trials([make_trial(config, overrides)], shared)
+
+
+def run_search(
+    config: Any, search: Search, folder: Folder, shared: Shared, say: Say, command: Command
+) -> int:
+    """Trains trials until the study has as many as it should; returns when all of them are over.
+
+    Args:
+        config: without overrides.
+        search: how.
+        folder: of the sweep.
+        shared: what the trials have in common.
+        say: tells people.
+        command: that trains a trial alone.
+
+    Returns:
+        0, or the exit code of a trial that was asked to stop.
+
+    Raises:
+        MissingDependencyError: without Optuna.
+    """
+    optuna = imported_optuna()
+    base = prepare(config, shared=shared)
+    first = base.steps("evaluate_every")
+    if search.pruner == "hyperband" and first >= base.total_steps:
+        say("Nothing is stopped early: config.train.evaluate_every measures at the end only.")
+    with folder.claim(_ASKING, wait=True):
+        study = _study(optuna, search, folder, first, base.total_steps)
+        ours = make_trial(config, {}).id
+        if study.user_attrs.get("config", ours) != ours:
+            raise WorkdirError(
+                f"{folder.path} holds a search with another config: use another --workdir."
+            )
+        study.set_user_attr("config", ours)
+    waiting = False
+    while True:
+        with folder.claim(_ASKING, wait=True):
+            found = _next_trial(optuna, study, search, config, folder)
+        if found is None:
+            return 0
+        if found == "elsewhere":
+            if not waiting:
+                say("Waiting for trials that other workers are at.")
+            waiting = True
+            time.sleep(PATIENCE)
+            continue
+        code = _run(optuna, study, *found, folder, shared, say, command)
+        if code:
+            return code
+
+
+def imported_optuna() -> ModuleType:
+    """Optuna, which speaks only when something is wrong.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise MissingDependencyError("optuna", "sweep", "--search=optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna
+
+
+def open_study(optuna: ModuleType, folder: Path, storage: str = "", **options: Any) -> Any:
+    """The study of a sweep's folder, made if it does not exist.
+
+    Raises:
+        WorkdirError: if the storage cannot be opened.
+    """
+    path = folder / JOURNAL
+    try:
+        if storage:
+            # One study for each folder, so that several sweeps may use one database.
+            name = folder.absolute().name
+            return optuna.create_study(
+                study_name=name, storage=storage, load_if_exists=True, **options
+            )
+        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        return optuna.create_study(
+            study_name="sweep",
+            storage=optuna.storages.JournalStorage(backend),
+            load_if_exists=True,
+            **options,
+        )
+    except Exception as error:  # Each kind of storage has errors of its own.
+        message = str(error).strip().splitlines()[0]
+        raise WorkdirError(f"the study in {storage or path} cannot be opened: {message}") from error
+
+
+def _study(optuna: ModuleType, search: Search, folder: Folder, first: int, total: int) -> Any:
+    pruner = optuna.pruners.NopPruner()
+    if search.pruner == "hyperband":
+        pruner = optuna.pruners.HyperbandPruner(
+            min_resource=first, max_resource=max(first, total), reduction_factor=3
+        )
+    return open_study(optuna, folder.path, search.storage, direction="minimize", pruner=pruner)
+
+
+def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
+    """A sampler for the trial of this number.
+
+    Each trial has one of its own: workers with one seed would else suggest the same at first.
+    """
+    digest = hashlib.sha256(f"{search.seed} {number}".encode()).digest()
+    seed = int.from_bytes(digest[:4], "little")
+    if search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # Trials that still run count as bad ones, so that workers do not all try one place.
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+
+
+def _next_trial(optuna: ModuleType, study: Any, search: Search, config: Any, folder: Folder) -> Any:
+    """What to train now; called by one worker at a time.
+
+    Returns:
+        An Optuna trial and ours, `elsewhere` if others are at the last ones, None if all are over.
+    """
+    state = optuna.trial.TrialState
+    known = study.get_trials(deepcopy=False)
+    running = [t for t in known if t.state == state.RUNNING and _is_here(t, folder)]
+    for one in running:
+        if folder.is_free(one.user_attrs["id"]):
+            return optuna.trial.Trial(study, one._trial_id), make_trial(config, one.params)
+    counted = [t for t in known if t.state.is_finished() or "id" in t.user_attrs]
+    if len(counted) >= search.trials:
+        return "elsewhere" if running else None
+    study.sampler = _sampler(optuna, search, len(known))
+    asked = study.ask()
+    overrides = {dimension.key: dimension.suggest(asked) for dimension in search.space}
+    trial = make_trial(config, overrides)
+    asked.set_user_attr("host", socket.gethostname())
+    asked.set_user_attr("id", trial.id)
+    return asked, trial
+
+
+def _is_here(frozen: Any, folder: Folder) -> bool:
+    """Whether a trial is trained in this folder, not in that of a host with a disk of its own."""
+    attributes = frozen.user_attrs
+    return "id" in attributes and (
+        attributes.get("host") == socket.gethostname()
+        or (folder.path / "locks" / attributes["id"]).exists()
+    )
+
+
+def _run(
+    optuna: ModuleType,
+    study: Any,
+    asked: Any,
+    trial: Trial,
+    folder: Folder,
+    shared: Shared,
+    say: Say,
+    command: Command,
+) -> int:
+    """Trains a trial, tells the study what came of it, and returns 0 or an exit code."""
+    state = optuna.trial.TrialState
+    with folder.claim(trial.id) as mine:
+        if not mine:
+            return 0  # Another worker was faster to see that it was cut off.
+
+        def enough(step: int, loss: float) -> bool:
+            told = study.get_trials(deepcopy=False)[asked.number].intermediate_values
+            if step not in told:
+                asked.report(loss, step)
+            return asked.should_prune()
+
+        if not folder.is_over(trial.id):
+            say(f"trial {asked.number + 1}, {trial.id}: {trial}")
+            try:
+                check_trials([trial], shared)
+            except UserError as error:
+                folder.begin(trial, command(trial))
+                failed(trial, folder, say, error)
+            else:
+                code = run_trial(trial, folder, shared, say, command(trial), enough)
+                if code:
+                    return code  # It stays the study's, and whoever comes next goes on with it.
+        # A trial with the same values was here before: its result counts again.
+        status: Any = folder.status(trial.id)
+        loss = status.get("validation_loss")
+        kinds = {"done": state.COMPLETE, "pruned": state.PRUNED, "failed": state.FAIL}
+        kind = kinds[status["status"]]
+        if kind == state.COMPLETE and (loss is None or not math.isfinite(loss)):
+            kind = state.FAIL
+        value = loss if kind == state.COMPLETE else None
+        study.tell(asked.number, value, state=kind, skip_if_finished=True)
+    return 0
+
+
+def _place(config: Any, key: str) -> tuple[str, str | None, str]:
+    kind, _, field = key.partition(".")
+    return kind, config[kind].get("name"), field

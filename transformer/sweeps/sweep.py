@@ -1,0 +1,315 @@
+"""A sweep from its options to its report: what `scripts/sweep.py` calls."""
+
+import dataclasses
+import importlib.util
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from transformer.config import unknown_name
+from transformer.errors import ConfigError, UserError, WorkdirError
+from transformer.sweeps import report
+from transformer.sweeps.algebra import Overrides, product
+from transformer.sweeps.folder import Folder
+from transformer.sweeps.population import run_population
+from transformer.sweeps.runner import Say, run_grid
+from transformer.sweeps.search import (
+    JOURNAL,
+    PRUNERS,
+    SAMPLERS,
+    Search,
+    check_space,
+    imported_optuna,
+    open_study,
+    parsed_space,
+    run_search,
+)
+from transformer.sweeps.trials import Plan, Trial, check_trials, make_trials, parsed_grid
+from transformer.training.shared import Shared
+
+VECTORIZE = ("auto", "none", "scan", "vmap", "processes")
+# Models up to this many parameters leave an accelerator idle when they are alone on it.
+_SMALL = 50_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a sweep is told, beside the config.
+
+    Attributes:
+        sweeps: names of the config file's sweeps; their product is taken.
+        grids: further sweeps, each `KEY=VALUE,VALUE,...`.
+        search: `optuna`, or empty for all of the grid.
+        trials: of a search.
+        space: of a search; see `search.parsed_space`.
+        sampler: of a search.
+        pruner: of a search.
+        storage: of a search.
+        seed: of a search.
+        vectorize: how trials share the machine: `none` is one after another with one compiled
+            program, `scan` and `vmap` put many into one program, `processes` starts workers,
+            `auto` chooses.
+        population: the most trials in one program.
+        workers: of `processes`.
+        shard: `I/N`, the part of a grid that is ours; empty for all of it.
+        retry_failed: trains trials again that failed.
+    """
+
+    sweeps: Sequence[str] = ()
+    grids: Sequence[str] = ()
+    search: str = ""
+    trials: int = 20
+    space: Sequence[str] = ()
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
+    storage: str = ""
+    seed: int = 0
+    vectorize: str = "auto"
+    population: int = 16
+    workers: int = 2
+    shard: str = ""
+    retry_failed: bool = False
+
+    def check(self) -> None:
+        """Refuses what cannot work.
+
+        Raises:
+            ConfigError: naming the flag.
+        """
+        for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("vectorize", VECTORIZE)):
+            if getattr(self, name) not in known:
+                raise ConfigError(unknown_name(f"--{name}", getattr(self, name), known))
+        if self.search not in ("", "optuna"):
+            raise ConfigError(f"--search={self.search}: there is optuna.")
+        for name in ("trials", "population", "workers"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name}={getattr(self, name)}: at least 1.")
+        if self.search and (self.sweeps or self.grids or self.shard):
+            raise ConfigError("--search does not go with --sweep, --grid and --shard.")
+        if self.search and self.vectorize in ("scan", "vmap"):
+            raise ConfigError(
+                f"--vectorize={self.vectorize} is for grids: a search learns from trial to trial."
+            )
+        if not self.search and not (self.sweeps or self.grids):
+            raise ConfigError(
+                "what is to be swept? Give --sweep=NAME of the config file, "
+                "--grid=KEY=VALUE,VALUE,... or --search=optuna with --space=..."
+            )
+        if self.space and not self.search:
+            raise ConfigError("--space is for --search=optuna.")
+
+
+def run_sweep(
+    config: Any, source: Path, workdir: Path, options: Options, command: Sequence[str], say: Say
+) -> int:
+    """Trains all trials of a sweep; returns 0 or the exit code of being asked to stop.
+
+    Args:
+        config: what all trials have in common.
+        source: the config file, for its sweeps.
+        workdir: the folder of the sweep.
+        options: which trials, and how.
+        command: that trains the config alone, without overrides and folder.
+        say: tells people.
+
+    Raises:
+        UserError: for whatever the user can mend, before the first trial begins.
+    """
+    folder, shared = Folder(workdir), Shared()
+
+    def alone(trial: Trial) -> str:
+        # No flag can say None.
+        flags = [f"--config.{k}={v}" for k, v in trial.overrides.items() if v is not None]
+        return shlex.join([*command, *flags, f"--workdir={workdir}-{trial.id}"])
+
+    if options.search:
+        search = _search(config, options)
+        imported_optuna()
+        check_space(config, search.space, shared)
+        _make(folder)
+        return run_search(config, search, folder, shared, say, alone)
+    trials = grid_trials(config, source, options)
+    alike = options.vectorize in ("scan", "vmap") or jax.default_backend() != "cpu"
+    plans = check_trials(trials, shared, jax.devices()[:1] if alike else None)
+    _make(folder)
+    if options.retry_failed:
+        for trial in trials:
+            if (folder.status(trial.id) or {}).get("status") == "failed":
+                folder.note(trial, "stopped")
+    vectorize = chosen(options.vectorize, plans)
+    say(f"{len(trials)} trials, {len({plan.program for plan in plans})} programs, {vectorize}.")
+    if vectorize in ("scan", "vmap"):
+        return run_population(
+            trials,
+            plans,
+            folder,
+            shared,
+            say,
+            alone,
+            vectorize=vectorize,
+            most=options.population,
+        )
+    return run_grid(trials, folder, shared, say, alone)
+
+
+def grid_trials(config: Any, source: Path, options: Options) -> list[Trial]:
+    """The trials of a grid, the part of this shard.
+
+    Raises:
+        ConfigError: if they cannot be made.
+    """
+    sweeps = [named_sweep(source, name) for name in options.sweeps]
+    trials = make_trials(config, product(*sweeps, *parsed_grid(config, options.grids)))
+    if not options.shard:
+        return trials
+    index, _, count = options.shard.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ConfigError(f"--shard={options.shard}: write I/N with I from 0 to N-1, such as 0/4.")
+    return trials[int(index) :: int(count)]
+
+
+def named_sweep(source: Path, name: str) -> list[Overrides]:
+    """What `sweep_NAME` of a config file yields.
+
+    Raises:
+        ConfigError: if it has no such function.
+    """
+    spec: Any = importlib.util.spec_from_file_location("swept_config", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    known = [key.removeprefix("sweep_") for key in vars(module) if key.startswith("sweep_")]
+    if name not in known:
+        if not known:
+            raise ConfigError(
+                f"{source} has no sweeps: write a function sweep_{name} that yields overrides, "
+                f"or use --grid."
+            )
+        raise ConfigError(unknown_name(str(source), f"sweep {name}", known))
+    return list(getattr(module, f"sweep_{name}")())
+
+
+def chosen(vectorize: str, plans: Sequence[Plan]) -> str:
+    """What `auto` stands for: one after another on CPUs, where many at once are no faster.
+
+    On accelerators small models are computed together if their states fit many times over.
+    """
+    if vectorize != "auto":
+        return vectorize
+    device = jax.local_devices()[0]
+    if device.platform == "cpu" or len(plans) == 1:
+        return "none"
+    room = (device.memory_stats() or {}).get("bytes_limit", 0)
+    small = all(plan.size[1] <= _SMALL for plan in plans)
+    # Activations need as much again and more.
+    return "vmap" if small and 8 * sum(plan.size[0] for plan in plans) < room else "none"
+
+
+def plan(config: Any, source: Path, options: Options) -> dict[str, Any]:
+    """Checks the trials of a grid and says what they are; nothing is written.
+
+    Returns:
+        `trials`, each with `id`, `overrides` and `total_steps`, and how many `programs` are
+        compiled for them.
+    """
+    if options.search:
+        raise ConfigError("--dry_run lists a grid; what a search tries is not known before.")
+    trials = grid_trials(config, source, options)
+    plans = check_trials(trials, Shared())
+    return {
+        "trials": [
+            {"id": trial.id, "overrides": trial.overrides, "total_steps": plan.total_steps}
+            for trial, plan in zip(trials, plans, strict=True)
+        ],
+        "programs": len({plan.program for plan in plans}),
+    }
+
+
+def in_processes(arguments: Sequence[str], workers: int) -> int:
+    """Runs workers of a sweep, each in a process of its own, and waits for all.
+
+    Args:
+        arguments: the command line of one worker.
+        workers: how many.
+
+    Returns:
+        The highest exit code. SIGTERM and SIGINT are passed on.
+    """
+    running = [subprocess.Popen([sys.executable, *arguments]) for _ in range(workers)]
+
+    def pass_on(number: int, frame: Any) -> None:
+        for process in running:
+            process.send_signal(number)
+
+    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        codes = [process.wait() for process in running]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return max(128 - code if code < 0 else code for code in codes)
+
+
+def finish(workdir: Path, storage: str = "") -> dict[str, Any]:
+    """Collects what is there and writes the report.
+
+    Returns:
+        `trials`, `best`, `failed`, and where the `report` is.
+
+    Raises:
+        WorkdirError: if there are no trials in the folder.
+    """
+    folder = Folder(workdir)
+    rows = report.collect(folder)
+    if not rows:
+        raise WorkdirError(f"{workdir} holds no trials: it is not the folder of a sweep.")
+    page = report.write_report(folder, rows, _importance(workdir, storage))
+    return {
+        "workdir": str(workdir),
+        "trials": rows,
+        "best": report.best_of(rows),
+        "failed": sum(row["status"] == "failed" for row in rows),
+        "report": str(page),
+    }
+
+
+def _search(config: Any, options: Options) -> Search:
+    return Search(
+        trials=options.trials,
+        space=parsed_space(config, options.space),
+        sampler=options.sampler,
+        pruner=options.pruner,
+        storage=options.storage,
+        seed=options.seed,
+    )
+
+
+def _importance(workdir: Path, storage: str) -> Mapping[str, float] | None:
+    """Of each key, as Optuna measures it; None where it has nothing to measure."""
+    if not storage and not (workdir / JOURNAL).exists():
+        return None
+    try:
+        optuna = imported_optuna()
+        study = open_study(optuna, workdir, storage)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+    except (UserError, ValueError, RuntimeError):
+        # Not installed here, or too few trials, or all the same.
+        return None
+
+
+def _make(folder: Folder) -> None:
+    """Makes the folder of a sweep.
+
+    Raises:
+        WorkdirError: if it is the folder of something else.
+    """
+    path = folder.path
+    if path.exists() and any(path.iterdir()) and not (path / "trials").is_dir():
+        raise WorkdirError(f"{path} is not the folder of a sweep: use another --workdir.")
+    (path / "trials").mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,245 @@
+"""Trials: a config with overrides, checked, and named by what it is."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from transformer.config import (
+    OPTIONAL_SECTIONS,
+    SECTIONS,
+    build,
+    field_type,
+    section,
+    unknown_name,
+    with_optional_sections,
+)
+from transformer.errors import ConfigError, UserError
+from transformer.sweeps.algebra import Overrides
+from transformer.training.experiment import Experiment, prepare
+from transformer.training.options import CHANGEABLE
+from transformer.training.programs import program_key
+from transformer.training.shared import Shared
+
+# What of `config.train` does not make another trial, unless it is swept itself.
+_LOGISTICS = {f"train.{field}" for field in CHANGEABLE if field != "duration"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: what it has of its own.
+        config: with them, references resolved.
+        id: hexadecimal, a hash of the config; the order of keys does not matter.
+    """
+
+    overrides: Overrides
+    config: ConfigDict
+    id: str
+
+    def __str__(self) -> str:
+        return described(self.overrides)
+
+
+class Plan(NamedTuple):
+    """What checking a trial found out.
+
+    Attributes:
+        program: what is compiled for it; see `training.programs.program_key`.
+        total_steps: of its run.
+        size: bytes of its state, and how many parameters that is.
+    """
+
+    program: str
+    total_steps: int
+    size: tuple[int, int]
+
+
+def described(overrides: Mapping[str, Any]) -> str:
+    """Overrides for people: the last parts of their keys, and values."""
+    short = (f"{key.split('.')[-1]}={value}" for key, value in overrides.items())
+    return ", ".join(short) or "the config as it is"
+
+
+def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
+    """The trial of a config with these overrides.
+
+    Raises:
+        ConfigError: if a key does not exist or a value is of the wrong type.
+    """
+    # Not resolved yet: what refers to an overridden field follows it.
+    config: Any = deepcopy(base)
+    for key in OPTIONAL_SECTIONS:
+        if key not in config:
+            config[key] = section(key)
+    checked = {}
+    for name, value in overrides.items():
+        key = name.removeprefix("config.")
+        kind, field = _split(config, key)
+        checked[key] = checked_value(config, key, value)
+        config[kind][field] = checked[key]
+    config = with_optional_sections(config)
+    flat = {
+        f"{kind}.{field}": list(value) if isinstance(value, tuple) else value
+        for kind, values in config.items()
+        for field, value in values.items()
+    }
+    kept = {k: v for k, v in flat.items() if k in checked or k not in _LOGISTICS}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return Trial(checked, config, digest[:10])
+
+
+def make_trials(base: Any, sweep: Iterable[Mapping[str, Any]]) -> list[Trial]:
+    """The trials of a sweep, each once, in order.
+
+    Raises:
+        ConfigError: naming the trial, if its config cannot be made, or if there is none.
+    """
+    trials: dict[str, Trial] = {}
+    for number, overrides in enumerate(sweep, 1):
+        if not isinstance(overrides, Mapping):
+            raise ConfigError(
+                f"a sweep yields dicts of overrides, and the {number}th thing it yields is "
+                f"{overrides!r}."
+            )
+        try:
+            trial = make_trial(base, overrides)
+        except ConfigError as error:
+            raise _of_trial(error, number, overrides) from None
+        trials.setdefault(trial.id, trial)
+    if not trials:
+        raise ConfigError("the sweep has no trials: what it is made of is empty.")
+    return list(trials.values())
+
+
+def check_trials(
+    trials: Sequence[Trial], shared: Shared, devices: Sequence[Any] | None = None
+) -> list[Plan]:
+    """Checks every trial as training would, before any begins.
+
+    Args:
+        trials: of the sweep.
+        shared: keeps the data for those who train.
+        devices: that a trial has; None for all.
+
+    Raises:
+        UserError: of the kind that training would raise, naming the trial.
+    """
+    experiments: dict[str, Experiment] = {}
+    plans = []
+    for number, trial in enumerate(trials, 1):
+        config: Any = trial.config
+        try:
+            for kind in SECTIONS:
+                build(kind, config[kind])
+            key = program_key(config)
+            if key not in experiments:
+                experiments[key] = prepare(config, devices=devices, shared=shared)
+            # What may differ between trials of one program.
+            clock = experiments[key].clock
+            total = clock.steps(config.train.duration, key="train.duration")
+            clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total)
+            for field in ("log_every", "evaluate_every", "save_every"):
+                clock.steps(config.train[field], key=f"train.{field}", total=total)
+        except UserError as error:
+            raise _of_trial(error, number, trial.overrides) from None
+        shapes = experiments[key].shapes
+        size = sum(_bytes(leaf) for leaf in jax.tree.leaves(shapes))
+        count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
+        plans.append(Plan(key, total, (size, count)))
+    return plans
+
+
+def checked_value(config: Any, key: str, value: Any) -> Any:
+    """A value as its field has it: whole numbers as floats where those are wanted.
+
+    Raises:
+        ConfigError: if the key does not exist, or the value is of another type.
+    """
+    kind, field = _split(config, key)
+    base, optional = field_type(kind, config[kind].get("name"), field)
+    if hasattr(value, "item"):
+        value = value.item()  # A number of NumPy's.
+    if base is float and type(value) is int:
+        value = float(value)
+    if base is tuple and type(value) is list:
+        value = tuple(value)
+    if type(value) is not base and not (optional and value is None):
+        raise ConfigError(
+            f"config.{key} would be {value!r} ({type(value).__name__}): expected {base.__name__}."
+        )
+    return value
+
+
+def parsed_value(config: Any, key: str, text: str) -> Any:
+    """A value written on the command line.
+
+    Raises:
+        ConfigError: if the key does not exist, or nothing of its type is written so.
+    """
+    kind, field = _split(config, key)
+    base, optional = field_type(kind, config[kind].get("name"), field)
+    text = text.strip()
+    if optional and text.lower() == "none":
+        return None
+    try:
+        if base is bool:
+            return {"true": True, "false": False}[text.lower()]
+        if base in (int, float, str):
+            return base(text)
+    except (KeyError, ValueError):
+        raise ConfigError(f"config.{key} cannot be {text!r}: expected {base.__name__}.") from None
+    raise ConfigError(
+        f"config.{key} is a {base.__name__}, of which commas cannot separate several: write a "
+        f"sweep into the config file."
+    )
+
+
+def parsed_grid(config: Any, texts: Iterable[str]) -> list[list[Overrides]]:
+    """Sweeps of single keys written `KEY=VALUE,VALUE,...`.
+
+    Raises:
+        ConfigError: if one is written otherwise, or a value does not fit its key.
+    """
+    sweeps = []
+    for text in texts:
+        key, equals, choices = text.removeprefix("config.").partition("=")
+        if not equals or not choices:
+            raise ConfigError(
+                f"--grid={text}: write KEY=VALUE,VALUE,... such as "
+                f"--grid=optimizer.learning_rate=1e-4,3e-4"
+            )
+        sweeps.append([{key: parsed_value(config, key, one)} for one in choices.split(",")])
+    return sweeps
+
+
+def _split(config: Any, key: str) -> tuple[str, str]:
+    """Section and field of a key that exists."""
+    kind, _, field = key.partition(".")
+    if kind not in SECTIONS + OPTIONAL_SECTIONS:
+        raise ConfigError(unknown_name("config", kind, SECTIONS + OPTIONAL_SECTIONS))
+    known = [name for name in config.get(kind, section(kind)) if name != "name"]
+    if field not in known:
+        raise ConfigError(unknown_name(f"config.{kind}", field, known))
+    return kind, field
+
+
+def _of_trial(error: UserError, number: int, overrides: Mapping[str, Any]) -> UserError:
+    """The same error with the trial it is of."""
+    shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
+    return type(error)(f"trial {number} ({shown or 'nothing overridden'}): {error}")
+
+
+def _bytes(leaf: Any) -> int:
+    return (
+        0
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else (leaf.size * leaf.dtype.itemsize)
+    )
