@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from tests.common import assert_trees_close
 from transformer.config import section
-from transformer.errors import NonFiniteLossError
 from transformer.traced import is_zero
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
@@ -96,13 +95,12 @@ VARIANTS = [
         "model": {"dropout_rate": 0.2, "scan_layers": True, "remat": "full"},
         "task": {"label_smoothing": 0.1, "z_loss": 0.01},
         "train": {"ema_decay": 0.9},
-        "optimizer": {"schedule": "linear"},
+        "optimizer": {"schedule": "inverse_square_root"},
     },
     {
         "optimizer": {"algorithm": "muon", "schedule": "cosine", "warmup": "0 steps"},
         "task": {"vocab_chunk": 5, "label_smoothing": 0.1},
     },
-    {"optimizer": {"algorithm": "lion", "schedule": "inverse_square_root"}},
 ]
 
 
@@ -149,20 +147,14 @@ def test_runs_that_differ_in_numbers_compile_once(config, tmp_path, caplog):
 
 def test_a_run_can_be_told_that_it_is_enough(config, tmp_path):
     config.train.duration, config.train.evaluate_every = "9 steps", "3 steps"
-    asked = []
+    asked, shared = [], Shared()
 
     def enough(step, loss):
         asked.append(step)
         return step == 6
 
-    code, summary = train(config, tmp_path / "run", enough=enough)
+    code, summary = train(config, tmp_path / "run", enough=enough, shared=shared)
     assert (code, summary["step"], asked) == (0, 6, [3, 6])
     assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
     # It is no end: the same command goes on.
-    assert train(config, tmp_path / "run")[1]["step"] == 9
-
-
-def test_a_learning_rate_that_blows_up_is_refused(config, tmp_path):
-    config.optimizer.learning_rate, config.optimizer.warmup = 1e30, "0 steps"
-    with pytest.raises(NonFiniteLossError):
-        train(config, tmp_path / "run")
+    assert train(config, tmp_path / "run", shared=shared)[1]["step"] == 9

@@ -320,4 +320,4 @@ def _run(
 
 def _place(config: Any, key: str) -> tuple[str, str | None, str]:
     kind, _, field = key.partition(".")
-    return kind, config[kind].get("name"), field
+    return kind, config[kind].get("name") if kind in config else None, field

@@ -106,8 +106,7 @@ def make_trials(base: Any, sweep: Iterable[Mapping[str, Any]]) -> list[Trial]:
     for number, overrides in enumerate(sweep, 1):
         if not isinstance(overrides, Mapping):
             raise ConfigError(
-                f"a sweep yields dicts of overrides, and the {number}th thing it yields is "
-                f"{overrides!r}."
+                f"a sweep yields dicts of overrides; number {number} of this one is {overrides!r}."
             )
         try:
             trial = make_trial(base, overrides)
@@ -164,7 +163,7 @@ def checked_value(config: Any, key: str, value: Any) -> Any:
         ConfigError: if the key does not exist, or the value is of another type.
     """
     kind, field = _split(config, key)
-    base, optional = field_type(kind, config[kind].get("name"), field)
+    base, optional = field_type(kind, _name(config, kind), field)
     if hasattr(value, "item"):
         value = value.item()  # A number of NumPy's.
     if base is float and type(value) is int:
@@ -185,7 +184,7 @@ def parsed_value(config: Any, key: str, text: str) -> Any:
         ConfigError: if the key does not exist, or nothing of its type is written so.
     """
     kind, field = _split(config, key)
-    base, optional = field_type(kind, config[kind].get("name"), field)
+    base, optional = field_type(kind, _name(config, kind), field)
     text = text.strip()
     if optional and text.lower() == "none":
         return None
@@ -225,10 +224,14 @@ def _split(config: Any, key: str) -> tuple[str, str]:
     kind, _, field = key.partition(".")
     if kind not in SECTIONS + OPTIONAL_SECTIONS:
         raise ConfigError(unknown_name("config", kind, SECTIONS + OPTIONAL_SECTIONS))
-    known = [name for name in config.get(kind, section(kind)) if name != "name"]
+    known = [name for name in (config[kind] if kind in config else section(kind)) if name != "name"]
     if field not in known:
         raise ConfigError(unknown_name(f"config.{kind}", field, known))
     return kind, field
+
+
+def _name(config: Any, kind: str) -> str | None:
+    return config[kind].get("name") if kind in config else None
 
 
 def _of_trial(error: UserError, number: int, overrides: Mapping[str, Any]) -> UserError:
