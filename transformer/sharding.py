@@ -6,7 +6,7 @@ Modules name the axes of their parameters and of what they compute by meaning (`
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -133,6 +133,29 @@ def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]
         for size, cut in zip(x.shape, spec, strict=True)
     ]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
+
+
+def per_device(
+    compute: Callable[..., Any],
+    inputs: tuple[tuple[str | None, ...], ...],
+    output: tuple[str | None, ...],
+) -> Callable[..., Any]:
+    """A function that every device applies to its own parts, where `jax.set_mesh` named several.
+
+    Args:
+        compute: of arrays, or trees of arrays that lie alike.
+        inputs: the logical axes of each argument.
+        output: those of the result.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return compute
+    return jax.shard_map(
+        compute,
+        in_specs=tuple(RULES.spec(names) for names in inputs),
+        out_specs=RULES.spec(output),
+        check_vma=False,
+    )
 
 
 def gathered(parameter: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:

@@ -12,7 +12,7 @@ from transformer.nn.attention import KVCache
 from transformer.nn.linear import DTYPES
 from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import soft_cap
-from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import NumberOrOff
 
@@ -148,10 +148,14 @@ class DecoderOnly(nn.Module):
 
     def chosen_attention(self, tokens: Int[Array, "B T"]) -> str:
         """The implementation that training uses for batches of this length."""
-        if self.attention != "auto":
-            return self.attention
-        length = tokens.shape[1]
-        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
+        return usual_implementation(
+            self.attention,
+            tokens.shape[1],
+            *self.cache_heads(),
+            self.dtype,
+            has_dropout=self.dropout_rate > 0,
+            is_causal=True,
+        )
 
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""

@@ -14,7 +14,7 @@ from transformer.nn.block import DecoderCache
 from transformer.nn.linear import DTYPES
 from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.masks import Mask, causal, segments
 from transformer.traced import NumberOrOff
 
@@ -214,9 +214,10 @@ class EncoderDecoder(nn.Module):
 
     def chosen_attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> str:
         """The implementation that training uses for batches of these lengths."""
-        if self.attention != "auto":
-            return self.attention
-        return choose_implementation(target.shape[1], source.shape[1])
+        length = max(target.shape[1], source.shape[1])
+        return usual_implementation(
+            self.attention, length, self.num_heads, self.head_width(), self.dtype
+        )
 
     def empty_cache(self, batch_size: int, length: int) -> Any:
         """A cache with room for `length` tokens of `batch_size` targets."""

@@ -24,7 +24,7 @@ from transformer.nn.linear import DTYPES, Linear, named
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.masks import padding
 from transformer.traced import NumberOrOff
 
@@ -292,10 +292,14 @@ class BERT(nn.Module):
 
     def chosen_attention(self, tokens: Int[Array, "B T"], *rest: Any) -> str:
         """The implementation that training uses for batches of this length."""
-        if self.attention != "auto":
-            return self.attention
-        length = tokens.shape[1]
-        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
+        return usual_implementation(
+            self.attention,
+            tokens.shape[1],
+            self.num_heads,
+            self.width // self.num_heads,
+            self.dtype,
+            has_dropout=self.dropout_rate > 0,
+        )
 
 
 def real_tokens(tokens: Int[Array, "B T"], lengths: Int[Array, "B"]) -> Bool[Array, "B T"]:

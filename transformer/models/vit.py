@@ -28,7 +28,7 @@ from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, choose_implementation
+from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
 from transformer.traced import NumberOrOff
@@ -334,10 +334,14 @@ class ViT(nn.Module):
 
     def chosen_attention(self, images: Float[Array, "B Y X C"], *rest: Any) -> str:
         """The implementation that training uses for images of this size."""
-        if self.attention != "auto":
-            return self.attention
-        length = self.num_front + (images.shape[1] // self.patch_size) ** 2
-        return choose_implementation(length, length, has_dropout=self.dropout_rate > 0)
+        return usual_implementation(
+            self.attention,
+            self.num_front + (images.shape[1] // self.patch_size) ** 2,
+            self.num_heads,
+            self.width // self.num_heads,
+            self.dtype,
+            has_dropout=self.dropout_rate > 0,
+        )
 
     def _positions(self) -> tuple[Float[Array, "t D"], Float[Array, "T D"]]:
         """Of the class token and the one for distillation, and of the patches."""

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.nn.linear import Linear
-from transformer.ops.attention import attention_weights, dot_product_attention
+from transformer.ops.attention import attention_weights, dot_product_attention, resolved
 from transformer.ops.masks import Mask, sliding_window
-from transformer.sharding import constrain
+from transformer.sharding import constrain, per_device
 from transformer.traced import Number, is_zero
 
 
@@ -176,16 +176,12 @@ class Attention(nn.Module):
             # For pictures: kept only where somebody asks for them.
             weights = functools.partial(attention_weights, query, key, **logits)
             self.sow("intermediates", "weights", self._within_window(weights, mask, local))
-        attend = functools.partial(
-            dot_product_attention,
-            query,
-            key,
-            value,
-            **logits,
-            dropout_rate=self.dropout_rate,
-            dropout_key=self.make_rng("dropout") if self._drops() else None,
-            implementation=self.implementation,
-        )
+        logits["dropout_rate"] = self.dropout_rate
+        logits["dropout_key"] = self.make_rng("dropout") if self._drops() else None
+
+        def attend(mask: Mask) -> Array:
+            return _attend(query, key, value, mask, self.implementation, logits)
+
         attended = self._within_window(attend, mask, local)
         attended = constrain(attended, "batch", "sequence", "heads", None)
         output = Linear(
@@ -250,3 +246,36 @@ class Attention(nn.Module):
 
     def _drops(self) -> bool:
         return not is_zero(self.dropout_rate) and self.has_rng("dropout")
+
+
+def _attend(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    mask: Mask,
+    implementation: str,
+    options: dict[str, Any],
+) -> Float[Array, "B T N H"]:
+    """Attention, where a kernel that the compiler cannot cut is called on each device.
+
+    There every device has rows and heads of its own.
+    """
+    implementation = resolved(
+        implementation,
+        query,
+        key.shape[1],
+        mask,
+        has_bias=options["bias"] is not None,
+        has_dropout=options["dropout_key"] is not None,
+        has_cap=options["logit_cap"] is not None,
+    )
+
+    def compute(query: Array, key: Array, value: Array, mask: Mask) -> Array:
+        return dot_product_attention(
+            query, key, value, mask=mask, implementation=implementation, **options
+        )
+
+    if implementation == "splash":
+        heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
+        compute = per_device(compute, (heads, kv_heads, kv_heads, ("batch",)), heads)
+    return compute(query, key, value, mask)

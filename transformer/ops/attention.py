@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,13 @@ from jaxtyping import Array, Bool, Float, Key
 
 from transformer.ops import blockwise
 from transformer.ops.activations import soft_cap
-from transformer.ops.masks import Mask, explicit
+from transformer.ops.kernels import (
+    cudnn_attention,
+    cudnn_refusal,
+    splash_attention,
+    splash_refusal,
+)
+from transformer.ops.masks import Mask, causal, explicit
 from transformer.traced import Number, is_zero
 
 # From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
@@ -46,8 +53,9 @@ def dot_product_attention(
         logit_cap: squashes the logits to (-cap, cap) with a tanh (Gemma 2, section 2).
         dropout_rate: fraction of the attention weights set to zero.
         dropout_key: randomness for the dropout; without it no weight is dropped.
-        implementation: `einsum`, `blockwise`, or `auto`, which takes blockwise for long sequences
-            and einsum for short ones and for what blockwise cannot do (`choose_implementation`).
+        implementation: `einsum`, `blockwise`, `splash` (TPU), `cudnn` (GPU), or `auto`, which takes
+            the kernel of the device where it can do what is asked, else blockwise for long
+            sequences and einsum for short ones and for what blockwise cannot do.
 
     Returns:
         In the dtype of the query.
@@ -66,10 +74,15 @@ def dot_product_attention(
     elif not isinstance(mask, Mask):
         mask = explicit(mask)
     dropping = not is_zero(dropout_rate) and dropout_key is not None
-    if implementation == "auto":
-        implementation = choose_implementation(
-            query.shape[1], key.shape[1], has_bias=bias is not None, has_dropout=dropping
-        )
+    implementation = resolved(
+        implementation,
+        query,
+        key.shape[1],
+        mask,
+        has_bias=bias is not None,
+        has_dropout=dropping,
+        has_cap=logit_cap is not None,
+    )
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"no attention implementation {implementation!r}: "
@@ -91,9 +104,60 @@ def dot_product_attention(
 def choose_implementation(
     num_queries: int, num_keys: int, *, has_bias: bool = False, has_dropout: bool = False
 ) -> str:
-    """What `auto` stands for: blockwise for long sequences, unless there is bias or dropout."""
+    """What `auto` stands for without a kernel of the device: blockwise for long sequences.
+
+    With a bias or dropout it is einsum.
+    """
     long = num_queries > 1 and num_queries * num_keys >= BLOCKWISE_FROM
     return "blockwise" if long and not has_bias and not has_dropout else "einsum"
+
+
+def resolved(
+    implementation: str,
+    query: Any,
+    num_keys: int,
+    mask: Mask,
+    *,
+    has_bias: bool = False,
+    has_dropout: bool = False,
+    has_cap: bool = False,
+) -> str:
+    """The implementation, and for `auto` what it stands for: the kernel of the device if it can.
+
+    Args:
+        implementation: as in `dot_product_attention`.
+        query: the queries, or their shape `[B, T, N, H]` and dtype.
+        num_keys: S.
+        mask: of the attention.
+        has_bias: whether there is a bias.
+        has_dropout: whether weights are dropped.
+        has_cap: whether logits are capped.
+    """
+    if implementation != "auto":
+        return implementation
+    asked = {"has_bias": has_bias, "has_dropout": has_dropout}
+    device, num_queries = jax.default_backend(), query.shape[1]
+    if device == "tpu" and splash_refusal(num_queries, num_keys, mask, **asked) is None:
+        return "splash"
+    if device == "gpu" and cudnn_refusal(query, num_keys, mask, **asked, has_cap=has_cap) is None:
+        return "cudnn"
+    return choose_implementation(num_queries, num_keys, **asked)
+
+
+def usual_implementation(
+    implementation: str,
+    length: int,
+    num_heads: int,
+    head_dim: int,
+    dtype: str,
+    *,
+    has_dropout: bool = False,
+    is_causal: bool = False,
+) -> str:
+    """What training uses for rows of this length without padding, for the log."""
+    query = jax.ShapeDtypeStruct((1, length, num_heads, head_dim), jnp.dtype(dtype))
+    mask = causal() if is_causal else Mask()
+    return resolved(implementation, query, length, mask, has_dropout=has_dropout)
 
 
 def einsum_attention(
@@ -193,4 +257,6 @@ softmax.defvjp(_softmax_forward, _softmax_backward)
 IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "einsum": einsum_attention,
     "blockwise": blockwise.blockwise_attention,
+    "splash": splash_attention,
+    "cudnn": cudnn_attention,
 }

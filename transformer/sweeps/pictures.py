@@ -99,7 +99,7 @@ def rank_correlation(rows: Sequence[Row], key: str) -> float:
     )
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray:
+def _ranks(values: Sequence[Any]) -> np.ndarray:
     """Ranks from 0; equal values share the mean of theirs."""
     array = np.asarray(values, np.float64)
     _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)

@@ -45,7 +45,8 @@ from transformer.training.programs import (
 )
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
-from transformer.training.validation import make_means
+from transformer.training.step import mean_metrics
+from transformer.training.validation import make_totals
 
 AXIS = "population"
 
@@ -247,7 +248,7 @@ def _advance(
     for member in members:
         member.state = None
     numbers = jax.device_put(_stacked([numbers_of(m.experiment) for m in members]), here)
-    means = make_means(
+    totals = make_totals(
         functools.partial(evaluate, numbers),
         first.task.validation_batches(first.data),
         everywhere,
@@ -278,13 +279,7 @@ def _advance(
                 pending, losses = None, [None] * len(members)
                 if evaluates:
                     limit = None if step == total else options.validation_batches
-                    found = jax.device_get(means(state.evaluated, limit))
-                    losses = [
-                        m.reporter.validated(step, {k: float(v[i]) for k, v in found.items()})
-                        if m.alive
-                        else None
-                        for i, m in enumerate(members)
-                    ]
+                    losses = _validated(members, step, totals(state.evaluated, limit))
                 if saves:
                     _save(members, state, step, losses)
                 if stopping:
@@ -364,6 +359,18 @@ def _report(members: Iterable[_Member], pending: Any, folder: Folder, say: Say) 
         except NonFiniteLossError as error:
             member.alive = False
             failed(member.trial, folder, say, error)
+
+
+def _validated(members: Iterable[_Member], step: int, totals: Any) -> list[float | None]:
+    """Writes the validation metrics of each and returns the losses."""
+    totals, losses = jax.device_get(totals), []
+    for index, member in enumerate(members):
+        loss = None
+        if member.alive:
+            metrics = mean_metrics([_one(total, index) for total in totals])
+            loss = member.reporter.validated(step, {k: float(v) for k, v in metrics.items()})
+        losses.append(loss)
+    return losses
 
 
 def _save(members: Iterable[_Member], state: Any, step: int, losses: Sequence[Any]) -> None:

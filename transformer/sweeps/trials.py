@@ -96,7 +96,7 @@ def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
     return Trial(checked, config, digest[:10])
 
 
-def make_trials(base: Any, sweep: Iterable[Mapping[str, Any]]) -> list[Trial]:
+def make_trials(base: Any, sweep: Iterable[Any]) -> list[Trial]:
     """The trials of a sweep, each once, in order.
 
     Raises:

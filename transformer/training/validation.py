@@ -24,30 +24,30 @@ def make_validation(
         batches: the part of this host.
         place: of a global batch.
     """
-    means = make_means(evaluation_step, batches, place)
+    totals = make_totals(evaluation_step, batches, place)
 
     def validate(params: Any, limit: int | None) -> dict[str, float]:
-        return {name: float(value) for name, value in means(params, limit).items()}
+        return {name: float(value) for name, value in mean_metrics(totals(params, limit)).items()}
 
     return validate
 
 
-def make_means(
+def make_totals(
     evaluation_step: Callable[[Any, Any], Losses], batches: grain.MapDataset, place: NamedSharding
-) -> Callable[[Any, int | None], dict[str, Any]]:
-    """`make_validation` with arrays for metrics, of whatever shape the evaluation step gives."""
+) -> Callable[[Any, int | None], list[Losses]]:
+    """`make_validation` before means are taken: what the evaluation step gives for each batch."""
 
-    def means(params: Any, limit: int | None) -> dict[str, Any]:
+    def evaluated(params: Any, limit: int | None) -> list[Losses]:
         count = len(batches) if limit is None else min(limit, len(batches))
-        totals = []
+        found = []
         for index in np.linspace(0, len(batches) - 1, count).round().astype(int):
             batch = jax.tree.map(
                 lambda x: jax.make_array_from_process_local_data(place, x), batches[int(index)]
             )
-            totals.append(evaluation_step(params, batch))
-        return mean_metrics(totals)
+            found.append(evaluation_step(params, batch))
+        return found
 
-    return means
+    return evaluated
 
 
 def evaluate_run(run: Run, data: Any) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""Kernels of the hardware's makers give what einsum gives, or say why they cannot."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.common import normal
+from transformer.ops import attention
+from transformer.ops.attention import dot_product_attention, resolved
+from transformer.ops.kernels import cudnn_attention, splash_attention
+from transformer.ops.masks import (
+    Mask,
+    at_positions,
+    causal,
+    explicit,
+    padding,
+    segments,
+    sliding_window,
+)
+
+LENGTH, HEADS, KV_HEADS, SIZE = 256, 4, 2, 16
+RNG = np.random.default_rng(0)
+QUERY = normal(RNG, 2, LENGTH, HEADS, SIZE)
+KEY, VALUE = (normal(RNG, 2, LENGTH, KV_HEADS, SIZE) for _ in range(2))
+DOCUMENTS = jnp.asarray(np.repeat([[0, 1], [0, 0]], LENGTH // 2, axis=1))
+REAL = jnp.arange(LENGTH)[None] < jnp.asarray([[LENGTH], [200]])
+BETWEEN = (jnp.arange(LENGTH) % 128 > 100)[None] & jnp.ones((2, 1), bool)
+PLAIN = {"bias": None, "dropout_rate": 0.0, "dropout_key": None}
+CASES = {
+    "causal": (causal(), None),
+    "all, capped": (Mask(), 2.0),
+    "window": (causal() & sliding_window(100), None),
+    "window on both sides": (sliding_window(40), None),
+    "documents": (causal() & segments(DOCUMENTS), None),
+    "padding": (padding(REAL), None),
+    "padding in front": (causal() & padding(~REAL), None),
+    "padding in front, window": (causal() & sliding_window(60) & padding(BETWEEN), None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_splash_is_einsum(name):
+    """Interpreted, as there is no TPU; forward and backward."""
+    mask, cap = CASES[name]
+    options = {"scale": 0.3, "logit_cap": cap, "mask": mask}
+
+    def total(function, query, key, value):
+        attended = function(query, key, value)
+        return jnp.sum(attended * jnp.cos(jnp.arange(SIZE))), attended
+
+    ours = functools.partial(splash_attention, **options, **PLAIN, interpret=True)
+    reference = functools.partial(dot_product_attention, **options, implementation="einsum")
+    results = []
+    for function in (ours, reference):
+        both = jax.jit(
+            jax.value_and_grad(functools.partial(total, function), argnums=(0, 1, 2), has_aux=True)
+        )
+        (_, attended), gradients = both(QUERY, KEY, VALUE)
+        results.append((attended, *gradients))
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_splash_is_lowered_for_tpus():
+    def attend(query, key, value):
+        return dot_product_attention(query, key, value, mask=causal(), implementation="splash")
+
+    exported = jax.export.export(jax.jit(attend), platforms=["tpu"])(QUERY, KEY, VALUE)
+    assert "tpu_custom_call" in exported.mlir_module()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mask": explicit(jnp.ones((1, 1, LENGTH, LENGTH), bool))}, "arbitrary"),
+        ({"mask": causal() & at_positions(jnp.zeros((2, LENGTH), int))}, "positions"),
+        ({"bias": jnp.zeros((1, 1, LENGTH, LENGTH))}, "bias"),
+        ({"dropout_rate": 0.5, "dropout_key": jax.random.key(0)}, "dropout"),
+    ],
+    ids=["mask", "positions", "bias", "dropout"],
+)
+@pytest.mark.parametrize("implementation", ["splash", "cudnn"])
+def test_what_kernels_cannot_do_is_refused(implementation, options, said):
+    half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
+    with pytest.raises(ValueError, match=said):
+        dot_product_attention(*half, **options, implementation=implementation)
+
+
+def test_lengths_and_numbers_that_are_refused():
+    short = [x[:, :100] for x in (QUERY, KEY, VALUE)]
+    with pytest.raises(ValueError, match="multiples of 128"):
+        dot_product_attention(*short, implementation="splash")
+    with pytest.raises(ValueError, match="float32"):
+        dot_product_attention(QUERY, KEY, VALUE, implementation="cudnn")
+    half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
+    with pytest.raises(ValueError, match="documents"):
+        dot_product_attention(*half, mask=segments(DOCUMENTS), implementation="cudnn")
+    with pytest.raises(ValueError, match="capped"):
+        dot_product_attention(*half, logit_cap=1.0, implementation="cudnn")
+
+
+def test_what_cudnn_is_asked_for(monkeypatch):
+    """Its arguments, as there is no GPU: windows count from the query, lengths are of keys."""
+    asked = {}
+
+    def library(query, key, value, **options):
+        asked.update(options)
+        return query
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", library)
+    half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
+    mask = causal() & sliding_window(10) & padding(REAL)
+    cudnn_attention(*half, mask=mask, scale=0.25, logit_cap=None, **PLAIN)
+    np.testing.assert_array_equal(asked.pop("key_value_seq_lengths"), [LENGTH, 200])
+    assert asked == {
+        "scale": 0.25,
+        "is_causal": True,
+        "local_window_size": (9, 0),
+        "implementation": "cudnn",
+    }
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "has_bias", "chosen"),
+    [
+        ("cpu", jnp.bfloat16, False, "einsum"),
+        ("gpu", jnp.bfloat16, False, "cudnn"),
+        ("gpu", jnp.float32, False, "einsum"),
+        ("gpu", jnp.bfloat16, True, "einsum"),
+        ("tpu", jnp.float32, False, "splash"),
+        ("tpu", jnp.float32, True, "einsum"),
+    ],
+)
+def test_the_kernel_of_the_device(monkeypatch, device, dtype, has_bias, chosen):
+    monkeypatch.setattr(attention.jax, "default_backend", lambda: device)
+    query = jax.ShapeDtypeStruct(QUERY.shape, dtype)
+    assert resolved("auto", query, LENGTH, causal(), has_bias=has_bias) == chosen
+    assert resolved("blockwise", query, LENGTH, causal(), has_bias=has_bias) == "blockwise"

@@ -1,0 +1,196 @@
+"""Trials of a grid: each ends as it would alone, however many train at once."""
+
+import json
+import logging
+import signal
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from tests.common import assert_trees_close
+from tests.runs import assert_same_run, logged, saved
+from tests.sweeps.conftest import tiny_config
+from transformer.sweeps import runner
+from transformer.sweeps.algebra import product, values
+from transformer.sweeps.folder import Folder
+from transformer.sweeps.population import run_population
+from transformer.sweeps.runner import run_grid
+from transformer.sweeps.trials import check_trials, make_trials
+from transformer.training.loop import train
+from transformer.training.metrics import MetricsWriter, read_metrics
+from transformer.training.shared import Shared
+
+
+@pytest.fixture(scope="module")
+def base(text_path):
+    config = tiny_config(text_path)
+    config.model.dropout_rate = 0.1
+    return config
+
+
+@pytest.fixture(scope="module")
+def trials(base):
+    """Two that differ in all numbers, and one that blows up in its second step."""
+    sweep = [
+        {"optimizer.learning_rate": 1e-2, "train.seed": 1, "model.dropout_rate": 0.2},
+        {"optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.5, "optimizer.beta2": 0.9},
+        {"optimizer.learning_rate": 1e30},
+    ]
+    return make_trials(base, sweep)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return Shared()
+
+
+@pytest.fixture(scope="module")
+def alone(trials, tmp_path_factory):
+    """The run folders of the first two, trained as `scripts/train.py` does."""
+    folder = tmp_path_factory.mktemp("alone")
+    for trial in trials[:2]:
+        assert train(trial.config, folder / trial.id)[0] == 0
+    return folder
+
+
+def command(trial):
+    return f"train {trial}"
+
+
+def run(trials, folder, shared, vectorize="none", most=16):
+    said = []
+    if vectorize == "none":
+        return run_grid(trials, folder, shared, said.append, command), said
+    plans = check_trials(trials, shared)
+    code = run_population(
+        trials, plans, folder, shared, said.append, command, vectorize=vectorize, most=most
+    )
+    return code, said
+
+
+def interrupted_after(step):
+    """In here the process gets a SIGINT when the first run logs this step."""
+    write, left = MetricsWriter.write, [step]
+
+    def write_and_interrupt(writer, at, split, scalars):
+        write(writer, at, split, scalars)
+        if split == "train" and left == [at]:
+            left.clear()
+            signal.raise_signal(signal.SIGINT)
+
+    return mock.patch.object(MetricsWriter, "write", write_and_interrupt)
+
+
+@pytest.mark.parametrize("vectorize", ["none", "scan", "vmap"])
+def test_each_trial_ends_as_it_would_alone(trials, shared, alone, tmp_path, caplog, vectorize):
+    folder = Folder(tmp_path)
+    with caplog.at_level(logging.WARNING), jax.log_compiles():
+        code, _ = run(trials, folder, shared, vectorize)
+    assert code == 0
+    compiled = [line for line in caplog.messages if line.startswith("Finished XLA compilation")]
+    steps = [line for line in compiled if "steps)" in line]
+    assert len(steps) == 1, compiled
+    for trial in trials[:2]:
+        ours, theirs = folder.run(trial.id), alone / trial.id
+        status = folder.status(trial.id)
+        assert (status["status"], status["step"]) == ("done", 6)
+        assert status["command"] == command(trial)
+        if vectorize == "vmap":
+            assert_close(ours, theirs)
+        else:
+            assert_same_run(ours, theirs)
+        assert status["validation_loss"] == read_metrics(ours)[-1]["loss"]
+    failed = folder.status(trials[2].id)
+    assert failed["status"] == "failed"
+    assert "training cannot go on" in failed["error"]
+    assert "Gradient norms" in (folder.run(trials[2].id) / "error.txt").read_text()
+    # A second time nothing is done.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
+    assert run(trials, folder, shared, vectorize)[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
+
+
+def assert_close(ours, theirs):
+    """Up to the order in which sums are taken."""
+    for one, other in zip(logged(ours), logged(theirs), strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            if name != "split":
+                np.testing.assert_allclose(value, other[name], rtol=1e-4, err_msg=name)
+    assert_trees_close(saved(ours)["params"], saved(theirs)["params"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("vectorize", ["none", "scan"])
+def test_what_was_cut_off_goes_on(trials, shared, alone, tmp_path, vectorize):
+    folder, trials = Folder(tmp_path), trials[:2]
+    with interrupted_after(3):
+        code, _ = run(trials, folder, shared, vectorize)
+    assert code == 130
+    stopped = [folder.status(trial.id) for trial in trials]
+    expected = ["stopped"] * 2 if vectorize == "scan" else ["stopped", None]
+    assert [status and status["status"] for status in stopped] == expected
+    code, said = run(trials, folder, shared, vectorize)
+    assert code == 0
+    if vectorize == "scan":
+        assert "2 trials from step 4, by scan:" in said
+    for trial in trials:
+        assert folder.status(trial.id)["status"] == "done"
+        assert_same_run(folder.run(trial.id), alone / trial.id)
+
+
+def test_trials_that_were_cut_off_at_different_steps_go_on_apart(trials, shared, alone, tmp_path):
+    """One by the loop, as if it had been trained alone so far."""
+    folder, trials = Folder(tmp_path), trials[:2]
+    with interrupted_after(3):
+        run(trials[:1], folder, shared)
+    code, said = run(trials, folder, shared, "scan", most=2)
+    assert code == 0
+    assert [line for line in said if "from step" in line] == [
+        "1 trials from step 0, by scan:",
+        "1 trials from step 4, by scan:",
+    ]
+    for trial in trials:
+        assert_same_run(folder.run(trial.id), alone / trial.id)
+
+
+def test_trials_of_other_workers_are_waited_for(trials, shared, tmp_path, monkeypatch):
+    folder, (trial, _, _) = Folder(tmp_path), trials
+    other = folder.claim(trial.id)
+    other.__enter__()
+
+    def end(seconds):
+        folder.begin(trial, "")
+        folder.note(trial, "done")
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(runner.time, "sleep", end)
+    code, said = run([trial], folder, shared)
+    assert (code, said) == (0, ["Waiting for 1 trials that other workers are at."])
+
+
+def test_an_unexpected_error_is_noted_and_the_others_go_on(trials, shared, tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+
+    def train(config, workdir, **options):
+        if config.train.seed == 1:
+            raise ZeroDivisionError("of something")
+        return 0, {"step": 6, "validation": {"loss": 1.0}, "final": {"step": 6, "bleu": 2.0}}
+
+    monkeypatch.setattr(runner, "train", train)
+    code, _ = run(trials[:2], folder, shared)
+    first, second = (folder.status(trial.id) for trial in trials[:2])
+    assert (code, first["status"]) == (0, "failed")
+    assert first["error"] == "ZeroDivisionError: of something"
+    assert "Traceback" in (folder.run(trials[0].id) / "error.txt").read_text()
+    assert (second["status"], second["scores"]) == ("done", {"bleu": 2.0})
+    assert json.loads((folder.run(trials[1].id) / "status.json").read_text()) == second
+
+
+def test_batches_of_different_shapes_are_refused_at_once(base, shared, tmp_path):
+    """Trials of other shapes are other programs, and are trained apart."""
+    trials = make_trials(base, product(values("task.batch_size", [2, 4])))
+    code, said = run(trials, Folder(tmp_path), shared, "vmap")
+    assert code == 0
+    assert sum("1 trials from step 0, by vmap:" in line for line in said) == 2

@@ -1,0 +1,231 @@
+"""Attention by kernels of the hardware's makers: Splash on TPUs, cuDNN's on GPUs.
+
+Both keep memory linear in the length. Neither knows biases, dropout or arbitrary masks here; what a
+kernel cannot honour is refused and never left out.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from transformer.ops.masks import Mask
+
+# The width of a TPU's vector registers, of which lengths must be multiples.
+LANES = 128
+_LARGEST_BLOCK = 512
+_HALF = ("bfloat16", "float16")
+
+
+def splash_refusal(
+    num_queries: int, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool
+) -> str | None:
+    """Why Splash cannot do it; None if it can."""
+    if has_bias or has_dropout:
+        return "it knows neither bias nor dropout"
+    if num_queries % LANES or num_keys % LANES:
+        return f"{num_queries} queries and {num_keys} keys are no multiples of {LANES}"
+    return _mask_refusal(mask, num_queries, num_keys)
+
+
+def cudnn_refusal(
+    query: Any, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
+) -> str | None:
+    """Why cuDNN cannot do it; None if it can.
+
+    Args:
+        query: the queries, or their shape and dtype.
+        num_keys: S.
+        mask: of the attention.
+        has_bias: whether there is a bias.
+        has_dropout: whether weights are dropped.
+        has_cap: whether logits are capped.
+    """
+    if has_bias or has_dropout or has_cap:
+        return "it knows neither bias nor dropout nor capped logits"
+    if query.dtype.name not in _HALF:
+        return f"it computes in {' and '.join(_HALF)}, not in {query.dtype.name}"
+    if query.shape[-1] % 8 or query.shape[-1] > 128:
+        return f"heads of {query.shape[-1]} are no multiple of 8 up to 128"
+    if mask.query_segments is not None:
+        return "several documents share a row"
+    return _mask_refusal(mask, query.shape[1], num_keys)
+
+
+def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
+    alike = num_queries == num_keys
+    if mask.query_segments is not None and (mask.valid_keys is not None or not alike):
+        return "documents come with padding, or queries and keys are not as many"
+    if mask.valid_keys is not None and mask.window is not None and not mask.causal:
+        return "padding comes with a window on both sides"
+    if mask.allowed is not None:
+        return "the mask is an arbitrary one"
+    if mask.query_positions is not None or mask.key_positions is not None:
+        return "positions are not 0, 1, 2, ..."
+    if (mask.causal or mask.window is not None) and not alike:
+        return "queries and keys are not as many"
+    return None
+
+
+def splash_attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    *,
+    bias: Any,
+    mask: Mask,
+    scale: float,
+    logit_cap: float | None,
+    dropout_rate: Any,
+    dropout_key: Any,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """Block-sparse flash attention on TPUs (JAX's Pallas kernel of that name).
+
+    Blocks that the mask hides as a whole are never computed. Over several devices it has to be
+    called on each, as the compiler does not cut kernels.
+
+    Args:
+        query: as in `ops.attention.dot_product_attention`, also for what follows.
+        key: the keys.
+        value: the values.
+        bias: None.
+        mask: causal, a window, segments and padding, in any combination.
+        scale: multiplies the logits.
+        logit_cap: squashes them.
+        dropout_rate: 0.
+        dropout_key: None.
+        interpret: computes without a TPU, slowly.
+
+    Raises:
+        ValueError: if it cannot be done.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernels,
+    )
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_mask as masks,
+    )
+
+    num_queries, num_keys, num_heads = query.shape[1], key.shape[1], query.shape[2]
+    dropping = dropout_key is not None
+    refusal = splash_refusal(
+        num_queries, num_keys, mask, has_bias=bias is not None, has_dropout=dropping
+    )
+    if refusal is not None:
+        raise ValueError(f"splash attention cannot do this: {refusal}.")
+    shape = (num_queries, num_keys)
+    if mask.window is not None:
+        sides = (mask.window - 1, 0 if mask.causal else mask.window - 1)
+        seen: Any = masks.LocalMask(shape, sides, 0)
+    else:
+        seen = masks.CausalMask(shape) if mask.causal else masks.FullMask(shape)
+    block_queries, block_keys = _block(num_queries), _block(num_keys)
+    kernel = kernels.make_splash_mha(
+        masks.MultiHeadMask([seen] * num_heads),
+        block_sizes=kernels.BlockSizes(
+            block_q=block_queries,
+            block_kv=block_keys,
+            block_kv_compute=block_keys,
+            block_q_dkv=block_queries,
+            block_kv_dkv=block_keys,
+            block_kv_dkv_compute=block_keys,
+            block_q_dq=block_queries,
+            block_kv_dq=block_keys,
+        ),
+        head_shards=1,
+        q_seq_shards=1,
+        attn_logits_soft_cap=logit_cap,
+        interpret=interpret,
+    )
+    heads_first = [x.swapaxes(1, 2) for x in ((query * scale).astype(query.dtype), key, value)]
+    segments = _segments(mask, query.shape[0], *shape)
+    if segments is None:
+        attended = jax.vmap(kernel)(*heads_first)
+    else:
+        pairs = kernels.SegmentIds(*segments)
+        attended = jax.vmap(kernel)(*heads_first, pairs)
+    return _zero_where_blind(attended.swapaxes(1, 2).astype(query.dtype), mask)
+
+
+def cudnn_attention(
+    query: Float[Array, "B T N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    *,
+    bias: Any,
+    mask: Mask,
+    scale: float,
+    logit_cap: float | None,
+    dropout_rate: Any,
+    dropout_key: Any,
+) -> Float[Array, "B T N H"]:
+    """Flash attention of cuDNN on NVIDIA GPUs, in half precision; arguments as above.
+
+    The mask may be causal, a window behind, and padding at the end of rows.
+
+    Raises:
+        ValueError: if it cannot be done.
+    """
+    refusal = cudnn_refusal(
+        query,
+        key.shape[1],
+        mask,
+        has_bias=bias is not None,
+        has_dropout=dropout_key is not None,
+        has_cap=logit_cap is not None,
+    )
+    if refusal is not None:
+        raise ValueError(f"cuDNN's attention cannot do this: {refusal}.")
+    window = None
+    if mask.window is not None:
+        window = (mask.window - 1, 0 if mask.causal else mask.window - 1)
+    lengths = None
+    if mask.valid_keys is not None:
+        lengths = jnp.sum(mask.valid_keys, axis=1, dtype=jnp.int32)
+    attended = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        scale=scale,
+        is_causal=mask.causal,
+        local_window_size=window,
+        key_value_seq_lengths=lengths,
+        implementation="cudnn",
+    )
+    return _zero_where_blind(attended, mask)
+
+
+def _zero_where_blind(attended: Float[Array, "B T N H"], mask: Mask) -> Float[Array, "B T N H"]:
+    """Zeros for queries that may see no key: kernels give anything there.
+
+    With documents each query sees itself.
+    """
+    if mask.valid_keys is None:
+        return attended
+    seen = jnp.cumsum(mask.valid_keys, axis=1)
+    if not mask.causal:
+        seen = seen[:, -1:]
+    elif mask.window is not None:
+        seen = seen - jnp.pad(seen, ((0, 0), (mask.window, 0)))[:, : seen.shape[1]]
+    return jnp.where((seen > 0)[:, :, None, None], attended, 0)
+
+
+def _block(length: int) -> int:
+    """The largest block that divides a length."""
+    return next(b for b in range(min(_LARGEST_BLOCK, length), 0, -LANES) if length % b == 0)
+
+
+def _segments(mask: Mask, batch: int, num_queries: int, num_keys: int) -> Any:
+    """Numbers that must be alike where a query may look; None if all are."""
+    if mask.query_segments is None and mask.valid_keys is None:
+        return None
+    zeros = functools.partial(jnp.zeros, dtype=jnp.int32)
+    query, key = mask.query_segments, mask.key_segments
+    query = zeros((batch, num_queries)) if query is None else query.astype(jnp.int32)
+    key = zeros((batch, num_keys)) if key is None else key.astype(jnp.int32)
+    if mask.valid_keys is not None:
+        key = jnp.where(mask.valid_keys, key, -1)
+    return query, key

@@ -1,0 +1,178 @@
+"""What accelerators can do, and how to name some that are not here.
+
+Peaks are dense bfloat16, without sparsity; links are what one chip can send at once over all of
+them, in one direction. TPUs: the pages of each generation in Google's Cloud TPU documentation
+(cloud.google.com/tpu/docs/v5e and so on; where they give both directions together, half of it); v2
+and v3: Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural networks",
+table 3. GPUs: the data sheets of NVIDIA, links those of NVLink. Memory of TPUs is what their
+compiler lets a program have, as it says itself when it refuses one (libtpu 0.0.42): a little less
+than the documentation gives.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from transformer.errors import ConfigError, MissingDependencyError
+
+_GIB = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """One kind of chip.
+
+    Attributes:
+        peak_flops: FLOP/s of a chip.
+        links: bytes/s that a chip can send.
+        memory: bytes that a program can have on one device; None where the device must be asked.
+        devices: as how many devices JAX shows a chip.
+    """
+
+    peak_flops: float
+    links: float
+    memory: int | None = None
+    devices: int = 1
+
+
+# By the beginning of what JAX calls the kind of a device.
+ACCELERATORS = {
+    "NVIDIA A100": Accelerator(312e12, 300e9),
+    "NVIDIA H100": Accelerator(989e12, 450e9),
+    "NVIDIA H200": Accelerator(989e12, 450e9),
+    "TPU v2": Accelerator(45e12, 248e9, int(7.48 * _GIB), devices=2),
+    "TPU v3": Accelerator(123e12, 328e9, int(15.48 * _GIB), devices=2),
+    "TPU v4": Accelerator(275e12, 300e9, int(30.75 * _GIB)),
+    "TPU v5 lite": Accelerator(197e12, 200e9, int(15.75 * _GIB)),
+    "TPU v5": Accelerator(459e12, 600e9, int(95.74 * _GIB)),
+    "TPU v6 lite": Accelerator(918e12, 400e9, int(31.25 * _GIB)),
+    "TPU7x": Accelerator(2307e12, 600e9, int(94.75 * _GIB), devices=2),
+}
+
+# How many numbers the shape of a generation has, and an example.
+GENERATIONS = {
+    "v2": "v2:4x4",
+    "v3": "v3:4x4",
+    "v4": "v4:2x2x1",
+    "v5e": "v5e:2x2",
+    "v5p": "v5p:4x4x4",
+    "v6e": "v6e:16x16",
+    "tpu7x": "tpu7x:4x4x4",
+}
+_TOPOLOGY = re.compile(r"(?P<kind>[a-z0-9]+)(:(?P<shape>[1-9][0-9]*(x[1-9][0-9]*)*))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Devices to compile for.
+
+    Attributes:
+        name: as the user wrote it.
+        devices: they need not be here.
+        chips: how many chips they are.
+        accelerator: of which kind; None where nothing is known of it (CPUs).
+        memory: bytes that a program can have on each device; None where there is no limit.
+    """
+
+    name: str
+    devices: Sequence[Any]
+    chips: int
+    accelerator: Accelerator | None
+    memory: int | None
+
+    @property
+    def peak_flops(self) -> float | None:
+        """Peak FLOP/s of all chips together; None where it is not known."""
+        return None if self.accelerator is None else self.accelerator.peak_flops * self.chips
+
+
+def accelerator_of(device_kind: str) -> Accelerator | None:
+    """What is known of a kind of device, by the name that JAX gives it."""
+    # The longest name first: "TPU v5 lite" is not a "TPU v5".
+    for name in sorted(ACCELERATORS, key=len, reverse=True):
+        if device_kind.startswith(name):
+            return ACCELERATORS[name]
+    return None
+
+
+def find_target(topology: str) -> Target:
+    """The devices of a topology.
+
+    To be called before anything else asks JAX for devices: the process is then set up for it.
+
+    Args:
+        topology: `v5e:16x16` and the like, `cpu:8`, or `gpu` for the GPUs that are here.
+
+    Raises:
+        ConfigError: if there is no such topology; the message lists those there are.
+        MissingDependencyError: if it is of TPUs and their compiler is not installed.
+    """
+    match = _TOPOLOGY.fullmatch(topology)
+    kind, shape = (match["kind"], match["shape"]) if match else ("", None)
+    if kind == "cpu" and shape is not None and shape.isdigit():
+        return _cpus(topology, int(shape))
+    if kind == "gpu" and shape is None:
+        return _gpus(topology)
+    if kind in GENERATIONS and shape is not None:
+        if shape.count("x") != GENERATIONS[kind].count("x"):
+            raise _unknown(topology, f"shapes of {kind} are written like {GENERATIONS[kind]}")
+        return _tpus(topology, kind)
+    raise _unknown(topology, "there is none of this name")
+
+
+def _cpus(name: str, count: int) -> Target:
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", count)
+    return Target(name, jax.devices(), 1, None, None)
+
+
+def _gpus(name: str) -> Target:
+    try:
+        devices = jax.devices("gpu")
+    except RuntimeError:
+        raise _unknown(name, "JAX finds no GPU here") from None
+    statistics = devices[0].memory_stats() or {}
+    return Target(
+        name,
+        devices,
+        len(devices),
+        accelerator_of(devices[0].device_kind),
+        statistics.get("bytes_limit"),
+    )
+
+
+def _tpus(name: str, kind: str) -> Target:
+    if importlib.util.find_spec("libtpu") is None:
+        raise MissingDependencyError("libtpu", "plan", f"compiling for {name}")
+    # There is nothing to ask about a TPU that is not here, and nothing to compute on.
+    os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    jax.config.update("jax_platforms", "cpu")
+    describe = functools.partial(topologies.get_topology_desc, platform="tpu", topology_name=name)
+    try:
+        # A real v4 shows its two cores as one device.
+        described = describe(chip_config_name="megacore") if kind == "v4" else describe()
+    except jax.errors.JaxRuntimeError as error:
+        raise _unknown(name, str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")) from None
+    devices = described.devices
+    accelerator = accelerator_of(devices[0].device_kind)
+    if accelerator is None:
+        raise _unknown(name, f"nothing is known of {devices[0].device_kind}")
+    chips = len(devices) // accelerator.devices
+    return Target(name, devices, chips, accelerator, accelerator.memory)
+
+
+def _unknown(topology: str, why: str) -> ConfigError:
+    examples = ", ".join(GENERATIONS.values())
+    return ConfigError(
+        f"--topology={topology}: {why}. There are cpu:N (N devices), gpu (those that are here), and "
+        f"TPUs by generation and shape, such as {examples}; sides beyond 1 are even."
+    )

@@ -1,0 +1,151 @@
+"""What devices exchange, read from the text of a compiled program.
+
+Programs of different compilers write it differently; what is counted:
+
+- an exchange that is begun and awaited (`all-gather-start`, `all-gather-done`) counts once;
+- what stands in a loop counts as often as the loop runs, where the text says how often: by the
+  compiler's own note, or by the constant to which its counter is compared. Other loops count once;
+  the outermost one, over the steps of a dispatch, is of them;
+- an `all-reduce` in a computation that is called `all-reduce-scatter` is what TPUs make of a
+  `reduce-scatter`.
+"""
+
+import math
+import re
+from typing import NamedTuple
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+_WIDTHS = {"pred": 1, "token": 0, "bf16": 2}
+_HEADER = re.compile(r"(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
+_EXCHANGE = re.compile(rf" = (.*?) ({'|'.join(KINDS)})(-start)?\((.*)")
+_CALLED = re.compile(r"(?:calls|to_apply|body|true_computation|false_computation)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+)")
+_NOTED = re.compile(r'known_trip_count"?:\{"?n"?:"?(\d+)')
+_CONSTANT = re.compile(r"^\s*%?([\w.\-]+) = [su]\d+\[\][^ ]* constant\((\d+)\)")
+_COMPARISON = re.compile(r"ROOT .* compare\((.*?), (?:[su]\d+\[\][^ ]* )?%?([\w.\-]+)\), .*direction=LT")
+_ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
+_GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])")
+
+
+class Exchange(NamedTuple):
+    """All exchanges of a kind in one step.
+
+    Attributes:
+        count: how many.
+        bytes: of their results on one device.
+        moved: bytes that one device must at least receive for them.
+    """
+
+    count: int
+    bytes: int
+    moved: int
+
+
+def collectives(program: str) -> dict[str, Exchange]:
+    """What one device exchanges with others in a step, by kind.
+
+    Args:
+        program: optimised HLO as text.
+    """
+    bodies = _computations(program)
+    times = _times(bodies)
+    found = dict.fromkeys(KINDS, Exchange(0, 0, 0))
+    for name, lines in bodies.items():
+        for line in lines:
+            match = _EXCHANGE.search(line)
+            if match and times.get(name, 0):
+                kind, size, moved = _measured(match, name)
+                old, often = found[kind], times[name]
+                found[kind] = Exchange(
+                    old.count + often, old.bytes + often * size, old.moved + often * moved
+                )
+    return {kind: exchange for kind, exchange in found.items() if exchange.count}
+
+
+def _computations(program: str) -> dict[str, list[str]]:
+    """The lines of each computation, the entry under the empty name, too."""
+    bodies: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in program.splitlines():
+        match = _HEADER.match(line)
+        if match:
+            lines = []
+            bodies[match[1]] = lines
+            if line.startswith("ENTRY"):
+                bodies[""] = lines
+        elif line != "}":
+            lines.append(line)
+    return {name: lines for name, lines in bodies.items() if name == "" or lines is not bodies[""]}
+
+
+def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
+    """How often each computation runs in one run of the entry."""
+    times = dict.fromkeys(bodies, 0)
+
+    def visit(name: str, often: int) -> None:
+        times[name] += often
+        for line in bodies[name]:
+            loop = _WHILE.search(line)
+            inner = often * _rounds(line, bodies.get(loop[1], [])) if loop else often
+            called = _CALLED.findall(line)
+            for group in _BRANCHES.findall(line):
+                called += [branch.strip().lstrip("%") for branch in group.split(",")]
+            for other in called:
+                if other in bodies:
+                    visit(other, inner)
+
+    if "" in bodies:
+        visit("", 1)
+    return times
+
+
+def _rounds(line: str, condition: list[str]) -> int:
+    noted = _NOTED.search(line)
+    if noted:
+        return int(noted[1])
+    constants = dict(match.groups() for match in map(_CONSTANT.match, condition) if match)
+    for text in condition:
+        match = _COMPARISON.search(text)
+        if match and match[2] in constants:
+            return int(constants[match[2]])
+    return 1
+
+
+def _measured(match: re.Match[str], computation: str) -> tuple[str, int, int]:
+    """Kind, bytes of the result, and bytes that a device must at least receive."""
+    shape, kind, begun, rest = match.groups()
+    sizes = [_size(*array) for array in _ARRAY.findall(shape)]
+    # The result of a beginning is what goes in, what comes out, and marks of the runtime.
+    if begun and kind in ("all-gather", "collective-permute"):
+        size = max(sizes, default=0)
+    else:
+        size = sum(sizes)
+    if "all-reduce-scatter" in computation and kind == "all-reduce":
+        # Each device keeps its part only, which the text cuts out afterwards.
+        return "reduce-scatter", size, size
+    parts = _group_size(rest)
+    share = (parts - 1) / parts if parts else 1.0
+    moved = {
+        "all-gather": size * share,
+        "all-reduce": 2 * size * share,
+        "reduce-scatter": size * (parts - 1 if parts else 1),
+        "all-to-all": size * share,
+        "collective-permute": size,
+    }
+    return kind, size, round(moved[kind])
+
+
+def _group_size(rest: str) -> int:
+    """How many devices take part in an exchange; 0 where the text does not say."""
+    match = _GROUPS.search(rest)
+    if match is None:
+        return 0
+    return len(match[1].split(",")) if match[1] else int(match[2])
+
+
+def _size(dtype: str, shape: str) -> int:
+    bits = re.search(r"\d+", dtype.removeprefix("bf"))
+    width = _WIDTHS.get(dtype, int(bits[0]) / 8 if bits else 0)
+    return math.ceil(width * math.prod(int(side) for side in shape.split(",") if side))
