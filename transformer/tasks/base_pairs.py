@@ -305,8 +305,7 @@ class PairTask:
         All outputs are written to the file `OUTPUTS`.
         """
         found, scores = self._translate(model, params, data)
-        outputs = _best(found)
-        source, target = data.validation_text
+        outputs, (source, target) = _best(found), data.validation_text
         rows = zip(source, target, outputs, strict=True)
         lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
         table = "source\treference\toutput\n" + "".join(f"{line}\n" for line in lines)
@@ -316,8 +315,8 @@ class PairTask:
         index = int(order[int(0.6 * len(order))])
         ids = data.validation.source[index][:-1]
         for best in found[index][:1]:
-            picture = workdir / "alignment.png"
-            draw_alignment(model, params, data.tokenizer, ids, best.ids, picture)
+            place = workdir / "alignment.png"
+            draw_alignment(model, params, data.tokenizer, ids, best.ids, place)
         lines = [
             f"{name:<24} {value:.2f}" if isinstance(value, float) else f"{name:<24} {value}"
             for name, value in scores.items()
@@ -379,15 +378,14 @@ class PairTask:
         """The outputs of the validation pairs, and scores."""
 
         def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
-            sources, _ = self._encode(data.tokenizer, text.source)
+            sources = self._encode(data.tokenizer, text.source)[0]
             with sentence_progress(len(sources)) as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
             return found, self.output_scores(_best(found), text.target)
 
         found, scores = outputs_and_scores(data.validation_text)
         if data.longer_text.source:
-            _, longer = outputs_and_scores(data.longer_text)
-            scores["exact_match_longer"] = longer["exact_match"]
+            scores["exact_match_longer"] = outputs_and_scores(data.longer_text)[1]["exact_match"]
         kinds = sorted(set(data.groups))
         for kind in kinds if len(kinds) > 1 else ():
             rows = [row for row, group in enumerate(data.groups) if group == kind]
