@@ -9,10 +9,10 @@ r"""T5 (Raffel et al. 2020): spans of raw text first, then tasks as texts that b
 Default: from the body of a docstring of Python's standard library to its first line, about 2,200
 pairs to train on, whole modules held out, nothing to download; 2+2 layers of version 1.1, width
 128. `:pretrain` is span corruption on the same docstrings, 1.4 million characters, and without the
-modules that are held out. On 2 cores of an AMD EPYC (Zen 5) beside other work: `:pretrain` 4:05, 4.36
-nats a token of hidden spans; then 2:36 and on 162 held-out docstrings ROUGE-1 9.0, ROUGE-2 1.0,
-ROUGE-L 8.7, no exact match. So few pairs make no summariser: what it writes is a plausible first
-line, mostly of another docstring.
+modules that are held out. On 2 cores of an AMD EPYC (Zen 5), beside other work: `:pretrain` 4:05,
+4.36 nats a token of hidden spans; then 2:36 and on 162 held-out docstrings ROUGE-1 9.0, ROUGE-2
+1.0, ROUGE-L 8.7, no exact match. So few pairs make no summariser: what it writes is a plausible
+first line, mostly of another docstring.
 
 Other variants, for data of your own and a machine with accelerators; not trained here:
 

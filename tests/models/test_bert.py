@@ -364,7 +364,7 @@ def test_scores_of_tokens_are_those_of_transformers(published):
 def test_scores_of_answers_are_those_of_transformers(published):
     expected, read = published("BertForQuestionAnswering")
     assert read.labels == ("start", "end")
-    model = BERT(**read.model, num_outputs=2)
+    model = BERT(**read.model)
     found = ours("tag", *INPUTS, model=model, params=from_paths(read.params))
     for index, name in enumerate(["start_logits", "end_logits"]):
         np.testing.assert_allclose(found[..., index][REAL], expected[name][REAL], atol=1e-5)
