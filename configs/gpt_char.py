@@ -13,9 +13,12 @@ Variants, after a colon (`configs/gpt_char.py:small`): `tiny` and `small` are a 
 models with 437,764 and 15,466,756 parameters at a vocabulary of 6,148 characters.
 """
 
+from collections.abc import Iterator
+
 from ml_collections import ConfigDict
 
 from transformer.config import section, variant_of
+from transformer.sweeps.algebra import Overrides, values
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -38,6 +41,16 @@ def get_config(variant: str = "") -> ConfigDict:
     # Windows are as long as the model can read: overriding one overrides both.
     config.task.context = config.model.get_ref("context")
     return config
+
+
+def sweep_learning_rate() -> Iterator[Overrides]:
+    """Learning rates around the default, for `scripts/sweep.py --sweep=learning_rate`."""
+    return values("optimizer.learning_rate", [5e-4, 1e-3, 2e-3, 4e-3])
+
+
+def sweep_seed() -> Iterator[Overrides]:
+    """Three seeds, for `--sweep=learning_rate,seed`."""
+    return values("train.seed", range(3))
 
 
 # Neither has biases on queries, keys and values; both have an output layer of their own.

@@ -7,8 +7,11 @@ Default: 4 layers of width 128 with grouped queries, on characters, with the rec
 1.714 nats per character on held-out plays (seed 0) after 2:02 on 2 cores of an AMD EPYC (Zen 5),
 beside other work.
 
-Variants, after a colon, are published shapes, counted and not trained: `llama2-7b`, `llama3-8b`,
-`mistral-7b`, `qwen2-72b`, `qwen3-8b`.
+Variants, after a colon, are published shapes, planned and counted but not trained: `llama2-7b`,
+`llama3-8b`, `mistral-7b`, `qwen2-72b`, `qwen3-8b`. They compute in bfloat16, keep only the input of
+each block for the backward pass, and cut parameters and optimizer over all devices.
+
+    python scripts/plan.py --config=configs/llama.py:qwen2-72b --topology=v5p:4x4x4 --tokens=1T
 """
 
 from ml_collections import ConfigDict
@@ -40,9 +43,20 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _published(vocab_size: int, num_layers: int, num_heads: int, width: int, **more) -> dict:
-    """A shape of a published model."""
+    """A published model, with batches of 256 windows of at most 8,192 tokens."""
     shape = {"num_layers": num_layers, "num_heads": num_heads, "width": width}
-    return {"model": {"vocab_size": vocab_size, **shape, "scan_layers": True, **more}}
+    computed = {"dtype": "bfloat16", "scan_layers": True, "remat": "full"}
+    return {
+        "model": {"vocab_size": vocab_size, **shape, **computed, **more},
+        # Scores of all tokens of a row at once would take gigabytes.
+        "task": {
+            "context": min(8192, more["context"]),
+            "batch_size": 256,
+            "validation_batch_size": 256,
+            "vocab_chunk": vocab_size // 8,
+        },
+        "mesh": {"data": 1, "fsdp": -1},
+    }
 
 
 VARIANTS = {

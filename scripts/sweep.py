@@ -88,10 +88,11 @@ def main() -> int:
 
 def config_flags_of(arguments: list[str]) -> list[str]:
     """Those flags that say what the config is."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return [
-        one if "=" in one else f"{one}={other}" for one, other in pairs if one.startswith("--config")
-    ]
+    found = []
+    for one, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        if one.startswith("--config"):
+            found.append(one if "=" in one else f"{one}={after}")
+    return found
 
 
 def say(text: str) -> None:

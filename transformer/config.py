@@ -133,9 +133,11 @@ def check_sections(config: ConfigDict) -> None:
 def with_optional_sections(config: ConfigDict) -> ConfigDict:
     """A copy that has the sections which a config may leave out."""
     config = config.copy_and_resolve_references()
-    for key in OPTIONAL_SECTIONS:
-        if key not in config:
-            config[key] = section(key)
+    # Whoever loads a config from the command line locks it.
+    with config.unlocked():
+        for key in OPTIONAL_SECTIONS:
+            if key not in config:
+                config[key] = section(key)
     return config
 
 

@@ -68,8 +68,10 @@ RULES = Rules()
 class Mesh:
     """The shape of the device mesh; `config.mesh`.
 
+    One of the axes may be -1: it takes the devices left over.
+
     Attributes:
-        data: copies of the model, each with its part of the batch; -1 takes the devices left over.
+        data: copies of the model, each with its part of the batch.
         fsdp: devices over which each copy's parameters and optimizer state are cut, and its part of
             the batch once more (Rajbhandari et al. 2020, ZeRO stage 3).
         expert: devices over which the experts of a mixture are cut; everything else treats them
@@ -87,11 +89,15 @@ class Mesh:
 
     def check(self) -> None:
         """Refuses sizes that no mesh can have."""
-        for axis in AXES[1:]:
-            if getattr(self, axis) < 1:
-                raise ConfigError(f"config.mesh.{axis} is {getattr(self, axis)}: it must be >= 1.")
-        if self.data < 1 and self.data != -1:
-            raise ConfigError(f"config.mesh.data is {self.data}: give -1 or a number >= 1.")
+        sizes = {axis: getattr(self, axis) for axis in AXES}
+        for axis, size in sizes.items():
+            if size < 1 and size != -1:
+                raise ConfigError(f"config.mesh.{axis} is {size}: give -1 or a number >= 1.")
+        open_axes = [f"config.mesh.{axis}" for axis, size in sizes.items() if size == -1]
+        if len(open_axes) > 1:
+            raise ConfigError(
+                f"{' and '.join(open_axes)} are -1: only one axis takes the devices left over."
+            )
 
     def make(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
         """The mesh, neighbours in it near each other where the hardware has such.
@@ -103,9 +109,9 @@ class Mesh:
             ConfigError: if the devices do not fill it exactly.
         """
         devices = jax.devices() if devices is None else devices
-        others = [getattr(self, axis) for axis in AXES[1:]]
-        data = len(devices) // math.prod(others) if self.data == -1 else self.data
-        shape = (data, *others)
+        sizes = [getattr(self, axis) for axis in AXES]
+        left = max(1, len(devices) // math.prod(size for size in sizes if size != -1))
+        shape = tuple(left if size == -1 else size for size in sizes)
         if math.prod(shape) != len(devices):
             raise ConfigError(
                 f"config.mesh asks for {' x '.join(AXES)} = {' x '.join(map(str, shape))} devices "

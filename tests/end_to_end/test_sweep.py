@@ -14,8 +14,8 @@ from tests.runs import assert_same_run
 from transformer.training.metrics import read_metrics
 
 # A process is busy for seconds before it trains: the one to be killed must still be at it then.
-STEPS = 300
-FLAGS = ["--config.train.save_every=20", "--config.train.evaluate_every=100"]
+STEPS = 120
+FLAGS = ["--config.train.save_every=20", "--config.train.evaluate_every=60"]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,7 @@ def flags(text_file):
         f"--config={CONFIG}:tiny",
         f"--config.task.path={text_file}",
         "--config.task.batch_size=4",
+        "--config.model.num_layers=1",
         "--config.task.sample_length=20",
         "--config.train.steps_per_dispatch=1",
         "--config.train.log_every=1",
@@ -33,7 +34,7 @@ def flags(text_file):
 
 @pytest.fixture(scope="module")
 def short(flags):
-    return [*flags, "--config.train.duration=3", "--config.model.num_layers=1"]
+    return [*flags, "--config.train.duration=3"]
 
 
 def statuses(workdir: Path) -> dict[str, dict]:
@@ -79,7 +80,7 @@ def test_three_workers_of_one_grid_one_of_them_killed(flags, tmp_path):
     assert trained == dict.fromkeys(found, 1) | {killed.name: 2}
     assert any(f"Resuming {killed}" in text for text in said[1:])
     for name in found:
-        lines = [line for line in read_metrics(workdir / "trials" / name)]
+        lines = read_metrics(workdir / "trials" / name)
         steps = [line["step"] for line in lines if line["split"] == "train"]
         assert steps == list(range(1, STEPS + 1))
     overrides = [f"--config.{k}={v}" for k, v in found[killed.name]["overrides"].items()]
@@ -95,7 +96,7 @@ def test_a_search_in_several_processes(short, tmp_path):
         *short,
         "--search=optuna",
         "--space=optimizer.learning_rate=log(1e-4,1e-2)",
-        "--trials=5",
+        "--trials=4",
         "--vectorize=processes",
         "--workers=2",
         "--json",
@@ -103,9 +104,9 @@ def test_a_search_in_several_processes(short, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert [trial["status"] for trial in result["trials"]] == ["done"] * 5
+    assert [trial["status"] for trial in result["trials"]] == ["done"] * 4
     rates = {trial["overrides"]["optimizer.learning_rate"] for trial in result["trials"]}
-    assert len(rates) == 5
+    assert len(rates) == 4
     losses = [trial["validation_loss"] for trial in result["trials"]]
     assert losses == sorted(losses)
     assert result["best"] == result["trials"][0]
@@ -142,11 +143,10 @@ def swept(short, tmp_path_factory):
 
 
 def test_some_fail(swept):
-    flags, done, workdir = swept
+    _, done, workdir = swept
     assert done.returncode == 1, done.stderr
     assert "4 trials: 2 done, 2 failed." in done.stdout
     assert "training cannot go on" in done.stderr
-    assert [line.split()[1] for line in done.stdout.splitlines() if "done" in line][:2]
     for name in ("results.csv", "report.png", "report.html"):
         assert (workdir / name).stat().st_size > 0
 
@@ -189,7 +189,7 @@ def test_a_grid_is_listed(swept):
     ("wrong", "said"),
     [
         ([], "what is to be swept?"),
-        (["--sweep=lerning"], 'mine.py has no "sweep lerning"'),
+        (["--sweep=lerning"], 'mine.py: --sweep has no "lerning": choose from rate, seed'),
         (["--sweep=rat"], 'did you mean "rate"?'),
         (["--grid=optimizer.learning_rat=1"], 'did you mean "learning_rate"?'),
         (["--grid=train.seed=0,x"], "config.train.seed cannot be 'x'"),

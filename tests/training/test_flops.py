@@ -5,7 +5,8 @@ import pytest
 
 from transformer.models.gpt import GPT
 from transformer.ops.losses import cross_entropy
-from transformer.training.flops import PEAK_FLOPS, count_flops, peak_flops
+from transformer.training.accelerators import ACCELERATORS
+from transformer.training.flops import count_flops, peak_flops
 
 LAYERS, WIDTH, CONTEXT, BATCH, VOCAB = 3, 16, 24, 4, 50
 
@@ -105,6 +106,7 @@ def test_loops_of_unknown_length_are_refused():
     [
         ("TPU v5 lite", "TPU v5 lite"),
         ("TPU v5", "TPU v5"),
+        ("TPU v3", "TPU v3"),
         ("NVIDIA H100 80GB HBM3", "NVIDIA H100"),
         ("cpu", None),
     ],
@@ -115,7 +117,8 @@ def test_peak_of_all_devices(monkeypatch, kind, name):
 
     monkeypatch.setattr(jax, "devices", lambda: [Device()] * 4)
     monkeypatch.setattr(jax, "device_count", lambda: 4)
-    assert peak_flops() == (None if name is None else 4 * PEAK_FLOPS[name])
+    chips = 2 if name in ("TPU v3", "TPU7x") else 4
+    assert peak_flops() == (None if name is None else chips * ACCELERATORS[name].peak_flops)
 
 
 def test_ragged_groups_count_each_row_once():

@@ -14,7 +14,7 @@ from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import soft_cap
 from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
-from transformer.traced import NumberOrOff
+from transformer.traced import NumberOrOff, is_zero
 
 
 class DecoderOnly(nn.Module):
@@ -153,7 +153,7 @@ class DecoderOnly(nn.Module):
             tokens.shape[1],
             *self.cache_heads(),
             self.dtype,
-            has_dropout=self.dropout_rate > 0,
+            has_dropout=not is_zero(self.dropout_rate),
             is_causal=True,
         )
 

@@ -26,7 +26,7 @@ from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.masks import padding
-from transformer.traced import NumberOrOff
+from transformer.traced import NumberOrOff, is_zero
 
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
 
@@ -298,7 +298,7 @@ class BERT(nn.Module):
             self.num_heads,
             self.width // self.num_heads,
             self.dtype,
-            has_dropout=self.dropout_rate > 0,
+            has_dropout=not is_zero(self.dropout_rate),
         )
 
 

@@ -31,7 +31,7 @@ from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
-from transformer.traced import NumberOrOff
+from transformer.traced import NumberOrOff, is_zero
 
 POOLINGS = ("class", "mean", "attention")
 POSITIONS = ("learned", "sinusoidal", "sinusoidal_2d")
@@ -340,7 +340,7 @@ class ViT(nn.Module):
             self.num_heads,
             self.width // self.num_heads,
             self.dtype,
-            has_dropout=self.dropout_rate > 0,
+            has_dropout=not is_zero(self.dropout_rate),
         )
 
     def _positions(self) -> tuple[Float[Array, "t D"], Float[Array, "T D"]]:

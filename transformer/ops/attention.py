@@ -136,12 +136,18 @@ def resolved(
     if implementation != "auto":
         return implementation
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
-    device, num_queries = jax.default_backend(), query.shape[1]
+    device, num_queries = _platform(), query.shape[1]
     if device == "tpu" and splash_refusal(num_queries, num_keys, mask, **asked) is None:
         return "splash"
     if device == "gpu" and cudnn_refusal(query, num_keys, mask, **asked, has_cap=has_cap) is None:
         return "cudnn"
     return choose_implementation(num_queries, num_keys, **asked)
+
+
+def _platform() -> str:
+    """What is computed on: the devices of the mesh in use, which need not be here, or our own."""
+    described = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if described is None else described.platform
 
 
 def usual_implementation(

@@ -118,7 +118,7 @@ def _scatter(axes: Any, rows: Sequence[Row], key: str, colour: Any) -> None:
     )
     if ticks is not None:
         axes.set_xticks(range(len(ticks)), ticks)
-    elif len(set(values)) <= 8:
+    elif len(set(values)) <= 6 and all(len(f"{value:.6g}") <= 6 for value in values):
         # What was tried, not what lies between.
         axes.set_xticks(sorted(set(values)), [f"{value:.6g}" for value in sorted(set(values))])
         axes.tick_params(axis="x", which="minor", bottom=False)

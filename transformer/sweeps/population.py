@@ -136,8 +136,8 @@ def _groups(
     """Trials that can be advanced by one program in step with each other."""
     alike: dict[Any, list[Trial]] = {}
     for trial in trials:
-        plan, options = plan_of[trial.id], trial.config.train  # pyright: ignore
-        pace = tuple(options[field] for field in CHANGEABLE if field != "duration")
+        plan, config = plan_of[trial.id], trial.config.to_dict()
+        pace = tuple(config["train"][field] for field in CHANGEABLE if field != "duration")
         alike.setdefault((plan.program, plan.total_steps, pace), []).append(trial)
     for group in alike.values():
         for start in range(0, len(group), most):
@@ -312,7 +312,11 @@ def _programs(first: Experiment, vectorize: str) -> tuple[Callable[..., Any], Ca
         return jax.lax.map(one, (state, batches, numbers))
 
     def scanned_evaluation(numbers: Any, params: Any, batch: Any) -> Any:
-        return jax.lax.map(lambda x: plain.evaluation_step(*x, batch), (numbers, params))
+        def one(trial: tuple) -> Any:
+            numbers, params = trial
+            return plain.evaluation_step(numbers, params, batch)
+
+        return jax.lax.map(one, (numbers, params))
 
     return jax.jit(scanned_steps, donate_argnums=0), jax.jit(scanned_evaluation)
 

@@ -15,6 +15,7 @@ import rich.table
 
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.pictures import draw_report
+from transformer.sweeps.trials import shown_value
 
 Row = dict[str, Any]
 
@@ -169,9 +170,7 @@ def counted(rows: Sequence[Row]) -> str:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "" if value is None else shown_value(value)
 
 
 def _write(path: Path, text: str) -> None:

@@ -171,7 +171,8 @@ def run_search(
             waiting = True
             time.sleep(PATIENCE)
             continue
-        code = _run(optuna, study, *found, folder, shared, say, command)
+        asked, trial = found
+        code = _run(optuna, study, asked, trial, folder, shared, say, command)
         if code:
             return code
 

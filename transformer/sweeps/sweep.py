@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,7 @@ def named_sweep(source: Path, name: str) -> list[Overrides]:
                 f"{source} has no sweeps: write a function sweep_{name} that yields overrides, "
                 f"or use --grid."
             )
-        raise ConfigError(unknown_name(str(source), f"sweep {name}", known))
+        raise ConfigError(unknown_name(f"{source}: --sweep", name, known))
     return list(getattr(module, f"sweep_{name}")())
 
 
@@ -296,8 +297,11 @@ def _importance(workdir: Path, storage: str) -> Mapping[str, float] | None:
     try:
         optuna = imported_optuna()
         study = open_study(optuna, workdir, storage)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return optuna.importance.get_param_importances(study, evaluator=evaluator)
+        with warnings.catch_warnings():
+            # It says that it is new.
+            warnings.simplefilter("ignore")
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            return optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (UserError, ValueError, RuntimeError):
         # Not installed here, or too few trials, or all the same.
         return None

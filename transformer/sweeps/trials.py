@@ -21,6 +21,7 @@ from transformer.config import (
 )
 from transformer.errors import ConfigError, UserError
 from transformer.sweeps.algebra import Overrides
+from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.options import CHANGEABLE
 from transformer.training.programs import program_key
@@ -64,8 +65,13 @@ class Plan(NamedTuple):
 
 def described(overrides: Mapping[str, Any]) -> str:
     """Overrides for people: the last parts of their keys, and values."""
-    short = (f"{key.split('.')[-1]}={value}" for key, value in overrides.items())
+    short = (f"{key.split('.')[-1]}={shown_value(value)}" for key, value in overrides.items())
     return ", ".join(short) or "the config as it is"
+
+
+def shown_value(value: Any) -> str:
+    """A value for people: six digits are enough."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
@@ -150,7 +156,7 @@ def check_trials(
         except UserError as error:
             raise _of_trial(error, number, trial.overrides) from None
         shapes = experiments[key].shapes
-        size = sum(_bytes(leaf) for leaf in jax.tree.leaves(shapes))
+        size = size_in_bytes(shapes)
         count = sum(leaf.size for leaf in jax.tree.leaves(shapes.params))
         plans.append(Plan(key, total, (size, count)))
     return plans
@@ -238,11 +244,3 @@ def _of_trial(error: UserError, number: int, overrides: Mapping[str, Any]) -> Us
     """The same error with the trial it is of."""
     shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
     return type(error)(f"trial {number} ({shown or 'nothing overridden'}): {error}")
-
-
-def _bytes(leaf: Any) -> int:
-    return (
-        0
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else (leaf.size * leaf.dtype.itemsize)
-    )

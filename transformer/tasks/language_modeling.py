@@ -130,6 +130,12 @@ class LanguageModeling:
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
 
+    def stand_in(self) -> TextData:
+        """Data with the shapes of any text's, for plans."""
+        tokenizer = make_tokenizer("character", "ab", 0)
+        tokens = tokenize(tokenizer, "ab" * self.context, cache_folder())
+        return TextData(tokenizer, tokens, tokens)
+
     def load_validation(self, paths: Sequence[str], workdir: Path) -> TextData:
         """Another text to validate on, with the tokenizer of a run."""
         if len(paths) != 1:

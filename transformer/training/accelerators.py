@@ -161,7 +161,9 @@ def _tpus(name: str, kind: str) -> Target:
         # A real v4 shows its two cores as one device.
         described = describe(chip_config_name="megacore") if kind == "v4" else describe()
     except jax.errors.JaxRuntimeError as error:
-        raise _unknown(name, str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")) from None
+        raise _unknown(
+            name, str(error).splitlines()[0].removeprefix("INVALID_ARGUMENT: ")
+        ) from None
     devices = described.devices
     accelerator = accelerator_of(devices[0].device_kind)
     if accelerator is None:
@@ -173,6 +175,6 @@ def _tpus(name: str, kind: str) -> Target:
 def _unknown(topology: str, why: str) -> ConfigError:
     examples = ", ".join(GENERATIONS.values())
     return ConfigError(
-        f"--topology={topology}: {why}. There are cpu:N (N devices), gpu (those that are here), and "
+        f"--topology={topology}: {why}. There are cpu:N (N devices), gpu (those that are here) and "
         f"TPUs by generation and shape, such as {examples}; sides beyond 1 are even."
     )

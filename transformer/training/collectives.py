@@ -24,9 +24,13 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _WHILE = re.compile(r" while\(.*condition=%?([\w.\-]+)")
 _NOTED = re.compile(r'known_trip_count"?:\{"?n"?:"?(\d+)')
 _CONSTANT = re.compile(r"^\s*%?([\w.\-]+) = [su]\d+\[\][^ ]* constant\((\d+)\)")
-_COMPARISON = re.compile(r"ROOT .* compare\((.*?), (?:[su]\d+\[\][^ ]* )?%?([\w.\-]+)\), .*direction=LT")
+_COMPARISON = re.compile(
+    r"ROOT .* compare\((.*?), (?:[su]\d+\[\][^ ]* )?%?([\w.\-]+)\), .*direction=LT"
+)
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
-_GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\])")
+_GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\]|mesh\[(.*?)\] \{(.*?)\})")
+_MESH_AXIS = re.compile(r"('\w+')=(\d+)")
+_PART_OF_AXIS = re.compile(r"('\w+')(?::\(\d+\)(\d+))?")
 
 
 class Exchange(NamedTuple):
@@ -51,7 +55,7 @@ def collectives(program: str) -> dict[str, Exchange]:
     """
     bodies = _computations(program)
     times = _times(bodies)
-    found = dict.fromkeys(KINDS, Exchange(0, 0, 0))
+    found: dict[str, Exchange] = dict.fromkeys(KINDS, Exchange(0, 0, 0))
     for name, lines in bodies.items():
         for line in lines:
             match = _EXCHANGE.search(line)
@@ -105,27 +109,26 @@ def _rounds(line: str, condition: list[str]) -> int:
     noted = _NOTED.search(line)
     if noted:
         return int(noted[1])
-    constants = dict(match.groups() for match in map(_CONSTANT.match, condition) if match)
+    constants = {match[1]: int(match[2]) for match in map(_CONSTANT.match, condition) if match}
     for text in condition:
         match = _COMPARISON.search(text)
         if match and match[2] in constants:
-            return int(constants[match[2]])
+            return constants[match[2]]
     return 1
 
 
 def _measured(match: re.Match[str], computation: str) -> tuple[str, int, int]:
     """Kind, bytes of the result, and bytes that a device must at least receive."""
     shape, kind, begun, rest = match.groups()
-    sizes = [_size(*array) for array in _ARRAY.findall(shape)]
-    # The result of a beginning is what goes in, what comes out, and marks of the runtime.
-    if begun and kind in ("all-gather", "collective-permute"):
-        size = max(sizes, default=0)
-    else:
-        size = sum(sizes)
+    sizes = [_size(*array) for array in _ARRAY.findall(shape) if array[1] or not begun]
+    # The result of a beginning is what goes in and then what comes out, and marks of the runtime.
+    if begun and kind != "all-reduce":
+        sizes = sizes[len(sizes) // 2 :]
+    size = sum(sizes)
+    parts = _group_size(rest)
     if "all-reduce-scatter" in computation and kind == "all-reduce":
         # Each device keeps its part only, which the text cuts out afterwards.
-        return "reduce-scatter", size, size
-    parts = _group_size(rest)
+        kind, size = "reduce-scatter", size // max(1, parts)
     share = (parts - 1) / parts if parts else 1.0
     moved = {
         "all-gather": size * share,
@@ -142,7 +145,12 @@ def _group_size(rest: str) -> int:
     match = _GROUPS.search(rest)
     if match is None:
         return 0
-    return len(match[1].split(",")) if match[1] else int(match[2])
+    if match[1]:
+        return len(match[1].split(","))
+    if match[2]:
+        return int(match[2])
+    sides = dict(_MESH_AXIS.findall(match[3]))
+    return math.prod(int(part or sides[axis]) for axis, part in _PART_OF_AXIS.findall(match[4]))
 
 
 def _size(dtype: str, shape: str) -> int:

@@ -1,20 +1,18 @@
 """What a config would train: resolved values, parameters, memory and FLOPs, without training."""
 
-import math
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import rich.console
 import rich.table
 from ml_collections import ConfigDict
 
 from transformer.nn.mixture import active_parameters
+from transformer.training.ahead_of_time import compile_steps, parameter_table, shown_shape
 from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
-from transformer.training.programs import make_programs, numbers_of
 
 
 def plan(config: ConfigDict) -> dict[str, Any]:
@@ -22,22 +20,14 @@ def plan(config: ConfigDict) -> dict[str, Any]:
 
     Returns:
         `config` (resolved), `parameters`, `active_parameters` (that compute one token; fewer where
-        there are mixtures of experts), `parameter_table` (path, shape, dtype, count), `data`
+        there are mixtures of experts), `parameter_table` (see `ahead_of_time`), `data`
         (what was read), `total_steps`, `flops_per_step` (of the first step, where batches
         differ), `memory` in bytes (`parameters`, `optimizer`, `temporary` and `total` as the
         compiler plans them) and `peak_flops` if it is known.
     """
     experiment = prepare(config)
     shapes = experiment.shapes
-    table = [
-        {
-            "path": jax.tree_util.keystr(path, simple=True, separator="/"),
-            "shape": list(leaf.shape),
-            "dtype": str(leaf.dtype),
-            "count": math.prod(leaf.shape),
-        }
-        for path, leaf in jax.tree_util.tree_leaves_with_path(nn.meta.unbox(shapes.params))
-    ]
+    table = parameter_table(experiment)
     return {
         "config": experiment.config.to_dict(),
         "parameters": sum(row["count"] for row in table),
@@ -66,9 +56,13 @@ def show(report: dict[str, Any]) -> None:
     for name in ("path", "shape", "dtype"):
         parameters.add_column(name)
     parameters.add_column("count", justify="right")
+    cut = len(report["devices"]) > 1
+    if cut:
+        parameters.add_column("MiB a device", justify="right")
     for row in report["parameter_table"]:
-        shape = " x ".join(map(str, row["shape"]))
-        parameters.add_row(row["path"], shape, row["dtype"], f"{row['count']:,}")
+        cells = [row["path"], shown_shape(row), row["dtype"], f"{row['count']:,}"]
+        here = [f"{row['bytes_per_device'] / 2**20:,.2f}"] if cut else []
+        parameters.add_row(*cells, *here)
     console.print(parameters)
     console.print(f"parameters       {report['parameters']:,}")
     if report["active_parameters"] < report["parameters"]:
@@ -82,16 +76,7 @@ def show(report: dict[str, Any]) -> None:
 
 def _memory(experiment: Experiment) -> dict[str, int]:
     """Bytes over all devices for the state, of one device for what the step needs besides."""
-    most = experiment.train.steps_per_dispatch
-    batches = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype), experiment.example_batch()
-    )
-    count = jax.ShapeDtypeStruct((), jnp.int32)
-    with jax.set_mesh(experiment.mesh):
-        lowered = make_programs(experiment).steps.lower(
-            experiment.shapes, batches, count, numbers_of(experiment)
-        )
-    analysis: Any = lowered.compile().memory_analysis()
+    analysis: Any = compile_steps(experiment).memory_analysis()
     return {
         "parameters": size_in_bytes(experiment.shapes.params),
         "optimizer": size_in_bytes(experiment.shapes.optimizer),

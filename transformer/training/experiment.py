@@ -23,7 +23,7 @@ from transformer.config import (
 )
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
-from transformer.traced import traced_fields
+from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.checkpoints import FOLDER
 from transformer.training.durations import Clock
@@ -118,7 +118,7 @@ class Experiment:
     def create(self, key: jax.Array) -> states.TrainState:
         """The state before the first step."""
         params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, key))
-        average = self.train.ema_decay > 0
+        average = not is_zero(self.train.ema_decay)
         return states.create(params, self.optimizer, key, average=average, trained=self.trained)
 
 
@@ -128,6 +128,7 @@ def prepare(
     *,
     devices: Sequence[Any] | None = None,
     shared: Shared | None = None,
+    data: Any = None,
 ) -> Experiment:
     """Checks a config and builds what it describes; no parameter is allocated yet.
 
@@ -136,6 +137,7 @@ def prepare(
         workdir: an existing run folder whose tokenizer is to be used, if it has one.
         devices: of the mesh; None takes all there are.
         shared: what other runs of this process have read already.
+        data: used in place of what the task would read.
 
     Raises:
         ConfigError: if the config cannot work.
@@ -156,12 +158,12 @@ def prepare(
     source = None if begun else _source(config, lora)
     # A run that has begun reads with its own tokenizer.
     folder = workdir if begun or source is None else Path(init.workdir)
-    if begun or shared is None:
-        data = task.load(folder)
-    else:
+    if data is None and shared is not None and not begun:
         folder = None if source is None else folder
         key = ("data", folder, _without_numbers(config.task, task))
         data = shared.once(key, lambda: task.load(folder))
+    elif data is None:
+        data = task.load(folder)
     for field, size in task.dimensions(data).items():
         chosen = config.model[field]
         if chosen is None:
@@ -194,7 +196,7 @@ def prepare(
     optimizer = make_optimizer(updates, schedule, boxes)
     shapes = jax.eval_shape(
         lambda params, key: states.create(
-            params, optimizer, key, average=train.ema_decay > 0, trained=trained
+            params, optimizer, key, average=not is_zero(train.ema_decay), trained=trained
         ),
         nn.meta.unbox(boxed),
         key,

@@ -11,16 +11,7 @@ from typing import Any
 
 import jax
 
-# Peak dense bfloat16 FLOP/s of one device, from the vendors' data sheets.
-PEAK_FLOPS = {
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-}
+from transformer.training.accelerators import accelerator_of
 
 
 def count_flops(function: Callable[..., Any], *args: Any) -> int:
@@ -38,12 +29,10 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
 
 def peak_flops() -> float | None:
     """Peak FLOP/s of all devices together; None where it is not known (CPUs)."""
-    kind = jax.devices()[0].device_kind
-    # The longest name first: "TPU v5 lite" is not a "TPU v5".
-    for name in sorted(PEAK_FLOPS, key=len, reverse=True):
-        if kind.startswith(name):
-            return PEAK_FLOPS[name] * jax.device_count()
-    return None
+    accelerator = accelerator_of(jax.devices()[0].device_kind)
+    if accelerator is None:
+        return None
+    return accelerator.peak_flops / accelerator.devices * jax.device_count()
 
 
 def _count(jaxpr: Any) -> int:
