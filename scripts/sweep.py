@@ -71,7 +71,9 @@ def main() -> int:
             command_line.print_json(planned) if given.json else report.show_plan(planned)
             return 0
         if options.vectorize == "processes":
-            code = sweep.in_processes([*sys.argv, "--worker", "--nojson"], options.workers)
+            sweep.check_sweep(config, source, sweep.Folder(workdir), options, sweep.Shared())
+            worker = [*sys.argv, "--worker", "--nojson", "--noretry_failed"]
+            code = sweep.in_processes(worker, options.workers)
         else:
             command = ["python", "scripts/train.py", *config_flags_of(sys.argv[1:])]
             code = sweep.run_sweep(config, source, workdir, options, command, say)

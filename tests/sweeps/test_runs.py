@@ -12,8 +12,8 @@ import pytest
 from tests.common import assert_trees_close
 from tests.runs import assert_same_run, logged, saved
 from tests.sweeps.conftest import tiny_config
-from transformer.sweeps import runner
-from transformer.sweeps.algebra import product, values
+from transformer.errors import ConfigError
+from transformer.sweeps import population, runner
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.population import run_population
 from transformer.sweeps.runner import run_grid
@@ -126,15 +126,14 @@ def assert_close(ours, theirs):
 def test_what_was_cut_off_goes_on(trials, shared, alone, tmp_path, vectorize):
     folder, trials = Folder(tmp_path), trials[:2]
     with interrupted_after(3):
-        code, _ = run(trials, folder, shared, vectorize)
+        code, _ = run(trials, folder, shared, vectorize, most=1)
     assert code == 130
     stopped = [folder.status(trial.id) for trial in trials]
-    expected = ["stopped"] * 2 if vectorize == "scan" else ["stopped", None]
-    assert [status and status["status"] for status in stopped] == expected
-    code, said = run(trials, folder, shared, vectorize)
+    assert [status and status["status"] for status in stopped] == ["stopped", None]
+    code, said = run(trials, folder, shared, vectorize, most=1)
     assert code == 0
     if vectorize == "scan":
-        assert "2 trials from step 4, by scan:" in said
+        assert "1 trials from step 4, by scan:" in said
     for trial in trials:
         assert folder.status(trial.id)["status"] == "done"
         assert_same_run(folder.run(trial.id), alone / trial.id)
@@ -188,9 +187,31 @@ def test_an_unexpected_error_is_noted_and_the_others_go_on(trials, shared, tmp_p
     assert json.loads((folder.run(trials[1].id) / "status.json").read_text()) == second
 
 
-def test_batches_of_different_shapes_are_refused_at_once(base, shared, tmp_path):
-    """Trials of other shapes are other programs, and are trained apart."""
-    trials = make_trials(base, product(values("task.batch_size", [2, 4])))
-    code, said = run(trials, Folder(tmp_path), shared, "vmap")
-    assert code == 0
-    assert sum("1 trials from step 0, by vmap:" in line for line in said) == 2
+def test_what_can_be_advanced_in_step_is_trained_together(base, shared, tmp_path, monkeypatch):
+    """The same program, length and pace, and no more at once than there is room for."""
+    groups = []
+    monkeypatch.setattr(
+        population, "_run_group", lambda mine, *rest: groups.append([str(t) for t in mine]) or 0
+    )
+    sweep = [
+        *({"train.seed": seed} for seed in range(3)),
+        {"model.width": 16},
+        {"train.duration": "12"},
+        {"train.duration": "6"},
+        {"train.evaluate_every": "2"},
+    ]
+    assert run(make_trials(base, sweep), Folder(tmp_path), shared, "vmap", most=3)[0] == 0
+    assert groups == [
+        ["seed=0", "seed=1", "seed=2"],
+        ["duration=6"],
+        ["width=16"],
+        ["duration=12"],
+        ["evaluate_every=2"],
+    ]
+
+
+def test_batches_of_different_shapes_are_refused():
+    member = mock.Mock(spec=population._Member, feeder=mock.Mock())
+    member.feeder.take.side_effect = [({"x": np.zeros((1, 2))}, 1), ({"x": np.zeros((1, 3))}, 1)]
+    with pytest.raises(ConfigError, match="use --vectorize=none"):
+        population._take([member, member], 1)

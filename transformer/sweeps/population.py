@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from transformer.errors import ConfigError, NonFiniteLossError, UserError
+from transformer.errors import ConfigError, NonFiniteLossError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.runner import PATIENCE, Command, Say, failed, outcome
 from transformer.sweeps.trials import Plan, Trial
@@ -156,7 +156,7 @@ def _run_group(
     for trial in trials:
         try:
             member = _open(trial, folder.begin(trial, command(trial)), shared, say)
-        except UserError as error:
+        except Exception as error:
             failed(trial, folder, say, error)
             continue
         # Those that were cut off at different steps go on apart.

@@ -129,20 +129,10 @@ def run_sweep(
         flags = [f"--config.{k}={v}" for k, v in trial.overrides.items() if v is not None]
         return shlex.join([*command, *flags, f"--workdir={workdir}-{trial.id}"])
 
-    if options.search:
-        search = _search(config, options)
-        imported_optuna()
-        check_space(config, search.space, shared)
-        _make(folder)
-        return run_search(config, search, folder, shared, say, alone)
-    trials = grid_trials(config, source, options)
-    alike = options.vectorize in ("scan", "vmap") or jax.default_backend() != "cpu"
-    plans = check_trials(trials, shared, jax.devices()[:1] if alike else None)
-    _make(folder)
-    if options.retry_failed:
-        for trial in trials:
-            if (folder.status(trial.id) or {}).get("status") == "failed":
-                folder.note(trial, "stopped")
+    checked = check_sweep(config, source, folder, options, shared)
+    if isinstance(checked, Search):
+        return run_search(config, checked, folder, shared, say, alone)
+    trials, plans = checked
     vectorize = chosen(options.vectorize, plans)
     say(f"{len(trials)} trials, {len({plan.program for plan in plans})} programs, {vectorize}.")
     if vectorize in ("scan", "vmap"):
@@ -157,6 +147,34 @@ def run_sweep(
             most=options.population,
         )
     return run_grid(trials, folder, shared, say, alone)
+
+
+def check_sweep(
+    config: Any, source: Path, folder: Folder, options: Options, shared: Shared
+) -> Search | tuple[list[Trial], list[Plan]]:
+    """Checks a sweep, makes its folder and forgets failures if that was asked for.
+
+    Returns:
+        The search, or the trials of a grid and what is known of each.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    if options.search:
+        search = _search(config, options)
+        imported_optuna()
+        check_space(config, search.space, shared)
+        _make(folder)
+        return search
+    trials = grid_trials(config, source, options)
+    together = options.vectorize in ("scan", "vmap") or jax.default_backend() != "cpu"
+    plans = check_trials(trials, shared, jax.devices()[:1] if together else None)
+    _make(folder)
+    if options.retry_failed:
+        for trial in trials:
+            if (folder.status(trial.id) or {}).get("status") == "failed":
+                folder.note(trial, "stopped")
+    return trials, plans
 
 
 def grid_trials(config: Any, source: Path, options: Options) -> list[Trial]:
@@ -266,10 +284,12 @@ def finish(workdir: Path, storage: str = "") -> dict[str, Any]:
         WorkdirError: if there are no trials in the folder.
     """
     folder = Folder(workdir)
-    rows = report.collect(folder)
-    if not rows:
+    if not report.collect(folder):
         raise WorkdirError(f"{workdir} holds no trials: it is not the folder of a sweep.")
-    page = report.write_report(folder, rows, _importance(workdir, storage))
+    # Workers of one sweep end at the same time.
+    with folder.claim("report", wait=True):
+        rows = report.collect(folder)
+        page = report.write_report(folder, rows, _importance(workdir, storage))
     return {
         "workdir": str(workdir),
         "trials": rows,
