@@ -121,3 +121,11 @@ def test_sizes_that_no_mesh_has(axis):
 def test_meshes_that_do_not_fit_the_devices():
     with pytest.raises(ConfigError, match=r"there are 1: make their product 1"):
         Mesh(data=2, fsdp=2).make()
+
+
+def test_one_axis_takes_the_devices_left_over():
+    mesh = Mesh(data=1, fsdp=-1)
+    mesh.check()
+    assert dict(mesh.make().shape) == dict.fromkeys(AXES, 1)
+    with pytest.raises(ConfigError, match=r"mesh.data and config.mesh.fsdp are -1"):
+        Mesh(fsdp=-1).check()

@@ -153,6 +153,8 @@ def _tpus(name: str, kind: str) -> Target:
         raise MissingDependencyError("libtpu", "plan", f"compiling for {name}")
     # There is nothing to ask about a TPU that is not here, and nothing to compute on.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+    # Several plans at once do not get into each other's way: none of them holds a TPU.
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     jax.config.update("jax_platforms", "cpu")

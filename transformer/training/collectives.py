@@ -2,12 +2,16 @@
 
 Programs of different compilers write it differently; what is counted:
 
-- an exchange that is begun and awaited (`all-gather-start`, `all-gather-done`) counts once;
+- an exchange that is begun and awaited (`all-gather-start`, `all-gather-done`) counts once, and so
+  does one that is spread over several computations, which has the same channel in all of them;
 - what stands in a loop counts as often as the loop runs, where the text says how often: by the
   compiler's own note, or by the constant to which its counter is compared. Other loops count once;
   the outermost one, over the steps of a dispatch, is of them;
 - an `all-reduce` in a computation that is called `all-reduce-scatter` is what TPUs make of a
   `reduce-scatter`.
+
+Everything else counts as what it is written as. Over many devices the compiler for TPUs writes some
+gathering and scattering as `all-reduce`, whose traffic is then the upper bound.
 """
 
 import math
@@ -28,6 +32,7 @@ _COMPARISON = re.compile(
     r"ROOT .* compare\((.*?), (?:[su]\d+\[\][^ ]* )?%?([\w.\-]+)\), .*direction=LT"
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
+_CHANNEL = re.compile(r"channel_id=(\d+)")
 _GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\]|mesh\[(.*?)\] \{(.*?)\})")
 _MESH_AXIS = re.compile(r"('\w+')=(\d+)")
 _PART_OF_AXIS = re.compile(r"('\w+')(?::\(\d+\)(\d+))?")
@@ -56,15 +61,22 @@ def collectives(program: str) -> dict[str, Exchange]:
     bodies = _computations(program)
     times = _times(bodies)
     found: dict[str, Exchange] = dict.fromkeys(KINDS, Exchange(0, 0, 0))
+    seen: set[str] = set()
     for name, lines in bodies.items():
         for line in lines:
             match = _EXCHANGE.search(line)
-            if match and times.get(name, 0):
-                kind, size, moved = _measured(match, name)
-                old, often = found[kind], times[name]
-                found[kind] = Exchange(
-                    old.count + often, old.bytes + often * size, old.moved + often * moved
-                )
+            if match is None or not times[name]:
+                continue
+            channel = _CHANNEL.search(line)
+            if channel is not None:
+                if channel[1] in seen:
+                    continue
+                seen.add(channel[1])
+            kind, size, moved = _measured(match, name)
+            old, often = found[kind], times[name]
+            found[kind] = Exchange(
+                old.count + often, old.bytes + often * size, old.moved + often * moved
+            )
     return {kind: exchange for kind, exchange in found.items() if exchange.count}
 
 
