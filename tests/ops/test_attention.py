@@ -19,7 +19,6 @@ from transformer.ops.masks import (
     sliding_window,
 )
 
-
 # The others are kernels of a kind of device: see test_kernels.py.
 ANYWHERE = ("einsum", "blockwise")
 

@@ -1,7 +1,6 @@
 """Cut over devices in any way, training computes the same."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -80,11 +79,10 @@ def test_layers_come_together_one_at_a_time(found):
         job = found[key("gpt", mesh)]
         stacks = {tuple(shape) for shape in job["parameter_shapes"] if shape[0] == 2}
         assert len(stacks) > 5
-        sizes = {math.prod(shape) for shape in stacks if len(shape) > 2}
         gathered = [tuple(shape) for shape in job["gathered"]]
         assert len(gathered) > 10
         assert not stacks & set(gathered)
-        assert all(math.prod(shape) not in sizes for shape in gathered if len(shape) > 2)
+        assert {shape[0] for shape in gathered if len(shape) > 2} == {1}
 
 
 def test_devices_exchange_what_they_have_to(found):

@@ -142,6 +142,7 @@ def splash_attention(
     )
     heads_first = [x.swapaxes(1, 2) for x in ((query * scale).astype(query.dtype), key, value)]
     segments = _segments(mask, query.shape[0], *shape)
+    attended: Any
     if segments is None:
         attended = jax.vmap(kernel)(*heads_first)
     else:
