@@ -2,11 +2,12 @@
 
 python benchmarks/sweep.py
 
-Measured in one run: launches of `scripts/train.py` (some of them; all are as long as their mean),
-all trials in one process that compiles each, and `scripts/sweep.py` with one compiled program for
-all, trained one after another, visited by `lax.map`, and together by `vmap`. Seconds are from the
-start of a process to its end, compilation and report included; every way begins without compiled
-programs on disk. Last comes the largest difference of a trial's final loss from its run alone.
+Measured in one run: launches of `scripts/train.py`, each with nothing compiled before, and with what
+the first left on disk (some of them; all are as long as their mean); all trials in one process that
+compiles each; and `scripts/sweep.py` with one compiled program for all, trained one after another,
+visited by `lax.map`, and together by `vmap`. Seconds are from the start of a process to its end,
+compilation and report included; every way begins without compiled programs on disk. Last comes the
+largest difference of a trial's final loss from its run alone.
 """
 
 import argparse
@@ -58,17 +59,32 @@ def timed(command, cache):
     return seconds, done.stdout
 
 
-def launched(options, folder):
-    """Launches of `train.py`, which share compiled programs on disk; seconds of all trials."""
+def launches(options, folder, count, *, shared):
+    """Seconds of each of some launches of `train.py`, and their losses.
+
+    They share compiled programs on disk, or each begins without any.
+    """
     losses, seconds = {}, []
-    for overrides in grid(options.trials)[: options.launches]:
+    for index, overrides in enumerate(grid(options.trials)[:count]):
         flags = [f"--config.{key}={value}" for key, value in overrides.items()]
-        run = folder / f"run{len(seconds)}"
         command = [str(ROOT / "scripts/train.py"), *base_flags(options), *flags]
-        one, output = timed([*command, f"--workdir={run}", "--json"], folder / "cache")
+        cache = folder / ("cache" if shared else f"cache{index}")
+        run = folder / f"run{index}"
+        one, output = timed([*command, f"--workdir={run}", "--json"], cache)
         seconds.append(one)
         losses[str(overrides)] = json.loads(output)["validation"]["loss"]
-    # The first compiles, the others find what it compiled.
+    return seconds, losses
+
+
+def launched_anew(options, folder):
+    """All trials launched, two of them measured, each compiling everything."""
+    seconds, losses = launches(options, folder, 2, shared=False)
+    return sum(seconds) / len(seconds) * options.trials, losses
+
+
+def launched(options, folder):
+    """All trials launched, some of them measured: the first compiles for the others."""
+    seconds, losses = launches(options, folder, options.launches, shared=True)
     rest = sum(seconds[1:]) / max(1, len(seconds) - 1)
     return seconds[0] + rest * (options.trials - 1), losses
 
@@ -124,6 +140,7 @@ def swept(vectorize):
 
 
 WAYS = {
+    "launches, compiling each": launched_anew,
     "launches of train.py": launched,
     "one process, compiling each": compiled_each,
     "sweep.py, one after another": swept("none"),
@@ -150,7 +167,7 @@ def main():
             found[name] = way(options, Path(folder))
     # Alone where it was launched, else alone in a process that others were in before.
     alone = found["one process, compiling each"][1] | found["launches of train.py"][1]
-    first = found["launches of train.py"][0]
+    first = found["launches, compiling each"][0]
     print(f"{'':30}{'seconds':>9}{'faster':>9}{'difference':>13}")
     for name, (seconds, losses) in found.items():
         worst = max(abs(losses[key] - alone[key]) for key in losses)
