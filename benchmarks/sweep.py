@@ -3,11 +3,11 @@
 python benchmarks/sweep.py
 
 Measured in one run: launches of `scripts/train.py`, each with nothing compiled before, and with
-what the first left on disk (some of them; all are as long as their mean); all trials in one process that
-compiles each; and `scripts/sweep.py` with one compiled program for all, trained one after another,
-visited by `lax.map`, and together by `vmap`. Seconds are from the start of a process to its end,
-compilation and report included; every way begins without compiled programs on disk. Last comes the
-largest difference of a trial's final loss from its run alone.
+what the first left on disk (some of them; all are as long as their mean); all trials in one process
+that compiles each; and `scripts/sweep.py` with one compiled program for all, trained one after
+another, visited by `lax.map`, and together by `vmap`. Seconds are from the start of a process to
+its end, compilation and report included; every way begins without compiled programs on disk. Last
+comes the largest difference of a trial's final loss from its run alone.
 """
 
 import argparse
