@@ -7,7 +7,9 @@ What stands after the colon is the folder of the run to begin from; model and ta
 config, and each of their fields can be changed as always. `--config.lora.rank=0` trains all
 parameters. `scripts/export_hf.py` writes the result with the adapters worked in.
 
-Not yet measured.
+SmolLM2-135M (imported with `--scan_layers`), 60 steps of 4 windows of 128 tokens of Hamlet: 3.67,
+3.53 and 3.50 nats per token of its held-out end after 20, 40 and 60 steps; 4:29 on 2 cores of an
+AMD EPYC (Zen 5), beside other work.
 """
 
 from pathlib import Path

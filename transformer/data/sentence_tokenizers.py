@@ -22,7 +22,7 @@ from transformer.data.tokenizers import (
     check_characters,
     read_tokenizer_json,
 )
-from transformer.errors import ConfigError, DataError
+from transformer.errors import ConfigError, DataError, WorkdirError
 
 KINDS = ("character", "bpe")
 
@@ -330,6 +330,20 @@ def load_sentence_tokenizer(folder: Path) -> SentenceTokenizer | None:
     if (folder / SOURCE_FILE).is_file():
         return MarianTokenizer(folder)
     return None
+
+
+def require_sentence_tokenizer(workdir: Path) -> SentenceTokenizer:
+    """The tokenizer of a run.
+
+    Raises:
+        WorkdirError: if there is none.
+    """
+    tokenizer = load_sentence_tokenizer(workdir)
+    if tokenizer is None:
+        raise WorkdirError(
+            f"{workdir} has no tokenizer: no tokenizer.json, tokenizer.model or source.spm."
+        )
+    return tokenizer
 
 
 def _bpe(lines: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:

@@ -8,8 +8,14 @@ import jax.numpy as jnp
 
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries, vector
-from transformer.interop.llama import theirs_of
-from transformer.interop.published import Family, Head, parameter_shapes, read_json
+from transformer.interop.published import (
+    Family,
+    Head,
+    label_names,
+    parameter_shapes,
+    read_json,
+    theirs_of,
+)
 from transformer.models.bert import BERT
 
 _ACTIVATIONS = {
@@ -161,16 +167,6 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
         "attention_probs_dropout_prob": model.dropout_rate,
         "pad_token_id": pad,
         **label_names(head.outputs or ()),
-    }
-
-
-def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Names of outputs as `config.json` has them."""
-    if not labels:
-        return {}
-    return {
-        "id2label": {str(index): label for index, label in enumerate(labels)},
-        "label2id": {label: index for index, label in enumerate(labels)},
     }
 
 

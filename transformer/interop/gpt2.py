@@ -9,8 +9,8 @@ import numpy as np
 
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same
-from transformer.interop.llama import decoder_shapes, theirs_of
-from transformer.interop.published import Family, Head, writes_text
+from transformer.interop.llama import decoder_shapes
+from transformer.interop.published import Family, Head, theirs_of, writes_text
 from transformer.models.gpt import GPT
 
 _ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 
 from transformer.errors import DataError
 from transformer.interop.layout import Entry, Shape, entries
-from transformer.interop.published import Family, Head, parameter_shapes, writes_text
+from transformer.interop.published import (
+    Family,
+    Head,
+    parameter_shapes,
+    theirs_of,
+    writes_text,
+)
 from transformer.models.llama import Llama
 
 ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -187,18 +193,6 @@ def decoder_config(model: Any) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": None,
     }
-
-
-def theirs_of(names: dict[str, str], ours: str) -> str:
-    """Their first name of an activation of ours.
-
-    Raises:
-        DataError: if they have none.
-    """
-    for theirs, name in names.items():
-        if name == ours:
-            return theirs
-    raise DataError(f"config.model.activation {ours!r} has no name in published models.")
 
 
 def rope_parameters(model: Llama) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from transformer.interop.llama import (
     integer,
     rope_parameters,
     rotary_fields,
-    theirs_of,
     tied_output,
 )
-from transformer.interop.published import Family, Head, writes_text
+from transformer.interop.published import Family, Head, theirs_of, writes_text
 from transformer.models.mixtral import Mixtral
 
 _ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}

@@ -113,6 +113,28 @@ def writes_text(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
     return Head("language_modeling", (), {})
 
 
+def theirs_of(names: dict[str, str], ours: str) -> str:
+    """Their first name of an activation of ours.
+
+    Raises:
+        DataError: if they have none.
+    """
+    for theirs, name in names.items():
+        if name == ours:
+            return theirs
+    raise DataError(f"config.model.activation {ours!r} has no name in published models.")
+
+
+def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
+    """Names of outputs as `config.json` has them."""
+    if not labels:
+        return {}
+    return {
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+
+
 def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
     """Reads a model, array by array; nothing in it is run.
 

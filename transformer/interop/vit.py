@@ -7,10 +7,15 @@ from typing import Any
 import jax.numpy as jnp
 
 from transformer.errors import ConfigError, DataError
-from transformer.interop.bert import label_names
 from transformer.interop.layout import Entry, Shape, entries, single
-from transformer.interop.llama import theirs_of
-from transformer.interop.published import Family, Head, parameter_shapes, read_json
+from transformer.interop.published import (
+    Family,
+    Head,
+    label_names,
+    parameter_shapes,
+    read_json,
+    theirs_of,
+)
 from transformer.models.vit import ViT
 
 _ACTIVATIONS = {

@@ -28,10 +28,11 @@ from transformer.data.sentence_tokenizers import (
     SentenceTokenizer,
     load_sentence_tokenizer,
     make_sentence_tokenizer,
+    require_sentence_tokenizer,
 )
 from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, Output, sentence_progress, translate
-from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.errors import ConfigError, DataError
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -184,12 +185,7 @@ class PairTask:
         Raises:
             WorkdirError: if there is none.
         """
-        tokenizer = load_sentence_tokenizer(workdir)
-        if tokenizer is None:
-            raise WorkdirError(
-                f"{workdir} has no tokenizer: no tokenizer.json, tokenizer.model or source.spm."
-            )
-        return tokenizer
+        return require_sentence_tokenizer(workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""

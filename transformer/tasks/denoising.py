@@ -22,9 +22,10 @@ from transformer.data.sentence_tokenizers import (
     SentinelTokenizer,
     load_sentence_tokenizer,
     make_sentence_tokenizer,
+    require_sentence_tokenizer,
 )
 from transformer.decoding.translate import Beam, translate
-from transformer.errors import ConfigError, WorkdirError
+from transformer.errors import ConfigError
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
@@ -162,10 +163,7 @@ class Denoising:
         Raises:
             WorkdirError: if there is none.
         """
-        tokenizer = load_sentence_tokenizer(workdir)
-        if tokenizer is None:
-            raise WorkdirError(f"{workdir} has no tokenizer.json or tokenizer.model.")
-        return tokenizer
+        return require_sentence_tokenizer(workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
