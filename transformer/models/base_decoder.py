@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.nn.attention import KVCache
@@ -71,6 +71,7 @@ class DecoderOnly(nn.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
+        valid: Bool[Array, "B T"] | None = None,
         cache: Any = None,
     ) -> tuple[Float[Array, "B T V"], Any]:
         """Scores every next token.
@@ -79,13 +80,16 @@ class DecoderOnly(nn.Module):
             tokens: the text so far.
             positions: of the tokens; None means 0, 1, 2, ...
             segment_ids: the document of each token, where several share a row.
+            valid: False at padding, which takes no place of an expert and counts in no loss of a
+                router. Attention does not ask for it: no token sees padding after it, and from
+                padding before it `segment_ids` keep it apart.
             cache: from `empty_cache` or an earlier call.
 
         Returns:
             Logits in float32, and the cache to pass in next time.
         """
         features, cache = self.features(
-            tokens, positions=positions, segment_ids=segment_ids, cache=cache
+            tokens, positions=positions, segment_ids=segment_ids, valid=valid, cache=cache
         )
         return self.logits(features), cache
 
@@ -95,6 +99,7 @@ class DecoderOnly(nn.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
+        valid: Bool[Array, "B T"] | None = None,
         cache: Any = None,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """The hidden states before the output layer; arguments as in `__call__`."""
@@ -109,7 +114,7 @@ class DecoderOnly(nn.Module):
         x = self.embed(tokens, positions)
         positions = jnp.broadcast_to(positions, tokens.shape)
         kinds = self.layer_kinds()
-        x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions)
+        x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions, valid=valid)
         return self.final_norm(x), cache
 
     def embed(
@@ -141,6 +146,10 @@ class DecoderOnly(nn.Module):
             return self.token_embedding.embedding.T, None
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
+
+    def without_capacity(self) -> "DecoderOnly":
+        """This model, computing each token whatever the others are; see `Mixtral`."""
+        return self
 
     def loss_scales(self) -> dict[str, float]:
         """By which the objective has what modules put into the collection `losses`, by name."""

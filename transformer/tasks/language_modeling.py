@@ -26,6 +26,7 @@ from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
+from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -225,7 +226,7 @@ class LanguageModeling:
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
 
         def score(module: Any) -> Any:
-            features, _ = module.features(batch["tokens"])
+            features, _ = module.features(batch["tokens"], valid=batch["labels"] != IGNORED)
             return vocabulary_losses(module, features, batch["labels"], self.vocab_chunk, **terms)
 
         apply = nn.apply(score, model, mutable=[LOSSES])
