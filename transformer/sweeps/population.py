@@ -20,7 +20,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from transformer.errors import ConfigError, NonFiniteLossError
 from transformer.sweeps.folder import Folder
-from transformer.sweeps.runner import PATIENCE, Command, Say, failed, outcome
+from transformer.sweeps.runner import PATIENCE, Command, Say, failed, note_result
 from transformer.sweeps.trials import Plan, Trial
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints
@@ -191,9 +191,9 @@ def _run_members(
     seconds = round((time.monotonic() - started) / len(members), 2)
     for member in members:
         if member.alive:
-            facts = outcome(summary(member.workdir, reached))
             status = "stopped" if code else "done"
-            folder.note(member.trial, status, error=None, seconds=seconds, **facts)
+            result = summary(member.workdir, reached)
+            note_result(member.trial, folder, say, status, result, seconds)
     return code
 
 

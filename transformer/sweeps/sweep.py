@@ -27,6 +27,7 @@ from transformer.sweeps.search import (
     Search,
     check_space,
     imported_optuna,
+    open_storage,
     open_study,
     parsed_space,
     run_search,
@@ -316,7 +317,7 @@ def _importance(workdir: Path, storage: str) -> Mapping[str, float] | None:
         return None
     try:
         optuna = imported_optuna()
-        study = open_study(optuna, workdir, storage)
+        study = open_study(optuna, workdir, open_storage(optuna, workdir, storage))
         with warnings.catch_warnings():
             # It says that it is new.
             warnings.simplefilter("ignore")
