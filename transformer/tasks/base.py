@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from transformer.config import choices, owner
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
 from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
@@ -93,16 +94,23 @@ class Predicts(Protocol):
         ...
 
 
-def require_encoder_decoder(model: Any) -> None:
-    """Refuses a model that does not read one text and write another.
+def require_fitting(task: "Task", model: Any) -> None:
+    """Refuses a model of a kind that the task cannot train.
 
     Raises:
-        ConfigError: naming the model.
+        ConfigError: naming the model, and those that fit.
     """
-    if not hasattr(model, "encode"):
+    needs = (*task.NEEDS, task.entry)
+
+    def fits(kind: Any) -> bool:
+        return all(hasattr(kind, name) for name in needs)
+
+    if not fits(model):
+        ours, theirs = (type(one).__module__.rpartition(".")[2] for one in (task, model))
+        fitting = [name for name in choices("model") if fits(owner("model", name))]
         raise ConfigError(
-            f"config.model.name is {type(model).__name__.lower()}, which is no encoder-decoder: "
-            f"this task needs one, such as vaswani or t5."
+            f"config.model.name is {theirs}, which the task {ours} cannot train: choose from "
+            f"{', '.join(fitting)}."
         )
 
 
@@ -211,6 +219,8 @@ class Task(Protocol):
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
+    # What else a model of the kind that the task trains has: names of fields and methods.
+    NEEDS: ClassVar[tuple[str, ...]]
 
     def load(self, workdir: Path | None) -> Any:
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew.
@@ -249,7 +259,7 @@ class Task(Protocol):
         ...
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that cannot do the job with this task's settings."""
+        """Refuses a model of the right kind that cannot do the job with this task's settings."""
         ...
 
     def pace(self, data: Any) -> Pace:

@@ -63,6 +63,7 @@ class EncoderTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "tag"
+    NEEDS: ClassVar[tuple[str, ...]] = ("context",)
 
     tokenizer: str = "wordpiece"
     vocab_size: int = 8192
@@ -141,8 +142,12 @@ class EncoderTask:
         return "\n".join(lines)
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that is no encoder, or has too few positions."""
-        check_encoder(self, model, self.max_length)
+        """Refuses a model with too few positions."""
+        if self.max_length > model.context:
+            raise ConfigError(
+                f"config.task.max_length ({self.max_length}) is longer than config.model.context "
+                f"({model.context}): the model has no positions for it."
+            )
 
     def pace(self, data: EncoderData) -> Pace:
         """Examples are rows; tokens are counted without padding."""
@@ -191,24 +196,6 @@ class EncoderTask:
 def apply_to_rows(model: Any, method: str, params: Any, *inputs: Any) -> Any:
     """A method of an encoder, compiled once for each shape."""
     return model.apply({"params": params}, *inputs, method=method)
-
-
-def check_encoder(task: Any, model: Any, max_length: int) -> None:
-    """Refuses a model without the method that the task calls, or with too few positions.
-
-    Raises:
-        ConfigError: naming the model or both lengths.
-    """
-    if not hasattr(model, task.entry):
-        raise ConfigError(
-            f"config.model.name is {type(model).__name__.lower()}, which is no encoder: this task "
-            f"needs one, such as bert."
-        )
-    if max_length > model.context:
-        raise ConfigError(
-            f"config.task.max_length ({max_length}) is longer than config.model.context "
-            f"({model.context}): the model has no positions for it."
-        )
 
 
 def in_chunks(lines: Iterable[str], size: int) -> Iterator[Sequence[str]]:

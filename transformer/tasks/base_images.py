@@ -88,6 +88,7 @@ class ImageTask(Augmentation):
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
     entry: ClassVar[str] = "classify"
+    NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
 
     path: str = ""
     validation_path: str = ""
@@ -131,12 +132,7 @@ class ImageTask(Augmentation):
             raise ConfigError("config.task.validation_path needs config.task.path beside it.")
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that reads no images, or images of another size."""
-        if not hasattr(model, "image_size") or not hasattr(model, self.entry):
-            raise ConfigError(
-                f"config.model.name is {type(model).__name__.lower()}, which reads no images: this "
-                f"task needs a model that does, such as vit."
-            )
+        """Refuses a model of images of another size."""
         if model.image_size != self.image_size:
             raise ConfigError(
                 f"config.task.image_size ({self.image_size}) is not config.model.image_size "

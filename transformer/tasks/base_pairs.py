@@ -37,7 +37,6 @@ from transformer.tasks.base import (
     Losses,
     Pace,
     Shown,
-    require_encoder_decoder,
     require_tokenizer_of,
     sequence_losses,
     tokenizer_digest,
@@ -72,6 +71,7 @@ class PairTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
     # The file in a run's folder with all outputs for the validation pairs.
     OUTPUTS: ClassVar[str] = "outputs.tsv"
     # Whether a long source is cut in training as well, where it then still suits its target.
@@ -220,8 +220,7 @@ class PairTask:
         return "\n".join(lines)
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that is no encoder-decoder."""
-        require_encoder_decoder(model)
+        """All encoder-decoders can do the job."""
 
     def pace(self, data: PairData) -> Pace:
         """Tokens are those of the target, without padding."""

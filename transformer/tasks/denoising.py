@@ -31,7 +31,6 @@ from transformer.tasks.base import (
     Losses,
     Pace,
     Shown,
-    require_encoder_decoder,
     require_tokenizer_of,
     sequence_losses,
     tokenizer_digest,
@@ -80,6 +79,7 @@ class Denoising:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
 
     path: str = ""
     embedded: str = "plays"
@@ -193,8 +193,7 @@ class Denoising:
         )
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that is no encoder-decoder."""
-        require_encoder_decoder(model)
+        """All encoder-decoders can do the job."""
 
     def pace(self, data: StreamData) -> Pace:
         """Examples are windows; tokens are those of the text."""

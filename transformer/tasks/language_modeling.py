@@ -73,6 +73,7 @@ class LanguageModeling:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("context", "features", "loss_scales", "empty_cache")
 
     path: str = ""
     validation_path: str = ""

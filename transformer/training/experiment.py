@@ -22,7 +22,7 @@ from transformer.config import (
     with_optional_sections,
 )
 from transformer.errors import ConfigError, WorkdirError
-from transformer.tasks.base import Task
+from transformer.tasks.base import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.checkpoints import FOLDER
@@ -148,7 +148,8 @@ def prepare(
     task = build("task", config.task)
     train: Train = build("train", config.train)
     updates: Optimizer = build("optimizer", config.optimizer)
-    build("model", config.model)
+    # Sizes are checked once the data have decided them.
+    require_fitting(task, build("model", config.model))
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
