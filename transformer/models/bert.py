@@ -25,7 +25,7 @@ from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
-from transformer.ops.masks import padding
+from transformer.ops.masks import padding_behind
 from transformer.traced import NumberOrOff, is_zero
 
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
@@ -216,7 +216,7 @@ class BERT(nn.Module):
         """
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
-        mask = None if lengths is None else padding(real_tokens(tokens, lengths))
+        mask = None if lengths is None else padding_behind(lengths)
         positions = self.position_offset + jnp.arange(tokens.shape[1])
         x = (
             self.token_embedding(tokens)
