@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
-from transformer.nn.attention import KVCache
+from transformer.nn.attention import KVCache, for_any_shape, usual_implementation
 from transformer.nn.linear import DTYPES
 from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import soft_cap
-from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
+from transformer.ops.attention import IMPLEMENTATIONS
 from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import NumberOrOff, is_zero
 
@@ -64,6 +64,7 @@ class DecoderOnly(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        self.chosen_attention()
 
     def __call__(
         self,
@@ -147,24 +148,34 @@ class DecoderOnly(nn.Module):
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
 
-    def without_capacity(self) -> "DecoderOnly":
-        """This model, computing each token whatever the others are; see `Mixtral`."""
-        return self
+    def for_writing(self) -> "DecoderOnly":
+        """This model as it writes texts: with a cache, rows of any length and nothing dropped."""
+        return for_any_shape(self)
 
     def loss_scales(self) -> dict[str, float]:
         """By which the objective has what modules put into the collection `losses`, by name."""
         return {}
 
-    def chosen_attention(self, tokens: Int[Array, "B T"]) -> str:
-        """The implementation that training uses for batches of this length."""
+    def chosen_attention(self, tokens: Int[Array, "B T"] | None = None) -> str:
+        """The implementation that training uses for batches of this length, or of a usual one.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        length = {} if tokens is None else {"length": tokens.shape[1]}
         return usual_implementation(
             self.attention,
-            tokens.shape[1],
-            *self.cache_heads(),
+            (self.num_heads, self.cache_heads()[1]),
             self.dtype,
+            **length,
+            mask=causal(),
             has_dropout=not is_zero(self.dropout_rate),
-            is_causal=True,
+            has_cap=self.has_attention_cap(),
         )
+
+    def has_attention_cap(self) -> bool:
+        """Whether the logits of attention are capped."""
+        return False
 
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""

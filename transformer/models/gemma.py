@@ -155,6 +155,10 @@ class Gemma(DecoderOnly):
         """See `logit_cap`."""
         return self.logit_cap
 
+    def has_attention_cap(self) -> bool:
+        """See `attention_cap`."""
+        return self.attention_cap is not None
+
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads

@@ -61,13 +61,13 @@ class Mixtral(Llama):
             dtype=self.dtype,
         )
 
-    def without_capacity(self) -> "Mixtral":
-        """The same with experts that compute all they are sent.
+    def for_writing(self) -> "Mixtral":
+        """This model as it writes texts: experts compute all they are sent.
 
         Capacity makes shapes of training fixed. Where texts are written it would let a text depend
         on those beside it, and a token on how many are read at once.
         """
-        return self.clone(capacity_factor=None)
+        return super().for_writing().clone(capacity_factor=None)
 
     def loss_scales(self) -> dict[str, float]:
         """By which the objective has the losses of the routers."""

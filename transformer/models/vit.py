@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
-from transformer.nn.attention import Attention
+from transformer.nn.attention import Attention, usual_implementation
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
@@ -28,7 +28,7 @@ from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
+from transformer.ops.attention import IMPLEMENTATIONS
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
 from transformer.traced import NumberOrOff, is_zero
@@ -158,6 +158,7 @@ class ViT(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        self.chosen_attention()
         if self.distillation != "none" and self.pooling != "class":
             raise ConfigError(
                 f"config.model.distillation is {self.distillation!r}: it needs "
@@ -332,14 +333,18 @@ class ViT(nn.Module):
         features = self(images, order[:, :num_seen])
         return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
 
-    def chosen_attention(self, images: Float[Array, "B Y X C"], *rest: Any) -> str:
-        """The implementation that training uses for images of this size."""
+    def chosen_attention(self, images: Float[Array, "B Y X C"] | None = None, *rest: Any) -> str:
+        """The implementation that training uses for these images, or for those of its size.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        grid = self.grid if images is None else images.shape[1] // self.patch_size
         return usual_implementation(
             self.attention,
-            self.num_front + (images.shape[1] // self.patch_size) ** 2,
-            self.num_heads,
-            self.width // self.num_heads,
+            (self.num_heads, self.width // self.num_heads),
             self.dtype,
+            length=self.num_front + grid**2,
             has_dropout=not is_zero(self.dropout_rate),
         )
 

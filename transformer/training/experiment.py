@@ -183,6 +183,7 @@ def prepare(
             )
     model = build("model", config.model)
     task.check_model(model)
+    model.chosen_attention(*task.example_inputs(model))  # Refuses what a kernel cannot do.
     _check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))

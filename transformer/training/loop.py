@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from transformer import sharding
 from transformer.errors import NonFiniteLossError, WorkdirError
+from transformer.nn.attention import for_any_shape, require_platform
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
 from transformer.training.experiment import Experiment
@@ -67,6 +68,7 @@ def train(
     experiment = experiments.prepare(config, workdir, shared=shared)
     options, total = experiment.train, experiment.total_steps
     every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
+    require_platform(experiment.model.attention)
     meet("all have read the folder")
     if is_first():
         workdir.mkdir(parents=True, exist_ok=True)
@@ -174,7 +176,7 @@ def train(
 def show(experiment: Experiment, params: Any, workdir: Path, step: int) -> str:
     """Writes what the task shows after training, logs its scores, and returns its text."""
     # Nothing is dropped any more: models that differ in that only are one to what is compiled.
-    model = experiment.model.clone(dropout_rate=0.0)
+    model = for_any_shape(experiment.model.clone(dropout_rate=0.0))
     shown = experiment.task.show(model, params, experiment.data, workdir)
     if shown.scores:
         tensorboard = experiment.train.tensorboard and tensorboard_is_installed()

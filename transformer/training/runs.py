@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from transformer.config import build, with_optional_sections
 from transformer.errors import ConfigError, WorkdirError
+from transformer.nn.attention import for_any_shape
 from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import initial_parameters, read_config
@@ -59,7 +60,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     found = _restore(workdir, config, checkpoint, nn.meta.unbox(shapes))
     task.check_run(workdir, found.metadata["data_fingerprint"])
-    return Run(config, task, model, merged(found.params, lora), found.step)
+    return Run(config, task, for_any_shape(model), merged(found.params, lora), found.step)
 
 
 def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
@@ -83,7 +84,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
         if path not in saved or saved[path].shape != shape.shape:
             raise WorkdirError(f"{path} {list(shape.shape)} is not in the checkpoint of {workdir}.")
     params = from_paths({path: saved[path] for path in wanted})
-    return Run(config, task, model, params, found.step)
+    return Run(config, task, for_any_shape(model), params, found.step)
 
 
 class Parameters(NamedTuple):
