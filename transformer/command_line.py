@@ -1,20 +1,27 @@
 """What all scripts share: flags in, one call, one clear message and exit code on failure."""
 
+import contextlib
 import errno
 import json
 import os
+import re
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
+from transformer.config import OPTIONAL_SECTIONS, unknown_name
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
+# A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
+_OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
 
 def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
@@ -55,12 +62,72 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
         rest = FLAGS(sys.argv)[1:]
     except flags.Error as error:
         raise ConfigError(f"{error} (--help lists the flags)") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # ml_collections names the key and suggests the nearest one.
-        raise ConfigError(f"config: {_tidy(error)}") from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise _config_error(error, sys.argv) from None
     if rest and not takes_arguments:
         raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
     return main(*rest)
+
+
+def _config_error(error: Exception, argv: Sequence[str]) -> Exception:
+    """What is wrong with a config that could not be made from its file and the flags.
+
+    ml_collections says of a wrong key neither where it stands nor, on several levels, which part is
+    wrong. So the file is loaded without the flags: either the fault is in it, or they are compared
+    with what it has.
+    """
+    overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
+    plain = [argv[0], *(flag for flag in argv[1:] if not _OVERRIDE.match(flag))]
+    try:
+        with _arguments(plain):
+            FLAGS.unparse_flags()
+            FLAGS(plain)
+    except UserError as other:
+        return other
+    except Exception as other:
+        return _error_of_file(other, plain)
+    for match in overrides:
+        config = FLAGS[match["flag"]].value
+        where = match["flag"]
+        for name in match["path"].split("."):
+            if not isinstance(config, ConfigDict):
+                return ConfigError(f"{where} is a single value: it has no {name!r}.")
+            if name not in config:
+                return ConfigError(_unknown_key(where, name, config))
+            config, where = config[name], f"{where}.{name}"
+    return ConfigError(f"config: {_tidy(error)}")
+
+
+def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
+    if where == "config" and name in OPTIONAL_SECTIONS:
+        return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
+    return unknown_name(where, name, config)
+
+
+def _error_of_file(error: Exception, argv: Sequence[str]) -> Exception:
+    """An error that a config file raised, with the line; any other error as it is."""
+    given = [flag.partition("=")[2].partition(":")[0] for flag in argv if "=" in flag]
+    known = {Path(name).absolute() for name in given if name}
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.lineno) for frame in reversed(frames)]
+    if isinstance(error, SyntaxError):
+        places.insert(0, (error.filename or "", error.lineno))
+    for file, line in places:
+        if Path(file).absolute() in known:
+            return ConfigError(f"{file}, line {line}: {type(error).__name__}: {_tidy(error)}")
+    return error
+
+
+@contextlib.contextmanager
+def _arguments(argv: Sequence[str]) -> Iterator[None]:
+    """ml_collections looks for overrides in `sys.argv` itself."""
+    given, sys.argv = sys.argv, list(argv)
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def loaded_config(holder: Any) -> Any:
@@ -124,5 +191,8 @@ def _report_unraisable(unraisable: Any) -> None:
 
 
 def _tidy(error: BaseException) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    return text.strip("'\"").replace('\\"', '"').replace("\\'", "'")
+    text = str(error.args[0] if error.args else error).replace("\\n", " ")
+    text = " ".join(text.split())
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    return text.replace('\\"', '"').replace("\\'", "'")

@@ -39,6 +39,67 @@ def test_wrong_flags(tiny_flags, tmp_path, flag, said):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.foo=1", 'config has no "foo": choose from init, lora, mesh, model, optimizer'),
+        ("--config.modle.width=3", 'config has no "modle": did you mean "model"?'),
+        ("--config.foo.bar.baz=1", 'config has no "foo": choose from'),
+        ("--config.model.widht=3", 'config.model has no "widht": did you mean "width"?'),
+        ("--noconfig.model.tie_embedings", 'config.model has no "tie_embedings": did you mean'),
+        ("--config.model.width.x=3", "config.model.width is a single value: it has no 'x'."),
+    ],
+)
+def test_unknown_keys(tiny_flags, flag, said):
+    done = call("train.py", *tiny_flags, flag, "--dry_run")
+    fails(done, 2, f"error: {said}")
+    assert "\\n" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config.model.widht = 3", 'config.model has no "widht": did you mean "width"?'),
+        ("config.modle = 3", 'config has no "modle": did you mean "model"?'),
+        ("print(config.model.widht)", ", line 4: AttributeError: 'widht' Did you mean \"width\""),
+        ("config.model.width = wide", "line 4: NameError: name 'wide' is not defined"),
+        ("config.model.width = (", "line 4: SyntaxError: '(' was never closed"),
+        ("section('model', 'gpt', widht=3)", 'config.model has no "widht": did you mean "width"?'),
+    ],
+)
+def test_mistakes_in_a_config_file(tmp_path, line, said):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from configs import gpt_char\nfrom transformer.config import section\n"
+        f"def get_config(variant=''):\n config = gpt_char.get_config(); {line}\n return config\n"
+    )
+    done = call("train.py", f"--config={path}", "--config.model.num_layers=1", "--dry_run")
+    fails(done, 2, said)
+    assert "\\n" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--grid=model.widht=8,16"], 'config.model has no "widht": did you mean "width"?'),
+        (["--grid=modle.width=8,16"], 'config has no "modle": did you mean "model"?'),
+        (["--grid=foo=8,16"], 'config has no "foo": choose from'),
+        (["--grid=model.width=wide"], "config.model.width cannot be 'wide': expected int."),
+        (
+            ["--search=optuna", "--space=optimizer.learning_rat=log(1e-4,1e-2)"],
+            'config.optimizer has no "learning_rat": did you mean "learning_rate"?',
+        ),
+        (["--search=optuna", "--space=foo=choice(1,2)"], 'config has no "foo": choose from'),
+        (["--grid=model.width=8", "--config.foo=1"], 'config has no "foo": choose from'),
+    ],
+)
+def test_unknown_keys_of_sweeps(tiny_flags, tmp_path, flags, said):
+    done = call("sweep.py", *tiny_flags, *flags, f"--workdir={tmp_path / 'sweep'}")
+    fails(done, 2, f"error: {said}")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_no_config_and_no_workdir(tiny_flags):
     fails(call("train.py", "--workdir=x"), 2, "--config")
     fails(call("train.py", "--config=nowhere.py"), 2, "nowhere.py")
