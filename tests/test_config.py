@@ -1,10 +1,12 @@
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
+from transformer import models
 from transformer.config import (
     SECTIONS,
     build,
@@ -224,3 +226,30 @@ def test_every_config_builds(path, variant):
     check_sections(config)
     for kind in SECTIONS:
         build(kind, config.copy_and_resolve_references()[kind])
+
+
+def test_messages_name_fields_that_there_are():
+    """Each `config.SECTION.FIELD` in the package."""
+    known = {
+        kind: set() for kind in ("model", "task", "optimizer", "train", "mesh", "init", "lora")
+    }
+    for kind in known:
+        for name in choices(kind) if kind in ("model", "task") else (None,):
+            known[kind] |= {"name", *config_fields(owner(kind, name))}
+    written = re.compile(rf"config\.({'|'.join(known)})\.([a-z_0-9]+)(?!\w*\()")
+    root = Path(__file__).parent.parent
+    found = {
+        (kind, field, path.name)
+        for folder in ("transformer", "scripts")
+        for path in (root / folder).rglob("*.py")
+        for kind, field in written.findall(path.read_text("utf-8"))
+    }
+    assert len(found) > 100
+    assert [one for one in found if one[1] not in known[one[0]]] == []
+
+
+def test_a_plugin_whose_class_has_another_name(tmp_path, monkeypatch):
+    (tmp_path / "my_model.py").write_text("class Mine:\n    pass\n")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"my_model\.py has no class MyModel.*its file"):
+        section("model", "my_model")

@@ -167,7 +167,8 @@ class DenoisingBatches:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
+        field = "validation_batch_size" if self.num_steps is None else "batch_size"
+        require_divisible(self.batch_size, self.num_hosts, field)
         if self.objective not in OBJECTIVES:
             raise ConfigError(
                 f"the objective is {self.objective!r}: choose from {', '.join(OBJECTIVES)}."

@@ -227,7 +227,7 @@ class SequentialImages:
     num_threads: int = 0
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
+        require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
         _require_labels(self.source, self.labels)
         if not 0 < self.crop_fraction <= 1:
             raise ConfigError(
