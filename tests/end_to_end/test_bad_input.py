@@ -105,6 +105,7 @@ def test_no_config_and_no_workdir(tiny_flags):
     fails(call("train.py", "--config=nowhere.py"), 2, "nowhere.py")
     fails(call("train.py", f"--config={CONFIG}:huge"), 2, "huge", "tiny")
     fails(call("train.py", *tiny_flags), 2, "--workdir")
+    fails(call("train.py", *tiny_flags, "--compile", "--workdir=x"), 2, "--compile", "--dry_run")
 
 
 @pytest.mark.parametrize(
