@@ -20,6 +20,11 @@ from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
+# What a file system may answer, and no fault of ours can bring about.
+_OF_THE_SYSTEM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
 # A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
@@ -45,7 +50,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
             # Whoever read our output has left; the usual end of `generate.py | head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+        if error.errno not in _OF_THE_SYSTEM:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)

@@ -1,6 +1,8 @@
 """Mistakes of users: one clear message, the exit code of the contract, no traceback."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,7 @@ def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
         ("--config.train.microbatches=3", "microbatches"),
         ("--config.task.tokenizer=word", "bpe"),
         ("--config.task.path=x", "does not exist"),
-        ("--config.task.context=4096", "config.model.context"),
+        ("--config.task.context=4096", "config.task.context"),
         ("--config.mesh.fsdp=3", "devices"),
         ("--workdri=x", "workdri"),
     ],
@@ -106,6 +108,28 @@ def test_no_config_and_no_workdir(tiny_flags):
     fails(call("train.py", f"--config={CONFIG}:huge"), 2, "huge", "tiny")
     fails(call("train.py", *tiny_flags), 2, "--workdir")
     fails(call("train.py", *tiny_flags, "--compile", "--workdir=x"), 2, "--compile", "--dry_run")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file", "file is a file, not a folder"),
+        ("file/below/run", "file is a file, not a folder"),
+        ("loop/run", "cannot be a folder"),
+        ("x" * 300, "cannot be a folder"),
+        ("closed/run", "closed cannot be written"),
+    ],
+)
+@pytest.mark.parametrize("script", ["train.py", "sweep.py"])
+def test_folders_that_cannot_be_made(tiny_flags, tmp_path, monkeypatch, script, place, said):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "closed").mkdir()
+    # Root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    grid = ["--grid=train.seed=1,2"] if script == "sweep.py" else []
+    done = call(script, *tiny_flags, *grid, f"--workdir={tmp_path / place}")
+    fails(done, 2, said, "--workdir")
 
 
 @pytest.mark.parametrize(

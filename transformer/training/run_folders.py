@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from transformer.checks import require_writable_folder
 from transformer.errors import WorkdirError
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
@@ -13,13 +14,12 @@ from transformer.training.experiment import write_config
 
 
 def require_new(workdir: Path) -> None:
-    """Refuses a folder that holds something.
+    """Refuses a folder that holds something, or cannot be made.
 
     Raises:
         WorkdirError: naming it.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise WorkdirError(f"{workdir} is no folder: give a new --workdir.")
+    require_writable_folder(workdir)
     if workdir.exists() and any(workdir.iterdir()):
         raise WorkdirError(f"{workdir} is not empty: give a new --workdir.")
 
