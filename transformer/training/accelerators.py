@@ -5,9 +5,9 @@ them, in one direction. TPUs: the pages of each generation in Google's Cloud TPU
 (cloud.google.com/tpu/docs/v5e and so on; where they give both directions together, half of it); v2
 and v3: Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural networks",
 table 3. GPUs: the data sheets of NVIDIA, beside each number; where one gives a peak with sparsity
-only, half of it. Links are those of NVLink, and of PCI Express where there is none. Memory of TPUs is what their
-compiler lets a program have, as it says itself when it refuses one (libtpu 0.0.42): a little less
-than the documentation gives.
+only, half of it. Links are those of NVLink, and of PCI Express where there is none. Memory of TPUs
+is what their compiler lets a program have, as it says itself when it refuses one (libtpu 0.0.42): a
+little less than the documentation gives.
 """
 
 import dataclasses
