@@ -36,7 +36,7 @@ flags.DEFINE_integer("max_len", None, "Tokens of an output at most.", lower_boun
 flags.DEFINE_integer(
     "num_return",
     1,
-    "Outputs per sentence. More than one are printed as: line number, score, text, with tabs.",
+    "Outputs per sentence, different texts. More than one: line number, score, text, with tabs.",
     lower_bound=1,
 )
 flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")

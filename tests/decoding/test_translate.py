@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import matplotlib.image
@@ -77,6 +79,38 @@ def test_one_list_of_outputs_for_each_sentence(expected, tokenizer, sources):
             assert length <= len(source) + 1 + BEAM.extra_length
             score = output.log_prob / float(length_penalty(jnp.array(length), 0.6))
             np.testing.assert_allclose(output.score, score, rtol=1e-5)
+
+
+def test_outputs_of_a_sentence_are_different_texts(model, params, tokenizer, sources):
+    """Of token sequences that are written the same the best stands for all."""
+    beam = Beam(size=6, num_return=6, extra_length=3)
+    everything = translate(model, params, tokenizer, sources, beam)
+
+    class Coarse:
+        """Writes all letters but the first few alike."""
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def decode(self, ids):
+            return "".join("x" if letter > "c" else letter for letter in tokenizer.decode(ids))
+
+    merged = 0
+    for most in (2, 6):
+        coarse = dataclasses.replace(beam, num_return=most)
+        found = translate(model, params, Coarse(), sources, coarse)
+        again = translate(model, params, Coarse(), sources, coarse)
+        for outputs, same, all_of in zip(found, again, everything, strict=True):
+            texts = [output.text for output in outputs]
+            assert len(set(texts)) == len(texts)
+            assert texts == [output.text for output in same]
+            kinds = dict.fromkeys(Coarse().decode(output.ids) for output in all_of)
+            assert texts == list(kinds)[:most]
+            assert [output.score for output in outputs] == sorted(
+                (output.score for output in outputs), reverse=True
+            )
+            merged += len(all_of) - len(kinds)
+    assert merged > 0
 
 
 def test_order_and_company_do_not_matter(model, params, tokenizer, sources, expected):
