@@ -1,5 +1,6 @@
 """What configs and flags are checked for again and again, each with one wording."""
 
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,14 +10,14 @@ from transformer.errors import ConfigError, WorkdirError
 
 
 def require_at_least(section: str, owner: Any, **least: int) -> None:
-    """Refuses fields of `owner` below their minimum.
+    """Refuses fields of `owner` below their minimum; None is not.
 
     Raises:
         ConfigError: naming the first of them.
     """
     for field, minimum in least.items():
         value = getattr(owner, field)
-        if value < minimum:
+        if value is not None and value < minimum:
             raise ConfigError(f"config.{section}.{field} is {value}: at least {minimum}.")
 
 
@@ -30,6 +31,30 @@ def require_fraction(section: str, owner: Any, *fields: str) -> None:
         value = getattr(owner, field)
         if not 0.0 <= value < 1.0:
             raise ConfigError(f"config.{section}.{field} is {value}: 0 or more, below 1.")
+
+
+def require_between_0_and_1(section: str, owner: Any, *fields: str) -> None:
+    """Refuses fields of `owner` that are not above 0 and below 1: neither nothing nor everything.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for field in fields:
+        value = getattr(owner, field)
+        if not 0.0 < value < 1.0:
+            raise ConfigError(f"config.{section}.{field} is {value}: above 0 and below 1.")
+
+
+def require_weight(section: str, owner: Any, *fields: str) -> None:
+    """Refuses fields of `owner` that are negative, infinite or not a number.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for field in fields:
+        value = getattr(owner, field)
+        if not 0.0 <= value < math.inf:
+            raise ConfigError(f"config.{section}.{field} is {value}: 0 or more, and finite.")
 
 
 def require_choice(section: str, owner: Any, **known: Iterable[str]) -> None:

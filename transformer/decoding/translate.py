@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -52,6 +53,10 @@ class Beam:
             raise ConfigError(
                 f"{self.num_return} outputs are more than the {self.size} beams that are searched: "
                 f"give a larger beam size."
+            )
+        if not 0.0 <= self.length_penalty < math.inf:
+            raise ConfigError(
+                f"the length penalty is {self.length_penalty}: 0 or more, and finite."
             )
 
 

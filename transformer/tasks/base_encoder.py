@@ -79,8 +79,7 @@ class EncoderTask:
             ConfigError: naming the field.
         """
         require_at_least("task", self, max_length=4, batch_size=1, vocab_size=1)
-        if self.validation_batch_size is not None:
-            require_at_least("task", self, validation_batch_size=1)
+        require_at_least("task", self, validation_batch_size=1)
 
     # ------------------------------------------------------------------- tokenizer, labels
 

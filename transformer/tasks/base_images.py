@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from transformer.checks import require_at_least, require_choice
+from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data.augmentation import resize_and_crop
 from transformer.data.digits import digits, mnist
 from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
@@ -112,8 +112,8 @@ class ImageTask(Augmentation):
         super().check()
         require_at_least("task", self, image_size=1, batch_size=1)
         require_choice("task", self, embedded=EMBEDDED, broken=("refuse", "skip"))
-        if self.validation_batch_size is not None:
-            require_at_least("task", self, validation_batch_size=1)
+        require_at_least("task", self, validation_batch_size=1)
+        require_between_0_and_1("task", self, "validation_fraction")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
         if not 0.0 < self.crop_fraction <= 1.0:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice
+from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data import text as text_files
 from transformer.data.denoising import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
 from transformer.data.docstrings import docstring_text
@@ -25,7 +26,7 @@ from transformer.data.sentence_tokenizers import (
     require_sentence_tokenizer,
 )
 from transformer.decoding.translate import Beam, translate
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
@@ -101,14 +102,12 @@ class Denoising:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, length=4, batch_size=1)
+        require_at_least("task", self, length=4, batch_size=1, validation_batch_size=1)
+        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         require_choice("task", self, objective=OBJECTIVES, embedded=EMBEDDED)
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ConfigError(
-                f"config.task.validation_fraction is {self.validation_fraction}: "
-                f"it must lie between 0 and 1."
-            )
-        noise_counts(self.length, self.density, self.mean_span)
+        require_between_0_and_1("task", self, "validation_fraction", "density")
+        if not 1.0 <= self.mean_span < math.inf:
+            raise ConfigError(f"config.task.mean_span is {self.mean_span}: 1 or more, and finite.")
 
     @property
     def window(self) -> int:
@@ -145,8 +144,8 @@ class Denoising:
             tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
         return StreamData(
             SentinelTokenizer(tokenizer, self.num_sentinels),
-            _stream(tokenizer, train),
-            _stream(tokenizer, validation),
+            _stream(tokenizer, train, "the training text"),
+            _stream(tokenizer, validation, "the validation text"),
         )
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> StreamData:
@@ -154,7 +153,7 @@ class Denoising:
         if len(paths) != 1:
             raise ConfigError("spans are hidden in one text file: give --path.")
         tokenizer = self.load_tokenizer(workdir)
-        tokens = _stream(tokenizer, text_files.read_text(paths[0]))
+        tokens = _stream(tokenizer, text_files.read_text(paths[0]), paths[0])
         return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
@@ -283,6 +282,15 @@ def _lines(text: str) -> list[str]:
     return text.splitlines(keepends=True)
 
 
-def _stream(tokenizer: SentenceTokenizer, text: str) -> np.ndarray:
-    """The tokens of a text, one after another."""
-    return np.concatenate(tokenizer.encode_lines(_lines(text)))
+def _stream(tokenizer: SentenceTokenizer, text: str, name: str) -> np.ndarray:
+    """The tokens of a text, one after another.
+
+    Raises:
+        DataError: if it is empty, by its name.
+    """
+    lines = _lines(text)
+    if not lines:
+        raise DataError(
+            f"{name} is empty: give a longer one, or a larger --config.task.validation_fraction."
+        )
+    return np.concatenate(tokenizer.encode_lines(lines))

@@ -10,7 +10,12 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from transformer.checks import require_at_least, require_fraction
+from transformer.checks import (
+    require_at_least,
+    require_between_0_and_1,
+    require_fraction,
+    require_weight,
+)
 from transformer.data import text as text_files
 from transformer.data.plays import shakespeare
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
@@ -96,13 +101,11 @@ class LanguageModeling:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, context=1, batch_size=1)
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ConfigError(
-                f"config.task.validation_fraction is {self.validation_fraction}: "
-                f"it must lie between 0 and 1."
-            )
+        require_at_least("task", self, context=1, batch_size=1, validation_batch_size=1)
+        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0, sample_length=0)
+        require_between_0_and_1("task", self, "validation_fraction")
         require_fraction("task", self, "label_smoothing")
+        require_weight("task", self, "z_loss")
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
