@@ -32,9 +32,9 @@ _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     """Parses the flags, calls `main` and exits with what it returns.
 
-    What is no flag is handed to `main` if it takes arguments, and refused otherwise. A `UserError`
-    ends with its message on stderr and its exit code; wrong flags and config keys
-    end with exit code 2.
+    Positional arguments go to `main` if it accepts any; otherwise they are refused. A `UserError`
+    ends with its message on stderr and its exit code; wrong flags and config keys end with exit
+    code 2.
     """
     sys.unraisablehook = _report_unraisable
     try:

@@ -292,7 +292,7 @@ def _map(
 
 @functools.cache
 def _threads(count: int) -> concurrent.futures.ThreadPoolExecutor:
-    """Threads that all batches share: they decode images, for which Python need not stand still."""
+    """Threads that all batches share to decode images: decoding releases the GIL."""
     return concurrent.futures.ThreadPoolExecutor(count, "images")
 
 

@@ -138,7 +138,7 @@ class DecoderOnly(nn.Module):
         return None
 
     def layer_kinds(self) -> dict[str, Any]:
-        """In which way layers differ: arguments of blocks by name, with an axis L."""
+        """What differs between layers: arguments of blocks by name, each stacked over L."""
         return {}
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
@@ -153,7 +153,7 @@ class DecoderOnly(nn.Module):
         return for_any_shape(self)
 
     def loss_scales(self) -> dict[str, float]:
-        """By which the objective has what modules put into the collection `losses`, by name."""
+        """The weights of auxiliary losses (the collection `losses`) in the objective, by name."""
         return {}
 
     def chosen_attention(self, tokens: Int[Array, "B T"] | None = None) -> str:

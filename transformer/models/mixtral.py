@@ -70,5 +70,5 @@ class Mixtral(Llama):
         return super().for_writing().clone(capacity_factor=None)
 
     def loss_scales(self) -> dict[str, float]:
-        """By which the objective has the losses of the routers."""
+        """The weights of the routers' losses in the objective."""
         return {"router_balance": self.router_loss_scale, "router_z": self.router_z_loss_scale}

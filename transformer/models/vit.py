@@ -66,9 +66,9 @@ class ViT(nn.Module):
             `attention`, a learned query that looks at them (Zhai et al. 2022, section 3).
         positions: `learned`, or fixed: `sinusoidal` counts patches row by row, `sinusoidal_2d`
             tells row and column.
-        distillation: `one` has a token more, which in DeiT learns from a teacher (Touvron et al.
-            2021, section 4); `two` also a head for it, and scores are the mean of both heads.
-        num_registers: tokens more, which stand for nothing (Darcet et al. 2024).
+        distillation: `one` adds DeiT's distillation token, which learns from a teacher (Touvron et
+            al. 2021, section 4); `two` also a head for it, and scores are the mean of both heads.
+        num_registers: extra tokens without a patch, registers (Darcet et al. 2024).
         stem: `patches`, or `convolutions` (Xiao et al. 2021).
         activation: of the feed-forward layer.
         norm_epsilon: added to variances.
@@ -285,7 +285,7 @@ class ViT(nn.Module):
 
     @property
     def _num_placed(self) -> int:
-        """Those of them that have positions of their own."""
+        """How many of these extra tokens have a learned position."""
         return (self.pooling == "class") + (self.distillation != "none")
 
     def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:

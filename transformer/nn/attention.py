@@ -215,7 +215,7 @@ class Attention(nn.Module):
     def _place(
         self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Any
     ) -> Float[Array, "B T N H"]:
-        """Tells queries or keys where they stand."""
+        """Applies positions, rotary ones for example, to queries or keys."""
         if self.position is None:
             return heads
         if self.local_position is None or local is None:

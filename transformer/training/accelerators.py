@@ -34,7 +34,7 @@ class Accelerator:
         peak_flops: FLOP/s of a chip.
         links: bytes/s that a chip can send.
         memory: bytes that a program can have on one device; None where the device must be asked.
-        devices: as how many devices JAX shows a chip.
+        devices: JAX devices per chip.
     """
 
     peak_flops: float
