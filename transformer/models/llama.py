@@ -91,8 +91,8 @@ class Llama(DecoderOnly):
             )
         if head_dim % 2:
             raise ConfigError(
-                f"config.model.head_dim is {head_dim}, which is odd: rotary positions rotate pairs. "
-                f"Without it a head has config.model.width / config.model.num_heads."
+                f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
+                f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
             )
         if self.rope_factor is not None and self.rope_low_frequency >= self.rope_high_frequency:
             raise ConfigError(
