@@ -57,7 +57,7 @@ class Experiment:
         warmup_steps: of them.
         optimizer: makes updates.
         updates: the fields of `config.optimizer`.
-        boxes: shapes of the trained parameters with the logical names of their axes.
+        boxes: shapes of all parameters with the logical names of their axes.
         shapes: shapes, dtypes and shardings of the train state.
     """
 
@@ -191,9 +191,8 @@ def prepare(
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     trained = _trained(boxed, lora, updates)
-    boxes = split(boxed, trained)[0]
     schedule = make_schedule(updates, warmup_steps=warmup, total_steps=total)
-    optimizer = make_optimizer(updates, schedule, boxes)
+    optimizer = make_optimizer(updates, schedule, boxed, trained)
     shapes = jax.eval_shape(
         lambda params, key: states.create(
             params, optimizer, key, average=not is_zero(train.ema_decay), trained=trained
@@ -217,7 +216,7 @@ def prepare(
         warmup_steps=warmup,
         optimizer=optimizer,
         updates=updates,
-        boxes=boxes,
+        boxes=boxed,
         shapes=placed,
     )
 
