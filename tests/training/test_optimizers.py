@@ -476,7 +476,9 @@ NONE_OF_THEM = (-1.0, -1e-9, math.nan, math.inf, -math.inf, 1e39, 1e-46)
     ],
 )
 def test_numbers_that_cannot_work(field, value):
-    with pytest.raises(ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"):
+    with pytest.raises(
+        ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"
+    ):
         Optimizer(**{field: value}).check()
 
 
@@ -492,7 +494,9 @@ def test_numbers_that_cannot_work(field, value):
     ],
 )
 def test_ends_that_cannot_work(field, value):
-    with pytest.raises(ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"):
+    with pytest.raises(
+        ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"
+    ):
         Optimizer(**{field: value}).check()
 
 
