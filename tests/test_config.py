@@ -18,6 +18,7 @@ from transformer.config import (
 from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training.durations import Clock
 from transformer.training.optimizers import Optimizer
 
 OWNERS = [
@@ -133,6 +134,20 @@ def test_values_are_checked_by_their_owner():
         ("optimizer", {"beta2": 1.0}, "beta2"),
         ("train", {"microbatches": 0}, "microbatches"),
         ("train", {"ema_decay": 1.0}, "ema_decay"),
+        ("train", {"ema_decay": 0.999999999}, "ema_decay"),
+        ("train", {"ema_decay": float("nan")}, "ema_decay"),
+        ("train", {"validation_batches": 0}, "validation_batches"),
+        ("train", {"validation_batches": -3}, "validation_batches"),
+        ("train", {"keep_last": 0}, "keep_last"),
+        ("train", {"steps_per_dispatch": 0}, "steps_per_dispatch"),
+        ("train", {"seed": -1}, "seed"),
+        ("train", {"seed": 1 << 32}, "seed"),
+        ("train", {"duration": "0 epochs"}, "duration"),
+        ("train", {"log_every": "0"}, "log_every"),
+        ("train", {"evaluate_every": "0%"}, "evaluate_every"),
+        ("train", {"save_every": "-5 steps"}, "save_every"),
+        ("train", {"save_every": "1e999 steps"}, "save_every"),
+        ("optimizer", {"learning_rate": -1e-3}, "learning_rate"),
         ("mesh", {"fsdp": 0}, "fsdp"),
         ("mesh", {"data": 0}, "data"),
     ],
@@ -144,18 +159,27 @@ def test_impossible_values(kind, values, field):
 
 
 @pytest.mark.parametrize(
-    ("values", "field"),
+    ("name", "field", "value"),
     [
-        ({"context": 0}, "context"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"validation_fraction": 1.0}, "validation_fraction"),
-        ({"label_smoothing": 1.0}, "label_smoothing"),
+        ("language_modeling", "context", 0),
+        ("language_modeling", "batch_size", 0),
+        ("language_modeling", "validation_batch_size", 0),
+        ("language_modeling", "validation_fraction", 1.0),
+        ("language_modeling", "label_smoothing", 1.0),
+        ("language_modeling", "z_loss", -1.0),
+        ("language_modeling", "vocab_chunk", -1),
+        ("denoising", "validation_batch_size", -4),
+        ("denoising", "vocab_chunk", -1),
+        ("masked_lm", "vocab_chunk", -1),
+        ("translation", "vocab_chunk", -1),
+        ("translation", "length_penalty", float("nan")),
+        ("text_classification", "validation_batch_size", 0),
+        ("image_classification", "validation_batch_size", 0),
     ],
-    ids=str,
 )
-def test_impossible_tasks(values, field):
+def test_impossible_tasks(name, field, value):
     with pytest.raises(ConfigError, match=rf"config\.task\.{field}"):
-        build("task", section("task", "language_modeling", **values))
+        build("task", section("task", name, **{field: value}))
 
 
 @pytest.mark.parametrize(("kind", "near"), [("model", "gpt"), ("task", "language_modeling")])
@@ -224,3 +248,7 @@ def test_every_config_builds(path, variant):
     check_sections(config)
     for kind in SECTIONS:
         build(kind, config.copy_and_resolve_references()[kind])
+    # Also on little data of one's own the learning rate reaches its peak.
+    clock = Clock(examples_per_step=1024.0, tokens_per_step=1e6, examples_per_epoch=5_000)
+    total = clock.steps(config.train.duration, key="train.duration")
+    assert clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total) <= total / 2

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -83,6 +85,9 @@ def test_flops_of_a_step_are_three_forward_passes(config):
         ("train", {"microbatches": 3}, r"batches of 4 rows.*microbatches \(3\)"),
         ("train", {"duration": "soon"}, r"config\.train\.duration is 'soon'"),
         ("optimizer", {"warmup": "soon"}, r"config\.optimizer\.warmup is 'soon'"),
+        ("optimizer", {"warmup": "1e10 steps"}, r"config\.optimizer\.warmup is 10,000,000,000 st"),
+        ("train", {"duration": "1e15 tokens"}, r"config\.train\.duration is .* steps: fewer than"),
+        ("model", {"dtype": "float16"}, r"config\.model\.dtype is 'float16'.*dtype=bfloat16"),
         ("mesh", {"tensor": 64}, "devices"),
         ("optimizer", {"frozen": "kernels"}, r"config\.optimizer\.frozen is 'kernels'.*no param"),
         ("optimizer", {"frozen": "."}, r"matches all parameters: nothing would be trained"),
@@ -95,6 +100,24 @@ def test_combinations_that_cannot_work(config, kind, values, message):
     config[kind].update(values)
     with pytest.raises(ConfigError, match=message):
         prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "said"),
+    [
+        ("1000 steps", [r"warmup is 1,000 steps, and the run has 50: .* at 5\.0% of config\.opt"]),
+        ("51 steps", [r"and the run has 50: the learning rate ends at 98\.0%"]),
+        ("150%", [r"the learning rate ends at 66\.7%"]),
+        ("50 steps", []),
+        ("10%", []),
+    ],
+)
+def test_a_warmup_longer_than_the_run_is_said(config, warmup, said):
+    config.train.duration, config.optimizer.warmup = "50 steps", warmup
+    warnings = prepare(config).warnings()
+    assert len(warnings) == len(said)
+    for warning, pattern in zip(warnings, said, strict=True):
+        assert re.search(pattern, warning), warning
 
 
 def test_the_trained_alone_have_optimizer_state(config):

@@ -14,7 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.checks import (
+    require_at_least,
+    require_choice,
+    require_fraction,
+    require_not_negative,
+)
 from transformer.data.pair_batches import Bucket, BucketedBatches, PackedBatches, make_buckets
 from transformer.data.pairs import (
     PairData,
@@ -32,7 +37,7 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, Output, sentence_progress, translate
-from transformer.errors import ConfigError, DataError
+from transformer.errors import DataError
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -97,10 +102,10 @@ class PairTask:
             ConfigError: naming the field.
         """
         require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1, beam_size=1)
+        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
-        if self.length_penalty < 0:
-            raise ConfigError(f"config.task.length_penalty is {self.length_penalty}: 0 or more.")
+        require_not_negative("task", self, "length_penalty")
 
     # ------------------------------------------------------------- what a job says of itself
 

@@ -81,8 +81,18 @@ class Experiment:
     def steps(self, field: str) -> int:
         """A duration of `config.train` in steps, at least 1."""
         duration = getattr(self.train, field)
-        steps = self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
-        return max(1, steps)
+        return self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
+
+    def warnings(self) -> list[str]:
+        """What is hardly meant so, for people to read before training begins."""
+        if self.warmup_steps <= self.total_steps:
+            return []
+        return [
+            f"warning: config.optimizer.warmup is {self.warmup_steps:,} steps, and the run has "
+            f"{self.total_steps:,}: the learning rate ends at "
+            f"{self.total_steps / self.warmup_steps:.1%} of config.optimizer.learning_rate. A part "
+            f"of the run is --config.optimizer.warmup=10%."
+        ]
 
     def merged(self, params: PyTree) -> PyTree:
         """Parameters as the model takes them, adapters worked in."""
@@ -181,12 +191,14 @@ def prepare(
                 f"have config.task.{field} bring the data to {chosen}."
             )
     model = build("model", config.model)
+    _check_dtype(model)
     task.check_model(model)
     _check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))
     total = clock.steps(train.duration, key="train.duration")
     warmup = clock.steps(updates.warmup, key="optimizer.warmup", total=total)
+    _check_steps(**{"train.duration": total, "optimizer.warmup": warmup})
 
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
@@ -258,6 +270,23 @@ def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
             f"nothing would be trained."
         )
     return lambda path: not frozen(path)
+
+
+def _check_dtype(model: Any) -> None:
+    """Refuses to train with numbers whose gradients would vanish."""
+    if model.dtype == "float16":
+        raise ConfigError(
+            "config.model.dtype is 'float16': small gradients would become 0, as losses are not "
+            "scaled here. Train with --config.model.dtype=bfloat16 (or float32); a run can be "
+            "opened in float16 afterwards."
+        )
+
+
+def _check_steps(**steps: int) -> None:
+    """Refuses durations in more steps than a run can count."""
+    for field, count in steps.items():
+        if count >= 1 << 31:
+            raise ConfigError(f"config.{field} is {count:,} steps: fewer than 2^31.")
 
 
 def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:

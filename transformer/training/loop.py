@@ -95,6 +95,8 @@ def train(
     attention = experiment.model.chosen_attention(*example)
     progress.say(experiment.task.describe(experiment.data))
     progress.say(f"Attention implementation: {attention}.")
+    for warning in experiment.warnings():
+        progress.say(warning)
     feeder = Feeder(
         experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
         sharding.batch_sharding(experiment.mesh, leading_axes=1),
