@@ -184,6 +184,17 @@ def test_every_difference_is_shown(config, workdir):
     assert str(workdir) in message
 
 
+def test_a_run_goes_on_that_began_with_other_defaults(config, workdir):
+    resolved = read_config(workdir)
+    resolved.init.fresh = "^output/"
+    resolved.init.new = "^(output|pooler|masked_token|next_sentence|decoder|lora)/"
+    write_config(resolved, workdir)
+    assert adopt_workdir(config, workdir).init.fresh is None
+    config.init.fresh = "^final_norm/"
+    with pytest.raises(WorkdirError, match=r"config\.init\.fresh: '\^output/' in the workdir"):
+        adopt_workdir(config, workdir)
+
+
 NEW_VALUES = {str: "7 steps", int: 7, bool: False, float: 0.7}
 
 

@@ -98,6 +98,10 @@ class ViT(nn.Module):
         "decoder_heads",
     )
 
+    # What only some jobs have; of them, those whose outputs are a job's labels.
+    HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
+    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
+
     num_outputs: int | None = None
     channels: int | None = None
     image_size: int = 224

@@ -14,12 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import (
-    require_at_least,
-    require_choice,
-    require_fraction,
-    require_not_negative,
-)
+from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.data.pair_batches import Bucket, BucketedBatches, PackedBatches, make_buckets
 from transformer.data.pairs import (
     PairData,
@@ -105,7 +100,8 @@ class PairTask:
         require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
-        require_not_negative("task", self, "length_penalty")
+        if not 0.0 <= self.length_penalty < float("inf"):
+            raise ConfigError(f"config.task.length_penalty is {self.length_penalty}: 0 or more.")
 
     # ------------------------------------------------------------- what a job says of itself
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,15 @@ from transformer.tasks.base import Task
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.checkpoints import FOLDER
+from transformer.training.combinations import check_dtype, check_rows, check_steps
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
-from transformer.training.initialization import Initialization, check_same_model
+from transformer.training.initialization import (
+    Heads,
+    Initialization,
+    check_same_model,
+    heads_of,
+)
 from transformer.training.lora import LoRA, is_trained, merged, with_adapters
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import CHANGEABLE, Train
@@ -36,6 +42,13 @@ from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
 
 CONFIG_FILE = "config.json"
+
+# Defaults that are no longer: a run that was begun with them goes on, as nothing comes of them
+# once it has begun.
+_FORMER_DEFAULTS = {
+    "init.fresh": "^output/",
+    "init.new": "^(output|pooler|masked_token|next_sentence|decoder|lora)/",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +111,12 @@ class Experiment:
         """Parameters as the model takes them, adapters worked in."""
         return merged(params, self.lora)
 
+    def heads(self) -> Heads:
+        """Which parameters may be new where training begins from another run."""
+        source = with_optional_sections(read_config(Path(self.init.workdir)))
+        names = getattr(self.task, "output_names", None)
+        return heads_of(self.config, source, None if names is None else names(self.data))
+
     def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the batch of step 0, over all hosts."""
         batches: Any = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
@@ -158,7 +177,7 @@ def prepare(
     task = build("task", config.task)
     train: Train = build("train", config.train)
     updates: Optimizer = build("optimizer", config.optimizer)
-    build("model", config.model)
+    check_dtype(build("model", config.model))
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
@@ -191,14 +210,13 @@ def prepare(
                 f"have config.task.{field} bring the data to {chosen}."
             )
     model = build("model", config.model)
-    _check_dtype(model)
     task.check_model(model)
-    _check_rows(task.batch_rows(data), train.microbatches, mesh)
+    check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))
     total = clock.steps(train.duration, key="train.duration")
     warmup = clock.steps(updates.warmup, key="optimizer.warmup", total=total)
-    _check_steps(**{"train.duration": total, "optimizer.warmup": warmup})
+    check_steps(**{"train.duration": total, "optimizer.warmup": warmup})
 
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
@@ -270,41 +288,6 @@ def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
             f"nothing would be trained."
         )
     return lambda path: not frozen(path)
-
-
-def _check_dtype(model: Any) -> None:
-    """Refuses to train with numbers whose gradients would vanish."""
-    if model.dtype == "float16":
-        raise ConfigError(
-            "config.model.dtype is 'float16': small gradients would become 0, as losses are not "
-            "scaled here. Train with --config.model.dtype=bfloat16 (or float32); a run can be "
-            "opened in float16 afterwards."
-        )
-
-
-def _check_steps(**steps: int) -> None:
-    """Refuses durations in more steps than a run can count."""
-    for field, count in steps.items():
-        if count >= 1 << 31:
-            raise ConfigError(f"config.{field} is {count:,} steps: fewer than 2^31.")
-
-
-def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
-    """Refuses batches that cannot be cut over microbatches and devices."""
-    devices = sharding.batch_parts(mesh)
-    if devices % jax.process_count():
-        raise ConfigError(
-            f"config.mesh cuts batches over {devices} devices, and there are {jax.process_count()} "
-            f"processes, each of which reads its own part: sequence x tensor must fit in the "
-            f"devices of one process."
-        )
-    for count in rows:
-        if count % (microbatches * devices):
-            over = f" over {devices} devices" if devices > 1 else ""
-            raise ConfigError(
-                f"config.task makes batches of {count} rows, which do not divide into "
-                f"config.train.microbatches ({microbatches}){over}."
-            )
 
 
 def initial_parameters(model: Any, task: Task, lora: LoRA, key: jax.Array) -> PyTree:
@@ -379,6 +362,9 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
             if config.model[key] is None:
                 config.model[key] = saved.model[key]
     old, new = _flat(saved), _flat(config)
+    for key, value in _FORMER_DEFAULTS.items():
+        if old.get(key) == value:
+            old[key] = new[key]
     differences = [
         f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "
         f"{new.get(key, '(absent)')!r} now"

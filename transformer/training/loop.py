@@ -323,7 +323,11 @@ def _from_other_run(experiment: Experiment, state: TrainState, progress: Progres
     saved = read_parameters(source, init.checkpoint)
     experiment.task.check_run(source, saved.metadata["data_fingerprint"])
     params, report = initialized(
-        state.params, saved.params, init, getattr(experiment.model, "refit", None)
+        state.params,
+        saved.params,
+        init,
+        getattr(experiment.model, "refit", None),
+        experiment.heads(),
     )
     progress.say(report)
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
