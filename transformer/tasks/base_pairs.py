@@ -32,7 +32,7 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.decoding.alignment import draw_alignment
 from transformer.decoding.translate import Beam, Output, sentence_progress, translate
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
 from transformer.tasks.base import (
     Losses,
     Pace,

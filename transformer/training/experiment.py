@@ -363,8 +363,8 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
                 config.model[key] = saved.model[key]
     old, new = _flat(saved), _flat(config)
     for key, value in _FORMER_DEFAULTS.items():
-        if old.get(key) == value:
-            old[key] = new[key]
+        if old.get(key) == value and new[key] is None:
+            old[key] = None
     differences = [
         f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "
         f"{new.get(key, '(absent)')!r} now"
