@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from transformer.config import section
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.tasks.base_labels import save_labels
 from transformer.training.experiment import (
     adopt_workdir,
     prepare,
@@ -136,6 +137,31 @@ def test_adapters_in_a_run_that_begins_from_another(config, workdir):
     config.optimizer.frozen = "embedding"
     with pytest.raises(ConfigError, match=r"config\.optimizer\.frozen.*config\.lora\.rank"):
         prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("job", "names", "difference"),
+    [
+        ("image_classification", tuple("0123456789"), ""),
+        ("image_classification", tuple("9876543210"), "the labels of the run are others"),
+        ("masked_images", tuple("0123456789"), "the job of the run is masked_images"),
+    ],
+)
+def test_a_head_is_for_a_job_and_its_labels(tmp_path, job, names, difference):
+    config = ConfigDict()
+    model = {"image_size": 8, "patch_size": 4, "num_layers": 1, "num_heads": 2, "width": 8}
+    config.model = section("model", "vit", **model, channels=1)
+    config.task = section("task", "image_classification", image_size=8)
+    for kind in ("optimizer", "train", "mesh", "lora"):
+        config[kind] = section(kind)
+    config.init = section("init", workdir=str(tmp_path))
+    source = config.copy_and_resolve_references()
+    source.task.name = job
+    write_config(source, tmp_path)
+    save_labels(names, tmp_path)
+    heads = prepare(config).heads()
+    assert heads.difference == difference
+    assert heads.outputs == ("output", "distillation_output")
 
 
 def test_a_run_that_has_begun_does_not_need_the_other(tmp_path, config, workdir):
