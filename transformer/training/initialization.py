@@ -5,7 +5,7 @@ expected to be new nor found as it should be stops the run.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,27 +200,26 @@ def initialized(
 def _expected(
     wanted: dict[str, Any], found: dict[str, Any], options: Initialization, heads: Heads
 ) -> tuple[Chooser, Chooser, list[str]]:
-    """Which parameters are made anew, which the run may lack, and why, for people."""
-    notes: list[str] = []
+    """Which parameters are made anew, which the run may lack, and why heads are new, for people."""
+    reasons: dict[str, str] = {}
     if options.fresh is None:
-        reasons = {
-            module: _reason(module, wanted, found, heads)
-            for module in heads.modules
-            if any(_module(path) == module for path in found)
-        }
-        notes = [
-            f"  {module} is new: {reason}."
-            for module, reason in reasons.items()
-            if reason and any(_module(path) == module for path in wanted)
-        ]
-
-        def is_fresh(path: str) -> bool:
-            return bool(reasons.get(_module(path)))
+        both = {_module(path) for path in wanted} & {_module(path) for path in found}
+        whys = {name: _reason(name, wanted, found, heads) for name in heads.modules if name in both}
+        reasons = {module: why for module, why in whys.items() if why}
+        is_fresh = _one_of(reasons)
     else:
         is_fresh = _matching(options.fresh, "init.fresh")
     if options.new is None:
-        return is_fresh, lambda path: _module(path) in (*heads.modules, ADAPTERS), notes
-    return is_fresh, _matching(options.new, "init.new"), notes
+        may_lack = _one_of((*heads.modules, ADAPTERS))
+    else:
+        may_lack = _matching(options.new, "init.new")
+    return is_fresh, may_lack, [f"  {module} is new: {why}." for module, why in reasons.items()]
+
+
+def _one_of(modules: Iterable[str]) -> Chooser:
+    """Chooses the parameters of some modules."""
+    names = frozenset(modules)
+    return lambda path: _module(path) in names
 
 
 def _reason(module: str, wanted: dict[str, Any], found: dict[str, Any], heads: Heads) -> str:

@@ -2,7 +2,8 @@
 
 Beside a kernel W that stays as it is, two thin matrices A and B are trained, and the model computes
 with W + (alpha / rank) A B. The sum is made before the model is applied, of parameters alone, so
-that every model can be adapted and none knows of it.
+that every model can be adapted and none knows of it. Each expert of a mixture has an A and a B of
+its own.
 """
 
 import dataclasses
@@ -128,12 +129,11 @@ def _product(
     """A B in the shape of the kernel.
 
     Args:
-        a: `[batch, inputs, r]`.
-        b: `[batch, r, outputs]`.
-        shape: `[batch, inputs, outputs]`; each of the three may be several axes or, all but inputs
-            and outputs, none.
+        a: `[*batch, *inputs, r]`, where the batch is that of layers and experts, if any.
+        b: `[*batch, r, *outputs]`.
+        shape: `[*batch, *inputs, *outputs]`.
     """
-    # The axes of layers and experts are in all three, those of inputs and outputs in two.
+    # The axes of the batch are in all three, those of inputs and outputs in two.
     batch = shape[: a.ndim + b.ndim - 2 - len(shape)]
     rank = a.shape[-1]
     product = a.reshape(*batch, -1, rank) @ b.reshape(*batch, rank, -1)
