@@ -140,8 +140,6 @@ def test_values_are_checked_by_their_owner():
         ("train", {"validation_batches": -3}, "validation_batches"),
         ("train", {"keep_last": 0}, "keep_last"),
         ("train", {"steps_per_dispatch": 0}, "steps_per_dispatch"),
-        ("train", {"seed": -1}, "seed"),
-        ("train", {"seed": 1 << 32}, "seed"),
         ("train", {"duration": "0 epochs"}, "duration"),
         ("train", {"log_every": "0"}, "log_every"),
         ("train", {"evaluate_every": "0%"}, "evaluate_every"),
@@ -159,27 +157,18 @@ def test_impossible_values(kind, values, field):
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "value"),
+    ("values", "field"),
     [
-        ("language_modeling", "context", 0),
-        ("language_modeling", "batch_size", 0),
-        ("language_modeling", "validation_batch_size", 0),
-        ("language_modeling", "validation_fraction", 1.0),
-        ("language_modeling", "label_smoothing", 1.0),
-        ("language_modeling", "z_loss", -1.0),
-        ("language_modeling", "vocab_chunk", -1),
-        ("denoising", "validation_batch_size", -4),
-        ("denoising", "vocab_chunk", -1),
-        ("masked_lm", "vocab_chunk", -1),
-        ("translation", "vocab_chunk", -1),
-        ("translation", "length_penalty", float("nan")),
-        ("text_classification", "validation_batch_size", 0),
-        ("image_classification", "validation_batch_size", 0),
+        ({"context": 0}, "context"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
+        ({"label_smoothing": 1.0}, "label_smoothing"),
     ],
+    ids=str,
 )
-def test_impossible_tasks(name, field, value):
+def test_impossible_tasks(values, field):
     with pytest.raises(ConfigError, match=rf"config\.task\.{field}"):
-        build("task", section("task", name, **{field: value}))
+        build("task", section("task", "language_modeling", **values))
 
 
 @pytest.mark.parametrize(("kind", "near"), [("model", "gpt"), ("task", "language_modeling")])
@@ -229,6 +218,16 @@ def load(path):
     return module
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_learning_rates_reach_their_peak_also_on_little_data(path):
+    if path.stem == "finetune":
+        return  # Its variants are folders.
+    config = load(path).get_config()
+    clock = Clock(examples_per_step=1024.0, tokens_per_step=1e6, examples_per_epoch=5_000)
+    total = clock.steps(config.train.duration, key="train.duration")
+    assert clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total) <= total / 2
+
+
 VARIANTS = [
     (path, variant)
     for path in CONFIGS
@@ -248,7 +247,3 @@ def test_every_config_builds(path, variant):
     check_sections(config)
     for kind in SECTIONS:
         build(kind, config.copy_and_resolve_references()[kind])
-    # Also on little data of one's own the learning rate reaches its peak.
-    clock = Clock(examples_per_step=1024.0, tokens_per_step=1e6, examples_per_epoch=5_000)
-    total = clock.steps(config.train.duration, key="train.duration")
-    assert clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total) <= total / 2

@@ -19,8 +19,7 @@ def require_at_least(section: str, owner: Any, **least: int) -> None:
     """
     for field, minimum in least.items():
         value = getattr(owner, field)
-        # Written so that NaN is refused as well.
-        if not value >= minimum:
+        if value < minimum:
             raise ConfigError(f"config.{section}.{field} is {value}: at least {minimum}.")
 
 
@@ -38,7 +37,7 @@ def require_positive(section: str, owner: Any, *fields: str) -> None:
             )
 
 
-def require_not_negative(section: str, owner: Any, *fields: str) -> None:
+def require_weight(section: str, owner: Any, *fields: str) -> None:
     """Refuses fields of `owner` below 0, or that float32 does not hold.
 
     Raises:

@@ -97,10 +97,9 @@ class PairTask:
             ConfigError: naming the field.
         """
         require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1, beam_size=1)
-        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
-        if not 0.0 <= self.length_penalty < float("inf"):
+        if self.length_penalty < 0:
             raise ConfigError(f"config.task.length_penalty is {self.length_penalty}: 0 or more.")
 
     # ------------------------------------------------------------- what a job says of itself

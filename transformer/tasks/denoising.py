@@ -101,9 +101,7 @@ class Denoising:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, length=4, batch_size=1, bpe_vocab_size=1, vocab_chunk=0)
-        if self.validation_batch_size is not None:
-            require_at_least("task", self, validation_batch_size=1)
+        require_at_least("task", self, length=4, batch_size=1)
         require_choice("task", self, objective=OBJECTIVES, embedded=EMBEDDED)
         if not 0.0 < self.validation_fraction < 1.0:
             raise ConfigError(

@@ -10,7 +10,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from transformer.checks import require_at_least, require_fraction, require_not_negative
+from transformer.checks import require_at_least, require_fraction
 from transformer.data import text as text_files
 from transformer.data.plays import shakespeare
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
@@ -94,17 +94,13 @@ class LanguageModeling:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, context=1, batch_size=1, bpe_vocab_size=1, vocab_chunk=0)
-        require_at_least("task", self, sample_length=0)
-        if self.validation_batch_size is not None:
-            require_at_least("task", self, validation_batch_size=1)
+        require_at_least("task", self, context=1, batch_size=1)
         if not 0.0 < self.validation_fraction < 1.0:
             raise ConfigError(
                 f"config.task.validation_fraction is {self.validation_fraction}: "
                 f"it must lie between 0 and 1."
             )
         require_fraction("task", self, "label_smoothing")
-        require_not_negative("task", self, "z_loss")
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice
+from transformer.checks import require_choice
 from transformer.data.catalogues import catalogue_documents
 from transformer.data.documents import (
     DocumentTokens,
@@ -124,7 +124,6 @@ class MaskedLM(EncoderTask):
             ConfigError: naming the field.
         """
         super().check()
-        require_at_least("task", self, vocab_chunk=0)
         require_choice("task", self, embedded=EMBEDDED)
         if not 0.0 < self.validation_fraction < 1.0:
             raise ConfigError(

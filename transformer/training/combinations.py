@@ -1,7 +1,6 @@
 """Combinations of a config's sections that cannot be trained with."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 
@@ -9,9 +8,9 @@ from transformer import sharding
 from transformer.errors import ConfigError
 
 
-def check_dtype(model: Any) -> None:
+def check_dtype(dtype: str) -> None:
     """Refuses to train with numbers whose gradients would vanish."""
-    if model.dtype == "float16":
+    if dtype == "float16":
         raise ConfigError(
             "config.model.dtype is 'float16': small gradients would become 0, as losses are not "
             "scaled here. Train with --config.model.dtype=bfloat16 (or float32); a run can be "

@@ -21,9 +21,9 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     Returns:
         `config` (resolved), `parameters`, `active_parameters` (that compute one token; fewer where
         there are mixtures of experts), `parameter_table` (see `ahead_of_time`), `data`
-        (what was read), `total_steps`, `warnings`, `flops_per_step` (of the first step, where
-        batches differ), `memory` in bytes (`parameters`, `optimizer`, `temporary` and `total` as
-        the compiler plans them) and `peak_flops` if it is known.
+        (what was read), `total_steps`, `flops_per_step` (of the first step, where batches
+        differ), `memory` in bytes (`parameters`, `optimizer`, `temporary` and `total` as the
+        compiler plans them) and `peak_flops` if it is known.
     """
     experiment = prepare(config)
     shapes = experiment.shapes
@@ -37,7 +37,6 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         "parameter_table": table,
         "data": experiment.task.describe(experiment.data),
         "total_steps": experiment.total_steps,
-        "warnings": experiment.warnings(),
         "flops_per_step": experiment.flops_per_step(experiment.example_batch()),
         "peak_flops": peak_flops(),
         "memory": _memory(experiment),
@@ -70,8 +69,6 @@ def show(report: dict[str, Any]) -> None:
         console.print(f"active per token {report['active_parameters']:,}")
     console.print(f"data             {report['data']}")
     console.print(f"steps            {report['total_steps']:,}")
-    for warning in report["warnings"]:
-        console.print(warning)
     console.print(f"FLOPs per step   {report['flops_per_step']:.4g}")
     for name, size in report["memory"].items():
         console.print(f"memory, {name:<10}{size / 2**20:,.1f} MiB")

@@ -177,10 +177,11 @@ def prepare(
     task = build("task", config.task)
     train: Train = build("train", config.train)
     updates: Optimizer = build("optimizer", config.optimizer)
-    check_dtype(build("model", config.model))
+    build("model", config.model)
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
+    check_dtype(config.model.dtype)
     # Where there are checkpoints there is a tokenizer: it is written before them.
     begun = workdir is not None and (workdir / FOLDER).is_dir()
     # A run that has begun has all it needs of the other in its own folder.

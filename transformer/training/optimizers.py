@@ -13,7 +13,7 @@ from optax import contrib
 from transformer.checks import (
     require_choice,
     require_fraction,
-    require_not_negative,
+    require_weight,
     require_positive,
 )
 from transformer.errors import ConfigError
@@ -83,8 +83,8 @@ class Optimizer:
             ConfigError: naming the field.
         """
         require_choice("optimizer", self, algorithm=NAMES, schedule=SCHEDULES)
-        require_not_negative("optimizer", self, "learning_rate", "weight_decay", "clip_norm")
-        require_not_negative("optimizer", self, "final_fraction")
+        require_weight("optimizer", self, "learning_rate", "weight_decay", "clip_norm")
+        require_weight("optimizer", self, "final_fraction")
         require_positive("optimizer", self, "epsilon")
         require_fraction("optimizer", self, "beta1", "beta2", "muon_beta")
         if self.final_fraction > 1.0:

@@ -3,12 +3,8 @@
 import dataclasses
 
 from transformer.checks import require_at_least, require_fraction
-from transformer.errors import ConfigError
 from transformer.traced import NumberOrOff
 from transformer.training.durations import require_some_time
-
-# Seeds beyond are others cut off: JAX keeps 32 bits.
-_NUM_SEEDS = 1 << 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +13,7 @@ class Train:
 
     Attributes:
         duration: of the run; for durations see `training.durations`.
-        seed: of parameters, dropout and data order; below 2^32.
+        seed: of parameters, dropout and data order.
         log_every: how often metrics are written.
         evaluate_every: how often the validation loss is measured.
         validation_batches: of how many batches, spread evenly; None takes all. The last
@@ -52,9 +48,7 @@ class Train:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("train", self, keep_last=1, microbatches=1, steps_per_dispatch=1, seed=0)
-        if self.seed >= _NUM_SEEDS:
-            raise ConfigError(f"config.train.seed is {self.seed}: below {_NUM_SEEDS}.")
+        require_at_least("train", self, keep_last=1, microbatches=1, steps_per_dispatch=1)
         if self.validation_batches is not None:
             require_at_least("train", self, validation_batches=1)
         for field in ("duration", "log_every", "evaluate_every", "save_every"):
