@@ -23,6 +23,18 @@ def require_at_least(section: str, owner: Any, **least: int) -> None:
             raise ConfigError(f"config.{section}.{field} is {value}: at least {minimum}.")
 
 
+def require_fraction(section: str, owner: Any, *fields: str) -> None:
+    """Refuses fields of `owner` outside of [0, 1), also as float32 has them.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    for field in fields:
+        value = getattr(owner, field)
+        if not (value == 0 or _SMALLEST <= value < 1.0) or np.float32(value) == 1.0:
+            raise ConfigError(f"config.{section}.{field} is {value}: 0 or more, below 1.")
+
+
 def require_positive(section: str, owner: Any, *fields: str) -> None:
     """Refuses fields of `owner` that are not above 0, or that float32 does not hold.
 
@@ -49,18 +61,6 @@ def require_weight(section: str, owner: Any, *fields: str) -> None:
             raise ConfigError(
                 f"config.{section}.{field} is {value}: 0 or more, and a number that float32 holds."
             )
-
-
-def require_fraction(section: str, owner: Any, *fields: str) -> None:
-    """Refuses fields of `owner` outside of [0, 1), also as float32 has them.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for field in fields:
-        value = getattr(owner, field)
-        if not (value == 0 or _SMALLEST <= value < 1.0) or np.float32(value) == 1.0:
-            raise ConfigError(f"config.{section}.{field} is {value}: 0 or more, below 1.")
 
 
 def require_choice(section: str, owner: Any, **known: Iterable[str]) -> None:

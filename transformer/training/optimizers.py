@@ -13,8 +13,8 @@ from optax import contrib
 from transformer.checks import (
     require_choice,
     require_fraction,
-    require_weight,
     require_positive,
+    require_weight,
 )
 from transformer.errors import ConfigError
 from transformer.sharding import is_box, logical_axes, num_batch_axes
