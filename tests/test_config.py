@@ -20,6 +20,7 @@ from transformer.config import (
 from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training.durations import Clock
 from transformer.training.optimizers import Optimizer
 
 OWNERS = [
@@ -135,6 +136,18 @@ def test_values_are_checked_by_their_owner():
         ("optimizer", {"beta2": 1.0}, "beta2"),
         ("train", {"microbatches": 0}, "microbatches"),
         ("train", {"ema_decay": 1.0}, "ema_decay"),
+        ("train", {"ema_decay": 0.999999999}, "ema_decay"),
+        ("train", {"ema_decay": float("nan")}, "ema_decay"),
+        ("train", {"validation_batches": 0}, "validation_batches"),
+        ("train", {"validation_batches": -3}, "validation_batches"),
+        ("train", {"keep_last": 0}, "keep_last"),
+        ("train", {"steps_per_dispatch": 0}, "steps_per_dispatch"),
+        ("train", {"duration": "0 epochs"}, "duration"),
+        ("train", {"log_every": "0"}, "log_every"),
+        ("train", {"evaluate_every": "0%"}, "evaluate_every"),
+        ("train", {"save_every": "-5 steps"}, "save_every"),
+        ("train", {"save_every": "1e999 steps"}, "save_every"),
+        ("optimizer", {"learning_rate": -1e-3}, "learning_rate"),
         ("mesh", {"fsdp": 0}, "fsdp"),
         ("mesh", {"data": 0}, "data"),
     ],
@@ -205,6 +218,16 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_learning_rates_reach_their_peak_also_on_little_data(path):
+    if path.stem == "finetune":
+        return  # Its variants are folders.
+    config = load(path).get_config()
+    clock = Clock(examples_per_step=1024.0, tokens_per_step=1e6, examples_per_epoch=5_000)
+    total = clock.steps(config.train.duration, key="train.duration")
+    assert clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total) <= total / 2
 
 
 VARIANTS = [

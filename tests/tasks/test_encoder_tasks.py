@@ -13,6 +13,7 @@ from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
 from transformer.ops.losses import IGNORED
+from transformer.tasks.base import filled_up
 from transformer.tasks.masked_lm import MaskedLM
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
@@ -153,6 +154,37 @@ def test_halves_of_a_batch_add_up_to_the_whole(losses, masked):
 def test_chunks_of_the_vocabulary_give_the_same_loss(losses, masked):
     whole, chunked = (losses(MaskedLM(**SIZE, vocab_chunk=chunk), masked) for chunk in (0, 13))
     np.testing.assert_allclose(whole.objective, chunked.objective, rtol=1e-5)
+
+
+RANDOM = np.random.default_rng(1)
+WEIGHTS = RANDOM.random(4).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        (TextClassification(**SIZE), {"label": np.array([2, 0, 1, 1]), "weight": WEIGHTS}),
+        (
+            TextClassification(**SIZE, train="a.csv", regression=True),
+            {"label": np.array([2.0, 0.5, -1.0, 9.0], np.float32), "weight": WEIGHTS},
+        ),
+        (Tagging(**SIZE), {"labels": RANDOM.integers(0, 3, (4, 12))}),
+        (QuestionAnswering(**SIZE), {"starts": np.array([3, 0, 2, 5]), "ends": np.arange(4, 8)}),
+        (MaskedLM(**SIZE), None),
+    ],
+    ids=["classes", "numbers", "tags", "answers", "masks"],
+)
+def test_rows_that_fill_up_a_batch_count_for_nothing(losses, masked, task, rows):
+    rows = masked if rows is None else batch(**rows)
+    # The last of them counts, and is the one that is repeated.
+    few = {name: array[:3] for name, array in rows.items()}
+    filled = filled_up(few, 4)
+    assert {len(array) for array in filled.values()} == {4}
+    for one, other in zip(
+        jax.tree.leaves(losses(task, filled)), jax.tree.leaves(losses(task, few)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    np.testing.assert_equal(filled_up(rows, 4), rows)
 
 
 # ------------------------------------------------------------------------------------ data

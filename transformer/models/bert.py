@@ -7,7 +7,7 @@ Parameters exist for the methods that a job calls, and no others.
 """
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -99,6 +99,10 @@ class BERT(nn.Module):
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
         attention: implementation; see `ops.attention.dot_product_attention`.
     """
+
+    # What only some jobs have; of them, those whose outputs are a job's labels.
+    HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "next_sentence")
+    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
 
     vocab_size: int | None = None
     num_outputs: int | None = None

@@ -98,6 +98,10 @@ class ViT(nn.Module):
         "decoder_heads",
     )
 
+    # What only some jobs have; of them, those whose outputs are a job's labels.
+    HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
+    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
+
     num_outputs: int | None = None
     channels: int | None = None
     image_size: int = 224
@@ -191,7 +195,7 @@ class ViT(nn.Module):
             raise ConfigError("config.model.channels is missing, and no data have decided it.")
         stem = STEMS[self.stem]
         self.patch_embedding = stem(self.patch_size, self.width, self.init_scale, self.dtype)
-        token = named(nn.initializers.normal(0.02), None, "embed")
+        token = named(nn.initializers.normal(0.02), "tokens", "embed")
         if self.pooling == "class":
             self.class_token = self.param("class_token", token, (1, self.width))
         if self.distillation != "none":

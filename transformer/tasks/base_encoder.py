@@ -110,6 +110,10 @@ class EncoderTask:
         data.tokenizer.save(workdir)
         save_labels(data.labels, workdir)
 
+    def output_names(self, data: EncoderData) -> tuple[str, ...]:
+        """The labels, in the order of the model's outputs."""
+        return tuple(data.labels)
+
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
         require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)

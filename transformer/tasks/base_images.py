@@ -190,6 +190,10 @@ class ImageTask(Augmentation):
         }
         (workdir / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n", "utf-8")
 
+    def output_names(self, data: ImageData) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs."""
+        return tuple(data.train.names)
+
     def _channels_of(self, workdir: Path) -> int:
         """Of the images that a run was trained on."""
         if self.channels is not None:

@@ -99,6 +99,8 @@ def train(
         attention = experiment.model.chosen_attention(*example)
         progress.say(experiment.task.describe(experiment.data))
         progress.say(f"Attention implementation: {attention}.")
+        for warning in experiment.warnings():
+            progress.say(warning)
         feeder = Feeder(
             experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
             sharding.batch_sharding(experiment.mesh, leading_axes=1),
@@ -324,7 +326,11 @@ def _from_other_run(experiment: Experiment, state: TrainState, progress: Progres
     saved = read_parameters(source, init.checkpoint)
     experiment.task.check_run(source, saved.metadata["data_fingerprint"])
     params, report = initialized(
-        state.params, saved.params, init, getattr(experiment.model, "refit", None)
+        state.params,
+        saved.params,
+        init,
+        getattr(experiment.model, "refit", None),
+        experiment.heads(),
     )
     progress.say(report)
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
