@@ -5,12 +5,13 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
 
@@ -91,21 +92,15 @@ def required_workdir() -> Path:
     return Path(FLAGS.workdir)
 
 
-def standard_input_lines() -> Iterator[str]:
-    """The lines of standard input as they come, without their line feeds.
+def standard_input_lines() -> IncomingLines:
+    """The lines of standard input as they come.
 
     Raises:
-        DataError: at the first line that is not UTF-8.
+        DataError: if it is closed; see `IncomingLines` for what its lines may hold.
     """
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.removesuffix(b"\n").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"line {number} of the input is not UTF-8 text: byte {error.start} is "
-                f"0x{line[error.start]:02x}. Convert it first, for example with: "
-                f"iconv -f latin1 -t utf-8"
-            ) from None
+    if sys.stdin is None:
+        raise DataError("standard input is closed: give one text a line.")
+    return IncomingLines(sys.stdin.buffer, "the input")
 
 
 def print_json(result: Mapping[str, Any]) -> None:

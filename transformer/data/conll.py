@@ -102,9 +102,9 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
     sentences = TaggedSentences([], [])
     separator, num_columns, first_number = "", 0, 0
     inside = False
-    for number, raw_line in enumerate(read_text(path).removeprefix("\ufeff").split("\n"), start=1):
+    for number, raw_line in enumerate(read_text(path).split("\n"), start=1):
         where = f"{path}, line {number}"
-        line = raw_line.strip(" \r")
+        line = raw_line.strip(" ")
         fields = re.split(_SPACES, line)
         if not line.strip("\t") or fields[0] == _DOCUMENT:
             inside = False

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, read_entries
 
@@ -215,9 +216,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: if there is none.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        content = json.loads(read_text(path, may_be_empty=True))
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
