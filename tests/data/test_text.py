@@ -9,7 +9,6 @@ from transformer.data.plays import plain_play
 from transformer.data.text import IncomingLines, in_chunks, read_text, split_text
 from transformer.errors import DataError
 
-
 # Separators of Unicode, and of old printers, that end no line.
 INSIDE = "天\u2028地\u2029\x85\x0b\x0c\x1c\x1d\x1e\rü"
 TEXT = f"{INSIDE}\n\n and spaces \n"
@@ -56,10 +55,14 @@ def test_standard_input_has_the_lines_of_a_file(mark, ends, size):
 def unusable():
     """What no reader takes, and what each of them says."""
     text = "good film\nbad film\n"
-    for encoding, name in (("utf-16-le", "UTF-16"), ("utf-16-be", "UTF-16"), ("utf-32-le", "UTF-32")):
+    for encoding, name in (
+        ("utf-16-le", "UTF-16"),
+        ("utf-16-be", "UTF-16"),
+        ("utf-32-le", "UTF-32"),
+    ):
         yield f"\ufeff{text}".encode(encoding), f"is {name} .*iconv -f {name.lower()} -t utf-8"
     yield text.encode("utf-16-le"), "line 1.* has a NUL byte.*UTF-16"
-    yield "one\ntwo\0\n".encode(), "line 2.* has a NUL byte.*UTF-16"
+    yield b"one\ntwo\0\n", "line 2.* has a NUL byte.*UTF-16"
     yield b"caf\xe9 is latin1", "is not UTF-8 text: byte 3 is 0xe9.*iconv"
     yield b"old\rMac\r", "carriage returns and no line feed"
 

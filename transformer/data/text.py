@@ -75,7 +75,9 @@ def decode_text(content: bytes, where: str) -> str:
         DataError: if they are of another encoding, or lines end with lone carriage returns.
     """
     _require_utf8_mark(content, where)
-    text = _decoded(content, where, lambda place: f"{where}, line {content.count(10, 0, place) + 1}")
+    text = _decoded(
+        content, where, lambda place: f"{where}, line {content.count(10, 0, place) + 1}"
+    )
     text = with_line_feeds(text.removeprefix(_MARK))
     if "\n" not in text:
         _require_one_line(text, where)
