@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -280,10 +281,10 @@ class Denoising:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their line feeds, which are tokens too."""
-    return text.splitlines(keepends=True)
+    """Lines with their line feeds, which are tokens too; nothing else ends one."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _stream(tokenizer: SentenceTokenizer, text: str) -> np.ndarray:
-    """The tokens of a text, one after another."""
+    """The tokens of a text: of each line by itself, as lines are read in other tasks."""
     return np.concatenate(tokenizer.encode_lines(_lines(text)))
