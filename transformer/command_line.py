@@ -82,15 +82,18 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
 
 
 def _require_numbers() -> None:
-    """Refuses `nan` and `inf`, which bounds do not keep out.
+    """Refuses `nan` and `inf`, which bounds do not keep out, and what no array can hold.
 
     Raises:
         ConfigError: naming the flag.
     """
-    for name in FLAGS:
+    # Those of a config are checked by what they are for.
+    for name in (name for name in FLAGS if not name.startswith("config.")):
         value = FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"--{name} is {value}: a finite number is needed.")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(f"--{name} is {value}: a number of 64 bits is needed.")
 
 
 def loaded_config(holder: Any) -> Any:
