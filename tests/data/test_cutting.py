@@ -267,11 +267,24 @@ def test_normalizers_leave_cuts_what_they_are():
             assert not [c for c in ends if c.isspace() or (end == 0 and unicodedata.combining(c))]
 
 
-def test_long_texts_are_cut_where_they_may_be():
-    text = "some words, and more\n" * 10_000
-    library, _ = made("bytes", "none", "none", "none")
-    assert len(list(cutting.parts(text))) == 4
+@pytest.mark.parametrize(
+    ("splitter", "normalizer", "added"),
+    [
+        ("bytes", "none", "none"),
+        ("Llama 3", "NFC", "special"),
+        ("bytes, a space in front", "none", "none"),
+        ("bytes, not split", "none", "none"),
+        ("bytes", "prepend", "none"),
+        ("bytes", "strip", "none"),
+        ("bytes", "none", "lstrip of a word"),
+        ("GPT-2, merged", "none", "none"),
+    ],
+)
+def test_long_texts(splitter, normalizer, added):
+    text = "some words, and a\na\nword " * 5000
+    library, may_be_cut = made(splitter, normalizer, added, "none")
+    assert len(list(cutting.parts(text))) == 2
     whole = library.encode(text, add_special_tokens=False).ids
     with mock.patch.object(cutting, "parts", wraps=cutting.parts) as cut:
         np.testing.assert_array_equal(Tokenizer(library).encode(text), whole)
-        assert cut.called
+    assert cut.called == may_be_cut

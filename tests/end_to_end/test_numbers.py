@@ -2,9 +2,11 @@
 
 import re
 
+import jax
 import pytest
 
 from tests.end_to_end.conftest import ROOT, call, fails
+from transformer.training import runs
 
 KINDS = re.compile(r'DEFINE_(integer|float)\(\s*"(\w+)"')
 FLAGS = sorted(
@@ -34,6 +36,24 @@ def test_seeds_of_which_nothing_would_be_left(tiny_flags, tmp_path, seed):
     done = call("train.py", *tiny_flags, f"--config.train.seed={seed}", f"--workdir={tmp_path}/r")
     fails(done, 2, f"config.train.seed is {seed}", "4294967295")
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_that_does_not_suffice(monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(runs, "open_run", fail)
+    done = call("generate.py", "--workdir=run", "--num_samples=60000")
+    fails(done, 2, "the memory does not suffice", "Ask for less")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_process_of_several(tiny_flags, tmp_path):
