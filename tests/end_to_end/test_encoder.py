@@ -2,12 +2,15 @@
 
 import json
 import random
+import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT, call, fails, interrupted_after, run
+from tests.end_to_end.conftest import ROOT, call, command, fails, interrupted_after, run
 from tests.runs import answered_as_they_come, assert_same_run
 from transformer.training.runs import open_run
 
@@ -100,11 +103,28 @@ def test_a_stopped_run_ends_with_the_same_bits(job, request, tmp_path):
     assert_same_run(workdir, whole)
 
 
+def conversation(script: str, *flags: str, lines: list[str]) -> list[str]:
+    """What a process answers to lines, of which each is written after the answer to the last."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    answers = []
+    with subprocess.Popen(command(script, *flags), text=True, **pipes) as process:
+        # Whoever waits for further lines would wait for ever.
+        timer = threading.Timer(240, process.kill)
+        timer.start()
+        for line in lines:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            answers.append(process.stdout.readline())
+        rest, errors = process.communicate()
+        timer.cancel()
+    assert (process.returncode, rest) == (0, ""), errors
+    return answers
+
+
 def test_lines_are_classified(classifier):
     lines = "the cat is near the dog\nthe oak is near the fern\n"
-    done = run("predict.py", f"--workdir={classifier}", input=lines)
-    assert done.returncode == 0, done.stderr
-    labels, probabilities = zip(*(row.split("\t") for row in done.stdout.splitlines()), strict=True)
+    rows = conversation("predict.py", f"--workdir={classifier}", lines=lines.splitlines())
+    labels, probabilities = zip(*(row.split("\t") for row in rows), strict=True)
     assert set(labels) <= set(WORDS)
     assert all(0.5 <= float(probability) <= 1 for probability in probabilities)
     done = call("predict.py", f"--workdir={classifier}", "--json", input=lines)
@@ -141,7 +161,7 @@ def test_lines_of_other_encodings_are_refused(script, classifier, tmp_path):
         fails(call(script, *flags, "caf\udce9"), 2, "line 1 of the input has half of a surrogate")
 
 
-def test_what_is_cut_is_said(classifier, tmp_path):
+def test_what_is_cut_is_said(classifier, folder, tmp_path):
     """A run of 24 tokens, which is all that the model has."""
     flags = [f"--workdir={classifier}"]
     lines = "the cat\n" + "the cat is near the dog " * 4 + "\nthe oak is near the fern now\n"
@@ -160,6 +180,10 @@ def test_what_is_cut_is_said(classifier, tmp_path):
     for script, *others in (["predict.py"], ["embed.py", output]):
         done = call(script, *flags, *others, "--max_length=25", input=lines)
         fails(done, 2, "max_length", "25", "24")
+    task: Any = open_run(classifier).with_task(max_length=7).task
+    (note,) = task.load_validation([str(folder / "texts.jsonl")], classifier).notes
+    assert note.startswith("150 of 150 examples")
+    assert note.endswith("longer than config.task.max_length (7) and have lost their ends.")
     done = call("predict.py", *flags, "--max_question_length=7", input=lines)
     fails(done, 2, "--max_question_length is not for a run of the task text_classification")
 

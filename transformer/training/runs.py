@@ -46,6 +46,8 @@ class Run:
             ConfigError: if the task has no such field, or the value cannot work.
         """
         given = {name: value for name, value in fields.items() if value is not None}
+        if not given:
+            return self
         task: Any = self.task
         for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
