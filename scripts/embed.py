@@ -4,12 +4,14 @@ python scripts/embed.py --workdir=runs/bert --output=vectors.npy < lines.txt
 python scripts/embed.py --workdir=runs/minilm --output=vectors.safetensors --pooling=cls < lines.txt
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from transformer import command_line
+from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError, DataError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
@@ -17,8 +19,8 @@ flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the
 flags.DEFINE_string("output", None, "The file to write: .npy, or .safetensors (`embeddings`).")
 flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "What stands for the line.")
 flags.DEFINE_bool("normalize", True, "Makes all vectors of length 1.")
-flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", lower_bound=4)
-flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1)
+flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", **LENGTHS)
+flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1, upper_bound=1 << 16)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
@@ -39,6 +41,12 @@ def main() -> int:
     from transformer.training.runs import open_encoder
 
     run: Any = open_encoder(workdir, values.checkpoint)
+    context = run.model.context
+    max_length = context if values.max_length is None else values.max_length
+    if max_length > context:
+        raise ConfigError(
+            f"--max_length is {max_length}, and the model reads {context} tokens at most."
+        )
     lines = list(command_line.standard_input_lines())
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -53,9 +61,10 @@ def main() -> int:
             lines,
             pooling=values.pooling,
             normalize=values.normalize,
-            max_length=min(values.max_length or run.model.context, run.model.context),
+            max_length=max_length,
             batch_size=values.batch_size,
             on_progress=update,
+            on_cut=functools.partial(say_cut, len(lines), max_length, context),
         )
     if output.suffix == ".npy":
         np.save(output, vectors)
@@ -67,6 +76,15 @@ def main() -> int:
     else:
         print(f"{output}: {vectors.shape[0]} vectors of {vectors.shape[1]} numbers")
     return 0
+
+
+def say_cut(total: int, max_length: int, context: int, count: int) -> None:
+    """Says of how many lines the ends were not read."""
+    from transformer.tasks.base_encoder import too_long
+
+    if count:
+        cut = too_long(max_length, context)
+        command_line.say(f"{count:,} of {total:,} inputs {cut}: their ends were not read.")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ flags.DEFINE_string("storage", "", "Of a search: a storage URL of Optuna; empty 
 flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.")
 flags.DEFINE_string("vectorize", "auto", "auto, none, scan, vmap or processes.")
 flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.")
-flags.DEFINE_integer("workers", 2, "How many, for --vectorize=processes.")
+flags.DEFINE_integer("workers", 2, "How many, for --vectorize=processes.", upper_bound=1000)
 flags.DEFINE_string("shard", "", "I/N: only this part of a grid, I from 0 to N-1.")
 flags.DEFINE_bool("retry_failed", False, "Trains trials again that failed.")
 flags.DEFINE_bool("worker", False, "Trains beside others, and reports nothing.")
@@ -76,7 +76,7 @@ def main() -> int:
             code = sweep.in_processes(worker, options.workers)
         else:
             command = ["python", "scripts/train.py", *config_flags_of(sys.argv[1:])]
-            code = sweep.run_sweep(config, source, workdir, options, command, say)
+            code = sweep.run_sweep(config, source, workdir, options, command, command_line.say)
         if given.worker or code:
             return code
     result = sweep.finish(workdir, given.storage)
@@ -95,11 +95,6 @@ def config_flags_of(arguments: list[str]) -> list[str]:
         if one.startswith("--config"):
             found.append(one if "=" in one else f"{one}={after}")
     return found
-
-
-def say(text: str) -> None:
-    """A line for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,11 @@ flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several proc
 flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
 flags.DEFINE_integer(
-    "heartbeat_seconds", 30, "Silence after which a process is taken for dead.", lower_bound=1
+    "heartbeat_seconds",
+    30,
+    "Silence after which a process is taken for dead.",
+    lower_bound=1,
+    upper_bound=10**6,
 )
 config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or FILE.py:VARIANT.")
 

@@ -1,11 +1,14 @@
 """What runs leave in their folders, for tests that compare them to the bit."""
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 from jax.sharding import SingleDeviceSharding
 
 from tests.common import assert_trees_equal
+from transformer.data.text import IncomingLines
 from transformer.training.checkpoints import ITEMS, Checkpoints
 from transformer.training.metrics import read_metrics
 
@@ -34,6 +37,22 @@ def saved(workdir: Path, step: int | None = None) -> dict:
             if (workdir / "checkpoints" / str(step) / item).is_dir()
         }
         return checkpoints.restore(step, wanted).state
+
+
+def answered_as_they_come(answers: Callable[[IncomingLines], Iterator], *lines: str) -> list:
+    """What is made of lines, of which each is written when the one before has its answer.
+
+    If an answer had to wait for further lines, this would wait for ever.
+    """
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stream, os.fdopen(writer, "wb", buffering=0) as other:
+        found, given = [], answers(IncomingLines(stream, "the input"))
+        for line in lines:
+            other.write(f"{line}\n".encode())
+            found.append(next(given))
+        other.close()
+        assert not list(given)
+    return found
 
 
 def assert_same_run(workdir: Path, reference: Path, *, final: bool = True) -> None:

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.conll import TaggedSentences, align, read_conll, tag_ids, word_tags
+from transformer.data.conll import (
+    TaggedSentences,
+    align,
+    read_conll,
+    split_words,
+    tag_ids,
+    word_tags,
+)
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
@@ -140,6 +147,21 @@ def test_unknown_tag():
         assert part in str(error.value)
 
 
+def test_lines_have_the_words_of_files(tmp_path):
+    """Where other white space stands in a word, too."""
+    words = ["10\xa0000", "a\u2028b", "c\x0bd", "\u3000e\u3000f"]
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"{word}\tO\n" for word in words), "utf-8")
+    assert read_conll(path).words == [words]
+    assert split_words(f"x {words[0]}\t {'  '.join(words[1:])} \r") == ["x", *words]
+    assert split_words(" \t ") == []
+
+
+def test_words_longer_than_a_row_are_told(tmp_path):
+    sentences = [["ab", "abcdef"], ["abcde"], [], ["!"]]
+    assert align(LetterTokenizer(), sentences, None, max_length=7).cut.tolist() == [True, *3 * [0]]
+
+
 def test_one_sentence_to_the_token():
     rows = align(LetterTokenizer(), [["ab", "!", "c"]], [np.array([5, 6, 7])], max_length=7)
     a, b, c = range(FIRST_LETTER, FIRST_LETTER + 3)
@@ -148,7 +170,8 @@ def test_one_sentence_to_the_token():
     assert rows.labels.tolist() == [[IGNORED, 5, IGNORED, 7, IGNORED, IGNORED, IGNORED]]
     assert rows.words.tolist() == [[-1, 0, -1, 2, -1, -1, -1]]
     assert rows.rows.tolist() == [0]
-    assert all(array.dtype == np.int32 for array in rows)
+    assert all(array.dtype == np.int32 for array in rows._replace(cut=rows.rows))
+    assert rows.cut.tolist() == [False]
 
 
 def test_long_sentences_go_on_at_a_word():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from tests.runs import answered_as_they_come
 from transformer.data.pairs import Sentences, TokenPairs
 from transformer.data.sentence_tokenizers import make_sentence_tokenizer
 from transformer.decoding.alignment import cross_attention_weights, draw_alignment
@@ -14,6 +15,7 @@ from transformer.decoding.beam import length_penalty
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
 from transformer.models.vaswani import Vaswani
+from transformer.tasks.translation import Translation
 
 LETTERS = "abcdefgh"
 # In two shapes, of 8 tokens and of 12.
@@ -213,6 +215,26 @@ def test_stream_reads_no_more_than_it_needs(model, params, tokenizer):
     )
     next(found)
     assert read == LINES[:1]
+
+
+def test_stream_answers_lines_as_they_come(model, params, tokenizer, expected):
+    encode, calls = cutting(tokenizer, 100)
+
+    def found(lines):
+        return translate_stream(
+            model, params, tokenizer, lines, BEAM, encode=encode, lines_at_once=100
+        )
+
+    assert_same(answered_as_they_come(found, *LINES[:2]), expected[:2])
+    assert calls == [(0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("penalty", [float("nan"), -0.1, 9.0, float("inf")])
+def test_penalties_that_are_none(penalty):
+    with pytest.raises(ConfigError, match="length penalty"):
+        Beam(length_penalty=penalty)
+    with pytest.raises(ConfigError, match=r"config\.task\.length_penalty"):
+        Translation(length_penalty=penalty).check()
 
 
 def test_scores_of_pairs(model, params, tokenizer, sources, expected):

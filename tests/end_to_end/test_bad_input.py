@@ -215,3 +215,57 @@ def test_generation_refuses_what_it_cannot_do(trained):
     fails(call("generate.py", workdir, "--top_p=1.5"), 2, "top_p")
     fails(call("generate.py", workdir, "--checkpoint=7"), 2, "step 7", "8")
     fails(call("generate.py", workdir, "--checkpoint=worst"), 2, "worst")
+
+
+SHORT = ("--prompt=the ", "--max_new_tokens=8")
+
+
+def test_extreme_temperatures_work(trained):
+    flags = [f"--workdir={trained}", *SHORT]
+    greedy = call("generate.py", *flags, "--temperature=0")
+    assert greedy.returncode == 0, greedy.stderr
+    for cold in ("1e-39", "1e-400"):
+        assert call("generate.py", *flags, f"--temperature={cold}").stdout == greedy.stdout
+    hot = [call("generate.py", *flags, f"--temperature={t}") for t in ("1e39", "1e308")]
+    assert {done.returncode for done in hot} == {0}
+    assert hot[0].stdout == hot[1].stdout
+    assert hot[0].stdout != greedy.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--temperature=-1", "temperature is -1.0"),
+        ("--top_p=0", "top_p is 0.0"),
+        ("--top_k=-1", "top_k is -1"),
+        ("--min_p=2", "min_p is 2.0"),
+        ("--seed=-1", "--seed=-1"),
+        ("--seed=4294967296", "[0, 4294967295]"),
+        ("--seed=18446744073709551616", "[0, 4294967295]"),
+        ("--max_source_len=8", "--max_source_len is for translation"),
+    ],
+)
+def test_generation_refuses_numbers_out_of_range(trained, flag, said):
+    fails(call("generate.py", f"--workdir={trained}", *SHORT, flag), 2, said)
+
+
+def test_large_numbers_that_mean_something_work(trained):
+    flags = [f"--workdir={trained}", *SHORT]
+    plain = call("generate.py", *flags).stdout
+    assert call("generate.py", *flags, f"--top_k={10**12}").stdout == plain
+    last = call("generate.py", *flags, "--seed=4294967295", "--temperature=9")
+    assert last.returncode == 0, last.stderr
+    assert last.stdout != call("generate.py", *flags, "--seed=0", "--temperature=9").stdout
+
+
+def test_prompts_that_are_too_long_or_no_text(trained):
+    """A run with a context of 16."""
+    flags = [f"--workdir={trained}", "--max_new_tokens=2"]
+    done = call("generate.py", *flags, "--prompt=the transformer reads")
+    assert done.returncode == 0, done.stderr
+    assert "the prompt has 21 tokens and the model's context 16: it goes on from the last 8" in (
+        done.stderr
+    )
+    assert call("generate.py", *flags, "--prompt=the\r\n").stdout.startswith("the\n")
+    assert call("generate.py", *flags, "--prompt=the").stderr == ""
+    fails(call("generate.py", *flags, "--prompt=caf\udce9"), 2, "--prompt has half of a surrogate")

@@ -4,7 +4,6 @@ The work is done by the library `tokenizers`. Texts stay texts: what looks like 
 one becomes that token only where this is asked for.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, SupportsInt
@@ -12,13 +11,12 @@ from typing import Any, ClassVar, NamedTuple, SupportsInt
 import numpy as np
 import tokenizers
 
+from transformer.data.text import SURROGATES
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
 
 # Texts at a time: the library's own account of a token is some hundred times larger than ours.
 _BATCH = 512
-# Halves of characters, which JSON can write and UTF-8 cannot.
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Pieces(NamedTuple):
@@ -223,4 +221,4 @@ class EncoderTokenizer:
 
 def whole_characters(text: str) -> str:
     """The text with each half of a character replaced by U+FFFD, which BERT drops like controls."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+    return text if text.isascii() else SURROGATES.sub("\ufffd", text)

@@ -19,6 +19,8 @@ from transformer.data.tokenizers import Tokenizer
 from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
 
+# Of the way from text to tokens: files of another version are not those that would be made now.
+_VERSION = 2
 # Rounds of the block cipher behind the shuffle.
 _SHUFFLE_ROUNDS = 4
 
@@ -59,7 +61,7 @@ def tokenize(tokenizer: Tokenizer, text: str, cache: Path) -> TokenFile:
     digest = hashlib.sha256(tokenizer.to_json().encode())
     digest.update(text.encode())
     fingerprint = digest.hexdigest()[:32]
-    path = cache / f"{fingerprint}.npy"
+    path = cache / f"{fingerprint}-{_VERSION}.npy"
     if not path.exists():
         ids = tokenizer.encode(text)
         if tokenizer.vocab_size <= 1 << 16:

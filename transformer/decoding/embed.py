@@ -30,6 +30,7 @@ def embed(
     max_length: int,
     batch_size: int = 32,
     on_progress: Callable[[int], None] | None = None,
+    on_cut: Callable[[int], None] | None = None,
 ) -> Float[np.ndarray, "n D"]:
     """One vector for each text (Reimers and Gurevych 2019, section 3).
 
@@ -44,6 +45,7 @@ def embed(
         max_length: tokens of a text, at most.
         batch_size: texts at a time.
         on_progress: told how many are done.
+        on_cut: told how many texts have lost their ends.
 
     Raises:
         ConfigError: if there is no such pooling.
@@ -51,6 +53,10 @@ def embed(
     if pooling not in POOLINGS:
         raise ConfigError(f"the pooling is {pooling!r}: choose from {', '.join(POOLINGS)}.")
     rows = lay_out_texts(tokenizer, texts, None, max_length)
+    if on_cut is not None:
+        on_cut(rows.num_cut)
+    # No more rows than there are texts for.
+    batch_size = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     vectors = np.zeros((len(texts), model.width), np.float32)
     # Texts of like length together.
     order = np.argsort(rows.lengths, kind="stable")

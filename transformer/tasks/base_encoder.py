@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -201,13 +201,13 @@ def apply_to_rows(model: Any, method: str, params: Any, *inputs: Any) -> Any:
     return model.apply({"params": params}, *inputs, method=method)
 
 
-def in_chunks(lines: Iterable[str], size: int) -> Iterator[Sequence[str]]:
-    """Lines, so many at a time."""
-    chunk: list[str] = []
-    for line in lines:
-        chunk.append(line)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def too_long(length: int, context: int, what: str = "") -> str:
+    """What a prediction says of a text that was not read to its end.
+
+    Args:
+        length: tokens of a row.
+        context: of the longest row that the model reads.
+        what: is too long, if it is not the text.
+    """
+    more = f"--max_length reads up to {context}" if length < context else "the model reads no more"
+    return f"have {what}more than {length} tokens ({more})"

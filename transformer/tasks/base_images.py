@@ -25,6 +25,7 @@ from transformer.data.images import (
     read_image_file,
     read_images,
 )
+from transformer.data.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.scoring.classification import classification_scores
@@ -336,15 +337,9 @@ class ImageTask(Augmentation):
         Raises:
             DataError: for a file that is no image.
         """
-        names: list[str] = []
-        for path in paths:
-            if not path.strip():
+        for names in in_chunks(paths, _IMAGES_AT_ONCE):
+            if not all(name.strip() for name in names):
                 raise DataError("one of the paths is empty: give paths of images.")
-            names.append(path)
-            if len(names) == _IMAGES_AT_ONCE:
-                yield names, self._read(names, channels)
-                names = []
-        if names:
             yield names, self._read(names, channels)
 
     def _read(self, names: Sequence[str], channels: int) -> UInt8[np.ndarray, "n Y X C"]:

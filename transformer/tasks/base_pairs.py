@@ -18,7 +18,6 @@ from transformer.checks import (
     require_at_least,
     require_choice,
     require_fraction,
-    require_weight,
 )
 from transformer.data.pair_batches import Bucket, BucketedBatches, PackedBatches, make_buckets
 from transformer.data.pairs import (
@@ -36,8 +35,8 @@ from transformer.data.sentence_tokenizers import (
     require_sentence_tokenizer,
 )
 from transformer.decoding.alignment import draw_alignment
-from transformer.decoding.translate import Beam, Output, sentence_progress, translate
-from transformer.errors import DataError
+from transformer.decoding.translate import MOST_PENALTY, Beam, Output, sentence_progress, translate
+from transformer.errors import ConfigError, DataError
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -105,7 +104,10 @@ class PairTask:
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
         require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
-        require_weight("task", self, "length_penalty")
+        if not 0 <= self.length_penalty <= MOST_PENALTY:
+            raise ConfigError(
+                f"config.task.length_penalty is {self.length_penalty}: from 0 to {MOST_PENALTY:g}."
+            )
 
     # ------------------------------------------------------------- what a job says of itself
 

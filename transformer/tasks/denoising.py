@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -278,12 +279,12 @@ class Denoising:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their line feeds, which are tokens too."""
-    return text.splitlines(keepends=True)
+    """Lines with their line feeds, which are tokens too; nothing else ends one."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _stream(tokenizer: SentenceTokenizer, text: str, name: str) -> np.ndarray:
-    """The tokens of a text, one after another.
+    """The tokens of a text: of each line by itself, as lines are read in other tasks.
 
     Raises:
         DataError: if it is empty, by its name.

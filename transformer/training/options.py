@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from transformer.checks import require_at_least, require_fraction
+from transformer.checks import require_at_least, require_fraction, require_seed
 from transformer.traced import NumberOrOff
 from transformer.training.durations import require_some_time
 
@@ -13,7 +13,7 @@ class Train:
 
     Attributes:
         duration: of the run; for durations see `training.durations`.
-        seed: of parameters, dropout and data order.
+        seed: of parameters, dropout and data order, from 0 to 2**32 - 1.
         log_every: how often metrics are written.
         evaluate_every: how often the validation loss is measured.
         validation_batches: of how many batches, spread evenly; None takes all. The last
@@ -54,6 +54,7 @@ class Train:
         for field in ("duration", "log_every", "evaluate_every", "save_every"):
             require_some_time(getattr(self, field), key=f"train.{field}")
         require_fraction("train", self, "ema_decay")
+        require_seed("train", self, "seed")
 
 
 # Fields of `config.train` that may change in an existing workdir: they do not change what has
