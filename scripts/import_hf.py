@@ -49,12 +49,19 @@ def main() -> int:
         "parameters": count,
         "parts": parts,
         "not_used": published.unused,
+        "side_files": {name: used._asdict() for name, used in published.files.used().items()},
     }
     if values.json:
         command_line.print_json(result)
     else:
         print(f"{count:,} parameters in {workdir}: {', '.join(parts)}")
-        print(f"not used: {', '.join(published.unused) or 'none'}")
+        print(f"arrays not used: {', '.join(published.unused) or 'none'}")
+        for name, used in published.files.used().items():
+            print(f"{name}: honoured {', '.join(used.honoured) or 'nothing'}")
+            if used.irrelevant:
+                print(f"  without effect on results: {', '.join(used.irrelevant)}")
+            if used.unused:
+                print(f"  NOT USED: {', '.join(used.unused)}")
     return 0
 
 

@@ -18,6 +18,7 @@ from transformer.errors import ConfigError, DataError
 from transformer.interop.families import read_published
 from transformer.interop.layout import read_entries
 from transformer.interop.published import Head, Source, read_source
+from transformer.interop.side_files import CONFIG, SideFiles
 from transformer.interop.t5 import T5_FAMILY
 from transformer.models.t5 import T5
 from transformer.ops.relative_positions import relative_buckets
@@ -84,7 +85,8 @@ def theirs(**config):
 
 def source_of(model):
     arrays = Arrays({name: x.numpy().copy() for name, x in model.state_dict().items()})
-    return Source(Path("there"), {**model.config.to_dict(), "model_type": "t5"}, arrays)
+    files = SideFiles(Path("there"), {CONFIG: {**model.config.to_dict(), "model_type": "t5"}})
+    return Source(Path("there"), files, arrays)
 
 
 @pytest.fixture(scope="module", params=MODELS)

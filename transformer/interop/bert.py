@@ -13,9 +13,9 @@ from transformer.interop.published import (
     Head,
     label_names,
     parameter_shapes,
-    read_json,
     theirs_of,
 )
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.bert import BERT
 
 _ACTIVATIONS = {
@@ -105,9 +105,7 @@ def _use_all(model: BERT, tokens: Any) -> None:
     model.output(features)
 
 
-def _fields(
-    kind: str, config: dict[str, Any], where: Path, shapes: dict[str, Shape]
-) -> dict[str, Any]:
+def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise DataError(
@@ -170,12 +168,11 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
     }
 
 
-def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+def _head(files: SideFiles, paths: Set[str]) -> Head:
     """What the head is for, and the names of its outputs."""
-    tokenizer = folder / "tokenizer_config.json"
-    lowercase = read_json(tokenizer).get("do_lower_case", True) if tokenizer.exists() else True
+    lowercase = files["tokenizer_config.json"].get("do_lower_case", True)
     preparation = {"lowercase": bool(lowercase)}
-    architecture = str(next(iter(config.get("architectures") or []), ""))
+    architecture = str(next(iter(files[CONFIG].get("architectures") or []), ""))
     jobs = [job for name, job in _JOBS.items() if architecture.endswith(name)]
     if "output/kernel" not in paths or not jobs:
         return Head("masked_lm", (), preparation)

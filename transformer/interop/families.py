@@ -13,8 +13,9 @@ from transformer.interop.llama import LLAMA
 from transformer.interop.llama2c import read_llama2c
 from transformer.interop.marian import MARIAN
 from transformer.interop.mixtral import MIXTRAL
-from transformer.interop.published import Family, Published, Source, read_json, read_source
+from transformer.interop.published import Family, Published, Source, read_source
 from transformer.interop.safetensors_files import StoredArrays
+from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles, read_json
 from transformer.interop.t5 import T5_FAMILY
 from transformer.interop.tokenizer_files import read_tokenizer_text, with_beginning
 from transformer.interop.vit import DEIT, VIT
@@ -29,13 +30,13 @@ def open_folder(folder: Path) -> Source:
     Raises:
         DataError: if a file is missing or damaged.
     """
-    config = read_json(folder / "config.json")
+    files = SideFiles(folder, {CONFIG: read_json(folder / CONFIG)})
     # Before anything else is opened: another model may come in other files.
-    family_of(config, folder / "config.json")
-    return Source(folder, config, StoredArrays(folder))
+    family_of(files[CONFIG])
+    return Source(folder, files, StoredArrays(folder))
 
 
-def family_of(config: dict[str, Any], where: Path) -> Family:
+def family_of(config: SideFile) -> Family:
     """The family that a config is of.
 
     Raises:
@@ -44,7 +45,9 @@ def family_of(config: dict[str, Any], where: Path) -> Family:
     # The oldest BERTs do not say what they are.
     kind = config.get("model_type", "bert")
     if kind not in KINDS:
-        raise DataError(f"{where} is of a model {kind!r}: what can be read are {', '.join(KINDS)}.")
+        raise DataError(
+            f"{config.where} is of a model {kind!r}: what can be read are {', '.join(KINDS)}."
+        )
     return KINDS[kind]
 
 
@@ -56,7 +59,7 @@ def read_published(folder: str | Path, ignore: str | None = None) -> Published:
         ignore: pattern of the names of arrays to leave out though they are not known.
     """
     source = open_folder(Path(folder))
-    return read_source(source, family_of(source.config, source.where), ignore)
+    return read_source(source, family_of(source.config), ignore)
 
 
 def family_for(name: str, model: Any) -> Family:
@@ -85,13 +88,11 @@ class Opened(NamedTuple):
         source: config and arrays.
         family: that it is of.
         tokenizer: the text of a `tokenizer.json`; None where the source has none inside.
-        generation: `generation_config.json`, or nothing.
     """
 
     source: Source
     family: Family
     tokenizer: str | None
-    generation: dict[str, Any]
 
     def tokenizer_text(self) -> str:
         """The text of a `tokenizer.json`.
@@ -109,7 +110,7 @@ class Opened(NamedTuple):
 
     def number(self, key: str) -> int | None:
         """What is said of generating texts, in a file of its own or, as once, in `config.json`."""
-        found = self.generation.get(key, self.source.config.get(key))
+        found = self.source.files[GENERATION].get(key, self.source.config.get(key))
         found = found[0] if isinstance(found, list) and found else found
         return found if isinstance(found, int) else None
 
@@ -128,9 +129,7 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
     if path.is_dir() or not path.exists():
         source = open_folder(path)
         text = None if tokenizer is None else read_text(tokenizer)
-        generation = path / "generation_config.json"
-        known = read_json(generation) if generation.exists() else {}
-        return Opened(source, family_of(source.config, path / "config.json"), text, known)
+        return Opened(source, family_of(source.config), text)
     if path.suffix == ".gguf":
         model = read_gguf(path)
     elif path.suffix == ".bin":
@@ -145,6 +144,7 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
             f"{path} is no model that can be read: give a folder with config.json and safetensors, "
             f"a .gguf file, or a .bin of llama2.c."
         )
-    source = Source(path, model.config, model.arrays)
+    files = SideFiles(path, {CONFIG: model.config, GENERATION: {"eos_token_id": model.end}})
+    source = Source(path, files, model.arrays)
     text = with_beginning(model.tokenizer, model.beginning)
-    return Opened(source, family_of(model.config, path), text, {"eos_token_id": model.end})
+    return Opened(source, family_of(source.config), text)

@@ -16,6 +16,7 @@ from transformer.interop.llama import (
     tied_output,
 )
 from transformer.interop.published import Family, Head, writes_text
+from transformer.interop.side_files import SideFile
 from transformer.models.gemma import Gemma
 
 _LOCAL, _GLOBAL = "sliding_attention", "full_attention"
@@ -32,7 +33,7 @@ def _entries(model: Gemma) -> list[Entry]:
     return entries(decoder_shapes(model), AROUND | FEED_FORWARD | _NORMS)
 
 
-def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     kind = config["model_type"]
     fields = decoder_fields(config, where)
@@ -57,7 +58,7 @@ def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> di
     }
 
 
-def _global_every(config: dict[str, Any], num_layers: int, where: Path) -> int:
+def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
     """Every which layer sees everything."""
     every = config.get("sliding_window_pattern", config.get("_sliding_window_pattern"))
     every = int(every or _GLOBAL_EVERY[config["model_type"]])
@@ -77,7 +78,7 @@ def _layer_types(num_layers: int, every: int) -> list[str]:
     return [_GLOBAL if layer % every == 0 else _LOCAL for layer in range(1, num_layers + 1)]
 
 
-def _rotations(config: dict[str, Any], kind: str, where: Path) -> dict[str, Any]:
+def _rotations(config: SideFile, kind: str, where: Path) -> dict[str, Any]:
     """Rotary positions of global and local layers, which files of several ages keep elsewhere."""
     values = config.get("rope_parameters") or {}
     far = values.get(_GLOBAL, values if "rope_theta" in values else {})

@@ -11,6 +11,7 @@ from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same
 from transformer.interop.llama import decoder_shapes
 from transformer.interop.published import Family, Head, theirs_of, writes_text
+from transformer.interop.side_files import SideFile
 from transformer.models.gpt import GPT
 
 _ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
@@ -86,7 +87,7 @@ def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
     )
 
 
-def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     activation = config.get("activation_function", "gelu_new")
     if activation not in _ACTIVATIONS:

@@ -16,6 +16,7 @@ from transformer.interop.published import (
     theirs_of,
     writes_text,
 )
+from transformer.interop.side_files import SideFile
 from transformer.models.llama import Llama
 
 ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -74,7 +75,7 @@ def _entries(model: Any) -> list[Entry]:
 # -------------------------------------------------------------------------- theirs to ours
 
 
-def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     kind = config["model_type"]
     if config.get("mlp_bias") or (kind != "qwen2" and config.get("attention_bias")):
@@ -94,7 +95,7 @@ def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> di
     }
 
 
-def decoder_fields(config: dict[str, Any], where: Path) -> dict[str, Any]:
+def decoder_fields(config: SideFile, where: Path) -> dict[str, Any]:
     """The sizes that all of these decoders have."""
     return {
         "vocab_size": int(config["vocab_size"]),
@@ -125,7 +126,7 @@ def integer(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def rotary_fields(config: dict[str, Any], where: Path) -> dict[str, Any]:
+def rotary_fields(config: SideFile, where: Path) -> dict[str, Any]:
     """Fields of rotary positions, which newer files keep in one object and older ones in two."""
     values = config.get("rope_parameters") or config.get("rope_scaling") or {}
     base = values.get("rope_theta", config.get("rope_theta", 10_000.0))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries, single
 from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.interop.side_files import SideFile, SideFiles
 from transformer.models.vaswani import Vaswani
 
 ACTIVATIONS = {
@@ -37,7 +38,7 @@ _NUM_POSITIONS = 1024
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
 
 
-def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     for key, known in _ONLY.items():
         if config.get(key, known) is not known:
@@ -160,7 +161,7 @@ def _copies(model: Vaswani) -> dict[str, str]:
     return {f"{name}.weight": "model.shared.weight" for name in copies}
 
 
-def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+def _head(files: SideFiles, paths: Set[str]) -> Head:
     return Head("translation", (), {})
 
 

@@ -23,6 +23,7 @@ from transformer.interop.llama import (
     tied_output,
 )
 from transformer.interop.published import Family, Head, theirs_of, writes_text
+from transformer.interop.side_files import SideFile
 from transformer.models.mixtral import Mixtral
 
 _ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
@@ -60,7 +61,7 @@ def _experts(path: str, layer: str, part: str, shape: Shape) -> Entry:
     )
 
 
-def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`."""
     return {
         **decoder_fields(config, where),

@@ -4,7 +4,6 @@ Nothing here depends on a family: a family is a value, made in the file of its n
 """
 
 import functools
-import json
 import re
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
@@ -15,9 +14,9 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, read_entries
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 
 
 class Source(NamedTuple):
@@ -25,14 +24,19 @@ class Source(NamedTuple):
 
     Attributes:
         where: the folder or file, for messages.
-        config: as in `config.json` of the library `transformers`.
+        files: what stands beside the arrays, as the library `transformers` writes it.
         arrays: by the names that this library gives them; each is read when it is asked for. Also
             has a method `shape(name)`, which reads nothing.
     """
 
     where: Path
-    config: dict[str, Any]
+    files: SideFiles
     arrays: Any
+
+    @property
+    def config(self) -> SideFile:
+        """What `config.json` says."""
+        return self.files[CONFIG]
 
 
 class Published(NamedTuple):
@@ -47,6 +51,7 @@ class Published(NamedTuple):
         unused: names of arrays that have no place in our model.
         preparation: fields of `config.task` that say how inputs are prepared, as far as the files
             say.
+        files: what stood beside the arrays, and what became of it.
     """
 
     family: "Family"
@@ -56,6 +61,7 @@ class Published(NamedTuple):
     params: dict[str, jax.Array]
     unused: list[str]
     preparation: dict[str, Any]
+    files: SideFiles
 
 
 class Head(NamedTuple):
@@ -85,7 +91,7 @@ class Family(NamedTuple):
         config: the model, its head and the paths of its parameters to `config.json`; raises
             ConfigError for what theirs does not do.
         entries: all parameters that the model can have, heads included.
-        head: `config.json`, the paths that were read and the folder to what it is for.
+        head: the side files and the paths that were read to what it is for.
         suits: whether it is the one that publishes a model of ours, where several have its class.
         heads: what stands first in the paths of heads, each of which a checkpoint has or lacks.
         canonical: a name in a file to the one in `entries`; None for what is no parameter.
@@ -97,10 +103,10 @@ class Family(NamedTuple):
     kinds: tuple[str, ...]
     name: str
     model: Callable[..., Any]
-    fields: Callable[[dict[str, Any], Path, dict[str, Shape]], dict[str, Any]]
+    fields: Callable[[SideFile, Path, dict[str, Shape]], dict[str, Any]]
     config: Callable[[Any, Head, Set[str]], dict[str, Any]]
     entries: Callable[[Any], list[Entry]]
-    head: Callable[[dict[str, Any], Set[str], Path], Head]
+    head: Callable[[SideFiles, Set[str]], Head]
     suits: Callable[[Any], bool] = lambda model: True
     heads: tuple[str, ...] = ()
     canonical: Callable[[str], str | None] = str
@@ -109,7 +115,7 @@ class Family(NamedTuple):
     not_ours: str | None = None
 
 
-def writes_text(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+def writes_text(files: SideFiles, paths: Set[str]) -> Head:
     """The head of all language models."""
     return Head("language_modeling", (), {})
 
@@ -175,12 +181,12 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     host = jax.local_devices(backend="cpu")[0]
     found = read_entries(whole, arrays, names, where)
     params = {path: jax.device_put(array, host) for path, array in found}
-    head = family.head(source.config, set(params), where)
+    head = family.head(source.files, set(params))
     labels = _labels(source.config, params) if head.outputs is None else head.outputs
-    return Published(family, fields, head.job, labels, params, left, head.preparation)
+    return Published(family, fields, head.job, labels, params, left, head.preparation, source.files)
 
 
-def _labels(config: dict[str, Any], params: Mapping[str, jax.Array]) -> tuple[str, ...]:
+def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...]:
     """Names of the outputs; none without outputs that have names."""
     if "output/bias" not in params:
         return ()
@@ -207,21 +213,6 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     except ConfigError as error:
         raise DataError(f"{where} describes no model: {error}") from None
     return fields
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        DataError: if there is none.
-    """
-    try:
-        content = json.loads(read_text(path, may_be_empty=True))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object.")
-    return content
 
 
 def parameter_shapes(

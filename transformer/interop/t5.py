@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.interop.side_files import SideFile, SideFiles
 from transformer.models.t5 import T5
 
 # The tokenizer of the first published models.
@@ -18,7 +19,7 @@ ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu_tanh", "gelu": "gelu", "silu": 
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
-def _fields(config: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     kind = config.get("feed_forward_proj", "relu")
     gate, _, activation = str(kind).rpartition("-")
@@ -130,7 +131,7 @@ def _copies(model: T5) -> dict[str, str]:
     return dict.fromkeys(copies, "shared.weight")
 
 
-def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+def _head(files: SideFiles, paths: Set[str]) -> Head:
     return Head("text_to_text", (), {})
 
 

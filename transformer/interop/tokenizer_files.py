@@ -7,7 +7,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from transformer.data.text import read_text
 from transformer.errors import DataError
-from transformer.interop.published import read_json
+from transformer.interop.side_files import read_json
 
 
 def read_tokenizer_text(folder: Path) -> str:

@@ -13,9 +13,9 @@ from transformer.interop.published import (
     Head,
     label_names,
     parameter_shapes,
-    read_json,
     theirs_of,
 )
+from transformer.interop.side_files import SideFile, SideFiles
 from transformer.models.vit import ViT
 
 _ACTIVATIONS = {
@@ -74,9 +74,7 @@ def _classified(model: ViT, images: Any) -> Any:
     return model.classify(images)
 
 
-def _fields(
-    kind: str, config: dict[str, Any], where: Path, shapes: dict[str, Shape]
-) -> dict[str, Any]:
+def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     activation = config.get("hidden_act", "gelu")
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
@@ -136,17 +134,18 @@ def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any
     }
 
 
-def _head(config: dict[str, Any], paths: Set[str], folder: Path) -> Head:
+def _head(files: SideFiles, paths: Set[str]) -> Head:
     """Mean and standard deviation of pixels between 0 and 1; without a file, the usual ones."""
-    path, preparation = folder / "preprocessor_config.json", {}
-    content = read_json(path) if path.exists() else {}
+    content, preparation = files["preprocessor_config.json"], {}
     for field, key in (("mean", "image_mean"), ("std", "image_std")):
         values = content.get(key)
         if values is not None:
             try:
                 preparation[field] = tuple(float(value) for value in values)
             except (TypeError, ValueError):
-                raise DataError(f"{path}: {key} is {values!r}: expected numbers.") from None
+                raise DataError(
+                    f"{content.where}: {key} is {values!r}: expected numbers."
+                ) from None
     return Head("image_classification", None, preparation)
 
 

@@ -50,6 +50,20 @@ class Run(NamedTuple):
     text: str = ""
 
 
+class Imported(NamedTuple):
+    """All that a run folder of a published checkpoint will hold.
+
+    Attributes:
+        published: what was read, without what the run does not keep.
+        config: of the run.
+        run: what it has beside its parameters.
+    """
+
+    published: Published
+    config: ConfigDict
+    run: Run
+
+
 def import_published(
     source: Path,
     workdir: Path,
@@ -61,26 +75,59 @@ def import_published(
 ) -> Published:
     """Writes a run folder with the weights of a published checkpoint as its step 0.
 
-    A checkpoint with all that its job needs keeps just that, as a trained run would. One with less
-    keeps all that it has, to embed with and to begin from.
-
     Args:
-        source: a folder with `config.json` and safetensors, or a file; see `open_published`.
+        source: see `read_run`.
         workdir: the folder to make; it must be empty or missing. It is there as a whole or not.
-        tokenizer: a file; None takes that of the source.
-        max_length: tokens of a row in the run; None takes what is usual, or what the model has.
-        ignore: pattern of the names of arrays to leave out though they are not known.
+        tokenizer: see `read_run`.
+        max_length: see `read_run`.
+        ignore: see `read_run`.
         scan_layers: stacks the parameters of all layers; see `nn.stack.Stack`.
 
     Returns:
         What was read, without what the run does not keep.
 
     Raises:
-        DataError: if the checkpoint cannot be read, is of a model that is not known here, or its
-            tokenizer has more tokens than it.
+        DataError: see `read_run`.
         WorkdirError: if the folder holds something, or is none.
     """
     require_new(workdir)
+    published, config, run = read_run(
+        source, tokenizer=tokenizer, max_length=max_length, ignore=ignore
+    )
+    config.model.scan_layers = scan_layers
+    write_run(
+        workdir,
+        config,
+        laid_out(from_paths(published.params), scanned=scan_layers),
+        tokenizer=run.tokenizer,
+        labels=published.labels,
+        fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
+    )
+    return published
+
+
+def read_run(
+    source: Path,
+    *,
+    tokenizer: Path | None = None,
+    max_length: int | None = None,
+    ignore: str | None = None,
+) -> Imported:
+    """Reads a published checkpoint as the run it will be; nothing is written.
+
+    A checkpoint with all that its job needs keeps just that, as a trained run would. One with less
+    keeps all that it has, to embed with and to begin from.
+
+    Args:
+        source: a folder with `config.json` and safetensors, or a file; see `open_published`.
+        tokenizer: a file; None takes that of the source.
+        max_length: tokens of a row in the run; None takes what is usual, or what the model has.
+        ignore: pattern of the names of arrays to leave out though they are not known.
+
+    Raises:
+        DataError: if the checkpoint cannot be read, is of a model that is not known here, or its
+            tokenizer has more tokens than it.
+    """
     opened = open_published(source, tokenizer)
     prepare = _RUNS[opened.family.name]
     published = read_source(opened.source, opened.family, ignore)
@@ -92,21 +139,11 @@ def import_published(
             f"{size}: they do not belong together."
         )
     config = ConfigDict()
-    config.model = section("model", opened.family.name, **published.model, scan_layers=scan_layers)
+    config.model = section("model", opened.family.name, **published.model)
     config.task = run.task
     for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
         config[name] = section(name)
-    published = _of_the_job(published, config)
-    params = from_paths(published.params)
-    write_run(
-        workdir,
-        config,
-        laid_out(params, scanned=scan_layers),
-        tokenizer=run.tokenizer,
-        labels=published.labels,
-        fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
-    )
-    return published
+    return Imported(_of_the_job(published, config), config, run)
 
 
 def _decoder(opened: Opened, published: Published, max_length: int | None) -> Run:

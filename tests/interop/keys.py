@@ -1,0 +1,78 @@
+"""Keys of side files, each in turn set to another legal value.
+
+There are two good outcomes: what we make of the folder is what its publisher's library makes of it,
+or the import names the key, as it refuses it or as it reports what was not used.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transformer.errors import UserError
+from transformer.training.imported import Imported, read_run
+
+
+class Subject(NamedTuple):
+    """A published folder and what is made of it.
+
+    Attributes:
+        folder: made by the publisher's library.
+        theirs: a folder to arrays by name: what the publisher's library makes of it.
+        ours: what was read of a folder to arrays by the same names.
+    """
+
+    folder: Path
+    theirs: Callable[[Path], dict[str, Any]]
+    ours: Callable[[Imported], dict[str, Any]]
+
+
+def set_key(folder: Path, name: str, key: str, value: Any) -> None:
+    """Sets a key of one side file; dots lead into objects, and the file is made if need be."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    inner, *parts = content, *key.split(".")
+    for part in parts[:-1]:
+        inner = inner.setdefault(part, {})
+    inner[parts[-1]] = value
+    path.write_text(json.dumps(content), "utf-8")
+
+
+def outcome(subject: Subject, work: Path, name: str, key: str, value: Any) -> str:
+    """What becomes of a key with another value.
+
+    Args:
+        subject: which folder.
+        work: where a changed copy of it is made.
+        name: of the side file.
+        key: of the side file.
+        value: a legal one.
+
+    Returns:
+        `refused` or `reported`, both of which name the key, or `equal`.
+
+    Raises:
+        AssertionError: for everything else.
+    """
+    shutil.copytree(subject.folder, work, dirs_exist_ok=True)
+    set_key(work, name, key, value)
+    try:
+        found = read_run(work)
+    except UserError as error:
+        last = key.rsplit(".", maxsplit=1)[-1]
+        assert last in str(error), f"{key} is refused without its name: {error}"
+        return "refused"
+    used = found.published.files.used().get(name)
+    assert used is not None, f"{name} is not reported"
+    if any(key == told or key.startswith(f"{told}.") or told == "*" for told in used.unused):
+        return "reported"
+    ours, theirs = subject.ours(found), subject.theirs(work)
+    for what, expected in theirs.items():
+        np.testing.assert_allclose(
+            ours[what], expected, atol=1e-5, rtol=1e-5, err_msg=f"{name} {key}: {what}"
+        )
+    return "equal"

@@ -1,0 +1,207 @@
+"""The JSON files beside published weights, and what became of each of their keys.
+
+Readers ask a file for keys. What was asked for counts as honoured, what `irrelevant` was told
+changes no result, and everything else is reported by name. So nobody keeps a list of what is
+honoured, and no key is dropped without a word.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformer.data.text import read_text
+from transformer.errors import DataError
+
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+# Files of this kind that may lie in a folder; one that nobody opens is reported as a whole.
+KNOWN = (
+    CONFIG,
+    GENERATION,
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+)
+# Keys that change no output of any model, and why.
+IRRELEVANT: dict[str, dict[str, str]] = {
+    CONFIG: {
+        "_name_or_path": "where it came from",
+        "transformers_version": "who wrote it",
+        "dtype": "arrays say what they are",
+        "torch_dtype": "arrays say what they are",
+        "initializer_range": "of random weights",
+        "initializer_factor": "of random weights",
+        "use_cache": "speed",
+        "output_attentions": "what else is returned",
+        "output_hidden_states": "what else is returned",
+        "return_dict": "how it is returned",
+        "chunk_size_feed_forward": "memory",
+        "gradient_checkpointing": "memory",
+        "pretraining_tp": "how products are cut",
+    },
+    GENERATION: {"transformers_version": "who wrote it", "_from_model_config": "who wrote it"},
+}
+
+
+class Used(NamedTuple):
+    """What became of the keys of one file; keys inside an object have dots.
+
+    Attributes:
+        honoured: those that something was made of.
+        irrelevant: those that change no result.
+        unused: those that nobody knows what to do with.
+    """
+
+    honoured: tuple[str, ...]
+    irrelevant: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+class SideFile(Mapping[str, Any]):
+    """The object in one JSON file, which notes the keys it is asked for.
+
+    Copying it as a whole (`{**file}`) would count as asking for every key: ask for those needed.
+
+    Args:
+        where: for messages.
+        content: the object.
+    """
+
+    def __init__(self, where: Path, content: Mapping[str, Any]) -> None:
+        self.where = where
+        self._content = dict(content)
+        self._asked: set[str] = set()
+        self._irrelevant: set[str] = set()
+        self._inside: dict[str, SideFile] = {}
+
+    def __getitem__(self, key: str) -> Any:
+        """The value of a key, which counts as honoured from now on."""
+        value = self._content[key]
+        self._asked.add(key)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys in the order of the file; none counts as honoured by this."""
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        """The number of keys."""
+        return len(self._content)
+
+    def inside(self, key: str) -> "SideFile":
+        """The object under a key, whose own keys are noted; an empty one without the key.
+
+        Raises:
+            DataError: if there is something else.
+        """
+        if key not in self._inside:
+            value = self.get(key)
+            if value is not None and not isinstance(value, dict):
+                raise DataError(f"{self.where}: {key} is {value!r}, where an object is expected.")
+            self._inside[key] = SideFile(self.where, value or {})
+        return self._inside[key]
+
+    def irrelevant(self, keys: Mapping[str, str]) -> None:
+        """Notes keys that change no result.
+
+        Args:
+            keys: why, by key.
+        """
+        self._irrelevant |= keys.keys() & self._content.keys()
+
+    def only(self, values: Mapping[str, Any]) -> None:
+        """Refuses what is not done here.
+
+        Args:
+            values: the one value that is known, by key; it is that of a missing key, too.
+
+        Raises:
+            DataError: naming the first key with another value.
+        """
+        for key, known in values.items():
+            found = self.get(key, known)
+            # True is 1, and 1.0 is: kinds of numbers do not matter, truth values do.
+            if found != known or isinstance(found, bool) != isinstance(known, bool):
+                raise DataError(
+                    f"{self.where} has {key}: {found!r}, and only {known!r} can be read here."
+                )
+
+    def used(self) -> Used:
+        """What became of each key until now."""
+        honoured, irrelevant, unused = [], [], []
+        for key in self._content:
+            if key in self._inside:
+                parts = self._inside[key].used()
+                for found, more in zip((honoured, irrelevant, unused), parts, strict=True):
+                    found += [f"{key}.{name}" for name in more]
+            elif key in self._irrelevant:
+                irrelevant.append(key)
+            else:
+                (honoured if key in self._asked else unused).append(key)
+        return Used(tuple(honoured), tuple(irrelevant), tuple(unused))
+
+
+class SideFiles:
+    """The side files of one published model, each read when it is first asked for.
+
+    Args:
+        folder: with the files, or the one file that a model is in.
+        given: files that are known already, by name; without a folder there are no others.
+    """
+
+    def __init__(self, folder: Path, given: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._folder = folder
+        self._opened = {
+            name: self._new(folder if folder.is_file() else folder / name, name, content)
+            for name, content in (given or {}).items()
+        }
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self._opened or (self._folder / name).is_file()
+
+    def __getitem__(self, name: str) -> SideFile:
+        """A file by its name; without keys where there is none.
+
+        Raises:
+            DataError: if it is not a JSON object.
+        """
+        if name not in self._opened:
+            path = self._folder / name
+            content = read_json(path) if path.is_file() else {}
+            self._opened[name] = self._new(path, name, content)
+        return self._opened[name]
+
+    def _new(self, where: Path, name: str, content: Mapping[str, Any]) -> SideFile:
+        file = SideFile(where, content)
+        file.irrelevant(IRRELEVANT.get(name, {}))
+        return file
+
+    def used(self) -> dict[str, Used]:
+        """What became of each file; one that is there and was not opened is not used at all."""
+        unopened = [name for name in KNOWN if name in self and name not in self._opened]
+        return {name: file.used() for name, file in self._opened.items() if len(file)} | {
+            name: Used((), (), ("*",)) for name in unopened
+        }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DataError: if there is none.
+    """
+    try:
+        content = json.loads(read_text(path, may_be_empty=True))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is no JSON object.")
+    return content
