@@ -157,7 +157,7 @@ def translate_lines(run: Any, workdir: Any, values: Any) -> None:
     changed = {name: getattr(values, name) for name in ("beam_size", "length_penalty", "too_long")}
     task = run.with_task(**changed).task
     if values.max_source_len is not None:
-        # No batch is made of sources and targets here: they may be shorter than these.
+        # No batch holds targets beside sources here, so sources may be shorter than targets.
         task = dataclasses.replace(task, max_length=values.max_source_len)
     limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)
