@@ -150,10 +150,15 @@ def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
 
 def translate_lines(run: Any, workdir: Any, values: Any) -> None:
     """Reads standard input; line i of the output belongs to line i of the input."""
+    import dataclasses
+
     from transformer.decoding.translate import translate_stream
 
     changed = {name: getattr(values, name) for name in ("beam_size", "length_penalty", "too_long")}
-    task = run.with_task(**changed, max_length=values.max_source_len).task
+    task = run.with_task(**changed).task
+    if values.max_source_len is not None:
+        # No batch holds targets beside sources here, so sources may be shorter than targets.
+        task = dataclasses.replace(task, max_length=values.max_source_len)
     limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)
     found = translate_stream(

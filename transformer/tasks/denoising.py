@@ -59,7 +59,8 @@ class Denoising:
     Raffel et al. 2020, sections 3.1.4 and 3.3.1.
 
     Attributes:
-        path: a UTF-8 text file; empty for a text that needs no file.
+        path: a UTF-8 text file, whose lines are tokenized one by one; empty for a text that needs
+            no file.
         embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
             `docstrings` are those of Python's standard library, whole modules held out as by the
             task `text_to_text` with the same `validation_fraction`.
