@@ -148,7 +148,8 @@ def test_one_sentence_to_the_token():
     assert rows.labels.tolist() == [[IGNORED, 5, IGNORED, 7, IGNORED, IGNORED, IGNORED]]
     assert rows.words.tolist() == [[-1, 0, -1, 2, -1, -1, -1]]
     assert rows.rows.tolist() == [0]
-    assert all(array.dtype == np.int32 for array in rows)
+    assert all(array.dtype == np.int32 for array in rows._replace(cut=rows.rows))
+    assert rows.cut.tolist() == [False]
 
 
 def test_long_sentences_go_on_at_a_word():

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer.data.text import read_text
 from transformer.errors import DataError
 
 CONFIG = "config.json"
@@ -224,9 +225,7 @@ def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
         DataError: if there is none.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        content = json.loads(read_text(path, may_be_empty=True))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if is_list and isinstance(content, list):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_fraction
+from transformer.checks import require_fraction, require_seed
 from transformer.decoding.image_attention import draw_image_attention
 from transformer.errors import ConfigError
 from transformer.ops.losses import IGNORED, cross_entropy
@@ -56,6 +56,7 @@ class ImageClassification(ImageTask):
         """
         super().check()
         require_fraction("task", self, "label_smoothing")
+        require_seed("task", self, "label_seed")
         if not 0.0 < self.label_fraction <= 1.0:
             raise ConfigError(
                 f"config.task.label_fraction is {self.label_fraction}: above 0, at most 1."
