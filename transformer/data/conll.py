@@ -305,7 +305,7 @@ def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
 
 
 def word_tags(
-    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: float
+    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: int | float
 ) -> list[list[Any]]:
     """Predictions of pieces as predictions of words.
 

@@ -89,7 +89,9 @@ def lay_out_texts(
     return TextRows(tokens, types, lengths, cut, float(unknown))
 
 
-def _ids(tokenizer: EncoderTokenizer, texts: Sequence[str], special: bool) -> list[np.ndarray]:
+def _ids(
+    tokenizer: EncoderTokenizer, texts: Sequence[str], special: bool | None
+) -> list[np.ndarray]:
     stripped = [text.strip() for text in texts]
     return [pieces.ids for pieces in tokenizer.encode(stripped, special=special)]
 

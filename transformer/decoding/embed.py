@@ -85,7 +85,7 @@ def embed(
         lengths = np.ones(batch_size, np.int32)
         tokens[: len(members)] = rows.tokens[members, :length]
         lengths[: len(members)] = rows.lengths[members]
-        found = _pooled(model, names, normalize, params, tokens, lengths, skipped)
+        found = _pooled(model, names, normalize, params, tokens, lengths, np.int32(skipped))
         vectors[members] = np.asarray(found)[: len(members)]
         if on_progress is not None:
             on_progress(first + len(members))

@@ -10,8 +10,6 @@ import ml_dtypes
 import numpy as np
 
 from transformer.config import build, with_optional_sections
-from transformer.data.byte_pieces import BytePieceTokenizer
-from transformer.data.pieces import EncoderTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer
 from transformer.errors import WorkdirError
 from transformer.interop.families import family_for
@@ -22,6 +20,7 @@ from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.base_labels import load_labels
 from transformer.training.experiment import read_config
+from transformer.training.exported_encoders import problem_of, write_encoder
 from transformer.training.exported_sentences import write_sentences
 from transformer.training.layers import unstacked
 from transformer.training.runs import read_parameters
@@ -71,7 +70,8 @@ def export_run(
     model = model.clone(scan_layers=False, **_decided(model, params))
     family = family_for(config.model.name, model)
     tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
-    preparation = {} if tokenizer is None else {"pad": tokenizer.pad}
+    preparation: dict[str, Any] = {} if tokenizer is None else {"pad": tokenizer.pad}
+    preparation["problem"] = problem_of(task, len(labels))
     sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
     preparation |= {} if sentences is None else {"end": sentences.end}
     head = Head(config.task.name, labels, preparation)
@@ -90,8 +90,10 @@ def export_run(
         )
         count = _write_weights(arrays, part, shard_bytes)
         _write_json(part / "config.json", content)
-        if sentences is None:
-            _write_preparation(task, tokenizer, getattr(model, "context", None), workdir, part)
+        if tokenizer is not None:
+            write_encoder(task, tokenizer, model, workdir, part)
+        elif sentences is None:
+            _write_preparation(task, getattr(model, "context", None), workdir, part)
         else:
             write_sentences(task, model, sentences, part)
         if target.exists():
@@ -162,14 +164,12 @@ def _write_weights(arrays: Iterator[tuple[str, np.ndarray]], folder: Path, shard
     return len(where)
 
 
-def _write_preparation(
-    task: Any, tokenizer: EncoderTokenizer | None, context: int | None, workdir: Path, folder: Path
-) -> None:
+def _write_preparation(task: Any, context: int | None, workdir: Path, folder: Path) -> None:
     """Writes what prepares inputs: the tokenizer, or what pixels are normalised by."""
     if (workdir / TOKENIZER_FILE).exists():
         shutil.copy(workdir / TOKENIZER_FILE, folder)
         words = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context}
-        words |= _special_tokens(task, tokenizer)
+        words |= {"eos_token": task.stop} if getattr(task, "stop", "") else {}
         _write_json(folder / "tokenizer_config.json", words)
     if hasattr(task, "mean") and hasattr(task, "std"):
         side = {"height": task.image_size, "width": task.image_size}
@@ -181,27 +181,6 @@ def _write_preparation(
         end = Tokenizer.load(workdir / TOKENIZER_FILE).index(task.stop)
         if end is not None:
             _write_json(folder / "generation_config.json", {"eos_token_id": end})
-
-
-def _special_tokens(task: Any, tokenizer: EncoderTokenizer | None) -> dict[str, Any]:
-    """Tokens that other programs ask for by what they are for."""
-    if tokenizer is None:
-        return {"eos_token": task.stop} if getattr(task, "stop", "") else {}
-    names = tokenizer.names
-    types = ["token_type_ids"] if tokenizer.second_type else []
-    found = {
-        "model_input_names": ["input_ids", *types, "attention_mask"],
-        "pad_token": names.pad,
-        "unk_token": names.unknown,
-        "cls_token": names.start,
-        "sep_token": names.separator,
-        "mask_token": names.mask,
-        "do_lower_case": tokenizer.lowercase,
-    }
-    if isinstance(tokenizer, BytePieceTokenizer):
-        # RoBERTa calls two of them by further names.
-        found |= {"bos_token": names.start, "eos_token": names.separator}
-    return found
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
