@@ -1,6 +1,5 @@
 """What lies beside the weights of a published encoder: tokenizer, and how texts become vectors."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from transformer.data.embeddings import EMBEDDING_FILE, load_embedding
 from transformer.data.pieces import NAME_KEYS, EncoderTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.interop.sentence_transformers import write_embedding
+from transformer.interop.side_files import write_json
 from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.masked_lm import MaskedLM
 from transformer.tasks.tagging import Tagging
@@ -56,7 +56,7 @@ def write_encoder(
     if tokenizer.separators > 1:
         # RoBERTa calls two of them by further names.
         settings |= {"bos_token": names["start"], "eos_token": names["separator"]}
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
     if (workdir / EMBEDDING_FILE).is_file():
         write_embedding(load_embedding(workdir), model.width, folder)
 
@@ -72,7 +72,3 @@ def _tokenizer_text(task: EncoderTask, tokenizer: EncoderTokenizer) -> str:
         add_prefix_space=spaces.add_prefix_space or task.first_space, use_regex=spaces.use_regex
     )
     return library.to_str(pretty=True)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
