@@ -1,5 +1,6 @@
 """BERT and RoBERTa in the layout of the library `transformers`."""
 
+import functools
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,7 @@ def _exported(kind: str, name: str, job: str) -> str:
     return name.replace("classifier.", "qa_outputs.") if job == "question_answering" else name
 
 
+@functools.lru_cache(maxsize=8)
 def _entries(kind: str, model: BERT) -> list[Entry]:
     shapes = parameter_shapes(model, _use_all, jnp.zeros((1, 1), jnp.int32))
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
@@ -240,6 +242,12 @@ def _require_sizes(
                 f"{where} has {key} {said[key]}{'' if key in config else ', its default'}: "
                 f"{kind}.{name} would be {wanted}, and is {list(shape)}."
             )
+    heads = said["num_attention_heads"]
+    if heads < 1 or said["hidden_size"] % heads:
+        raise DataError(
+            f"{where} has num_attention_heads {heads} (config.model.num_heads): heads must divide "
+            f"the width, hidden_size {said['hidden_size']}."
+        )
     layers = {
         int(name.split(".")[3]) for name in shapes if name.startswith(f"{kind}.encoder.layer.")
     }
