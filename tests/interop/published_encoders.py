@@ -113,6 +113,8 @@ def theirs(folder, job):
     import torch
     import transformers
 
+    # So small a model is computed faster by one thread.
+    torch.set_num_threads(1)
     kind = f"AutoModel{'' if job == 'embedding' else HEADS[job]}"
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

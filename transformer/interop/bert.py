@@ -131,6 +131,8 @@ _HEADS = {
 _BIAS = {"bert": "cls.predictions.bias", "roberta": "lm_head.bias"}
 # The output layer is the token table; its bias is written twice.
 _DECODER = {"bert": "cls.predictions.decoder", "roberta": "lm_head.decoder"}
+# What RoBERTa's head has in front of masked tokens, whatever its layers have.
+_ROBERTA_HEAD = "gelu"
 # RoBERTa's positions begin behind the number of its padding token, which is this one.
 _ROBERTA_PAD = 1
 
@@ -203,6 +205,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "position_offset": offset,
         "num_types": said["type_vocab_size"],
         "activation": _ACTIVATIONS[activation],
+        "head_activation": _ROBERTA_HEAD if kind == "roberta" else None,
         "norm_epsilon": said["layer_norm_eps"],
         "dropout_rate": said["hidden_dropout_prob"],
     }
@@ -272,6 +275,13 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
         raise ConfigError(
             f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "
             f"is token {pad}: in published models positions begin behind its number."
+        )
+    of_head = model.head_activation or model.activation
+    needed = _ROBERTA_HEAD if kind == "roberta" else model.activation
+    if "masked_token/bias" in paths and of_head != needed:
+        raise ConfigError(
+            f"config.model.head_activation is {of_head}, and published models of the kind {kind} "
+            f"have {needed} there: they would say something else."
         )
     problem = head.preparation.get("problem")
     names = {job: name for name, job in _JOBS.items()}
