@@ -97,5 +97,5 @@ def test_no_texts(tokenizer):
 
 
 def test_unknown_pooling(tokenizer):
-    with pytest.raises(ConfigError, match=r"'max'.*mean, cls"):
-        vectors(tokenizer, pooling="max")
+    with pytest.raises(ConfigError, match=r"'median'.*cls, max, mean"):
+        vectors(tokenizer, pooling="median")
