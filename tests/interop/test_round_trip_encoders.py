@@ -3,12 +3,22 @@
 Both folders, the publisher's and ours, mean the same to `transformers` as to us.
 """
 
+import json
+
 import numpy as np
 import pytest
 
-from tests.interop.published_encoders import TEXTS, longest, publish, theirs
+from tests.interop.published_encoders import (
+    TEXTS,
+    longest,
+    publish,
+    theirs,
+    write_json,
+    write_tokenizer,
+)
+from transformer.data.embeddings import load_embedding
 from transformer.training.exported import export_run
-from transformer.training.imported import import_published
+from transformer.training.imported import import_published, read_run
 from transformer.training.runs import open_run
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -149,3 +159,46 @@ def same_answers(run, workdir, tokenizer, model):
         text, score = their_answers(tokenizer, model, question, context)
         assert details["answer"] == text
         np.testing.assert_allclose(details["answers"][0]["score"], score, atol=1e-4)
+
+
+def test_folders_of_sentence_transformers_are_written_back(tmp_path):
+    folder = publish(tmp_path / "theirs", "bert", "embedding")
+    content = {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "st.models.Pooling"},
+        ],
+        "1_Pooling/config.json": {"pooling_mode": ["max", "cls"], "include_prompt": False},
+        "sentence_bert_config.json": {"max_seq_length": 9, "do_lower_case": True},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": "a b "},
+            "default_prompt_name": "query",
+        },
+    }
+    for name, values in content.items():
+        write_json(folder / name, values)
+    import_published(folder, tmp_path / "run")
+    export_run(tmp_path / "run", tmp_path / "ours")
+    first, again = (read_run(each).run.files for each in (folder, tmp_path / "ours"))
+    assert first == again
+    assert load_embedding(tmp_path / "run").pooling == ("cls", "max")
+    written = json.loads((tmp_path / "ours" / "1_Pooling" / "config.json").read_text())
+    # Their class takes the mean where this flag is left out.
+    assert written["pooling_mode_mean_tokens"] is False
+    assert written["pooling_mode_max_tokens"] is written["pooling_mode_cls_token"] is True
+    assert not (tmp_path / "ours" / "2_Normalize").exists()
+
+
+def test_rows_are_as_long_as_the_publisher_says(tmp_path):
+    """The tokenizer's length, or all positions; and never more of them than there are."""
+    folder = publish(tmp_path / "theirs", "roberta", "text_classification", num_labels=2)
+    positions = 40 - 3
+    for said, asked, expected in (
+        (24, None, 24),
+        (10**30, None, positions),
+        (512, None, positions),
+        (24, 30, 30),
+        (24, 99, positions),
+    ):
+        write_tokenizer(folder, "roberta", model_max_length=said)
+        assert read_run(folder, max_length=asked).config.task.max_length == expected
