@@ -2,6 +2,10 @@
 
 python scripts/embed.py --workdir=runs/bert --output=vectors.npy < lines.txt
 python scripts/embed.py --workdir=runs/minilm --output=vectors.safetensors --pooling=cls < lines.txt
+
+A run of a published model makes vectors as its publisher does: pooling, length 1 or not, how many
+tokens, which prompt. Other runs take the mean of the states of all tokens, of length 1. Flags
+decide otherwise.
 """
 
 import functools
@@ -17,8 +21,9 @@ from transformer.errors import ConfigError, DataError
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_string("output", None, "The file to write: .npy, or .safetensors (`embeddings`).")
-flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "What stands for the line.")
-flags.DEFINE_bool("normalize", True, "Makes all vectors of length 1.")
+flags.DEFINE_list("pooling", None, "What stands for the line: mean, cls, max, or several of them.")
+flags.DEFINE_bool("normalize", None, "Makes all vectors of length 1.")
+flags.DEFINE_string("prompt_name", None, "Which of the model's prompts stands before each line.")
 flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", **LENGTHS)
 flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1, upper_bound=1 << 16)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
@@ -35,14 +40,16 @@ def main() -> int:
         raise ConfigError(f"--output is {output}, in a folder that does not exist.")
     import numpy as np
 
+    from transformer.data.embeddings import load_embedding
     from transformer.decoding.embed import embed
     from transformer.decoding.translate import sentence_progress
     from transformer.interop.safetensors_files import write_safetensors
     from transformer.training.runs import open_encoder
 
     run: Any = open_encoder(workdir, values.checkpoint)
+    usual = load_embedding(workdir)
     context = run.model.context
-    max_length = context if values.max_length is None else values.max_length
+    max_length = values.max_length or min(usual.max_length or context, context)
     if max_length > context:
         raise ConfigError(
             f"--max_length is {max_length}, and the model reads {context} tokens at most."
@@ -59,9 +66,12 @@ def main() -> int:
             run.params,
             run.task.load_tokenizer(workdir),
             lines,
-            pooling=values.pooling,
-            normalize=values.normalize,
+            pooling=values.pooling or usual.pooling,
+            normalize=usual.normalize if values.normalize is None else values.normalize,
             max_length=max_length,
+            lowercase=usual.lowercase,
+            prompt=usual.prompt(values.prompt_name),
+            include_prompt=usual.include_prompt,
             batch_size=values.batch_size,
             on_progress=update,
             on_cut=functools.partial(say_cut, len(lines), max_length, context),

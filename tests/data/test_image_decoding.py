@@ -1,3 +1,4 @@
+import struct
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.image_files import colours, encoded, write_files
+from tests.data.image_files import colours, encoded, png, tiff, write_files
 from transformer.data import image_decoding
 from transformer.data.image_decoding import FileImages, decode, read_image_file
 from transformer.errors import DataError, MissingDependencyError
@@ -71,6 +72,59 @@ def test_sixteen_bits_are_scaled(form):
     found = decode(encoded(image, form), 1)
     assert found.kind == "16-bit grey"
     assert found.pixels[0, :, 0].tolist() == [0, 0, 1, 1, 100, 255]
+
+
+DEEP = struct.pack(">4H", 0, 257, 25700, 65535)
+TURNED = struct.pack("<4H", 0, 257, 25700, 65535)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        # White is zero, with any number of bits.
+        (tiff(4, 16, 0, TURNED), [255, 254, 155, 0]),
+        (tiff(4, 16, 1, TURNED), [0, 1, 100, 255]),
+        (tiff(4, 16, 0, TURNED, orientation=3), [0, 155, 254, 255]),
+        (tiff(4, 8, 0, bytes([0, 1, 100, 255])), [255, 254, 155, 0]),
+        (tiff(8, 1, 0, bytes([0b01010000])), [255, 0, 255, 0, 255, 255, 255, 255]),
+        (tiff(2, 12, 1, bytes([0xFF, 0xF0, 0x00])), [255, 0]),
+        # One colour is transparent: white, however many bits tell it.
+        (png(4, 16, 0, DEEP, [0]), [255, 1, 100, 255]),
+        (png(4, 16, 0, DEEP, [25700]), [0, 1, 255, 255]),
+        (png(4, 16, 0, DEEP, [25701]), [0, 1, 100, 255]),
+        (png(4, 8, 0, bytes([0, 7, 100, 255]), [7]), [0, 255, 100, 255]),
+        (png(4, 4, 0, bytes([0x07, 0xF3]), [7]), [0, 255, 255, 51]),
+        (png(4, 2, 0, bytes([0b00011011]), [1]), [0, 255, 170, 255]),
+        (png(8, 1, 0, bytes([0b01010000]), [0]), [255] * 8),
+        # Alpha behind the greys, as a factor of them and beside them.
+        (tiff(2, 8, 1, bytes([0, 255, 100, 0]), samples=2, extra=2), [0, 255]),
+        (tiff(2, 8, 1, bytes([0, 255, 0, 0]), samples=2, extra=1), [0, 255]),
+    ],
+)
+def test_greys_that_are_stored_otherwise(content, expected):
+    grey = decode(content, 1)
+    assert grey.pixels.ravel().tolist() == expected
+    assert grey.kind in image_decoding.GREY_KINDS
+    np.testing.assert_array_equal(decode(content, 3).pixels, grey.pixels.repeat(3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (png(2, 16, 2, DEEP + DEEP[:4]), [[0, 1, 100], [255, 0, 1]]),
+        (png(2, 16, 2, DEEP[:6] + bytes(6), [0, 257, 25700]), [[255] * 3, [0, 0, 0]]),
+        (tiff(2, 16, 2, TURNED + TURNED[:4], samples=3), [[0, 1, 100], [255, 0, 1]]),
+        (tiff(1, 8, 5, bytes([0, 255, 255, 0]), samples=4), [[255, 0, 0]]),
+        (tiff(1, 8, 6, bytes([255, 128, 128]), samples=3), [[255, 255, 255]]),
+        (tiff(1, 8, 8, bytes([255, 0, 0]), samples=3), [[254, 255, 254]]),
+    ],
+)
+def test_colours_that_are_stored_otherwise(content, expected):
+    found = decode(content, 3).pixels
+    assert found.tolist() == [expected]
+    # What is checked in colour can also be had in grey, by the same way.
+    grey = decode(content, 1).pixels
+    np.testing.assert_array_equal(grey, decode(encoded(found), 1).pixels)
 
 
 def test_portable_grey_maps_with_few_values():
@@ -143,8 +197,9 @@ def test_damaged_metadata_of_a_camera_do_not_matter():
         (encoded(colours(32, 32), "WEBP")[:-100], "decoder"),
         (b"P5 10000 10000 255 ", r"10,000 x 10,000 pixels, more than .*smaller"),
         (b"P5 100000 100000 255 ", r"far more than .*smaller"),
-        (encoded(GREY.astype(np.int32), "TIFF"), "32-bit numbers"),
-        (encoded(GREY.astype(np.float32), "TIFF"), "32-bit numbers"),
+        (encoded(GREY.astype(np.int32), "TIFF"), "32-bit or signed numbers"),
+        (encoded(GREY.astype(np.float32), "TIFF"), "32-bit or signed numbers"),
+        (tiff(4, 16, 1, TURNED, kind=2), "32-bit or signed numbers"),
         # Ghostscript would be started.
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n", "no PNG, JPEG"),
     ],

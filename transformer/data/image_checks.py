@@ -19,7 +19,7 @@ from transformer.data.tokens import cache_folder
 _BLOCK = 256
 
 # Changes with what is remembered, and with how images are decoded.
-_VERSION = 1
+_VERSION = 2
 
 
 class Checked(NamedTuple):

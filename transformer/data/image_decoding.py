@@ -32,12 +32,18 @@ _KINDS = {
     "RGBa": "RGB with transparency",
 }
 _SIXTEEN_BITS = "16-bit grey"
+_TRANSPARENT = " with transparency"
+
+# Tags of a TIFF.
+_BITS, _PHOTOMETRIC = 258, 262
+_WHITE_IS_ZERO = 0
 
 # Where warnings of Pillow come from.
 _PILLOW_MODULES = r"PIL\."
 
 # What needs one channel only.
-GREY_KINDS = frozenset({"black and white", "grey", "grey with transparency", _SIXTEEN_BITS})
+_GREY_KINDS = ("black and white", "grey", _SIXTEEN_BITS)
+GREY_KINDS = frozenset(_GREY_KINDS) | {kind + _TRANSPARENT for kind in _GREY_KINDS}
 
 
 class DecodeError(Exception):
@@ -82,9 +88,9 @@ def read_image_file(
 ) -> UInt8[np.ndarray, "height width {channels}"]:
     """One image.
 
-    It is turned upright if its EXIF data say how. What is transparent lies on white. 16-bit grey is
-    scaled to 8 bits, palettes and CMYK become RGB, and of several frames or pages the first is
-    taken. Grey is made from RGB with the weights of ITU-R BT.601.
+    It is turned upright if its EXIF data say how. What is transparent lies on white. 16 bits are
+    scaled to 8, palettes, CMYK, YCbCr and LAB become RGB, and of several frames or pages the first
+    is taken. Grey is made from RGB with the weights of ITU-R BT.601.
 
     Args:
         path: of a PNG, JPEG, BMP, GIF, WebP, TIFF or PPM file.
@@ -142,8 +148,14 @@ def decode(content: bytes, channels: int) -> Decoded:
                 raise DecodeError(_too_large(f"{image.width:,} x {image.height:,}", pillow))
             image.load()
             kind = _kind(image)
+            scale = _grey_scale(image)
+            transparent = _transparent_colour(image, content)
             upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(_converted(upright, kind, channels, pillow))
+        if kind.startswith(_SIXTEEN_BITS):
+            upright = _eight_bits(upright, scale, transparent, pillow)
+        elif transparent is not None:
+            upright.info["transparency"] = transparent
+        pixels = np.asarray(_converted(upright, channels, pillow))
     except DecodeError:
         raise
     except pillow.UnidentifiedImageError:
@@ -199,36 +211,87 @@ def _kind(image: Any) -> str:
     """What an image is, in words."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Older Pillows have 16 bits of a PNG, and all those of a PGM, in 32.
-        return _SIXTEEN_BITS
-    kind = _KINDS.get(image.mode, image.mode)
+        kind = _SIXTEEN_BITS
+    else:
+        kind = _KINDS.get(image.mode, image.mode)
     if image.has_transparency_data and "transparency" not in kind:
-        kind += " with transparency"
+        kind += _TRANSPARENT
     return kind
 
 
-def _converted(image: Any, kind: str, channels: int, pillow: Any) -> Any:
+def _grey_scale(image: Any) -> tuple[int, int]:
+    """The numbers of black and of white in an image of 16-bit grey.
+
+    Pillow turns those of a TIFF round whose 0 is white only up to 8 bits, and leaves 12 bits small.
+    """
+    if image.format != "TIFF":
+        return 0, 65535
+    highest = 2 ** image.tag_v2.get(_BITS, (16,))[0] - 1
+    turned = image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    return (highest, 0) if turned else (0, highest)
+
+
+def _transparent_colour(image: Any, content: bytes) -> Any:
+    """The colour of a PNG that is transparent, in numbers as the pixels have them; None if none is.
+
+    Pillow spreads few bits over 0 to 255 and leaves out the lower half of 16, but not of this one.
+    """
+    found = image.info.get("transparency")
+    if image.format != "PNG" or found is None:
+        return found
+    # The header is the first part of the file; after names and sizes comes the number of bits.
+    bits = content[24]
+    if isinstance(found, tuple) and bits == 16:
+        return tuple(value >> 8 for value in found)
+    if isinstance(found, int) and image.mode == "L" and bits < 8:
+        return found * 255 // (2**bits - 1)
+    return found
+
+
+def _eight_bits(image: Any, scale: tuple[int, int], transparent: Any, pillow: Any) -> Any:
+    """16-bit grey in mode `L`, or in `LA` where a colour is transparent.
+
+    Args:
+        image: of Pillow.
+        scale: as `_grey_scale` tells it.
+        transparent: as `_transparent_colour` tells it.
+        pillow: the module.
+    """
+    values = np.asarray(image).astype(np.int64)
+    highest = max(scale)
+    from_black = np.abs(values - scale[0]).clip(0, highest)
+    grey = ((from_black * 255 + highest // 2) // highest).astype(np.uint8)
+    if transparent is None:
+        return pillow.fromarray(grey)
+    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return pillow.merge("LA", (pillow.fromarray(grey), pillow.fromarray(alpha)))
+
+
+def _converted(image: Any, channels: int, pillow: Any) -> Any:
     """An image in mode `L` or `RGB`.
 
     Args:
         image: of Pillow.
-        kind: as `_kind` tells it.
         channels: 1 or 3.
         pillow: the module.
 
     Raises:
         DecodeError: if the values have no known range.
     """
-    if kind == _SIXTEEN_BITS:
-        values = np.asarray(image).astype(np.uint32)
-        image = pillow.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode in ("I", "F"):
+    if image.mode in ("I", "F"):
         raise DecodeError(
-            "its pixels are 32-bit numbers, of which it does not say what is white: save it with 8 "
-            "or 16 bits."
+            "its pixels are 32-bit or signed numbers, of which it does not say what is white: save "
+            "it with 8 or 16 bits."
         )
-    elif image.has_transparency_data:
+    if image.mode == "La":
+        # Pillow knows only this way out of greys that are multiplied already.
+        image = image.convert("LA")
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         white = pillow.new("RGBA", image.size, "white")
         # Without its alpha, which is full everywhere now.
         image = pillow.alpha_composite(white, image).convert("RGB")
+    if image.mode != "L":
+        # Also on the way to grey: what was checked in colour is converted the same way later.
+        image = image.convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")

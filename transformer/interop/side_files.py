@@ -29,6 +29,8 @@ KNOWN = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
+# Those that hold a list: its items have their numbers for keys.
+LISTS = ("modules.json",)
 # Keys that change no output of any model, and why.
 IRRELEVANT: dict[str, dict[str, str]] = {
     CONFIG: {
@@ -116,6 +118,16 @@ class SideFile(Mapping[str, Any]):
         """
         self._irrelevant |= keys.keys() & self._content.keys()
 
+    def usual(self, values: Mapping[str, Any]) -> None:
+        """Counts keys as honoured that say what is done here anyway; with other values they stay.
+
+        Args:
+            values: what is done, by key; null says nothing and counts, too.
+        """
+        for key, value in values.items():
+            if key in self._content and self._content[key] in (None, value):
+                self._asked.add(key)
+
     def only(self, values: Mapping[str, Any]) -> None:
         """Refuses what is not done here.
 
@@ -132,6 +144,10 @@ class SideFile(Mapping[str, Any]):
                 raise DataError(
                     f"{self.where} has {key}: {found!r}, and only {known!r} can be read here."
                 )
+
+    def peek(self, key: str) -> Any:
+        """The value of a key, None without it; it does not count as honoured by this."""
+        return self._content.get(key)
 
     def used(self) -> Used:
         """What became of each key until now."""
@@ -175,7 +191,7 @@ class SideFiles:
         """
         if name not in self._opened:
             path = self._folder / name
-            content = read_json(path) if path.is_file() else {}
+            content = read_json(path, is_list=name in LISTS) if path.is_file() else {}
             self._opened[name] = self._new(path, name, content)
         return self._opened[name]
 
@@ -192,8 +208,12 @@ class SideFiles:
         }
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
     """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        is_list: whether there is a list instead; its items get their numbers, from 0, for keys.
 
     Raises:
         DataError: if there is none.
@@ -202,6 +222,13 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path, may_be_empty=True))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object.")
+    if is_list and isinstance(content, list):
+        return {str(place): item for place, item in enumerate(content)}
+    if is_list or not isinstance(content, dict):
+        raise DataError(f"{path} is no JSON {'list' if is_list else 'object'}.")
     return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file for people, too."""
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

@@ -1,6 +1,7 @@
 """Classes with names: kept in the run's folder, and told with probabilities."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,23 +34,67 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         ) from None
 
 
+def distinct_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Names that tell all classes apart: of several with one name, each has its number behind it.
+
+    ImageNet has two cranes, a bird and a machine: "crane (134)" and "crane (517)".
+
+    Args:
+        labels: of the classes, as they are kept and published.
+    """
+    names = list(labels)
+    # What has a number now may be the name of another class.
+    while len(set(names)) < len(names):
+        counts = Counter(names)
+        names = [
+            f"{name} ({place})" if counts[name] > 1 else name for place, name in enumerate(names)
+        ]
+    return tuple(names)
+
+
 def class_prediction(
     output: Float[np.ndarray, " c"], labels: Sequence[str], most: int = 5
 ) -> Prediction:
-    """The most probable class, and in the details the probabilities of a few.
+    """The most probable class, and in the details its number and the probabilities of a few.
 
     Args:
         output: scores of the classes.
-        labels: their names.
+        labels: their names; `distinct_names` are shown.
         most: how many probabilities.
     """
+    names = distinct_names(labels)
     exponents = np.exp(output - output.max())
     probabilities = exponents / exponents.sum()
     order = np.argsort(-probabilities, kind="stable")[:most]
-    best = labels[order[0]], float(probabilities[order[0]])
+    best = names[order[0]], float(probabilities[order[0]])
     details = {
         "predicted": best[0],
+        "class": int(order[0]),
         "probability": best[1],
-        "probabilities": {labels[place]: float(probabilities[place]) for place in order},
+        "probabilities": {names[place]: float(probabilities[place]) for place in order},
     }
     return Prediction(f"{best[0]}\t{best[1]:.4f}", details)
+
+
+def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) -> Prediction:
+    """All labels that are more probable than not, and in the details the probability of each.
+
+    Args:
+        output: scores of the labels, each for itself.
+        labels: their names; `distinct_names` are shown.
+    """
+    names, probabilities = distinct_names(labels), sigmoid(output)
+    order = np.argsort(-probabilities, kind="stable")
+    chosen = [place for place in order if output[place] >= 0.0]
+    details = {
+        "predicted": [names[place] for place in chosen],
+        "classes": [int(place) for place in chosen],
+        "probabilities": {names[place]: float(probabilities[place]) for place in order},
+    }
+    text = "\t".join(f"{names[place]}\t{probabilities[place]:.4f}" for place in chosen)
+    return Prediction(text or "none", details)
+
+
+def sigmoid(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The logistic function, which does not overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * numbers))
