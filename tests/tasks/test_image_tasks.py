@@ -1,6 +1,8 @@
 """The losses of jobs on images, by hand."""
 
+import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +66,7 @@ def arrays(batch):
 
 def test_pixels_are_normalized():
     task = ImageClassification(**{**SIZE, "mean": (0.1, 0.2, 0.3), "std": (0.5, 1.0, 2.0)})
-    found = task.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
+    found = task.preparation.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
     np.testing.assert_allclose(found[0, 0, 0], [0.2, 0.0, -0.05], atol=1e-6)
 
 
@@ -88,7 +90,7 @@ def test_mixed_images_have_two_classes(params, smoothing):
 @pytest.mark.parametrize("normalize", [False, True])
 def test_only_hidden_patches_count(params, normalize):
     task = MaskedImages(**SIZE, masking_rate=0.5, normalize_patches=normalize)
-    images = task.normalized(BATCH["images"])
+    images = task.preparation.normalized(BATCH["images"])
     order = np.argsort(jax.random.uniform(jax.random.key(0), (4, 4)), axis=1)
     found = MODEL.apply({"params": params}, images, jnp.asarray(order), 2, method="reconstruct")
     patches = np.asarray(patchify(images, 4), float)
@@ -130,6 +132,19 @@ def test_a_fraction_has_all_classes():
     other = whole.part(0.1, seed=1)
     assert other.digest != some.digest != whole.digest
     assert whole.part(0.1, seed=0).digest == some.digest
+
+
+def test_a_fraction_of_arrays_stays_an_array(monkeypatch):
+    """Nothing is read one by one, by no thread; channels that share their memory go on to."""
+    whole = data(90, 3)
+    shared = np.broadcast_to(whole.source.array, (90, 8, 8, 3))
+    some = dataclasses.replace(whole, source=ArrayImages(shared)).part(0.1, seed=0)
+    np.testing.assert_array_equal(some.source.array[..., 2:], whole.part(0.1, seed=0).source.array)
+    assert some.source.array.strides[-1] == 0
+    task = ImageClassification(**SIZE, label_fraction=0.1)
+    batches: Any = task.train_batches(ImageData(some, some), seed=0, num_steps=1)
+    monkeypatch.setattr(ArrayImages, "__getitem__", None)
+    assert batches[0]["images"].shape == (4, 8, 8, 3)
 
 
 def test_neighbours_know_the_images_they_have_seen(params):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer.checks import require_fraction
+from transformer.data.class_names import distinct_names
 from transformer.decoding.image_attention import draw_image_attention
 from transformer.errors import ConfigError
 from transformer.ops.losses import IGNORED, cross_entropy
@@ -74,7 +75,7 @@ class ImageClassification(ImageTask):
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the class; of a mixed image, of both its classes by their shares."""
-        images = self.normalized(batch["images"])
+        images = self.preparation.normalized(batch["images"])
         outputs: Any = model.apply({"params": params}, images, method="classify", rngs=rngs)
         valid = batch["valid"] > 0
         one, other = (
@@ -110,7 +111,8 @@ class ImageClassification(ImageTask):
     def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
         """Scores, pictures of confusions and of attention; predictions in `predictions.jsonl`."""
         outputs = self.outputs(model, params, data.validation, "classify")
-        scores, names, images = self._scores(outputs, data), data.train.names, data.validation
+        scores, images = self._scores(outputs, data), data.validation
+        names = distinct_names(data.train.names)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
         files = getattr(images.source, "files", range(len(images.labels)))
         with (workdir / "predictions.jsonl").open("w", encoding="utf-8") as file:
@@ -131,7 +133,7 @@ class ImageClassification(ImageTask):
             f"{names[label]}, taken for {names[found]}" if found != label else names[label]
             for label, found in zip(images.labels, outputs.argmax(-1), strict=False)
         ][: len(batch)]
-        pixels = self.normalized(batch)
+        pixels = self.preparation.normalized(batch)
         draw_image_attention(model, params, pixels, batch, captions, workdir / "attention.png")
         return Shown("\n".join(lines), scores)
 
@@ -147,7 +149,8 @@ class ImageClassification(ImageTask):
         """
         labels = load_labels(workdir)
         for names, images in self.files(lines, model.channels):
-            outputs = apply_to_images(model, "classify", params, self.normalized(images))
+            pixels = self.preparation.normalized(images)
+            outputs = apply_to_images(model, "classify", params, pixels)
             for name, output in zip(names, np.asarray(outputs), strict=True):
                 details = class_prediction(output, labels).details
                 found = (f"{k} {v:.4f}" for k, v in details["probabilities"].items())
