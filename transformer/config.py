@@ -6,6 +6,7 @@ the fields of its owner, a dataclass (for a model: the Linen module itself), so 
 list of keys to keep in step and a key that nobody reads cannot exist.
 """
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -139,6 +140,26 @@ def with_optional_sections(config: ConfigDict) -> ConfigDict:
             if key not in config:
                 config[key] = section(key)
     return config
+
+
+def with_new_fields(config: ConfigDict) -> ConfigDict:
+    """The config of an older run with the fields that have been added since.
+
+    The default of a field that comes later is what was done before there was one.
+
+    Args:
+        config: as it was saved; sections that are not known stay as they are.
+    """
+    result = copy.deepcopy(config)
+    for kind, saved in result.items():
+        name = saved.get("name") if isinstance(saved, ConfigDict) else None
+        known = name in choices(kind) if kind in _FAMILIES else kind in _OWNERS
+        if not known or not isinstance(saved, ConfigDict):
+            continue
+        for key, field in config_fields(owner(kind, name)).items():
+            if key not in saved and field.default is not dataclasses.MISSING:
+                saved[key] = field.default
+    return result
 
 
 def config_fields(owner: type) -> dict[str, dataclasses.Field]:

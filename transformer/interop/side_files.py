@@ -206,3 +206,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DataError(f"{path} is no JSON object.")
     return content
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file for people, too."""
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

@@ -19,6 +19,7 @@ from transformer.config import (
     check_sections,
     config_fields,
     owner,
+    with_new_fields,
     with_optional_sections,
 )
 from transformer.errors import ConfigError, WorkdirError
@@ -311,7 +312,7 @@ def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) 
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The resolved config of a run.
+    """The resolved config of a run, with the fields that are newer than it.
 
     Raises:
         WorkdirError: if the folder is not that of a run.
@@ -320,7 +321,7 @@ def read_config(workdir: Path) -> ConfigDict:
     if not path.exists():
         raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
-        return ConfigDict(json.loads(path.read_text("utf-8")))
+        return with_new_fields(ConfigDict(json.loads(path.read_text("utf-8"))))
     except ValueError as error:
         raise WorkdirError(f"{path} is not JSON: {error}") from None
 

@@ -1,6 +1,5 @@
 """A trained run as a folder that the library `transformers` loads."""
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,16 +11,19 @@ import numpy as np
 from transformer.config import build, with_optional_sections
 from transformer.data.byte_pieces import BytePieceTokenizer
 from transformer.data.pieces import EncoderTokenizer
-from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer
+from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import WorkdirError
 from transformer.interop.families import family_for
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.published import Head
 from transformer.interop.safetensors_files import INDEX_FILE, MODEL_FILE, write_safetensors
+from transformer.interop.side_files import write_json
 from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.base_labels import load_labels
+from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.experiment import read_config
+from transformer.training.exported_language import write_language_files
 from transformer.training.exported_sentences import write_sentences
 from transformer.training.layers import unstacked
 from transformer.training.runs import read_parameters
@@ -89,9 +91,9 @@ def export_run(
             for name, array in write_entries(entries, params)
         )
         count = _write_weights(arrays, part, shard_bytes)
-        _write_json(part / "config.json", content)
+        write_json(part / "config.json", content)
         if sentences is None:
-            _write_preparation(task, tokenizer, getattr(model, "context", None), workdir, part)
+            _write_preparation(task, tokenizer, model, workdir, part)
         else:
             write_sentences(task, model, sentences, part)
         if target.exists():
@@ -158,35 +160,46 @@ def _write_weights(arrays: Iterator[tuple[str, np.ndarray]], folder: Path, shard
         name = f"model-{index:05}-of-{len(shards):05}.safetensors"
         path.rename(folder / name)
         where |= dict.fromkeys(names, name)
-    _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": where})
+    write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": where})
     return len(where)
 
 
 def _write_preparation(
-    task: Any, tokenizer: EncoderTokenizer | None, context: int | None, workdir: Path, folder: Path
+    task: Any, tokenizer: EncoderTokenizer | None, model: Any, workdir: Path, folder: Path
 ) -> None:
-    """Writes what prepares inputs: the tokenizer, or what pixels are normalised by."""
-    if (workdir / TOKENIZER_FILE).exists():
-        shutil.copy(workdir / TOKENIZER_FILE, folder)
-        words = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context}
-        words |= _special_tokens(task, tokenizer)
-        _write_json(folder / "tokenizer_config.json", words)
-    if hasattr(task, "mean") and hasattr(task, "std"):
-        side = {"height": task.image_size, "width": task.image_size}
-        pixels = {"image_processor_type": "ViTImageProcessor", "size": side, "do_resize": True}
-        pixels |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
-        pixels |= {"image_mean": list(task.mean), "image_std": list(task.std)}
-        _write_json(folder / "preprocessor_config.json", pixels)
-    if getattr(task, "stop", ""):
-        end = Tokenizer.load(workdir / TOKENIZER_FILE).index(task.stop)
-        if end is not None:
-            _write_json(folder / "generation_config.json", {"eos_token_id": end})
+    """Writes what prepares inputs, by the kind of job."""
+    if isinstance(task, LanguageModeling):
+        write_language_files(task, model, workdir, folder)
+    elif tokenizer is not None:
+        _write_encoder_files(tokenizer, model, workdir, folder)
+    elif hasattr(task, "mean") and hasattr(task, "std"):
+        _write_image_files(task, folder)
 
 
-def _special_tokens(task: Any, tokenizer: EncoderTokenizer | None) -> dict[str, Any]:
+def _write_encoder_files(
+    tokenizer: EncoderTokenizer, model: Any, workdir: Path, folder: Path
+) -> None:
+    """Writes the tokenizer of an encoder."""
+    shutil.copy(workdir / TOKENIZER_FILE, folder)
+    words = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.context,
+        **_special_tokens(tokenizer),
+    }
+    write_json(folder / "tokenizer_config.json", words)
+
+
+def _write_image_files(task: Any, folder: Path) -> None:
+    """Writes what pixels are normalised by."""
+    side = {"height": task.image_size, "width": task.image_size}
+    pixels = {"image_processor_type": "ViTImageProcessor", "size": side, "do_resize": True}
+    pixels |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    pixels |= {"image_mean": list(task.mean), "image_std": list(task.std)}
+    write_json(folder / "preprocessor_config.json", pixels)
+
+
+def _special_tokens(tokenizer: EncoderTokenizer) -> dict[str, Any]:
     """Tokens that other programs ask for by what they are for."""
-    if tokenizer is None:
-        return {"eos_token": task.stop} if getattr(task, "stop", "") else {}
     names = tokenizer.names
     types = ["token_type_ids"] if tokenizer.second_type else []
     found = {
@@ -203,6 +216,3 @@ def _special_tokens(task: Any, tokenizer: EncoderTokenizer | None) -> dict[str, 
         found |= {"bos_token": names.start, "eos_token": names.separator}
     return found
 
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
