@@ -16,6 +16,10 @@ from transformer.errors import UserError
 from transformer.training.imported import Imported, read_run
 
 
+# In place of a value: the key is left out.
+MISSING = object()
+
+
 class Subject(NamedTuple):
     """A published folder and what is made of it.
 
@@ -31,14 +35,17 @@ class Subject(NamedTuple):
 
 
 def set_key(folder: Path, name: str, key: str, value: Any) -> None:
-    """Sets a key of one side file; dots lead into objects, and the file is made if need be."""
+    """Sets a key of a side file; dots lead into objects and lists, and the file may be missing."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.loads(path.read_text("utf-8")) if path.exists() else {}
     inner, *parts = content, *key.split(".")
     for part in parts[:-1]:
-        inner = inner.setdefault(part, {})
-    inner[parts[-1]] = value
+        inner = inner[int(part)] if isinstance(inner, list) else inner.setdefault(part, {})
+    if value is MISSING:
+        inner.pop(parts[-1], None)
+    else:
+        inner[parts[-1]] = value
     path.write_text(json.dumps(content), "utf-8")
 
 

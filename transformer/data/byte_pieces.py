@@ -8,13 +8,20 @@ same pieces and special tokens of its own (Liu et al. 2019, section 4.4).
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import SupportsInt
+from typing import Any, SupportsInt
 
 import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from transformer.data.pieces import EncoderTokenizer, Pieces, SpecialTokens, whole_characters
+from transformer.data.encoder_layouts import Layout, layout_of
+from transformer.data.pieces import (
+    EncoderTokenizer,
+    Pieces,
+    SpecialTokens,
+    special_tokens,
+    whole_characters,
+)
 from transformer.data.tokenizers import byte_alphabet
 from transformer.errors import ConfigError, DataError
 
@@ -22,8 +29,6 @@ KINDS = ("bpe",)
 
 SPECIAL_TOKENS = SpecialTokens("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 
-# In the order of their ids in RoBERTa, whose mask comes last; here it follows the others.
-_ORDER = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 # Merges that are found once teach nothing.
 _MIN_FREQUENCY = 2
 # What white space of ASCII is in a vocabulary of bytes.
@@ -45,12 +50,19 @@ class BytePieceTokenizer(EncoderTokenizer):
     with some. Words that are given one by one get a space in front, as in a text.
     """
 
-    names = SPECIAL_TOKENS
+    usual_names = SPECIAL_TOKENS
     separators = 2
     second_type = 0
 
-    def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
-        """Takes a tokenizer over; padding, truncation and templates in it no longer matter.
+    def __init__(
+        self, library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens = SPECIAL_TOKENS
+    ) -> None:
+        """Takes a tokenizer over; padding and truncation in it no longer matter.
+
+        Args:
+            library_tokenizer: the tokenizer. How it puts special tokens around texts is kept where
+                it is a layout that rows can have; otherwise it is RoBERTa's.
+            names: of its special tokens.
 
         Raises:
             DataError: if its model is not BPE of bytes or lacks one of RoBERTa's special tokens.
@@ -64,37 +76,56 @@ class BytePieceTokenizer(EncoderTokenizer):
             raise DataError(
                 f"it splits texts by {type(bytes_of).__name__}: RoBERTa needs ByteLevel alone."
             )
-        self._require_special(library_tokenizer, "RoBERTa")
+        self._require_special(library_tokenizer, names, "RoBERTa")
         library_tokenizer.no_truncation()
         library_tokenizer.no_padding()
-        there = library_tokenizer.get_added_tokens_decoder().values()
-        known = {token.content for token in there if token.special}
-        library_tokenizer.add_special_tokens([t for t in _added() if t.content not in known])
+        known = special_tokens(library_tokenizer)
+        library_tokenizer.add_special_tokens([t for t in _added(names) if t.content not in known])
         if library_tokenizer.decoder is None:
             library_tokenizer.decoder = decoders.ByteLevel()
         vocabulary = library_tokenizer.get_vocab()
-        # For other programs: they expect the tokenizer.json to add the special tokens.
-        library_tokenizer.post_processor = processors.RobertaProcessing(
-            ("</s>", vocabulary["</s>"]),
-            ("<s>", vocabulary["<s>"]),
-            add_prefix_space=bytes_of.add_prefix_space,
-        )
-        of_text, of_special, of_words = (_untrimmed(library_tokenizer) for _ in range(3))
-        of_words.pre_tokenizer = pre_tokenizers.ByteLevel(
-            add_prefix_space=True, use_regex=bytes_of.use_regex
-        )
-        of_text.encode_special_tokens = of_words.encode_special_tokens = True
-        super().__init__(
-            library_tokenizer, of_text=of_text, of_special=of_special, of_words=of_words
-        )
+        usual = Layout(names.start, names.separator, self.separators, self.second_type)
+        if layout_of(library_tokenizer) in (None, usual):
+            # For other programs: they expect the tokenizer.json to add the special tokens.
+            library_tokenizer.post_processor = processors.RobertaProcessing(
+                (names.separator, vocabulary[names.separator]),
+                (names.start, vocabulary[names.start]),
+                add_prefix_space=bytes_of.add_prefix_space,
+            )
+        super().__init__(library_tokenizer, names)
+
+    def _variant(self, *, words: bool, special: bool) -> tokenizers.Tokenizer:
+        found = _untrimmed(self._tokenizer)
+        found.encode_special_tokens = not special
+        if words:
+            bytes_of: Any = self._tokenizer.pre_tokenizer
+            found.pre_tokenizer = pre_tokenizers.ByteLevel(
+                add_prefix_space=True, use_regex=bytes_of.use_regex
+            )
+        return found
 
     def _goes_on(self, token: str) -> bool:
         return not token.startswith(_BLANKS) and token not in self.names
 
-    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[Pieces]:
+    def encode(self, texts: Sequence[str], *, special: bool | None = None) -> list[Pieces]:
         """As `EncoderTokenizer.encode`."""
         found = super().encode(texts, special=special)
         return [_trimmed(pieces, text) for pieces, text in zip(found, texts, strict=True)]
+
+    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
+        """As `EncoderTokenizer.encode_words`."""
+        if self.first_space:
+            return super().encode_words(sentences)
+        # A first word by itself is a text, which has a space in front if all texts do.
+        firsts = super().encode([sentence[0] if sentence else "" for sentence in sentences])
+        rest = super().encode_words([sentence[1:] for sentence in sentences])
+        return [
+            Pieces(
+                *(np.concatenate(pair) for pair in zip(one[:3], others[:3], strict=True)),
+                np.concatenate([np.zeros_like(one.words), others.words + 1]),
+            )
+            for one, others in zip(firsts, rest, strict=True)
+        ]
 
     def encode_sentences(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """As `EncoderTokenizer.encode_sentences`: all but the first follow a space."""
@@ -106,12 +137,13 @@ class BytePieceTokenizer(EncoderTokenizer):
         return [self._tokenizer.decode([int(i)], skip_special_tokens=False) for i in ids]
 
 
-def _added() -> list[tokenizers.AddedToken]:
-    """The special tokens as the library knows them."""
+def _added(names: SpecialTokens = SPECIAL_TOKENS) -> list[tokenizers.AddedToken]:
+    """The special tokens as the library knows them, in the order of their ids in RoBERTa."""
     # The mask takes the space in front of it along, as the word would that it stands for.
+    order = (names.start, names.pad, names.separator, names.unknown, names.mask)
     return [
-        tokenizers.AddedToken(token, special=True, normalized=False, lstrip=token == "<mask>")
-        for token in _ORDER
+        tokenizers.AddedToken(token, special=True, normalized=False, lstrip=token == names.mask)
+        for token in order
     ]
 
 
@@ -147,7 +179,7 @@ def train_byte_pieces(texts: Iterable[str], vocab_size: int) -> BytePieceTokeniz
     Raises:
         ConfigError: if there is no room for special tokens and bytes.
     """
-    least = len(_ORDER) + len(byte_alphabet())
+    least = len(SPECIAL_TOKENS) + len(byte_alphabet())
     if vocab_size < least:
         raise ConfigError(
             f"config.task.vocab_size is {vocab_size}: the special tokens and all bytes alone need "

@@ -1,6 +1,7 @@
 """The tokenizer of an encoder: BERT's word pieces, or RoBERTa's pieces of bytes."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import tokenizers
@@ -8,7 +9,7 @@ from tokenizers import models
 
 from transformer.data import byte_pieces, word_pieces
 from transformer.data.byte_pieces import BytePieceTokenizer, train_byte_pieces
-from transformer.data.pieces import EncoderTokenizer
+from transformer.data.pieces import NAME_KEYS, NAMES_FILE, EncoderTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json, read_tokenizer_json
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
 from transformer.errors import ConfigError, DataError
@@ -38,7 +39,7 @@ def make_encoder_tokenizer(
     if kind in word_pieces.KINDS or kind.endswith(".txt"):
         return make_word_piece_tokenizer(kind, texts, vocab_size=vocab_size, lowercase=lowercase)
     if kind.endswith(".json"):
-        return _of_library(read_tokenizer_json(kind), kind)
+        return _of_library(read_tokenizer_json(kind), kind, _names_beside(Path(kind).parent))
     raise ConfigError(
         f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, or give the path of "
         f"a BERT vocab.txt or of a tokenizer.json."
@@ -52,26 +53,52 @@ def load_encoder_tokenizer(folder: Path) -> EncoderTokenizer | None:
         DataError: if its file is damaged or of no encoder.
     """
     path = folder / TOKENIZER_FILE
-    return _of_library(read_tokenizer_json(path), path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    return _of_library(read_tokenizer_json(path), path, _names_beside(folder))
 
 
-def parse_encoder_tokenizer(text: str, where: str | Path) -> EncoderTokenizer:
+def parse_encoder_tokenizer(
+    text: str, where: str | Path, names: Mapping[str, str] | None = None
+) -> EncoderTokenizer:
     """The tokenizer of an encoder in the text of a `tokenizer.json`.
 
     Args:
         text: of the file.
         where: it comes from, for messages.
+        names: of its special tokens, by the fields of `SpecialTokens`; those of BERT or RoBERTa
+            where there is none.
 
     Raises:
         DataError: if it is none.
     """
-    return _of_library(parse_tokenizer_json(text, where), where)
+    return _of_library(parse_tokenizer_json(text, where), where, names or {})
 
 
-def _of_library(library_tokenizer: tokenizers.Tokenizer, where: str | Path) -> EncoderTokenizer:
+def _of_library(
+    library_tokenizer: tokenizers.Tokenizer, where: str | Path, names: Mapping[str, str]
+) -> EncoderTokenizer:
     is_of_bytes = isinstance(library_tokenizer.model, models.BPE)
     kind, whose = (BytePieceTokenizer, "RoBERTa") if is_of_bytes else (WordPieceTokenizer, "BERT")
     try:
-        return kind(library_tokenizer)
+        return kind(library_tokenizer, kind.usual_names._replace(**names))
     except DataError as error:
         raise DataError(f"{where} is not {whose}'s tokenizer.json: {error}") from None
+
+
+def _names_beside(folder: Path) -> dict[str, str]:
+    """What special tokens are called, as far as a file beside the tokenizer says so."""
+    path = folder / NAMES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        return {
+            field: str(content[key]["content"] if isinstance(content[key], dict) else content[key])
+            for field, key in NAME_KEYS.items()
+            if content.get(key) is not None
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DataError(
+            f"{path} is damaged: expected names of special tokens, {', '.join(NAME_KEYS.values())}."
+        ) from None

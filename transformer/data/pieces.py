@@ -4,7 +4,9 @@ The work is done by the library `tokenizers`. Texts stay texts: what looks like 
 one becomes that token only where this is asked for.
 """
 
+import json
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, SupportsInt
@@ -12,9 +14,12 @@ from typing import Any, ClassVar, NamedTuple, SupportsInt
 import numpy as np
 import tokenizers
 
+from transformer.data.encoder_layouts import layout_of
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
 
+# Which tokens are the special ones, where they have other names than usual.
+NAMES_FILE = "special_tokens_map.json"
 # Texts at a time: the library's own account of a token is some hundred times larger than ours.
 _BATCH = 512
 # Halves of characters, which JSON can write and UTF-8 cannot.
@@ -56,6 +61,16 @@ class SpecialTokens(NamedTuple):
     mask: str
 
 
+# What published files call them.
+NAME_KEYS = {
+    "pad": "pad_token",
+    "unknown": "unk_token",
+    "start": "cls_token",
+    "separator": "sep_token",
+    "mask": "mask_token",
+}
+
+
 class EncoderTokenizer:
     """Text to the pieces that an encoder reads and back, kept in one `tokenizer.json`.
 
@@ -68,32 +83,34 @@ class EncoderTokenizer:
         special: `[V]` bool, which ids are special tokens, `unknown` included.
         continues: `[V]` bool, which ids go on with the word of the token before.
         lowercase: whether capitals are lowercased before anything else.
+        finds_special: whether special tokens written in a text are what they say, where `encode`
+            is not told.
+        first_space: whether the first of given words follows a space like all others, where spaces
+            are part of tokens.
     """
 
-    names: ClassVar[SpecialTokens]
-    separators: ClassVar[int] = 1
-    second_type: ClassVar[int] = 1
+    usual_names: ClassVar[SpecialTokens]
+    separators: int = 1
+    second_type: int = 1
+    finds_special: bool = False
+    first_space: bool = True
 
     def __init__(
-        self,
-        library_tokenizer: tokenizers.Tokenizer,
-        *,
-        of_text: tokenizers.Tokenizer,
-        of_special: tokenizers.Tokenizer,
-        of_words: tokenizers.Tokenizer,
+        self, library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens | None = None
     ) -> None:
-        """Takes tokenizers over; none of them may cut or fill up.
-
-        There are several because switching one would not be safe while another thread encodes.
+        """Takes a tokenizer over, which neither cuts nor fills up.
 
         Args:
             library_tokenizer: what is saved.
-            of_text: takes special tokens in a text for text.
-            of_special: finds them.
-            of_words: as `of_text`, for texts that are split into words.
+            names: of the special tokens; None takes the usual ones.
         """
+        self.names = names or self.usual_names
         self._tokenizer = library_tokenizer
-        self._of_text, self._of_special, self._of_words = of_text, of_special, of_words
+        self._variants: dict[tuple[bool, bool], tokenizers.Tokenizer] = {}
+        self._lock = threading.Lock()
+        layout = layout_of(library_tokenizer)
+        if layout is not None:
+            self.separators, self.second_type = layout.separators, layout.second_type
         self._vocabulary = library_tokenizer.get_vocab()
         added = library_tokenizer.get_added_tokens_decoder()
         self.special = np.zeros(max(self._vocabulary.values()) + 1, bool)
@@ -107,15 +124,31 @@ class EncoderTokenizer:
         """Whether a token of the vocabulary goes on with the word of the token before."""
         raise NotImplementedError
 
-    @classmethod
-    def _require_special(cls, library_tokenizer: tokenizers.Tokenizer, whose: str) -> None:
+    def _variant(self, *, words: bool, special: bool) -> tokenizers.Tokenizer:
+        """A tokenizer for texts or for words, which finds special tokens in them or does not."""
+        raise NotImplementedError
+
+    def _library(self, *, words: bool, special: bool) -> tokenizers.Tokenizer:
+        """As `_variant`, each made once.
+
+        There are several because switching one would not be safe while another thread encodes.
+        """
+        with self._lock:
+            if (words, special) not in self._variants:
+                self._variants[words, special] = self._variant(words=words, special=special)
+            return self._variants[words, special]
+
+    @staticmethod
+    def _require_special(
+        library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens, whose: str
+    ) -> None:
         """Refuses a vocabulary without a special token.
 
         Raises:
             DataError: naming those that it lacks.
         """
         vocabulary = library_tokenizer.get_vocab()
-        missing = [token for token in cls.names if token not in vocabulary]
+        missing = [token for token in names if token not in vocabulary]
         if missing:
             raise DataError(f"the vocabulary lacks {', '.join(missing)}, which {whose} needs.")
 
@@ -149,17 +182,18 @@ class EncoderTokenizer:
         """The id of the token in place of one that is to be guessed."""
         return self._vocabulary[self.names.mask]
 
-    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[Pieces]:
+    def encode(self, texts: Sequence[str], *, special: bool | None = None) -> list[Pieces]:
         """The pieces of each text; the library's threads share the texts.
 
         Args:
             texts: any text.
             special: whether special tokens written in a text, such as the mask, become what they
-                say, as in published tokenizers. Otherwise they are text.
+                say, as in published tokenizers. Otherwise they are text. None takes
+                `finds_special`.
         """
-        library = self._of_special if special else self._of_text
+        special = self.finds_special if special is None else special
         whole = [whole_characters(text) for text in texts]
-        return self._encoded(library, whole, special=special)
+        return self._encoded(self._library(words=False, special=special), whole, special=special)
 
     def encode_sentences(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """The ids, `[n]` int32, of each of the sentences that make up one text, in order."""
@@ -169,14 +203,16 @@ class EncoderTokenizer:
         """The pieces of sentences that are split into words already, as for tagging.
 
         Args:
-            sentences: of words; special tokens among them are text.
+            sentences: of words; special tokens among them are text unless `finds_special`.
 
         Returns:
             Pieces whose `words` are indices of the given words, and whose `starts` and `ends` are
             places within the word. A word of which nothing is left has no piece.
         """
+        special = self.finds_special
         whole = [[whole_characters(word) for word in sentence] for sentence in sentences]
-        return self._encoded(self._of_words, whole, is_pretokenized=True)
+        library = self._library(words=True, special=special)
+        return self._encoded(library, whole, is_pretokenized=True, special=special)
 
     def _encoded(
         self,
@@ -213,12 +249,28 @@ class EncoderTokenizer:
         return [self._tokenizer.id_to_token(int(i)) or "" for i in ids]
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.json`."""
+        """Writes `tokenizer.json`, and the names of special tokens where they are not the usual."""
         (folder / TOKENIZER_FILE).write_text(self.to_text(), "utf-8")
+        if self.names != self.usual_names:
+            (folder / NAMES_FILE).write_text(self._names_text(), "utf-8")
+
+    def _names_text(self) -> str:
+        names = self.names._asdict()
+        return json.dumps({key: names[field] for field, key in NAME_KEYS.items()}, indent=1)
 
     def to_text(self) -> str:
         """The content of `tokenizer.json`, the same for equal tokenizers."""
         return self._tokenizer.to_str(pretty=True)
+
+    def identity(self) -> str:
+        """All that `save` writes, the same for equal tokenizers."""
+        return self.to_text() + ("" if self.names == self.usual_names else self._names_text())
+
+
+def special_tokens(library_tokenizer: tokenizers.Tokenizer) -> set[str]:
+    """The tokens that are special in a tokenizer."""
+    added = library_tokenizer.get_added_tokens_decoder().values()
+    return {token.content for token in added if token.special}
 
 
 def whole_characters(text: str) -> str:

@@ -18,7 +18,12 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from transformer.data.pieces import EncoderTokenizer, SpecialTokens, whole_characters
+from transformer.data.pieces import (
+    EncoderTokenizer,
+    SpecialTokens,
+    special_tokens,
+    whole_characters,
+)
 from transformer.data.text import read_text
 from transformer.data.tokenizers import TOKENIZER_FILE, read_tokenizer_json
 from transformer.errors import ConfigError, DataError
@@ -46,10 +51,17 @@ class WordPieceTokenizer(EncoderTokenizer):
     no piece.
     """
 
-    names = SPECIAL_TOKENS
+    usual_names = SPECIAL_TOKENS
 
-    def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
-        """Takes a tokenizer over; padding, truncation and templates in it no longer matter.
+    def __init__(
+        self, library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens = SPECIAL_TOKENS
+    ) -> None:
+        """Takes a tokenizer over; padding and truncation in it no longer matter.
+
+        Args:
+            library_tokenizer: the tokenizer. How it puts special tokens around texts is kept where
+                it is a layout that rows can have; otherwise it is BERT's.
+            names: of its special tokens.
 
         Raises:
             DataError: if its model is not WordPiece or lacks one of BERT's special tokens.
@@ -59,28 +71,33 @@ class WordPieceTokenizer(EncoderTokenizer):
             raise DataError(
                 f"the tokenizer's model is {type(model).__name__}: BERT needs one of WordPiece."
             )
-        self._require_special(library_tokenizer, "BERT")
-        if model.unk_token != "[UNK]" or model.token_to_id("[UNK]") is None:
-            raise DataError(f"its unknown token is {model.unk_token!r}: BERT needs '[UNK]'.")
+        self._require_special(library_tokenizer, names, "BERT")
+        if model.unk_token != names.unknown or model.token_to_id(names.unknown) is None:
+            raise DataError(
+                f"its unknown token is {model.unk_token!r}: BERT needs {names.unknown!r}."
+            )
 
         library_tokenizer.no_truncation()
         library_tokenizer.no_padding()
         # Tokens that are there keep their ids and become special ones.
         library_tokenizer.add_special_tokens(
-            [tokenizers.AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS]
+            [
+                tokenizers.AddedToken(token, special=True, normalized=False)
+                for token in names
+                if token not in special_tokens(library_tokenizer)
+            ]
         )
         self._prefix = model.continuing_subword_prefix
         if library_tokenizer.decoder is None:
             library_tokenizer.decoder = decoders.WordPiece(prefix=self._prefix)
         # `tokenizer.json` cannot say whether special tokens are found in a text.
-        of_special = tokenizers.Tokenizer.from_str(library_tokenizer.to_str())
         library_tokenizer.encode_special_tokens = True
-        super().__init__(
-            library_tokenizer,
-            of_text=library_tokenizer,
-            of_special=of_special,
-            of_words=library_tokenizer,
-        )
+        super().__init__(library_tokenizer, names)
+
+    def _variant(self, *, words: bool, special: bool) -> tokenizers.Tokenizer:
+        if not special:
+            return self._tokenizer
+        return tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
 
     def _goes_on(self, token: str) -> bool:
         return token.startswith(self._prefix) and len(token) > len(self._prefix)
@@ -108,7 +125,7 @@ def make_word_piece_tokenizer(
     if kind == "wordpiece":
         return _of_vocabulary(_train(texts, vocab_size, lowercase), lowercase)
     if kind.endswith(".txt"):
-        vocabulary = _read_vocabulary(kind)
+        vocabulary = read_vocabulary(kind)
         try:
             return _of_vocabulary(vocabulary, lowercase)
         except DataError as error:
@@ -139,7 +156,7 @@ def _load(path: str | Path) -> WordPieceTokenizer:
         raise DataError(f"{path} is not BERT's tokenizer.json: {error}") from None
 
 
-def _read_vocabulary(path: str) -> dict[str, int]:
+def read_vocabulary(path: str) -> dict[str, int]:
     """The tokens of a `vocab.txt`, numbered by their lines from 0."""
     vocabulary: dict[str, int] = {}
     # Only line feeds end a line: some vocabularies have other separators of Unicode as tokens.

@@ -28,6 +28,8 @@ KNOWN = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
+# Those that hold a list: its items have their numbers for keys.
+LISTS = ("modules.json",)
 # Keys that change no output of any model, and why.
 IRRELEVANT: dict[str, dict[str, str]] = {
     CONFIG: {
@@ -132,6 +134,22 @@ class SideFile(Mapping[str, Any]):
                     f"{self.where} has {key}: {found!r}, and only {known!r} can be read here."
                 )
 
+    def usual(self, values: Mapping[str, Any]) -> None:
+        """Honours keys that have the one value that is done here, too.
+
+        With another value they are reported as not used: a part of the results is then not the
+        publisher's, which is no reason to do without the model.
+
+        Args:
+            values: by key.
+        """
+        self._asked |= {key for key in values.keys() & self._content if self._is(key, values[key])}
+
+    def _is(self, key: str, value: Any) -> bool:
+        """Whether a key has a value, without asking for it."""
+        found = self._content[key]
+        return found == value and isinstance(found, bool) == isinstance(value, bool)
+
     def used(self) -> Used:
         """What became of each key until now."""
         honoured, irrelevant, unused = [], [], []
@@ -174,7 +192,7 @@ class SideFiles:
         """
         if name not in self._opened:
             path = self._folder / name
-            content = read_json(path) if path.is_file() else {}
+            content = read_json(path, is_list=name in LISTS) if path.is_file() else {}
             self._opened[name] = self._new(path, name, content)
         return self._opened[name]
 
@@ -191,8 +209,12 @@ class SideFiles:
         }
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
     """The object in a JSON file.
+
+    Args:
+        path: of the file.
+        is_list: whether there is a list instead; its items get their numbers, from 0, for keys.
 
     Raises:
         DataError: if there is none.
@@ -203,8 +225,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object.")
+    if is_list and isinstance(content, list):
+        return {str(place): item for place, item in enumerate(content)}
+    if is_list or not isinstance(content, dict):
+        raise DataError(f"{path} is no JSON {'list' if is_list else 'object'}.")
     return content
 
 

@@ -1,0 +1,300 @@
+"""The tokenizer of a published encoder, made of its files as `transformers.AutoTokenizer` does.
+
+A class of theirs, named in `tokenizer_config.json`, decides what the files mean. BERT's and
+RoBERTa's take no more than the vocabulary from a `tokenizer.json`, and how texts are normalised and
+split from `tokenizer_config.json`, whose missing keys have the defaults of the class. Generic
+classes take `tokenizer.json` as it is.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+from transformer.data.byte_pieces import BytePieceTokenizer
+from transformer.data.encoder_layouts import Layout, layout_of, template
+from transformer.data.encoder_tokenizers import parse_encoder_tokenizer
+from transformer.data.pieces import NAME_KEYS, EncoderTokenizer
+from transformer.data.tokenizers import TOKENIZER_FILE
+from transformer.data.word_pieces import WordPieceTokenizer, read_vocabulary
+from transformer.errors import DataError
+from transformer.interop.added_tokens import SETTINGS, Names, add_tokens, read_names
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+
+_VOCABULARY, _PIECES, _MERGES = "vocab.txt", "vocab.json", "merges.txt"
+_BERT, _ROBERTA, _GENERIC = "BERT", "RoBERTa", "generic"
+# Their classes, without the ending "Fast", and what they do.
+_CLASSES = {
+    "BertTokenizer": _BERT,
+    "DistilBertTokenizer": _BERT,
+    "RobertaTokenizer": _ROBERTA,
+    "PreTrainedTokenizer": _GENERIC,
+    "TokenizersBackend": _GENERIC,
+}
+_USUAL_CLASSES = {"bert": "BertTokenizer", "roberta": "RobertaTokenizer"}
+_USUAL_NAMES = {
+    kind: {NAME_KEYS[field]: name for field, name in tokenizer.usual_names._asdict().items()}
+    for kind, tokenizer in ((_BERT, WordPieceTokenizer), (_ROBERTA, BytePieceTokenizer))
+}
+_USUAL_NAMES[_ROBERTA] |= {"bos_token": "<s>", "eos_token": "</s>"}
+_USUAL_NAMES[_GENERIC] = {}
+# Larger ones are what theirs writes for "no limit".
+_NO_LIMIT = 10**9
+_IRRELEVANT = {
+    **dict.fromkeys(("backend", "processor_class", "transformers_version"), "who wrote it"),
+    **dict.fromkeys(
+        ("is_local", "local_files_only", "name_or_path", "special_tokens_map_file"),
+        "where it came from",
+    ),
+    **dict.fromkeys(("tokenizer_file", "vocab_file", "merges_file"), "where it came from"),
+    **dict.fromkeys(("clean_up_tokenization_spaces", "errors"), "how tokens are shown"),
+    **dict.fromkeys(("padding_side", "pad_token_type_id"), "of padding, which nobody sees"),
+    **dict.fromkeys(
+        ("max_length", "pad_to_multiple_of", "stride", "truncation_strategy"),
+        "what callers ask for",
+    ),
+    **dict.fromkeys(("use_fast", "verbose", "chat_template"), "of other programs"),
+}
+# What these classes do today, whatever is asked for; those of before did as they were told.
+_USUAL: dict[str, Any] = {
+    "truncation_side": "right",
+    "never_split": None,
+    "do_basic_tokenize": True,
+    "clean_text": True,
+    "wordpieces_prefix": "##",
+    "trim_offsets": True,
+}
+_ONLY_OF_BERT = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+
+
+class ReadTokenizer(NamedTuple):
+    """A tokenizer and what its files say of using it.
+
+    Attributes:
+        tokenizer: the tokenizer.
+        max_length: tokens of a row at most; None if nothing is said.
+        finds_special: whether special tokens in a text are what they say.
+        first_space: whether the first word of a text follows a space, where spaces are in tokens.
+    """
+
+    tokenizer: EncoderTokenizer
+    max_length: int | None
+    finds_special: bool
+    first_space: bool
+
+
+def read_encoder_tokenizer(
+    files: SideFiles, folder: Path, kind: str, text: str | None = None
+) -> ReadTokenizer:
+    """The tokenizer in the folder of an encoder.
+
+    Args:
+        files: of the folder.
+        folder: with `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`.
+        kind: `model_type` of the model.
+        text: of another `tokenizer.json`, which is then taken as it is; None takes the folder's.
+
+    Raises:
+        DataError: if there is none, or it is of a kind that cannot be read.
+    """
+    settings = files[SETTINGS]
+    settings.irrelevant(_IRRELEVANT)
+    settings.usual(_USUAL)
+    finds_special = not settings.get("split_special_tokens", False)
+    limit = settings.get("model_max_length", settings.get("max_len"))
+    is_limit = isinstance(limit, int | float) and 0 < limit < _NO_LIMIT
+    max_length = int(limit) if is_limit else None
+    if text is not None:
+        return ReadTokenizer(
+            parse_encoder_tokenizer(text, folder), max_length, finds_special, first_space=True
+        )
+    whose = _class_of(files, kind, folder)
+    names = read_names(files, _USUAL_NAMES[whose])
+    try:
+        library = _MAKERS[whose](files, folder, names)
+        add_tokens(library, names)
+    except DataError:
+        raise
+    except Exception as error:  # The library raises bare Exception on malformed files.
+        raise DataError(f"{folder} holds no tokenizer that can be built: {error}.") from None
+    layout = _layout(library, whose, names, settings)
+    if any(name not in library.get_vocab() for name in layout[:2]):
+        raise DataError(f"{folder}: the tokenizer has no {layout.start} or {layout.separator}.")
+    library.post_processor = template(layout, library.get_vocab())
+    fields = {"start": layout.start, "separator": layout.separator}
+    fields |= _other_names(library, names, kind, settings.where)
+    tokenizer = parse_encoder_tokenizer(library.to_str(), folder, fields)
+    # Generic classes keep the key and do not use it.
+    first_space: Any = getattr(library.pre_tokenizer, "add_prefix_space", False)
+    return ReadTokenizer(tokenizer, max_length, finds_special, bool(first_space))
+
+
+def _class_of(files: SideFiles, kind: str, folder: Path) -> str:
+    """What their class for these files does, as `AutoTokenizer` chooses it.
+
+    Raises:
+        DataError: if the class is not known here.
+    """
+    settings, config = files[SETTINGS], files[CONFIG]
+    of_config = config.get("tokenizer_class")
+    name = settings.get("tokenizer_class") or of_config or _USUAL_CLASSES[kind]
+    whose = _CLASSES.get(str(name).removesuffix("Fast"))
+    if whose is None:
+        raise DataError(
+            f"{folder}: tokenizer_class is {name!r}: what can be read are {', '.join(_CLASSES)}. "
+            f"Or give another tokenizer with --tokenizer=tokenizer.json."
+        )
+    ignored = {
+        _BERT: ("add_prefix_space",),
+        _ROBERTA: _ONLY_OF_BERT,
+        _GENERIC: (*_ONLY_OF_BERT, "add_prefix_space"),
+    }[whose]
+    settings.irrelevant(dict.fromkeys(ignored, f"{name} does not use it"))
+    return whose
+
+
+# ------------------------------------------------------------------------------------- classes
+
+
+def _bert(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
+    """BERT's: word pieces, cleaned and split as the settings say."""
+    vocabulary = _library_model(files, folder, "WordPiece").get("vocab")
+    if vocabulary is None:
+        path = folder / _VOCABULARY
+        if not path.is_file():
+            raise DataError(_nothing(folder))
+        vocabulary = read_vocabulary(str(path))
+    settings = files[SETTINGS]
+    unknown = names.named["unk_token"] or ""
+    library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+    library.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        strip_accents=settings.get("strip_accents"),
+        lowercase=settings.get("do_lower_case", True),
+    )
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library.decoder = decoders.WordPiece(prefix="##")
+    return library
+
+
+def _roberta(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
+    """RoBERTa's: pieces of bytes."""
+    content = _library_model(files, folder, "BPE")
+    vocabulary, merges = content.get("vocab"), content.get("merges")
+    if vocabulary is None or merges is None:
+        paths = folder / _PIECES, folder / _MERGES
+        if not all(path.is_file() for path in paths):
+            raise DataError(_nothing(folder))
+        model = models.BPE.from_file(*map(str, paths))
+    else:
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
+        model = models.BPE(vocabulary, [(first, second) for first, second in pairs])
+    spaced = files[SETTINGS].get("add_prefix_space", False)
+    library = tokenizers.Tokenizer(model)
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    library.decoder = decoders.ByteLevel()
+    return library
+
+
+def _generic(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
+    """That of a `tokenizer.json` as it is."""
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        raise DataError(f"{folder} has no {TOKENIZER_FILE}, which its tokenizer_class needs.")
+    content = files[TOKENIZER_FILE]
+    for key in content:
+        content.get(key)
+    _mark_library(content)
+    return tokenizers.Tokenizer.from_file(str(path))
+
+
+_MAKERS = {_BERT: _bert, _ROBERTA: _roberta, _GENERIC: _generic}
+
+
+def _library_model(files: SideFiles, folder: Path, kind: str) -> SideFile:
+    """The model in `tokenizer.json`; empty where there is no such file.
+
+    Raises:
+        DataError: if it is of another kind.
+    """
+    content = files[TOKENIZER_FILE]
+    model = content.inside("model")
+    if len(content) and model.get("type", kind) != kind:
+        raise DataError(
+            f"{content.where} has a model of the type {model['type']!r}, and tokenizer_class (or "
+            f"its default) makes one of {kind}."
+        )
+    ignored = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    content.irrelevant(dict.fromkeys(ignored, f"{SETTINGS} says it"))
+    ignored = set(model) - {"type", "vocab", "merges"}
+    model.irrelevant(dict.fromkeys(ignored, f"{SETTINGS} says it"))
+    _mark_library(content)
+    return model
+
+
+def _mark_library(content: SideFile) -> None:
+    """Notes what a `tokenizer.json` says of things that callers decide."""
+    reasons = {"version": "who wrote it", "padding": "what callers ask for"}
+    truncation = content.get("truncation")
+    if not isinstance(truncation, dict) or truncation.get("direction", "Right") == "Right":
+        reasons["truncation"] = "what callers ask for"
+    content.irrelevant(reasons)
+
+
+def _nothing(folder: Path) -> str:
+    return (
+        f"{folder} has neither a {TOKENIZER_FILE} nor a {_VOCABULARY}, nor {_PIECES} and {_MERGES}."
+    )
+
+
+# ---------------------------------------------------------------------------- layout and names
+
+
+def _layout(library: tokenizers.Tokenizer, whose: str, names: Names, settings: SideFile) -> Layout:
+    """How special tokens stand around texts.
+
+    Raises:
+        DataError: if no rows of ours do.
+    """
+    start, separator = (names.named.get(key) or "" for key in ("cls_token", "sep_token"))
+    if whose == _ROBERTA:
+        settings.irrelevant({"model_input_names": "its token types are all 0"})
+        return Layout(start, separator, 2, 0)
+    if whose == _BERT:
+        layout = Layout(start, separator, 1, 1)
+    else:
+        found = layout_of(library)
+        if found is None:
+            raise DataError(
+                f"{settings.where.parent / TOKENIZER_FILE}: its post_processor puts special tokens "
+                f"in other places than BERT's and RoBERTa's do."
+            )
+        layout = found
+    inputs = settings.get("model_input_names")
+    if inputs is None:
+        inputs = ["token_type_ids"] if whose == _BERT else []
+    return layout if "token_type_ids" in inputs else layout._replace(second_type=0)
+
+
+def _other_names(
+    library: tokenizers.Tokenizer, names: Names, kind: str, where: Path
+) -> dict[str, str]:
+    """What the unknown, padding and mask tokens are called.
+
+    Raises:
+        DataError: if one has no name, and none that is usual.
+    """
+    vocabulary = library.get_vocab()
+    usual = _USUAL_NAMES[{"bert": _BERT, "roberta": _ROBERTA}[kind]]
+    found = {}
+    for field in ("pad", "unknown", "mask"):
+        key = NAME_KEYS[field]
+        name = names.named.get(key) or usual[key]
+        if field == "unknown" and isinstance(library.model, models.WordPiece):
+            name = library.model.unk_token
+        if name not in vocabulary:
+            raise DataError(f"{where} names no {key} that is in the vocabulary: it needs one.")
+        found[field] = name
+    return found
