@@ -15,7 +15,6 @@ import numpy as np
 from transformer.errors import UserError
 from transformer.training.imported import Imported, read_run
 
-
 # In place of a value: the key is left out.
 MISSING = object()
 

@@ -14,12 +14,14 @@ from transformer.data.pieces import EncoderTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import WorkdirError
 from transformer.interop.families import family_for
+from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.published import Head
 from transformer.interop.safetensors_files import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.side_files import write_json
 from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.tasks.base_encoder import EncoderTask
+from transformer.tasks.base_images import ImageTask
 from transformer.tasks.base_labels import load_labels
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.experiment import read_config
@@ -172,8 +174,9 @@ def _write_preparation(
         write_language_files(task, model, workdir, folder)
     elif tokenizer is not None:
         _write_encoder_files(tokenizer, model, workdir, folder)
-    elif hasattr(task, "mean") and hasattr(task, "std"):
-        _write_image_files(task, folder)
+    elif isinstance(task, ImageTask):
+        content = processor_content(task.preparation, model.channels)
+        write_json(folder / PREPROCESSOR, content)
 
 
 def _write_encoder_files(
@@ -187,15 +190,6 @@ def _write_encoder_files(
         **_special_tokens(tokenizer),
     }
     write_json(folder / "tokenizer_config.json", words)
-
-
-def _write_image_files(task: Any, folder: Path) -> None:
-    """Writes what pixels are normalised by."""
-    side = {"height": task.image_size, "width": task.image_size}
-    pixels = {"image_processor_type": "ViTImageProcessor", "size": side, "do_resize": True}
-    pixels |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
-    pixels |= {"image_mean": list(task.mean), "image_std": list(task.std)}
-    write_json(folder / "preprocessor_config.json", pixels)
 
 
 def _special_tokens(tokenizer: EncoderTokenizer) -> dict[str, Any]:
@@ -215,4 +209,3 @@ def _special_tokens(tokenizer: EncoderTokenizer) -> dict[str, Any]:
         # RoBERTa calls two of them by further names.
         found |= {"bos_token": names.start, "eos_token": names.separator}
     return found
-
