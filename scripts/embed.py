@@ -2,6 +2,10 @@
 
 python scripts/embed.py --workdir=runs/bert --output=vectors.npy < lines.txt
 python scripts/embed.py --workdir=runs/minilm --output=vectors.safetensors --pooling=cls < lines.txt
+
+A run of a published model makes vectors as its publisher does: pooling, length 1 or not, how many
+tokens, which prompt. Other runs take the mean of the states of all tokens, of length 1. Flags
+decide otherwise.
 """
 
 from pathlib import Path
@@ -15,8 +19,9 @@ from transformer.errors import ConfigError, DataError
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_string("output", None, "The file to write: .npy, or .safetensors (`embeddings`).")
-flags.DEFINE_enum("pooling", "mean", ["mean", "cls"], "What stands for the line.")
-flags.DEFINE_bool("normalize", True, "Makes all vectors of length 1.")
+flags.DEFINE_list("pooling", None, "What stands for the line: mean, cls, max, or several of them.")
+flags.DEFINE_bool("normalize", None, "Makes all vectors of length 1.")
+flags.DEFINE_string("prompt_name", None, "Which of the model's prompts stands before each line.")
 flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", lower_bound=4)
 flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
@@ -33,12 +38,15 @@ def main() -> int:
         raise ConfigError(f"--output is {output}, in a folder that does not exist.")
     import numpy as np
 
+    from transformer.data.embeddings import load_embedding
     from transformer.decoding.embed import embed
     from transformer.decoding.translate import sentence_progress
     from transformer.interop.safetensors_files import write_safetensors
     from transformer.training.runs import open_encoder
 
     run: Any = open_encoder(workdir, values.checkpoint)
+    usual = load_embedding(workdir)
+    longest = values.max_length or usual.max_length or run.model.context
     lines = list(command_line.standard_input_lines())
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -51,9 +59,12 @@ def main() -> int:
             run.params,
             run.task.load_tokenizer(workdir),
             lines,
-            pooling=values.pooling,
-            normalize=values.normalize,
-            max_length=min(values.max_length or run.model.context, run.model.context),
+            pooling=values.pooling or usual.pooling,
+            normalize=usual.normalize if values.normalize is None else values.normalize,
+            max_length=min(longest, run.model.context),
+            lowercase=usual.lowercase,
+            prompt=usual.prompt(values.prompt_name),
+            include_prompt=usual.include_prompt,
             batch_size=values.batch_size,
             on_progress=update,
         )

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
 # Begin, inside, end and single of IOB1, IOB2 and IOBES; BILOU says last and unit for the latter.
-_TAG = re.compile(r"O|[BIESLU]-\S+")
+_ENTITY_TAG = re.compile(r"O|[BIESLU]-\S+")
+_COMMENT = re.compile(r"#[ \t]")
 _DOCUMENT = "-DOCSTART-"
 _SPACES = "[ \t]+"
 
@@ -89,7 +90,8 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
     One word a line, its columns separated by tabs if the first word's line has one, else by spaces.
     The word is the first column. A blank line ends a sentence; `-DOCSTART-` lines are skipped. So
     are lines before the first word of a sentence that start with `#` and white space, as
-    `# id = 3`, unless they have a tag: `# O` is the word `#`.
+    `# id = 3`, unless they have the columns of a word and end with a tag: `# O` is the word `#`,
+    and so is `# SYM` where another word has the tag SYM. Tags may be any, of entities or not.
 
     Args:
         path: UTF-8 text, plain or gzip.
@@ -97,19 +99,25 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
 
     Raises:
         DataError: if the file cannot be read or has no word, a line has another number of columns
-            than the first, a word or tag is missing, or a tag is not `O` or `PREFIX-TYPE`.
+            than the first, a word or tag is missing, or a tag has white space in it.
     """
     sentences = TaggedSentences([], [])
     separator, num_columns, first_number = "", 0, 0
     inside = False
-    for number, raw_line in enumerate(read_text(path).removeprefix("\ufeff").split("\n"), start=1):
+    lines = read_text(path).removeprefix("\ufeff").split("\n")
+    shapes = _shapes(lines, tag_column)
+    for number, raw_line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
         line = raw_line.strip(" \r")
         fields = re.split(_SPACES, line)
         if not line.strip("\t") or fields[0] == _DOCUMENT:
             inside = False
             continue
-        if not inside and re.match(r"#[ \t]", line) and not _TAG.fullmatch(fields[-1]):
+        if (
+            not inside
+            and _COMMENT.match(line)
+            and not (_ENTITY_TAG.fullmatch(fields[-1]) or _shape(fields, tag_column) in shapes)
+        ):
             continue
         separator = separator or ("\t" if "\t" in line else _SPACES)
         columns = [column.strip(" ") for column in re.split(separator, line)]
@@ -140,6 +148,18 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
     return sentences
 
 
+def _shapes(lines: Sequence[str], tag_column: int) -> set[tuple[int, str]]:
+    """How many columns there are, and which tags, of lines that can be no comments."""
+    rows = (re.split(_SPACES, line.strip(" \r")) for line in lines if not _COMMENT.match(line))
+    return {_shape(row, tag_column) for row in rows if len(row) > 1}
+
+
+def _shape(row: Sequence[str], tag_column: int) -> tuple[int, str]:
+    """The number of columns and the tag; no tag if there is no such column."""
+    there = -len(row) <= tag_column < len(row)
+    return len(row), row[tag_column] if there else ""
+
+
 def _count(columns: list[str]) -> str:
     return f"{len(columns)} column{'' if len(columns) == 1 else 's'}"
 
@@ -159,19 +179,19 @@ def _check_first(columns: list[str], tag_column: int, where: str) -> None:
 
 
 def check_tag(tag: str, where: str) -> None:
-    """Refuses what is no tag of IOB1, IOB2, IOBES or BILOU.
+    """Refuses what can be no tag.
 
     Args:
-        tag: `O`, or one of B, I, E, S, L and U, a hyphen and a type.
+        tag: anything without white space, such as `O`, `B-PER`, `PER` or `NOUN`.
         where: file and line, for the message.
 
     Raises:
         DataError: if it is something else.
     """
-    if not _TAG.fullmatch(tag):
+    if not re.fullmatch(r"\S+", tag):
         raise DataError(
-            f"{where} has the tag {tag!r}: expected O, or B-, I-, E-, S-, L- or U- before a type, "
-            f"such as B-PER. Name another column if the tags are not in this one."
+            f"{where} has the tag {tag!r}: expected one without white space, such as B-PER or "
+            f"NOUN. Name another column if the tags are not in this one."
         )
 
 
@@ -275,22 +295,22 @@ def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
 
 
 def word_tags(
-    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: int
-) -> list[list[int]]:
+    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: float
+) -> list[list[Any]]:
     """Predictions of pieces as predictions of words.
 
     Args:
         rows: of all sentences.
-        predicted: [n, T] int, a tag for each piece; read at the first pieces only.
+        predicted: [n, T], a number for each piece, such as its tag; read at the first pieces only.
         num_words: of each sentence.
-        default: the tag of words that have no piece.
+        default: the number of words that have no piece.
 
     Returns:
-        Of each sentence the tag of each word.
+        Of each sentence the number of each word.
     """
     sizes = np.array(num_words, np.int64)
     ends = np.cumsum(sizes)
-    tags = np.full(ends[-1] if len(ends) else 0, default, np.int64)
+    tags = np.full(ends[-1] if len(ends) else 0, default, predicted.dtype)
     row, column = np.nonzero(rows.words >= 0)
     tags[(ends - sizes)[rows.rows[row]] + rows.words[row, column]] = predicted[row, column]
     return [of_sentence.tolist() for of_sentence in np.split(tags, ends[:-1])] if len(ends) else []

@@ -51,7 +51,12 @@ class _Row(NamedTuple):
 
 
 def read_labelled_texts(
-    path: str | Path, *, text: str = "text", second: str = "", label: str = "label"
+    path: str | Path,
+    *,
+    text: str = "text",
+    second: str = "",
+    label: str = "label",
+    separator: str = "",
 ) -> LabelledTexts:
     """Texts with labels, in the order of the file. White space around each is taken off.
 
@@ -70,6 +75,8 @@ def read_labelled_texts(
         text: key or column of the texts; not for folders.
         second: key or column of the second texts of pairs; empty for single texts.
         label: key or column of the labels; not for folders.
+        separator: if given, an example has any number of labels: it stands between them, JSON may
+            have a list, and nothing means none.
 
     Raises:
         DataError: if something is missing, damaged, empty or of the wrong type, naming the line.
@@ -89,7 +96,11 @@ def read_labelled_texts(
     texts, seconds, labels = [], [], []
     for where, values in rows:
         texts.append(_text(values[0], text, where))
-        labels.append(_label(values[1], label, where))
+        labels.append(
+            _several(values[1], label, where, separator)
+            if separator
+            else _label(values[1], label, where)
+        )
         if second:
             seconds.append(_text(values[2], second, where))
     if not texts:
@@ -297,6 +308,51 @@ def _label(value: Any, name: str, where: str) -> str:
             f"{where}: {name!r} is {_kind(value)}: expected a string, a number, true or false."
         )
     return _plain(value if isinstance(value, str) else json.dumps(value), name, where)
+
+
+def _several(value: Any, name: str, where: str, separator: str) -> str:
+    """Any number of labels as one string."""
+    if isinstance(value, list):
+        found = [_label(each, name, where) for each in value]
+        for each in found:
+            if separator in each:
+                raise DataError(
+                    f"{where}: the label {each!r} of {name!r} has {separator!r} in it, which is to "
+                    f"stand between labels: set config.task.label_separator to something else."
+                )
+        return separator.join(found)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return ""
+    return _label(value, name, where)
+
+
+def split(labels: str, separator: str) -> list[str]:
+    """The labels in a string with separators between, without white space around each."""
+    return [label.strip() for label in labels.split(separator) if label.strip()]
+
+
+def label_sets(
+    labels: Sequence[str], known: Sequence[str], separator: str, where: str
+) -> Int32[np.ndarray, "n c"]:
+    """Which of the known labels each example has, as 1 and 0.
+
+    Args:
+        labels: of the examples, with separators between.
+        known: all labels there are, each once.
+        separator: what stands between two.
+        where: what `labels` were read from, for messages.
+
+    Raises:
+        DataError: if a label is not known.
+    """
+    found = np.zeros((len(labels), len(known)), np.int32)
+    for row, several in enumerate(labels):
+        for label in split(several, separator):
+            if label not in known:
+                unknown = unknown_name(f"the set of {len(known)} known labels", label, known)
+                raise DataError(f"{where}: a label of example {row + 1} is new: {unknown}")
+            found[row, known.index(label)] = 1
+    return found
 
 
 def _plain(value: str, name: str, where: str) -> str:

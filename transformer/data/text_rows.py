@@ -45,19 +45,21 @@ def lay_out_texts(
     seconds: Sequence[str] | None,
     max_length: int,
     *,
-    special: bool = False,
+    special: bool | None = None,
 ) -> TextRows:
     """Rows of `max_length` tokens.
 
-    A pair that is too long loses tokens from the end of the longer of its two texts, one at a time
-    (the published code of Devlin et al. 2019).
+    A pair that is too long loses tokens from the end of the longer of its two texts until both are
+    equal, and then of both (the published code of Devlin et al. 2019; of an odd number of tokens
+    the longer text keeps one more, as in the library `tokenizers`).
 
     Args:
         tokenizer: makes the pieces.
         texts: A.
         seconds: B; None for single texts.
         max_length: T.
-        special: whether the mask and the like in a text are the tokens they name.
+        special: whether the mask and the like in a text are the tokens they name; None takes what
+            the tokenizer has been told.
     """
     firsts = [pieces.ids for pieces in tokenizer.encode(texts, special=special)]
     others = None
@@ -85,5 +87,9 @@ def lay_out_texts(
 
 def _kept(first: int, second: int, room: int) -> tuple[int, int]:
     """How many tokens of each text stay: the longer text gives way until both are equal."""
-    kept = min(second, max(room // 2, room - first))
-    return min(first, room - kept), kept
+    if first + second <= room:
+        return first, second
+    shorter, longer = sorted((first, second))
+    shorter = min(shorter, room // 2)
+    longer = room - shorter
+    return (longer, shorter) if first > second else (shorter, longer)

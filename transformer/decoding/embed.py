@@ -7,16 +7,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from transformer.data.embeddings import POOLINGS
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError
 from transformer.models.bert import real_tokens
 
-POOLINGS = ("mean", "cls")
 # Rows are as long as the longest text that they hold needs: one of few lengths, each compiled once.
 _SHORTEST = 16
+# Lower than any state; what a maximum takes of tokens that do not count.
+_LOWEST = -1e9
 
 
 def embed(
@@ -25,9 +27,12 @@ def embed(
     tokenizer: EncoderTokenizer,
     texts: Sequence[str],
     *,
-    pooling: str = "mean",
+    pooling: str | Sequence[str] = "mean",
     normalize: bool = True,
     max_length: int,
+    lowercase: bool = False,
+    prompt: str = "",
+    include_prompt: bool = True,
     batch_size: int = 32,
     on_progress: Callable[[int], None] | None = None,
 ) -> Float[np.ndarray, "n D"]:
@@ -37,40 +42,53 @@ def embed(
         model: an encoder.
         params: its parameters.
         tokenizer: of the encoder.
-        texts: n of them; longer ones lose their ends.
-        pooling: `mean` of the states of all tokens, start and separator among them, or `cls`, the
-            state of the start.
+        texts: n of them, without white space around them; longer ones lose their ends.
+        pooling: of the states of all tokens, start and separator among them: the `mean`; the sum
+            divided by the root of their number, `mean_sqrt_len_tokens`; the mean weighted by
+            place, `weightedmean`; the largest number in each dimension, `max`; or the state of the
+            start, `cls`, or of the last token, `lasttoken`. Vectors of several are put side by
+            side, and D grows.
         normalize: to length 1.
         max_length: tokens of a text, at most.
+        lowercase: texts are lowercased before the tokenizer gets them.
+        prompt: stands in front of every text.
+        include_prompt: whether the prompt, and the start before it, are pooled, too.
         batch_size: texts at a time.
         on_progress: told how many are done.
 
     Raises:
         ConfigError: if there is no such pooling.
     """
-    if pooling not in POOLINGS:
-        raise ConfigError(f"the pooling is {pooling!r}: choose from {', '.join(POOLINGS)}.")
-    rows = lay_out_texts(tokenizer, texts, None, max_length)
-    vectors = np.zeros((len(texts), model.width), np.float32)
+    names = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+    for name in names:
+        if name not in POOLINGS:
+            raise ConfigError(f"the pooling is {name!r}: choose from {', '.join(POOLINGS)}.")
+    # The prompt alone comes last, to be measured.
+    whole = [(prompt + text).strip() for text in (*texts, "")]
+    rows = lay_out_texts(
+        tokenizer, [text.lower() if lowercase else text for text in whole], None, max_length
+    )
+    skipped = int(rows.lengths[-1]) - 1 if prompt and not include_prompt else 0
+    vectors = np.zeros((len(texts), len(names) * model.width), np.float32)
     # Texts of like length together.
-    order = np.argsort(rows.lengths, kind="stable")
+    order = np.argsort(rows.lengths[:-1], kind="stable")
     for first in range(0, len(order), batch_size):
         members = order[first : first + batch_size]
-        length = _row_length(int(rows.lengths[members].max()), max_length)
+        length = row_length(int(rows.lengths[members].max()), max_length)
         tokens = np.full((batch_size, length), tokenizer.pad, np.int32)
         lengths = np.ones(batch_size, np.int32)
         tokens[: len(members)] = rows.tokens[members, :length]
         lengths[: len(members)] = rows.lengths[members]
-        found = _pooled(model, pooling, normalize, params, tokens, lengths)
+        found = _pooled(model, names, normalize, params, tokens, lengths, skipped)
         vectors[members] = np.asarray(found)[: len(members)]
         if on_progress is not None:
             on_progress(first + len(members))
     return vectors
 
 
-def _row_length(needed: int, most: int) -> int:
-    """The next power of two."""
-    length = _SHORTEST
+def row_length(needed: int, most: int, *, least: int = _SHORTEST) -> int:
+    """The next power of two that is not below `least`, `most` at most."""
+    length = least
     while length < needed:
         length *= 2
     return min(length, most)
@@ -79,19 +97,49 @@ def _row_length(needed: int, most: int) -> int:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _pooled(
     model: Any,
-    pooling: str,
+    names: tuple[str, ...],
     normalize: bool,
     params: Any,
     tokens: Int[Array, "B T"],
     lengths: Int[Array, "B"],
+    skipped: Int[Array, ""],
 ) -> Float[Array, "B D"]:
     features = model.apply({"params": params}, tokens, None, lengths).astype(jnp.float32)
-    if pooling == "cls":
-        vectors = features[:, 0]
-    else:
-        real = real_tokens(tokens, lengths)[..., None]
-        vectors = jnp.sum(features * real, axis=1) / jnp.sum(real, axis=1)
+    real = real_tokens(tokens, lengths) & (jnp.arange(tokens.shape[1]) >= skipped)
+    vectors = jnp.concatenate([_POOL[name](features, real) for name in names], axis=-1)
     if not normalize:
         return vectors
     norms = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / jnp.maximum(norms, 1e-12)
+
+
+def _weighted(
+    features: Float[Array, "B T D"], weights: Float[Array, "B T"], power: float = 1.0
+) -> Float[Array, "B D"]:
+    """The weighted sum of states, divided by a power of the sum of weights."""
+    total = jnp.sum(features * weights[..., None], axis=1)
+    return total / jnp.maximum(jnp.sum(weights, axis=1)[:, None], 1e-9) ** power
+
+
+def _last(features: Float[Array, "B T D"], real: Bool[Array, "B T"]) -> Float[Array, "B D"]:
+    """The state of the last token that counts; 0 if none does."""
+    places = jnp.max(jnp.where(real, jnp.arange(real.shape[1]), 0), axis=1)
+    found = jnp.take_along_axis(features, places[:, None, None], axis=1)[:, 0]
+    return found * jnp.any(real, axis=1)[:, None]
+
+
+def _places(real: Bool[Array, "B T"]) -> Float[Array, "B T"]:
+    """The number of each token that counts, from 1; 0 for others."""
+    return real * jnp.arange(1.0, real.shape[1] + 1.0)
+
+
+_POOL: dict[str, Callable[[Array, Array], Array]] = {
+    "cls": lambda features, real: features[:, 0],
+    "max": lambda features, real: jnp.max(jnp.where(real[..., None], features, _LOWEST), axis=1),
+    "mean": lambda features, real: _weighted(features, real.astype(jnp.float32)),
+    "mean_sqrt_len_tokens": lambda features, real: _weighted(
+        features, real.astype(jnp.float32), 0.5
+    ),
+    "weightedmean": lambda features, real: _weighted(features, _places(real)),
+    "lasttoken": _last,
+}

@@ -15,15 +15,83 @@ from transformer.interop.published import (
     parameter_shapes,
     theirs_of,
 )
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.models.bert import BERT
 
 _ACTIVATIONS = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
+    "swish": "silu",
+}
+# What keys are when they are left out, in the classes BertConfig and RobertaConfig.
+_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+}
+_VOCABULARIES = {"bert": 30522, "roberta": 50265}
+# Which axis of which array a size is, for messages that name both.
+_SIZES = (
+    ("vocab_size", "embeddings.word_embeddings.weight", 0),
+    ("hidden_size", "embeddings.word_embeddings.weight", 1),
+    ("max_position_embeddings", "embeddings.position_embeddings.weight", 0),
+    ("type_vocab_size", "embeddings.token_type_embeddings.weight", 0),
+    ("intermediate_size", "encoder.layer.0.intermediate.dense.bias", 0),
+)
+_WRITING = (
+    "bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty do_sample "
+    "early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty "
+    "forced_bos_token_id forced_eos_token_id length_penalty max_length min_length "
+    "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores prefix "
+    "remove_invalid_values repetition_penalty return_dict_in_generate suppress_tokens "
+    "task_specific_params temperature top_k top_p typical_p"
+)
+IRRELEVANT = {
+    **dict.fromkeys(_WRITING.split(), "of models that write"),
+    **dict.fromkeys(
+        ("attention_probs_dropout_prob", "classifier_dropout"),
+        "of training, where hidden_dropout_prob is the rate of all",
+    ),
+    **dict.fromkeys(
+        ("bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id"),
+        "the tokenizer says it",
+    ),
+    **dict.fromkeys(
+        ("attn_implementation", "_attn_implementation", "use_bfloat16", "torchscript"), "speed"
+    ),
+    **dict.fromkeys(("finetuning_task", "model_name", "output_past"), "where it came from"),
+    **dict.fromkeys(
+        (
+            "directionality",
+            "pooler_fc_size",
+            "pooler_num_attention_heads",
+            "pooler_num_fc_layers",
+            "pooler_size_per_head",
+            "pooler_type",
+        ),
+        "of the code before",
+    ),
+}
+# Read here with one value only.
+_ONLY: dict[str, Any] = {
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "is_encoder_decoder": False,
+    "pruned_heads": {},
 }
 # What stands above the encoder, by the class that the checkpoint names, and our job for it.
 _JOBS = {
@@ -107,34 +175,87 @@ def _use_all(model: BERT, tokens: Any) -> None:
 
 def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise DataError(
-            f"{where} has position embeddings {config['position_embedding_type']!r}: only absolute "
-            f"ones can be read."
-        )
-    if config.get("is_decoder"):
-        raise DataError(f"{where} is of a decoder: only encoders can be read.")
-    activation = config.get("hidden_act", "gelu")
+    config.irrelevant(IRRELEVANT)
+    config.only(_ONLY)
+    activation = config.get("hidden_act", _DEFAULTS["hidden_act"])
     if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
+        raise DataError(f"{where} has hidden_act {activation!r}, which is not known here.")
     if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
         raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
-    offset = int(config.get("pad_token_id", _ROBERTA_PAD)) + 1 if kind == "roberta" else 0
+    said = _numbers(kind, config, where)
+    _require_sizes(kind, config, said, where, shapes)
+    offset = 0
+    if kind == "roberta":
+        offset = _pad(config, where) + 1
+    else:
+        config.irrelevant({"pad_token_id": "a row of the table like any other"})
     outputs = shapes.get("classifier.bias")
     return {
-        "vocab_size": int(config["vocab_size"]),
+        "vocab_size": said["vocab_size"],
         "num_outputs": outputs[0] if outputs else None,
-        "num_layers": int(config["num_hidden_layers"]),
-        "num_heads": int(config["num_attention_heads"]),
-        "width": int(config["hidden_size"]),
-        "feed_forward_width": int(config["intermediate_size"]),
-        "context": int(config["max_position_embeddings"]) - offset,
+        "num_layers": said["num_hidden_layers"],
+        "num_heads": said["num_attention_heads"],
+        "width": said["hidden_size"],
+        "feed_forward_width": said["intermediate_size"],
+        "context": said["max_position_embeddings"] - offset,
         "position_offset": offset,
-        "num_types": int(config.get("type_vocab_size", 2)),
+        "num_types": said["type_vocab_size"],
         "activation": _ACTIVATIONS[activation],
-        "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
-        "dropout_rate": float(config.get("hidden_dropout_prob", 0.1)),
+        "norm_epsilon": said["layer_norm_eps"],
+        "dropout_rate": said["hidden_dropout_prob"],
     }
+
+
+def _numbers(kind: str, config: SideFile, where: Path) -> dict[str, Any]:
+    """All numbers of a model, those of the class where nothing is said.
+
+    Raises:
+        DataError: naming what is no number.
+    """
+    usual = {**_DEFAULTS, "vocab_size": _VOCABULARIES[kind]}
+    found = {}
+    for key, value in usual.items():
+        if isinstance(value, str):
+            continue
+        try:
+            found[key] = type(value)(config.get(key, value))
+        except (TypeError, ValueError):
+            raise DataError(f"{where} has {key} {config[key]!r}, which is no number.") from None
+    return found
+
+
+def _require_sizes(
+    kind: str, config: SideFile, said: dict[str, Any], where: Path, shapes: dict[str, Shape]
+) -> None:
+    """Refuses arrays of another size than the config's, naming its key.
+
+    Raises:
+        DataError: naming the first.
+    """
+    for key, name, axis in _SIZES:
+        shape = shapes.get(f"{kind}.{name}")
+        if shape is not None and len(shape) > axis and shape[axis] != said[key]:
+            wanted = [said[key] if place == axis else size for place, size in enumerate(shape)]
+            raise DataError(
+                f"{where} has {key} {said[key]}{'' if key in config else ', its default'}: "
+                f"{kind}.{name} would be {wanted}, and is {list(shape)}."
+            )
+    layers = {
+        int(name.split(".")[3]) for name in shapes if name.startswith(f"{kind}.encoder.layer.")
+    }
+    count = said["num_hidden_layers"]
+    if count > len(layers) or ("num_hidden_layers" not in config and count != len(layers)):
+        raise DataError(
+            f"{where} has num_hidden_layers {count}: encoder.layer_{len(layers)} is missing."
+        )
+
+
+def _pad(config: SideFile, where: Path) -> int:
+    """The number of RoBERTa's padding token, behind which positions begin."""
+    pad = config.get("pad_token_id", _ROBERTA_PAD)
+    if not isinstance(pad, int) or pad < 0:
+        raise DataError(f"{where} has pad_token_id {pad!r}: positions begin behind a number.")
+    return pad
 
 
 def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, Any]:
@@ -144,6 +265,7 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
             f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "
             f"is token {pad}: in published models positions begin behind its number."
         )
+    problem = head.preparation.get("problem")
     names = {job: name for name, job in _JOBS.items()}
     plain = "Model"
     if "masked_token/bias" in paths:
@@ -164,21 +286,31 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
         "hidden_dropout_prob": model.dropout_rate,
         "attention_probs_dropout_prob": model.dropout_rate,
         "pad_token_id": pad,
+        **({"problem_type": problem} if problem else {}),
         **label_names(head.outputs or ()),
     }
 
 
-def _head(files: SideFiles, paths: Set[str]) -> Head:
+def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     """What the head is for, and the names of its outputs."""
-    lowercase = files["tokenizer_config.json"].get("do_lower_case", True)
-    preparation = {"lowercase": bool(lowercase)}
-    architecture = str(next(iter(files[CONFIG].get("architectures") or []), ""))
+    config = files[CONFIG]
+    generation = files[GENERATION]
+    generation.irrelevant(dict.fromkeys(generation, "of models that write"))
+    architecture = str(next(iter(config.get("architectures") or []), ""))
     jobs = [job for name, job in _JOBS.items() if architecture.endswith(name)]
-    if "output/kernel" not in paths or not jobs:
-        return Head("masked_lm", (), preparation)
-    if jobs[0] == "question_answering":
-        return Head(jobs[0], ("start", "end"), preparation)
-    return Head(jobs[0], None, preparation)
+    job = jobs[0] if jobs and "output/kernel" in paths else "masked_lm"
+    if "masked_token/bias" in paths:
+        # The bias of the output layer is tied with its kernel; neither is in the files.
+        config.only({"tie_word_embeddings": True})
+    else:
+        config.irrelevant({"tie_word_embeddings": "there is no output layer of tokens"})
+    if job != "text_classification":
+        config.irrelevant({"problem_type": "of classes of texts"})
+    if job in ("text_classification", "tagging"):
+        return Head(job, None, {})
+    outputs = ("id2label", "label2id", "num_labels")
+    config.irrelevant(dict.fromkeys(outputs, "this job's outputs have no names"))
+    return Head(job, ("start", "end") if job == "question_answering" else (), {})
 
 
 def _family(kind: str) -> Family:
@@ -195,7 +327,7 @@ def _family(kind: str) -> Family:
         fields=lambda *arguments: _fields(kind, *arguments),
         config=lambda *arguments: _config(kind, *arguments),
         entries=lambda model: _entries(kind, model),
-        head=_head,
+        head=lambda *arguments: _head(kind, *arguments),
         suits=lambda model: (kind == "roberta") == (model.position_offset > 0),
         heads=("pooler", "masked_token", "next_sentence", "output"),
         canonical=canonical,

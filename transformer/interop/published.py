@@ -71,7 +71,7 @@ class Head(NamedTuple):
         job: as in `Published`.
         outputs: names of the outputs; None takes those of `id2label` in the config.
         preparation: as in `Published`; where a model is written, `pad` is the padding token of an
-            encoder, and `end` the end token of an encoder-decoder.
+            encoder, `problem` what its outputs are, and `end` the end token of an encoder-decoder.
     """
 
     job: str
@@ -187,13 +187,37 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
 
 
 def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...]:
-    """Names of the outputs; none without outputs that have names."""
+    """Names of the outputs, `LABEL_0` and so on where none are given; none without outputs.
+
+    Raises:
+        DataError: if they are not names, or not of all outputs.
+    """
     if "output/bias" not in params:
         return ()
-    names = config.get("id2label")
-    names = names if isinstance(names, dict) else {}
     count = params["output/bias"].size
-    return tuple(str(names.get(str(index), f"LABEL_{index}")) for index in range(count))
+    names = config.get("id2label")
+    if names is None:
+        labels = tuple(f"LABEL_{index}" for index in range(count))
+        config.only({"num_labels": count})
+    else:
+        expected = {str(index) for index in range(count)}
+        if not isinstance(names, dict) or set(names) != expected:
+            raise DataError(
+                f"{config.where} has id2label {names!r}: expected a name for each of the {count} "
+                f"outputs, numbered from 0."
+            )
+        labels = tuple(names[str(index)] for index in range(count))
+        strange = [label for label in labels if not isinstance(label, str)]
+        if strange:
+            raise DataError(f"{config.where}: id2label has {strange[0]!r}, which is no name.")
+        config.usual({"num_labels": count})
+    # What contradicts is not used, and reported so.
+    numbers = config.peek("label2id")
+    if isinstance(numbers, dict) and all(
+        numbers.get(label) in range(count) and labels[numbers[label]] == label for label in labels
+    ):
+        config.get("label2id")
+    return labels
 
 
 def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> dict[str, Any]:

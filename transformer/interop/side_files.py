@@ -134,6 +134,10 @@ class SideFile(Mapping[str, Any]):
                     f"{self.where} has {key}: {found!r}, and only {known!r} can be read here."
                 )
 
+    def peek(self, key: str) -> Any:
+        """The value of a key, None without it; it does not count as honoured by this."""
+        return self._content.get(key)
+
     def usual(self, values: Mapping[str, Any]) -> None:
         """Honours keys that have the one value that is done here, too.
 

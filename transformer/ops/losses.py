@@ -145,3 +145,16 @@ def _assemble(
     if not is_zero(z_loss):
         objective = objective + z_loss * jnp.square(log_normalizer)
     return TokenLosses(objective * weight, nll * weight, correct * weight, weight)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "..."], truth: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Cross-entropy of "yes" and "no" at each place, in nats.
+
+    Args:
+        logits: of "yes" against "no".
+        truth: the probability of "yes", from 0 to 1.
+    """
+    logits = logits.astype(jnp.float32)
+    return jax.nn.softplus(logits) - truth * logits

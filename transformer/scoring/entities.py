@@ -3,19 +3,21 @@
 The rules are those of the script `conlleval` of the shared task CoNLL-2000 (Tjong Kim Sang and
 Buchholz 2000), which `seqeval` follows by default: an entity counts if its type, first and last
 word are right. Tags may be of IOB1, IOB2, IOBES or BILOU, also mixed or wrong, as a model's are:
-an entity is taken to begin wherever one cannot be going on.
+an entity is taken to begin wherever one cannot be going on. Tags without a prefix go on with the
+same tag before them, as `transformers` groups them.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-from transformer.errors import DataError
 
 Entity = tuple[str, int, int]
 
+# The tag of words that are part of no entity.
+OUTSIDE = "O"
 # Last and unit of BILOU are end and single of IOBES.
 _PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}
+ALL_PREFIXES = frozenset(_PREFIXES)
 
 
 class _Counts(NamedTuple):
@@ -39,47 +41,57 @@ class _Counts(NamedTuple):
         return 2.0 * self.correct / both if both else 0.0
 
 
-def entities(tags: Sequence[str]) -> set[Entity]:
+def prefixes_of(labels: Iterable[str]) -> frozenset[str]:
+    """The letters that stand for places in an entity, before a hyphen, in a set of tags.
+
+    Where all tags but `O` have one, all six of IOB, IOBES and BILOU do. Among tags without, only B
+    and I are taken for such: `E-mail` and `S-Bahn` may be types.
+    """
+    inside = [label for label in labels if label != OUTSIDE]
+    return frozenset(_PREFIXES if all(map(_has_prefix, inside)) else "BI")
+
+
+def tell_entities(labels: Iterable[str]) -> bool:
+    """Whether tags are of entities: some words are of none, or tags have prefixes.
+
+    Parts of speech are not: every word has one, and two neighbours of one kind are two.
+    """
+    labels = list(labels)
+    return OUTSIDE in labels or all(map(_has_prefix, labels))
+
+
+def _has_prefix(label: str) -> bool:
+    prefix, _, kind = label.partition("-")
+    return prefix in _PREFIXES and bool(kind)
+
+
+def entities(tags: Sequence[str], prefixes: frozenset[str] = ALL_PREFIXES) -> set[Entity]:
     """The entities of one sentence.
 
     Args:
-        tags: of its words, `O` or `PREFIX-TYPE`.
+        tags: of its words, `O`, `PREFIX-TYPE`, or `TYPE`.
+        prefixes: see `prefixes_of`.
 
     Returns:
         Type, first word and one beyond the last word of each.
-
-    Raises:
-        DataError: if a tag is neither.
     """
     found = set()
-    previous, kind, first = "O", "", 0
-    for place, tag in enumerate([*tags, "O"]):
-        prefix, next_kind = _split(tag)
+    previous, kind, first = OUTSIDE, "", 0
+    for place, tag in enumerate([*tags, OUTSIDE]):
+        prefix, next_kind = _split(tag, prefixes)
         begins = prefix in "BS" or previous in "OES" or next_kind != kind
-        if previous != "O" and (prefix == "O" or begins):
+        if previous != OUTSIDE and (prefix == OUTSIDE or begins):
             found.add((kind, first, place))
-        if prefix != "O" and begins:
+        if prefix != OUTSIDE and begins:
             first = place
         previous, kind = prefix, next_kind
     return found
 
 
-def entity_scores(
-    predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]
-) -> dict[str, float]:
-    """How well entities were found, over all sentences together.
-
-    Args:
-        predicted: tags of the words of each sentence.
-        truth: the tags that are right.
-
-    Returns:
-        Fractions: `precision`, `recall` and `f1` of all entities, `f1_TYPE` of each type that was
-        found or is true, and `accuracy`, the share of words whose tag is right. What has nothing to
-        be a share of is 0.
+def tag_accuracy(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> float:
+    """The share of words whose tag is right, over all sentences together; 0 without words.
 
     Raises:
-        DataError: if a tag is neither `O` nor `PREFIX-TYPE`.
         ValueError: if the two differ in their numbers of sentences or words.
     """
     pairs = [
@@ -87,32 +99,59 @@ def entity_scores(
         for sentences in zip(predicted, truth, strict=True)
         for pair in zip(*sentences, strict=True)
     ]
-    right = sum(guess == tag for guess, tag in pairs)
-    types, everything = _counts(predicted, truth)
+    return sum(guess == tag for guess, tag in pairs) / len(pairs) if pairs else 0.0
+
+
+def entity_scores(
+    predicted: Sequence[Sequence[str]],
+    truth: Sequence[Sequence[str]],
+    prefixes: frozenset[str] = ALL_PREFIXES,
+) -> dict[str, float]:
+    """How well entities were found, over all sentences together.
+
+    Args:
+        predicted: tags of the words of each sentence.
+        truth: the tags that are right.
+        prefixes: see `prefixes_of`.
+
+    Returns:
+        Fractions: `precision`, `recall` and `f1` of all entities, `f1_TYPE` of each type that was
+        found or is true, and `accuracy`, the share of words whose tag is right. What has nothing to
+        be a share of is 0.
+
+    Raises:
+        ValueError: if the two differ in their numbers of sentences or words.
+    """
+    accuracy = tag_accuracy(predicted, truth)
+    types, everything = _counts(predicted, truth, prefixes)
     return {
         "precision": everything.precision,
         "recall": everything.recall,
         "f1": everything.f1,
         **{f"f1_{kind}": counts.f1 for kind, counts in types.items()},
-        "accuracy": right / len(pairs) if pairs else 0.0,
+        "accuracy": accuracy,
     }
 
 
-def entity_table(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> str:
+def entity_table(
+    predicted: Sequence[Sequence[str]],
+    truth: Sequence[Sequence[str]],
+    prefixes: frozenset[str] = ALL_PREFIXES,
+) -> str:
     """Precision, recall and F1 of each type and of all entities, in per cent, as lines of text.
 
     Args:
         predicted: tags of the words of each sentence.
         truth: the tags that are right.
+        prefixes: see `prefixes_of`.
 
     Returns:
         A header and one line for each type, then one for all; `entities` is how many are true.
 
     Raises:
-        DataError: if a tag is neither `O` nor `PREFIX-TYPE`.
         ValueError: if the two differ in their number of sentences.
     """
-    types, everything = _counts(predicted, truth)
+    types, everything = _counts(predicted, truth, prefixes)
     rows = [*types.items(), ("all", everything)]
     width = max(len("type"), *(len(name) for name, _ in rows))
     lines = [f"{'type':{width}}  precision  recall     f1  entities"]
@@ -124,23 +163,23 @@ def entity_table(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[st
     return "\n".join(lines)
 
 
-def _split(tag: str) -> tuple[str, str]:
+def _split(tag: str, prefixes: frozenset[str]) -> tuple[str, str]:
     """The prefix, as IOBES has it, and the type."""
     prefix, _, kind = tag.partition("-")
-    if tag == "O":
-        return "O", ""
-    if prefix not in _PREFIXES or not kind:
-        raise DataError(f"{tag!r} is no tag: expected O, or a prefix and a type such as B-PER.")
-    return _PREFIXES[prefix], kind
+    if tag == OUTSIDE:
+        return OUTSIDE, ""
+    return (_PREFIXES[prefix], kind) if prefix in prefixes and kind else ("I", tag)
 
 
 def _counts(
-    predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]
+    predicted: Sequence[Sequence[str]],
+    truth: Sequence[Sequence[str]],
+    prefixes: frozenset[str],
 ) -> tuple[dict[str, _Counts], _Counts]:
     """Counts of each type, in alphabetical order, and of all."""
     correct, found, true = Counter(), Counter(), Counter()
     for guessed_tags, tags in zip(predicted, truth, strict=True):
-        guessed, real = entities(guessed_tags), entities(tags)
+        guessed, real = entities(guessed_tags, prefixes), entities(tags, prefixes)
         for counter, some in ((correct, guessed & real), (found, guessed), (true, real)):
             counter.update(kind for kind, _, _ in some)
     types = {kind: _Counts(correct[kind], found[kind], true[kind]) for kind in sorted(found | true)}

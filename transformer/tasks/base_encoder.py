@@ -17,6 +17,7 @@ from transformer.checks import require_at_least
 from transformer.data.encoder_tokenizers import load_encoder_tokenizer, make_encoder_tokenizer
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.rows import Rows, SequentialRows, ShuffledRows, num_rows
+from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Pace, require_tokenizer_of, tokenizer_digest
@@ -59,6 +60,8 @@ class EncoderTask:
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
+        special_tokens: whether special tokens that are written in a text are what they say, as in
+            published models; otherwise they are text like any other.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
@@ -70,6 +73,7 @@ class EncoderTask:
     max_length: int = 128
     batch_size: int = 32
     validation_batch_size: int | None = None
+    special_tokens: bool = False
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -87,12 +91,17 @@ class EncoderTask:
         self, workdir: Path | None, texts: Callable[[], Iterable[str]]
     ) -> EncoderTokenizer:
         """The tokenizer of a run, or one made from texts."""
-        saved = None if workdir is None else load_encoder_tokenizer(workdir)
-        if saved is not None:
-            return saved
-        return make_encoder_tokenizer(
-            self.tokenizer, texts(), vocab_size=self.vocab_size, lowercase=self.lowercase
-        )
+        tokenizer = None if workdir is None else load_encoder_tokenizer(workdir)
+        if tokenizer is None:
+            tokenizer = make_encoder_tokenizer(
+                self.tokenizer, texts(), vocab_size=self.vocab_size, lowercase=self.lowercase
+            )
+        self.set_reading(tokenizer)
+        return tokenizer
+
+    def set_reading(self, tokenizer: EncoderTokenizer) -> None:
+        """Tells a tokenizer how this task reads texts."""
+        tokenizer.finds_special = self.special_tokens
 
     def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
         """The tokenizer of a run.
@@ -103,6 +112,7 @@ class EncoderTask:
         tokenizer = load_encoder_tokenizer(workdir)
         if tokenizer is None:
             raise WorkdirError(f"{workdir} has no tokenizer.json.")
+        self.set_reading(tokenizer)
         return tokenizer
 
     def save(self, data: EncoderData, workdir: Path) -> None:
@@ -112,7 +122,7 @@ class EncoderTask:
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     # ---------------------------------------------------------------------------- protocol
 
@@ -126,7 +136,7 @@ class EncoderTask:
         for rows in (data.train, data.validation):
             for name in sorted(rows):
                 digest.update(np.ascontiguousarray(rows[name]).tobytes())
-        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest.hexdigest()[:32]}"
+        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest.hexdigest()[:32]}"
 
     def describe(self, data: EncoderData) -> str:
         """Sizes, padding, and what was left out."""
@@ -174,8 +184,17 @@ class EncoderTask:
     # ----------------------------------------------------------------------------- outputs
 
     def outputs(self, model: Any, params: Any, rows: Rows, *, progress: bool = True) -> np.ndarray:
-        """What `entry` gives for all rows, float32 `[n, ...]`."""
-        inputs = {name: rows[name] for name in INPUTS}
+        """What `entry` gives for all rows, float32 `[n, ...]`.
+
+        Only as many places are computed as the longest row has; where there is an output for each
+        place, those beyond are 0.
+        """
+        width = rows["tokens"].shape[1]
+        length = row_length(int(rows["lengths"].max(initial=1)), width)
+        inputs = {
+            name: array if array.ndim == 1 else array[:, :length]
+            for name, array in ((name, rows[name]) for name in INPUTS)
+        }
         batches = SequentialRows(inputs, self.validation_batch_size or self.batch_size)
         found = []
         with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
@@ -184,7 +203,10 @@ class EncoderTask:
                 output = apply_to_rows(model, self.entry, params, *(batch[name] for name in INPUTS))
                 found.append(np.asarray(output)[batch["valid"] == 1])
                 update(sum(map(len, found)))
-        return np.concatenate(found)
+        outputs = np.concatenate(found)
+        if outputs.ndim == 2:
+            return outputs
+        return np.pad(outputs, ((0, 0), (0, width - length), (0, 0)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -55,3 +55,27 @@ def class_prediction(
         "probabilities": {names[place]: float(probabilities[place]) for place in order},
     }
     return Prediction(f"{best[0]}\t{best[1]:.4f}", details)
+
+
+def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) -> Prediction:
+    """All labels that are more probable than not, and in the details the probability of each.
+
+    Args:
+        output: scores of the labels, each for itself.
+        labels: their names; `distinct_names` are shown.
+    """
+    names, probabilities = distinct_names(labels), sigmoid(output)
+    order = np.argsort(-probabilities, kind="stable")
+    chosen = [place for place in order if output[place] >= 0.0]
+    details = {
+        "predicted": [names[place] for place in chosen],
+        "classes": [int(place) for place in chosen],
+        "probabilities": {names[place]: float(probabilities[place]) for place in order},
+    }
+    text = "\t".join(f"{names[place]}\t{probabilities[place]:.4f}" for place in chosen)
+    return Prediction(text or "none", details)
+
+
+def sigmoid(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The logistic function, which does not overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * numbers))

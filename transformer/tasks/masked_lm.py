@@ -25,6 +25,7 @@ from transformer.data.masking import Masking, unigram_entropy
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.text import read_text
 from transformer.data.text_rows import lay_out_texts
+from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.base import (
@@ -76,6 +77,8 @@ class MaskedLM(EncoderTask):
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
+        special_tokens: whether special tokens that are written in a text are what they say, as in
+            published models; otherwise they are text like any other.
         path: a UTF-8 text file, one sentence a line, a blank line between documents; empty for
             `embedded`.
         validation_path: likewise; empty takes the last documents of `path`.
@@ -216,7 +219,7 @@ class MaskedLM(EncoderTask):
         for part in (data.train, data.validation):
             for array in part:
                 digest.update(np.ascontiguousarray(array).tobytes())
-        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest.hexdigest()[:32]}"
+        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest.hexdigest()[:32]}"
 
     def describe(self, data: Any) -> str:
         """Sizes, and the loss of knowing nothing but frequencies."""
@@ -329,8 +332,13 @@ class MaskedLM(EncoderTask):
                         else f"line {number} of the input has a {mask} beyond {self.max_length} "
                         f"tokens: shorten it."
                     )
-                inputs = (rows.arrays()[name][row : row + 1] for name in INPUTS)
-                positions = np.zeros((1, self.max_length), np.int32)
+                length = row_length(int(rows.lengths[row]), self.max_length)
+                inputs = (
+                    array[row : row + 1, :length] if array.ndim == 2 else array[row : row + 1]
+                    for array in (rows.arrays()[name] for name in INPUTS)
+                )
+                # Few lengths, each compiled once.
+                positions = np.zeros((1, row_length(len(places), length, least=1)), np.int32)
                 positions[0, : len(places)] = places
                 logits = apply_to_rows(model, "fill", params, *inputs, positions)
                 yield _fillings(tokenizer, np.asarray(logits)[0, : len(places)])

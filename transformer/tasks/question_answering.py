@@ -51,6 +51,8 @@ class QuestionAnswering(EncoderTask):
         max_length: T, tokens of a window: question, part of the context, three special tokens.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.
+        special_tokens: whether special tokens that are written in a text are what they say, as in
+            published models; otherwise they are text like any other.
         train: a file in the JSON format of SQuAD 1.1 or 2.0; empty for questions about who says a
             line of Shakespeare's plays.
         validation: likewise; empty takes the end of `train`.

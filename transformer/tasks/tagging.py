@@ -1,4 +1,4 @@
-"""Tagging words: names and other entities in a text (CoNLL)."""
+"""Tagging words: names and other entities in a text (CoNLL), parts of speech, and the like."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,14 +19,23 @@ from transformer.data.conll import (
     tag_ids,
     word_tags,
 )
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.play_tags import play_tags
 from transformer.data.rows import Rows
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED, cross_entropy
-from transformer.scoring.entities import entities, entity_scores, entity_table
+from transformer.scoring.entities import (
+    OUTSIDE,
+    entities,
+    entity_scores,
+    entity_table,
+    prefixes_of,
+    tag_accuracy,
+    tell_entities,
+)
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
-from transformer.tasks.base_labels import load_labels
+from transformer.tasks.base_labels import distinct_names, load_labels
 
 # Lines that `predict` reads before it answers.
 _LINES_AT_ONCE = 128
@@ -54,12 +63,18 @@ class Tagging(EncoderTask):
         max_length: T, tokens of a row; longer sentences go on in further rows.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
-        train: a file in the format of CoNLL 2003; empty for names in Shakespeare's plays.
+        special_tokens: whether special tokens that are written in a text are what they say, as in
+            published models; otherwise they are text like any other.
+        first_space: of `bpe`, where spaces are part of tokens: whether the first word of a sentence
+            has a space in front like all others.
+        train: a file in the format of CoNLL 2003, with tags of any kind; empty for names in
+            Shakespeare's plays.
         validation: likewise; empty takes the end of `train`.
         validation_fraction: how much of its sentences.
         tag_column: of the tags, from 0; -1 is the last.
     """
 
+    first_space: bool = True
     train: str = ""
     validation: str = ""
     validation_fraction: float = 0.1
@@ -78,11 +93,17 @@ class Tagging(EncoderTask):
 
     # ------------------------------------------------------------------------------- data
 
+    def set_reading(self, tokenizer: EncoderTokenizer) -> None:
+        """Tells a tokenizer how this task reads sentences."""
+        super().set_reading(tokenizer)
+        tokenizer.first_space = self.first_space
+
     def load(self, workdir: Path | None) -> EncoderData:
         """Reads or makes the sentences, makes or loads the tokenizer, and tokenizes."""
         train, validation = self._read()
-        # Whatever is no entity comes first: it is the tag of words without any piece.
-        labels = ("O", *sorted({tag for tags in train.tags for tag in tags} - {"O"}))
+        found = {tag for tags in train.tags for tag in tags}
+        # Whatever is no entity comes first.
+        labels = (*({OUTSIDE} & found), *sorted(found - {OUTSIDE}))
         tokenizer = self.make_tokenizer(workdir, lambda: map(" ".join, train.words))
         rows = align(
             tokenizer,
@@ -109,7 +130,7 @@ class Tagging(EncoderTask):
         if len(paths) != 1:
             raise ConfigError("tags are evaluated from one file: give --path.")
         sentences = read_conll(paths[0], tag_column=self.tag_column)
-        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         rows = self._aligned(tokenizer, sentences, labels, paths[0])
         arrays = _arrays(rows)
         return EncoderData(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), ())
@@ -155,27 +176,31 @@ class Tagging(EncoderTask):
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
-        """Precision, recall and F1 of entities."""
+        """Precision, recall and F1 of entities, and accuracy; of other tags accuracy alone."""
         tagged: _Tagged = data.examples
-        found = self._tags(model, params, data.labels, tagged)
-        return entity_scores(found, tagged.sentences.tags)
+        found = self._found(model, params, data.labels, tagged)
+        return _scores([tags for tags, _ in found], tagged.sentences.tags, data.labels)
 
     def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
         """A table by type and an example; all tags are written to `predictions.conll`."""
         tagged: _Tagged = data.examples
         words, truth = tagged.sentences
-        found = self._tags(model, params, data.labels, tagged)
+        found = [tags for tags, _ in self._found(model, params, data.labels, tagged)]
         with (workdir / "predictions.conll").open("w", encoding="utf-8") as file:
             for sentence in zip(words, truth, found, strict=True):
                 file.writelines(f"{' '.join(row)}\n" for row in zip(*sentence, strict=True))
                 file.write("\n")
-        lines = [entity_table(found, truth)]
+        scores = _scores(found, truth, data.labels)
+        prefixes = prefixes_of(data.labels)
+        lines = [f"accuracy {scores['accuracy']:.4f}"]
+        if tell_entities(data.labels):
+            lines = [entity_table(found, truth, prefixes)]
         short = [place for place, sentence in enumerate(words) if len(sentence) <= _SHOWN_WORDS]
         most = sorted(short, key=lambda place: len(entities(found[place])), reverse=True)
-        lines += [f"  {marked(words[place], found[place])}" for place in most[:3]]
-        return Shown("\n".join(lines), entity_scores(found, truth))
+        lines += [f"  {marked(words[place], found[place], data.labels)}" for place in most[:3]]
+        return Shown("\n".join(lines), scores)
 
-    def _tags(
+    def _found(
         self,
         model: Any,
         params: Any,
@@ -183,14 +208,26 @@ class Tagging(EncoderTask):
         tagged: _Tagged,
         *,
         progress: bool = True,
-    ) -> list[list[str]]:
-        predicted = np.zeros(tagged.rows.tokens.shape, np.int64)
+    ) -> list[tuple[list[str], list[float]]]:
+        """The tag of each word of each sentence, and its probability.
+
+        A word of which nothing is left, which has no piece, is outside of whatever is tagged.
+        """
+        shape = tagged.rows.tokens.shape
+        predicted, best = np.zeros(shape, np.int64), np.zeros(shape)
         if len(predicted):
             arrays = _arrays(tagged.rows)
-            predicted = self.outputs(model, params, arrays, progress=progress).argmax(-1)
+            outputs = self.outputs(model, params, arrays, progress=progress)
+            predicted = outputs.argmax(-1)
+            best = 1.0 / np.exp(outputs - outputs.max(-1, keepdims=True)).sum(-1)
         sizes = [len(words) for words in tagged.sentences.words]
-        tags = word_tags(tagged.rows, predicted, sizes, labels.index("O"))
-        return [[labels[tag] for tag in of_sentence] for of_sentence in tags]
+        names = (*labels, OUTSIDE)
+        chosen = word_tags(tagged.rows, predicted, sizes, len(labels))
+        shares = word_tags(tagged.rows, best, sizes, 1.0)
+        return [
+            ([names[tag] for tag in tags], probabilities)
+            for tags, probabilities in zip(chosen, shares, strict=True)
+        ]
 
     # ---------------------------------------------------------------------------- predict
 
@@ -202,7 +239,7 @@ class Tagging(EncoderTask):
         Raises:
             DataError: for an empty line, which is named.
         """
-        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         number = 0
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
             sentences = [line.split() for line in chunk]
@@ -212,19 +249,56 @@ class Tagging(EncoderTask):
             number += len(chunk)
             rows = align(tokenizer, sentences, None, max_length=self.max_length)
             tagged = _Tagged(TaggedSentences(sentences, []), rows)
-            found = self._tags(model, params, labels, tagged, progress=False)
-            for words, tags in zip(sentences, found, strict=True):
-                spans = [
-                    {"type": kind, "text": " ".join(words[first:end]), "start": first, "end": end}
-                    for kind, first, end in sorted(entities(tags), key=lambda span: span[1])
-                ]
-                yield Prediction(marked(words, tags), {"tags": tags, "entities": spans})
+            found = self._found(model, params, labels, tagged, progress=False)
+            for words, (tags, probabilities) in zip(sentences, found, strict=True):
+                yield _prediction(words, tags, probabilities, labels)
 
 
-def marked(words: Sequence[str], tags: Sequence[str]) -> str:
-    """A sentence with its entities in brackets: `[PER Sir Toby] comes .`."""
+def _scores(
+    found: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], labels: Sequence[str]
+) -> dict[str, float]:
+    if tell_entities(labels):
+        return entity_scores(found, truth, prefixes_of(labels))
+    return {"accuracy": tag_accuracy(found, truth)}
+
+
+def _prediction(
+    words: Sequence[str],
+    tags: list[str],
+    probabilities: list[float],
+    labels: Sequence[str],
+) -> Prediction:
+    """What a sentence is told with: tags, their probabilities, and entities if tags are of such."""
+    spans = entities(tags, prefixes_of(labels)) if tell_entities(labels) else set()
+    told = [
+        {"type": kind, "text": " ".join(words[first:end]), "start": first, "end": end}
+        for kind, first, end in sorted(spans, key=lambda span: span[1])
+    ]
+    details = {"tags": tags, "probabilities": probabilities, "entities": told}
+    return Prediction(marked(words, tags, labels), details)
+
+
+def _tag_names(workdir: Path) -> tuple[str, ...]:
+    """The tags of a run, each with another name but `O`, which says the same of all words."""
+    labels = load_labels(workdir)
+    return tuple(
+        OUTSIDE if label == OUTSIDE else name
+        for label, name in zip(labels, distinct_names(labels), strict=True)
+    )
+
+
+def marked(words: Sequence[str], tags: Sequence[str], labels: Sequence[str]) -> str:
+    """A sentence with its entities in brackets, `[PER Sir Toby] comes .`, or `Sir/NOUN Toby/NOUN`.
+
+    Args:
+        words: of the sentence.
+        tags: of each word.
+        labels: all tags there are, which tell entities or do not.
+    """
     words = list(words)
-    for kind, first, end in entities(tags):
+    if not tell_entities(labels):
+        return " ".join(f"{word}/{tag}" for word, tag in zip(words, tags, strict=True))
+    for kind, first, end in entities(tags, prefixes_of(labels)):
         words[first] = f"[{kind} {words[first]}"
         words[end - 1] += "]"
     return " ".join(words)

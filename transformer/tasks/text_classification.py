@@ -1,4 +1,4 @@
-"""Classifying texts and pairs of texts, or giving them a number."""
+"""Classifying texts and pairs of texts, one class or several each, or giving them a number."""
 
 import dataclasses
 import json
@@ -16,14 +16,16 @@ from transformer.data.catalogues import languages
 from transformer.data.labelled_texts import (
     LabelledTexts,
     label_ids,
+    label_sets,
     numbers,
     read_labelled_texts,
+    split,
 )
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.rows import Rows
 from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
-from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.scoring.classification import (
     classification_scores,
     confusion_matrix,
@@ -31,9 +33,16 @@ from transformer.scoring.classification import (
     most_confused,
     regression_scores,
 )
+from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
-from transformer.tasks.base_labels import class_prediction, load_labels
+from transformer.tasks.base_labels import (
+    class_prediction,
+    distinct_names,
+    labels_prediction,
+    load_labels,
+    sigmoid,
+)
 from transformer.traced import NumberOrOff
 
 # Lines that `predict` reads before it answers.
@@ -44,7 +53,7 @@ _UNKNOWN = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class TextClassification(EncoderTask):
-    """One class, or one number, for each text or pair of texts; its fields are `config.task`.
+    """A class, several, or a number for each text or pair of texts; its fields are `config.task`.
 
     Attributes:
         tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
@@ -55,6 +64,8 @@ class TextClassification(EncoderTask):
         max_length: T, tokens of a row; longer texts lose their ends.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
+        special_tokens: whether special tokens that are written in a text are what they say, as in
+            published models; otherwise they are text like any other.
         train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
             label; empty for strings of Django's catalogues, to be told by their languages.
         validation: likewise; empty takes a part of `train`.
@@ -63,6 +74,12 @@ class TextClassification(EncoderTask):
         second: of the second text of a pair; empty for single texts.
         label: of the label.
         regression: labels are numbers, and the squared error is minimised.
+        sigmoid: of regression: the numbers lie between 0 and 1, the output is squashed by a sigmoid
+            and cross-entropy is minimised, as in cross-encoders.
+        multi_label: a text has any number of labels, each with a probability of its own, and the
+            cross-entropy of "has it" and "has it not" is minimised. The label column then holds
+            labels with `label_separator` between, or nothing; JSON may have a list.
+        label_separator: of `multi_label`.
         class_weights: `none`, or `balanced`: the loss of a class counts the more, the rarer it is,
             so that all classes together count alike.
         label_smoothing: see `ops.losses.cross_entropy`.
@@ -78,6 +95,9 @@ class TextClassification(EncoderTask):
     second: str = ""
     label: str = "label"
     regression: bool = False
+    sigmoid: bool = False
+    multi_label: bool = False
+    label_separator: str = ","
     class_weights: str = "none"
     label_smoothing: NumberOrOff = 0.0
     max_examples: int | None = None
@@ -99,18 +119,25 @@ class TextClassification(EncoderTask):
             raise ConfigError(
                 "config.task.regression needs config.task.train: languages are names."
             )
-        if self.regression and (self.class_weights != "none" or self.label_smoothing):
-            raise ConfigError(
-                "config.task.regression has no classes: leave config.task.class_weights and "
-                "config.task.label_smoothing as they are."
-            )
+        for field in ("regression", "multi_label"):
+            if getattr(self, field) and (self.class_weights != "none" or self.label_smoothing):
+                raise ConfigError(
+                    f"config.task.{field} has no classes of which one is right: leave "
+                    f"config.task.class_weights and config.task.label_smoothing as they are."
+                )
+        if self.regression and self.multi_label:
+            raise ConfigError("config.task has both regression and multi_label: choose one.")
+        if self.sigmoid and not self.regression:
+            raise ConfigError("config.task.sigmoid is of config.task.regression: set that, too.")
+        if self.multi_label and not self.label_separator.strip():
+            raise ConfigError("config.task.label_separator is empty: give one, such as a comma.")
 
     # ------------------------------------------------------------------------------- data
 
     def load(self, workdir: Path | None) -> EncoderData:
         """Reads or makes the texts, makes or loads the tokenizer, and tokenizes."""
         train, validation = self._read()
-        labels = ("value",) if self.regression else tuple(sorted(set(train.labels)))
+        labels = self._labels(train)
         if self.max_examples is not None and self.max_examples < len(train.texts):
             order = np.random.default_rng(0).permutation(len(train.texts))
             train = _chosen(train, np.sort(order[: self.max_examples]).tolist())
@@ -133,7 +160,7 @@ class TextClassification(EncoderTask):
                 "texts and labels are evaluated from one file or folder: give --path."
             )
         texts = self._read_file(paths[0])
-        tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
+        tokenizer, labels = self.load_tokenizer(workdir), distinct_names(load_labels(workdir))
         notes: list[str] = []
         rows = self._validation_rows(tokenizer, texts, labels, paths[0], notes)
         return EncoderData(tokenizer, labels, rows, rows, texts, tuple(notes))
@@ -155,7 +182,21 @@ class TextClassification(EncoderTask):
         return _chosen(train, np.sort(order[count:]).tolist()), _chosen(train, held_out)
 
     def _read_file(self, path: str) -> LabelledTexts:
-        return read_labelled_texts(path, text=self.text, second=self.second, label=self.label)
+        separator = self.label_separator if self.multi_label else ""
+        return read_labelled_texts(
+            path, text=self.text, second=self.second, label=self.label, separator=separator
+        )
+
+    def _labels(self, train: LabelledTexts) -> tuple[str, ...]:
+        """Names of the outputs."""
+        if self.regression:
+            return ("value",)
+        if not self.multi_label:
+            return tuple(sorted(set(train.labels)))
+        found = {name for labels in train.labels for name in split(labels, self.label_separator)}
+        if not found:
+            raise DataError(f"{self.train} has no labels: there is nothing to learn.")
+        return tuple(sorted(found))
 
     def _rows(
         self,
@@ -177,7 +218,16 @@ class TextClassification(EncoderTask):
                 f"made for other texts."
             )
         if self.regression:
-            return {**laid_out.arrays(), "label": numbers(texts.labels, where)}
+            found = numbers(texts.labels, where)
+            if self.sigmoid and np.any((found < 0.0) | (found > 1.0)):
+                raise DataError(
+                    f"{where}: config.task.sigmoid needs numbers from 0 to 1, and they are from "
+                    f"{found.min()} to {found.max()}."
+                )
+            return {**laid_out.arrays(), "label": found}
+        if self.multi_label:
+            sets = label_sets(texts.labels, labels, self.label_separator, where)
+            return {**laid_out.arrays(), "label": sets}
         return {**laid_out.arrays(), "label": label_ids(texts.labels, labels, where)}
 
     def _validation_rows(self, *arguments: Any) -> Rows:
@@ -197,14 +247,22 @@ class TextClassification(EncoderTask):
     def losses(
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
-        """Cross-entropy of the class, or half the squared error of the number."""
+        """Cross-entropy of the class or of each label, or the squared error of the number."""
         inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
         outputs: Any = model.apply({"params": params}, *inputs, method="classify", rngs=rngs)
         valid = batch["valid"].astype(jnp.float32)
         weight = batch["weight"] * valid
-        if self.regression:
-            loss = jnp.square(outputs[:, 0] - batch["label"])
-            metrics, objective = {"loss": jnp.sum(loss * valid)}, loss
+        metrics = {}
+        if self.multi_label or self.sigmoid:
+            truth = batch["label"] if self.multi_label else batch["label"][:, None]
+            objective = jnp.mean(binary_cross_entropy(outputs, truth.astype(jnp.float32)), axis=-1)
+            metrics = {"loss": jnp.sum(objective * valid)}
+            if self.multi_label:
+                exact = jnp.all((outputs >= 0.0) == (truth > 0), axis=-1)
+                metrics["accuracy"] = jnp.sum(exact * valid)
+        elif self.regression:
+            objective = jnp.square(outputs[:, 0] - batch["label"])
+            metrics = {"loss": jnp.sum(objective * valid)}
         else:
             labels = jnp.where(valid > 0, batch["label"], IGNORED)
             scores = cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
@@ -221,13 +279,15 @@ class TextClassification(EncoderTask):
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
-        """Accuracy, macro F1 and Matthews correlation; of numbers, correlations."""
+        """Accuracy, F1 and, of one class each, Matthews correlation; of numbers, correlations."""
         return self._scores(self.outputs(model, params, data.validation), data)
 
     def _scores(self, outputs: np.ndarray, data: EncoderData) -> dict[str, float]:
         truth = data.validation["label"]
         if self.regression:
-            return regression_scores(outputs[:, 0], truth)
+            return regression_scores(self._numbers(outputs), truth)
+        if self.multi_label:
+            return label_set_scores(outputs >= 0.0, truth > 0)
         return classification_scores(outputs.argmax(-1), truth, len(data.labels))
 
     def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
@@ -244,7 +304,7 @@ class TextClassification(EncoderTask):
             for text, label, details in zip(texts.texts, texts.labels, found, strict=True):
                 row = {"text": text, "label": label, **details}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if not self.regression:
+        if not (self.regression or self.multi_label):
             matrix = confusion_matrix(
                 outputs.argmax(-1), data.validation["label"], len(data.labels)
             )
@@ -287,9 +347,17 @@ class TextClassification(EncoderTask):
                 yield self._prediction(output, labels)
 
     def _prediction(self, output: np.ndarray, labels: Sequence[str]) -> Prediction:
-        if self.regression:
-            return Prediction(f"{output[0]:.4f}", {"value": float(output[0])})
-        return class_prediction(output, labels)
+        if self.multi_label:
+            return labels_prediction(output, labels)
+        if not self.regression:
+            return class_prediction(output, labels)
+        value = float(self._numbers(output[None])[0])
+        details = {"value": value} | ({"logit": float(output[0])} if self.sigmoid else {})
+        return Prediction(f"{value:.4f}", details)
+
+    def _numbers(self, outputs: np.ndarray) -> np.ndarray:
+        """The number of each row."""
+        return sigmoid(outputs[:, 0]) if self.sigmoid else outputs[:, 0]
 
 
 def _chosen(texts: LabelledTexts, places: Sequence[int]) -> LabelledTexts:

@@ -1,7 +1,8 @@
 """A run folder made of published weights, which other scripts open like one that was trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,9 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
-from transformer.data.encoder_tokenizers import make_encoder_tokenizer, parse_encoder_tokenizer
 from transformer.data.marian_tokenizers import FILES, MarianTokenizer
-from transformer.data.pieces import EncoderTokenizer
 from transformer.data.sentence_tokenizers import (
     LibrarySentenceTokenizer,
     SentencePieceTokenizer,
@@ -24,14 +23,13 @@ from transformer.interop.published import Published, read_source
 from transformer.interop.t5 import SENTENCEPIECE
 from transformer.tasks.base import tokenizer_digest
 from transformer.training.experiment import initial_parameters
+from transformer.training.imported_encoders import encoder_run
 from transformer.training.layers import laid_out
 from transformer.training.run_folders import require_new, write_run
 from transformer.training.selection import by_path, from_paths
 
 # Tokens of a window when an imported language model is evaluated or trained further.
 _MOST_TOKENS = 2048
-# Rows as long as those of most uses; positions there are for more.
-_MAX_LENGTH = 256
 # Tokens of a source and of a target, where an encoder-decoder does not say.
 _MAX_SOURCE, _MAX_TARGET = 512, 128
 
@@ -43,11 +41,13 @@ class Run(NamedTuple):
         task: the section of its config.
         tokenizer: with methods `save` and `vocab_size`; None where there is no text.
         text: of the tokenizer, which the digest is made of.
+        files: further files of the run, their text by name.
     """
 
     task: ConfigDict
     tokenizer: Any = None
     text: str = ""
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 class Imported(NamedTuple):
@@ -102,6 +102,7 @@ def import_published(
         tokenizer=run.tokenizer,
         labels=published.labels,
         fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
+        files=run.files,
     )
     return published
 
@@ -164,22 +165,8 @@ def _images(opened: Opened, published: Published, max_length: int | None) -> Run
 
 def _encoder(opened: Opened, published: Published, max_length: int | None) -> Run:
     """What the head is for."""
-    source = opened.source.where
-    tokenizer = _encoder_tokenizer(opened, published.preparation["lowercase"])
-    values: dict[str, Any] = {}
-    if published.job == "text_classification" and len(published.labels) == 1:
-        # One number is a regression; the task's own data would have to be given.
-        values = {"regression": True, "train": str(source)}
-    if published.job == "masked_lm":
-        values = {"next_sentence": "next_sentence/kernel" in published.params}
-    task = section(
-        "task",
-        published.job,
-        max_length=min(max_length or _MAX_LENGTH, published.model["context"]),
-        lowercase=tokenizer.lowercase,
-        **values,
-    )
-    return Run(task, tokenizer, tokenizer.to_text())
+    task, read, files = encoder_run(opened, published, max_length)
+    return Run(task, read.tokenizer, read.tokenizer.identity(), files)
 
 
 def _text_to_text(opened: Opened, published: Published, max_length: int | None) -> Run:
@@ -266,22 +253,3 @@ def _of_the_job(published: Published, config: Any) -> Published:
     left = [path for path in published.params if path not in wanted]
     params = {path: published.params[path] for path in wanted}
     return published._replace(params=params, unused=[*published.unused, *left])
-
-
-def _encoder_tokenizer(opened: Opened, lowercase: bool) -> EncoderTokenizer:
-    """BERT's or RoBERTa's, whichever there is.
-
-    Raises:
-        DataError: if there is none.
-    """
-    folder = opened.source.where
-    if opened.tokenizer is None and not (folder / TOKENIZER_FILE).is_file():
-        path = folder / "vocab.txt"
-        if path.is_file():
-            return make_encoder_tokenizer(str(path), [], vocab_size=1, lowercase=lowercase)
-        if not (folder / "vocab.json").is_file():
-            raise DataError(
-                f"{folder} has neither a tokenizer.json nor a vocab.txt, nor vocab.json and "
-                f"merges.txt."
-            )
-    return parse_encoder_tokenizer(opened.tokenizer_text(), folder)

@@ -1,7 +1,9 @@
 """Run folders made of parameters that are there already: imported ones, or merged ones."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -32,6 +34,7 @@ def write_run(
     tokenizer: Any,
     labels: tuple[str, ...],
     fingerprint: str,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes a run whose one checkpoint, of step 0, holds parameters and nothing else.
 
@@ -44,6 +47,7 @@ def write_run(
         tokenizer: with a method `save`; None where there is no text.
         labels: names of the outputs; empty for none.
         fingerprint: of the data, which begins with the digest of the tokenizer.
+        files: further ones, their text by name.
     """
     workdir = workdir.absolute()
     part = workdir.with_name(f".{workdir.name}.part")
@@ -54,6 +58,8 @@ def write_run(
             tokenizer.save(part)
         if labels:
             save_labels(labels, part)
+        for name, text in files.items():
+            (part / name).write_text(text, "utf-8")
         # Little more than the parameters themselves is held in memory.
         largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
         checkpoints = Checkpoints(part, gigabytes_at_once=1 + largest // 10**9)

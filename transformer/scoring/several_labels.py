@@ -1,0 +1,29 @@
+"""How good predicted sets of labels are."""
+
+import numpy as np
+from jaxtyping import Bool
+
+
+def label_set_scores(
+    predicted: Bool[np.ndarray, "n c"], truth: Bool[np.ndarray, "n c"]
+) -> dict[str, float]:
+    """Scores of several labels at once, as fractions; 0 where one is undefined.
+
+    Args:
+        predicted: which labels each example was given.
+        truth: those that are right.
+
+    Returns:
+        `accuracy`, the share of examples whose labels are all right and no others; `micro_f1`, F1
+        of all labels of all examples together; and `macro_f1`, the mean F1 of the labels that
+        occur, as right or as predicted.
+    """
+    right = (predicted & truth).sum(axis=0)
+    both = predicted.sum(axis=0) + truth.sum(axis=0)
+    occurs = both > 0
+    exact = (predicted == truth).all(axis=1)
+    return {
+        "accuracy": float(exact.mean()) if len(exact) else 0.0,
+        "micro_f1": float(2.0 * right.sum() / both.sum()) if both.sum() else 0.0,
+        "macro_f1": float((2.0 * right[occurs] / both[occurs]).mean()) if occurs.any() else 0.0,
+    }
