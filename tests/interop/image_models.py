@@ -1,23 +1,19 @@
-"""Tiny ViTs and DeiTs of `transformers` with their processors, and what both sides make of images."""
+"""Tiny ViTs and DeiTs of `transformers` with their processors, and what is made of pictures."""
 
 import functools
+import json
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from tests.interop.round_trips import disturbed
-from transformer.config import build
-from transformer.errors import DataError
-from transformer.models.vit import ViT
-from transformer.training.selection import from_paths
 
 SIDE = 8
 LABELS = ("cat", "dog", "owl")
 TINY = {
     "hidden_size": 16,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 24,
     "image_size": SIDE,
@@ -29,12 +25,18 @@ TINY = {
 SIZES = {"square": (8, 8), "large": (40, 40), "wide": (9, 31), "tall": (31, 10), "tiny": (2, 3)}
 
 
+def kind_of(folder: Path) -> str:
+    """ViT or DeiT."""
+    name = json.loads((folder / "config.json").read_text())["model_type"]
+    return {"vit": "ViT", "deit": "DeiT"}[name]
+
+
 @functools.cache
-def model_of(kind, **config):
+def model_of(kind, num_channels=3):
     import transformers
 
-    made = getattr(transformers, f"{kind}Config")(**{**TINY, **config})
-    return disturbed(getattr(transformers, f"{kind}ForImageClassification"), made, scale=0.3)
+    config = getattr(transformers, f"{kind}Config")(**TINY, num_channels=num_channels)
+    return disturbed(getattr(transformers, f"{kind}ForImageClassification"), config, scale=0.3)
 
 
 def processor_of(kind, **settings):
@@ -49,69 +51,58 @@ def processor_of(kind, **settings):
     return DeiTImageProcessorPil(**{"size": larger, "crop_size": square, **settings})
 
 
-def picture(height, width, channels=3):
-    """Waves of several lengths, so that each way of resizing gives something else."""
+def published(folder: Path, kind: str, num_channels: int = 3, **settings) -> Path:
+    """A folder with a model and a processor."""
+    model_of(kind, num_channels).save_pretrained(folder)
+    processor_of(kind, **settings).save_pretrained(folder)
+    return folder
+
+
+def waves(height, width, channels=3):
+    """A picture of which each way of resizing makes something else."""
     down, right = np.mgrid[:height, :width]
-    waves = (down * 40 + 90 * np.sin(right / 2), right * 9 + 60 * np.cos(down), down * right * 3)
-    return np.stack(waves[:channels], -1).astype(np.int64).astype(np.uint8)
+    found = (down * 40 + 90 * np.sin(right / 2), right * 9 + 60 * np.cos(down), down * right * 3)
+    picture = np.stack(found[:channels], -1).astype(np.int64).astype(np.uint8)
+    return picture[..., 0] if channels == 1 else picture
 
 
-def write_pictures(folder):
+def write_pictures(folder: Path, channels: int = 3) -> dict[str, Path]:
     """Pictures of several sizes by their names."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (height, width) in SIZES.items():
-        Image.fromarray(picture(height, width)).save(folder / f"{name}.png")
+        Image.fromarray(waves(height, width, channels)).save(folder / f"{name}.png")
     return {name: folder / f"{name}.png" for name in SIZES}
 
 
-def their_probabilities(folder, paths, kind):
-    """By name; None for a picture that their processor or model refuses."""
-    import torch
+def their_pixels(folder: Path, paths: dict[str, Path]) -> dict[str, np.ndarray | None]:
+    """What their processor gives their model, `[C, Y, X]`; None for what either refuses."""
     import transformers
 
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
-    kind = getattr(transformers, f"{kind}ForImageClassification")
-    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
-    several = model.config.problem_type == "multi_label_classification"
+    config = json.loads((folder / "config.json").read_text())
+    shape = config.get("num_channels", 3), config["image_size"], config["image_size"]
     found = {}
     for name, path in paths.items():
         try:
-            inputs = processor(Image.open(path), return_tensors="pt")
-            with torch.no_grad():
-                logits = model(inputs["pixel_values"].float())[0][0]
+            pixels = processor(Image.open(path), return_tensors="np")["pixel_values"][0]
         except ValueError:
-            found[name] = None
-            continue
-        found[name] = (logits.sigmoid() if several else logits.softmax(-1)).numpy()
-    names = [model.config.id2label[place] for place in range(model.config.num_labels)]
-    return found, tuple(names)
+            pixels = None
+        fits = pixels is not None and pixels.shape == shape
+        found[name] = pixels.astype(np.float32) if fits else None
+    return found
 
 
-def our_probabilities(found, paths):
-    """By name; None for a picture that is refused.
+def their_probabilities(folder: Path, pixels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Of images `[B, C, Y, X]` by `model_of` with another config, and the names of the classes."""
+    import torch
+    import transformers
 
-    Args:
-        found: a published folder as it was read.
-        paths: of pictures, by name.
-    """
-    task, model = build("task", found.config.task), ViT(**found.published.model)
-    pixels = {}
-    for name, path in paths.items():
-        try:
-            ((_, images),) = task.files([str(path)], model.channels)
-        except DataError:
-            continue
-        pixels[name] = images
-    inputs = task.preparation.normalized(np.concatenate(list(pixels.values())))
-    # Not compiled as a whole: what models have in common is not compiled again.
-    params = {"params": from_paths(found.published.params)}
-    scores = np.asarray(model.apply(params, jnp.asarray(inputs), method="classify"))
-    known = dict(zip(pixels, task.probabilities(scores), strict=True))
-    return {name: known.get(name) for name in paths}, found.published.labels
-
-
-def published(folder: Path, kind: str, **settings) -> Path:
-    """A folder with a model and a processor."""
-    model_of(kind).save_pretrained(folder)
-    processor_of(kind, **settings).save_pretrained(folder)
-    return folder
+    kind = kind_of(folder)
+    config = getattr(transformers, f"{kind}Config").from_pretrained(folder)
+    model = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    model.load_state_dict(model_of(kind).state_dict())
+    with torch.no_grad():
+        logits = model(torch.from_numpy(pixels))[0]
+    several = config.problem_type == "multi_label_classification"
+    found = logits.sigmoid() if several else logits.softmax(-1)
+    return found.numpy(), tuple(config.id2label[place] for place in range(config.num_labels))

@@ -3,24 +3,35 @@
 What comes of it is what comes of it in `transformers`, or the import names the key.
 """
 
+import functools
 import json
-from collections import Counter
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from tests.interop import image_models, keys
 from tests.interop.keys import MISSING, Subject, outcome
+from transformer.config import build, section
+from transformer.errors import DataError
+from transformer.interop import vit
+from transformer.interop.families import family_of, open_folder
+from transformer.interop.published import Published
+from transformer.models.vit import ViT
+from transformer.training import imported
+from transformer.training.imported import Imported, Run
+from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 pytest.importorskip("torch", reason="torch makes the checkpoints")
 transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
 
-from tests.interop import image_models  # noqa: E402
-
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG, PROCESSOR, NESTED = "config.json", "preprocessor_config.json", "processor_config.json"
 RENAMED = {"0": "cat", "1": "dog", "2": "cat"}
 VALUES = {
     CONFIG: {
+        "_name_or_path": ["elsewhere"],
         "architectures": [["ViTModel"]],
         "attention_probs_dropout_prob": [0.3],
         "chunk_size_feed_forward": [2],
@@ -40,7 +51,7 @@ VALUES = {
         "model_type": ["swin"],
         "num_attention_heads": [4, 3],
         "num_channels": [1, 4],
-        "num_hidden_layers": [1, 3],
+        "num_hidden_layers": [2],
         "num_labels": [5],
         "output_attentions": [True],
         "output_hidden_states": [True],
@@ -53,7 +64,8 @@ VALUES = {
             "regression",
         ],
         "qkv_bias": [False],
-        "return_dict": [False],
+        # With False their own models fail.
+        "return_dict": [True],
         "transformers_version": ["4.0.0"],
     },
     PROCESSOR: {
@@ -95,59 +107,144 @@ VALUES = {
             {"max_height": 8, "max_width": 8},
         ],
     },
-    "processor_config.json": {
+    NESTED: {
         "processor_class": ["ViTProcessor"],
         "image_processor": [
             {"image_processor_type": "ViTImageProcessor", "size": 8, "do_normalize": False}
         ],
     },
 }
-CASES = [
-    (kind, file, key, value)
-    for kind in ("ViT", "DeiT")
-    for file, keys in VALUES.items()
-    for key, values in keys.items()
-    for value in [*values, MISSING]
-]
+CASES = {
+    file: [(key, value) for key, values in known.items() for value in (*values, MISSING)]
+    for file, known in VALUES.items()
+}
+CASES[NESTED] = [(key, value) for key, value in CASES[NESTED] if value is not MISSING]
+KINDS = ("ViT", "DeiT")
 
 
 @pytest.fixture(scope="module")
-def subjects(tmp_path_factory):
+def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("published")
-    pictures = image_models.write_pictures(root / "pictures")
+    return {kind: image_models.published(root / kind, kind) for kind in KINDS}
 
-    def compared(probabilities, names):
-        # A name as a number: only numbers are compared.
-        found = {"names": [float(sum(name.encode())) for name in names]}
-        for picture, numbers in probabilities.items():
-            found[picture] = np.full(len(names), np.nan) if numbers is None else numbers
-        return found
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return image_models.write_pictures(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """What is the same for most values is found out once."""
+    monkeypatch.setattr(vit, "_entries", functools.cache(vit._entries))
+    monkeypatch.setattr(imported, "_of_the_job", lambda published, config: published)
+
+
+# ------------------------------------------------------------------------------------- model
+
+
+def probabilities(found, names):
+    # Only numbers are compared.
+    return {"probabilities": found, "names": [float(sum(name.encode())) for name in names]}
+
+
+PIXELS = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+
+
+def of_our_model(found):
+    task, model = build("task", found.config.task), ViT(**found.published.model)
+    params = {"params": from_paths(found.published.params)}
+    # Not compiled as a whole: what models have in common is not compiled again.
+    images = jnp.asarray(PIXELS.transpose(0, 2, 3, 1))
+    scores = np.asarray(model.apply(params, images, method="classify"))
+    return probabilities(task.probabilities(scores), found.published.labels)
+
+
+def of_their_model(folder):
+    return probabilities(*image_models.their_probabilities(folder, PIXELS))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("key", "value"), CASES[CONFIG])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_of_the_model(kind, key, value, folders, tmp_path, record_property):
+    subject = Subject(folders[kind], of_their_model, of_our_model)
+    record_property("outcome", outcome(subject, tmp_path, CONFIG, key, value))
+
+
+# --------------------------------------------------------------------------------- processor
+
+
+def read_processor(folder):
+    """As `read_run` reads it; no weights are read."""
+    source = open_folder(folder)
+    family = family_of(source.config)
+    head = family.head(source.files, set())
+    task = section("task", head.job, image_size=8, channels=3, **head.preparation)
+    build("task", task)
+    published = Published(family, {}, head.job, (), {}, [], head.preparation, source.files)
+    return Imported(published, ConfigDict({"task": task}), Run(task))
+
+
+def comparable(found):
+    """Refused pictures are no numbers on both sides."""
     return {
-        kind: Subject(
-            image_models.published(root / kind, kind),
-            lambda folder, kind=kind: compared(
-                *image_models.their_probabilities(folder, pictures, kind)
-            ),
-            lambda found: compared(*image_models.our_probabilities(found, pictures)),
-        )
-        for kind in ("ViT", "DeiT")
+        name: np.full((3, 8, 8), np.nan) if pixels is None else pixels
+        for name, pixels in found.items()
     }
 
 
-COUNTS = Counter()
+def our_pixels(found, paths):
+    task, made = build("task", found.config.task), {}
+    for name, path in paths.items():
+        try:
+            ((_, images),) = task.files([str(path)], 3)
+        except DataError:
+            made[name] = None
+            continue
+        made[name] = np.asarray(task.preparation.normalized(images))[0].transpose(2, 0, 1)
+    return made
 
 
-@pytest.mark.parametrize(("kind", "file", "key", "value"), CASES)
-def test_a_key_is_honoured_or_named(kind, file, key, value, subjects, tmp_path):
-    COUNTS[kind, file, outcome(subjects[kind], tmp_path, file, key, value)] += 1
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [(file, *case) for file in (PROCESSOR, NESTED) for case in CASES[file]],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_key_of_the_processor(
+    kind, file, key, value, folders, pictures, tmp_path, monkeypatch, record_property
+):
+    monkeypatch.setattr(keys, "read_run", read_processor)
+    subject = Subject(
+        folders[kind],
+        lambda folder: comparable(image_models.their_pixels(folder, pictures)),
+        lambda found: comparable(our_pixels(found, pictures)),
+    )
+    record_property("outcome", outcome(subject, tmp_path, file, key, value))
 
 
-def test_no_key_is_left_out(subjects):
+# -------------------------------------------------------------------------------------- both
+
+
+def test_no_key_is_left_out(folders):
     """What they write, and what their classes know."""
-    for kind, subject in subjects.items():
-        known = {file: set(json.loads((subject.folder / file).read_text())) for file in VALUES if "processor_" not in file}
-        known[CONFIG] |= set(getattr(transformers, f"{kind}Config").__dataclass_fields__)
+    for kind, folder in folders.items():
+        known = {file: set(json.loads((folder / file).read_text())) for file in (CONFIG, PROCESSOR)}
+        known[CONFIG] |= getattr(transformers, f"{kind}Config")().to_dict().keys()
         known[PROCESSOR] |= set(image_models.processor_of(kind).valid_kwargs.__annotations__)
-        for file, keys in known.items():
-            assert keys <= VALUES[file].keys(), file
+        for file, written in known.items():
+            assert written <= VALUES[file].keys(), file
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_processor(kind, folders, pictures, tmp_path):
+    """That of the publisher for such models, for images as large as the model's."""
+    (tmp_path / CONFIG).write_text((folders[kind] / CONFIG).read_text())
+    (tmp_path / "model.safetensors").symlink_to(folders[kind] / "model.safetensors")
+    found = comparable(our_pixels(read_processor(tmp_path), pictures))
+    # 224 of 256 pixels are 8 of 9.
+    size = {} if kind == "ViT" else {"size": {"height": 9, "width": 9}}
+    image_models.processor_of(kind, **size).save_pretrained(tmp_path)
+    expected = comparable(image_models.their_pixels(tmp_path, pictures))
+    for name, pixels in expected.items():
+        np.testing.assert_allclose(found[name], pixels, atol=1e-5)

@@ -137,12 +137,12 @@ def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> d
     """How an image comes to the size of the model.
 
     Raises:
-        DataError: naming the key by which it would not.
+        DataError: naming the keys by which it would not.
     """
     cut = _flag(file, "do_center_crop", defaults)
     if cut:
         side = _size(file, "crop_size", defaults, square=True)
-        _require_square(file, "crop_size", side, image_size)
+        _require_square(file, "crop_size", side, image_size, "do_center_crop is true")
     else:
         file.irrelevant({"crop_size": "nothing is cut"})
     square = _flag(file, "default_to_square", defaults)
@@ -157,7 +157,8 @@ def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> d
         )
     size = _size(file, "size", defaults, square=square)
     if not cut:
-        _require_square(file, "size", size, image_size)
+        asked = f"default_to_square is {square} and do_center_crop is false"
+        _require_square(file, "size", size, image_size, asked)
     if "shortest_edge" in size:
         resize, resize_to = "shorter", (size["shortest_edge"],)
     else:
@@ -167,14 +168,21 @@ def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> d
     return {"resize": resize, "resize_to": resize_to, "resample": names[number]}
 
 
-def _require_square(file: SideFile, key: str, size: Mapping[str, int], image_size: int) -> None:
+def _require_square(
+    file: SideFile, key: str, size: Mapping[str, int], image_size: int, asked: str
+) -> None:
     """Refuses what would not be as large as the model's images."""
     if size != {"height": image_size, "width": image_size}:
-        missing = "" if key in file else " (it is left out)"
         raise DataError(
-            f"{file.where}: {key} is {dict(size)}{missing}, and the model takes images of "
-            f"{image_size} x {image_size}."
+            f"{file.where}: {asked} and {key} is {dict(size)}{_left_out(file, key)}, but the model "
+            f"takes images of {image_size} x {image_size}."
         )
+
+
+def _left_out(file: SideFile, key: str) -> str:
+    """Where a value comes from that is not in the file."""
+    named = file.peek("image_processor_type") or "its class"
+    return "" if key in file else f" (left out, as image_processor_type, {named}, has it)"
 
 
 def _numbers(file: SideFile, defaults: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -219,8 +227,10 @@ def _size(file: SideFile, key: str, defaults: Mapping[str, Any], *, square: bool
     known = {"height", "width"}, {"shortest_edge"}
     if isinstance(value, dict) and value.keys() in known and all(map(_is_pixels, value.values())):
         return value
+    switch = {"size": "do_resize", "crop_size": "do_center_crop"}[key]
     raise DataError(
-        f"{file.where}: {key} is {value!r}: expected height and width, or the shortest_edge."
+        f"{file.where}: {switch} is true and {key} is {value!r}{_left_out(file, key)}: expected "
+        f"height and width, or the shortest_edge."
     )
 
 
@@ -232,10 +242,9 @@ def _of_channels(
     if not isinstance(values, list) or not all(map(_is_number, values)):
         raise DataError(f"{file.where}: {key} is {value!r}: expected numbers.")
     if isinstance(value, list) and len(value) != channels:
-        missing = "" if key in file else " (it is left out)"
         raise DataError(
-            f"{file.where}: {key} is {value}{missing}: expected one number for each of the "
-            f"model's channels, {channels}."
+            f"{file.where}: {key} is {value}{_left_out(file, key)}: expected one number for each "
+            f"of the model's channels, {channels}."
         )
     return tuple(float(value) for value in values)
 

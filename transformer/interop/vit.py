@@ -48,6 +48,7 @@ _SHOWN = {
     "patch_size": ("embeddings.patch_embeddings.projection.weight", 2),
 }
 _MULTI_LABEL = "multi_label_classification"
+_NUM_LABELS = 2
 _PROBLEMS = (None, "single_label_classification", _MULTI_LABEL)
 _IRRELEVANT = {
     "architectures": "arrays show the heads",
@@ -55,7 +56,6 @@ _IRRELEVANT = {
     "encoder_stride": "of a decoder of masked patches, which is not read",
     "pooler_output_size": "of the pooler, which is not read",
     "pooler_act": "of the pooler, which is not read",
-    "label2id": "id2label says it",
 }
 _ENCODER = {
     "blocks/layer_{}/attention/query": "{}.encoder.layer.{}.attention.attention.query",
@@ -182,19 +182,12 @@ def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[s
 
 
 def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
-    """Refuses other labels than the classifier has, naming the key."""
-    names = config.get("id2label")
-    if names is None:
-        # As theirs has it where nothing is said.
-        count = config.get("num_labels", 2)
-        places = set(range(count)) if isinstance(count, int) else set()
-    else:
-        config.irrelevant({"num_labels": "id2label says it"})
-        places = set(names) if isinstance(names, dict) else set()
-    if {str(place) for place in places} != set(map(str, range(outputs))):
+    """Refuses labels that are none, naming the key."""
+    if config.get("id2label") is None and config.get("num_labels", _NUM_LABELS) != outputs:
+        # Theirs takes so many where nothing is said.
         raise DataError(
-            f"{where}: id2label (or without it num_labels) is for {len(places)} labels, and the "
-            f"arrays are for {outputs}, numbered from 0."
+            f"{where} has neither id2label nor num_labels, which means {_NUM_LABELS}, or another "
+            f"number than the {outputs} of the arrays."
         )
     problem = config.get("problem_type")
     if problem not in _PROBLEMS or (outputs == 1 and problem != _MULTI_LABEL):
@@ -217,6 +210,7 @@ def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any
             raise ConfigError(
                 f"config.model.{field} is {getattr(model, field)!r}: published ViTs have {value!r}."
             )
+    problem = head.preparation.get("problem")
     name = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}[kind]
     return {
         "architectures": [name + ("WithTeacher" if model.distillation == "two" else "")],
@@ -233,6 +227,7 @@ def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any
         "hidden_dropout_prob": model.dropout_rate,
         "attention_probs_dropout_prob": model.dropout_rate,
         "qkv_bias": True,
+        **({"problem_type": problem} if problem else {}),
         **label_names(head.outputs or ()),
     }
 
@@ -240,9 +235,10 @@ def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any
 def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     """Classes, and how pixels are prepared."""
     config = files[CONFIG]
-    preparation = read_preparation(
-        files, kind, _size(config, "image_size"), _size(config, "num_channels")
-    )
+    sizes = (_size(config, key) for key in ("image_size", "num_channels"))
+    preparation = read_preparation(files, kind, *sizes)
+    if config.get("problem_type") == _MULTI_LABEL:
+        preparation["multi_label"] = True
     return Head("image_classification", None, preparation)
 
 

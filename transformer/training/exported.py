@@ -76,6 +76,8 @@ def export_run(
     family = family_for(config.model.name, model)
     tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
     preparation = {} if tokenizer is None else {"pad": tokenizer.pad}
+    if getattr(task, "multi_label", False):
+        preparation["problem"] = "multi_label_classification"
     sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
     preparation |= {} if sentences is None else {"end": sentences.end}
     head = Head(config.task.name, labels, preparation)
