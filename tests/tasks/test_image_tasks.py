@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from transformer.errors import ConfigError
 from transformer.models.vit import ViT
 from transformer.ops.patches import patchify
 from transformer.tasks.base_images import ImageData, apply_to_images
+from transformer.tasks.base_labels import load_labels
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.masked_images import MaskedImages
 
@@ -85,6 +87,39 @@ def test_mixed_images_have_two_classes(params, smoothing):
     np.testing.assert_allclose(losses.objective, -(smooth * logs[:3]).sum(), rtol=1e-5)
     assert losses.weight == 3
     assert losses.metrics["accuracy"] == (scores[:3].argmax(-1) == [0, 2, 1]).sum()
+
+
+def test_classes_each_by_itself(params):
+    task = ImageClassification(**SIZE, multi_label=True)
+    pixels = task.preparation.normalized(BATCH["images"])
+    scores = np.asarray(apply_to_images(MODEL, "classify", params, pixels), float)[:3]
+    truth = np.eye(3)[[0, 2, 1]] * BATCH["shares"][:3, None]
+    truth += np.eye(3)[[0, 1, 1]] * (1 - BATCH["shares"][:3, None])
+    probabilities = 1 / (1 + np.exp(-scores))
+    np.testing.assert_allclose(task.probabilities(scores), probabilities, rtol=1e-6)
+    errors = truth * np.log(probabilities) + (1 - truth) * np.log(1 - probabilities)
+    losses = compiled(task, params, arrays(BATCH), {})
+    np.testing.assert_allclose(losses.objective, -errors.mean(-1).sum(), rtol=1e-5)
+    np.testing.assert_allclose(losses.metrics["loss"], losses.objective)
+    assert losses.weight == 3
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        ImageClassification(**SIZE, multi_label=True, label_smoothing=0.1).check()
+
+
+def test_what_is_shown_tells_classes_of_one_name_apart(params, tmp_path):
+    images = dataclasses.replace(data(6, 3), names=("crane", "dog", "crane"))
+    task, both = ImageClassification(**SIZE), ImageData(images, images)
+    task.save(both, tmp_path)
+    shown = task.show(MODEL, params, both, tmp_path)
+    assert load_labels(tmp_path) == images.names
+    rows = [json.loads(row) for row in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    names = ["crane (0)", "dog", "crane (2)"]
+    assert [row["label"] for row in rows] == [names[label] for label in images.labels]
+    for row in rows:
+        assert set(row["probabilities"]) == set(names)
+        assert row["predicted"] == names[row["class"]]
+    assert "crane (0)" in shown.text
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("normalize", [False, True])
