@@ -271,3 +271,19 @@ def test_without_a_processor(kind, folders, pictures, tmp_path):
     expected = comparable(image_models.their_pixels(tmp_path, pictures))
     for name, pixels in expected.items():
         np.testing.assert_allclose(found[name], pixels, atol=1e-5)
+
+
+def test_the_oldest_name_of_the_processor(folders, pictures, tmp_path):
+    """Files of the first ViTs call the new class by the old name, which theirs finds no more."""
+    (tmp_path / CONFIG).write_text((folders["ViT"] / CONFIG).read_text())
+    (tmp_path / "model.safetensors").symlink_to(folders["ViT"] / "model.safetensors")
+    content = json.loads((folders["ViT"] / PROCESSOR).read_text())
+    content["image_processor_type"] = "ViTFeatureExtractor"
+    (tmp_path / PROCESSOR).write_text(json.dumps(content))
+    found = comparable(our_pixels(read_processor(tmp_path), pictures))
+    expected = comparable(image_models.their_pixels(folders["ViT"], pictures))
+    for name, pixels in expected.items():
+        np.testing.assert_allclose(found[name], pixels, atol=1e-5)
+    keys.set_key(tmp_path, PROCESSOR, "image_processor_type", "DeiTFeatureExtractor")
+    with pytest.raises(DataError, match="image_processor_type"):
+        read_processor(tmp_path)

@@ -115,22 +115,29 @@ def _file(files: SideFiles) -> SideFile:
 
 
 def _class_name(file: SideFile, kind: str) -> str:
-    """The key in `_CLASSES` of the class that theirs would take."""
+    """The key in `_CLASSES` of the class that theirs would take.
+
+    Raises:
+        DataError: if it is not known here.
+    """
+    usual = {"vit": "ViT", "deit": "DeiT"}[kind]
     named = file.get("image_processor_type")
-    ending = "ImageProcessor"
-    if named is None:
-        named, ending = file.get("feature_extractor_type"), "FeatureExtractor"
-    else:
+    if named is not None:
         file.irrelevant({"feature_extractor_type": "image_processor_type says it"})
-    if named is None:
-        return {"vit": "ViT", "deit": "DeiT"}[kind]
-    name = str(named).removesuffix("Fast").removesuffix(ending)
-    if name not in _CLASSES or not str(named).removesuffix("Fast").endswith(ending):
+    else:
+        # What it was called before.
+        named = file.get("feature_extractor_type")
+        named = named and str(named).replace("FeatureExtractor", "ImageProcessor")
+    known = {f"{name}ImageProcessor": name for name in _CLASSES}
+    # Its oldest files call the new by the old, too.
+    known |= {f"{usual}FeatureExtractor": usual, "None": usual}
+    name = str(named).removesuffix("Fast")
+    if name not in known:
         raise DataError(
-            f"{file.where}: image_processor_type is {named!r}, and those that are known here are "
-            f"{', '.join(f'{known}ImageProcessor' for known in _CLASSES)}."
+            f"{file.where}: image_processor_type (or feature_extractor_type) is {named!r}, and "
+            f"what is known here are {', '.join(f'{name}ImageProcessor' for name in _CLASSES)}."
         )
-    return name
+    return known[name]
 
 
 def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> dict[str, Any]:
