@@ -8,12 +8,14 @@ tokens, which prompt. Other runs take the mean of the states of all tokens, of l
 decide otherwise.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from transformer import command_line
+from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError, DataError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
@@ -22,8 +24,8 @@ flags.DEFINE_string("output", None, "The file to write: .npy, or .safetensors (`
 flags.DEFINE_list("pooling", None, "What stands for the line: mean, cls, max, or several of them.")
 flags.DEFINE_bool("normalize", None, "Makes all vectors of length 1.")
 flags.DEFINE_string("prompt_name", None, "Which of the model's prompts stands before each line.")
-flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", lower_bound=4)
-flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1)
+flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", **LENGTHS)
+flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1, upper_bound=1 << 16)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
@@ -46,7 +48,12 @@ def main() -> int:
 
     run: Any = open_encoder(workdir, values.checkpoint)
     usual = load_embedding(workdir)
-    longest = values.max_length or usual.max_length or run.model.context
+    context = run.model.context
+    max_length = values.max_length or min(usual.max_length or context, context)
+    if max_length > context:
+        raise ConfigError(
+            f"--max_length is {max_length}, and the model reads {context} tokens at most."
+        )
     lines = list(command_line.standard_input_lines())
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -61,12 +68,13 @@ def main() -> int:
             lines,
             pooling=values.pooling or usual.pooling,
             normalize=usual.normalize if values.normalize is None else values.normalize,
-            max_length=min(longest, run.model.context),
+            max_length=max_length,
             lowercase=usual.lowercase,
             prompt=usual.prompt(values.prompt_name),
             include_prompt=usual.include_prompt,
             batch_size=values.batch_size,
             on_progress=update,
+            on_cut=functools.partial(say_cut, len(lines), max_length, context),
         )
     if output.suffix == ".npy":
         np.save(output, vectors)
@@ -78,6 +86,15 @@ def main() -> int:
     else:
         print(f"{output}: {vectors.shape[0]} vectors of {vectors.shape[1]} numbers")
     return 0
+
+
+def say_cut(total: int, max_length: int, context: int, count: int) -> None:
+    """Says of how many lines the ends were not read."""
+    from transformer.tasks.base_encoder import too_long
+
+    if count:
+        cut = too_long(max_length, context)
+        command_line.say(f"{count:,} of {total:,} inputs {cut}: their ends were not read.")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ python scripts/evaluate.py --workdir=runs/dates --source=test.en --reference=tes
 python scripts/evaluate.py --workdir=runs/summaries --path=other.jsonl --beam_size=8
 """
 
-import dataclasses
 import sys
 from typing import Any
 
 from absl import flags
 
 from transformer import command_line
+from transformer.command_line import BEAMS, LENGTHS
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
@@ -24,8 +24,11 @@ flags.DEFINE_string("path", None, "Another file (or folder) in the format of con
 flags.DEFINE_string("source", None, "Other sentences, for a translation model.")
 flags.DEFINE_string("reference", None, "Their translations, line by line.")
 flags.DEFINE_bool("score", False, "Prints how probable each reference is instead.")
-flags.DEFINE_integer("beam_size", None, "Hypotheses kept when translating.", lower_bound=1)
+flags.DEFINE_integer("beam_size", None, "Hypotheses kept when translating.", **BEAMS)
 flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
+flags.DEFINE_integer(
+    "max_length", None, "Tokens of a text at most; not given, as in training.", **LENGTHS
+)
 flags.DEFINE_integer(
     "neighbors", None, "Of images: classes by so many nearest training images.", lower_bound=1
 )
@@ -45,17 +48,14 @@ def main() -> int:
     from transformer.training.validation import evaluate_run
 
     run: Any = open_run(workdir, values.checkpoint)
-    search = {
-        name: getattr(values, name)
-        for name in ("beam_size", "length_penalty")
-        if getattr(values, name) is not None
-    }
+    changed = ("beam_size", "length_penalty", "max_length")
+    search = {name: getattr(values, name) for name in changed[:2] if values[name].present}
     job = run.config.task.name
     for flag in (*search, *(["score"] if values.score else [])):
         if not hasattr(run.task, "beam_size"):
             known = "translation and text_to_text"
             raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
-    run = dataclasses.replace(run, task=dataclasses.replace(run.task, **search))
+    run = run.with_task(**{name: getattr(values, name) for name in changed})
     data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
     for note in getattr(data, "notes", ()):
         print(note, file=sys.stderr)

@@ -5,6 +5,7 @@ python scripts/generate.py --workdir=runs/dates < sentences.en > sentences.de
 python scripts/generate.py --workdir=runs/summaries < texts.txt > summaries.txt
 """
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from transformer import command_line
+from transformer.command_line import BEAMS, LENGTHS
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
@@ -20,28 +22,44 @@ flags.DEFINE_bool("json", False, "Prints one JSON object on stdout when all is w
 
 # Of language models.
 flags.DEFINE_string("prompt", "\n", "What the text begins with.")
-flags.DEFINE_integer("max_new_tokens", 500, "How many tokens to add.", lower_bound=0)
-flags.DEFINE_integer("num_samples", 1, "How many texts to write.", lower_bound=1)
+flags.DEFINE_integer(
+    "max_new_tokens", 500, "How many tokens to add.", lower_bound=0, upper_bound=2**31 - 1
+)
+flags.DEFINE_integer(
+    "num_samples", 1, "How many texts to write.", lower_bound=1, upper_bound=1 << 16
+)
 flags.DEFINE_float("temperature", 0.8, "Divides the logits; 0 takes the most probable token.")
 flags.DEFINE_integer("top_k", 0, "Chooses among this many tokens; 0 among all.")
 flags.DEFINE_float("top_p", 1.0, "Chooses among the fewest tokens of this total probability.")
 flags.DEFINE_float("min_p", 0.0, "Drops tokens less probable than this fraction of the best.")
 flags.DEFINE_string("stop", None, "Ends a text before this string.")
-flags.DEFINE_integer("seed", 0, "The same seed writes the same text.")
+flags.DEFINE_integer(
+    "seed", 0, "The same seed writes the same text.", lower_bound=0, upper_bound=2**32 - 1
+)
 
 # Of encoder-decoders. What is not given is as the config of the run says.
-flags.DEFINE_integer("beam_size", None, "Hypotheses kept; 1 is greedy.", lower_bound=1)
+flags.DEFINE_integer("beam_size", None, "Hypotheses kept; 1 is greedy.", **BEAMS)
 flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
-flags.DEFINE_integer("max_len", None, "Tokens of an output at most.", lower_bound=1)
+flags.DEFINE_integer(
+    "max_len", None, "Tokens of an output at most.", lower_bound=1, upper_bound=1 << 16
+)
+flags.DEFINE_integer("max_source_len", None, "Tokens of a source at most.", **LENGTHS)
 flags.DEFINE_integer(
     "num_return",
     1,
     "Outputs per sentence. More than one are printed as: line number, score, text, with tabs.",
-    lower_bound=1,
+    **BEAMS,
 )
 flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")
 
-OF_PAIRS = ("beam_size", "length_penalty", "max_len", "num_return", "too_long")
+OF_PAIRS = (
+    "beam_size",
+    "length_penalty",
+    "max_len",
+    "max_source_len",
+    "num_return",
+    "too_long",
+)
 FLAGS_OF = {
     "language_modeling": (
         "prompt",
@@ -79,6 +97,7 @@ def main() -> int:
 
 def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     """Writes on from `--prompt`, streaming text as it is made."""
+    from transformer.data.text import require_characters, with_line_feeds
     from transformer.data.tokenizers import Tokenizer
     from transformer.decoding.sample import write
     from transformer.ops.logits import Sampling
@@ -89,18 +108,20 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         raise ConfigError(f"--{error}") from None
     tokenizer = Tokenizer.load(workdir / "tokenizer.json")
     streaming = not values.json and values.num_samples == 1
+    prompt = with_line_feeds(require_characters(values.prompt, "--prompt"))
+    say_what_is_read(tokenizer, prompt, run.model.context)
 
     def show(row: int, piece: str) -> None:
         sys.stdout.write(piece)
         sys.stdout.flush()
 
     if streaming:
-        show(0, values.prompt)
+        show(0, prompt)
     texts = write(
         run.model,
         run.params,
         tokenizer,
-        [values.prompt] * values.num_samples,
+        [prompt] * values.num_samples,
         max_new_tokens=values.max_new_tokens,
         sampling=sampling,
         seed=values.seed,
@@ -115,18 +136,24 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         print("\n--------\n".join(texts))
 
 
+def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
+    """Says so if the model does not read all of a prompt."""
+    from transformer.decoding.sample import tokens_read
+
+    count = len(tokenizer.encode_prompt(prompt))
+    if (read := tokens_read(count, context)) < count:
+        command_line.say(
+            f"the prompt has {count:,} tokens and the model's context {context:,}: it goes on from "
+            f"the last {read:,}."
+        )
+
+
 def translate_lines(run: Any, workdir: Any, values: Any) -> None:
     """Reads standard input; line i of the output belongs to line i of the input."""
-    import dataclasses
-
     from transformer.decoding.translate import translate_stream
 
-    given = {
-        name: getattr(values, name)
-        for name in ("beam_size", "length_penalty", "too_long")
-        if getattr(values, name) is not None
-    }
-    task = dataclasses.replace(run.task, **given)
+    changed = {name: getattr(values, name) for name in ("beam_size", "length_penalty", "too_long")}
+    task = run.with_task(**changed, max_length=values.max_source_len).task
     limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)
     found = translate_stream(
@@ -136,20 +163,33 @@ def translate_lines(run: Any, workdir: Any, values: Any) -> None:
         command_line.standard_input_lines(),
         task.beam(num_return=values.num_return, **limits),
         encode=lambda lines, first: task.encode_sources(tokenizer, lines, first),
-        # Who types wants an answer to every line.
-        lines_at_once=1 if sys.stdin.isatty() else 2000,
+        lines_at_once=2000,
+        progress=not sys.stdin.isatty(),
+        when_cut=(
+            f"have more than {task.max_length - 1} tokens (--max_source_len, which counts their "
+            f"end): their ends were not read."
+        ),
     )
-    results = []
+    results, without = [], 0
     for index, outputs in enumerate(found, 1):
         if values.json:
             results.append([{"text": o.text, "score": o.score} for o in outputs])
         elif values.num_return == 1:
-            print(outputs[0].text, flush=sys.stdin.isatty())
+            print(one_line(outputs[0].text) if outputs else "", flush=True)
         else:
             for output in outputs:
-                print(f"{index}\t{output.score:.4f}\t{output.text}")
+                text = one_line(output.text).replace("\t", " ")
+                print(f"{index}\t{output.score:.4f}\t{text}", flush=True)
+        without += not outputs
+    if without:
+        command_line.say(f"{without:,} inputs have no output: the model gave no finite numbers.")
     if values.json:
         command_line.print_json({"step": run.step, "translations": results})
+
+
+def one_line(text: str) -> str:
+    """An output as one line, since line i is the output of input i."""
+    return re.sub(r"[\r\n]", " ", text)
 
 
 WRITERS: dict[str, Callable[[Any, Any, Any], None]] = {

@@ -11,16 +11,28 @@ image. One line of output for each of input, or with --json one JSON object for 
 
 import json
 import sys
+from collections import Counter
 from typing import Any
 
 from absl import flags
 
 from transformer import command_line
+from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_bool("json", False, "Prints one JSON object for each line.")
+flags.DEFINE_integer(
+    "max_length", None, "Tokens of a row at most; not given, as in training.", **LENGTHS
+)
+flags.DEFINE_integer(
+    "max_question_length",
+    None,
+    "Tokens of a question at most; not given, as in training.",
+    lower_bound=1,
+    upper_bound=LENGTHS["upper_bound"],
+)
 
 
 def main(*arguments: str) -> int:
@@ -36,10 +48,22 @@ def main(*arguments: str) -> int:
             f"{workdir} is of the task {run.config.task.name}, which answers no lines: "
             f"scripts/generate.py writes with it."
         )
+    run = run.with_task(
+        max_length=values.max_length, max_question_length=values.max_question_length
+    )
     lines = arguments or command_line.standard_input_lines()
-    for found in run.task.predict(run.model, run.params, workdir, lines):
-        print(json.dumps(found.details, ensure_ascii=False) if values.json else found.text)
-        sys.stdout.flush()
+    cuts: Counter[str] = Counter()
+    try:
+        for found in run.task.predict(run.model, run.params, workdir, lines):
+            print(json.dumps(found.details, ensure_ascii=False) if values.json else found.text)
+            sys.stdout.flush()
+            cuts[found.cut] += 1
+    finally:
+        for cut, count in cuts.items():
+            if cut:
+                command_line.say(
+                    f"{count:,} of {cuts.total():,} inputs {cut}: their ends were not read."
+                )
     return 0
 
 

@@ -76,7 +76,7 @@ def main() -> int:
             code = sweep.in_processes(worker, options.workers)
         else:
             command = ["python", "scripts/train.py", *config_flags_of(sys.argv[1:])]
-            code = sweep.run_sweep(config, source, workdir, options, command, say)
+            code = sweep.run_sweep(config, source, workdir, options, command, command_line.say)
         if given.worker or code:
             return code
     result = sweep.finish(workdir, given.storage)
@@ -95,11 +95,6 @@ def config_flags_of(arguments: list[str]) -> list[str]:
         if one.startswith("--config"):
             found.append(one if "=" in one else f"{one}={after}")
     return found
-
-
-def say(text: str) -> None:
-    """A line for people."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

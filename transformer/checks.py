@@ -18,6 +18,17 @@ def require_at_least(section: str, owner: Any, **least: int) -> None:
             raise ConfigError(f"config.{section}.{field} is {value}: at least {minimum}.")
 
 
+def require_seed(section: str, owner: Any, field: str) -> None:
+    """Refuses a seed that no random key can be made of: of 2**32 and more the rest would be lost.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    value = getattr(owner, field)
+    if not 0 <= value < 2**32:
+        raise ConfigError(f"config.{section}.{field} is {value}: from 0 to 4294967295.")
+
+
 def require_fraction(section: str, owner: Any, *fields: str) -> None:
     """Refuses fields of `owner` outside of [0, 1).
 

@@ -1,20 +1,28 @@
 """What all scripts share: flags in, one call, one clear message and exit code on failure."""
 
 import errno
+import io
 import json
+import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
+from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
+
+# Between which numbers flags of several scripts must lie.
+LENGTHS = {"lower_bound": 4, "upper_bound": 1 << 20}
+BEAMS = {"lower_bound": 1, "upper_bound": 1000}
 
 
 def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
@@ -25,6 +33,9 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     end with exit code 2.
     """
     sys.unraisablehook = _report_unraisable
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What is read is UTF-8 whatever the locale says, and so is what is written.
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         prepare_process()
         code = _parse_and_call(main, takes_arguments)
@@ -43,6 +54,12 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)
         code = 1
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
+            raise
+        reason = str(error).split("\n")[0] or "no more can be had"
+        print(f"error: the memory does not suffice: {reason}. Ask for less.", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
         code = 130
     sys.stdout.flush()
@@ -53,6 +70,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
 def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
     try:
         rest = FLAGS(sys.argv)[1:]
+        _require_numbers()
     except flags.Error as error:
         raise ConfigError(f"{error} (--help lists the flags)") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -61,6 +79,18 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
     if rest and not takes_arguments:
         raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
     return main(*rest)
+
+
+def _require_numbers() -> None:
+    """Refuses `nan` and `inf`, which bounds do not keep out.
+
+    Raises:
+        ConfigError: naming the flag.
+    """
+    for name in FLAGS:
+        value = FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"--{name} is {value}: a finite number is needed.")
 
 
 def loaded_config(holder: Any) -> Any:
@@ -91,21 +121,20 @@ def required_workdir() -> Path:
     return Path(FLAGS.workdir)
 
 
-def standard_input_lines() -> Iterator[str]:
-    """The lines of standard input as they come, without their line feeds.
+def standard_input_lines() -> IncomingLines:
+    """The lines of standard input as they come.
 
     Raises:
-        DataError: at the first line that is not UTF-8.
+        DataError: if it is closed; see `IncomingLines` for what its lines may hold.
     """
-    for number, line in enumerate(sys.stdin.buffer, 1):
-        try:
-            yield line.removesuffix(b"\n").decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"line {number} of the input is not UTF-8 text: byte {error.start} is "
-                f"0x{line[error.start]:02x}. Convert it first, for example with: "
-                f"iconv -f latin1 -t utf-8"
-            ) from None
+    if sys.stdin is None:
+        raise DataError("standard input is closed: give one text a line.")
+    return IncomingLines(sys.stdin.buffer, "the input")
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def print_json(result: Mapping[str, Any]) -> None:

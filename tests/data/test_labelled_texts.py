@@ -176,7 +176,6 @@ GOOD = '{"text": "a", "label": "b"}\n'
         ("x.csv", f"text,label\n{'a' * 200_000},1\n", 2, "into a .jsonl file"),
         ("x.csv", "text,label\na,1\n ,1\n", 3, "'text' is empty"),
         ("x.csv", "\nText,label\na,1\n", 2, 'has no "text".*mean "Text"'),
-        ("x.csv", "\ufeff", 1, "is empty"),
         ("x.csv", "text,label,text\na,1,b\n", 1, "the column 'text' twice"),
         ("x.tsv", "text\tlabel\na\t1\nb\n", 3, "has 1 fields and the header 2"),
         ("x.tsv", "text\tlabel\na\t1\n\t\n", 3, "'text' is empty"),

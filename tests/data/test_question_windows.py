@@ -127,7 +127,8 @@ def test_padding_and_types(tokenizer):
     assert windows.starts.tolist() == [5, 0]
     kinds = {field: getattr(windows, field).dtype for field in Windows._fields}
     assert kinds.pop("token_types") == np.int8
-    assert kinds.pop("best_context") == np.bool_
+    assert kinds.pop("best_context") == kinds.pop("cut") == np.bool_
+    assert windows.cut.tolist() == [False, True]
     assert set(kinds.values()) == {np.dtype(np.int32)}
 
 

@@ -217,7 +217,7 @@ def json_of(change):
     ("content", "message"),
     [
         ("", "not a tokenizer.json"),
-        (b"\xff\xfe", "not a tokenizer.json"),
+        (b"\xff\xfe", "is UTF-16"),
         ("{}", "not a tokenizer.json"),
         (tokenizers.Tokenizer(models.BPE()).to_str(), "BPE: BERT needs one of WordPiece"),
         (json_of(lambda model: model["vocab"].pop("[MASK]")), r"lacks \[MASK\]"),

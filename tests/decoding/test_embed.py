@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.data.embeddings import POOLINGS, Embedding, load_embedding
 from transformer.data.word_pieces import make_word_piece_tokenizer
 from transformer.decoding.embed import embed
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, WorkdirError
 from transformer.models.bert import BERT
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "##e"]
@@ -36,11 +37,19 @@ def unpadded(tokens):
     return MODEL.apply({"params": parameters()}, tokens)
 
 
-def by_hand(tokenizer, text, pooling, max_length=LONGEST):
+def by_hand(tokenizer, text, pooling, max_length=LONGEST, skipped=0):
     """From the states of the real tokens alone."""
     ids = [CLS, *tokenizer.encode([text])[0].ids[: max_length - 2], SEP]
     found = np.asarray(unpadded(jnp.array([ids], "int32")))[0]
-    return found[0] if pooling == "cls" else sum(found) / len(ids)
+    real, places = found[skipped:], np.arange(skipped, len(ids))[:, None] + 1
+    return {
+        "cls": found[0],
+        "max": real.max(0),
+        "mean": real.mean(0),
+        "mean_sqrt_len_tokens": real.sum(0) / np.sqrt(len(real)),
+        "weightedmean": (real * places).sum(0) / places.sum(),
+        "lasttoken": found[-1],
+    }[pooling]
 
 
 def vectors(tokenizer, texts=TEXTS, **options):
@@ -48,13 +57,44 @@ def vectors(tokenizer, texts=TEXTS, **options):
     return embed(MODEL, parameters(), tokenizer, texts, **options)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_is_as_defined(tokenizer, pooling):
     found = vectors(tokenizer, pooling=pooling, batch_size=8)
     assert found.shape == (len(TEXTS), 8)
     assert found.dtype == np.float32
     for text, vector in zip(TEXTS, found, strict=True):
         np.testing.assert_allclose(vector, by_hand(tokenizer, text, pooling), atol=1e-5)
+
+
+def test_several_poolings_side_by_side(tokenizer):
+    found = vectors(tokenizer, pooling=("cls", "max"), batch_size=8)
+    expected = [vectors(tokenizer, pooling=name, batch_size=8) for name in ("cls", "max")]
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "weightedmean", "max", "lasttoken", "cls"])
+def test_prompts_stand_in_front_and_may_be_left_out(tokenizer, pooling):
+    texts, prompt = TEXTS[:1] + TEXTS[2:3], "d c "
+    for include, skipped in ((True, 0), (False, 3)):
+        found = vectors(
+            tokenizer, texts, pooling=pooling, prompt=prompt, include_prompt=include, batch_size=8
+        )
+        for text, vector in zip(texts, found, strict=True):
+            expected = by_hand(tokenizer, prompt + text, pooling, skipped=skipped)
+            np.testing.assert_allclose(vector, expected, atol=1e-5)
+
+
+def test_how_vectors_are_made_is_kept(tmp_path):
+    assert load_embedding(tmp_path) == Embedding()
+    usual = Embedding(("cls", "max"), False, 9, True, {"query": "Find: "}, "query", False)
+    (tmp_path / "embedding.json").write_text(usual.to_text())
+    assert load_embedding(tmp_path) == usual
+    assert (usual.prompt(None), Embedding().prompt(None)) == ("Find: ", "")
+    with pytest.raises(ConfigError, match=r"no prompt 'other'.*query"):
+        usual.prompt("other")
+    (tmp_path / "embedding.json").write_text("{}")
+    with pytest.raises(WorkdirError, match=r"embedding\.json is damaged"):
+        load_embedding(tmp_path)
 
 
 def test_normalized_vectors_have_length_one(tokenizer):
@@ -97,5 +137,5 @@ def test_no_texts(tokenizer):
 
 
 def test_unknown_pooling(tokenizer):
-    with pytest.raises(ConfigError, match=r"'max'.*mean, cls"):
-        vectors(tokenizer, pooling="max")
+    with pytest.raises(ConfigError, match=r"'median'.*cls, max, mean"):
+        vectors(tokenizer, pooling="median")

@@ -15,9 +15,6 @@ import numpy as np
 from transformer.errors import UserError
 from transformer.training.imported import Imported, read_run
 
-# In place of a value: the key is left out.
-MISSING = object()
-
 
 class Subject(NamedTuple):
     """A published folder and what is made of it.
@@ -33,15 +30,22 @@ class Subject(NamedTuple):
     ours: Callable[[Imported], dict[str, Any]]
 
 
+# The value of a key that is left out.
+DELETED = object()
+
+
 def set_key(folder: Path, name: str, key: str, value: Any) -> None:
-    """Sets a key of a side file; dots lead into objects and lists, and the file may be missing."""
+    """Sets a key of one side file, or leaves it out; dots lead into objects and lists.
+
+    The file is made if need be.
+    """
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.loads(path.read_text("utf-8")) if path.exists() else {}
     inner, *parts = content, *key.split(".")
     for part in parts[:-1]:
         inner = inner[int(part)] if isinstance(inner, list) else inner.setdefault(part, {})
-    if value is MISSING:
+    if value is DELETED:
         inner.pop(parts[-1], None)
     else:
         inner[parts[-1]] = value

@@ -9,7 +9,7 @@ from transformer.errors import DataError, WorkdirError
 from transformer.interop.families import read_published
 from transformer.interop.safetensors_files import write_safetensors
 from transformer.tasks.base_labels import load_labels
-from transformer.training.imported import import_published
+from transformer.training.imported import import_published, read_run
 from transformer.training.runs import open_encoder, open_run
 from transformer.training.selection import by_path
 
@@ -207,6 +207,7 @@ def test_fields_of_the_model(tmp_path):
         "position_offset": 0,
         "num_types": 2,
         "activation": "gelu_tanh",
+        "head_activation": None,
         "norm_epsilon": 1e-6,
         "dropout_rate": 0.25,
     }
@@ -218,7 +219,7 @@ def test_fields_of_the_model(tmp_path):
         ({"model_type": "electra"}, ["'electra'", "bert, roberta"]),
         ({"position_embedding_type": "relative_key"}, ["'relative_key'", "absolute"]),
         ({"is_decoder": True}, ["decoder"]),
-        ({"hidden_act": "swish"}, ["'swish'"]),
+        ({"hidden_act": "mish"}, ["'mish'"]),
         ({"hidden_act": ["gelu"]}, ["gelu"]),
         ({"hidden_size": "wide"}, ["wide"]),
         ({"hidden_size": None}, []),
@@ -235,9 +236,17 @@ def test_models_that_cannot_be_built(tmp_path, config, parts):
     refused(write(tmp_path, **config), "config.json", *parts)
 
 
-@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers"])
-def test_incomplete_config(tmp_path, key):
-    refused(write(tmp_path, without=[key]), "config.json", f"no {key}")
+@pytest.mark.parametrize(
+    ("key", "usual"), [("vocab_size", 30522), ("hidden_size", 768), ("num_hidden_layers", 12)]
+)
+def test_a_key_left_out_is_that_of_the_class(tmp_path, key, usual):
+    refused(write(tmp_path, without=[key]), "config.json", f"{key} {usual}")
+
+
+def test_all_that_is_not_said_is_that_of_the_class(tmp_path):
+    read = read_published(write(tmp_path, without=["type_vocab_size", "hidden_act"]))
+    assert (read.model["num_types"], read.model["activation"]) == (2, "gelu")
+    assert (read.model["norm_epsilon"], read.model["dropout_rate"]) == (1e-12, 0.1)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe"], ids=repr)
@@ -275,14 +284,7 @@ NAMES = {"0": "O", "1": "B-PER", "2": "B-LOC"}
         (
             ["BertForTokenClassification"],
             ["classes"],
-            {"id2label": {"1": "X"}},
-            "tagging",
-            ("LABEL_0", "X", "LABEL_2"),
-        ),
-        (
-            ["BertForTokenClassification"],
-            ["classes"],
-            {"id2label": ["a"]},
+            {"num_labels": 3},
             "tagging",
             ("LABEL_0", "LABEL_1", "LABEL_2"),
         ),
@@ -304,12 +306,28 @@ def test_jobs_and_labels(tmp_path, architectures, heads, config, job, labels):
     assert (read.job, read.labels) == (job, labels)
 
 
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ({"id2label": {"1": "X"}}, "id2label"),
+        ({"id2label": ["a"]}, "id2label"),
+        ({"id2label": {"0": "a", "1": 3, "2": "b"}}, "id2label has 3"),
+        ({"num_labels": 2}, "num_labels"),
+    ],
+    ids=str,
+)
+def test_names_that_are_none(tmp_path, config, part):
+    architectures = ["BertForTokenClassification"]
+    refused(write(tmp_path, arrays("classes"), architectures=architectures, **config), part)
+
+
 @pytest.mark.parametrize(("content", "lowercase"), [({}, True), ({"do_lower_case": False}, False)])
 def test_lowercase(tmp_path, content, lowercase):
     write(tmp_path)
-    assert read_published(tmp_path).preparation["lowercase"]
+    assert read_run(tmp_path).config.task.lowercase
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(content))
-    assert read_published(tmp_path).preparation["lowercase"] == lowercase
+    found = read_run(tmp_path)
+    assert found.config.task.lowercase == found.run.tokenizer.lowercase == lowercase
 
 
 # ----------------------------------------------------------------------------------- folders

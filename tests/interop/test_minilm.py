@@ -1,6 +1,7 @@
 """A published model of which outputs are known."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from transformer.data.word_pieces import make_word_piece_tokenizer
 from transformer.decoding.embed import embed
 from transformer.interop.families import read_published
 from transformer.models.bert import BERT
+from transformer.training.imported import read_run
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -51,6 +53,16 @@ def test_vectors_are_the_published_ones(embedded):
     (vector,) = embedded(SENTENCES[0])
     np.testing.assert_allclose(vector[:6], EXAMPLE, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(vector), 1.0, atol=1e-6)
+
+
+def test_the_folder_says_how_vectors_are_made():
+    """All of its side files are used."""
+    found = read_run(package.get_model_path())
+    content = json.loads(found.run.files["embedding.json"])
+    assert (content["pooling"], content["normalize"]) == (["mean"], True)
+    assert (content["max_length"], found.config.task.max_length) == (256, 512)
+    unused = {name: used.unused for name, used in found.published.files.used().items()}
+    assert not any(unused.values()), unused
 
 
 @pytest.mark.parametrize("index", [0, 1])

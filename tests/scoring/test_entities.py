@@ -2,8 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.errors import DataError
-from transformer.scoring.entities import entities, entity_scores, entity_table
+from transformer.scoring.entities import (
+    entities,
+    entity_scores,
+    entity_table,
+    prefixes_of,
+    tag_accuracy,
+    tell_entities,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,10 +40,40 @@ def test_entities(tags, expected):
     assert entities(tags.split()) == expected
 
 
-@pytest.mark.parametrize("tag", ["", "PER", "X-PER", "B-", "B", "-PER", "o"])
-def test_what_is_no_tag(tag):
-    with pytest.raises(DataError, match="is no tag"):
-        entities(["O", tag])
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        # Types without prefixes go on with the same before them.
+        ("PER PER O LOC PER", {("PER", 0, 2), ("LOC", 3, 4), ("PER", 4, 5)}),
+        # Where some types have none, only B and I are prefixes.
+        ("PER E-mail E-mail O S-Bahn", {("PER", 0, 1), ("E-mail", 1, 3), ("S-Bahn", 4, 5)}),
+        ("B-PER PER I-PER B-PER", {("PER", 0, 3), ("PER", 3, 4)}),
+        ("X-PER B- O B", {("X-PER", 0, 1), ("B-", 1, 2), ("B", 3, 4)}),
+    ],
+)
+def test_entities_without_prefixes(tags, expected):
+    assert entities(tags.split(), prefixes_of(tags.split())) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ("O PER LOC", True),
+        ("B-PER I-PER", True),
+        ("I-PER O", True),
+        ("S-A E-A B-A I-A O", True),
+        ("NOUN VERB DET PUNCT", False),
+        ("LABEL_0 LABEL_1", False),
+        ("NOUN B-PER", False),
+    ],
+)
+def test_which_tags_are_of_entities(labels, expected):
+    assert tell_entities(labels.split()) == expected
+
+
+def test_accuracy_of_tags_of_any_kind():
+    assert tag_accuracy([["NOUN", "VERB"], ["DET"]], [["NOUN", "NOUN"], ["DET"]]) == 2 / 3
+    assert tag_accuracy([], []) == 0.0
 
 
 SPANS = st.lists(st.tuples(st.sampled_from("ABC"), st.integers(1, 3), st.integers(0, 2)))

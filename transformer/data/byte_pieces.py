@@ -113,19 +113,13 @@ class BytePieceTokenizer(EncoderTokenizer):
         return [_trimmed(pieces, text) for pieces, text in zip(found, texts, strict=True)]
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
-        """As `EncoderTokenizer.encode_words`."""
-        if self.first_space:
-            return super().encode_words(sentences)
-        # A first word by itself is a text, which has a space in front if all texts do.
-        firsts = super().encode([sentence[0] if sentence else "" for sentence in sentences])
-        rest = super().encode_words([sentence[1:] for sentence in sentences])
-        return [
-            Pieces(
-                *(np.concatenate(pair) for pair in zip(one[:3], others[:3], strict=True)),
-                np.concatenate([np.zeros_like(one.words), others.words + 1]),
-            )
-            for one, others in zip(firsts, rest, strict=True)
-        ]
+        """As `EncoderTokenizer.encode_words`: a space between words is part of the later one."""
+        whole = [[whole_characters(word) for word in sentence] for sentence in sentences]
+        joined = [" ".join(word for word in sentence if word) for sentence in whole]
+        special = self.finds_special
+        library = self._library(words=self.first_space, special=special)
+        found = self._encoded(library, joined, special=special)
+        return [_of_words(pieces, words) for pieces, words in zip(found, whole, strict=True)]
 
     def encode_sentences(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """As `EncoderTokenizer.encode_sentences`: all but the first follow a space."""
@@ -151,6 +145,25 @@ def _untrimmed(library_tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """A copy that adds nothing and leaves pieces their white space."""
     content = json.loads(library_tokenizer.to_str())
     return tokenizers.Tokenizer.from_str(json.dumps({**content, "post_processor": None}))
+
+
+def _of_words(pieces: Pieces, words: Sequence[str]) -> Pieces:
+    """Pieces of words with spaces between, as pieces of the words themselves."""
+    numbers = np.array([number for number, word in enumerate(words) if word], np.int32)
+    sizes = np.array([len(words[number]) for number in numbers], np.int32)
+    # The end of each word, and its beginning; a space that is part of a piece is the later word's.
+    stops = np.cumsum(sizes + 1) - 1
+    place = np.searchsorted(stops - 1, pieces.starts)
+    place = np.minimum(place, max(len(numbers) - 1, 0))
+    if not len(numbers):
+        return pieces
+    begins = (stops - sizes)[place]
+    return Pieces(
+        pieces.ids,
+        np.maximum(pieces.starts - begins, 0).astype(np.int32),
+        np.clip(pieces.ends - begins, 0, sizes[place]).astype(np.int32),
+        numbers[place],
+    )
 
 
 def _trimmed(pieces: Pieces, text: str) -> Pieces:

@@ -36,6 +36,8 @@ class AlignedRows(NamedTuple):
         rows: [n] int32, the sentence that each row is of, from 0.
         words: [n, T] int32, the word that a first piece stands for, from 0 within its sentence; -1
             elsewhere.
+        cut: [m] bool, which of the m sentences have a word that is longer than a row, and has lost
+            its end.
     """
 
     tokens: np.ndarray
@@ -43,6 +45,7 @@ class AlignedRows(NamedTuple):
     labels: np.ndarray
     rows: np.ndarray
     words: np.ndarray
+    cut: np.ndarray
 
 
 @runtime_checkable
@@ -84,6 +87,11 @@ class PieceTokenizer(Protocol):
         ...
 
 
+def split_words(line: str) -> list[str]:
+    """The words of a sentence, as a file has them: between spaces and tabs, and nothing else."""
+    return [word for word in re.split(_SPACES, line.strip()) if word]
+
+
 def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
     """A file in the layout of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003, section 2).
 
@@ -104,11 +112,11 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
     sentences = TaggedSentences([], [])
     separator, num_columns, first_number = "", 0, 0
     inside = False
-    lines = read_text(path).removeprefix("\ufeff").split("\n")
+    lines = read_text(path).split("\n")
     shapes = _shapes(lines, tag_column)
     for number, raw_line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
-        line = raw_line.strip(" \r")
+        line = raw_line.strip(" ")
         fields = re.split(_SPACES, line)
         if not line.strip("\t") or fields[0] == _DOCUMENT:
             inside = False
@@ -274,7 +282,9 @@ def align(
         if ids is not None:
             labels[row, places + 1] = ids[sentence][of[places]]
     sentences = np.array([sentence for sentence, _, _ in spans], np.int32)
-    return AlignedRows(tokens, lengths, labels, sentences, first_pieces)
+    longest = (np.bincount(of_sentence.words).max(initial=0) for of_sentence in pieces)
+    cut = np.fromiter((size > room for size in longest), bool, len(pieces))
+    return AlignedRows(tokens, lengths, labels, sentences, first_pieces, cut)
 
 
 def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
@@ -295,7 +305,7 @@ def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
 
 
 def word_tags(
-    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: float
+    rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: int | float
 ) -> list[list[Any]]:
     """Predictions of pieces as predictions of words.
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,16 +11,13 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from transformer.config import unknown_name
-from transformer.data.text import read_text
+from transformer.data.text import SURROGATES, read_text
 from transformer.errors import DataError
 
 # What is read, for messages.
 _READABLE = (
     "a .jsonl, .csv or .tsv file (also with .gz), or a folder with a sub-folder for each label"
 )
-
-# What is no character by itself, and cannot be encoded.
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class LabelledTexts(NamedTuple):
@@ -174,7 +170,7 @@ def _read_folder(folder: Path) -> LabelledTexts:
                     f"{file} is no .txt file: the folder of a label holds one for each text, and "
                     f"nothing else."
                 )
-            texts.append(_text(_read(file), "text", str(file)))
+            texts.append(_text(read_text(file), "text", str(file)))
             labels.append(label_folder.name)
     return LabelledTexts(texts, None, labels)
 
@@ -194,7 +190,7 @@ def _rows(path: Path, wanted: Sequence[str]) -> Iterator[_Row]:
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in readers:
         raise DataError(f"{path} has the ending {path.suffix!r}: give {_READABLE}.")
-    return readers[suffix](path, _read(path), wanted)
+    return readers[suffix](path, read_text(path), wanted)
 
 
 def _json_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
@@ -223,8 +219,8 @@ def _json_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row
 
 
 def _csv_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
-    # Line ends stay as they are: they may be part of a field.
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    # Line feeds may be part of a field.
+    reader = csv.reader(io.StringIO(content, newline="\n"), strict=True)
     return _table_rows(path, _csv_lines(path, reader), wanted)
 
 
@@ -250,7 +246,7 @@ def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 def _tsv_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
     # The csv module would end a line at a carriage return inside of a field, too.
-    lines = enumerate((line.removesuffix("\r") for line in content.split("\n")), 1)
+    lines = enumerate(content.split("\n"), 1)
     split = ((number, line.split("\t")) for number, line in lines if line)
     return _table_rows(path, split, wanted)
 
@@ -363,25 +359,12 @@ def _plain(value: str, name: str, where: str) -> str:
     # JSON can write both as escapes.
     if "\0" in value:
         raise DataError(f"{where}: {name!r} has a NUL character: take it out.")
-    if _SURROGATE.search(value):
+    if SURROGATES.search(value):
         raise DataError(
             f"{where}: {name!r} has half of a surrogate pair, which is no character: write the "
             f"character itself, or both halves."
         )
     return value
-
-
-def _read(path: Path) -> str:
-    """A text file without byte-order mark, which some programs write."""
-    content = read_text(path).removeprefix("\ufeff")
-    place = content.find("\0")
-    if place >= 0:
-        line = content.count("\n", 0, place) + 1
-        raise DataError(
-            f"{path}, line {line} has a NUL byte, which text has not: a UTF-16 file must be "
-            f"converted first, for example with: iconv -f utf-16 -t utf-8"
-        )
-    return content
 
 
 def _kind(value: Any) -> str:

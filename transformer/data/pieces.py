@@ -5,7 +5,6 @@ one becomes that token only where this is asked for.
 """
 
 import json
-import re
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import tokenizers
 
 from transformer.data.encoder_layouts import layout_of
+from transformer.data.text import SURROGATES
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
 
@@ -22,8 +22,6 @@ from transformer.errors import DataError
 NAMES_FILE = "special_tokens_map.json"
 # Texts at a time: the library's own account of a token is some hundred times larger than ours.
 _BATCH = 512
-# Halves of characters, which JSON can write and UTF-8 cannot.
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Pieces(NamedTuple):
@@ -275,4 +273,4 @@ def special_tokens(library_tokenizer: tokenizers.Tokenizer) -> set[str]:
 
 def whole_characters(text: str) -> str:
     """The text with each half of a character replaced by U+FFFD, which BERT drops like controls."""
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
+    return text if text.isascii() else SURROGATES.sub("\ufffd", text)

@@ -39,6 +39,7 @@ class Windows(NamedTuple):
         last_chars: `[n, T]` int32, one more than the place of its last character, or -1.
         best_context: `[n, T]` bool, whether no other window shows more around this token of the
             context. Only there may an answer start.
+        cut: `[q]` bool, which of the q questions were too long and have lost their ends.
     """
 
     tokens: np.ndarray
@@ -50,6 +51,7 @@ class Windows(NamedTuple):
     first_chars: np.ndarray
     last_chars: np.ndarray
     best_context: np.ndarray
+    cut: np.ndarray
 
 
 class Found(NamedTuple):
@@ -99,6 +101,7 @@ def make_windows(
 ) -> Windows:
     """The windows of all questions; the first answer of each is the one to learn.
 
+    White space around a question or a context is no part of it; places are those of the whole.
     An answer that starts or ends within a piece gets the pieces that cover it. A context
     without pieces has one window, without an answer.
 
@@ -129,20 +132,33 @@ def make_windows(
             f"there is room for {room} of the context, and windows further apart leave gaps. "
             f"At most {room}."
         )
-    asked = tokenizer.encode([question.question for question in questions])
-    asked = [pieces.ids[:max_question_length] for pieces in asked]
+    asked = [p.ids for p in tokenizer.encode([each.question.strip() for each in questions])]
     # Many questions share a context.
     different = list(dict.fromkeys(question.context for question in questions))
+    pieces = tokenizer.encode([context.strip() for context in different])
     contexts = {
-        context: _whole_characters(pieces, context)
-        for context, pieces in zip(different, tokenizer.encode(different), strict=True)
+        context: _whole_characters(_moved(found, _blanks_before(context)), context)
+        for context, found in zip(different, pieces, strict=True)
     }
-    return _fill(tokenizer, questions, asked, contexts, max_length, stride)
+    cut = np.array([len(ids) > max_question_length for ids in asked], bool)
+    asked = [ids[:max_question_length] for ids in asked]
+    windows = _fill(tokenizer, questions, asked, contexts, max_length, stride)
+    return windows._replace(cut=cut)
 
 
 def _special(tokenizer: EncoderTokenizer) -> int:
     """Special tokens of a window: one before the question, one after the context."""
     return 2 + tokenizer.separators
+
+
+def _blanks_before(text: str) -> int:
+    """White space that a text begins with, in characters."""
+    return len(text) - len(text.lstrip())
+
+
+def _moved(pieces: Pieces, count: int) -> Pieces:
+    """Pieces of a text with so many further characters in front."""
+    return pieces._replace(starts=pieces.starts + count, ends=pieces.ends + count)
 
 
 def _whole_characters(pieces: Pieces, context: str) -> _Context:
@@ -183,6 +199,7 @@ def _fill(
         first_chars=np.full(shape, -1, np.int32),
         last_chars=np.full(shape, -1, np.int32),
         best_context=np.zeros(shape, bool),
+        cut=np.zeros(len(questions), bool),
     )
     windows.tokens[:, 0] = tokenizer.start
     row = 0

@@ -20,15 +20,20 @@ class TextRows(NamedTuple):
         token_types: `[n, T]` int32, the tokenizer's `second_type` (1 with BERT's) in B and the
             separator after it, 0 elsewhere.
         lengths: `[n]` int32, tokens before the padding.
-        num_cut: how many texts were too long and have lost their ends.
+        cut: `[n]` bool, which texts were too long and have lost their ends.
         unknown: the fraction of the texts' tokens that is unknown.
     """
 
     tokens: np.ndarray
     token_types: np.ndarray
     lengths: np.ndarray
-    num_cut: int
+    cut: np.ndarray
     unknown: float
+
+    @property
+    def num_cut(self) -> int:
+        """How many texts have lost their ends."""
+        return int(np.count_nonzero(self.cut))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""
@@ -47,8 +52,9 @@ def lay_out_texts(
     *,
     special: bool | None = None,
 ) -> TextRows:
-    """Rows of `max_length` tokens.
+    """Rows of `max_length` tokens, whoever asks for them: training, evaluation, use.
 
+    White space around a text is no part of it.
     A pair that is too long loses tokens from the end of the longer of its two texts until both are
     equal, and then of both (the published code of Devlin et al. 2019; of an odd number of tokens
     the longer text keeps one more, as in the library `tokenizers`).
@@ -61,19 +67,17 @@ def lay_out_texts(
         special: whether the mask and the like in a text are the tokens they name; None takes what
             the tokenizer has been told.
     """
-    firsts = [pieces.ids for pieces in tokenizer.encode(texts, special=special)]
-    others = None
-    if seconds is not None:
-        others = [pieces.ids for pieces in tokenizer.encode(seconds, special=special)]
+    firsts = _ids(tokenizer, texts, special)
+    others = None if seconds is None else _ids(tokenizer, seconds, special)
     tokens = np.full((len(firsts), max_length), tokenizer.pad, np.int32)
     types = np.zeros((len(firsts), max_length), np.int32)
     lengths = np.zeros(len(firsts), np.int32)
-    num_cut = 0
+    cut = np.zeros(len(firsts), bool)
     for row, first in enumerate(firsts):
         second = None if others is None else others[row]
         room = max_length - 2 - (0 if second is None else tokenizer.separators)
         keep = _kept(len(first), 0 if second is None else len(second), room)
-        num_cut += keep[0] < len(first) or (second is not None and keep[1] < len(second))
+        cut[row] = keep[0] < len(first) or (second is not None and keep[1] < len(second))
         ids = [tokenizer.start, *first[: keep[0]], tokenizer.separator]
         if second is not None:
             ids += [tokenizer.separator] * (tokenizer.separators - 1)
@@ -82,7 +86,14 @@ def lay_out_texts(
         tokens[row, : len(ids)] = ids
         lengths[row] = len(ids)
     unknown = np.sum(tokens == tokenizer.unknown) / max(1, np.sum(lengths))
-    return TextRows(tokens, types, lengths, num_cut, float(unknown))
+    return TextRows(tokens, types, lengths, cut, float(unknown))
+
+
+def _ids(
+    tokenizer: EncoderTokenizer, texts: Sequence[str], special: bool | None
+) -> list[np.ndarray]:
+    stripped = [text.strip() for text in texts]
+    return [pieces.ids for pieces in tokenizer.encode(stripped, special=special)]
 
 
 def _kept(first: int, second: int, room: int) -> tuple[int, int]:

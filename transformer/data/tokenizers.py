@@ -9,6 +9,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
 
 KINDS = ("character", "byte", "bpe")
@@ -193,8 +194,9 @@ def read_tokenizer_json(path: str | Path) -> tokenizers.Tokenizer:
     """
     if not Path(path).is_file():
         raise DataError(f"{path} does not exist: a tokenizer.json was expected there.")
+    text = read_text(path, may_be_empty=True)
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # The library raises bare Exception on malformed files.
         raise DataError(f"{path} is not a tokenizer.json: {error}") from None
 

@@ -160,8 +160,7 @@ def read_vocabulary(path: str) -> dict[str, int]:
     """The tokens of a `vocab.txt`, numbered by their lines from 0."""
     vocabulary: dict[str, int] = {}
     # Only line feeds end a line: some vocabularies have other separators of Unicode as tokens.
-    for index, line in enumerate(read_text(path).removesuffix("\n").split("\n")):
-        token = line.removesuffix("\r")
+    for index, token in enumerate(read_text(path).removesuffix("\n").split("\n")):
         if not token:
             raise DataError(f"{path}, line {index + 1} is empty: every line must be a token.")
         if token in vocabulary:

@@ -35,6 +35,7 @@ def embed(
     include_prompt: bool = True,
     batch_size: int = 32,
     on_progress: Callable[[int], None] | None = None,
+    on_cut: Callable[[int], None] | None = None,
 ) -> Float[np.ndarray, "n D"]:
     """One vector for each text (Reimers and Gurevych 2019, section 3).
 
@@ -55,6 +56,7 @@ def embed(
         include_prompt: whether the prompt, and the start before it, are pooled, too.
         batch_size: texts at a time.
         on_progress: told how many are done.
+        on_cut: told how many texts have lost their ends.
 
     Raises:
         ConfigError: if there is no such pooling.
@@ -68,7 +70,11 @@ def embed(
     rows = lay_out_texts(
         tokenizer, [text.lower() if lowercase else text for text in whole], None, max_length
     )
+    if on_cut is not None:
+        on_cut(int(rows.cut[:-1].sum()))
     skipped = int(rows.lengths[-1]) - 1 if prompt and not include_prompt else 0
+    # No more rows than there are texts for.
+    batch_size = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     vectors = np.zeros((len(texts), len(names) * model.width), np.float32)
     # Texts of like length together.
     order = np.argsort(rows.lengths[:-1], kind="stable")
@@ -79,7 +85,7 @@ def embed(
         lengths = np.ones(batch_size, np.int32)
         tokens[: len(members)] = rows.tokens[members, :length]
         lengths[: len(members)] = rows.lengths[members]
-        found = _pooled(model, names, normalize, params, tokens, lengths, skipped)
+        found = _pooled(model, names, normalize, params, tokens, lengths, np.int32(skipped))
         vectors[members] = np.asarray(found)[: len(members)]
         if on_progress is not None:
             on_progress(first + len(members))

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from transformer.data.tokenizers import Tokenizer
 from transformer.errors import DataError
@@ -105,13 +105,13 @@ def generate(
         prompts: token ids, one array for each row, none empty.
         max_new_tokens: how many tokens to make for each row.
         sampling: how to choose them.
-        seed: of the choice.
+        seed: of the choice, from 0 to 2**32 - 1.
         num_tokens: only the first this many entries of the vocabulary are chosen from.
         chunk: how many tokens to make between two visits to Python.
     """
     histories = [list(map(int, prompt)) for prompt in prompts]
     starts = [0] * len(prompts)
-    keys = _row_keys(seed, len(prompts))
+    keys = _row_keys(jnp.uint32(seed), len(prompts))
     made = 0
     while made < max_new_tokens:
         starts = [_start(*row, model.context) for row in zip(histories, starts, strict=True)]
@@ -136,12 +136,22 @@ def generate(
             yield tokens
 
 
+def tokens_read(count: int, context: int) -> int:
+    """How many of a prompt's tokens are read: all, or half a context from its end if it is full.
+
+    Args:
+        count: tokens of the prompt.
+        context: of the model.
+    """
+    return count if count < context else context // 2
+
+
 def _start(history: list[int], start: int, context: int) -> int:
     """Where what the model reads of a row begins: half a context from its end once it is full.
 
     Each row moves on by itself, so that its text does not depend on the rows beside it.
     """
-    return start if len(history) - start < context else len(history) - context // 2
+    return len(history) - tokens_read(len(history) - start, context)
 
 
 def _bucket(length: int, context: int) -> int:
@@ -150,7 +160,7 @@ def _bucket(length: int, context: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _row_keys(seed: int | Int[Array, ""], num_rows: int) -> Key[Array, "B"]:
+def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
     """One key for each row, the same in every batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num_rows))
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,9 +18,13 @@ from jaxtyping import Array, Float, Int
 from transformer.data.pair_batches import lay_out, make_buckets
 from transformer.data.pairs import TokenPairs
 from transformer.data.sentence_tokenizers import SentenceTokenizer
+from transformer.data.text import in_chunks
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError
 from transformer.ops.losses import cross_entropy
+
+# Penalties of texts longer than any are numbers of float32 still with this exponent.
+MOST_PENALTY = 8.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Beam:
 
     Attributes:
         size: hypotheses kept at each step; 1 is greedy.
-        length_penalty: see `beam.length_penalty`.
+        length_penalty: see `beam.length_penalty`; from 0 to `MOST_PENALTY`.
         num_return: outputs for each sentence, best first.
         extra_length: an output has at most so many tokens more than its source (Vaswani et al.
             2017, section 6.1).
@@ -46,6 +49,10 @@ class Beam:
     batch_tokens: int = 8192
 
     def __post_init__(self) -> None:
+        if not 0 <= self.length_penalty <= MOST_PENALTY:
+            raise ConfigError(
+                f"the length penalty is {self.length_penalty}: from 0 to {MOST_PENALTY:g}."
+            )
         if self.num_return > self.size:
             raise ConfigError(
                 f"{self.num_return} outputs are more than the {self.size} beams that are searched: "
@@ -133,8 +140,12 @@ def translate_stream(
     *,
     encode: Callable[[Sequence[str], int], tuple[list[np.ndarray], int]],
     lines_at_once: int,
+    progress: bool = True,
+    when_cut: str = "were too long and were cut.",
 ) -> Iterator[list[Output]]:
     """Translates lines in their order, some at a time, with a live count on stderr.
+
+    Lines are answered as soon as no more of them are there; see `data.text.IncomingLines`.
 
     Args:
         model: an encoder-decoder.
@@ -143,19 +154,20 @@ def translate_stream(
         lines: any number; those that are empty give empty outputs.
         beam: how to search.
         encode: lines and the number of the first to token ids, and how many had to be cut.
-        lines_at_once: how many are read before any is translated; more is faster.
+        lines_at_once: how many are translated together, at most; more is faster.
+        progress: whether the count is shown, where stderr is a terminal.
+        when_cut: what is said at the end of sentences that were cut, behind their number.
     """
     first = cut = 0
-    lines = iter(lines)
-    with sentence_progress(None, shown=lines_at_once > 1) as update:
-        while chunk := list(itertools.islice(lines, lines_at_once)):
+    with sentence_progress(None, shown=progress) as update:
+        for chunk in in_chunks(lines, lines_at_once):
             sources, too_long = encode(chunk, first)
             cut += too_long
             on_progress = functools.partial(_add, update, first)
             yield from translate(model, params, tokenizer, sources, beam, on_progress)
             first += len(chunk)
     if cut:
-        print(f"{cut:,} of {first:,} sentences were too long and were cut.", file=sys.stderr)
+        print(f"{cut:,} of {first:,} sentences {when_cut}", file=sys.stderr)
 
 
 def _add(update: Callable[[int], None], before: int, done: int) -> None:

@@ -1,5 +1,6 @@
 """BERT and RoBERTa in the layout of the library `transformers`."""
 
+import functools
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,8 @@ _HEADS = {
 _BIAS = {"bert": "cls.predictions.bias", "roberta": "lm_head.bias"}
 # The output layer is the token table; its bias is written twice.
 _DECODER = {"bert": "cls.predictions.decoder", "roberta": "lm_head.decoder"}
+# What RoBERTa's head has in front of masked tokens, whatever its layers have.
+_ROBERTA_HEAD = "gelu"
 # RoBERTa's positions begin behind the number of its padding token, which is this one.
 _ROBERTA_PAD = 1
 
@@ -156,6 +159,7 @@ def _exported(kind: str, name: str, job: str) -> str:
     return name.replace("classifier.", "qa_outputs.") if job == "question_answering" else name
 
 
+@functools.lru_cache(maxsize=8)
 def _entries(kind: str, model: BERT) -> list[Entry]:
     shapes = parameter_shapes(model, _use_all, jnp.zeros((1, 1), jnp.int32))
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
@@ -201,6 +205,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "position_offset": offset,
         "num_types": said["type_vocab_size"],
         "activation": _ACTIVATIONS[activation],
+        "head_activation": _ROBERTA_HEAD if kind == "roberta" else None,
         "norm_epsilon": said["layer_norm_eps"],
         "dropout_rate": said["hidden_dropout_prob"],
     }
@@ -240,6 +245,12 @@ def _require_sizes(
                 f"{where} has {key} {said[key]}{'' if key in config else ', its default'}: "
                 f"{kind}.{name} would be {wanted}, and is {list(shape)}."
             )
+    heads = said["num_attention_heads"]
+    if heads < 1 or said["hidden_size"] % heads:
+        raise DataError(
+            f"{where} has num_attention_heads {heads} (config.model.num_heads): heads must divide "
+            f"the width, hidden_size {said['hidden_size']}."
+        )
     layers = {
         int(name.split(".")[3]) for name in shapes if name.startswith(f"{kind}.encoder.layer.")
     }
@@ -264,6 +275,13 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
         raise ConfigError(
             f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "
             f"is token {pad}: in published models positions begin behind its number."
+        )
+    of_head = model.head_activation or model.activation
+    needed = _ROBERTA_HEAD if kind == "roberta" else model.activation
+    if "masked_token/bias" in paths and of_head != needed:
+        raise ConfigError(
+            f"config.model.head_activation is {of_head}, and published models of the kind {kind} "
+            f"have {needed} there: they would say something else."
         )
     problem = head.preparation.get("problem")
     names = {job: name for name, job in _JOBS.items()}

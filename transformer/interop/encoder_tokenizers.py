@@ -167,6 +167,11 @@ def _bert(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
         vocabulary = read_vocabulary(str(path))
     settings = files[SETTINGS]
     unknown = names.named["unk_token"] or ""
+    if unknown not in vocabulary:
+        raise DataError(
+            f"{folder}: the vocabulary has no {unknown or 'token'} that stands for what it lacks: "
+            f"say which does as unk_token in {SETTINGS}."
+        )
     library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     library.normalizer = normalizers.BertNormalizer(
         clean_text=True,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from transformer.data.text import read_text
 from transformer.errors import DataError, MissingDependencyError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -144,7 +145,7 @@ def _files(path: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     """The files that an index names."""
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index} is damaged: {error}") from None
     for name in names:

@@ -62,7 +62,7 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
             module.irrelevant({"path": "it has no file"})
         else:
             raise DataError(
-                f"{folder / MODULES} has a module of the type {module['type']!r} in the path "
+                f"{folder / MODULES} has a module of the type {module.get('type')!r} with the path "
                 f"{path!r}: what can be read are the encoder in the folder itself, Pooling and "
                 f"Normalize, in this order."
             )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer.data.text import read_text
 from transformer.errors import DataError
 
 CONFIG = "config.json"
@@ -117,6 +118,16 @@ class SideFile(Mapping[str, Any]):
         """
         self._irrelevant |= keys.keys() & self._content.keys()
 
+    def usual(self, values: Mapping[str, Any]) -> None:
+        """Counts keys as honoured that say what is done here anyway; with other values they stay.
+
+        Args:
+            values: what is done, by key; null says nothing and counts, too.
+        """
+        for key, value in values.items():
+            if key in self._content and self._content[key] in (None, value):
+                self._asked.add(key)
+
     def only(self, values: Mapping[str, Any]) -> None:
         """Refuses what is not done here.
 
@@ -137,22 +148,6 @@ class SideFile(Mapping[str, Any]):
     def peek(self, key: str) -> Any:
         """The value of a key, None without it; it does not count as honoured by this."""
         return self._content.get(key)
-
-    def usual(self, values: Mapping[str, Any]) -> None:
-        """Honours keys that have the one value that is done here, too.
-
-        With another value they are reported as not used: a part of the results is then not the
-        publisher's, which is no reason to do without the model.
-
-        Args:
-            values: by key.
-        """
-        self._asked |= {key for key in values.keys() & self._content if self._is(key, values[key])}
-
-    def _is(self, key: str, value: Any) -> bool:
-        """Whether a key has a value, without asking for it."""
-        found = self._content[key]
-        return found == value and isinstance(found, bool) == isinstance(value, bool)
 
     def used(self) -> Used:
         """What became of each key until now."""
@@ -224,9 +219,7 @@ def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
         DataError: if there is none.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        content = json.loads(read_text(path, may_be_empty=True))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if is_list and isinstance(content, list):

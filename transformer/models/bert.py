@@ -92,6 +92,8 @@ class BERT(nn.Module):
             tokens are of it.
         feed_forward_width: F; None means 4 D.
         activation: of the feed-forward layer.
+        head_activation: of the dense layer in front of masked tokens; None takes `activation`.
+            RoBERTa's is gelu, whatever its feed-forward layers have.
         norm_epsilon: added to variances.
         dropout_rate: on embeddings, attention weights, branches and in front of the heads.
         dtype: of the computation; parameters stay float32.
@@ -111,6 +113,7 @@ class BERT(nn.Module):
     num_types: int = 2
     feed_forward_width: int | None = None
     activation: str = "gelu"
+    head_activation: str | None = None
     norm_epsilon: float = 1e-12
     dropout_rate: NumberOrOff = 0.1
     dtype: str = "float32"
@@ -143,6 +146,8 @@ class BERT(nn.Module):
                 f"({self.num_heads}): heads must divide the width."
             )
         require_fraction("model", self, "dropout_rate")
+        if self.head_activation is not None:
+            require_choice("model", self, head_activation=ACTIVATIONS)
         if self.position_init == "sinusoidal" and self.width % 2:
             raise ConfigError(
                 f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
@@ -196,7 +201,11 @@ class BERT(nn.Module):
         dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
         self.pooler = dense((self.width,))
         self.masked_token = MaskedTokenHead(
-            self.vocab_size, self.width, self.activation, self.norm_epsilon, self.dtype
+            self.vocab_size,
+            self.width,
+            self.head_activation or self.activation,
+            self.norm_epsilon,
+            self.dtype,
         )
         self.next_sentence = dense((2,))
         self.output = dense((self.num_outputs or 0,))

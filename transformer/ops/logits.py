@@ -1,10 +1,14 @@
 """Filters on the logits of the next token, applied before sampling."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+# Quotients by these are numbers of float32 still.
+_COLDEST, _HOTTEST = 1e-30, 1e30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +16,8 @@ class Sampling:
     """How to choose the next token.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most probable token.
+        temperature: divides the logits; 0 takes the most probable token. Finite; whatever is below
+            1e-30 or above 1e30 is as these are, since float32 could not hold the quotients.
         top_k: keeps only this many tokens; 0 keeps all.
         top_p: keeps the smallest set of tokens with at least this probability; 1 keeps all.
         min_p: keeps tokens at least this fraction as probable as the best; 0 keeps all.
@@ -24,8 +29,8 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}: it must be 0 or more.")
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature is {self.temperature}: it must be a number, 0 or more.")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}: it must be 0 (all tokens) or more.")
         if not 0 < self.top_p <= 1:
@@ -65,7 +70,8 @@ def filter_logits(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Ar
     """Applies temperature, then the filters of `sampling`; temperature 0 leaves one token."""
     if sampling.temperature == 0:
         return filter_top_k(logits, 1)
-    logits = logits.astype(jnp.float32) / sampling.temperature
+    temperature = min(max(sampling.temperature, _COLDEST), _HOTTEST)
+    logits = logits.astype(jnp.float32) / temperature
     if sampling.top_k:
         logits = filter_top_k(logits, sampling.top_k)
     if sampling.top_p < 1:

@@ -72,10 +72,12 @@ class Prediction(NamedTuple):
     Attributes:
         text: for people and pipes, its parts with tabs between.
         details: the same and more, for JSON.
+        cut: what of the line was too long to be read to its end, in words; empty if all was read.
     """
 
     text: str
     details: dict[str, Any]
+    cut: str = ""
 
 
 @runtime_checkable

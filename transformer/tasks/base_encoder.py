@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -233,13 +233,13 @@ def check_encoder(task: Any, model: Any, max_length: int) -> None:
         )
 
 
-def in_chunks(lines: Iterable[str], size: int) -> Iterator[Sequence[str]]:
-    """Lines, so many at a time."""
-    chunk: list[str] = []
-    for line in lines:
-        chunk.append(line)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def too_long(length: int, context: int, what: str = "") -> str:
+    """What a prediction says of a text that was not read to its end.
+
+    Args:
+        length: tokens of a row.
+        context: of the longest row that the model reads.
+        what: is too long, if it is not the text.
+    """
+    more = f"--max_length reads up to {context}" if length < context else "the model reads no more"
+    return f"have {what}more than {length} tokens ({more})"

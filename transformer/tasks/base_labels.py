@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer.data.class_names import distinct_names
-from transformer.errors import WorkdirError
+from transformer.data.text import read_text
+from transformer.errors import DataError, WorkdirError
 from transformer.tasks.base import Prediction
 
 LABELS_FILE = "labels.json"
@@ -26,8 +27,8 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         WorkdirError: if the run has none.
     """
     try:
-        return tuple(json.loads((workdir / LABELS_FILE).read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+        return tuple(json.loads(read_text(workdir / LABELS_FILE)))
+    except (DataError, OSError, ValueError, TypeError):
         raise WorkdirError(
             f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
         ) from None

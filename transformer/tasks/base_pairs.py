@@ -31,7 +31,7 @@ from transformer.data.sentence_tokenizers import (
     require_sentence_tokenizer,
 )
 from transformer.decoding.alignment import draw_alignment
-from transformer.decoding.translate import Beam, Output, sentence_progress, translate
+from transformer.decoding.translate import MOST_PENALTY, Beam, Output, sentence_progress, translate
 from transformer.errors import ConfigError, DataError
 from transformer.tasks.base import (
     Losses,
@@ -99,8 +99,10 @@ class PairTask:
         require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1, beam_size=1)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
-        if self.length_penalty < 0:
-            raise ConfigError(f"config.task.length_penalty is {self.length_penalty}: 0 or more.")
+        if not 0 <= self.length_penalty <= MOST_PENALTY:
+            raise ConfigError(
+                f"config.task.length_penalty is {self.length_penalty}: from 0 to {MOST_PENALTY:g}."
+            )
 
     # ------------------------------------------------------------- what a job says of itself
 

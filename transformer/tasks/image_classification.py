@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from transformer.checks import require_fraction
+from transformer.checks import require_fraction, require_seed
 from transformer.data.class_names import distinct_names
 from transformer.decoding.image_attention import draw_image_attention
 from transformer.errors import ConfigError
@@ -72,6 +72,7 @@ class ImageClassification(ImageTask):
                 "config.task.label_smoothing is of one right class: leave it at 0.0 with "
                 "config.task.multi_label."
             )
+        require_seed("task", self, "label_seed")
         if not 0.0 < self.label_fraction <= 1.0:
             raise ConfigError(
                 f"config.task.label_fraction is {self.label_fraction}: above 0, at most 1."

@@ -23,7 +23,7 @@ from transformer.data.documents import (
 )
 from transformer.data.masking import Masking, unigram_entropy
 from transformer.data.pieces import EncoderTokenizer
-from transformer.data.text import read_text
+from transformer.data.text import in_chunks, read_text, require_characters
 from transformer.data.text_rows import lay_out_texts
 from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
@@ -36,10 +36,10 @@ from transformer.tasks.base import (
     tokenizer_digest,
     vocabulary_losses,
 )
-from transformer.tasks.base_encoder import INPUTS, EncoderTask, apply_to_rows, in_chunks
+from transformer.tasks.base_encoder import INPUTS, EncoderTask, apply_to_rows, too_long
 
 EMBEDDED = {"plays": play_documents, "catalogues": catalogue_documents}
-# Lines that `predict` reads before it answers, and what it answers for each masked token.
+# Lines that `predict` answers at once, at most, and what it answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
 
@@ -323,6 +323,7 @@ class MaskedLM(EncoderTask):
             rows = lay_out_texts(tokenizer, chunk, None, self.max_length, special=True)
             for row, line in enumerate(chunk):
                 number += 1
+                require_characters(line, f"line {number} of the input")
                 places = np.flatnonzero(rows.tokens[row] == tokenizer.mask)
                 if len(places) == 0 or len(places) < line.count(mask):
                     raise DataError(
@@ -341,7 +342,9 @@ class MaskedLM(EncoderTask):
                 positions = np.zeros((1, row_length(len(places), length, least=1)), np.int32)
                 positions[0, : len(places)] = places
                 logits = apply_to_rows(model, "fill", params, *inputs, positions)
-                yield _fillings(tokenizer, np.asarray(logits)[0, : len(places)])
+                found = _fillings(tokenizer, np.asarray(logits)[0, : len(places)])
+                cut = too_long(self.max_length, model.context) if rows.cut[row] else ""
+                yield found._replace(cut=cut)
 
 
 def _fillings(tokenizer: EncoderTokenizer, logits: np.ndarray) -> Prediction:

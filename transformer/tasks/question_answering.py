@@ -18,14 +18,15 @@ from transformer.data.play_questions import play_questions
 from transformer.data.question_windows import Windows, best_answers, make_windows
 from transformer.data.rows import Rows
 from transformer.data.squad import Question, read_squad
+from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+from transformer.tasks.base_encoder import EncoderData, EncoderTask
 
-# Lines that `predict` reads before it answers.
+# Lines that `predict` answers at once, at most.
 _LINES_AT_ONCE = 64
 
 
@@ -117,6 +118,8 @@ class QuestionAnswering(EncoderTask):
             f"{len(train):,} questions to train on, {without:,} of them without an answer, "
             f"{len(validation):,} to validate on; {len(windows.starts) / len(train):.2f} windows a "
             f"question.",
+            *self._cut_questions(windows, "to train on"),
+            *self._cut_questions(held_out, "to validate on"),
         )
         return EncoderData(
             tokenizer,
@@ -134,7 +137,8 @@ class QuestionAnswering(EncoderTask):
         tokenizer, questions = self.load_tokenizer(workdir), read_squad(paths[0])
         windows = self._windows(tokenizer, questions)
         rows = _rows(windows)
-        return EncoderData(tokenizer, ("start", "end"), rows, rows, _Asked(questions, windows), ())
+        asked, notes = _Asked(questions, windows), self._cut_questions(windows, f"of {paths[0]}")
+        return EncoderData(tokenizer, ("start", "end"), rows, rows, asked, notes)
 
     def _read(self) -> tuple[list[Question], list[Question]]:
         if not self.train:
@@ -162,6 +166,17 @@ class QuestionAnswering(EncoderTask):
             max_length=self.max_length,
             stride=self.stride,
             max_question_length=self.max_question_length,
+        )
+
+    def _cut_questions(self, windows: Windows, which: str) -> tuple[str, ...]:
+        """What there is to say of questions that have lost their ends."""
+        count = np.count_nonzero(windows.cut)
+        if not count:
+            return ()
+        return (
+            f"{count:,} of {len(windows.cut):,} questions {which} are longer than "
+            f"config.task.max_question_length ({self.max_question_length}) and have lost their "
+            f"ends.",
         )
 
     # ------------------------------------------------------------------------------- loss
@@ -262,11 +277,16 @@ class QuestionAnswering(EncoderTask):
             questions = [_asked_in(line, number + place) for place, line in enumerate(chunk, 1)]
             number += len(chunk)
             asked = _Asked(questions, self._windows(tokenizer, questions))
-            for found in self._answers(model, params, asked, progress=False):
+            cut = (
+                f"have a question of more than {self.max_question_length} tokens "
+                f"(--max_question_length)"
+            )
+            answered = self._answers(model, params, asked, progress=False)
+            for found, is_cut in zip(answered, asked.windows.cut, strict=True):
                 text = self._text(found)
                 answers = [answer._asdict() for answer in found.answers]
                 details = {"answer": text, "answers": answers, "null_score": found.null_score}
-                yield Prediction(" ".join(text.split()), details)
+                yield Prediction(" ".join(text.split()), details, cut if is_cut else "")
 
 
 def _rows(windows: Windows) -> Rows:
@@ -302,4 +322,5 @@ def _asked_in(line: str, number: int) -> Question:
     for name, text in (("question", question), ("context", context)):
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{expected}; the {name} is empty.")
+        require_characters(text, f"line {number} of the input: the {name}")
     return Question(str(number), question, context, ())

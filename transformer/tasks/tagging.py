@@ -16,12 +16,14 @@ from transformer.data.conll import (
     TaggedSentences,
     align,
     read_conll,
+    split_words,
     tag_ids,
     word_tags,
 )
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.play_tags import play_tags
 from transformer.data.rows import Rows
+from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
@@ -34,10 +36,10 @@ from transformer.scoring.entities import (
     tell_entities,
 )
 from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+from transformer.tasks.base_encoder import EncoderData, EncoderTask, too_long
 from transformer.tasks.base_labels import distinct_names, load_labels
 
-# Lines that `predict` reads before it answers.
+# Lines that `predict` answers at once, at most.
 _LINES_AT_ONCE = 128
 # Of a sentence that is shown as an example, at most.
 _SHOWN_WORDS = 30
@@ -115,6 +117,8 @@ class Tagging(EncoderTask):
         notes = (
             f"{len(train.words):,} sentences to train on, {len(validation.words):,} to validate "
             f"on; {len(labels)} tags.",
+            *self._cut_words(rows, "the training data"),
+            *self._cut_words(held_out, "the validation data"),
         )
         return EncoderData(
             tokenizer,
@@ -133,7 +137,8 @@ class Tagging(EncoderTask):
         tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         rows = self._aligned(tokenizer, sentences, labels, paths[0])
         arrays = _arrays(rows)
-        return EncoderData(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), ())
+        notes = self._cut_words(rows, paths[0])
+        return EncoderData(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), notes)
 
     def _read(self) -> tuple[TaggedSentences, TaggedSentences]:
         if not self.train:
@@ -158,6 +163,16 @@ class Tagging(EncoderTask):
     ) -> AlignedRows:
         ids = tag_ids(sentences, labels, where)
         return align(tokenizer, sentences.words, ids, max_length=self.max_length)
+
+    def _cut_words(self, rows: AlignedRows, where: str) -> tuple[str, ...]:
+        """What there is to say of words that have lost their ends."""
+        count = np.count_nonzero(rows.cut)
+        if not count:
+            return ()
+        return (
+            f"{count:,} of {len(rows.cut):,} sentences of {where} have a word longer than "
+            f"config.task.max_length ({self.max_length}), which has lost its end.",
+        )
 
     # ------------------------------------------------------------------------------- loss
 
@@ -242,16 +257,21 @@ class Tagging(EncoderTask):
         tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         number = 0
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
-            sentences = [line.split() for line in chunk]
+            sentences = [split_words(line) for line in chunk]
             for place, words in enumerate(sentences, number + 1):
                 if not words:
                     raise DataError(f"line {place} of the input is empty: give a sentence.")
+                require_characters(" ".join(words), f"line {place} of the input")
             number += len(chunk)
             rows = align(tokenizer, sentences, None, max_length=self.max_length)
             tagged = _Tagged(TaggedSentences(sentences, []), rows)
             found = self._found(model, params, labels, tagged, progress=False)
-            for words, (tags, probabilities) in zip(sentences, found, strict=True):
-                yield _prediction(words, tags, probabilities, labels)
+            too_large = too_long(self.max_length, model.context, "a word of ")
+            for words, (tags, probabilities), is_cut in zip(
+                sentences, found, rows.cut, strict=True
+            ):
+                told = _prediction(words, tags, probabilities, labels)
+                yield told._replace(cut=too_large if is_cut else "")
 
 
 def _scores(

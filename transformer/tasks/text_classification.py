@@ -23,6 +23,7 @@ from transformer.data.labelled_texts import (
 )
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.rows import Rows
+from transformer.data.text import in_chunks, require_characters
 from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
@@ -35,7 +36,7 @@ from transformer.scoring.classification import (
 )
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_encoder import EncoderData, EncoderTask, in_chunks
+from transformer.tasks.base_encoder import EncoderData, EncoderTask, too_long
 from transformer.tasks.base_labels import (
     class_prediction,
     distinct_names,
@@ -45,7 +46,7 @@ from transformer.tasks.base_labels import (
 )
 from transformer.traced import NumberOrOff
 
-# Lines that `predict` reads before it answers.
+# Lines that `predict` answers at once, at most.
 _LINES_AT_ONCE = 256
 # More tokens than this fraction that the vocabulary does not know are worth a word.
 _UNKNOWN = 0.02
@@ -339,12 +340,15 @@ class TextClassification(EncoderTask):
                     )
                 if not all(text.strip() for text in texts):
                     raise DataError(f"line {number} of the input is empty: give a text.")
+                require_characters(line, f"line {number} of the input")
                 firsts.append(texts[0])
                 seconds.append(texts[-1])
             pairs = seconds if self.second else None
-            rows = lay_out_texts(tokenizer, firsts, pairs, self.max_length).arrays()
-            for output in self.outputs(model, params, rows, progress=False):
-                yield self._prediction(output, labels)
+            rows = lay_out_texts(tokenizer, firsts, pairs, self.max_length)
+            outputs = self.outputs(model, params, rows.arrays(), progress=False)
+            for output, cut in zip(outputs, rows.cut, strict=True):
+                found = self._prediction(output, labels)
+                yield found._replace(cut=too_long(self.max_length, model.context) if cut else "")
 
     def _prediction(self, output: np.ndarray, labels: Sequence[str]) -> Prediction:
         if self.multi_label:

@@ -22,6 +22,7 @@ from transformer.config import (
     with_new_fields,
     with_optional_sections,
 )
+from transformer.data.text import read_text
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Task
 from transformer.traced import is_zero, traced_fields
@@ -321,7 +322,7 @@ def read_config(workdir: Path) -> ConfigDict:
     if not path.exists():
         raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
-        return with_new_fields(ConfigDict(json.loads(path.read_text("utf-8"))))
+        return with_new_fields(ConfigDict(json.loads(read_text(path, may_be_empty=True))))
     except ValueError as error:
         raise WorkdirError(f"{path} is not JSON: {error}") from None
 

@@ -9,9 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from transformer.config import build, with_optional_sections
-from transformer.data.byte_pieces import BytePieceTokenizer
 from transformer.data.pieces import EncoderTokenizer
-from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import WorkdirError
 from transformer.interop.families import family_for
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
@@ -23,8 +21,10 @@ from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.base_images import ImageTask
 from transformer.tasks.base_labels import load_labels
+from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.experiment import read_config
+from transformer.training.exported_encoders import problem_of, write_encoder
 from transformer.training.exported_language import write_language_files
 from transformer.training.exported_sentences import write_sentences
 from transformer.training.layers import unstacked
@@ -75,8 +75,9 @@ def export_run(
     model = model.clone(scan_layers=False, **_decided(model, params))
     family = family_for(config.model.name, model)
     tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
-    preparation = {} if tokenizer is None else {"pad": tokenizer.pad}
-    if getattr(task, "multi_label", False):
+    preparation: dict[str, Any] = {} if tokenizer is None else {"pad": tokenizer.pad}
+    preparation["problem"] = problem_of(task, len(labels))
+    if isinstance(task, ImageClassification) and task.multi_label:
         preparation["problem"] = "multi_label_classification"
     sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
     preparation |= {} if sentences is None else {"end": sentences.end}
@@ -175,39 +176,7 @@ def _write_preparation(
     if isinstance(task, LanguageModeling):
         write_language_files(task, model, workdir, folder)
     elif tokenizer is not None:
-        _write_encoder_files(tokenizer, model, workdir, folder)
+        write_encoder(task, tokenizer, model, workdir, folder)
     elif isinstance(task, ImageTask):
         content = processor_content(task.preparation, model.channels)
         write_json(folder / PREPROCESSOR, content)
-
-
-def _write_encoder_files(
-    tokenizer: EncoderTokenizer, model: Any, workdir: Path, folder: Path
-) -> None:
-    """Writes the tokenizer of an encoder."""
-    shutil.copy(workdir / TOKENIZER_FILE, folder)
-    words = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.context,
-        **_special_tokens(tokenizer),
-    }
-    write_json(folder / "tokenizer_config.json", words)
-
-
-def _special_tokens(tokenizer: EncoderTokenizer) -> dict[str, Any]:
-    """Tokens that other programs ask for by what they are for."""
-    names = tokenizer.names
-    types = ["token_type_ids"] if tokenizer.second_type else []
-    found = {
-        "model_input_names": ["input_ids", *types, "attention_mask"],
-        "pad_token": names.pad,
-        "unk_token": names.unknown,
-        "cls_token": names.start,
-        "sep_token": names.separator,
-        "mask_token": names.mask,
-        "do_lower_case": tokenizer.lowercase,
-    }
-    if isinstance(tokenizer, BytePieceTokenizer):
-        # RoBERTa calls two of them by further names.
-        found |= {"bos_token": names.start, "eos_token": names.separator}
-    return found

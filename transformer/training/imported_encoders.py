@@ -1,5 +1,6 @@
 """What the run of a published encoder has beside its parameters."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +69,11 @@ def encoder_run(opened: Opened, published: Published, max_length: int | None) ->
     else:
         values["next_sentence"] = "next_sentence/kernel" in published.params
     embedding = read_embedding(files, where)
-    more = {} if embedding is None else {EMBEDDING_FILE: embedding.to_text()}
+    more = {}
+    if embedding is not None:
+        length = max_length or embedding.max_length or read.max_length or context
+        embedding = dataclasses.replace(embedding, max_length=min(length, context))
+        more = {EMBEDDING_FILE: embedding.to_text()}
     return EncoderRun(section("task", published.job, **values), read, more)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from transformer.checks import require_at_least, require_fraction
+from transformer.checks import require_at_least, require_fraction, require_seed
 from transformer.traced import NumberOrOff
 
 
@@ -12,7 +12,7 @@ class Train:
 
     Attributes:
         duration: of the run; for durations see `training.durations`.
-        seed: of parameters, dropout and data order.
+        seed: of parameters, dropout and data order, from 0 to 2**32 - 1.
         log_every: how often metrics are written.
         evaluate_every: how often the validation loss is measured.
         validation_batches: of how many batches, spread evenly; None takes all. The last
@@ -49,6 +49,7 @@ class Train:
         """
         require_at_least("train", self, keep_last=1, microbatches=1, steps_per_dispatch=1)
         require_fraction("train", self, "ema_decay")
+        require_seed("train", self, "seed")
 
 
 # Fields of `config.train` that may change in an existing workdir: they do not change what has

@@ -39,6 +39,21 @@ class Run:
     params: Any
     step: int
 
+    def with_task(self, **fields: Any) -> "Run":
+        """The same with other fields of the task, by the names of flags; None leaves one as it is.
+
+        Raises:
+            ConfigError: if the task has no such field, or the value cannot work.
+        """
+        given = {name: value for name, value in fields.items() if value is not None}
+        task: Any = self.task
+        for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
+            raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
+        task = dataclasses.replace(task, **given)
+        task.check()
+        task.check_model(self.model)
+        return dataclasses.replace(self, task=task)
+
 
 def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     """Restores the parameters of a run, and nothing else.
@@ -153,14 +168,14 @@ def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
         return steps[-1:]
     known = ", ".join(map(str, steps))
     last, colon, count = name.partition(":")
-    if last == "last" and colon and count.isdigit() and int(count) > 0:
+    if last == "last" and colon and count.isdecimal() and int(count) > 0:
         if int(count) > len(steps):
             raise WorkdirError(
                 f"{workdir} has {len(steps)} checkpoints, of the steps {known}: there are no "
                 f"{count} to take the mean of. config.train.keep_last says how many are kept."
             )
         return steps[-int(count) :]
-    if not name.isdigit():
+    if not name.isdecimal():
         raise ConfigError(f"--checkpoint is {name!r}: give best, last, last:N or a step.")
     if int(name) not in steps:
         raise WorkdirError(f"{workdir} has no checkpoint of step {name}, only of: {known}.")

@@ -1,0 +1,427 @@
+"""Every key of every side file of an encoder, set to another legal value or left out."""
+
+import functools
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.interop.keys import DELETED, Subject, outcome
+from tests.interop.published_encoders import (
+    NAMES,
+    TEXTS,
+    UnreadError,
+    letters,
+    longest,
+    opened,
+    publish,
+    theirs,
+    write_json,
+)
+from transformer.data.embeddings import load_embedding
+from transformer.data.text_rows import lay_out_texts
+from transformer.decoding.embed import embed
+
+pytest.importorskip("safetensors", reason="weights are read from its files")
+torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
+transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TAGS = {"id2label": {0: "O", 1: "B-PER", 2: "I-PER"}, "label2id": {"O": 0, "B-PER": 1, "I-PER": 2}}
+
+
+# ------------------------------------------------------------------- a classifier, and a tagger
+
+
+def their_classes(folder):
+    """Tokens, and the probability of each class by name."""
+    tokenizer, model = theirs(folder, "text_classification")
+    cut = {"truncation": True, "max_length": longest(tokenizer, model)}
+    # In one batch the pads of BERT must stand behind the texts, or positions are others.
+    inputs = tokenizer(TEXTS, **cut, padding=True, padding_side="right", return_tensors="pt")
+    tokens = tokenizer(TEXTS, **cut)["input_ids"]
+    with torch.no_grad():
+        logits = model(**inputs, return_dict=True).logits
+    told_of = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer)
+    found = {"tokens": np.concatenate(tokens)}
+    for place, row in enumerate(logits):
+        answer = told_of.postprocess({"logits": row[None]}, top_k=None, _legacy=False)
+        found |= told(place, [(each["label"], each["score"]) for each in answer])
+    return found
+
+
+def our_classes(found):
+    task, model, params = opened(found, Path("ours"))
+    rows = lay_out_texts(task.load_tokenizer(Path("ours")), TEXTS, None, task.max_length)
+    tokens = [row[:length] for row, length in zip(rows.tokens, rows.lengths, strict=True)]
+    result = {"tokens": np.concatenate(tokens)}
+    for place, answer in enumerate(task.predict(model, params, Path("ours"), TEXTS)):
+        probabilities = answer.details["probabilities"].items()
+        # Classes of one name have their numbers behind it.
+        named = [(re.sub(r" \(\d\)$", "", name), share) for name, share in probabilities]
+        result |= told(place, named)
+    return result
+
+
+def told(place, scores):
+    """Names and scores of classes, of each name the lowest score first."""
+    return {
+        f"names {place}": letters([name for name, _ in sorted(scores)]),
+        f"scores {place}": np.array([score for _, score in sorted(scores)]),
+    }
+
+
+def their_tags(folder):
+    """The tag of each word's first token, and its probability."""
+    tokenizer, model = theirs(folder, "tagging")
+    answer = transformers.pipeline("token-classification", model=model, tokenizer=tokenizer)
+    names, scores = [], []
+    # The pipeline reads no more than a row.
+    for text in TEXTS[:1] + TEXTS[2:3]:
+        previous = None
+        tokens = answer(text, ignore_labels=[])
+        for token in tokens:
+            word = text[: token["end"]].count(" ")
+            if word != previous:
+                names.append(token["entity"])
+                scores.append(token["score"])
+            previous = word
+    return {"tags": letters(names), "scores": np.array(scores)}
+
+
+def our_tags(found):
+    task, model, params = opened(found, Path("ours"))
+    answers = list(task.predict(model, params, Path("ours"), TEXTS[:1] + TEXTS[2:3]))
+    return {
+        "tags": letters([tag for answer in answers for tag in answer.details["tags"]]),
+        "scores": np.concatenate([answer.details["probabilities"] for answer in answers]),
+    }
+
+
+# -------------------------------------------------------------------------------------- vectors
+
+POOLINGS = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens")
+POOLINGS += ("weightedmean_tokens", "lasttoken")
+
+
+def their_vectors(folder):
+    """By the definitions of sentence-transformers, which need not be installed."""
+    tokenizer, model = theirs(folder, "embedding")
+    read = lambda name: json.loads((folder / name).read_text("utf-8"))  # noqa: E731
+    modules, pooling = read("modules.json"), read("1_Pooling/config.json")
+    sentence, prompts = read("sentence_bert_config.json"), read("config_sentence_transformers.json")
+    prompt = prompts.get("prompts", {}).get(prompts.get("default_prompt_name"), "")
+    limit = sentence.get("max_seq_length") or longest(tokenizer, model)
+
+    def tokens(text):
+        text = text.strip()
+        text = text.lower() if sentence.get("do_lower_case") else text
+        return tokenizer(text, truncation=True, max_length=limit, return_tensors="pt")
+
+    vectors = []
+    for text in TEXTS:
+        with torch.no_grad():
+            states = model(**tokens(prompt + text)).last_hidden_state[0]
+        skipped = 0
+        if prompt and not pooling.get("include_prompt", True):
+            skipped = tokens(prompt)["input_ids"].shape[1] - 1
+        mode, real = pooling.get("pooling_mode"), states[skipped:]
+        weights = torch.arange(skipped + 1.0, len(states) + 1)[:, None]
+        made = {
+            "cls_token": states[0],
+            "max_tokens": real.max(0).values,
+            "mean_tokens": real.mean(0),
+            "mean_sqrt_len_tokens": real.sum(0) / len(real) ** 0.5,
+            "weightedmean_tokens": (real * weights).sum(0) / weights.sum(),
+            "lasttoken": real[-1],
+        }
+        usual = {"mean_tokens": True} if mode is None else {}
+        chosen = [
+            made[name]
+            for name in POOLINGS
+            if (name.removesuffix("_tokens").removesuffix("_token") == mode or name == mode)
+            or (mode is None and pooling.get(f"pooling_mode_{name}", usual.get(name, False)))
+        ]
+        vector = torch.cat(chosen)
+        normal = any(module["type"].endswith("Normalize") for module in modules)
+        vectors.append((vector / vector.norm() if normal else vector).numpy())
+    return {"vectors": np.stack(vectors)}
+
+
+def our_vectors(found):
+    task, model, params = opened(found, Path("ours"))
+    for name, text in found.run.files.items():
+        (Path("ours") / name).write_text(text, "utf-8")
+    usual = load_embedding(Path("ours"))
+    vectors = embed(
+        model,
+        params,
+        task.load_tokenizer(Path("ours")),
+        TEXTS,
+        pooling=usual.pooling,
+        normalize=usual.normalize,
+        max_length=min(usual.max_length or model.context, model.context),
+        lowercase=usual.lowercase,
+        prompt=usual.prompt(None),
+        include_prompt=usual.include_prompt,
+    )
+    return {"vectors": vectors}
+
+
+# ----------------------------------------------------------------------------------------- keys
+
+
+@functools.cache
+def subject(name, root):
+    """A folder, published once, and what is made of it."""
+    folder = root / name
+    if name == "classifier":
+        names = {"id2label": {0: "a", 1: "b", 2: "c"}, "label2id": {"a": 0, "b": 1, "c": 2}}
+        publish(folder, "bert", "text_classification", **names)
+        return Subject(folder, their_classes, our_classes)
+    if name == "decoder":
+        token = {"content": "<ent>", "lstrip": False, "rstrip": True, "normalized": False}
+        settings = NAMES | {"added_tokens_decoder": {"69": token}}
+        publish(folder, "bert", "text_classification", settings=settings)
+        return Subject(folder, their_classes, our_classes)
+    if name == "tagger":
+        publish(folder, "roberta", "tagging", **TAGS)
+        return Subject(folder, their_tags, our_tags)
+    publish(folder, "bert", "embedding")
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(kinds)
+    ]
+    write_json(folder / "modules.json", modules)
+    flags = {f"pooling_mode_{pool}": pool in ("cls_token", "max_tokens") for pool in POOLINGS}
+    more = {"word_embedding_dimension": 16, "include_prompt": True}
+    write_json(folder / "1_Pooling/config.json", flags | more)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 9, "do_lower_case": True})
+    prompts = {"prompts": {"query": "a b ", "other": "the "}, "default_prompt_name": "query"}
+    more = {"similarity_fn_name": "cosine", "__version__": {"transformers": "4.41.2"}}
+    write_json(folder / "config_sentence_transformers.json", prompts | more)
+    return Subject(folder, their_vectors, our_vectors)
+
+
+# Other values for each key; each is also left out.
+CONFIG = {
+    "vocab_size": [30],
+    "hidden_size": [32],
+    "num_hidden_layers": [2],
+    "num_attention_heads": [2, 3],
+    "intermediate_size": [48],
+    "hidden_act": ["relu", "swish", "gelu_fast", "tanh"],
+    "hidden_dropout_prob": [0.5],
+    "attention_probs_dropout_prob": [0.5],
+    "max_position_embeddings": [64],
+    "type_vocab_size": [3],
+    "initializer_range": [1.0],
+    "layer_norm_eps": [0.1],
+    "pad_token_id": [1, None],
+    "use_cache": [False],
+    "classifier_dropout": [0.9],
+    "is_decoder": [True],
+    "add_cross_attention": [True],
+    "bos_token_id": [7],
+    "eos_token_id": [7],
+    "tie_word_embeddings": [False],
+    "transformers_version": ["4.0.0"],
+    "dtype": ["bfloat16"],
+    "output_hidden_states": [True],
+    "return_dict": [False],
+    "chunk_size_feed_forward": [2],
+    "is_encoder_decoder": [True],
+    "id2label": [
+        {"0": "x", "1": "y", "2": "z"},
+        {"0": "x", "1": "x", "2": "z"},
+        {"0": "x", "2": "z"},
+        {"0": "x", "1": 3, "2": "z"},
+        {"0": "x", "1": "y"},
+    ],
+    "label2id": [{"a": 2, "b": 1, "c": 0}, {"q": 0}],
+    "num_labels": [2, 3],
+    "problem_type": [
+        "multi_label_classification",
+        "single_label_classification",
+        "regression",
+        "other",
+    ],
+    "position_embedding_type": ["relative_key", "absolute"],
+    "pruned_heads": [{"0": [1]}],
+    "tokenizer_class": ["PreTrainedTokenizerFast", "XLMRobertaTokenizer"],
+    "gradient_checkpointing": [True],
+    "torch_dtype": ["float16"],
+    "output_attentions": [False],
+    "function_to_apply": ["none"],
+    "num_beams": [4],
+    "strange": [1],
+}
+TOKENIZER = {
+    **{key: ["a"] for key in NAMES},
+    "bos_token": ["b"],
+    "eos_token": ["<fin>"],
+    "image_token": ["<image>"],
+    "model_max_length": [12, 10**30],
+    "split_special_tokens": [True],
+    "tokenizer_class": ["PreTrainedTokenizerFast", "AlbertTokenizer"],
+    "model_input_names": [["input_ids", "attention_mask"]],
+    "additional_special_tokens": [["the"], []],
+    "extra_special_tokens": [["cat"]],
+}
+# Of no class in particular.
+OF_ALL = {
+    "clean_up_tokenization_spaces": [True],
+    "padding_side": ["left"],
+    "truncation_side": ["left"],
+    "max_length": [5],
+    "stride": [2],
+    "pad_to_multiple_of": [8],
+    "errors": ["ignore"],
+    "backend": ["tokenizers"],
+    "name_or_path": ["elsewhere"],
+    "is_local": [False],
+    "never_split": [["cat"]],
+    "do_basic_tokenize": [False],
+    "strange": [1],
+}
+KEYS = {
+    ("classifier", "config.json"): CONFIG,
+    # RoBERTa's are read by the same code; other values of a few.
+    ("tagger", "config.json"): {key: values[:1] for key, values in CONFIG.items()}
+    | {
+        "pad_token_id": [1, None],
+        "id2label": [{"0": "N", "1": "V", "2": "N"}, {"0": "O", "1": "PER"}],
+        "label2id": [{"q": 0}],
+    },
+    ("classifier", "tokenizer_config.json"): TOKENIZER
+    | OF_ALL
+    | {
+        "do_lower_case": [False],
+        "strip_accents": [True, None],
+        "tokenize_chinese_chars": [True],
+        "trim_offsets": [False],
+        "add_prefix_space": [True],
+    },
+    ("tagger", "tokenizer_config.json"): TOKENIZER
+    | {
+        "add_prefix_space": [False],
+        "trim_offsets": [False],
+        "do_lower_case": [True],
+        # With fewer their pipeline leaves words out; ours reads on in another row.
+        "model_max_length": [30],
+    },
+    **{
+        (name, "special_tokens_map.json"): {
+            **{key: ["a"] for key in NAMES},
+            "additional_special_tokens": [["cat", "<new>"]],
+            "bos_token": ["b"],
+        }
+        for name in ("classifier", "tagger")
+    },
+    **{
+        (name, "added_tokens.json"): {"<new>": [100], "<ent>": [1], "Sat": [200]}
+        for name in ("classifier", "tagger")
+    },
+    # Beside it the older files are not read.
+    ("decoder", "tokenizer_config.json"): {
+        "added_tokens_decoder": [
+            {"71": {"content": "<x>", "lstrip": True, "normalized": False, "special": True}},
+            {"5": {"content": "a", "single_word": True}},
+        ],
+        "sep_token": [
+            {"__type": "AddedToken", "content": "b", "rstrip": True},
+            "a",
+        ],
+    },
+    ("decoder", "special_tokens_map.json"): {"sep_token": ["a"]},
+    ("decoder", "added_tokens.json"): {"<y>": [80]},
+    ("vectors", "modules.json"): {
+        "0.idx": [3],
+        "0.name": ["x"],
+        "0.path": ["0_Transformer"],
+        "0.type": ["sentence_transformers.models.Dense", "sentence_transformers.Transformer"],
+        "1.path": ["2_Pooling", "../1_Pooling"],
+        "1.type": ["sentence_transformers.models.LSTM"],
+        "1.kwargs": [["task"]],
+        "2.type": ["sentence_transformers.models.Dense"],
+        "2.path": ["elsewhere"],
+    },
+    ("vectors", "1_Pooling/config.json"): {
+        **{f"pooling_mode_{pool}": [True, False] for pool in POOLINGS},
+        "pooling_mode": ["cls", "max", "mean", "mean_sqrt_len_tokens", "lasttoken", "median"],
+        "include_prompt": [False],
+        "word_embedding_dimension": [3],
+        "strange": [1],
+    },
+    ("vectors", "sentence_bert_config.json"): {
+        "max_seq_length": [12, None],
+        "do_lower_case": [False],
+        "model_args": [{"attn_implementation": "eager"}],
+    },
+    ("vectors", "config_sentence_transformers.json"): {
+        "prompts": [{"query": "cat "}],
+        "default_prompt_name": ["other", None, "missing"],
+        "similarity_fn_name": ["dot"],
+        "__version__": [{}],
+        "model_type": ["SentenceTransformer"],
+    },
+}
+CASES = [
+    (name, file, key, value)
+    for (name, file), keys in KEYS.items()
+    for key, values in keys.items()
+    for value in (*values, DELETED)
+]
+# Keys without which, or with another value of which, their library reads no such folder.
+NOT_READ = {(name, "config.json", "id2label") for name in ("classifier", "tagger")}
+# What a folder is; another value makes another folder of it.
+NATURE = {"architectures", "model_type", "_name_or_path"}
+
+
+def has_key(path, key):
+    """Whether a side file has a key; dots lead into lists."""
+    found = json.loads(path.read_text("utf-8"))
+    for part in key.split("."):
+        try:
+            found = found[int(part) if isinstance(found, list) else part]
+        except (KeyError, IndexError):
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("published")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "key", "value"),
+    CASES,
+    ids=lambda value: "left out" if value is DELETED else str(value)[:40],
+)
+def test_a_key_is_honoured_or_named(root, tmp_path, monkeypatch, name, file, key, value):
+    monkeypatch.chdir(tmp_path)
+    tried = subject(name, root)
+    if value is DELETED and not has_key(tried.folder / file, key):
+        # As it is.
+        return
+    try:
+        outcome(tried, tmp_path / "changed", file, key, value)
+    except UnreadError:
+        # Nobody can be told another result than the publisher's, who has none.
+        assert (name, file, key) in NOT_READ
+
+
+@pytest.mark.parametrize(("name", "file"), KEYS, ids="-".join)
+def test_all_keys_that_are_written_are_tried(root, name, file):
+    content = json.loads((subject(name, root).folder / file).read_text("utf-8"))
+    if isinstance(content, dict) and name != "decoder":
+        assert content.keys() - NATURE <= KEYS[name, file].keys()
+
+
+@pytest.mark.parametrize("kind", ["BertConfig", "RobertaConfig"])
+def test_all_keys_of_the_class_are_tried(kind):
+    assert getattr(transformers, kind)().to_dict().keys() - NATURE <= CONFIG.keys()
