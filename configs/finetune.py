@@ -41,6 +41,8 @@ def get_config(variant: str = "") -> ConfigDict:
     for kind in ("model", "task"):
         values = source[kind].to_dict()
         name = values.pop("name")
+        # The data decide: with other labels than the run's, there is a new head.
+        values.pop("num_outputs", None)
         # JSON knows no tuples.
         values = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
         config[kind] = section(kind, name, **values)
@@ -52,7 +54,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "train", duration="200 steps", evaluate_every="50 steps", save_every="50 steps"
     )
     config.mesh = section("mesh")
-    # The job is the same, and so is its head.
-    config.init = section("init", workdir=variant, fresh="", new="^lora/")
-    config.lora = section("lora", rank=8, trained="")
+    config.init = section("init", workdir=variant)
+    # Heads of labels are trained as they are: they may be new. Output layers of a vocabulary stay.
+    has_labels = "num_outputs" in config.model
+    config.lora = section("lora", rank=8, **({} if has_labels else {"trained": ""}))
     return config

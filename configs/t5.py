@@ -83,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.mesh = section("mesh")
     # The output layer of the pretrained model is as good for the next task.
-    config.init, config.lora = section("init", fresh=""), section("lora")
+    config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
     return config
 

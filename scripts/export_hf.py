@@ -18,7 +18,9 @@ flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("target", None, "The folder to make.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "Of the numbers.")
-flags.DEFINE_float("shard_gb", 4.0, "Gigabytes of one file at most.", lower_bound=0.001)
+flags.DEFINE_float(
+    "shard_gb", 4.0, "Gigabytes of one file at most.", lower_bound=0.001, upper_bound=1e6
+)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 

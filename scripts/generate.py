@@ -47,7 +47,7 @@ flags.DEFINE_integer("max_source_len", None, "Tokens of a source at most.", **LE
 flags.DEFINE_integer(
     "num_return",
     1,
-    "Outputs per sentence. More than one are printed as: line number, score, text, with tabs.",
+    "Outputs per sentence, different texts. More than one: line number, score, text, with tabs.",
     **BEAMS,
 )
 flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")
@@ -150,10 +150,15 @@ def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
 
 def translate_lines(run: Any, workdir: Any, values: Any) -> None:
     """Reads standard input; line i of the output belongs to line i of the input."""
+    import dataclasses
+
     from transformer.decoding.translate import translate_stream
 
     changed = {name: getattr(values, name) for name in ("beam_size", "length_penalty", "too_long")}
-    task = run.with_task(**changed, max_length=values.max_source_len).task
+    task = run.with_task(**changed).task
+    if values.max_source_len is not None:
+        # No batch holds targets beside sources here, so sources may be shorter than targets.
+        task = dataclasses.replace(task, max_length=values.max_source_len)
     limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)
     found = translate_stream(

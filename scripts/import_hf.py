@@ -12,11 +12,12 @@ from pathlib import Path
 from absl import flags
 
 from transformer import command_line
+from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("source", None, "The folder of the published model.")
 flags.DEFINE_string("workdir", None, "The run folder to make.")
-flags.DEFINE_integer("max_length", None, "Tokens of a row at most.", lower_bound=4)
+flags.DEFINE_integer("max_length", None, "Tokens of a row at most.", **LENGTHS)
 flags.DEFINE_string("tokenizer", None, "The tokenizer's file, where it is not with the model.")
 flags.DEFINE_string("ignore", None, "A pattern of the names of unknown arrays to leave out.")
 flags.DEFINE_bool("scan_layers", False, "Stacks the parameters of all layers, for long compiles.")

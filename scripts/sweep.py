@@ -31,7 +31,7 @@ flags.DEFINE_string("storage", "", "Of a search: a storage URL of Optuna; empty 
 flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.")
 flags.DEFINE_string("vectorize", "auto", "auto, none, scan, vmap or processes.")
 flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.")
-flags.DEFINE_integer("workers", 2, "How many, for --vectorize=processes.")
+flags.DEFINE_integer("workers", 2, "How many, for --vectorize=processes.", upper_bound=1000)
 flags.DEFINE_string("shard", "", "I/N: only this part of a grid, I from 0 to N-1.")
 flags.DEFINE_bool("retry_failed", False, "Trains trials again that failed.")
 flags.DEFINE_bool("worker", False, "Trains beside others, and reports nothing.")

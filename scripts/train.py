@@ -10,16 +10,22 @@ from absl import flags
 from ml_collections import config_flags
 
 from transformer import command_line
+from transformer.errors import ConfigError
 from transformer.runtime import join_processes
 
 flags.DEFINE_string("workdir", None, "The run folder; made if it does not exist.")
 flags.DEFINE_bool("dry_run", False, "Shows what would be trained, and trains nothing.")
+flags.DEFINE_bool("compile", False, "With --dry_run: says what memory a step takes, too.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
 flags.DEFINE_integer(
-    "heartbeat_seconds", 30, "Silence after which a process is taken for dead.", lower_bound=1
+    "heartbeat_seconds",
+    30,
+    "Silence after which a process is taken for dead.",
+    lower_bound=1,
+    upper_bound=10**6,
 )
 config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or FILE.py:VARIANT.")
 
@@ -32,10 +38,12 @@ def main() -> int:
     )
     config = command_line.loaded_config(command_line.FLAGS)
     as_json = command_line.FLAGS.json
+    if values.compile and not values.dry_run:
+        raise ConfigError("--compile is for --dry_run: training compiles its step anyway.")
     if command_line.FLAGS.dry_run:
         from transformer.training import dry_run
 
-        plan = dry_run.plan(config)
+        plan = dry_run.plan(config, compiles=values.compile)
         command_line.print_json(plan) if as_json else dry_run.show(plan)
         return 0
     from transformer.training.loop import train

@@ -1,11 +1,14 @@
 """What runs leave in their folders, for tests that compare them to the bit."""
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 from jax.sharding import SingleDeviceSharding
 
 from tests.common import assert_trees_equal
+from transformer.data.text import IncomingLines
 from transformer.training.checkpoints import ITEMS, Checkpoints
 from transformer.training.metrics import read_metrics
 
@@ -22,20 +25,34 @@ def logged(workdir: Path) -> list[dict]:
 
 def saved(workdir: Path, step: int | None = None) -> dict:
     """All items of one checkpoint, as they are on disk; of the last without a step."""
-    checkpoints = Checkpoints(workdir, read_only=True)
-    step = checkpoints.steps()[-1] if step is None else step
     place = SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {
-        item: jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            checkpoints.saved_shapes(step, item),
-        )
-        for item in ITEMS
-        if (workdir / "checkpoints" / str(step) / item).is_dir()
-    }
-    state = checkpoints.restore(step, wanted).state
-    checkpoints.close()
-    return state
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.steps()[-1] if step is None else step
+        wanted = {
+            item: jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+                checkpoints.saved_shapes(step, item),
+            )
+            for item in ITEMS
+            if (workdir / "checkpoints" / str(step) / item).is_dir()
+        }
+        return checkpoints.restore(step, wanted).state
+
+
+def answered_as_they_come(answers: Callable[[IncomingLines], Iterator], *lines: str) -> list:
+    """What is made of lines, of which each is written when the one before has its answer.
+
+    If an answer had to wait for further lines, this would wait for ever.
+    """
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stream, os.fdopen(writer, "wb", buffering=0) as other:
+        found, given = [], answers(IncomingLines(stream, "the input"))
+        for line in lines:
+            other.write(f"{line}\n".encode())
+            found.append(next(given))
+        other.close()
+        assert not list(given)
+    return found
 
 
 def assert_same_run(workdir: Path, reference: Path, *, final: bool = True) -> None:

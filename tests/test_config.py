@@ -1,10 +1,12 @@
 import dataclasses
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
+from transformer import models
 from transformer.config import (
     SECTIONS,
     build,
@@ -18,6 +20,7 @@ from transformer.config import (
 from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training.durations import Clock
 from transformer.training.optimizers import Optimizer
 
 OWNERS = [
@@ -133,6 +136,18 @@ def test_values_are_checked_by_their_owner():
         ("optimizer", {"beta2": 1.0}, "beta2"),
         ("train", {"microbatches": 0}, "microbatches"),
         ("train", {"ema_decay": 1.0}, "ema_decay"),
+        ("train", {"ema_decay": 0.999999999}, "ema_decay"),
+        ("train", {"ema_decay": float("nan")}, "ema_decay"),
+        ("train", {"validation_batches": 0}, "validation_batches"),
+        ("train", {"validation_batches": -3}, "validation_batches"),
+        ("train", {"keep_last": 0}, "keep_last"),
+        ("train", {"steps_per_dispatch": 0}, "steps_per_dispatch"),
+        ("train", {"duration": "0 epochs"}, "duration"),
+        ("train", {"log_every": "0"}, "log_every"),
+        ("train", {"evaluate_every": "0%"}, "evaluate_every"),
+        ("train", {"save_every": "-5 steps"}, "save_every"),
+        ("train", {"save_every": "1e999 steps"}, "save_every"),
+        ("optimizer", {"learning_rate": -1e-3}, "learning_rate"),
         ("mesh", {"fsdp": 0}, "fsdp"),
         ("mesh", {"data": 0}, "data"),
     ],
@@ -205,6 +220,16 @@ def load(path):
     return module
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_learning_rates_reach_their_peak_also_on_little_data(path):
+    if path.stem == "finetune":
+        return  # Its variants are folders.
+    config = load(path).get_config()
+    clock = Clock(examples_per_step=1024.0, tokens_per_step=1e6, examples_per_epoch=5_000)
+    total = clock.steps(config.train.duration, key="train.duration")
+    assert clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total) <= total / 2
+
+
 VARIANTS = [
     (path, variant)
     for path in CONFIGS
@@ -224,3 +249,30 @@ def test_every_config_builds(path, variant):
     check_sections(config)
     for kind in SECTIONS:
         build(kind, config.copy_and_resolve_references()[kind])
+
+
+def test_messages_name_fields_that_there_are():
+    """Each `config.SECTION.FIELD` in the package."""
+    known = {
+        kind: set() for kind in ("model", "task", "optimizer", "train", "mesh", "init", "lora")
+    }
+    for kind in known:
+        for name in choices(kind) if kind in ("model", "task") else (None,):
+            known[kind] |= {"name", *config_fields(owner(kind, name))}
+    written = re.compile(rf"config\.({'|'.join(known)})\.([a-z_0-9]+)(?!\w*\()")
+    root = Path(__file__).parent.parent
+    found = {
+        (kind, field, path.name)
+        for folder in ("transformer", "scripts")
+        for path in (root / folder).rglob("*.py")
+        for kind, field in written.findall(path.read_text("utf-8"))
+    }
+    assert len(found) > 100
+    assert [one for one in found if one[1] not in known[one[0]]] == []
+
+
+def test_a_plugin_whose_class_has_another_name(tmp_path, monkeypatch):
+    (tmp_path / "my_model.py").write_text("class Mine:\n    pass\n")
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    with pytest.raises(ConfigError, match=r"my_model\.py has no class MyModel.*its file"):
+        section("model", "my_model")

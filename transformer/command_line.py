@@ -1,24 +1,36 @@
 """What all scripts share: flags in, one call, one clear message and exit code on failure."""
 
+import contextlib
 import errno
 import io
 import json
 import math
 import os
+import re
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
+from ml_collections import ConfigDict
 
+from transformer.config import OPTIONAL_SECTIONS, unknown_name
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
+# What a file system may answer, and no fault of ours can bring about.
+_OF_THE_SYSTEM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+)
+# A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
+_OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
 # Between which numbers flags of several scripts must lie.
 LENGTHS = {"lower_bound": 4, "upper_bound": 1 << 20}
@@ -28,9 +40,9 @@ BEAMS = {"lower_bound": 1, "upper_bound": 1000}
 def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     """Parses the flags, calls `main` and exits with what it returns.
 
-    What is no flag is handed to `main` if it takes arguments, and refused otherwise. A `UserError`
-    ends with its message on stderr and its exit code; wrong flags and config keys
-    end with exit code 2.
+    Positional arguments go to `main` if it accepts any; otherwise they are refused. A `UserError`
+    ends with its message on stderr and its exit code; wrong flags and config keys end with exit
+    code 2.
     """
     sys.unraisablehook = _report_unraisable
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -49,7 +61,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
             # Whoever read our output has left; the usual end of `generate.py | head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+        if error.errno not in _OF_THE_SYSTEM:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)
@@ -73,24 +85,87 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
         _require_numbers()
     except flags.Error as error:
         raise ConfigError(f"{error} (--help lists the flags)") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # ml_collections names the key and suggests the nearest one.
-        raise ConfigError(f"config: {_tidy(error)}") from None
+    except UserError:
+        raise
+    except Exception as error:
+        raise _config_error(error, sys.argv) from None
     if rest and not takes_arguments:
         raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
     return main(*rest)
 
 
+def _config_error(error: Exception, argv: Sequence[str]) -> Exception:
+    """What is wrong with a config that could not be made from its file and the flags.
+
+    ml_collections says of a wrong key neither where it stands nor, on several levels, which part is
+    wrong. So the file is loaded without the flags: either the fault is in it, or they are compared
+    with what it has.
+    """
+    overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
+    plain = [argv[0], *(flag for flag in argv[1:] if not _OVERRIDE.match(flag))]
+    try:
+        with _arguments(plain):
+            FLAGS.unparse_flags()
+            FLAGS(plain)
+    except UserError as other:
+        return other
+    except Exception as other:
+        return _error_of_file(other, plain)
+    for match in overrides:
+        config = FLAGS[match["flag"]].value
+        where = match["flag"]
+        for name in match["path"].split("."):
+            if not isinstance(config, ConfigDict):
+                return ConfigError(f"{where} is a single value: it has no {name!r}.")
+            if name not in config:
+                return ConfigError(_unknown_key(where, name, config))
+            config, where = config[name], f"{where}.{name}"
+    return ConfigError(f"config: {_tidy(error)}")
+
+
+def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
+    if where == "config" and name in OPTIONAL_SECTIONS:
+        return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
+    return unknown_name(where, name, config)
+
+
+def _error_of_file(error: Exception, argv: Sequence[str]) -> Exception:
+    """An error that a config file raised, with the line; any other error as it is."""
+    given = [flag.partition("=")[2].partition(":")[0] for flag in argv if "=" in flag]
+    known = {Path(name).absolute() for name in given if name}
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.lineno) for frame in reversed(frames)]
+    if isinstance(error, SyntaxError):
+        places.insert(0, (error.filename or "", error.lineno))
+    for file, line in places:
+        if Path(file).absolute() in known:
+            return ConfigError(f"{file}, line {line}: {type(error).__name__}: {_tidy(error)}")
+    return error
+
+
+@contextlib.contextmanager
+def _arguments(argv: Sequence[str]) -> Iterator[None]:
+    """ml_collections looks for overrides in `sys.argv` itself."""
+    given, sys.argv = sys.argv, list(argv)
+    try:
+        yield
+    finally:
+        sys.argv = given
+
+
 def _require_numbers() -> None:
-    """Refuses `nan` and `inf`, which bounds do not keep out.
+    """Refuses `nan` and `inf`, which bounds do not keep out, and what no array can hold.
 
     Raises:
         ConfigError: naming the flag.
     """
-    for name in FLAGS:
+    # Those of a config are checked by what they are for.
+    for name in (name for name in FLAGS if not name.startswith("config.")):
         value = FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"--{name} is {value}: a finite number is needed.")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(f"--{name} is {value}: a number of 64 bits is needed.")
 
 
 def loaded_config(holder: Any) -> Any:
@@ -153,5 +228,8 @@ def _report_unraisable(unraisable: Any) -> None:
 
 
 def _tidy(error: BaseException) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    return text.strip("'\"").replace('\\"', '"').replace("\\'", "'")
+    text = str(error.args[0] if error.args else error).replace("\\n", " ")
+    text = " ".join(text.split())
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    return text.replace('\\"', '"').replace("\\'", "'")

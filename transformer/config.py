@@ -190,8 +190,10 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
 def owner(kind: str, name: str | None) -> type:
     """The dataclass whose fields a section holds.
 
+    Of a model or a task it is the class called like its file: `masked_lm.py` has `MaskedLM`.
+
     Raises:
-        ConfigError: if a model or task of this name does not exist.
+        ConfigError: if a model or task of this name does not exist, or its file has no such class.
     """
     if kind in _OWNERS:
         module, attribute = _OWNERS[kind]
@@ -200,7 +202,14 @@ def owner(kind: str, name: str | None) -> type:
         raise ConfigError(unknown_name(f"config.{kind}.name", str(name), choices(kind)))
     module = importlib.import_module(f"{_FAMILIES[kind]}.{name}")
     wanted = name.replace("_", "")
-    return next(value for key, value in vars(module).items() if key.lower() == wanted)
+    for key, value in vars(module).items():
+        if key.lower() == wanted and isinstance(value, type):
+            return value
+    example = "".join(part.capitalize() for part in name.split("_"))
+    raise ConfigError(
+        f"{module.__file__} has no class {example}: what config.{kind}.name={name} stands for is "
+        f"the class that is called like its file, without underscores, in upper or lower case."
+    )
 
 
 def field_type(kind: str, name: str | None, key: str) -> tuple[type, bool]:

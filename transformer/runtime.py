@@ -62,6 +62,11 @@ def join_processes(
             "give all of --coordinator=HOST:PORT, --num_processes and --process_id, or none of "
             "them where SLURM, Open MPI, Kubernetes or a TPU pod says so."
         )
+    if num_processes is not None and process_id is not None and process_id >= num_processes:
+        raise ConfigError(
+            f"--process_id is {process_id}: from 0 to {num_processes - 1}, as there are "
+            f"--num_processes={num_processes}."
+        )
     try:
         jax.distributed.initialize(
             coordinator, num_processes, process_id, heartbeat_timeout_seconds=patience

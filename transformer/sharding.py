@@ -232,6 +232,18 @@ def logical_axes(leaf: Any) -> tuple[str | None, ...]:
     return (None,) * leaf.ndim
 
 
+def num_batch_axes(names: Sequence[str | None]) -> int:
+    """How many of a parameter's axes, all in front, count kernels and belong to none of them.
+
+    Those of stacked layers and of experts: `[layers, expert, embed, mlp]` has two.
+
+    Args:
+        names: the logical names of its axes.
+    """
+    others = (axis for axis, name in enumerate(names) if name not in ("layers", "expert"))
+    return next(others, len(names))
+
+
 def _parts(mesh: Any, cut: str | tuple[str, ...] | None) -> int:
     """How many parts an axis is cut into."""
     return math.prod(mesh.shape[name] for name in _as_tuple(cut))

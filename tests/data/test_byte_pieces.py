@@ -15,6 +15,8 @@ from transformer.data.encoder_tokenizers import (
     parse_encoder_tokenizer,
 )
 from transformer.data.masking import Masking
+from transformer.data.question_windows import make_windows
+from transformer.data.squad import Answer, Question
 from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
 
@@ -157,6 +159,41 @@ def test_rows(tokenizer):
     assert not rows.token_types.any()
     assert rows.num_cut == 1
     assert rows.unknown == 0.0
+
+
+BLANKS = ["{}\r", "{}  ", " {}", "\t {}\u3000", "\xa0{}\x0c"]
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+def test_white_space_around_a_text_is_no_part_of_it(tokenizer, blanks):
+    texts = ["the house ran", "a dog"]
+    spaced = [blanks.format(text) for text in texts]
+    for special in (False, True):
+        for seconds in (None, texts[::-1]):
+            others = None if seconds is None else spaced[::-1]
+            rows = lay_out_texts(tokenizer, texts, seconds, 10, special=special)
+            found = lay_out_texts(tokenizer, spaced, others, 10, special=special)
+            np.testing.assert_array_equal(found.tokens, rows.tokens)
+
+
+@pytest.mark.parametrize("blanks", BLANKS)
+def test_nor_of_a_question_and_its_context(tokenizer, blanks):
+    """Places are those of the context as it was given."""
+    sizes = {"max_length": 12, "stride": 2, "max_question_length": 3}
+    context, start = "the house ran", 4
+    moved = blanks.index("{")
+    plain, spaced = (
+        make_windows(tokenizer, [Question("1", question, text, (answer,))], **sizes)
+        for question, text, answer in (
+            ("a dog", context, Answer("house", start)),
+            (blanks.format("a dog"), blanks.format(context), Answer("house", start + moved)),
+        )
+    )
+    for name in ("tokens", "starts", "ends", "lengths"):
+        np.testing.assert_array_equal(getattr(spaced, name), getattr(plain, name))
+    places = spaced.first_chars >= 0
+    assert (spaced.first_chars - plain.first_chars == moved * places).all()
+    assert (spaced.last_chars - plain.last_chars == moved * places).all()
 
 
 def test_pairs_of_sentences(tokenizer):

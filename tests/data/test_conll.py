@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.conll import TaggedSentences, align, read_conll, tag_ids, word_tags
+from transformer.data.conll import (
+    TaggedSentences,
+    align,
+    read_conll,
+    split_words,
+    tag_ids,
+    word_tags,
+)
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
@@ -149,6 +156,21 @@ def test_unknown_tag():
         tag_ids(LONDON, ["O", "B-LOC", "B-PERSON"], "validation.txt")
     for part in ("validation.txt", "sentence 2, word 1", "'Ann'", "B-PER,", "Nearest: B-PERSON"):
         assert part in str(error.value)
+
+
+def test_lines_have_the_words_of_files(tmp_path):
+    """Where other white space stands in a word, too."""
+    words = ["10\xa0000", "a\u2028b", "c\x0bd", "\u3000e\u3000f"]
+    path = tmp_path / "a.conll"
+    path.write_text("".join(f"{word}\tO\n" for word in words), "utf-8")
+    assert read_conll(path).words == [words]
+    assert split_words(f"x {words[0]}\t {'  '.join(words[1:])} \r") == ["x", *words]
+    assert split_words(" \t ") == []
+
+
+def test_words_longer_than_a_row_are_told(tmp_path):
+    sentences = [["ab", "abcdef"], ["abcde"], [], ["!"]]
+    assert align(LetterTokenizer(), sentences, None, max_length=7).cut.tolist() == [True, *3 * [0]]
 
 
 def test_one_sentence_to_the_token():

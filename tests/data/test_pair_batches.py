@@ -1,4 +1,5 @@
 import collections
+import weakref
 
 import numpy as np
 import pytest
@@ -222,3 +223,13 @@ def test_lay_out():
     plain = lay_out(pairs, [[0, 1], [1]], 3, 6)
     assert plain.keys() == {name for name in expected if "positions" not in name}
     assert_same(plain, {name: batch[name] for name in plain})
+
+
+@both_kinds
+def test_batches_that_nobody_reads_any_more_are_not_kept(kind):
+    pairs = make_pairs([(3, 4)] * 9)
+    kept = weakref.ref(pairs.source)
+    batches = make(kind, pairs)
+    assert batches[0]["source"].any() and batches[999]["source"].any()
+    del pairs, batches
+    assert kept() is None

@@ -150,7 +150,11 @@ def test_long_pairs_are_left_out_of_training(letters):
 def test_long_pairs_are_cut_in_validation(letters):
     texts, notes = tokenized(letters, training=False)
     assert texts == Pairs(["abcd", "a", "abcd", "b"], ["d", "dcba", "e", "abcd"])
-    assert notes == ["2 validation pairs are cut to 4 tokens for the loss."]
+    assert notes == [
+        "2 validation pairs are cut to 4 tokens for the loss.",
+        "1 validation sources are cut so for outputs, too: config.task.max_length (5) counts their "
+        "ends.",
+    ]
 
 
 def test_nothing_is_said_of_short_pairs(letters):

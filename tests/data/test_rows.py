@@ -106,5 +106,6 @@ def test_the_last_batch_is_filled_up():
 def test_batches_that_hosts_cannot_share(batch_size, num_hosts):
     with pytest.raises(ConfigError, match=rf"\({batch_size}\).*{num_hosts} hosts"):
         ShuffledRows(rows_of(5), batch_size, 0, 1, 0, num_hosts)
-    with pytest.raises(ConfigError, match=rf"\({batch_size}\).*{num_hosts} hosts"):
+    message = rf"task\.validation_batch_size \({batch_size}\).*{num_hosts} hosts"
+    with pytest.raises(ConfigError, match=message):
         SequentialRows(rows_of(5), batch_size, 0, num_hosts)

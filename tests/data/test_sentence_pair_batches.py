@@ -271,7 +271,7 @@ def test_too_little_for_pairs():
     assert make(data, next_sentence=False).examples_per_epoch == 1
     with pytest.raises(DataError, match="2 tokens, too few for pairs"):
         make(make_data([[1], [1]]))
-    with pytest.raises(ConfigError, match=r"config\.model\.context is 4"):
+    with pytest.raises(ConfigError, match=r"config\.task\.max_length is 4"):
         make(data, 4)
     with pytest.raises(ConfigError, match="does not divide over 3 hosts"):
         make(SOME, num_hosts=3)

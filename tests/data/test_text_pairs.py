@@ -45,8 +45,10 @@ def test_files_of_lines(tmp_path):
         ({"source": "a"}, "line 2 has no 'target'.*prefix, source"),
         ({"source": 3, "target": "a"}, "line 2: 'source' is 3"),
         ({"source": "a", "target": "b", "prefix": None}, "line 2: 'prefix' is None"),
+        ({"source": "a", "target": "b\ud83d"}, "line 2: 'target' has half of a surrogate pair"),
+        ("[" * 200_000, "line 2 is not JSON"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_bad_lines_are_named(tmp_path, row, message):
     path = write(tmp_path / "p.jsonl", {"source": "a", "target": "b"}, row)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import matplotlib.image
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from tests.runs import answered_as_they_come
 from transformer.data.pairs import Sentences, TokenPairs
 from transformer.data.sentence_tokenizers import make_sentence_tokenizer
 from transformer.decoding.alignment import cross_attention_weights, draw_alignment
@@ -12,6 +15,7 @@ from transformer.decoding.beam import length_penalty
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
 from transformer.models.vaswani import Vaswani
+from transformer.tasks.translation import Translation
 
 LETTERS = "abcdefgh"
 # In two shapes, of 8 tokens and of 12.
@@ -79,6 +83,38 @@ def test_one_list_of_outputs_for_each_sentence(expected, tokenizer, sources):
             np.testing.assert_allclose(output.score, score, rtol=1e-5)
 
 
+def test_outputs_of_a_sentence_are_different_texts(model, params, tokenizer, sources):
+    """Of token sequences that are written the same the best stands for all."""
+    beam = Beam(size=6, num_return=6, extra_length=3)
+    everything = translate(model, params, tokenizer, sources, beam)
+
+    class Coarse:
+        """Writes all letters but the first few alike."""
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def decode(self, ids):
+            return "".join("x" if letter > "c" else letter for letter in tokenizer.decode(ids))
+
+    merged = 0
+    for most in (2, 6):
+        coarse = dataclasses.replace(beam, num_return=most)
+        found = translate(model, params, Coarse(), sources, coarse)
+        again = translate(model, params, Coarse(), sources, coarse)
+        for outputs, same, all_of in zip(found, again, everything, strict=True):
+            texts = [output.text for output in outputs]
+            assert len(set(texts)) == len(texts)
+            assert texts == [output.text for output in same]
+            kinds = dict.fromkeys(Coarse().decode(output.ids) for output in all_of)
+            assert texts == list(kinds)[:most]
+            assert [output.score for output in outputs] == sorted(
+                (output.score for output in outputs), reverse=True
+            )
+            merged += len(all_of) - len(kinds)
+    assert merged > 0
+
+
 def test_order_and_company_do_not_matter(model, params, tokenizer, sources, expected):
     order = [3, 5, 2, 0, 7, 1, 6, 4]
     moved = translate(model, params, tokenizer, [sources[i] for i in order], BEAM)
@@ -121,6 +157,12 @@ def test_max_length_and_the_tokenizer_limit_outputs(model, params, tokenizer, so
 def test_no_more_outputs_than_beams():
     with pytest.raises(ConfigError, match="5 outputs are more than the 4 beams"):
         Beam(size=4, num_return=5)
+
+
+@pytest.mark.parametrize("penalty", [-0.1, float("nan"), float("inf")])
+def test_a_penalty_that_orders_nothing(penalty):
+    with pytest.raises(ConfigError, match=f"length penalty is {penalty}"):
+        Beam(length_penalty=penalty)
 
 
 def cutting(tokenizer, room):
@@ -173,6 +215,26 @@ def test_stream_reads_no_more_than_it_needs(model, params, tokenizer):
     )
     next(found)
     assert read == LINES[:1]
+
+
+def test_stream_answers_lines_as_they_come(model, params, tokenizer, expected):
+    encode, calls = cutting(tokenizer, 100)
+
+    def found(lines):
+        return translate_stream(
+            model, params, tokenizer, lines, BEAM, encode=encode, lines_at_once=100
+        )
+
+    assert_same(answered_as_they_come(found, *LINES[:2]), expected[:2])
+    assert calls == [(0, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("penalty", [float("nan"), -0.1, 9.0, float("inf")])
+def test_penalties_that_are_none(penalty):
+    with pytest.raises(ConfigError, match="length penalty"):
+        Beam(length_penalty=penalty)
+    with pytest.raises(ConfigError, match=r"config\.task\.length_penalty"):
+        Translation(length_penalty=penalty).check()
 
 
 def test_scores_of_pairs(model, params, tokenizer, sources, expected):

@@ -1,6 +1,8 @@
 """Mistakes of users: one clear message, the exit code of the contract, no traceback."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -25,10 +27,16 @@ def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
         ("--config.model.vocab_size=3", "smaller than"),
         ("--config.optimizer.algorithm=adma", "adamw"),
         ("--config.train.duration=soon", "duration"),
+        ("--config.train.duration=0", "config.train.duration"),
+        ("--config.train.validation_batches=0", "config.train.validation_batches"),
+        ("--config.optimizer.clip_norm=-1", "config.optimizer.clip_norm"),
+        ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate"),
+        ("--config.optimizer.epsilon=0", "config.optimizer.epsilon"),
+        ("--config.model.dtype=float16", "bfloat16"),
         ("--config.train.microbatches=3", "microbatches"),
         ("--config.task.tokenizer=word", "bpe"),
         ("--config.task.path=x", "does not exist"),
-        ("--config.task.context=4096", "config.model.context"),
+        ("--config.task.context=4096", "config.task.context"),
         ("--config.mesh.fsdp=3", "devices"),
         ("--workdri=x", "workdri"),
     ],
@@ -39,11 +47,95 @@ def test_wrong_flags(tiny_flags, tmp_path, flag, said):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.foo=1", 'config has no "foo": choose from init, lora, mesh, model, optimizer'),
+        ("--config.modle.width=3", 'config has no "modle": did you mean "model"?'),
+        ("--config.foo.bar.baz=1", 'config has no "foo": choose from'),
+        ("--config.model.widht=3", 'config.model has no "widht": did you mean "width"?'),
+        ("--noconfig.model.tie_embedings", 'config.model has no "tie_embedings": did you mean'),
+        ("--config.model.width.x=3", "config.model.width is a single value: it has no 'x'."),
+    ],
+)
+def test_unknown_keys(tiny_flags, flag, said):
+    done = call("train.py", *tiny_flags, flag, "--dry_run")
+    fails(done, 2, f"error: {said}")
+    assert "\\n" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("config.model.widht = 3", 'config.model has no "widht": did you mean "width"?'),
+        ("config.modle = 3", 'config has no "modle": did you mean "model"?'),
+        ("print(config.model.widht)", ", line 4: AttributeError: 'widht' Did you mean \"width\""),
+        ("config.model.width = wide", "line 4: NameError: name 'wide' is not defined"),
+        ("config.model.width = (", "line 4: SyntaxError: '(' was never closed"),
+        ("section('model', 'gpt', widht=3)", 'config.model has no "widht": did you mean "width"?'),
+    ],
+)
+def test_mistakes_in_a_config_file(tmp_path, line, said):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from configs import gpt_char\nfrom transformer.config import section\n"
+        f"def get_config(variant=''):\n config = gpt_char.get_config(); {line}\n return config\n"
+    )
+    done = call("train.py", f"--config={path}", "--config.model.num_layers=1", "--dry_run")
+    fails(done, 2, said)
+    assert "\\n" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--grid=model.widht=8,16"], 'config.model has no "widht": did you mean "width"?'),
+        (["--grid=modle.width=8,16"], 'config has no "modle": did you mean "model"?'),
+        (["--grid=foo=8,16"], 'config has no "foo": choose from'),
+        (["--grid=model.width=wide"], "config.model.width cannot be 'wide': expected int."),
+        (
+            ["--search=optuna", "--space=optimizer.learning_rat=log(1e-4,1e-2)"],
+            'config.optimizer has no "learning_rat": did you mean "learning_rate"?',
+        ),
+        (["--search=optuna", "--space=foo=choice(1,2)"], 'config has no "foo": choose from'),
+        (["--grid=model.width=8", "--config.foo=1"], 'config has no "foo": choose from'),
+    ],
+)
+def test_unknown_keys_of_sweeps(tiny_flags, tmp_path, flags, said):
+    done = call("sweep.py", *tiny_flags, *flags, f"--workdir={tmp_path / 'sweep'}")
+    fails(done, 2, f"error: {said}")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_no_config_and_no_workdir(tiny_flags):
     fails(call("train.py", "--workdir=x"), 2, "--config")
     fails(call("train.py", "--config=nowhere.py"), 2, "nowhere.py")
     fails(call("train.py", f"--config={CONFIG}:huge"), 2, "huge", "tiny")
     fails(call("train.py", *tiny_flags), 2, "--workdir")
+    fails(call("train.py", *tiny_flags, "--compile", "--workdir=x"), 2, "--compile", "--dry_run")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file", "file is a file, not a folder"),
+        ("file/below/run", "file is a file, not a folder"),
+        ("loop/run", "cannot be a folder"),
+        ("x" * 300, "cannot be a folder"),
+        ("closed/run", "closed cannot be written"),
+    ],
+)
+@pytest.mark.parametrize("script", ["train.py", "sweep.py"])
+def test_folders_that_cannot_be_made(tiny_flags, tmp_path, monkeypatch, script, place, said):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "closed").mkdir()
+    # Root may write everywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    grid = ["--grid=train.seed=1,2"] if script == "sweep.py" else []
+    done = call(script, *tiny_flags, *grid, f"--workdir={tmp_path / place}")
+    fails(done, 2, said, "--workdir")
 
 
 @pytest.mark.parametrize(
@@ -123,3 +215,57 @@ def test_generation_refuses_what_it_cannot_do(trained):
     fails(call("generate.py", workdir, "--top_p=1.5"), 2, "top_p")
     fails(call("generate.py", workdir, "--checkpoint=7"), 2, "step 7", "8")
     fails(call("generate.py", workdir, "--checkpoint=worst"), 2, "worst")
+
+
+SHORT = ("--prompt=the ", "--max_new_tokens=8")
+
+
+def test_extreme_temperatures_work(trained):
+    flags = [f"--workdir={trained}", *SHORT]
+    greedy = call("generate.py", *flags, "--temperature=0")
+    assert greedy.returncode == 0, greedy.stderr
+    for cold in ("1e-39", "1e-400"):
+        assert call("generate.py", *flags, f"--temperature={cold}").stdout == greedy.stdout
+    hot = [call("generate.py", *flags, f"--temperature={t}") for t in ("1e39", "1e308")]
+    assert {done.returncode for done in hot} == {0}
+    assert hot[0].stdout == hot[1].stdout
+    assert hot[0].stdout != greedy.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--temperature=-1", "temperature is -1.0"),
+        ("--top_p=0", "top_p is 0.0"),
+        ("--top_k=-1", "top_k is -1"),
+        ("--min_p=2", "min_p is 2.0"),
+        ("--seed=-1", "--seed=-1"),
+        ("--seed=4294967296", "[0, 4294967295]"),
+        ("--seed=18446744073709551616", "[0, 4294967295]"),
+        ("--max_source_len=8", "--max_source_len is for translation"),
+    ],
+)
+def test_generation_refuses_numbers_out_of_range(trained, flag, said):
+    fails(call("generate.py", f"--workdir={trained}", *SHORT, flag), 2, said)
+
+
+def test_large_numbers_that_mean_something_work(trained):
+    flags = [f"--workdir={trained}", *SHORT]
+    plain = call("generate.py", *flags).stdout
+    assert call("generate.py", *flags, f"--top_k={10**12}").stdout == plain
+    last = call("generate.py", *flags, "--seed=4294967295", "--temperature=9")
+    assert last.returncode == 0, last.stderr
+    assert last.stdout != call("generate.py", *flags, "--seed=0", "--temperature=9").stdout
+
+
+def test_prompts_that_are_too_long_or_no_text(trained):
+    """A run with a context of 16."""
+    flags = [f"--workdir={trained}", "--max_new_tokens=2"]
+    done = call("generate.py", *flags, "--prompt=the transformer reads")
+    assert done.returncode == 0, done.stderr
+    assert "the prompt has 21 tokens and the model's context 16: it goes on from the last 8" in (
+        done.stderr
+    )
+    assert call("generate.py", *flags, "--prompt=the\r\n").stdout.startswith("the\n")
+    assert call("generate.py", *flags, "--prompt=the").stderr == ""
+    fails(call("generate.py", *flags, "--prompt=caf\udce9"), 2, "--prompt has half of a surrogate")

@@ -2,13 +2,17 @@
 
 import json
 import random
+import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT, call, fails, interrupted_after, run
-from tests.runs import assert_same_run
+from tests.end_to_end.conftest import ROOT, call, command, fails, interrupted_after, run
+from tests.runs import answered_as_they_come, assert_same_run
+from transformer.training.runs import open_run
 
 STEPS = 10
 WORDS = {
@@ -99,17 +103,101 @@ def test_a_stopped_run_ends_with_the_same_bits(job, request, tmp_path):
     assert_same_run(workdir, whole)
 
 
+def conversation(script: str, *flags: str, lines: list[str]) -> list[str]:
+    """What a process answers to lines, of which each is written after the answer to the last."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    answers = []
+    with subprocess.Popen(command(script, *flags), text=True, **pipes) as process:
+        # Whoever waits for further lines would wait for ever.
+        timer = threading.Timer(240, process.kill)
+        timer.start()
+        for line in lines:
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            answers.append(process.stdout.readline())
+        rest, errors = process.communicate()
+        timer.cancel()
+    assert (process.returncode, rest) == (0, ""), errors
+    return answers
+
+
 def test_lines_are_classified(classifier):
     lines = "the cat is near the dog\nthe oak is near the fern\n"
-    done = run("predict.py", f"--workdir={classifier}", input=lines)
-    assert done.returncode == 0, done.stderr
-    labels, probabilities = zip(*(row.split("\t") for row in done.stdout.splitlines()), strict=True)
+    rows = conversation("predict.py", f"--workdir={classifier}", lines=lines.splitlines())
+    labels, probabilities = zip(*(row.split("\t") for row in rows), strict=True)
     assert set(labels) <= set(WORDS)
     assert all(0.5 <= float(probability) <= 1 for probability in probabilities)
     done = call("predict.py", f"--workdir={classifier}", "--json", input=lines)
     rows = [json.loads(row) for row in done.stdout.splitlines()]
     assert [row["predicted"] for row in rows] == list(labels)
     assert sum(rows[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_lines_are_read_in_one_way(classifier, tmp_path):
+    """However they are written: the same answers and the same vectors."""
+    lines = ["the cat is near the dog", "the oak"]
+    ways = [f"{lines[0]}\n{lines[1]}", f"\ufeff{lines[0]}  \r\n\t{lines[1]}\r\n"]
+    flags = f"--workdir={classifier}", "--json"
+    answers = [call("predict.py", *flags, input=way).stdout for way in ways]
+    answers.append(call("predict.py", *flags, *(f" {line} " for line in lines)).stdout)
+    assert answers[0].count("\n") == 2
+    assert len(set(answers)) == 1
+    for number, way in enumerate(ways):
+        output = f"--output={tmp_path / str(number)}.npy"
+        assert call("embed.py", flags[0], output, input=way).returncode == 0
+    vectors = [np.load(tmp_path / f"{number}.npy") for number in range(2)]
+    np.testing.assert_array_equal(*vectors)
+
+
+@pytest.mark.parametrize("script", ["predict.py", "embed.py"])
+def test_lines_of_other_encodings_are_refused(script, classifier, tmp_path):
+    flags = [f"--workdir={classifier}"]
+    flags += [f"--output={tmp_path / 'vectors.npy'}"] if script == "embed.py" else []
+    done = call(script, *flags, input="the cat\n".encode("utf-16"))
+    fails(done, 2, "the input is UTF-16", "iconv -f utf-16 -t utf-8")
+    done = call(script, *flags, input=b"the cat\ncaf\xe9\n")
+    fails(done, 2, "line 2 of the input is not UTF-8 text: byte 3 is 0xe9")
+    if script == "predict.py":
+        fails(call(script, *flags, "caf\udce9"), 2, "line 1 of the input has half of a surrogate")
+
+
+def test_what_is_cut_is_said(classifier, folder, tmp_path):
+    """A run of 24 tokens, which is all that the model has."""
+    flags = [f"--workdir={classifier}"]
+    lines = "the cat\n" + "the cat is near the dog " * 4 + "\nthe oak is near the fern now\n"
+    done = call("predict.py", *flags, input=lines)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "1 of 3 inputs have more than 24 tokens (the model reads no more): their ends were not "
+        "read.\n"
+    )
+    shorter = "have more than 7 tokens (--max_length reads up to 24): their ends were not read.\n"
+    done = call("predict.py", *flags, "--max_length=7", "--json", input=lines)
+    assert done.stderr == f"2 of 3 inputs {shorter}"
+    output = f"--output={tmp_path / 'vectors.npy'}"
+    done = call("embed.py", *flags, output, "--max_length=7", input=lines)
+    assert done.stderr.endswith(f"2 of 3 inputs {shorter}")
+    for script, *others in (["predict.py"], ["embed.py", output]):
+        done = call(script, *flags, *others, "--max_length=25", input=lines)
+        fails(done, 2, "max_length", "25", "24")
+    task: Any = open_run(classifier).with_task(max_length=7).task
+    (note,) = task.load_validation([str(folder / "texts.jsonl")], classifier).notes
+    assert note.startswith("150 of 150 examples")
+    assert note.endswith("longer than config.task.max_length (7) and have lost their ends.")
+    done = call("predict.py", *flags, "--max_question_length=7", input=lines)
+    fails(done, 2, "--max_question_length is not for a run of the task text_classification")
+
+
+@pytest.mark.parametrize("job", ["classifier", "pretrained"])
+def test_lines_are_answered_as_they_come(job, request):
+    workdir = request.getfixturevalue(job)
+    opened = open_run(workdir)
+    lines = ["the [MASK] is near", "the [MASK]", "the oak [MASK]"]
+
+    def answers(incoming):
+        return opened.task.predict(opened.model, opened.params, workdir, incoming)
+
+    assert answered_as_they_come(answers, *lines) == list(answers(lines))
 
 
 def test_pictures_and_predictions_are_left_in_the_folder(classifier):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.end_to_end.conftest import ROOT
-from tests.runs import assert_same_run, logged
+from tests.runs import answered_as_they_come, assert_same_run, logged
 from transformer.config import owner
 from transformer.data.squad import Answer, Question, write_squad
 from transformer.errors import ConfigError, DataError
@@ -151,11 +151,47 @@ def test_questions_are_answered(job):
             answers(job, line)
 
 
+@pytest.mark.parametrize("job", ["question_answering"], indirect=True)
+def test_questions_in_white_space(job):
+    """What stands around them changes no answer; a question that is cut is told."""
+    context = "tom has the  hat. eve has the coat."
+    plain, *others = answers(
+        job,
+        f"who has the coat?\t{context}",
+        f"  who has the coat? \t {context} \r",
+        json.dumps({"question": "who has the coat?\n", "context": f"\n {context}"}),
+        f"{'who has the coat and the hat ' * 4}?\t{context}",
+    )
+    assert [each.details["answer"] for each in others[:2]] == [plain.details["answer"]] * 2
+    moved = [answer["start"] + 2 for answer in plain.details["answers"]]
+    assert [answer["start"] for answer in others[1].details["answers"]] == moved
+    assert [each.cut for each in (plain, *others[:2])] == [""] * 3
+    assert others[2].cut.startswith("have a question of more than 8 tokens (--max_question_length")
+    with pytest.raises(DataError, match=r"line 1 of the input: the context has half of a surr"):
+        answers(job, '{"question": "who?", "context": "a \\ud83d"}')
+
+
+@pytest.mark.parametrize("job", ["question_answering", "tagging"], indirect=True)
+def test_lines_are_answered_as_they_come(job):
+    run = open_run(job.workdir)
+    lines = [f"who has the {thing}?\teve has the {thing}" for thing in ("coat", "hat", "cat")]
+
+    def found(incoming):
+        return run.task.predict(run.model, run.params, job.workdir, incoming)
+
+    assert answered_as_they_come(found, *lines) == list(found(lines))
+
+
 @pytest.mark.parametrize("job", ["tagging"], indirect=True)
 def test_sentences_are_tagged(job):
     found = answers(job, "ann sees mister tom", "x " * 30)
     assert [len(each.details["tags"]) for each in found] == [4, 30]
     assert set(found[0].details["tags"]) <= {"O", "B-PER", "I-PER"}
+    spaced = answers(job, "  ann\tsees mister  tom \r", "bob\xa0sees", "ann " + "tom" * 20)
+    assert spaced[0] == found[0]
+    assert [len(each.details["tags"]) for each in spaced] == [4, 1, 2]
+    assert [bool(each.cut) for each in spaced] == [False, False, True]
+    assert spaced[2].cut == "have a word of more than 12 tokens (--max_length reads up to 40)"
     with pytest.raises(DataError, match="line 2 of the input is empty"):
         answers(job, "ann", " ")
     other = job.workdir.parent / "other.conll"

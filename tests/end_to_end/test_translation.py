@@ -11,6 +11,8 @@ import pytest
 
 from tests.end_to_end.conftest import ROOT, call, fails
 from tests.runs import assert_same_run
+from transformer.decoding import translate as translating
+from transformer.decoding.translate import Output
 from transformer.tasks.base import Shown
 from transformer.tasks.translation import Translation
 from transformer.training.runs import open_run
@@ -102,7 +104,12 @@ def test_translates_line_by_line(trained):
     outputs = done.stdout.split("\n")
     assert len(outputs) == len(lines) + 1
     assert outputs[1] == outputs[3] == outputs[-1] == ""
-    assert "1 of 6 sentences were too long and were cut" in done.stderr
+    assert "1 of 6 sentences have more than 11 tokens (--max_source_len" in done.stderr
+    flags = (f"--workdir={trained}", "--max_source_len=4")
+    said = call("generate.py", *flags, input="\n".join(lines)).stderr
+    assert "1 of 6 sentences have more than 3 tokens" in said
+    written = "\ufeff" + "  \r\n ".join(lines) + "\r\n"
+    assert call("generate.py", f"--workdir={trained}", input=written).stdout == done.stdout
 
     options = ["--beam_size=3", "--num_return=2", "--length_penalty=1.5", "--max_len=5"]
     done = call("generate.py", f"--workdir={trained}", *options, input="ei\nzwei")
@@ -114,6 +121,23 @@ def test_translates_line_by_line(trained):
     first, second = json.loads(done.stdout)["translations"]
     assert set(first[0]) == {"text", "score"}
     assert second[0]["text"] == ""
+
+
+def test_an_input_without_an_output_has_an_empty_line(trained, monkeypatch):
+    """As where the model gives no finite numbers; and line feeds in outputs end no line."""
+    output = Output("zwei\nei\tvier", np.zeros(0, np.int32), 0.0, 0.0)
+    monkeypatch.setattr(
+        translating, "translate", lambda *arguments: [[output], [], [output, output]]
+    )
+    flags, lines = f"--workdir={trained}", "ei\nzwei\ndrei\n"
+    done = call("generate.py", flags, input=lines)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "zwei ei\tvier\n\nzwei ei\tvier\n"
+    assert "1 inputs have no output" in done.stderr
+    done = call("generate.py", flags, "--num_return=2", input=lines)
+    assert done.stdout == "".join(f"{i}\t0.0000\tzwei ei vier\n" for i in (1, 3, 3))
+    done = call("generate.py", flags, "--json", input=lines)
+    assert [len(each) for each in json.loads(done.stdout)["translations"]] == [1, 0, 2]
 
 
 def test_evaluates_other_files(files, trained):
@@ -178,6 +202,10 @@ def test_refuses_what_it_cannot_translate(trained, tmp_path):
     fails(done, 2, "line 2", "0xfc")
     fails(call("generate.py", workdir, "--prompt=ei", input=""), 2, "--prompt", "translation")
     fails(call("generate.py", workdir, "--beam_size=2", "--num_return=3", input="ei"), 2, "beams")
+    for penalty in ("nan", "-1", "9", "inf"):
+        flag = f"--length_penalty={penalty}"
+        fails(call("generate.py", workdir, flag, input="ei"), 2, "length_penalty")
+        fails(call("evaluate.py", workdir, flag), 2, "length_penalty")
     fails(call("evaluate.py", workdir, "--checkpoint=last:9"), 2, "keep_last")
     fails(call("evaluate.py", workdir, "--source=x"), 2, "--reference")
 

@@ -78,3 +78,4 @@ def test_dry_run_writes_nothing_and_agrees_with_the_run(config, tmp_path):
     assert report["parameters"] == sum(row["count"] for row in report["parameter_table"])
     assert report["memory"]["optimizer"] == 2 * report["memory"]["parameters"] + 2 * 4
     assert report["total_steps"] == 160
+    assert set(report["memory"]) == {"parameters", "optimizer"}

@@ -202,7 +202,7 @@ def test_blockwise_is_einsum():
         ({}, 512, "einsum"),
         ({"dropout_rate": 0.0}, 512, "blockwise"),
         ({"dropout_rate": 0.0}, 128, "einsum"),
-        ({"attention": "blockwise"}, 128, "blockwise"),
+        ({"attention": "blockwise", "dropout_rate": 0.0}, 128, "blockwise"),
     ],
     ids=str,
 )

@@ -7,10 +7,12 @@ import pytest
 from configs.mixtral import get_config
 from tests.common import assert_trees_close, noisy_parameters
 from transformer.config import build
+from transformer.decoding.sample import generate
 from transformer.errors import ConfigError
 from transformer.models.llama import Llama
 from transformer.models.mixtral import Mixtral
 from transformer.nn.mixture import active_parameters
+from transformer.ops.logits import Sampling
 from transformer.tasks.language_modeling import LanguageModeling
 
 TINY = {
@@ -107,6 +109,41 @@ def test_routers_losses_enter_the_objective_and_nothing_else(params):
     np.testing.assert_array_equal(scaled.metrics["loss"], plain.metrics["loss"])
     own = 0.5 * means["router_balance"] + 0.25 * means["router_z"]
     np.testing.assert_allclose(scaled.objective, plain.objective + weight * own, rtol=1e-5)
+
+
+def padded(tokens, rows, length, fill):
+    """Rows of `fill` below and columns of it behind."""
+    shape = ((0, rows - tokens.shape[0]), (0, length - tokens.shape[1]))
+    return jnp.pad(tokens, shape, constant_values=fill)
+
+
+@pytest.mark.parametrize("capacity_factor", [None, 0.6])
+def test_padding_takes_no_place_and_counts_nowhere(params, capacity_factor):
+    model = Mixtral(**TINY, capacity_factor=capacity_factor, router_z_loss_scale=0.1)
+    labels = TOKENS[:, ::-1]
+
+    @jax.jit
+    def run(tokens, labels):
+        batch = {"tokens": tokens, "labels": labels}
+        losses = TASK.losses(model, params, batch, {})
+        valid = labels != -100
+        return losses, model.apply({"params": params}, tokens, valid=valid)[0]
+
+    losses, logits = run(TOKENS, labels)
+    found, same = run(padded(TOKENS, 4, 13, fill=3), padded(labels, 4, 13, fill=-100))
+    np.testing.assert_allclose(same[:2, :9], logits, atol=1e-5)
+    assert_trees_close(found, losses, rtol=1e-5)
+
+
+def test_ragged_prompts_are_written_as_if_alone(params):
+    """Also where experts had few places in training."""
+    model = Mixtral(**TINY, capacity_factor=0.5)
+    options = {"max_new_tokens": 6, "sampling": Sampling(temperature=0.0), "seed": 0, "chunk": 6}
+    prompts = [np.array([1, 2, 3, 4, 5, 6, 7]), np.array([8, 9]), np.array([10, 1, 2])]
+    together = np.concatenate(list(generate(model, params, prompts, **options)), axis=1)
+    for prompt, written in zip(prompts, together, strict=True):
+        (alone,) = generate(model, params, [prompt], **options)
+        np.testing.assert_array_equal(written, alone[0])
 
 
 def test_the_objective_spreads_tokens(params):

@@ -17,6 +17,7 @@ from transformer.ops.masks import (
     causal,
     explicit,
     padding,
+    padding_behind,
     segments,
     sliding_window,
 )
@@ -36,6 +37,7 @@ CASES = {
     "window on both sides": (sliding_window(40), None),
     "documents": (causal() & segments(DOCUMENTS), None),
     "padding": (padding(REAL), None),
+    "padding by lengths": (causal() & padding_behind(jnp.array([200, 0])), None),
     "padding in front": (causal() & padding(~REAL), None),
     "padding in front, window": (causal() & sliding_window(60) & padding(BETWEEN), None),
 }
@@ -100,6 +102,9 @@ def test_lengths_and_numbers_that_are_refused():
         dot_product_attention(*half, mask=segments(DOCUMENTS), implementation="cudnn")
     with pytest.raises(ValueError, match="capped"):
         dot_product_attention(*half, logit_cap=1.0, implementation="cudnn")
+    for valid in (REAL, ~REAL, BETWEEN):  # Who knows what is in them?
+        with pytest.raises(ValueError, match="padding as lengths"):
+            dot_product_attention(*half, mask=padding(valid), implementation="cudnn")
 
 
 def test_what_cudnn_is_asked_for(monkeypatch):
@@ -112,7 +117,7 @@ def test_what_cudnn_is_asked_for(monkeypatch):
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", library)
     half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
-    mask = causal() & sliding_window(10) & padding(REAL)
+    mask = causal() & sliding_window(10) & padding_behind(jnp.asarray([LENGTH, 200]))
     cudnn_attention(*half, mask=mask, scale=0.25, logit_cap=None, **PLAIN)
     np.testing.assert_array_equal(asked.pop("key_value_seq_lengths"), [LENGTH, 200])
     assert asked == {
@@ -121,6 +126,13 @@ def test_what_cudnn_is_asked_for(monkeypatch):
         "local_window_size": (9, 0),
         "implementation": "cudnn",
     }
+
+
+def test_padding_of_any_place_is_not_left_to_cudnn(monkeypatch):
+    monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
+    query = jax.ShapeDtypeStruct(QUERY.shape, jnp.bfloat16)
+    assert resolved("auto", query, LENGTH, padding(~REAL)) == "einsum"
+    assert resolved("auto", query, LENGTH, padding_behind(jnp.array([LENGTH, 200]))) == "cudnn"
 
 
 @pytest.mark.parametrize(

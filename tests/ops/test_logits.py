@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -101,9 +102,25 @@ def test_filters_combine():
     np.testing.assert_array_equal(np.isfinite(filtered), [True, True, False, False])
 
 
+@pytest.mark.parametrize("temperature", [1e-39, 1e-300, 1e39, 1e308])
+def test_extreme_temperatures_are_limits(temperature):
+    """Where float32 has no such temperature, or no such quotient."""
+    logits = jnp.array([0.5, 4.0, -1e4, 3.0])
+    probabilities = jax.nn.softmax(filter_logits(logits, Sampling(temperature)))
+    expected = [0.0, 1.0, 0.0, 0.0] if temperature < 1 else [0.25] * 4
+    np.testing.assert_allclose(probabilities, expected)
+
+
+NAN = float("nan")
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -0.1}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}],
+    [
+        *({name: NAN} for name in ("temperature", "top_p", "min_p")),
+        *({"temperature": temperature} for temperature in (-0.1, float("inf"))),
+        *({"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}),
+    ],
     ids=str,
 )
 def test_impossible_sampling(wrong):

@@ -53,6 +53,24 @@ def test_correct_counts_the_most_probable():
     np.testing.assert_array_equal(losses.correct, [[1, 1, 0]])
 
 
+@pytest.mark.parametrize("chunk_size", [0, 2, 3, 16])
+def test_of_equals_the_first_is_the_guess(chunk_size):
+    scores = jnp.array([[2.0, 2, 2, 2, 2], [1, 3, 0, 3, 3], [0, 1, 2, 2, 1]])
+    labels = jnp.tile(jnp.arange(5), (3, 1)).T
+    if chunk_size:
+        features = jnp.tile(jnp.eye(3), (5, 1, 1))
+        losses = chunked_cross_entropy(features, scores, labels, chunk_size=chunk_size)
+    else:
+        losses = cross_entropy(jnp.tile(scores, (5, 1, 1)), labels)
+    expected = labels == jnp.argmax(scores, axis=-1)
+    np.testing.assert_array_equal(losses.correct, expected)
+
+
+def test_what_is_no_number_is_not_right():
+    losses = cross_entropy(jnp.full((3, 3), jnp.nan), jnp.arange(3))
+    np.testing.assert_array_equal(losses.correct, [0, 0, 0])
+
+
 def test_large_logits_do_not_overflow():
     losses = cross_entropy(jnp.array([[1e4, 0.0]]), jnp.array([1]))
     np.testing.assert_allclose(losses.nll, 1e4)

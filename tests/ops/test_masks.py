@@ -99,6 +99,7 @@ KEY_POSITIONS = RNG.integers(0, 9, (BATCH, KEYS))
 QUERY_SEGMENTS = RNG.integers(0, 2, (BATCH, QUERIES))
 KEY_SEGMENTS = RNG.integers(0, 2, (BATCH, KEYS))
 VALID = RNG.random((BATCH, KEYS)) < 0.7
+LENGTHS = RNG.integers(0, KEYS + 1, BATCH)
 ALLOWED = RNG.random((1, HEADS, QUERIES, KEYS)) < 0.7
 RULES = {
     "causal": masks.causal(),
@@ -106,6 +107,7 @@ RULES = {
     "positions": masks.at_positions(jnp.asarray(QUERY_POSITIONS), jnp.asarray(KEY_POSITIONS)),
     "segments": masks.segments(jnp.asarray(QUERY_SEGMENTS), jnp.asarray(KEY_SEGMENTS)),
     "padding": masks.padding(jnp.asarray(VALID)),
+    "lengths": masks.padding_behind(jnp.asarray(LENGTHS)),
     "explicit": masks.explicit(jnp.asarray(ALLOWED)),
 }
 combinations = st.sets(st.sampled_from(sorted(RULES)), min_size=1).filter(
@@ -138,6 +140,8 @@ def test_a_conjunction_in_numpy(names):
         expected &= (QUERY_SEGMENTS[:, :, None] == KEY_SEGMENTS[:, None, :])[:, None]
     if "padding" in names:
         expected &= VALID[:, None, None, :]
+    if "lengths" in names:
+        expected &= (np.arange(KEYS) < LENGTHS[:, None])[:, None, None, :]
     if "explicit" in names:
         expected &= ALLOWED
     np.testing.assert_array_equal(whole(combined(names)), expected)

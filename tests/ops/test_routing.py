@@ -125,6 +125,15 @@ def test_capacity_is_a_share(num_tokens, factor, capacity):
     assert expert_capacity(num_tokens, 8, 2, factor) == capacity
 
 
+@pytest.mark.parametrize("factor", [0.1, 0.7, 1.0, 1.1, 1.25, 2.0])
+def test_capacity_of_what_counts_is_that_of_so_many_tokens(factor):
+    limited = jax.jit(
+        jax.vmap(lambda count: ops.limited_capacity(jnp.arange(80) < count, 8, 2, factor))
+    )
+    expected = [expert_capacity(count, 8, 2, factor) for count in range(81)]
+    np.testing.assert_array_equal(limited(jnp.arange(81)), expected)
+
+
 def test_balance_loss_by_hand():
     probabilities = jnp.array([[0.7, 0.2, 0.1], [0.6, 0.1, 0.3], [0.1, 0.1, 0.8]])
     routing = Routing(jnp.array([[0, 1], [0, 2], [2, 0]]), jnp.zeros((3, 2)), probabilities)

@@ -3,6 +3,8 @@
 Run by test_meshes.py in a process of its own: the number of devices is fixed when JAX begins.
 """
 
+import dataclasses
+import functools
 import json
 import re
 import sys
@@ -17,8 +19,13 @@ from transformer.config import section
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
 from transformer.training.programs import make_programs, numbers_of
+from transformer.training.runs import Run
+from transformer.training.validation import evaluate_run, make_validation
 
 STEPS = 4
+ALL = {"data": 2, "fsdp": 2, "tensor": 2}
+# Meshes with which validation is tried as well.
+VALIDATED = ({}, {"data": 8}, ALL)
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 SHAPE = {"scan_layers": True}
 DECODER = {"num_layers": 2, "num_heads": 4, "width": 32, "context": 16, **SHAPE}
@@ -94,6 +101,30 @@ def jobs(path):
     }
 
 
+def odd(task):
+    """The task with few validation batches, whose number of rows no number of devices divides."""
+    if hasattr(task, "rows_multiple"):
+        return dataclasses.replace(task, rows_multiple=45)
+    return dataclasses.replace(task, validation_batch_size=45)
+
+
+def validated(experiment, programs, params):
+    """Validation metrics of odd batches, as the loop has them."""
+    validate = make_validation(
+        functools.partial(programs.evaluation_step, numbers_of(experiment)),
+        odd(experiment.task).validation_batches(experiment.data),
+        sharding.batch_sharding(experiment.mesh),
+    )
+    return validate(params, None)
+
+
+def evaluated(experiment, params):
+    """The same, as evaluate.py has them: on all eight devices, whatever the mesh."""
+    params = jax.device_get(params)
+    run = Run(experiment.config, odd(experiment.task), experiment.model, params, STEPS)
+    return evaluate_run(run, experiment.data)
+
+
 def trained(model, task, devices, **mesh):
     """Losses of some steps, and what there is to know of the program."""
     config = config_of(model.copy_and_resolve_references(), task, **mesh)
@@ -116,6 +147,10 @@ def trained(model, task, devices, **mesh):
                 program = steps.lower(state, batch, count, numbers).compile().as_text()
             state, metrics = steps(state, batch, count, numbers)
             losses.append(float(metrics["loss"][0]))
+        validation = validated(experiment, programs, state.params) if mesh in VALIDATED else None
+    if not mesh:
+        everywhere = evaluated(experiment, state.params)
+        validation = [validation, {name: everywhere[name] for name in validation}]
     first = jax.devices()[0]
     here = sum(
         shard.data.nbytes
@@ -132,6 +167,7 @@ def trained(model, task, devices, **mesh):
     ]
     return {
         "losses": losses,
+        "validation": validation,
         "fraction_here": here / whole,
         "collectives": counts,
         "gathered": gathered,

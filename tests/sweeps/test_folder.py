@@ -1,6 +1,7 @@
 import pytest
 
 from transformer.errors import WorkdirError
+from transformer.sweeps import folder as folders
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import make_trial
 from transformer.training.experiment import read_config
@@ -25,6 +26,12 @@ def test_a_claim_ends_with_whatever_ends_the_work(folder):
     with pytest.raises(KeyError), folder.claim("a"):
         raise KeyError
     assert folder.is_free("a")
+
+
+def test_systems_without_locks(folder, monkeypatch):
+    monkeypatch.setattr(folders, "fcntl", None)
+    with pytest.raises(WorkdirError, match="this system has no flock"), folder.claim("a"):
+        pass
 
 
 def test_notes(folder, config):

@@ -49,6 +49,20 @@ def test_the_best_is_the_best_of_those_that_ended(folder):
     assert counted(rows) == "5 trials: 3 done, 1 pruned, 1 failed."
 
 
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_never_the_best(folder, config, loss):
+    """Also where an earlier version noted that it is done."""
+    trial = make_trial(config, {"train.seed": 8})
+    folder.begin(trial, "train")
+    folder.note(trial, "done", validation_loss=loss, step=8)
+    result = finish(folder.path)
+    assert result["best"]["validation_loss"] == 1.5
+    assert result["failed"] == 2
+    row = next(row for row in result["trials"] if row["id"] == trial.id)
+    assert row["error"] == f"the validation loss is {loss}"
+    json.dumps(result, allow_nan=False)
+
+
 def test_a_report(folder):
     result = finish(folder.path)
     assert (result["failed"], result["best"]["command"]) == (1, "train 1.5")

@@ -17,6 +17,7 @@ from transformer.sweeps import population, runner
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.population import run_population
 from transformer.sweeps.runner import run_grid
+from transformer.sweeps.sweep import finish
 from transformer.sweeps.trials import check_trials, make_trials
 from transformer.training.loop import train
 from transformer.training.metrics import MetricsWriter, read_metrics
@@ -110,6 +111,26 @@ def test_each_trial_ends_as_it_would_alone(trials, shared, alone, tmp_path, capl
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
     assert run(trials, folder, shared, vectorize)[0] == 0
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/*")}
+
+
+@pytest.mark.parametrize("vectorize", ["none", "scan"])
+def test_a_loss_that_is_not_finite_is_a_failure(base, shared, tmp_path, vectorize):
+    """Its only training loss is finite; the update after it is not."""
+    sweep = [
+        {"train.duration": "1", "optimizer.learning_rate": 1e30},
+        {"train.duration": "1"},
+    ]
+    folder, trials = Folder(tmp_path), make_trials(base, sweep)
+    code, said = run(trials, folder, shared, vectorize)
+    assert code == 0
+    failed, done = (folder.status(trial.id) for trial in trials)
+    assert (failed["status"], done["status"]) == ("failed", "done")
+    assert "the validation loss of step 1 is nan" in failed["error"]
+    assert any("the validation loss of step 1 is nan" in line for line in said)
+    result = finish(tmp_path)
+    assert (result["best"]["id"], result["failed"]) == (trials[1].id, 1)
+    json.dumps(result, allow_nan=False)
+    assert "the validation loss of step 1 is nan" in (tmp_path / "report.html").read_text()
 
 
 def assert_close(ours, theirs):

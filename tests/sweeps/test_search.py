@@ -4,6 +4,7 @@ import pytest
 
 from tests.sweeps.conftest import tiny_config
 from transformer.errors import ConfigError, MissingDependencyError, WorkdirError
+from transformer.sweeps import runner
 from transformer.sweeps import search as searches
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.search import (
@@ -11,6 +12,7 @@ from transformer.sweeps.search import (
     Search,
     check_space,
     imported_optuna,
+    open_storage,
     open_study,
     parsed_space,
     run_search,
@@ -32,7 +34,8 @@ def shared():
 
 def states(folder):
     optuna = imported_optuna()
-    return [trial.state.name for trial in open_study(optuna, folder.path).get_trials()]
+    study = open_study(optuna, folder.path, open_storage(optuna, folder.path))
+    return [trial.state.name for trial in study.get_trials()]
 
 
 def search(base, folder, shared, trials, **options):
@@ -147,6 +150,23 @@ def test_failed_trials_count(base, shared, tmp_path):
     code = run_search(base, Search(1, space), folder, shared, said.append, str)
     assert (code, states(folder)) == (0, ["FAIL"])
     assert folder.statuses()[0]["status"] == "failed"
+
+
+def test_a_loss_that_is_not_finite_is_a_failure(base, shared, tmp_path, monkeypatch):
+    def diverge(config, workdir, *, enough, **options):
+        assert not enough(3, float("nan"))
+        return 0, {"step": 6, "validation": {"loss": float("inf")}}
+
+    monkeypatch.setattr(runner, "train", diverge)
+    folder = Folder(tmp_path)
+    _, said = search(base, folder, shared, 1, pruner="hyperband")
+    assert states(folder) == ["FAIL"]
+    (status,) = folder.statuses()
+    assert (status["status"], status["error"]) == (
+        "failed",
+        "the validation loss of step 6 is inf",
+    )
+    assert status["error"] in said[-1]
 
 
 def test_combinations_that_cannot_work_fail_alone(base, shared, tmp_path):

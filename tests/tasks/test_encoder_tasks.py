@@ -12,8 +12,8 @@ from tests.common import AnyMethod, noisy_parameters
 from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
-from transformer.models.gpt import GPT
 from transformer.ops.losses import IGNORED
+from transformer.tasks.base import filled_up
 from transformer.tasks.masked_lm import MaskedLM
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
@@ -156,6 +156,37 @@ def test_chunks_of_the_vocabulary_give_the_same_loss(losses, masked):
     np.testing.assert_allclose(whole.objective, chunked.objective, rtol=1e-5)
 
 
+RANDOM = np.random.default_rng(1)
+WEIGHTS = RANDOM.random(4).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        (TextClassification(**SIZE), {"label": np.array([2, 0, 1, 1]), "weight": WEIGHTS}),
+        (
+            TextClassification(**SIZE, train="a.csv", regression=True),
+            {"label": np.array([2.0, 0.5, -1.0, 9.0], np.float32), "weight": WEIGHTS},
+        ),
+        (Tagging(**SIZE), {"labels": RANDOM.integers(0, 3, (4, 12))}),
+        (QuestionAnswering(**SIZE), {"starts": np.array([3, 0, 2, 5]), "ends": np.arange(4, 8)}),
+        (MaskedLM(**SIZE), None),
+    ],
+    ids=["classes", "numbers", "tags", "answers", "masks"],
+)
+def test_rows_that_fill_up_a_batch_count_for_nothing(losses, masked, task, rows):
+    rows = masked if rows is None else batch(**rows)
+    # The last of them counts, and is the one that is repeated.
+    few = {name: array[:3] for name, array in rows.items()}
+    filled = filled_up(few, 4)
+    assert {len(array) for array in filled.values()} == {4}
+    for one, other in zip(
+        jax.tree.leaves(losses(task, filled)), jax.tree.leaves(losses(task, few)), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    np.testing.assert_equal(filled_up(rows, 4), rows)
+
+
 # ------------------------------------------------------------------------------------ data
 
 
@@ -199,9 +230,7 @@ def test_a_label_that_only_validation_has(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["text_classification", "tagging", "question_answering"])
-def test_models_that_will_not_do(name):
+def test_models_with_too_few_positions(name):
     task = build("task", section("task", name, max_length=64))
-    with pytest.raises(ConfigError, match="no encoder"):
-        task.check_model(GPT(vocab_size=9))
     with pytest.raises(ConfigError, match=r"max_length \(64\).*context \(16\)"):
         task.check_model(BERT(vocab_size=9, context=16))

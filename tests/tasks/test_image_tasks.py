@@ -15,6 +15,7 @@ from transformer.data.images import ArrayImages, LabelledImages
 from transformer.errors import ConfigError
 from transformer.models.vit import ViT
 from transformer.ops.patches import patchify
+from transformer.tasks.base import filled_up
 from transformer.tasks.base_images import ImageData, apply_to_images
 from transformer.tasks.base_labels import load_labels
 from transformer.tasks.image_classification import ImageClassification
@@ -141,6 +142,16 @@ def test_only_hidden_patches_count(params, normalize):
     assert again.objective == losses.objective
     drawn = compiled(task, params, arrays(BATCH), {"dropout": jax.random.key(1)})
     assert drawn.objective != losses.objective
+
+
+@pytest.mark.parametrize(
+    "task", [ImageClassification(**SIZE), MaskedImages(**SIZE, masking_rate=0.5)], ids=str
+)
+def test_rows_that_fill_up_a_batch_count_for_nothing(params, task):
+    few = {name: array[:3] for name, array in BATCH.items()}
+    found, expected = (compiled(task, params, rows, {}) for rows in (filled_up(few, 4), few))
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_tokens_that_see_their_neighbours_are_refused():

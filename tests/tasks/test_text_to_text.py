@@ -13,13 +13,11 @@ from tests.common import noisy_parameters
 from transformer.config import build, section
 from transformer.decoding.translate import Output
 from transformer.errors import ConfigError, DataError, WorkdirError
-from transformer.models.gpt import GPT
 from transformer.models.t5 import T5
 from transformer.ops.losses import IGNORED
 from transformer.tasks import text_to_text
 from transformer.tasks.denoising import Denoising
 from transformer.tasks.text_to_text import TextToText
-from transformer.tasks.translation import Translation
 
 SIZE = {
     "tokenizer": "character",
@@ -231,13 +229,6 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
 def test_impossible_values(values, message):
     with pytest.raises(ConfigError, match=message):
         build("task", section("task", "text_to_text", **values))
-
-
-def test_a_model_that_does_not_read_and_write_is_refused(one):
-    one.check_model(T5())
-    for task in (one, Translation()):
-        with pytest.raises(ConfigError, match=r"gpt, which is no encoder-decoder.*t5"):
-            task.check_model(GPT())
 
 
 def test_one_step_visits_all_of_few_pairs(one, data):

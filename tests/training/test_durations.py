@@ -30,6 +30,8 @@ CLOCK = Clock(examples_per_step=8.0, tokens_per_step=128.0, examples_per_epoch=1
         ("10%", 200),
         ("10 %", 200),
         ("0.01%", 1),
+        ("1e-12 steps", 1),
+        ("0 epochs", 0),
     ],
 )
 def test_durations(duration, steps):
@@ -37,7 +39,8 @@ def test_durations(duration, steps):
 
 
 @pytest.mark.parametrize(
-    "duration", ["", "steps", "-1 steps", "3 days", "1 2 steps", "1.5.2 steps", "five steps", "nan"]
+    "duration",
+    ["", "steps", "-1 steps", "3 days", "1 2 steps", "1.5.2 steps", "five steps", "nan", "1e999"],
 )
 def test_no_durations(duration):
     with pytest.raises(ConfigError, match=r"config\.train\.log_every.*no duration"):

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ from ml_collections import ConfigDict
 
 from transformer.config import section
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.tasks.base_labels import save_labels
 from transformer.training.experiment import (
     adopt_workdir,
     prepare,
@@ -83,6 +86,9 @@ def test_flops_of_a_step_are_three_forward_passes(config):
         ("train", {"microbatches": 3}, r"batches of 4 rows.*microbatches \(3\)"),
         ("train", {"duration": "soon"}, r"config\.train\.duration is 'soon'"),
         ("optimizer", {"warmup": "soon"}, r"config\.optimizer\.warmup is 'soon'"),
+        ("optimizer", {"warmup": "1e10 steps"}, r"config\.optimizer\.warmup is 10,000,000,000 st"),
+        ("train", {"duration": "1e15 tokens"}, r"config\.train\.duration is .* steps: fewer than"),
+        ("model", {"dtype": "float16"}, r"config\.model\.dtype is 'float16'.*dtype=bfloat16"),
         ("mesh", {"tensor": 64}, "devices"),
         ("optimizer", {"frozen": "kernels"}, r"config\.optimizer\.frozen is 'kernels'.*no param"),
         ("optimizer", {"frozen": "."}, r"matches all parameters: nothing would be trained"),
@@ -95,6 +101,24 @@ def test_combinations_that_cannot_work(config, kind, values, message):
     config[kind].update(values)
     with pytest.raises(ConfigError, match=message):
         prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "said"),
+    [
+        ("1000 steps", [r"warmup is 1,000 steps, and the run has 50: .* at 5\.0% of config\.opt"]),
+        ("51 steps", [r"and the run has 50: the learning rate ends at 98\.0%"]),
+        ("150%", [r"the learning rate ends at 66\.7%"]),
+        ("50 steps", []),
+        ("10%", []),
+    ],
+)
+def test_a_warmup_longer_than_the_run_is_said(config, warmup, said):
+    config.train.duration, config.optimizer.warmup = "50 steps", warmup
+    warnings = prepare(config).warnings()
+    assert len(warnings) == len(said)
+    for warning, pattern in zip(warnings, said, strict=True):
+        assert re.search(pattern, warning), warning
 
 
 def test_the_trained_alone_have_optimizer_state(config):
@@ -113,6 +137,31 @@ def test_adapters_in_a_run_that_begins_from_another(config, workdir):
     config.optimizer.frozen = "embedding"
     with pytest.raises(ConfigError, match=r"config\.optimizer\.frozen.*config\.lora\.rank"):
         prepare(config)
+
+
+@pytest.mark.parametrize(
+    ("job", "names", "difference"),
+    [
+        ("image_classification", tuple("0123456789"), ""),
+        ("image_classification", tuple("9876543210"), "the labels of the run are others"),
+        ("masked_images", tuple("0123456789"), "the job of the run is masked_images"),
+    ],
+)
+def test_a_head_is_for_a_job_and_its_labels(tmp_path, job, names, difference):
+    config = ConfigDict()
+    model = {"image_size": 8, "patch_size": 4, "num_layers": 1, "num_heads": 2, "width": 8}
+    config.model = section("model", "vit", **model, channels=1)
+    config.task = section("task", "image_classification", image_size=8)
+    for kind in ("optimizer", "train", "mesh", "lora"):
+        config[kind] = section(kind)
+    config.init = section("init", workdir=str(tmp_path))
+    source = config.copy_and_resolve_references()
+    source.task.name = job
+    write_config(source, tmp_path)
+    save_labels(names, tmp_path)
+    heads = prepare(config).heads()
+    assert heads.difference == difference
+    assert heads.outputs == ("output", "distillation_output")
 
 
 def test_a_run_that_has_begun_does_not_need_the_other(tmp_path, config, workdir):
@@ -159,6 +208,17 @@ def test_every_difference_is_shown(config, workdir):
     assert "config.model.vocab_size: 28 in the workdir, 29 now" in message
     assert message.count("\n  config.") == 3
     assert str(workdir) in message
+
+
+def test_a_run_goes_on_that_began_with_other_defaults(config, workdir):
+    resolved = read_config(workdir)
+    resolved.init.fresh = "^output/"
+    resolved.init.new = "^(output|pooler|masked_token|next_sentence|decoder|lora)/"
+    write_config(resolved, workdir)
+    assert adopt_workdir(config, workdir).init.fresh is None
+    config.init.fresh = "^final_norm/"
+    with pytest.raises(WorkdirError, match=r"config\.init\.fresh: '\^output/' in the workdir"):
+        adopt_workdir(config, workdir)
 
 
 NEW_VALUES = {str: "7 steps", int: 7, bool: False, float: 0.7}

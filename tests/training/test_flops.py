@@ -107,7 +107,18 @@ def test_loops_of_unknown_length_are_refused():
         ("TPU v5 lite", "TPU v5 lite"),
         ("TPU v5", "TPU v5"),
         ("TPU v3", "TPU v3"),
+        ("TPU v5e", "TPU v5 lite"),
+        ("TPU v5p", "TPU v5"),
+        ("NVIDIA A100-SXM4-80GB", "NVIDIA A100"),
         ("NVIDIA H100 80GB HBM3", "NVIDIA H100"),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA H100 PCIe", "NVIDIA H100 PCIe"),
+        ("NVIDIA H100 NVL", "NVIDIA H100 NVL"),
+        ("NVIDIA H200 NVL", "NVIDIA H200 NVL"),
+        ("NVIDIA B200", "NVIDIA B200"),
+        ("NVIDIA L4", "NVIDIA L4"),
+        ("NVIDIA L40S", None),
+        ("Tesla T4", "Tesla T4"),
         ("cpu", None),
     ],
 )
@@ -119,6 +130,13 @@ def test_peak_of_all_devices(monkeypatch, kind, name):
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     chips = 2 if name in ("TPU v3", "TPU7x") else 4
     assert peak_flops() == (None if name is None else chips * ACCELERATORS[name].peak_flops)
+
+
+def test_peaks_of_the_data_sheets():
+    """Dense, bfloat16, in TFLOP/s."""
+    peaks = {"H100": 989, "H100 PCIe": 756, "H100 NVL": 835, "H200": 989, "B200": 2250, "L4": 121}
+    for name, peak in peaks.items():
+        assert ACCELERATORS[f"NVIDIA {name}"].peak_flops == peak * 1e12
 
 
 def test_ragged_groups_count_each_row_once():

@@ -1,10 +1,12 @@
 """Runs that begin from another: what is taken over, what is refused, what stays as it was."""
 
 import functools
+import json
 import re
 import shutil
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,19 @@ from ml_collections import ConfigDict, config_flags
 
 from tests import runs
 from tests.common import assert_trees_close, assert_trees_equal
-from transformer.config import section
+from transformer.config import owner, section
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Shown
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training import loop
 from transformer.training.experiment import prepare, read_config
-from transformer.training.initialization import Initialization, check_same_model, initialized
+from transformer.training.initialization import (
+    Heads,
+    Initialization,
+    check_same_model,
+    heads_of,
+    initialized,
+)
 from transformer.training.loop import train
 from transformer.training.lora import ADAPTERS, merged
 from transformer.training.runs import open_run, read_parameters
@@ -52,13 +60,16 @@ def test_all_that_fits_is_loaded():
     ]
 
 
-def test_heads_are_fresh_and_what_the_run_lacks_may_be_new():
+HEADS = Heads(modules=("output", "pooler", "masked_token"), outputs=("output",))
+
+
+def test_heads_of_another_shape_are_new_and_those_that_the_run_lacks():
     saved = {**SAVED, "masked_token": {"bias": jnp.ones(5), "norm": {"scale": jnp.ones(2)}}}
     del saved["pooler"]
     new = jax.tree.map(jnp.zeros_like, tree(embedding=(5, 2), blocks=(2, 2), pooler=(2, 2)))
     # Of another shape than that of the run, as there are other classes.
     new["output"] = {"kernel": jnp.full((2, 7), 0.5)}
-    params, report = initialized(new, saved, Initialization(workdir="runs/a"))
+    params, report = initialized(new, saved, Initialization(workdir="runs/a"), heads=HEADS)
     assert_trees_equal(params["embedding"], SAVED["embedding"])
     assert_trees_equal(params["blocks"], SAVED["blocks"])
     assert_trees_equal(params["output"], new["output"])
@@ -67,7 +78,48 @@ def test_heads_are_fresh_and_what_the_run_lacks_may_be_new():
         "  loaded      2  blocks (1), embedding (1)",
         "  new         2  pooler (1), output (1)",
         "  not used    3  output (1), masked_token (2)",
+        "  output is new: that of the run has another shape.",
     ]
+
+
+@pytest.mark.parametrize("difference", ["", "the labels of the run are others"])
+def test_outputs_are_new_where_labels_differ(difference):
+    new = jax.tree.map(jnp.zeros_like, SAVED)
+    heads = HEADS._replace(difference=difference)
+    params, report = initialized(new, SAVED, Initialization(workdir="runs/a"), heads=heads)
+    expected = {**SAVED, "output": new["output"]} if difference else SAVED
+    assert_trees_equal(params, expected)
+    assert ("output is new: the labels of the run are others." in report) == bool(difference)
+    # Whoever says what is to be made anew, and what not, is heard.
+    taken, _ = initialized(new, SAVED, Initialization(fresh=""), heads=heads)
+    assert_trees_equal(taken, SAVED)
+    pooled, _ = initialized(new, SAVED, Initialization(fresh="^pooler/"), heads=heads)
+    assert_trees_equal(pooled, {**SAVED, "pooler": new["pooler"]})
+
+
+def test_a_head_is_loaded_whole_or_not_at_all():
+    """Of a deeper decoder the first layers say nothing."""
+    saved = {**SAVED, "decoder": {f"layer_{n}": tree(up=(2, 2)) for n in range(3)}}
+    for depth in (2, 3, 4):
+        new = {**SAVED, "decoder": {f"layer_{n}": tree(up=(2, 2)) for n in range(depth)}}
+        new = jax.tree.map(jnp.zeros_like, new)
+        params, _ = initialized(new, saved, Initialization(), heads=Heads(modules=("decoder",)))
+        expected = saved if depth == 3 else new
+        assert_trees_equal(params["decoder"], expected["decoder"])
+
+
+def test_each_stack_keeps_its_own_layout():
+    """The decoder of patches is unrolled even where the encoder is scanned."""
+    layers = {f"layer_{n}": tree(up=(2, 2)) for n in range(2)}
+    saved = {**SAVED, "blocks": layers, "decoder": {"blocks": layers}}
+    new = {**saved, "blocks": {"layers": tree(up=(2, 2, 2))}}
+    new = jax.tree.map(jnp.zeros_like, new)
+    params, report = initialized(new, saved, Initialization(), heads=Heads(modules=("decoder",)))
+    assert_trees_equal(params["decoder"], saved["decoder"])
+    assert np.all(
+        params["blocks"]["layers"]["up"]["kernel"][1] == layers["layer_1"]["up"]["kernel"]
+    )
+    assert "new         0" in report
 
 
 def test_a_missing_parameter():
@@ -109,6 +161,71 @@ def test_a_run_of_which_nothing_is_wanted():
 def test_patterns_that_are_none(field):
     with pytest.raises(ConfigError, match=rf"config\.init\.{field} is '\*'"):
         Initialization(**{field: "*"}).check()
+
+
+SIZES = {"vocab_size": 11, "num_heads": 1, "width": 4}
+PAIR = {"num_encoder_layers": 1, "num_decoder_layers": 1, "feed_forward_width": 4}
+TOKENS = jnp.zeros((1, 4), jnp.int32)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "part"),
+    [
+        ("t5", {**PAIR, "tie_embeddings": False}, "decoder"),
+        ("t5", {**PAIR, "tie_embeddings": False}, "output"),
+        ("vaswani", PAIR, "decoder"),
+        ("vaswani", PAIR, "encoder"),
+        ("gpt", {"num_layers": 1, "context": 4, "tie_embeddings": False}, "output"),
+        ("gpt", {"num_layers": 1, "context": 4, "tie_embeddings": False}, "final_norm"),
+        ("bert", {"num_layers": 1, "context": 4, "num_outputs": 2}, "embedding_norm"),
+    ],
+)
+def test_a_run_that_lacks_a_part_of_the_body(name, fields, part):
+    """A decoder is one, and so is an output layer of the vocabulary."""
+    model = owner("model", name)(**SIZES, **fields)
+    inputs = (TOKENS, TOKENS) if name in ("t5", "vaswani") else (TOKENS,)
+    init = functools.partial(model.init, method="classify" if name == "bert" else "__call__")
+    shapes = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *inputs))["params"]
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    config = ConfigDict(
+        {"model": {"name": name}, "task": {"name": "a"}, "init": {"workdir": "runs/a"}}
+    )
+    heads = heads_of(config, config, None)
+    _, report = initialized(params, params, Initialization(workdir="runs/a"), heads=heads)
+    assert "new         0" in report
+    saved = {module: tree for module, tree in params.items() if module != part}
+    with pytest.raises(
+        WorkdirError, match=rf"of runs/a do not fit:\n  {part}/.* is not in the run"
+    ):
+        initialized(params, saved, Initialization(workdir="runs/a"), heads=heads)
+
+
+@pytest.mark.parametrize(
+    ("job", "labels", "names", "difference"),
+    [
+        ("tagging", ["a", "b"], ("a", "b"), ""),
+        ("tagging", ["a", "b"], ("b", "a"), "the labels of the run are others"),
+        ("tagging", ["a", "b"], ("a", "b", "c"), "the labels of the run are others"),
+        ("tagging", None, ("a", "b"), ""),
+        ("tagging", None, None, ""),
+        ("masked_lm", ["a", "b"], ("a", "b"), "the job of the run is masked_lm"),
+    ],
+)
+def test_what_makes_labels_others(tmp_path, job, labels, names, difference):
+    if labels is not None:
+        (tmp_path / "labels.json").write_text(json.dumps(labels))
+    source = ConfigDict({"task": {"name": job}})
+    config = ConfigDict(
+        {
+            "model": {"name": "bert"},
+            "task": {"name": "tagging"},
+            "init": {"workdir": str(tmp_path)},
+        }
+    )
+    found = heads_of(config, source, names)
+    assert found.difference == difference
+    assert "output" in found.outputs
+    assert set(found.outputs) < set(found.modules)
 
 
 # -------------------------------------------------------------------------------- models

@@ -11,8 +11,10 @@ from tests.common import assert_trees_close, assert_trees_equal, normal
 from transformer.errors import ConfigError
 from transformer.models.bert import BERT
 from transformer.models.gpt import GPT
+from transformer.models.mixtral import Mixtral
 from transformer.models.vaswani import Vaswani
 from transformer.nn.linear import Linear
+from transformer.nn.mixture import MixtureOfExperts
 from transformer.training.lora import ADAPTERS, LoRA, is_trained, merged, with_adapters
 from transformer.training.selection import by_path, from_paths, split
 
@@ -28,6 +30,8 @@ def boxes_of(name, **fields):
     inputs, method = (TOKENS,), "__call__"
     if name == "gpt":
         model = GPT(**SIZES, **LAYERS, **fields)
+    elif name == "mixtral":
+        model = Mixtral(**SIZES, **LAYERS, num_experts=3, experts_per_token=2, **fields)
     elif name == "bert":
         model = BERT(**SIZES, **LAYERS, num_outputs=3, **fields)
         method = "classify"
@@ -61,6 +65,11 @@ PRODUCTS = {
     "output": "nhr,rd->nhd",
     "up": "dr,rf->df",
     "down": "fr,rd->fd",
+    "router": "dr,re->de",
+    # Each expert has an A and a B of its own.
+    "experts/gate": "edr,erf->edf",
+    "experts/up": "edr,erf->edf",
+    "experts/down": "efr,erd->efd",
 }
 
 
@@ -69,7 +78,8 @@ def by_numpy(params, config):
     flat = {path: np.asarray(x, np.float64) for path, x in by_path(params).items()}
     for path in [path for path in flat if path.startswith(f"{ADAPTERS}/") and path.endswith("/a")]:
         kernel = path.removeprefix(f"{ADAPTERS}/").removesuffix("/a")
-        product = PRODUCTS[kernel.split("/")[-2]]
+        *_, parent, name, _ = kernel.split("/")
+        product = PRODUCTS[f"{parent}/{name}" if parent == "experts" else name]
         if "/layers/" in path:
             one, other, both = re.split(",|->", product)
             product = f"L{one},L{other}->L{both}"
@@ -96,16 +106,17 @@ def test_new_adapters_change_nothing(name, scan, targets):
 
 
 @pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize("name", ["gpt", "vaswani", "bert"])
+@pytest.mark.parametrize("name", ["gpt", "vaswani", "bert", "mixtral"])
 def test_merged_is_the_sum_by_numpy(name, scan):
     config = LoRA(rank=3, alpha=5.0, targets=ALL)
     params = adapted(name, config, scan_layers=scan)
     assert_trees_close(merged(params, config), by_numpy(params, config), rtol=1e-5, atol=1e-5)
 
 
-def test_one_stacked_layer():
+@pytest.mark.parametrize("make", [GPT, Mixtral])
+def test_one_stacked_layer(make):
     config = LoRA(rank=3, alpha=5.0, targets=ALL)
-    model = GPT(**SIZES, num_layers=1, context=4, scan_layers=True)
+    model = make(**SIZES, num_layers=1, context=4, scan_layers=True)
     boxed = jax.eval_shape(model.init, jax.random.key(0), TOKENS)["params"]
     boxed = jax.eval_shape(lambda boxed: with_adapters(boxed, config, jax.random.key(1)), boxed)
     params = nn.meta.unbox(filled(boxed))
@@ -119,6 +130,48 @@ def test_a_begins_with_the_variance_of_its_inputs():
     boxed = with_adapters({"output": {"kernel": kernel}}, config, jax.random.key(0))
     a = nn.meta.unbox(boxed)[ADAPTERS]["output"]["kernel"]["a"]
     np.testing.assert_allclose(np.std(a), 1 / math.sqrt(8 * 50), rtol=0.05)
+
+
+def test_each_expert_begins_with_the_variance_of_its_own_inputs():
+    kernel = nn.LogicallyPartitioned(jnp.zeros((2, 3, 50, 4)), ("layers", "expert", "mlp", "embed"))
+    config = LoRA(rank=16, targets="kernel")
+    boxed = with_adapters({"experts": {"down": {"kernel": kernel}}}, config, jax.random.key(0))
+    adapter = boxed[ADAPTERS]["experts"]["down"]["kernel"]
+    assert adapter["a"].names == ("layers", "expert", "mlp", None)
+    assert adapter["b"].names == ("layers", "expert", None, "embed")
+    assert adapter["a"].value.shape == (2, 3, 50, 16)
+    assert adapter["b"].value.shape == (2, 3, 16, 4)
+    np.testing.assert_allclose(np.std(adapter["a"].value), 1 / math.sqrt(50), rtol=0.05)
+    # No two experts begin alike.
+    assert len(np.unique(adapter["a"].value[..., 0, 0])) == 6
+
+
+def test_experts_compute_with_thin_products_of_their_own():
+    """x W + alpha / rank (x A) B for each expert that a token is sent to, never making A B."""
+    config = LoRA(rank=2, alpha=3.0, targets="(experts/.*|router)/kernel", trained="")
+    layer = MixtureOfExperts(num_experts=3, experts_per_token=2, width=5)
+    x = normal(np.random.default_rng(0), 1, 6, 4)
+
+    def init(key):
+        return with_adapters({"layer": layer.init(key, x)["params"]}, config, key)
+
+    params = nn.meta.unbox(filled(jax.eval_shape(init, jax.random.key(0))))
+    kernels, adapters = (by_path(params[part]) for part in ("layer", ADAPTERS))
+
+    def product(x, name, expert=...):
+        a, b = (adapters[f"layer/{name}/kernel/{part}"][expert] for part in "ab")
+        return x @ kernels[f"{name}/kernel"][expert] + config.alpha / config.rank * (x @ a) @ b
+
+    probabilities = jax.nn.softmax(product(x[0], "router"))
+    weights, chosen = jax.lax.top_k(probabilities, 2)
+    weights /= jnp.sum(weights, axis=-1, keepdims=True)
+    expected = jnp.zeros_like(x[0])
+    for expert in range(3):
+        gate, up = (product(x[0], f"experts/{name}", expert) for name in ("gate", "up"))
+        output = product(jax.nn.silu(gate) * up, "experts/down", expert)
+        expected += jnp.sum(weights * (chosen == expert), axis=-1, keepdims=True) * output
+    found = layer.apply({"params": merged(params, config)["layer"]}, x)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_rank_there_are_no_adapters():
@@ -262,7 +315,10 @@ def test_the_default_is_for_models_with_and_without_a_head():
     assert not trained("token_embedding/embedding")
 
 
-@pytest.mark.parametrize(("field", "value"), [("rank", -1), ("alpha", 0.0), ("alpha", -1.0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rank", -1), ("alpha", 0.0), ("alpha", -1.0), ("alpha", math.nan), ("alpha", math.inf)],
+)
 def test_values_that_cannot_work(field, value):
     with pytest.raises(ConfigError, match=rf"config\.lora\.{field}"):
         LoRA(**{field: value}).check()

@@ -20,6 +20,15 @@ def test_progress_on_a_terminal():
     assert "a line that stays [with brackets]" in screen.getvalue()
 
 
+def test_days_are_left(capsys, monkeypatch):
+    times = iter([0.0, 36.0])
+    monkeypatch.setattr("transformer.training.metrics.time.monotonic", lambda: next(times))
+    progress = Progress(total=3001)
+    progress.start(0)
+    progress.update(1)
+    assert capsys.readouterr().err.strip().endswith("ETA 30:00:00")
+
+
 def test_progress_elsewhere(capsys):
     progress = Progress(total=7)
     progress.start(2)

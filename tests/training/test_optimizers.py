@@ -1,4 +1,6 @@
 import functools
+import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,9 +11,16 @@ import numpy as np
 import pytest
 
 from transformer.errors import ConfigError
+from transformer.models.bert import BERT
 from transformer.models.gpt import GPT
+from transformer.models.llama import Llama
+from transformer.models.mixtral import Mixtral
+from transformer.models.t5 import T5
+from transformer.models.vaswani import Vaswani
+from transformer.models.vit import ViT
 from transformer.ops.losses import cross_entropy
 from transformer.sharding import is_box
+from transformer.training.lora import LoRA, with_adapters
 from transformer.training.optimizers import (
     NAMES,
     SCHEDULES,
@@ -21,6 +30,7 @@ from transformer.training.optimizers import (
     make_schedule,
     muon_axes,
 )
+from transformer.training.selection import by_path as flat_paths
 
 
 def model(**fields):
@@ -46,25 +56,53 @@ def schedule(name, warmup=10, total=110, **fields):
     return make_schedule(config, warmup_steps=warmup, total_steps=total)
 
 
+def expected_rate(name, update, warmup, total):
+    """Of the update, counted from 1, by the formulas of the papers; the peak is 2."""
+    warmup = max(warmup, 1)
+    if update <= warmup:
+        return 2.0 * update / warmup
+    done = (update - warmup) / (total - warmup)
+    return (
+        2.0
+        * {
+            # Loshchilov and Hutter 2017, equation 5, and Vaswani et al. 2017, equation 3.
+            "cosine": 0.1 + 0.5 * (1.0 - 0.1) * (1.0 + math.cos(math.pi * done)),
+            "linear": 1.0 + (0.1 - 1.0) * done,
+            "inverse_square_root": math.sqrt(warmup / update),
+            "constant": 1.0,
+        }[name]
+    )
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_warmup_rises_to_the_peak(name):
-    rates = schedule(name)(jnp.arange(10))
-    np.testing.assert_allclose(rates, 2.0 * np.arange(1, 11) / 10, rtol=1e-6)
-    np.testing.assert_allclose(schedule(name)(10), 2.0, rtol=1e-6)
+@pytest.mark.parametrize(("warmup", "total"), [(0, 7), (1, 7), (3, 11), (4, 5), (1, 2), (1, 1)])
+def test_every_update_has_its_rate(name, warmup, total):
+    """Step `n`, counted from 0, makes update n + 1."""
+    rates = schedule(name, warmup=warmup, total=total)(jnp.arange(total))
+    expected = [expected_rate(name, update, warmup, total) for update in range(1, total + 1)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    # The peak is there once, but where the rate stays at it.
+    assert np.sum(np.isclose(rates, 2.0)) == (
+        total - max(warmup - 1, 0) if name == "constant" else 1
+    )
 
 
-@pytest.mark.parametrize(
-    ("name", "middle", "end"),
-    [
-        ("cosine", 2.0 * (0.1 + 0.9 / 2), 0.2),
-        ("linear", 2.0 * (0.1 + 0.9 / 2), 0.2),
-        ("inverse_square_root", 2.0 * (10 / 60) ** 0.5, 2.0 * (10 / 110) ** 0.5),
-        ("constant", 2.0, 2.0),
-    ],
-)
-def test_middle_and_end(name, middle, end):
-    np.testing.assert_allclose(schedule(name)(60), middle, rtol=1e-5)
-    np.testing.assert_allclose(schedule(name)(110), end, rtol=1e-5)
+@pytest.mark.parametrize("name", ["cosine", "linear"])
+def test_the_last_update_takes_the_final_fraction(name):
+    np.testing.assert_allclose(schedule(name)(109), 0.2, rtol=1e-6)
+    # And so do those of a run that goes on.
+    np.testing.assert_allclose(schedule(name)(200), 0.2, rtol=1e-6)
+
+
+def test_the_rates_of_vaswani_around_the_peak():
+    """d^-0.5 min(step^-0.5, step warmup^-1.5), for the step that is counted from 1."""
+    warmup, width = 4000, 512
+    peak = width**-0.5 * warmup**-0.5
+    config = Optimizer(learning_rate=peak, schedule="inverse_square_root")
+    rate = make_schedule(config, warmup_steps=warmup, total_steps=100_000)
+    for step in (1, 2, 3999, 4000, 4001, 4002, 8000, 100_000):
+        published = width**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        np.testing.assert_allclose(rate(step - 1), published, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -99,17 +137,111 @@ def test_no_bias_decays(scan):
     assert [path for path, decayed in mask.items() if decayed and "bias" in path] == []
 
 
-@pytest.mark.parametrize("scan", [False, True])
-def test_muon_takes_only_matrices_of_blocks(scan):
-    axes = by_path(muon_axes, boxes(scan_layers=scan))
-    for path, dimensions in axes.items():
-        assert (dimensions is not None) == ("blocks" in path and "kernel" in path), path
-    assert any(axes.values())
+TEXT = jnp.zeros((1, 4), jnp.int32)
+TINY = {"vocab_size": 11, "num_heads": 2, "width": 8}
+PAIR = {"num_encoder_layers": 1, "num_decoder_layers": 1, "feed_forward_width": 8}
+EXPERTS = {"num_experts": 3, "experts_per_token": 2, "feed_forward_width": 12}
+IMAGES = jnp.zeros((1, 8, 8, 3))
+VIT = {"image_size": 8, "patch_size": 4, "channels": 3, "num_heads": 2, "width": 8}
+FRONT = {"num_outputs": 3, "num_registers": 2, "distillation": "two"}
+DECODER = {"decoder_layers": 1, "decoder_width": 8, "decoder_heads": 2}
+
+ATTENTION = [f"attention/{name}/kernel" for name in ("key", "output", "query", "value")]
+DENSE = [f"feed_forward/{name}/kernel" for name in ("down", "up")]
+GATED = [f"feed_forward/{name}/kernel" for name in ("down", "gate", "up")]
+CROSS = [f"cross_{path}" for path in ATTENTION]
+MIXTURE = [f"feed_forward/experts/{name}/kernel" for name in ("down", "gate", "up")]
+MIXTURE += ["feed_forward/router/kernel"]
+# Model, the method that uses its parameters, its inputs, and the matrices of each stack.
+MUON = {
+    "gpt": (
+        GPT(**TINY, num_layers=1, context=4, tie_embeddings=False, output_bias=True),
+        ("__call__", TEXT),
+        {"blocks": ATTENTION + DENSE},
+    ),
+    "llama": (
+        Llama(**TINY, num_layers=1, context=4),
+        ("__call__", TEXT),
+        {"blocks": ATTENTION + GATED},
+    ),
+    "mixtral": (
+        Mixtral(**TINY, **EXPERTS, num_layers=1, context=4),
+        ("__call__", TEXT),
+        {"blocks": ATTENTION + MIXTURE},
+    ),
+    "vit": (
+        ViT(**VIT, **FRONT, num_layers=1),
+        ("classify", IMAGES),
+        {"blocks": ATTENTION + DENSE},
+    ),
+    "vit of attention pooling": (
+        ViT(**VIT, num_outputs=3, num_layers=1, pooling="attention", stem="convolutions"),
+        ("classify", IMAGES),
+        {"blocks": ATTENTION + DENSE},
+    ),
+    "vit that reconstructs": (
+        ViT(**VIT, **DECODER, num_layers=1),
+        ("reconstruct", IMAGES, jnp.arange(4)[None], 2),
+        {"blocks": ATTENTION + DENSE, "decoder/blocks": ATTENTION + DENSE},
+    ),
+    "bert": (
+        BERT(**TINY, num_layers=1, context=4, num_outputs=3),
+        ("classify", TEXT),
+        {"blocks": ATTENTION + DENSE},
+    ),
+    "bert that is pretrained": (
+        BERT(**TINY, num_layers=1, context=4),
+        ("pretrain", TEXT, TEXT, jnp.array([4]), TEXT),
+        {"blocks": ATTENTION + DENSE},
+    ),
+    "t5": (
+        T5(**TINY, **PAIR, gated=True, tie_embeddings=False),
+        ("__call__", TEXT, TEXT),
+        {"encoder": ATTENTION + GATED, "decoder": ATTENTION + CROSS + GATED},
+    ),
+    "vaswani": (
+        Vaswani(**TINY, **PAIR, token_bias=True),
+        ("__call__", TEXT, TEXT),
+        {"encoder": ATTENTION + DENSE, "decoder": ATTENTION + CROSS + DENSE},
+    ),
+}
+
+
+@functools.cache
+def model_boxes(name, scan=False):
+    model, (method, *inputs), _ = MUON[name]
+
+    def init(key):
+        # As closed over, numbers stay numbers.
+        return model.clone(scan_layers=scan).init(key, *inputs, method=method)["params"]
+
+    return jax.eval_shape(init, jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", MUON)
+def test_the_matrices_that_muon_takes(name):
+    """All of them, and nothing else: no embedding, token, patch, head, norm or bias."""
+    expected = {
+        f"{stack}/layer_0/{path}" for stack, paths in MUON[name][2].items() for path in paths
+    }
+    boxed = flat_paths(model_boxes(name))
+    assert {path for path, leaf in boxed.items() if muon_axes(path, leaf)} == expected
+    assert len(boxed) > len(expected)
+
+
+def test_muon_leaves_adapters_to_adam():
+    config = LoRA(rank=2, targets="kernel$", trained="")
+    boxed = jax.eval_shape(
+        lambda boxed: with_adapters(boxed, config, jax.random.key(0)), model_boxes("gpt")
+    )
+    adapters = {path: leaf for path, leaf in flat_paths(boxed).items() if path.startswith("lora/")}
+    assert adapters
+    assert not any(muon_axes(path, leaf) for path, leaf in adapters.items())
 
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_muon_axes(scan):
-    axes = by_path(muon_axes, boxes(scan_layers=scan))
+    boxed = flat_paths(model_boxes("mixtral", scan))
     shift = 1 if scan else 0
     layer = "blocks/layers" if scan else "blocks/layer_0"
     expected = {
@@ -117,13 +249,64 @@ def test_muon_axes(scan):
         "attention/key/kernel": ((0,), (1, 2)),
         "attention/value/kernel": ((0,), (1, 2)),
         "attention/output/kernel": ((0, 1), (2,)),
-        "feed_forward/up/kernel": ((0,), (1,)),
-        "feed_forward/down/kernel": ((0,), (1,)),
+        "feed_forward/router/kernel": ((0,), (1,)),
+        # The first axis is that of experts.
+        "feed_forward/experts/gate/kernel": ((1,), (2,)),
+        "feed_forward/experts/up/kernel": ((1,), (2,)),
+        "feed_forward/experts/down/kernel": ((1,), (2,)),
     }
     for path, (inputs, outputs) in expected.items():
-        found = axes[f"{layer}/{path}"]
+        found = muon_axes(f"{layer}/{path}", boxed[f"{layer}/{path}"])
         assert tuple(found.reduction_axis) == tuple(axis + shift for axis in inputs), path
         assert tuple(found.output_axis) == tuple(axis + shift for axis in outputs), path
+
+
+def kernels(names, *shape):
+    """Random numbers for one kernel of a layer, in a box."""
+    kernel = nn.LogicallyPartitioned(
+        jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32), names
+    )
+    return {"blocks": {"layers" if "layers" in names else "layer_0": {"up": {"kernel": kernel}}}}
+
+
+def first_update(config, boxed):
+    """Of a gradient that is the parameter itself."""
+    optimizer = make_optimizer(*config, boxed)
+    params = nn.meta.unbox(boxed)
+    return jax.tree.leaves(optimizer.update(params, optimizer.init(params), params)[0])[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "shape"),
+    [(("embed", "mlp"), (4, 7)), (("mlp", "embed"), (7, 4))],
+    ids=["gate", "down"],
+)
+def test_muon_treats_each_expert_of_each_layer_by_itself(names, shape):
+    config = constants("muon", weight_decay=0.0, clip_norm=0.0)
+    stack = kernels(("layers", "expert", *names), 2, 3, *shape)
+    found = first_update(config, stack)
+    whole = jax.tree.leaves(stack)[0]
+    for layer in range(2):
+        for expert in range(3):
+            box = nn.LogicallyPartitioned(whole[layer, expert], names)
+            alone = first_update(config, {"blocks": {"layer_0": {"up": {"kernel": box}}}})
+            np.testing.assert_allclose(found[layer, expert], alone, rtol=1e-4, atol=1e-6)
+            # Five steps of Newton and Schulz bring singular values near 1; as long as AdamW's
+            # updates they are then times 0.2 sqrt(max(A, B)), and times the rate of 0.01.
+            values = np.linalg.svd(alone, compute_uv=False) / (0.01 * 0.2 * math.sqrt(7))
+            assert np.all((values > 0.5) & (values < 1.3)), values
+
+
+def test_muon_leaves_the_rest_to_adamw_as_it_is():
+    boxed = layered(numbers(0), scan=False)
+    fields = {"weight_decay": 0.3, "beta1": 0.8, "beta2": 0.9, "clip_norm": 0.5}
+    found, expected = (updates_of(name, scan=False, **fields) for name in ("muon", "adamw"))
+    assert boxed.keys() == {"token_embedding", "blocks", "output"}
+    for path, update in expected.items():
+        if path.endswith("up/kernel"):
+            assert not np.allclose(found[path], update, rtol=1e-2), path
+        else:
+            np.testing.assert_allclose(found[path], update, rtol=1e-5, err_msg=path)
 
 
 def constants(algorithm, rate=1e-2, **fields):
@@ -247,7 +430,7 @@ def numbers(seed):
 def updates_of(algorithm, *, scan, **fields):
     """The first updates, by path."""
     boxed = layered(numbers(0), scan=scan)
-    optimizer = make_optimizer(*constants(algorithm, weight_decay=0.3, **fields), boxed)
+    optimizer = make_optimizer(*constants(algorithm, **{"weight_decay": 0.3, **fields}), boxed)
     params, gradients = (nn.meta.unbox(layered(numbers(seed), scan=scan)) for seed in (0, 1))
 
     @jax.jit
@@ -281,7 +464,48 @@ def test_layer_decay_scales_updates(algorithm):
         np.testing.assert_allclose(other, update, rtol=1e-4, atol=1e-7, err_msg=path)
 
 
-@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5])
+NONE_OF_THEM = (-1.0, -1e-9, math.nan, math.inf, -math.inf, 1e39, 1e-46)
+
+
+@pytest.mark.parametrize("value", NONE_OF_THEM)
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("learning_rate", "weight_decay", "clip_norm", "epsilon", "final_fraction"),
+        *("beta1", "beta2", "muon_beta"),
+    ],
+)
+def test_numbers_that_cannot_work(field, value):
+    with pytest.raises(
+        ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"
+    ):
+        Optimizer(**{field: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        # Adam divides by it where a gradient is always zero.
+        ("epsilon", 0.0),
+        ("final_fraction", 1.5),
+        ("beta1", 1.0),
+        # As float32 it is 1.
+        ("beta2", 0.999999999),
+    ],
+)
+def test_ends_that_cannot_work(field, value):
+    with pytest.raises(
+        ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"
+    ):
+        Optimizer(**{field: value}).check()
+
+
+def test_the_smallest_numbers_that_work():
+    zero = dict.fromkeys(("learning_rate", "weight_decay", "clip_norm", "final_fraction"), 0.0)
+    Optimizer(**zero, beta1=0.0, beta2=0.0, muon_beta=0.0, epsilon=1e-30).check()
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, math.nan])
 def test_layer_decays_that_cannot_work(decay):
     with pytest.raises(ConfigError, match=r"config\.optimizer\.layer_decay is"):
         Optimizer(layer_decay=decay).check()

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,10 @@ from tests.common import assert_trees_equal
 from transformer.errors import ConfigError
 from transformer.models.bert import BERT
 from transformer.models.gpt import GPT
+from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
+from transformer.models.vit import ViT
+from transformer.training.lora import LoRA, with_adapters
 from transformer.training.selection import (
     by_path,
     chooser,
@@ -132,25 +137,119 @@ def test_stacked_layers_have_a_factor_each(make):
             np.testing.assert_array_equal(full[layer], of_layer, err_msg=path)
 
 
+def vit(method="classify", *inputs, **fields):
+    fields = {"num_outputs": 5, "pooling": "class", "num_registers": 2, **fields}
+    sizes = {"image_size": 8, "patch_size": 4, "channels": 3, "num_heads": 2, "width": 8}
+    model = ViT(**sizes, num_layers=3, **fields)
+    init = functools.partial(model.init, method=method)
+    images = jnp.zeros((1, 8, 8, 3))
+    return jax.eval_shape(lambda key: init(key, images, *inputs), jax.random.key(0))["params"]
+
+
+def get_layer_id_for_vit(name, num_layers):
+    """As published with BEiT (Bao et al. 2022, `optim_factory.py`) and MAE (`lr_decay.py`)."""
+    if name in ("cls_token", "mask_token", "pos_embed"):
+        return 0
+    if name.startswith("patch_embed"):
+        return 0
+    if name.startswith("blocks"):
+        return int(name.split(".")[1]) + 1
+    return num_layers
+
+
+# Our names in those of BEiT and timm; neither has registers, which DINOv2 has beside `cls_token`.
+THEIRS = {
+    "class_token": "cls_token",
+    "distillation_token": "cls_token",
+    "registers": "cls_token",
+    "position_embedding/embedding": "pos_embed",
+    "patch_embedding": "patch_embed",
+}
+
+
+@pytest.mark.parametrize("stem", ["patches", "convolutions"])
 @pytest.mark.parametrize("scan", [False, True])
-def test_the_shorter_of_two_stacks_begins_at_the_same_place(scan):
-    model = Vaswani(
+def test_factors_of_vit_are_those_of_beit_and_mae(scan, stem):
+    boxed = vit(scan_layers=scan, distillation="two", stem=stem)
+    factors, num_layers, seen = rate_factors(boxed, 0.75, ""), 3 + 1, set()
+    assert set(THEIRS) - {"patch_embedding"} <= factors.keys()
+    for path, factor in factors.items():
+        if scan and path.startswith("blocks/"):
+            names = [path.replace("blocks/layers/", f"blocks.{layer}.") for layer in range(3)]
+        else:
+            name = path.replace("blocks/layer_", "blocks.").replace("/", ".", 1)
+            names = [THEIRS.get(path, THEIRS.get(path.split("/")[0], name))]
+        places = [get_layer_id_for_vit(name, num_layers) for name in names]
+        expected = [0.75 ** (num_layers - place) for place in places]
+        np.testing.assert_allclose(np.ravel(factor), expected, rtol=1e-6, err_msg=path)
+        seen |= set(places)
+    assert seen == {0, 1, 2, 3, 4}
+
+
+def test_the_inputs_of_a_decoder_of_patches_are_embeddings():
+    """Its stack is deeper than the encoder's; all embeddings stand below it."""
+    order = jnp.arange(4)[None]
+    heads = {"decoder_layers": 5, "decoder_width": 8, "decoder_heads": 2}
+    sizes = {"image_size": 8, "patch_size": 4, "channels": 3, "num_heads": 2, "width": 8}
+    model = ViT(**sizes, num_layers=3, **heads)
+
+    def init(key):
+        images = jnp.zeros((1, 8, 8, 3))
+        return model.init(key, images, order, 2, method="reconstruct")["params"]
+
+    factors = rate_factors(jax.eval_shape(init, jax.random.key(0)), 0.5, "")
+    for path in ("class_token", "decoder/mask_token", "decoder/embedding/kernel"):
+        assert factors[path] == 0.5**6, path
+    assert factors["blocks/layer_2/feed_forward/up/kernel"] == 0.5
+    assert factors["decoder/blocks/layer_0/feed_forward/up/kernel"] == 0.5**5
+    assert factors["decoder/pixels/kernel"] == factors["final_norm/scale"] == 1.0
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize(("make", "depths"), [(Vaswani, (2, 3)), (T5, (3, 1))])
+def test_each_stack_counts_from_its_own_top(make, depths, scan):
+    model = make(
         **SIZES,
         feed_forward_width=8,
-        num_encoder_layers=2,
-        num_decoder_layers=3,
+        num_encoder_layers=depths[0],
+        num_decoder_layers=depths[1],
         scan_layers=scan,
     )
     factors = rate_factors(boxes(model, TOKENS, TOKENS), 0.5, "")
-    for stack, expected in (("encoder", [0.125, 0.25]), ("decoder", [0.125, 0.25, 0.5])):
+    for stack, depth in zip(("encoder", "decoder"), depths, strict=True):
+        expected = [0.5 ** (depth - layer) for layer in range(depth)]
         own = {path: f for path, f in factors.items() if path.startswith(f"{stack}/")}
         if scan:
             found = [np.ravel(factor) for factor in own.values()]
         else:
             path = "feed_forward/up/kernel"
-            found = [[own[f"{stack}/layer_{n}/{path}"] for n in range(len(expected))]]
+            found = [[own[f"{stack}/layer_{n}/{path}"] for n in range(depth)]]
         for factor in found:
             np.testing.assert_array_equal(factor, expected)
+    tables = [factor for path, factor in factors.items() if path.endswith("embedding")]
+    assert len(tables) == (3 if make is T5 else 1)
+    assert set(tables) == {0.5**4}
+
+
+def test_layers_that_are_not_trained_count_too():
+    boxed = gpt()
+    moving, _ = split(boxed, lambda path: not path.startswith(("blocks/layer_2", "output")))
+    factors = rate_factors(moving, 0.5, "", boxed)
+    whole = rate_factors(boxed, 0.5, "")
+    assert factors == {path: whole[path] for path in factors}
+    assert factors["blocks/layer_1/feed_forward/up/kernel"] == 0.25
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_adapters_have_the_factors_of_their_layers(scan):
+    boxed = gpt(scan_layers=scan)
+    config = LoRA(rank=2, targets="query/kernel" if scan else "layer_1/attention/query/kernel")
+    adapted = jax.eval_shape(lambda boxed: with_adapters(boxed, config, jax.random.key(0)), boxed)
+    moving, _ = split(adapted, lambda path: path.startswith("lora/"))
+    factors = rate_factors(moving, 0.5, "", adapted)
+    assert len(factors) == 2
+    for factor in factors.values():
+        np.testing.assert_array_equal(np.ravel(factor), [0.125, 0.25, 0.5] if scan else [0.25])
 
 
 def test_without_a_decay_all_factors_are_one():
@@ -177,7 +276,9 @@ def test_rules_and_decay_multiply(scan):
     assert factors["token_embedding/embedding"] == 0.5**5
 
 
-@pytest.mark.parametrize("rule", ["output", "output=", "output=ten", "=3", "output=-1", "x=1=nan"])
+@pytest.mark.parametrize(
+    "rule", ["output", "output=", "output=ten", "=3", "output=-1", "x=1=nan", "x=inf", "x=1e39"]
+)
 def test_malformed_rules_are_refused(rule):
     with pytest.raises(ConfigError, match=r"config\.optimizer\.rate_scales holds.*PATTERN=FACTOR"):
         rate_factors(gpt(), 1.0, f"final_norm=2,{rule}")

@@ -40,11 +40,11 @@ def noise_counts(length: int, density: float, mean_span: float) -> tuple[int, in
     Raises:
         ConfigError: if that cannot be.
     """
-    if length < 2 or not 0.0 < density < 1.0 or mean_span < 1.0:
+    if length < 2 or not 0.0 < density < 1.0 or not 1.0 <= mean_span < math.inf:
         raise ConfigError(
             f"spans of {mean_span} tokens cannot hide a fraction of {density} of {length} tokens: "
-            f"spans are 1 token or more, the fraction is between 0 and 1, and a text has 2 tokens "
-            f"or more."
+            f"config.task.mean_span is 1 or more, config.task.density between 0 and 1, and a text "
+            f"has 2 tokens or more."
         )
     hidden = min(max(round(length * density), 1), length - 1)
     spans = min(max(round(hidden / mean_span), 1), length - hidden)
@@ -167,7 +167,8 @@ class DenoisingBatches:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
+        field = "validation_batch_size" if self.num_steps is None else "batch_size"
+        require_divisible(self.batch_size, self.num_hosts, field)
         if self.objective not in OBJECTIVES:
             raise ConfigError(
                 f"the objective is {self.objective!r}: choose from {', '.join(OBJECTIVES)}."

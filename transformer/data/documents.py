@@ -156,18 +156,19 @@ class SentencePairBatches:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
+        field = "validation_batch_size" if self.num_steps is None else "batch_size"
+        require_divisible(self.batch_size, self.num_hosts, field)
         least = 4 + self.tokenizer.separators
         if self.context < least:
             raise ConfigError(
-                f"config.model.context is {self.context}: a row of two segments of one token and "
+                f"config.task.max_length is {self.context}: a row of two segments of one token and "
                 f"its special tokens has {least}."
             )
         chunks = self._chunks
         if len(chunks.first) == 0 or (self.next_sentence and chunks.others(0) == 0):
             raise DataError(
                 f"the documents have {len(self.data.tokens)} tokens, too few for pairs of "
-                f"segments: give a longer text or a smaller --config.model.context."
+                f"segments: give a longer text or a smaller --config.task.max_length."
             )
 
     @property

@@ -231,7 +231,7 @@ class SequentialImages:
     num_threads: int = 0
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
+        require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
         _require_labels(self.source, self.labels)
         self.preparation.check()
 
@@ -308,7 +308,7 @@ def _map(
 
 @functools.cache
 def _threads(count: int) -> concurrent.futures.ThreadPoolExecutor:
-    """Threads that all batches share: they decode images, for which Python need not stand still."""
+    """Threads that all batches share to decode images: decoding releases the GIL."""
     return concurrent.futures.ThreadPoolExecutor(count, "images")
 
 

@@ -33,12 +33,13 @@ class Masking:
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate <= 1.0:
-            raise ConfigError(f"the masking rate is {self.rate}: above 0, at most 1.")
+            raise ConfigError(f"config.task.masking_rate is {self.rate}: above 0, at most 1.")
         fractions = (self.mask_fraction, self.random_fraction)
-        if min(fractions) < 0.0 or sum(fractions) > 1.0 + 1e-9:
+        if not (min(fractions) >= 0.0 and sum(fractions) <= 1.0 + 1e-9):
             raise ConfigError(
-                f"of the predicted tokens {self.mask_fraction} are to be masked and "
-                f"{self.random_fraction} random: fractions of 0 or more, together at most 1."
+                f"config.task.mask_fraction is {self.mask_fraction} and "
+                f"config.task.random_fraction {self.random_fraction}: fractions of 0 or more, "
+                f"together at most 1."
             )
 
 

@@ -73,6 +73,10 @@ class BucketedBatches:
     longest_target: int | None = None
 
     @functools.cached_property
+    def _plans(self) -> "_Plans":
+        return _Plans()
+
+    @functools.cached_property
     def _members(self) -> list[np.ndarray]:
         """The pairs of each bucket."""
         edges = [bucket.length for bucket in self.buckets]
@@ -100,7 +104,7 @@ class BucketedBatches:
 
     def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
         epoch, place = divmod(int(step), self.steps_per_epoch)
-        bucket, rows = _epoch(self, epoch)[place]
+        bucket, rows = self._plans.of(self, epoch)[place]
         local = bucket.rows // self.num_hosts
         rows = rows[self.host * local : (self.host + 1) * local]
         return lay_out(
@@ -152,6 +156,10 @@ class PackedBatches:
     longest_target: int | None = None
 
     @functools.cached_property
+    def _plans(self) -> "_Plans":
+        return _Plans()
+
+    @functools.cached_property
     def rows(self) -> list[list[int]]:
         """The pairs of each row."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, 0]))
@@ -180,7 +188,7 @@ class PackedBatches:
         epoch, place = divmod(int(step), self.steps_per_epoch)
         local = self.bucket.rows // self.num_hosts
         first = place * self.bucket.rows + self.host * local
-        chosen = _epoch(self, epoch)[first : first + local]
+        chosen = self._plans.of(self, epoch)[first : first + local]
         rows = [self.rows[row] for row in chosen]
         return lay_out(
             self.pairs,
@@ -280,10 +288,23 @@ def lay_out(
     return batch
 
 
-@functools.lru_cache(maxsize=4)
-def _epoch(batches: Any, epoch: int) -> Any:
-    """The plan of an epoch, kept while its steps are read."""
-    return batches.plan(epoch)
+class _Plans:
+    """The plans of the newest epochs, kept while their steps are read and with their batches.
+
+    A cache of the module would keep corpora alive that nobody reads any more.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Any] = {}
+
+    def of(self, batches: Any, epoch: int) -> Any:
+        """The plan of an epoch; threads that read ahead may ask for the next one already."""
+        kept = self._kept
+        if epoch not in kept:
+            before = {other: plan for other, plan in kept.items() if other == epoch - 1}
+            # Another dict, not this one changed: a thread may be reading it.
+            self._kept = kept = {**before, epoch: batches.plan(epoch)}
+        return kept[epoch]
 
 
 def _target_length(bucket: Bucket, longest: int | None) -> int:

@@ -251,6 +251,12 @@ def tokenize_pairs(
         )
     elif long:
         notes.append(f"{len(long):,} {part} pairs are cut to {allowed} tokens for the loss.")
+        cut = sum(len(ids) > rooms[0] for ids in source)
+        if cut:
+            notes.append(
+                f"{cut:,} {part} sources are cut so for outputs, too: config.task.max_length "
+                f"({max_length}) counts their ends."
+            )
     if not source:
         raise DataError(f"every {part} pair is longer than {allowed} tokens: raise max_length.")
     sides = (

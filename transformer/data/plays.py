@@ -48,7 +48,7 @@ class Play(NamedTuple):
         found: list[Passage] = []
         scene = 0
         for block in re.split(r"\n\s*\n", self.markdown.strip()):
-            lines = tuple(filter(None, (_plain(line) for line in block.splitlines())))
+            lines = tuple(filter(None, (_plain(line) for line in block.split("\n"))))
             marked = re.match(r"\*\*(.+?)\*\* *\n", block + "\n")
             if marked:
                 found.append(Passage("speech", scene, _plain(marked[1]), lines[1:]))
@@ -98,7 +98,7 @@ def shakespeare() -> tuple[str, str]:
 def plain_play(markdown: str) -> str:
     """A play's Markdown as plain text: `**ROMEO**` becomes `ROMEO:`, other marks go."""
     text = re.sub(r"^\*\*(.+?)\*\* *$", r"\1:", markdown, flags=re.MULTILINE)
-    return "\n".join(_plain(line) for line in text.splitlines()).strip() + "\n"
+    return "\n".join(_plain(line) for line in text.split("\n")).strip() + "\n"
 
 
 def _plain(line: str) -> str:

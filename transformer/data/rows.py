@@ -71,7 +71,7 @@ class SequentialRows:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
+        require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
 
     def __len__(self) -> int:
         return math.ceil(num_rows(self.rows) / self.batch_size)

@@ -37,11 +37,11 @@ def sequence_pairs(
         raise ConfigError(unknown_name("config.task.embedded", kind, KINDS))
     if not 1 <= min_length <= max_length:
         raise ConfigError(
-            f"config.task.min_length is {min_length} and config.task.max_length {max_length}: "
-            f"the first is at least 1, the second no less than the first."
+            f"min_length is {min_length} and max_length {max_length}: the first is at least 1, the "
+            f"second no less than the first."
         )
     if not alphabet:
-        raise ConfigError("config.task.alphabet is empty: give at least one character.")
+        raise ConfigError("the alphabet is empty: give at least one character.")
     # Each character once, or the number of strings would be wrong.
     characters = sorted(set(alphabet))
     random = Random(seed)

@@ -57,15 +57,20 @@ def host_places(step: int, batch_size: int, host: int, num_hosts: int) -> range:
     return range(first, first + local)
 
 
-def require_divisible(batch_size: int, num_hosts: int) -> None:
+def require_divisible(batch_size: int, num_hosts: int, field: str = "batch_size") -> None:
     """Refuses a batch that hosts cannot share.
+
+    Args:
+        batch_size: over all hosts.
+        num_hosts: how many share it.
+        field: of `config.task`, that says how large batches of this kind are.
 
     Raises:
         ConfigError: with both numbers.
     """
     if batch_size < 1 or batch_size % num_hosts:
         raise ConfigError(
-            f"config.task.batch_size ({batch_size}) does not divide over {num_hosts} hosts."
+            f"config.task.{field} ({batch_size}) does not divide over {num_hosts} hosts."
         )
 
 

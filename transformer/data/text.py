@@ -1,9 +1,10 @@
 """The one way from bytes to text: of files, of standard input, of arguments and flags.
 
 Text is UTF-8, with or without a byte-order mark. A line ends with a line feed, or with a carriage
-return and a line feed, which become one line feed; no other separator of Unicode ends one. So a
-text means the same in training and in use, whatever program wrote it. Other encodings are refused
-by name rather than guessed.
+return and a line feed, which become one line feed; no other separator of Unicode ends one, and a
+text whose lines end with lone carriage returns is refused. So a text means the same in training and
+in use, whatever program wrote it. Other encodings are refused by name: a second one would have to
+be told from the first wherever a text comes in, also where it comes line by line.
 """
 
 import collections

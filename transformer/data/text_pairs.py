@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transformer.data.pairs import Pairs, read_pairs
-from transformer.data.text import read_text
+from transformer.data.text import read_text, require_characters
 from transformer.errors import ConfigError, DataError
 
 # More visits of a pair in an epoch than this are a mistake in the rates.
@@ -75,7 +75,7 @@ def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
     """Prefix, source and target of a line of JSON."""
     try:
         values = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is not JSON: {error}.") from None
     if not isinstance(values, dict):
         raise DataError(f'{where} is no JSON object: expected {{"source": ..., "target": ...}}.')
@@ -85,6 +85,7 @@ def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
             raise DataError(f"{where} has no {key!r}: it has {', '.join(sorted(values))}.")
         if not isinstance(values[key], str):
             raise DataError(f"{where}: {key!r} is {values[key]!r}, and should be a text.")
+        require_characters(values[key], f"{where}: {key!r}")
     return values["prefix"], values["source"].strip(), values["target"].strip()
 
 

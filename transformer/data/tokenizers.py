@@ -1,7 +1,6 @@
 """Tokenizers: characters, bytes and byte-pair encoding, all kept in one `tokenizer.json`."""
 
-import re
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 from typing import SupportsInt
 
@@ -9,15 +8,12 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from transformer.data import cutting
 from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
 
 KINDS = ("character", "byte", "bpe")
 TOKENIZER_FILE = "tokenizer.json"
-
-# Texts are handed to the library in pieces of this many characters, in parallel.
-_PIECE = 1 << 16
-_CUT = re.compile(r"(?<=\S)\n(?=\S)")
 
 
 class Tokenizer:
@@ -33,9 +29,6 @@ class Tokenizer:
         library_tokenizer.no_truncation()
         library_tokenizer.no_padding()
         self._tokenizer = library_tokenizer
-        # Where our own tokenizers may cut a text into pieces is known; of others it is not.
-        known = (pre_tokenizers.ByteLevel, pre_tokenizers.Split)
-        self._in_pieces = isinstance(library_tokenizer.pre_tokenizer, known)
         self._characters = None
         if isinstance(library_tokenizer.model, models.WordLevel):
             self._characters = frozenset(library_tokenizer.get_vocab())
@@ -78,10 +71,15 @@ class Tokenizer:
         """
         if self._characters is not None:
             check_characters(text, self._characters, "byte or bpe")
-        pieces = list(_pieces(text)) if self._in_pieces else [text]
-        encodings = self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        in_parts = len(text) > cutting.PART and self._is_cuttable
+        parts = list(cutting.parts(text)) if in_parts else [text]
+        encodings = self._tokenizer.encode_batch_fast(parts, add_special_tokens=False)
         ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
         return np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+    @functools.cached_property
+    def _is_cuttable(self) -> bool:
+        return cutting.is_cuttable(self._tokenizer)
 
     def decode(self, ids: np.ndarray | list[int]) -> str:
         """The text of token ids; incomplete UTF-8 sequences become replacement characters."""
@@ -247,15 +245,5 @@ def _bpe(text: str, vocab_size: int) -> tokenizers.Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, initial_alphabet=byte_alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator(_pieces(text), trainer)
+    tokenizer.train_from_iterator(cutting.parts(text), trainer)
     return tokenizer
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """The text in pieces, cut where no token can lie across: after a newline between words."""
-    start = 0
-    while start < len(text):
-        cut = _CUT.search(text, start + _PIECE)
-        end = cut.end() if cut else len(text)
-        yield text[start:end]
-        start = end

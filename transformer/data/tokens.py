@@ -14,10 +14,13 @@ from typing import Any
 import grain
 import numpy as np
 
+from transformer.data.shuffling import require_divisible
 from transformer.data.tokenizers import Tokenizer
-from transformer.errors import ConfigError, DataError
+from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
 
+# Of the way from text to tokens: files of another version are not those that would be made now.
+_VERSION = 2
 # Rounds of the block cipher behind the shuffle.
 _SHUFFLE_ROUNDS = 4
 
@@ -58,7 +61,7 @@ def tokenize(tokenizer: Tokenizer, text: str, cache: Path) -> TokenFile:
     digest = hashlib.sha256(tokenizer.to_json().encode())
     digest.update(text.encode())
     fingerprint = digest.hexdigest()[:32]
-    path = cache / f"{fingerprint}.npy"
+    path = cache / f"{fingerprint}-{_VERSION}.npy"
     if not path.exists():
         ids = tokenizer.encode(text)
         if tokenizer.vocab_size <= 1 << 16:
@@ -104,7 +107,7 @@ class ShuffledWindows:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        _require_divisible("batch_size", self.batch_size, self.num_hosts)
+        require_divisible(self.batch_size, self.num_hosts)
 
     @property
     def windows_per_epoch(self) -> int:
@@ -155,7 +158,7 @@ class SequentialWindows:
     num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        _require_divisible("validation_batch_size", self.batch_size, self.num_hosts)
+        require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
 
     def __len__(self) -> int:
         return math.ceil((len(self.tokens.array) - 1) / (self.context * self.batch_size))
@@ -176,14 +179,7 @@ def require_length(tokens: TokenFile, context: int, what: str) -> None:
     if len(tokens.array) <= context:
         raise DataError(
             f"{what} has {len(tokens.array)} tokens, too few for one context of {context} and its "
-            f"next token: give a longer text or a smaller --config.model.context."
-        )
-
-
-def _require_divisible(field: str, batch_size: int, num_hosts: int) -> None:
-    if batch_size % num_hosts:
-        raise ConfigError(
-            f"config.task.{field} ({batch_size}) does not divide over {num_hosts} hosts."
+            f"next token: give a longer text or a smaller --config.task.context."
         )
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from transformer.ops.masks import at_positions, explicit, full, padding
+from transformer.ops.masks import at_positions, explicit, full, padding_behind
 
 
 class Hypotheses(NamedTuple):
@@ -124,7 +124,7 @@ def beam_search(
             search.tokens,
             None,
             mask=explicit(seen) & at_positions(positions, of_slots),
-            memory_mask=padding(valid),
+            memory_mask=padding_behind(source_lengths),
             positions=positions,
             slots=jnp.broadcast_to(
                 search.step * beam_size + jnp.arange(beam_size), (batch, beam_size)
@@ -190,7 +190,7 @@ def beam_search(
             jnp.full((batch, 1), begin),
             module.encode(source, segments),
             mask=full(),
-            memory_mask=padding(valid),
+            memory_mask=padding_behind(source_lengths),
             cache=cache,
         )
         return cache

@@ -109,6 +109,7 @@ def generate(
         num_tokens: only the first this many entries of the vocabulary are chosen from.
         chunk: how many tokens to make between two visits to Python.
     """
+    model = model.for_writing()
     histories = [list(map(int, prompt)) for prompt in prompts]
     starts = [0] * len(prompts)
     keys = _row_keys(jnp.uint32(seed), len(prompts))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -34,7 +35,9 @@ class Beam:
     Attributes:
         size: hypotheses kept at each step; 1 is greedy.
         length_penalty: see `beam.length_penalty`; from 0 to `MOST_PENALTY`.
-        num_return: outputs for each sentence, best first.
+        num_return: outputs for each sentence, best first, each another text: several sequences of
+            tokens may be written the same, and the most probable one then stands for all. There are
+            fewer where the beams have no more.
         extra_length: an output has at most so many tokens more than its source (Vaswani et al.
             2017, section 6.1).
         max_length: of every output in tokens; None goes by `extra_length`.
@@ -57,6 +60,10 @@ class Beam:
             raise ConfigError(
                 f"{self.num_return} outputs are more than the {self.size} beams that are searched: "
                 f"give a larger beam size."
+            )
+        if not 0.0 <= self.length_penalty < math.inf:
+            raise ConfigError(
+                f"the length penalty is {self.length_penalty}: 0 or more, and finite."
             )
 
 
@@ -225,27 +232,33 @@ def _search(
         max_length=longest,
         beam_size=beam.size,
         alpha=beam.length_penalty,
-        num_return=beam.num_return,
+        # Some may be the same text.
+        num_return=1 if beam.num_return == 1 else beam.size,
         begin=model.begin_token(),
         unwritten=model.unwritten_tokens(),
     )
     found = jax.device_get(found)
-    outputs = []
-    for row in range(len(sources)):
-        outputs.append([])
-        for rank in range(beam.num_return):
-            if found.lengths[row, rank] == 0:
-                break
-            ids = found.tokens[row, rank, : found.lengths[row, rank] - 1]
-            outputs[-1].append(
-                Output(
-                    tokenizer.decode(ids),
-                    ids,
-                    float(found.log_probs[row, rank]),
-                    float(found.scores[row, rank]),
-                )
-            )
-    return outputs
+    return [_outputs(tokenizer, found, row, beam.num_return) for row in range(len(sources))]
+
+
+def _outputs(tokenizer: SentenceTokenizer, found: Any, row: int, most: int) -> list[Output]:
+    """The outputs of a row, the best first, no two of them the same text.
+
+    Args:
+        tokenizer: of the model.
+        found: the `Hypotheses` of all rows.
+        row: which one.
+        most: outputs that are wanted.
+    """
+    outputs: dict[str, Output] = {}
+    for rank in range(found.lengths.shape[1]):
+        if found.lengths[row, rank] == 0 or len(outputs) == most:
+            break
+        ids = found.tokens[row, rank, : found.lengths[row, rank] - 1]
+        text = tokenizer.decode(ids)
+        numbers = float(found.log_probs[row, rank]), float(found.scores[row, rank])
+        outputs.setdefault(text, Output(text, ids, *numbers))
+    return list(outputs.values())
 
 
 def score_pairs(

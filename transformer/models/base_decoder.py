@@ -5,14 +5,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
-from transformer.nn.attention import KVCache
+from transformer.nn.attention import KVCache, for_any_shape, usual_implementation
 from transformer.nn.linear import DTYPES
 from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import soft_cap
-from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
+from transformer.ops.attention import IMPLEMENTATIONS
 from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import NumberOrOff, is_zero
 
@@ -64,6 +64,7 @@ class DecoderOnly(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        self.chosen_attention()
 
     def __call__(
         self,
@@ -71,6 +72,7 @@ class DecoderOnly(nn.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
+        valid: Bool[Array, "B T"] | None = None,
         cache: Any = None,
     ) -> tuple[Float[Array, "B T V"], Any]:
         """Scores every next token.
@@ -79,13 +81,16 @@ class DecoderOnly(nn.Module):
             tokens: the text so far.
             positions: of the tokens; None means 0, 1, 2, ...
             segment_ids: the document of each token, where several share a row.
+            valid: False at padding, which takes no place of an expert and counts in no loss of a
+                router. Attention does not ask for it: no token sees padding after it, and from
+                padding before it `segment_ids` keep it apart.
             cache: from `empty_cache` or an earlier call.
 
         Returns:
             Logits in float32, and the cache to pass in next time.
         """
         features, cache = self.features(
-            tokens, positions=positions, segment_ids=segment_ids, cache=cache
+            tokens, positions=positions, segment_ids=segment_ids, valid=valid, cache=cache
         )
         return self.logits(features), cache
 
@@ -95,6 +100,7 @@ class DecoderOnly(nn.Module):
         *,
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
+        valid: Bool[Array, "B T"] | None = None,
         cache: Any = None,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """The hidden states before the output layer; arguments as in `__call__`."""
@@ -109,7 +115,7 @@ class DecoderOnly(nn.Module):
         x = self.embed(tokens, positions)
         positions = jnp.broadcast_to(positions, tokens.shape)
         kinds = self.layer_kinds()
-        x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions)
+        x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions, valid=valid)
         return self.final_norm(x), cache
 
     def embed(
@@ -132,7 +138,7 @@ class DecoderOnly(nn.Module):
         return None
 
     def layer_kinds(self) -> dict[str, Any]:
-        """In which way layers differ: arguments of blocks by name, with an axis L."""
+        """What differs between layers: arguments of blocks by name, each stacked over L."""
         return {}
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
@@ -142,20 +148,34 @@ class DecoderOnly(nn.Module):
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
 
+    def for_writing(self) -> "DecoderOnly":
+        """This model as it writes texts: with a cache, rows of any length and nothing dropped."""
+        return for_any_shape(self)
+
     def loss_scales(self) -> dict[str, float]:
-        """By which the objective has what modules put into the collection `losses`, by name."""
+        """The weights of auxiliary losses (the collection `losses`) in the objective, by name."""
         return {}
 
-    def chosen_attention(self, tokens: Int[Array, "B T"]) -> str:
-        """The implementation that training uses for batches of this length."""
+    def chosen_attention(self, tokens: Int[Array, "B T"] | None = None) -> str:
+        """The implementation that training uses for batches of this length, or of a usual one.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        length = {} if tokens is None else {"length": tokens.shape[1]}
         return usual_implementation(
             self.attention,
-            tokens.shape[1],
-            *self.cache_heads(),
+            (self.num_heads, self.cache_heads()[1]),
             self.dtype,
+            **length,
+            mask=causal(),
             has_dropout=not is_zero(self.dropout_rate),
-            is_causal=True,
+            has_cap=self.has_attention_cap(),
         )
+
+    def has_attention_cap(self) -> bool:
+        """Whether the logits of attention are capped."""
+        return False
 
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""

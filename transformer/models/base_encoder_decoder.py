@@ -9,12 +9,12 @@ from jaxtyping import Array, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
-from transformer.nn.attention import KVCache
+from transformer.nn.attention import KVCache, usual_implementation
 from transformer.nn.block import DecoderCache
 from transformer.nn.linear import DTYPES
 from transformer.nn.stack import REMAT_POLICIES
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
+from transformer.ops.attention import IMPLEMENTATIONS
 from transformer.ops.masks import Mask, causal, segments
 from transformer.traced import NumberOrOff
 
@@ -74,6 +74,7 @@ class EncoderDecoder(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        self.chosen_attention()
         if self.begin_id is not None:
             require_at_least("model", self, begin_id=0)
             if self.vocab_size is not None and self.begin_id >= self.vocab_size:
@@ -212,12 +213,26 @@ class EncoderDecoder(nn.Module):
         """Kernel and bias of the output layer, for losses that visit it in chunks."""
         return self.token_embedding.embedding.T, None
 
-    def chosen_attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> str:
-        """The implementation that training uses for batches of these lengths."""
-        length = max(target.shape[1], source.shape[1])
+    def chosen_attention(self, *texts: Int[Array, "B _"]) -> str:
+        """The implementation that training uses for batches of these lengths, or of a usual one.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        length = {"length": max(text.shape[1] for text in texts)} if texts else {}
         return usual_implementation(
-            self.attention, length, self.num_heads, self.head_width(), self.dtype
+            self.attention,
+            (self.num_heads, self.head_width()),
+            self.dtype,
+            **length,
+            # Batches say with segments what is padding.
+            mask=Mask(query_segments=True),
+            **self.attention_needs(),
         )
+
+    def attention_needs(self) -> dict[str, bool]:
+        """What else attention must be able to do; see `ops.attention.resolved`."""
+        return {}
 
     def empty_cache(self, batch_size: int, length: int) -> Any:
         """A cache with room for `length` tokens of `batch_size` targets."""

@@ -7,7 +7,7 @@ Parameters exist for the methods that a job calls, and no others.
 """
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
-from transformer.nn.attention import Attention
+from transformer.nn.attention import Attention, usual_implementation
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding, sinusoidal_table
@@ -24,8 +24,8 @@ from transformer.nn.linear import DTYPES, Linear, named
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
-from transformer.ops.masks import padding
+from transformer.ops.attention import IMPLEMENTATIONS
+from transformer.ops.masks import Mask, padding_behind
 from transformer.traced import NumberOrOff, is_zero
 
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
@@ -102,6 +102,10 @@ class BERT(nn.Module):
         attention: implementation; see `ops.attention.dot_product_attention`.
     """
 
+    # What only some jobs have; of them, those whose outputs are a job's labels.
+    HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "next_sentence")
+    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
+
     vocab_size: int | None = None
     num_outputs: int | None = None
     num_layers: int = 12
@@ -162,6 +166,7 @@ class BERT(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        self.chosen_attention()
 
     def setup(self) -> None:
         if self.vocab_size is None:
@@ -225,7 +230,7 @@ class BERT(nn.Module):
         """
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
-        mask = None if lengths is None else padding(real_tokens(tokens, lengths))
+        mask = None if lengths is None else padding_behind(lengths)
         positions = self.position_offset + jnp.arange(tokens.shape[1])
         x = (
             self.token_embedding(tokens)
@@ -299,14 +304,19 @@ class BERT(nn.Module):
         features = self(tokens, token_types, lengths)
         return self.output(self.dropout(features)).astype(jnp.float32)
 
-    def chosen_attention(self, tokens: Int[Array, "B T"], *rest: Any) -> str:
-        """The implementation that training uses for batches of this length."""
+    def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: Any) -> str:
+        """The implementation that training uses for batches of this length, or of a usual one.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        length = {} if tokens is None else {"length": tokens.shape[1]}
         return usual_implementation(
             self.attention,
-            tokens.shape[1],
-            self.num_heads,
-            self.width // self.num_heads,
+            (self.num_heads, self.width // self.num_heads),
             self.dtype,
+            **length,
+            mask=Mask(key_lengths=True),
             has_dropout=not is_zero(self.dropout_rate),
         )
 

@@ -1,7 +1,7 @@
 """Gemma 2 and 3 (Gemma Team 2024, 2025).
 
 A decoder like Llama's, whose branches are normalised on both sides and whose layers take turns:
-most see only a window, every so manieth sees everything. Embeddings are scaled by the root of the
+most layers see only a window; every n-th sees everything. Embeddings are scaled by the root of the
 width and are the output layer, too. What differs is a field each:
 
     Gemma 2    every second layer global; `attention_cap` and `output_cap`
@@ -39,7 +39,8 @@ class Gemma(DecoderOnly):
         feed_forward_width: F.
         norm_epsilon: added to mean squares.
         window: of local layers: they see only tokens fewer than this many positions away.
-        global_every: every so manieth layer sees everything, counted from 1.
+        global_every: the layers of this number, of twice this number and so on see everything,
+            counted from 1.
         rope_base: the base of the rotary frequencies in global layers.
         rope_factor: global layers turn by this factor more slowly; None leaves them.
         local_rope_base: the base in local layers.
@@ -154,6 +155,10 @@ class Gemma(DecoderOnly):
     def output_cap(self) -> float | None:
         """See `logit_cap`."""
         return self.logit_cap
+
+    def has_attention_cap(self) -> bool:
+        """See `attention_cap`."""
+        return self.attention_cap is not None
 
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""

@@ -90,7 +90,10 @@ class Llama(DecoderOnly):
                 f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
             )
         if head_dim % 2:
-            raise ConfigError(f"rotary positions turn pairs: the {head_dim} of a head are odd.")
+            raise ConfigError(
+                f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
+                f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
+            )
         if self.rope_factor is not None and self.rope_low_frequency >= self.rope_high_frequency:
             raise ConfigError(
                 f"config.model.rope_low_frequency ({self.rope_low_frequency}) must be below "

@@ -61,6 +61,14 @@ class Mixtral(Llama):
             dtype=self.dtype,
         )
 
+    def for_writing(self) -> "Mixtral":
+        """This model as it writes texts: experts compute all they are sent.
+
+        Capacity makes shapes of training fixed. Where texts are written it would let a text depend
+        on those beside it, and a token on how many are read at once.
+        """
+        return super().for_writing().clone(capacity_factor=None)
+
     def loss_scales(self) -> dict[str, float]:
-        """By which the objective has the losses of the routers."""
+        """The weights of the routers' losses in the objective."""
         return {"router_balance": self.router_loss_scale, "router_z": self.router_z_loss_scale}

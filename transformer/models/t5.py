@@ -24,6 +24,7 @@ from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.relative_positions import RelativePositions
 from transformer.nn.stack import Stack
+from transformer.traced import is_zero
 
 
 class T5(EncoderDecoder):
@@ -70,11 +71,6 @@ class T5(EncoderDecoder):
                 f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
                 f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
                 f"distance each, and the others what is between."
-            )
-        if self.attention == "blockwise":
-            raise ConfigError(
-                "config.model.attention is 'blockwise', which cannot add the biases of relative "
-                "positions: give auto or einsum."
             )
 
     def setup(self) -> None:
@@ -175,9 +171,9 @@ class T5(EncoderDecoder):
             return super().output_layer()
         return self.output.variables["params"]["kernel"], None
 
-    def chosen_attention(self, source: Int[Array, "B S"], target: Int[Array, "B T"]) -> str:
-        """The one implementation that can add biases."""
-        return "einsum"
+    def attention_needs(self) -> dict[str, bool]:
+        """Biases, and dropout of weights."""
+        return {"has_bias": True, "has_dropout": not is_zero(self.dropout_rate)}
 
     def head_width(self) -> int:
         """H."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
-from transformer.nn.attention import Attention
+from transformer.nn.attention import Attention, usual_implementation
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
@@ -28,7 +28,7 @@ from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.stack import REMAT_POLICIES, Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS, usual_implementation
+from transformer.ops.attention import IMPLEMENTATIONS
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
 from transformer.traced import NumberOrOff, is_zero
@@ -66,9 +66,9 @@ class ViT(nn.Module):
             `attention`, a learned query that looks at them (Zhai et al. 2022, section 3).
         positions: `learned`, or fixed: `sinusoidal` counts patches row by row, `sinusoidal_2d`
             tells row and column.
-        distillation: `one` has a token more, which in DeiT learns from a teacher (Touvron et al.
-            2021, section 4); `two` also a head for it, and scores are the mean of both heads.
-        num_registers: tokens more, which stand for nothing (Darcet et al. 2024).
+        distillation: `one` adds DeiT's distillation token, which learns from a teacher (Touvron et
+            al. 2021, section 4); `two` also a head for it, and scores are the mean of both heads.
+        num_registers: extra tokens without a patch, registers (Darcet et al. 2024).
         stem: `patches`, or `convolutions` (Xiao et al. 2021).
         activation: of the feed-forward layer.
         norm_epsilon: added to variances.
@@ -97,6 +97,10 @@ class ViT(nn.Module):
         "decoder_width",
         "decoder_heads",
     )
+
+    # What only some jobs have; of them, those whose outputs are a job's labels.
+    HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
+    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
 
     num_outputs: int | None = None
     channels: int | None = None
@@ -158,6 +162,7 @@ class ViT(nn.Module):
             remat=("none", *REMAT_POLICIES),
             attention=("auto", *IMPLEMENTATIONS),
         )
+        self.chosen_attention()
         if self.distillation != "none" and self.pooling != "class":
             raise ConfigError(
                 f"config.model.distillation is {self.distillation!r}: it needs "
@@ -190,7 +195,7 @@ class ViT(nn.Module):
             raise ConfigError("config.model.channels is missing, and no data have decided it.")
         stem = STEMS[self.stem]
         self.patch_embedding = stem(self.patch_size, self.width, self.init_scale, self.dtype)
-        token = named(nn.initializers.normal(0.02), None, "embed")
+        token = named(nn.initializers.normal(0.02), "tokens", "embed")
         if self.pooling == "class":
             self.class_token = self.param("class_token", token, (1, self.width))
         if self.distillation != "none":
@@ -284,7 +289,7 @@ class ViT(nn.Module):
 
     @property
     def _num_placed(self) -> int:
-        """Those of them that have positions of their own."""
+        """How many of these extra tokens have a learned position."""
         return (self.pooling == "class") + (self.distillation != "none")
 
     def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
@@ -332,14 +337,18 @@ class ViT(nn.Module):
         features = self(images, order[:, :num_seen])
         return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
 
-    def chosen_attention(self, images: Float[Array, "B Y X C"], *rest: Any) -> str:
-        """The implementation that training uses for images of this size."""
+    def chosen_attention(self, images: Float[Array, "B Y X C"] | None = None, *rest: Any) -> str:
+        """The implementation that training uses for these images, or for those of its size.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        grid = self.grid if images is None else images.shape[1] // self.patch_size
         return usual_implementation(
             self.attention,
-            self.num_front + (images.shape[1] // self.patch_size) ** 2,
-            self.num_heads,
-            self.width // self.num_heads,
+            (self.num_heads, self.width // self.num_heads),
             self.dtype,
+            length=self.num_front + grid**2,
             has_dropout=not is_zero(self.dropout_rate),
         )
 

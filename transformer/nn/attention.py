@@ -11,8 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.errors import ConfigError
 from transformer.nn.linear import Linear
-from transformer.ops.attention import attention_weights, dot_product_attention, resolved
+from transformer.ops.attention import (
+    attention_weights,
+    dot_product_attention,
+    foreign_platform,
+    refusal,
+    resolved,
+)
+from transformer.ops.kernels import LANES
 from transformer.ops.masks import Mask, sliding_window
 from transformer.sharding import constrain, per_device
 from transformer.traced import Number, is_zero
@@ -207,7 +215,7 @@ class Attention(nn.Module):
     def _place(
         self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Any
     ) -> Float[Array, "B T N H"]:
-        """Tells queries or keys where they stand."""
+        """Applies positions, rotary ones for example, to queries or keys."""
         if self.position is None:
             return heads
         if self.local_position is None or local is None:
@@ -248,6 +256,72 @@ class Attention(nn.Module):
         return not is_zero(self.dropout_rate) and self.has_rng("dropout")
 
 
+def usable(implementation: str, query: Any, num_keys: int, mask: Mask, **asked: bool) -> str:
+    """The implementation that computes this attention, whichever a config asks for.
+
+    Arguments as in `ops.attention.resolved`.
+
+    Raises:
+        ConfigError: if that implementation cannot do it, with its reason.
+    """
+    why_not = refusal(implementation, query, num_keys, mask, **asked)
+    if why_not is not None:
+        raise ConfigError(
+            f"config.model.attention is {implementation!r}, which cannot compute this: {why_not}. "
+            f"Give auto or einsum."
+        )
+    return resolved(implementation, query, num_keys, mask, **asked)
+
+
+def usual_implementation(
+    implementation: str,
+    heads: tuple[int, int],
+    dtype: str,
+    *,
+    length: int = LANES,
+    mask: Mask | None = None,
+    **asked: bool,
+) -> str:
+    """What training uses for rows of a length, which without one is such that all can do it.
+
+    Args:
+        implementation: of the config.
+        heads: of the queries, and the width of one.
+        dtype: of the computation.
+        length: T and S.
+        mask: what attention is made with in training; None hides nothing.
+        **asked: as in `ops.attention.resolved`.
+
+    Raises:
+        ConfigError: if the implementation cannot do it.
+    """
+    query = jax.ShapeDtypeStruct((1, length, *heads), jnp.dtype(dtype))
+    return usable(implementation, query, length, Mask() if mask is None else mask, **asked)
+
+
+def require_platform(implementation: str) -> None:
+    """Refuses a kernel of other devices than those that are computed on.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    platform = foreign_platform(implementation)
+    if platform is not None:
+        raise ConfigError(
+            f"config.model.attention is {implementation!r}, which does not run on {platform}: give "
+            f"auto or einsum."
+        )
+
+
+def for_any_shape(model: Any) -> Any:
+    """A model as it is used after training, when rows have any length and a cache.
+
+    A kernel that a config asked for may refuse those; `auto` takes it where it can.
+    """
+    kernel = model.attention in ("splash", "cudnn")
+    return model.clone(attention="auto") if kernel else model
+
+
 def _attend(
     query: Float[Array, "B T N H"],
     key: Float[Array, "B S K H"],
@@ -260,7 +334,7 @@ def _attend(
 
     There every device has rows and heads of its own.
     """
-    implementation = resolved(
+    implementation = usable(
         implementation,
         query,
         key.shape[1],

@@ -6,7 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from transformer.nn.attention import KVCache
 from transformer.nn.dropout import Dropout, StochasticDepth
@@ -37,7 +37,7 @@ class Block(nn.Module):
 
     Attributes:
         attention: makes the attention module.
-        feed_forward: makes the feed-forward module.
+        feed_forward: makes the feed-forward module, called as `feed_forward(x, valid)`.
         norm: makes a normalisation.
         cross_attention: makes the attention to a memory, between the two others; None leaves it
             out.
@@ -70,6 +70,7 @@ class Block(nn.Module):
         skip_rate: Float[Array, ""] | None = None,
         bias: Float[Array, "#B #N T _"] | None = None,
         local: Any = None,
+        valid: Bool[Array, "B T"] | None = None,
     ) -> tuple[Float[Array, "B T D"], Any]:
         """Runs the branches.
 
@@ -85,6 +86,8 @@ class Block(nn.Module):
             skip_rate: of examples for which a branch is left out in training.
             bias: added to the logits of the self-attention.
             local: whether the self-attention is the local one; see `Attention`.
+            valid: False at padding, for feed-forward layers whose tokens compete; see
+                `MixtureOfExperts`.
 
         Returns:
             The new hidden states and the new cache, as `nn.scan` wants its carry.
@@ -116,7 +119,7 @@ class Block(nn.Module):
             return attention(x, mask=mask, cache=text, bias=bias, **where)
 
         def feed_forward(x: Array) -> tuple[Array, None]:
-            return self.feed_forward(name="feed_forward")(x), None
+            return self.feed_forward(name="feed_forward")(x, valid), None
 
         x, new_cache = residual("attention", x, attend)
         if self.cross_attention is not None:

@@ -1,7 +1,7 @@
 """The position-wise feed-forward layer, plain and gated."""
 
 import flax.linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from transformer.nn.linear import Linear
 from transformer.ops.activations import ACTIVATIONS
@@ -31,7 +31,11 @@ class FeedForward(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """Computes each token by itself, so that it does not matter which are `valid`."""
+
         def hidden(name: str) -> Array:
             layer = Linear(
                 (self.width,),

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from transformer.nn.linear import Linear, named
 from transformer.ops.activations import ACTIVATIONS
@@ -16,6 +16,7 @@ from transformer.ops.routing import (
     dropless_experts,
     expert_capacity,
     experts_with_capacity,
+    limited_capacity,
     route,
     router_z_loss,
 )
@@ -30,6 +31,8 @@ class MixtureOfExperts(nn.Module):
 
     The router computes in float32 whatever the dtype is (Fedus et al. 2021, section 2.4). It puts
     `router_balance` and `router_z` of a call into the collection `losses` where that is mutable.
+    Padding counts in neither and takes no place of an expert: real tokens get what they would get
+    without it.
 
     Attributes:
         num_experts: E.
@@ -53,8 +56,17 @@ class MixtureOfExperts(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """Computes each token by its experts.
+
+        Args:
+            x: the hidden states.
+            valid: False at padding; None means that there is none.
+        """
         tokens = x.reshape(-1, x.shape[-1])
+        real = None if valid is None else valid.reshape(-1)
         router = Linear(
             (self.num_experts,),
             ("embed", "expert"),
@@ -65,8 +77,8 @@ class MixtureOfExperts(nn.Module):
         logits = router(tokens)
         routing = route(logits, self.experts_per_token)
         if self.is_mutable_collection(LOSSES) and not self.is_initializing():
-            self.sow(LOSSES, "router_balance", balance_loss(routing))
-            self.sow(LOSSES, "router_z", router_z_loss(logits))
+            self.sow(LOSSES, "router_balance", balance_loss(routing, real))
+            self.sow(LOSSES, "router_z", router_z_loss(logits, real))
         experts = Experts(
             self.num_experts,
             self.width,
@@ -80,16 +92,16 @@ class MixtureOfExperts(nn.Module):
         if self.capacity_factor is None:
             output = dropless_experts(tokens, routing, kernels, activation)
         else:
-            capacity = expert_capacity(
-                len(tokens), self.num_experts, self.experts_per_token, self.capacity_factor
-            )
+            rule = (self.num_experts, self.experts_per_token, self.capacity_factor)
             output = experts_with_capacity(
                 tokens,
                 routing,
                 kernels,
                 activation,
-                capacity,
+                expert_capacity(len(tokens), *rule),
                 place=lambda x: constrain(x, "expert", None, "features"),
+                valid=real,
+                limit=None if real is None else limited_capacity(real, *rule),
             )
         return output.reshape(x.shape)
 

@@ -47,7 +47,7 @@ class PatchDecoder(nn.Module):
         """
         dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
         x = dense((self.width,), name="embedding")(features)
-        init = named(nn.initializers.normal(0.02), None, "embed")
+        init = named(nn.initializers.normal(0.02), "tokens", "embed")
         hidden = self.param("mask_token", init, (1, self.width)).astype(x.dtype)
         front, x = x[:, :num_front], x[:, num_front:]
         batch, count = places.shape

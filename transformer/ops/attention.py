@@ -16,7 +16,7 @@ from transformer.ops.kernels import (
     splash_attention,
     splash_refusal,
 )
-from transformer.ops.masks import Mask, causal, explicit
+from transformer.ops.masks import Mask, explicit
 from transformer.traced import Number, is_zero
 
 # From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
@@ -136,12 +136,12 @@ def resolved(
     if implementation != "auto":
         return implementation
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
-    device, num_queries = _platform(), query.shape[1]
-    if device == "tpu" and splash_refusal(num_queries, num_keys, mask, **asked) is None:
-        return "splash"
-    if device == "gpu" and cudnn_refusal(query, num_keys, mask, **asked, has_cap=has_cap) is None:
-        return "cudnn"
-    return choose_implementation(num_queries, num_keys, **asked)
+    kernel = {"tpu": "splash", "gpu": "cudnn"}.get(_platform())
+    if kernel is not None:
+        why_not = refusal(kernel, query, num_keys, mask, **asked, has_cap=has_cap)
+        if why_not is None:
+            return kernel
+    return choose_implementation(query.shape[1], num_keys, **asked)
 
 
 def _platform() -> str:
@@ -150,20 +150,35 @@ def _platform() -> str:
     return jax.default_backend() if described is None else described.platform
 
 
-def usual_implementation(
+def refusal(
     implementation: str,
-    length: int,
-    num_heads: int,
-    head_dim: int,
-    dtype: str,
+    query: Any,
+    num_keys: int,
+    mask: Mask,
     *,
+    has_bias: bool = False,
     has_dropout: bool = False,
-    is_causal: bool = False,
-) -> str:
-    """What training uses for rows of this length without padding, for the log."""
-    query = jax.ShapeDtypeStruct((1, length, num_heads, head_dim), jnp.dtype(dtype))
-    mask = causal() if is_causal else Mask()
-    return resolved(implementation, query, length, mask, has_dropout=has_dropout)
+    has_cap: bool = False,
+) -> str | None:
+    """Why an implementation cannot do what is asked, in its own words; None if it can.
+
+    Arguments as in `resolved`; `auto` and `einsum` can do all of it.
+    """
+    asked = {"has_bias": has_bias, "has_dropout": has_dropout}
+    if implementation == "blockwise":
+        return blockwise.blockwise_refusal(**asked)
+    if implementation == "splash":
+        return splash_refusal(query.shape[1], num_keys, mask, **asked)
+    if implementation == "cudnn":
+        return cudnn_refusal(query, num_keys, mask, **asked, has_cap=has_cap)
+    return None
+
+
+def foreign_platform(implementation: str) -> str | None:
+    """The platform that is computed on, if it is none for a kernel of this name; else None."""
+    needed = {"splash": "tpu", "cudnn": "gpu"}.get(implementation)
+    platform = _platform()
+    return None if needed in (None, platform) else platform
 
 
 def einsum_attention(

@@ -30,6 +30,11 @@ class _Plan(NamedTuple):
     head_groups: int
 
 
+def blockwise_refusal(*, has_bias: bool, has_dropout: bool) -> str | None:
+    """Why blockwise attention cannot do it; None if it can."""
+    return "it knows neither bias nor dropout" if has_bias or has_dropout else None
+
+
 def blockwise_attention(
     query: Float[Array, "B T N H"],
     key: Float[Array, "B S K H"],
@@ -48,10 +53,11 @@ def blockwise_attention(
     Raises:
         ValueError: if asked for a bias or for dropout.
     """
-    if bias is not None:
-        raise ValueError("blockwise attention cannot add a bias: use implementation='einsum'.")
-    if not is_zero(dropout_rate):
-        raise ValueError("blockwise attention has no dropout: use implementation='einsum'.")
+    refusal = blockwise_refusal(
+        has_bias=bias is not None, has_dropout=dropout_key is not None and not is_zero(dropout_rate)
+    )
+    if refusal is not None:
+        raise ValueError(f"blockwise attention cannot do this: {refusal}.")
     num_queries, num_heads = query.shape[1:3]
     num_keys, num_kv_heads = key.shape[1:3]
     query_block, key_block = _even_block(num_queries, block_size), _even_block(num_keys, block_size)
@@ -255,6 +261,7 @@ def _pad_mask(mask: Mask, query_block: int, key_block: int) -> Mask:
         query_segments=padded(mask.query_segments, query_block),
         key_segments=padded(mask.key_segments, key_block),
         valid_keys=padded(mask.valid_keys, key_block),
+        key_lengths=mask.key_lengths,
         allowed=padded(padded(mask.allowed, query_block, 2), key_block, 3),
         causal=mask.causal,
         window=mask.window,

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from transformer.ops.masks import Mask
 
@@ -51,14 +51,17 @@ def cudnn_refusal(
         return f"heads of {query.shape[-1]} are no multiple of 8 up to 128"
     if mask.query_segments is not None:
         return "several documents share a row"
+    if mask.valid_keys is not None:
+        return "it knows padding as lengths, and this is not known to be behind the tokens"
     return _mask_refusal(mask, query.shape[1], num_keys)
 
 
 def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
     alike = num_queries == num_keys
-    if mask.query_segments is not None and (mask.valid_keys is not None or not alike):
+    padded = mask.valid_keys is not None or mask.key_lengths is not None
+    if mask.query_segments is not None and (padded or not alike):
         return "documents come with padding, or queries and keys are not as many"
-    if mask.valid_keys is not None and mask.window is not None and not mask.causal:
+    if padded and mask.window is not None and not mask.causal:
         return "padding comes with a window on both sides"
     if mask.allowed is not None:
         return "the mask is an arbitrary one"
@@ -148,7 +151,7 @@ def splash_attention(
     else:
         pairs = kernels.SegmentIds(*segments)
         attended = jax.vmap(kernel)(*heads_first, pairs)
-    return _zero_where_blind(attended.swapaxes(1, 2).astype(query.dtype), mask)
+    return _zero_where_blind(attended.swapaxes(1, 2).astype(query.dtype), mask, num_keys)
 
 
 def cudnn_attention(
@@ -183,9 +186,7 @@ def cudnn_attention(
     window = None
     if mask.window is not None:
         window = (mask.window - 1, 0 if mask.causal else mask.window - 1)
-    lengths = None
-    if mask.valid_keys is not None:
-        lengths = jnp.sum(mask.valid_keys, axis=1, dtype=jnp.int32)
+    lengths = None if mask.key_lengths is None else mask.key_lengths.astype(jnp.int32)
     attended = jax.nn.dot_product_attention(
         query,
         key,
@@ -196,17 +197,20 @@ def cudnn_attention(
         key_value_seq_lengths=lengths,
         implementation="cudnn",
     )
-    return _zero_where_blind(attended, mask)
+    return _zero_where_blind(attended, mask, key.shape[1])
 
 
-def _zero_where_blind(attended: Float[Array, "B T N H"], mask: Mask) -> Float[Array, "B T N H"]:
+def _zero_where_blind(
+    attended: Float[Array, "B T N H"], mask: Mask, num_keys: int
+) -> Float[Array, "B T N H"]:
     """Zeros for queries that may see no key: kernels give anything there.
 
     With documents each query sees itself.
     """
-    if mask.valid_keys is None:
+    valid = _valid_keys(mask, num_keys)
+    if valid is None:
         return attended
-    seen = jnp.cumsum(mask.valid_keys, axis=1)
+    seen = jnp.cumsum(valid, axis=1)
     if not mask.causal:
         seen = seen[:, -1:]
     elif mask.window is not None:
@@ -221,12 +225,21 @@ def _block(length: int) -> int:
 
 def _segments(mask: Mask, batch: int, num_queries: int, num_keys: int) -> Any:
     """Numbers that must be alike where a query may look; None if all are."""
-    if mask.query_segments is None and mask.valid_keys is None:
+    valid = _valid_keys(mask, num_keys)
+    if mask.query_segments is None and valid is None:
         return None
     zeros = functools.partial(jnp.zeros, dtype=jnp.int32)
     query, key = mask.query_segments, mask.key_segments
     query = zeros((batch, num_queries)) if query is None else query.astype(jnp.int32)
     key = zeros((batch, num_keys)) if key is None else key.astype(jnp.int32)
-    if mask.valid_keys is not None:
-        key = jnp.where(mask.valid_keys, key, -1)
+    if valid is not None:
+        key = jnp.where(valid, key, -1)
     return query, key
+
+
+def _valid_keys(mask: Mask, num_keys: int) -> Bool[Array, "B S"] | None:
+    """False at padding, in whichever way the mask says where that is; None without any."""
+    if mask.key_lengths is None:
+        return mask.valid_keys
+    before = jnp.arange(num_keys) < mask.key_lengths[:, None]
+    return before if mask.valid_keys is None else before & mask.valid_keys

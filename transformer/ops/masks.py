@@ -27,7 +27,8 @@ class Mask:
         key_positions: `[B, S]`, where each key stands; None means 0..S-1.
         query_segments: `[B, T]`, the document each query belongs to.
         key_segments: `[B, S]`, the document each key belongs to.
-        valid_keys: boolean `[B, S]`, False at padding.
+        valid_keys: boolean `[B, S]`, False at padding, wherever it is.
+        key_lengths: `[B]`, how many keys of a row come before its padding.
         allowed: boolean `[B or 1, N or 1, T, S]`, an arbitrary mask.
         causal: a query sees no key after its own position.
         window: a query sees only keys fewer than this many positions away.
@@ -39,6 +40,7 @@ class Mask:
     query_segments: Any = None
     key_segments: Any = None
     valid_keys: Any = None
+    key_lengths: Any = None
     allowed: Any = None
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     window: int | None = dataclasses.field(default=None, metadata={"static": True})
@@ -51,6 +53,7 @@ class Mask:
             query_segments=_only_one("query segments", self, other, "query_segments"),
             key_segments=_only_one("key segments", self, other, "key_segments"),
             valid_keys=_both(self.valid_keys, other.valid_keys),
+            key_lengths=_only_one("lengths", self, other, "key_lengths"),
             allowed=_both(self.allowed, other.allowed),
             causal=self.causal or other.causal,
             window=min(windows) if windows else None,
@@ -58,7 +61,8 @@ class Mask:
 
     def may_hide_all_keys(self, num_queries: int, num_keys: int) -> bool:
         """Whether some query may see no key; never when each certainly sees its own position."""
-        rules = (self.query_positions, self.query_segments, self.valid_keys, self.allowed)
+        rules = (self.query_positions, self.query_segments, self.valid_keys)
+        rules += (self.key_lengths, self.allowed)
         beyond_window = self.window is not None and num_queries > num_keys
         return beyond_window or any(rule is not None for rule in rules)
 
@@ -94,6 +98,9 @@ class Mask:
             rules.append(query_segments[:, None, :, None] == key_segments[:, None, None, :])
         if self.valid_keys is not None:
             rules.append(_slice(self.valid_keys, key_start, key_size)[:, None, None, :])
+        if self.key_lengths is not None:
+            places = key_start + jnp.arange(key_size)
+            rules.append((places < self.key_lengths[:, None])[:, None, None, :])
         if self.allowed is not None:
             rows = lax.dynamic_slice_in_dim(self.allowed, query_start, query_size, axis=2)
             rules.append(lax.dynamic_slice_in_dim(rows, key_start, key_size, axis=3))
@@ -130,8 +137,16 @@ def sliding_window(window: int) -> Mask:
 
 
 def padding(valid: Bool[Array, "B S"]) -> Mask:
-    """Keys that are padding (False in `valid`) are seen by no query."""
+    """Keys that are padding (False in `valid`) are seen by no query.
+
+    Where all padding is behind the tokens, `padding_behind` says so to kernels that know no other.
+    """
     return Mask(valid_keys=valid)
+
+
+def padding_behind(lengths: Int[Array, "B"]) -> Mask:
+    """The keys of a row from its length on are padding and seen by no query."""
+    return Mask(key_lengths=lengths)
 
 
 def segments(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> Mask:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -88,6 +89,8 @@ def experts_with_capacity(
     activation: Activation,
     capacity: int,
     place: Callable[[Array], Array] = lambda x: x,
+    valid: Bool[Array, "S"] | None = None,
+    limit: Int[Array, ""] | None = None,
 ) -> Float[Array, "S D"]:
     """Experts with C places each, filled in the order of tokens; later tokens get nothing there.
 
@@ -103,12 +106,14 @@ def experts_with_capacity(
         activation: of the gates.
         capacity: C; see `expert_capacity`.
         place: says on which devices what experts are given, and what they give, `[E, C, D]`, lies.
+        valid: False for tokens that get no place: padding.
+        limit: places of an expert that are filled, at most C; see `limited_capacity`.
 
     Returns:
         Outputs, zero for tokens without any place.
     """
     (num_tokens, width), num_experts = x.shape, kernels.gate.shape[0]
-    slots = places(routing.experts, num_experts, capacity)
+    slots = places(routing.experts, num_experts, capacity, valid, limit)
     copies = jnp.repeat(x, slots.size // num_tokens, axis=0)
     taken = jnp.zeros((num_experts * capacity, width), x.dtype).at[slots].set(copies, mode="drop")
     taken = place(taken.reshape(num_experts, capacity, width))
@@ -118,12 +123,26 @@ def experts_with_capacity(
     return _combine(outputs.at[slots].get(mode="fill", fill_value=0), routing)
 
 
-def places(experts: Int[Array, "S k"], num_experts: int, capacity: int) -> Int[Array, "M"]:
-    """The place of each pair among E C, those of an expert side by side; E C for none."""
+def places(
+    experts: Int[Array, "S k"],
+    num_experts: int,
+    capacity: int,
+    valid: Bool[Array, "S"] | None = None,
+    limit: Int[Array, ""] | None = None,
+) -> Int[Array, "M"]:
+    """The place of each pair among E C, those of an expert side by side; E C for none.
+
+    Arguments as in `experts_with_capacity`.
+    """
     expert = experts.reshape(-1)
     chosen = jax.nn.one_hot(expert, num_experts, dtype=jnp.int32)
+    if valid is not None:
+        chosen = chosen * jnp.repeat(valid, experts.shape[1])[:, None]
     before = jnp.sum((jnp.cumsum(chosen, axis=0) - chosen) * chosen, axis=-1)
-    return jnp.where(before < capacity, expert * capacity + before, num_experts * capacity)
+    free = before < (capacity if limit is None else limit)
+    if valid is not None:
+        free &= jnp.repeat(valid, experts.shape[1])
+    return jnp.where(free, expert * capacity + before, num_experts * capacity)
 
 
 def expert_capacity(
@@ -135,6 +154,26 @@ def expert_capacity(
     """
     share = experts_per_token * num_tokens / num_experts
     return min(num_tokens, math.ceil(factor * share))
+
+
+def limited_capacity(
+    valid: Bool[Array, "S"], num_experts: int, experts_per_token: int, factor: float
+) -> Int[Array, ""]:
+    """The `expert_capacity` of the tokens that count, where padding is among them.
+
+    How many those are is known only when the program runs, so the capacities of all numbers of
+    tokens are looked up: computed in the program, in float32, some would be rounded otherwise.
+
+    Args:
+        valid: False for padding.
+        num_experts: as in `expert_capacity`.
+        experts_per_token: likewise.
+        factor: likewise.
+    """
+    counts = np.arange(valid.shape[0] + 1)
+    shares = experts_per_token * counts / num_experts
+    capacities = np.minimum(counts, np.ceil(factor * shares)).astype(np.int32)
+    return jnp.asarray(capacities)[jnp.sum(valid)]
 
 
 def balance_loss(routing: Routing, mask: Bool[Array, "S"] | None = None) -> Float[Array, ""]:

@@ -70,7 +70,7 @@ def calibration_error(
 
     Args:
         probabilities: of the classes.
-        labels: the class that is right.
+        labels: the class that is right; without any the error is 0.
         num_bins: equal parts of [0, 1]; within each, mean confidence is compared with accuracy.
     """
     if not len(labels):

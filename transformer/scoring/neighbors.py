@@ -27,7 +27,12 @@ def nearest_neighbor_classes(
         vectors: of the other examples.
         count: neighbours that vote; all known examples if there are fewer.
         num_classes: classes are numbered below this.
+
+    Raises:
+        ValueError: if nothing is known.
     """
+    if not len(known):
+        raise ValueError("there are no examples whose class is known: nobody can vote.")
     known, vectors = _normalised(known), _normalised(vectors)
     count = min(count, len(known))
     classes = []

@@ -12,7 +12,7 @@ _WORD = re.compile(r"[a-z0-9]+")
 
 
 def rouge_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """Means of ROUGE over pairs of an output and its reference, in percent.
+    """Means of ROUGE over pairs of an output and its reference, in percent; 0 without any.
 
     Args:
         outputs: one for each reference.

@@ -26,7 +26,7 @@ def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dic
 
     Returns:
         `bleu` (Papineni et al. 2002; 13a tokens, cased) with `bleu_signature` (Post 2018), `chrf`
-        (Popović 2015) and `exact_match`.
+        (Popović 2015) and `exact_match`; 0 where there is nothing to score.
 
     Raises:
         MissingDependencyError: if sacreBLEU is not installed.
@@ -37,9 +37,11 @@ def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dic
 
     bleu, chrf = BLEU(), CHRF()
     same = sum(output == reference for output, reference in zip(outputs, references, strict=True))
+    # sacreBLEU wants a sentence; one without words changes nothing.
+    texts = (list(outputs) or [""], [list(references) or [""]])
     return {
-        "bleu": bleu.corpus_score(list(outputs), [list(references)]).score,
-        "chrf": chrf.corpus_score(list(outputs), [list(references)]).score,
+        "bleu": bleu.corpus_score(*texts).score,
+        "chrf": chrf.corpus_score(*texts).score,
         "exact_match": 100.0 * same / max(1, len(references)),
         "bleu_signature": str(bleu.get_signature()),
     }

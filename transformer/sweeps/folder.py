@@ -7,8 +7,9 @@ locks/ID                held by the process that trains it
 
 import contextlib
 import dataclasses
-import fcntl
+import importlib.util
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from transformer.sweeps.trials import Trial
 from transformer.training.experiment import CONFIG_FILE, write_config
 from transformer.training.metrics import read_metrics
 
+# None on systems without it, such as Windows.
+fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
 STATUS_FILE = "status.json"
 # What a trial is when nobody needs to train it any more.
 OVER = ("done", "pruned", "failed")
@@ -73,16 +76,23 @@ class Folder:
     def status(self, trial_id: str) -> dict[str, Any] | None:
         """What was noted of a trial; None if nothing was.
 
+        One whose loss is not finite has failed, also where an earlier version noted `done`.
+
         Raises:
             WorkdirError: if the note is garbled.
         """
         path = self.run(trial_id) / STATUS_FILE
         try:
-            return json.loads(path.read_text("utf-8"))
+            noted = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise WorkdirError(f"{path} is not JSON: {error}. Delete it to train again.") from None
+        loss = noted.get("validation_loss", 0.0)
+        if math.isfinite(loss):
+            return noted
+        del noted["validation_loss"]
+        return {"error": f"the validation loss is {loss}", **noted, "status": "failed"}
 
     def losses(self, trial_id: str) -> tuple[list[int], list[float]]:
         """Steps and validation losses that a trial has logged."""
@@ -120,8 +130,13 @@ class Folder:
             wait: returns when it can be had, rather than saying no.
 
         Raises:
-            WorkdirError: if the file system has no locks.
+            WorkdirError: if the system or the file system has no locks.
         """
+        if fcntl is None:
+            raise WorkdirError(
+                "this system has no flock, by which workers share a sweep: sweeps run on Linux and "
+                "macOS, and on Windows in its Subsystem for Linux."
+            )
         path = self.path / "locks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+", encoding="utf-8") as file:

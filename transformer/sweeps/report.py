@@ -24,10 +24,8 @@ def collect(folder: Folder) -> list[Row]:
     """What is noted of all trials, the best first, then those without a result."""
 
     def order(row: Row) -> tuple[bool, float, str]:
-        loss = row.get("validation_loss")
         # A loss at the end is not to be compared with one half way there.
-        done = row["status"] == "done" and loss is not None
-        return (not done, math.inf if loss is None else loss, row["id"])
+        return (not _has_result(row), row.get("validation_loss", math.inf), row["id"])
 
     return sorted(folder.statuses(), key=order)
 
@@ -39,7 +37,7 @@ def keys_of(rows: Sequence[Row]) -> list[str]:
 
 def best_of(rows: Sequence[Row]) -> Row | None:
     """The finished trial with the lowest validation loss."""
-    return rows[0] if rows and rows[0]["status"] == "done" else None
+    return rows[0] if rows and _has_result(rows[0]) else None
 
 
 def show_table(rows: Sequence[Row]) -> None:
@@ -167,6 +165,10 @@ def counted(rows: Sequence[Row]) -> str:
     states = [row["status"] for row in rows]
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return f"{len(rows)} trials" + (f": {', '.join(parts)}." if parts else ".")
+
+
+def _has_result(row: Row) -> bool:
+    return row["status"] == "done" and "validation_loss" in row
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transformer.errors import UserError
+from transformer.errors import NonFiniteLossError, UserError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import Trial
 from transformer.training.loop import train
@@ -95,24 +95,48 @@ def run_trial(
     except Exception as error:
         failed(trial, folder, say, error, seconds=seconds())
         return 0
-    facts = outcome(result)
-    if facts["validation_loss"] is not None and not math.isfinite(facts["validation_loss"]):
-        error = f"the validation loss is {facts.pop('validation_loss')}"
-        folder.note(trial, "failed", error=error, seconds=seconds(), **facts)
-        return code
     status = "stopped" if code else "pruned" if pruned else "done"
-    folder.note(trial, status, seconds=seconds(), error=None, **facts)
+    note_result(trial, folder, say, status, result, seconds())
     return code
 
 
-def failed(
-    trial: Trial, folder: Folder, say: Say, error: Exception, *, seconds: float | None = None
+def note_result(
+    trial: Trial, folder: Folder, say: Say, status: str, result: dict[str, Any], seconds: float
 ) -> None:
-    """Notes that a trial failed; what nobody expected with its traceback in `error.txt`."""
+    """Notes what became of a trial; it failed, whatever is said, if its loss is not finite.
+
+    Args:
+        trial: which one.
+        folder: of the sweep.
+        say: tells people.
+        status: `done`, `pruned` or `stopped`.
+        result: what `training.loop.train` returned of its run.
+        seconds: that it took.
+    """
+    facts = outcome(result)
+    loss = facts["validation_loss"]
+    if loss is None or math.isfinite(loss):
+        folder.note(trial, status, seconds=seconds, error=None, **facts)
+        return
+    facts["validation_loss"] = None
+    error = NonFiniteLossError(f"the validation loss of step {facts['step']} is {loss}")
+    failed(trial, folder, say, error, seconds=seconds, **facts)
+
+
+def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: Any) -> None:
+    """Notes that a trial failed; what nobody expected with its traceback in `error.txt`.
+
+    Args:
+        trial: which one.
+        folder: of the sweep.
+        say: tells people.
+        error: why.
+        **facts: more to note; see `Folder.note`.
+    """
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = message if isinstance(error, UserError) else traceback.format_exc()
     (folder.run(trial.id) / "error.txt").write_text(text.rstrip() + "\n", "utf-8")
-    folder.note(trial, "failed", error=message, seconds=seconds)
+    folder.note(trial, "failed", error=message, **facts)
     say(f"trial {trial.id} failed: {message.splitlines()[0]}")
 
 

@@ -5,6 +5,7 @@ trial that Optuna believes to be running and whose lock nobody holds was cut off
 worker that looks for something to do goes on with it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -12,7 +13,7 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -152,7 +153,8 @@ def run_search(
     if search.pruner == "hyperband" and first >= base.total_steps:
         say("Nothing is stopped early: config.train.evaluate_every measures at the end only.")
     with folder.claim(_ASKING, wait=True):
-        study = _study(optuna, search, folder, first, base.total_steps)
+        storage = open_storage(optuna, folder.path, search.storage)
+        study = _study(optuna, search, storage, folder, first, base.total_steps)
         ours = make_trial(config, {}).id
         if study.user_attrs.get("config", ours) != ours:
             raise WorkdirError(
@@ -162,7 +164,7 @@ def run_search(
     waiting = False
     while True:
         with folder.claim(_ASKING, wait=True):
-            found = _next_trial(optuna, study, search, config, folder)
+            found = _next_trial(optuna, study, storage, search, config, folder)
         if found is None:
             return 0
         if found == "elsewhere":
@@ -191,39 +193,57 @@ def imported_optuna() -> ModuleType:
     return optuna
 
 
-def open_study(optuna: ModuleType, folder: Path, storage: str = "", **options: Any) -> Any:
-    """The study of a sweep's folder, made if it does not exist.
+def open_storage(optuna: ModuleType, folder: Path, storage: str = "") -> Any:
+    """Where the study of a sweep is kept: a database by its URL, or a journal in the folder.
 
     Raises:
-        WorkdirError: if the storage cannot be opened.
+        WorkdirError: if it cannot be opened.
     """
-    path = folder / JOURNAL
-    try:
+    with _opening(storage or folder / JOURNAL):
         if storage:
-            # One study for each folder, so that several sweeps may use one database.
-            name = folder.absolute().name
-            return optuna.create_study(
-                study_name=name, storage=storage, load_if_exists=True, **options
-            )
-        backend = optuna.storages.journal.JournalFileBackend(str(path))
-        return optuna.create_study(
-            study_name="sweep",
-            storage=optuna.storages.JournalStorage(backend),
-            load_if_exists=True,
-            **options,
-        )
-    except Exception as error:  # Each kind of storage has errors of its own.
+            return optuna.storages.RDBStorage(storage)
+        backend = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
+        return optuna.storages.JournalStorage(backend)
+
+
+def open_study(optuna: ModuleType, folder: Path, storage: Any, **options: Any) -> Any:
+    """The study of a sweep's folder, made if it does not exist.
+
+    Args:
+        optuna: the library.
+        folder: of the sweep.
+        storage: from `open_storage`.
+        **options: of a new study.
+
+    Raises:
+        WorkdirError: if it cannot be opened.
+    """
+    # One study for each folder, so that several sweeps may use one database.
+    journal = isinstance(storage, optuna.storages.JournalStorage)
+    name = "sweep" if journal else folder.absolute().name
+    with _opening(name):
+        return optuna.create_study(study_name=name, storage=storage, load_if_exists=True, **options)
+
+
+@contextlib.contextmanager
+def _opening(what: str | Path) -> Iterator[None]:
+    """Each kind of storage has errors of its own."""
+    try:
+        yield
+    except Exception as error:
         message = str(error).strip().splitlines()[0]
-        raise WorkdirError(f"the study in {storage or path} cannot be opened: {message}") from error
+        raise WorkdirError(f"the study in {what} cannot be opened: {message}") from error
 
 
-def _study(optuna: ModuleType, search: Search, folder: Folder, first: int, total: int) -> Any:
+def _study(
+    optuna: ModuleType, search: Search, storage: Any, folder: Folder, first: int, total: int
+) -> Any:
     pruner = optuna.pruners.NopPruner()
     if search.pruner == "hyperband":
         pruner = optuna.pruners.HyperbandPruner(
             min_resource=first, max_resource=max(first, total), reduction_factor=3
         )
-    return open_study(optuna, folder.path, search.storage, direction="minimize", pruner=pruner)
+    return open_study(optuna, folder.path, storage, direction="minimize", pruner=pruner)
 
 
 def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
@@ -241,7 +261,9 @@ def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
         return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
-def _next_trial(optuna: ModuleType, study: Any, search: Search, config: Any, folder: Folder) -> Any:
+def _next_trial(
+    optuna: ModuleType, study: Any, storage: Any, search: Search, config: Any, folder: Folder
+) -> Any:
     """What to train now; called by one worker at a time.
 
     Returns:
@@ -252,7 +274,9 @@ def _next_trial(optuna: ModuleType, study: Any, search: Search, config: Any, fol
     running = [t for t in known if t.state == state.RUNNING and _is_here(t, folder)]
     for one in running:
         if folder.is_free(one.user_attrs["id"]):
-            return optuna.trial.Trial(study, one._trial_id), make_trial(config, one.params)
+            known_as = storage.get_study_id_from_name(study.study_name)
+            number = storage.get_trial_id_from_study_id_trial_number(known_as, one.number)
+            return optuna.trial.Trial(study, number), make_trial(config, one.params)
     counted = [t for t in known if t.state.is_finished() or "id" in t.user_attrs]
     if len(counted) >= search.trials:
         return "elsewhere" if running else None
@@ -292,7 +316,7 @@ def _run(
 
         def enough(step: int, loss: float) -> bool:
             told = study.get_trials(deepcopy=False)[asked.number].intermediate_values
-            if step not in told:
+            if step not in told and math.isfinite(loss):
                 asked.report(loss, step)
             return asked.should_prune()
 

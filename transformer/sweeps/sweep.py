@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from transformer.checks import require_writable_folder
 from transformer.config import unknown_name
 from transformer.errors import ConfigError, UserError, WorkdirError
 from transformer.sweeps import report
@@ -27,6 +28,7 @@ from transformer.sweeps.search import (
     Search,
     check_space,
     imported_optuna,
+    open_storage,
     open_study,
     parsed_space,
     run_search,
@@ -316,7 +318,7 @@ def _importance(workdir: Path, storage: str) -> Mapping[str, float] | None:
         return None
     try:
         optuna = imported_optuna()
-        study = open_study(optuna, workdir, storage)
+        study = open_study(optuna, workdir, open_storage(optuna, workdir, storage))
         with warnings.catch_warnings():
             # It says that it is new.
             warnings.simplefilter("ignore")
@@ -334,6 +336,7 @@ def _make(folder: Folder) -> None:
         WorkdirError: if it is the folder of something else.
     """
     path = folder.path
+    require_writable_folder(path)
     if path.exists() and any(path.iterdir()) and not (path / "trials").is_dir():
         raise WorkdirError(f"{path} is not the folder of a sweep: use another --workdir.")
     (path / "trials").mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What the training loop asks of a task."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -9,12 +9,17 @@ import flax.linen as nn
 import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.config import choices, owner
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
-from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.ops.losses import IGNORED, TokenLosses, chunked_cross_entropy, cross_entropy
 from transformer.traced import Number, is_zero
+
+# What batches say of rows that count for nothing, by the names of their arrays.
+_NOTHING = {"valid": 0, "labels": IGNORED, "is_next": -1}
 
 
 class Losses(NamedTuple):
@@ -95,16 +100,23 @@ class Predicts(Protocol):
         ...
 
 
-def require_encoder_decoder(model: Any) -> None:
-    """Refuses a model that does not read one text and write another.
+def require_fitting(task: "Task", model: Any) -> None:
+    """Refuses a model of a kind that the task cannot train.
 
     Raises:
-        ConfigError: naming the model.
+        ConfigError: naming the model, and those that fit.
     """
-    if not hasattr(model, "encode"):
+    needs = (*task.NEEDS, task.entry)
+
+    def fits(kind: Any) -> bool:
+        return all(hasattr(kind, name) for name in needs)
+
+    if not fits(model):
+        ours, theirs = (type(one).__module__.rpartition(".")[2] for one in (task, model))
+        fitting = [name for name in choices("model") if fits(owner("model", name))]
         raise ConfigError(
-            f"config.model.name is {type(model).__name__.lower()}, which is no encoder-decoder: "
-            f"this task needs one, such as vaswani or t5."
+            f"config.model.name is {theirs}, which the task {ours} cannot train: choose from "
+            f"{', '.join(fitting)}."
         )
 
 
@@ -124,6 +136,24 @@ def require_tokenizer_of(fingerprint: str, tokenizer: str, workdir: Path) -> Non
             f"the tokenizer in {workdir} is not the one its checkpoints were trained with: put "
             f"that one back."
         )
+
+
+def filled_up(batch: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
+    """A batch with a multiple of rows, of which those that are added count for nothing.
+
+    They are copies of the last row that are not `valid` and from which nothing is to be predicted.
+
+    Args:
+        batch: arrays by name that share their first axis; see `Task.validation_batches`.
+        multiple: of which the number of rows becomes one.
+    """
+    filled = {}
+    for name, array in batch.items():
+        last = array[-1:]
+        if name in _NOTHING:
+            last = np.full_like(last, _NOTHING[name])
+        filled[name] = np.concatenate([array, np.repeat(last, -len(array) % multiple, axis=0)])
+    return filled
 
 
 def vocabulary_losses(
@@ -213,6 +243,8 @@ class Task(Protocol):
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
+    # What else a model of the kind that the task trains has: names of fields and methods.
+    NEEDS: ClassVar[tuple[str, ...]]
 
     def load(self, workdir: Path | None) -> Any:
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew.
@@ -251,7 +283,7 @@ class Task(Protocol):
         ...
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that cannot do the job with this task's settings."""
+        """Refuses a model of the right kind that cannot do the job with this task's settings."""
         ...
 
     def pace(self, data: Any) -> Pace:
@@ -267,7 +299,11 @@ class Task(Protocol):
         ...
 
     def validation_batches(self, data: Any) -> grain.MapDataset:
-        """All validation batches once, the part of this host."""
+        """All validation batches once, the part of this host.
+
+        A row counts for nothing where its `valid` is 0, or in batches without that where all of
+        its `labels` are `IGNORED`.
+        """
         ...
 
     def example_inputs(self, model: Any) -> tuple:

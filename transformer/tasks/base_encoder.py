@@ -66,6 +66,7 @@ class EncoderTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "tag"
+    NEEDS: ClassVar[tuple[str, ...]] = ("context",)
 
     tokenizer: str = "wordpiece"
     vocab_size: int = 8192
@@ -82,8 +83,7 @@ class EncoderTask:
             ConfigError: naming the field.
         """
         require_at_least("task", self, max_length=4, batch_size=1, vocab_size=1)
-        if self.validation_batch_size is not None:
-            require_at_least("task", self, validation_batch_size=1)
+        require_at_least("task", self, validation_batch_size=1)
 
     # ------------------------------------------------------------------- tokenizer, labels
 
@@ -120,6 +120,10 @@ class EncoderTask:
         data.tokenizer.save(workdir)
         save_labels(data.labels, workdir)
 
+    def output_names(self, data: EncoderData) -> tuple[str, ...]:
+        """The labels, in the order of the model's outputs."""
+        return tuple(data.labels)
+
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
         require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
@@ -151,8 +155,12 @@ class EncoderTask:
         return "\n".join(lines)
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that is no encoder, or has too few positions."""
-        check_encoder(self, model, self.max_length)
+        """Refuses a model with too few positions."""
+        if self.max_length > model.context:
+            raise ConfigError(
+                f"config.task.max_length ({self.max_length}) is longer than config.model.context "
+                f"({model.context}): the model has no positions for it."
+            )
 
     def pace(self, data: EncoderData) -> Pace:
         """Examples are rows; tokens are counted without padding."""
@@ -213,24 +221,6 @@ class EncoderTask:
 def apply_to_rows(model: Any, method: str, params: Any, *inputs: Any) -> Any:
     """A method of an encoder, compiled once for each shape."""
     return model.apply({"params": params}, *inputs, method=method)
-
-
-def check_encoder(task: Any, model: Any, max_length: int) -> None:
-    """Refuses a model without the method that the task calls, or with too few positions.
-
-    Raises:
-        ConfigError: naming the model or both lengths.
-    """
-    if not hasattr(model, task.entry):
-        raise ConfigError(
-            f"config.model.name is {type(model).__name__.lower()}, which is no encoder: this task "
-            f"needs one, such as bert."
-        )
-    if max_length > model.context:
-        raise ConfigError(
-            f"config.task.max_length ({max_length}) is longer than config.model.context "
-            f"({model.context}): the model has no positions for it."
-        )
 
 
 def too_long(length: int, context: int, what: str = "") -> str:

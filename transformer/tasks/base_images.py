@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from transformer.checks import require_at_least, require_choice
+from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data.digits import digits, mnist
 from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
 from transformer.data.image_preparation import Preparation
@@ -25,6 +25,7 @@ from transformer.data.images import (
     read_image_file,
     read_images,
 )
+from transformer.data.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.scoring.classification import classification_scores
@@ -94,6 +95,7 @@ class ImageTask(Augmentation):
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
     entry: ClassVar[str] = "classify"
+    NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
 
     path: str = ""
     validation_path: str = ""
@@ -122,20 +124,15 @@ class ImageTask(Augmentation):
         self.preparation.check()
         require_at_least("task", self, batch_size=1)
         require_choice("task", self, embedded=EMBEDDED, broken=("refuse", "skip"))
-        if self.validation_batch_size is not None:
-            require_at_least("task", self, validation_batch_size=1)
+        require_at_least("task", self, validation_batch_size=1)
+        require_between_0_and_1("task", self, "validation_fraction")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
         if self.validation_path and not self.path:
             raise ConfigError("config.task.validation_path needs config.task.path beside it.")
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that reads no images, or images of another size."""
-        if not hasattr(model, "image_size") or not hasattr(model, self.entry):
-            raise ConfigError(
-                f"config.model.name is {type(model).__name__.lower()}, which reads no images: this "
-                f"task needs a model that does, such as vit."
-            )
+        """Refuses a model of images of another size."""
         if model.image_size != self.image_size:
             raise ConfigError(
                 f"config.task.image_size ({self.image_size}) is not config.model.image_size "
@@ -193,6 +190,10 @@ class ImageTask(Augmentation):
         channels = {"channels": self.dimensions(data)["channels"]}
         preparation = channels | dataclasses.asdict(self.preparation)
         (workdir / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n", "utf-8")
+
+    def output_names(self, data: ImageData) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs."""
+        return tuple(data.train.names)
 
     def _channels_of(self, workdir: Path) -> int:
         """Of the images that a run was trained on."""
@@ -328,15 +329,9 @@ class ImageTask(Augmentation):
         Raises:
             DataError: for a file that is no image.
         """
-        names: list[str] = []
-        for path in paths:
-            if not path.strip():
+        for names in in_chunks(paths, _IMAGES_AT_ONCE):
+            if not all(name.strip() for name in names):
                 raise DataError("one of the paths is empty: give paths of images.")
-            names.append(path)
-            if len(names) == _IMAGES_AT_ONCE:
-                yield names, self._read(names, channels)
-                names = []
-        if names:
             yield names, self._read(names, channels)
 
     def _read(self, names: Sequence[str], channels: int) -> UInt8[np.ndarray, "n Y X C"]:

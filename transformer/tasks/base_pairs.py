@@ -14,7 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.checks import (
+    require_at_least,
+    require_choice,
+    require_fraction,
+)
 from transformer.data.pair_batches import Bucket, BucketedBatches, PackedBatches, make_buckets
 from transformer.data.pairs import (
     PairData,
@@ -37,7 +41,6 @@ from transformer.tasks.base import (
     Losses,
     Pace,
     Shown,
-    require_encoder_decoder,
     require_tokenizer_of,
     sequence_losses,
     tokenizer_digest,
@@ -72,6 +75,7 @@ class PairTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
     # The file in a run's folder with all outputs for the validation pairs.
     OUTPUTS: ClassVar[str] = "outputs.tsv"
     # Whether a long source is cut in training as well, where it then still suits its target.
@@ -99,6 +103,7 @@ class PairTask:
         require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1, beam_size=1)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
+        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         if not 0 <= self.length_penalty <= MOST_PENALTY:
             raise ConfigError(
                 f"config.task.length_penalty is {self.length_penalty}: from 0 to {MOST_PENALTY:g}."
@@ -222,8 +227,7 @@ class PairTask:
         return "\n".join(lines)
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that is no encoder-decoder."""
-        require_encoder_decoder(model)
+        """All encoder-decoders can do the job."""
 
     def pace(self, data: PairData) -> Pace:
         """Tokens are those of the target, without padding."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -12,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice
+from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data import text as text_files
 from transformer.data.denoising import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
 from transformer.data.docstrings import docstring_text
@@ -25,13 +27,12 @@ from transformer.data.sentence_tokenizers import (
     require_sentence_tokenizer,
 )
 from transformer.decoding.translate import Beam, translate
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
     Pace,
     Shown,
-    require_encoder_decoder,
     require_tokenizer_of,
     sequence_losses,
     tokenizer_digest,
@@ -58,7 +59,8 @@ class Denoising:
     Raffel et al. 2020, sections 3.1.4 and 3.3.1.
 
     Attributes:
-        path: a UTF-8 text file; empty for a text that needs no file.
+        path: a UTF-8 text file, whose lines are tokenized one by one; empty for a text that needs
+            no file.
         embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
             `docstrings` are those of Python's standard library, whole modules held out as by the
             task `text_to_text` with the same `validation_fraction`.
@@ -80,6 +82,7 @@ class Denoising:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
 
     path: str = ""
     embedded: str = "plays"
@@ -101,14 +104,12 @@ class Denoising:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, length=4, batch_size=1)
+        require_at_least("task", self, length=4, batch_size=1, validation_batch_size=1)
+        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         require_choice("task", self, objective=OBJECTIVES, embedded=EMBEDDED)
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ConfigError(
-                f"config.task.validation_fraction is {self.validation_fraction}: "
-                f"it must lie between 0 and 1."
-            )
-        noise_counts(self.length, self.density, self.mean_span)
+        require_between_0_and_1("task", self, "validation_fraction", "density")
+        if not 1.0 <= self.mean_span < math.inf:
+            raise ConfigError(f"config.task.mean_span is {self.mean_span}: 1 or more, and finite.")
 
     @property
     def window(self) -> int:
@@ -145,8 +146,8 @@ class Denoising:
             tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
         return StreamData(
             SentinelTokenizer(tokenizer, self.num_sentinels),
-            _stream(tokenizer, train),
-            _stream(tokenizer, validation),
+            _stream(tokenizer, train, "the training text"),
+            _stream(tokenizer, validation, "the validation text"),
         )
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> StreamData:
@@ -154,7 +155,7 @@ class Denoising:
         if len(paths) != 1:
             raise ConfigError("spans are hidden in one text file: give --path.")
         tokenizer = self.load_tokenizer(workdir)
-        tokens = _stream(tokenizer, text_files.read_text(paths[0]))
+        tokens = _stream(tokenizer, text_files.read_text(paths[0]), paths[0])
         return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
@@ -193,8 +194,7 @@ class Denoising:
         )
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model that is no encoder-decoder."""
-        require_encoder_decoder(model)
+        """All encoder-decoders can do the job."""
 
     def pace(self, data: StreamData) -> Pace:
         """Examples are windows; tokens are those of the text."""
@@ -280,10 +280,19 @@ class Denoising:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their line feeds, which are tokens too."""
-    return text.splitlines(keepends=True)
+    """Lines with their line feeds, which are tokens too; nothing else ends one."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
-def _stream(tokenizer: SentenceTokenizer, text: str) -> np.ndarray:
-    """The tokens of a text, one after another."""
-    return np.concatenate(tokenizer.encode_lines(_lines(text)))
+def _stream(tokenizer: SentenceTokenizer, text: str, name: str) -> np.ndarray:
+    """The tokens of a text: of each line by itself, as lines are read in other tasks.
+
+    Raises:
+        DataError: if it is empty, by its name.
+    """
+    lines = _lines(text)
+    if not lines:
+        raise DataError(
+            f"{name} is empty: give a longer one, or a larger --config.task.validation_fraction."
+        )
+    return np.concatenate(tokenizer.encode_lines(lines))

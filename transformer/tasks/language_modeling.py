@@ -10,7 +10,12 @@ import grain
 import jax
 import jax.numpy as jnp
 
-from transformer.checks import require_at_least, require_fraction
+from transformer.checks import (
+    require_at_least,
+    require_between_0_and_1,
+    require_fraction,
+    require_weight,
+)
 from transformer.data import text as text_files
 from transformer.data.plays import shakespeare
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
@@ -26,6 +31,7 @@ from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
+from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -72,6 +78,7 @@ class LanguageModeling:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("context", "features", "loss_scales", "empty_cache")
 
     path: str = ""
     validation_path: str = ""
@@ -94,13 +101,11 @@ class LanguageModeling:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, context=1, batch_size=1)
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ConfigError(
-                f"config.task.validation_fraction is {self.validation_fraction}: "
-                f"it must lie between 0 and 1."
-            )
+        require_at_least("task", self, context=1, batch_size=1, validation_batch_size=1)
+        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0, sample_length=0)
+        require_between_0_and_1("task", self, "validation_fraction")
         require_fraction("task", self, "label_smoothing")
+        require_weight("task", self, "z_loss")
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
@@ -225,7 +230,7 @@ class LanguageModeling:
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
 
         def score(module: Any) -> Any:
-            features, _ = module.features(batch["tokens"])
+            features, _ = module.features(batch["tokens"], valid=batch["labels"] != IGNORED)
             return vocabulary_losses(module, features, batch["labels"], self.vocab_chunk, **terms)
 
         apply = nn.apply(score, model, mutable=[LOSSES])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from transformer.checks import require_fraction
+from transformer.checks import require_between_0_and_1
 from transformer.errors import ConfigError
 from transformer.ops.patches import patchify, unpatchify
 from transformer.tasks.base import Losses, Shown
@@ -47,11 +47,17 @@ class MaskedImages(ImageTask):
             ConfigError: naming the field.
         """
         super().check()
-        require_fraction("task", self, "masking_rate")
+        require_between_0_and_1("task", self, "masking_rate")
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model whose tokens overlap: what is hidden would be seen."""
+        """Refuses a model whose tokens overlap, or are too few for any to be hidden."""
         super().check_model(model)
+        patches = model.grid**2
+        if self.num_seen(patches) == patches:
+            raise ConfigError(
+                f"config.task.masking_rate is {self.masking_rate}: of {patches} patches none would "
+                f"be hidden. Give a higher rate, or a smaller config.model.patch_size."
+            )
         if model.stem != "patches":
             raise ConfigError(
                 f"config.model.stem is {model.stem}: its tokens see the pixels of their "

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_choice
+from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data.catalogues import catalogue_documents
 from transformer.data.documents import (
     DocumentTokens,
@@ -128,12 +128,14 @@ class MaskedLM(EncoderTask):
         """
         super().check()
         require_choice("task", self, embedded=EMBEDDED)
-        if not 0.0 < self.validation_fraction < 1.0:
-            raise ConfigError(
-                f"config.task.validation_fraction is {self.validation_fraction}: "
-                f"it must lie between 0 and 1."
-            )
+        require_at_least("task", self, vocab_chunk=0)
+        require_between_0_and_1("task", self, "validation_fraction")
         _ = self.masking  # It has checks of its own.
+        if self.mask_fraction + self.random_fraction == 0.0:
+            raise ConfigError(
+                "config.task.mask_fraction is 0.0 and config.task.random_fraction 0.0: nothing "
+                "would be hidden, and what is predicted could be read off."
+            )
 
     # ------------------------------------------------------------------------------- data
 

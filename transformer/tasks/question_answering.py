@@ -315,7 +315,7 @@ def _asked_in(line: str, number: int) -> Question:
         try:
             given = json.loads(line)
             question, context = given["question"], given["context"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise DataError(f"{expected}; {error}.") from None
     else:
         question, _, context = line.partition("\t")

@@ -4,9 +4,10 @@ Peaks are dense bfloat16, without sparsity; links are what one chip can send at 
 them, in one direction. TPUs: the pages of each generation in Google's Cloud TPU documentation
 (cloud.google.com/tpu/docs/v5e and so on; where they give both directions together, half of it); v2
 and v3: Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural networks",
-table 3. GPUs: the data sheets of NVIDIA, links those of NVLink. Memory of TPUs is what their
-compiler lets a program have, as it says itself when it refuses one (libtpu 0.0.42): a little less
-than the documentation gives.
+table 3. GPUs: the data sheets of NVIDIA, beside each number; where one gives a peak with sparsity
+only, half of it. Links are those of NVLink, and of PCI Express where there is none. Memory of TPUs
+is what their compiler lets a program have, as it says itself when it refuses one (libtpu 0.0.42): a
+little less than the documentation gives.
 """
 
 import dataclasses
@@ -33,7 +34,7 @@ class Accelerator:
         peak_flops: FLOP/s of a chip.
         links: bytes/s that a chip can send.
         memory: bytes that a program can have on one device; None where the device must be asked.
-        devices: as how many devices JAX shows a chip.
+        devices: JAX devices per chip.
     """
 
     peak_flops: float
@@ -44,9 +45,26 @@ class Accelerator:
 
 # By the beginning of what JAX calls the kind of a device.
 ACCELERATORS = {
+    # "A100 Tensor Core GPU", all forms: 312 TFLOPS; NVLink 600 GB/s in both directions.
     "NVIDIA A100": Accelerator(312e12, 300e9),
+    # "H100 Tensor Core GPU", H100 SXM: 1,979 TFLOPS with sparsity; 900 GB/s.
     "NVIDIA H100": Accelerator(989e12, 450e9),
+    # The same, in its first edition, H100 PCIe: 1,513 TFLOPS with sparsity; 600 GB/s.
+    "NVIDIA H100 PCIe": Accelerator(756e12, 300e9),
+    # The same, H100 NVL, each of the two cards: 1,671 TFLOPS with sparsity; 600 GB/s.
+    "NVIDIA H100 NVL": Accelerator(835e12, 300e9),
+    # "H200 Tensor Core GPU", H200 SXM: 1,979 TFLOPS with sparsity; 900 GB/s.
     "NVIDIA H200": Accelerator(989e12, 450e9),
+    # The same, H200 NVL: 1,671 TFLOPS with sparsity; 900 GB/s.
+    "NVIDIA H200 NVL": Accelerator(835e12, 450e9),
+    # "GB200 NVL72 and HGX B200", one GPU of HGX B200: 4.5 PFLOPS with sparsity; 1.8 TB/s.
+    "NVIDIA B200": Accelerator(2250e12, 900e9),
+    # The same, one GPU of GB200: 5 PFLOPS with sparsity; 1.8 TB/s.
+    "NVIDIA GB200": Accelerator(2500e12, 900e9),
+    # "L4 Tensor Core GPU": 242 TFLOPS with sparsity; PCIe Gen4 x16, 64 GB/s in both directions.
+    "NVIDIA L4": Accelerator(121e12, 32e9),
+    # "T4 Tensor Core GPU": 65 TFLOPS of float16, as it has no bfloat16; PCIe Gen3 x16, 32 GB/s.
+    "Tesla T4": Accelerator(65e12, 16e9),
     "TPU v2": Accelerator(45e12, 248e9, int(7.48 * _GIB), devices=2),
     "TPU v3": Accelerator(123e12, 328e9, int(15.48 * _GIB), devices=2),
     "TPU v4": Accelerator(275e12, 300e9, int(30.75 * _GIB)),
@@ -54,6 +72,13 @@ ACCELERATORS = {
     "TPU v5": Accelerator(459e12, 600e9, int(95.74 * _GIB)),
     "TPU v6 lite": Accelerator(918e12, 400e9, int(31.25 * _GIB)),
     "TPU7x": Accelerator(2307e12, 600e9, int(94.75 * _GIB), devices=2),
+}
+
+# Other names of them.
+ACCELERATORS |= {
+    "TPU v5e": ACCELERATORS["TPU v5 lite"],
+    "TPU v5p": ACCELERATORS["TPU v5"],
+    "TPU v6e": ACCELERATORS["TPU v6 lite"],
 }
 
 # How many numbers the shape of a generation has, and an example.
@@ -95,9 +120,12 @@ class Target:
 
 def accelerator_of(device_kind: str) -> Accelerator | None:
     """What is known of a kind of device, by the name that JAX gives it."""
-    # The longest name first: "TPU v5 lite" is not a "TPU v5".
+    if " MIG " in device_kind:
+        return None  # A part of a chip.
+    # The longest name first: "TPU v5 lite" is not a "TPU v5". Nor is an "L40S" an "L4".
     for name in sorted(ACCELERATORS, key=len, reverse=True):
-        if device_kind.startswith(name):
+        rest = device_kind.removeprefix(name)
+        if rest != device_kind and not rest[:1].isalnum():
             return ACCELERATORS[name]
     return None
 

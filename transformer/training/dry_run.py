@@ -15,15 +15,19 @@ from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
 
 
-def plan(config: ConfigDict) -> dict[str, Any]:
-    """Compiles the training step and reports on it; nothing is written.
+def plan(config: ConfigDict, *, compiles: bool = False) -> dict[str, Any]:
+    """Reports on what a config describes, from shapes alone; nothing is written.
+
+    Args:
+        config: of the run.
+        compiles: also compiles the training step, which takes as long as at the start of a run.
 
     Returns:
         `config` (resolved), `parameters`, `active_parameters` (that compute one token; fewer where
         there are mixtures of experts), `parameter_table` (see `ahead_of_time`), `data`
         (what was read), `total_steps`, `flops_per_step` (of the first step, where batches
-        differ), `memory` in bytes (`parameters`, `optimizer`, `temporary` and `total` as the
-        compiler plans them) and `peak_flops` if it is known.
+        differ), `memory` in bytes (`parameters`, `optimizer`, and if it was compiled `temporary`
+        and `total` as the compiler plans them) and `peak_flops` if it is known.
     """
     experiment = prepare(config)
     shapes = experiment.shapes
@@ -39,7 +43,7 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         "total_steps": experiment.total_steps,
         "flops_per_step": experiment.flops_per_step(experiment.example_batch()),
         "peak_flops": peak_flops(),
-        "memory": _memory(experiment),
+        "memory": _memory(experiment) | (_planned_memory(experiment) if compiles else {}),
         "devices": [str(device.device_kind) for device in jax.devices()],
     }
 
@@ -64,22 +68,30 @@ def show(report: dict[str, Any]) -> None:
         here = [f"{row['bytes_per_device'] / 2**20:,.2f}"] if cut else []
         parameters.add_row(*cells, *here)
     console.print(parameters)
-    console.print(f"parameters       {report['parameters']:,}")
+    console.print(f"parameters           {report['parameters']:,}")
     if report["active_parameters"] < report["parameters"]:
-        console.print(f"active per token {report['active_parameters']:,}")
-    console.print(f"data             {report['data']}")
-    console.print(f"steps            {report['total_steps']:,}")
-    console.print(f"FLOPs per step   {report['flops_per_step']:.4g}")
+        console.print(f"active per token     {report['active_parameters']:,}")
+    console.print(f"data                 {report['data']}")
+    console.print(f"steps                {report['total_steps']:,}")
+    console.print(f"FLOPs per step       {report['flops_per_step']:.4g}")
     for name, size in report["memory"].items():
-        console.print(f"memory, {name:<10}{size / 2**20:,.1f} MiB")
+        console.print(f"{f'memory, {name}':<20} {size / 2**20:,.1f} MiB")
+    if "total" not in report["memory"]:
+        console.print("With --compile also the memory that a step takes.")
 
 
 def _memory(experiment: Experiment) -> dict[str, int]:
-    """Bytes over all devices for the state, of one device for what the step needs besides."""
-    analysis: Any = compile_steps(experiment).memory_analysis()
+    """Bytes over all devices."""
     return {
         "parameters": size_in_bytes(experiment.shapes.params),
         "optimizer": size_in_bytes(experiment.shapes.optimizer),
+    }
+
+
+def _planned_memory(experiment: Experiment) -> dict[str, int]:
+    """Bytes of one device, as the compiler plans them."""
+    analysis: Any = compile_steps(experiment).memory_analysis()
+    return {
         "temporary": analysis.temp_size_in_bytes,
         "total": analysis.argument_size_in_bytes
         + analysis.output_size_in_bytes

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
+from transformer.checks import require_writable_folder
 from transformer.config import (
     build,
     check_sections,
@@ -24,13 +25,19 @@ from transformer.config import (
 )
 from transformer.data.text import read_text
 from transformer.errors import ConfigError, WorkdirError
-from transformer.tasks.base import Task
+from transformer.tasks.base import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.checkpoints import FOLDER
+from transformer.training.combinations import check_dtype, check_rows, check_steps
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
-from transformer.training.initialization import Initialization, check_same_model
+from transformer.training.initialization import (
+    Heads,
+    Initialization,
+    check_same_model,
+    heads_of,
+)
 from transformer.training.lora import LoRA, is_trained, merged, with_adapters
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import CHANGEABLE, Train
@@ -38,6 +45,13 @@ from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
 
 CONFIG_FILE = "config.json"
+
+# Defaults that are no longer: a run that was begun with them goes on, as nothing comes of them
+# once it has begun.
+_FORMER_DEFAULTS = {
+    "init.fresh": "^output/",
+    "init.new": "^(output|pooler|masked_token|next_sentence|decoder|lora)/",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +73,7 @@ class Experiment:
         warmup_steps: of them.
         optimizer: makes updates.
         updates: the fields of `config.optimizer`.
-        boxes: shapes of the trained parameters with the logical names of their axes.
+        boxes: shapes of all parameters with the logical names of their axes.
         shapes: shapes, dtypes and shardings of the train state.
     """
 
@@ -83,12 +97,28 @@ class Experiment:
     def steps(self, field: str) -> int:
         """A duration of `config.train` in steps, at least 1."""
         duration = getattr(self.train, field)
-        steps = self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
-        return max(1, steps)
+        return self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
+
+    def warnings(self) -> list[str]:
+        """What is hardly meant so, for people to read before training begins."""
+        if self.warmup_steps <= self.total_steps:
+            return []
+        return [
+            f"warning: config.optimizer.warmup is {self.warmup_steps:,} steps, and the run has "
+            f"{self.total_steps:,}: the learning rate ends at "
+            f"{self.total_steps / self.warmup_steps:.1%} of config.optimizer.learning_rate. A part "
+            f"of the run is --config.optimizer.warmup=10%."
+        ]
 
     def merged(self, params: PyTree) -> PyTree:
         """Parameters as the model takes them, adapters worked in."""
         return merged(params, self.lora)
+
+    def heads(self) -> Heads:
+        """Which parameters may be new where training begins from another run."""
+        source = with_optional_sections(read_config(Path(self.init.workdir)))
+        names = getattr(self.task, "output_names", None)
+        return heads_of(self.config, source, None if names is None else names(self.data))
 
     def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the batch of step 0, over all hosts."""
@@ -150,10 +180,12 @@ def prepare(
     task = build("task", config.task)
     train: Train = build("train", config.train)
     updates: Optimizer = build("optimizer", config.optimizer)
-    build("model", config.model)
+    # Sizes are checked once the data have decided them.
+    require_fitting(task, build("model", config.model))
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
+    check_dtype(config.model.dtype)
     # Where there are checkpoints there is a tokenizer: it is written before them.
     begun = workdir is not None and (workdir / FOLDER).is_dir()
     # A run that has begun has all it needs of the other in its own folder.
@@ -184,18 +216,19 @@ def prepare(
             )
     model = build("model", config.model)
     task.check_model(model)
-    _check_rows(task.batch_rows(data), train.microbatches, mesh)
+    model.chosen_attention(*task.example_inputs(model))  # Refuses what a kernel cannot do.
+    check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))
     total = clock.steps(train.duration, key="train.duration")
     warmup = clock.steps(updates.warmup, key="optimizer.warmup", total=total)
+    check_steps(**{"train.duration": total, "optimizer.warmup": warmup})
 
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     trained = _trained(boxed, lora, updates)
-    boxes = split(boxed, trained)[0]
     schedule = make_schedule(updates, warmup_steps=warmup, total_steps=total)
-    optimizer = make_optimizer(updates, schedule, boxes)
+    optimizer = make_optimizer(updates, schedule, boxed, trained)
     shapes = jax.eval_shape(
         lambda params, key: states.create(
             params, optimizer, key, average=not is_zero(train.ema_decay), trained=trained
@@ -219,7 +252,7 @@ def prepare(
         warmup_steps=warmup,
         optimizer=optimizer,
         updates=updates,
-        boxes=boxes,
+        boxes=boxed,
         shapes=placed,
     )
 
@@ -261,24 +294,6 @@ def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
             f"nothing would be trained."
         )
     return lambda path: not frozen(path)
-
-
-def _check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
-    """Refuses batches that cannot be cut over microbatches and devices."""
-    devices = sharding.batch_parts(mesh)
-    if devices % jax.process_count():
-        raise ConfigError(
-            f"config.mesh cuts batches over {devices} devices, and there are {jax.process_count()} "
-            f"processes, each of which reads its own part: sequence x tensor must fit in the "
-            f"devices of one process."
-        )
-    for count in rows:
-        if count % (microbatches * devices):
-            over = f" over {devices} devices" if devices > 1 else ""
-            raise ConfigError(
-                f"config.task makes batches of {count} rows, which do not divide into "
-                f"config.train.microbatches ({microbatches}){over}."
-            )
 
 
 def initial_parameters(model: Any, task: Task, lora: LoRA, key: jax.Array) -> PyTree:
@@ -344,6 +359,7 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
         WorkdirError: if the folder holds something else, or a run whose config differs in what
             may not change; all differences are shown.
     """
+    require_writable_folder(workdir)
     config = with_optional_sections(config)
     if not workdir.exists() or not any(workdir.iterdir()):
         return config
@@ -353,6 +369,9 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
             if config.model[key] is None:
                 config.model[key] = saved.model[key]
     old, new = _flat(saved), _flat(config)
+    for key, value in _FORMER_DEFAULTS.items():
+        if old.get(key) == value and new[key] is None:
+            old[key] = None
     differences = [
         f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "
         f"{new.get(key, '(absent)')!r} now"

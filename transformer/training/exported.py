@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from transformer.checks import require_writable_folder
 from transformer.config import build, with_optional_sections
 from transformer.data.pieces import EncoderTokenizer
 from transformer.errors import WorkdirError
@@ -64,7 +65,8 @@ def export_run(
         ConfigError: if nobody publishes such models.
         WorkdirError: if the run cannot be opened, or the target holds something.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    require_writable_folder(target, "--target")
+    if target.exists() and any(target.iterdir()):
         raise WorkdirError(f"{target} is not an empty folder: give a new --target.")
     config: Any = with_optional_sections(read_config(workdir))
     task, model = build("task", config.task), build("model", config.model)

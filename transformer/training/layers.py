@@ -50,6 +50,20 @@ def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def laid_out_like(params: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters with each stack in the layout that it has in another tree, if it is there."""
+    if _STACKED in other:
+        params = stacked(params)
+    elif any(_LAYER.fullmatch(name) for name in other):
+        params = unstacked(params)
+    return {
+        name: laid_out_like(value, other[name])
+        if isinstance(value, Mapping) and isinstance(other.get(name), Mapping)
+        else value
+        for name, value in params.items()
+    }
+
+
 def laid_out(params: Mapping[str, Any], *, scanned: bool) -> dict[str, Any]:
     """The parameters in one of the two layouts."""
     return stacked(params) if scanned else unstacked(params)

@@ -2,7 +2,8 @@
 
 Beside a kernel W that stays as it is, two thin matrices A and B are trained, and the model computes
 with W + (alpha / rank) A B. The sum is made before the model is applied, of parameters alone, so
-that every model can be adapted and none knows of it.
+that every model can be adapted and none knows of it. Each expert of a mixture has an A and a B of
+its own.
 """
 
 import dataclasses
@@ -14,19 +15,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from transformer.checks import require_at_least
+from transformer.checks import require_at_least, require_positive
 from transformer.errors import ConfigError
-from transformer.sharding import logical_axes
+from transformer.sharding import logical_axes, num_batch_axes
 from transformer.training.selection import (
+    ADAPTERS,
     Chooser,
     by_path,
     chooser,
     compiled_pattern,
     from_paths,
 )
-
-# Where adapters lie among the parameters.
-ADAPTERS = "lora"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +52,7 @@ class LoRA:
             ConfigError: naming the field.
         """
         require_at_least("lora", self, rank=0)
-        if self.alpha <= 0:
-            raise ConfigError(f"config.lora.alpha is {self.alpha}: more than 0.")
+        require_positive("lora", self, "alpha")
 
 
 def with_adapters(boxed: Any, config: LoRA, key: Array) -> Any:
@@ -102,22 +100,23 @@ def merged(params: Any, config: LoRA) -> Any:
 
 
 def _adapter(path: str, leaf: Any, rank: int, key: Array) -> dict[str, Any]:
+    """A and B of a kernel; one of each for every layer and expert that are stacked in it."""
     names, shape = logical_axes(leaf), leaf.value.shape
-    layers = int(names[0] == "layers")
-    inputs = _num_input_axes(path, names[layers:])
-    first, last = slice(layers, layers + inputs), slice(layers + inputs, None)
+    batch = num_batch_axes(names)
+    inputs = _num_input_axes(path, names[batch:])
+    first, last = slice(batch, batch + inputs), slice(batch + inputs, None)
     fan_in = math.prod(shape[first])
     a = jax.random.normal(key, (*shape[: first.stop], rank)) / math.sqrt(fan_in)
-    b = jnp.zeros((*shape[:layers], rank, *shape[last]))
+    b = jnp.zeros((*shape[:batch], rank, *shape[last]))
     return {
         f"{path}/a": nn.LogicallyPartitioned(a, (*names[: first.stop], None)),
-        f"{path}/b": nn.LogicallyPartitioned(b, (*names[:layers], None, *names[last])),
+        f"{path}/b": nn.LogicallyPartitioned(b, (*names[:batch], None, *names[last])),
     }
 
 
 def _num_input_axes(path: str, names: tuple[str | None, ...]) -> int:
     """How many of a kernel's axes it contracts: those before or up to the model's width."""
-    if len(names) < 2 or "embed" not in names:
+    if len(names) < 2 or "embed" not in names or "tokens" in names:
         raise ConfigError(
             f"config.lora.targets matches {path}, which is no kernel from or to the model's width."
         )
@@ -127,9 +126,15 @@ def _num_input_axes(path: str, names: tuple[str | None, ...]) -> int:
 def _product(
     a: Float[Array, "..."], b: Float[Array, "..."], shape: tuple[int, ...]
 ) -> Float[Array, "..."]:
-    """A B in the shape of the kernel; a leading axis of stacked layers is kept."""
+    """A B in the shape of the kernel.
+
+    Args:
+        a: `[*batch, *inputs, r]`, where the batch is that of layers and experts, if any.
+        b: `[*batch, r, *outputs]`.
+        shape: `[*batch, *inputs, *outputs]`.
+    """
+    # The axes of the batch are in all three, those of inputs and outputs in two.
+    batch = shape[: a.ndim + b.ndim - 2 - len(shape)]
     rank = a.shape[-1]
-    stacked = a.size // rank * (b.size // rank) != math.prod(shape)
-    layers = shape[:1] if stacked else ()
-    product = a.reshape(*layers, -1, rank) @ b.reshape(*layers, rank, -1)
+    product = a.reshape(*batch, -1, rank) @ b.reshape(*batch, rank, -1)
     return product.reshape(shape)

@@ -120,8 +120,7 @@ class Progress:
             return
         self._next_line = now + 5.0
         rate = (now - self._started) / max(1, step - self._first_step)
-        eta = time.strftime("%H:%M:%S", time.gmtime(rate * (self._total - step)))
-        self.say(f"step {step}/{self._total}  {text}  ETA {eta}")
+        self.say(f"step {step}/{self._total}  {text}  ETA {_clock(rate * (self._total - step))}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -134,6 +133,13 @@ class Progress:
         """Leaves the terminal as it was."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    """Hours, however many, minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}"
 
 
 def draw_curves(workdir: Path) -> Path | None:

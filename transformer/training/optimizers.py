@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules, from Optax: `config.optimizer`."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -9,11 +10,26 @@ import optax
 from jaxtyping import Array, Int
 from optax import contrib
 
-from transformer.checks import require_choice, require_fraction
+from transformer.checks import (
+    require_choice,
+    require_fraction,
+    require_positive,
+    require_weight,
+)
 from transformer.errors import ConfigError
-from transformer.sharding import is_box, logical_axes
+from transformer.sharding import is_box, logical_axes, num_batch_axes
 from transformer.traced import Number, NumberOrOff, is_zero
-from transformer.training.selection import by_path, compiled_pattern, from_paths, rate_factors
+from transformer.training.selection import (
+    ADAPTERS,
+    Chooser,
+    by_path,
+    compiled_pattern,
+    everything,
+    from_paths,
+    is_in_stack,
+    rate_factors,
+    split,
+)
 
 NAMES = ("adamw", "lion", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
@@ -25,11 +41,12 @@ class Optimizer:
 
     Attributes:
         algorithm: `adamw` (Loshchilov and Hutter 2019), `lion` (Chen et al. 2023) or `muon`
-            (Jordan et al. 2024), which treats everything but matrices with AdamW.
+            (Jordan et al. 2024), which is for the matrices of the blocks, and AdamW for all else:
+            embeddings, heads, norms, biases, adapters.
         learning_rate: at the peak.
         schedule: after the warmup: `cosine`, `linear`, `inverse_square_root` or `constant`.
         warmup: how long the learning rate rises from 0; a duration, see `training.durations`.
-        final_fraction: of the peak that `cosine` and `linear` end at.
+        final_fraction: of the peak that the last step of `cosine` and `linear` takes, 1 at most.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
         epsilon: added to the root of the second moment; Lion has none.
@@ -66,7 +83,14 @@ class Optimizer:
             ConfigError: naming the field.
         """
         require_choice("optimizer", self, algorithm=NAMES, schedule=SCHEDULES)
+        require_weight("optimizer", self, "learning_rate", "weight_decay", "clip_norm")
+        require_weight("optimizer", self, "final_fraction")
+        require_positive("optimizer", self, "epsilon")
         require_fraction("optimizer", self, "beta1", "beta2", "muon_beta")
+        if self.final_fraction > 1.0:
+            raise ConfigError(
+                f"config.optimizer.final_fraction is {self.final_fraction}: 1 at most, the peak."
+            )
         if not 0.0 < self.layer_decay <= 1.0:
             raise ConfigError(
                 f"config.optimizer.layer_decay is {self.layer_decay}: above 0, 1 at most."
@@ -77,48 +101,53 @@ class Optimizer:
 def make_schedule(
     config: Optimizer, *, warmup_steps: int | Int[Array, ""], total_steps: int | Int[Array, ""]
 ) -> optax.Schedule:
-    """The learning rate of each step.
+    """The learning rate of each step, counted from 0: of the update that makes step + 1.
 
-    Nothing here branches on a number, so that all of them may be arguments of a program.
+    Over n steps of warmup, updates 1 to n take 1/n to n/n of the peak. The last update of `cosine`
+    and `linear` takes `final_fraction` of it. Nothing here branches on a number, so that all of
+    them may be arguments of a program.
 
     Args:
         config: the optimizer's.
-        warmup_steps: the learning rate rises linearly to its peak over this many steps. Step 0
-            already moves: the first of n takes 1/n of the peak.
+        warmup_steps: the learning rate rises linearly to its peak over this many steps; 0 begins
+            at the peak, as 1 does.
         total_steps: of the run, warmup included.
     """
     peak, fraction = config.learning_rate, config.final_fraction
-    warmup, rest = jnp.maximum(warmup_steps, 1), jnp.maximum(total_steps - warmup_steps, 1)
+    warmup = jnp.maximum(warmup_steps, 1)
+    rest = jnp.maximum(total_steps - warmup, 1)
 
     def schedule(step: Any) -> Any:
-        after = jnp.maximum(jnp.asarray(step) - warmup_steps, 0)
-        done = jnp.minimum(after / rest, 1.0)
+        update = jnp.asarray(step) + 1
+        done = jnp.clip((update - warmup) / rest, 0.0, 1.0)
         match config.schedule:
             case "cosine":
                 part = fraction + (1.0 - fraction) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
             case "linear":
                 part = fraction + (1.0 - fraction) * (1.0 - done)
             case "inverse_square_root":
-                # Continuous with the warmup: sqrt(warmup / step) (Vaswani et al. 2017, eq. 3).
-                part = jnp.sqrt(warmup / (warmup + after))
+                # Vaswani et al. 2017, equation 3.
+                part = jnp.sqrt(warmup / update)
             case _:
                 part = jnp.ones_like(done)
-        return peak * jnp.where(step < warmup_steps, (step + 1) / warmup, part)
+        return peak * jnp.where(update < warmup, update / warmup, part)
 
     return schedule
 
 
 def make_optimizer(
-    config: Optimizer, schedule: optax.Schedule, boxed: Any
+    config: Optimizer, schedule: optax.Schedule, boxed: Any, trained: Chooser = everything
 ) -> optax.GradientTransformation:
-    """The optimizer.
+    """The optimizer of the trained parameters.
 
     Args:
         config: which, and its constants.
         schedule: the learning rate of each step.
-        boxed: the trained parameters or their shapes with the logical names of their axes, which
-            say what is a matrix even where layers are stacked.
+        boxed: all parameters or their shapes with the logical names of their axes, which say what
+            is a matrix even where layers are stacked.
+        trained: which of them are trained.
     """
+    model, boxed = boxed, split(boxed, trained)[0]
     never = is_zero(config.clip_norm)
     clip = optax.identity() if never else optax.clip_by_global_norm(config.clip_norm)
     decayed = decay_mask(boxed)
@@ -141,23 +170,13 @@ def make_optimizer(
                 mask=decayed,
             )
         case _:
-            muon = contrib.muon(
-                1.0,
-                eps=config.epsilon,
-                beta=config.muon_beta,
-                adam_b1=config.beta1,
-                adam_b2=config.beta2,
-                muon_weight_dimension_numbers=jax.tree.map(muon_axes, boxed, is_leaf=is_box),
-                # Updates as long as AdamW's, so that one learning rate serves all parameters
-                # (Liu et al. 2025, section 2.2).
-                consistent_rms=0.2,
-            )
             # Muon's own mask would not reach the parameters that it leaves to AdamW.
-            decay = optax.add_decayed_weights(-config.weight_decay, decayed)
-            rule = optax.chain(muon, decay, optax.scale_by_schedule(schedule))
-    return optax.chain(
-        clip, rule, _scaled(rate_factors(boxed, config.layer_decay, config.rate_scales))
-    )
+            decay = optax.add_decayed_weights(config.weight_decay, decayed)
+            rule = optax.chain(
+                _muon_or_adam(config, boxed), decay, optax.scale_by_learning_rate(schedule)
+            )
+    factors = rate_factors(boxed, config.layer_decay, config.rate_scales, model)
+    return optax.chain(clip, rule, _scaled(factors))
 
 
 def _scaled(factors: dict[str, Any]) -> optax.GradientTransformation:
@@ -180,26 +199,57 @@ def decay_mask(boxed: Any) -> Any:
     return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=is_box)
 
 
-def muon_axes(leaf: Any) -> contrib.MuonDimensionNumbers | None:
+def _muon_or_adam(config: Optimizer, boxed: Any) -> optax.GradientTransformation:
+    """Muon for the matrices of blocks, Adam for all else: updates before rate and decay."""
+    axes = {
+        path: muon_axes("/".join(key.key for key in path), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box)
+    }
+
+    def axes_of(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: axes[path], tree)
+
+    def as_long_as_adam(updates: Any, params: Any) -> Any:
+        # One learning rate then serves all parameters (Liu et al. 2025, section 2.2).
+        def one(path: Any, x: Array) -> Array:
+            sides = (axes[path].reduction_axis, axes[path].output_axis)
+            longer = max(math.prod(x.shape[axis] for axis in side) for side in sides)
+            return 0.2 * math.sqrt(longer) * x
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    muon = contrib.scale_by_muon(
+        beta=config.muon_beta, eps=config.epsilon, weight_dimension_numbers=axes_of
+    )
+    return optax.partition(
+        {
+            "muon": optax.chain(muon, optax.stateless(as_long_as_adam)),
+            "adam": optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        },
+        lambda tree: jax.tree_util.tree_map_with_path(
+            lambda path, _: "muon" if axes[path] else "adam", tree
+        ),
+    )
+
+
+def muon_axes(path: str, leaf: Any) -> contrib.MuonDimensionNumbers | None:
     """Which axes of a parameter Muon treats as rows and columns; None leaves it to AdamW.
 
-    Muon is for the matrices inside the blocks, not for embeddings or the output layer (Jordan et
-    al. 2024).
+    Muon is for the matrices inside of blocks (Jordan et al. 2024): their kernels from and to the
+    model's width. Stacked layers and experts are many matrices, each of which is orthogonalized by
+    itself.
+
+    Args:
+        path: of the parameter.
+        leaf: the parameter or its shape with the logical names of its axes.
     """
     names = logical_axes(leaf)
-    own = _own_axes(leaf)
-    if len(own) < 2 or "vocab" in names or "positions" in names:
+    batch = num_batch_axes(names)
+    own = tuple(range(batch, len(names)))
+    if not is_in_stack(path) or path.startswith(f"{ADAPTERS}/") or len(own) < 2:
         return None
-    rows = [axis for axis in own if names[axis] == "embed"]
-    if len(rows) != 1:
+    if [names[axis] for axis in own].count("embed") != 1:
         return None
     # A kernel's input axes come first: [embed, heads, head_dim] or [heads, head_dim, embed].
-    others = tuple(axis for axis in own if axis not in rows)
-    if rows[0] == own[0]:
-        return contrib.MuonDimensionNumbers(reduction_axis=tuple(rows), output_axis=others)
-    return contrib.MuonDimensionNumbers(reduction_axis=others, output_axis=tuple(rows))
-
-
-def _own_axes(leaf: Any) -> list[int]:
-    """The axes of one layer's parameter."""
-    return [axis for axis, name in enumerate(logical_axes(leaf)) if name != "layers"]
+    inputs = 1 if names[batch] == "embed" else len(own) - 1
+    return contrib.MuonDimensionNumbers(reduction_axis=own[:inputs], output_axis=own[inputs:])

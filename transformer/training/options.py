@@ -4,6 +4,7 @@ import dataclasses
 
 from transformer.checks import require_at_least, require_fraction, require_seed
 from transformer.traced import NumberOrOff
+from transformer.training.durations import require_some_time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Train:
             ConfigError: naming the field.
         """
         require_at_least("train", self, keep_last=1, microbatches=1, steps_per_dispatch=1)
+        if self.validation_batches is not None:
+            require_at_least("train", self, validation_batches=1)
+        for field in ("duration", "log_every", "evaluate_every", "save_every"):
+            require_some_time(getattr(self, field), key=f"train.{field}")
         require_fraction("train", self, "ema_decay")
         require_seed("train", self, "seed")
 

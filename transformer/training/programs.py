@@ -63,7 +63,7 @@ def plain_programs(experiment: Experiment) -> Programs:
         schedule = make_schedule(updates, **numbers["steps"])
         step = make_train_step(
             loss(numbers),
-            make_optimizer(updates, schedule, experiment.boxes),
+            make_optimizer(updates, schedule, experiment.boxes, experiment.trained),
             schedule,
             microbatches=experiment.train.microbatches,
             ema_decay=numbers["train"].get("ema_decay", 0.0),

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from transformer.checks import require_writable_folder
 from transformer.errors import WorkdirError
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
@@ -15,13 +16,12 @@ from transformer.training.experiment import write_config
 
 
 def require_new(workdir: Path) -> None:
-    """Refuses a folder that holds something.
+    """Refuses a folder that holds something, or cannot be made.
 
     Raises:
         WorkdirError: naming it.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise WorkdirError(f"{workdir} is no folder: give a new --workdir.")
+    require_writable_folder(workdir)
     if workdir.exists() and any(workdir.iterdir()):
         raise WorkdirError(f"{workdir} is not empty: give a new --workdir.")
 
@@ -62,16 +62,15 @@ def write_run(
             (part / name).write_text(text, "utf-8")
         # Little more than the parameters themselves is held in memory.
         largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
-        checkpoints = Checkpoints(part, gigabytes_at_once=1 + largest // 10**9)
-        checkpoints.save(
-            0,
-            {"params": params},
-            data={},
-            metadata={"data_fingerprint": fingerprint},
-            validation_loss=None,
-        )
-        checkpoints.wait()
-        checkpoints.close()
+        with Checkpoints(part, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
+            checkpoints.save(
+                0,
+                {"params": params},
+                data={},
+                metadata={"data_fingerprint": fingerprint},
+                validation_loss=None,
+            )
+            checkpoints.wait()
         write_config(config, part)
         if workdir.exists():
             workdir.rmdir()

@@ -1,6 +1,8 @@
 """A trained run, opened again by `--workdir` alone."""
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from ml_collections import ConfigDict
 
 from transformer.config import build, with_optional_sections
 from transformer.errors import ConfigError, WorkdirError
+from transformer.nn.attention import for_any_shape
 from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import initial_parameters, read_config
@@ -46,6 +49,8 @@ class Run:
             ConfigError: if the task has no such field, or the value cannot work.
         """
         given = {name: value for name, value in fields.items() if value is not None}
+        if not given:
+            return self
         task: Any = self.task
         for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
@@ -74,7 +79,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     found = _restore(workdir, config, checkpoint, nn.meta.unbox(shapes))
     task.check_run(workdir, found.metadata["data_fingerprint"])
-    return Run(config, task, model, merged(found.params, lora), found.step)
+    return Run(config, task, for_any_shape(model), merged(found.params, lora), found.step)
 
 
 def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
@@ -98,7 +103,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
         if path not in saved or saved[path].shape != shape.shape:
             raise WorkdirError(f"{path} {list(shape.shape)} is not in the checkpoint of {workdir}.")
     params = from_paths({path: saved[path] for path in wanted})
-    return Run(config, task, model, params, found.step)
+    return Run(config, task, for_any_shape(model), params, found.step)
 
 
 class Parameters(NamedTuple):
@@ -138,19 +143,20 @@ def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
     """Parameters of these shapes, or of any if None; the mean of several checkpoints."""
     if not (workdir / "checkpoints").is_dir():
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
-    checkpoints = Checkpoints(workdir, read_only=True)
-    steps = _chosen(checkpoints, name, workdir)
     item = "average" if config.train.ema_decay > 0 else "params"
-    if shapes is None:
-        shapes = checkpoints.saved_shapes(steps[-1], item)
     place = SingleDeviceSharding(jax.local_devices()[0])
-    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
-    restored = checkpoints.restore(steps[-1], {item: wanted})
-    total = restored.state[item]
-    for step in steps[:-1]:
-        more = checkpoints.restore(step, {item: wanted}).state[item]
-        total = jax.tree.map(jnp.add, total, more)
-    checkpoints.close()
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = _chosen(checkpoints, name, workdir)
+        if shapes is None:
+            shapes = checkpoints.saved_shapes(steps[-1], item)
+        wanted = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes
+        )
+        restored = checkpoints.restore(steps[-1], {item: wanted})
+        total = restored.state[item]
+        for step in steps[:-1]:
+            more = checkpoints.restore(step, {item: wanted}).state[item]
+            total = jax.tree.map(jnp.add, total, more)
     if len(steps) > 1:
         total = jax.tree.map(lambda x: x / len(steps), total)
     return Parameters(total, steps[-1], restored.metadata)
@@ -163,6 +169,8 @@ def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     if name == "best":
         best = checkpoints.best_step()
+        if best is None and len(steps) > 1:
+            _say_unmeasured(workdir, steps[-1])
         return [steps[-1] if best is None else best]
     if name == "last":
         return steps[-1:]
@@ -180,3 +188,13 @@ def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
     if int(name) not in steps:
         raise WorkdirError(f"{workdir} has no checkpoint of step {name}, only of: {known}.")
     return [int(name)]
+
+
+# Once in a process: several scripts open a run more than once.
+@functools.cache
+def _say_unmeasured(workdir: Path, newest: int) -> None:
+    print(
+        f"No checkpoint of {workdir} carries a validation loss, so that none is the best: the "
+        f"newest is used, of step {newest}.",
+        file=sys.stderr,
+    )

@@ -16,6 +16,12 @@ from transformer.sharding import logical_axes
 
 Chooser = Callable[[str], bool]
 
+# Where adapters lie among the parameters.
+ADAPTERS = "lora"
+
+# A parameter of a stack: the path of the stack, and the layer where it is unrolled.
+_IN_STACK = re.compile(rf"(?:{ADAPTERS}/)?(.*?)/?\b(?:layers|layer_(\d+))/")
+
 
 def everything(path: str) -> bool:
     """Chooses all parameters."""
@@ -82,15 +88,20 @@ def join(one: Any, other: Any) -> Any:
     return from_paths({**by_path(one), **by_path(other)}) if other else one
 
 
-def rate_factors(boxed: Any, layer_decay: float, scales: str) -> dict[str, Any]:
+def rate_factors(boxed: Any, layer_decay: float, scales: str, model: Any = None) -> dict[str, Any]:
     """By which factor the learning rate of each parameter is multiplied.
 
     Args:
-        boxed: parameters or their shapes with the logical names of their axes.
+        boxed: the trained parameters or their shapes with the logical names of their axes.
         layer_decay: a parameter `n` layers below the top has `layer_decay ** n` (Clark et al.
-            2020, appendix A): heads stand at the top, embeddings below the first block.
+            2020, appendix A). Heads and last norms stand at the top, and the layers of each stack
+            are counted from its own top. Embeddings stand below the first layer of the deepest
+            stack: tables of tokens and positions, patches, and learned tokens (the class token,
+            registers, mask tokens), as in BEiT (Bao et al. 2022) and MAE (He et al. 2022).
         scales: `PATTERN=FACTOR`, separated by commas; the first that matches counts
             (discriminative rates: Howard and Ruder 2018, section 3.2).
+        model: all parameters of the model, which say how deep its stacks are; None means that all
+            are trained.
 
     Returns:
         A number for each path; for stacked layers an array that has one for each layer.
@@ -98,14 +109,18 @@ def rate_factors(boxed: Any, layer_decay: float, scales: str) -> dict[str, Any]:
     Raises:
         ConfigError: if `scales` is not written so, or a pattern matches nothing.
     """
-    flat = by_path(boxed)
-    depth = max((_num_layers(path, leaf) for path, leaf in flat.items()), default=0)
+    depths = _stack_depths(boxed if model is None else model)
     rules = list(_rules(scales, boxed))
     factors = {}
-    for path, leaf in flat.items():
+    for path, leaf in by_path(boxed).items():
         scale = next((factor for chosen, factor in rules if chosen(path)), 1.0)
-        factors[path] = scale * _decayed(path, leaf, layer_decay, depth)
+        factors[path] = scale * _decayed(path, leaf, layer_decay, depths)
     return factors
+
+
+def is_in_stack(path: str) -> bool:
+    """Whether a parameter belongs to a layer of a stack; see `nn.stack.Stack`."""
+    return _IN_STACK.match(path) is not None
 
 
 def _rules(scales: str, tree: Any) -> Iterable[tuple[Chooser, float]]:
@@ -116,7 +131,7 @@ def _rules(scales: str, tree: Any) -> Iterable[tuple[Chooser, float]]:
             value = float(factor)
         except ValueError:
             value = -1.0
-        if not pattern or not 0.0 <= value < float("inf"):
+        if not pattern or not 0.0 <= value <= float(jnp.finfo(jnp.float32).max):
             raise ConfigError(
                 f"config.{field} holds {rule!r}: write PATTERN=FACTOR, separated by commas, such "
                 f"as output=10,embedding=0.1."
@@ -124,24 +139,30 @@ def _rules(scales: str, tree: Any) -> Iterable[tuple[Chooser, float]]:
         yield chooser(pattern, field, tree), value
 
 
-def _num_layers(path: str, leaf: Any) -> int:
-    """How many layers the stack of a parameter has at least."""
-    names = logical_axes(leaf)
-    if "layers" in names:
-        return leaf.value.shape[names.index("layers")]
-    found = re.search(r"layer_(\d+)/", path)
-    return int(found[1]) + 1 if found else 0
+def _stack_depths(boxed: Any) -> dict[str, int]:
+    """How many layers each stack has, by the path of the stack."""
+    depths: dict[str, int] = {}
+    for path, leaf in by_path(boxed).items():
+        found = _IN_STACK.match(path)
+        if found:
+            stack, layer = found.groups()
+            names = logical_axes(leaf)
+            depth = leaf.value.shape[names.index("layers")] if layer is None else int(layer) + 1
+            depths[stack] = max(depths.get(stack, 0), depth)
+    return depths
 
 
-def _decayed(path: str, leaf: Any, layer_decay: float, depth: int) -> Any:
-    """The factor of a parameter by its place: embeddings 0, layers 1 to L, all others L + 1."""
-    names = logical_axes(leaf)
-    if "layers" in names and layer_decay != 1.0:
-        axis = names.index("layers")
-        place = jnp.arange(1, leaf.value.shape[axis] + 1)
-        shape = [-1 if index == axis else 1 for index in range(len(names))]
-        return (layer_decay ** (depth + 1 - place)).reshape(shape)
-    found = re.search(r"layer_(\d+)/", path)
-    outside = 0 if "embedding" in path else depth + 1
-    place = int(found[1]) + 1 if found else outside
-    return layer_decay ** (depth + 1 - place)
+def _decayed(path: str, leaf: Any, layer_decay: float, depths: dict[str, int]) -> Any:
+    """The factor of a parameter by how many layers it stands below the top."""
+    found, names = _IN_STACK.match(path), logical_axes(leaf)
+    if not found:
+        is_input = "embedding" in path or "tokens" in names
+        return layer_decay ** (1 + max(depths.values(), default=0)) if is_input else 1.0
+    stack, layer = found.groups()
+    if layer is not None:
+        return layer_decay ** (depths[stack] - int(layer))
+    if layer_decay == 1.0:
+        return 1.0
+    axis, depth = names.index("layers"), depths[stack]
+    shape = [-1 if index == axis else 1 for index in range(len(names))]
+    return (layer_decay ** (depth - jnp.arange(depth))).reshape(shape)

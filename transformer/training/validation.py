@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from transformer.sharding import Mesh, batch_sharding, replicated
-from transformer.tasks.base import Losses
+from transformer.sharding import Mesh, batch_parts, batch_sharding, replicated
+from transformer.tasks.base import Losses, filled_up
 from transformer.training.runs import Run
 from transformer.training.step import make_evaluation_step, mean_metrics
 
@@ -35,14 +35,19 @@ def make_validation(
 def make_totals(
     evaluation_step: Callable[[Any, Any], Losses], batches: grain.MapDataset, place: NamedSharding
 ) -> Callable[[Any, int | None], list[Losses]]:
-    """`make_validation` before means are taken: what the evaluation step gives for each batch."""
+    """`make_validation` before means are taken: what the evaluation step gives for each batch.
+
+    Batches that do not divide over the devices are filled up with rows that count for nothing.
+    """
+    parts = 1 if place.is_fully_replicated else batch_parts(place.mesh) // jax.process_count()
 
     def evaluated(params: Any, limit: int | None) -> list[Losses]:
         count = len(batches) if limit is None else min(limit, len(batches))
         found = []
         for index in np.linspace(0, len(batches) - 1, count).round().astype(int):
             batch = jax.tree.map(
-                lambda x: jax.make_array_from_process_local_data(place, x), batches[int(index)]
+                lambda x: jax.make_array_from_process_local_data(place, x),
+                filled_up(batches[int(index)], parts),
             )
             found.append(evaluation_step(params, batch))
         return found

@@ -1,0 +1,76 @@
+"""Where `config.model.attention` names what cannot compute the model, its own reason is given."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from transformer.config import build, section
+from transformer.errors import ConfigError
+from transformer.models.gemma import Gemma
+from transformer.models.gpt import GPT
+from transformer.nn.attention import for_any_shape, require_platform
+
+NO_DROPOUT, HALF = {"dropout_rate": 0.0}, {"dropout_rate": 0.0, "dtype": "bfloat16"}
+BIAS, SEVERAL = "neither bias nor dropout", "several documents share a row"
+
+
+@pytest.mark.parametrize(
+    ("model", "kernel", "fields", "reason"),
+    [
+        *((name, kernel, {"dropout_rate": 0.1}, BIAS)
+          for name in ("gpt", "llama", "mixtral", "gemma", "bert", "vit")
+          for kernel in ("blockwise", "splash", "cudnn")),
+        *(("t5", kernel, fields, BIAS)
+          for kernel in ("blockwise", "splash", "cudnn") for fields in (NO_DROPOUT, HALF)),
+        ("gpt", "cudnn", NO_DROPOUT, "not in float32"),
+        ("gpt", "cudnn", {**HALF, "width": 36}, "heads of 3"),
+        ("gemma", "cudnn", {**HALF, "attention_cap": 50.0}, "capped"),
+        ("vaswani", "cudnn", {"dtype": "bfloat16"}, SEVERAL),
+        ("vit", "splash", {**NO_DROPOUT, "image_size": 32}, "no multiples of 128"),
+    ],
+)  # fmt: skip
+def test_what_a_kernel_cannot_compute_is_refused(model, kernel, fields, reason):
+    config = section("model", model, attention=kernel, **fields)
+    with pytest.raises(ConfigError, match=f"config.model.attention is '{kernel}'.*{reason}"):
+        build("model", config)
+
+
+@pytest.mark.parametrize(
+    ("model", "kernel", "fields"),
+    [
+        *((name, "blockwise", NO_DROPOUT) for name in ("gpt", "gemma", "bert", "vit", "vaswani")),
+        *((name, "cudnn", HALF) for name in ("gpt", "gemma", "bert", "vit")),
+        *((name, "splash", NO_DROPOUT) for name in ("gpt", "gemma", "bert", "vaswani")),
+        ("vaswani", "blockwise", {"dropout_rate": 0.1}),  # It drops no weights of attention.
+    ],
+)
+def test_what_a_kernel_can_compute_is_not(model, kernel, fields):
+    assert build("model", section("model", model, attention=kernel, **fields)).attention == kernel
+
+
+def test_lengths_of_batches_are_asked_too():
+    model = GPT(vocab_size=9, num_layers=1, num_heads=2, width=8, context=64, attention="splash")
+    tokens = jnp.zeros((1, 64), int)
+    with pytest.raises(ConfigError, match="64 queries and 64 keys are no multiples of 128"):
+        model.chosen_attention(tokens)
+    with pytest.raises(ConfigError, match="64 queries and 64 keys are no multiples of 128"):
+        jax.eval_shape(model.init, jax.random.key(0), tokens)
+    assert model.for_writing().attention == "auto"
+
+
+def test_a_capped_model_is_logged_with_what_it_uses(monkeypatch):
+    monkeypatch.setattr("transformer.ops.attention._platform", lambda: "gpu")
+    model = Gemma(dtype="bfloat16", vocab_size=9)
+    tokens = jnp.zeros((1, 512), int)
+    assert model.chosen_attention(tokens) == "cudnn"
+    assert model.clone(attention_cap=50.0).chosen_attention(tokens) == "blockwise"
+
+
+def test_kernels_of_other_devices():
+    for kernel in ("splash", "cudnn"):
+        with pytest.raises(ConfigError, match=f"'{kernel}', which does not run on cpu"):
+            require_platform(kernel)
+        assert for_any_shape(GPT(attention=kernel)).attention == "auto"
+    for other in ("auto", "einsum", "blockwise"):
+        require_platform(other)
+        assert for_any_shape(GPT(attention=other)).attention == other

@@ -1,0 +1,113 @@
+"""Which models a task can train: every pair of the two either works or is refused by name."""
+
+import json
+
+import pytest
+from ml_collections import ConfigDict
+
+from transformer.config import choices, section
+from transformer.errors import ConfigError
+from transformer.training.experiment import prepare
+from transformer.training.shared import Shared
+
+TEXT = "".join(f"the cat no {n} sat on the mat\n" + "\n" * (n % 3 == 2) for n in range(60))
+QUESTION = {
+    "id": "1",
+    "question": "who sat?",
+    "answers": [{"text": "the cat", "answer_start": 0}],
+}
+DECODER = {"num_layers": 1, "num_heads": 2, "width": 8, "context": 8}
+PAIR = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width": 8}
+MODELS = {
+    "bert": {**DECODER, "context": 64},
+    "gemma": DECODER,
+    "gpt": DECODER,
+    "llama": DECODER,
+    "mixtral": DECODER,
+    "t5": PAIR,
+    "vaswani": PAIR,
+    "vit": {"num_layers": 1, "num_heads": 2, "width": 8, "image_size": 8, "patch_size": 4},
+}
+DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
+FITTING = {
+    "denoising": SEQUENCES,
+    "image_classification": {"vit"},
+    "language_modeling": DECODERS,
+    "masked_images": {"vit"},
+    "masked_lm": {"bert"},
+    "question_answering": {"bert"},
+    "tagging": {"bert"},
+    "text_classification": {"bert"},
+    "text_to_text": SEQUENCES,
+    "translation": SEQUENCES,
+}
+
+
+ENCODER = {"max_length": 64, "vocab_size": 60}
+IMAGES = {"image_size": 8}
+SETTINGS = {
+    "denoising": {"path": "a.txt", "tokenizer": "character", "length": 16},
+    "image_classification": IMAGES,
+    "language_modeling": {"path": "a.txt", "context": 8},
+    "masked_images": IMAGES,
+    "masked_lm": {**ENCODER, "path": "a.txt", "validation_fraction": 0.3},
+    "question_answering": {**ENCODER, "train": "squad", "validation": "squad", "stride": 8},
+    "tagging": {**ENCODER, "train": "a.conll"},
+    "text_classification": {**ENCODER, "train": "labels.jsonl"},
+    "text_to_text": {"train": "pairs.jsonl", "tokenizer": "character"},
+    "translation": {"train": "a.en,a.de", "tokenizer": "character"},
+}
+
+
+def lines(values):
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Hardly any data, in the format of each task."""
+    folder = tmp_path_factory.mktemp("data")
+    numbers = range(40)
+    paragraphs = [
+        {"context": f"the cat sat {n}", "qas": [{**QUESTION, "id": str(n)}]} for n in numbers
+    ]
+    files = {
+        "a.txt": TEXT,
+        "a.en": "".join(f"{n}\n" for n in numbers),
+        "a.de": "".join(f"no {n}\n" for n in numbers),
+        "a.conll": "The O\ncat B-X\nsat O\n\n" * 40,
+        "labels.jsonl": lines({"text": f"cat {n}", "label": str(n % 2)} for n in numbers),
+        "pairs.jsonl": lines({"source": str(n), "target": f"no {n}"} for n in numbers),
+        "squad": json.dumps({"data": [{"title": "cats", "paragraphs": paragraphs}]}),
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_all_are_here():
+    assert set(choices("task")) == set(FITTING)
+    assert set(choices("model")) == set(MODELS)
+
+
+@pytest.mark.parametrize("task", FITTING)
+def test_a_model_works_or_is_refused(task, folder, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.chdir(folder)
+    shared = Shared()
+    for model, fields in MODELS.items():
+        config = ConfigDict()
+        config.model = section("model", model, **fields)
+        config.task = section("task", task, **SETTINGS[task])
+        config.optimizer = section("optimizer", warmup="0 steps")
+        config.train = section("train", duration="1 steps")
+        config.mesh = section("mesh")
+        if model in FITTING[task]:
+            assert type(prepare(config, shared=shared).model).__name__.lower() == model
+            continue
+        with pytest.raises(ConfigError) as caught:
+            prepare(config, shared=shared)
+        assert str(caught.value) == (
+            f"config.model.name is {model}, which the task {task} cannot train: choose from "
+            f"{', '.join(sorted(FITTING[task]))}."
+        )

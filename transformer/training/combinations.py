@@ -1,0 +1,43 @@
+"""Combinations of a config's sections that cannot be trained with."""
+
+from collections.abc import Iterable
+
+import jax
+
+from transformer import sharding
+from transformer.errors import ConfigError
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuses to train with numbers whose gradients would vanish."""
+    if dtype == "float16":
+        raise ConfigError(
+            "config.model.dtype is 'float16': small gradients would become 0, as losses are not "
+            "scaled here. Train with --config.model.dtype=bfloat16 (or float32); a run can be "
+            "opened in float16 afterwards."
+        )
+
+
+def check_steps(**steps: int) -> None:
+    """Refuses durations in more steps than a run can count."""
+    for field, count in steps.items():
+        if count >= 1 << 31:
+            raise ConfigError(f"config.{field} is {count:,} steps: fewer than 2^31.")
+
+
+def check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
+    """Refuses batches that cannot be cut over microbatches and devices."""
+    devices = sharding.batch_parts(mesh)
+    if devices % jax.process_count():
+        raise ConfigError(
+            f"config.mesh cuts batches over {devices} devices, and there are {jax.process_count()} "
+            f"processes, each of which reads its own part: sequence x tensor must fit in the "
+            f"devices of one process."
+        )
+    for count in rows:
+        if count % (microbatches * devices):
+            over = f" over {devices} devices" if devices > 1 else ""
+            raise ConfigError(
+                f"config.task makes batches of {count} rows, which do not divide into "
+                f"config.train.microbatches ({microbatches}){over}."
+            )
