@@ -12,7 +12,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.interop import image_models, keys
-from tests.interop.keys import MISSING, Subject, outcome
+from tests.interop.keys import DELETED, Subject, outcome
 from transformer.config import build, section
 from transformer.errors import DataError
 from transformer.interop import vit
@@ -125,9 +125,9 @@ def cases(*files):
         for kind in KINDS
         for file in files
         for key, values in VALUES[file].items()
-        for value in [*(values if kind == "ViT" else values[:1]), MISSING]
+        for value in [*(values if kind == "ViT" else values[:1]), DELETED]
         # There is nothing to be left out of a file that is not there.
-        if not (file == NESTED and value is MISSING)
+        if not (file == NESTED and value is DELETED)
     ]
 
 
