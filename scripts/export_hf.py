@@ -3,7 +3,8 @@
 python scripts/export_hf.py --workdir=runs/adapted --target=exported
 
 The folder gets config.json, model.safetensors (in several files where it is large) and the
-tokenizer, or what pixels are normalised by. Adapters are worked in.
+tokenizer, or how images are prepared. Adapters are worked in. Theirs makes RGB of other images, but
+no grey of colours: give it grey ones where the run's are.
 """
 
 from pathlib import Path

@@ -13,7 +13,6 @@ from transformer.data.augmentation import (
     random_resized_crop,
     random_shift,
     resize,
-    resize_and_crop,
 )
 from transformer.data.rand_augment import CHANGES, rand_augment
 
@@ -83,26 +82,6 @@ def test_resizing_averages_all_pixels():
     small = resize(large, 8, 8).astype(int)
     assert abs(small.mean() - large.mean()) < 3
     assert np.corrcoef(small.ravel(), noise((8, 8, 3)).ravel())[0, 1] > 0.9
-
-
-def test_resize_and_crop_keeps_the_middle():
-    image = noise((8, 8, 3))
-    assert resize_and_crop(image, 8) is image
-    wide, tall = ramp(10, 20), ramp(20, 10)
-    np.testing.assert_equal(resize_and_crop(wide, 10), wide[:, 5:15])
-    np.testing.assert_equal(resize_and_crop(tall, 10), tall[5:15])
-    np.testing.assert_equal(resize_and_crop(wide, 5, 0.5)[1:-1, 1:-1], wide[3:8, 8:13][1:-1, 1:-1])
-    assert resize_and_crop(image, 8, 0.5).shape == (8, 8, 3)
-    assert not np.array_equal(resize_and_crop(image, 8, 0.5), image)
-
-
-@pytest.mark.parametrize("fraction", [1.0, 0.8])
-def test_resize_and_crop_is_one_after_the_other(fraction):
-    image = resize(noise((6, 9, 3)), 48, 72)
-    side = round(32 / fraction)
-    left, top = (side * 72 // 48 - 32) // 2, (side - 32) // 2
-    expected = resize(image, side, side * 72 // 48)[top : top + 32, left : left + 32]
-    np.testing.assert_allclose(resize_and_crop(image, 32, fraction), expected, atol=2)
 
 
 @given(

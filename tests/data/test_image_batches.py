@@ -1,10 +1,11 @@
+import functools
 import pickle
 
 import numpy as np
 import pytest
 
-from transformer.data.augmentation import resize_and_crop
 from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.image_preparation import Preparation
 from transformer.errors import ConfigError, DataError
 
 COUNT, SIZE = 21, 8
@@ -26,6 +27,9 @@ class Listed:
         self.asked.append(index)
         return self.images[index]
 
+    def some(self, chosen):
+        return Listed([self.images[index] for index in chosen])
+
 
 def images(channels=1, ragged=False, seed=0):
     generator = np.random.default_rng(seed)
@@ -39,6 +43,7 @@ def images(channels=1, ragged=False, seed=0):
 
 
 LABELS = np.arange(COUNT) * 7 % 10
+PREPARATION = Preparation(SIZE)
 
 AUGMENTATIONS = {
     "none": Augmentation(),
@@ -62,13 +67,13 @@ AUGMENTATIONS = {
 
 
 def shuffled(source=None, augmentation=AUGMENTATIONS["all"], labels=LABELS, **options):
-    options = {"size": SIZE, "batch_size": 6, "seed": 3, "num_steps": 12, **options}
+    options = {"preparation": PREPARATION, "batch_size": 6, "seed": 3, "num_steps": 12, **options}
     source = Listed(images()) if source is None else source
     return ShuffledImages(source, labels, augmentation=augmentation, **options)
 
 
 def sequential(source=None, **options):
-    options = {"size": SIZE, "batch_size": 6, **options}
+    options = {"preparation": PREPARATION, "batch_size": 6, **options}
     return SequentialImages(Listed(images()) if source is None else source, LABELS, **options)
 
 
@@ -129,8 +134,9 @@ def test_an_array_gives_the_same_batches(kind):
 
 
 def test_an_array_of_another_size_is_resized():
-    for make in (sequential, lambda source, size: shuffled(source, Augmentation(), size=size)):
-        batches = [make(Listed(images(), array), size=5)[1] for array in (False, True)]
+    smaller = {"preparation": Preparation(5)}
+    for make in (sequential, functools.partial(shuffled, augmentation=Augmentation())):
+        batches = [make(Listed(images(), array), **smaller)[1] for array in (False, True)]
         assert batches[0]["images"].shape == (6, 5, 5, 1)
         np.testing.assert_equal(*batches)
 
@@ -200,7 +206,9 @@ def test_crops_cover_at_least_the_asked_area(least):
     side = 64
     rows, columns = np.mgrid[:side, :side].astype(np.uint8)
     ramps = Listed([np.stack([rows, columns, rows], 2)] * COUNT)
-    batches = shuffled(ramps, Augmentation(resized_crop=least), size=16, batch_size=60)
+    preparation = Preparation(16)
+    changes = Augmentation(resized_crop=least)
+    batches = shuffled(ramps, changes, preparation=preparation, batch_size=60)
     found = batches[0]["images"].astype(int)
     height, width = (np.ptp(found[..., axis], axis=(1, 2)) * 16 / 15 for axis in (0, 1))
     areas = height * width / side**2
@@ -247,7 +255,7 @@ def test_validation_covers_every_image_once(array, num_threads):
         check_form(batch, 6, 3)
     found = concatenated(parts)
     assert found["valid"].tolist() == [1] * COUNT + [0] * 3
-    expected = np.stack([resize_and_crop(image, SIZE) for image in source.images])
+    expected = np.stack([PREPARATION.pixels(image) for image in source.images])
     np.testing.assert_equal(found["images"][:COUNT], expected)
     np.testing.assert_equal(found["images"][COUNT:], 0)
     assert found["labels"].tolist() == [*LABELS, 0, 0, 0]
@@ -266,8 +274,9 @@ def test_validation_on_several_hosts(num_hosts):
 
 def test_validation_keeps_a_fraction():
     source = Listed(images(), array=True)
-    found = sequential(source, crop_fraction=0.75)[0]["images"]
-    expected = [resize_and_crop(image, SIZE, 0.75) for image in source.images[:6]]
+    preparation = Preparation(SIZE, crop_fraction=0.75)
+    found = sequential(source, preparation=preparation)[0]["images"]
+    expected = [preparation.pixels(image) for image in source.images[:6]]
     np.testing.assert_equal(found, np.stack(expected))
 
 
@@ -320,10 +329,9 @@ def test_extreme_values_are_fine():
 def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ConfigError, match=r"config\.task\.shift is 8: less than the 8 pixels"):
         shuffled(augmentation=Augmentation(shift=8))
-    with pytest.raises(ConfigError, match=r"config\.task\.crop_fraction is 0"):
-        sequential(crop_fraction=0.0)
-    with pytest.raises(ConfigError, match=r"config\.task\.crop_fraction is 1.2"):
-        sequential(crop_fraction=1.2)
+    for make in (shuffled, sequential):
+        with pytest.raises(ConfigError, match=r"config\.task\.crop_fraction is 1.2"):
+            make(preparation=Preparation(SIZE, crop_fraction=1.2))
     for make in (shuffled, sequential):
         with pytest.raises(ConfigError, match=r"batch_size \(6\) does not divide over 4 hosts"):
             make(num_hosts=4)

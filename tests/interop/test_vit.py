@@ -47,7 +47,9 @@ def theirs(**config):
 
 def saved(folder, model, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)):
     model.save_pretrained(folder)
-    content = {"image_mean": mean, "image_std": std}
+    side = model.config.image_size
+    size = {"height": side, "width": side}
+    content = {"image_mean": mean, "image_std": std, "size": size}
     (folder / "preprocessor_config.json").write_text(json.dumps(content))
     return folder
 
@@ -123,11 +125,11 @@ def changed(folder, **config):
     [
         ({"model_type": "swin"}, "swin"),
         ({"hidden_act": "mish"}, "mish"),
-        ({"qkv_bias": False}, "no biases"),
+        ({"qkv_bias": False}, "qkv_bias"),
         ({"hidden_size": "wide"}, "no number"),
-        ({"patch_size": 5}, "multiple"),
-        ({"hidden_size": 18}, "asks for"),
-        ({"num_hidden_layers": 3}, "lacks"),
+        ({"patch_size": 5}, "patch_size is 5, and the arrays are for 4"),
+        ({"hidden_size": 18}, "hidden_size is 18, and the arrays are for 16"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers is 3, and the arrays are for 2"),
     ],
 )
 def test_configs_that_do_not_fit(tmp_path, config, said):

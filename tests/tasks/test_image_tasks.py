@@ -1,6 +1,9 @@
 """The losses of jobs on images, by hand."""
 
+import dataclasses
 import functools
+import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from transformer.models.vit import ViT
 from transformer.ops.patches import patchify
 from transformer.tasks.base import filled_up
 from transformer.tasks.base_images import ImageData, apply_to_images
+from transformer.tasks.base_labels import load_labels
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.masked_images import MaskedImages
 
@@ -65,7 +69,7 @@ def arrays(batch):
 
 def test_pixels_are_normalized():
     task = ImageClassification(**{**SIZE, "mean": (0.1, 0.2, 0.3), "std": (0.5, 1.0, 2.0)})
-    found = task.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
+    found = task.preparation.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
     np.testing.assert_allclose(found[0, 0, 0], [0.2, 0.0, -0.05], atol=1e-6)
 
 
@@ -86,10 +90,43 @@ def test_mixed_images_have_two_classes(params, smoothing):
     assert losses.metrics["accuracy"] == (scores[:3].argmax(-1) == [0, 2, 1]).sum()
 
 
+def test_classes_each_by_itself(params):
+    task = ImageClassification(**SIZE, multi_label=True)
+    pixels = task.preparation.normalized(BATCH["images"])
+    scores = np.asarray(apply_to_images(MODEL, "classify", params, pixels), float)[:3]
+    truth = np.eye(3)[[0, 2, 1]] * BATCH["shares"][:3, None]
+    truth += np.eye(3)[[0, 1, 1]] * (1 - BATCH["shares"][:3, None])
+    probabilities = 1 / (1 + np.exp(-scores))
+    np.testing.assert_allclose(task.probabilities(scores), probabilities, rtol=1e-6)
+    errors = truth * np.log(probabilities) + (1 - truth) * np.log(1 - probabilities)
+    losses = compiled(task, params, arrays(BATCH), {})
+    np.testing.assert_allclose(losses.objective, -errors.mean(-1).sum(), rtol=1e-5)
+    np.testing.assert_allclose(losses.metrics["loss"], losses.objective)
+    assert losses.weight == 3
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        ImageClassification(**SIZE, multi_label=True, label_smoothing=0.1).check()
+
+
+def test_what_is_shown_tells_classes_of_one_name_apart(params, tmp_path):
+    images = dataclasses.replace(data(6, 3), names=("crane", "dog", "crane"))
+    task, both = ImageClassification(**SIZE), ImageData(images, images)
+    task.save(both, tmp_path)
+    shown = task.show(MODEL, params, both, tmp_path)
+    assert load_labels(tmp_path) == images.names
+    rows = [json.loads(row) for row in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    names = ["crane (0)", "dog", "crane (2)"]
+    assert [row["label"] for row in rows] == [names[label] for label in images.labels]
+    for row in rows:
+        assert set(row["probabilities"]) == set(names)
+        assert row["predicted"] == names[row["class"]]
+    assert "crane (0)" in shown.text
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("normalize", [False, True])
 def test_only_hidden_patches_count(params, normalize):
     task = MaskedImages(**SIZE, masking_rate=0.5, normalize_patches=normalize)
-    images = task.normalized(BATCH["images"])
+    images = task.preparation.normalized(BATCH["images"])
     order = np.argsort(jax.random.uniform(jax.random.key(0), (4, 4)), axis=1)
     found = MODEL.apply({"params": params}, images, jnp.asarray(order), 2, method="reconstruct")
     patches = np.asarray(patchify(images, 4), float)
@@ -141,6 +178,19 @@ def test_a_fraction_has_all_classes():
     other = whole.part(0.1, seed=1)
     assert other.digest != some.digest != whole.digest
     assert whole.part(0.1, seed=0).digest == some.digest
+
+
+def test_a_fraction_of_arrays_stays_an_array(monkeypatch):
+    """Nothing is read one by one, by no thread; channels that share their memory go on to."""
+    whole = data(90, 3)
+    shared = np.broadcast_to(whole.source.array, (90, 8, 8, 3))
+    some = dataclasses.replace(whole, source=ArrayImages(shared)).part(0.1, seed=0)
+    np.testing.assert_array_equal(some.source.array[..., 2:], whole.part(0.1, seed=0).source.array)
+    assert some.source.array.strides[-1] == 0
+    task = ImageClassification(**SIZE, label_fraction=0.1)
+    batches: Any = task.train_batches(ImageData(some, some), seed=0, num_steps=1)
+    monkeypatch.setattr(ArrayImages, "__getitem__", None)
+    assert batches[0]["images"].shape == (4, 8, 8, 3)
 
 
 def test_neighbours_know_the_images_they_have_seen(params):

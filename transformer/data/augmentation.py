@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+# Filters by name, with the numbers that Pillow has for them.
+RESAMPLINGS: dict[str, int] = {member.name.lower(): int(member) for member in Image.Resampling}
 # How often a box is drawn before it is given up. Szegedy et al. 2015 do not say; their code has 10.
 _TRIES = 10
 # Pillow averages whole blocks of pixels first where an image shrinks to less than a third of that.
@@ -40,37 +42,22 @@ def from_pillow(image: Image.Image) -> np.ndarray:
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """An image in another size: each pixel a mean of all that it stands for, by bilinear weights.
+def resize(image: np.ndarray, height: int, width: int, resample: str = "bilinear") -> np.ndarray:
+    """An image in another size: each pixel a mean of all that it stands for.
+
+    Where it shrinks far, whole blocks are averaged first, which is faster and nearly the same.
 
     Args:
         image: `[H, W, C]`.
         height: of the result, in pixels.
         width: of the result, in pixels.
+        resample: whose weights are taken, a name in `RESAMPLINGS`.
     """
-    old_height, old_width = image.shape[:2]
-    return _resize(image, (0.0, 0.0, float(old_width), float(old_height)), height, width)
-
-
-def resize_and_crop(image: np.ndarray, size: int, crop_fraction: float = 1.0) -> np.ndarray:
-    """The middle of an image as a square, as models are evaluated.
-
-    This is the image resized until its shorter side is `size / crop_fraction`, then cut to the
-    square in its middle, in one step and without rounding in between. A usual fraction is 0.875:
-    the middle 224 of 256 pixels.
-
-    Args:
-        image: `[H, W, C]`.
-        size: side of the result, in pixels.
-        crop_fraction: how much of the shorter side is kept; above 0, at most 1.
-
-    Returns:
-        `[size, size, C]`: the image itself if it has this size and all of it is kept.
-    """
-    height, width = image.shape[:2]
-    side = min(height, width) * crop_fraction
-    left, top = (width - side) / 2, (height - side) / 2
-    return _resize(image, (left, top, left + side, top + side), size, size)
+    if image.shape[:2] == (height, width):
+        return image
+    filter_ = Image.Resampling(RESAMPLINGS[resample])
+    pillow = to_pillow(image).resize((width, height), filter_, reducing_gap=_REDUCING_GAP)
+    return from_pillow(pillow)
 
 
 def random_resized_crop(
@@ -79,6 +66,7 @@ def random_resized_crop(
     generator: np.random.Generator,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    resample: str = "bilinear",
 ) -> np.ndarray:
     """A random part of an image, stretched to a square (Szegedy et al. 2015, section 6).
 
@@ -91,6 +79,7 @@ def random_resized_crop(
         generator: of the part.
         scale: least and most of the image's area that the part covers, as fractions.
         ratio: least and most of its width over its height; even odds on a logarithmic scale.
+        resample: the filter, a name in `RESAMPLINGS`.
 
     Returns:
         `[size, size, C]`.
@@ -101,7 +90,7 @@ def random_resized_crop(
         part_width = max(1, min(width, round(height * ratio[1])))
         part_height = max(1, min(height, round(width / ratio[0])))
         box = Box((height - part_height) // 2, (width - part_width) // 2, part_height, part_width)
-    return resize(box.pixels(image), size, size)
+    return resize(box.pixels(image), size, size, resample)
 
 
 def flip(image: np.ndarray) -> np.ndarray:
@@ -226,16 +215,3 @@ def _random_box(
             left = int(generator.integers(width - box_width, endpoint=True))
             return Box(top, left, box_height, box_width)
     return None
-
-
-def _resize(
-    image: np.ndarray, box: tuple[float, float, float, float], height: int, width: int
-) -> np.ndarray:
-    """What lies in a box (left, top, right, bottom; in pixels) of an image, in another size."""
-    if image.shape[:2] == (height, width) and box == (0, 0, width, height):
-        return image
-    return from_pillow(
-        to_pillow(image).resize(
-            (width, height), Image.Resampling.BILINEAR, box=box, reducing_gap=_REDUCING_GAP
-        )
-    )

@@ -370,10 +370,10 @@ def _cifar_part(batches: Sequence[Path], names_file: Path, num_labels: int) -> A
     if not names_file.exists():
         return part
     names = tuple(line.strip() for line in read_text(names_file).split("\n") if line.strip())
-    if len(set(names)) < len(names) or len(part.names) > len(names):
+    if len(part.names) > len(names):
         raise DataError(
-            f"{names_file} has {len(set(names))} different names of classes, and the images have "
-            f"labels up to {len(part.names) - 1}: download both again."
+            f"{names_file} has {len(names)} names of classes, and the images have labels "
+            f"up to {len(part.names) - 1}: download both again."
         )
     return dataclasses.replace(part, names=names, notes=())
 

@@ -18,8 +18,8 @@ from transformer.data.augmentation import (
     random_erasing,
     random_resized_crop,
     random_shift,
-    resize_and_crop,
 )
+from transformer.data.image_preparation import Preparation
 from transformer.data.labelled_images import ImageSource
 from transformer.data.rand_augment import HIGHEST_MAGNITUDE, rand_augment
 from transformer.data.shuffling import example_generator, host_places, require_divisible, visit
@@ -35,7 +35,8 @@ class Augmentation:
 
     Attributes:
         resized_crop: the least fraction of the image's area that a random part covers, which is
-            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 for the middle square.
+            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 prepares images as for
+            validation.
         flip: whether left and right are exchanged in half of the images.
         shift: how far images are moved in each direction at most, in pixels.
         rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
@@ -108,7 +109,7 @@ class ShuffledImages:
     Attributes:
         source: the images.
         labels: `[n]`, the class of each.
-        size: side of the images in a batch, in pixels.
+        preparation: what is done to images that are not cut at random.
         batch_size: B over all hosts.
         augmentation: of the images.
         seed: of orders and augmentation.
@@ -121,7 +122,7 @@ class ShuffledImages:
 
     source: ImageSource
     labels: np.ndarray
-    size: int
+    preparation: Preparation
     batch_size: int
     augmentation: Augmentation
     seed: int
@@ -134,10 +135,11 @@ class ShuffledImages:
         require_divisible(self.batch_size, self.num_hosts)
         _require_labels(self.source, self.labels)
         self.augmentation.check()
-        if self.augmentation.shift >= self.size:
+        self.preparation.check()
+        if self.augmentation.shift >= self._size:
             raise ConfigError(
-                f"config.task.shift is {self.augmentation.shift}: less than the {self.size} pixels "
-                f"of an image's side, or nothing of it is left."
+                f"config.task.shift is {self.augmentation.shift}: less than the {self._size} "
+                f"pixels of an image's side, or nothing of it is left."
             )
 
     def __len__(self) -> int:
@@ -147,7 +149,7 @@ class ShuffledImages:
         places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
         visits = [visit(place, len(self.labels), self.seed) for place in places]
         examples = np.array([example for _, example in visits])
-        array = _array_of_size(self.source, self.size)
+        array = _prepared_array(self.source, self.preparation)
         if array is not None and not self.augmentation.changes:
             return _batch(array[examples], self.labels[examples])
         mixed = _map(self._mixed, visits, self.num_threads)
@@ -170,12 +172,12 @@ class ShuffledImages:
     def _augmented(self, example: int, generator: np.random.Generator) -> np.ndarray:
         """An image of the right size, changed by itself."""
         changes = self.augmentation
-        image = self.source[example]
         if changes.resized_crop:
-            scale = changes.resized_crop, 1.0
-            image = random_resized_crop(image, self.size, generator, scale)
+            image, scale = self.source[example], (changes.resized_crop, 1.0)
+            resample = self.preparation.resample
+            image = random_resized_crop(image, self._size, generator, scale, resample=resample)
         else:
-            image = resize_and_crop(image, self.size)
+            image = _prepared(self.source, example, self.preparation)
         if changes.flip and generator.random() < 0.5:
             image = flip(image)
         if changes.shift:
@@ -195,13 +197,17 @@ class ShuffledImages:
         share = generator.beta(alpha, alpha)
         if not cut:
             return _Mixed(mixup(image, other_image, share), label, other_label, share)
-        box, share = cut_box(self.size, self.size, share, generator)
+        box, share = cut_box(self._size, self._size, share, generator)
         return _Mixed(cutmix(image, other_image, box), label, other_label, share)
+
+    @property
+    def _size(self) -> int:
+        return self.preparation.image_size
 
 
 @dataclasses.dataclass(frozen=True)
 class SequentialImages:
-    """Every image once, in order and as it is, but for its size.
+    """Every image once, in order, prepared and not changed otherwise.
 
     A batch holds what those of `ShuffledImages` do. The last one is filled up with black images of
     class 0 that are not `valid`.
@@ -209,9 +215,8 @@ class SequentialImages:
     Attributes:
         source: the images.
         labels: `[n]`, the class of each.
-        size: side of the images in a batch, in pixels.
+        preparation: of the images.
         batch_size: B over all hosts.
-        crop_fraction: how much of an image's shorter side is kept, as in `resize_and_crop`.
         host: index of this host.
         num_hosts: how many share each batch.
         num_threads: that read the images of a batch; 0 for none of their own.
@@ -219,9 +224,8 @@ class SequentialImages:
 
     source: ImageSource
     labels: np.ndarray
-    size: int
+    preparation: Preparation
     batch_size: int
-    crop_fraction: float = 1.0
     host: int = 0
     num_hosts: int = 1
     num_threads: int = 0
@@ -229,10 +233,7 @@ class SequentialImages:
     def __post_init__(self) -> None:
         require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
         _require_labels(self.source, self.labels)
-        if not 0 < self.crop_fraction <= 1:
-            raise ConfigError(
-                f"config.task.crop_fraction is {self.crop_fraction}: above 0, at most 1."
-            )
+        self.preparation.check()
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)
@@ -241,10 +242,11 @@ class SequentialImages:
         places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
         # Those that are left over come last.
         examples = [place for place in places if place < len(self.labels)]
-        images = np.zeros((len(places), self.size, self.size, self._channels), np.uint8)
+        size = self.preparation.image_size
+        images = np.zeros((len(places), size, size, self._channels), np.uint8)
         labels = np.zeros(len(places), np.int32)
-        array = _array_of_size(self.source, self.size)
-        if array is not None and self.crop_fraction == 1:
+        array = _prepared_array(self.source, self.preparation)
+        if array is not None:
             images[: len(examples)] = array[examples]
         else:
             for row, image in enumerate(_map(self._image, examples, self.num_threads)):
@@ -255,7 +257,7 @@ class SequentialImages:
         return batch
 
     def _image(self, example: int) -> np.ndarray:
-        return resize_and_crop(self.source[example], self.size, self.crop_fraction)
+        return _prepared(self.source, example, self.preparation)
 
     @functools.cached_property
     def _channels(self) -> int:
@@ -277,10 +279,24 @@ def _batch(images: np.ndarray, labels: Any, other_labels: Any = None, shares: An
     }
 
 
-def _array_of_size(source: ImageSource, size: int) -> np.ndarray | None:
-    """All images as one array, if the source has them so and in this size."""
+def _prepared_array(source: ImageSource, preparation: Preparation) -> np.ndarray | None:
+    """All images as one array, if the source has them so and nothing is to be done to them."""
     array = getattr(source, "array", None)
-    return array if array is not None and array.shape[1:3] == (size, size) else None
+    return array if array is not None and preparation.keeps(*array.shape[1:3]) else None
+
+
+def _prepared(source: ImageSource, example: int, preparation: Preparation) -> np.ndarray:
+    """An image resized and cut.
+
+    Raises:
+        DataError: if that is not possible, naming the image.
+    """
+    image = source[example]
+    try:
+        return preparation.pixels(image)
+    except DataError as error:
+        files = getattr(source, "files", None)
+        raise DataError(f"{files[example] if files else f'image {example}'}: {error}") from None
 
 
 def _map(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from transformer.errors import DataError, MissingDependencyError
 
@@ -81,6 +81,11 @@ class FileImages:
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         return read_image_file(Path(self.root, self.files[index]), self.channels)
+
+    def some(self, chosen: Int[np.ndarray, " m"]) -> "FileImages":
+        """Some of them, by number."""
+        files = [self.files[index] for index in chosen]
+        return dataclasses.replace(self, files=files)
 
 
 def read_image_file(

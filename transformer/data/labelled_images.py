@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from transformer.config import unknown_name
+from transformer.data.class_names import class_places, distinct_names
 from transformer.errors import DataError
 
 
@@ -23,6 +24,10 @@ class ImageSource(Protocol):
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         """One of them. Threads may ask at the same time."""
+        ...
+
+    def some(self, chosen: Int[np.ndarray, " m"]) -> "ImageSource":
+        """Some of them, by number."""
         ...
 
 
@@ -42,6 +47,12 @@ class ArrayImages:
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         return self.array[index]
+
+    def some(self, chosen: Int[np.ndarray, " m"]) -> "ArrayImages":
+        """Some of them, by number; what channels share they go on to share."""
+        shared = self.array.strides[-1] == 0
+        images = self.array[..., :1][chosen] if shared else self.array[chosen]
+        return ArrayImages(np.broadcast_to(images, (len(chosen), *self.array.shape[1:])))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,29 +88,10 @@ class LabelledImages:
         digest = hashlib.sha256(self.digest.encode() + chosen.astype("<i8").tobytes())
         return dataclasses.replace(
             self,
-            source=ChosenImages(self.source, chosen),
+            source=self.source.some(chosen),
             labels=self.labels[chosen],
             digest=digest.hexdigest(),
         )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ChosenImages:
-    """Some images of another source.
-
-    Attributes:
-        source: the other one.
-        chosen: numbers of its images.
-    """
-
-    source: ImageSource
-    chosen: Int[np.ndarray, " m"]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
-        return self.source[int(self.chosen[index])]
 
 
 @runtime_checkable
@@ -165,28 +157,40 @@ def take(
         notes: what else there is to say.
 
     Raises:
-        DataError: if an image has a class that is not in `names`.
+        DataError: if an image has a class that is not in `names`, or is there more than once.
     """
     if chosen is None:
         chosen = np.arange(len(part.labels))
-    places = {name: place for place, name in enumerate(names)}
-    used = np.unique(part.labels)
-    # Names without images do no harm.
-    translation = np.zeros(len(part.names), np.int32)
-    for label in used:
-        name = part.names[label]
-        if name not in places:
-            raise DataError(
-                unknown_name(f"{part.where}: the set of {len(names)} known classes", name, names)
-            )
-        translation[label] = places[name]
-    labels = translation[part.labels[chosen]]
+    labels = _translation(part, names)[part.labels[chosen]]
     digest = hashlib.sha256(json.dumps([list(names), channels]).encode())
     digest.update(labels.tobytes())
     digest.update(part.content(chosen))
     return LabelledImages(
         part.source(chosen, channels), labels, tuple(names), digest.hexdigest(), tuple(notes)
     )
+
+
+def _translation(part: ImagePart, names: Sequence[str]) -> Int32[np.ndarray, " c"]:
+    """The place among names of each class of a part; see `take`."""
+    if tuple(part.names) == tuple(names):
+        return np.arange(len(names), dtype=np.int32)
+    places = class_places(names)
+    # Names without images do no harm.
+    translation = np.zeros(len(part.names), np.int32)
+    for label in np.unique(part.labels):
+        name = part.names[label]
+        if name not in places:
+            raise DataError(
+                unknown_name(f"{part.where}: the set of {len(names)} known classes", name, names)
+            )
+        if len(places[name]) > 1:
+            known = " or ".join(repr(distinct_names(names)[place]) for place in places[name])
+            raise DataError(
+                f"{part.where}: {len(places[name])} of the known classes are called {name!r}: say "
+                f"which is meant by calling it {known}."
+            )
+        translation[label] = places[name][0]
+    return translation
 
 
 def draw_held_out(

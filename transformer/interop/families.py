@@ -43,10 +43,11 @@ def family_of(config: SideFile) -> Family:
         DataError: if it is not known here; the known ones are listed.
     """
     # The oldest BERTs do not say what they are.
-    kind = config.get("model_type", "bert")
+    unnamed = "bert" if "type_vocab_size" in config else None
+    kind = config.get("model_type", unnamed)
     if kind not in KINDS:
         raise DataError(
-            f"{config.where} is of a model {kind!r}: what can be read are {', '.join(KINDS)}."
+            f"{config.where} has model_type {kind!r}: what can be read are {', '.join(KINDS)}."
         )
     return KINDS[kind]
 

@@ -12,12 +12,12 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from transformer.checks import require_at_least, require_between_0_and_1, require_choice
-from transformer.data.augmentation import resize_and_crop
 from transformer.data.digits import digits, mnist
 from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.image_preparation import Preparation
 from transformer.data.images import (
     ArrayImages,
     LabelledImages,
@@ -57,11 +57,13 @@ class ImageData(NamedTuple):
 class ImageTask(Augmentation):
     """The fields and methods that jobs on images share.
 
+    A task has a `Preparation`, for training and for everything after it, and an `Augmentation`.
     Images are normalised on the device: batches are bytes.
 
     Attributes:
         resized_crop: the least fraction of the image's area that a random part covers, which is
-            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 for the middle square.
+            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 prepares images as for
+            validation.
         flip: whether left and right are exchanged in half of the images.
         shift: how far images are moved in each direction at most, in pixels.
         rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
@@ -79,8 +81,12 @@ class ImageTask(Augmentation):
         channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
         broken: `refuse` files that cannot be decoded, or `skip` them.
         image_size: to which images are resized, in pixels; that of the model.
-        crop_fraction: how much of the shorter side is kept for validation.
-        mean: subtracted from pixels between 0 and 1, for each channel or for all.
+        resize: see `data.image_preparation.Preparation`, as for the next six.
+        resize_to: pixels of the shorter side, or height and width, before the middle is cut out.
+        resample: the filter.
+        crop_fraction: how much of the shorter side is kept, where `resize_to` does not say.
+        rescale_factor: by which pixels from 0 to 255 are multiplied.
+        mean: subtracted from that, for each channel or for all.
         std: by which the difference is divided, likewise.
         batch_size: B, images per step over all hosts and microbatches.
         validation_batch_size: images per validation batch; None takes `batch_size`.
@@ -98,7 +104,11 @@ class ImageTask(Augmentation):
     channels: int | None = None
     broken: str = "refuse"
     image_size: int = 224
+    resize: str = "shorter"
+    resize_to: tuple[int, ...] = ()
+    resample: str = "bilinear"
     crop_fraction: float = 1.0
+    rescale_factor: float = 1 / 255
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     batch_size: int = 128
@@ -111,24 +121,13 @@ class ImageTask(Augmentation):
             ConfigError: naming the field.
         """
         super().check()
-        require_at_least("task", self, image_size=1, batch_size=1)
+        self.preparation.check()
+        require_at_least("task", self, batch_size=1)
         require_choice("task", self, embedded=EMBEDDED, broken=("refuse", "skip"))
         require_at_least("task", self, validation_batch_size=1)
         require_between_0_and_1("task", self, "validation_fraction")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
-        if not 0.0 < self.crop_fraction <= 1.0:
-            raise ConfigError(
-                f"config.task.crop_fraction is {self.crop_fraction}: above 0, at most 1."
-            )
-        for field in ("mean", "std"):
-            values = getattr(self, field)
-            if len(values) not in (1, 3) or not all(
-                isinstance(value, int | float) for value in values
-            ):
-                raise ConfigError(f"config.task.{field} is {values}: one number, or one a channel.")
-        if min(self.std) <= 0:
-            raise ConfigError(f"config.task.std is {self.std}: above 0.")
         if self.validation_path and not self.path:
             raise ConfigError("config.task.validation_path needs config.task.path beside it.")
 
@@ -146,6 +145,12 @@ class ImageTask(Augmentation):
                     f"config.task.{field} has {count} numbers for images with {model.channels} "
                     f"channels: give one number, or one for each channel."
                 )
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to images that are not changed at random."""
+        fields = (field.name for field in dataclasses.fields(Preparation))
+        return Preparation(**{field: getattr(self, field) for field in fields})
 
     # ------------------------------------------------------------------------------- data
 
@@ -182,13 +187,8 @@ class ImageTask(Augmentation):
     def save(self, data: ImageData, workdir: Path) -> None:
         """Writes the names of the classes, and how images are prepared."""
         save_labels(data.train.names, workdir)
-        preparation = {
-            "channels": self.dimensions(data)["channels"],
-            "image_size": self.image_size,
-            "crop_fraction": self.crop_fraction,
-            "mean": self.mean,
-            "std": self.std,
-        }
+        channels = {"channels": self.dimensions(data)["channels"]}
+        preparation = channels | dataclasses.asdict(self.preparation)
         (workdir / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n", "utf-8")
 
     def output_names(self, data: ImageData) -> tuple[str, ...]:
@@ -249,7 +249,7 @@ class ImageTask(Augmentation):
         images: Any = ShuffledImages(
             data.train.source,
             data.train.labels,
-            self.image_size,
+            self.preparation,
             self.batch_size,
             Augmentation(**{field: getattr(self, field) for field in fields}),
             seed,
@@ -272,9 +272,8 @@ class ImageTask(Augmentation):
         return SequentialImages(
             images.source,
             images.labels,
-            self.image_size,
+            self.preparation,
             self.validation_batch_size or self.batch_size,
-            self.crop_fraction,
             host,
             num_hosts,
             _num_threads(images.source),
@@ -285,13 +284,6 @@ class ImageTask(Augmentation):
         return (jnp.zeros((1, self.image_size, self.image_size, model.channels)),)
 
     # ----------------------------------------------------------------------------- outputs
-
-    def normalized(
-        self, images: UInt8[Array, "B Y X C"] | UInt8[np.ndarray, "B Y X C"]
-    ) -> Float[Array, "B Y X C"]:
-        """Pixels as the model takes them."""
-        scaled = jnp.asarray(images, jnp.float32) / 255.0
-        return (scaled - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
     def first_images(self, images: LabelledImages, most: int) -> UInt8[np.ndarray, "n Y X C"]:
         """The first images of a set, to be drawn."""
@@ -305,7 +297,7 @@ class ImageTask(Augmentation):
         with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
             for step in range(len(batches)):
                 batch = batches[step]
-                pixels = self.normalized(batch["images"])
+                pixels = self.preparation.normalized(batch["images"])
                 output = apply_to_images(model, method, params, pixels)
                 found.append(np.asarray(output)[batch["valid"] == 1])
                 update(sum(map(len, found)))
@@ -343,9 +335,14 @@ class ImageTask(Augmentation):
             yield names, self._read(names, channels)
 
     def _read(self, names: Sequence[str], channels: int) -> UInt8[np.ndarray, "n Y X C"]:
-        images = (read_image_file(name, channels) for name in names)
-        cropped = [resize_and_crop(image, self.image_size, self.crop_fraction) for image in images]
-        return np.stack(cropped)
+        preparation, found = self.preparation, []
+        for name in names:
+            image = read_image_file(name, channels)
+            try:
+                found.append(preparation.pixels(image))
+            except DataError as error:
+                raise DataError(f"{name}: {error}") from None
+        return np.stack(found)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

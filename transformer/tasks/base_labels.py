@@ -1,13 +1,13 @@
 """Classes with names: kept in the run's folder, and told with probabilities."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from transformer.data.class_names import distinct_names
 from transformer.data.text import read_text
 from transformer.errors import DataError, WorkdirError
 from transformer.tasks.base import Prediction
@@ -32,24 +32,6 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         raise WorkdirError(
             f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
         ) from None
-
-
-def distinct_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Names that tell all classes apart: of several with one name, each has its number behind it.
-
-    ImageNet has two cranes, a bird and a machine: "crane (134)" and "crane (517)".
-
-    Args:
-        labels: of the classes, as they are kept and published.
-    """
-    names = list(labels)
-    # What has a number now may be the name of another class.
-    while len(set(names)) < len(names):
-        counts = Counter(names)
-        names = [
-            f"{name} ({place})" if counts[name] > 1 else name for place, name in enumerate(names)
-        ]
-    return tuple(names)
 
 
 def class_prediction(

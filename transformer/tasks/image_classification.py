@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from transformer.checks import require_fraction, require_seed
+from transformer.data.class_names import distinct_names
 from transformer.decoding.image_attention import draw_image_attention
 from transformer.errors import ConfigError
-from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.scoring.classification import (
     calibration_error,
     class_accuracies,
@@ -26,7 +28,12 @@ from transformer.scoring.classification import (
 )
 from transformer.tasks.base import Losses, Prediction, Shown
 from transformer.tasks.base_images import ImageData, ImageTask, apply_to_images
-from transformer.tasks.base_labels import class_prediction, load_labels
+from transformer.tasks.base_labels import (
+    class_prediction,
+    labels_prediction,
+    load_labels,
+    sigmoid,
+)
 from transformer.traced import NumberOrOff
 
 # Images whose attention is drawn, and classes that are listed by how well they are told.
@@ -39,12 +46,16 @@ class ImageClassification(ImageTask):
 
     Attributes:
         label_smoothing: see `ops.losses.cross_entropy`.
+        multi_label: each class has a probability of its own, so that an image may be of several or
+            of none, and the cross-entropy of "is of it" and "is not" is minimised. Images to train
+            on are of one class all the same, but for mixed ones.
         label_fraction: trains on so much of the training images, the same share of each class;
             which ones is drawn with `label_seed`.
         label_seed: of that draw.
     """
 
     label_smoothing: NumberOrOff = 0.0
+    multi_label: bool = False
     label_fraction: float = 1.0
     label_seed: int = 0
 
@@ -56,6 +67,11 @@ class ImageClassification(ImageTask):
         """
         super().check()
         require_fraction("task", self, "label_smoothing")
+        if self.multi_label and self.label_smoothing:
+            raise ConfigError(
+                "config.task.label_smoothing is of one right class: leave it at 0.0 with "
+                "config.task.multi_label."
+            )
         require_seed("task", self, "label_seed")
         if not 0.0 < self.label_fraction <= 1.0:
             raise ConfigError(
@@ -74,10 +90,12 @@ class ImageClassification(ImageTask):
     def losses(
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
-        """Cross-entropy of the class; of a mixed image, of both its classes by their shares."""
-        images = self.normalized(batch["images"])
+        """Cross-entropy of the class, or of each; a mixed image is of both its by their shares."""
+        images = self.preparation.normalized(batch["images"])
         outputs: Any = model.apply({"params": params}, images, method="classify", rngs=rngs)
         valid = batch["valid"] > 0
+        if self.multi_label:
+            return _losses_of_each(outputs, batch, valid)
         one, other = (
             cross_entropy(
                 outputs,
@@ -100,23 +118,32 @@ class ImageClassification(ImageTask):
         """Accuracy, of the first and of the first five classes, macro F1, and calibration."""
         return self._scores(self.outputs(model, params, data.validation, "classify"), data)
 
+    def probabilities(self, outputs: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+        """Of the classes, from their scores."""
+        return sigmoid(outputs) if self.multi_label else np.asarray(jax.nn.softmax(outputs))
+
+    def _prediction(self, output: Float[np.ndarray, " c"], names: Sequence[str]) -> Prediction:
+        told = labels_prediction if self.multi_label else class_prediction
+        return told(output, names)
+
     def _scores(self, outputs: np.ndarray, data: ImageData) -> dict[str, float]:
         truth, num_classes = data.validation.labels, len(data.train.names)
         scores = classification_scores(outputs.argmax(-1), truth, num_classes)
         if num_classes > 5:
             scores["top5_accuracy"] = top_accuracy(outputs, truth, 5)
-        probabilities = np.asarray(jax.nn.softmax(outputs))
-        return {**scores, "calibration_error": calibration_error(probabilities, truth)}
+        error = calibration_error(self.probabilities(outputs), truth)
+        return {**scores, "calibration_error": error}
 
     def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
         """Scores, pictures of confusions and of attention; predictions in `predictions.jsonl`."""
         outputs = self.outputs(model, params, data.validation, "classify")
-        scores, names, images = self._scores(outputs, data), data.train.names, data.validation
+        scores, images = self._scores(outputs, data), data.validation
+        names = distinct_names(data.train.names)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
         files = getattr(images.source, "files", range(len(images.labels)))
         with (workdir / "predictions.jsonl").open("w", encoding="utf-8") as file:
             for image, label, output in zip(files, images.labels, outputs, strict=True):
-                found = class_prediction(output, names).details
+                found = self._prediction(output, names).details
                 row = {"image": image, "label": names[label], **found}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
         matrix = confusion_matrix(outputs.argmax(-1), images.labels, len(names))
@@ -132,7 +159,7 @@ class ImageClassification(ImageTask):
             f"{names[label]}, taken for {names[found]}" if found != label else names[label]
             for label, found in zip(images.labels, outputs.argmax(-1), strict=False)
         ][: len(batch)]
-        pixels = self.normalized(batch)
+        pixels = self.preparation.normalized(batch)
         draw_image_attention(model, params, pixels, batch, captions, workdir / "attention.png")
         return Shown("\n".join(lines), scores)
 
@@ -141,15 +168,30 @@ class ImageClassification(ImageTask):
     def predict(
         self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """The most probable classes of each image; a line is the path of one.
+        """The most probable classes of each image, or all with `multi_label`; a line is a path.
 
         Raises:
             DataError: for a file that is no image.
         """
         labels = load_labels(workdir)
         for names, images in self.files(lines, model.channels):
-            outputs = apply_to_images(model, "classify", params, self.normalized(images))
+            pixels = self.preparation.normalized(images)
+            outputs = apply_to_images(model, "classify", params, pixels)
             for name, output in zip(names, np.asarray(outputs), strict=True):
-                details = class_prediction(output, labels).details
+                details = self._prediction(output, labels).details
                 found = (f"{k} {v:.4f}" for k, v in details["probabilities"].items())
                 yield Prediction("\t".join((name, *found)), {"image": name, **details})
+
+
+def _losses_of_each(outputs: Float[Array, "B c"], batch: Any, valid: Bool[Array, " B"]) -> Losses:
+    """Cross-entropy of "is of this class" and "is not", the mean of all classes."""
+    first, second = (
+        jax.nn.one_hot(batch[name], outputs.shape[-1]) for name in ("labels", "other_labels")
+    )
+    share = batch["shares"][:, None]
+    truth = share * first + (1.0 - share) * second
+    errors = jnp.mean(binary_cross_entropy(outputs, truth), axis=-1)
+    objective = jnp.sum(errors * valid)
+    right = (jnp.argmax(outputs, axis=-1) == batch["labels"]) & valid
+    metrics = {"loss": objective, "accuracy": jnp.sum(right).astype(jnp.float32)}
+    return Losses(objective, jnp.sum(valid).astype(jnp.float32), metrics)

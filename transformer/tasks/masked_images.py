@@ -84,7 +84,7 @@ class MaskedImages(ImageTask):
         if "dropout" in rngs:
             # Apart from what the model draws.
             key = jax.random.fold_in(rngs["dropout"], 1)
-        images = self.normalized(batch["images"])
+        images = self.preparation.normalized(batch["images"])
         num_patches = vit.grid**2
         order = _orders(key, images.shape[0], num_patches)
         num_seen = self.num_seen(num_patches)
@@ -113,7 +113,7 @@ class MaskedImages(ImageTask):
     def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
         """A picture of images, of what the encoder saw of them, and of what it made of that."""
         pixels = self.first_images(data.validation, _DRAWN)
-        images = self.normalized(pixels)
+        images = self.preparation.normalized(pixels)
         size, grid = model.patch_size, model.grid
         order = _orders(jax.random.key(_VALIDATION_SEED), len(pixels), grid**2)
         seen = self.num_seen(grid**2)
@@ -125,16 +125,14 @@ class MaskedImages(ImageTask):
             # ones.
             mean, variance = _moments(patches)
             found = found * jnp.sqrt(variance + 1e-6) + mean
-        grey = jnp.full_like(patches, (0.5 - np.mean(self.mean)) / np.mean(self.std))
+        middle = 127.5 * self.rescale_factor
+        grey = jnp.full_like(patches, (middle - np.mean(self.mean)) / np.mean(self.std))
         columns = {
             "image": images,
             "seen": unpatchify(jnp.where(hidden, grey, patches), size, grid),
             "reconstructed": unpatchify(jnp.where(hidden, found, patches), size, grid),
         }
-        pictures = {
-            name: np.clip(np.asarray(x) * np.asarray(self.std) + np.asarray(self.mean), 0.0, 1.0)
-            for name, x in columns.items()
-        }
+        pictures = {name: self.preparation.visible(x) for name, x in columns.items()}
         _draw(pictures, workdir / "reconstructions.png")
         return Shown(f"Reconstructions: {workdir / 'reconstructions.png'}", {})
 

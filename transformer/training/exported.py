@@ -13,13 +13,16 @@ from transformer.config import build, with_optional_sections
 from transformer.data.pieces import EncoderTokenizer
 from transformer.errors import WorkdirError
 from transformer.interop.families import family_for
+from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.published import Head
 from transformer.interop.safetensors_files import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.side_files import write_json
 from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.tasks.base_encoder import EncoderTask
+from transformer.tasks.base_images import ImageTask
 from transformer.tasks.base_labels import load_labels
+from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.experiment import read_config
 from transformer.training.exported_encoders import problem_of, write_encoder
@@ -76,6 +79,8 @@ def export_run(
     tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
     preparation: dict[str, Any] = {} if tokenizer is None else {"pad": tokenizer.pad}
     preparation["problem"] = problem_of(task, len(labels))
+    if isinstance(task, ImageClassification) and task.multi_label:
+        preparation["problem"] = "multi_label_classification"
     sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
     preparation |= {} if sentences is None else {"end": sentences.end}
     head = Head(config.task.name, labels, preparation)
@@ -174,14 +179,6 @@ def _write_preparation(
         write_language_files(task, model, workdir, folder)
     elif tokenizer is not None:
         write_encoder(task, tokenizer, model, workdir, folder)
-    elif hasattr(task, "mean") and hasattr(task, "std"):
-        _write_image_files(task, folder)
-
-
-def _write_image_files(task: Any, folder: Path) -> None:
-    """Writes what pixels are normalised by."""
-    side = {"height": task.image_size, "width": task.image_size}
-    pixels = {"image_processor_type": "ViTImageProcessor", "size": side, "do_resize": True}
-    pixels |= {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
-    pixels |= {"image_mean": list(task.mean), "image_std": list(task.std)}
-    write_json(folder / "preprocessor_config.json", pixels)
+    elif isinstance(task, ImageTask):
+        content = processor_content(task.preparation, model.channels)
+        write_json(folder / PREPROCESSOR, content)
