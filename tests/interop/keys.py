@@ -30,15 +30,25 @@ class Subject(NamedTuple):
     ours: Callable[[Imported], dict[str, Any]]
 
 
+# The value of a key that is left out.
+DELETED = object()
+
+
 def set_key(folder: Path, name: str, key: str, value: Any) -> None:
-    """Sets a key of one side file; dots lead into objects, and the file is made if need be."""
+    """Sets a key of one side file, or leaves it out; dots lead into objects.
+
+    The file is made if need be.
+    """
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     content = json.loads(path.read_text("utf-8")) if path.exists() else {}
     inner, *parts = content, *key.split(".")
     for part in parts[:-1]:
         inner = inner.setdefault(part, {})
-    inner[parts[-1]] = value
+    if value is DELETED:
+        inner.pop(parts[-1], None)
+    else:
+        inner[parts[-1]] = value
     path.write_text(json.dumps(content), "utf-8")
 
 

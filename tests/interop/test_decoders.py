@@ -192,13 +192,13 @@ def changed(folder, **config):
     [
         ({"model_type": "falcon"}, "'falcon'"),
         ({"hidden_act": "mish"}, "mish"),
-        ({"attention_bias": True}, "biases"),
-        ({"use_sliding_window": True}, "sliding window"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"attention_bias": None}, "attention_bias"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "yarn"),
         ({"hidden_size": "wide"}, "no number"),
-        ({"num_key_value_heads": 3}, "num_kv_heads"),
-        ({"intermediate_size": 50}, "asks for"),
-        ({"num_hidden_layers": 3}, "lacks"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"intermediate_size": 50}, "intermediate_size"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers"),
     ],
 )
 def test_configs_that_do_not_fit(folder, tmp_path, config, said):

@@ -1,13 +1,14 @@
 """Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
 
+import functools
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.published import (
     Family,
@@ -19,8 +20,52 @@ from transformer.interop.published import (
 from transformer.interop.side_files import SideFile
 from transformer.models.llama import Llama
 
-ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_KINDS = ("llama", "mistral", "qwen2", "qwen3")
+# Their names of ours; the first is the one that is written.
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "relu": "relu",
+    **dict.fromkeys(
+        ("gelu_pytorch_tanh", "gelu_new", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
+        "gelu_tanh",
+    ),
+}
+# What a key that is left out means, in the words of `config.json`.
+SIZES = {
+    "vocab_size": 32_000,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "hidden_size": 4096,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+_QWEN = {
+    **SIZES,
+    "vocab_size": 151_936,
+    "intermediate_size": 22_016,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32_768,
+}
+_USUAL = {
+    "llama": {**SIZES, "intermediate_size": 11_008, "max_position_embeddings": 2048},
+    "mistral": {
+        **SIZES,
+        "intermediate_size": 14_336,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+    },
+    "qwen2": _QWEN,
+    "qwen3": {**_QWEN, "head_dim": 128},
+}
+# Keys that change no result of a language model, and why.
+IRRELEVANT = {
+    "architectures": "arrays say what there is",
+    **dict.fromkeys(("id2label", "label2id", "num_labels", "problem_type"), "of classifiers"),
+}
 _ATTENTION = {
     "blocks/layer_{}/attention/query": "model.layers.{}.self_attn.q_proj",
     "blocks/layer_{}/attention/key": "model.layers.{}.self_attn.k_proj",
@@ -42,6 +87,9 @@ AROUND = {
     "final_norm": "model.norm",
     "output": "lm_head",
 }
+# Kinds of layers, where models have several.
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 # What old files hold beside the weights.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
@@ -58,8 +106,9 @@ def tied_output(model: Any) -> dict[str, str]:
     return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
 
 
-def decoder_shapes(model: Any) -> dict[str, Shape]:
-    """The shapes of all parameters of a decoder."""
+@functools.lru_cache(maxsize=16)
+def decoder_shapes(model: Any) -> Mapping[str, Shape]:
+    """The shapes of all parameters of a decoder; traced once for each model."""
     return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
 
 
@@ -78,46 +127,148 @@ def _entries(model: Any) -> list[Entry]:
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     kind = config["model_type"]
-    if config.get("mlp_bias") or (kind != "qwen2" and config.get("attention_bias")):
-        raise DataError(f"{where} has biases where this model has none here.")
-    if kind != "mistral" and config.get("use_sliding_window"):
-        raise DataError(
-            f"{where} has a sliding window in some layers only: that is not known here."
-        )
+    config.usual({"attention_dropout": 0.0})
+    biases = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
+    config.only(dict.fromkeys(biases.get(kind, ()), False))
+    fields = decoder_fields(config, where, _USUAL[kind], shapes)
+    window = None
+    if kind == "mistral":
+        window = integer(config.get("sliding_window", 4096))
+    elif kind != "llama":
+        window = _window_of_layers(config, where, fields["num_layers"])
     return {
-        **decoder_fields(config, where),
-        "activation": activation(config.get("hidden_act", "silu"), where),
-        "window": integer(config.get("sliding_window")) if kind == "mistral" else None,
+        **fields,
+        "activation": activation(config, "hidden_act", "silu"),
+        "window": window,
         "qkv_bias": kind == "qwen2",
         "head_norm": kind == "qwen3",
-        "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-        **rotary_fields(config, where),
+        **rotary_fields(config, where, 10_000.0),
     }
 
 
-def decoder_fields(config: SideFile, where: Path) -> dict[str, Any]:
-    """The sizes that all of these decoders have."""
+def decoder_fields(
+    config: SideFile, where: Path, usual: Mapping[str, Any], shapes: Mapping[str, Shape]
+) -> dict[str, Any]:
+    """The sizes that all of these decoders have.
+
+    Args:
+        config: of the model.
+        where: it stands, for messages.
+        usual: what a missing key means.
+        shapes: of all arrays, by name.
+
+    Raises:
+        DataError: naming a key that the arrays contradict.
+    """
+    config.irrelevant(IRRELEVANT)
+    config.usual({"is_encoder_decoder": False})
+    found = {key: config.get(key, value) for key, value in usual.items()}
+    _require_sizes(found, where, shapes)
     return {
-        "vocab_size": int(config["vocab_size"]),
-        "num_layers": int(config["num_hidden_layers"]),
-        "num_heads": int(config["num_attention_heads"]),
-        "num_kv_heads": integer(config.get("num_key_value_heads")),
-        "head_dim": integer(config.get("head_dim")),
-        "width": int(config["hidden_size"]),
-        "feed_forward_width": int(config["intermediate_size"]),
-        "context": int(config["max_position_embeddings"]),
-        "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
+        "vocab_size": int(found["vocab_size"]),
+        "num_layers": int(found["num_hidden_layers"]),
+        "num_heads": int(found["num_attention_heads"]),
+        "num_kv_heads": integer(found["num_key_value_heads"]),
+        "head_dim": integer(found["head_dim"]),
+        "width": int(found["hidden_size"]),
+        "feed_forward_width": int(found["intermediate_size"]),
+        "context": int(found["max_position_embeddings"]),
+        "norm_epsilon": float(found["rms_norm_eps"]),
+        "tie_embeddings": bool(found["tie_word_embeddings"]),
     }
 
 
-def activation(name: Any, where: Path) -> str:
+def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, Shape]) -> None:
+    """Refuses sizes that are not those of the arrays, by the names that people can look up."""
+    layers = [int(number[1]) for name in shapes if (number := _LAYER.match(name))]
+    heads = int(found["num_attention_heads"])
+    if heads < 1:
+        raise DataError(f"{where}: num_attention_heads is {heads}: there must be one.")
+    head_dim = found["head_dim"] or int(found["hidden_size"]) // heads
+    asked = {
+        "num_hidden_layers": (found["num_hidden_layers"], len(set(layers)) or None),
+        "vocab_size": (found["vocab_size"], _rows(shapes, "model.embed_tokens", 0)),
+        "hidden_size": (found["hidden_size"], _rows(shapes, "model.embed_tokens", 1)),
+        "intermediate_size": (
+            found["intermediate_size"],
+            _rows(shapes, "model.layers.0.mlp.gate_proj", 0),
+        ),
+        "num_attention_heads x head_dim": (
+            heads * int(head_dim),
+            _rows(shapes, "model.layers.0.self_attn.q_proj", 0),
+        ),
+        "num_key_value_heads x head_dim": (
+            int(found["num_key_value_heads"] or heads) * int(head_dim),
+            _rows(shapes, "model.layers.0.self_attn.k_proj", 0),
+        ),
+    }
+    require_output(bool(found["tie_word_embeddings"]), where, shapes)
+    for key, (value, there) in asked.items():
+        if there is not None and int(value) != there:
+            raise contradicted(where, key, value, there)
+
+
+def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None:
+    """Refuses a model that has no output layer and no table that stands for it.
+
+    Raises:
+        DataError: naming the key.
+    """
+    if not tied and "lm_head.weight" not in shapes:
+        raise DataError(
+            f"{where} has tie_word_embeddings off (a key that is left out has the publisher's "
+            f"default), and there is no output layer (lm_head.weight): is a file missing?"
+        )
+
+
+def contradicted(where: Path, key: str, value: Any, there: int) -> DataError:
+    """What to raise for a size that is not that of the arrays."""
+    return DataError(
+        f"{where} asks for {key}: {value} (a key that is left out has the publisher's default), "
+        f"and the arrays have {there}: is a file missing?"
+    )
+
+
+def _rows(shapes: Mapping[str, Shape], module: str, axis: int) -> int | None:
+    shape = shapes.get(f"{module}.weight", ())
+    return shape[axis] if len(shape) > axis else None
+
+
+def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | None:
+    """The window of Qwen's layers, of which all or none must have it."""
+    window = None
+    if config.get("use_sliding_window", False):
+        window = integer(config.get("sliding_window", 4096))
+    else:
+        config.irrelevant({"sliding_window": "use_sliding_window is off"})
+    kinds = config.get("layer_types")
+    if kinds is not None or window is None:
+        config.irrelevant({"max_window_layers": "other keys say it"})
+    if kinds is None:
+        first = num_layers if window is None else int(config.get("max_window_layers", 28))
+        kinds = [LOCAL if layer >= first else GLOBAL for layer in range(num_layers)]
+    if list(kinds) == [GLOBAL] * num_layers:
+        return None
+    if list(kinds) == [LOCAL] * num_layers and window is not None:
+        return window
+    raise DataError(
+        f"{where} has a window in some layers only (use_sliding_window, sliding_window, "
+        f"max_window_layers, layer_types: {kinds}): here all of its num_hidden_layers have it, "
+        f"or none."
+    )
+
+
+def activation(config: SideFile, key: str, usual: str) -> str:
     """Our name of an activation.
 
     Raises:
         DataError: if it is not known here.
     """
+    name = config.get(key, usual)
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise DataError(f"{where} has the activation {name!r}: it is not known here.")
+        raise DataError(
+            f"{config.where} has {key}: {name!r}, and known here are {', '.join(ACTIVATIONS)}."
+        )
     return ACTIVATIONS[name]
 
 
@@ -126,22 +277,42 @@ def integer(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def rotary_fields(config: SideFile, where: Path) -> dict[str, Any]:
-    """Fields of rotary positions, which newer files keep in one object and older ones in two."""
-    values = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    base = values.get("rope_theta", config.get("rope_theta", 10_000.0))
-    kind = values.get("rope_type", values.get("type", "default"))
+def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str, Any]:
+    """Fields of rotary positions, which newer files keep in one object and older ones in two.
+
+    Args:
+        config: of the model; where it has both, `rope_scaling` stands above `rope_parameters`.
+        where: it stands, for messages.
+        usual_base: where no base is given.
+    """
+    if config.get("rope_scaling"):
+        config.irrelevant({"rope_parameters": "rope_scaling stands above it"})
+        values = config.inside("rope_scaling")
+    else:
+        values = config.inside("rope_parameters")
+    if "rope_theta" in values:
+        config.irrelevant({"rope_theta": "said where the rotation is"})
+        base = values["rope_theta"]
+    else:
+        base = config.get("rope_theta", usual_base)
+    if "rope_type" in values:
+        values.irrelevant({"type": "rope_type says it"})
+    kind = values.get("rope_type") if "rope_type" in values else values.get("type", "default")
     found: dict[str, Any] = {"rope_base": float(base)}
     if kind == "llama3":
+        old = values.get("original_max_position_embeddings", config.get("max_position_embeddings"))
         found |= {
             "rope_factor": float(values["factor"]),
             "rope_low_frequency": float(values["low_freq_factor"]),
             "rope_high_frequency": float(values["high_freq_factor"]),
-            "rope_old_context": int(values["original_max_position_embeddings"]),
+            "rope_old_context": int(old),
         }
+    elif kind == "linear":
+        found |= {"rope_factor": float(values["factor"]), "rope_old_context": None}
     elif kind != "default":
         raise DataError(
-            f"{where} scales rotary positions by {kind!r}: only llama3's is known here."
+            f"{where} scales rotary positions by {kind!r} (rope_type in rope_scaling or "
+            f"rope_parameters): only 'llama3' and 'linear' are known here."
         )
     return found
 
@@ -151,6 +322,7 @@ def rotary_fields(config: SideFile, where: Path) -> dict[str, Any]:
 
 def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
     """`config.json` of the kind that has what the model has."""
+    # Theirs without biases and normalised heads has a window as a Mistral.
     if model.head_norm:
         kind, name = "qwen3", "Qwen3ForCausalLM"
     elif model.qkv_bias:
@@ -159,12 +331,21 @@ def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
         kind, name = "mistral", "MistralForCausalLM"
     else:
         kind, name = "llama", "LlamaForCausalLM"
-    only = {"qwen3": model.qkv_bias or model.window, "qwen2": model.window}
-    if only.get(kind):
-        raise DataError(
-            f"no published model has all of config.model.head_norm, config.model.qkv_bias and "
-            f"config.model.window: {kind} was the nearest."
+    if model.head_norm and model.qkv_bias:
+        raise ConfigError(
+            "no published model has both config.model.head_norm and config.model.qkv_bias: qwen3 "
+            "has the first, qwen2 the second."
         )
+    window: dict[str, Any] = {}
+    if kind == "mistral":
+        window = {"sliding_window": model.window}
+    elif kind != "llama":
+        window = {
+            "use_sliding_window": model.window is not None,
+            "sliding_window": model.window,
+            "max_window_layers": 0 if model.window is not None else model.num_layers,
+            "layer_types": [GLOBAL if model.window is None else LOCAL] * model.num_layers,
+        }
     return {
         "architectures": [name],
         "model_type": kind,
@@ -172,7 +353,7 @@ def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
         "hidden_act": theirs_of(ACTIVATIONS, model.activation),
         "rope_parameters": rope_parameters(model),
         "rope_theta": model.rope_base,
-        **({"sliding_window": model.window} if kind == "mistral" else {}),
+        **window,
     }
 
 
@@ -200,6 +381,12 @@ def rope_parameters(model: Llama) -> dict[str, Any]:
     """What `rotary_fields` reads."""
     if model.rope_factor is None:
         return {"rope_type": "default", "rope_theta": model.rope_base}
+    if model.rope_old_context is None:
+        return {
+            "rope_type": "linear",
+            "rope_theta": model.rope_base,
+            "factor": model.rope_factor,
+        }
     return {
         "rope_type": "llama3",
         "rope_theta": model.rope_base,
@@ -211,7 +398,7 @@ def rope_parameters(model: Llama) -> dict[str, Any]:
 
 
 LLAMA = Family(
-    kinds=_KINDS,
+    kinds=tuple(_USUAL),
     name="llama",
     model=Llama,
     fields=_fields,

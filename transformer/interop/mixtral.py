@@ -12,6 +12,7 @@ from transformer.interop.layout import Arrays, Entry, Shape, entries
 from transformer.interop.llama import (
     ACTIVATIONS,
     AROUND,
+    SIZES,
     activation,
     canonical,
     decoder_config,
@@ -28,6 +29,14 @@ from transformer.models.mixtral import Mixtral
 
 _ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
 _EXPERTS = re.compile(r"blocks/layer_(\d+)/feed_forward/experts/(gate|up|down)/kernel")
+# What a key that is left out means.
+_USUAL = {
+    **SIZES,
+    "intermediate_size": 14_336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131_072,
+    "rms_norm_eps": 1e-5,
+}
 _PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -63,15 +72,16 @@ def _experts(path: str, layer: str, part: str, shape: Shape) -> Entry:
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`."""
+    config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
+    config.irrelevant({"output_router_logits": "what else is returned"})
     return {
-        **decoder_fields(config, where),
-        "activation": activation(config.get("hidden_act", "silu"), where),
+        **decoder_fields(config, where, _USUAL, shapes),
+        "activation": activation(config, "hidden_act", "silu"),
         "window": integer(config.get("sliding_window")),
-        "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "num_experts": int(config["num_local_experts"]),
-        "experts_per_token": int(config["num_experts_per_tok"]),
-        "router_loss_scale": float(config.get("router_aux_loss_coef", 0.02)),
-        **rotary_fields(config, where),
+        "num_experts": int(config.get("num_local_experts", 8)),
+        "experts_per_token": int(config.get("num_experts_per_tok", 2)),
+        "router_loss_scale": float(config.get("router_aux_loss_coef", 0.001)),
+        **rotary_fields(config, where, 1_000_000.0),
     }
 
 

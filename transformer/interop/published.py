@@ -124,12 +124,12 @@ def theirs_of(names: dict[str, str], ours: str) -> str:
     """Their first name of an activation of ours.
 
     Raises:
-        DataError: if they have none.
+        ConfigError: if they have none.
     """
     for theirs, name in names.items():
         if name == ours:
             return theirs
-    raise DataError(f"config.model.activation {ours!r} has no name in published models.")
+    raise ConfigError(f"config.model.activation {ours!r} has no name in published models.")
 
 
 def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
@@ -280,8 +280,8 @@ def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, 
             continue
         if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
             raise DataError(
-                f"{where}: {names[copy]} is not {names[original]}, and only tied layers are known "
-                f"here."
+                f"{where}: {names[copy]} is not {names[original]}, which tie_word_embeddings says "
+                f"it is."
             )
         names.setdefault(original, names[copy])
         del names[copy]

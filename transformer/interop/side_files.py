@@ -115,6 +115,16 @@ class SideFile(Mapping[str, Any]):
         """
         self._irrelevant |= keys.keys() & self._content.keys()
 
+    def usual(self, values: Mapping[str, Any]) -> None:
+        """Counts keys as honoured that say what is done here anyway; with other values they stay.
+
+        Args:
+            values: what is done, by key; null says nothing and counts, too.
+        """
+        for key, value in values.items():
+            if key in self._content and self._content[key] in (None, value):
+                self._asked.add(key)
+
     def only(self, values: Mapping[str, Any]) -> None:
         """Refuses what is not done here.
 

@@ -215,4 +215,3 @@ def _special_tokens(tokenizer: EncoderTokenizer) -> dict[str, Any]:
         # RoBERTa calls two of them by further names.
         found |= {"bos_token": names.start, "eos_token": names.separator}
     return found
-

@@ -1,5 +1,6 @@
 """A run folder made of published weights, which other scripts open like one that was trained."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -256,16 +257,20 @@ _RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {
 def _of_the_job(published: Published, config: Any) -> Published:
     """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
     task, model = build("task", config.task), build("model", config.model, scan_layers=False)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(
-        lambda key: initial_parameters(model, task, build("lora", config.lora), key), key
-    )
-    wanted = by_path(nn.meta.unbox(shapes))
-    if not wanted.keys() <= published.params.keys():
+    wanted = _parameters_of(model, task, build("lora", config.lora))
+    if not wanted <= published.params.keys():
         return published
     left = [path for path in published.params if path not in wanted]
-    params = {path: published.params[path] for path in wanted}
+    params = {path: array for path, array in published.params.items() if path in wanted}
     return published._replace(params=params, unused=[*published.unused, *left])
+
+
+@functools.lru_cache(maxsize=16)
+def _parameters_of(model: Any, task: Any, lora: Any) -> frozenset[str]:
+    """Paths of the parameters of a job; traced once for each."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
+    return frozenset(by_path(nn.meta.unbox(shapes)))
 
 
 def _encoder_tokenizer(opened: Opened, lowercase: bool) -> EncoderTokenizer:
