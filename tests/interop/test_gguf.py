@@ -105,10 +105,8 @@ def test_a_model(write, version):
         "tie_word_embeddings": True,
         "attention_bias": False,
         "mlp_bias": False,
-        "bos_token_id": None,
-        "eos_token_id": 1,
     }
-    assert (model.beginning, model.end) == (None, 1)
+    assert (model.beginning, model.first, model.ends) == (None, None, (1,))
     assert set(model.arrays) == {
         "model.embed_tokens.weight",
         "model.norm.weight",
@@ -301,7 +299,7 @@ def test_llama3_begins_prompts_and_takes_whole_words(write):
 def test_scored_tokens(write):
     path = write(SCORED)
     model, found = read_gguf(path), tokenizer(path)
-    assert (model.beginning, model.end) == (1, 2)
+    assert (model.beginning, model.ends) == (1, (2,))
     encoding = found.encode("abc cab é")
     assert encoding.tokens == ["▁a", "bc", "▁", "c", "ab", "▁", "<0xC3>", "<0xA9>"]
     assert found.decode(encoding.ids) == "abc cab é"

@@ -44,8 +44,6 @@ _USUAL = {
     "gemma2": {**_SIZES, "vocab_size": 256_000, "max_position_embeddings": 8192},
     "gemma3_text": {**_SIZES, "vocab_size": 262_208, "max_position_embeddings": 131_072},
 }
-# Of attention and of the output layer.
-_CAPS = {"gemma2": (50.0, 30.0), "gemma3_text": (None, None)}
 # Where files do not say which layers are global.
 _GLOBAL_EVERY = {"gemma2": 2, "gemma3_text": 6}
 
@@ -77,9 +75,19 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         **rotations,
         "query_scale": int(config.get("query_pre_attn_scalar", 256)),
         "head_norm": kind == "gemma3_text",
-        "attention_cap": _number(config.get("attn_logit_softcapping", _CAPS[kind][0])),
-        "logit_cap": _number(config.get("final_logit_softcapping", _CAPS[kind][1])),
+        "attention_cap": _attention_cap(config, kind),
+        "logit_cap": _number(
+            config.get("final_logit_softcapping", 30.0 if kind == "gemma2" else None)
+        ),
     }
+
+
+def _attention_cap(config: SideFile, kind: str) -> float | None:
+    """What squashes attention; Gemma 3 has the key and does not use it."""
+    if kind == "gemma2":
+        return _number(config.get("attn_logit_softcapping", 50.0))
+    config.usual({"attn_logit_softcapping": None})
+    return None
 
 
 def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
@@ -109,7 +117,10 @@ def _one_rotation(config: SideFile, where: Path) -> dict[str, Any]:
     """Rotary positions of Gemma 2, which are the same in all layers."""
     found = rotary_fields(config, where, 10_000.0)
     if found.get("rope_old_context") is not None:
-        raise DataError(f"{where} has the rope_type 'llama3': Gemma's are 'linear' and 'default'.")
+        raise DataError(
+            f"{where} has the rope_type 'llama3' in rope_scaling or rope_parameters: Gemma's are "
+            f"'linear' and 'default'."
+        )
     factor = found.get("rope_factor")
     return {
         "rope_base": found["rope_base"],
@@ -163,6 +174,11 @@ def _number(value: Any) -> float | None:
 
 def _config(model: Gemma, head: Head, paths: Set[str]) -> dict[str, Any]:
     kind = "gemma3_text" if model.head_norm else "gemma2"
+    if kind == "gemma3_text" and model.attention_cap is not None:
+        raise ConfigError(
+            "Gemma 3 does not cap attention: config.model.attention_cap must be None, or "
+            "config.model.head_norm False as in Gemma 2."
+        )
     far = _rope_parameters(model.rope_base, model.rope_factor)
     near = _rope_parameters(model.local_rope_base, model.local_rope_factor)
     if kind == "gemma2" and far != near:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same
 from transformer.interop.llama import (
     ACTIVATIONS,
@@ -121,7 +121,9 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     # One rate for all three: where they differ, it is said which are not honoured.
     dropout_rate = float(config.get("resid_pdrop", 0.1))
     config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
-    width = int(config.get("n_embd", 768))
+    width, num_heads = int(config.get("n_embd", 768)), int(config.get("n_head", 12))
+    if num_heads < 1 or width % num_heads:
+        raise DataError(f"{where}: n_head is {num_heads}, and must divide n_embd, {width}.")
     sizes = {
         "vocab_size": int(config.get("vocab_size", 50_257)),
         "num_layers": int(config.get("n_layer", 12)),
@@ -133,7 +135,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     require_output(tied, where, shapes)
     return {
         **sizes,
-        "num_heads": int(config.get("n_head", 12)),
+        "num_heads": num_heads,
         "width": width,
         "activation": activation(config, "activation_function", "gelu_new"),
         "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-5)),

@@ -15,6 +15,7 @@ from transformer.interop.llama import (
     SIZES,
     activation,
     canonical,
+    contradicted,
     decoder_config,
     decoder_fields,
     decoder_shapes,
@@ -37,6 +38,7 @@ _USUAL = {
     "max_position_embeddings": 131_072,
     "rms_norm_eps": 1e-5,
 }
+_EXPERT = re.compile(r"model\.layers\.0\.block_sparse_moe\.experts\.(\d+)\.")
 _PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -74,11 +76,19 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     """Fields of `config.model`."""
     config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
     config.irrelevant({"output_router_logits": "what else is returned"})
+    num_experts = int(config.get("num_local_experts", 8))
+    fields = decoder_fields(config, where, _USUAL, shapes)
+    there = {found[1] for name in shapes if (found := _EXPERT.match(name))}
+    if there and num_experts != len(there):
+        raise contradicted(where, "num_local_experts", num_experts, len(there))
+    inner = shapes.get("model.layers.0.block_sparse_moe.experts.0.w1.weight")
+    if inner and fields["feed_forward_width"] != inner[0]:
+        raise contradicted(where, "intermediate_size", fields["feed_forward_width"], inner[0])
     return {
-        **decoder_fields(config, where, _USUAL, shapes),
+        **fields,
         "activation": activation(config, "hidden_act", "silu"),
         "window": integer(config.get("sliding_window")),
-        "num_experts": int(config.get("num_local_experts", 8)),
+        "num_experts": num_experts,
         "experts_per_token": int(config.get("num_experts_per_tok", 2)),
         "router_loss_scale": float(config.get("router_aux_loss_coef", 0.001)),
         **rotary_fields(config, where, 1_000_000.0),
