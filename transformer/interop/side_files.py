@@ -94,6 +94,10 @@ class SideFile(Mapping[str, Any]):
         """The number of keys."""
         return len(self._content)
 
+    def peek(self, key: str) -> Any:
+        """The value of a key, which does not count as asked for; None without the key."""
+        return self._content.get(key)
+
     def inside(self, key: str) -> "SideFile":
         """The object under a key, whose own keys are noted; an empty one without the key.
 

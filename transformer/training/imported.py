@@ -20,6 +20,7 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
+from transformer.interop.auto_tokenizers import decoder_tokenizer
 from transformer.interop.families import Opened, open_published
 from transformer.interop.generation import writing_fields
 from transformer.interop.published import Published, read_source
@@ -150,7 +151,12 @@ def read_run(
 
 def _decoder(opened: Opened, published: Published, max_length: int | None) -> Run:
     """A language model continues texts."""
-    tokenizer = Tokenizer.from_text(opened.tokenizer_text(), opened.source.where)
+    source, size = opened.source, published.model["vocab_size"]
+    if opened.tokenizer is not None:
+        tokenizer = Tokenizer.from_text(opened.tokenizer, source.where)
+    else:
+        kind = source.config["model_type"]
+        tokenizer = Tokenizer(decoder_tokenizer(source.files, source.where, kind, size))
     context = min(max_length or _MOST_TOKENS, published.model["context"])
     writing = opened.writing or writing_fields(opened.source.files)
     task = section("task", published.job, context=context, batch_size=1, **writing)
