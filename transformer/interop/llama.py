@@ -1,6 +1,5 @@
 """Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
 
-import functools
 import re
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -106,9 +105,8 @@ def tied_output(model: Any) -> dict[str, str]:
     return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
 
 
-@functools.lru_cache(maxsize=16)
-def decoder_shapes(model: Any) -> Mapping[str, Shape]:
-    """The shapes of all parameters of a decoder; traced once for each model."""
+def decoder_shapes(model: Any) -> dict[str, Shape]:
+    """The shapes of all parameters of a decoder."""
     return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
 
 
