@@ -17,26 +17,11 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformer.data.text import read_text
 from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json
 from transformer.errors import DataError
+from transformer.interop.added_tokens import SETTINGS, add_tokens, content_of
 from transformer.interop.foreign_tokenizers import SPACE, words_of
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 
-SETTINGS, SPECIAL_TOKENS, ADDED = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 _VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
-# The roles of special tokens, in the order in which they are added.
-_ROLES = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
-_MORE = ("extra_special_tokens", "additional_special_tokens")
 _AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
 _IRRELEVANT = {
     "model_max_length": "nothing is cut",
@@ -93,6 +78,7 @@ def decoder_tokenizer(
     settings.usual({"split_special_tokens": False, "errors": "replace"})
     path = folder / TOKENIZER_FILE
     known = _known_class(files, kind, path)
+    special = known.special if known else {}
     if path.is_file():
         text = read_text(str(path))
         found = parse_tokenizer_json(text, path)
@@ -107,14 +93,13 @@ def decoder_tokenizer(
         else:
             settings.irrelevant({"legacy": "of another class"})
             settings.usual({"add_prefix_space": False})
-        _add_tokens(found, files, known, content.get("added_tokens") or [], vocab_size)
+        add_tokens(found, files, special, content.get("added_tokens") or [], vocab_size)
         return found
     if known is None or not known.files:
         raise _no_tokenizer(folder, settings)
     vocabulary, merges = read_vocabulary(folder)
     found = known.make(vocabulary, merges, settings)
-    special = _add_tokens(found, files, known, [], vocab_size)
-    _put_around(found, settings, special)
+    _put_around(found, settings, add_tokens(found, files, special, [], vocab_size))
     return found
 
 
@@ -238,7 +223,7 @@ def _gemma(
     vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: SideFile
 ) -> tokenizers.Tokenizer:
     settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
-    unknown = _content(settings.get("unk_token", "<unk>"))
+    unknown = content_of(settings.get("unk_token", "<unk>"))
     made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True, unk_token=unknown)
     made.normalizer = normalizers.Replace(" ", SPACE)
     made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
@@ -279,94 +264,6 @@ _USUAL_CLASS = {
 }
 
 
-# -------------------------------------------------------------------------- added tokens
-
-
-def _add_tokens(
-    made: tokenizers.Tokenizer,
-    files: SideFiles,
-    known: _Kind | None,
-    inside: list[dict[str, Any]],
-    vocab_size: int,
-) -> dict[str, str]:
-    """Adds the tokens that files name; returns the special ones by their role.
-
-    Args:
-        made: to add them to.
-        files: of the model.
-        known: the class, which has special tokens of its own.
-        inside: those of a `tokenizer.json`.
-        vocab_size: V, of the model.
-    """
-    settings = files[SETTINGS]
-    roles: dict[str, Any] = dict(known.special) if known else {}
-    roles |= {
-        role: settings[role]
-        for role in settings
-        if role.endswith("_token") and _is_token(settings.peek(role))
-    }
-    more = next((settings[key] for key in _MORE if settings.peek(key)), [])
-    if settings.peek("added_tokens_decoder") is not None:
-        settings.irrelevant({})
-        added = _decoded(settings)
-        for name in (SPECIAL_TOKENS, ADDED):
-            if name in files:
-                files[name].irrelevant(dict.fromkeys(files[name], f"{SETTINGS} says it"))
-    else:
-        named = files[SPECIAL_TOKENS]
-        roles |= {role: named[role] for role in named if role not in _MORE}
-        more = next((named[key] for key in _MORE if named.peek(key)), more)
-        more = [_token(token, special=True) for token in _listed(more)]
-        special = {_content(token) for token in [*roles.values(), *more]}
-        added = _old_ones(files[ADDED], special)
-        for token in inside:
-            values = {key: value for key, value in token.items() if key != "id"}
-            added[token["id"]] = _token(values, special=False)
-    _add(made, added, roles, _listed(more), known, vocab_size)
-    wrong = [(i, t.content) for i, t in added.items() if made.token_to_id(t.content) != i]
-    if wrong:
-        index, token = wrong[0]
-        raise DataError(
-            f"{settings.where.parent}: {token!r} is the token {index} of added_tokens_decoder or "
-            f"{ADDED}, and would be {made.token_to_id(token)} behind the vocabulary: its ids have "
-            f"holes, and which token has which cannot be told."
-        )
-    return {role: _content(token) for role, token in roles.items() if token is not None}
-
-
-def _add(
-    made: tokenizers.Tokenizer,
-    added: Mapping[int, tokenizers.AddedToken],
-    roles: Mapping[str, Any],
-    more: list[Any],
-    known: _Kind | None,
-    vocab_size: int,
-) -> None:
-    """Adds tokens in the order of theirs: by id, then special ones by role, then others."""
-    by_text = {token.content: token for token in added.values()}
-    there = {token.content for token in made.get_added_tokens_decoder().values()} | by_text.keys()
-    tokens = [token for _, token in sorted(added.items())]
-    named = {_content(token) for token in roles.values() if token is not None}
-    for token in tokens:
-        token.special = token.special or token.content in named
-    order = [*_ROLES, *(role for role in roles if role not in _ROLES)]
-    for token in [*(roles.get(role) for role in order), *more]:
-        if token is None or _content(token) in there:
-            continue
-        by_default = known is not None and token in known.special.values()
-        if by_default and made.token_to_id(_content(token)) is None:
-            # A class's own token, which no file names, is one only if the model has room for it.
-            if _next_id(made) + len(tokens) >= vocab_size:
-                continue
-        there.add(_content(token))
-        tokens.append(_token(token, special=True))
-    made.add_tokens(tokens)
-
-
-def _next_id(made: tokenizers.Tokenizer) -> int:
-    return max(made.get_vocab().values(), default=-1) + 1
-
-
 def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[str, str]) -> None:
     """The token in front of a text, and the one behind it, where the settings ask for them."""
     parts, tokens = ["$A"], []
@@ -378,58 +275,3 @@ def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[st
     if tokens:
         pairs = [(token, made.token_to_id(token)) for token in tokens]
         made.post_processor = processors.TemplateProcessing(single=parts, special_tokens=pairs)
-
-
-def _is_token(value: Any) -> bool:
-    return value is None or isinstance(value, str | dict)
-
-
-def _content(token: Any) -> str:
-    """The text of a token in any of the ways to write one."""
-    if isinstance(token, dict):
-        return str(token.get("content"))
-    return token.content if isinstance(token, tokenizers.AddedToken) else str(token)
-
-
-def _listed(tokens: Any) -> list[Any]:
-    """Tokens that are in a list, or by their roles."""
-    return list(tokens.values()) if isinstance(tokens, dict) else list(tokens or [])
-
-
-def _token(token: Any, *, special: bool) -> tokenizers.AddedToken:
-    """A token as the library has it.
-
-    Raises:
-        DataError: if it is none.
-    """
-    if isinstance(token, tokenizers.AddedToken):
-        return token
-    values = {"content": token} if isinstance(token, str) else dict(token)
-    values.pop("__type", None)
-    try:
-        return tokenizers.AddedToken(**{"special": special, **values})
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{token!r} is no token: {error}.") from None
-
-
-def _decoded(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
-    """What `added_tokens_decoder` says: tokens by id."""
-    content = settings["added_tokens_decoder"]
-    if not isinstance(content, dict) or not all(
-        index.isdigit() and isinstance(token, dict) for index, token in content.items()
-    ):
-        raise DataError(f"{settings.where}: added_tokens_decoder has no tokens by their ids.")
-    return {int(index): _token(token, special=False) for index, token in content.items()}
-
-
-def _old_ones(file: SideFile, special: set[str]) -> dict[int, tokenizers.AddedToken]:
-    """What an `added_tokens.json` says: ids by token."""
-    found = {}
-    for token in file:
-        index = file[token]
-        if type(index) is not int or index < 0:
-            raise DataError(f"{file.where}: {token!r} has the id {index!r}.")
-        found[index] = tokenizers.AddedToken(
-            token, normalized=token not in special, special=token in special
-        )
-    return found
