@@ -126,6 +126,9 @@ def test_steady_state_compiles_nothing(gpt, gpt_params):
 ALPHABET = "abcdefghij\n"
 
 
+ALPHABET_OF_IDS = sorted(ALPHABET)
+
+
 @pytest.fixture(scope="module")
 def letters():
     tokenizer = make_tokenizer("character", ALPHABET, 0)
@@ -208,6 +211,37 @@ def test_chinese_prompt(gpt, gpt_params):
 def test_unknown_character(gpt, gpt_params, letters):
     with pytest.raises(DataError, match=r"'é' \(U\+00E9\)"):
         texts(gpt, gpt_params, letters, ["abc", "é"])
+
+
+@pytest.mark.parametrize("place", [0, 5, 30])
+def test_text_ends_before_the_first_of_several_end_tokens(gpt, gpt_params, letters, place):
+    (whole,) = texts(gpt, gpt_params, letters, ["abc"])
+    added = whole[3:]
+    ends = {letters.index(added[place]), letters.index(added[place + 7])}
+    first = min(added.index(ALPHABET_OF_IDS[end]) for end in ends)
+    (text,) = texts(gpt, gpt_params, letters, ["abc"], stop_ids=sorted(ends))
+    assert text == "abc" + added[:first]
+
+
+def test_an_end_token_that_the_tokenizer_lacks(gpt, gpt_params, letters):
+    """The model's table is larger than the vocabulary, which has the letters up to `h`."""
+    few = make_tokenizer("character", ALPHABET[:8], 0)
+    (whole,) = texts(gpt, gpt_params, letters, ["abc"])
+    # In order of ids a line feed is the first of all letters.
+    ids = [letters.index(letter) - 1 for letter in whole[:3]]
+    made = tokens_of(gpt, gpt_params, [np.array(ids)], 60, WARM)[0]
+    end = next(token for token in made if token >= 8)
+    before = made[: list(made).index(end)]
+    (text,) = texts(gpt, gpt_params, few, [few.decode(ids)], stop_ids=[int(end)])
+    assert text == few.decode([*ids, *before])
+
+
+def test_an_empty_prompt_begins_with_the_begin_token(gpt, gpt_params, letters):
+    (empty,) = texts(gpt, gpt_params, letters, [""], begin=4)
+    (told,) = texts(gpt, gpt_params, letters, [letters.decode([4])])
+    assert empty == told[1:]
+    with pytest.raises(DataError, match="no token that begins"):
+        texts(gpt, gpt_params, letters, [""], begin=11)
 
 
 def test_empty_prompt(gpt, gpt_params, letters):

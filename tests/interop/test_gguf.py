@@ -230,6 +230,24 @@ def test_frequencies_of_others(write, divisors):
         read_gguf(path)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scale_linear": 4.0},
+    ],
+)
+def test_slower_rotations(write, said):
+    found = read_gguf(write({**METADATA, **said})).config
+    assert found["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
+
+
+def test_all_end_tokens(write):
+    """Of a text and of a turn; nothing says how tokens are chosen."""
+    path = write({**METADATA, "tokenizer.ggml.eot_token_id": 3, "tokenizer.ggml.eom_token_id": 1})
+    assert read_gguf(path).writing() == {"stop_ids": (1, 3), "begin": None}
+
+
 # Tokenizers.
 
 

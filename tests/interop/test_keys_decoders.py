@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +20,7 @@ pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
 transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
 
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 SIZE = {
     "vocab_size": 61,
     "hidden_size": 16,
@@ -137,6 +138,8 @@ def other(key, value):
     """Another legal values of a key that no list has."""
     if isinstance(value, bool) or value is None:
         return [not value]
+    if isinstance(value, str):
+        return [f"{value}er"]
     if isinstance(value, int):
         return [value + 1]
     assert isinstance(value, float), f"{key}: {value!r} has no other value here"
@@ -242,3 +245,102 @@ def test_keys_of_the_config(kind, place, tmp_path):
     found = subject(kind, place)
     for index, (key, value) in enumerate(cases(kind, found.folder)):
         outcome(found, tmp_path / str(index), CONFIG, key, value)
+
+
+# ------------------------------------------------------------------ generation_config.json
+
+# All that decides what is written; a list for a token, so that there may be none or several.
+WRITING = {
+    "bos_token_id": [3, None],
+    "eos_token_id": [5, [5, 7], [], None],
+    "pad_token_id": [4, None],
+    "do_sample": [True, False],
+    "temperature": [0.5],
+    "top_k": [3, 0],
+    "top_p": [0.5],
+    "min_p": [0.25],
+    "max_new_tokens": [9],
+    "max_length": [9],
+    "stop_strings": [["a"]],
+    "bad_words_ids": [[[5]]],
+    "suppress_tokens": [[5]],
+    "begin_suppress_tokens": [[5]],
+    "sequence_bias": [[[[5], 2.0]]],
+    "force_words_ids": [[[5]]],
+    "exponential_decay_length_penalty": [[3, 1.5]],
+    "cache_implementation": ["static"],
+    "cache_config": [{}],
+    "watermarking_config": [{"bias": 2.0}],
+    "num_assistant_tokens_schedule": ["heuristic"],
+    "speculation_type": ["prompt_lookup"],
+    "constraints": [[1]],
+    "dola_layers": ["high"],
+    "assistant_ensemble_weight": [0.5],
+}
+
+
+# Theirs cannot read them from a file.
+NOT_IN_FILES = {"_from_model_config", "compile_config", "continuous_batching_config"}
+
+
+def writing_of_theirs(folder):
+    name = GENERATION if (folder / GENERATION).exists() else CONFIG
+    said = transformers.GenerationConfig.from_pretrained(folder, config_file_name=name)
+    found = transformers.GenerationConfig()
+    found.update(**said.to_dict(), defaults_only=True)
+    found.update(**said._get_default_generation_params(), defaults_only=True)
+    chosen = ("temperature", "top_k", "top_p", "min_p")
+    return {
+        "ends": np.atleast_1d([] if found.eos_token_id is None else found.eos_token_id),
+        "begin": np.array(-1 if found.bos_token_id is None else found.bos_token_id),
+        "pad": np.array(-1 if found.pad_token_id is None else found.pad_token_id),
+        "limit": np.array(found.max_new_tokens or 0),
+        "sampling": np.array(
+            [getattr(found, name) or 0 for name in chosen] if found.do_sample else [0, 0, 1, 0]
+        ),
+    }
+
+
+def writing_of_ours(found):
+    task = found.config.task
+    return {
+        "ends": np.array(task.stop_ids),
+        "begin": np.array(-1 if task.begin is None else task.begin),
+        "pad": np.array(-1 if task.pad is None else task.pad),
+        "limit": np.array(task.max_new_tokens or 0),
+        "sampling": np.array([task.temperature, task.top_k, task.top_p, task.min_p]),
+    }
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_keys_of_writing(place, tmp_path, sampled):
+    folder = tmp_path / "sampled"
+    shutil.copytree(subject("llama", place).folder, folder)
+    written = {"bos_token_id": 1, "eos_token_id": [2, 6], "pad_token_id": 0, "max_new_tokens": 8}
+    if sampled:
+        written |= {"do_sample": True, "temperature": 0.25, "top_k": 7, "top_p": 0.75, "min_p": 0.5}
+    (folder / GENERATION).write_text(json.dumps(written))
+    found = Subject(folder, writing_of_theirs, writing_of_ours)
+    usual = transformers.GenerationConfig().to_dict() | WRITING
+    usual |= transformers.GenerationConfig._get_default_generation_params()
+    told = {}
+    for key in sorted(usual.keys() - NOT_KEYS - NOT_IN_FILES):
+        for index, value in enumerate(WRITING.get(key) or other(key, usual[key])):
+            work = tmp_path / f"{key}{index}"
+            told[key, repr(value)] = outcome(found, work, GENERATION, key, value)
+        if key in written:
+            outcome(found, tmp_path / f"{key} left out", GENERATION, key, DELETED)
+    # What would change the text and is not done is named.
+    for key in ("repetition_penalty", "num_beams", "min_length", "typical_p", "max_length"):
+        assert all(what == "reported" for (name, _), what in told.items() if name == key)
+
+
+def test_a_config_of_before_says_how_to_write(place, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(subject("llama", place).folder, folder)
+    (folder / GENERATION).unlink()
+    found = Subject(folder, writing_of_theirs, writing_of_ours)
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "max_new_tokens"):
+        for index, value in enumerate([*WRITING[key], DELETED]):
+            what = outcome(found, tmp_path / f"{key}{index}", CONFIG, key, value)
+            assert what == "equal"
