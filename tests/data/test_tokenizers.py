@@ -180,6 +180,7 @@ def with_holes():
     vocabulary = {"a": 0, "b": 1, "c": 2, "<end>": 9}
     model = tokenizers.models.BPE(vocabulary, [])
     library_tokenizer = tokenizers.Tokenizer(model)
+    library_tokenizer.decoder = tokenizers.decoders.Fuse()
     library_tokenizer.add_special_tokens(["<end>"])
     return Tokenizer(library_tokenizer)
 

@@ -201,11 +201,11 @@ def test_pieces_make_the_text(gpt, gpt_params, letters):
 
 
 def test_chinese_prompt(gpt, gpt_params):
-    tokenizer = make_tokenizer("character", "天地玄黄宇宙洪荒日月", 0)
+    tokenizer = make_tokenizer("character", "天地玄黄宇宙洪荒日月盈", 0)
     (text,) = texts(gpt, gpt_params, tokenizer, ["天地"])
     assert text.startswith("天地")
     assert len(text) == 62
-    assert set(text) <= set("天地玄黄宇宙洪荒日月")
+    assert set(text) <= set("天地玄黄宇宙洪荒日月盈")
 
 
 def test_unknown_character(gpt, gpt_params, letters):
@@ -229,10 +229,10 @@ def test_an_end_token_that_the_tokenizer_lacks(gpt, gpt_params, letters):
     (whole,) = texts(gpt, gpt_params, letters, ["abc"])
     # In order of ids a line feed is the first of all letters.
     ids = [letters.index(letter) - 1 for letter in whole[:3]]
-    made = tokens_of(gpt, gpt_params, [np.array(ids)], 60, WARM)[0]
+    made = tokens_of(gpt, gpt_params, [np.array(ids)], 60, WARM)[0].tolist()
     end = next(token for token in made if token >= 8)
-    before = made[: list(made).index(end)]
-    (text,) = texts(gpt, gpt_params, few, [few.decode(ids)], stop_ids=[int(end)])
+    before = made[: made.index(end)]
+    (text,) = texts(gpt, gpt_params, few, [few.decode(ids)], stop_ids=[end])
     assert text == few.decode([*ids, *before])
 
 

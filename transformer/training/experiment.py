@@ -19,7 +19,7 @@ from transformer.config import (
     check_sections,
     config_fields,
     owner,
-    with_new_fields,
+    saved_config,
     with_optional_sections,
 )
 from transformer.errors import ConfigError, WorkdirError
@@ -321,7 +321,7 @@ def read_config(workdir: Path) -> ConfigDict:
     if not path.exists():
         raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
-        return with_new_fields(ConfigDict(json.loads(path.read_text("utf-8"))))
+        return saved_config(json.loads(path.read_text("utf-8")))
     except ValueError as error:
         raise WorkdirError(f"{path} is not JSON: {error}") from None
 
