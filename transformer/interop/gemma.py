@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from transformer.errors import ConfigError, DataError
+from transformer.interop.decoder_configs import (
+    GLOBAL,
+    LOCAL,
+    activation,
+    decoder_config,
+    decoder_fields,
+    rotary_fields,
+)
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.llama import (
     AROUND,
     FEED_FORWARD,
-    GLOBAL,
-    LOCAL,
-    activation,
     canonical,
-    decoder_config,
-    decoder_fields,
     decoder_shapes,
-    rotary_fields,
     tied_output,
 )
 from transformer.interop.published import Family, Head, writes_text

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from transformer.errors import ConfigError, DataError
-from transformer.interop.layout import Arrays, Entry, Shape, entries, same
-from transformer.interop.llama import (
+from transformer.interop.decoder_configs import (
     ACTIVATIONS,
     IRRELEVANT,
     activation,
     contradicted,
-    decoder_shapes,
     require_output,
+)
+from transformer.interop.layout import Arrays, Entry, Shape, entries, same
+from transformer.interop.llama import (
+    decoder_shapes,
 )
 from transformer.interop.published import Family, Head, theirs_of, writes_text
 from transformer.interop.side_files import SideFile

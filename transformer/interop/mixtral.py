@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 
 from transformer.errors import ConfigError
-from transformer.interop.layout import Arrays, Entry, Shape, entries
-from transformer.interop.llama import (
+from transformer.interop.decoder_configs import (
     ACTIVATIONS,
-    AROUND,
     SIZES,
     activation,
-    canonical,
     contradicted,
     decoder_config,
     decoder_fields,
-    decoder_shapes,
     integer,
     rope_parameters,
     rotary_fields,
+)
+from transformer.interop.layout import Arrays, Entry, Shape, entries
+from transformer.interop.llama import (
+    AROUND,
+    canonical,
+    decoder_shapes,
     tied_output,
 )
 from transformer.interop.published import Family, Head, theirs_of, writes_text
