@@ -130,6 +130,13 @@ OTHERS = (
     "quantization_config",
     "temperature",
 )
+# Of these some values are enough where another family has all of them.
+SHARED = {
+    "rope_parameters": slice(3, 4),
+    "rope_scaling": slice(1, 3),
+    "hidden_act": slice(1, 3),
+    "hidden_activation": slice(0, 2),
+}
 # What models differ in by more than keys.
 NOT_KEYS = {"model_type", "transformers_version", "return_dict"}
 
@@ -225,8 +232,8 @@ def cases(kind, folder):
     for key in sorted({*OTHERS, *fields, *written} - NOT_KEYS):
         usual = written.get(key, fields.get(key))
         values = VALUES.get(key) or other(key, usual)
-        if kind in ("mistral", "qwen2", "qwen3") and key.startswith("rope_"):
-            values = values[3:4]  # Read by the same function as Llama's.
+        if kind not in ("llama", "gemma3_text") and key in SHARED:
+            values = values[SHARED[key]]  # Read by the same function as Llama's.
         for value in values:
             # Of the others only some read a rotation for each kind of layer; none says so.
             if kind == "gemma3_text" or not (key == "rope_parameters" and value and FAR in value):
