@@ -22,20 +22,18 @@ def logged(workdir: Path) -> list[dict]:
 
 def saved(workdir: Path, step: int | None = None) -> dict:
     """All items of one checkpoint, as they are on disk; of the last without a step."""
-    checkpoints = Checkpoints(workdir, read_only=True)
-    step = checkpoints.steps()[-1] if step is None else step
     place = SingleDeviceSharding(jax.local_devices()[0])
-    wanted = {
-        item: jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-            checkpoints.saved_shapes(step, item),
-        )
-        for item in ITEMS
-        if (workdir / "checkpoints" / str(step) / item).is_dir()
-    }
-    state = checkpoints.restore(step, wanted).state
-    checkpoints.close()
-    return state
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.steps()[-1] if step is None else step
+        wanted = {
+            item: jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+                checkpoints.saved_shapes(step, item),
+            )
+            for item in ITEMS
+            if (workdir / "checkpoints" / str(step) / item).is_dir()
+        }
+        return checkpoints.restore(step, wanted).state
 
 
 def assert_same_run(workdir: Path, reference: Path, *, final: bool = True) -> None:

@@ -65,6 +65,7 @@ class _Member:
         feeder: of its batches, on the host.
         writer: of its metrics.
         reporter: refuses its losses when they are not finite.
+        held: what is open.
         alive: whether it goes on.
     """
 
@@ -77,13 +78,13 @@ class _Member:
     feeder: Feeder
     writer: MetricsWriter
     reporter: Reporter
+    held: contextlib.ExitStack
     alive: bool = True
 
     def close(self) -> None:
-        """Writes out what is still in memory."""
-        self.checkpoints.wait()
-        self.checkpoints.close()
-        self.writer.close()
+        """Writes out what is still in memory, and releases what is open even if that fails."""
+        with self.held:
+            self.checkpoints.wait()
 
 
 def run_population(
@@ -186,8 +187,9 @@ def _run_members(
                 failed(member.trial, folder, say, error)
         return 0
     finally:
-        for member in members:
-            member.close()
+        with contextlib.ExitStack() as closing:
+            for member in members:
+                closing.callback(member.close)
     seconds = round((time.monotonic() - started) / len(members), 2)
     for member in members:
         if member.alive:
@@ -203,28 +205,34 @@ def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
     experiment = experiments.prepare(config, workdir, devices=jax.devices()[:1], shared=shared)
     experiments.write_config(experiment.config, workdir)
     experiment.task.save(experiment.data, workdir)
-    checkpoints = Checkpoints(workdir, keep_last=experiment.train.keep_last)
-    restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
-    key = ("on one device", program_key(experiment.config))
-    programs = shared.once(key, lambda: make_programs(experiment))
-    silent = Progress(experiment.total_steps, shown=False)
-    state, position = begin(experiment, programs, restored, silent)
-    batches = experiment.task.train_batches(
-        experiment.data, seed=experiment.train.seed, num_steps=experiment.total_steps
-    )
-    writer = MetricsWriter(workdir, step=int(state.step), tensorboard=False)
-    silent.start(int(state.step))
-    return _Member(
-        trial=trial,
-        workdir=workdir,
-        experiment=experiment,
-        checkpoints=checkpoints,
-        state=state,
-        step=int(state.step),
-        feeder=Feeder(batches, None, most=experiment.train.steps_per_dispatch, position=position),
-        writer=writer,
-        reporter=Reporter(experiment, writer, silent, experiment.steps("log_every")),
-    )
+    with contextlib.ExitStack() as held:
+        checkpoints = held.enter_context(Checkpoints(workdir, keep_last=experiment.train.keep_last))
+        restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
+        key = ("on one device", program_key(experiment.config))
+        programs = shared.once(key, lambda: make_programs(experiment))
+        silent = Progress(experiment.total_steps, shown=False)
+        state, position = begin(experiment, programs, restored, silent)
+        batches = experiment.task.train_batches(
+            experiment.data, seed=experiment.train.seed, num_steps=experiment.total_steps
+        )
+        writer = MetricsWriter(workdir, step=int(state.step), tensorboard=False)
+        held.callback(writer.close)
+        silent.start(int(state.step))
+        feeder = Feeder(batches, None, most=experiment.train.steps_per_dispatch, position=position)
+        held.callback(feeder.close)
+        return _Member(
+            trial=trial,
+            workdir=workdir,
+            experiment=experiment,
+            checkpoints=checkpoints,
+            state=state,
+            step=int(state.step),
+            feeder=feeder,
+            writer=writer,
+            reporter=Reporter(experiment, writer, silent, experiment.steps("log_every")),
+            # Whoever has the member closes it; what fails before this line is closed here.
+            held=held.pop_all(),
+        )
 
 
 def _advance(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -78,7 +79,8 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
         raise DataError(f"{adapter} was not written by scripts/adapters.py: it has no config.")
     config: Any = ConfigDict(json.loads(metadata["config"]))
     lora: LoRA = build("lora", config.lora)
-    own, prints = read_safetensors(adapter), json.loads(metadata["base"])
+    own = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
+    prints = json.loads(metadata["base"])
     theirs = by_path(read_parameters(base, checkpoint).params)
     kept = {path: x for path, x in theirs.items() if path in prints}
     found = _prints(kept)
@@ -91,6 +93,8 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
     params = merged(from_paths({**kept, **own}), lora)
     config.lora.rank = 0
     config.init.workdir = ""
+    # What was merged is the average already, if there was one; the run keeps no second one.
+    config.train.ema_decay = 0.0
     task: Any = build("task", config.task)
     write_run(
         workdir,

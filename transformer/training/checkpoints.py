@@ -1,13 +1,16 @@
 """Checkpoints with Orbax: train state, data position and metadata together, checked on return.
 
-Every checkpoint carries a fingerprint of each array. Restoring compares them, so that a garbled
-file is found out even where the file format would not notice.
+Every checkpoint carries a fingerprint of each array. Restoring compares them, so that a damaged
+file is detected even where the file format would not notice. It also carries its validation loss,
+which says in any later process which one is the best.
 """
 
 import dataclasses
+import json
 import logging
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ from transformer.training.processes import is_first, meet
 FOLDER = "checkpoints"
 # The trees of arrays a checkpoint may hold.
 ITEMS = ("params", "average", "training")
+# Where a checkpoint's metadata has the validation loss at its step.
+VALIDATION_LOSS = "validation_loss"
 # Where checkpoints go that could not be read: nothing is deleted.
 UNREADABLE = "unreadable_checkpoints"
 
@@ -45,8 +50,40 @@ class Restored:
     metadata: Mapping[str, Any]
 
 
+class NewestAndBest(checkpoint_managers.PreservationPolicy):
+    """Keeps the newest checkpoints and the one with the lowest validation loss.
+
+    Orbax's own `BestN` needs `best_fn`, whose file of metrics has no checksum and makes the whole
+    folder unreadable when it is damaged.
+
+    Args:
+        keep_last: how many of the newest.
+        losses: validation losses by step; those that come later count, too.
+    """
+
+    def __init__(self, keep_last: int, losses: Mapping[int, float]) -> None:
+        self._keep_last, self._losses = keep_last, losses
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[Any],
+        *,
+        context: Any,
+    ) -> Sequence[bool]:
+        """Whether to keep each of the checkpoints, of which the last one is being saved."""
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*sorted(steps)[-self._keep_last :], lowest(self._losses, steps)}
+        return [step in kept for step in steps]
+
+
+def lowest(losses: Mapping[int, float], steps: Sequence[int]) -> int | None:
+    """The step with the lowest loss, the first of equals; None if none of them has a loss."""
+    known = [step for step in sorted(steps) if step in losses]
+    return min(known, key=lambda step: losses[step], default=None)
+
+
 class Checkpoints:
-    """The checkpoints of one run: `workdir/checkpoints`."""
+    """The checkpoints of one run: `workdir/checkpoints`. Leaving `with` releases what it holds."""
 
     def __init__(
         self,
@@ -69,14 +106,11 @@ class Checkpoints:
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._folder = workdir.absolute() / FOLDER
-        keep = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep_last),
-                checkpoint_managers.BestN(get_metric_fn=lambda m: m["loss"], reverse=True, n=1),
-            ]
-        )
+        self._losses: MutableMapping[int, float] = {}
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, read_only=read_only, create=not read_only
+            preservation_policy=NewestAndBest(keep_last, self._losses),
+            read_only=read_only,
+            create=not read_only,
         )
         trees = {
             name: ocp.StandardCheckpointHandler(save_concurrent_gb=gigabytes_at_once)
@@ -86,15 +120,34 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder, options=options, item_handlers=trees | notes
         )
+        for step in self.steps():
+            loss = self._saved_loss(step)
+            if loss is not None:
+                self._losses[step] = loss
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def steps(self) -> list[int]:
         """The steps with a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
-        """The step with the lowest validation loss; the newest if none was evaluated."""
-        best = self._manager.best_step()
-        return self._manager.latest_step() if best is None else best
+        """The step with the lowest validation loss; None if no checkpoint was evaluated."""
+        return lowest(self._losses, self.steps())
+
+    def _saved_loss(self, step: int) -> float | None:
+        """The validation loss that a checkpoint carries; None if it has none or is damaged."""
+        try:
+            text = (self._folder / str(step) / "metadata" / "metadata").read_text("utf-8")
+            loss = json.loads(text).get(VALIDATION_LOSS)
+        except (OSError, ValueError, AttributeError):
+            # Whoever restores it is told; here it is only not the best.
+            return None
+        return loss if isinstance(loss, float) else None
 
     def save(
         self,
@@ -112,20 +165,25 @@ class Checkpoints:
             state: arrays by item; an item can be restored without the others.
             data: position in the data.
             metadata: anything JSON can hold.
-            validation_loss: at this step, if it was measured.
+            validation_loss: at this step, if it was measured, of the average if there is one. One
+                that is not finite is never the best.
 
         Raises:
             CheckpointError: if this save or the one before cannot be written.
         """
+        if validation_loss is not None and math.isfinite(validation_loss):
+            self._losses[step] = validation_loss
+            metadata = {**metadata, VALIDATION_LOSS: float(validation_loss)}
         items: dict[str, Any] = {
             name: ocp.args.StandardSave(_raw(tree)) for name, tree in state.items()
         }
         items["data"] = ocp.args.JsonSave(dict(data))
         prints = {name: fingerprints(tree) for name, tree in state.items()}
         items["metadata"] = ocp.args.JsonSave({**metadata, "fingerprints": prints})
-        metrics = None if validation_loss is None else {"loss": validation_loss}
         with _Explained(self._folder, "saved"):
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+            if not self._manager.save(step, args=ocp.args.Composite(**items)):
+                newest = self._manager.latest_step()
+                raise RuntimeError(f"step {step} is not newer than step {newest}, which is there.")
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -137,7 +195,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Releases what the manager holds; call `wait` first."""
+        """Releases what the manager holds; call `wait` first to learn of errors."""
         self._manager.close()
 
     def restore(self, step: int, wanted: Mapping[str, PyTree]) -> Restored:
@@ -219,6 +277,7 @@ class Checkpoints:
             shutil.move(self._folder / str(step), aside)
         meet(f"checkpoint {step} is set aside")
         self._manager.reload()
+        self._losses.pop(step, None)
         return aside
 
     def _compare(self, step: int, item: str, wanted: PyTree) -> None:

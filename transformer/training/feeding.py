@@ -40,6 +40,10 @@ class Feeder:
         self._held: Any = None
         self._held_at: Mapping[str, Any] = {}
 
+    def close(self) -> None:
+        """Ends what reads ahead."""
+        self._iterator.close()
+
     @property
     def position(self) -> Mapping[str, Any]:
         """Where the next stack begins; the same on every host."""

@@ -1,5 +1,6 @@
 """The one training loop, for every task, from top to bottom."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -75,87 +76,87 @@ def train(
     meet("one has written it")
 
     # --------------------------------------------------- new state, or restored
-    checkpoints = Checkpoints(workdir, keep_last=options.keep_last)
-    progress = Progress(total, shown=is_first())
-    restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
-    shared = Shared() if shared is None else shared
-    programs = shared.once(program_key(experiment.config), lambda: make_programs(experiment))
-    state, position = begin(experiment, programs, restored, progress)
-    step = int(state.step)
-    if step >= total:
-        checkpoints.close()
-        progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
-        return 0, summary(workdir, step)
-    if restored is not None:
-        progress.say(f"Resuming {workdir} from step {step}.")
+    # What is open is closed in any case, an error too.
+    with contextlib.ExitStack() as held:
+        checkpoints = held.enter_context(Checkpoints(workdir, keep_last=options.keep_last))
+        progress = Progress(total, shown=is_first())
+        restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
+        shared = Shared() if shared is None else shared
+        programs = shared.once(program_key(experiment.config), lambda: make_programs(experiment))
+        state, position = begin(experiment, programs, restored, progress)
+        step = int(state.step)
+        if step >= total:
+            progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
+            return 0, summary(workdir, step)
+        if restored is not None:
+            progress.say(f"Resuming {workdir} from step {step}.")
 
-    # -------------------------------------------------------------- compile once
-    numbers, most = placed_numbers(experiment), options.steps_per_dispatch
-    example = experiment.task.example_inputs(experiment.model)
-    attention = experiment.model.chosen_attention(*example)
-    progress.say(experiment.task.describe(experiment.data))
-    progress.say(f"Attention implementation: {attention}.")
-    feeder = Feeder(
-        experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
-        sharding.batch_sharding(experiment.mesh, leading_axes=1),
-        most=most,
-        position=position,
-    )
-    validate = make_validation(
-        functools.partial(programs.evaluation_step, numbers),
-        experiment.task.validation_batches(experiment.data),
-        sharding.batch_sharding(experiment.mesh),
-    )
-    if options.tensorboard and not tensorboard_is_installed():
-        progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
-    tensorboard = options.tensorboard and tensorboard_is_installed()
-    writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard, writes=is_first())
-    reporter = Reporter(experiment, writer, progress, every["log_every"])
+        # -------------------------------------------------------------- compile once
+        numbers, most = placed_numbers(experiment), options.steps_per_dispatch
+        example = experiment.task.example_inputs(experiment.model)
+        attention = experiment.model.chosen_attention(*example)
+        progress.say(experiment.task.describe(experiment.data))
+        progress.say(f"Attention implementation: {attention}.")
+        feeder = Feeder(
+            experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
+            sharding.batch_sharding(experiment.mesh, leading_axes=1),
+            most=most,
+            position=position,
+        )
+        held.callback(feeder.close)
+        validate = make_validation(
+            functools.partial(programs.evaluation_step, numbers),
+            experiment.task.validation_batches(experiment.data),
+            sharding.batch_sharding(experiment.mesh),
+        )
+        if options.tensorboard and not tensorboard_is_installed():
+            progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
+        tensorboard = options.tensorboard and tensorboard_is_installed()
+        writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard, writes=is_first())
+        held.callback(writer.close)
+        reporter = Reporter(experiment, writer, progress, every["log_every"])
 
-    # ---------------------------------------------------------------------- loop
-    pending, pruned = None, False
-    progress.start(step)
-    with StopRequest() as stop, jax.set_mesh(experiment.mesh):
-        try:
-            while step < total:
-                end = min(step + most, total, *(next_multiple(step, n) for n in every.values()))
-                batches, count = feeder.take(end - step)
-                state, metrics = programs.steps(state, batches, count, numbers)
-                # The report of the steps before is made while the device works on these.
-                reporter.report(pending)
-                pending = (step, count, metrics, reporter.flops(batches))
-                step += count
+        # ---------------------------------------------------------------------- loop
+        pending, pruned = None, False
+        held.callback(progress.close)
+        progress.start(step)
+        stop = held.enter_context(StopRequest())
+        held.enter_context(jax.set_mesh(experiment.mesh))
+        while step < total:
+            end = min(step + most, total, *(next_multiple(step, n) for n in every.values()))
+            batches, count = feeder.take(end - step)
+            state, metrics = programs.steps(state, batches, count, numbers)
+            # The report of the steps before is made while the device works on these.
+            reporter.report(pending)
+            pending = (step, count, metrics, reporter.flops(batches))
+            step += count
 
-                evaluate = step % every["evaluate_every"] == 0 or step == total
-                save = step % every["save_every"] == 0 or step == total
-                # Looked at once: a signal that comes later is seen a step later.
-                stopping = stop.asked()
-                if not (evaluate or save or stopping):
-                    continue
-                # Nothing is saved before its losses are known to be finite.
-                reporter.report(pending)
-                pending, validation_loss = None, None
-                if evaluate:
-                    limit = None if step == total else options.validation_batches
-                    validation_loss = reporter.validated(step, validate(state.evaluated, limit))
-                    pruned = enough is not None and enough(step, validation_loss) and step < total
-                if save or stopping or pruned:
-                    checkpoints.save(
-                        step,
-                        checkpoint_items(state),
-                        data=feeder.position,
-                        metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
-                        validation_loss=validation_loss,
-                    )
-                if stopping or pruned:
-                    break
-            checkpoints.wait()
-        finally:
-            progress.close()
-            writer.close()
+            evaluate = step % every["evaluate_every"] == 0 or step == total
+            save = step % every["save_every"] == 0 or step == total
+            # Looked at once: a signal that comes later is seen a step later.
+            stopping = stop.asked()
+            if not (evaluate or save or stopping):
+                continue
+            # Nothing is saved before its losses are known to be finite.
+            reporter.report(pending)
+            pending, validation_loss = None, None
+            if evaluate:
+                limit = None if step == total else options.validation_batches
+                validation_loss = reporter.validated(step, validate(state.evaluated, limit))
+                pruned = enough is not None and enough(step, validation_loss) and step < total
+            if save or stopping or pruned:
+                checkpoints.save(
+                    step,
+                    checkpoint_items(state),
+                    data=feeder.position,
+                    metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
+                    validation_loss=validation_loss,
+                )
+            if stopping or pruned:
+                break
+        checkpoints.wait()
 
     # ------------------------------------------------------------------- the end
-    checkpoints.close()
     picture = draw_curves(workdir) if curves and is_first() else None
     if stop.signal is not None and step < total:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")

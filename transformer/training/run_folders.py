@@ -56,16 +56,15 @@ def write_run(
             save_labels(labels, part)
         # Little more than the parameters themselves is held in memory.
         largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
-        checkpoints = Checkpoints(part, gigabytes_at_once=1 + largest // 10**9)
-        checkpoints.save(
-            0,
-            {"params": params},
-            data={},
-            metadata={"data_fingerprint": fingerprint},
-            validation_loss=None,
-        )
-        checkpoints.wait()
-        checkpoints.close()
+        with Checkpoints(part, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
+            checkpoints.save(
+                0,
+                {"params": params},
+                data={},
+                metadata={"data_fingerprint": fingerprint},
+                validation_loss=None,
+            )
+            checkpoints.wait()
         write_config(config, part)
         if workdir.exists():
             workdir.rmdir()

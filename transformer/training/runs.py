@@ -1,6 +1,8 @@
 """A trained run, opened again by `--workdir` alone."""
 
 import dataclasses
+import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,19 +125,20 @@ def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
     """Parameters of these shapes, or of any if None; the mean of several checkpoints."""
     if not (workdir / "checkpoints").is_dir():
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
-    checkpoints = Checkpoints(workdir, read_only=True)
-    steps = _chosen(checkpoints, name, workdir)
     item = "average" if config.train.ema_decay > 0 else "params"
-    if shapes is None:
-        shapes = checkpoints.saved_shapes(steps[-1], item)
     place = SingleDeviceSharding(jax.local_devices()[0])
-    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
-    restored = checkpoints.restore(steps[-1], {item: wanted})
-    total = restored.state[item]
-    for step in steps[:-1]:
-        more = checkpoints.restore(step, {item: wanted}).state[item]
-        total = jax.tree.map(jnp.add, total, more)
-    checkpoints.close()
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        steps = _chosen(checkpoints, name, workdir)
+        if shapes is None:
+            shapes = checkpoints.saved_shapes(steps[-1], item)
+        wanted = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes
+        )
+        restored = checkpoints.restore(steps[-1], {item: wanted})
+        total = restored.state[item]
+        for step in steps[:-1]:
+            more = checkpoints.restore(step, {item: wanted}).state[item]
+            total = jax.tree.map(jnp.add, total, more)
     if len(steps) > 1:
         total = jax.tree.map(lambda x: x / len(steps), total)
     return Parameters(total, steps[-1], restored.metadata)
@@ -148,6 +151,8 @@ def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     if name == "best":
         best = checkpoints.best_step()
+        if best is None and len(steps) > 1:
+            _say_unmeasured(workdir, steps[-1])
         return [steps[-1] if best is None else best]
     if name == "last":
         return steps[-1:]
@@ -165,3 +170,13 @@ def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
     if int(name) not in steps:
         raise WorkdirError(f"{workdir} has no checkpoint of step {name}, only of: {known}.")
     return [int(name)]
+
+
+# Once in a process: several scripts open a run more than once.
+@functools.cache
+def _say_unmeasured(workdir: Path, newest: int) -> None:
+    print(
+        f"No checkpoint of {workdir} carries a validation loss, so that none is the best: the "
+        f"newest is used, of step {newest}.",
+        file=sys.stderr,
+    )
