@@ -20,19 +20,24 @@ flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout when all is written.")
 
-# Of language models.
-flags.DEFINE_string("prompt", "\n", "What the text begins with.")
+# Of language models. How tokens are chosen, and how many, is as the config of the run says unless
+# it is given: as a model's publisher says, or --temperature=0.8 and --max_new_tokens=500.
+flags.DEFINE_string("prompt", "\n", "What the text begins with; empty for the model's own begin.")
 flags.DEFINE_integer(
-    "max_new_tokens", 500, "How many tokens to add.", lower_bound=0, upper_bound=2**31 - 1
+    "max_new_tokens", None, "How many tokens to add.", lower_bound=0, upper_bound=2**31 - 1
 )
 flags.DEFINE_integer(
     "num_samples", 1, "How many texts to write.", lower_bound=1, upper_bound=1 << 16
 )
-flags.DEFINE_float("temperature", 0.8, "Divides the logits; 0 takes the most probable token.")
-flags.DEFINE_integer("top_k", 0, "Chooses among this many tokens; 0 among all.")
-flags.DEFINE_float("top_p", 1.0, "Chooses among the fewest tokens of this total probability.")
-flags.DEFINE_float("min_p", 0.0, "Drops tokens less probable than this fraction of the best.")
-flags.DEFINE_string("stop", None, "Ends a text before this string.")
+flags.DEFINE_float("temperature", None, "Divides the logits; 0 takes the most probable token.")
+flags.DEFINE_integer("top_k", None, "Chooses among this many tokens; 0 among all.")
+flags.DEFINE_float("top_p", None, "Chooses among the fewest tokens of this total probability.")
+flags.DEFINE_float("min_p", None, "Drops tokens less probable than this fraction of the best.")
+flags.DEFINE_string(
+    "stop",
+    None,
+    "Ends a text before this string, as before the model's end tokens; empty: at none.",
+)
 flags.DEFINE_integer(
     "seed", 0, "The same seed writes the same text.", lower_bound=0, upper_bound=2**32 - 1
 )
@@ -52,6 +57,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")
 
+# Where neither a flag nor the run says how many.
+_MAX_NEW_TOKENS = 500
 OF_PAIRS = (
     "beam_size",
     "length_penalty",
@@ -97,15 +104,25 @@ def main() -> int:
 
 def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     """Writes on from `--prompt`, streaming text as it is made."""
+    import dataclasses
+
     from transformer.data.text import require_characters, with_line_feeds
     from transformer.data.tokenizers import Tokenizer
     from transformer.decoding.sample import write
-    from transformer.ops.logits import Sampling
 
+    task = run.task
+    given = {
+        name: getattr(values, name)
+        for name in ("temperature", "top_k", "top_p", "min_p")
+        if getattr(values, name) is not None
+    }
     try:
-        sampling = Sampling(values.temperature, values.top_k, values.top_p, values.min_p)
+        sampling = dataclasses.replace(task.sampling(), **given)
     except ValueError as error:
         raise ConfigError(f"--{error}") from None
+    ends = () if values.stop == "" else task.stop_ids
+    usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
+    count = usual if values.max_new_tokens is None else values.max_new_tokens
     tokenizer = Tokenizer.load(workdir / "tokenizer.json")
     streaming = not values.json and values.num_samples == 1
     prompt = with_line_feeds(require_characters(values.prompt, "--prompt"))
@@ -122,10 +139,12 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         run.params,
         tokenizer,
         [prompt] * values.num_samples,
-        max_new_tokens=values.max_new_tokens,
+        max_new_tokens=count,
         sampling=sampling,
         seed=values.seed,
-        stop=run.task.stop if values.stop is None else values.stop,
+        stop=task.stop if values.stop is None else values.stop,
+        stop_ids=ends,
+        begin=task.begin,
         on_text=show if streaming else None,
     )
     if values.json:

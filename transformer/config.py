@@ -6,7 +6,6 @@ the fields of its owner, a dataclass (for a model: the Linen module itself), so 
 list of keys to keep in step and a key that nobody reads cannot exist.
 """
 
-import copy
 import dataclasses
 import difflib
 import functools
@@ -142,24 +141,35 @@ def with_optional_sections(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def with_new_fields(config: ConfigDict) -> ConfigDict:
-    """The config of an older run with the fields that have been added since.
+def saved_config(content: Mapping[str, Any]) -> ConfigDict:
+    """The config of a run as it was saved, with the fields that have been added since.
 
     The default of a field that comes later is what was done before there was one.
 
     Args:
-        config: as it was saved; sections that are not known stay as they are.
+        content: what JSON has, which knows no tuples; sections that are not known stay as they are.
     """
-    result = copy.deepcopy(config)
-    for kind, saved in result.items():
-        name = saved.get("name") if isinstance(saved, ConfigDict) else None
+    result: dict[str, Any] = {}
+    for kind, saved in content.items():
+        name = saved.get("name") if isinstance(saved, dict) else None
         known = name in choices(kind) if kind in _FAMILIES else kind in _OWNERS
-        if not known or not isinstance(saved, ConfigDict):
+        result[kind] = saved
+        if not known or not isinstance(saved, dict):
             continue
-        for key, field in config_fields(owner(kind, name)).items():
-            if key not in saved and field.default is not dataclasses.MISSING:
-                saved[key] = field.default
-    return result
+        belongs = owner(kind, name)
+        result[kind] = {
+            key: tuple(value)
+            if isinstance(value, list)
+            and key in config_fields(belongs)
+            and _plain_type(belongs, key)[0] is tuple
+            else value
+            for key, value in saved.items()
+        } | {
+            key: field.default
+            for key, field in config_fields(belongs).items()
+            if key not in saved and field.default is not dataclasses.MISSING
+        }
+    return ConfigDict(result)
 
 
 def config_fields(owner: type) -> dict[str, dataclasses.Field]:

@@ -2,11 +2,13 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
 from transformer.errors import ConfigError, DataError
+from transformer.tasks.language_modeling import LanguageModeling
 
 CORPUS = "To be, or not to be:\nthat is the question.\n\n  Ünïcode 天地 😀 it's 1,234 — ok\r\n" * 30
 BYTE = make_tokenizer("byte", "", 0)
@@ -171,3 +173,35 @@ def test_streaming_holds_back_half_a_character():
     stream = BYTE.stream()
     pieces = [stream.push(token) for token in BYTE.encode("a天b")]
     assert pieces == ["a", "", "", "天", "b"]
+
+
+def with_holes():
+    """Three letters, and an end token far behind them."""
+    vocabulary = {"a": 0, "b": 1, "c": 2, "<end>": 9}
+    model = tokenizers.models.BPE(vocabulary, [])
+    library_tokenizer = tokenizers.Tokenizer(model)
+    library_tokenizer.decoder = tokenizers.decoders.Fuse()
+    library_tokenizer.add_special_tokens(["<end>"])
+    return Tokenizer(library_tokenizer)
+
+
+def test_a_vocabulary_with_holes_has_a_row_for_its_largest_id():
+    tokenizer = with_holes()
+    assert tokenizer.encode("ab<end>c").tolist() == [0, 1, 9, 2]
+    assert tokenizer.vocab_size == 10
+    # An id without a token is no text.
+    stream = tokenizer.stream()
+    assert [stream.push(token) for token in (0, 5, 9)] == ["a", "", "<end>"]
+    assert tokenizer.token(5) == ""
+
+
+def test_a_run_with_holes_in_its_vocabulary_has_all_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with_holes().save(tmp_path)
+    (tmp_path / "text.txt").write_text("abc<end>" * 40)
+    task = LanguageModeling(
+        path=str(tmp_path / "text.txt"), tokenizer=str(tmp_path / "tokenizer.json"), context=4
+    )
+    data = task.load(None)
+    assert data.train.array.max() == 9
+    assert task.dimensions(data) == {"vocab_size": 10}

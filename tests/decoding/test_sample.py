@@ -99,11 +99,6 @@ def test_seeds_decide(gpt, gpt_params):
     assert (first != other).any()
 
 
-def test_only_tokens_of_the_tokenizer_are_chosen(gpt, gpt_params):
-    made = tokens_of(gpt, gpt_params, PROMPTS, 60, WARM, num_tokens=4)
-    assert set(np.unique(made)) == {0, 1, 2, 3}
-
-
 def test_samples_follow_the_probabilities(gpt, gpt_params, gpt_logits):
     prompts = [PROMPTS[0]] * 4000
     made = tokens_of(gpt, gpt_params, prompts, 1, Sampling())
@@ -129,6 +124,9 @@ def test_steady_state_compiles_nothing(gpt, gpt_params):
 
 
 ALPHABET = "abcdefghij\n"
+
+
+ALPHABET_OF_IDS = sorted(ALPHABET)
 
 
 @pytest.fixture(scope="module")
@@ -203,16 +201,47 @@ def test_pieces_make_the_text(gpt, gpt_params, letters):
 
 
 def test_chinese_prompt(gpt, gpt_params):
-    tokenizer = make_tokenizer("character", "天地玄黄宇宙洪荒日月", 0)
+    tokenizer = make_tokenizer("character", "天地玄黄宇宙洪荒日月盈", 0)
     (text,) = texts(gpt, gpt_params, tokenizer, ["天地"])
     assert text.startswith("天地")
     assert len(text) == 62
-    assert set(text) <= set("天地玄黄宇宙洪荒日月")
+    assert set(text) <= set("天地玄黄宇宙洪荒日月盈")
 
 
 def test_unknown_character(gpt, gpt_params, letters):
     with pytest.raises(DataError, match=r"'é' \(U\+00E9\)"):
         texts(gpt, gpt_params, letters, ["abc", "é"])
+
+
+@pytest.mark.parametrize("place", [0, 5, 30])
+def test_text_ends_before_the_first_of_several_end_tokens(gpt, gpt_params, letters, place):
+    (whole,) = texts(gpt, gpt_params, letters, ["abc"])
+    added = whole[3:]
+    ends = {letters.index(added[place]), letters.index(added[place + 7])}
+    first = min(added.index(ALPHABET_OF_IDS[end]) for end in ends)
+    (text,) = texts(gpt, gpt_params, letters, ["abc"], stop_ids=sorted(ends))
+    assert text == "abc" + added[:first]
+
+
+def test_an_end_token_that_the_tokenizer_lacks(gpt, gpt_params, letters):
+    """The model's table is larger than the vocabulary, which has the letters up to `h`."""
+    few = make_tokenizer("character", ALPHABET[:8], 0)
+    (whole,) = texts(gpt, gpt_params, letters, ["abc"])
+    # In order of ids a line feed is the first of all letters.
+    ids = [letters.index(letter) - 1 for letter in whole[:3]]
+    made = tokens_of(gpt, gpt_params, [np.array(ids)], 60, WARM)[0].tolist()
+    end = next(token for token in made if token >= 8)
+    before = made[: made.index(end)]
+    (text,) = texts(gpt, gpt_params, few, [few.decode(ids)], stop_ids=[end])
+    assert text == few.decode([*ids, *before])
+
+
+def test_an_empty_prompt_begins_with_the_begin_token(gpt, gpt_params, letters):
+    (empty,) = texts(gpt, gpt_params, letters, [""], begin=4)
+    (told,) = texts(gpt, gpt_params, letters, [letters.decode([4])])
+    assert empty == told[1:]
+    with pytest.raises(DataError, match="no token that begins"):
+        texts(gpt, gpt_params, letters, [""], begin=11)
 
 
 def test_empty_prompt(gpt, gpt_params, letters):

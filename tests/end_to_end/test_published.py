@@ -14,10 +14,11 @@ from transformer.training.metrics import read_metrics
 pytest.importorskip("safetensors", reason="weights are read from its files")
 
 TEXT = "A line of text that comes again and again.\n"
+VOCABULARY = len(set(TEXT))
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
-    "vocab_size": 64,
+    "vocab_size": VOCABULARY,
     "hidden_size": 16,
     "intermediate_size": 24,
     "num_hidden_layers": 2,
@@ -51,9 +52,9 @@ def published(tmp_path_factory):
         for layer in range(2)
         for name, shape in SHAPES.items()
     }
-    arrays["model.embed_tokens.weight"] = rng.normal(size=(64, 16))
+    arrays["model.embed_tokens.weight"] = rng.normal(size=(VOCABULARY, 16))
     arrays["model.norm.weight"] = np.ones(16)
-    arrays["lm_head.weight"] = rng.normal(size=(64, 16), scale=0.1)
+    arrays["lm_head.weight"] = rng.normal(size=(VOCABULARY, 16), scale=0.1)
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     names = sorted(arrays)
     where = {name: f"model-{index % 2}.safetensors" for index, name in enumerate(names)}

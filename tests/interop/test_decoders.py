@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
-from transformer.data.tokenizers import make_tokenizer
-from transformer.decoding.sample import Sampling, generate
-from transformer.errors import DataError
+from transformer.data.tokenizers import Tokenizer, make_tokenizer
+from transformer.decoding.sample import Sampling, generate, write
+from transformer.errors import ConfigError, DataError
 from transformer.interop.families import read_published
+from transformer.interop.gemma import GEMMA as GEMMA_FAMILY
+from transformer.interop.llama import LLAMA
+from transformer.interop.published import Head, theirs_of
+from transformer.models.gemma import Gemma
+from transformer.models.llama import Llama
 from transformer.training.exported import export_run
 from transformer.training.imported import import_published
 from transformer.training.runs import open_run, read_parameters
@@ -96,13 +101,18 @@ def pair(request, tmp_path_factory):
     kind, options, config = MODELS[request.param]
     model = theirs(kind, options, **config)
     folder = tmp_path_factory.mktemp("published")
+    written = model.generate(torch.from_numpy(TOKENS[:1, :9]), max_new_tokens=12, do_sample=False)
     model.save_pretrained(folder)
     write_tokenizer(folder)
+    # Not the first one that is named ends a text.
+    ends = [min(set(range(50, 61)) - set(written[0].tolist())), int(written[0, 15])]
+    (folder / "generation_config.json").write_text(json.dumps({**WRITING, "eos_token_id": ends}))
     read = read_published(folder)
     assert read.unused == []
     return model, folder, read.family.model(**read.model), from_paths(read.params)
 
 
+WRITING = {"bos_token_id": 1, "pad_token_id": 0, "max_new_tokens": 11, "do_sample": False}
 TOKENS = np.random.default_rng(0).integers(2, 61, (2, 40))
 
 
@@ -153,10 +163,60 @@ def test_what_is_exported_is_what_was_imported(pair, tmp_path, request):
     assert before.keys() == after.keys()
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array, err_msg=name)
+    task = open_run(tmp_path / "run", "best").task
+    said = json.loads((folder / "generation_config.json").read_text())
+    assert list(task.stop_ids) == said["eos_token_id"]
+    assert (task.begin, task.pad, task.max_new_tokens, task.temperature) == (1, 0, 11, 0)
+    for name in ("config.json", "generation_config.json"):
+        out = json.loads((tmp_path / "out" / name).read_text())
+        assert {key: out[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")} == {
+            key: said[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        }
     again = reloaded(type(model), tmp_path / "out")
+    prompt = torch.from_numpy(TOKENS[:1, :9])
+    first = type(model).from_pretrained(folder).generate(prompt).numpy()
+    np.testing.assert_array_equal(again.generate(prompt).numpy(), first)
+    # As many as the publisher says, or up to an end, which theirs writes, too.
+    assert first.shape[1] <= 20
+    assert first[0, -1] in task.stop_ids or first.shape[1] == 20
+    written = ours_stopped(tmp_path / "run", task)
+    assert written == [token for token in first[0, 9:].tolist() if token not in task.stop_ids]
     tokens = torch.from_numpy(TOKENS)
     with torch.no_grad():
         np.testing.assert_array_equal(again(tokens).logits, model(tokens).logits)
+
+
+def ours_stopped(workdir, task):
+    """The tokens that a run writes after the prompt, one code point each, up to an end."""
+    run = open_run(workdir, "best")
+    tokenizer = CodePoints()
+    (text,) = write(
+        run.model,
+        run.params,
+        tokenizer,
+        ["".join(map(chr, TOKENS[0, :9]))],
+        max_new_tokens=task.max_new_tokens,
+        sampling=task.sampling(),
+        seed=0,
+        stop_ids=task.stop_ids,
+    )
+    return [ord(letter) for letter in text[9:]]
+
+
+class CodePoints(Tokenizer):
+    """A tokenizer whose tokens are code points."""
+
+    def __init__(self):
+        pass
+
+    def encode_prompt(self, text):
+        return np.array([ord(letter) for letter in text], np.int32)
+
+    def stream(self):
+        return self
+
+    def push(self, token):
+        return chr(token)
 
 
 def write_tokenizer(folder):
@@ -192,13 +252,13 @@ def changed(folder, **config):
     [
         ({"model_type": "falcon"}, "'falcon'"),
         ({"hidden_act": "mish"}, "mish"),
-        ({"attention_bias": True}, "biases"),
-        ({"use_sliding_window": True}, "sliding window"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"attention_bias": None}, "attention_bias"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "yarn"),
         ({"hidden_size": "wide"}, "no number"),
-        ({"num_key_value_heads": 3}, "num_kv_heads"),
-        ({"intermediate_size": 50}, "asks for"),
-        ({"num_hidden_layers": 3}, "lacks"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"intermediate_size": 50}, "intermediate_size"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers"),
     ],
 )
 def test_configs_that_do_not_fit(folder, tmp_path, config, said):
@@ -214,3 +274,35 @@ def test_a_folder_without_tokenizer(folder, tmp_path):
     with pytest.raises(DataError, match=r"tokenizer\.json"):
         import_published(folder, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_are_too_large_are_not_written(folder, tmp_path):
+    model = theirs("LlamaForCausalLM", "Llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[2, 3] = 1e5
+    model.save_pretrained(folder)
+    import_published(folder, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"model\.layers\.1\.mlp\.up_proj\.weight has .* 100000"):
+        export_run(tmp_path / "run", tmp_path / "out", dtype="float16")
+    assert not (tmp_path / "out").exists()
+    export_run(tmp_path / "run", tmp_path / "out", dtype="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Llama(vocab_size=8, head_norm=True, qkv_bias=True), "config.model.qkv_bias"),
+        (Gemma(vocab_size=8, attention_cap=2.0), "config.model.attention_cap"),
+        (Gemma(vocab_size=8, head_norm=False, local_rope_factor=2.0), "local_rope_factor"),
+    ],
+)
+def test_models_that_nobody_publishes(model, said):
+    family = LLAMA if isinstance(model, Llama) else GEMMA_FAMILY
+    with pytest.raises(ConfigError) as error:
+        family.config(model, Head("language_modeling", (), {}), set())
+    assert said in str(error.value)
+
+
+def test_an_activation_without_a_name():
+    with pytest.raises(ConfigError, match="'snake'"):
+        theirs_of({"silu": "silu"}, "snake")

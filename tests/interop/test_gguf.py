@@ -105,10 +105,8 @@ def test_a_model(write, version):
         "tie_word_embeddings": True,
         "attention_bias": False,
         "mlp_bias": False,
-        "bos_token_id": None,
-        "eos_token_id": 1,
     }
-    assert (model.beginning, model.end) == (None, 1)
+    assert (model.beginning, model.first, model.ends) == (None, None, (1,))
     assert set(model.arrays) == {
         "model.embed_tokens.weight",
         "model.norm.weight",
@@ -232,6 +230,24 @@ def test_frequencies_of_others(write, divisors):
         read_gguf(path)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
+        {"llama.rope.scale_linear": 4.0},
+    ],
+)
+def test_slower_rotations(write, said):
+    found = read_gguf(write({**METADATA, **said})).config
+    assert found["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
+
+
+def test_all_end_tokens(write):
+    """Of a text and of a turn; nothing says how tokens are chosen."""
+    path = write({**METADATA, "tokenizer.ggml.eot_token_id": 3, "tokenizer.ggml.eom_token_id": 1})
+    assert read_gguf(path).writing() == {"stop_ids": (1, 3), "begin": None}
+
+
 # Tokenizers.
 
 
@@ -301,7 +317,7 @@ def test_llama3_begins_prompts_and_takes_whole_words(write):
 def test_scored_tokens(write):
     path = write(SCORED)
     model, found = read_gguf(path), tokenizer(path)
-    assert (model.beginning, model.end) == (1, 2)
+    assert (model.beginning, model.ends) == (1, (2,))
     encoding = found.encode("abc cab é")
     assert encoding.tokens == ["▁a", "bc", "▁", "c", "ab", "▁", "<0xC3>", "<0xA9>"]
     assert found.decode(encoding.ids) == "abc cab é"

@@ -116,10 +116,8 @@ def test_a_model(write, output):
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
         "tie_word_embeddings": not output,
-        "bos_token_id": 1,
-        "eos_token_id": 1,
     }
-    assert (model.beginning, model.end) == (1, 1)
+    assert (model.beginning, model.ends) == (1, (1,))
     expected = weights(output)
     same = {"model.embed_tokens.weight": "tok_embeddings", "model.norm.weight": "norm"}
     same |= {"lm_head.weight": "output"} if output else {}

@@ -55,7 +55,6 @@ def ours(published):
 def test_it_writes_english(opened, ours):
     tokenizer = Tokenizer.from_text(opened.tokenizer_text(), opened.source.where)
     model, params = ours
-    stop = tokenizer.token(opened.end())
     (text,) = write(
         model,
         params,
@@ -64,7 +63,7 @@ def test_it_writes_english(opened, ours):
         max_new_tokens=24,
         sampling=Sampling(temperature=0.0),
         seed=0,
-        stop=stop,
+        stop_ids=opened.writing["stop_ids"],
     )
     assert text.removeprefix(QUESTION) == "The capital of France is Paris."
 

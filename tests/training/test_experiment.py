@@ -1,3 +1,4 @@
+import json
 import re
 
 import jax
@@ -259,3 +260,16 @@ def test_a_config_is_written_and_read(tmp_path, config):
     write_config(config, tmp_path)
     assert read_config(tmp_path).to_dict() == config.to_dict()
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_run_of_before_has_the_defaults_of_newer_fields(workdir):
+    path = workdir / "config.json"
+    saved = json.loads(path.read_text())
+    whole = read_config(workdir).to_dict()
+    del saved["task"]["stop_ids"], saved["task"]["temperature"], saved["optimizer"]["schedule"]
+    saved["model"]["unknown"] = 1
+    path.write_text(json.dumps(saved))
+    found = read_config(workdir).to_dict()
+    assert found["model"].pop("unknown") == 1
+    assert found == json.loads(json.dumps(whole)) | {"task": found["task"]}
+    assert (found["task"]["stop_ids"], found["task"]["temperature"]) == ((), 0.8)

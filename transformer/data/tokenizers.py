@@ -34,11 +34,12 @@ class Tokenizer:
             self._characters = frozenset(library_tokenizer.get_vocab())
 
         self.beginning = self._beginning()
+        self._vocab_size = table_size(library_tokenizer)
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens, V."""
-        return self._tokenizer.get_vocab_size()
+        """V, the largest id + 1; there may be ids without a token."""
+        return self._vocab_size
 
     def _beginning(self) -> np.ndarray:
         """What it puts in front of a text, if it puts anything before the text's own tokens."""
@@ -62,6 +63,10 @@ class Tokenizer:
     def token(self, index: int) -> str:
         """A token by itself, as it is in the vocabulary; empty if there is no such token."""
         return self._tokenizer.id_to_token(index) or ""
+
+    def stands_apart(self, index: int) -> bool:
+        """Whether a token is looked for in a text before the text is cut into words."""
+        return index in self._tokenizer.get_added_tokens_decoder()
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids as int32.
@@ -161,6 +166,11 @@ def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
         f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, "
         f"or give the path of a tokenizer.json."
     )
+
+
+def table_size(library_tokenizer: tokenizers.Tokenizer) -> int:
+    """V: the rows that a table of embeddings must have, which is the largest id + 1."""
+    return max(library_tokenizer.get_vocab().values(), default=-1) + 1
 
 
 def check_characters(text: str, known: frozenset[str], instead: str) -> None:

@@ -33,33 +33,38 @@ def write(
     sampling: Sampling,
     seed: int,
     stop: str = "",
+    stop_ids: Sequence[int] = (),
+    begin: int | None = None,
     on_text: Callable[[int, str], None] | None = None,
 ) -> list[str]:
     """Continues each prompt.
+
+    A token without a text, which a model has where its table is larger than its vocabulary or the
+    vocabulary has holes, writes nothing.
 
     Args:
         model: a language model with `context` and `empty_cache`.
         params: its parameters.
         tokenizer: of the model.
-        prompts: the beginnings, at least one character each.
+        prompts: the beginnings; an empty one begins with what the tokenizer puts in front of all
+            texts, or with `begin`.
         max_new_tokens: how many tokens to add to each.
         sampling: how to choose them.
         seed: of the choice; row i makes the same choices in every batch.
         stop: a text ends before the first occurrence of this string in what was added.
+        stop_ids: a text ends before the first of these tokens, whether they have a text or not.
+        begin: the token that begins an empty prompt; None if there is none.
         on_text: called with the row and each new piece of its text, as it is made.
 
     Returns:
         Prompts and continuations.
 
     Raises:
-        DataError: if a prompt is empty or has a character the tokenizer does not know.
+        DataError: if a prompt is empty and nothing begins it, or has a character the tokenizer does
+            not know.
     """
-    ids = []
-    for prompt in prompts:
-        if not prompt:
-            raise DataError("the prompt is empty: give at least one character to continue from.")
-        ids.append(tokenizer.encode_prompt(prompt))
-    streams = [_StoppableStream(tokenizer, stop) for _ in prompts]
+    ids = [_begun(tokenizer, prompt, begin, model.vocab_size) for prompt in prompts]
+    streams = [_StoppableStream(tokenizer, stop, stop_ids) for _ in prompts]
     chunks = generate(
         model,
         params,
@@ -67,7 +72,6 @@ def write(
         max_new_tokens=max_new_tokens,
         sampling=sampling,
         seed=seed,
-        num_tokens=tokenizer.vocab_size,
     )
     for chunk in chunks:
         for row, stream in enumerate(streams):
@@ -83,6 +87,23 @@ def write(
     return [prompt + stream.text for prompt, stream in zip(prompts, streams, strict=True)]
 
 
+def _begun(tokenizer: Tokenizer, prompt: str, begin: int | None, vocab_size: int) -> np.ndarray:
+    """The tokens of a prompt, at least one.
+
+    Raises:
+        DataError: if there are none.
+    """
+    ids = tokenizer.encode_prompt(prompt)
+    if len(ids):
+        return ids
+    if begin is None or not 0 <= begin < vocab_size:
+        raise DataError(
+            "the prompt is empty, and the model has no token that begins a text: give at least one "
+            "character to continue from."
+        )
+    return np.array([begin], np.int32)
+
+
 def generate(
     model: Any,
     params: Any,
@@ -91,7 +112,6 @@ def generate(
     max_new_tokens: int,
     sampling: Sampling,
     seed: int,
-    num_tokens: int | None = None,
     chunk: int = STREAM_CHUNK,
 ) -> Iterator[np.ndarray]:
     """Yields the continuation of token prompts, `[B, up to chunk]` tokens at a time.
@@ -106,7 +126,6 @@ def generate(
         max_new_tokens: how many tokens to make for each row.
         sampling: how to choose them.
         seed: of the choice, from 0 to 2**32 - 1.
-        num_tokens: only the first this many entries of the vocabulary are chosen from.
         chunk: how many tokens to make between two visits to Python.
     """
     model = model.for_writing()
@@ -127,9 +146,7 @@ def generate(
         room = min(model.context - longest, max_new_tokens - made)
         while room > 0:
             count = min(room, chunk)
-            state, tokens = _continue(
-                model, sampling, chunk, num_tokens, params, state, keys, made, count
-            )
+            state, tokens = _continue(model, sampling, chunk, params, state, keys, made, count)
             tokens = np.asarray(tokens)[:, :count]
             for history, new in zip(histories, tokens, strict=True):
                 history.extend(new.tolist())
@@ -182,12 +199,11 @@ def _read(
     return nn.apply(run, model)({"params": params})
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
 def _continue(
     model: Any,
     sampling: Sampling,
     chunk: int,
-    num_tokens: int | None,
     params: Any,
     state: tuple[Float[Array, "B V"], Any, Int[Array, "B"]],
     keys: Key[Array, "B"],
@@ -198,7 +214,7 @@ def _continue(
 
     def one_token(index: Array, carry: tuple) -> tuple:
         (logits, cache, positions), tokens = carry
-        token = choose(logits[:, :num_tokens], keys, made + index, sampling)
+        token = choose(logits, keys, made + index, sampling)
         logits, cache = model.apply(
             {"params": params}, token[:, None], positions=positions[:, None], cache=cache
         )
@@ -221,11 +237,12 @@ def choose(
 
 
 class _StoppableStream:
-    """The text of one row, held back where the stop string may have begun."""
+    """The text of one row up to its end, held back where the stop string may have begun."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: str, stop_ids: Sequence[int]) -> None:
         self._stream = tokenizer.stream()
         self._stop = stop
+        self._stop_ids = frozenset(stop_ids)
         self._held = ""
         self.text = ""
         self.finished = False
@@ -234,13 +251,17 @@ class _StoppableStream:
         """Takes new tokens; returns the text that is certain."""
         if self.finished:
             return ""
-        self._held += "".join(self._stream.push(token) for token in tokens)
+        for token in tokens.tolist():
+            if token in self._stop_ids:
+                self.finished = True
+                break
+            self._held += self._stream.push(token)
         certain = len(self._held)
         if self._stop:
             found = self._held.find(self._stop)
             if found >= 0:
                 self.finished, certain = True, found
-            else:
+            elif not self.finished:
                 certain -= _overlap(self._held, self._stop)
         return self._release(certain)
 

@@ -1,6 +1,8 @@
 """All families of published models, and the one that a model belongs to."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from transformer.data.text import read_text
@@ -89,11 +91,13 @@ class Opened(NamedTuple):
         source: config and arrays.
         family: that it is of.
         tokenizer: the text of a `tokenizer.json`; None where the source has none inside.
+        writing: fields of `config.task` that say how it writes; empty where side files say it.
     """
 
     source: Source
     family: Family
     tokenizer: str | None
+    writing: Mapping[str, Any] = MappingProxyType({})
 
     def tokenizer_text(self) -> str:
         """The text of a `tokenizer.json`.
@@ -145,7 +149,6 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
             f"{path} is no model that can be read: give a folder with config.json and safetensors, "
             f"a .gguf file, or a .bin of llama2.c."
         )
-    files = SideFiles(path, {CONFIG: model.config, GENERATION: {"eos_token_id": model.end}})
-    source = Source(path, files, model.arrays)
+    source = Source(path, SideFiles(path, {CONFIG: model.config}), model.arrays)
     text = with_beginning(model.tokenizer, model.beginning)
-    return Opened(source, family_of(source.config), text)
+    return Opened(source, family_of(source.config), text, model.writing())

@@ -15,14 +15,20 @@ class ForeignModel(NamedTuple):
         tokenizer: the text of a `tokenizer.json` of the library `tokenizers`. It adds no token of
             its own before or after a text.
         beginning: the token that stands in front of every prompt; None if there is none.
-        end: the token that ends a text; None if the file names none.
+        first: the token that begins a text out of nothing; None if the file names none.
+        ends: the tokens that end a text.
     """
 
     config: dict[str, Any]
     arrays: "ForeignArrays"
     tokenizer: str
     beginning: int | None
-    end: int | None
+    first: int | None
+    ends: tuple[int, ...]
+
+    def writing(self) -> dict[str, Any]:
+        """Fields of `config.task` that say how it writes; how tokens are chosen, no file says."""
+        return {"stop_ids": self.ends, "begin": self.first}
 
 
 class ForeignArray(NamedTuple):

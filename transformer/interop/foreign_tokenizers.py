@@ -50,14 +50,24 @@ def byte_level_tokenizer(
     tokenizer = tokenizers.Tokenizer(model)
     if splitting == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = words_of(splitting)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def words_of(splitting: str, *, spaced: bool = False) -> pre_tokenizers.PreTokenizer:
+    """Cuts texts into words, and those into bytes.
+
+    Args:
+        splitting: one of `SPLITTINGS`.
+        spaced: puts a space in front of a text that has none.
+    """
     splits = [
         pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
         for expression in _EXPRESSIONS[splitting]
     ]
-    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, to_bytes])
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=spaced, use_regex=False)
+    return pre_tokenizers.Sequence([*splits, to_bytes])
 
 
 def scored_tokenizer(

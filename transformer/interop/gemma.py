@@ -1,17 +1,24 @@
 """Gemma 2 and 3 in the layout of the library `transformers`."""
 
-from collections.abc import Set
+from collections import ChainMap
+from collections.abc import Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformer.errors import ConfigError, DataError
+from transformer.interop.decoder_configs import (
+    GLOBAL,
+    LOCAL,
+    activation,
+    decoder_config,
+    decoder_fields,
+    rotary_fields,
+)
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.llama import (
     AROUND,
     FEED_FORWARD,
     canonical,
-    decoder_config,
-    decoder_fields,
     decoder_shapes,
     tied_output,
 )
@@ -19,13 +26,27 @@ from transformer.interop.published import Family, Head, writes_text
 from transformer.interop.side_files import SideFile
 from transformer.models.gemma import Gemma
 
-_LOCAL, _GLOBAL = "sliding_attention", "full_attention"
 _NORMS = {
     "blocks/layer_{}/attention_output_norm": "model.layers.{}.post_attention_layernorm",
     "blocks/layer_{}/feed_forward_norm": "model.layers.{}.pre_feedforward_layernorm",
     "blocks/layer_{}/feed_forward_output_norm": "model.layers.{}.post_feedforward_layernorm",
 }
-# Where older files do not say which layers are global.
+# What a key that is left out means.
+_SIZES = {
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+_USUAL = {
+    "gemma2": {**_SIZES, "vocab_size": 256_000, "max_position_embeddings": 8192},
+    "gemma3_text": {**_SIZES, "vocab_size": 262_208, "max_position_embeddings": 131_072},
+}
+# Where files do not say which layers are global.
 _GLOBAL_EVERY = {"gemma2": 2, "gemma3_text": 6}
 
 
@@ -36,64 +57,117 @@ def _entries(model: Gemma) -> list[Entry]:
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     kind = config["model_type"]
-    fields = decoder_fields(config, where)
-    activation = config.get("hidden_activation") or "gelu_pytorch_tanh"
-    if activation != "gelu_pytorch_tanh":
-        raise DataError(f"{where} has the activation {activation!r}: Gemma's is GELU.")
-    if config.get("attention_bias") or config.get("use_bidirectional_attention"):
-        raise DataError(f"{where} has biases, or looks ahead: neither is known here.")
-    if not config.get("tie_word_embeddings", True):
-        raise DataError(f"{where} has an output layer of its own: only tied ones are known here.")
+    usual = _USUAL[kind]
+    config.usual({"attention_dropout": 0.0, "use_bidirectional_attention": False})
+    config.only({"attention_bias": False, "tie_word_embeddings": True})
+    if config.get("use_bidirectional_attention"):
+        raise DataError(f"{where} has use_bidirectional_attention: Gemma looks back only here.")
+    if activation(config, "hidden_activation", "gelu_pytorch_tanh") != "gelu_tanh":
+        raise DataError(f"{where} has another hidden_activation: Gemma's is gelu_pytorch_tanh.")
+    fields = decoder_fields(config, where, usual, shapes)
     every = _global_every(config, fields["num_layers"], where)
-    rotations = _rotations(config, kind, where)
+    window = config.get("sliding_window", 4096)
+    if window is None and every != 1:
+        raise DataError(f"{where}: sliding_window is null, and there are layers with a window.")
+    rotations = _one_rotation(config, where) if kind == "gemma2" else _two_rotations(config, where)
     return {
         **fields,
-        "window": int(config["sliding_window"]),
+        "window": 4096 if window is None else int(window),
         "global_every": every,
         **rotations,
-        "query_scale": int(config["query_pre_attn_scalar"]),
+        "query_scale": int(config.get("query_pre_attn_scalar", 256)),
         "head_norm": kind == "gemma3_text",
-        "attention_cap": _number(config.get("attn_logit_softcapping")),
-        "logit_cap": _number(config.get("final_logit_softcapping")),
+        "attention_cap": _attention_cap(config, kind),
+        "logit_cap": _number(
+            config.get("final_logit_softcapping", 30.0 if kind == "gemma2" else None)
+        ),
     }
+
+
+def _attention_cap(config: SideFile, kind: str) -> float | None:
+    """What squashes attention; Gemma 3 has the key and does not use it."""
+    if kind == "gemma2":
+        return _number(config.get("attn_logit_softcapping", 50.0))
+    config.usual({"attn_logit_softcapping": None})
+    return None
 
 
 def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
     """Every which layer sees everything."""
-    every = config.get("sliding_window_pattern", config.get("_sliding_window_pattern"))
-    every = int(every or _GLOBAL_EVERY[config["model_type"]])
+    every = _GLOBAL_EVERY[config["model_type"]]
     kinds = config.get("layer_types")
     if kinds is None:
+        if config["model_type"] == "gemma3_text":
+            every = int(config.get("sliding_window_pattern", every))
         return every
-    if _GLOBAL in kinds:
-        every = kinds.index(_GLOBAL) + 1
+    said = ("sliding_window_pattern", "_sliding_window_pattern")
+    config.irrelevant(dict.fromkeys(said, "layer_types say it"))
+    if GLOBAL in kinds:
+        every = kinds.index(GLOBAL) + 1
     elif every <= num_layers:
         every = num_layers + 1
     if list(kinds) != _layer_types(num_layers, every):
-        raise DataError(f"{where} has layers in an order that is not known here: {kinds}.")
+        raise DataError(f"{where} has layer_types in an order that is not known here: {kinds}.")
     return every
 
 
 def _layer_types(num_layers: int, every: int) -> list[str]:
-    return [_GLOBAL if layer % every == 0 else _LOCAL for layer in range(1, num_layers + 1)]
+    return [GLOBAL if layer % every == 0 else LOCAL for layer in range(1, num_layers + 1)]
 
 
-def _rotations(config: SideFile, kind: str, where: Path) -> dict[str, Any]:
-    """Rotary positions of global and local layers, which files of several ages keep elsewhere."""
-    values = config.get("rope_parameters") or {}
-    far = values.get(_GLOBAL, values if "rope_theta" in values else {})
-    near = values.get(_LOCAL, {})
-    scaled = far or config.get("rope_scaling") or {}
-    usual = 1_000_000.0 if kind == "gemma3_text" else 10_000.0
-    base = float(far.get("rope_theta", config.get("rope_theta", usual)))
-    local_base = base
-    if kind == "gemma3_text":
-        local_base = near.get("rope_theta", config.get("rope_local_base_freq", 10_000.0))
-    how = scaled.get("rope_type", scaled.get("type", "default"))
-    if how not in ("default", "linear") or near.get("rope_type", "default") != "default":
-        raise DataError(f"{where} scales rotary positions by {how!r}: only 'linear' is known here.")
-    factor = float(scaled["factor"]) if how == "linear" else None
-    return {"rope_base": base, "rope_factor": factor, "local_rope_base": float(local_base)}
+def _one_rotation(config: SideFile, where: Path) -> dict[str, Any]:
+    """Rotary positions of Gemma 2, which are the same in all layers."""
+    found = rotary_fields(config, where, 10_000.0)
+    if found.get("rope_old_context") is not None:
+        raise DataError(
+            f"{where} has the rope_type 'llama3' in rope_scaling or rope_parameters: Gemma's are "
+            f"'linear' and 'default'."
+        )
+    factor = found.get("rope_factor")
+    return {
+        "rope_base": found["rope_base"],
+        "rope_factor": factor,
+        "local_rope_base": found["rope_base"],
+        "local_rope_factor": factor,
+    }
+
+
+def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
+    """Rotary positions of Gemma 3's global and local layers.
+
+    As in `transformers`, `rope_scaling` is laid over what `rope_parameters` say of global layers,
+    and numbers beside the two count only where those have none.
+    """
+    parts, over = config.inside("rope_parameters"), config.inside("rope_scaling")
+    # Theirs has the type `default` before anything is laid over it.
+    usual = {} if parts else {"rope_type": "default"}
+    # Not copied: a copy would count as asking for all keys.
+    far: Any = ChainMap(*cast("Any", (over, usual, parts.inside(GLOBAL))))
+    base, factor = _rotation(far, where)
+    local_base, local_factor = _rotation(parts.inside(LOCAL), where)
+    if base is None:
+        base = config.get("rope_theta", 1_000_000.0)
+    if local_base is None:
+        local_base = config.get("rope_local_base_freq", 10_000.0)
+    known = "said where the rotation is"
+    config.irrelevant({"rope_theta": known, "rope_local_base_freq": known})
+    return {
+        "rope_base": float(base),
+        "rope_factor": factor,
+        "local_rope_base": float(local_base),
+        "local_rope_factor": local_factor,
+    }
+
+
+def _rotation(values: Mapping[str, Any], where: Path) -> tuple[Any, float | None]:
+    """The base, if it is said, and the factor."""
+    how = values.get("rope_type", values.get("type", "default"))
+    if how not in ("default", "linear"):
+        raise DataError(
+            f"{where} scales rotary positions by {how!r} (rope_type in rope_scaling or "
+            f"rope_parameters): only 'linear' is known here."
+        )
+    return values.get("rope_theta"), float(values["factor"]) if how == "linear" else None
 
 
 def _number(value: Any) -> float | None:
@@ -102,16 +176,19 @@ def _number(value: Any) -> float | None:
 
 def _config(model: Gemma, head: Head, paths: Set[str]) -> dict[str, Any]:
     kind = "gemma3_text" if model.head_norm else "gemma2"
-    if kind == "gemma2" and (model.rope_base != model.local_rope_base or model.rope_factor):
+    if kind == "gemma3_text" and model.attention_cap is not None:
+        raise ConfigError(
+            "Gemma 3 does not cap attention: config.model.attention_cap must be None, or "
+            "config.model.head_norm False as in Gemma 2."
+        )
+    far = _rope_parameters(model.rope_base, model.rope_factor)
+    near = _rope_parameters(model.local_rope_base, model.local_rope_factor)
+    if kind == "gemma2" and far != near:
         raise ConfigError(
             "Gemma 2 turns alike in all layers: config.model.local_rope_base must be "
-            "config.model.rope_base and config.model.rope_factor None, or config.model.head_norm "
-            "True as in Gemma 3."
+            "config.model.rope_base and config.model.local_rope_factor config.model.rope_factor, "
+            "or config.model.head_norm True as in Gemma 3."
         )
-    far = {"rope_type": "default", "rope_theta": model.rope_base}
-    if model.rope_factor is not None:
-        far |= {"rope_type": "linear", "factor": model.rope_factor}
-    near = {"rope_type": "default", "rope_theta": model.local_rope_base}
     return {
         "architectures": ["Gemma3ForCausalLM" if kind == "gemma3_text" else "Gemma2ForCausalLM"],
         "model_type": kind,
@@ -119,11 +196,18 @@ def _config(model: Gemma, head: Head, paths: Set[str]) -> dict[str, Any]:
         "hidden_activation": "gelu_pytorch_tanh",
         "sliding_window": model.window,
         "layer_types": _layer_types(model.num_layers, model.global_every),
-        "rope_parameters": {_GLOBAL: far, _LOCAL: near} if kind == "gemma3_text" else far,
+        "rope_parameters": {GLOBAL: far, LOCAL: near} if kind == "gemma3_text" else far,
         "query_pre_attn_scalar": model.query_scale or model.cache_heads()[1],
         "attn_logit_softcapping": model.attention_cap,
         "final_logit_softcapping": model.logit_cap,
     }
+
+
+def _rope_parameters(base: float, factor: float | None) -> dict[str, Any]:
+    """What `_rotation` reads."""
+    if factor is None:
+        return {"rope_type": "default", "rope_theta": base}
+    return {"rope_type": "linear", "rope_theta": base, "factor": factor}
 
 
 GEMMA = Family(

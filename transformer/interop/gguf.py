@@ -78,15 +78,15 @@ def read_gguf(path: str | Path) -> ForeignModel:
             f"llama-gguf-split --merge."
         )
     tokens = file.needed("tokenizer.ggml.tokens", list)
-    beginning, end = _ends(file, len(tokens))
+    first, ends = _ends(file, len(tokens))
     config = _config(file, architecture)
-    config |= {"bos_token_id": beginning, "eos_token_id": end}
     return ForeignModel(
         config,
         _arrays(file, config),
         _tokenizer(file, tokens).to_str(pretty=True),
-        beginning if _adds_beginning(file) else None,
-        end,
+        first if _adds_beginning(file) else None,
+        first,
+        ends,
     )
 
 
@@ -148,12 +148,18 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
     """Rotary positions: their base, and how their frequencies are divided."""
     base = file.field(f"{architecture}.rope.freq_base", float) or 10_000.0
     scaling = file.field(f"{architecture}.rope.scaling.type", str) or "none"
-    linear = file.field(f"{architecture}.rope.scale_linear", float) or 1.0
-    if scaling != "none" or linear != 1.0:
-        kind = "linear" if scaling == "none" else scaling
+    if scaling not in ("none", "linear"):
         raise DataError(
-            f"{file.path} scales rotary positions by {kind!r}: only llama3's is known here."
+            f"{file.path} scales rotary positions by {scaling!r}: only 'linear' and llama3's are "
+            f"known here."
         )
+    # Once it had a name of its own, without a type.
+    name = "rope.scaling.factor" if scaling == "linear" else "rope.scale_linear"
+    factor = file.field(f"{architecture}.{name}", float) or 1.0
+    if factor != 1.0 and _FREQUENCIES in file.tensors:
+        raise DataError(f"{file.path} scales rotary positions twice: {name} and {_FREQUENCIES}.")
+    if factor != 1.0:
+        return {"rope_theta": base, "rope_scaling": {"rope_type": "linear", "factor": factor}}
     if _FREQUENCIES not in file.tensors:
         return {"rope_theta": base}
     divisors = file.read(_FREQUENCIES)
@@ -210,20 +216,23 @@ def _halved(file: GgufFile, name: str, num_heads: int) -> np.ndarray:
     return split_into_halves(file.read(name), num_heads)
 
 
-def _ends(file: GgufFile, num_tokens: int) -> tuple[int | None, int | None]:
-    """The tokens that begin and end a text."""
+def _ends(file: GgufFile, num_tokens: int) -> tuple[int | None, tuple[int, ...]]:
+    """The token that begins a text, and those that end one: a text, a turn, a message."""
     scored = file.field("tokenizer.ggml.model", str) == "llama"
-    found = []
-    for name, default in (("bos", _BEGINNING), ("eos", _END)):
+    usual = {"bos": _BEGINNING, "eos": _END} if scored else {}
+    found: dict[str, int] = {}
+    for name in ("bos", "eos", "eot", "eom"):
         token = file.field(f"tokenizer.ggml.{name}_token_id", int)
-        token = default if token is None and scored else token
-        if token is not None and not 0 <= token < num_tokens:
+        token = usual.get(name) if token is None else token
+        if token is None:
+            continue
+        if not 0 <= token < num_tokens:
             raise DataError(
                 f"{file.path} is damaged: its tokenizer.ggml.{name}_token_id is {token}, and there "
                 f"are {num_tokens} tokens."
             )
-        found.append(token)
-    return found[0], found[1]
+        found[name] = token
+    return found.pop("bos", None), tuple(dict.fromkeys(found.values()))
 
 
 def _adds_beginning(file: GgufFile) -> bool:

@@ -1,21 +1,42 @@
 """GPT-2 in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transformer.errors import ConfigError, DataError
+from transformer.interop.decoder_configs import (
+    ACTIVATIONS,
+    IRRELEVANT,
+    activation,
+    contradicted,
+    require_output,
+)
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same
-from transformer.interop.llama import decoder_shapes
+from transformer.interop.llama import (
+    decoder_shapes,
+)
 from transformer.interop.published import Family, Head, theirs_of, writes_text
 from transformer.interop.side_files import SideFile
 from transformer.models.gpt import GPT
 
-_ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
-_ACTIVATIONS |= {"relu": "relu", "silu": "silu"}
+_NOT_READ = {
+    "reorder_and_upcast_attn": "how float16 is rounded",
+    "n_ctx": "n_positions says it",
+    **dict.fromkeys(
+        (
+            "summary_type",
+            "summary_use_proj",
+            "summary_activation",
+            "summary_proj_to_labels",
+            "summary_first_dropout",
+        ),
+        "of a head that is not read",
+    ),
+}
 _MODULES = {
     "blocks/layer_{}/attention_norm": "transformer.h.{}.ln_1",
     "blocks/layer_{}/attention/output": "transformer.h.{}.attn.c_proj",
@@ -28,6 +49,7 @@ _MODULES = {
     "output": "lm_head",
 }
 _PROJECTION = re.compile(r"(blocks/layer_(\d+)/attention)/query/(kernel|bias)")
+_LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 # Masks that old files hold beside the weights.
 _CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
 
@@ -89,30 +111,57 @@ def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
-    activation = config.get("activation_function", "gelu_new")
-    if activation not in _ACTIVATIONS:
-        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
-    usual = {
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
-        "add_cross_attention": False,
-    }
-    for key, value in usual.items():
-        if config.get(key, value) != value:
-            raise DataError(f"{where}: {key} is {config[key]}, and only {value} is known here.")
-    width = int(config["n_embd"])
-    return {
-        "vocab_size": int(config["vocab_size"]),
-        "num_layers": int(config["n_layer"]),
-        "num_heads": int(config["n_head"]),
-        "width": width,
+    config.irrelevant(IRRELEVANT | _NOT_READ)
+    config.usual({"is_encoder_decoder": False})
+    config.only(
+        {
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "add_cross_attention": False,
+        }
+    )
+    # One rate for all three: where they differ, it is said which are not honoured.
+    dropout_rate = float(config.get("resid_pdrop", 0.1))
+    config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
+    width, num_heads = int(config.get("n_embd", 768)), int(config.get("n_head", 12))
+    if num_heads < 1 or width % num_heads:
+        raise DataError(f"{where}: n_head is {num_heads}, and must divide n_embd, {width}.")
+    sizes = {
+        "vocab_size": int(config.get("vocab_size", 50_257)),
+        "num_layers": int(config.get("n_layer", 12)),
+        "context": int(config.get("n_positions", 1024)),
         "feed_forward_width": int(config.get("n_inner") or 4 * width),
-        "context": int(config["n_positions"]),
-        "activation": _ACTIVATIONS[activation],
-        "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-5)),
-        "tie_embeddings": bool(config.get("tie_word_embeddings", True)),
-        "dropout_rate": float(config.get("resid_pdrop", 0.1)),
     }
+    _require_sizes(sizes, width, where, {_canonical(name): size for name, size in shapes.items()})
+    tied = bool(config.get("tie_word_embeddings", True))
+    require_output(tied, where, shapes)
+    return {
+        **sizes,
+        "num_heads": num_heads,
+        "width": width,
+        "activation": activation(config, "activation_function", "gelu_new"),
+        "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-5)),
+        "tie_embeddings": tied,
+        "dropout_rate": dropout_rate,
+    }
+
+
+def _require_sizes(
+    sizes: Mapping[str, int], width: int, where: Path, shapes: Mapping[str | None, Shape]
+) -> None:
+    """Refuses sizes that are not those of the arrays, by the names that people can look up."""
+    layers = {found[1] for name in shapes if name and (found := _LAYER.match(name))}
+    table, places = shapes.get("transformer.wte.weight"), shapes.get("transformer.wpe.weight")
+    inner = shapes.get("transformer.h.0.mlp.c_fc.weight")
+    for key, value, there in (
+        ("n_layer", sizes["num_layers"], len(layers) or None),
+        ("vocab_size", sizes["vocab_size"], table and table[0]),
+        ("n_embd", width, table and table[-1]),
+        ("n_positions", sizes["context"], places and places[0]),
+        ("n_inner", sizes["feed_forward_width"], inner and inner[-1]),
+    ):
+        if there is not None and value != there:
+            raise contradicted(where, key, value, there)
 
 
 def _config(model: GPT, head: Head, paths: Set[str]) -> dict[str, Any]:
@@ -130,7 +179,7 @@ def _config(model: GPT, head: Head, paths: Set[str]) -> dict[str, Any]:
         "n_embd": model.width,
         "n_inner": model.feed_forward_width or 4 * model.width,
         "n_positions": model.context,
-        "activation_function": theirs_of(_ACTIVATIONS, model.activation),
+        "activation_function": theirs_of({"gelu_new": "gelu_tanh"} | ACTIVATIONS, model.activation),
         "layer_norm_epsilon": model.norm_epsilon,
         "tie_word_embeddings": model.tie_embeddings,
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), model.dropout_rate),

@@ -7,7 +7,19 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
+from transformer.interop.decoder_configs import (
+    ACTIVATIONS,
+    GLOBAL,
+    LOCAL,
+    SIZES,
+    activation,
+    decoder_config,
+    decoder_fields,
+    integer,
+    rope_parameters,
+    rotary_fields,
+)
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.published import (
     Family,
@@ -19,8 +31,24 @@ from transformer.interop.published import (
 from transformer.interop.side_files import SideFile
 from transformer.models.llama import Llama
 
-ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_KINDS = ("llama", "mistral", "qwen2", "qwen3")
+_QWEN = {
+    **SIZES,
+    "vocab_size": 151_936,
+    "intermediate_size": 22_016,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32_768,
+}
+_USUAL = {
+    "llama": {**SIZES, "intermediate_size": 11_008, "max_position_embeddings": 2048},
+    "mistral": {
+        **SIZES,
+        "intermediate_size": 14_336,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+    },
+    "qwen2": _QWEN,
+    "qwen3": {**_QWEN, "head_dim": 128},
+}
 _ATTENTION = {
     "blocks/layer_{}/attention/query": "model.layers.{}.self_attn.q_proj",
     "blocks/layer_{}/attention/key": "model.layers.{}.self_attn.k_proj",
@@ -78,72 +106,47 @@ def _entries(model: Any) -> list[Entry]:
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
     kind = config["model_type"]
-    if config.get("mlp_bias") or (kind != "qwen2" and config.get("attention_bias")):
-        raise DataError(f"{where} has biases where this model has none here.")
-    if kind != "mistral" and config.get("use_sliding_window"):
-        raise DataError(
-            f"{where} has a sliding window in some layers only: that is not known here."
-        )
+    config.usual({"attention_dropout": 0.0})
+    biases = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
+    config.only(dict.fromkeys(biases.get(kind, ()), False))
+    fields = decoder_fields(config, where, _USUAL[kind], shapes)
+    window = None
+    if kind == "mistral":
+        window = integer(config.get("sliding_window", 4096))
+    elif kind != "llama":
+        window = _window_of_layers(config, where, fields["num_layers"])
     return {
-        **decoder_fields(config, where),
-        "activation": activation(config.get("hidden_act", "silu"), where),
-        "window": integer(config.get("sliding_window")) if kind == "mistral" else None,
+        **fields,
+        "activation": activation(config, "hidden_act", "silu"),
+        "window": window,
         "qkv_bias": kind == "qwen2",
         "head_norm": kind == "qwen3",
-        "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-        **rotary_fields(config, where),
+        **rotary_fields(config, where, 10_000.0),
     }
 
 
-def decoder_fields(config: SideFile, where: Path) -> dict[str, Any]:
-    """The sizes that all of these decoders have."""
-    return {
-        "vocab_size": int(config["vocab_size"]),
-        "num_layers": int(config["num_hidden_layers"]),
-        "num_heads": int(config["num_attention_heads"]),
-        "num_kv_heads": integer(config.get("num_key_value_heads")),
-        "head_dim": integer(config.get("head_dim")),
-        "width": int(config["hidden_size"]),
-        "feed_forward_width": int(config["intermediate_size"]),
-        "context": int(config["max_position_embeddings"]),
-        "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
-    }
-
-
-def activation(name: Any, where: Path) -> str:
-    """Our name of an activation.
-
-    Raises:
-        DataError: if it is not known here.
-    """
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise DataError(f"{where} has the activation {name!r}: it is not known here.")
-    return ACTIVATIONS[name]
-
-
-def integer(value: Any) -> int | None:
-    """A number that may be missing."""
-    return None if value is None else int(value)
-
-
-def rotary_fields(config: SideFile, where: Path) -> dict[str, Any]:
-    """Fields of rotary positions, which newer files keep in one object and older ones in two."""
-    values = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    base = values.get("rope_theta", config.get("rope_theta", 10_000.0))
-    kind = values.get("rope_type", values.get("type", "default"))
-    found: dict[str, Any] = {"rope_base": float(base)}
-    if kind == "llama3":
-        found |= {
-            "rope_factor": float(values["factor"]),
-            "rope_low_frequency": float(values["low_freq_factor"]),
-            "rope_high_frequency": float(values["high_freq_factor"]),
-            "rope_old_context": int(values["original_max_position_embeddings"]),
-        }
-    elif kind != "default":
-        raise DataError(
-            f"{where} scales rotary positions by {kind!r}: only llama3's is known here."
-        )
-    return found
+def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | None:
+    """The window of Qwen's layers, of which all or none must have it."""
+    window = None
+    if config.get("use_sliding_window", False):
+        window = integer(config.get("sliding_window", 4096))
+    else:
+        config.irrelevant({"sliding_window": "use_sliding_window is off"})
+    kinds = config.get("layer_types")
+    if kinds is not None or window is None:
+        config.irrelevant({"max_window_layers": "other keys say it"})
+    if kinds is None:
+        first = num_layers if window is None else int(config.get("max_window_layers", 28))
+        kinds = [LOCAL if layer >= first else GLOBAL for layer in range(num_layers)]
+    if list(kinds) == [GLOBAL] * num_layers:
+        return None
+    if list(kinds) == [LOCAL] * num_layers and window is not None:
+        return window
+    raise DataError(
+        f"{where} has a window in some layers only (use_sliding_window, sliding_window, "
+        f"max_window_layers, layer_types: {kinds}): here all of its num_hidden_layers have it, "
+        f"or none."
+    )
 
 
 # -------------------------------------------------------------------------- ours to theirs
@@ -151,6 +154,7 @@ def rotary_fields(config: SideFile, where: Path) -> dict[str, Any]:
 
 def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
     """`config.json` of the kind that has what the model has."""
+    # Theirs without biases and normalised heads has a window as a Mistral.
     if model.head_norm:
         kind, name = "qwen3", "Qwen3ForCausalLM"
     elif model.qkv_bias:
@@ -159,12 +163,21 @@ def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
         kind, name = "mistral", "MistralForCausalLM"
     else:
         kind, name = "llama", "LlamaForCausalLM"
-    only = {"qwen3": model.qkv_bias or model.window, "qwen2": model.window}
-    if only.get(kind):
-        raise DataError(
-            f"no published model has all of config.model.head_norm, config.model.qkv_bias and "
-            f"config.model.window: {kind} was the nearest."
+    if model.head_norm and model.qkv_bias:
+        raise ConfigError(
+            "no published model has both config.model.head_norm and config.model.qkv_bias: qwen3 "
+            "has the first, qwen2 the second."
         )
+    window: dict[str, Any] = {}
+    if kind == "mistral":
+        window = {"sliding_window": model.window}
+    elif kind != "llama":
+        window = {
+            "use_sliding_window": model.window is not None,
+            "sliding_window": model.window,
+            "max_window_layers": 0 if model.window is not None else model.num_layers,
+            "layer_types": [GLOBAL if model.window is None else LOCAL] * model.num_layers,
+        }
     return {
         "architectures": [name],
         "model_type": kind,
@@ -172,46 +185,12 @@ def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
         "hidden_act": theirs_of(ACTIVATIONS, model.activation),
         "rope_parameters": rope_parameters(model),
         "rope_theta": model.rope_base,
-        **({"sliding_window": model.window} if kind == "mistral" else {}),
-    }
-
-
-def decoder_config(model: Any) -> dict[str, Any]:
-    """What `decoder_fields` reads."""
-    num_kv_heads, head_dim = model.cache_heads()
-    return {
-        "vocab_size": model.vocab_size,
-        "num_hidden_layers": model.num_layers,
-        "num_attention_heads": model.num_heads,
-        "num_key_value_heads": num_kv_heads,
-        "head_dim": head_dim,
-        "hidden_size": model.width,
-        "intermediate_size": model.hidden_width(),
-        "max_position_embeddings": model.context,
-        "rms_norm_eps": model.norm_epsilon,
-        "tie_word_embeddings": model.tie_embeddings,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-    }
-
-
-def rope_parameters(model: Llama) -> dict[str, Any]:
-    """What `rotary_fields` reads."""
-    if model.rope_factor is None:
-        return {"rope_type": "default", "rope_theta": model.rope_base}
-    return {
-        "rope_type": "llama3",
-        "rope_theta": model.rope_base,
-        "factor": model.rope_factor,
-        "low_freq_factor": model.rope_low_frequency,
-        "high_freq_factor": model.rope_high_frequency,
-        "original_max_position_embeddings": model.rope_old_context,
+        **window,
     }
 
 
 LLAMA = Family(
-    kinds=_KINDS,
+    kinds=tuple(_USUAL),
     name="llama",
     model=Llama,
     fields=_fields,

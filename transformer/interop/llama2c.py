@@ -64,11 +64,9 @@ def read_llama2c(path: str | Path, tokenizer: str | Path) -> ForeignModel:
         "rope_theta": 10_000.0,
         # A negative vocabulary says that there is an output layer.
         "tie_word_embeddings": header["vocab_size"] > 0,
-        "bos_token_id": _BEGINNING,
-        "eos_token_id": _BEGINNING,
     }
     text = _tokenizer(Path(tokenizer), config["vocab_size"])
-    return ForeignModel(config, _arrays(path, config), text, _BEGINNING, _BEGINNING)
+    return ForeignModel(config, _arrays(path, config), text, _BEGINNING, _BEGINNING, (_BEGINNING,))
 
 
 def _header(path: Path) -> dict[str, int]:

@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 
 from transformer.errors import ConfigError
-from transformer.interop.layout import Arrays, Entry, Shape, entries
-from transformer.interop.llama import (
+from transformer.interop.decoder_configs import (
     ACTIVATIONS,
-    AROUND,
+    SIZES,
     activation,
-    canonical,
+    contradicted,
     decoder_config,
     decoder_fields,
-    decoder_shapes,
     integer,
     rope_parameters,
     rotary_fields,
+)
+from transformer.interop.layout import Arrays, Entry, Shape, entries
+from transformer.interop.llama import (
+    AROUND,
+    canonical,
+    decoder_shapes,
     tied_output,
 )
 from transformer.interop.published import Family, Head, theirs_of, writes_text
@@ -28,6 +32,15 @@ from transformer.models.mixtral import Mixtral
 
 _ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
 _EXPERTS = re.compile(r"blocks/layer_(\d+)/feed_forward/experts/(gate|up|down)/kernel")
+# What a key that is left out means.
+_USUAL = {
+    **SIZES,
+    "intermediate_size": 14_336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131_072,
+    "rms_norm_eps": 1e-5,
+}
+_EXPERT = re.compile(r"model\.layers\.0\.block_sparse_moe\.experts\.(\d+)\.")
 _PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -63,15 +76,24 @@ def _experts(path: str, layer: str, part: str, shape: Shape) -> Entry:
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`."""
+    config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
+    config.irrelevant({"output_router_logits": "what else is returned"})
+    num_experts = int(config.get("num_local_experts", 8))
+    fields = decoder_fields(config, where, _USUAL, shapes)
+    there = {found[1] for name in shapes if (found := _EXPERT.match(name))}
+    if there and num_experts != len(there):
+        raise contradicted(where, "num_local_experts", num_experts, len(there))
+    inner = shapes.get("model.layers.0.block_sparse_moe.experts.0.w1.weight")
+    if inner and fields["feed_forward_width"] != inner[0]:
+        raise contradicted(where, "intermediate_size", fields["feed_forward_width"], inner[0])
     return {
-        **decoder_fields(config, where),
-        "activation": activation(config.get("hidden_act", "silu"), where),
+        **fields,
+        "activation": activation(config, "hidden_act", "silu"),
         "window": integer(config.get("sliding_window")),
-        "tie_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "num_experts": int(config["num_local_experts"]),
-        "experts_per_token": int(config["num_experts_per_tok"]),
-        "router_loss_scale": float(config.get("router_aux_loss_coef", 0.02)),
-        **rotary_fields(config, where),
+        "num_experts": num_experts,
+        "experts_per_token": int(config.get("num_experts_per_tok", 2)),
+        "router_loss_scale": float(config.get("router_aux_loss_coef", 0.001)),
+        **rotary_fields(config, where, 1_000_000.0),
     }
 
 

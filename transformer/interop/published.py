@@ -124,12 +124,12 @@ def theirs_of(names: dict[str, str], ours: str) -> str:
     """Their first name of an activation of ours.
 
     Raises:
-        DataError: if they have none.
+        ConfigError: if they have none.
     """
     for theirs, name in names.items():
         if name == ours:
             return theirs
-    raise DataError(f"config.model.activation {ours!r} has no name in published models.")
+    raise ConfigError(f"config.model.activation {ours!r} has no name in published models.")
 
 
 def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     fields = checked_fields(family, source, shapes)
     model = family.model(**fields)
     _take_copies(family.copies(model), names, arrays, where)
-    entries = family.entries(model)
+    entries = _entries_of(family, model)
     whole = [entry for entry in entries if all(name in names for name in entry.names)]
     require_complete(entries, names, family.heads, where)
     used = {name for entry in whole for name in entry.names}
@@ -184,6 +184,12 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     head = family.head(source.files, set(params))
     labels = _labels(source.config, params) if head.outputs is None else head.outputs
     return Published(family, fields, head.job, labels, params, left, head.preparation, source.files)
+
+
+@functools.lru_cache(maxsize=8)
+def _entries_of(family: Family, model: Any) -> list[Entry]:
+    """All parameters that a model can have; traced once for each model."""
+    return family.entries(model)
 
 
 def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...]:
@@ -304,8 +310,8 @@ def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, 
             continue
         if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
             raise DataError(
-                f"{where}: {names[copy]} is not {names[original]}, and only tied layers are known "
-                f"here."
+                f"{where}: {names[copy]} is not {names[original]}, which tie_word_embeddings says "
+                f"it is."
             )
         names.setdefault(original, names[copy])
         del names[copy]

@@ -97,6 +97,10 @@ class SideFile(Mapping[str, Any]):
         """The number of keys."""
         return len(self._content)
 
+    def peek(self, key: str) -> Any:
+        """The value of a key, which does not count as asked for; None without the key."""
+        return self._content.get(key)
+
     def inside(self, key: str) -> "SideFile":
         """The object under a key, whose own keys are noted; an empty one without the key.
 
@@ -144,10 +148,6 @@ class SideFile(Mapping[str, Any]):
                 raise DataError(
                     f"{self.where} has {key}: {found!r}, and only {known!r} can be read here."
                 )
-
-    def peek(self, key: str) -> Any:
-        """The value of a key, None without it; it does not count as honoured by this."""
-        return self._content.get(key)
 
     def used(self) -> Used:
         """What became of each key until now."""

@@ -44,6 +44,7 @@ class Gemma(DecoderOnly):
         rope_base: the base of the rotary frequencies in global layers.
         rope_factor: global layers turn by this factor more slowly; None leaves them.
         local_rope_base: the base in local layers.
+        local_rope_factor: local layers turn by this factor more slowly; None leaves them.
         query_scale: queries are divided by the root of this; None means H.
         head_norm: queries and keys are normalised, each over its head.
         attention_cap: squashes the logits of attention to (-cap, cap); None leaves them.
@@ -59,6 +60,7 @@ class Gemma(DecoderOnly):
     rope_base: float = 1_000_000.0
     rope_factor: float | None = None
     local_rope_base: float = 10_000.0
+    local_rope_factor: float | None = None
     query_scale: int | None = None
     head_norm: bool = True
     attention_cap: float | None = None
@@ -86,7 +88,8 @@ class Gemma(DecoderOnly):
                 f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
                 f"no even number, as rotary positions need: give config.model.head_dim."
             )
-        for field in ("attention_cap", "logit_cap", "rope_factor", "query_scale"):
+        positive = ("attention_cap", "logit_cap", "rope_factor", "local_rope_factor", "query_scale")
+        for field in positive:
             value = getattr(self, field)
             if value is not None and value <= 0:
                 raise ConfigError(f"config.model.{field} is {value}: it must be above 0, or None.")
@@ -97,7 +100,13 @@ class Gemma(DecoderOnly):
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         num_kv_heads, head_dim = self.cache_heads()
-        scaling = None if self.rope_factor is None else LinearRotaryScaling(self.rope_factor)
+        rotations = [
+            functools.partial(rotary, base=base, scaling=factor and LinearRotaryScaling(factor))
+            for base, factor in (
+                (self.rope_base, self.rope_factor),
+                (self.local_rope_base, self.local_rope_factor),
+            )
+        ]
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, offset=1.0)
         block = functools.partial(
             Block,
@@ -108,8 +117,8 @@ class Gemma(DecoderOnly):
                 num_kv_heads=num_kv_heads,
                 use_bias=False,
                 use_output_bias=False,
-                position=functools.partial(rotary, base=self.rope_base, scaling=scaling),
-                local_position=functools.partial(rotary, base=self.local_rope_base),
+                position=rotations[0],
+                local_position=rotations[1],
                 head_norm=norm if self.head_norm else None,
                 window=self.window,
                 scale=1.0 / math.sqrt(self.query_scale or head_dim),

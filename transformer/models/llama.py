@@ -29,7 +29,7 @@ from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.stack import Stack
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.positions import RotaryScaling, rotary
+from transformer.ops.positions import LinearRotaryScaling, RotaryScaling, rotary
 
 
 class Llama(DecoderOnly):
@@ -42,11 +42,12 @@ class Llama(DecoderOnly):
         activation: of the gate; `silu` makes it SwiGLU.
         norm_epsilon: added to mean squares.
         rope_base: the base of the rotary frequencies.
-        rope_factor: how much longer texts are than `rope_old_context`; None leaves the frequencies
-            as they are. See `ops.positions.RotaryScaling`, also for the next three.
+        rope_factor: how much longer texts are than those of pretraining; None leaves the
+            frequencies as they are. See `ops.positions.RotaryScaling`, also for the next three.
         rope_low_frequency: rounds below which frequencies are divided by the factor.
         rope_high_frequency: rounds from which they stay.
-        rope_old_context: positions of pretraining.
+        rope_old_context: positions of pretraining; None divides all frequencies by the factor, see
+            `ops.positions.LinearRotaryScaling`.
         window: sees only tokens fewer than this many positions away; None sees all before.
         qkv_bias: bias on the query, key and value projections.
         head_norm: queries and keys are normalised, each over its head.
@@ -62,7 +63,7 @@ class Llama(DecoderOnly):
     rope_factor: float | None = None
     rope_low_frequency: float = 1.0
     rope_high_frequency: float = 4.0
-    rope_old_context: int = 8192
+    rope_old_context: int | None = 8192
     window: int | None = None
     qkv_bias: bool = False
     head_norm: bool = False
@@ -94,7 +95,10 @@ class Llama(DecoderOnly):
                 f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
                 f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
             )
-        if self.rope_factor is not None and self.rope_low_frequency >= self.rope_high_frequency:
+        if self.rope_factor is not None and self.rope_factor <= 0:
+            raise ConfigError(f"config.model.rope_factor is {self.rope_factor}: above 0, or None.")
+        by_frequency = self.rope_factor is not None and self.rope_old_context is not None
+        if by_frequency and self.rope_low_frequency >= self.rope_high_frequency:
             raise ConfigError(
                 f"config.model.rope_low_frequency ({self.rope_low_frequency}) must be below "
                 f"config.model.rope_high_frequency ({self.rope_high_frequency})."
@@ -103,8 +107,10 @@ class Llama(DecoderOnly):
     def setup(self) -> None:
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
-        scaling = None
-        if self.rope_factor is not None:
+        scaling: RotaryScaling | LinearRotaryScaling | None = None
+        if self.rope_factor is not None and self.rope_old_context is None:
+            scaling = LinearRotaryScaling(self.rope_factor)
+        elif self.rope_factor is not None:
             scaling = RotaryScaling(
                 self.rope_factor,
                 self.rope_low_frequency,

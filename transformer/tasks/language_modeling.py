@@ -72,8 +72,18 @@ class LanguageModeling:
         prompt: what the sample shown after training begins with; empty for the first token of the
             validation text.
         sample_length: how many tokens that sample has.
-        stop: where a written text ends, unless `generate.py` is told otherwise: the text of the
-            token that ends texts; empty never ends them.
+        stop: the string before which a written text ends, unless `generate.py` is told otherwise;
+            empty for none.
+        stop_ids: ids of tokens that end a written text, too, whatever their text is.
+        begin: the token that begins an empty prompt; None for none.
+        pad: the token that fills up rows in other programs; nothing is filled up here.
+        max_new_tokens: how many tokens `generate.py` adds, unless it is told otherwise; None adds
+            500.
+        temperature: how `generate.py` chooses tokens, unless it is told otherwise; see
+            `ops.logits.Sampling`, also for the next three.
+        top_k: among how many tokens.
+        top_p: among the tokens of which total probability.
+        min_p: among tokens of at least which fraction of the best one's probability.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -94,6 +104,14 @@ class LanguageModeling:
     prompt: str = ""
     sample_length: int = 500
     stop: str = ""
+    stop_ids: tuple[int, ...] = ()
+    begin: int | None = None
+    pad: int | None = None
+    max_new_tokens: int | None = None
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -106,6 +124,22 @@ class LanguageModeling:
         require_between_0_and_1("task", self, "validation_fraction")
         require_fraction("task", self, "label_smoothing")
         require_weight("task", self, "z_loss")
+        for field in ("max_new_tokens", "begin", "pad"):
+            if getattr(self, field) is not None:
+                require_at_least("task", self, **{field: 0})
+        if any(type(token) is not int or token < 0 for token in self.stop_ids):
+            raise ConfigError(
+                f"config.task.stop_ids is {self.stop_ids!r}: ids of tokens are expected, such as "
+                f"--config.task.stop_ids='(2, 7)'."
+            )
+        try:
+            self.sampling()
+        except ValueError as error:
+            raise ConfigError(f"config.task.{error}") from None
+
+    def sampling(self) -> Sampling:
+        """How tokens are chosen."""
+        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
@@ -258,6 +292,8 @@ class LanguageModeling:
             sampling=Sampling(temperature=0.8),
             seed=0,
             stop=self.stop,
+            stop_ids=self.stop_ids,
+            begin=self.begin,
         )
         (workdir / "sample.txt").write_text(sample, "utf-8")
         return Shown(sample, {})

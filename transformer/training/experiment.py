@@ -20,7 +20,7 @@ from transformer.config import (
     check_sections,
     config_fields,
     owner,
-    with_new_fields,
+    saved_config,
     with_optional_sections,
 )
 from transformer.data.text import read_text
@@ -337,7 +337,7 @@ def read_config(workdir: Path) -> ConfigDict:
     if not path.exists():
         raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
     try:
-        return with_new_fields(ConfigDict(json.loads(read_text(path, may_be_empty=True))))
+        return saved_config(json.loads(read_text(path, may_be_empty=True)))
     except ValueError as error:
         raise WorkdirError(f"{path} is not JSON: {error}") from None
 

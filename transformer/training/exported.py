@@ -11,7 +11,7 @@ import numpy as np
 from transformer.checks import require_writable_folder
 from transformer.config import build, with_optional_sections
 from transformer.data.pieces import EncoderTokenizer
-from transformer.errors import WorkdirError
+from transformer.errors import ConfigError, WorkdirError
 from transformer.interop.families import family_for
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.interop.layout import Entry, write_entries
@@ -26,7 +26,7 @@ from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training.experiment import read_config
 from transformer.training.exported_encoders import problem_of, write_encoder
-from transformer.training.exported_language import write_language_files
+from transformer.training.exported_language import token_ids, write_language_files
 from transformer.training.exported_sentences import write_sentences
 from transformer.training.layers import unstacked
 from transformer.training.runs import read_parameters
@@ -62,7 +62,7 @@ def export_run(
         What `config.json` says, and `num_arrays`.
 
     Raises:
-        ConfigError: if nobody publishes such models.
+        ConfigError: if nobody publishes such models, or a number is too large for the dtype.
         WorkdirError: if the run cannot be opened, or the target holds something.
     """
     require_writable_folder(target, "--target")
@@ -85,6 +85,8 @@ def export_run(
     preparation |= {} if sentences is None else {"end": sentences.end}
     head = Head(config.task.name, labels, preparation)
     content = family.config(model, head, params.keys()) | {"dtype": dtype}
+    if isinstance(task, LanguageModeling):
+        content |= token_ids(task, workdir)
     entries = [e for e in family.entries(model) if all(path in params for path in e.paths)]
     _require_all(entries, params, workdir)
 
@@ -94,8 +96,11 @@ def export_run(
     part.mkdir(parents=True)
     try:
         arrays = (
-            (family.exported(name, model, config.task.name), array.astype(DTYPES[dtype]))
-            for name, array in write_entries(entries, params)
+            (name, _converted(name, array, dtype))
+            for name, array in (
+                (family.exported(ours, model, config.task.name), array)
+                for ours, array in write_entries(entries, params)
+            )
         )
         count = _write_weights(arrays, part, shard_bytes)
         write_json(part / "config.json", content)
@@ -109,6 +114,24 @@ def export_run(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return content | {"num_arrays": count}
+
+
+def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers of another type.
+
+    Raises:
+        ConfigError: if one is too large for it.
+    """
+    # A number that is too large would become infinite, and NumPy warns of what is refused here.
+    with np.errstate(over="ignore"):
+        result = array.astype(DTYPES[dtype])
+    lost = np.isfinite(array) & ~np.isfinite(result.astype(np.float32))
+    if lost.any():
+        raise ConfigError(
+            f"{name} has the number {array[lost][0]:g}, which is too large for {dtype}: export as "
+            f"bfloat16 or float32."
+        )
+    return result
 
 
 def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:

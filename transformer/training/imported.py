@@ -19,7 +19,9 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
+from transformer.interop.auto_tokenizers import decoder_tokenizer
 from transformer.interop.families import Opened, open_published
+from transformer.interop.generation import writing_fields
 from transformer.interop.published import Published, read_source
 from transformer.interop.t5 import SENTENCEPIECE
 from transformer.tasks.base import tokenizer_digest
@@ -150,11 +152,15 @@ def read_run(
 
 def _decoder(opened: Opened, published: Published, max_length: int | None) -> Run:
     """A language model continues texts."""
-    tokenizer = Tokenizer.from_text(opened.tokenizer_text(), opened.source.where)
+    source, size = opened.source, published.model["vocab_size"]
+    if opened.tokenizer is not None:
+        tokenizer = Tokenizer.from_text(opened.tokenizer, source.where)
+    else:
+        kind = source.config["model_type"]
+        tokenizer = Tokenizer(decoder_tokenizer(source.files, source.where, kind, size))
     context = min(max_length or _MOST_TOKENS, published.model["context"])
-    end = opened.end()
-    stop = "" if end is None else tokenizer.token(end)
-    task = section("task", published.job, context=context, batch_size=1, stop=stop)
+    writing = opened.writing or writing_fields(opened.source.files)
+    task = section("task", published.job, context=context, batch_size=1, **writing)
     return Run(task, tokenizer, tokenizer.to_json())
 
 

@@ -1,0 +1,232 @@
+"""What `config.json` of all decoders says alike: sizes, activations and rotary positions."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformer.errors import DataError
+from transformer.interop.layout import Shape
+from transformer.interop.side_files import SideFile
+
+# Their names of ours; the first is the one that is written.
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "relu": "relu",
+    **dict.fromkeys(
+        ("gelu_pytorch_tanh", "gelu_new", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
+        "gelu_tanh",
+    ),
+}
+# What a key that is left out means, in the words of `config.json`.
+SIZES = {
+    "vocab_size": 32_000,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "hidden_size": 4096,
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+# Keys that change no result of a language model, and why.
+IRRELEVANT = {
+    "architectures": "arrays say what there is",
+    **dict.fromkeys(("id2label", "label2id", "num_labels", "problem_type"), "of classifiers"),
+}
+# Kinds of layers, where models have several.
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
+
+
+def decoder_fields(
+    config: SideFile, where: Path, usual: Mapping[str, Any], shapes: Mapping[str, Shape]
+) -> dict[str, Any]:
+    """The sizes that all of these decoders have.
+
+    Args:
+        config: of the model.
+        where: it stands, for messages.
+        usual: what a missing key means.
+        shapes: of all arrays, by name.
+
+    Raises:
+        DataError: naming a key that the arrays contradict.
+    """
+    config.irrelevant(IRRELEVANT)
+    config.usual({"is_encoder_decoder": False})
+    found = {key: config.get(key, value) for key, value in usual.items()}
+    _require_sizes(found, where, shapes)
+    return {
+        "vocab_size": int(found["vocab_size"]),
+        "num_layers": int(found["num_hidden_layers"]),
+        "num_heads": int(found["num_attention_heads"]),
+        "num_kv_heads": integer(found["num_key_value_heads"]),
+        "head_dim": integer(found["head_dim"]),
+        "width": int(found["hidden_size"]),
+        "feed_forward_width": int(found["intermediate_size"]),
+        "context": int(found["max_position_embeddings"]),
+        "norm_epsilon": float(found["rms_norm_eps"]),
+        "tie_embeddings": bool(found["tie_word_embeddings"]),
+    }
+
+
+def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, Shape]) -> None:
+    """Refuses sizes that are not those of the arrays, by the names that people can look up."""
+    layers = [int(number[1]) for name in shapes if (number := _LAYER.match(name))]
+    heads = int(found["num_attention_heads"])
+    if heads < 1:
+        raise DataError(f"{where}: num_attention_heads is {heads}: there must be one.")
+    head_dim = found["head_dim"] or int(found["hidden_size"]) // heads
+    asked = {
+        "num_hidden_layers": (found["num_hidden_layers"], len(set(layers)) or None),
+        "vocab_size": (found["vocab_size"], _rows(shapes, "model.embed_tokens", 0)),
+        "hidden_size": (found["hidden_size"], _rows(shapes, "model.embed_tokens", 1)),
+        "intermediate_size": (
+            found["intermediate_size"],
+            _rows(shapes, "model.layers.0.mlp.gate_proj", 0),
+        ),
+        "num_attention_heads x head_dim": (
+            heads * int(head_dim),
+            _rows(shapes, "model.layers.0.self_attn.q_proj", 0),
+        ),
+        "num_key_value_heads x head_dim": (
+            int(found["num_key_value_heads"] or heads) * int(head_dim),
+            _rows(shapes, "model.layers.0.self_attn.k_proj", 0),
+        ),
+    }
+    require_output(bool(found["tie_word_embeddings"]), where, shapes)
+    for key, (value, there) in asked.items():
+        if there is not None and int(value) != there:
+            raise contradicted(where, key, value, there)
+
+
+def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None:
+    """Refuses a model that has no output layer and no table that stands for it.
+
+    Raises:
+        DataError: naming the key.
+    """
+    if not tied and "lm_head.weight" not in shapes:
+        raise DataError(
+            f"{where} has tie_word_embeddings off (a key that is left out has the publisher's "
+            f"default), and there is no output layer (lm_head.weight): is a file missing?"
+        )
+
+
+def contradicted(where: Path, key: str, value: Any, there: int) -> DataError:
+    """What to raise for a size that is not that of the arrays."""
+    return DataError(
+        f"{where} asks for {key}: {value} (a key that is left out has the publisher's default), "
+        f"and the arrays have {there}: is a file missing?"
+    )
+
+
+def _rows(shapes: Mapping[str, Shape], module: str, axis: int) -> int | None:
+    shape = shapes.get(f"{module}.weight", ())
+    return shape[axis] if len(shape) > axis else None
+
+
+def activation(config: SideFile, key: str, usual: str) -> str:
+    """Our name of an activation.
+
+    Raises:
+        DataError: if it is not known here.
+    """
+    name = config.get(key, usual)
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise DataError(
+            f"{config.where} has {key}: {name!r}, and known here are {', '.join(ACTIVATIONS)}."
+        )
+    return ACTIVATIONS[name]
+
+
+def integer(value: Any) -> int | None:
+    """A number that may be missing."""
+    return None if value is None else int(value)
+
+
+def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str, Any]:
+    """Fields of rotary positions, which newer files keep in one object and older ones in two.
+
+    Args:
+        config: of the model; where it has both, `rope_scaling` stands above `rope_parameters`.
+        where: it stands, for messages.
+        usual_base: where no base is given.
+    """
+    if config.get("rope_scaling"):
+        config.irrelevant({"rope_parameters": "rope_scaling stands above it"})
+        values = config.inside("rope_scaling")
+    else:
+        values = config.inside("rope_parameters")
+    if "rope_theta" in values:
+        config.irrelevant({"rope_theta": "said where the rotation is"})
+        base = values["rope_theta"]
+    else:
+        base = config.get("rope_theta", usual_base)
+    if "rope_type" in values:
+        values.irrelevant({"type": "rope_type says it"})
+    kind = values.get("rope_type") if "rope_type" in values else values.get("type", "default")
+    found: dict[str, Any] = {"rope_base": float(base)}
+    if kind == "llama3":
+        old = values.get("original_max_position_embeddings", config.get("max_position_embeddings"))
+        found |= {
+            "rope_factor": float(values["factor"]),
+            "rope_low_frequency": float(values["low_freq_factor"]),
+            "rope_high_frequency": float(values["high_freq_factor"]),
+            "rope_old_context": int(old),
+        }
+    elif kind == "linear":
+        found |= {"rope_factor": float(values["factor"]), "rope_old_context": None}
+    elif kind != "default":
+        raise DataError(
+            f"{where} scales rotary positions by {kind!r} (rope_type in rope_scaling or "
+            f"rope_parameters): only 'llama3' and 'linear' are known here."
+        )
+    return found
+
+
+# -------------------------------------------------------------------------- ours to theirs
+
+
+def decoder_config(model: Any) -> dict[str, Any]:
+    """What `decoder_fields` reads."""
+    num_kv_heads, head_dim = model.cache_heads()
+    return {
+        "vocab_size": model.vocab_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": model.num_heads,
+        "num_key_value_heads": num_kv_heads,
+        "head_dim": head_dim,
+        "hidden_size": model.width,
+        "intermediate_size": model.hidden_width(),
+        "max_position_embeddings": model.context,
+        "rms_norm_eps": model.norm_epsilon,
+        "tie_word_embeddings": model.tie_embeddings,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+
+
+def rope_parameters(model: Any) -> dict[str, Any]:
+    """What `rotary_fields` reads."""
+    if model.rope_factor is None:
+        return {"rope_type": "default", "rope_theta": model.rope_base}
+    if model.rope_old_context is None:
+        return {
+            "rope_type": "linear",
+            "rope_theta": model.rope_base,
+            "factor": model.rope_factor,
+        }
+    return {
+        "rope_type": "llama3",
+        "rope_theta": model.rope_base,
+        "factor": model.rope_factor,
+        "low_freq_factor": model.rope_low_frequency,
+        "high_freq_factor": model.rope_high_frequency,
+        "original_max_position_embeddings": model.rope_old_context,
+    }

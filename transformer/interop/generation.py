@@ -1,0 +1,182 @@
+"""How a published language model writes: `generation_config.json`, or `config.json` of before it.
+
+As in `generate` of the library `transformers`: the file counts as a whole. Where there is a
+`generation_config.json`, `config.json` says nothing about writing, not even where texts end; keys
+that are left out have that library's defaults.
+"""
+
+from typing import Any
+
+from transformer.errors import DataError
+from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
+from transformer.ops.logits import Sampling
+
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+# What they do where a key is left out, and what they do not do then.
+_USUAL = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "diversity_penalty": 0.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "remove_invalid_values": False,
+    "renormalize_logits": False,
+    "token_healing": False,
+    "low_memory": False,
+    **dict.fromkeys(
+        (
+            "max_length",
+            "max_time",
+            "stop_strings",
+            "top_h",
+            "bad_words_ids",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "exponential_decay_length_penalty",
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "sequence_bias",
+            "guidance_scale",
+            "watermarking_config",
+            "penalty_alpha",
+            "dola_layers",
+            "constraints",
+            "force_words_ids",
+        )
+    ),
+}
+_IRRELEVANT = {
+    **dict.fromkeys(
+        (
+            "use_cache",
+            "cache_implementation",
+            "cache_config",
+            "max_cache_len",
+            "prefill_chunk_size",
+            "compile_config",
+            "disable_compile",
+            "continuous_batching_config",
+            "use_mtp",
+        ),
+        "speed",
+    ),
+    **dict.fromkeys(
+        (
+            "output_attentions",
+            "output_hidden_states",
+            "output_scores",
+            "output_logits",
+            "return_dict_in_generate",
+        ),
+        "what else is returned",
+    ),
+    **dict.fromkeys(
+        (
+            "is_assistant",
+            "num_assistant_tokens",
+            "num_assistant_tokens_schedule",
+            "assistant_confidence_threshold",
+            "prompt_lookup_num_tokens",
+            "max_matching_ngram_size",
+            "assistant_early_exit",
+            "assistant_lookbehind",
+            "target_lookbehind",
+            "assistant_ensemble_weight",
+            "speculation_type",
+        ),
+        "of a second model that guesses ahead",
+    ),
+    "decoder_start_token_id": "of encoder-decoders",
+}
+
+
+def writing_fields(files: SideFiles) -> dict[str, Any]:
+    """Fields of `config.task` that say how a language model writes.
+
+    Args:
+        files: of the model.
+
+    Raises:
+        DataError: if a key has a value of another kind.
+    """
+    said = files[GENERATION] if GENERATION in files else files[CONFIG]
+    if said is not files[CONFIG]:
+        known = dict.fromkeys([key for key in _TOKENS if key in said], "the other file says it")
+        files[CONFIG].irrelevant(known)
+        files[CONFIG].usual(dict.fromkeys(_TOKENS))
+    said.irrelevant(_IRRELEVANT)
+    said.usual(_USUAL)
+    fields: dict[str, Any] = {
+        "stop_ids": _ends(said),
+        "begin": _token(said, "bos_token_id", said.get("bos_token_id")),
+        "pad": _token(said, "pad_token_id", said.get("pad_token_id")),
+        "temperature": 0.0,
+    }
+    if said.get("max_new_tokens") is not None:
+        fields["max_new_tokens"] = _whole(said, "max_new_tokens", 0)
+    chosen = ("temperature", "top_k", "top_p", "min_p")
+    if not said.get("do_sample", False):
+        said.irrelevant(dict.fromkeys(chosen, "do_sample is off"))
+        return fields
+    return fields | {
+        "temperature": _number(said, "temperature", 1.0),
+        "top_k": _whole(said, "top_k", 50),
+        "top_p": _number(said, "top_p", 1.0),
+        "min_p": _number(said, "min_p", 0.0),
+    }
+
+
+def _ends(said: SideFile) -> tuple[int, ...]:
+    """The tokens that end a text; there may be several."""
+    found = said.get("eos_token_id")
+    found = found if isinstance(found, list) else [found]
+    tokens = [_token(said, "eos_token_id", token) for token in found]
+    return tuple(token for token in tokens if token is not None)
+
+
+def _token(said: SideFile, key: str, value: Any) -> int | None:
+    """The id of a token; -1, as some write for none, is none."""
+    if value is None or value == -1:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(f"{said.where}: {key} is {said.get(key)!r}, where ids of tokens are asked.")
+    return value
+
+
+def _number(said: SideFile, key: str, default: float) -> float:
+    value = said.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"{said.where}: {key} is {value!r}, where a number is expected.")
+    return float(value)
+
+
+def _whole(said: SideFile, key: str, default: int) -> int:
+    value = said.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DataError(f"{said.where}: {key} is {value!r}, where a whole number is expected.")
+    return value
+
+
+def sampling_config(sampling: Sampling) -> dict[str, Any]:
+    """What `writing_fields` reads of how tokens are chosen."""
+    if sampling.temperature == 0:
+        return {"do_sample": False}
+    found: dict[str, Any] = {
+        "do_sample": True,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+    }
+    return found | ({"min_p": sampling.min_p} if sampling.min_p else {})
