@@ -8,10 +8,10 @@ from tests.common import noisy_parameters
 from transformer.data.pairs import Sentences, TokenPairs
 from transformer.data.sentence_tokenizers import make_sentence_tokenizer
 from transformer.decoding.alignment import cross_attention_weights, draw_alignment
-from transformer.decoding.beam import length_penalty
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
 from transformer.models.vaswani import Vaswani
+from transformer.ops.search_rules import length_penalty
 
 LETTERS = "abcdefgh"
 # In two shapes, of 8 tokens and of 12.

@@ -19,9 +19,10 @@ from jaxtyping import Array, Float, Int
 from transformer.data.pair_batches import lay_out, make_buckets
 from transformer.data.pairs import TokenPairs
 from transformer.data.sentence_tokenizers import SentenceTokenizer
-from transformer.decoding.beam import beam_search
+from transformer.decoding.beam import Hypotheses, beam_search
 from transformer.errors import ConfigError
 from transformer.ops.losses import cross_entropy
+from transformer.ops.search_rules import USUAL, Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +31,13 @@ class Beam:
 
     Attributes:
         size: hypotheses kept at each step; 1 is greedy.
-        length_penalty: see `beam.length_penalty`.
+        length_penalty: see `search_rules.length_penalty`.
         num_return: outputs for each sentence, best first.
         extra_length: an output has at most so many tokens more than its source (Vaswani et al.
             2017, section 6.1).
-        max_length: of every output in tokens; None goes by `extra_length`.
+        max_length: of every output in tokens, without an end; None goes by `extra_length`.
         batch_tokens: source tokens times beams that are searched at once.
+        search: further rules.
     """
 
     size: int = 4
@@ -44,6 +46,7 @@ class Beam:
     extra_length: int = 50
     max_length: int | None = None
     batch_tokens: int = 8192
+    search: Search = USUAL
 
     def __post_init__(self) -> None:
         if self.num_return > self.size:
@@ -198,33 +201,16 @@ def _search(
         padded[row, : len(ids)] = ids
         padded[row, len(ids)] = tokenizer.end
         lengths[row] = len(ids) + 1
-    limits, longest = lengths + beam.extra_length, length + beam.extra_length
-    if beam.max_length is not None:
-        longest = beam.max_length + 1
-        limits = np.full(rows, longest, np.int32)
-    found = beam_search(
-        model,
-        params,
-        padded,
-        lengths,
-        limits,
-        end=tokenizer.end,
-        num_tokens=tokenizer.vocab_size,
-        max_length=longest,
-        beam_size=beam.size,
-        alpha=beam.length_penalty,
-        num_return=beam.num_return,
-        begin=model.begin_token(),
-        unwritten=model.unwritten_tokens(),
-    )
-    found = jax.device_get(found)
+    found = _hypotheses(model, params, tokenizer, padded, lengths, beam)
+    ends = (tokenizer.end, *beam.search.more_ends)
     outputs = []
     for row in range(len(sources)):
         outputs.append([])
         for rank in range(beam.num_return):
             if found.lengths[row, rank] == 0:
                 break
-            ids = found.tokens[row, rank, : found.lengths[row, rank] - 1]
+            ids = found.tokens[row, rank, : found.lengths[row, rank]]
+            ids = ids[:-1] if ids[-1] in ends else ids
             outputs[-1].append(
                 Output(
                     tokenizer.decode(ids),
@@ -234,6 +220,45 @@ def _search(
                 )
             )
     return outputs
+
+
+def _hypotheses(
+    model: Any,
+    params: Any,
+    tokenizer: SentenceTokenizer,
+    source: np.ndarray,
+    lengths: np.ndarray,
+    beam: Beam,
+) -> Hypotheses:
+    """What the search finds, in the host's memory."""
+    foreign = beam.search.kind == "transformers"
+    limits = lengths + beam.extra_length
+    usual = longest = source.shape[1] + beam.extra_length
+    if beam.max_length is not None:
+        # What has no end at its limit needs no room for one.
+        longest = beam.max_length + (not foreign)
+        limits = np.full(len(lengths), longest, np.int32)
+    search = functools.partial(
+        beam_search,
+        model,
+        params,
+        source,
+        lengths,
+        limits,
+        end=tokenizer.end,
+        num_tokens=model.vocab_size if foreign else tokenizer.vocab_size,
+        beam_size=beam.size,
+        alpha=beam.length_penalty,
+        num_return=beam.num_return,
+        begin=model.begin_token(),
+        unwritten=() if foreign else model.unwritten_tokens(),
+        search=beam.search,
+    )
+    # Each step looks at all the room there is, of which most outputs need little.
+    found = jax.device_get(search(max_length=min(longest, usual)))
+    if longest > usual and (found.lengths[lengths > 0, 0] == 0).any():
+        found = jax.device_get(search(max_length=longest))
+    return found
 
 
 def score_pairs(

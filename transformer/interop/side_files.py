@@ -115,6 +115,27 @@ class SideFile(Mapping[str, Any]):
         """
         self._irrelevant |= keys.keys() & self._content.keys()
 
+    def usual(self, values: Mapping[str, Any]) -> None:
+        """Notes keys that change no result where they have these values; with others they may.
+
+        Args:
+            values: those without effect, by key; none has an effect either.
+        """
+        self._irrelevant |= {
+            key for key, value in values.items() if self._content.get(key, value) in (value, None)
+        }
+
+    def same(self, names: Mapping[str, str]) -> None:
+        """Refuses other names of keys that say something else.
+
+        Args:
+            names: the name that is read, by the other one.
+
+        Raises:
+            DataError: naming the first that says something else.
+        """
+        self.only({other: self.get(name) for other, name in names.items() if other in self})
+
     def only(self, values: Mapping[str, Any]) -> None:
         """Refuses what is not done here.
 
