@@ -30,6 +30,10 @@ class Subject(NamedTuple):
     ours: Callable[[Imported], dict[str, Any]]
 
 
+# Stands for a key that is taken out.
+LEFT_OUT = object()
+
+
 def set_key(folder: Path, name: str, key: str, value: Any) -> None:
     """Sets a key of one side file; dots lead into objects, and the file is made if need be."""
     path = folder / name
@@ -38,7 +42,10 @@ def set_key(folder: Path, name: str, key: str, value: Any) -> None:
     inner, *parts = content, *key.split(".")
     for part in parts[:-1]:
         inner = inner.setdefault(part, {})
-    inner[parts[-1]] = value
+    if value is LEFT_OUT:
+        inner.pop(parts[-1], None)
+    else:
+        inner[parts[-1]] = value
     path.write_text(json.dumps(content), "utf-8")
 
 
@@ -50,7 +57,7 @@ def outcome(subject: Subject, work: Path, name: str, key: str, value: Any) -> st
         work: where a changed copy of it is made.
         name: of the side file.
         key: of the side file.
-        value: a legal one.
+        value: a legal one, or `LEFT_OUT`.
 
     Returns:
         `refused` or `reported`, both of which name the key, or `equal`.
@@ -67,8 +74,11 @@ def outcome(subject: Subject, work: Path, name: str, key: str, value: Any) -> st
         assert last in str(error), f"{key} is refused without its name: {error}"
         return "refused"
     used = found.published.files.used().get(name)
-    assert used is not None, f"{name} is not reported"
-    if any(key == told or key.startswith(f"{told}.") or told == "*" for told in used.unused):
+    if value is not LEFT_OUT:
+        assert used is not None, f"{name} is not reported"
+    if used is not None and any(
+        key == told or key.startswith(f"{told}.") or told == "*" for told in used.unused
+    ):
         return "reported"
     ours, theirs = subject.ours(found), subject.theirs(work)
     for what, expected in theirs.items():

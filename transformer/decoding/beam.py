@@ -179,8 +179,9 @@ def beam_search(
             scores=jnp.where(ending, candidates / rules.penalty(length), -jnp.inf),
         )
         both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), search.ended, new)
-        _, best = jax.lax.top_k(both.scores, num_kept)
-        ended = jax.tree.map(lambda x: _take(x, best), both)
+        ended = jax.tree.map(
+            functools.partial(_take, rows=jax.lax.top_k(both.scores, num_kept)[1]), both
+        )
 
         log_probs, going_on = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates), beam_size)
         parents = jnp.take_along_axis(parents, going_on, axis=1)

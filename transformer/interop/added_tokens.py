@@ -28,6 +28,7 @@ IRRELEVANT = {
     "processor_class": "of other models",
     "special_tokens_map_file": "where it came from",
     "tokenizer_file": "where it came from",
+    "unk_id": "numbers are in the tokenizer",
     "add_bos_token": "the tokens around texts are fixed",
     "add_eos_token": "the tokens around texts are fixed",
 }

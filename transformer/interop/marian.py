@@ -18,7 +18,14 @@ from transformer.data.marian_tokenizers import (
 )
 from transformer.errors import ConfigError, DataError
 from transformer.interop.added_tokens import SETTINGS, USUAL, read_added_tokens
-from transformer.interop.layout import Entry, Shape, entries, single
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    require_layers,
+    require_sizes,
+    single,
+)
 from transformer.interop.published import Family, Head, parameter_shapes
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.models.vaswani import Vaswani
@@ -101,7 +108,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
             f"{where} has decoder_start_token_id {begin} and pad_token_id {pad}: only models that "
             f"begin with the padding token can be read here."
         )
-    return {
+    found = {
         "vocab_size": size,
         "num_encoder_layers": int(config.get("encoder_layers", 12)),
         "num_decoder_layers": int(config.get("decoder_layers", 12)),
@@ -116,6 +123,23 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "token_bias": _BIAS in shapes,
         "begin_id": begin,
     }
+    _require_sizes(found, where, shapes)
+    return found
+
+
+def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses arrays of other sizes than the config says."""
+    width, inner = {"d_model": fields["width"]}, {"encoder_ffn_dim": fields["feed_forward_width"]}
+    sizes = {
+        "model.shared.weight": {"vocab_size": fields["vocab_size"], **width},
+        "model.encoder.layers.0.fc1.weight": {**inner, **width},
+    }
+    require_sizes(where, shapes, sizes)
+    counts = {
+        f"model.{side}.layers.": (f"{side}_layers", fields[f"num_{side}_layers"])
+        for side in ("encoder", "decoder")
+    }
+    require_layers(where, shapes, counts)
 
 
 def _config(model: Vaswani, head: Head, paths: Set[str]) -> dict[str, Any]:

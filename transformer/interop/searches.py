@@ -64,7 +64,9 @@ _WITHOUT_EFFECT = {
     "target_lookbehind": "of an assistant",
     "prompt_lookup_num_tokens": "of an assistant",
     "max_matching_ngram_size": "of an assistant",
-    **dict.fromkeys(("output_scores", "output_logits"), "another file says what is returned"),
+    "use_cache": "speed",
+    "output_attentions": "what else is returned",
+    "output_hidden_states": "what else is returned",
 }
 # What is read; where there is a file for it, nobody looks for them in `config.json`.
 _HONOURED = (

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from transformer.errors import ConfigError, DataError
-from transformer.interop.layout import Entry, Shape, entries
+from transformer.interop.layout import Entry, Shape, entries, require_layers, require_sizes
 from transformer.interop.published import Family, Head, parameter_shapes
 from transformer.interop.side_files import SideFile, SideFiles
 from transformer.models.t5 import T5
@@ -59,13 +59,8 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     # Newer files always say that weights are tied, and keep in another key what was meant.
     tied = config.get("tie_word_embeddings") is not False
     scaled = config.get("scale_decoder_outputs", tied)
-    if not scaled and shapes and "lm_head.weight" not in shapes:
-        raise DataError(
-            f"{where} has tie_word_embeddings {tied} and scale_decoder_outputs {scaled}, and there "
-            f"is no lm_head.weight: outputs that are not scaled need a layer of their own here."
-        )
     begin = config.get("decoder_start_token_id")
-    return {
+    found = {
         "vocab_size": int(config.get("vocab_size", 32128)),
         "num_encoder_layers": num_layers,
         "num_decoder_layers": num_layers if decoder_layers is None else int(decoder_layers),
@@ -82,6 +77,28 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "dropout_rate": float(config.get("dropout_rate", 0.1)),
         "begin_id": int((config.get("pad_token_id") or 0) if begin is None else begin),
     }
+    _require_sizes(found, where, shapes)
+    return found
+
+
+def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses arrays of other sizes than the config says."""
+    width, heads = {"d_model": fields["width"]}, fields["num_heads"]
+    inner = {"num_heads * d_kv": heads * fields["head_dim"]}
+    buckets = {"relative_attention_num_buckets": fields["num_buckets"], "num_heads": heads}
+    block = "encoder.block.0.layer"
+    sizes = {
+        "shared.weight": {"vocab_size": fields["vocab_size"], **width},
+        f"{block}.0.SelfAttention.q.weight": {**inner, **width},
+        f"{block}.0.SelfAttention.relative_attention_bias.weight": buckets,
+        f"{block}.1.DenseReluDense.wo.weight": {**width, "d_ff": fields["feed_forward_width"]},
+    }
+    require_sizes(where, shapes, sizes)
+    counts = {
+        "encoder.block.": ("num_layers", fields["num_encoder_layers"]),
+        "decoder.block.": ("num_decoder_layers", fields["num_decoder_layers"]),
+    }
+    require_layers(where, shapes, counts)
 
 
 def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
@@ -164,6 +181,11 @@ def _copies(model: T5) -> dict[str, str]:
     return dict.fromkeys(copies, "shared.weight")
 
 
+def _stand_ins(model: T5) -> dict[str, str]:
+    """The table of tokens is the output layer where there is no other, scaled or not."""
+    return {} if model.tie_embeddings else {"lm_head.weight": "shared.weight"}
+
+
 def _head(files: SideFiles, paths: Set[str]) -> Head:
     return Head("text_to_text", (), {})
 
@@ -177,6 +199,7 @@ T5_FAMILY = Family(
     entries=_entries,
     head=_head,
     copies=_copies,
+    stand_ins=_stand_ins,
     # The first version had positions for looking at the source, which nothing used.
     not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
 )
