@@ -126,7 +126,7 @@ def write_marian(folder, *, settings=None, generation=None, likely=1.5, **config
     tokenizer = their_tokenizer(folder)
     pad = len(tokens) - 1
     options = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": len(tokenizer) + 4,
         "d_model": 16,
         "encoder_layers": 1,
         "decoder_layers": 1,

@@ -24,7 +24,6 @@ IRRELEVANT = {
     "local_files_only": "where it came from",
     "model_input_names": "what else is returned",
     "name_or_path": "where it came from",
-    "padding_side": "padding is masked",
     "processor_class": "of other models",
     "special_tokens_map_file": "where it came from",
     "tokenizer_file": "where it came from",
@@ -37,6 +36,8 @@ USUAL = {
     "add_prefix_space": False,
     "clean_up_tokenization_spaces": False,
     "do_lower_case": False,
+    # Where positions are counted, padding before a text moves it.
+    "padding_side": "right",
     "sp_model_kwargs": {},
     "split_special_tokens": False,
     "truncation_side": "right",

@@ -286,7 +286,7 @@ def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, 
         if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
             raise DataError(
                 f"{where}: {names[copy]} is not {names[original]}, and only tied layers are known "
-                f"here."
+                f"here where tie_word_embeddings, or scale_decoder_outputs of a T5, is true."
             )
         names.setdefault(original, names[copy])
         del names[copy]
