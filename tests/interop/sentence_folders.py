@@ -174,7 +174,7 @@ def letters(texts):
     return padded([[ord(letter) for letter in text] for text in texts])
 
 
-def theirs(folder):
+def theirs(folder, *, outputs=True):
     """Tokens, what they are decoded to, logits and outputs of `transformers`."""
     tokenizer = their_tokenizer(folder)
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
@@ -186,17 +186,21 @@ def theirs(folder):
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         logits = model(**batch, decoder_input_ids=target).logits.numpy()
-        written = model.generate(**batch)
+        written = model.generate(**batch).tolist() if outputs else []
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
-    outputs = []
-    for row in written[:: len(written) // len(TEXTS), 1:].tolist():
+    ended = []
+    for _, *row in written[:: max(1, len(written) // len(TEXTS))]:
         places = [place for place, token in enumerate(row) if token in ends]
-        outputs.append(row[: places[0]] if places else row)
+        ended.append(row[: places[0]] if places else row)
     text = [tokenizer.decode(ids[:-1]).strip() for ids in rows]
-    return {"tokens": padded(rows), "logits": logits, "outputs": padded(outputs)} | (
-        {} if isinstance(tokenizer, transformers.MarianTokenizer) else {"text": letters(text)}
-    )
+    found = {"tokens": padded(rows), "logits": logits}
+    if outputs:
+        found["outputs"] = padded(ended)
+    # Theirs decodes with the source's model, which says nothing of what is written.
+    if not isinstance(tokenizer, transformers.MarianTokenizer):
+        found["text"] = letters(text)
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -207,7 +211,13 @@ def _logits(model, params, source, target, **layout):
 _FOUND = {}
 
 
-def ours(read):
+def searched_alike(read):
+    """What a search depends on beside the model and its source."""
+    model, beam = build("model", read.config.model), build("task", read.config.task).beam()
+    return model.begin_token(), read.run.tokenizer.end, beam
+
+
+def ours(read, *, outputs=True):
     """The same of what was read of a folder, the way of `generate.py`."""
     task, model = build("task", read.config.task), build("model", read.config.model)
     tokenizer, params = read.run.tokenizer, from_paths(read.published.params)
@@ -215,7 +225,7 @@ def ours(read):
     rows = [[*ids.tolist(), tokenizer.end] for ids in sources]
     # Most keys change nothing that a search depends on.
     key = (str(rows), model, repr(task.beam()), _digest(read.published.params))
-    if key not in _FOUND:
+    if outputs and key not in _FOUND:
         _FOUND[key] = translate(model, params, tokenizer, sources, task.beam())
     longest = max(map(len, rows))
     source = np.array([row + [0] * (longest - len(row)) for row in rows], np.int32)
@@ -223,15 +233,15 @@ def ours(read):
     target = np.array([[model.begin_token(), 7, 5]] * len(TEXTS), np.int32)
     layout = {"source_segments": seen, "target_segments": np.ones_like(target)}
     layout = {name: mask.astype(np.int32) for name, mask in layout.items()}
-    return {
+    found = {
         "tokens": padded(rows),
         "logits": np.asarray(_logits(model, params, source, target, **layout)),
-        "outputs": padded([outputs[0].ids.tolist() for outputs in _FOUND[key]]),
-    } | (
-        {}
-        if isinstance(tokenizer, MarianTokenizer)
-        else {"text": letters([tokenizer.decode(row[:-1]) for row in rows])}
-    )
+    }
+    if key in _FOUND:
+        found["outputs"] = padded([texts[0].ids.tolist() for texts in _FOUND[key]])
+    if not isinstance(tokenizer, MarianTokenizer):
+        found["text"] = letters([tokenizer.decode(row[:-1]) for row in rows])
+    return found
 
 
 def _digest(params):
