@@ -38,7 +38,7 @@ _CLEANED = [
 _UNKNOWN = 2
 
 
-def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None) -> str:
+def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: int) -> str:
     """The text of a `tokenizer.json` for a run.
 
     Tokens that a text may contain, as `<extra_id_0>` is, are no special ones there: those are
@@ -48,6 +48,8 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None) -> str:
         folder: of the model.
         files: in it.
         given: the text of a `tokenizer.json` to take instead of the folder's.
+        size: of the model's table. Tokens that are added behind it are left out: there are a
+            hundred for spans unless a file says otherwise, and no model could read them.
 
     Raises:
         DataError: if there is no tokenizer, or one that is not known here.
@@ -84,7 +86,7 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None) -> str:
     if settings.get("split_special_tokens") is True:
         return made.to_str()
     end = added.named.get("eos")
-    return _with_tokens_in_texts(made, "</s>" if end is None else end.content)
+    return _with_tokens_in_texts(made, "</s>" if end is None else end.content, size)
 
 
 def _as_t5(
@@ -171,9 +173,18 @@ def _character_map(normalizer: Any) -> bytes:
     return b""
 
 
-def _with_tokens_in_texts(made: tokenizers.Tokenizer, end: str) -> str:
+def _with_tokens_in_texts(made: tokenizers.Tokenizer, end: str, size: int) -> str:
     """The text of a tokenizer whose one special token is the end, which no text makes."""
     described = json.loads(made.to_str())
-    for token in described["added_tokens"]:
+    found = [token for token in described["added_tokens"] if token["id"] < size]
+    for token in found:
         token["special"] = token["content"] == end
+    described["added_tokens"] = found
+    vocabulary = described["model"].get("vocab")
+    while (
+        isinstance(vocabulary, list)
+        and len(vocabulary) > size
+        and vocabulary[-1][0].startswith(_SENTINEL)
+    ):
+        vocabulary.pop()
     return json.dumps(described, ensure_ascii=False)

@@ -193,7 +193,8 @@ def _text_to_text(opened: Opened, published: Published, max_length: int | None) 
     there = [name for name in (TOKENIZER_FILE, SENTENCEPIECE) if (folder / name).is_file()]
     if opened.tokenizer is None and not there:
         raise DataError(f"{folder} has neither a {TOKENIZER_FILE} nor a {SENTENCEPIECE}.")
-    text = read_t5_tokenizer(folder, files, opened.tokenizer)
+    size = published.model["vocab_size"]
+    text = read_t5_tokenizer(folder, files, opened.tokenizer, size)
     tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
     longest = _longest_source(opened, max_length, None)
     # Of targets to train on; how long outputs are is said with how they are searched.
