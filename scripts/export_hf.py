@@ -44,6 +44,8 @@ def main() -> int:
     else:
         (architecture,) = written["architectures"]
         print(f"{written['num_arrays']} arrays of a {architecture} in {values.target}")
+        for note in written["notes"]:
+            print(f"NOT AS IN THE RUN: {note}")
     return 0
 
 

@@ -64,6 +64,9 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
         if value is dataclasses.MISSING:
             raise ConfigError(f"config.{kind}.{key} has no default: give it a value.")
         base, optional = _plain_type(belongs, key)
+        if dataclasses.is_dataclass(base):
+            result[key] = _inner_section(base, value)
+            continue
         if optional:
             result[key] = config_dict.placeholder(base)
             if value is not None:
@@ -71,6 +74,15 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
         else:
             result[key] = float(value) if base is float and type(value) is int else value
     return result
+
+
+def _inner_section(base: Any, value: Any) -> ConfigDict:
+    """A section inside of one: its owner, or some of its fields, as another config has them."""
+    if not dataclasses.is_dataclass(value):
+        # Lists are what JSON has for tuples.
+        given = {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
+        value = dataclasses.replace(base(), **given)
+    return ConfigDict(dataclasses.asdict(value))
 
 
 def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
@@ -93,10 +105,15 @@ def build(kind: str, config: ConfigDict, **extra: Any) -> Any:
         if key not in known:
             raise ConfigError(unknown_name(f"config.{kind}", key, known))
     values.update(extra)
-    for key in known:
+    return _made(belongs, kind, values)
+
+
+def _made(belongs: type, where: str, values: dict[str, Any]) -> Any:
+    """The owner made from all of its values, and checked."""
+    for key in config_fields(belongs):
         if key not in values:
-            raise ConfigError(f"config.{kind}.{key} is missing.")
-        values[key] = _checked(kind, key, values[key], *_plain_type(belongs, key))
+            raise ConfigError(f"config.{where}.{key} is missing.")
+        values[key] = _checked(where, key, values[key], *_plain_type(belongs, key))
     made = belongs(**values)
     if hasattr(made, "check"):
         made.check()
@@ -131,13 +148,18 @@ def check_sections(config: ConfigDict) -> None:
 
 
 def with_optional_sections(config: ConfigDict) -> ConfigDict:
-    """A copy that has the sections which a config may leave out."""
+    """A copy that has the sections which a config may leave out, those inside others included."""
     config = config.copy_and_resolve_references()
     # Whoever loads a config from the command line locks it.
     with config.unlocked():
         for key in OPTIONAL_SECTIONS:
             if key not in config:
                 config[key] = section(key)
+        task: Any = config.get("task")
+        fields = config_fields(owner("task", task.get("name"))) if task else {}
+        for key, field in fields.items():
+            if dataclasses.is_dataclass(field.default) and key not in task:
+                task[key] = _inner_section(type(field.default), field.default)
     return config
 
 
@@ -248,6 +270,14 @@ def _checked(kind: str, key: str, value: Any, base: type, optional: bool) -> Any
     if base is tuple and type(value) is list:
         # As JSON has it.
         return tuple(value)
+    if dataclasses.is_dataclass(base) and not isinstance(value, base):
+        # A section inside of one; what is left out has its default.
+        known = config_fields(base)
+        for name in value:
+            if name not in known:
+                raise ConfigError(unknown_name(f"config.{kind}.{key}", name, known))
+        defaults = {name: field.default for name, field in known.items()}
+        return _made(base, f"{kind}.{key}", {**defaults, **dict(value)})
     if type(value) is not base:
         raise ConfigError(
             f"config.{kind}.{key} is {value!r} ({type(value).__name__}): expected "

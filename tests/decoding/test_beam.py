@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.decoding.beam import beam_search, length_penalty
+from transformer.decoding.beam import beam_search
 from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
+from transformer.ops.search_rules import length_penalty
 
 V, L, END = 4, 5, 0
 # All beginnings that have not ended, 1 + 3 + 9 + 27 + 81.
@@ -43,6 +44,9 @@ RELATIVE = T5(
     dropout_rate=0.0,
     begin_id=2,
 )
+# Against float64, log probabilities of whole outputs are up to 1e-5 off in float32, cached or read
+# at once; in float64 both are the same to 1e-13.
+TOLERANCE = 4e-5
 SCANNED, POST = MODEL.clone(scan_layers=True), MODEL.clone(norm_order="post")
 
 
@@ -52,7 +56,7 @@ def params_of(model):
     if model is MODEL:
         return {name: unstacked(part) for name, part in params_of(SCANNED).items()}
     if model is RELATIVE:
-        return noisy_parameters(model, SOURCES, SOURCES, seed=2, scale=1.5)
+        return noisy_parameters(model, SOURCES, SOURCES, seed=30, scale=0.8)
     seed, spread = (28, 1.0) if model is POST else (30, 2.0)
     params = noisy_parameters(model, SOURCES, SOURCES, seed=seed, scale=0.5)
     table = jax.tree.map(lambda x: spread * x, params["token_embedding"])
@@ -132,7 +136,9 @@ def check(found, row, expected):
     assert outputs(found, row) == [text for _, _, text in expected]
     count = len(expected)
     for actual, place in ((found.scores, 0), (found.log_probs, 1)):
-        np.testing.assert_allclose(actual[row, :count], [x[place] for x in expected], atol=5e-5)
+        np.testing.assert_allclose(
+            actual[row, :count], [x[place] for x in expected], atol=TOLERANCE
+        )
         assert np.isneginf(actual[row, count:]).all()
 
 
@@ -223,7 +229,7 @@ def test_log_probs_are_those_of_the_text_read_at_once(case):
     for row, table in enumerate(next_log_probs(model)):
         for rank, text in enumerate(outputs(found, row)):
             expected = sum(table[text[:place]][token] for place, token in enumerate(text))
-            np.testing.assert_allclose(found.log_probs[row, rank], expected, atol=5e-5)
+            np.testing.assert_allclose(found.log_probs[row, rank], expected, atol=TOLERANCE)
 
 
 def test_scanned_is_unrolled():

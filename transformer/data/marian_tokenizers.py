@@ -7,9 +7,10 @@ this does not, and neither does the library `transformers` unless told to.
 
 import base64
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +19,47 @@ from transformer.data.text import read_text
 from transformer.errors import DataError
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
+# Of a run: tokens that others keep in settings of theirs.
+TOKENS_FILE = "marian_tokens.json"
 
-_END, _UNKNOWN, _PAD = "</s>", "<unk>", "<pad>"
 # What SentencePiece writes for a space, and for what it does not know.
 _SPACE, _NOT_KNOWN = "\N{LOWER ONE EIGHTH BLOCK}", " \N{DOUBLE QUESTION MARK} "
+
+
+class Added(NamedTuple):
+    """A token that is found in texts before they are cut into pieces.
+
+    Attributes:
+        content: its letters.
+        id: its number.
+        special: whether it stands by itself in what is written, with a space behind it.
+        lstrip: takes the white space before it with it.
+        rstrip: takes the white space behind it with it.
+        single_word: is one only between white space.
+    """
+
+    content: str
+    id: int
+    special: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+
+class MarianTokens(NamedTuple):
+    """Which tokens have a meaning of their own.
+
+    Attributes:
+        end: ends every text.
+        unknown: stands for pieces without a number.
+        pad: begins every target.
+        added: further ones.
+    """
+
+    end: str = "</s>"
+    unknown: str = "<unk>"
+    pad: str = "<pad>"
+    added: tuple[Added, ...] = ()
 
 
 class MarianTokenizer:
@@ -29,17 +67,19 @@ class MarianTokenizer:
 
     Attributes:
         pad: the id of the token that begins every target.
+        special: which tokens have a meaning of their own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, special: MarianTokens | None = None) -> None:
         """Reads the three files.
 
         Args:
             folder: where they are, each by its name in `FILES`.
+            special: None takes what a run keeps, or what is usual.
 
         Raises:
             MissingDependencyError: if the library `sentencepiece` is not installed.
-            DataError: if a file is missing or damaged, or the numbers are not 0, 1, 2, ...
+            DataError: if a file is missing or damaged, or a number is that of two tokens.
         """
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
@@ -47,23 +87,29 @@ class MarianTokenizer:
                 f"{folder} lacks {' and '.join(missing)}: a tokenizer of Marian's is in "
                 f"{', '.join(FILES[:-1])} and {FILES[-1]} together."
             )
+        self.special = _read_tokens(folder / TOKENS_FILE) if special is None else special
         self._source = read_sentencepieces(folder / SOURCE_FILE)
         self._target = read_sentencepieces(folder / TARGET_FILE)
         self._text = read_text(folder / VOCABULARY_FILE)
-        self._ids = _parse_vocabulary(self._text, folder / VOCABULARY_FILE)
-        self._pieces = sorted(self._ids, key=self._ids.__getitem__)
-        self._unknown = self._ids[_UNKNOWN]
-        self.pad = self._ids[_PAD]
+        self._ids = _parse_vocabulary(self._text, folder / VOCABULARY_FILE, self.special)
+        self._pieces = {index: piece for piece, index in self._ids.items()}
+        self._unknown = self._ids[self.special.unknown]
+        self.pad = self._ids[self.special.pad]
+        self._own = (self.special.end, self.special.pad)
+        self._added = {token.content: token for token in self.special.added}
+        self._pieces |= {token.id: token.content for token in self.special.added}
+        in_texts = sorted(self._added.keys() - {*self._own}, key=len, reverse=True)
+        self._split = re.compile("|".join(map(re.escape, in_texts))) if in_texts else None
 
     @property
     def vocab_size(self) -> int:
         """The number of tokens, V."""
-        return len(self._pieces)
+        return max(self._pieces) + 1
 
     @property
     def end(self) -> int:
         """The id of `</s>`."""
-        return self._ids[_END]
+        return self._ids[self.special.end]
 
     def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
         """The token ids of source lines as int32.
@@ -78,16 +124,43 @@ class MarianTokenizer:
         return self._encode(self._target.processor, lines)
 
     def _encode(self, processor: Any, lines: Sequence[str]) -> list[np.ndarray]:
-        split = [_split_language(line) for line in lines]
-        encoded = processor.encode([text for _, text in split], out_type=str, num_threads=-1)
+        parts = [list(self._parts(line)) for line in lines]
+        texts = [part for of_line in parts for part in of_line if isinstance(part, str)]
+        encoded = iter(processor.encode(texts, out_type=str, num_threads=-1))
         return [
-            np.array([self._id(piece) for piece in [*language, *pieces]], np.int32)
-            for (language, _), pieces in zip(split, encoded, strict=True)
+            np.array(
+                [
+                    index
+                    for part in of_line
+                    for index in ([part] if isinstance(part, int) else map(self._id, next(encoded)))
+                ],
+                np.int32,
+            )
+            for of_line in parts
         ]
+
+    def _parts(self, line: str) -> Iterator[int | str]:
+        """The tokens of a line that are no pieces, by number, and the texts between them."""
+        texts, tokens, place = [], [], 0
+        for found in self._split.finditer(line) if self._split else ():
+            token = self._added[found.group()]
+            before, behind = line[place : found.start()], line[found.end() :]
+            if token.single_word and (before[-1:].strip() or behind[:1].strip()):
+                continue
+            texts.append(before.rstrip() if token.lstrip else before)
+            tokens.append(token)
+            place = found.end()
+        for text, token in zip([*texts, line[place:]], [None, *tokens], strict=True):
+            if token is not None:
+                yield token.id
+            stripped = token is not None and token.rstrip
+            language, rest = _split_language(text.lstrip() if stripped else text)
+            yield from map(self._id, language)
+            yield rest
 
     def _id(self, piece: str) -> int:
         # What SentencePiece does not know comes as it was written, whatever that is.
-        if piece in (_END, _PAD):
+        if piece in self._own:
             return self._unknown
         return self._ids.get(piece, self._unknown)
 
@@ -96,13 +169,15 @@ class MarianTokenizer:
 
         Pieces that only the source's model knows are shown as they are.
         """
-        pieces = [self._pieces[int(i)] for i in ids]
-        pieces = [piece for piece in pieces if piece not in (_END, _PAD)]
+        pieces = [self._pieces.get(int(i), "") for i in ids]
+        pieces = [piece for piece in pieces if piece and piece not in self._own]
         words: list[str] = []
         known: list[str] = []
-        for piece in [*pieces, _UNKNOWN]:
-            if piece == _UNKNOWN:
-                words += [self._target.processor.decode_pieces(known), _NOT_KNOWN]
+        for piece in [*pieces, self.special.unknown]:
+            added = self._added.get(piece)
+            if piece == self.special.unknown or (added is not None and added.special):
+                shown = _NOT_KNOWN if piece == self.special.unknown else f"{piece} "
+                words += [self._target.processor.decode_pieces(known), shown]
                 known = []
             else:
                 known.append(piece)
@@ -110,19 +185,24 @@ class MarianTokenizer:
 
     def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
         """Each token by itself."""
-        return [self._pieces[int(i)] for i in ids]
+        return [self._pieces.get(int(i), "") for i in ids]
 
     def save(self, folder: Path) -> None:
-        """Writes the three files as they were."""
+        """Writes the three files as they were, and one more where tokens are not the usual."""
         (folder / SOURCE_FILE).write_bytes(self._source.content)
         (folder / TARGET_FILE).write_bytes(self._target.content)
         (folder / VOCABULARY_FILE).write_text(self._text, "utf-8")
+        if self.special != MarianTokens():
+            (folder / TOKENS_FILE).write_text(_written(self.special), "utf-8")
 
     def to_text(self) -> str:
-        """All three files as one JSON object."""
+        """All files as one JSON object."""
         models = (self._source, self._target)
         texts = [base64.b64encode(model.content).decode("ascii") for model in models]
-        return json.dumps(dict(zip(FILES, [*texts, self._text], strict=True)))
+        files = dict(zip(FILES, [*texts, self._text], strict=True))
+        if self.special != MarianTokens():
+            files[TOKENS_FILE] = _written(self.special)
+        return json.dumps(files)
 
 
 def _split_language(line: str) -> tuple[list[str], str]:
@@ -133,25 +213,48 @@ def _split_language(line: str) -> tuple[list[str], str]:
     return [], line
 
 
-def _parse_vocabulary(text: str, path: Path) -> dict[str, int]:
-    """Pieces and their numbers.
+def _written(special: MarianTokens) -> str:
+    """What `_read_tokens` reads."""
+    content = special._asdict() | {"added": [token._asdict() for token in special.added]}
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _read_tokens(path: Path) -> MarianTokens:
+    """The tokens that a run keeps; the usual ones where it keeps none.
 
     Raises:
-        DataError: if a special token is missing, or a number is missing or there twice.
+        DataError: if the file is damaged.
+    """
+    if not path.is_file():
+        return MarianTokens()
+    try:
+        content = json.loads(read_text(path))
+        added = tuple(Added(**token) for token in content.pop("added"))
+        return MarianTokens(**content, added=added)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} holds no tokens of a Marian: {error}") from None
+
+
+def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str, int]:
+    """Pieces and their numbers, of which some may be missing.
+
+    Raises:
+        DataError: if a special token is missing, or a number is there twice or is none.
     """
     try:
         ids = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
-    if not isinstance(ids, dict) or not all(type(index) is int for index in ids.values()):
+    if not isinstance(ids, dict) or not all(
+        type(index) is int and index >= 0 for index in ids.values()
+    ):
         raise DataError(f"{path} is no table of tokens and their numbers.")
-    missing = [token for token in (_END, _UNKNOWN, _PAD) if token not in ids]
+    missing = [token for token in special[:3] if token not in ids]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}, which Marian needs.")
-    wrong = set(range(len(ids))).symmetric_difference(ids.values())
-    if wrong:
-        raise DataError(
-            f"{path} has {len(ids)} tokens: each of the numbers from 0 to {len(ids) - 1} must be "
-            f"that of one token, and {min(wrong)} is not so."
-        )
+    owners: dict[int, str] = {}
+    for piece, index in ids.items():
+        if index in owners:
+            raise DataError(f"{path} has the number {index} twice: {owners[index]!r}, {piece!r}.")
+        owners[index] = piece
     return ids

@@ -85,7 +85,7 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
         library_tokenizer.no_truncation()
         library_tokenizer.no_padding()
         known = (token for token in _ENDS if library_tokenizer.token_to_id(token) is not None)
-        end = next(known, _ENDS[0])
+        end = _put_behind(library_tokenizer) or next(known, _ENDS[0])
         # A token that is there keeps its id and becomes a special one.
         library_tokenizer.add_special_tokens(
             [tokenizers.AddedToken(end, special=True, normalized=False)]
@@ -285,6 +285,16 @@ class SentinelTokenizer(SentenceTokenizer):
     def to_text(self) -> str:
         """The tokenizer without its sentinels."""
         return self._tokenizer.to_text()
+
+
+def _put_behind(library_tokenizer: tokenizers.Tokenizer) -> str | None:
+    """The one token that a tokenizer puts behind texts, if it puts no other and none before."""
+    bare, whole = (
+        library_tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True)
+    )
+    if len(whole) != len(bare) + 1 or whole[:-1] != bare:
+        return None
+    return library_tokenizer.id_to_token(whole[-1])
 
 
 def make_sentence_tokenizer(kind: str, lines: Sequence[str], vocab_size: int) -> SentenceTokenizer:

@@ -11,17 +11,19 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from transformer.ops.masks import at_positions, explicit, full, padding_behind
+from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
 
 
 class Hypotheses(NamedTuple):
     """The best outputs of each row, best first.
 
     Attributes:
-        tokens: `[B, R, L]`, the end token last and zeros behind it.
-        lengths: `[B, R]`, the end token included; 0 where there are fewer than R outputs.
+        tokens: `[B, R, L]`, the end token last, if there is one, and zeros behind it.
+        lengths: `[B, R]`, the end token included; 0 where there are fewer than R outputs, or where
+            the search was not over after L tokens.
         log_probs: `[B, R]`, of all tokens together, the end token included, in nats.
         scores: `[B, R]`, the log probabilities after the length penalty.
     """
@@ -45,14 +47,22 @@ class _Search(NamedTuple):
     done: Any  # [B]
 
 
-def length_penalty(length: Array, alpha: float) -> Array:
-    """What log probabilities are divided by (Wu et al. 2016, equation 14).
+class _Rules(NamedTuple):
+    """What a search is told, known when it is compiled."""
 
-    Args:
-        length: tokens of an output, the end token included.
-        alpha: 0 compares log probabilities as they are; more favours longer outputs.
-    """
-    return ((5.0 + length) / 6.0) ** alpha
+    search: Search
+    alpha: float
+    beam_size: int
+    ends: tuple[int, ...]
+
+    @property
+    def foreign(self) -> bool:
+        """Whether all is as the library `transformers` does it."""
+        return self.search.kind == "transformers"
+
+    def penalty(self, length: Array) -> Array:
+        """What log probabilities are divided by."""
+        return length_penalty(length.astype(jnp.float32), self.alpha, self.search.kind)
 
 
 @functools.partial(
@@ -67,6 +77,7 @@ def length_penalty(length: Array, alpha: float) -> Array:
         "num_return",
         "begin",
         "unwritten",
+        "search",
     ),
 )
 def beam_search(
@@ -84,33 +95,40 @@ def beam_search(
     num_return: int,
     begin: int | None = None,
     unwritten: tuple[int, ...] = (),
+    search: Search = USUAL,
 ) -> Hypotheses:
     """The most probable outputs of each row.
 
     Each step extends every beam by every token and takes the `beam_size` best extensions. Those
-    with the end token leave the search and the best others take their places. A row is done when
-    no beam can still become one of its R best outputs, whatever follows; with one beam, which is
-    greedy decoding, at the first end. What a row gets does not depend on the other rows.
+    with an end token leave the search and the best others take their places. A row is done when
+    no beam can still become one of its R best outputs, whatever follows, or as `search` has it;
+    with one beam, which is greedy decoding, at the first end. What a row gets does not depend on
+    the other rows.
 
     Args:
         model: an encoder-decoder with `encode`, `decode`, `logits` and `empty_cache`.
         params: its parameters.
         source: token ids.
         source_lengths: of the rows; what is behind is padding. A row of length 0 is done at once.
-        limits: the longest output of each row, the end token included; at most `max_length`.
+        limits: the longest output of each row, the end token included.
         end: the end token.
         num_tokens: only the first this many entries of the vocabulary are chosen from.
-        max_length: L.
+        max_length: L. Rows whose limit is greater and that are not done by then have no output.
         beam_size: K.
-        alpha: of the length penalty, 0 or more.
+        alpha: of the length penalty.
         num_return: R, at most K.
         begin: the token that begins every output; None takes the end token.
         unwritten: tokens that are never chosen.
+        search: further rules.
     """
     begin = end if begin is None else begin
     batch = source.shape[0]
     valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
-    best_penalty = length_penalty(limits.astype(jnp.float32), alpha)
+    rules = _Rules(search, alpha, beam_size, (end, *search.more_ends))
+    is_end = jnp.isin(jnp.arange(num_tokens), jnp.array(rules.ends))
+    of_slots = jnp.arange(max_length * beam_size) // beam_size
+    # Theirs compares with the worst of as many outputs as there are beams.
+    num_kept = beam_size if rules.foreign else num_return
 
     def score_next(module: Any, search: _Search) -> tuple[Float[Array, "B K V"], Any]:
         """Log probabilities of every beam's next token."""
@@ -119,11 +137,10 @@ def beam_search(
         seen &= (jnp.arange(max_length) <= search.step)[:, None]
         seen = seen.reshape(batch, 1, beam_size, max_length * beam_size)
         positions = jnp.full((batch, beam_size), search.step)
-        of_slots = jnp.arange(max_length * beam_size)[None, :] // beam_size
         features, cache = module.decode(
             search.tokens,
             None,
-            mask=explicit(seen) & at_positions(positions, of_slots),
+            mask=explicit(seen) & at_positions(positions, of_slots[None]),
             memory_mask=padding_behind(source_lengths),
             positions=positions,
             slots=jnp.broadcast_to(
@@ -131,45 +148,46 @@ def beam_search(
             ),
             cache=search.cache,
         )
-        log_probs = jax.nn.log_softmax(module.logits(features))
+        log_probs = _log_probs(module.logits(features), search, begin, limits, rules)
         return log_probs.at[..., unwritten].set(-jnp.inf)[..., :num_tokens], cache
 
     def advance(search: _Search) -> _Search:
         own = jnp.broadcast_to(jnp.arange(beam_size), (batch, beam_size))
         search = search._replace(slots=search.slots.at[:, :, search.step].set(own))
         log_probs, cache = nn.apply(score_next, model)({"params": params}, search)
-        # At its limit a row can only end.
-        last = (search.step + 1 >= limits)[:, None, None] & (jnp.arange(num_tokens) != end)
-        log_probs = jnp.where(last, -jnp.inf, log_probs) + search.log_probs[..., None]
+        at_limit = search.step + 1 >= limits
+        if not rules.foreign:
+            # At its limit a row can only end.
+            log_probs = jnp.where(at_limit[:, None, None] & ~is_end, -jnp.inf, log_probs)
+        log_probs += search.log_probs[..., None]
 
-        # Twice as many as there are beams: enough of them do not end.
-        count = min(2 * beam_size, beam_size * num_tokens)
+        # So many more than there are beams that enough of them do not end.
+        count = min((1 + len(rules.ends)) * beam_size, beam_size * num_tokens)
         candidates, flat = jax.lax.top_k(log_probs.reshape(batch, -1), count)
         parents, tokens = flat // num_tokens, flat % num_tokens
         texts = jnp.take_along_axis(search.texts, parents[..., None], axis=1)
         texts = texts.at[:, :, search.step].set(tokens)
-        ends = tokens == end
+        ends = is_end[tokens] | (at_limit[:, None] & rules.foreign)
 
         ending = ends & (jnp.arange(count) < beam_size) & jnp.isfinite(candidates)
         ending &= ~search.done[:, None]
         length = search.step + 1
-        scores = candidates / length_penalty(length.astype(jnp.float32), alpha)
         new = Hypotheses(
             tokens=texts,
             lengths=jnp.full((batch, count), length),
             log_probs=candidates,
-            scores=jnp.where(ending, scores, -jnp.inf),
+            scores=jnp.where(ending, candidates / rules.penalty(length), -jnp.inf),
         )
         both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), search.ended, new)
-        _, best = jax.lax.top_k(both.scores, num_return)
-        ended = jax.tree.map(lambda x: _take(x, best), both)
+        ended = jax.tree.map(
+            functools.partial(_take, rows=jax.lax.top_k(both.scores, num_kept)[1]), both
+        )
 
         log_probs, going_on = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates), beam_size)
         parents = jnp.take_along_axis(parents, going_on, axis=1)
-        # Log probabilities only fall, and the longest output is penalised least.
-        done = ended.scores[:, -1] >= log_probs[:, 0] / best_penalty
+        done = _is_done(ended, log_probs[:, 0], length, limits, rules)
         if beam_size == 1:
-            done |= jnp.any(ending, axis=1)
+            done = jnp.any(ending, axis=1) | (done & (not rules.foreign))
         return _Search(
             step=length,
             cache=cache,
@@ -204,16 +222,51 @@ def beam_search(
         # All beams are the same at first: one of them exists.
         log_probs=jnp.full((batch, beam_size), -jnp.inf).at[:, 0].set(0.0),
         ended=Hypotheses(
-            tokens=jnp.zeros((batch, num_return, max_length), jnp.int32),
-            lengths=jnp.zeros((batch, num_return), jnp.int32),
-            log_probs=jnp.full((batch, num_return), -jnp.inf),
-            scores=jnp.full((batch, num_return), -jnp.inf),
+            tokens=jnp.zeros((batch, num_kept, max_length), jnp.int32),
+            lengths=jnp.zeros((batch, num_kept), jnp.int32),
+            log_probs=jnp.full((batch, num_kept), -jnp.inf),
+            scores=jnp.full((batch, num_kept), -jnp.inf),
         ),
         done=source_lengths == 0,
     )
-    last = jax.lax.while_loop(lambda search: ~jnp.all(search.done), advance, first)
-    exist = jnp.isfinite(last.ended.scores)
-    return last.ended._replace(lengths=jnp.where(exist, last.ended.lengths, 0))
+    last = jax.lax.while_loop(
+        lambda search: ~jnp.all(search.done) & (search.step < max_length), advance, first
+    )
+    found = jax.tree.map(lambda x: x[:, :num_return], last.ended)
+    exist = jnp.isfinite(found.scores) & last.done[:, None]
+    return found._replace(lengths=jnp.where(exist, found.lengths, 0))
+
+
+def _log_probs(
+    logits: Float[Array, "B K V"],
+    search: _Search,
+    begin: int,
+    limits: Int[Array, "B"],
+    rules: _Rules,
+) -> Float[Array, "B K V"]:
+    """Log probabilities of next tokens after the rules."""
+    # Theirs applies rules to logits where it is greedy.
+    late = rules.foreign and rules.beam_size == 1
+    scores = logits if late else jax.nn.log_softmax(logits)
+    begun = jnp.full((*search.texts.shape[:2], 1), begin)
+    written = jnp.concatenate([begun, search.texts], axis=2)
+    at_limit = search.step + 1 >= limits
+    scores = ruled(scores, written, search.step, at_limit, rules.search, rules.ends)
+    return jax.nn.log_softmax(scores) if late else scores
+
+
+def _is_done(
+    ended: Hypotheses, best: Array, length: Array, limits: Array, rules: _Rules
+) -> Bool[Array, "B"]:
+    """Whether nothing better can come, given the log probability of each row's best beam."""
+    # Log probabilities only fall, and the longest output is penalised least.
+    longest = limits
+    if rules.foreign and not (rules.search.early_stopping == "never" and rules.alpha > 0):
+        longest = length
+    done = ended.scores[:, -1] >= best / rules.penalty(longest)
+    if rules.foreign and rules.search.early_stopping == "true":
+        done |= jnp.isfinite(ended.scores[:, -1])
+    return done
 
 
 def _take(values: Array, rows: Int[Array, "B K"]) -> Array:

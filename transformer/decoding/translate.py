@@ -20,12 +20,10 @@ from transformer.data.pair_batches import lay_out, make_buckets
 from transformer.data.pairs import TokenPairs
 from transformer.data.sentence_tokenizers import SentenceTokenizer
 from transformer.data.text import in_chunks
-from transformer.decoding.beam import beam_search
+from transformer.decoding.beam import Hypotheses, beam_search
 from transformer.errors import ConfigError
 from transformer.ops.losses import cross_entropy
-
-# Penalties of texts longer than any are numbers of float32 still with this exponent.
-MOST_PENALTY = 8.0
+from transformer.ops.search_rules import USUAL, Search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +32,15 @@ class Beam:
 
     Attributes:
         size: hypotheses kept at each step; 1 is greedy.
-        length_penalty: see `beam.length_penalty`; from 0 to `MOST_PENALTY`.
+        length_penalty: see `search_rules.length_penalty`.
         num_return: outputs for each sentence, best first, each another text: several sequences of
             tokens may be written the same, and the most probable one then stands for all. There are
             fewer where the beams have no more.
         extra_length: an output has at most so many tokens more than its source (Vaswani et al.
             2017, section 6.1).
-        max_length: of every output in tokens; None goes by `extra_length`.
+        max_length: of every output in tokens, without an end; None goes by `extra_length`.
         batch_tokens: source tokens times beams that are searched at once.
+        search: further rules.
     """
 
     size: int = 4
@@ -50,12 +49,10 @@ class Beam:
     extra_length: int = 50
     max_length: int | None = None
     batch_tokens: int = 8192
+    search: Search = USUAL
 
     def __post_init__(self) -> None:
-        if not 0 <= self.length_penalty <= MOST_PENALTY:
-            raise ConfigError(
-                f"the length penalty is {self.length_penalty}: from 0 to {MOST_PENALTY:g}."
-            )
+        self.search.check_penalty(self.length_penalty)
         if self.num_return > self.size:
             raise ConfigError(
                 f"{self.num_return} outputs are more than the {self.size} beams that are searched: "
@@ -217,48 +214,63 @@ def _search(
         padded[row, : len(ids)] = ids
         padded[row, len(ids)] = tokenizer.end
         lengths[row] = len(ids) + 1
-    limits, longest = lengths + beam.extra_length, length + beam.extra_length
+    found = _hypotheses(model, params, tokenizer, padded, lengths, beam)
+    return [_outputs(tokenizer, found, row, beam) for row in range(len(sources))]
+
+
+def _outputs(tokenizer: SentenceTokenizer, found: Hypotheses, row: int, beam: Beam) -> list[Output]:
+    """The outputs of a row, the best first, no two of them the same text."""
+    ends = (tokenizer.end, *beam.search.more_ends)
+    outputs: dict[str, Output] = {}
+    for rank in range(found.lengths.shape[1]):
+        if found.lengths[row, rank] == 0 or len(outputs) == beam.num_return:
+            break
+        ids = found.tokens[row, rank, : found.lengths[row, rank]]
+        ids = ids[:-1] if ids[-1] in ends else ids
+        text = tokenizer.decode(ids)
+        numbers = float(found.log_probs[row, rank]), float(found.scores[row, rank])
+        outputs.setdefault(text, Output(text, ids, *numbers))
+    return list(outputs.values())
+
+
+def _hypotheses(
+    model: Any,
+    params: Any,
+    tokenizer: SentenceTokenizer,
+    source: np.ndarray,
+    lengths: np.ndarray,
+    beam: Beam,
+) -> Hypotheses:
+    """What the search finds, in the host's memory."""
+    foreign = beam.search.kind == "transformers"
+    limits = lengths + beam.extra_length
+    usual = longest = source.shape[1] + beam.extra_length
     if beam.max_length is not None:
-        longest = beam.max_length + 1
-        limits = np.full(rows, longest, np.int32)
-    found = beam_search(
+        # What has no end at its limit needs no room for one.
+        longest = beam.max_length + (not foreign)
+        limits = np.full(len(lengths), longest, np.int32)
+    search = functools.partial(
+        beam_search,
         model,
         params,
-        padded,
+        source,
         lengths,
         limits,
         end=tokenizer.end,
-        num_tokens=tokenizer.vocab_size,
-        max_length=longest,
+        num_tokens=model.vocab_size if foreign else tokenizer.vocab_size,
         beam_size=beam.size,
         alpha=beam.length_penalty,
         # Some may be the same text.
         num_return=1 if beam.num_return == 1 else beam.size,
         begin=model.begin_token(),
-        unwritten=model.unwritten_tokens(),
+        unwritten=() if foreign else model.unwritten_tokens(),
+        search=beam.search,
     )
-    found = jax.device_get(found)
-    return [_outputs(tokenizer, found, row, beam.num_return) for row in range(len(sources))]
-
-
-def _outputs(tokenizer: SentenceTokenizer, found: Any, row: int, most: int) -> list[Output]:
-    """The outputs of a row, the best first, no two of them the same text.
-
-    Args:
-        tokenizer: of the model.
-        found: the `Hypotheses` of all rows.
-        row: which one.
-        most: outputs that are wanted.
-    """
-    outputs: dict[str, Output] = {}
-    for rank in range(found.lengths.shape[1]):
-        if found.lengths[row, rank] == 0 or len(outputs) == most:
-            break
-        ids = found.tokens[row, rank, : found.lengths[row, rank] - 1]
-        text = tokenizer.decode(ids)
-        numbers = float(found.log_probs[row, rank]), float(found.scores[row, rank])
-        outputs.setdefault(text, Output(text, ids, *numbers))
-    return list(outputs.values())
+    # Each step looks at all the room there is, of which most outputs need little.
+    found = jax.device_get(search(max_length=min(longest, usual)))
+    if longest > usual and (found.lengths[lengths > 0, 0] == 0).any():
+        found = jax.device_get(search(max_length=longest))
+    return found
 
 
 def score_pairs(

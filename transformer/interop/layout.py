@@ -174,3 +174,41 @@ def write_entries(
     for entry in wanted:
         found = entry.write([np.asarray(params[path]) for path in entry.paths])
         yield from zip(entry.names, found, strict=True)
+
+
+def require_sizes(
+    where: Any, shapes: Mapping[str, Shape], sizes: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Refuses arrays of other sizes than a config says, naming its keys.
+
+    Args:
+        where: the config, for messages.
+        shapes: of the arrays, by name; those that are missing are not looked at.
+        sizes: of each axis of an array by what says it, by the array's name.
+
+    Raises:
+        DataError: naming the first array.
+    """
+    for name, axes in sizes.items():
+        if name in shapes and tuple(shapes[name]) != tuple(axes.values()):
+            said = ", ".join(f"{key} {size}" for key, size in axes.items())
+            raise DataError(f"{where} has {said}, and {name} is an array of {list(shapes[name])}.")
+
+
+def require_layers(
+    where: Any, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
+) -> None:
+    """Refuses stacks of another depth than a config says, naming its key.
+
+    Args:
+        where: the config, for messages.
+        shapes: of the arrays, by name.
+        counts: the key and what it says, by what stands before a layer's number in names.
+
+    Raises:
+        DataError: naming the first key.
+    """
+    for before, (key, count) in counts.items():
+        found = {name[len(before) :].split(".")[0] for name in shapes if name.startswith(before)}
+        if found and len(found) != count:
+            raise DataError(f"{where} has {key} {count}, and there are arrays of {len(found)}.")

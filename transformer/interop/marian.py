@@ -10,10 +10,24 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from transformer.data.marian_tokenizers import (
+    VOCABULARY_FILE,
+    Added,
+    MarianTokenizer,
+    MarianTokens,
+)
 from transformer.errors import ConfigError, DataError
-from transformer.interop.layout import Entry, Shape, entries, single
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    require_layers,
+    require_sizes,
+    single,
+)
 from transformer.interop.published import Family, Head, parameter_shapes
-from transformer.interop.side_files import SideFile, SideFiles
+from transformer.interop.sentence_tokens import SETTINGS, USUAL, read_added_tokens
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.models.vaswani import Vaswani
 
 ACTIVATIONS = {
@@ -25,12 +39,36 @@ ACTIVATIONS = {
 }
 # What theirs can be and ours is not: keys and the one value that is known here.
 _ONLY = {
+    "is_encoder_decoder": True,
+    "is_decoder": False,
     "share_encoder_decoder_embeddings": True,
     "tie_word_embeddings": True,
     "static_position_embeddings": True,
     "normalize_before": False,
     "normalize_embedding": False,
     "add_final_layer_norm": False,
+}
+# Keys that change no output, and why; and those that do not where they have these values.
+_IRRELEVANT = {
+    "architectures": "arrays say what there is",
+    "classif_dropout": "of another head",
+    "classifier_dropout": "of another head",
+    "encoder_layerdrop": "in training only, and of the publisher's",
+    "decoder_layerdrop": "in training only, and of the publisher's",
+    "id2label": "of another head",
+    "label2id": "of another head",
+    "problem_type": "of another head",
+    "init_std": "of random weights",
+}
+_USUAL = {"attention_dropout": 0.0, "activation_dropout": 0.0, "add_bias_logits": False}
+_USUAL_PAD = 58100
+_IRRELEVANT_SETTINGS = {
+    "source_lang": "only for punctuation, by a library of its own",
+    "target_lang": "nothing is done with it",
+    "target_vocab_file": "of separate vocabularies",
+    "vocab": "where it came from",
+    "source_spm": "where it came from",
+    "target_spm": "where it came from",
 }
 _BIAS = "final_logits_bias"
 # Positions are computed; their table has room for so many, as theirs unless told otherwise.
@@ -40,17 +78,20 @@ _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
-    for key, known in _ONLY.items():
-        if config.get(key, known) is not known:
-            raise DataError(f"{where} has {key}: {config[key]}, and only {known} can be read here.")
-    for what in ("attention_heads", "ffn_dim"):
-        sides = [int(config[f"{side}_{what}"]) for side in ("encoder", "decoder")]
+    config.irrelevant(_IRRELEVANT)
+    config.usual(_USUAL)
+    config.only(_ONLY)
+    config.same({"hidden_size": "d_model", "num_hidden_layers": "encoder_layers"})
+    config.same({"num_attention_heads": "encoder_attention_heads"})
+    usual = {"attention_heads": 16, "ffn_dim": 4096}
+    for what, count in usual.items():
+        sides = [int(config.get(f"{side}_{what}", count)) for side in ("encoder", "decoder")]
         if sides[0] != sides[1]:
             raise DataError(
                 f"{where} has encoder_{what} {sides[0]} and decoder_{what} {sides[1]}: only stacks "
                 f"that are alike can be read here."
             )
-    size = int(config["vocab_size"])
+    size = int(config.get("vocab_size", _USUAL_PAD + 1))
     if (config.get("decoder_vocab_size") or size) != size:
         raise DataError(
             f"{where} has vocab_size {size} and decoder_vocab_size {config['decoder_vocab_size']}: "
@@ -58,20 +99,22 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         )
     activation = config.get("activation_function", "gelu")
     if activation not in ACTIVATIONS:
-        raise DataError(f"{where} has the activation {activation!r}: it is not known here.")
-    begin, pad = (int(config[key]) for key in ("decoder_start_token_id", "pad_token_id"))
+        raise DataError(f"{where} has activation_function {activation!r}: it is not known here.")
+    begin, pad = (
+        int(config.get(key, _USUAL_PAD)) for key in ("decoder_start_token_id", "pad_token_id")
+    )
     if begin != pad:
         raise DataError(
             f"{where} has decoder_start_token_id {begin} and pad_token_id {pad}: only models that "
             f"begin with the padding token can be read here."
         )
-    return {
+    found = {
         "vocab_size": size,
-        "num_encoder_layers": int(config["encoder_layers"]),
-        "num_decoder_layers": int(config["decoder_layers"]),
-        "num_heads": int(config["encoder_attention_heads"]),
-        "width": int(config["d_model"]),
-        "feed_forward_width": int(config["encoder_ffn_dim"]),
+        "num_encoder_layers": int(config.get("encoder_layers", 12)),
+        "num_decoder_layers": int(config.get("decoder_layers", 12)),
+        "num_heads": int(config.get("encoder_attention_heads", usual["attention_heads"])),
+        "width": int(config.get("d_model", 1024)),
+        "feed_forward_width": int(config.get("encoder_ffn_dim", usual["ffn_dim"])),
         "activation": ACTIVATIONS[activation],
         "dropout_rate": float(config.get("dropout", 0.1)),
         "norm_order": "post",
@@ -80,6 +123,23 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "token_bias": _BIAS in shapes,
         "begin_id": begin,
     }
+    _require_sizes(found, where, shapes)
+    return found
+
+
+def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses arrays of other sizes than the config says."""
+    width, inner = {"d_model": fields["width"]}, {"encoder_ffn_dim": fields["feed_forward_width"]}
+    sizes = {
+        "model.shared.weight": {"vocab_size": fields["vocab_size"], **width},
+        "model.encoder.layers.0.fc1.weight": {**inner, **width},
+    }
+    require_sizes(where, shapes, sizes)
+    counts = {
+        f"model.{side}.layers.": (f"{side}_layers", fields[f"num_{side}_layers"])
+        for side in ("encoder", "decoder")
+    }
+    require_layers(where, shapes, counts)
 
 
 def _config(model: Vaswani, head: Head, paths: Set[str]) -> dict[str, Any]:
@@ -163,6 +223,51 @@ def _copies(model: Vaswani) -> dict[str, str]:
 
 def _head(files: SideFiles, paths: Set[str]) -> Head:
     return Head("translation", (), {})
+
+
+def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
+    """The tokenizer of a folder, with the tokens that its side files add.
+
+    Raises:
+        DataError: if a file is missing or damaged, or asks for what is not done here.
+    """
+    settings = files[SETTINGS]
+    settings.only({"separate_vocabs": False})
+    kind = settings.get("tokenizer_class") or files[CONFIG].get("tokenizer_class")
+    if kind not in (None, "MarianTokenizer"):
+        raise DataError(f"{settings.where}: the tokenizer_class {kind!r} cannot be read here.")
+    added = read_added_tokens(files, [])
+    settings.irrelevant(_IRRELEVANT_SETTINGS)
+    settings.usual(USUAL)
+    usual = MarianTokens()
+    named = {
+        ours: added.named[theirs].content if theirs in added.named else getattr(usual, ours)
+        for ours, theirs in {"end": "eos", "unknown": "unk", "pad": "pad"}.items()
+    }
+    ids = read_json(folder / VOCABULARY_FILE) if (folder / VOCABULARY_FILE).is_file() else {}
+    for ours, theirs in {"end": "eos", "unknown": "unk", "pad": "pad"}.items():
+        if named[ours] not in ids and ids:
+            raise DataError(
+                f"{folder / VOCABULARY_FILE} lacks {named[ours]!r}, the {theirs}_token."
+            )
+    # Theirs numbers tokens behind as many as there are, whatever the greatest number is.
+    count = len(ids.keys() | {token.content for token in added.numbered.values()})
+    found = [(token, number) for number, token in added.numbered.items()]
+    extra = added.additional if added.extra is None else added.extra
+    known = {token.content for token, _ in found} | set(named.values())
+    for token in [*added.named.values(), *(extra or [])]:
+        if token.content not in known:
+            found.append((token, ids.get(token.content, count)))
+            count += token.content not in ids
+            known.add(token.content)
+    tokens = tuple(
+        Added(token.content, number, token.special, token.lstrip, token.rstrip, token.single_word)
+        for token, number in found
+        if token.content not in (named["end"], named["pad"])
+    )
+    if named["unknown"] not in {token.content for token in tokens}:
+        tokens += (Added(named["unknown"], int(ids.get(named["unknown"], 0)), special=True),)
+    return MarianTokenizer(folder, MarianTokens(**named, added=tokens))
 
 
 MARIAN = Family(

@@ -97,6 +97,7 @@ class Family(NamedTuple):
         canonical: a name in a file to the one in `entries`; None for what is no parameter.
         exported: a name in `entries`, the model and the job to the name in files that are written.
         copies: arrays that some files hold twice, by name: the original.
+        stand_ins: arrays that files may leave out, by name: the one that is taken instead.
         not_ours: pattern of names that are known and have no place in our model.
     """
 
@@ -112,6 +113,7 @@ class Family(NamedTuple):
     canonical: Callable[[str], str | None] = str
     exported: Callable[[str, Any, str], str] = lambda name, model, job: name
     copies: Callable[[Any], dict[str, str]] = lambda model: {}
+    stand_ins: Callable[[Any], dict[str, str]] = lambda model: {}
     not_ours: str | None = None
 
 
@@ -169,6 +171,9 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     fields = checked_fields(family, source, shapes)
     model = family.model(**fields)
     _take_copies(family.copies(model), names, arrays, where)
+    for missing, other in family.stand_ins(model).items():
+        if other in names:
+            names.setdefault(missing, names[other])
     entries = _entries_of(family, model)
     whole = [entry for entry in entries if all(name in names for name in entry.names)]
     require_complete(entries, names, family.heads, where)
@@ -311,7 +316,7 @@ def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, 
         if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
             raise DataError(
                 f"{where}: {names[copy]} is not {names[original]}, which tie_word_embeddings says "
-                f"it is."
+                f"it is (of a T5, scale_decoder_outputs)."
             )
         names.setdefault(original, names[copy])
         del names[copy]

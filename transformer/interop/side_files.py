@@ -132,6 +132,17 @@ class SideFile(Mapping[str, Any]):
             if key in self._content and self._content[key] in (None, value):
                 self._asked.add(key)
 
+    def same(self, names: Mapping[str, str]) -> None:
+        """Refuses other names of keys that say something else.
+
+        Args:
+            names: the name that is read, by the other one.
+
+        Raises:
+            DataError: naming the first that says something else.
+        """
+        self.only({other: self.get(name) for other, name in names.items() if other in self})
+
     def only(self, values: Mapping[str, Any]) -> None:
         """Refuses what is not done here.
 

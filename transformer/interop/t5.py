@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from transformer.errors import ConfigError, DataError
-from transformer.interop.layout import Entry, Shape, entries
+from transformer.interop.layout import Entry, Shape, entries, require_layers, require_sizes
 from transformer.interop.published import Family, Head, parameter_shapes
 from transformer.interop.side_files import SideFile, SideFiles
 from transformer.models.t5 import T5
@@ -16,31 +16,59 @@ from transformer.models.t5 import T5
 SENTENCEPIECE = "spiece.model"
 
 ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu_tanh", "gelu": "gelu", "silu": "silu"}
+# Keys that change no output, and why.
+_IRRELEVANT = {
+    "architectures": "arrays say what there is",
+    "classifier_dropout": "of another head",
+    "id2label": "of another head",
+    "label2id": "of another head",
+    "problem_type": "of another head",
+    "n_positions": "relative positions have no end",
+    "output_past": "speed",
+    "pad_token_id": "padding is masked",
+}
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
     """Fields of `config.model`, refusing what our model does not do."""
+    config.irrelevant(_IRRELEVANT)
+    config.only({"is_encoder_decoder": True, "is_decoder": False})
+    config.same({"hidden_size": "d_model", "num_hidden_layers": "num_layers"})
+    config.same({"num_attention_heads": "num_heads", "head_dim": "d_kv"})
     kind = config.get("feed_forward_proj", "relu")
     gate, _, activation = str(kind).rpartition("-")
     if kind == "gated-gelu":
         # The one name that means another activation than it says.
         activation = "gelu_new"
+    # Newer files say the same once more, and that is what counts.
+    activation = config.get("dense_act_fn", activation)
+    gated = config.get("is_gated_act", gate == "gated")
     if gate not in ("", "gated") or activation not in ACTIVATIONS:
-        raise DataError(f"{where} has the feed-forward layer {kind!r}: it is not known here.")
-    num_layers = int(config["num_layers"])
+        raise DataError(
+            f"{where} has feed_forward_proj {kind!r} and dense_act_fn {activation!r}: such a "
+            f"feed-forward layer is not known here."
+        )
+    if bool(gated) != any(name.endswith(".wi_0.weight") for name in shapes) and shapes:
+        raise DataError(
+            f"{where} has feed_forward_proj {kind!r} and is_gated_act {gated!r}, and the arrays "
+            f"are of a layer that is {'not ' * bool(gated)}gated."
+        )
+    num_layers = int(config.get("num_layers", 6))
+    decoder_layers = config.get("num_decoder_layers")
     # Newer files always say that weights are tied, and keep in another key what was meant.
-    scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
+    tied = config.get("tie_word_embeddings") is not False
+    scaled = config.get("scale_decoder_outputs", tied)
     begin = config.get("decoder_start_token_id")
-    return {
-        "vocab_size": int(config["vocab_size"]),
+    found = {
+        "vocab_size": int(config.get("vocab_size", 32128)),
         "num_encoder_layers": num_layers,
-        "num_decoder_layers": int(config.get("num_decoder_layers") or num_layers),
-        "num_heads": int(config["num_heads"]),
-        "head_dim": int(config["d_kv"]),
-        "width": int(config["d_model"]),
-        "feed_forward_width": int(config["d_ff"]),
-        "gated": gate == "gated",
+        "num_decoder_layers": num_layers if decoder_layers is None else int(decoder_layers),
+        "num_heads": int(config.get("num_heads", 8)),
+        "head_dim": int(config.get("d_kv", 64)),
+        "width": int(config.get("d_model", 512)),
+        "feed_forward_width": int(config.get("d_ff", 2048)),
+        "gated": bool(gated),
         "activation": ACTIVATIONS[activation],
         "tie_embeddings": bool(scaled),
         "num_buckets": int(config.get("relative_attention_num_buckets", 32)),
@@ -49,6 +77,28 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "dropout_rate": float(config.get("dropout_rate", 0.1)),
         "begin_id": int((config.get("pad_token_id") or 0) if begin is None else begin),
     }
+    _require_sizes(found, where, shapes)
+    return found
+
+
+def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses arrays of other sizes than the config says."""
+    width, heads = {"d_model": fields["width"]}, fields["num_heads"]
+    inner = {"num_heads * d_kv": heads * fields["head_dim"]}
+    buckets = {"relative_attention_num_buckets": fields["num_buckets"], "num_heads": heads}
+    block = "encoder.block.0.layer"
+    sizes = {
+        "shared.weight": {"vocab_size": fields["vocab_size"], **width},
+        f"{block}.0.SelfAttention.q.weight": {**inner, **width},
+        f"{block}.0.SelfAttention.relative_attention_bias.weight": buckets,
+        f"{block}.1.DenseReluDense.wo.weight": {**width, "d_ff": fields["feed_forward_width"]},
+    }
+    require_sizes(where, shapes, sizes)
+    counts = {
+        "encoder.block.": ("num_layers", fields["num_encoder_layers"]),
+        "decoder.block.": ("num_decoder_layers", fields["num_decoder_layers"]),
+    }
+    require_layers(where, shapes, counts)
 
 
 def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
@@ -131,6 +181,11 @@ def _copies(model: T5) -> dict[str, str]:
     return dict.fromkeys(copies, "shared.weight")
 
 
+def _stand_ins(model: T5) -> dict[str, str]:
+    """The table of tokens is the output layer where there is no other, scaled or not."""
+    return {} if model.tie_embeddings else {"lm_head.weight": "shared.weight"}
+
+
 def _head(files: SideFiles, paths: Set[str]) -> Head:
     return Head("text_to_text", (), {})
 
@@ -144,6 +199,7 @@ T5_FAMILY = Family(
     entries=_entries,
     head=_head,
     copies=_copies,
+    stand_ins=_stand_ins,
     # The first version had positions for looking at the source, which nothing used.
     not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
 )

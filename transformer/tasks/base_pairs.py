@@ -35,8 +35,9 @@ from transformer.data.sentence_tokenizers import (
     require_sentence_tokenizer,
 )
 from transformer.decoding.alignment import draw_alignment
-from transformer.decoding.translate import MOST_PENALTY, Beam, Output, sentence_progress, translate
-from transformer.errors import ConfigError, DataError
+from transformer.decoding.translate import Beam, Output, sentence_progress, translate
+from transformer.errors import DataError
+from transformer.ops.search_rules import USUAL, Search
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -70,7 +71,8 @@ class PairTask:
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
             it whole.
         beam_size: hypotheses kept when translating; the paper's section 6.1.
-        length_penalty: see `decoding.beam.length_penalty`.
+        length_penalty: see `ops.search_rules.length_penalty`.
+        search: further rules of the search; see `ops.search_rules.Search`.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -93,6 +95,7 @@ class PairTask:
     vocab_chunk: int = 0
     beam_size: int = 4
     length_penalty: float = 0.6
+    search: Search = USUAL
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -104,10 +107,7 @@ class PairTask:
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
         require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
-        if not 0 <= self.length_penalty <= MOST_PENALTY:
-            raise ConfigError(
-                f"config.task.length_penalty is {self.length_penalty}: from 0 to {MOST_PENALTY:g}."
-            )
+        self.search.check_penalty(self.length_penalty)
 
     # ------------------------------------------------------------- what a job says of itself
 
@@ -294,7 +294,8 @@ class PairTask:
 
     def beam(self, **changes: Any) -> Beam:
         """The search that the config asks for, `changes` put in their places."""
-        beam = Beam(self.beam_size, self.length_penalty, **self.output_limits())
+        limits = self.search.limits() or self.output_limits()
+        beam = Beam(self.beam_size, self.length_penalty, search=self.search, **limits)
         return dataclasses.replace(beam, **changes)
 
     def scores(self, model: Any, params: Any, data: PairData) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def export_run(
         shard_bytes: of one file of weights at most, unless one array is larger.
 
     Returns:
-        What `config.json` says, and `num_arrays`.
+        What `config.json` says, `num_arrays`, and `notes`: what the run does and the folder does
+        not, in sentences.
 
     Raises:
         ConfigError: if nobody publishes such models, or a number is too large for the dtype.
@@ -90,6 +91,7 @@ def export_run(
     entries = [e for e in family.entries(model) if all(path in params for path in e.paths)]
     _require_all(entries, params, workdir)
 
+    notes: tuple[str, ...] = ()
     target = target.absolute()
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -107,13 +109,13 @@ def export_run(
         if sentences is None:
             _write_preparation(task, tokenizer, model, workdir, part)
         else:
-            write_sentences(task, model, sentences, part)
+            notes = write_sentences(task, model, sentences, part)
         if target.exists():
             target.rmdir()
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return content | {"num_arrays": count}
+    return content | {"num_arrays": count, "notes": list(notes)}
 
 
 def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:

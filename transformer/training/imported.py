@@ -11,19 +11,19 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
-from transformer.data.marian_tokenizers import FILES, MarianTokenizer
-from transformer.data.sentence_tokenizers import (
-    LibrarySentenceTokenizer,
-    SentencePieceTokenizer,
-    SentenceTokenizer,
-)
+from transformer.data.marian_tokenizers import FILES
+from transformer.data.sentence_tokenizers import LibrarySentenceTokenizer, SentenceTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
 from transformer.interop.auto_tokenizers import decoder_tokenizer
 from transformer.interop.families import Opened, open_published
 from transformer.interop.generation import writing_fields
+from transformer.interop.marian import read_marian_tokenizer
 from transformer.interop.published import Published, read_source
+from transformer.interop.searches import begin_of, read_searches
+from transformer.interop.sentence_tokens import SETTINGS
 from transformer.interop.t5 import SENTENCEPIECE
+from transformer.interop.t5_tokenizers import read_t5_tokenizer
 from transformer.tasks.base import tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.imported_encoders import encoder_run
@@ -35,6 +35,7 @@ from transformer.training.selection import by_path, from_paths
 _MOST_TOKENS = 2048
 # Tokens of a source and of a target, where an encoder-decoder does not say.
 _MAX_SOURCE, _MAX_TARGET = 512, 128
+_ENORMOUS = 1 << 20
 
 
 class Run(NamedTuple):
@@ -182,22 +183,18 @@ def _text_to_text(opened: Opened, published: Published, max_length: int | None) 
     Raises:
         DataError: if there is no tokenizer.
     """
-    folder = opened.source.where
-    pieces = folder / SENTENCEPIECE
-    if opened.tokenizer is None and not (folder / TOKENIZER_FILE).is_file():
-        if not pieces.is_file():
-            raise DataError(f"{folder} has neither a {TOKENIZER_FILE} nor a {SENTENCEPIECE}.")
-        tokenizer: SentenceTokenizer = SentencePieceTokenizer(pieces)
-    else:
-        text = opened.tokenizer_text()
-        tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
-    longest = max_length or opened.number("n_positions") or _MAX_SOURCE
-    # Theirs counts the token that begins a target.
-    written = (opened.number("max_length") or _MAX_TARGET + 1) - 1
-    written = max(2, min(written, longest))
-    return _of_pairs(
-        opened, published, tokenizer, max_length=longest, max_target_length=written, prefix=""
-    )
+    folder, files = opened.source.where, opened.source.files
+    there = [name for name in (TOKENIZER_FILE, SENTENCEPIECE) if (folder / name).is_file()]
+    if opened.tokenizer is None and not there:
+        raise DataError(f"{folder} has neither a {TOKENIZER_FILE} nor a {SENTENCEPIECE}.")
+    size = published.model["vocab_size"]
+    text = read_t5_tokenizer(folder, files, opened.tokenizer, size)
+    tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
+    longest = _longest_source(opened, max_length, None)
+    # Of targets to train on; how long outputs are is said with how they are searched.
+    written = max(2, min(_MAX_TARGET, longest))
+    lengths = {"max_length": longest, "max_target_length": written}
+    return _of_pairs(opened, published, tokenizer, None, prefix="", **lengths)
 
 
 def _translation(opened: Opened, published: Published, max_length: int | None) -> Run:
@@ -211,27 +208,43 @@ def _translation(opened: Opened, published: Published, max_length: int | None) -
             f"{opened.source.where}: the tokenizer of such a model is in three files beside it, "
             f"{', '.join(FILES)}. Leave --tokenizer out."
         )
-    tokenizer = MarianTokenizer(opened.source.where)
-    longest = max_length or opened.number("max_position_embeddings") or _MAX_SOURCE
-    return _of_pairs(opened, published, tokenizer, max_length=min(longest, _MAX_SOURCE))
+    tokenizer = read_marian_tokenizer(opened.source.where, opened.source.files)
+    positions = int(opened.source.config.get("max_position_embeddings", 1024))
+    longest = _longest_source(opened, max_length, positions)
+    return _of_pairs(opened, published, tokenizer, positions, max_length=longest)
+
+
+def _longest_source(opened: Opened, asked: int | None, positions: int | None) -> int:
+    """Tokens of a source, its end included: what is asked for, or what the tokenizer says.
+
+    Raises:
+        DataError: if that is no number, or less than two.
+    """
+    settings = opened.source.files[SETTINGS]
+    said = settings.get("model_max_length", _MAX_SOURCE)
+    if not isinstance(said, int | float) or said < 2:
+        raise DataError(f"{settings.where} has model_max_length: {said!r}, where 2 is the least.")
+    # An enormous number says that there is no end.
+    found = asked or (_MAX_SOURCE if said > _ENORMOUS else int(said))
+    return min(found, positions or found)
 
 
 def _of_pairs(
-    opened: Opened, published: Published, tokenizer: SentenceTokenizer, **values: Any
+    opened: Opened,
+    published: Published,
+    tokenizer: SentenceTokenizer,
+    positions: int | None,
+    **values: Any,
 ) -> Run:
     """A run of an encoder-decoder that searches as its publisher does.
 
     Raises:
         DataError: if the tokenizer ends texts with another token than the model.
     """
-    end = opened.end()
-    if end is not None and end != tokenizer.end:
-        raise DataError(
-            f"{opened.source.where}: texts end with the token {end} of the model and with "
-            f"{tokenizer.end} of the tokenizer: they do not belong together."
-        )
-    beams = opened.number("num_beams") or 1
-    task = section("task", published.job, beam_size=beams, **values)
+    files = opened.source.files
+    published.model["begin_id"] = begin_of(files)
+    searches = read_searches(files, tokenizer.end, positions)
+    task = section("task", published.job, **searches._asdict(), **values)
     return Run(task, tokenizer, tokenizer.to_text())
 
 

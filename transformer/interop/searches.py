@@ -1,0 +1,270 @@
+"""How published encoder-decoders search for their outputs: read from side files, and written.
+
+All of it is as `generate` of the library `transformers` has it, defaults included. What it can do
+and we cannot, such as sampling with several beams, is not asked for, and so reported by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from transformer.errors import ConfigError, DataError
+from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
+from transformer.ops.search_rules import Search
+
+# Keys with these values ask for nothing.
+_NOTHING: dict[str, Any] = {
+    "num_return_sequences": 1,
+    "do_sample": False,
+    "encoder_no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "remove_invalid_values": False,
+    "renormalize_logits": False,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "guidance_scale": 1,
+    "token_healing": False,
+    "low_memory": False,
+    "output_scores": False,
+    "output_logits": False,
+    "return_dict_in_generate": False,
+    "is_assistant": False,
+    **dict.fromkeys(
+        (
+            "exponential_decay_length_penalty",
+            "sequence_bias",
+            "constraints",
+            "force_words_ids",
+            "max_time",
+            "stop_strings",
+            "penalty_alpha",
+            "dola_layers",
+            "watermarking_config",
+            "use_mtp",
+        )
+    ),
+}
+# Of the tokens that are drawn, where they are drawn.
+_OF_SAMPLING = (
+    *("temperature", "top_k", "top_p", "top_h", "min_p"),
+    *("typical_p", "epsilon_cutoff", "eta_cutoff"),
+)
+_WITHOUT_EFFECT = {
+    "pad_token_id": "what stands behind outputs",
+    "cache_implementation": "memory",
+    "cache_config": "memory",
+    "max_cache_len": "memory",
+    "compile_config": "speed",
+    "disable_compile": "speed",
+    "prefill_chunk_size": "memory",
+    "num_assistant_tokens": "of an assistant",
+    "num_assistant_tokens_schedule": "of an assistant",
+    "assistant_confidence_threshold": "of an assistant",
+    "assistant_lookbehind": "of an assistant",
+    "assistant_early_exit": "of an assistant",
+    "target_lookbehind": "of an assistant",
+    "prompt_lookup_num_tokens": "of an assistant",
+    "max_matching_ngram_size": "of an assistant",
+    "use_cache": "speed",
+    "output_attentions": "what else is returned",
+    "output_hidden_states": "what else is returned",
+}
+# What is read; where there is a file for it, nobody looks for them in `config.json`.
+_HONOURED = (
+    *("num_beams", "length_penalty", "early_stopping", "max_length", "max_new_tokens"),
+    *("min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty"),
+    *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id"),
+    *("forced_eos_token_id", "eos_token_id", "bos_token_id"),
+)
+# New tokens where no file says how many.
+_USUAL_LENGTH = 20
+
+
+class Searches(NamedTuple):
+    """How a published model searches: fields of `config.task`.
+
+    Attributes:
+        beam_size: hypotheses kept.
+        length_penalty: exponent of lengths.
+        search: further rules.
+    """
+
+    beam_size: int
+    length_penalty: float
+    search: Search
+
+
+def search_files(files: SideFiles) -> SideFile:
+    """Where it is said how to search: in a file of its own, or else in `config.json`."""
+    if GENERATION not in files:
+        return files[CONFIG]
+    reason = f"{GENERATION} says it"
+    files[CONFIG].irrelevant(dict.fromkeys((*_HONOURED, *_NOTHING, *_OF_SAMPLING), reason))
+    return files[GENERATION]
+
+
+def begin_of(files: SideFiles) -> int:
+    """The token that begins every output.
+
+    Raises:
+        DataError: if no file says it, or two say otherwise.
+    """
+    said = search_files(files)
+    found = said.get("decoder_start_token_id")
+    if found is None:
+        found = said.get("bos_token_id")
+    of_model = files[CONFIG].get("decoder_start_token_id")
+    if type(found) is not int:
+        raise DataError(
+            f"{said.where} has decoder_start_token_id: {found!r}: the token that begins outputs is "
+            f"expected."
+        )
+    if of_model is not None and of_model != found:
+        raise DataError(
+            f"{files[CONFIG].where} has decoder_start_token_id {of_model!r}, and outputs begin "
+            f"with {found}: only models that begin both alike can be read here."
+        )
+    return found
+
+
+def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
+    """How a model searches.
+
+    Args:
+        files: beside the model.
+        end: the token that the tokenizer puts behind texts.
+        longest: tokens of an output, the one that begins it included, that the model has positions
+            for; None where there is no end to them.
+
+    Raises:
+        DataError: if outputs end without that token, or a value is none.
+    """
+    said = search_files(files)
+    said.irrelevant(_WITHOUT_EFFECT)
+    said.usual(_NOTHING)
+    if "do_sample" not in said.used().unused:
+        said.irrelevant(dict.fromkeys(_OF_SAMPLING, "nothing is drawn"))
+    try:
+        ends = _tokens(said, "eos_token_id")
+        if end not in ends:
+            raise DataError(
+                f"{said.where} has eos_token_id: {said.get('eos_token_id')}, and texts end with "
+                f"the token {end} of the tokenizer (eos_token): they do not belong together."
+            )
+        size = int(_value(said, "num_beams", 1))
+        early = _value(said, "early_stopping", False)
+        if early not in (False, True, "never"):
+            raise DataError(f"{said.where} has early_stopping: {early!r}, which is not known.")
+        search = Search(
+            kind="transformers",
+            early_stopping=str(early).lower(),
+            max_new_tokens=_most(said, longest),
+            min_new_tokens=_least(said),
+            no_repeat_ngram_size=int(_value(said, "no_repeat_ngram_size", 0)),
+            repetition_penalty=float(_value(said, "repetition_penalty", 1.0)),
+            unwritten=_unwritten(said, ends),
+            unwritten_first=_tokens(said, "begin_suppress_tokens"),
+            forced_first=_tokens(said, "forced_bos_token_id"),
+            forced_last=_tokens(said, "forced_eos_token_id"),
+            more_ends=tuple(token for token in ends if token != end),
+        )
+        search.check()
+        if size < 1:
+            raise DataError(f"{said.where} has num_beams: {size}.")
+        return Searches(size, float(_value(said, "length_penalty", 1.0)), search)
+    except (TypeError, ValueError, ConfigError) as error:
+        raise DataError(f"{said.where} says of searches what cannot be read: {error}") from None
+
+
+def _value(said: SideFile, key: str, usual: Any) -> Any:
+    found = said.get(key)
+    return usual if found is None else found
+
+
+def _tokens(said: SideFile, key: str) -> tuple[int, ...]:
+    """One token, several, or none.
+
+    Raises:
+        DataError: if it is none of that.
+    """
+    found = said.get(key)
+    found = [] if found is None else found if isinstance(found, list) else [found]
+    if not all(type(token) is int and token >= 0 for token in found):
+        raise DataError(f"{said.where} has {key}: {found!r}, where numbers of tokens are expected.")
+    return tuple(dict.fromkeys(found))
+
+
+def _most(said: SideFile, longest: int | None) -> int:
+    """New tokens of an output at most; `max_length` counts the one that begins it."""
+    new, whole = said.get("max_new_tokens"), said.get("max_length")
+    if new is None and whole is None:
+        return _USUAL_LENGTH if longest is None else min(_USUAL_LENGTH, longest - 1)
+    key = "max_length" if new is None else "max_new_tokens"
+    found = int(whole) - 1 if new is None else int(new)
+    if found < 1:
+        raise DataError(f"{said.where} has {key}: {said[key]}, which leaves no room for an output.")
+    return found
+
+
+def _least(said: SideFile) -> int:
+    """New tokens before the end at least."""
+    new, whole = said.get("min_new_tokens"), _value(said, "min_length", 0)
+    return max(0, int(whole) - 1 if new is None else int(new))
+
+
+def _unwritten(said: SideFile, ends: tuple[int, ...]) -> str:
+    """Sequences that no output has."""
+    sequences = _value(said, "bad_words_ids", [])
+    if not isinstance(sequences, list) or not all(isinstance(x, list) and x for x in sequences):
+        raise DataError(f"{said.where} has bad_words_ids: {sequences!r}: lists of tokens expected.")
+    # An end is never kept from ending.
+    found = [sequence for sequence in sequences if sequence not in [[end] for end in ends]]
+    found += [[token] for token in _tokens(said, "suppress_tokens")]
+    return ";".join(",".join(str(int(token)) for token in sequence) for sequence in found)
+
+
+def written_searches(
+    found: Searches, *, begin: int, end: int, max_new_tokens: int
+) -> Mapping[str, Any]:
+    """The content of `generation_config.json`, which `read_searches` reads.
+
+    Args:
+        found: how to search.
+        begin: the token that begins outputs.
+        end: the token that the tokenizer ends texts with.
+        max_new_tokens: of an output, its end included.
+    """
+    search = found.search
+    content: dict[str, Any] = {
+        "decoder_start_token_id": begin,
+        "pad_token_id": begin,
+        "eos_token_id": [end, *search.more_ends] if search.more_ends else end,
+        "num_beams": found.beam_size,
+        "length_penalty": found.length_penalty,
+        # Theirs counts the token that begins an output.
+        "max_length": max_new_tokens + 1,
+    }
+    if found.beam_size > 1:
+        content["early_stopping"] = {"false": False, "true": True}.get(
+            search.early_stopping, search.early_stopping
+        )
+    optional = {
+        "min_new_tokens": search.min_new_tokens,
+        "no_repeat_ngram_size": search.no_repeat_ngram_size,
+        "bad_words_ids": [list(sequence) for sequence in search.sequences()],
+        "begin_suppress_tokens": list(search.unwritten_first),
+    }
+    content |= {key: value for key, value in optional.items() if value not in (None, 0, [])}
+    for key, tokens in (
+        ("forced_bos_token_id", search.forced_first),
+        ("forced_eos_token_id", search.forced_last),
+    ):
+        if tokens:
+            content[key] = _one(tokens)
+    if search.repetition_penalty != 1.0:
+        content["repetition_penalty"] = search.repetition_penalty
+    return content
+
+
+def _one(tokens: tuple[int, ...]) -> Any:
+    """A token by itself where there is one."""
+    return tokens[0] if len(tokens) == 1 else list(tokens)

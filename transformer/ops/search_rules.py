@@ -1,0 +1,199 @@
+"""Rules of a search for outputs: what scores say, when it ends, and what may not be written."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from transformer.checks import require_at_least, require_choice
+from transformer.errors import ConfigError
+
+KINDS = ("wu", "transformers")
+# Penalties of texts longer than any are numbers of float32 still with this exponent.
+MOST_PENALTY = 8.0
+EARLY_STOPPING = ("false", "true", "never")
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """The rules of a search; its fields are `config.task.search`.
+
+    Attributes:
+        kind: whose rules. By `wu` log probabilities are divided by the penalty of Wu et al. 2016
+            (equation 14), the search ends when nothing better can come, an output at its limit can
+            only end, and no token is written that is not the tokenizer's. By `transformers` all is
+            as that library does it: they are divided by length ** length_penalty, `early_stopping`
+            says when to end, and an output at its limit is whole as it is.
+        early_stopping: by `transformers`, once as many outputs have ended as there are beams:
+            `true` stops at once, `false` where the best beam would score less if it ended now,
+            `never` where it would however long it became.
+        max_new_tokens: of an output, its end included; 0 goes by the lengths of the task.
+        min_new_tokens: no output ends before it has so many tokens, the end not counted.
+        no_repeat_ngram_size: no so many tokens stand twice in an output; 0 allows all.
+        repetition_penalty: scores of tokens that an output has already are divided by it, or
+            multiplied where they are negative (Keskar et al. 2019, section 4.1).
+        unwritten: sequences of tokens that no output has, numbers with `,` between and sequences
+            with `;` between, such as `58100;4,7`.
+        unwritten_first: tokens that no output begins with.
+        forced_first: tokens one of which every output begins with, at no cost.
+        forced_last: tokens one of which an output at its limit ends with, at no cost.
+        more_ends: tokens that end an output as the tokenizer's end does.
+    """
+
+    kind: str = "wu"
+    early_stopping: str = "never"
+    max_new_tokens: int = 0
+    min_new_tokens: int = 0
+    no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
+    unwritten: str = ""
+    unwritten_first: tuple[int, ...] = ()
+    forced_first: tuple[int, ...] = ()
+    forced_last: tuple[int, ...] = ()
+    more_ends: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        where = "task.search"
+        require_choice(where, self, kind=KINDS, early_stopping=EARLY_STOPPING)
+        require_at_least(where, self, max_new_tokens=0, min_new_tokens=0, no_repeat_ngram_size=0)
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise ConfigError(
+                f"config.task.search.repetition_penalty is {self.repetition_penalty}: a positive "
+                f"number is needed, and 1 changes nothing."
+            )
+        self.sequences()
+        for field in ("unwritten_first", "forced_first", "forced_last", "more_ends"):
+            tokens = getattr(self, field)
+            if not all(type(token) is int and token >= 0 for token in tokens):
+                raise ConfigError(f"config.task.search.{field} is {tokens}: numbers of tokens.")
+
+    def check_penalty(self, alpha: float) -> None:
+        """Refuses a length penalty that cannot work.
+
+        Raises:
+            ConfigError: if it cannot.
+        """
+        # By `wu` the longest output has to be penalised least.
+        least = 0.0 if self.kind == "wu" else -MOST_PENALTY
+        if not least <= alpha <= MOST_PENALTY:
+            raise ConfigError(
+                f"config.task.length_penalty is {alpha}: from {least:g} to {MOST_PENALTY:g}."
+            )
+
+    def limits(self) -> dict[str, int]:
+        """How long outputs may be, without an end that each needs; empty goes by the task."""
+        if not self.max_new_tokens:
+            return {}
+        return {"max_length": self.max_new_tokens - (self.kind == "wu")}
+
+    def sequences(self) -> tuple[tuple[int, ...], ...]:
+        """`unwritten` as numbers.
+
+        Raises:
+            ConfigError: if it is none.
+        """
+        parts = self.unwritten.replace(" ", "").split(";") if self.unwritten.strip() else []
+        if not all(number.isdecimal() for part in parts for number in part.split(",")):
+            raise ConfigError(
+                f"config.task.search.unwritten is {self.unwritten!r}: numbers of tokens with , "
+                f"between, and sequences of them with ; between."
+            )
+        return tuple(tuple(int(number) for number in part.split(",")) for part in parts)
+
+
+USUAL = Search()
+
+
+def length_penalty(length: Array, alpha: float, kind: str = "wu") -> Array:
+    """What log probabilities are divided by.
+
+    Args:
+        length: tokens of an output, the end token included.
+        alpha: 0 compares log probabilities as they are; more favours longer outputs.
+        kind: see `Search`.
+    """
+    return length**alpha if kind == "transformers" else ((5.0 + length) / 6.0) ** alpha
+
+
+def ruled(
+    scores: Float[Array, "B K V"],
+    written: Int[Array, "B K L"],
+    step: Int[Array, ""],
+    at_limit: Bool[Array, "B"],
+    search: Search,
+    ends: tuple[int, ...],
+) -> Float[Array, "B K V"]:
+    """Scores of next tokens after the rules, in the order in which `transformers` applies them.
+
+    Args:
+        scores: log probabilities, or what they are made of.
+        written: each text so far, begun by the token that begins it.
+        step: how many tokens of each text are written, without the one that begins it.
+        at_limit: whether the next token is the last of its row.
+        search: the rules.
+        ends: tokens that end a text.
+    """
+    size = scores.shape[-1]
+    never = -jnp.inf
+    there = jnp.broadcast_to(jnp.arange(written.shape[-1]) <= step, written.shape)
+    if search.repetition_penalty != 1.0:
+        penalty = search.repetition_penalty
+        changed = jnp.where(scores < 0, scores * penalty, scores / penalty)
+        scores = jnp.where(_marked(written, there, size), changed, scores)
+    if 0 < search.no_repeat_ngram_size <= written.shape[-1]:
+        repeated = _repeated(written, step, search.no_repeat_ngram_size)
+        tokens = written[..., search.no_repeat_ngram_size - 1 :]
+        scores = jnp.where(_marked(tokens, repeated, size), never, scores)
+    for sequence in search.sequences():
+        banned = scores.at[..., sequence[-1]].set(never)
+        follows = _ends_with(written, step, sequence[:-1])
+        scores = jnp.where(follows[..., None], banned, scores)
+    if search.min_new_tokens:
+        early = step < search.min_new_tokens
+        scores = jnp.where(early, scores.at[..., list(ends)].set(never), scores)
+    for tokens, when in (
+        (search.forced_first, jnp.broadcast_to(step == 0, at_limit.shape)),
+        (search.forced_last, at_limit),
+    ):
+        if tokens:
+            forced = jnp.full_like(scores, never).at[..., list(tokens)].set(0.0)
+            scores = jnp.where(when[:, None, None], forced, scores)
+    if search.unwritten_first:
+        begins = step == (1 if search.forced_first else 0)
+        banned = scores.at[..., list(search.unwritten_first)].set(never)
+        scores = jnp.where(begins, banned, scores)
+    return scores
+
+
+def _marked(tokens: Int[Array, "B K N"], which: Array, size: int) -> Array:
+    """Whether each of `size` tokens is among those that are marked."""
+    rows, beams, _ = tokens.shape
+    found = jnp.zeros((rows, beams, size), bool)
+    place = jnp.arange(rows)[:, None, None], jnp.arange(beams)[None, :, None], tokens
+    return found.at[place].max(which, mode="drop")
+
+
+def _repeated(written: Int[Array, "B K L"], step: Array, n: int) -> Array:
+    """Which n-grams of a text begin with the last n - 1 tokens of it; they begin at 0, 1, ..."""
+    count = written.shape[-1] - n + 1
+    whole = jnp.broadcast_to(jnp.arange(count) + n - 1 <= step, (*written.shape[:-1], count))
+    for place in range(n - 1):
+        # The token that is n - 1 - place from the end.
+        last = jax.lax.dynamic_slice_in_dim(written, step - n + 2 + place, 1, axis=-1)
+        whole &= written[..., place : place + count] == last
+    return whole
+
+
+def _ends_with(written: Int[Array, "B K L"], step: Array, tokens: tuple[int, ...]) -> Array:
+    """Which texts end with these tokens; all where there are none."""
+    found = jnp.broadcast_to(step + 1 >= len(tokens), written.shape[:-1])
+    for place, token in enumerate(reversed(tokens)):
+        found &= jax.lax.dynamic_slice_in_dim(written, step - place, 1, axis=-1)[..., 0] == token
+    return found
