@@ -234,6 +234,19 @@ def test_padding_and_positions_must_fit():
         family.config(model, Head("masked_lm", (), {"pad": 0}), set())
 
 
+def test_the_head_of_roberta_has_gelu():
+    """Whatever its layers have; a model of ours that differs cannot be published as one."""
+    head, paths = Head("masked_lm", (), {"pad": 1}), {"masked_token/bias"}
+    model = BERT(vocab_size=9, position_offset=2, activation="gelu_tanh")
+    family = family_for("bert", model)
+    with pytest.raises(ConfigError, match="head_activation is gelu_tanh"):
+        family.config(model, head, paths)
+    assert (
+        family.config(model.clone(head_activation="gelu"), head, paths)["hidden_act"] == "gelu_new"
+    )
+    assert family.config(model, head, set())["hidden_act"] == "gelu_new"
+
+
 @pytest.fixture(scope="module")
 def filler(tmp_path_factory):
     """A RoBERTa that fills masks, and the run made of it."""

@@ -15,7 +15,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from transformer.data.byte_pieces import BytePieceTokenizer
 from transformer.data.encoder_layouts import Layout, layout_of, template
 from transformer.data.encoder_tokenizers import parse_encoder_tokenizer
-from transformer.data.pieces import NAME_KEYS, EncoderTokenizer
+from transformer.data.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.data.word_pieces import WordPieceTokenizer, read_vocabulary
 from transformer.errors import DataError
@@ -124,6 +124,7 @@ def read_encoder_tokenizer(
     library.post_processor = template(layout, library.get_vocab())
     fields = {"start": layout.start, "separator": layout.separator}
     fields |= _other_names(library, names, kind, settings.where)
+    _require_special(library, fields, folder)
     tokenizer = parse_encoder_tokenizer(library.to_str(), folder, fields)
     # Generic classes keep the key and do not use it.
     first_space: Any = getattr(library.pre_tokenizer, "add_prefix_space", False)
@@ -281,6 +282,21 @@ def _layout(library: tokenizers.Tokenizer, whose: str, names: Names, settings: S
     if inputs is None:
         inputs = ["token_type_ids"] if whose == _BERT else []
     return layout if "token_type_ids" in inputs else layout._replace(second_type=0)
+
+
+def _require_special(library: tokenizers.Tokenizer, fields: dict[str, str], folder: Path) -> None:
+    """Refuses words for special tokens: they would be taken for those wherever they stand.
+
+    Raises:
+        DataError: naming the first.
+    """
+    special = special_tokens(library)
+    says = {"start": "post_processor", "separator": "post_processor", "unknown": "unk_token"}
+    for field, key in says.items():
+        if fields[field] not in special:
+            raise DataError(
+                f"{folder / TOKENIZER_FILE}: {fields[field]!r} of its {key} is no special token."
+            )
 
 
 def _other_names(
