@@ -3,8 +3,8 @@
 The rules are those of `AutoTokenizer` in the library `transformers`: `tokenizer_config.json` names
 a class; the classes known here bring their own way to cut texts, and take vocabulary and merges
 from `tokenizer.json`, or from `vocab.json` and `merges.txt`. Under another name, and without one, a
-`tokenizer.json` is taken as it is. So is one that cuts texts in another way than its class, which is
-then reported as not used. At last tokens are added that the other files name.
+`tokenizer.json` is taken as it is. So is one that cuts texts in another way than its class, which
+is then reported as not used. At last tokens are added that the other files name.
 """
 
 import json
