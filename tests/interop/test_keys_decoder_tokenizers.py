@@ -228,3 +228,20 @@ def test_a_sentencepiece_model_alone(place, tmp_path):
     (folder / "tokenizer.json").rename(folder / "tokenizer.model")
     with pytest.raises(DataError, match=r"tokenizer\.model of the tokenizer_class LlamaTokenizer"):
         read_run(folder)
+
+
+def test_a_tokenizer_json_that_cuts_in_another_way_than_its_class(place, tmp_path):
+    """As SmolLM's, which cuts numbers into digits and calls itself GPT-2's: it is what it is."""
+    folder = tmp_path / "changed"
+    shutil.copytree(subject("GPT2Tokenizer", "tokenizer.json", place).folder, folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    content["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [digits, content["pre_tokenizer"]],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    found = read_run(folder)
+    assert "tokenizer_class" in found.published.files.used()[SETTINGS].unused
+    one, two, three = (found.run.tokenizer.index(digit) for digit in "123")
+    assert found.run.tokenizer.encode("123").tolist() == [one, two, three]

@@ -3,7 +3,8 @@
 The rules are those of `AutoTokenizer` in the library `transformers`: `tokenizer_config.json` names
 a class; the classes known here bring their own way to cut texts, and take vocabulary and merges
 from `tokenizer.json`, or from `vocab.json` and `merges.txt`. Under another name, and without one, a
-`tokenizer.json` is taken as it is. Then tokens are added that the other files name.
+`tokenizer.json` is taken as it is. So is one that cuts texts in another way than its class, which
+is then reported as not used. At last tokens are added that the other files name.
 """
 
 import json
@@ -77,42 +78,61 @@ def decoder_tokenizer(
     settings.irrelevant(_IRRELEVANT)
     settings.usual({"split_special_tokens": False, "errors": "replace"})
     path = folder / TOKENIZER_FILE
-    known = _known_class(files, kind, path)
-    special = known.special if known else {}
-    if path.is_file():
-        text = read_text(str(path))
-        found = parse_tokenizer_json(text, path)
-        content = json.loads(text)
-        # What is added to texts is there already, and they do not read these then.
-        settings.irrelevant(dict.fromkeys(("add_bos_token", "add_eos_token"), "tokenizer.json"))
-        if known is not None and isinstance(found.model, models.BPE):
-            remade = known.make(*_parts(content), settings)
-            if found.post_processor is not None:
-                remade.post_processor = found.post_processor
-            found = remade
-        else:
-            settings.irrelevant({"legacy": "of another class"})
-            settings.usual({"add_prefix_space": False})
-        add_tokens(found, files, special, content.get("added_tokens") or [], vocab_size)
-        return found
-    if known is None or not known.files:
-        raise _no_tokenizer(folder, settings)
-    vocabulary, merges = read_vocabulary(folder)
-    found = known.make(vocabulary, merges, settings)
-    _put_around(found, settings, add_tokens(found, files, special, [], vocab_size))
-    return found
-
-
-def _known_class(files: SideFiles, kind: str, path: Path) -> _Kind | None:
-    """The class that remakes a tokenizer; None takes `tokenizer.json` as it is.
-
-    Raises:
-        DataError: if there is no `tokenizer.json`, and the class is not known.
-    """
-    settings, there = files[SETTINGS], path.is_file()
     place = settings if "tokenizer_class" in settings else files[CONFIG]
     if settings is place:
         files[CONFIG].irrelevant({"tokenizer_class": f"{SETTINGS} says it"})
+    known = _known_class(place, kind, path)
+    if not path.is_file():
+        if known is None or not known.files:
+            raise _no_tokenizer(folder, place)
+        place.get("tokenizer_class")
+        found = known.make(*read_vocabulary(folder), settings)
+        _put_around(found, settings, add_tokens(found, files, known.special, [], vocab_size))
+        return found
+    text = read_text(str(path))
+    found = parse_tokenizer_json(text, path)
+    content = json.loads(text)
+    # What is added to texts is there already, and they do not read these then.
+    settings.irrelevant(dict.fromkeys(("add_bos_token", "add_eos_token"), "tokenizer.json"))
+    special: Mapping[str, str] = {}
+    if known is not None and _cuts_alike(found, known):
+        place.get("tokenizer_class")
+        remade = known.make(*_parts(content), settings)
+        if found.post_processor is not None:
+            remade.post_processor = found.post_processor
+        found, special = remade, known.special
+    else:
+        # A class that cuts texts in another way than its tokenizer.json is reported as not used.
+        settings.irrelevant({"legacy": "of another class"})
+        settings.usual({"add_prefix_space": False})
+    add_tokens(found, files, special, content.get("added_tokens") or [], vocab_size)
+    return found
+
+
+def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
+    """Whether a class cuts texts as a tokenizer does, up to what the settings decide."""
+    if not isinstance(found.model, models.BPE):
+        return False
+    made = known.make({}, [], SideFile(Path(), {}))
+    ours, theirs = (json.loads(one.to_str(), object_hook=_undecided) for one in (found, made))
+    return all(ours[part] == theirs[part] for part in ("normalizer", "pre_tokenizer"))
+
+
+def _undecided(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a tokenizer without what settings decide, and what changes no token."""
+    decided = ("add_prefix_space", "prepend_scheme", "trim_offsets")
+    return {key: value for key, value in part.items() if key not in decided}
+
+
+def _known_class(place: SideFile, kind: str, path: Path) -> _Kind | None:
+    """The class that remakes a tokenizer; None takes `tokenizer.json` as it is.
+
+    Args:
+        place: the file that names it.
+        kind: `model_type` of `config.json`.
+        path: of the `tokenizer.json`, if there is one.
+    """
+    there = path.is_file()
     named = place.peek("tokenizer_class")
     if named is None:
         # Who has nothing but a tokenizer.json means it.
@@ -124,14 +144,14 @@ def _known_class(files: SideFiles, kind: str, path: Path) -> _Kind | None:
     if not there:
         # Its words are cut as theirs are, whatever a Qwen2 says of itself.
         named = "Qwen2Tokenizer" if kind == "qwen2" else named
-    if named in _CLASSES or named in _AS_IT_IS:
-        place["tokenizer_class"]
+    if named in _AS_IT_IS:
+        place.get("tokenizer_class")
     return _CLASSES.get(named)
 
 
-def _no_tokenizer(folder: Path, settings: SideFile) -> DataError:
+def _no_tokenizer(folder: Path, place: SideFile) -> DataError:
     there = [name for name in (_VOCABULARY, _MERGES, _SENTENCEPIECE) if (folder / name).is_file()]
-    of_class = settings.get("tokenizer_class")
+    of_class = place.get("tokenizer_class")
     return DataError(
         f"{folder} has no {TOKENIZER_FILE}"
         + (f", and {' and '.join(there)}" if there else "")

@@ -89,6 +89,10 @@ class SideFile(Mapping[str, Any]):
         self._asked.add(key)
         return value
 
+    def __contains__(self, key: object) -> bool:
+        """Whether there is a key; it does not count as honoured by this."""
+        return key in self._content
+
     def __iter__(self) -> Iterator[str]:
         """Keys in the order of the file; none counts as honoured by this."""
         return iter(self._content)
