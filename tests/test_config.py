@@ -16,6 +16,7 @@ from transformer.config import (
     owner,
     section,
     unknown_name,
+    with_optional_sections,
 )
 from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
@@ -276,3 +277,24 @@ def test_a_plugin_whose_class_has_another_name(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     with pytest.raises(ConfigError, match=r"my_model\.py has no class MyModel.*its file"):
         section("model", "my_model")
+
+
+def test_a_section_inside_of_one_has_fields_of_its_own():
+    config = section("task", "translation")
+    assert config.search.kind == "wu"
+    config.search.more_ends = [3, 4]
+    config.search.kind = "transformers"
+    assert build("task", config).search.more_ends == (3, 4)
+    # Runs of before have none.
+    del config["search"]
+    assert (
+        build("task", with_optional_sections(ConfigDict({"task": config})).task).search.kind == "wu"
+    )
+    for changes, said in (
+        ({"kinds": "wu"}, r"config.task.search has no .kinds.*kind"),
+        ({"kind": "mine"}, r"config.task.search.kind is 'mine'"),
+        ({"repetition_penalty": 0.0}, r"search.repetition_penalty is 0.0"),
+        ({"unwritten": "1,x"}, r"search.unwritten is '1,x'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            build("task", ConfigDict({**section("task", "translation"), "search": changes}))

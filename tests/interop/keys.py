@@ -60,7 +60,7 @@ def outcome(subject: Subject, work: Path, name: str, key: str, value: Any) -> st
         work: where a changed copy of it is made.
         name: of the side file.
         key: of the side file.
-        value: a legal one, or `LEFT_OUT`.
+        value: a legal one, or `DELETED`.
 
     Returns:
         `refused` or `reported`, both of which name the key, or `equal`.
@@ -77,7 +77,7 @@ def outcome(subject: Subject, work: Path, name: str, key: str, value: Any) -> st
         assert last in str(error), f"{key} is refused without its name: {error}"
         return "refused"
     used = found.published.files.used().get(name)
-    if value is not LEFT_OUT:
+    if value is not DELETED:
         assert used is not None, f"{name} is not reported"
     if used is not None and any(
         key == told or key.startswith(f"{told}.") or told == "*" for told in used.unused

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -52,15 +51,11 @@ class Beam:
     search: Search = USUAL
 
     def __post_init__(self) -> None:
-        self.search.check_penalty(self.length_penalty)
+        self.search.check_penalty(self.length_penalty, "the length penalty")
         if self.num_return > self.size:
             raise ConfigError(
                 f"{self.num_return} outputs are more than the {self.size} beams that are searched: "
                 f"give a larger beam size."
-            )
-        if not 0.0 <= self.length_penalty < math.inf:
-            raise ConfigError(
-                f"the length penalty is {self.length_penalty}: 0 or more, and finite."
             )
 
 

@@ -74,8 +74,12 @@ class Search:
             if not all(type(token) is int and token >= 0 for token in tokens):
                 raise ConfigError(f"config.task.search.{field} is {tokens}: numbers of tokens.")
 
-    def check_penalty(self, alpha: float) -> None:
+    def check_penalty(self, alpha: float, name: str) -> None:
         """Refuses a length penalty that cannot work.
+
+        Args:
+            alpha: the penalty.
+            name: of it, for the message.
 
         Raises:
             ConfigError: if it cannot.
@@ -83,9 +87,7 @@ class Search:
         # By `wu` the longest output has to be penalised least.
         least = 0.0 if self.kind == "wu" else -MOST_PENALTY
         if not least <= alpha <= MOST_PENALTY:
-            raise ConfigError(
-                f"config.task.length_penalty is {alpha}: from {least:g} to {MOST_PENALTY:g}."
-            )
+            raise ConfigError(f"{name} is {alpha}: from {least:g} to {MOST_PENALTY:g}.")
 
     def limits(self) -> dict[str, int]:
         """How long outputs may be, without an end that each needs; empty goes by the task."""

@@ -107,7 +107,7 @@ class PairTask:
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
         require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
-        self.search.check_penalty(self.length_penalty)
+        self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
     # ------------------------------------------------------------- what a job says of itself
 
