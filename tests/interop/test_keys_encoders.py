@@ -301,7 +301,9 @@ KEYS = {
     },
     ("decoder", "special_tokens_map.json"): {"sep_token": ["a"]},
     ("decoder", "added_tokens.json"): {"<y>": [80]},
-    ("library", "tokenizer_config.json"): TOKENIZER | OF_ALL | BERT,
+    ("library", "tokenizer_config.json"): {
+        key: values[:1] for key, values in (TOKENIZER | OF_ALL | BERT).items()
+    },
     **{
         (name, "tokenizer.json"): {
             "version": ["1.0"],
