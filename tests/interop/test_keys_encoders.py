@@ -247,6 +247,7 @@ OF_ALL = {
     "backend": ["tokenizers"],
     "name_or_path": ["elsewhere"],
     "is_local": [False],
+    "local_files_only": [True],
     "never_split": [["cat"]],
     "do_basic_tokenize": [False],
     "strange": [1],
@@ -301,7 +302,9 @@ KEYS = {
     },
     ("decoder", "special_tokens_map.json"): {"sep_token": ["a"]},
     ("decoder", "added_tokens.json"): {"<y>": [80]},
-    ("library", "tokenizer_config.json"): TOKENIZER | OF_ALL | BERT,
+    ("library", "tokenizer_config.json"): {
+        key: values[:1] for key, values in (TOKENIZER | OF_ALL | BERT).items()
+    },
     **{
         (name, "tokenizer.json"): {
             "version": ["1.0"],
@@ -401,7 +404,7 @@ def test_a_key_is_honoured_or_named(root, tmp_path, monkeypatch, name, file, key
         assert (name, file, key) in NOT_READ
 
 
-@pytest.mark.parametrize(("name", "file"), KEYS, ids="-".join)
+@pytest.mark.parametrize(("name", "file"), KEYS)
 def test_all_keys_that_are_written_are_tried(root, name, file):
     content = json.loads((subject(name, root).folder / file).read_text("utf-8"))
     if isinstance(content, dict) and name != "decoder":
