@@ -150,7 +150,7 @@ def test_copies_and_constants_are_nothing_new(tmp_path):
 )
 def test_an_output_layer_of_its_own_is_refused(tmp_path, name, shape):
     found = arrays(*PRETRAINING) | {name: np.ones(shape, np.float32)}
-    refused(write(tmp_path, found), name, "tied")
+    refused(write(tmp_path, found), name, "tie_word_embeddings")
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_folders_that_cannot_be_imported(tmp_path):
     with pytest.raises(DataError, match=r"neither a tokenizer\.json nor a vocab\.txt"):
         import_published(source, tmp_path / "run")
     (tmp_path / "file").write_text("text")
-    with pytest.raises(WorkdirError, match="no folder"):
+    with pytest.raises(WorkdirError, match="not a folder"):
         import_published(source, tmp_path / "file")
     full = tmp_path / "full"
     full.mkdir()

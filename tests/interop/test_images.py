@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.interop import image_models
 from tests.interop.image_models import LABELS, SIDE, waves
-from transformer.config import build, section, with_new_fields
+from transformer.config import build, saved_config, section
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.tasks.base_labels import distinct_names, load_labels
 from transformer.training.exported import export_run
@@ -155,6 +155,6 @@ def test_runs_of_before_are_prepared_as_they_were():
     config = ConfigDict({"task": section("task", "image_classification", crop_fraction=0.875)})
     for field in ("resize", "resize_to", "resample", "rescale_factor", "multi_label"):
         del config.task[field]
-    preparation = build("task", with_new_fields(config).task).preparation
+    preparation = build("task", saved_config(config).task).preparation
     assert (preparation.resize, preparation.resized) == ("shorter", (256,))
     assert preparation.rescale_factor == 1 / 255

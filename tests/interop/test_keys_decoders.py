@@ -218,11 +218,13 @@ def traced_once(monkeypatch):
         fields = {field.name: field.default for field in dataclasses.fields(model)}
         return model.clone(**{name: fields[name] for name in SHAPELESS & fields.keys()})
 
-    entries, paths = published._entries_of, imported._parameters_of
+    entries, paths = published._entries_of, imported._paths_of_the_job
     monkeypatch.setattr(
         published, "_entries_of", lambda family, model: entries(family, plain(model))
     )
-    monkeypatch.setattr(imported, "_parameters_of", lambda model, *job: paths(plain(model), *job))
+    monkeypatch.setattr(
+        imported, "_paths_of_the_job", lambda model, *job: paths(plain(model), *job)
+    )
 
 
 def cases(kind, folder):

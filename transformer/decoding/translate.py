@@ -75,6 +75,11 @@ class Output(NamedTuple):
     score: float
 
 
+def best_texts(found: Sequence[Sequence[Output]]) -> list[str]:
+    """The text of the best output of each row; empty where there is none."""
+    return [outputs[0].text if outputs else "" for outputs in found]
+
+
 def translate(
     model: Any,
     params: Any,

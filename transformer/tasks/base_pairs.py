@@ -14,11 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import (
-    require_at_least,
-    require_choice,
-    require_fraction,
-)
+from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.data.pair_batches import Bucket, BucketedBatches, PackedBatches, make_buckets
 from transformer.data.pairs import (
     PairData,
@@ -35,7 +31,13 @@ from transformer.data.sentence_tokenizers import (
     require_sentence_tokenizer,
 )
 from transformer.decoding.alignment import draw_alignment
-from transformer.decoding.translate import Beam, Output, sentence_progress, translate
+from transformer.decoding.translate import (
+    Beam,
+    Output,
+    best_texts,
+    sentence_progress,
+    translate,
+)
 from transformer.errors import DataError
 from transformer.ops.search_rules import USUAL, Search
 from transformer.tasks.base import (
@@ -103,10 +105,10 @@ class PairTask:
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, max_length=2, rows_multiple=1, batch_tokens=1, beam_size=1)
+        least = dict.fromkeys(("rows_multiple", "batch_tokens", "beam_size", "bpe_vocab_size"), 1)
+        require_at_least("task", self, max_length=2, vocab_chunk=0, **least)
         require_fraction("task", self, "label_smoothing", "validation_fraction")
         require_choice("task", self, too_long=("truncate", "refuse"))
-        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
         self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
     # ------------------------------------------------------------- what a job says of itself
@@ -308,7 +310,7 @@ class PairTask:
         All outputs are written to the file `OUTPUTS`.
         """
         found, scores = self._translate(model, params, data)
-        outputs, (source, target) = _best(found), data.validation_text
+        outputs, (source, target) = best_texts(found), data.validation_text
         rows = zip(source, target, outputs, strict=True)
         lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
         table = "source\treference\toutput\n" + "".join(f"{line}\n" for line in lines)
@@ -384,7 +386,7 @@ class PairTask:
             sources = self._encode(data.tokenizer, text.source)[0]
             with sentence_progress(len(sources)) as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
-            return found, self.output_scores(_best(found), text.target)
+            return found, self.output_scores(best_texts(found), text.target)
 
         found, scores = outputs_and_scores(data.validation_text)
         if data.longer_text.source:
@@ -392,12 +394,7 @@ class PairTask:
         kinds = sorted(set(data.groups))
         for kind in kinds if len(kinds) > 1 else ():
             rows = [row for row, group in enumerate(data.groups) if group == kind]
-            sides = (_best(found), data.validation_text.target)
+            sides = (best_texts(found), data.validation_text.target)
             own = self.output_scores(*([side[row] for row in rows] for side in sides))
             scores |= {f"{name}[{kind}]": value for name, value in own.items()}
         return found, scores
-
-
-def _best(found: Sequence[Sequence[Output]]) -> list[str]:
-    """The text of the best output of each row."""
-    return [outputs[0].text if outputs else "" for outputs in found]
