@@ -63,7 +63,7 @@ FOLDERS = {
         folder,
         settings={"additional_special_tokens": ["<sep>", "<new>"], "model_max_length": 12},
         generation={**SEARCH, "bad_words_ids": [[52], [14, 51]], "forced_bos_token_id": 7},
-        likely=2.0,
+        likely=-1.0,
         scale_embedding=False,
     ),
     "marian, one beam": lambda folder: sentence_folders.write_marian(
