@@ -316,3 +316,8 @@ def test_sentencepiece_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(MissingDependencyError, match=r"'sentencepiece'.*\.\[sentencepiece\]"):
         make_sentence_tokenizer("some.model", [], 0)
+
+
+def test_characters_without_an_a():
+    tokenizer = make_sentence_tokenizer("character", ["123", "45"], 0)
+    assert tokenizer.decode(tokenizer.encode_lines(["3 1".replace(" ", "2")])[0]) == "321"

@@ -155,6 +155,6 @@ def test_runs_of_before_are_prepared_as_they_were():
     config = ConfigDict({"task": section("task", "image_classification", crop_fraction=0.875)})
     for field in ("resize", "resize_to", "resample", "rescale_factor", "multi_label"):
         del config.task[field]
-    preparation = build("task", saved_config(config).task).preparation
+    preparation = build("task", saved_config(config.to_dict()).task).preparation
     assert (preparation.resize, preparation.resized) == ("shorter", (256,))
     assert preparation.rescale_factor == 1 / 255

@@ -17,6 +17,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformer.data.marian_tokenizers import SOURCE_FILE, MarianTokenizer
 from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.tokenizers import (
+    bare_and_whole,
     byte_alphabet,
     character_tokenizer,
     check_characters,
@@ -289,9 +290,7 @@ class SentinelTokenizer(SentenceTokenizer):
 
 def _put_behind(library_tokenizer: tokenizers.Tokenizer) -> str | None:
     """The one token that a tokenizer puts behind texts, if it puts no other and none before."""
-    bare, whole = (
-        library_tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True)
-    )
+    bare, whole = bare_and_whole(library_tokenizer)
     if len(whole) != len(bare) + 1 or whole[:-1] != bare:
         return None
     return library_tokenizer.id_to_token(whole[-1])

@@ -45,8 +45,7 @@ class Tokenizer:
         """What it puts in front of a text, if it puts anything before the text's own tokens."""
         if self._tokenizer.post_processor is None:
             return np.zeros(0, np.int32)
-        some = self._tokenizer.encode("a", add_special_tokens=False).ids
-        whole = self._tokenizer.encode("a", add_special_tokens=True).ids
+        some, whole = bare_and_whole(self._tokenizer)
         place = next(
             (start for start in range(len(whole)) if whole[start : start + len(some)] == some), 0
         )
@@ -166,6 +165,18 @@ def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:
         f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, "
         f"or give the path of a tokenizer.json."
     )
+
+
+def bare_and_whole(library_tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids of some text that a tokenizer knows, by themselves and with what it puts around."""
+    for text in ("a", *sorted(library_tokenizer.get_vocab())):
+        try:
+            bare = library_tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception:  # The library raises bare Exception for a character that it lacks.
+            continue
+        if bare:
+            return bare, library_tokenizer.encode(text, add_special_tokens=True).ids
+    return [], []
 
 
 def table_size(library_tokenizer: tokenizers.Tokenizer) -> int:
