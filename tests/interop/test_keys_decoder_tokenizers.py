@@ -220,6 +220,9 @@ def test_an_exported_tokenizer(name, place, tmp_path):
         ({"added_tokens_decoder": {"400": {"content": "<far>"}}}, "added_tokens_decoder"),
         ({"added_tokens_decoder": {"far": "<far>"}}, "added_tokens_decoder"),
         ({"added_tokens_decoder": {"1": {"content": 7}}}, "no token"),
+        ({"added_tokens_decoder": {"1": {"content": "a", "lstrip": 7}}}, "no token"),
+        ({"bos_token": 7}, "7 is no token"),
+        ({"extra_special_tokens": "<new>"}, "extra_special_tokens is '<new>'"),
     ],
 )
 def test_files_that_cannot_be_read(place, tmp_path, change, said):

@@ -3,8 +3,8 @@
 They are read, and added to a tokenizer, in the order in which `AutoTokenizer` of the library
 `transformers` does it: what `tokenizer_config.json` says in `added_tokens_decoder` is all there is;
 without it the older files are read, `special_tokens_map.json` and `added_tokens.json`, and what a
-`tokenizer.json` has added. What differs between their classes is the caller's to say: which tokens
-are usual, and which of `additional` there are.
+`tokenizer.json` has added. Which special tokens are usual differs between their classes: callers
+say it.
 """
 
 import sys
