@@ -72,7 +72,7 @@ VALUES = {
     "add_bos_token": [True],
     "add_eos_token": [True],
     "additional_special_tokens": [["<new>"], None],
-    "extra_special_tokens": [["<new>"], []],
+    "extra_special_tokens": [["<new>"], [], {"image_token": "<new>"}],
     "bos_token": ["<new>", None],
     "eos_token": ["<new>", {"__type": "AddedToken", "content": "<new>", **ROW}],
     "unk_token": ["<new>"],
@@ -89,6 +89,16 @@ VALUES = {
     "do_lower_case": [True],
     "added_tokens_decoder": [{"3": {"content": "hello", "special": True, **ROW}}],
 }
+
+
+# Of the older file, which their library of today reads, too, and does not write.
+SPECIAL_KEYS = (
+    "bos_token",
+    "unk_token",
+    "boi_token",
+    "extra_special_tokens",
+    "additional_special_tokens",
+)
 
 
 @functools.cache
@@ -154,7 +164,7 @@ def cases(folder):
     )
     for name in (SETTINGS, SPECIAL, ADDED):
         written = json.loads((folder / name).read_text()) if (folder / name).exists() else {}
-        keys = {SETTINGS: {*VALUES, *written}, SPECIAL: written, ADDED: {}}[name]
+        keys = {SETTINGS: {*VALUES, *written}, SPECIAL: {*SPECIAL_KEYS, *written}, ADDED: {}}[name]
         for key in sorted(keys):
             for value in VALUES.get(key, [None]):
                 yield name, key, value
@@ -210,6 +220,9 @@ def test_an_exported_tokenizer(name, place, tmp_path):
         ({"added_tokens_decoder": {"400": {"content": "<far>"}}}, "added_tokens_decoder"),
         ({"added_tokens_decoder": {"far": "<far>"}}, "added_tokens_decoder"),
         ({"added_tokens_decoder": {"1": {"content": 7}}}, "no token"),
+        ({"added_tokens_decoder": {"1": {"content": "a", "lstrip": 7}}}, "no token"),
+        ({"bos_token": 7}, "7 is no token"),
+        ({"extra_special_tokens": "<new>"}, "extra_special_tokens is '<new>'"),
     ],
 )
 def test_files_that_cannot_be_read(place, tmp_path, change, said):

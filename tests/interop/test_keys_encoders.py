@@ -233,7 +233,7 @@ TOKENIZER = {
     "tokenizer_class": ["PreTrainedTokenizerFast", "AlbertTokenizer"],
     "model_input_names": [["input_ids", "attention_mask"]],
     "additional_special_tokens": [["the"], []],
-    "extra_special_tokens": [["cat"]],
+    "extra_special_tokens": [["cat"], {"image_token": "cat"}],
 }
 # Of no class in particular.
 OF_ALL = {
@@ -281,7 +281,9 @@ KEYS = {
         (name, "special_tokens_map.json"): {
             **{key: ["a"] for key in NAMES},
             "additional_special_tokens": [["cat", "<new>"]],
+            "extra_special_tokens": [["cat"], {"image_token": "cat"}],
             "bos_token": ["b"],
+            "image_token": [{"content": "cat", "rstrip": True}],
         }
         for name in ("classifier", "tagger")
     },

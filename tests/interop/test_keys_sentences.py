@@ -80,8 +80,13 @@ ANY_SETTINGS = {
     "pad_token": ["<unk>", DELETED],
     "unk_token": ["<unk>"],
     "cls_token": ["<new>"],
+    "image_token": ["<new>"],
     "additional_special_tokens": [["<sep>"]],
-    "extra_special_tokens": [["<extra_id_0>", "<extra_id_1>", "<new>"], DELETED],
+    "extra_special_tokens": [
+        ["<extra_id_0>", "<extra_id_1>", "<new>"],
+        {"image_token": "<new>"},
+        DELETED,
+    ],
     "added_tokens_decoder": [{"44": {"content": "<sep>", "rstrip": True, "special": True}}],
     "split_special_tokens": [True],
     "model_max_length": [9, DELETED],
@@ -119,7 +124,12 @@ KEYS = {
         },
         GENERATION: SEARCH,
         SETTINGS: ANY_SETTINGS | {"extra_ids": [0, 4, DELETED]},
-        SPECIAL: {"eos_token": ["<pad>"], "additional_special_tokens": [["<sep>"]]},
+        SPECIAL: {
+            "eos_token": ["<pad>"],
+            "sep_token": [{"content": "<sep>", "lstrip": True, "rstrip": True}],
+            "extra_special_tokens": [["<sep>"]],
+            "additional_special_tokens": [["<sep>"]],
+        },
         ADDED: {"<new>": [39], "<sep>": [50]},
     },
     "marian": {
@@ -153,7 +163,12 @@ KEYS = {
         | {"forced_eos_token_id": [DELETED], "bad_words_ids": [DELETED]},
         SETTINGS: ANY_SETTINGS
         | {"source_lang": ["de"], "target_lang": ["en"], "separate_vocabs": [True]},
-        SPECIAL: {"eos_token": ["<pad>"], "additional_special_tokens": [["<sep>"]]},
+        SPECIAL: {
+            "eos_token": ["<pad>"],
+            "sep_token": [{"content": "<sep>", "lstrip": True, "rstrip": True}],
+            "extra_special_tokens": [["<sep>"]],
+            "additional_special_tokens": [["<sep>"]],
+        },
         ADDED: {"<new>": [39], "<sep>": [50]},
     },
 }

@@ -1,21 +1,26 @@
 """Special and added tokens of a published tokenizer, of which up to four files tell.
 
-The order of things is that of `transformers`: what `tokenizer_config.json` says in
-`added_tokens_decoder` is all there is; without it the older files are read,
-`special_tokens_map.json` and `added_tokens.json`, and what `tokenizer.json` has added.
+They are read, and added to a tokenizer, in the order in which `AutoTokenizer` of the library
+`transformers` does it: what `tokenizer_config.json` says in `added_tokens_decoder` is all there is;
+without it the older files are read, `special_tokens_map.json` and `added_tokens.json`, and what a
+`tokenizer.json` has added. Which special tokens are usual differs between their classes: callers
+say it.
 """
 
+import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import tokenizers
 
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
-from transformer.interop.side_files import SideFile, SideFiles
+from transformer.interop.side_files import ADDED, SETTINGS, SPECIAL, SideFile, SideFiles
 
-SETTINGS, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
-# In the order in which those that a vocabulary lacks are added.
-_NAMED = (
+BY_ID = "added_tokens_decoder"
+_FURTHER, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
+# In the order in which they are added, before those of other names.
+_ROLES = (
     "bos_token",
     "eos_token",
     "unk_token",
@@ -24,119 +29,196 @@ _NAMED = (
     "cls_token",
     "mask_token",
 )
-_DECODER, _MORE, _MORE_BEFORE = (
-    "added_tokens_decoder",
-    "extra_special_tokens",
-    "additional_special_tokens",
-)
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-class Names(NamedTuple):
-    """Tokens that a tokenizer is to have.
+class AddedTokens(NamedTuple):
+    """What the files say of tokens.
 
     Attributes:
-        named: special tokens by what they are for, as `cls_token`; None for "there is none".
-        more: further special tokens.
-        added: all that are known with their flags, in the order in which they are added.
+        by_id: those with an id.
+        by_role: special ones by what they are for, as `cls_token`; None for "there is none".
+        further: special ones without a role; None where no file says anything of them.
+        additional: the same by an older name, which counts where there are no `further` ones.
     """
 
-    named: dict[str, str | None]
-    more: list[Any]
-    added: list[tokenizers.AddedToken]
+    by_id: dict[int, tokenizers.AddedToken]
+    by_role: dict[str, tokenizers.AddedToken | None]
+    further: list[tokenizers.AddedToken] | None
+    additional: list[tokenizers.AddedToken] | None
+
+    @property
+    def without_role(self) -> list[tokenizers.AddedToken]:
+        """The special tokens without a role that count."""
+        return (self.additional if self.further is None else self.further) or []
+
+    def names(self, usual: Mapping[str, str]) -> dict[str, str]:
+        """The special tokens with a role, by it, in the order in which they are added.
+
+        Args:
+            usual: those of the tokenizer's class, where no file says anything of a role.
+        """
+        said = {role: token and token.content for role, token in self.by_role.items()}
+        names = {**dict.fromkeys(_ROLES), **usual, **said}
+        return {role: name for role, name in names.items() if name is not None}
+
+    def add_to(
+        self, made: tokenizers.Tokenizer, usual: Mapping[str, str], room: int = sys.maxsize
+    ) -> None:
+        """Adds all of them; those that a tokenizer has keep their ids, others follow its own.
+
+        Args:
+            made: to add them to.
+            usual: special tokens of its class by role, where no file says anything of a role.
+            room: how many tokens the model knows; usual ones behind those are left out.
+        """
+        names = self.names(usual)
+        found = [token for _, token in sorted(self.by_id.items())]
+        there = {token.content for token in found}
+        there |= {token.content for token in made.get_added_tokens_decoder().values()}
+        vocabulary = made.get_vocab()
+        for role, name in names.items():
+            if name in there:
+                continue
+            new = {token.content for token in found} - vocabulary.keys()
+            fits = name in vocabulary or len(vocabulary) + len(new) < room
+            if role in self.by_role or fits:
+                found.append(self.by_role.get(role) or tokenizers.AddedToken(name, special=True))
+                there.add(name)
+        for token in self.without_role:
+            if token.content not in there:
+                found.append(token)
+                there.add(token.content)
+        special = set(names.values())
+        for token in found:
+            token.special = token.special or token.content in special
+        made.add_tokens(found)
 
 
-def read_names(files: SideFiles, usual: dict[str, str]) -> Names:
-    """What the files say.
+def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTokens:
+    """What the files say of tokens.
 
     Args:
         files: of the folder.
-        usual: names of special tokens where nothing is said, by what they are for.
+        described: the `tokenizer.json` that the tokenizer is made of; without keys if of none.
 
     Raises:
         DataError: if a token is none.
     """
-    settings = files[SETTINGS]
-    said: dict[str, Any] = {key: settings[key] for key in settings if _is_name(settings, key)}
-    more = _more(settings)
-    by_id: dict[int, Any] = {}
-    if _DECODER in settings:
-        by_id = {int(place): token for place, token in (settings[_DECODER] or {}).items()}
+    settings, special = files[SETTINGS], files[SPECIAL]
+    by_role = _by_role(settings)
+    further, additional = (_listed(settings, key) for key in (_FURTHER, _ADDITIONAL))
+    if additional is not None and not further:
+        further, additional = additional, None
+    if isinstance(further, dict):
+        by_role, further = by_role | further, None
+    if settings.get(BY_ID) is not None:
+        by_id = _by_id(settings)
         for name in (SPECIAL, ADDED):
             files[name].irrelevant(dict.fromkeys(files[name], f"{SETTINGS} says it"))
-        files[TOKENIZER_FILE].irrelevant({"added_tokens": f"{SETTINGS} says it"})
     else:
-        special = files[SPECIAL]
-        said |= {key: special[key] for key in special if _is_name(special, key)}
-        known = {_content(token, settings) for token in [*said.values(), *more] if token}
-        more = _more(special) + [token for token in more if token not in _more(special)]
-        for content, place in ((key, files[ADDED][key]) for key in files[ADDED]):
-            is_special = content in known
-            flags = {"normalized": not is_special, "special": is_special}
-            by_id[int(place)] = {"content": content, **flags}
-        for token in files[TOKENIZER_FILE].get("added_tokens") or []:
-            by_id[int(token["id"])] = token
-    added = {place: _token(token, settings) for place, token in sorted(by_id.items())}
-    flags = {token.content: token for token in added.values()}
-    named: dict[str, str | None] = dict.fromkeys(_NAMED)
-    named |= usual
-    for key, token in said.items():
-        named[key] = None if token is None else _content(token, settings)
-        if token is not None and not isinstance(token, str):
-            flags.setdefault(named[key], _token(token, settings, special=True))
-    tokens = list(added.values())
-    there = {token.content for token in tokens}
-    for name in named.values():
-        if name is not None and name not in there:
-            tokens.append(flags.get(name, tokenizers.AddedToken(name, special=True)))
-            there.add(name)
-    return Names(named, more, tokens)
+        by_role |= _by_role(special, special=True)
+        more = _listed(special, _FURTHER, special=True)
+        if isinstance(more, dict):
+            by_role, further = by_role | more, None
+        elif more is not None:
+            further = [*(further or []), *more]
+        if _ADDITIONAL in special:
+            additional = _listed(special, _ADDITIONAL, special=True)
+        roles = (by_role.get(role) for role in _ROLES)
+        known = {token.content for token in [*roles, *(further or [])] if token is not None}
+        by_id = _of_old_file(files[ADDED], known) | _described(described, settings)
+    if isinstance(additional, dict):
+        raise DataError(
+            f"{settings.where.parent}: {_ADDITIONAL} has names, where a list is expected."
+        )
+    return AddedTokens(by_id, by_role, further, additional)
 
 
-def add_tokens(library_tokenizer: tokenizers.Tokenizer, names: Names) -> None:
-    """Adds the tokens to a tokenizer; those that it has keep their ids."""
-    special = set(names.named.values())
-    tokens = []
-    for token in names.added:
-        token.special = token.special or token.content in special
-        tokens.append(token)
-    there = {token.content for token in tokens}
-    there |= {t.content for t in library_tokenizer.get_added_tokens_decoder().values()}
-    for token in names.more:
-        found = _token(token, None, special=True)
-        if found.content not in there:
-            tokens.append(found)
-    library_tokenizer.add_tokens(tokens)
+def _by_role(file: SideFile, *, special: bool = False) -> dict[str, tokenizers.AddedToken | None]:
+    """The tokens that a file has by their role; other keys that end as theirs are left alone.
+
+    Raises:
+        DataError: if one of the usual roles has something else.
+    """
+    return {
+        role: None if file[role] is None else _token(file[role], file, special=special)
+        for role in file
+        if role in _ROLES or (role.endswith("_token") and isinstance(file.peek(role), str | dict))
+    }
 
 
-def _is_name(file: SideFile, key: str) -> bool:
-    """Whether a key names a special token; asks for it if so."""
-    return key.endswith("_token") and (key in _NAMED or isinstance(file[key], str))
+def _listed(
+    file: SideFile, key: str, *, special: bool = False
+) -> list[tokenizers.AddedToken] | dict[str, tokenizers.AddedToken | None] | None:
+    """The tokens in a list, or by names of their own; None without the key.
 
-
-def _more(file: SideFile) -> list[Any]:
-    """Further special tokens."""
-    found = file.get(_MORE) or file.get(_MORE_BEFORE) or []
+    Raises:
+        DataError: if there is something else.
+    """
+    if key not in file:
+        return None
+    found = file[key] or []
     if isinstance(found, dict):
-        found = list(found.values())
+        return {name: _token(token, file, special=special) for name, token in found.items()}
     if not isinstance(found, list):
-        raise DataError(f"{file.where}: {_MORE} is {found!r}, where a list is expected.")
+        raise DataError(f"{file.where}: {key} is {found!r}, where a list is expected.")
+    return [_token(token, file, special=special) for token in found]
+
+
+def _by_id(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
+    """What `added_tokens_decoder` says: tokens by id."""
+    content = settings[BY_ID]
+    if not isinstance(content, dict) or not all(
+        index.isdecimal() and isinstance(token, dict) for index, token in content.items()
+    ):
+        raise DataError(f"{settings.where}: {BY_ID} has no tokens by their ids.")
+    return {int(index): _token(token, settings) for index, token in content.items()}
+
+
+def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.AddedToken]:
+    """What an `added_tokens.json` says: ids by token."""
+    found = {}
+    for name in file:
+        index = file[name]
+        if type(index) is not int or index < 0:
+            raise DataError(f"{file.where}: {name!r} has the id {index!r}.")
+        plain = name not in special
+        found[index] = tokenizers.AddedToken(name, normalized=plain, special=not plain)
     return found
 
 
-def _content(token: Any, file: SideFile) -> str:
-    found = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(found, str):
-        raise DataError(f"{file.where} has {token!r} where a token is expected.")
+def _described(
+    described: Mapping[str, Any], settings: SideFile
+) -> dict[int, tokenizers.AddedToken]:
+    """What a `tokenizer.json` has added."""
+    found = {}
+    for token in described.get("added_tokens") or []:
+        if not isinstance(token, dict) or type(token.get("id")) is not int:
+            where = settings.where.parent / TOKENIZER_FILE
+            raise DataError(f"{where}: {token!r} of its added_tokens has no id.")
+        found[token["id"]] = _token(token, settings)
     return found
 
 
-def _token(token: Any, file: SideFile | None, *, special: bool = False) -> tokenizers.AddedToken:
-    """A token as the library knows it."""
-    if isinstance(token, str):
-        return tokenizers.AddedToken(token, special=special)
-    if not isinstance(token, dict) or not isinstance(token.get("content"), str):
-        where = "" if file is None else f"{file.where}: "
-        raise DataError(f"{where}{token!r} is no added token.")
-    flags = {key: token[key] for key in _FLAGS if key in token}
-    return tokenizers.AddedToken(token["content"], **({"special": True} if special else {}) | flags)
+def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.AddedToken:
+    """A token as a file has it: its letters, which make a special one, or an object with them.
+
+    Args:
+        token: what the file has.
+        file: for messages.
+        special: whether an object makes a special one, whatever it says.
+
+    Raises:
+        DataError: if it is none.
+    """
+    values = {"content": token, "special": True} if isinstance(token, str) else token
+    if not isinstance(values, dict) or not isinstance(values.get("content"), str):
+        raise DataError(f"{file.where}: {token!r} is no token.")
+    flags = {flag: values[flag] for flag in _FLAGS if flag in values}
+    if special:
+        flags["special"] = True
+    try:
+        return tokenizers.AddedToken(values["content"], **flags)
+    except TypeError as error:
+        raise DataError(f"{file.where}: {token!r} is no token: {error}.") from None

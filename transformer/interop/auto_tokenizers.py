@@ -18,27 +18,22 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformer.data.text import read_text
 from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json
 from transformer.errors import DataError
-from transformer.interop.decoder_tokens import SETTINGS, add_tokens, content_of
+from transformer.interop.added_tokens import BY_ID, AddedTokens, read_added_tokens
 from transformer.interop.foreign_tokenizers import SPACE, words_of
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
+from transformer.interop.side_files import (
+    ADDED,
+    CONFIG,
+    SETTINGS,
+    SideFile,
+    SideFiles,
+    read_json,
+)
 
 _VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
 _AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
 _IRRELEVANT = {
     "model_max_length": "nothing is cut",
     **dict.fromkeys(("padding_side", "truncation_side", "truncation_strategy"), "nothing is cut"),
-    **dict.fromkeys(
-        (
-            "name_or_path",
-            "tokenizer_file",
-            "special_tokens_map_file",
-            "backend",
-            "is_local",
-            "local_files_only",
-            "processor_class",
-        ),
-        "where it came from",
-    ),
     "model_input_names": "how it is returned",
     "clean_up_tokenization_spaces": "it is not done to byte-pair encoding",
     "use_default_system_prompt": "of conversations",
@@ -50,12 +45,15 @@ class _Kind(NamedTuple):
     """A class of tokenizers.
 
     Attributes:
-        make: vocabulary, merges and settings to a tokenizer without added tokens.
+        make: vocabulary, merges, settings and special tokens by role to a tokenizer without added
+            tokens.
         special: special tokens by role, where no file says otherwise.
         files: whether its vocabulary may be in `vocab.json` and `merges.txt`.
     """
 
-    make: Callable[[dict[str, int], list[tuple[str, str]], SideFile], tokenizers.Tokenizer]
+    make: Callable[
+        [dict[str, int], list[tuple[str, str]], SideFile, Mapping[str, str]], tokenizers.Tokenizer
+    ]
     special: Mapping[str, str]
     files: bool
 
@@ -86,18 +84,23 @@ def decoder_tokenizer(
         if known is None or not known.files:
             raise _no_tokenizer(folder, place)
         place.get("tokenizer_class")
-        found = known.make(*read_vocabulary(folder), settings)
-        _put_around(found, settings, add_tokens(found, files, known.special, [], vocab_size))
+        added = read_added_tokens(files, {})
+        names = added.names(known.special)
+        found = known.make(*read_vocabulary(folder), settings, names)
+        added.add_to(found, known.special, vocab_size)
+        _require_ids(found, added, folder)
+        _put_around(found, settings, names)
         return found
     text = read_text(str(path))
     found = parse_tokenizer_json(text, path)
     content = json.loads(text)
+    added = read_added_tokens(files, content)
     # What is added to texts is there already, and they do not read these then.
     settings.irrelevant(dict.fromkeys(("add_bos_token", "add_eos_token"), "tokenizer.json"))
     special: Mapping[str, str] = {}
     if known is not None and _cuts_alike(found, known):
         place.get("tokenizer_class")
-        remade = known.make(*_parts(content), settings)
+        remade = known.make(*_parts(content), settings, added.names(known.special))
         if found.post_processor is not None:
             remade.post_processor = found.post_processor
         found, special = remade, known.special
@@ -105,15 +108,32 @@ def decoder_tokenizer(
         # A class that cuts texts in another way than its tokenizer.json is reported as not used.
         settings.irrelevant({"legacy": "of another class"})
         settings.usual({"add_prefix_space": False})
-    add_tokens(found, files, special, content.get("added_tokens") or [], vocab_size)
+    added.add_to(found, special, vocab_size)
+    _require_ids(found, added, folder)
     return found
+
+
+def _require_ids(made: tokenizers.Tokenizer, added: AddedTokens, folder: Path) -> None:
+    """Refuses tokens that have other ids than the files say.
+
+    Raises:
+        DataError: naming the first.
+    """
+    for index, token in added.by_id.items():
+        found = made.token_to_id(token.content)
+        if found != index:
+            raise DataError(
+                f"{folder}: {token.content!r} is the token {index} of {BY_ID} or {ADDED}, and "
+                f"would be {found} behind the vocabulary: its ids have holes, and which token has "
+                f"which cannot be told."
+            )
 
 
 def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
     """Whether a class cuts texts as a tokenizer does, up to what the settings decide."""
     if not isinstance(found.model, models.BPE):
         return False
-    made = known.make({}, [], SideFile(Path(), {}))
+    made = known.make({}, [], SideFile(Path(), {}), known.special)
     ours, theirs = (json.loads(one.to_str(), object_hook=_undecided) for one in (found, made))
     return all(ours[part] == theirs[part] for part in ("normalizer", "pre_tokenizer"))
 
@@ -202,7 +222,10 @@ def _bpe(
 
 
 def _gpt2(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: SideFile
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges)
     spaced = settings.get("add_prefix_space") is True
@@ -212,7 +235,10 @@ def _gpt2(
 
 
 def _qwen2(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: SideFile
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges)
     spaced = settings.get("add_prefix_space") is True
@@ -223,7 +249,10 @@ def _qwen2(
 
 
 def _llama(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: SideFile
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True)
     spaced = settings.get("add_prefix_space") is not False
@@ -240,10 +269,13 @@ def _llama(
 
 
 def _gemma(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], settings: SideFile
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
-    unknown = content_of(settings.get("unk_token", "<unk>"))
+    unknown = names.get("unk_token")
     made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True, unk_token=unknown)
     made.normalizer = normalizers.Replace(" ", SPACE)
     made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")

@@ -19,8 +19,8 @@ from transformer.data.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.data.word_pieces import WordPieceTokenizer, read_vocabulary
 from transformer.errors import DataError
-from transformer.interop.added_tokens import SETTINGS, Names, add_tokens, read_names
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.interop.added_tokens import BY_ID, read_added_tokens
+from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
 
 _VOCABULARY, _PIECES, _MERGES = "vocab.txt", "vocab.json", "merges.txt"
 _BERT, _ROBERTA, _GENERIC = "BERT", "RoBERTa", "generic"
@@ -42,19 +42,14 @@ _USUAL_NAMES[_GENERIC] = {}
 # Larger ones are what theirs writes for "no limit".
 _NO_LIMIT = 10**9
 _IRRELEVANT = {
-    **dict.fromkeys(("backend", "processor_class", "transformers_version"), "who wrote it"),
-    **dict.fromkeys(
-        ("is_local", "local_files_only", "name_or_path", "special_tokens_map_file"),
-        "where it came from",
-    ),
-    **dict.fromkeys(("tokenizer_file", "vocab_file", "merges_file"), "where it came from"),
+    **dict.fromkeys(("vocab_file", "merges_file"), "where it came from"),
     **dict.fromkeys(("clean_up_tokenization_spaces", "errors"), "how tokens are shown"),
     **dict.fromkeys(("padding_side", "pad_token_type_id"), "of padding, which nobody sees"),
     **dict.fromkeys(
         ("max_length", "pad_to_multiple_of", "stride", "truncation_strategy"),
         "what callers ask for",
     ),
-    **dict.fromkeys(("use_fast", "verbose", "chat_template"), "of other programs"),
+    "chat_template": "of other programs",
 }
 # What these classes do today, whatever is asked for; those of before did as they were told.
 _USUAL: dict[str, Any] = {
@@ -110,10 +105,13 @@ def read_encoder_tokenizer(
             parse_encoder_tokenizer(text, folder), max_length, finds_special, first_space=True
         )
     whose = _class_of(files, kind, folder)
-    names = read_names(files, _USUAL_NAMES[whose])
+    added = read_added_tokens(files, files[TOKENIZER_FILE])
+    if BY_ID in settings:
+        files[TOKENIZER_FILE].irrelevant({"added_tokens": f"{SETTINGS} says it"})
+    names = added.names(_USUAL_NAMES[whose])
     try:
         library = _MAKERS[whose](files, folder, names)
-        add_tokens(library, names)
+        added.add_to(library, _USUAL_NAMES[whose])
     except DataError:
         raise
     except Exception as error:  # The library raises bare Exception on malformed files.
@@ -158,7 +156,7 @@ def _class_of(files: SideFiles, kind: str, folder: Path) -> str:
 # ------------------------------------------------------------------------------------- classes
 
 
-def _bert(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
+def _bert(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
     """BERT's: word pieces, cleaned and split as the settings say."""
     vocabulary = _library_model(files, folder, "WordPiece").get("vocab")
     if vocabulary is None:
@@ -167,7 +165,7 @@ def _bert(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
             raise DataError(_nothing(folder))
         vocabulary = read_vocabulary(str(path))
     settings = files[SETTINGS]
-    unknown = names.named["unk_token"] or ""
+    unknown = names.get("unk_token", "")
     if unknown not in vocabulary:
         raise DataError(
             f"{folder}: the vocabulary has no {unknown or 'token'} that stands for what it lacks: "
@@ -185,7 +183,7 @@ def _bert(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
     return library
 
 
-def _roberta(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
+def _roberta(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
     """RoBERTa's: pieces of bytes."""
     content = _library_model(files, folder, "BPE")
     vocabulary, merges = content.get("vocab"), content.get("merges")
@@ -204,7 +202,7 @@ def _roberta(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokeniz
     return library
 
 
-def _generic(files: SideFiles, folder: Path, names: Names) -> tokenizers.Tokenizer:
+def _generic(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
     """That of a `tokenizer.json` as it is."""
     path = folder / TOKENIZER_FILE
     if not path.is_file():
@@ -258,13 +256,15 @@ def _nothing(folder: Path) -> str:
 # ---------------------------------------------------------------------------- layout and names
 
 
-def _layout(library: tokenizers.Tokenizer, whose: str, names: Names, settings: SideFile) -> Layout:
+def _layout(
+    library: tokenizers.Tokenizer, whose: str, names: dict[str, str], settings: SideFile
+) -> Layout:
     """How special tokens stand around texts.
 
     Raises:
         DataError: if no rows of ours do.
     """
-    start, separator = (names.named.get(key) or "" for key in ("cls_token", "sep_token"))
+    start, separator = (names.get(key, "") for key in ("cls_token", "sep_token"))
     if whose == _ROBERTA:
         settings.irrelevant({"model_input_names": "its token types are all 0"})
         return Layout(start, separator, 2, 0)
@@ -300,7 +300,7 @@ def _require_special(library: tokenizers.Tokenizer, fields: dict[str, str], fold
 
 
 def _other_names(
-    library: tokenizers.Tokenizer, names: Names, kind: str, where: Path
+    library: tokenizers.Tokenizer, names: dict[str, str], kind: str, where: Path
 ) -> dict[str, str]:
     """What the unknown, padding and mask tokens are called.
 
@@ -312,7 +312,7 @@ def _other_names(
     found = {}
     for field in ("pad", "unknown", "mask"):
         key = NAME_KEYS[field]
-        name = names.named.get(key) or usual[key]
+        name = names.get(key, usual[key])
         if field == "unknown" and isinstance(library.model, models.WordPiece):
             name = library.model.unk_token
         if name not in vocabulary:

@@ -17,6 +17,7 @@ from transformer.data.marian_tokenizers import (
     MarianTokens,
 )
 from transformer.errors import ConfigError, DataError
+from transformer.interop.added_tokens import read_added_tokens
 from transformer.interop.layout import (
     Entry,
     Shape,
@@ -26,8 +27,8 @@ from transformer.interop.layout import (
     single,
 )
 from transformer.interop.published import Family, Head, parameter_shapes
-from transformer.interop.sentence_tokens import SETTINGS, USUAL, read_added_tokens
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
+from transformer.interop.sentence_settings import IRRELEVANT, USUAL
+from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_json
 from transformer.models.vaswani import Vaswani
 
 ACTIVATIONS = {
@@ -70,6 +71,8 @@ _IRRELEVANT_SETTINGS = {
     "source_spm": "where it came from",
     "target_spm": "where it came from",
 }
+# Special tokens, ours and theirs.
+_NAMES = {"end": "eos_token", "unknown": "unk_token", "pad": "pad_token"}
 _BIAS = "final_logits_bias"
 # Positions are computed; their table has room for so many, as theirs unless told otherwise.
 _NUM_POSITIONS = 1024
@@ -236,38 +239,38 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     kind = settings.get("tokenizer_class") or files[CONFIG].get("tokenizer_class")
     if kind not in (None, "MarianTokenizer"):
         raise DataError(f"{settings.where}: the tokenizer_class {kind!r} cannot be read here.")
-    added = read_added_tokens(files, [])
-    settings.irrelevant(_IRRELEVANT_SETTINGS)
+    settings.irrelevant(IRRELEVANT | _IRRELEVANT_SETTINGS)
     settings.usual(USUAL)
+    added = read_added_tokens(files, {})
     usual = MarianTokens()
-    named = {
-        ours: added.named[theirs].content if theirs in added.named else getattr(usual, ours)
-        for ours, theirs in {"end": "eos", "unknown": "unk", "pad": "pad"}.items()
-    }
+    names = added.names({theirs: getattr(usual, ours) for ours, theirs in _NAMES.items()})
     ids = read_json(folder / VOCABULARY_FILE) if (folder / VOCABULARY_FILE).is_file() else {}
-    for ours, theirs in {"end": "eos", "unknown": "unk", "pad": "pad"}.items():
-        if named[ours] not in ids and ids:
-            raise DataError(
-                f"{folder / VOCABULARY_FILE} lacks {named[ours]!r}, the {theirs}_token."
-            )
+    own = {ours: names.get(theirs, "") for ours, theirs in _NAMES.items()}
+    for ours, name in own.items():
+        if not name or (ids and name not in ids):
+            raise DataError(f"{folder / VOCABULARY_FILE} lacks {name!r}, the {_NAMES[ours]}.")
+    special = [*names.values(), *(token.content for token in added.without_role)]
+    found = {
+        token.content: Added(
+            token.content,
+            number,
+            token.content in special,
+            token.lstrip,
+            token.rstrip,
+            token.single_word,
+        )
+        for number, token in added.by_id.items()
+    }
     # Theirs numbers tokens behind as many as there are, whatever the greatest number is.
-    count = len(ids.keys() | {token.content for token in added.numbered.values()})
-    found = [(token, number) for number, token in added.numbered.items()]
-    extra = added.additional if added.extra is None else added.extra
-    known = {token.content for token, _ in found} | set(named.values())
-    for token in [*added.named.values(), *(extra or [])]:
-        if token.content not in known:
-            found.append((token, ids.get(token.content, count)))
-            count += token.content not in ids
-            known.add(token.content)
-    tokens = tuple(
-        Added(token.content, number, token.special, token.lstrip, token.rstrip, token.single_word)
-        for token, number in found
-        if token.content not in (named["end"], named["pad"])
-    )
-    if named["unknown"] not in {token.content for token in tokens}:
-        tokens += (Added(named["unknown"], int(ids.get(named["unknown"], 0)), special=True),)
-    return MarianTokenizer(folder, MarianTokens(**named, added=tokens))
+    count = len(ids.keys() | found.keys())
+    for name in special:
+        if name not in found and name not in own.values():
+            found[name] = Added(name, ids.get(name, count), special=True)
+            count += name not in ids
+    unknown = own["unknown"]
+    found.setdefault(unknown, Added(unknown, int(ids.get(unknown, 0)), special=True))
+    tokens = (token for name, token in found.items() if name not in (own["end"], own["pad"]))
+    return MarianTokenizer(folder, MarianTokens(**own, added=tuple(tokens)))
 
 
 MARIAN = Family(

@@ -15,15 +15,17 @@ from transformer.errors import DataError
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
+# Of tokenizers.
+SETTINGS, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 # Files of this kind that may lie in a folder; one that nobody opens is reported as a whole.
 KNOWN = (
     CONFIG,
     GENERATION,
     "preprocessor_config.json",
     "processor_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
+    SETTINGS,
+    SPECIAL,
+    ADDED,
     "modules.json",
     "1_Pooling/config.json",
     "sentence_bert_config.json",
@@ -49,6 +51,20 @@ IRRELEVANT: dict[str, dict[str, str]] = {
         "pretraining_tp": "how products are cut",
     },
     GENERATION: {"transformers_version": "who wrote it", "_from_model_config": "who wrote it"},
+    SETTINGS: {
+        **dict.fromkeys(("backend", "transformers_version"), "who wrote it"),
+        **dict.fromkeys(
+            (
+                "is_local",
+                "local_files_only",
+                "name_or_path",
+                "special_tokens_map_file",
+                "tokenizer_file",
+            ),
+            "where it came from",
+        ),
+        **dict.fromkeys(("processor_class", "use_fast", "verbose"), "of other programs"),
+    },
 }
 
 

@@ -16,13 +16,9 @@ from transformer.data.sentencepieces import CONTROL, USER_DEFINED, read_pieces
 from transformer.data.text import read_text
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
-from transformer.interop.sentence_tokens import (
-    SETTINGS,
-    USUAL,
-    AddedTokens,
-    read_added_tokens,
-)
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.interop.added_tokens import AddedTokens, read_added_tokens
+from transformer.interop.sentence_settings import IRRELEVANT, USUAL
+from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
 from transformer.interop.t5 import SENTENCEPIECE
 
 # The library's class for T5s, and the one that takes a `tokenizer.json` as it is.
@@ -36,6 +32,8 @@ _CLEANED = [
 ]
 # Where its class has the token for what it does not know, whatever the file says.
 _UNKNOWN = 2
+_END = "</s>"
+_USUAL_NAMES = {"eos_token": _END, "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: int) -> str:
@@ -66,18 +64,18 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
             + (f" without a {TOKENIZER_FILE}." if kind in _AS_IT_IS else ".")
         )
     described = None if text is None else _described(text, folder)
-    added = read_added_tokens(files, (described or {}).get("added_tokens", []))
+    added = read_added_tokens(files, described or {})
     try:
         if kind == _OWN:
             made = _as_t5(folder, settings, added, described)
         else:
             made = tokenizers.Tokenizer.from_str(text)
-            extra = added.additional if added.extra is None else added.extra
-            added._replace(extra=extra).add_to(made)
+            added.add_to(made, {})
     except DataError:
         raise
     except Exception as error:  # The library raises bare Exception on what it cannot use.
         raise DataError(f"{folder} holds no tokenizer of a T5: {error}") from None
+    settings.irrelevant(IRRELEVANT)
     settings.usual(USUAL)
     if settings.get("clean_up_tokenization_spaces") is True:
         made.decoder = decoders.Sequence(
@@ -85,8 +83,7 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
         )
     if settings.get("split_special_tokens") is True:
         return made.to_str()
-    end = added.named.get("eos")
-    return _with_tokens_in_texts(made, "</s>" if end is None else end.content, size)
+    return _with_tokens_in_texts(made, added.names({}).get("eos_token", _END), size)
 
 
 def _as_t5(
@@ -124,11 +121,9 @@ def _as_t5(
                 f"{len(there)} of the kind {_SENTINEL}0>."
             )
         own = additional if there else [*additional, *own]
-    usual = {"eos": "</s>", "unk": "<unk>", "pad": "<pad>"}
-    named = {
-        name: tokenizers.AddedToken(token, special=True, normalized=False)
-        for name, token in usual.items()
-    } | added.named
+    end = added.names(_USUAL_NAMES).get("eos_token")
+    if end is None:
+        raise DataError(f"{settings.where.parent}: eos_token is null, and texts need an end.")
     made = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=_UNKNOWN, byte_fallback=False))
     if character_map:
         made.normalizer = normalizers.Precompiled(character_map)
@@ -137,8 +132,7 @@ def _as_t5(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
     )
     made.decoder = decoders.Metaspace(**space)
-    added._replace(named=named, extra=own if added.extra is None else added.extra).add_to(made)
-    end = named["eos"].content
+    added._replace(additional=own).add_to(made, _USUAL_NAMES)
     made.post_processor = processors.TemplateProcessing(
         single=["$A", end],
         pair=["$A", end, "$B", end],

@@ -21,7 +21,7 @@ from transformer.interop.generation import writing_fields
 from transformer.interop.marian import read_marian_tokenizer
 from transformer.interop.published import Published, read_source
 from transformer.interop.searches import begin_of, read_searches
-from transformer.interop.sentence_tokens import SETTINGS
+from transformer.interop.side_files import SETTINGS
 from transformer.interop.t5 import SENTENCEPIECE
 from transformer.interop.t5_tokenizers import read_t5_tokenizer
 from transformer.tasks.base import tokenizer_digest

@@ -1,0 +1,21 @@
+"""Settings in `tokenizer_config.json` that change no number of a T5's or a Marian's tokens."""
+
+IRRELEVANT = {
+    **dict.fromkeys(("add_bos_token", "add_eos_token"), "the tokens around texts are fixed"),
+    "chat_template": "there are no chats",
+    "errors": "of other tokenizers",
+    "legacy": "the present library ignores it",
+    "model_input_names": "what else is returned",
+    "unk_id": "numbers are in the tokenizer",
+}
+# The same where they have these values, which are the usual ones.
+USUAL = {
+    "add_prefix_space": False,
+    "clean_up_tokenization_spaces": False,
+    "do_lower_case": False,
+    # Where positions are counted, padding before a text moves it.
+    "padding_side": "right",
+    "sp_model_kwargs": {},
+    "split_special_tokens": False,
+    "truncation_side": "right",
+}
