@@ -186,12 +186,25 @@ def saved_config(content: Mapping[str, Any]) -> ConfigDict:
             and _plain_type(belongs, key)[0] is tuple
             else value
             for key, value in saved.items()
-        } | {
-            key: field.default
-            for key, field in config_fields(belongs).items()
-            if key not in saved and field.default is not dataclasses.MISSING
         }
+        for key, field in config_fields(belongs).items():
+            if dataclasses.is_dataclass(field.default):
+                inner = _inner_section(type(field.default), saved.get(key, field.default))
+                result[kind][key] = inner
+            elif key not in saved and field.default is not dataclasses.MISSING:
+                result[kind][key] = field.default
     return ConfigDict(result)
+
+
+def flattened(config: Any, prefix: str = "") -> dict[str, Any]:
+    """All values by their keys with dots, tuples as the lists that JSON has for them."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat
 
 
 def config_fields(owner: type) -> dict[str, dataclasses.Field]:

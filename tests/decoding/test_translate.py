@@ -88,11 +88,11 @@ def test_outputs_of_a_sentence_are_different_texts(model, params, tokenizer, sou
     beam = Beam(size=6, num_return=6, extra_length=3)
     everything = translate(model, params, tokenizer, sources, beam)
 
-    class Coarse:
+    class Coarse(type(tokenizer)):
         """Writes all letters but the first few alike."""
 
-        def __getattr__(self, name):
-            return getattr(tokenizer, name)
+        def __init__(self):
+            self.__dict__.update(tokenizer.__dict__)
 
         def decode(self, ids):
             return "".join("x" if letter > "c" else letter for letter in tokenizer.decode(ids))

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from transformer.config import section
 from transformer.errors import ConfigError
 from transformer.sweeps.trials import (
     check_trials,
@@ -122,3 +124,18 @@ def test_grids_of_the_command_line(config):
 def test_grids_that_are_none(config, text, message):
     with pytest.raises(ConfigError, match=message):
         parsed_grid(config, [text])
+
+
+def test_a_section_inside_of_one():
+    base = ConfigDict(
+        {
+            "model": section("model", "vaswani"),
+            "task": section("task", "translation"),
+            **{name: section(name) for name in ("optimizer", "train", "mesh")},
+        }
+    )
+    one = make_trial(base, {"optimizer.learning_rate": 1.0})
+    base.task.search.min_new_tokens = 3
+    assert make_trial(base, {"optimizer.learning_rate": 1.0}).id != one.id
+    with pytest.raises(ConfigError, match=r"task\.search\.kind is in a section inside"):
+        make_trial(base, {"task.search.kind": "transformers"})

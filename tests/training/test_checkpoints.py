@@ -3,6 +3,7 @@
 import json
 
 import jax.numpy as jnp
+import orbax.checkpoint as ocp
 import pytest
 
 from transformer.errors import CheckpointError
@@ -89,3 +90,16 @@ def test_what_was_set_aside_is_not_the_best(tmp_path):
         assert restored is not None
         assert restored.step == checkpoints.best_step() == 1
     assert "step 2 cannot be read" in said[0]
+
+
+def test_the_first_error_is_told(tmp_path, monkeypatch):
+    """Also where closing then fails, as on a full disk."""
+
+    def full(self):
+        raise ValueError("no space")
+
+    monkeypatch.setattr(ocp.CheckpointManager, "close", full)
+    with pytest.raises(ZeroDivisionError), Checkpoints(tmp_path):
+        raise ZeroDivisionError
+    with pytest.raises(CheckpointError, match="no space"), Checkpoints(tmp_path):
+        pass

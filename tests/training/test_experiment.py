@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section
+from transformer.config import section, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.tasks.base_labels import save_labels
 from transformer.training.experiment import (
@@ -211,17 +211,6 @@ def test_every_difference_is_shown(config, workdir):
     assert str(workdir) in message
 
 
-def test_a_run_goes_on_that_began_with_other_defaults(config, workdir):
-    resolved = read_config(workdir)
-    resolved.init.fresh = "^output/"
-    resolved.init.new = "^(output|pooler|masked_token|next_sentence|decoder|lora)/"
-    write_config(resolved, workdir)
-    assert adopt_workdir(config, workdir).init.fresh is None
-    config.init.fresh = "^final_norm/"
-    with pytest.raises(WorkdirError, match=r"config\.init\.fresh: '\^output/' in the workdir"):
-        adopt_workdir(config, workdir)
-
-
 NEW_VALUES = {str: "7 steps", int: 7, bool: False, float: 0.7}
 
 
@@ -273,3 +262,45 @@ def test_a_run_of_before_has_the_defaults_of_newer_fields(workdir):
     assert found["model"].pop("unknown") == 1
     assert found == json.loads(json.dumps(whole)) | {"task": found["task"]}
     assert (found["task"]["stop_ids"], found["task"]["temperature"]) == ((), 0.8)
+
+
+def test_a_section_inside_of_one_that_came_later(tmp_path):
+    """A run of before has none, or one with fewer fields; it goes on."""
+    config = with_optional_sections(
+        ConfigDict(
+            {
+                "model": section("model", "vaswani"),
+                "task": section("task", "translation"),
+                **{name: section(name) for name in ("optimizer", "train", "mesh")},
+            }
+        )
+    )
+    for removed in (None, "more_ends"):
+        content = config.to_dict()
+        if removed is None:
+            del content["task"]["search"]
+        else:
+            del content["task"]["search"][removed]
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        assert read_config(tmp_path).task.search.more_ends == ()
+        assert adopt_workdir(config, tmp_path).task.search.kind == "wu"
+        json.dumps(with_optional_sections(read_config(tmp_path)).to_dict())
+
+
+def test_what_a_run_began_with_may_change_once_it_has_begun(tmp_path):
+    config = with_optional_sections(
+        ConfigDict(
+            {
+                "model": section("model", "gpt"),
+                "task": section("task", "language_modeling"),
+                **{name: section(name) for name in ("optimizer", "train", "mesh")},
+            }
+        )
+    )
+    content = config.to_dict()
+    content["init"]["fresh"] = "^lora/"
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(WorkdirError, match=r"config\.init\.fresh"):
+        adopt_workdir(config, tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    assert adopt_workdir(config, tmp_path).init.fresh is None

@@ -17,9 +17,9 @@ from transformer.interop.marian import MARIAN
 from transformer.interop.mixtral import MIXTRAL
 from transformer.interop.published import Family, Published, Source, read_source
 from transformer.interop.safetensors_files import StoredArrays
-from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles, read_json
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.interop.t5 import T5_FAMILY
-from transformer.interop.tokenizer_files import read_tokenizer_text, with_beginning
+from transformer.interop.tokenizer_files import with_beginning
 from transformer.interop.vit import DEIT, VIT
 
 FAMILIES = (GPT2, LLAMA, MIXTRAL, GEMMA, BERT_FAMILY, ROBERTA, VIT, DEIT, T5_FAMILY, MARIAN)
@@ -98,26 +98,6 @@ class Opened(NamedTuple):
     family: Family
     tokenizer: str | None
     writing: Mapping[str, Any] = MappingProxyType({})
-
-    def tokenizer_text(self) -> str:
-        """The text of a `tokenizer.json`.
-
-        Raises:
-            DataError: if there is none.
-        """
-        if self.tokenizer is not None:
-            return self.tokenizer
-        return read_tokenizer_text(self.source.where)
-
-    def end(self) -> int | None:
-        """The token that ends a text; the first of several."""
-        return self.number("eos_token_id")
-
-    def number(self, key: str) -> int | None:
-        """What is said of generating texts, in a file of its own or, as once, in `config.json`."""
-        found = self.source.files[GENERATION].get(key, self.source.config.get(key))
-        found = found[0] if isinstance(found, list) and found else found
-        return found if isinstance(found, int) else None
 
 
 def open_published(path: Path, tokenizer: Path | None = None) -> Opened:

@@ -1,39 +1,9 @@
 """Tokenizers that lie beside published models, as text of a `tokenizer.json`."""
 
-from pathlib import Path
-
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import processors
 
-from transformer.data.text import read_text
 from transformer.errors import DataError
-from transformer.interop.side_files import read_json
-
-
-def read_tokenizer_text(folder: Path) -> str:
-    """The text of a `tokenizer.json`, or one made of GPT-2's `vocab.json` and `merges.txt`.
-
-    Raises:
-        DataError: if there is neither.
-    """
-    if (folder / "tokenizer.json").is_file():
-        return read_text(str(folder / "tokenizer.json"))
-    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
-    if not (vocabulary.is_file() and merges.is_file()):
-        raise DataError(
-            f"{folder} has no tokenizer: expected a tokenizer.json, or vocab.json and merges.txt. "
-            f"Give another with --tokenizer=tokenizer.json."
-        )
-    try:
-        model = models.BPE.from_file(str(vocabulary), str(merges))
-    except Exception as error:  # The library raises bare Exception on malformed files.
-        raise DataError(f"{vocabulary} and {merges} are no tokenizer: {error}") from None
-    library_tokenizer = tokenizers.Tokenizer(model)
-    settings = folder / "tokenizer_config.json"
-    spaced = read_json(settings).get("add_prefix_space", False) if settings.is_file() else False
-    library_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced is True)
-    library_tokenizer.decoder = decoders.ByteLevel()
-    return library_tokenizer.to_str(pretty=True)
 
 
 def with_end(text: str, end: int) -> str:

@@ -9,24 +9,26 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from transformer.errors import ConfigError, NonFiniteLossError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.runner import PATIENCE, Command, Say, failed, note_result
 from transformer.sweeps.trials import Plan, Trial
+from transformer.sweeps.vectorized import AXIS, trial_mesh, vectorized_programs
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import Experiment
 from transformer.training.feeding import Feeder
 from transformer.training.loop import (
+    SAMPLED,
     Reporter,
     begin,
     checkpoint_items,
@@ -40,15 +42,12 @@ from transformer.training.processes import StopRequest
 from transformer.training.programs import (
     make_programs,
     numbers_of,
-    plain_programs,
     program_key,
 )
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
 from transformer.training.step import mean_metrics
 from transformer.training.validation import make_totals
-
-AXIS = "population"
 
 
 @dataclasses.dataclass
@@ -246,10 +245,10 @@ def _advance(
     first, step = members[0].experiment, members[0].step
     options, total = first.train, first.total_steps
     every = {name: first.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
-    mesh = _mesh(len(members) if vectorize == "vmap" else 1)
+    mesh = trial_mesh(len(members) if vectorize == "vmap" else 1)
     here, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((AXIS,), ()))
     key = (vectorize, len(members), program_key(first.config))
-    steps, evaluate = shared.once(key, lambda: _programs(first, vectorize))
+    steps, evaluate = shared.once(key, lambda: vectorized_programs(first, vectorize))
     state: Any = jax.device_put(
         jax.tree.map(lambda *x: jnp.stack(x), *(member.state for member in members)), here
     )
@@ -286,8 +285,11 @@ def _advance(
                 _report(members, pending, folder, say)
                 pending, losses = None, [None] * len(members)
                 if evaluates:
-                    limit = None if step == total else options.validation_batches
-                    losses = _validated(members, step, totals(state.evaluated, limit))
+                    limit = options.validation_batches
+                    found = totals(state.evaluated, None if step == total else limit)
+                    samples = step == total and limit is not None
+                    sampled = totals(state.evaluated, limit) if samples else None
+                    losses = _validated(members, step, found, sampled)
                 if saves:
                     _save(members, state, step, losses)
                 if stopping:
@@ -302,38 +304,6 @@ def _advance(
             params = jax.device_put(member.experiment.merged(params), jax.devices()[0])
             show(member.experiment, params, member.workdir, step)
     return 0, step
-
-
-def _programs(first: Experiment, vectorize: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The training steps and the evaluation step of a population, jitted."""
-    plain = plain_programs(first)
-    if vectorize == "vmap":
-        steps = jax.vmap(plain.steps, in_axes=(0, 0, None, 0))
-        evaluate = jax.vmap(plain.evaluation_step, in_axes=(0, 0, None))
-        return jax.jit(steps, donate_argnums=0), jax.jit(evaluate)
-
-    def scanned_steps(state: Any, batches: Any, count: Any, numbers: Any) -> Any:
-        def one(trial: tuple) -> Any:
-            state, batches, numbers = trial
-            return plain.steps(state, batches, count, numbers)
-
-        return jax.lax.map(one, (state, batches, numbers))
-
-    def scanned_evaluation(numbers: Any, params: Any, batch: Any) -> Any:
-        def one(trial: tuple) -> Any:
-            numbers, params = trial
-            return plain.evaluation_step(numbers, params, batch)
-
-        return jax.lax.map(one, (numbers, params))
-
-    return jax.jit(scanned_steps, donate_argnums=0), jax.jit(scanned_evaluation)
-
-
-def _mesh(trials: int) -> jax.sharding.Mesh:
-    """As many devices as trials can be cut over evenly."""
-    devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if trials % n == 0)
-    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
 def _take(members: Iterable[_Member], count: int) -> tuple[Any, int]:
@@ -373,13 +343,24 @@ def _report(members: Iterable[_Member], pending: Any, folder: Folder, say: Say) 
             failed(member.trial, folder, say, error)
 
 
-def _validated(members: Iterable[_Member], step: int, totals: Any) -> list[float | None]:
-    """Writes the validation metrics of each and returns the losses."""
-    totals, losses = jax.device_get(totals), []
+def _validated(
+    members: Iterable[_Member], step: int, totals: Any, sampled: Any
+) -> list[float | None]:
+    """Writes the validation metrics of each and returns the losses.
+
+    Args:
+        members: of the population.
+        step: at which they were measured.
+        totals: of each batch.
+        sampled: the same of the batches that earlier evaluations took; None if these are they.
+    """
+    totals, sampled, losses = *jax.device_get((totals, sampled)), []
     for index, member in enumerate(members):
         loss = None
         if member.alive:
             metrics = mean_metrics([_one(total, index) for total in totals])
+            if sampled is not None:
+                metrics[SAMPLED] = mean_metrics([_one(total, index) for total in sampled])["loss"]
             loss = member.reporter.validated(step, {k: float(v) for k, v in metrics.items()})
         losses.append(loss)
     return losses

@@ -15,16 +15,17 @@ from transformer.config import (
     SECTIONS,
     build,
     field_type,
+    flattened,
     section,
     unknown_name,
     with_optional_sections,
 )
 from transformer.errors import ConfigError, UserError
 from transformer.sweeps.algebra import Overrides
-from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.options import CHANGEABLE
 from transformer.training.programs import program_key
+from transformer.training.saved_arrays import size_in_bytes
 from transformer.training.shared import Shared
 
 # What of `config.train` does not make another trial, unless it is swept itself.
@@ -92,11 +93,7 @@ def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
         checked[key] = checked_value(config, key, value)
         config[kind][field] = checked[key]
     config = with_optional_sections(config)
-    flat = {
-        f"{kind}.{field}": list(value) if isinstance(value, tuple) else value
-        for kind, values in config.items()
-        for field, value in values.items()
-    }
+    flat = flattened(config)
     kept = {k: v for k, v in flat.items() if k in checked or k not in _LOGISTICS}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
     return Trial(checked, config, digest[:10])
@@ -230,6 +227,11 @@ def _split(config: Any, key: str) -> tuple[str, str]:
     kind, _, field = key.partition(".")
     if kind not in SECTIONS + OPTIONAL_SECTIONS:
         raise ConfigError(unknown_name("config", kind, SECTIONS + OPTIONAL_SECTIONS))
+    if "." in field:
+        raise ConfigError(
+            f"config.{key} is in a section inside of config.{kind}: sweeps change the fields of "
+            f"sections only. Set it with --config.{key} for all trials."
+        )
     known = [name for name in (config[kind] if kind in config else section(kind)) if name != "name"]
     if field not in known:
         raise ConfigError(unknown_name(f"config.{kind}", field, known))

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from transformer.config import build, with_optional_sections
+from transformer.config import build, saved_config, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.interop.safetensors_files import (
     read_metadata,
@@ -16,11 +15,11 @@ from transformer.interop.safetensors_files import (
     write_safetensors,
 )
 from transformer.tasks.base_labels import LABELS_FILE
-from transformer.training.checkpoints import fingerprints
 from transformer.training.experiment import read_config
 from transformer.training.lora import ADAPTERS, LoRA, merged
 from transformer.training.run_folders import require_new, write_run
 from transformer.training.runs import read_parameters
+from transformer.training.saved_arrays import fingerprints
 from transformer.training.selection import by_path, compiled_pattern, from_paths
 
 
@@ -77,7 +76,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
     metadata = read_metadata(adapter)
     if not {"config", "labels", "base", "data_fingerprint"} <= metadata.keys():
         raise DataError(f"{adapter} was not written by scripts/adapters.py: it has no config.")
-    config: Any = ConfigDict(json.loads(metadata["config"]))
+    config: Any = with_optional_sections(saved_config(json.loads(metadata["config"])))
     lora: LoRA = build("lora", config.lora)
     own = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
     prints = json.loads(metadata["base"])

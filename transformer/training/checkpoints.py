@@ -15,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.processes import is_first, meet
+from transformer.training.saved_arrays import (
+    fingerprints,
+    leaves_by_path,
+    raw,
+    raw_shapes,
+    with_keys_like,
+)
 
 FOLDER = "checkpoints"
 # The trees of arrays a checkpoint may hold.
@@ -128,8 +133,13 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            self.close()
+        except CheckpointError:
+            # The first error is the one to tell.
+            if error is None:
+                raise
 
     def steps(self) -> list[int]:
         """The steps with a checkpoint, oldest first."""
@@ -175,7 +185,7 @@ class Checkpoints:
             self._losses[step] = validation_loss
             metadata = {**metadata, VALIDATION_LOSS: float(validation_loss)}
         items: dict[str, Any] = {
-            name: ocp.args.StandardSave(_raw(tree)) for name, tree in state.items()
+            name: ocp.args.StandardSave(raw(tree)) for name, tree in state.items()
         }
         items["data"] = ocp.args.JsonSave(dict(data))
         prints = {name: fingerprints(tree) for name, tree in state.items()}
@@ -195,8 +205,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Releases what the manager holds; call `wait` first to learn of errors."""
-        self._manager.close()
+        """Releases what the manager holds, when everything is on disk.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        with _Explained(self._folder, "saved"):
+            self._manager.close()
 
     def restore(self, step: int, wanted: Mapping[str, PyTree]) -> Restored:
         """Restores the checkpoint of one step.
@@ -212,7 +227,7 @@ class Checkpoints:
         for name, tree in wanted.items():
             self._compare(step, name, tree)
         arguments: dict[str, Any] = {
-            name: ocp.args.StandardRestore(_raw_shapes(tree)) for name, tree in wanted.items()
+            name: ocp.args.StandardRestore(raw_shapes(tree)) for name, tree in wanted.items()
         }
         arguments |= {"data": ocp.args.JsonRestore(), "metadata": ocp.args.JsonRestore()}
         try:
@@ -226,7 +241,7 @@ class Checkpoints:
                     raise CheckpointError(
                         f"{self._folder / str(step)}: {name}{path} is not what was saved."
                     )
-        state = {name: _like(found[name], tree) for name, tree in wanted.items()}
+        state = {name: with_keys_like(found[name], tree) for name, tree in wanted.items()}
         return Restored(step, state, found.data, found.metadata)
 
     def saved_shapes(self, step: int, item: str) -> PyTree:
@@ -282,8 +297,8 @@ class Checkpoints:
 
     def _compare(self, step: int, item: str, wanted: PyTree) -> None:
         """Refuses arrays of other shapes or dtypes: Orbax would cast or crop them silently."""
-        saved = _by_path(self._saved(step, item).tree)
-        expected = _by_path(_raw_shapes(wanted))
+        saved = leaves_by_path(self._saved(step, item).tree)
+        expected = leaves_by_path(raw_shapes(wanted))
         for path in sorted(expected.keys() | saved.keys()):
             theirs, ours = saved.get(path), expected.get(path)
             if theirs is None or ours is None:
@@ -327,73 +342,8 @@ class _Explained:
             ) from error
 
 
-def fingerprints(tree: PyTree) -> dict[str, int]:
-    """A 32-bit fingerprint of each array, which changes with any bit of it.
-
-    It is a sum over the elements, exact in integers, and so does not depend on how the array is
-    cut over devices.
-    """
-    # One at a time: programs over several devices that wait for each other must not overtake.
-    return {path: int(_fingerprint(array)) for path, array in _by_path(_raw(tree)).items()}
-
-
-# Of one array: those of one shape, of which models have many, share one compiled program.
-@jax.jit
-def _fingerprint(x: jax.Array) -> jax.Array:
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
-    bits = bits.astype(jnp.uint32)
-    # Each element times an odd number of its own, so that exchanged elements are noticed.
-    place = jnp.zeros(x.shape, jnp.uint32)
-    for axis in range(x.ndim):
-        index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        place = place * jnp.uint32(0x9E3779B1) + index
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
-
-
-def _raw(tree: PyTree) -> PyTree:
-    """Typed random keys as the integers they are made of."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-
-
-def _raw_shapes(tree: PyTree) -> PyTree:
-    def one(x: Any) -> Any:
-        if not _is_key(x):
-            return x
-        data = jax.eval_shape(jax.random.key_data, x)
-        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(x, "sharding", None))
-
-    return jax.tree.map(one, tree)
-
-
-def _like(found: PyTree, wanted: PyTree) -> PyTree:
-    """Integers as typed random keys again, where they were."""
-    return jax.tree.map(
-        lambda x, like: jax.random.wrap_key_data(x) if _is_key(like) else x, found, wanted
-    )
-
-
-def _is_key(x: Any) -> bool:
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _by_path(tree: PyTree) -> dict[str, Any]:
-    """Leaves by a path that reads the same for attributes, keys and indices."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        "".join(f"/{getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))}" for k in path): x
-        for path, x in leaves
-    }
-
-
 def _first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     line = text.splitlines()[0]
     # The cause stands at the end of a long line.
     return line if len(line) <= 300 else f"{line[:100]} ... {line[-200:]}"
-
-
-def size_in_bytes(tree: PyTree) -> int:
-    """Bytes of all arrays, over all devices."""
-    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(_raw_shapes(tree)))

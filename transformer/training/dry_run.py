@@ -10,9 +10,9 @@ from ml_collections import ConfigDict
 
 from transformer.nn.mixture import active_parameters
 from transformer.training.ahead_of_time import compile_steps, parameter_table, shown_shape
-from transformer.training.checkpoints import size_in_bytes
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
+from transformer.training.saved_arrays import size_in_bytes
 
 
 def plan(config: ConfigDict, *, compiles: bool = False) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from transformer.config import (
     build,
     check_sections,
     config_fields,
+    flattened,
     owner,
     saved_config,
     with_optional_sections,
@@ -46,12 +47,8 @@ from transformer.training.shared import Shared
 
 CONFIG_FILE = "config.json"
 
-# Defaults that are no longer: a run that was begun with them goes on, as nothing comes of them
-# once it has begun.
-_FORMER_DEFAULTS = {
-    "init.fresh": "^output/",
-    "init.new": "^(output|pooler|masked_token|next_sentence|decoder|lora)/",
-}
+# Nothing comes of these fields once a run has begun.
+_OF_THE_BEGINNING = ("init.fresh", "init.new")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,15 +365,14 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
         for key in owner("task", config.task.name).DIMENSIONS:
             if config.model[key] is None:
                 config.model[key] = saved.model[key]
-    old, new = _flat(saved), _flat(config)
-    for key, value in _FORMER_DEFAULTS.items():
-        if old.get(key) == value and new[key] is None:
-            old[key] = None
+    old, new = flattened(saved), flattened(config)
+    free = {f"train.{name}" for name in CHANGEABLE}
+    free |= set(_OF_THE_BEGINNING) if (workdir / FOLDER).is_dir() else set()
     differences = [
         f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "
         f"{new.get(key, '(absent)')!r} now"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in {f"train.{name}" for name in CHANGEABLE}
+        if old.get(key) != new.get(key) and key not in free
     ]
     if differences:
         raise WorkdirError(
@@ -384,13 +380,3 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
             "Use another --workdir, or the config it was started with."
         )
     return config
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -13,6 +13,7 @@ from transformer.data.sentencepieces import UNIGRAM, parse_pieces
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import ConfigError
 from transformer.interop.searches import Searches, written_searches
+from transformer.interop.side_files import write_json
 from transformer.interop.t5 import SENTENCEPIECE
 from transformer.interop.tokenizer_files import with_end
 from transformer.tasks.base_pairs import PairTask
@@ -55,9 +56,9 @@ def write_sentences(
         text = _with_sentinels(text, tokenizer.vocab_size, sentinels)
         (folder / TOKENIZER_FILE).write_text(text, "utf-8")
         words |= {"tokenizer_class": "PreTrainedTokenizerFast"}
-    _write_json(folder / "tokenizer_config.json", words)
+    write_json(folder / "tokenizer_config.json", words)
     notes: list[str] = []
-    _write_json(
+    write_json(
         folder / "generation_config.json", _generation(task, model, tokenizer.end, begin, notes)
     )
     return tuple(notes)
@@ -149,7 +150,3 @@ def _with_sentinels(text: str, first: int, count: int) -> str:
     for token in described["added_tokens"]:
         token["special"] |= re.fullmatch(r"<extra_id_\d+>", token["content"]) is not None
     return json.dumps(described, indent=2, ensure_ascii=False)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

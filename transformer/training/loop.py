@@ -39,6 +39,10 @@ from transformer.training.state import TrainState
 from transformer.training.step import parameter_groups
 from transformer.training.validation import make_validation
 
+# The last evaluation of a run is of all batches. What it is compared with is of some, and so is
+# this loss.
+SAMPLED = "sampled_loss"
+
 
 def train(
     config: ConfigDict,
@@ -145,8 +149,11 @@ def train(
             reporter.report(pending)
             pending, validation_loss = None, None
             if evaluate:
-                limit = None if step == total else options.validation_batches
-                validation_loss = reporter.validated(step, validate(state.evaluated, limit))
+                limit = options.validation_batches
+                measured = validate(state.evaluated, None if step == total else limit)
+                if step == total and limit is not None:
+                    measured[SAMPLED] = validate(state.evaluated, limit)["loss"]
+                validation_loss = reporter.validated(step, measured)
                 pruned = enough is not None and enough(step, validation_loss) and step < total
             if save or stopping or pruned:
                 checkpoints.save(
@@ -256,14 +263,14 @@ class Reporter:
         self._progress.update(start + count)
 
     def validated(self, step: int, metrics: dict[str, float]) -> float:
-        """Writes and shows validation metrics; returns the loss."""
+        """Writes and shows validation metrics; returns the loss to compare checkpoints by."""
         self._writer.write(step, "validation", metrics)
         self._progress.say(
             f"step {step}: validation "
             + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         )
         self._last = time.monotonic()
-        return metrics["loss"]
+        return metrics.get(SAMPLED, metrics["loss"])
 
     def _blame(self, step: int, loss: float, norms: np.ndarray) -> None:
         before = self._previous_norms

@@ -17,7 +17,8 @@ class Train:
         log_every: how often metrics are written.
         evaluate_every: how often the validation loss is measured.
         validation_batches: of how many batches, spread evenly; None takes all. The last
-            evaluation of a run always takes all.
+            evaluation of a run always takes all, and compares with earlier ones by its
+            `sampled_loss`, which is of as many as they took.
         save_every: how often a checkpoint is saved; one is always saved at the end.
         keep_last: how many of the newest checkpoints stay, besides the one with the best
             validation loss.

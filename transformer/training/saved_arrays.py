@@ -1,0 +1,75 @@
+"""Arrays as checkpoints hold them: random keys as integers, leaves by path, fingerprints."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+
+def fingerprints(tree: PyTree) -> dict[str, int]:
+    """A 32-bit fingerprint of each array, which changes with any bit of it.
+
+    It is a sum over the elements, exact in integers, and so does not depend on how the array is
+    cut over devices.
+    """
+    # One at a time: programs over several devices that wait for each other must not overtake.
+    return {path: int(_fingerprint(array)) for path, array in leaves_by_path(raw(tree)).items()}
+
+
+# Of one array: those of one shape, of which models have many, share one compiled program.
+@jax.jit
+def _fingerprint(x: jax.Array) -> jax.Array:
+    if x.dtype == jnp.bool_:
+        x = x.astype(jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    bits = bits.astype(jnp.uint32)
+    # Each element times an odd number of its own, so that exchanged elements are noticed.
+    place = jnp.zeros(x.shape, jnp.uint32)
+    for axis in range(x.ndim):
+        index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+        place = place * jnp.uint32(0x9E3779B1) + index
+    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+
+
+def raw(tree: PyTree) -> PyTree:
+    """Typed random keys as the integers they are made of."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def raw_shapes(tree: PyTree) -> PyTree:
+    """Shapes, dtypes and shardings of `raw`."""
+
+    def one(x: Any) -> Any:
+        if not _is_key(x):
+            return x
+        data = jax.eval_shape(jax.random.key_data, x)
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(x, "sharding", None))
+
+    return jax.tree.map(one, tree)
+
+
+def with_keys_like(found: PyTree, wanted: PyTree) -> PyTree:
+    """Integers as typed random keys again, where they were."""
+    return jax.tree.map(
+        lambda x, like: jax.random.wrap_key_data(x) if _is_key(like) else x, found, wanted
+    )
+
+
+def _is_key(x: Any) -> bool:
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+    """Leaves by a path that reads the same for attributes, keys and indices."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        "".join(f"/{getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))}" for k in path): x
+        for path, x in leaves
+    }
+
+
+def size_in_bytes(tree: PyTree) -> int:
+    """Bytes of all arrays, over all devices."""
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(raw_shapes(tree)))
