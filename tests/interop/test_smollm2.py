@@ -53,7 +53,7 @@ def ours(published):
 
 
 def test_it_writes_english(opened, ours):
-    tokenizer = Tokenizer.from_text(opened.tokenizer_text(), opened.source.where)
+    tokenizer = Tokenizer.from_text(opened.tokenizer, opened.source.where)
     model, params = ours
     (text,) = write(
         model,
@@ -79,7 +79,7 @@ def test_logits_are_those_of_transformers(opened, published, ours):
     missing, unexpected = theirs.load_state_dict(arrays, strict=False)
     assert (missing, unexpected) == (["lm_head.weight"], [])
     theirs.tie_weights()
-    tokenizer = Tokenizer.from_text(opened.tokenizer_text(), opened.source.where)
+    tokenizer = Tokenizer.from_text(opened.tokenizer, opened.source.where)
     ids = tokenizer.encode("Now is the winter of our discontent, made glorious summer by this sun.")
     tokens = np.asarray(ids)[None]
     with torch.no_grad():
