@@ -1,0 +1,330 @@
+"""What campaigns share: cases, their outcomes, processes with limits, a table and a report."""
+
+import argparse
+import atexit
+import contextlib
+import dataclasses
+import enum
+import json
+import os
+import random
+import resource
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import rich.console
+import rich.table
+
+ROOT = Path(__file__).parents[2]
+# A process may not hold more than this, unless a case says so.
+MEGABYTES = 2048
+SECONDS = 60.0
+
+
+class Outcome(enum.Enum):
+    """What became of a case. The first three are allowed."""
+
+    RIGHT = "right result"
+    REFUSED = "one message"
+    FELL_BACK = "fall-back that says so"
+    TRACEBACK = "traceback"
+    HANG = "hang"
+    CRASH = "crash"
+    DIFFERENT = "silent difference"
+    LOST = "loss"
+    MEMORY = "memory"
+    UNCLEAR = "unclear message or code"
+
+    @property
+    def allowed(self) -> bool:
+        return self in (Outcome.RIGHT, Outcome.REFUSED, Outcome.FELL_BACK)
+
+
+class Result(NamedTuple):
+    """An outcome, and for those that are not allowed what was seen."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+class Case(NamedTuple):
+    """One fault.
+
+    Attributes:
+        kind: the row of the table that it counts in.
+        what: says in words what is done, so that a person can do it again.
+        run: does it, in a fresh folder that is deleted afterwards.
+    """
+
+    kind: str
+    what: str
+    run: Callable[[Path], Result]
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A process that has ended.
+
+    Attributes:
+        code: exit code, or minus the signal that ended it.
+        stdout, stderr: what it wrote.
+        timed_out: whether it was killed for the time it took.
+        megabytes: the most it held at once, beyond what it began with.
+        too_large: whether it was killed for what it held.
+    """
+
+    code: int
+    stdout: str
+    stderr: str
+    timed_out: bool
+    megabytes: float
+    too_large: bool
+
+
+def campaign(name: str, cases: Callable[[random.Random], Case], *, count: int = 100) -> None:
+    """Runs cases until their number or the time is reached, and exits: 1 if any was not allowed.
+
+    Args:
+        name: of the campaign.
+        cases: draws one; all that is random in it comes from the generator.
+        count: of cases, where the command line gives neither a number nor a time.
+    """
+    parser = argparse.ArgumentParser(description=__import__("__main__").__doc__)
+    parser.add_argument("--seconds", type=float, help="begin no case after this time")
+    parser.add_argument("--count", type=int, help="how many cases")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="repeat the case with this number")
+    parser.add_argument("--report", type=Path, help="write a report as JSON")
+    given = parser.parse_args()
+    if given.count is None and given.seconds is None:
+        given.count = count
+    begun, results = time.monotonic(), []
+    index = 0 if given.only is None else given.only
+    while given.count is None or len(results) < given.count:
+        if given.seconds is not None and time.monotonic() - begun > given.seconds:
+            break
+        case = cases(random.Random(f"{name}/{given.seed}/{index}"))
+        result = _carried_out(case)
+        results.append((index, case, result))
+        if not result.outcome.allowed:
+            print(
+                f"{name} {index} (--seed={given.seed} --only={index}), {case.kind}: {case.what}\n"
+                f"  {result.outcome.value}: {result.detail}",
+                file=sys.stderr,
+                flush=True,
+            )
+        if given.only is not None:
+            print(f"{case.what}: {result.outcome.value}. {result.detail}")
+            break
+        index += 1
+    taken = time.monotonic() - begun
+    _show(name, [(case, result) for _, case, result in results], taken)
+    bad = [one for one in results if not one[2].outcome.allowed]
+    if given.report:
+        _report(given.report, name, given.seed, results, taken)
+    sys.exit(1 if bad else 0)
+
+
+def _carried_out(case: Case) -> Result:
+    folder = Path(tempfile.mkdtemp(prefix="campaign-"))
+    try:
+        return case.run(folder)
+    finally:
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _show(name: str, results: Sequence[tuple[Case, Result]], seconds: float) -> None:
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for case, result in results:
+        counts[case.kind][result.outcome] += 1
+    total = sum(counts.values(), Counter())
+    seen = [outcome for outcome in Outcome if outcome.allowed or total[outcome]]
+    table = rich.table.Table(title=f"{name}: {len(results)} cases in {seconds:.0f} s")
+    table.add_column("kind")
+    for outcome in seen:
+        table.add_column(outcome.value, justify="right", style=None if outcome.allowed else "red")
+    for kind, row in [*sorted(counts.items()), ("all", total)]:
+        table.add_row(kind, *(str(row[outcome]) for outcome in seen))
+    rich.console.Console(width=140).print(table)
+
+
+def _report(path: Path, name: str, seed: int, results: Sequence, seconds: float) -> None:
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for _, case, result in results:
+        counts[case.kind][result.outcome.value] += 1
+    bad = [
+        {"only": index, "kind": case.kind, "what": case.what, "outcome": result.outcome.value}
+        | {"detail": result.detail}
+        for index, case, result in results
+        if not result.outcome.allowed
+    ]
+    content = {"campaign": name, "seed": seed, "cases": len(results), "seconds": round(seconds)}
+    content |= {"kinds": {kind: dict(row) for kind, row in sorted(counts.items())}, "bad": bad}
+    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def forked(
+    function: Callable[[], int],
+    *,
+    stdin: bytes = b"",
+    seconds: float = SECONDS,
+    megabytes: float = MEGABYTES,
+    signals: Sequence[tuple[float, int]] = (),
+) -> Done:
+    """Calls a function in a process of its own, which has imported what this one has.
+
+    This process must not have computed anything with JAX: its threads are not there in the other.
+
+    Args:
+        function: gives the exit code; one that raises ends as Python does.
+        stdin: what it can read there.
+        seconds: after which it is killed.
+        megabytes: resident memory beyond that of the beginning at which it is killed.
+        signals: seconds after the beginning, and which signal is sent then.
+    """
+    with contextlib.ExitStack() as held:
+        files = [held.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child == 0:
+            _in_child(function, files)
+        return _watched(child, files, seconds, megabytes, list(signals))
+
+
+def _in_child(function: Callable[[], int], files: Sequence) -> None:
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        for number, file in enumerate(files):
+            os.dup2(file.fileno(), number)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(n, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            for n, mode in ((0, "r"), (1, "w"), (2, "w"))
+        )
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        try:
+            code = function()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _watched(child: int, files: Sequence, seconds: float, most: float, signals: list) -> Done:
+    begun, peak, timed_out, too_large = time.monotonic(), 0.0, False, False
+    first = _resident(child)
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            break
+        now = time.monotonic() - begun
+        peak = max(peak, _resident(child) - first)
+        timed_out, too_large = now > seconds, peak > most
+        if timed_out or too_large:
+            _kill(child)
+            _, status = os.waitpid(child, 0)
+            break
+        while signals and signals[0][0] <= now:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signals.pop(0)[1])
+        time.sleep(0.005)
+    # Its own children, if it left any.
+    _kill(child)
+    texts = []
+    for file in files[1:]:
+        file.seek(0)
+        texts.append(file.read().decode("utf-8", "replace"))
+    return Done(os.waitstatus_to_exitcode(status), *texts, timed_out, peak, too_large)
+
+
+def _kill(child: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(child, signal.SIGKILL)
+
+
+def _resident(child: int) -> float:
+    """Megabytes that a process holds now."""
+    try:
+        pages = int(Path(f"/proc/{child}/statm").read_text("ascii").split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def script(name: str, *flags: str, **options) -> Done:
+    """A script of `scripts/` with these flags, in a forked process; options as of `forked`."""
+
+    def run() -> int:
+        path = str(ROOT / "scripts" / name)
+        sys.argv = [path, *flags]
+        # As `python scripts/NAME` has it.
+        sys.path.insert(0, str(ROOT / "scripts"))
+        runpy.run_path(path, run_name="__main__")
+        return 0
+
+    return forked(run, **options)
+
+
+def ended_badly(done: Done) -> Result | None:
+    """What no process may do, whatever it was given; None if it did nothing of that."""
+    end = done.stderr[-400:]
+    if done.timed_out:
+        return Result(Outcome.HANG, end)
+    if done.too_large:
+        return Result(Outcome.MEMORY, f"{done.megabytes:.0f} MB")
+    if "Traceback (most recent call last)" in done.stderr:
+        return Result(Outcome.TRACEBACK, done.stderr[-1500:])
+    if done.code < 0 or done.code in (134, 139):
+        return Result(Outcome.CRASH, f"code {done.code}: {end}")
+    return None
+
+
+def refused(done: Done, *, names: Sequence[str] = (), code: int = 2) -> Result:
+    """Whether there is one message, with this exit code, that names what is meant.
+
+    Args:
+        done: a process that was given something wrong.
+        names: of which one at least must be in the message; empty does not ask.
+        code: promised.
+    """
+    bad = ended_badly(done)
+    if bad is not None:
+        return bad
+    messages = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    if done.code != code or len(messages) != 1:
+        return Result(Outcome.UNCLEAR, f"code {done.code}, {len(messages)} messages: {done.stderr}")
+    message = done.stderr[done.stderr.index("error:") :]
+    if names and not any(name in message for name in names):
+        return Result(Outcome.UNCLEAR, f"none of {list(names)} is named: {message}")
+    return Result(Outcome.REFUSED)
+
+
+def draws(choices: Sequence[Callable[[random.Random], Case]]) -> Callable[[random.Random], Case]:
+    """Draws cases of several kinds, each as often."""
+    return lambda source: source.choice(choices)(source)
