@@ -281,3 +281,24 @@ def test_stop_string_inside_and_across_tokens(wide_gpt):
         stop = added[place : place + 3]
         (text,) = texts(model, params, tokenizer, ["the"], **options, stop=stop)
         assert text == "the" + added[: added.index(stop)]
+
+
+@pytest.mark.parametrize("stop_ids", [(), (7,)], ids=["last token", "stop token"])
+def test_a_text_that_ends_inside_a_character_shows_that(gpt, monkeypatch, stop_ids):
+    letters = make_tokenizer("byte", "", 0)
+    begun = [*letters.encode("é€")[:-1].tolist(), *stop_ids]
+    monkeypatch.setattr(sample, "generate", lambda *_, **__: iter([np.array([begun])]))
+    pieces = []
+    (text,) = write(
+        gpt.clone(vocab_size=256),
+        {},
+        letters,
+        ["a"],
+        max_new_tokens=9,
+        sampling=GREEDY,
+        seed=0,
+        stop_ids=stop_ids,
+        on_text=lambda _, piece: pieces.append(piece),
+    )
+    assert text == "aé\N{REPLACEMENT CHARACTER}"
+    assert "".join(pieces) == text[1:]

@@ -134,10 +134,20 @@ class TextStream:
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = library_tokenizer
         self._stream = decoders.DecodeStream(skip_special_tokens=False)
+        self._ids: list[int] = []
+        self._text = ""
 
     def push(self, token: SupportsInt) -> str:
         """The text that `token` completes; empty while a character is unfinished."""
-        return self._stream.step(self._tokenizer, int(token)) or ""
+        self._ids.append(int(token))
+        piece = self._stream.step(self._tokenizer, int(token)) or ""
+        self._text += piece
+        return piece
+
+    def close(self) -> str:
+        """What the last tokens began and did not complete, as replacement characters."""
+        whole = self._tokenizer.decode(self._ids, skip_special_tokens=False)
+        return whole[len(self._text) :] if whole.startswith(self._text) else ""
 
 
 def make_tokenizer(kind: str, text: str, vocab_size: int) -> Tokenizer:

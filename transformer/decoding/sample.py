@@ -254,6 +254,7 @@ class _StoppableStream:
         for token in tokens.tolist():
             if token in self._stop_ids:
                 self.finished = True
+                self._held += self._stream.close()
                 break
             self._held += self._stream.push(token)
         certain = len(self._held)
@@ -266,8 +267,11 @@ class _StoppableStream:
         return self._release(certain)
 
     def close(self) -> str:
-        """Whatever was held back and turned out not to be the stop string."""
-        return "" if self.finished else self._release(len(self._held))
+        """Whatever was held back and turned out not to be the stop string or a whole character."""
+        if self.finished:
+            return ""
+        self._held += self._stream.close()
+        return self._release(len(self._held))
 
     def _release(self, length: int) -> str:
         piece, self._held = self._held[:length], self._held[length:]
