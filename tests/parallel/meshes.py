@@ -139,14 +139,17 @@ def trained(model, task, devices, **mesh):
     losses = []
     with jax.set_mesh(experiment.mesh):
         programs, numbers = make_programs(experiment), numbers_of(experiment)
-        state, steps = programs.new_state(jax.random.key(0)), programs.steps
-        program = None
+        state, compiled = programs.new_state(jax.random.key(0)), {}
         for _ in range(STEPS):
             batch, count = feeder.take(1)
-            if program is None:
-                program = steps.lower(state, batch, count, numbers).compile().as_text()
-            state, metrics = steps(state, batch, count, numbers)
+            # Lengths of translations differ.
+            shapes = str(jax.tree.map(lambda x: x.shape, batch))
+            if shapes not in compiled:
+                lowered = programs.steps.lower(state, batch, count, numbers)
+                compiled[shapes] = lowered.compile()
+            state, metrics = compiled[shapes](state, batch, count, numbers)
             losses.append(float(metrics["loss"][0]))
+        program = next(iter(compiled.values())).as_text()
         validation = validated(experiment, programs, state.params) if mesh in VALIDATED else None
     if not mesh:
         everywhere = evaluated(experiment, state.params)
