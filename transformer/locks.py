@@ -83,7 +83,7 @@ def _opened(path: Path, wait: bool) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             # Whoever held it may have deleted it since it was opened.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                if os.path.samestat(os.fstat(handle), path.stat()):
                     return handle
         except BlockingIOError:
             note = os.pread(handle, _NOTE, 0).decode("utf-8", "replace")

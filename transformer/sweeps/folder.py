@@ -7,8 +7,10 @@ locks/ID                held by the process that trains it
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from transformer.errors import WorkdirError
 from transformer.locks import LockedError, NoLocksError, locked
 from transformer.sweeps.trials import Trial
 from transformer.training.experiment import CONFIG_FILE, write_config
+from transformer.training.finishing import VALIDATION
 from transformer.training.metrics import read_metrics
 
 STATUS_FILE = "status.json"
@@ -92,8 +95,10 @@ class Folder:
 
     def losses(self, trial_id: str) -> tuple[list[int], list[float]]:
         """Steps and validation losses that a trial has logged."""
-        lines = read_metrics(self.run(trial_id))
-        found = [(x["step"], x["loss"]) for x in lines if x["split"] == "validation"]
+        lines = read_metrics(self.run(trial_id), functools.partial(print, file=sys.stderr))
+        found = [
+            (x["step"], x["loss"]) for x in lines if x["split"] == "validation" and "loss" in x
+        ]
         return [step for step, _ in found], [loss for _, loss in found]
 
     def is_over(self, trial_id: str) -> bool:
