@@ -96,10 +96,8 @@ class Folder:
     def losses(self, trial_id: str) -> tuple[list[int], list[float]]:
         """Steps and validation losses that a trial has logged."""
         lines = read_metrics(self.run(trial_id), functools.partial(print, file=sys.stderr))
-        found = [
-            (x["step"], x["loss"]) for x in lines if x["split"] == "validation" and "loss" in x
-        ]
-        return [step for step, _ in found], [loss for _, loss in found]
+        found = [line for line in lines if line["split"] == VALIDATION and "loss" in line]
+        return [line["step"] for line in found], [line["loss"] for line in found]
 
     def is_over(self, trial_id: str) -> bool:
         """Whether nobody needs to train this trial any more."""
