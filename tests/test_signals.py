@@ -1,5 +1,7 @@
 """SIGINT ends with 130 and SIGTERM with 143, at any moment and without a word."""
 
+import ast
+import re
 import signal
 import subprocess
 import sys
@@ -7,6 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+# What scripts may import before they take signals, besides what comes with Python.
+LIGHT = ("absl", "ml_collections", "transformer", "transformer.command_line", "transformer.errors")
 
 BEGIN = """
 import hashlib, os, signal, sys, time
@@ -64,7 +70,7 @@ def started(code):
         [sys.executable, "-c", BEGIN + code],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
     assert process.stderr.read(2) == b"go"
     return process
@@ -96,6 +102,20 @@ def test_the_first_may_go_to_somebody_else(second):
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"ended" not in said
+
+
+def test_scripts_take_them_before_anything_slow():
+    """What they import before that is no more than flags; JAX alone takes seconds."""
+    for path in (ROOT / "scripts").glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        froms = (node.module for node in tree.body if isinstance(node, ast.ImportFrom))
+        plain = (a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names)
+        for name in (*froms, *plain):
+            known = name.split(".")[0] in sys.stdlib_module_names
+            assert known or name in LIGHT, f"{path.name} imports {name}"
+    code = f"import sys, {', '.join(LIGHT)}; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert not re.findall(rb"'(jax|numpy|flax|grain|orbax|transformer.config)'", done.stdout)
 
 
 def test_a_fork_is_by_itself():

@@ -24,7 +24,16 @@ _held: set[int] = set()
 
 
 class LockedError(Exception):
-    """Another process holds the lock; the message says who, if that is known."""
+    """Another process holds the lock; the message says who, if that is known.
+
+    Attributes:
+        elsewhere: whether it is on another host, which may be dead for a while before its locks are
+            free.
+    """
+
+    def __init__(self, holder: str, *, elsewhere: bool) -> None:
+        super().__init__(holder)
+        self.elsewhere = elsewhere
 
 
 class NoLocksError(Exception):
@@ -88,7 +97,7 @@ def _opened(path: Path, wait: bool) -> int:
         except BlockingIOError:
             note = os.pread(handle, _NOTE, 0).decode("utf-8", "replace")
             _close(handle)
-            raise LockedError(_who(note)) from None
+            raise _locked_by(note) from None
         except BaseException as error:
             _close(handle)
             if isinstance(error, OSError) and error.errno in _NONE:
@@ -102,13 +111,14 @@ def _close(handle: int) -> None:
     os.close(handle)
 
 
-def _who(note: str) -> str:
-    """The holder of a lock, from the note in its file."""
+def _locked_by(note: str) -> LockedError:
+    """The error that names the holder of a lock, from the note in its file."""
     words = note.strip().split(" ")
     if len(words) < 4 or words[2] != "since":
-        return "another process"
+        return LockedError("another process", elsewhere=False)
     host, pid, _, *since = words
-    return f"process {pid} on {host}, since {' '.join(since)}"
+    holder = f"process {pid} on {host}, since {' '.join(since)}"
+    return LockedError(holder, elsewhere=host != socket.gethostname())
 
 
 def _close_in_fork() -> None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import time
 
 import pytest
 
@@ -79,6 +80,28 @@ def test_without_locks_it_is_said(tmp_path, monkeypatch, capsys):
     with holding(tmp_path / "run"):
         assert (tmp_path / "run").is_dir()
     assert "warning: No locks available" in capsys.readouterr().err
+
+
+def test_a_holder_on_another_host_may_be_dead(tmp_path, monkeypatch, capsys):
+    """The server of its files does not know yet; on this host the kernel knows at once."""
+    monkeypatch.setattr("transformer.training.holding._PAUSE", 0.01)
+    monkeypatch.setattr("transformer.training.holding._LEASE", 0.1)
+    path = tmp_path / LOCK_FILE
+    with locked(path):
+        path.write_text("elsewhere 7 since 2026-01-01 00:00:00+00:00\n")
+        with (
+            pytest.raises(HeldError, match="process 7 on elsewhere, since 2026"),
+            holding(tmp_path),
+        ):
+            pass
+    assert capsys.readouterr().err.count("Waiting") == 1
+    monkeypatch.setattr("transformer.training.holding._LEASE", 60.0)
+    other = locked(path)
+    other.__enter__()
+    path.write_text("elsewhere 7 since 2026-01-01 00:00:00+00:00\n")
+    monkeypatch.setattr(time, "sleep", lambda seconds: other.__exit__(None, None, None))
+    with holding(tmp_path):
+        assert str(os.getpid()) in path.read_text()
 
 
 def test_a_lock_that_leads_elsewhere(tmp_path):

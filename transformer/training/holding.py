@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from transformer.locks import LockedError, NoLocksError, locked
 from transformer.training.processes import first_does
 
 LOCK_FILE = ".lock"
-# How often a folder is made that others remove.
-_TRIES = 100
+# Seconds after which NFS frees the locks of a host that is dead, and some more, and between two
+# tries. A job that a scheduler starts again elsewhere comes earlier than that.
+_LEASE, _PAUSE = 100.0, 0.5
 
 
 class HeldError(WorkdirError):
@@ -24,8 +26,9 @@ class HeldError(WorkdirError):
 def holding(workdir: Path) -> Iterator[None]:
     """Keeps others from writing into a run folder while entered; makes it if it does not exist.
 
-    Of several processes the first one holds the lock, and the others belong to it. What a killed
-    one left half-written is deleted. A folder that was made for nothing is not left behind.
+    Of several processes the first one holds the lock, and the others belong to it. A holder on
+    another host is waited for until it would be known to be dead, one on this host is not. What a
+    killed one left half-written is deleted. A folder that was made for nothing is not left behind.
 
     Args:
         workdir: the run folder; `transformer.locks` says between whom the lock holds there. Where
@@ -78,7 +81,8 @@ def _hold(workdir: Path, held: contextlib.ExitStack) -> None:
 
 def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
     """Enters the lock, and before it what removes the folders that were made for it."""
-    for left in reversed(range(_TRIES)):
+    begun, told = time.monotonic(), False
+    while True:
         made = [path for path in (workdir, *workdir.parents) if not path.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         for folder in reversed(made):
@@ -86,11 +90,18 @@ def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
         try:
             held.enter_context(locked(workdir / LOCK_FILE))
             return
-        except FileNotFoundError:
-            # Whoever had made the folder has just removed it again.
+        except (LockedError, FileNotFoundError) as error:
             held.close()
-            if not left:
+            # Whoever had made the folder has just removed it again; or the holder is on a host that
+            # may be dead, of which the file server does not know yet.
+            waits = isinstance(error, FileNotFoundError) or error.elsewhere
+            if not waits or time.monotonic() - begun > _LEASE:
                 raise
+            if isinstance(error, LockedError) and not told:
+                say = f"{workdir} is in use by {error}. Waiting {_LEASE:.0f} s: it may be dead."
+                print(say, file=sys.stderr, flush=True)
+                told = True
+            time.sleep(_PAUSE)
 
 
 def _is_part(path: Path) -> bool:

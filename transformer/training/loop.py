@@ -91,7 +91,11 @@ def train(
         if step >= total and first_says(is_finished(workdir, step)):
             progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
             return 0, summary(workdir, step, progress.say)
-        if restored is not None:
+        if step >= total:
+            progress.say(
+                f"{step} of {total} steps are done; what the end of {workdir} lacks is made."
+            )
+        elif restored is not None:
             progress.say(f"Resuming {workdir} from step {step}.")
 
         # ---------------------------------------------- the steps that are left
