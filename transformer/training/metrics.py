@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import rich.console
 import rich.progress
 
+from transformer.errors import WorkdirError
 from transformer.files import replacing, write_bytes
 
 FILE = "metrics.jsonl"
@@ -103,6 +104,8 @@ class _Events:
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+        if folder.exists() and not folder.is_dir():
+            raise WorkdirError(f"{folder} is no folder: move it away, so that events can go there.")
         folder.mkdir(exist_ok=True)
         suffix = f".{os.getpid()}.{time.time_ns()}"
         self._writer = EventsWriter(str(folder / "events"), suffix)

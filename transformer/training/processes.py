@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from transformer import signals
-from transformer.errors import UserError, WorkdirError
+from transformer.errors import WorkdirError
 
 # Bytes of a message from the first process to the others.
 _MESSAGE = 2000
@@ -37,15 +37,14 @@ def first_does(act: Callable[[], object]) -> None:
     """Has the first process do what one does for all; the others wait for it.
 
     Raises:
-        UserError: that it raises there; in the others a WorkdirError with the same message, so that
-            nobody waits for a process that has ended.
-        OSError: likewise.
+        Exception: whatever it raises there; in the others a WorkdirError with the same message, so
+            that nobody waits for a process that has ended.
     """
     failed: Exception | None = None
     if is_first():
         try:
             act()
-        except (UserError, OSError) as error:
+        except Exception as error:
             failed = error
     said = _told_by_first("" if failed is None else str(failed) or type(failed).__name__)
     if failed is not None:
