@@ -11,7 +11,6 @@ from ml_collections import config_flags
 
 from transformer import command_line
 from transformer.errors import ConfigError
-from transformer.runtime import join_processes
 
 flags.DEFINE_string("workdir", None, "The run folder; made if it does not exist.")
 flags.DEFINE_bool("dry_run", False, "Shows what would be trained, and trains nothing.")
@@ -33,6 +32,8 @@ config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or 
 def main() -> int:
     """Calls the loop, or the plan of it."""
     values = command_line.FLAGS
+    from transformer.runtime import join_processes
+
     join_processes(
         values.coordinator, values.num_processes, values.process_id, values.heartbeat_seconds
     )

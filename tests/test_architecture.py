@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"errors"},
-    {"checks", "files", "traced"},
+    {"checks", "files", "locks", "signals", "traced"},
     {"ops", "sharding", "config"},
     {"nn"},
     {"models", "data"},

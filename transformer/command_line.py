@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from transformer.config import OPTIONAL_SECTIONS, unknown_name
+# Nothing that imports JAX: signals are taken before that, which takes seconds.
+from transformer import signals
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
-from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
 # What a file system may answer, and no fault of ours can bring about.
@@ -42,14 +41,15 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
 
     Positional arguments go to `main` if it accepts any; otherwise they are refused. A `UserError`
     ends with its message on stderr and its exit code; wrong flags and config keys end with exit
-    code 2.
+    code 2. SIGINT ends with 130 and SIGTERM with 143, from the first moment to the last.
     """
+    signals.take()
     sys.unraisablehook = _report_unraisable
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What is read is UTF-8 whatever the locale says, and so is what is written.
         sys.stdout.reconfigure(encoding="utf-8")
     try:
-        prepare_process()
+        _prepare_process()
         code = _parse_and_call(main, takes_arguments)
     except UserError as error:
         # Writes that Orbax dropped are never awaited.
@@ -66,7 +66,8 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)
         code = 1
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
+        # Of RuntimeErrors JAX says so.
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
         reason = str(error).split("\n")[0] or "no more can be had"
@@ -77,6 +78,12 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _prepare_process() -> None:
+    from transformer.runtime import prepare_process
+
+    prepare_process()
 
 
 def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
@@ -124,6 +131,8 @@ def _config_error(error: Exception, argv: Sequence[str]) -> Exception:
 
 
 def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
+    from transformer.config import OPTIONAL_SECTIONS, unknown_name
+
     if where == "config" and name in OPTIONAL_SECTIONS:
         return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
     return unknown_name(where, name, config)

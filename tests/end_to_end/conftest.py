@@ -17,7 +17,7 @@ import transformer.training.loop
 import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.conftest import COMPILED
-from transformer import command_line
+from transformer import command_line, signals
 from transformer.training.metrics import MetricsWriter
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +53,10 @@ def call(script: str, *flags: str, input: str | bytes = "") -> subprocess.Comple
     streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8") for name in ("stdout", "stderr")}
     streams["stdin"] = io.TextIOWrapper(io.BytesIO(given), "utf-8")
     known, hook = set(command_line.FLAGS), sys.unraisablehook
+    handlers = {number: signal.getsignal(number) for number in signals.ENDING}
     with contextlib.ExitStack() as stack:
         # The compilation cache is that of the tests.
-        stack.enter_context(mock.patch.object(command_line, "prepare_process"))
+        stack.enter_context(mock.patch("transformer.runtime.prepare_process"))
         stack.enter_context(mock.patch.multiple(sys, argv=[path, *flags], **streams))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
@@ -64,6 +65,8 @@ def call(script: str, *flags: str, input: str | bytes = "") -> subprocess.Comple
                 runpy.run_path(path, run_name="__main__")
         finally:
             sys.unraisablehook = hook
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             for name in set(command_line.FLAGS) - known:
                 delattr(command_line.FLAGS, name)
             command_line.FLAGS.unparse_flags()

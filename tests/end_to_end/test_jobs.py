@@ -14,7 +14,7 @@ from transformer.config import owner
 from transformer.data.squad import Answer, Question, write_squad
 from transformer.errors import ConfigError, DataError
 from transformer.tasks.base import Shown
-from transformer.training import loop
+from transformer.training import finishing
 from transformer.training.loop import train
 from transformer.training.runs import open_run
 from transformer.training.validation import evaluate_run
@@ -103,7 +103,7 @@ def job(request, tmp_path_factory) -> Job:
 def test_a_run_goes_on_with_the_same_bits(job, tmp_path, monkeypatch):
     task = owner("task", job.name)
     monkeypatch.setattr(task, "show", lambda *arguments: Shown("", {}))
-    monkeypatch.setattr(loop, "draw_curves", lambda workdir: workdir)
+    monkeypatch.setattr(finishing, "draw_curves", lambda workdir: None)
     config = job.config.copy_and_resolve_references()
     for steps in (3, STEPS):
         config.train.duration = f"{steps} steps"

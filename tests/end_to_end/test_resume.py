@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import call, command, interrupted_after
+from tests.end_to_end.conftest import call, command, fails, interrupted_after
 from tests.runs import assert_same_run
+from transformer.locks import locked
+from transformer.training.holding import LOCK_FILE
 from transformer.training.metrics import read_metrics
 
 DURATION = 60
@@ -86,6 +88,56 @@ def test_asked_to_stop(flags, uninterrupted, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"from step {last}" in done.stderr
     assert_same_run(workdir, uninterrupted)
+
+
+def test_interrupted_while_it_starts(flags, tmp_path):
+    """In the middle of imports, data and compilation."""
+    workdir = tmp_path / "run"
+    line = command("train.py", *flags, f"--workdir={workdir}")
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not (workdir / LOCK_FILE).exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    # Nobody else may train there now.
+    fails(call("train.py", *flags, f"--workdir={workdir}"), 2, f"in use by process {process.pid} ")
+    process.send_signal(signal.SIGINT)
+    said = b"".join(process.communicate(timeout=120))
+    assert process.returncode == 130
+    assert b"Traceback" not in said
+    with locked(workdir / LOCK_FILE):
+        pass
+
+
+ASKED_TO_STOP_AT_ITS_END = """
+import os, runpy, signal, sys, time
+from transformer.tasks.language_modeling import LanguageModeling
+
+def show(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+LanguageModeling.show = show
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_asked_to_stop_at_its_end(flags, uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    python, *options, script = command("train.py")
+    line = [python, *options, "-c", ASKED_TO_STOP_AT_ITS_END, script]
+    ended = subprocess.run(
+        [*line, *flags, f"--workdir={workdir}"], capture_output=True, check=False, timeout=300
+    )
+    assert ended.returncode == 143
+    assert b"Traceback" not in ended.stderr
+    done = call("train.py", *flags, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "Finished 60 steps" in done.stderr
+    assert_same_run(workdir, uninterrupted)
+    for name in ("sample.txt", "finished.json"):
+        assert (workdir / name).read_bytes() == (uninterrupted / name).read_bytes()
+    assert sorted(workdir.iterdir()) == sorted(workdir / p.name for p in uninterrupted.iterdir())
 
 
 def test_finished_run_says_so(flags, uninterrupted):

@@ -48,7 +48,7 @@ def begun(workdir: Path, process: subprocess.Popen) -> Path:
     while time.monotonic() < deadline and process.poll() is None:
         for lock in workdir.glob("locks/*"):
             folder = workdir / "trials" / lock.name
-            mine = lock.read_text().split()[1:] == [str(process.pid)]
+            mine = lock.read_text().split()[1:2] == [str(process.pid)]
             if mine and any(step.name.isdecimal() for step in folder.glob("checkpoints/*")):
                 return folder
         time.sleep(0.002)

@@ -12,7 +12,9 @@ import pytest
 
 from tests.end_to_end.conftest import command
 from transformer.errors import ConfigError
+from transformer.locks import locked
 from transformer.runtime import join_processes
+from transformer.training.holding import LOCK_FILE
 
 # All within the warmup, so that the learning rate does not depend on it.
 MOST = "--config.train.duration=95 steps"
@@ -105,6 +107,17 @@ def test_two_processes_are_one(tmp_path):
     found, expected = losses(tmp_path / "run"), losses(tmp_path / "alone")
     assert list(found) == list(expected) == list(range(1, last + 5))
     np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=1e-5)
+
+
+def test_none_of_them_trains_where_another_run_does(tmp_path):
+    """The first of them finds it out, and the other one does not wait for it."""
+    (tmp_path / "run").mkdir()
+    with locked(tmp_path / "run" / LOCK_FILE):
+        assert ended(start(tmp_path, "run", 2, MOST)) == [2, 2]
+    for index in range(2):
+        said = (tmp_path / f"run-2-{index}.log").read_text()
+        assert f"run is in use by process {os.getpid()} on " in said
+        assert "Traceback" not in said
 
 
 def test_half_told_who_it_is():

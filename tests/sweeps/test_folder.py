@@ -1,7 +1,7 @@
 import pytest
 
+from transformer import locks
 from transformer.errors import WorkdirError
-from transformer.sweeps import folder as folders
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import make_trial
 from transformer.training.experiment import read_config
@@ -29,7 +29,7 @@ def test_a_claim_ends_with_whatever_ends_the_work(folder):
 
 
 def test_systems_without_locks(folder, monkeypatch):
-    monkeypatch.setattr(folders, "fcntl", None)
+    monkeypatch.setattr(locks, "fcntl", None)
     with pytest.raises(WorkdirError, match="this system has no flock"), folder.claim("a"):
         pass
 

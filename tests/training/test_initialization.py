@@ -20,7 +20,7 @@ from transformer.config import owner, section
 from transformer.errors import ConfigError, WorkdirError
 from transformer.tasks.base import Shown
 from transformer.tasks.language_modeling import LanguageModeling
-from transformer.training import loop
+from transformer.training import finishing
 from transformer.training.experiment import prepare, read_config
 from transformer.training.initialization import (
     Heads,
@@ -308,7 +308,7 @@ def folder(tmp_path_factory):
         folder = tmp_path_factory.mktemp("initialization")
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         # Nobody looks at their curves and samples.
-        patch.setattr(loop, "draw_curves", lambda workdir: None)
+        patch.setattr(finishing, "draw_curves", lambda workdir: None)
         patch.setattr(LanguageModeling, "show", lambda *_: Shown("", {}))
         yield folder
 

@@ -7,22 +7,21 @@ locks/ID                held by the process that trains it
 
 import contextlib
 import dataclasses
-import importlib.util
+import functools
 import json
 import math
-import os
-import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformer.errors import WorkdirError
+from transformer.locks import LockedError, NoLocksError, locked
 from transformer.sweeps.trials import Trial
 from transformer.training.experiment import CONFIG_FILE, write_config
+from transformer.training.finishing import VALIDATION
 from transformer.training.metrics import read_metrics
 
-# None on systems without it, such as Windows.
-fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
 STATUS_FILE = "status.json"
 # What a trial is when nobody needs to train it any more.
 OVER = ("done", "pruned", "failed")
@@ -96,9 +95,9 @@ class Folder:
 
     def losses(self, trial_id: str) -> tuple[list[int], list[float]]:
         """Steps and validation losses that a trial has logged."""
-        lines = read_metrics(self.run(trial_id))
-        found = [(x["step"], x["loss"]) for x in lines if x["split"] == "validation"]
-        return [step for step, _ in found], [loss for _, loss in found]
+        lines = read_metrics(self.run(trial_id), functools.partial(print, file=sys.stderr))
+        found = [line for line in lines if line["split"] == VALIDATION and "loss" in line]
+        return [line["step"] for line in found], [line["loss"] for line in found]
 
     def is_over(self, trial_id: str) -> bool:
         """Whether nobody needs to train this trial any more."""
@@ -121,9 +120,8 @@ class Folder:
     def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
         """Holds the lock of a trial while entered; says whether it could be had.
 
-        It is a lock of the kernel (flock): it ends with the process that holds it, however that
-        ends, so that nothing is left behind by one that was killed. It works between hosts where
-        their file system says so, as NFS version 4 does.
+        It ends with the process that holds it, however that ends, so that nothing is left behind by
+        one that was killed. `transformer.locks` says where it holds between hosts.
 
         Args:
             name: of the lock.
@@ -132,28 +130,21 @@ class Folder:
         Raises:
             WorkdirError: if the system or the file system has no locks.
         """
-        if fcntl is None:
-            raise WorkdirError(
-                "this system has no flock, by which workers share a sweep: sweeps run on Linux and "
-                "macOS, and on Windows in its Subsystem for Linux."
-            )
         path = self.path / "locks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8") as file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+                # The file stays, which says that a trial is of this folder.
+                held.enter_context(locked(path, wait=wait, keep=True))
+            except LockedError:
                 yield False
                 return
-            except OSError as error:
+            except NoLocksError as error:
                 raise WorkdirError(
-                    f"the file system of {self.path} has no locks ({error.strerror}): workers "
-                    f"could not share the sweep. Use a --workdir on another."
+                    f"{error}: workers could not share the sweep in {self.path}. Sweeps run on "
+                    f"Linux and macOS, and on Windows in its Subsystem for Linux, in a --workdir "
+                    f"on a file system with locks."
                 ) from None
-            # For people who wonder who it is.
-            file.truncate(0)
-            file.write(f"{socket.gethostname()} {os.getpid()}\n")
-            file.flush()
             yield True
 
     def is_free(self, name: str) -> bool:

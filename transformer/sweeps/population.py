@@ -27,15 +27,9 @@ from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import Experiment
 from transformer.training.feeding import Feeder
-from transformer.training.loop import (
-    SAMPLED,
-    Reporter,
-    begin,
-    checkpoint_items,
-    next_multiple,
-    show,
-    summary,
-)
+from transformer.training.finishing import SAMPLED, finish, is_finished, summary
+from transformer.training.holding import HeldError, holding
+from transformer.training.loop import begin, checkpoint_items, next_multiple, write_beginning
 from transformer.training.metrics import MetricsWriter, Progress
 from transformer.training.options import CHANGEABLE
 from transformer.training.processes import StopRequest
@@ -44,6 +38,7 @@ from transformer.training.programs import (
     numbers_of,
     program_key,
 )
+from transformer.training.reporting import Reporter
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
 from transformer.training.step import mean_metrics
@@ -156,6 +151,9 @@ def _run_group(
     for trial in trials:
         try:
             member = _open(trial, folder.begin(trial, command(trial)), shared, say)
+        except HeldError as error:
+            say(f"trial {trial.id}: {error}")
+            continue
         except Exception as error:
             failed(trial, folder, say, error)
             continue
@@ -200,11 +198,11 @@ def _run_members(
 
 def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
     """Opens a trial's folder and restores what is there, as the loop does."""
-    config = experiments.adopt_workdir(trial.config, workdir)
-    experiment = experiments.prepare(config, workdir, devices=jax.devices()[:1], shared=shared)
-    experiments.write_config(experiment.config, workdir)
-    experiment.task.save(experiment.data, workdir)
     with contextlib.ExitStack() as held:
+        held.enter_context(holding(workdir))
+        config = experiments.adopt_workdir(trial.config, workdir)
+        experiment = experiments.prepare(config, workdir, devices=jax.devices()[:1], shared=shared)
+        write_beginning(experiment, workdir)
         checkpoints = held.enter_context(Checkpoints(workdir, keep_last=experiment.train.keep_last))
         restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
         key = ("on one device", program_key(experiment.config))
@@ -214,7 +212,7 @@ def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
         batches = experiment.task.train_batches(
             experiment.data, seed=experiment.train.seed, num_steps=experiment.total_steps
         )
-        writer = MetricsWriter(workdir, step=int(state.step), tensorboard=False)
+        writer = MetricsWriter(workdir, step=int(state.step), tensorboard=False, say=say)
         held.callback(writer.close)
         silent.start(int(state.step))
         feeder = Feeder(batches, None, most=experiment.train.steps_per_dispatch, position=position)
@@ -296,13 +294,13 @@ def _advance(
                     break
         finally:
             progress.close()
-    if stop.signal is not None and step < total:
+    if stop.signal is not None:
         return stop.exit_code, step
+    silence = Progress(total, shown=False).say
     for index, member in enumerate(members):
-        if member.alive:
-            params = _one(state.evaluated, index)
-            params = jax.device_put(member.experiment.merged(params), jax.devices()[0])
-            show(member.experiment, params, member.workdir, step)
+        if member.alive and not is_finished(member.workdir, step):
+            own = _one(state, index)
+            finish(member.experiment, own, member.workdir, step, curves=False, say=silence)
     return 0, step
 
 
@@ -371,6 +369,7 @@ def _save(members: Iterable[_Member], state: Any, step: int, losses: Sequence[An
         if not member.alive:
             continue
         experiment = member.experiment
+        member.writer.flush()
         member.checkpoints.save(
             step,
             checkpoint_items(_one(state, index)),

@@ -9,6 +9,7 @@ from typing import Any
 from transformer.errors import NonFiniteLossError, UserError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import Trial
+from transformer.training.holding import HeldError
 from transformer.training.loop import train
 from transformer.training.shared import Shared
 
@@ -92,6 +93,10 @@ def run_trial(
     workdir = folder.begin(trial, command)
     try:
         code, result = train(trial.config, workdir, shared=shared, enough=ask, curves=False)
+    except HeldError as error:
+        # Somebody trains it alone, and what comes of that is not known here.
+        say(f"trial {trial.id}: {error}")
+        return 0
     except Exception as error:
         failed(trial, folder, say, error, seconds=seconds())
         return 0

@@ -261,19 +261,27 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
     Returns:
         The highest exit code. SIGTERM and SIGINT are passed on.
     """
-    running = [subprocess.Popen([sys.executable, *arguments]) for _ in range(workers)]
+    running: list[subprocess.Popen] = []
+    asked: list[int] = []
 
     def pass_on(number: int, frame: Any) -> None:
+        asked.append(number)
         for process in running:
             process.send_signal(number)
 
     before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
+        for _ in range(workers):
+            if not asked:
+                # In groups of their own: a terminal sends Ctrl-C to all of ours, and who gets it
+                # from us as well would end at once rather than save.
+                line = [sys.executable, *arguments]
+                running.append(subprocess.Popen(line, process_group=0))
         codes = [process.wait() for process in running]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return max(128 - code if code < 0 else code for code in codes)
+    return max((128 - code if code < 0 else code for code in codes), default=128 + sum(asked[:1]))
 
 
 def finish(workdir: Path, storage: str = "") -> dict[str, Any]:

@@ -321,5 +321,9 @@ class Task(Protocol):
         ...
 
     def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
-        """Something to look at after training; pictures go into `workdir`."""
+        """Something to look at after training.
+
+        Files go into `workdir`, which holds nothing else yet: they are moved into the run folder
+        when all of them are whole. So the text names them without it.
+        """
         ...

@@ -134,7 +134,7 @@ class MaskedImages(ImageTask):
         }
         pictures = {name: self.preparation.visible(x) for name, x in columns.items()}
         _draw(pictures, workdir / "reconstructions.png")
-        return Shown(f"Reconstructions: {workdir / 'reconstructions.png'}", {})
+        return Shown("Reconstructions: reconstructions.png", {})
 
 
 def _orders(key: Key[Array, ""], count: int, num_patches: int) -> Int[Array, "B T"]:

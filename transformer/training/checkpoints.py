@@ -38,6 +38,12 @@ VALIDATION_LOSS = "validation_loss"
 UNREADABLE = "unreadable_checkpoints"
 
 
+# Orbax measures how long it waits by a clock that can be set, and gives a save up when that has
+# jumped ahead: by a day where a laptop has slept, by decades where a board without a battery hears
+# what time it is. A hundred years are no limit; that of another process is its sign of life.
+_PATIENT = ocp.AsyncOptions(timeout_secs=100 * 366 * 86400, create_directories_asynchronously=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """What a checkpoint held.
@@ -116,6 +122,7 @@ class Checkpoints:
             preservation_policy=NewestAndBest(keep_last, self._losses),
             read_only=read_only,
             create=not read_only,
+            async_options=_PATIENT,
         )
         trees = {
             name: ocp.StandardCheckpointHandler(save_concurrent_gb=gigabytes_at_once)

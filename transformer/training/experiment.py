@@ -26,6 +26,7 @@ from transformer.config import (
 )
 from transformer.data.text import read_text
 from transformer.errors import ConfigError, WorkdirError
+from transformer.files import write_json
 from transformer.tasks.base import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -33,6 +34,7 @@ from transformer.training.checkpoints import FOLDER
 from transformer.training.combinations import check_dtype, check_rows, check_steps
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
+from transformer.training.holding import is_empty
 from transformer.training.initialization import (
     Heads,
     Initialization,
@@ -341,10 +343,7 @@ def read_config(workdir: Path) -> ConfigDict:
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
     """Writes the resolved config where `read_config` finds it."""
-    path = workdir / CONFIG_FILE
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n", "utf-8")
-    part.replace(path)
+    write_json(workdir / CONFIG_FILE, config.to_dict(), sort_keys=True)
 
 
 def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
@@ -358,7 +357,7 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
     """
     require_writable_folder(workdir)
     config = with_optional_sections(config)
-    if not workdir.exists() or not any(workdir.iterdir()):
+    if is_empty(workdir):
         return config
     saved: Any = with_optional_sections(read_config(workdir))
     if config.task.name == saved.task.name:

@@ -3,45 +3,46 @@
 import contextlib
 import dataclasses
 import functools
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.errors import NonFiniteLossError, WorkdirError
-from transformer.nn.attention import for_any_shape, require_platform
+from transformer.errors import WorkdirError
+from transformer.nn.attention import require_platform
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
 from transformer.training.experiment import Experiment
 from transformer.training.feeding import Feeder
-from transformer.training.flops import peak_flops
+from transformer.training.finishing import (
+    VALIDATION,
+    Validate,
+    finish,
+    is_finished,
+    is_validated,
+    last_validation,
+    summary,
+    write_again,
+)
+from transformer.training.holding import holding
 from transformer.training.initialization import initialized
 from transformer.training.metrics import (
     MetricsWriter,
     Progress,
     draw_curves,
-    read_metrics,
     tensorboard_is_installed,
 )
-from transformer.training.processes import StopRequest, brought_together, is_first, meet
+from transformer.training.processes import StopRequest, first_does, first_says, is_first, meet
 from transformer.training.programs import Programs, make_programs, placed_numbers, program_key
+from transformer.training.reporting import Reporter
 from transformer.training.runs import read_parameters
-from transformer.training.selection import split
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
-from transformer.training.step import parameter_groups
 from transformer.training.validation import make_validation
-
-# The last evaluation of a run is of all batches. What it is compared with is of some, and so is
-# this loss.
-SAMPLED = "sampled_loss"
 
 
 def train(
@@ -68,22 +69,18 @@ def train(
     Raises:
         UserError: for whatever the user can mend.
     """
-    # ---------------------------------------------------------------- setup
-    config = experiments.adopt_workdir(config, workdir)
-    experiment = experiments.prepare(config, workdir, shared=shared)
-    options, total = experiment.train, experiment.total_steps
-    every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
-    require_platform(experiment.model.attention)
-    meet("all have read the folder")
-    if is_first():
-        workdir.mkdir(parents=True, exist_ok=True)
-        experiments.write_config(experiment.config, workdir)
-        experiment.task.save(experiment.data, workdir)
-    meet("one has written it")
-
-    # --------------------------------------------------- new state, or restored
     # What is open is closed in any case, an error too.
     with contextlib.ExitStack() as held:
+        # ---------------------------------------------------------------- setup
+        held.enter_context(holding(workdir))
+        config = experiments.adopt_workdir(config, workdir)
+        experiment = experiments.prepare(config, workdir, shared=shared)
+        options, total = experiment.train, experiment.total_steps
+        require_platform(experiment.model.attention)
+        meet("all have read the folder")
+        first_does(lambda: write_beginning(experiment, workdir))
+
+        # ---------------------------------------------- new state, or restored
         checkpoints = held.enter_context(Checkpoints(workdir, keep_last=options.keep_last))
         progress = Progress(total, shown=is_first())
         restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
@@ -91,20 +88,92 @@ def train(
         programs = shared.once(program_key(experiment.config), lambda: make_programs(experiment))
         state, position = begin(experiment, programs, restored, progress)
         step = int(state.step)
-        if step >= total:
+        if step >= total and first_says(is_finished(workdir, step)):
             progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
-            return 0, summary(workdir, step)
-        if restored is not None:
+            return 0, summary(workdir, step, progress.say)
+        if step >= total:
+            progress.say(
+                f"{step} of {total} steps are done; what the end of {workdir} lacks is made."
+            )
+        elif restored is not None:
             progress.say(f"Resuming {workdir} from step {step}.")
 
-        # -------------------------------------------------------------- compile once
-        numbers, most = placed_numbers(experiment), options.steps_per_dispatch
-        example = experiment.task.example_inputs(experiment.model)
-        attention = experiment.model.chosen_attention(*example)
-        progress.say(experiment.task.describe(experiment.data))
-        progress.say(f"Attention implementation: {attention}.")
-        for warning in experiment.warnings():
-            progress.say(warning)
+        # ---------------------------------------------- the steps that are left
+        numbers = placed_numbers(experiment)
+        opened = Opened(
+            experiment=experiment,
+            workdir=workdir,
+            checkpoints=checkpoints,
+            progress=progress,
+            steps=functools.partial(programs.steps, numbers=numbers),
+            validate=make_validation(
+                functools.partial(programs.evaluation_step, numbers),
+                experiment.task.validation_batches(experiment.data),
+                sharding.batch_sharding(experiment.mesh),
+            ),
+        )
+        if step < total:
+            state, code = advance(opened, state, position, enough)
+            step = int(state.step)
+            if code is not None:
+                if curves and is_first():
+                    draw_curves(workdir)
+                return code, summary(workdir, step)
+
+        # ------------------------------------------------------------- the end
+        limit = options.validation_batches
+        if not first_says(is_validated(workdir, step, limit)):
+            with jax.set_mesh(experiment.mesh):
+                measured = last_validation(opened.validate, state.evaluated, limit)
+            write_again(experiment, workdir, step, VALIDATION, measured, progress.say)
+        finish(experiment, state, workdir, step, curves=curves, say=progress.say)
+        return 0, summary(workdir, step)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A run that is about to train.
+
+    Attributes:
+        experiment: of the run.
+        workdir: its folder, which is held.
+        checkpoints: in it.
+        progress: tells people.
+        steps: of state, batches and their count; see `step.repeat`.
+        validate: of parameters and a number of batches.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    checkpoints: Checkpoints
+    progress: Progress
+    steps: Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Any]]]
+    validate: Validate
+
+
+def advance(
+    run: Opened, state: TrainState, position: Any, enough: Callable[[int, float], bool] | None
+) -> tuple[TrainState, int | None]:
+    """Takes the steps that are left, measures and saves, until all are done or somebody stops it.
+
+    Args:
+        run: what takes them.
+        state: to begin with; donated.
+        position: in the data, or None.
+        enough: see `train`.
+
+    Returns:
+        The state reached, which is saved, and None at the end of the run; before it the exit code:
+        0 if it was enough, or 128 + signal.
+    """
+    experiment, checkpoints, progress = run.experiment, run.checkpoints, run.progress
+    options, total = experiment.train, experiment.total_steps
+    most, limit = options.steps_per_dispatch, options.validation_batches
+    every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
+    step = int(state.step)
+    tell_beginning(experiment, progress)
+    with contextlib.ExitStack() as held:
+        # ------------------------------------------------------ what goes in, and out
         feeder = Feeder(
             experiment.task.train_batches(experiment.data, seed=options.seed, num_steps=total),
             sharding.batch_sharding(experiment.mesh, leading_axes=1),
@@ -112,15 +181,10 @@ def train(
             position=position,
         )
         held.callback(feeder.close)
-        validate = make_validation(
-            functools.partial(programs.evaluation_step, numbers),
-            experiment.task.validation_batches(experiment.data),
-            sharding.batch_sharding(experiment.mesh),
-        )
-        if options.tensorboard and not tensorboard_is_installed():
-            progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
         tensorboard = options.tensorboard and tensorboard_is_installed()
-        writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard, writes=is_first())
+        writer = MetricsWriter(
+            run.workdir, step=step, tensorboard=tensorboard, say=progress.say, writes=is_first()
+        )
         held.callback(writer.close)
         reporter = Reporter(experiment, writer, progress, every["log_every"])
 
@@ -133,7 +197,7 @@ def train(
         while step < total:
             end = min(step + most, total, *(next_multiple(step, n) for n in every.values()))
             batches, count = feeder.take(end - step)
-            state, metrics = programs.steps(state, batches, count, numbers)
+            state, metrics = run.steps(state, batches, count)
             # The report of the steps before is made while the device works on these.
             reporter.report(pending)
             pending = (step, count, metrics, reporter.flops(batches))
@@ -149,13 +213,15 @@ def train(
             reporter.report(pending)
             pending, validation_loss = None, None
             if evaluate:
-                limit = options.validation_batches
-                measured = validate(state.evaluated, None if step == total else limit)
-                if step == total and limit is not None:
-                    measured[SAMPLED] = validate(state.evaluated, limit)["loss"]
+                if step == total:
+                    measured = last_validation(run.validate, state.evaluated, limit)
+                else:
+                    measured = run.validate(state.evaluated, limit)
                 validation_loss = reporter.validated(step, measured)
                 pruned = enough is not None and enough(step, validation_loss) and step < total
             if save or stopping or pruned:
+                # What a checkpoint is of is on disk before it.
+                writer.flush()
                 checkpoints.save(
                     step,
                     checkpoint_items(state),
@@ -167,126 +233,32 @@ def train(
                 break
         checkpoints.wait()
 
-    # ------------------------------------------------------------------- the end
-    picture = draw_curves(workdir) if curves and is_first() else None
-    if stop.signal is not None and step < total:
+    # ------------------------------------------------------------------ why it ended
+    if stop.signal is not None:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
-        return stop.exit_code, summary(workdir, step)
+        return state, stop.exit_code
     if pruned:
         progress.say(f"Step {step} of {total} is enough of this run.")
-        return 0, summary(workdir, step)
-    params = experiment.merged(brought_together(state.evaluated))
-    if not is_first():
-        return 0, summary(workdir, step)
-    progress.say(f"{show(experiment, params, workdir, step)}\n")
-    progress.say(f"Finished {total} steps." + (f" Loss curves: {picture}" if picture else ""))
-    return 0, summary(workdir, step)
+        return state, 0
+    return state, None
 
 
-def show(experiment: Experiment, params: Any, workdir: Path, step: int) -> str:
-    """Writes what the task shows after training, logs its scores, and returns its text."""
-    # Nothing is dropped any more: models that differ in that only are one to what is compiled.
-    model = for_any_shape(experiment.model.clone(dropout_rate=0.0))
-    shown = experiment.task.show(model, params, experiment.data, workdir)
-    if shown.scores:
-        tensorboard = experiment.train.tensorboard and tensorboard_is_installed()
-        writer = MetricsWriter(workdir, step=step, tensorboard=tensorboard)
-        writer.write(step, "final", shown.scores)
-        writer.close()
-    return shown.text
+def write_beginning(experiment: Experiment, workdir: Path) -> None:
+    """Writes what other scripts need beside checkpoints."""
+    experiments.write_config(experiment.config, workdir)
+    experiment.task.save(experiment.data, workdir)
 
 
-def summary(workdir: Path, step: int) -> dict[str, Any]:
-    """The step reached and the last metrics of each split."""
-    last = {line["split"]: line for line in read_metrics(workdir)}
-    return {"workdir": str(workdir), "step": step} | {
-        split: {k: v for k, v in line.items() if k != "split"} for split, line in last.items()
-    }
-
-
-class Reporter:
-    """Writes and shows what the device has computed, and refuses losses that are not finite."""
-
-    def __init__(
-        self, experiment: Experiment, writer: MetricsWriter, progress: Progress, log_every: int
-    ) -> None:
-        self._writer, self._progress, self._log_every = writer, progress, log_every
-        trained, _ = split(experiment.shapes.params, experiment.trained)
-        self._groups = list(parameter_groups(trained))
-        self._experiment = experiment
-        self._tokens = experiment.clock.tokens_per_step
-        self._peak = peak_flops()
-        self._flops: dict[tuple, int] = {}
-        self._last = time.monotonic()
-        self._previous_norms: np.ndarray | None = None
-
-    def flops(self, batches: Any) -> int | None:
-        """Of one step on batches of these shapes; None where no peak is known to compare with."""
-        if self._peak is None:
-            return None
-        shapes = tuple(array.shape[1:] for array in jax.tree.leaves(batches))
-        if shapes not in self._flops:
-            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
-            self._flops[shapes] = self._experiment.flops_per_step(one)
-        return self._flops[shapes]
-
-    def report(self, pending: tuple[int, int, Any, int | None] | None) -> None:
-        """Waits for the metrics of `count` steps after `start` and writes those due."""
-        if pending is None:
-            return
-        start, count, metrics, flops = pending
-        metrics = jax.device_get(metrics)
-        now = time.monotonic()
-        step_time, self._last = (now - self._last) / count, now
-        groups = metrics.pop("group_norms")
-        for index in range(count):
-            scalars = {name: float(values[index]) for name, values in metrics.items()}
-            step = start + index + 1
-            if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["grad_norm"])):
-                self._blame(step, scalars["loss"], groups[index])
-            self._previous_norms = groups[index]
-            if step % self._log_every == 0:
-                speed = {
-                    "tokens_per_second": self._tokens / step_time,
-                    "step_time": step_time,
-                }
-                if flops is not None and self._peak is not None:
-                    speed["mfu"] = flops / self._peak / step_time
-                self._writer.write(step, "train", scalars | speed)
-                shown = {
-                    "loss": f"{scalars['loss']:.3f}",
-                    "tokens/s": f"{speed['tokens_per_second']:,.0f}",
-                }
-                if "mfu" in speed:
-                    shown["MFU"] = f"{speed['mfu']:.1%}"
-                self._progress.update(step, **shown)
-        self._progress.update(start + count)
-
-    def validated(self, step: int, metrics: dict[str, float]) -> float:
-        """Writes and shows validation metrics; returns the loss to compare checkpoints by."""
-        self._writer.write(step, "validation", metrics)
-        self._progress.say(
-            f"step {step}: validation "
-            + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        )
-        self._last = time.monotonic()
-        return metrics.get(SAMPLED, metrics["loss"])
-
-    def _blame(self, step: int, loss: float, norms: np.ndarray) -> None:
-        before = self._previous_norms
-        lines = []
-        for index, group in enumerate(self._groups):
-            last = "-" if before is None else f"{before[index]:.3g}"
-            mark = "" if math.isfinite(norms[index]) else "   <- not finite"
-            lines.append(f"  {group:<28} {last:>12} {norms[index]:>12.3g}{mark}")
-        raise NonFiniteLossError(
-            f"the loss of step {step} is {loss}: training cannot go on. Gradient norms by "
-            f"parameter group:\n  {'group':<28} {f'step {step - 1}':>12} {f'step {step}':>12}\n"
-            + "\n".join(lines)
-            + "\nThe last good checkpoint is kept. A smaller --config.optimizer.learning_rate, a "
-            "longer --config.optimizer.warmup or a smaller --config.optimizer.clip_norm may help; "
-            "they need a new --workdir."
-        )
+def tell_beginning(experiment: Experiment, progress: Progress) -> None:
+    """Says what is trained on, how, and what is hardly meant so."""
+    example = experiment.task.example_inputs(experiment.model)
+    attention = experiment.model.chosen_attention(*example)
+    progress.say(experiment.task.describe(experiment.data))
+    progress.say(f"Attention implementation: {attention}.")
+    for warning in experiment.warnings():
+        progress.say(warning)
+    if experiment.train.tensorboard and not tensorboard_is_installed():
+        progress.say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Any]:

@@ -2,43 +2,73 @@
 
 import importlib.util
 import json
+import math
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import rich.console
 import rich.progress
 
+from transformer.errors import WorkdirError
+from transformer.files import replacing, write_bytes
+
 FILE = "metrics.jsonl"
+# Where lines go that cannot be read: nothing is deleted.
+UNREADABLE = "metrics.unreadable.jsonl"
+# How many of their numbers are told.
+_TOLD = 10
+# Seconds after which TensorBoard sees what is new.
+_FLUSHED_EVERY = 30.0
+
+Say = Callable[[str], None]
 
 
 class MetricsWriter:
     """Appends scalars to `metrics.jsonl` and, if asked, to TensorBoard event files."""
 
-    def __init__(self, workdir: Path, *, step: int, tensorboard: bool, writes: bool = True) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        step: int,
+        tensorboard: bool,
+        say: Say,
+        writes: bool = True,
+        again: str = "",
+    ) -> None:
         """Opens the files at `step`, dropping what a killed run wrote beyond it.
+
+        Lines that cannot be read are moved to `metrics.unreadable.jsonl`.
 
         Args:
             workdir: the run folder.
             step: up to which lines are kept.
             tensorboard: whether to write event files, too.
+            say: is told of lines that cannot be read.
             writes: False does nothing, in processes that are not the one that writes.
+            again: a split that is about to be written again at `step`.
         """
         self._file = self._events = None
         if not writes:
             return
         path = workdir / FILE
-        kept = [line for line in read_metrics(workdir) if line["step"] <= step]
-        part = path.with_suffix(".part")
-        part.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
-        part.replace(path)
+        found = _read(path)
+        if found.unreadable:
+            _set_aside(found.unreadable, workdir / UNREADABLE)
+            say(f"{path}: {_numbered(found.unreadable)} cannot be read; moved to {UNREADABLE}.")
+        kept = (
+            raw + b"\n"
+            for raw, line in found.lines
+            if line["step"] < step or (line["step"] == step and line["split"] != again)
+        )
+        write_bytes(path, b"".join(kept))
         self._file = path.open("a", encoding="utf-8")
         if tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+            self._events = _Events(workdir / "tensorboard", step)
 
     def write(self, step: int, split: str, scalars: Mapping[str, float]) -> None:
         """One line: `step`, `split`, then the scalars."""
@@ -46,8 +76,14 @@ class MetricsWriter:
             self._file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
             self._file.flush()
         if self._events is not None:
-            for name, value in scalars.items():
-                self._events.add_scalar(f"{split}/{name}", value, step)
+            self._events.write(step, split, scalars)
+
+    def flush(self) -> None:
+        """Returns when all that was written is on disk: no kill, nor power failure, loses it."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
         """Writes out what is still in memory."""
@@ -57,23 +93,128 @@ class MetricsWriter:
             self._events.close()
 
 
+class _Events:
+    """A TensorBoard event file.
+
+    Written by ourselves: tensorboardX hands events to a thread, which nobody can ask whether they
+    are on disk, and two of its writers within one second write the same file.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        if folder.exists() and not folder.is_dir():
+            raise WorkdirError(f"{folder} is no folder: move it away, so that events can go there.")
+        folder.mkdir(exist_ok=True)
+        suffix = f".{os.getpid()}.{time.time_ns()}"
+        self._writer = EventsWriter(str(folder / "events"), suffix)
+        # TensorBoard forgets what a killed run wrote beyond this step.
+        log = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(step=step + 1, session_log=log))
+        self.flush()
+
+    def write(self, step: int, split: str, scalars: Mapping[str, float]) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        for name, value in scalars.items():
+            summary = scalar(f"{split}/{name}", value)
+            self._writer.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+        if time.monotonic() > self._next_flush:
+            self.flush()
+
+    def flush(self) -> None:
+        self._writer.flush()
+        self._next_flush = time.monotonic() + _FLUSHED_EVERY
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 def tensorboard_is_installed() -> bool:
     """Whether event files can be written."""
     return importlib.util.find_spec("tensorboardX") is not None
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`; a last line cut short by a kill is left out."""
-    path = workdir / FILE
-    if not path.exists():
-        return []
-    lines = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+def read_metrics(workdir: Path, say: Say | None = None) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, without those that cannot be read.
+
+    Args:
+        workdir: the run folder.
+        say: is told of such lines, if there are any; not of a last one that is cut short, which a
+            run may be about to write.
+    """
+    found = _read(workdir / FILE)
+    told = found.unreadable[:-1] if found.is_cut else found.unreadable
+    if told and say is not None:
+        say(f"{workdir / FILE}: {_numbered(told)} cannot be read: left out.")
+    return [line for _, line in found.lines]
+
+
+class _Found(NamedTuple):
+    """What a file of metrics holds.
+
+    Attributes:
+        lines: bytes and value of each line that can be read.
+        unreadable: number and bytes of each that cannot.
+        is_cut: whether the last of these is the end of the file, without a line feed.
+    """
+
+    lines: list[tuple[bytes, dict[str, Any]]]
+    unreadable: list[tuple[int, bytes]]
+    is_cut: bool
+
+
+def _read(path: Path) -> _Found:
+    try:
+        parts = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return _Found([], [], False)
+    lines, unreadable = [], []
+    for number, raw in enumerate(parts, 1):
+        line = _parsed(raw)
+        if line is not None:
+            lines.append((raw, line))
+        elif raw.strip():
+            unreadable.append((number, raw))
+    return _Found(lines, unreadable, bool(unreadable) and unreadable[-1][0] == len(parts))
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    """A line of metrics; None if it is none: an object with a step, a split and numbers."""
+    try:
+        line = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict):
+        return None
+    step, split = line.get("step"), line.get("split")
+    if type(step) is not int or step < 0 or type(split) is not str:
+        return None
+    # A loss may be infinite, or not a number: it was measured.
+    numbers = (value for name, value in line.items() if name != "split")
+    right = all(type(x) is float or (type(x) is int and abs(x) < 2**63) for x in numbers)
+    return line if right else None
+
+
+def _set_aside(unreadable: Sequence[tuple[int, bytes]], path: Path) -> None:
+    """Adds lines to those that were kept before, unless a kill came between this and the rest."""
+    kept = path.read_bytes() if path.exists() else b""
+    more = b"".join(raw + b"\n" for _, raw in unreadable)
+    if not kept.endswith(more):
+        write_bytes(path, kept + more)
+
+
+def _numbered(unreadable: Sequence[tuple[int, bytes]]) -> str:
+    """The numbers of lines, for people."""
+    numbers = [str(number) for number, _ in unreadable]
+    if len(numbers) == 1:
+        return f"line {numbers[0]}"
+    *others, last = numbers[:_TOLD]
+    if len(numbers) > _TOLD:
+        return f"lines {', '.join(numbers[:_TOLD])} and {len(numbers) - _TOLD} more"
+    return f"lines {', '.join(others)} and {last}"
 
 
 class Progress:
@@ -147,7 +288,11 @@ def draw_curves(workdir: Path) -> Path | None:
     # A figure of its own, not pyplot: no window system and no global state.
     from matplotlib.figure import Figure
 
-    lines = [line for line in read_metrics(workdir) if "loss" in line]
+    lines = [
+        line
+        for line in read_metrics(workdir)
+        if line["split"] in ("train", "validation") and math.isfinite(line.get("loss", math.nan))
+    ]
     if not lines:
         return None
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -172,7 +317,8 @@ def draw_curves(workdir: Path) -> Path | None:
         )
     loss_axes.set(xlabel="step", ylabel="loss (nats per prediction)")
     loss_axes.legend(frameon=False)
-    train = [line for line in lines if line["split"] == "train" and "grad_norm" in line]
+    shown = {"grad_norm", "learning_rate"}
+    train = [line for line in lines if line["split"] == "train" and shown <= line.keys()]
     steps = [line["step"] for line in train]
     norm_axes.plot(steps, [line["grad_norm"] for line in train], color="#9bb8d3", linewidth=1)
     norm_axes.set(xlabel="step", ylabel="gradient norm", yscale="log")
@@ -183,5 +329,6 @@ def draw_curves(workdir: Path) -> Path | None:
         axes.spines[["top"]].set_visible(False)
         axes.grid(alpha=0.25)
     path = workdir / "curves.png"
-    figure.savefig(path, dpi=130)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=130)
     return path

@@ -1,12 +1,21 @@
 """Many processes that train together: who writes, who waits for whom, when all stop."""
 
+import contextlib
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
+
+from transformer import signals
+from transformer.errors import WorkdirError
+
+# Bytes of a message from the first process to the others.
+_MESSAGE = 2000
 
 
 def is_first() -> bool:
@@ -22,6 +31,42 @@ def meet(place: str) -> None:
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
+
+
+def first_does(act: Callable[[], object]) -> None:
+    """Has the first process do what one does for all; the others wait for it.
+
+    Raises:
+        Exception: whatever it raises there; in the others a WorkdirError with the same message, so
+            that nobody waits for a process that has ended.
+    """
+    failed: Exception | None = None
+    if is_first():
+        try:
+            act()
+        except Exception as error:
+            failed = error
+    said = _told_by_first("" if failed is None else str(failed) or type(failed).__name__)
+    if failed is not None:
+        raise failed
+    if said:
+        raise WorkdirError(said)
+
+
+def first_says(answer: bool) -> bool:
+    """The answer of the first process, in all of them."""
+    return bool(_told_by_first("yes" if answer else ""))
+
+
+def _told_by_first(text: str) -> str:
+    """What the first process gives, cut after 2,000 bytes."""
+    if jax.process_count() == 1:
+        return text
+    sent = np.zeros(_MESSAGE, np.uint8)
+    content = np.frombuffer(text.encode()[:_MESSAGE], np.uint8)
+    sent[: len(content)] = content
+    got = np.asarray(multihost_utils.broadcast_one_to_all(sent), np.uint8)
+    return got.tobytes().rstrip(b"\0").decode("utf-8", "replace")
 
 
 def brought_together(tree: Any) -> Any:
@@ -40,9 +85,9 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._previous: dict[int, Any] = {}
         self._together = jax.process_count() > 1
         self._calls = 0
+        self._held = contextlib.ExitStack()
 
     @property
     def exit_code(self) -> int:
@@ -58,11 +103,10 @@ class StopRequest:
         return self.signal is not None
 
     def __enter__(self) -> "StopRequest":
-        handlers: dict[int, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGINT), self._remember)
         if self._together:
-            handlers = {signal.SIGINT: _pass_on}
-        for number, handler in handlers.items():
-            self._previous[number] = signal.signal(number, handler)
+            self._held.enter_context(signals.first_goes_to(_pass_on, [signal.SIGINT]))
+        else:
+            self._held.enter_context(signals.first_goes_to(self._remember))
         return self
 
     def __exit__(
@@ -71,15 +115,13 @@ class StopRequest:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._restore()
+        self._held.close()
+        if self._together:
+            # JAX has taken it, and nobody asks JAX any more.
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from transformer.errors import WorkdirError
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import write_config
+from transformer.training.holding import holding, is_empty
 
 
 def require_new(workdir: Path) -> None:
@@ -22,7 +23,7 @@ def require_new(workdir: Path) -> None:
         WorkdirError: naming it.
     """
     require_writable_folder(workdir)
-    if workdir.exists() and any(workdir.iterdir()):
+    if not is_empty(workdir):
         raise WorkdirError(f"{workdir} is not empty: give a new --workdir.")
 
 
@@ -51,29 +52,50 @@ def write_run(
     """
     workdir = workdir.absolute()
     part = workdir.with_name(f".{workdir.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    with holding(workdir):
+        require_new(workdir)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            _write(part, config, params, tokenizer, labels, fingerprint, files)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
     try:
-        if tokenizer is not None:
-            tokenizer.save(part)
-        if labels:
-            save_labels(labels, part)
-        for name, text in files.items():
-            (part / name).write_text(text, "utf-8")
-        # Little more than the parameters themselves is held in memory.
-        largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
-        with Checkpoints(part, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
-            checkpoints.save(
-                0,
-                {"params": params},
-                data={},
-                metadata={"data_fingerprint": fingerprint},
-                validation_loss=None,
-            )
-            checkpoints.wait()
-        write_config(config, part)
+        # Nothing is in it any more, not even the lock.
         if workdir.exists():
             workdir.rmdir()
         part.rename(workdir)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        # Somebody was there in between.
+        raise WorkdirError(f"{workdir} cannot be made: {error.strerror}.") from None
+
+
+def _write(
+    folder: Path,
+    config: Any,
+    params: Any,
+    tokenizer: Any,
+    labels: tuple[str, ...],
+    fingerprint: str,
+    files: Mapping[str, str],
+) -> None:
+    """The files of `write_run`; the config, which makes it a run, comes last."""
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    if labels:
+        save_labels(labels, folder)
+    for name, text in files.items():
+        (folder / name).write_text(text, "utf-8")
+    # Little more than the parameters themselves is held in memory.
+    largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
+    with Checkpoints(folder, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
+        checkpoints.save(
+            0,
+            {"params": params},
+            data={},
+            metadata={"data_fingerprint": fingerprint},
+            validation_loss=None,
+        )
+        checkpoints.wait()
+    write_config(config, folder)

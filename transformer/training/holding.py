@@ -1,0 +1,114 @@
+"""Who writes into a run folder: one run at a time, of one process or of several."""
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from transformer.checks import require_writable_folder
+from transformer.errors import WorkdirError
+from transformer.locks import LockedError, NoLocksError, locked
+from transformer.training.processes import first_does
+
+LOCK_FILE = ".lock"
+# Seconds after which NFS frees the locks of a host that is dead, and some more, and between two
+# tries. A job that a scheduler starts again elsewhere comes earlier than that.
+_LEASE, _PAUSE = 100.0, 0.5
+
+
+class HeldError(WorkdirError):
+    """Another process writes into the run folder."""
+
+
+@contextlib.contextmanager
+def holding(workdir: Path) -> Iterator[None]:
+    """Keeps others from writing into a run folder while entered; makes it if it does not exist.
+
+    Of several processes the first one holds the lock, and the others belong to it. A holder on
+    another host is waited for until it would be known to be dead, one on this host is not. What a
+    killed one left half-written is deleted. A folder that was made for nothing is not left behind.
+
+    Args:
+        workdir: the run folder; `transformer.locks` says between whom the lock holds there. Where
+            there are no locks, that is said and nobody is kept out.
+
+    Raises:
+        HeldError: if somebody else holds it (in other processes than the first, a WorkdirError).
+        WorkdirError: if the folder cannot be made or written.
+    """
+    with contextlib.ExitStack() as held:
+        first_does(lambda: _hold(workdir, held))
+        yield
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether there is nothing in a folder, or no folder: the lock and what is half-written aside.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    if not folder.exists():
+        return True
+    return all(path.name == LOCK_FILE or _is_part(path) for path in folder.iterdir())
+
+
+def _hold(workdir: Path, held: contextlib.ExitStack) -> None:
+    require_writable_folder(workdir)
+    try:
+        _make_and_lock(workdir, held)
+        for path in workdir.iterdir():
+            if _is_part(path):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except LockedError as error:
+        raise HeldError(
+            f"{workdir} is in use by {error}: only one run can write there. Wait until it has "
+            f"ended, or give another --workdir."
+        ) from None
+    except NoLocksError as error:
+        print(
+            f"warning: {error} where {workdir} is, so that nothing keeps a second run out of it: "
+            f"see to it that there is none.",
+            file=sys.stderr,
+        )
+    except OSError as error:
+        raise WorkdirError(
+            f"{error.filename or workdir} cannot be written: {error.strerror}. Give another "
+            f"--workdir."
+        ) from None
+
+
+def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
+    """Enters the lock, and before it what removes the folders that were made for it."""
+    begun, told = time.monotonic(), False
+    while True:
+        made = [path for path in (workdir, *workdir.parents) if not path.exists()]
+        workdir.mkdir(parents=True, exist_ok=True)
+        for folder in reversed(made):
+            held.callback(_remove_if_empty, folder)
+        try:
+            held.enter_context(locked(workdir / LOCK_FILE))
+            return
+        except (LockedError, FileNotFoundError) as error:
+            held.close()
+            # Whoever had made the folder has just removed it again; or the holder is on a host that
+            # may be dead, of which the file server does not know yet.
+            waits = isinstance(error, FileNotFoundError) or error.elsewhere
+            if not waits or time.monotonic() - begun > _LEASE:
+                raise
+            if isinstance(error, LockedError) and not told:
+                say = f"{workdir} is in use by {error}. Waiting {_LEASE:.0f} s: it may be dead."
+                print(say, file=sys.stderr, flush=True)
+                told = True
+            time.sleep(_PAUSE)
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a name is one of those under which files are written before they are whole."""
+    return path.name.startswith(".") and path.name.endswith(".part")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
