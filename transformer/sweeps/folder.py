@@ -18,8 +18,9 @@ from typing import Any
 
 from transformer.errors import WorkdirError
 from transformer.sweeps.trials import Trial
-from transformer.training.experiment import CONFIG_FILE, write_config
 from transformer.training.metrics import read_metrics
+from transformer.training.notes import CONFIG_FILE
+from transformer.training.saved_runs import write_config
 
 # None on systems without it, such as Windows.
 fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.errors import NonFiniteLossError, WorkdirError
+from transformer.errors import NonFiniteLossError
 from transformer.nn.attention import for_any_shape, require_platform
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
@@ -30,9 +30,11 @@ from transformer.training.metrics import (
     read_metrics,
     tensorboard_is_installed,
 )
+from transformer.training.notes import Notes, newest_notes, require_config
 from transformer.training.processes import StopRequest, brought_together, is_first, meet
 from transformer.training.programs import Programs, make_programs, placed_numbers, program_key
 from transformer.training.runs import read_parameters
+from transformer.training.saved_runs import adopt_workdir, write_config
 from transformer.training.selection import split
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
@@ -69,15 +71,17 @@ def train(
         UserError: for whatever the user can mend.
     """
     # ---------------------------------------------------------------- setup
-    config = experiments.adopt_workdir(config, workdir)
+    config = adopt_workdir(config, workdir)
     experiment = experiments.prepare(config, workdir, shared=shared)
     options, total = experiment.train, experiment.total_steps
     every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
     require_platform(experiment.model.attention)
+    about = experiments.metadata_of(experiment)
+    experiments.require_same_run(about, workdir, newest_notes(workdir))
     meet("all have read the folder")
     if is_first():
         workdir.mkdir(parents=True, exist_ok=True)
-        experiments.write_config(experiment.config, workdir)
+        write_config(experiment.config, workdir)
         experiment.task.save(experiment.data, workdir)
     meet("one has written it")
 
@@ -89,7 +93,7 @@ def train(
         restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
         shared = Shared() if shared is None else shared
         programs = shared.once(program_key(experiment.config), lambda: make_programs(experiment))
-        state, position = begin(experiment, programs, restored, progress)
+        state, position = begin(experiment, programs, restored, progress, about)
         step = int(state.step)
         if step >= total:
             progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
@@ -160,7 +164,7 @@ def train(
                     step,
                     checkpoint_items(state),
                     data=feeder.position,
-                    metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
+                    metadata=about,
                     validation_loss=validation_loss,
                 )
             if stopping or pruned:
@@ -301,18 +305,30 @@ def checkpoint_items(state: TrainState) -> dict[str, Any]:
 
 
 def begin(
-    experiment: Experiment, programs: Programs, restored: Restored | None, progress: Progress
+    experiment: Experiment,
+    programs: Programs,
+    restored: Restored | None,
+    progress: Progress,
+    about: Mapping[str, Any],
 ) -> tuple[TrainState, Any]:
-    """The state to start from and the position in the data."""
+    """The state to start from and the position in the data.
+
+    Args:
+        experiment: of the run.
+        programs: of the experiment.
+        restored: what a checkpoint held; None begins.
+        progress: is told from which other run parameters come.
+        about: the run; from `experiment.metadata_of`.
+
+    Raises:
+        WorkdirError: if the checkpoint is of another run.
+    """
     if restored is None:
         state = programs.new_state(jax.random.key(experiment.train.seed))
         return _from_other_run(experiment, state, progress), None
-    saved = restored.metadata["data_fingerprint"]
-    if saved != experiment.task.fingerprint(experiment.data):
-        raise WorkdirError(
-            "the data have changed since this run began, so it cannot go on as if they had not: "
-            "restore them, or start again in a new --workdir."
-        )
+    notes = Notes(restored.step, restored.data, restored.metadata)
+    require_config(experiment.config, notes, "the config of this run")
+    experiments.require_same_data(about, notes)
     training = restored.state["training"]
     state = TrainState(
         step=training["step"],

@@ -12,7 +12,8 @@ from transformer.checks import require_writable_folder
 from transformer.errors import WorkdirError
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import write_config
+from transformer.training.notes import described
+from transformer.training.saved_runs import write_config
 
 
 def require_new(workdir: Path) -> None:
@@ -60,6 +61,7 @@ def write_run(
             save_labels(labels, part)
         for name, text in files.items():
             (part / name).write_text(text, "utf-8")
+        metadata = {"data_fingerprint": fingerprint, **described(config, part)}
         # Little more than the parameters themselves is held in memory.
         largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
         with Checkpoints(part, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
@@ -67,7 +69,7 @@ def write_run(
                 0,
                 {"params": params},
                 data={},
-                metadata={"data_fingerprint": fingerprint},
+                metadata=metadata,
                 validation_loss=None,
             )
             checkpoints.wait()
