@@ -29,7 +29,15 @@ class WorkdirError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be saved, or none that can be restored."""
+    """A checkpoint that is damaged, or none that can be restored."""
+
+    exit_code = 2
+
+
+class SaveError(CheckpointError):
+    """A checkpoint that cannot be saved."""
+
+    exit_code = 1
 
 
 class NonFiniteLossError(UserError):

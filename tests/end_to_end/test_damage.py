@@ -81,7 +81,7 @@ def test_all_checkpoints_damaged(flags, trained, tmp_path):
     for step in steps:
         truncate(workdir / "checkpoints" / step)
     done = call("train.py", *flags, "--config.train.duration=16", f"--workdir={workdir}")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "can be read" in done.stderr
     assert "Traceback" not in done.stderr
     kept = sorted(path.name for path in (workdir / "checkpoints").iterdir() if path.is_dir())

@@ -4,7 +4,7 @@ from transformer import locks
 from transformer.errors import WorkdirError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import make_trial
-from transformer.training.experiment import read_config
+from transformer.training.saved_runs import read_config
 
 
 @pytest.fixture

@@ -1,13 +1,19 @@
 """Which checkpoints stay, which is the best, and what happens to those that cannot be used."""
 
 import json
+import shutil
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from transformer.errors import CheckpointError
+from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints, lowest
+from transformer.training.saved_arrays import described_arrays, fingerprints
+
+PLACE = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def save(workdir, losses, *, keep_last=2):
@@ -17,8 +23,8 @@ def save(workdir, losses, *, keep_last=2):
             checkpoints.save(
                 step,
                 {"params": {"kernel": jnp.full((2, 2), float(step))}},
-                data={},
-                metadata={"data_fingerprint": ""},
+                data={"next_index": step},
+                metadata={"data_fingerprint": "abc"},
                 validation_loss=loss,
             )
         checkpoints.wait()
@@ -80,9 +86,9 @@ def test_what_was_set_aside_is_not_the_best(tmp_path):
     save(tmp_path, {1: 2.0, 2: 1.0})
     note = tmp_path / "checkpoints" / "2" / "metadata" / "metadata"
     content = json.loads(note.read_text())
-    content["fingerprints"]["params"]["/kernel"] += 1
+    content["arrays"]["params"]["/kernel"][0] += 1
     note.write_text(json.dumps(content))
-    assert kept(tmp_path) == ([1, 2], 2)
+    assert kept(tmp_path) == ([1, 2], 1)
     said = []
     with Checkpoints(tmp_path) as checkpoints:
         wanted = {"params": {"kernel": jnp.zeros((2, 2))}}
@@ -103,3 +109,125 @@ def test_the_first_error_is_told(tmp_path, monkeypatch):
         raise ZeroDivisionError
     with pytest.raises(CheckpointError, match="no space"), Checkpoints(tmp_path):
         pass
+
+
+WANTED = {"params": {"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32, sharding=PLACE)}}
+
+
+def opened(workdir, *, keep_last=3):
+    """The step restored, and what was said, by a process that would go on."""
+    said = []
+    with Checkpoints(workdir, keep_last=keep_last) as checkpoints:
+        restored = checkpoints.restore_newest(WANTED, said.append)
+        assert restored is not None
+        np.testing.assert_array_equal(restored.state["params"]["kernel"], restored.step)
+        return restored.step, said
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        # Other batches than those that come next.
+        ("data", '"next_index": 3', '"next_index": 4'),
+        ("metadata", '"data_fingerprint": "abc"', '"data_fingerprint": "abd"'),
+        # Another best.
+        ("metadata", '"validation_loss": 3.0', '"validation_loss": 0.5'),
+        ("metadata", '"seal"', '"sebl"'),
+    ],
+)
+def test_one_digit_of_the_notes_is_noticed(tmp_path, name, old, new):
+    """The one before takes the place, and none is lost."""
+    save(tmp_path, {1: 1.0, 2: 2.0, 3: 3.0}, keep_last=3)
+    edit(tmp_path / "checkpoints" / "3" / name / "metadata", old, new)
+    step, said = opened(tmp_path)
+    assert step == 2
+    assert "step 3 cannot be read" in said[0]
+    assert "3 is damaged" in said[0]
+    assert (tmp_path / "unreadable_checkpoints" / "3" / "params").is_dir()
+
+
+def test_a_checkpoint_under_another_name_is_noticed(tmp_path):
+    save(tmp_path, {1: None, 2: None})
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder / "1", folder / "3")
+    (folder / "2").rename(folder / "two")
+    step, said = opened(tmp_path)
+    assert step == 1
+    assert "two is no checkpoint" in said[0]
+    assert "step 3 cannot be read" in said[1]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_is_set_aside(tmp_path, kind):
+    """It would be in the way of the next save of its step."""
+    save(tmp_path, {1: None, 2: None})
+    place = tmp_path / "checkpoints" / "2"
+    shutil.rmtree(place)
+    place.write_text("") if kind == "file" else place.symlink_to(tmp_path / "nowhere")
+    assert opened(tmp_path)[0] == 1
+    assert save(tmp_path, {2: None}) == ([1, 2], None)
+
+
+def test_a_damaged_best_is_not_deleted(tmp_path):
+    """Without its loss it is neither new nor the best, which is what goes."""
+    save(tmp_path, {1: 1.0, 2: 2.0, 3: 3.0}, keep_last=1)
+    edit(tmp_path / "checkpoints" / "1" / "metadata" / "metadata", "1.0", "1.5")
+    assert opened(tmp_path)[0] == 3
+    assert save(tmp_path, {4: 4.0, 5: 5.0}, keep_last=1) == ([3, 5], 3)
+    assert (tmp_path / "unreadable_checkpoints" / "1" / "params").is_dir()
+
+
+def test_two_of_one_step_are_set_aside(tmp_path):
+    for _ in range(2):
+        save(tmp_path, {2: None} if (tmp_path / "checkpoints").exists() else {1: None, 2: None})
+        edit(tmp_path / "checkpoints" / "2" / "metadata" / "metadata", "abc", "abd")
+        assert opened(tmp_path)[0] == 1
+    assert sorted(p.name for p in (tmp_path / "unreadable_checkpoints").iterdir()) == ["2", "2-2"]
+
+
+def test_other_items_may_be_damaged(tmp_path):
+    """Whoever only evaluates does not need the optimizer."""
+    with Checkpoints(tmp_path) as checkpoints:
+        items = {"params": {"kernel": jnp.full((2, 2), 1.0)}, "training": {"step": jnp.int32(1)}}
+        checkpoints.save(1, items, data={}, metadata={}, validation_loss=None)
+        checkpoints.wait()
+    for name in ("_METADATA", "_sharding", "manifest.ocdbt"):
+        (tmp_path / "checkpoints" / "1" / "training" / name).write_text("{")
+    assert opened(tmp_path)[0] == 1
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        step = {"step": jax.ShapeDtypeStruct((), jnp.int32, sharding=PLACE)}
+        with pytest.raises(CheckpointError, match=r"checkpoints/1 is damaged: its training"):
+            checkpoints.restore(1, WANTED | {"training": step})
+
+
+@pytest.mark.parametrize("lost", [None, "fingerprints"])
+def test_a_checkpoint_of_before_has_no_seal(tmp_path, lost):
+    save(tmp_path, {1: None, 2: None})
+    note = tmp_path / "checkpoints" / "2" / "metadata" / "metadata"
+    prints = {"params": fingerprints({"kernel": jnp.full((2, 2), 2.0)})}
+    content = {"data_fingerprint": "", "fingerprints": prints}
+    content.pop(lost, None)
+    note.write_text(json.dumps(content))
+    step, said = opened(tmp_path)
+    assert (step, bool(said)) == ((1, True) if lost else (2, False))
+
+
+def test_numbers_that_all_change_alike_are_noticed():
+    """As where one bit changes of an array that is stored as one number and a count."""
+    ones, halves = jnp.ones(512), jnp.full(512, 0.5)
+    assert fingerprints({"x": ones}) == fingerprints({"x": halves})
+    assert described_arrays({"x": ones}) != described_arrays({"x": halves})
+    swapped = ones.at[3].set(2.0), ones.at[4].set(2.0)
+    assert described_arrays({"x": swapped[0]}) != described_arrays({"x": swapped[1]})
+
+
+def test_a_folder_of_checkpoints_that_is_a_file(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(WorkdirError, match="checkpoints is no folder"):
+        Checkpoints(tmp_path)

@@ -9,14 +9,10 @@ from ml_collections import ConfigDict
 from transformer.config import section, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.tasks.base_labels import save_labels
-from transformer.training.experiment import (
-    adopt_workdir,
-    prepare,
-    read_config,
-    write_config,
-)
+from transformer.training.experiment import prepare
 from transformer.training.options import CHANGEABLE, Train
 from transformer.training.programs import make_programs
+from transformer.training.saved_runs import adopt_workdir, read_config, write_config
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 

@@ -14,10 +14,10 @@ from transformer.locks import locked
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.runner import run_trial
 from transformer.sweeps.trials import make_trial
-from transformer.training.experiment import adopt_workdir
 from transformer.training.holding import LOCK_FILE, HeldError, holding, is_empty
 from transformer.training.loop import train
 from transformer.training.run_folders import require_new, write_run
+from transformer.training.saved_runs import adopt_workdir
 from transformer.training.shared import Shared
 
 

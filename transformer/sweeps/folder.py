@@ -18,9 +18,10 @@ from typing import Any
 from transformer.errors import WorkdirError
 from transformer.locks import LockedError, NoLocksError, locked
 from transformer.sweeps.trials import Trial
-from transformer.training.experiment import CONFIG_FILE, write_config
 from transformer.training.finishing import VALIDATION
 from transformer.training.metrics import read_metrics
+from transformer.training.notes import CONFIG_FILE
+from transformer.training.saved_runs import write_config
 
 STATUS_FILE = "status.json"
 # What a trial is when nobody needs to train it any more.

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from transformer.training.finishing import SAMPLED, finish, is_finished, summary
 from transformer.training.holding import HeldError, holding
 from transformer.training.loop import begin, checkpoint_items, next_multiple, write_beginning
 from transformer.training.metrics import MetricsWriter, Progress
+from transformer.training.notes import newest_notes
 from transformer.training.options import CHANGEABLE
 from transformer.training.processes import StopRequest
 from transformer.training.programs import (
@@ -39,6 +40,7 @@ from transformer.training.programs import (
     program_key,
 )
 from transformer.training.reporting import Reporter
+from transformer.training.saved_runs import adopt_workdir
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
 from transformer.training.step import mean_metrics
@@ -53,6 +55,7 @@ class _Member:
         trial: which one.
         workdir: its run folder.
         experiment: on the first device.
+        about: what its checkpoints say of it.
         checkpoints: of its run.
         state: where it begins; None once it is one of many.
         step: of this state.
@@ -66,6 +69,7 @@ class _Member:
     trial: Trial
     workdir: Path
     experiment: Experiment
+    about: Mapping[str, Any]
     checkpoints: Checkpoints
     state: TrainState | None
     step: int
@@ -200,15 +204,17 @@ def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
     """Opens a trial's folder and restores what is there, as the loop does."""
     with contextlib.ExitStack() as held:
         held.enter_context(holding(workdir))
-        config = experiments.adopt_workdir(trial.config, workdir)
+        config = adopt_workdir(trial.config, workdir)
         experiment = experiments.prepare(config, workdir, devices=jax.devices()[:1], shared=shared)
+        about = experiments.metadata_of(experiment)
+        experiments.require_same_run(about, workdir, newest_notes(workdir))
         write_beginning(experiment, workdir)
         checkpoints = held.enter_context(Checkpoints(workdir, keep_last=experiment.train.keep_last))
         restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
         key = ("on one device", program_key(experiment.config))
         programs = shared.once(key, lambda: make_programs(experiment))
         silent = Progress(experiment.total_steps, shown=False)
-        state, position = begin(experiment, programs, restored, silent)
+        state, position = begin(experiment, programs, restored, silent, about)
         batches = experiment.task.train_batches(
             experiment.data, seed=experiment.train.seed, num_steps=experiment.total_steps
         )
@@ -221,6 +227,7 @@ def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
             trial=trial,
             workdir=workdir,
             experiment=experiment,
+            about=about,
             checkpoints=checkpoints,
             state=state,
             step=int(state.step),
@@ -368,12 +375,11 @@ def _save(members: Iterable[_Member], state: Any, step: int, losses: Sequence[An
     for index, member in enumerate(members):
         if not member.alive:
             continue
-        experiment = member.experiment
         member.writer.flush()
         member.checkpoints.save(
             step,
             checkpoint_items(_one(state, index)),
             data=member.feeder.position,
-            metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
+            metadata=member.about,
             validation_loss=losses[index],
         )

@@ -15,11 +15,11 @@ from transformer.interop.safetensors_files import (
     write_safetensors,
 )
 from transformer.tasks.base_labels import LABELS_FILE
-from transformer.training.experiment import read_config
 from transformer.training.lora import ADAPTERS, LoRA, merged
 from transformer.training.run_folders import require_new, write_run
 from transformer.training.runs import read_parameters
 from transformer.training.saved_arrays import fingerprints
+from transformer.training.saved_runs import read_run
 from transformer.training.selection import by_path, compiled_pattern, from_paths
 
 
@@ -41,7 +41,7 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
     Raises:
         ConfigError: if the run has no adapters.
     """
-    config: Any = with_optional_sections(read_config(workdir))
+    config: Any = read_run(workdir)
     lora: LoRA = build("lora", config.lora)
     if not lora.rank:
         raise ConfigError(f"{workdir} has no adapters: config.lora.rank is 0.")

@@ -1,42 +1,36 @@
 """Checkpoints with Orbax: train state, data position and metadata together, checked on return.
 
-Every checkpoint carries a fingerprint of each array. Restoring compares them, so that a damaged
-file is detected even where the file format would not notice. It also carries its validation loss,
-which says in any later process which one is the best.
+Every checkpoint carries a fingerprint of each array, and its notes a seal (see `training.notes`).
+Restoring compares them, so that a damaged file is detected even where the file format would not
+notice. The notes also have its validation loss, which says in any later process which one is the
+best: one whose notes are damaged has none, and never is. What cannot be used is named and moved out
+of the way, and the next best or newest takes its place; nothing is deleted for being damaged.
 """
 
 import dataclasses
-import json
 import logging
 import math
-import shutil
+import os
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
-from transformer.errors import CheckpointError, WorkdirError
+from transformer.errors import CheckpointError, SaveError, WorkdirError
+from transformer.training.notes import FOLDER, Notes, is_step, read_notes, sealed
 from transformer.training.processes import is_first, meet
-from transformer.training.saved_arrays import (
-    fingerprints,
-    leaves_by_path,
-    raw,
-    raw_shapes,
-    with_keys_like,
-)
+from transformer.training.saved_arrays import raw
+from transformer.training.saved_items import array_notes, first_line, item_shapes, restored_item
 
-FOLDER = "checkpoints"
 # The trees of arrays a checkpoint may hold.
 ITEMS = ("params", "average", "training")
 # Where a checkpoint's metadata has the validation loss at its step.
 VALIDATION_LOSS = "validation_loss"
 # Where checkpoints go that could not be read: nothing is deleted.
 UNREADABLE = "unreadable_checkpoints"
-
 
 # Orbax measures how long it waits by a clock that can be set, and gives a save up when that has
 # jumped ahead: by a day where a laptop has slept, by decades where a board without a battery hears
@@ -94,7 +88,11 @@ def lowest(losses: Mapping[int, float], steps: Sequence[int]) -> int | None:
 
 
 class Checkpoints:
-    """The checkpoints of one run: `workdir/checkpoints`. Leaving `with` releases what it holds."""
+    """The checkpoints of one run: `workdir/checkpoints`. Leaving `with` releases what it holds.
+
+    Attributes:
+        strange: names in the folder that are no steps.
+    """
 
     def __init__(
         self,
@@ -124,18 +122,38 @@ class Checkpoints:
             create=not read_only,
             async_options=_PATIENT,
         )
-        trees = {
+        handlers: dict[str, Any] = {
             name: ocp.StandardCheckpointHandler(save_concurrent_gb=gigabytes_at_once)
             for name in ITEMS
         }
-        notes = {name: ocp.JsonCheckpointHandler() for name in ("data", "metadata")}
-        self._manager = ocp.CheckpointManager(
-            self._folder, options=options, item_handlers=trees | notes
-        )
-        for step in self.steps():
-            loss = self._saved_loss(step)
-            if loss is not None:
-                self._losses[step] = loss
+        handlers |= {name: ocp.JsonCheckpointHandler() for name in ("data", "metadata")}
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._folder, options=options, item_handlers=handlers
+            )
+            found = list(self._folder.iterdir()) if self._folder.exists() else []
+        except (OSError, ValueError) as error:
+            raise WorkdirError(
+                f"{self._folder} is no folder of checkpoints that can be used: {first_line(error)}"
+            ) from None
+        self._notes: dict[int, Notes] = {}
+        self._damaged: dict[int, CheckpointError] = {}
+        # Unfinished saves are Orbax's affair.
+        names = [path.name for path in found if "orbax-checkpoint-tmp" not in path.name]
+        self.strange = sorted(name for name in names if not is_step(name))
+        for step in sorted(int(name) for name in names if is_step(name)):
+            self._look_at(step)
+
+    def _look_at(self, step: int) -> None:
+        """Reads the notes of a checkpoint that is there."""
+        try:
+            self._notes[step] = read_notes(self._folder / str(step))
+        except CheckpointError as error:
+            self._damaged[step] = error
+            return
+        loss = self._notes[step].metadata.get(VALIDATION_LOSS)
+        if isinstance(loss, float) and math.isfinite(loss):
+            self._losses[step] = loss
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -152,19 +170,25 @@ class Checkpoints:
         """The steps with a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
+    def damaged(self) -> Mapping[int, CheckpointError]:
+        """What is wrong with those whose notes are damaged, or which are no folders, by step."""
+        return self._damaged
+
+    def whole_steps(self) -> list[int]:
+        """The steps whose notes are not damaged, oldest first."""
+        return [step for step in self.steps() if step not in self._damaged]
+
+    def best_first(self) -> list[int]:
+        """The same by validation loss, the lowest first; those without one last, newest first."""
+        left, ordered = self.whole_steps(), []
+        while (best := lowest(self._losses, left)) is not None:
+            ordered.append(best)
+            left.remove(best)
+        return ordered + left[::-1]
+
     def best_step(self) -> int | None:
         """The step with the lowest validation loss; None if no checkpoint was evaluated."""
         return lowest(self._losses, self.steps())
-
-    def _saved_loss(self, step: int) -> float | None:
-        """The validation loss that a checkpoint carries; None if it has none or is damaged."""
-        try:
-            text = (self._folder / str(step) / "metadata" / "metadata").read_text("utf-8")
-            loss = json.loads(text).get(VALIDATION_LOSS)
-        except (OSError, ValueError, AttributeError):
-            # Whoever restores it is told; here it is only not the best.
-            return None
-        return loss if isinstance(loss, float) else None
 
     def save(
         self,
@@ -186,7 +210,7 @@ class Checkpoints:
                 that is not finite is never the best.
 
         Raises:
-            CheckpointError: if this save or the one before cannot be written.
+            SaveError: if this save or the one before cannot be written.
         """
         if validation_loss is not None and math.isfinite(validation_loss):
             self._losses[step] = validation_loss
@@ -195,8 +219,8 @@ class Checkpoints:
             name: ocp.args.StandardSave(raw(tree)) for name, tree in state.items()
         }
         items["data"] = ocp.args.JsonSave(dict(data))
-        prints = {name: fingerprints(tree) for name, tree in state.items()}
-        items["metadata"] = ocp.args.JsonSave({**metadata, "fingerprints": prints})
+        metadata = {**metadata, **array_notes(state)}
+        items["metadata"] = ocp.args.JsonSave(sealed(step, data, metadata))
         with _Explained(self._folder, "saved"):
             if not self._manager.save(step, args=ocp.args.Composite(**items)):
                 newest = self._manager.latest_step()
@@ -206,7 +230,7 @@ class Checkpoints:
         """Returns when everything is on disk.
 
         Raises:
-            CheckpointError: if it cannot be written.
+            SaveError: if it cannot be written.
         """
         with _Explained(self._folder, "saved"):
             self._manager.wait_until_finished()
@@ -215,13 +239,23 @@ class Checkpoints:
         """Releases what the manager holds, when everything is on disk.
 
         Raises:
-            CheckpointError: if it cannot be written.
+            SaveError: if it cannot be written.
         """
         with _Explained(self._folder, "saved"):
             self._manager.close()
 
+    def notes(self, step: int) -> Notes:
+        """The notes of one checkpoint.
+
+        Raises:
+            CheckpointError: if they cannot be read, or are not what was saved.
+        """
+        if step in self._damaged:
+            raise self._damaged[step]
+        return self._notes[step] if step in self._notes else read_notes(self._folder / str(step))
+
     def restore(self, step: int, wanted: Mapping[str, PyTree]) -> Restored:
-        """Restores the checkpoint of one step.
+        """Restores the checkpoint of one step; items that are not wanted may be damaged.
 
         Args:
             step: one of `steps()`.
@@ -231,25 +265,9 @@ class Checkpoints:
             CheckpointError: if it cannot be read, or is not what was saved.
             WorkdirError: if its arrays have other names, shapes or dtypes than wanted.
         """
-        for name, tree in wanted.items():
-            self._compare(step, name, tree)
-        arguments: dict[str, Any] = {
-            name: ocp.args.StandardRestore(raw_shapes(tree)) for name, tree in wanted.items()
-        }
-        arguments |= {"data": ocp.args.JsonRestore(), "metadata": ocp.args.JsonRestore()}
-        try:
-            found: Any = self._manager.restore(step, args=ocp.args.Composite(**arguments))
-        except Exception as error:  # A damaged file can fail in any layer below.
-            raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
-        for name in wanted:
-            saved = found.metadata["fingerprints"][name]
-            for path, value in fingerprints(found[name]).items():
-                if saved.get(path) != value:
-                    raise CheckpointError(
-                        f"{self._folder / str(step)}: {name}{path} is not what was saved."
-                    )
-        state = {name: with_keys_like(found[name], tree) for name, tree in wanted.items()}
-        return Restored(step, state, found.data, found.metadata)
+        notes, place = self.notes(step), self._folder / str(step)
+        state = {item: restored_item(place, notes, item, tree) for item, tree in wanted.items()}
+        return Restored(step, state, notes.data, notes.metadata)
 
     def saved_shapes(self, step: int, item: str) -> PyTree:
         """Shapes and dtypes of the arrays that a checkpoint holds under one item.
@@ -257,30 +275,33 @@ class Checkpoints:
         Raises:
             CheckpointError: if it cannot be read, or has no such item.
         """
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._saved(step, item).tree
-        )
+        return item_shapes(self._folder / str(step), self.notes(step), item)
 
     def restore_newest(
         self, wanted: Mapping[str, PyTree], say: Callable[[str], None]
     ) -> Restored | None:
         """Restores the newest checkpoint that can be read; None if there is none at all.
 
-        Checkpoints that cannot be read are moved to `unreadable_checkpoints`, and `say` is told.
+        Newer ones that cannot be read, and all with damaged notes, are moved to
+        `unreadable_checkpoints`, and `say` is told: they would be in the way, or be deleted as
+        those that are neither new nor the best.
 
         Raises:
             CheckpointError: if there are checkpoints and none can be read.
         """
-        errors: dict[int, CheckpointError] = {}
-        for step in reversed(self.steps()):
+        for name in self.strange:
+            say(f"{self._folder / name} is no checkpoint: its name is no step. It is left alone.")
+        errors = dict(self._damaged)
+        for step in reversed(self.whole_steps()):
             try:
                 restored = self.restore(step, wanted)
             except CheckpointError as error:
                 errors[step] = error
                 continue
-            for bad, error in errors.items():
+            meet("a checkpoint is restored")
+            for bad in sorted(errors, reverse=True):
                 aside = self._set_aside(bad)
-                say(f"The checkpoint of step {bad} cannot be read; moved to {aside}: {error}")
+                say(f"The checkpoint of step {bad} cannot be read; moved to {aside}: {errors[bad]}")
             return restored
         if errors:
             raise CheckpointError(
@@ -291,44 +312,22 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         """Moves a checkpoint out of the way of the next save of its step."""
-        aside = self._folder.parent / UNREADABLE / str(step)
+        folder, place = self._folder.parent / UNREADABLE, self._folder / str(step)
+        count, aside = 1, folder / str(step)
+        while os.path.lexists(aside):
+            count += 1
+            aside = folder / f"{step}-{count}"
+        # All have found the same name before one of them takes it.
+        meet(f"checkpoint {step} is to be set aside")
         if is_first():
-            aside.parent.mkdir(exist_ok=True)
-            if aside.exists():
-                shutil.rmtree(aside)
-            shutil.move(self._folder / str(step), aside)
+            folder.mkdir(exist_ok=True)
+            # Not copied, which a file that cannot be read would stop.
+            place.rename(aside)
         meet(f"checkpoint {step} is set aside")
         self._manager.reload()
-        self._losses.pop(step, None)
+        for known in (self._losses, self._notes, self._damaged):
+            known.pop(step, None)
         return aside
-
-    def _compare(self, step: int, item: str, wanted: PyTree) -> None:
-        """Refuses arrays of other shapes or dtypes: Orbax would cast or crop them silently."""
-        saved = leaves_by_path(self._saved(step, item).tree)
-        expected = leaves_by_path(raw_shapes(wanted))
-        for path in sorted(expected.keys() | saved.keys()):
-            theirs, ours = saved.get(path), expected.get(path)
-            if theirs is None or ours is None:
-                where = "the model" if theirs is None else "the checkpoint"
-                raise WorkdirError(
-                    f"{item}{path} is only in {where}, not in both: the checkpoint of step {step} "
-                    f"belongs to another model or optimizer."
-                )
-            if tuple(theirs.shape) != tuple(ours.shape) or theirs.dtype != ours.dtype:
-                raise WorkdirError(
-                    f"{item}{path} is {theirs.dtype}{list(theirs.shape)} in the checkpoint of step "
-                    f"{step} and {ours.dtype}{list(ours.shape)} in the model."
-                )
-
-    def _saved(self, step: int, item: str) -> Any:
-        """What Orbax noted of an item's arrays."""
-        try:
-            saved = self._manager.item_metadata(step)[item]
-        except Exception as error:  # A damaged file can fail in any layer below.
-            raise CheckpointError(f"{self._folder / str(step)}: {_first_line(error)}") from error
-        if saved is None:
-            raise CheckpointError(f"{self._folder / str(step)} has no {item}.")
-        return saved
 
 
 class _Explained:
@@ -342,15 +341,8 @@ class _Explained:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, Exception):
-            raise CheckpointError(
-                f"the checkpoint could not be {self._verb} in {self._folder}: {_first_line(error)} "
+            raise SaveError(
+                f"the checkpoint could not be {self._verb} in {self._folder}: {first_line(error)} "
                 f"Is the disk full? Earlier checkpoints are intact: free some space and run the "
                 f"same command again."
             ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    line = text.splitlines()[0]
-    # The cause stands at the end of a long line.
-    return line if len(line) <= 300 else f"{line[:100]} ... {line[-200:]}"

@@ -1,8 +1,8 @@
 """From a config to everything a run needs: task, data, model, optimizer, shapes."""
 
 import dataclasses
-import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +14,19 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.checks import require_writable_folder
 from transformer.config import (
     build,
     check_sections,
     config_fields,
-    flattened,
-    owner,
-    saved_config,
     with_optional_sections,
 )
-from transformer.data.text import read_text
 from transformer.errors import ConfigError, WorkdirError
-from transformer.files import write_json
 from transformer.tasks.base import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
-from transformer.training.checkpoints import FOLDER
 from transformer.training.combinations import check_dtype, check_rows, check_steps
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
-from transformer.training.holding import is_empty
 from transformer.training.initialization import (
     Heads,
     Initialization,
@@ -42,15 +34,12 @@ from transformer.training.initialization import (
     heads_of,
 )
 from transformer.training.lora import LoRA, is_trained, merged, with_adapters
+from transformer.training.notes import FOLDER, Notes, described, require_made_again
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
-from transformer.training.options import CHANGEABLE, Train
+from transformer.training.options import Train
+from transformer.training.saved_runs import read_config, read_run
 from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
-
-CONFIG_FILE = "config.json"
-
-# Nothing comes of these fields once a run has begun.
-_OF_THE_BEGINNING = ("init.fresh", "init.new")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +259,7 @@ def _source(config: Any, lora: LoRA) -> Any:
                 "config.lora.rank needs config.init.workdir: adapters are for trained parameters."
             )
         return None
-    source = read_config(Path(config.init.workdir))
+    source = read_run(Path(config.init.workdir))
     check_same_model(config, source)
     return source
 
@@ -326,56 +315,38 @@ def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) 
     return jax.tree_util.tree_map_with_path(one, shapes)
 
 
-def read_config(workdir: Path) -> ConfigDict:
-    """The resolved config of a run, with the fields that are newer than it.
+def metadata_of(experiment: Experiment) -> dict[str, Any]:
+    """What the checkpoints of a run say of it: its data, its config, the files of its task."""
+    with tempfile.TemporaryDirectory() as folder:
+        experiment.task.save(experiment.data, Path(folder))
+        about = described(experiment.config, Path(folder))
+    return {"data_fingerprint": experiment.task.fingerprint(experiment.data), **about}
+
+
+def require_same_run(metadata: Mapping[str, Any], workdir: Path, notes: Notes | None) -> None:
+    """Refuses to go on with a run otherwise than it began.
+
+    Args:
+        metadata: from `metadata_of`.
+        workdir: the run folder.
+        notes: of a checkpoint; None if there is none.
 
     Raises:
-        WorkdirError: if the folder is not that of a run.
+        WorkdirError: if the data have changed, or a file is missing that is not made again.
     """
-    path = workdir / CONFIG_FILE
-    if not path.exists():
-        raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
-    try:
-        return saved_config(json.loads(read_text(path, may_be_empty=True)))
-    except ValueError as error:
-        raise WorkdirError(f"{path} is not JSON: {error}") from None
+    if notes is not None:
+        require_made_again(workdir, notes, metadata)
+        require_same_data(metadata, notes)
 
 
-def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes the resolved config where `read_config` finds it."""
-    write_json(workdir / CONFIG_FILE, config.to_dict(), sort_keys=True)
-
-
-def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
-    """The config to go on with in a folder that may hold a run already.
-
-    Sizes that the data decided are taken over from the run.
+def require_same_data(metadata: Mapping[str, Any], notes: Notes) -> None:
+    """Refuses other data than those that a checkpoint was trained on.
 
     Raises:
-        WorkdirError: if the folder holds something else, or a run whose config differs in what
-            may not change; all differences are shown.
+        WorkdirError: if they are others.
     """
-    require_writable_folder(workdir)
-    config = with_optional_sections(config)
-    if is_empty(workdir):
-        return config
-    saved: Any = with_optional_sections(read_config(workdir))
-    if config.task.name == saved.task.name:
-        for key in owner("task", config.task.name).DIMENSIONS:
-            if config.model[key] is None:
-                config.model[key] = saved.model[key]
-    old, new = flattened(saved), flattened(config)
-    free = {f"train.{name}" for name in CHANGEABLE}
-    free |= set(_OF_THE_BEGINNING) if (workdir / FOLDER).is_dir() else set()
-    differences = [
-        f"  config.{key}: {old.get(key, '(absent)')!r} in the workdir, "
-        f"{new.get(key, '(absent)')!r} now"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in free
-    ]
-    if differences:
+    if notes.metadata.get("data_fingerprint") != metadata["data_fingerprint"]:
         raise WorkdirError(
-            f"{workdir} holds a run with another config:\n" + "\n".join(differences) + "\n"
-            "Use another --workdir, or the config it was started with."
+            "the data have changed since this run began, so it cannot go on as if they had not: "
+            "restore them, or start again in a new --workdir."
         )
-    return config

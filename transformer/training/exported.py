@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
-from transformer.config import build, with_optional_sections
+from transformer.config import build
 from transformer.data.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, WorkdirError
 from transformer.interop.families import family_for
@@ -24,12 +24,12 @@ from transformer.tasks.base_images import ImageTask
 from transformer.tasks.base_labels import load_labels
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.language_modeling import LanguageModeling
-from transformer.training.experiment import read_config
 from transformer.training.exported_encoders import problem_of, write_encoder
 from transformer.training.exported_language import token_ids, write_language_files
 from transformer.training.exported_sentences import write_sentences
 from transformer.training.layers import unstacked
 from transformer.training.runs import read_parameters
+from transformer.training.saved_runs import read_run
 from transformer.training.selection import by_path
 
 DTYPES: dict[str, Any] = {
@@ -69,7 +69,7 @@ def export_run(
     require_writable_folder(target, "--target")
     if target.exists() and any(target.iterdir()):
         raise WorkdirError(f"{target} is not an empty folder: give a new --target.")
-    config: Any = with_optional_sections(read_config(workdir))
+    config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     found = read_parameters(workdir, checkpoint)
     task.check_run(workdir, found.metadata["data_fingerprint"])

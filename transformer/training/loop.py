@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.errors import WorkdirError
 from transformer.nn.attention import require_platform
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
@@ -36,10 +35,12 @@ from transformer.training.metrics import (
     draw_curves,
     tensorboard_is_installed,
 )
+from transformer.training.notes import Notes, newest_notes, require_config
 from transformer.training.processes import StopRequest, first_does, first_says, is_first, meet
 from transformer.training.programs import Programs, make_programs, placed_numbers, program_key
 from transformer.training.reporting import Reporter
 from transformer.training.runs import read_parameters
+from transformer.training.saved_runs import adopt_workdir, write_config
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
 from transformer.training.validation import make_validation
@@ -73,10 +74,12 @@ def train(
     with contextlib.ExitStack() as held:
         # ---------------------------------------------------------------- setup
         held.enter_context(holding(workdir))
-        config = experiments.adopt_workdir(config, workdir)
+        config = adopt_workdir(config, workdir)
         experiment = experiments.prepare(config, workdir, shared=shared)
         options, total = experiment.train, experiment.total_steps
         require_platform(experiment.model.attention)
+        about = experiments.metadata_of(experiment)
+        experiments.require_same_run(about, workdir, newest_notes(workdir))
         meet("all have read the folder")
         first_does(lambda: write_beginning(experiment, workdir))
 
@@ -86,7 +89,7 @@ def train(
         restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), progress.say)
         shared = Shared() if shared is None else shared
         programs = shared.once(program_key(experiment.config), lambda: make_programs(experiment))
-        state, position = begin(experiment, programs, restored, progress)
+        state, position = begin(experiment, programs, restored, progress, about)
         step = int(state.step)
         if step >= total and first_says(is_finished(workdir, step)):
             progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
@@ -102,6 +105,7 @@ def train(
         numbers = placed_numbers(experiment)
         opened = Opened(
             experiment=experiment,
+            about=about,
             workdir=workdir,
             checkpoints=checkpoints,
             progress=progress,
@@ -136,6 +140,7 @@ class Opened:
 
     Attributes:
         experiment: of the run.
+        about: what its checkpoints say of it; from `experiment.metadata_of`.
         workdir: its folder, which is held.
         checkpoints: in it.
         progress: tells people.
@@ -144,6 +149,7 @@ class Opened:
     """
 
     experiment: Experiment
+    about: Mapping[str, Any]
     workdir: Path
     checkpoints: Checkpoints
     progress: Progress
@@ -226,7 +232,7 @@ def advance(
                     step,
                     checkpoint_items(state),
                     data=feeder.position,
-                    metadata={"data_fingerprint": experiment.task.fingerprint(experiment.data)},
+                    metadata=run.about,
                     validation_loss=validation_loss,
                 )
             if stopping or pruned:
@@ -245,7 +251,7 @@ def advance(
 
 def write_beginning(experiment: Experiment, workdir: Path) -> None:
     """Writes what other scripts need beside checkpoints."""
-    experiments.write_config(experiment.config, workdir)
+    write_config(experiment.config, workdir)
     experiment.task.save(experiment.data, workdir)
 
 
@@ -273,18 +279,30 @@ def checkpoint_items(state: TrainState) -> dict[str, Any]:
 
 
 def begin(
-    experiment: Experiment, programs: Programs, restored: Restored | None, progress: Progress
+    experiment: Experiment,
+    programs: Programs,
+    restored: Restored | None,
+    progress: Progress,
+    about: Mapping[str, Any],
 ) -> tuple[TrainState, Any]:
-    """The state to start from and the position in the data."""
+    """The state to start from and the position in the data.
+
+    Args:
+        experiment: of the run.
+        programs: of the experiment.
+        restored: what a checkpoint held; None begins.
+        progress: is told from which other run parameters come.
+        about: the run; from `experiment.metadata_of`.
+
+    Raises:
+        WorkdirError: if the checkpoint is of another run.
+    """
     if restored is None:
         state = programs.new_state(jax.random.key(experiment.train.seed))
         return _from_other_run(experiment, state, progress), None
-    saved = restored.metadata["data_fingerprint"]
-    if saved != experiment.task.fingerprint(experiment.data):
-        raise WorkdirError(
-            "the data have changed since this run began, so it cannot go on as if they had not: "
-            "restore them, or start again in a new --workdir."
-        )
+    notes = Notes(restored.step, restored.data, restored.metadata)
+    require_config(experiment.config, notes, "the config of this run")
+    experiments.require_same_data(about, notes)
     training = restored.state["training"]
     state = TrainState(
         step=training["step"],

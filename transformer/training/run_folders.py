@@ -12,8 +12,9 @@ from transformer.checks import require_writable_folder
 from transformer.errors import WorkdirError
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import write_config
 from transformer.training.holding import holding, is_empty
+from transformer.training.notes import described
+from transformer.training.saved_runs import write_config
 
 
 def require_new(workdir: Path) -> None:
@@ -87,6 +88,7 @@ def _write(
         save_labels(labels, folder)
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
+    metadata = {"data_fingerprint": fingerprint, **described(config, folder)}
     # Little more than the parameters themselves is held in memory.
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
     with Checkpoints(folder, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
@@ -94,7 +96,7 @@ def _write(
             0,
             {"params": params},
             data={},
-            metadata={"data_fingerprint": fingerprint},
+            metadata=metadata,
             validation_loss=None,
         )
         checkpoints.wait()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +13,15 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
-from transformer.config import build, with_optional_sections
-from transformer.errors import ConfigError, WorkdirError
+from transformer.config import build
+from transformer.errors import CheckpointError, ConfigError, WorkdirError
 from transformer.nn.attention import for_any_shape
 from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import initial_parameters, read_config
+from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA, merged
+from transformer.training.notes import CONFIG_FILE, FOLDER, require_config, require_files
+from transformer.training.saved_runs import read_run
 from transformer.training.selection import by_path, from_paths
 
 
@@ -72,7 +74,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = with_optional_sections(read_config(workdir))
+    config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     lora: LoRA = build("lora", config.lora)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -90,7 +92,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = with_optional_sections(read_config(workdir))
+    config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     if not (hasattr(model, "pooled") and hasattr(task, "load_tokenizer")):
         raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no text encoder.")
@@ -132,7 +134,7 @@ def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = Tr
         WorkdirError: if the folder is no run or has no such checkpoint.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = with_optional_sections(read_config(workdir))
+    config: Any = read_run(workdir)
     found = _restore(workdir, config, checkpoint, None)
     if not merge:
         return found
@@ -140,40 +142,76 @@ def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = Tr
 
 
 def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
-    """Parameters of these shapes, or of any if None; the mean of several checkpoints."""
-    if not (workdir / "checkpoints").is_dir():
+    """Parameters of these shapes, or of any if None; the mean of several checkpoints.
+
+    Where the best or the newest is asked for and cannot be read, the next one takes its place, and
+    this is said on stderr.
+    """
+    if not (workdir / FOLDER).is_dir():
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     item = "average" if config.train.ema_decay > 0 else "params"
-    place = SingleDeviceSharding(jax.local_devices()[0])
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        steps = _chosen(checkpoints, name, workdir)
-        if shapes is None:
-            shapes = checkpoints.saved_shapes(steps[-1], item)
-        wanted = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes
-        )
-        restored = checkpoints.restore(steps[-1], {item: wanted})
-        total = restored.state[item]
-        for step in steps[:-1]:
-            more = checkpoints.restore(step, {item: wanted}).state[item]
-            total = jax.tree.map(jnp.add, total, more)
+        errors: list[CheckpointError] = []
+        choices = _choices(checkpoints, name, workdir)
+        for steps in choices:
+            try:
+                found = _mean(checkpoints, steps, item, shapes)
+            except CheckpointError as error:
+                errors.append(error)
+                continue
+            if errors:
+                told = " ".join(map(str, errors))
+                _say(f"{told} The checkpoint of step {found.step} is used in its place.")
+            notes = checkpoints.notes(found.step)
+            require_config(config, notes, workdir / CONFIG_FILE)
+            require_files(workdir, notes)
+            return found
+        tried = {step for steps in choices for step in steps}
+        others = [step for step in checkpoints.whole_steps() if step not in tried]
+    hint = f" There are others, of the steps {', '.join(map(str, others))}." if others else ""
+    raise CheckpointError(f"{' '.join(map(str, errors))}{hint}")
+
+
+def _mean(checkpoints: Checkpoints, steps: Sequence[int], item: str, shapes: Any) -> Parameters:
+    """The mean of an item over several checkpoints.
+
+    Raises:
+        CheckpointError: if one of them is damaged.
+    """
+    place = SingleDeviceSharding(jax.local_devices()[0])
+    if shapes is None:
+        shapes = checkpoints.saved_shapes(steps[-1], item)
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+    restored = checkpoints.restore(steps[-1], {item: wanted})
+    total = restored.state[item]
+    for step in steps[:-1]:
+        more = checkpoints.restore(step, {item: wanted}).state[item]
+        total = jax.tree.map(jnp.add, total, more)
     if len(steps) > 1:
         total = jax.tree.map(lambda x: x / len(steps), total)
     return Parameters(total, steps[-1], restored.metadata)
 
 
-def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
-    """The steps that a name stands for, oldest first."""
-    steps = checkpoints.steps()
+def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[int]]:
+    """The steps that a name stands for, oldest first, and those that may take their place."""
+    steps = sorted({*checkpoints.steps(), *checkpoints.damaged()})
     if not steps:
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
+    for strange in checkpoints.strange:
+        _say(f"{workdir / FOLDER / strange} is no checkpoint: its name is no step.")
     if name == "best":
-        best = checkpoints.best_step()
-        if best is None and len(steps) > 1:
-            _say_unmeasured(workdir, steps[-1])
-        return [steps[-1] if best is None else best]
+        # Nobody knows whether one of them is the best.
+        for error in checkpoints.damaged().values():
+            _say(f"{error} It is left out.")
+        whole = checkpoints.best_first()
+        if checkpoints.best_step() is None and len(steps) > 1:
+            _say(
+                f"No checkpoint of {workdir} carries a validation loss, so that none is the best: "
+                f"the newest is used, of step {steps[-1]}."
+            )
+        return [[step] for step in whole or steps[::-1]]
     if name == "last":
-        return steps[-1:]
+        return [[step] for step in steps[::-1]]
     known = ", ".join(map(str, steps))
     last, colon, count = name.partition(":")
     if last == "last" and colon and count.isdecimal() and int(count) > 0:
@@ -182,19 +220,15 @@ def _chosen(checkpoints: Checkpoints, name: str, workdir: Path) -> list[int]:
                 f"{workdir} has {len(steps)} checkpoints, of the steps {known}: there are no "
                 f"{count} to take the mean of. config.train.keep_last says how many are kept."
             )
-        return steps[-int(count) :]
+        return [steps[-int(count) :]]
     if not name.isdecimal():
         raise ConfigError(f"--checkpoint is {name!r}: give best, last, last:N or a step.")
     if int(name) not in steps:
         raise WorkdirError(f"{workdir} has no checkpoint of step {name}, only of: {known}.")
-    return [int(name)]
+    return [[int(name)]]
 
 
 # Once in a process: several scripts open a run more than once.
 @functools.cache
-def _say_unmeasured(workdir: Path, newest: int) -> None:
-    print(
-        f"No checkpoint of {workdir} carries a validation loss, so that none is the best: the "
-        f"newest is used, of step {newest}.",
-        file=sys.stderr,
-    )
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,232 @@
+"""What a checkpoint says of itself, and of what lies beside it in the run's folder.
+
+Arrays have fingerprints; everything else that changes a result is protected by the notes. They hold
+the position in the data, the validation loss, the config and a digest of each file that the task
+wrote (tokenizer, labels, ...), and a seal over all of it. So a digit that changes in the notes is
+noticed as damage of this checkpoint, and one that changes in `config.json` or `labels.json` as a
+file that does not belong to it. This is against damage and mistakes, not against forgery.
+
+Checkpoints that were saved before there were seals are taken as they are.
+"""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from transformer.config import flattened, saved_config, with_optional_sections
+from transformer.errors import CheckpointError, UserError, WorkdirError
+from transformer.training.options import CHANGEABLE
+
+# Where a run has its checkpoints.
+FOLDER = "checkpoints"
+CONFIG_FILE = "config.json"
+
+_SEAL, _CONFIG, _FILES = "seal", "config", "files"
+# What the metadata of a checkpoint without a seal may have; with anything else the seal was lost.
+_OF_BEFORE = {"data_fingerprint", "fingerprints", "validation_loss"}
+_ADVICE = (
+    "put back what it was. A run that was trained here makes it again: delete the file, and give "
+    "the same command of scripts/train.py once more."
+)
+
+
+class Notes(NamedTuple):
+    """The notes of one checkpoint.
+
+    Attributes:
+        step: after which it was saved.
+        data: position in the data.
+        metadata: whatever was given to `Checkpoints.save`, and what it added.
+    """
+
+    step: int
+    data: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+def described(config: ConfigDict, folder: Path) -> dict[str, Any]:
+    """What the metadata of a checkpoint says of its run.
+
+    Args:
+        config: of the run, resolved.
+        folder: in which lie the files that the task wrote, and no others.
+    """
+    content = json.loads(json.dumps(config.to_dict()))
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {_CONFIG: content, _FILES: {path.name: _digest(path) for path in files}}
+
+
+def sealed(step: int, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with a seal over all notes of a checkpoint."""
+    return {**metadata, _SEAL: _seal(step, data, metadata)}
+
+
+def read_notes(checkpoint: Path) -> Notes:
+    """The notes of the checkpoint in a folder, called by its step.
+
+    Raises:
+        CheckpointError: if they cannot be read, or are not what was saved.
+    """
+    try:
+        data, metadata = (
+            json.loads((checkpoint / name / "metadata").read_text("utf-8"))
+            for name in ("data", "metadata")
+        )
+    except OSError as error:
+        raise CheckpointError(
+            f"{checkpoint} is damaged: its notes cannot be read ({error.strerror}: "
+            f"{error.filename})."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{checkpoint} is damaged: its notes are no JSON: {error}.") from None
+    if not isinstance(data, dict) or not isinstance(metadata, dict):
+        raise CheckpointError(f"{checkpoint} is damaged: its notes hold something else.")
+    notes = Notes(int(checkpoint.name), data, metadata)
+    if _SEAL in metadata and _seal(*notes) != metadata[_SEAL]:
+        raise CheckpointError(
+            f"{checkpoint} is damaged: its notes (metadata or data, or the name of the folder) are "
+            f"not what was saved."
+        )
+    if _SEAL not in metadata and not metadata.keys() <= _OF_BEFORE:
+        raise CheckpointError(f"{checkpoint} is damaged: its metadata have lost their seal.")
+    return notes
+
+
+def newest_notes(workdir: Path) -> Notes | None:
+    """The notes of a run's newest checkpoint that has whole ones; None if none has."""
+    try:
+        names = [path.name for path in (workdir / FOLDER).iterdir()]
+    except OSError:
+        return None
+    for step in sorted((int(name) for name in names if is_step(name)), reverse=True):
+        try:
+            return read_notes(workdir / FOLDER / str(step))
+        except CheckpointError:
+            # Whoever restores it is told.
+            continue
+    return None
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder of this name holds a checkpoint."""
+    return name.isascii() and name.isdecimal() and len(name) < 20 and str(int(name)) == name
+
+
+def noted_config(notes: Notes) -> ConfigDict | None:
+    """The config of the run as a checkpoint has it; None if it has none."""
+    content = notes.metadata.get(_CONFIG)
+    return None if content is None else saved_config(content)
+
+
+def require_config(config: ConfigDict, notes: Notes, where: str | Path) -> None:
+    """Refuses a config with which a checkpoint was not saved.
+
+    Args:
+        config: of the run now.
+        notes: of the checkpoint.
+        where: the config stands, for messages.
+
+    Raises:
+        WorkdirError: that shows all differences which matter.
+    """
+    saved = noted_config(notes)
+    if saved is None:
+        return
+    old, new = _fixed(saved), _fixed(config)
+    differences = [
+        f"  config.{key}: {old.get(key, '(absent)')!r} in the checkpoint, "
+        f"{new.get(key, '(absent)')!r} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if differences:
+        raise WorkdirError(
+            f"{where} is not what the checkpoint of step {notes.step} was saved with:\n"
+            + "\n".join(differences)
+            + f"\nTo use it, {_ADVICE}"
+        )
+
+
+def require_files(workdir: Path, notes: Notes, *, may_lack: bool = False) -> None:
+    """Refuses files in a run's folder with which a checkpoint was not saved.
+
+    Args:
+        workdir: the run folder.
+        notes: of the checkpoint.
+        may_lack: whether files may be missing, because they are made again.
+
+    Raises:
+        WorkdirError: naming the first of them.
+    """
+    for name, digest in notes.metadata.get(_FILES, {}).items():
+        path = workdir / name
+        if not path.is_file():
+            if may_lack and not path.is_symlink() and not path.exists():
+                continue
+            raise WorkdirError(
+                f"{path} is missing, with which the checkpoint of step {notes.step} was saved: "
+                f"{_ADVICE}"
+            )
+        if _digest(path) != digest:
+            raise WorkdirError(
+                f"{path} is not what the checkpoint of step {notes.step} was saved with: {_ADVICE}"
+            )
+
+
+def require_made_again(workdir: Path, notes: Notes, made: Mapping[str, Any]) -> None:
+    """Refuses to make a missing file of a run otherwise than it was.
+
+    Args:
+        workdir: the run folder.
+        notes: of a checkpoint.
+        made: what `described` says of the files as they would be now.
+
+    Raises:
+        WorkdirError: naming the first of them.
+    """
+    for name, digest in notes.metadata.get(_FILES, {}).items():
+        if not (workdir / name).exists() and made[_FILES].get(name) != digest:
+            raise WorkdirError(
+                f"{workdir / name} is missing, and cannot be made again as the checkpoint of step "
+                f"{notes.step} was saved with: put back what it was."
+            )
+
+
+def _fixed(config: ConfigDict) -> dict[str, Any]:
+    """The fields that must stay as they are: from where a run began is done with."""
+    try:
+        flat = flattened(with_optional_sections(config))
+    except UserError:
+        # A name that does not exist; the difference is told.
+        flat = flattened(config)
+    free = {f"train.{name}" for name in CHANGEABLE}
+    return {
+        key: value for key, value in flat.items() if key not in free and not key.startswith("init.")
+    }
+
+
+def _digest(path: Path) -> str:
+    """Of a file's content; of JSON, however it is laid out."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WorkdirError(f"{path} cannot be read: {error.strerror}.") from None
+    if path.suffix == ".json":
+        with contextlib.suppress(ValueError, RecursionError):
+            content = _canonical(json.loads(content))
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _seal(step: int, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in metadata.items() if key != _SEAL}
+    return hashlib.sha256(_canonical([step, data, content])).hexdigest()
+
+
+def _canonical(content: Any) -> bytes:
+    """JSON of a value, as it is when it was read from JSON."""
+    return json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()
