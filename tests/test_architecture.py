@@ -11,9 +11,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"errors"},
     {"checks", "files", "traced"},
-    {"ops", "sharding", "config"},
+    {"caches", "ops", "sharding", "config"},
     {"nn"},
-    {"models", "data"},
+    {"compiled_programs", "data", "models"},
     {"decoding", "interop", "runtime", "scoring"},
     {"tasks"},
     {"training"},

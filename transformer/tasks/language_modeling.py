@@ -10,6 +10,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
+from transformer.caches import cache_folder
 from transformer.checks import (
     require_at_least,
     require_between_0_and_1,
@@ -22,8 +23,7 @@ from transformer.data.tokenizers import Tokenizer, make_tokenizer
 from transformer.data.tokens import (
     SequentialWindows,
     ShuffledWindows,
-    TokenFile,
-    cache_folder,
+    Tokens,
     require_length,
     tokenize,
 )
@@ -48,8 +48,8 @@ class TextData(NamedTuple):
     """The two token streams of a job and the tokenizer that made them."""
 
     tokenizer: Tokenizer
-    train: TokenFile
-    validation: TokenFile
+    train: Tokens
+    validation: Tokens
 
 
 @dataclasses.dataclass(frozen=True)
