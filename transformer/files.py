@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -147,6 +147,15 @@ def write_json(
     """
     text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False)
     write_text(path, f"{text}\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Writes values as JSON at once, each on a line, their letters as they are.
+
+    Raises:
+        OSError: if it cannot be written; what was there is kept.
+    """
+    write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
 
 def write_picture(path: Path, figure: Any, dpi: int = 130) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.text import read_text
 from transformer.errors import DataError
+from transformer.files import write_bytes, write_text
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
 # Of a run: tokens that others keep in settings of theirs.
@@ -189,11 +190,11 @@ class MarianTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes the three files as they were, and one more where tokens are not the usual."""
-        (folder / SOURCE_FILE).write_bytes(self._source.content)
-        (folder / TARGET_FILE).write_bytes(self._target.content)
-        (folder / VOCABULARY_FILE).write_text(self._text, "utf-8")
+        write_bytes(folder / SOURCE_FILE, self._source.content)
+        write_bytes(folder / TARGET_FILE, self._target.content)
+        write_text(folder / VOCABULARY_FILE, self._text)
         if self.special != MarianTokens():
-            (folder / TOKENS_FILE).write_text(_written(self.special), "utf-8")
+            write_text(folder / TOKENS_FILE, _written(self.special))
 
     def to_text(self) -> str:
         """All files as one JSON object."""

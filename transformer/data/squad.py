@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from transformer.data.text import read_text
 from transformer.errors import DataError
+from transformer.files import write_json
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
 # Characters of a text that a message shows.
@@ -98,7 +99,7 @@ def write_squad(questions: Sequence[Question], path: str | Path) -> None:
     title = Path(path).name.split(".")[0]
     content = {"version": "v2.0", "data": [{"title": title, "paragraphs": paragraphs}]}
     try:
-        Path(path).write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
+        write_json(Path(path), content, indent=None)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from transformer.data.text import read_text
-from transformer.errors import DataError, MissingDependencyError
+from transformer.errors import DataError, MissingDependencyError, WorkdirError
+from transformer.files import replacing_by_path
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MODEL_FILE = "model.safetensors"
@@ -83,13 +84,18 @@ def write_safetensors(
 
     Raises:
         MissingDependencyError: if the library is not installed.
+        WorkdirError: if it cannot be written.
     """
     numpy_format = _library()
+    from safetensors import SafetensorError
+
     path = Path(path)
-    part = path.with_suffix(".part")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
-    part.replace(path)
+    with replacing_by_path(path) as part:
+        try:
+            numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
+        except SafetensorError as error:
+            raise WorkdirError(f"{path} cannot be written: {error}") from None
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

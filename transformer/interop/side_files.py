@@ -258,8 +258,3 @@ def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
     if is_list or not isinstance(content, dict):
         raise DataError(f"{path} is no JSON {'list' if is_list else 'object'}.")
     return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file for people, too."""
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from transformer.errors import WorkdirError
+from transformer.files import write_json
 from transformer.sweeps.trials import Trial
 from transformer.training.experiment import CONFIG_FILE, write_config
 from transformer.training.metrics import read_metrics
@@ -67,10 +68,8 @@ class Folder:
         known = self.status(trial.id) or {}
         known |= {"id": trial.id, "overrides": trial.overrides, "status": status, **facts}
         path = self.run(trial.id) / STATUS_FILE
-        part = path.with_suffix(".part")
         written = {key: value for key, value in known.items() if value is not None}
-        part.write_text(json.dumps(written, indent=2) + "\n", "utf-8")
-        part.replace(path)
+        write_json(path, written)
         return written
 
     def status(self, trial_id: str) -> dict[str, Any] | None:

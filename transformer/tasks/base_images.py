@@ -28,6 +28,7 @@ from transformer.data.images import (
 from transformer.data.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.files import write_json
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.base import Pace
@@ -189,7 +190,7 @@ class ImageTask(Augmentation):
         save_labels(data.train.names, workdir)
         channels = {"channels": self.dimensions(data)["channels"]}
         preparation = channels | dataclasses.asdict(self.preparation)
-        (workdir / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n", "utf-8")
+        write_json(workdir / PREPARATION_FILE, preparation)
 
     def output_names(self, data: ImageData) -> tuple[str, ...]:
         """The classes, in the order of the model's outputs."""

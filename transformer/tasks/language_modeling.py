@@ -29,6 +29,7 @@ from transformer.data.tokens import (
 )
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
+from transformer.files import write_text
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
@@ -295,5 +296,5 @@ class LanguageModeling:
             stop_ids=self.stop_ids,
             begin=self.begin,
         )
-        (workdir / "sample.txt").write_text(sample, "utf-8")
+        write_text(workdir / "sample.txt", sample)
         return Shown(sample, {})

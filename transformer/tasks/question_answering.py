@@ -20,6 +20,7 @@ from transformer.data.rows import Rows
 from transformer.data.squad import Question, read_squad
 from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_json
 from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.squad import best_null_threshold, squad_scores
@@ -208,9 +209,7 @@ class QuestionAnswering(EncoderTask):
         """Scores and some answers; all are written to `predictions.json`, as SQuAD has them."""
         found, scores = self._answered(model, params, data)
         texts = {question_id: self._text(each) for question_id, each in found.items()}
-        (workdir / "predictions.json").write_text(
-            json.dumps(texts, ensure_ascii=False, indent=1), "utf-8"
-        )
+        write_json(workdir / "predictions.json", texts, indent=1)
         lines = [f"{name:<26} {value:.2f}" for name, value in scores.items()]
         asked: _Asked = data.examples
         for question in asked.questions[:: max(1, len(asked.questions) // 3)][:3]:

@@ -1,6 +1,5 @@
 """Run folders made of parameters that are there already: imported ones, or merged ones."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +9,7 @@ import jax
 
 from transformer.checks import require_writable_folder
 from transformer.errors import WorkdirError
+from transformer.files import making_folder, write_text
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import write_config
@@ -49,17 +49,13 @@ def write_run(
         fingerprint: of the data, which begins with the digest of the tokenizer.
         files: further ones, their text by name.
     """
-    workdir = workdir.absolute()
-    part = workdir.with_name(f".{workdir.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with making_folder(workdir) as part:
         if tokenizer is not None:
             tokenizer.save(part)
         if labels:
             save_labels(labels, part)
         for name, text in files.items():
-            (part / name).write_text(text, "utf-8")
+            write_text(part / name, text)
         # Little more than the parameters themselves is held in memory.
         largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
         with Checkpoints(part, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
@@ -72,8 +68,3 @@ def write_run(
             )
             checkpoints.wait()
         write_config(config, part)
-        if workdir.exists():
-            workdir.rmdir()
-        part.rename(workdir)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
