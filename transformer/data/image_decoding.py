@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from transformer.data.reading_limits import read_image_content
 from transformer.errors import DataError, MissingDependencyError
 
 # Endings of the files that are read, in any case.
@@ -119,7 +120,7 @@ def read_content(path: Path) -> bytes:
         DecodeError: if there are none.
     """
     try:
-        content = path.read_bytes()
+        content = read_image_content(path)
     except FileNotFoundError:
         raise DecodeError("it does not exist.") from None
     except IsADirectoryError:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from transformer.data.reading_limits import parse_json
 from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.text import read_text
 from transformer.errors import DataError
@@ -229,7 +230,7 @@ def _read_tokens(path: Path) -> MarianTokens:
     if not path.is_file():
         return MarianTokens()
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
         added = tuple(Added(**token) for token in content.pop("added"))
         return MarianTokens(**content, added=added)
     except (ValueError, TypeError, KeyError) as error:
@@ -243,7 +244,7 @@ def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str,
         DataError: if a special token is missing, or a number is there twice or is none.
     """
     try:
-        ids = json.loads(text)
+        ids = parse_json(text)
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if not isinstance(ids, dict) or not all(

@@ -4,13 +4,13 @@ Files that other libraries write as pickles can run any code when they are read,
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text
 from transformer.errors import DataError, MissingDependencyError, WorkdirError
 from transformer.files import replacing_by_path
@@ -151,7 +151,7 @@ def _files(path: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     """The files that an index names."""
     try:
-        names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
+        names = sorted(set(parse_json(read_text(index))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index} is damaged: {error}") from None
     for name in names:

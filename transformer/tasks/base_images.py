@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from transformer.data.images import (
     read_image_file,
     read_images,
 )
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
@@ -202,7 +202,7 @@ class ImageTask(Augmentation):
             return self.channels
         path = workdir / PREPARATION_FILE
         try:
-            return int(json.loads(path.read_text("utf-8"))["channels"])
+            return int(parse_json(path.read_text("utf-8"))["channels"])
         except (OSError, ValueError, KeyError, TypeError):
             raise WorkdirError(
                 f"{path} is missing or damaged: it says how the images of the run were prepared."

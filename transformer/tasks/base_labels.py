@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer.data.class_names import distinct_names
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text
 from transformer.errors import DataError, WorkdirError
 from transformer.files import write_text
@@ -28,7 +29,7 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         WorkdirError: if the run has none.
     """
     try:
-        return tuple(json.loads(read_text(workdir / LABELS_FILE)))
+        return tuple(parse_json(read_text(workdir / LABELS_FILE)))
     except (DataError, OSError, ValueError, TypeError):
         raise WorkdirError(
             f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."

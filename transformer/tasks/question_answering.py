@@ -1,7 +1,6 @@
 """Extractive question answering: the answer is a stretch of a text (SQuAD)."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from transformer.data import question_windows
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.play_questions import play_questions
 from transformer.data.question_windows import Windows, best_answers, make_windows
+from transformer.data.reading_limits import parse_json
 from transformer.data.rows import Rows
 from transformer.data.squad import Question, read_squad
 from transformer.data.text import in_chunks, require_characters
@@ -312,9 +312,9 @@ def _asked_in(line: str, number: int) -> Question:
     )
     if line.lstrip().startswith("{"):
         try:
-            given = json.loads(line)
+            given = parse_json(line)
             question, context = given["question"], given["context"]
-        except (ValueError, KeyError, RecursionError) as error:
+        except (ValueError, KeyError) as error:
             raise DataError(f"{expected}; {error}.") from None
     else:
         question, _, context = line.partition("\t")
