@@ -116,7 +116,9 @@ LABELS = array_file(np.zeros(4, np.uint8))
 def test_images_in_an_npz_file_that_is_far_larger(tmp_path):
     images = array_file(np.zeros((20_000, 10, 100), np.uint8))
     path = npz(tmp_path / "a.npz", {"images": images, "labels": LABELS})
-    refused(read_images, str(path), match=r"a.npz: 'images' becomes more.*save it with numpy.savez,")
+    refused(
+        read_images, str(path), match=r"a.npz: 'images' becomes more.*save it with numpy.savez,"
+    )
 
 
 @pytest.mark.parametrize(
