@@ -1,5 +1,6 @@
 import struct
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -264,7 +265,7 @@ def test_threads_decode_large_images_one_at_a_time(monkeypatch):
     for large, expected in ((63, {1}), (64, {1, 2, 3, 4})):
         monkeypatch.setattr(image_decoding, "_LARGE", large)
         most.clear()
-        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        with ThreadPoolExecutor(4) as threads:
             assert len(list(threads.map(lambda _: decode(content, 3), range(4)))) == 4
         assert set(most) <= expected
         assert (len(set(most)) > 1) == (len(expected) > 1)
