@@ -17,6 +17,7 @@ from absl import flags
 from transformer import command_line
 from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError, DataError
+from transformer.files import replacing
 
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
@@ -77,7 +78,8 @@ def main() -> int:
             on_cut=functools.partial(say_cut, len(lines), max_length, context),
         )
     if output.suffix == ".npy":
-        np.save(output, vectors)
+        with replacing(output) as file:
+            np.save(file, vectors)
     else:
         write_safetensors({"embeddings": vectors}, output)
     if values.json:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.common import noisy_parameters
-from transformer.data.tokens import cache_folder
+from transformer.caches import cache_folder
 from transformer.models.gpt import GPT
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)

@@ -1,6 +1,7 @@
 """Imports go down the floors only."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"errors"},
     {"checks", "files", "locks", "signals", "traced"},
-    {"ops", "sharding", "config"},
+    {"caches", "ops", "sharding", "config"},
     {"nn"},
-    {"models", "data"},
+    {"compiled_programs", "data", "models"},
     {"decoding", "interop", "runtime", "scoring"},
     {"tasks"},
     {"training"},
@@ -33,8 +34,13 @@ def floor(name):
     return found
 
 
+@functools.cache
+def nodes(path):
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,3 +83,60 @@ def test_ops_are_pure(path):
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_files_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= 400
+
+
+# What may write a file by itself, and why.
+WRITERS = {
+    # Here it is done.
+    "files.py": {"open", "rmtree", "savefig"},
+    # A log grows at its end.
+    "training/metrics.py": {"open", "savefig", "write_text"},
+    # Renames by itself what it has written.
+    "training/experiment.py": {"write_text"},
+    # Nobody reads what is in a lock but people.
+    "sweeps/folder.py": {"open"},
+    # Into the place of another file, which `files.replacing` or `caches.write_entry` gives.
+    "data/tokens.py": {"save"},
+    "interop/safetensors_files.py": {"save_file"},
+    "scripts/embed.py": {"save"},
+    # Renames and deletes whole checkpoints; Orbax writes them.
+    "training/checkpoints.py": {"move", "rmtree"},
+}
+SHUTIL = {"copy", "copy2", "copyfile", "copytree", "move", "rmtree"}
+NUMPY = {"memmap", "save", "savetxt", "savez", "savez_compressed"}
+
+
+def writing_calls(path):
+    """The names of functions that write to files in place."""
+    for node in nodes(path):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = getattr(getattr(node.func, "value", None), "id", "")
+        constants = [*node.args, *(keyword.value for keyword in node.keywords)]
+        values = [value.value for value in constants if isinstance(value, ast.Constant)]
+        mode = [value for value in values if isinstance(value, str) and len(value) <= 3]
+        if (
+            (name == "open" and owner != "os" and set("".join(mode)) & set("wax+"))
+            or (name == "memmap" and set("".join(mode)) & set("wc+"))
+            or (name in {"write_text", "write_bytes"} and isinstance(node.func, ast.Attribute))
+            or (name in SHUTIL and owner == "shutil")
+            or (name in NUMPY - {"memmap"} and owner in {"np", "numpy"})
+            or (name == "dump" and owner == "json")
+            or name in {"savefig", "save_file", "tofile", "touch", "NamedTemporaryFile"}
+        ):
+            yield name
+
+
+SCRIPTS = PACKAGE.parent / "scripts"
+
+
+@pytest.mark.parametrize(
+    "path", [*FILES, *sorted(SCRIPTS.glob("*.py"))], ids=lambda path: path.name
+)
+def test_files_are_written_in_one_place(path):
+    folder = PACKAGE if PACKAGE in path.parents else PACKAGE.parent
+    allowed = WRITERS.get(path.relative_to(folder).as_posix(), set())
+    assert set(writing_calls(path)) <= allowed, (
+        "write with transformer/files.py: aside, to disk, then renamed"
+    )

@@ -1,10 +1,17 @@
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from transformer import files
+from transformer.errors import WorkdirError
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_what_was_there_is_kept_until_all_is_written(tmp_path):
@@ -52,3 +59,81 @@ def test_modes_are_those_of_other_files(tmp_path):
     (tmp_path / "ours").chmod(0o600)
     files.write_bytes(tmp_path / "ours", b"y")
     assert (tmp_path / "ours").stat().st_mode & 0o777 == 0o600
+
+
+def killed_while_writing(function, path):
+    """Leaves behind what a process does that is killed while it writes."""
+    code = f"""
+import os, pathlib, signal
+from transformer import files
+with files.{function}(pathlib.Path({str(path)!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode
+        == -signal.SIGKILL
+    )
+
+
+@pytest.mark.parametrize("function", ["replacing", "making_folder"])
+def test_what_killed_writers_leave_behind_is_deleted(function, tmp_path):
+    path = tmp_path / "x"
+    killed_while_writing(function, path)
+    (left,) = tmp_path.iterdir()
+    # Not what somebody writes, and not that of another file.
+    with files.replacing(tmp_path / "y"):
+        (other,) = set(tmp_path.iterdir()) - {left}
+        with getattr(files, function)(path):
+            assert not left.exists()
+            there = set(tmp_path.iterdir())
+            assert other in there
+            assert len(there) == 2
+            with files.replacing(tmp_path / "x"):
+                assert there < set(tmp_path.iterdir())
+            (tmp_path / "x").unlink()
+
+
+def test_long_names_of_large_letters(tmp_path):
+    path = tmp_path / ("🦊" * 63)
+    files.write_text(path, "x")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "curves.png"
+    link.symlink_to(tmp_path / "disk" / "curves.png")
+    files.write_bytes(link, b"x")
+    files.write_bytes(link, b"y")
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "curves.png").read_bytes() == b"y"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with files.replacing(pipe) as file:
+        file.write(b"x")
+    assert os.read(reader, 10) == b"x"
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with pytest.raises(IsADirectoryError):
+        files.write_bytes(tmp_path, b"x")
+
+
+def test_a_folder_is_made_as_a_whole_by_one(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(RuntimeError), files.making_folder(path) as part:
+        (part / "a").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    path.mkdir()
+    with (
+        pytest.raises(WorkdirError, match=r"run was empty and is no more"),
+        files.making_folder(path),
+        files.making_folder(path) as first,
+    ):
+        (first / "a").touch()
+    assert list(tmp_path.iterdir()) == [path]
+    assert [entry.name for entry in path.iterdir()] == ["a"]

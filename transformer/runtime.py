@@ -6,7 +6,8 @@ import sys
 
 import jax
 
-from transformer.data.tokens import cache_folder
+from transformer.caches import cache_folder
+from transformer.compiled_programs import keep_programs
 from transformer.errors import ConfigError
 
 # From malloc.h: when free memory is given back, how many blocks may be mapped by themselves, and
@@ -21,9 +22,9 @@ def prepare_process() -> None:
     every step of a CPU run takes tens of thousands of page faults to get them again. Only the main
     arena can hold such blocks, hence one arena for all threads.
     """
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    folder = cache_folder()
+    if folder is not None:
+        keep_programs(folder / "compiled")
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:

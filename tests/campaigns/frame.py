@@ -80,6 +80,7 @@ class Done:
         timed_out: whether it was killed for the time it took.
         megabytes: the most it held at once, beyond what it began with.
         too_large: whether it was killed for what it held.
+        seconds: after which it had ended.
     """
 
     code: int
@@ -88,6 +89,7 @@ class Done:
     timed_out: bool
     megabytes: float
     too_large: bool
+    seconds: float
 
 
 def campaign(name: str, cases: Callable[[random.Random], Case], *, count: int = 100) -> None:
@@ -199,16 +201,52 @@ def forked(
         megabytes: resident memory beyond that of the beginning at which it is killed.
         signals: seconds after the beginning, and which signal is sent then.
     """
+    options = {"stdin": stdin, "seconds": seconds, "megabytes": megabytes, "signals": signals}
+    return together([function], **options)[0]
+
+
+def together(
+    functions: Sequence[Callable[[], int]],
+    *,
+    stdin: bytes = b"",
+    seconds: float = SECONDS,
+    megabytes: float = MEGABYTES,
+    signals: Sequence[tuple[float, int]] = (),
+) -> list[Done]:
+    """The same with a process for each of several functions, at the same time.
+
+    Args:
+        functions: each as `forked` takes one.
+        stdin: what each can read.
+        seconds: after which those that remain are killed.
+        megabytes: of each.
+        signals: sent to all.
+    """
     with contextlib.ExitStack() as held:
-        files = [held.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-        files[0].write(stdin)
-        files[0].seek(0)
+        files = [
+            [held.enter_context(tempfile.TemporaryFile()) for _ in range(3)] for _ in functions
+        ]
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
-        if child == 0:
-            _in_child(function, files)
-        return _watched(child, files, seconds, megabytes, list(signals))
+        children = []
+        for function, (given, *others) in zip(functions, files, strict=True):
+            given.write(stdin)
+            given.seek(0)
+            child = os.fork()
+            if child == 0:
+                _in_child(function, [given, *others])
+            children.append(_Watched(child))
+        begun, left = time.monotonic(), list(signals)
+        while any(child.status is None for child in children):
+            now = time.monotonic() - begun
+            for child in children:
+                child.look(now, seconds, megabytes)
+            while left and left[0][0] <= now:
+                number = left.pop(0)[1]
+                for child in children:
+                    child.send(number)
+            time.sleep(0.005)
+        return [child.done(read) for child, (_, *read) in zip(children, files, strict=True)]
 
 
 def _in_child(function: Callable[[], int], files: Sequence) -> None:
@@ -235,31 +273,45 @@ def _in_child(function: Callable[[], int], files: Sequence) -> None:
         os._exit(code)
 
 
-def _watched(child: int, files: Sequence, seconds: float, most: float, signals: list) -> Done:
-    begun, peak, timed_out, too_large = time.monotonic(), 0.0, False, False
-    first = _resident(child)
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            break
-        now = time.monotonic() - begun
-        peak = max(peak, _resident(child) - first)
-        timed_out, too_large = now > seconds, peak > most
-        if timed_out or too_large:
-            _kill(child)
-            _, status = os.waitpid(child, 0)
-            break
-        while signals and signals[0][0] <= now:
+class _Watched:
+    """A child that has begun, and what was seen of it so far."""
+
+    def __init__(self, child: int) -> None:
+        self._child, self._first, self._peak = child, _resident(child), 0.0
+        self._timed_out = self._too_large = False
+        self._ended = 0.0
+        self.status: int | None = None
+
+    def look(self, now: float, seconds: float, most: float) -> None:
+        """Notes whether it has ended, and ends it where it has had too much."""
+        if self.status is not None:
+            return
+        found, status = os.waitpid(self._child, os.WNOHANG)
+        if not found:
+            self._peak = max(self._peak, _resident(self._child) - self._first)
+            self._timed_out, self._too_large = now > seconds, self._peak > most
+            if not (self._timed_out or self._too_large):
+                return
+            _kill(self._child)
+            _, status = os.waitpid(self._child, 0)
+        self.status, self._ended = status, now
+        # Its own children, if it left any.
+        _kill(self._child)
+
+    def send(self, number: int) -> None:
+        """A signal, if it still runs."""
+        if self.status is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signals.pop(0)[1])
-        time.sleep(0.005)
-    # Its own children, if it left any.
-    _kill(child)
-    texts = []
-    for file in files[1:]:
-        file.seek(0)
-        texts.append(file.read().decode("utf-8", "replace"))
-    return Done(os.waitstatus_to_exitcode(status), *texts, timed_out, peak, too_large)
+                os.kill(self._child, number)
+
+    def done(self, files: Sequence) -> Done:
+        """What has become of it."""
+        texts = []
+        for file in files:
+            file.seek(0)
+            texts.append(file.read().decode("utf-8", "replace"))
+        code = os.waitstatus_to_exitcode(self.status or 0)
+        return Done(code, *texts, self._timed_out, self._peak, self._too_large, self._ended)
 
 
 def _kill(child: int) -> None:
@@ -279,16 +331,17 @@ def _resident(child: int) -> float:
 
 def script(name: str, *flags: str, **options) -> Done:
     """A script of `scripts/` with these flags, in a forked process; options as of `forked`."""
+    return forked(lambda: called(name, *flags), **options)
 
-    def run() -> int:
-        path = str(ROOT / "scripts" / name)
-        sys.argv = [path, *flags]
-        # As `python scripts/NAME` has it.
-        sys.path.insert(0, str(ROOT / "scripts"))
-        runpy.run_path(path, run_name="__main__")
-        return 0
 
-    return forked(run, **options)
+def called(name: str, *flags: str) -> int:
+    """The same in this process, which is one that was forked: it ends as the script does."""
+    path = str(ROOT / "scripts" / name)
+    sys.argv = [path, *flags]
+    # As `python scripts/NAME` has it.
+    sys.path.insert(0, str(ROOT / "scripts"))
+    runpy.run_path(path, run_name="__main__")
+    return 0
 
 
 def ended_badly(done: Done) -> Result | None:

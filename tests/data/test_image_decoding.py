@@ -1,5 +1,6 @@
 import struct
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -246,3 +247,25 @@ def test_without_pillow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(MissingDependencyError, match=r"pillow.*\[vision\]"):
         read_image_file(path, 3)
+
+
+def test_threads_decode_large_images_one_at_a_time(monkeypatch):
+    content = encoded(colours(8, 8))
+    assert decode(content, 3).pixels.shape == (8, 8, 3)
+    inside, most = [], []
+
+    def converted(*arguments, known=image_decoding._converted):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        return known(*arguments)
+
+    monkeypatch.setattr(image_decoding, "_converted", converted)
+    for large, expected in ((63, {1}), (64, {1, 2, 3, 4})):
+        monkeypatch.setattr(image_decoding, "_LARGE", large)
+        most.clear()
+        with ThreadPoolExecutor(4) as threads:
+            assert len(list(threads.map(lambda _: decode(content, 3), range(4)))) == 4
+        assert set(most) <= expected
+        assert (len(set(most)) > 1) == (len(expected) > 1)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import time
@@ -6,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.data.image_files import class_folders, colours, encoded, write_files
+from transformer.caches import cache_folder
 from transformer.data import image_checks
 from transformer.data.images import read_evaluation_images, read_images
 from transformer.data.labelled_images import draw_held_out
-from transformer.data.tokens import cache_folder
 from transformer.errors import ConfigError, DataError
 
 GREY = encoded(colours(3, 3)[..., 0])
@@ -234,6 +235,15 @@ def remembered():
     return memory
 
 
+def opened(content):
+    return json.loads(content[:-32])
+
+
+def sealed(value):
+    content = json.dumps(value).encode()
+    return content + hashlib.sha256(content).digest()
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -242,11 +252,11 @@ def remembered():
         lambda content: b"\xff\xfe",
         lambda content: b"[]",
         lambda content: b"[" * 100_000,
-        lambda content: json.dumps({**json.loads(content), "version": "0"}).encode(),
-        lambda content: json.dumps({**json.loads(content), "files": [1]}).encode(),
-        lambda content: json.dumps(
-            {**json.loads(content), "files": {"a/0.png": [1, 2, 3]}}
-        ).encode(),
+        # What is whole may be nonsense, too.
+        lambda content: sealed({**opened(content), "version": "0"}),
+        lambda content: sealed({**opened(content), "files": [1]}),
+        lambda content: sealed({**opened(content), "files": {"a/0.png": [1, 2, 3]}}),
+        lambda content: sealed([]),
         lambda content: content.replace(b'"RGB"', b"5"),
     ],
 )

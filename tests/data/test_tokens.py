@@ -8,7 +8,6 @@ from transformer.data.tokens import (
     SequentialWindows,
     ShuffledWindows,
     TokenFile,
-    cache_folder,
     require_length,
     tokenize,
 )
@@ -160,9 +159,39 @@ def test_pickling_reopens_the_file(tokens):
     np.testing.assert_array_equal(copied.array, tokens.array)
 
 
-def test_cache_folder_follows_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "transformer"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / ".cache" / "transformer"
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:100],
+        lambda content: content[:-1],
+        lambda content: content.replace(b"\x02", b"\x03"),
+        # A header that says nonsense.
+        lambda content: content.replace(b"(5,)", b"(9,)"),
+        lambda content: content.replace(b"{'descr'", b"[[[[[[[["),
+        # As a version before this one wrote them.
+        lambda content: content[:-32],
+    ],
+)
+def test_a_damaged_file_is_made_again(tmp_path, capsys, damage):
+    tokenizer = make_tokenizer("character", "abc", 0)
+    first = tokenize(tokenizer, "abcab", tmp_path)
+    good = first.path.read_bytes()
+    assert damage(good) != good
+    first.path.write_bytes(damage(good))
+    again = tokenize(tokenizer, "abcab", tmp_path)
+    np.testing.assert_array_equal(again.array, tokenizer.encode("abcab"))
+    assert first.path.read_bytes() == good
+    assert capsys.readouterr().err == f"{first.path} is damaged, and is made again.\n"
+
+
+def test_without_a_cache_tokens_are_held(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    tokenizer = make_tokenizer("character", "abc", 0)
+    kept = tokenize(tokenizer, "abcab", tmp_path)
+    for cache in (None, tmp_path / "file"):
+        held = tokenize(tokenizer, "abcab", cache)
+        np.testing.assert_array_equal(held.array, kept.array)
+        assert held.array.dtype == kept.array.dtype
+        assert held.fingerprint == kept.fingerprint
+    assert "cannot be written" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from transformer.data.reading_limits import parse_json
 from transformer.errors import ConfigError, WorkdirError
 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -65,7 +66,7 @@ def load_embedding(workdir: Path) -> Embedding:
     if not path.is_file():
         return Embedding()
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
         return Embedding(**{**content, "pooling": tuple(content["pooling"])})
     except (OSError, ValueError, TypeError, KeyError):
         raise WorkdirError(f"{path} is damaged: it says how vectors are made.") from None

@@ -1,6 +1,5 @@
 """The tokenizer of an encoder: BERT's word pieces, or RoBERTa's pieces of bytes."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tokenizers import models
 from transformer.data import byte_pieces, word_pieces
 from transformer.data.byte_pieces import BytePieceTokenizer, train_byte_pieces
 from transformer.data.pieces import NAME_KEYS, NAMES_FILE, EncoderTokenizer
+from transformer.data.reading_limits import parse_json
 from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json, read_tokenizer_json
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
 from transformer.errors import ConfigError, DataError
@@ -92,7 +92,7 @@ def _names_beside(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
         return {
             field: str(content[key]["content"] if isinstance(content[key], dict) else content[key])
             for field, key in NAME_KEYS.items()

@@ -3,12 +3,10 @@
 import contextlib
 import dataclasses
 import functools
-import gzip
 import hashlib
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from transformer.data.labelled_images import ArrayImages, ImageParts, first_few
+from transformer.data.reading_limits import MOST_HEADER, read_content, require_worth
 from transformer.data.text import read_text
 from transformer.errors import DataError
 
@@ -29,6 +28,9 @@ _NPZ_KEYS = (
         "test": ("test_images", "test_labels"),
     },
 )
+
+# The first bytes of a single array.
+_ARRAY = b"\x93NUMPY"
 
 _IDX_NAME = re.compile(
     r"(?P<set>.+-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(?:\.gz)?"
@@ -235,19 +237,33 @@ def cifar_parts(folder: Path) -> ImageParts:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    try:
-        # By NumPy, a damaged file would be left open.
-        with path.open("rb") as file:
-            opened = np.load(file, allow_pickle=False)
-            if not isinstance(opened, np.lib.npyio.NpzFile):
-                raise DataError(
-                    f"{path} is no .npz file but a single array: save images and labels with "
-                    f"numpy.savez."
-                )
-            with opened:
-                yield opened
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .npz file, or a damaged one: {error}") from None
+    # Python 2 wrote headers that NumPy reads with a warning.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            # By NumPy, a damaged file would be left open.
+            with path.open("rb") as file:
+                if file.read(len(_ARRAY)) == _ARRAY:
+                    raise DataError(
+                        f"{path} is no .npz file but a single array: save images and labels with "
+                        f"numpy.savez."
+                    )
+                # NumPy takes what is no archive for a pickle.
+                if not zipfile.is_zipfile(file):
+                    raise DataError(f"{path} is no .npz file, or a damaged one.")
+                file.seek(0)
+                with np.load(file, allow_pickle=False, max_header_size=MOST_HEADER) as opened:
+                    yield opened
+        except DataError:
+            raise
+        # A damaged file makes NumPy and its libraries raise almost anything.
+        except Exception as error:
+            raise DataError(f"{path} is no .npz file, or a damaged one: {_short(error)}") from None
+
+
+def _short(error: Exception) -> str:
+    """The first line of a message: some go on with the content of the file."""
+    return (str(error) or type(error).__name__).split("\n")[0][:200]
 
 
 def _require_pairs(path: Path, layout: Mapping[str, tuple[str, str]], there: set[str]) -> None:
@@ -265,23 +281,24 @@ def _npz_part(path: Path, images: str, labels: str) -> ArrayPart:
 
 
 def _npz_array(path: Path, key: str) -> np.ndarray:
-    # Python 2 wrote headers that NumPy reads with a warning.
-    with warnings.catch_warnings(), _opened(path) as arrays:
-        warnings.simplefilter("ignore")
+    with _opened(path) as arrays:
+        where = f"{path}: {key!r}"
+        unpacked = sum(
+            part.file_size for part in arrays.zip.infolist() if part.filename in (key, f"{key}.npy")
+        )
+        hint = "if it is meant, save it with numpy.savez, which does not compress"
+        require_worth(unpacked, path.stat().st_size, where, hint)
         try:
             array = arrays[key]
-        except (ValueError, MemoryError) as error:
+        except Exception as error:
             if "allow_pickle" not in str(error):
-                raise DataError(f"{path}: {key!r} cannot be read: {error}") from None
+                raise DataError(f"{where} cannot be read: {_short(error)}") from None
             raise DataError(
-                f"{path}: {key!r} is an array of Python objects, which are pickles and not read: "
-                f"reading one can run any program. Images of several sizes belong into a folder "
-                f"for each class."
+                f"{where} is an array of Python objects, which are pickles and not read: reading "
+                f"one can run any program. Images of several sizes belong into class folders."
             ) from None
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-            raise DataError(f"{path}: {key!r} is damaged: {error}") from None
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: {key!r} is no array of NumPy.")
+        raise DataError(f"{where} is no array of NumPy.")
     return array
 
 
@@ -318,12 +335,7 @@ def _idx_array(path: Path, rank: int) -> np.ndarray:
     The file begins with two zero bytes, one for the type, 8 for bytes, and one for the rank; then
     the sizes follow, as big-endian 32-bit numbers, and the values.
     """
-    content = _read_bytes(path)
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} is a damaged gzip file: {error}") from None
+    content = read_content(path, "an IDX file")
     start = 4 + 4 * rank
     magic, expected = content[:4], bytes([0, 0, 8, rank])
     if magic != expected or len(content) < start:
@@ -354,7 +366,7 @@ def _cifar_part(batches: Sequence[Path], names_file: Path, num_labels: int) -> A
     pixels = 3 * _CIFAR_SIDE**2
     rows = []
     for path in batches:
-        content = _read_bytes(path)
+        content = read_content(path, "a file of CIFAR")
         size = num_labels + pixels
         if not content or len(content) % size:
             raise DataError(
@@ -376,13 +388,6 @@ def _cifar_part(batches: Sequence[Path], names_file: Path, num_labels: int) -> A
             f"up to {len(part.names) - 1}: download both again."
         )
     return dataclasses.replace(part, names=names, notes=())
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _grey(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 1"]:

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import rich.console
 import rich.progress
 
+from transformer.caches import cache_folder, read_entry, write_entry
 from transformer.data.image_decoding import DecodeError, decode, read_content, require_pillow
-from transformer.data.tokens import cache_folder
 
 # How many files are given to the threads at a time: an interrupted check ends soon.
 _BLOCK = 256
 
 # Changes with what is remembered, and with how images are decoded.
-_VERSION = 2
+_VERSION = 3
 
 
 class Checked(NamedTuple):
@@ -108,23 +108,29 @@ def check_images(root: Path, files: Sequence[str]) -> list[Checked]:
 
 def _memory_path(root: Path) -> Path | None:
     """Where the files of a folder are remembered; None if there is no place for it."""
+    folder = cache_folder()
+    if folder is None:
+        return None
     try:
         name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
-        return cache_folder() / "images" / f"{name}.json"
     except (OSError, RuntimeError):
-        # No home.
+        # A loop of links.
         return None
+    return folder / "images" / f"{name}-{_VERSION}.json"
 
 
 def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
     """What is known; nothing if that is damaged or of another version."""
+    entry = None if memory is None else read_entry(memory)
+    if entry is None:
+        return {}
     try:
-        content = json.loads(memory.read_bytes()) if memory else {}
+        content = json.loads(entry)
         if content["version"] != version:
             return {}
         return {file: _as_known(entry) for file, entry in content["files"].items()}
     # Whatever stands in there, it must do no harm.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 
@@ -145,14 +151,9 @@ _KINDS = tuple(_Known.__annotations__.values())
 
 def _remember(memory: Path | None, version: str, known: dict[str, _Known]) -> None:
     """Writes the memory, if that is possible."""
-    if memory is None:
-        return
-    # Written aside and renamed, so that a killed run leaves no half file.
-    part = memory.with_suffix(f".{os.getpid()}.part")
-    with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"version": version, "files": known}), "utf-8")
-        part.replace(memory)
+    if memory is not None:
+        content = json.dumps({"version": version, "files": known}).encode()
+        write_entry(memory, lambda file: file.write(content))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """Image files as arrays, decoded with Pillow."""
 
+import contextlib
 import dataclasses
 import functools
 import io
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from transformer.data.reading_limits import read_image_content
 from transformer.errors import DataError, MissingDependencyError
 
 # Endings of the files that are read, in any case.
@@ -19,6 +22,11 @@ ENDINGS = frozenset(
 
 # What Pillow may take a file for, whatever its ending. Others of its formats start programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+
+# Pixels of an image beyond which threads decode one at a time. Each takes up to 20 bytes while it
+# is converted: 1.8 GB for the largest image that is read, which may be a file of 10 kB.
+_LARGE = 1 << 24
+_ONE_LARGE = threading.Lock()
 
 # Pillow's modes in words.
 _KINDS = {
@@ -119,7 +127,7 @@ def read_content(path: Path) -> bytes:
         DecodeError: if there are none.
     """
     try:
-        content = path.read_bytes()
+        content = read_image_content(path)
     except FileNotFoundError:
         raise DecodeError("it does not exist.") from None
     except IsADirectoryError:
@@ -147,20 +155,24 @@ def decode(content: bytes, channels: int) -> Decoded:
     from PIL import ImageOps
 
     try:
-        with pillow.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with contextlib.ExitStack() as held:
+            image = held.enter_context(pillow.open(io.BytesIO(content), formats=_FORMATS))
+            size = image.width * image.height
             # Pillow only warns up to twice as many. To tell takes no more than the header.
-            if image.width * image.height > pillow.MAX_IMAGE_PIXELS:
+            if size > pillow.MAX_IMAGE_PIXELS:
                 raise DecodeError(_too_large(f"{image.width:,} x {image.height:,}", pillow))
+            if size > _LARGE:
+                held.enter_context(_ONE_LARGE)
             image.load()
             kind = _kind(image)
             scale = _grey_scale(image)
             transparent = _transparent_colour(image, content)
             upright = ImageOps.exif_transpose(image)
-        if kind.startswith(_SIXTEEN_BITS):
-            upright = _eight_bits(upright, scale, transparent, pillow)
-        elif transparent is not None:
-            upright.info["transparency"] = transparent
-        pixels = np.asarray(_converted(upright, channels, pillow))
+            if kind.startswith(_SIXTEEN_BITS):
+                upright = _eight_bits(upright, scale, transparent, pillow)
+            elif transparent is not None:
+                upright.info["transparency"] = transparent
+            pixels = np.asarray(_converted(upright, channels, pillow))
     except DecodeError:
         raise
     except pillow.UnidentifiedImageError:

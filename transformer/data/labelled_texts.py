@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from transformer.config import unknown_name
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import SURROGATES, read_text
 from transformer.errors import DataError
 
@@ -200,13 +201,13 @@ def _json_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{where} is not JSON: {error.msg} at character {error.colno}. Each line must be "
                 f"one JSON object."
             ) from None
-        except (RecursionError, ValueError) as error:
+        except ValueError as error:
             # Python refuses to read integers of more than some thousand digits.
             raise DataError(f"{where} is JSON that cannot be read: {error}") from None
         if not isinstance(row, dict):

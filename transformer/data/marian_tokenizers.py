@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from transformer.data.reading_limits import parse_json
 from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.text import read_text
 from transformer.errors import DataError
+from transformer.files import write_bytes, write_text
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
 # Of a run: tokens that others keep in settings of theirs.
@@ -189,11 +191,11 @@ class MarianTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes the three files as they were, and one more where tokens are not the usual."""
-        (folder / SOURCE_FILE).write_bytes(self._source.content)
-        (folder / TARGET_FILE).write_bytes(self._target.content)
-        (folder / VOCABULARY_FILE).write_text(self._text, "utf-8")
+        write_bytes(folder / SOURCE_FILE, self._source.content)
+        write_bytes(folder / TARGET_FILE, self._target.content)
+        write_text(folder / VOCABULARY_FILE, self._text)
         if self.special != MarianTokens():
-            (folder / TOKENS_FILE).write_text(_written(self.special), "utf-8")
+            write_text(folder / TOKENS_FILE, _written(self.special))
 
     def to_text(self) -> str:
         """All files as one JSON object."""
@@ -228,7 +230,7 @@ def _read_tokens(path: Path) -> MarianTokens:
     if not path.is_file():
         return MarianTokens()
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
         added = tuple(Added(**token) for token in content.pop("added"))
         return MarianTokens(**content, added=added)
     except (ValueError, TypeError, KeyError) as error:
@@ -242,7 +244,7 @@ def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str,
         DataError: if a special token is missing, or a number is there twice or is none.
     """
     try:
-        ids = json.loads(text)
+        ids = parse_json(text)
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if not isinstance(ids, dict) or not all(

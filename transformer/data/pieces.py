@@ -17,6 +17,7 @@ from transformer.data.encoder_layouts import layout_of
 from transformer.data.text import SURROGATES
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
+from transformer.files import write_text
 
 # Which tokens are the special ones, where they have other names than usual.
 NAMES_FILE = "special_tokens_map.json"
@@ -248,9 +249,9 @@ class EncoderTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`, and the names of special tokens where they are not the usual."""
-        (folder / TOKENIZER_FILE).write_text(self.to_text(), "utf-8")
+        write_text(folder / TOKENIZER_FILE, self.to_text())
         if self.names != self.usual_names:
-            (folder / NAMES_FILE).write_text(self._names_text(), "utf-8")
+            write_text(folder / NAMES_FILE, self._names_text())
 
     def _names_text(self) -> str:
         names = self.names._asdict()

@@ -24,6 +24,7 @@ from transformer.data.tokenizers import (
     read_tokenizer_json,
 )
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.files import write_bytes, write_text
 
 KINDS = ("character", "bpe")
 
@@ -168,7 +169,7 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`."""
-        (folder / _LIBRARY_FILE).write_text(self.to_text(), "utf-8")
+        write_text(folder / _LIBRARY_FILE, self.to_text())
 
     def to_text(self) -> str:
         """The content of `tokenizer.json`."""
@@ -223,7 +224,7 @@ class SentencePieceTokenizer(SentenceTokenizer):
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.model`."""
-        (folder / SENTENCEPIECE_FILE).write_bytes(self.content)
+        write_bytes(folder / SENTENCEPIECE_FILE, self.content)
 
     def to_text(self) -> str:
         """The content of `tokenizer.model` in base 64."""

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text
 from transformer.errors import DataError
+from transformer.files import write_json
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
 # Characters of a text that a message shows.
@@ -57,14 +59,14 @@ def read_squad(path: str | Path) -> list[Question]:
             where the file says. The message names the place; nothing is repaired.
     """
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}. "
             f"A file of the form of SQuAD v1.1 or v2 was expected."
         ) from None
-    except RecursionError:
-        raise DataError(f"{path} is not a SQuAD file: its JSON is nested too deeply.") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not a SQuAD file: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(
             f"{path} holds {_kind(content)}: an object with the key 'data' was expected, as in "
@@ -98,7 +100,7 @@ def write_squad(questions: Sequence[Question], path: str | Path) -> None:
     title = Path(path).name.split(".")[0]
     content = {"version": "v2.0", "data": [{"title": title, "paragraphs": paragraphs}]}
     try:
-        Path(path).write_text(json.dumps(content, ensure_ascii=False) + "\n", "utf-8")
+        write_json(Path(path), content, indent=None)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
 

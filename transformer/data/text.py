@@ -8,18 +8,15 @@ be told from the first wherever a text comes in, also where it comes line by lin
 """
 
 import collections
-import gzip
 import io
 import re
 import select
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from transformer.data.reading_limits import GZIP, MOST_LINE, read_content
 from transformer.errors import DataError
 
-# The first bytes of a gzip file.
-_GZIP = b"\x1f\x8b"
 _MARK = "\ufeff"
 # How other encodings begin; the longer marks first, as one begins with the other.
 _OTHER_MARKS = (
@@ -43,24 +40,11 @@ def read_text(path: str | Path, *, may_be_empty: bool = False) -> str:
         may_be_empty: whether a file of nothing but white space is one.
 
     Raises:
-        DataError: if it is missing, not a file, empty, or not UTF-8 (the byte's place is named).
+        DataError: if it is missing, not a file, empty, not UTF-8 (the byte's place is named), or
+            above a limit of `reading_limits`.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} does not exist: give the path of a text file.") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder: give the path of a text file.") from None
-    except PermissionError:
-        raise DataError(f"{path} cannot be read: permission denied.") from None
-    if content.startswith(_GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} is a damaged gzip file: {error}") from None
-    text = decode_text(content, str(path))
-    if not (may_be_empty or text.strip()):
+    text = decode_text(read_content(Path(path), "a text file", is_text=True), str(path))
+    if not may_be_empty and (not text or text.isspace()):
         raise DataError(f"{path} is empty: there is nothing to learn from.")
     return text
 
@@ -129,7 +113,7 @@ class IncomingLines(Iterator[str]):
         """The next line, waiting for it.
 
         Raises:
-            DataError: if it is not UTF-8.
+            DataError: if it is not UTF-8, or too long.
         """
         while not self._lines and not self._at_end:
             self._take()
@@ -161,6 +145,11 @@ class IncomingLines(Iterator[str]):
             self._rest = []
         if rest:
             self._rest.append(rest)
+            if sum(map(len, self._rest)) > MOST_LINE:
+                raise DataError(
+                    f"line {self._count + len(self._lines) + 1} of {self._name} has more than "
+                    f"{MOST_LINE:,} bytes: give shorter lines."
+                )
         if not data:
             self._at_end, self._unended = True, bool(self._rest)
             self._lines.extend([b"".join(self._rest)] if self._rest else [])
@@ -212,7 +201,7 @@ def _require_utf8_mark(content: bytes, where: str) -> None:
                 f"{where} is {name} (it begins with the bytes {mark.hex(' ')}), and UTF-8 is "
                 f"expected. Convert it first, for example with: iconv -f {name.lower()} -t utf-8"
             )
-    if content.startswith(_GZIP):
+    if content.startswith(GZIP):
         raise DataError(f"{where} is compressed with gzip: give it through gunzip -c.")
 
 

@@ -3,7 +3,6 @@
 "summarize: ...", "translate English to German: ..." (Raffel et al. 2020, section 2.4).
 """
 
-import json
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transformer.data.pairs import Pairs, read_pairs
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text, require_characters
 from transformer.errors import ConfigError, DataError
 
@@ -74,8 +74,8 @@ def read_text_pairs(paths: str, prefix: str, field: str) -> TextPairs:
 def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
     """Prefix, source and target of a line of JSON."""
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(line)
+    except ValueError as error:
         raise DataError(f"{where} is not JSON: {error}.") from None
     if not isinstance(values, dict):
         raise DataError(f'{where} is no JSON object: expected {{"source": ..., "target": ...}}.')

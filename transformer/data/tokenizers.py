@@ -11,6 +11,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformer.data import cutting
 from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_text
 
 KINDS = ("character", "byte", "bpe")
 TOKENIZER_FILE = "tokenizer.json"
@@ -103,7 +104,7 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`."""
-        (folder / TOKENIZER_FILE).write_text(self.to_json(), "utf-8")
+        write_text(folder / TOKENIZER_FILE, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":

@@ -7,22 +7,54 @@ than a number and survives a change in the number of hosts.
 import dataclasses
 import hashlib
 import math
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
 
+from transformer.caches import is_whole, write_entry
 from transformer.data.shuffling import require_divisible
 from transformer.data.tokenizers import Tokenizer
 from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
 
 # Of the way from text to tokens: files of another version are not those that would be made now.
-_VERSION = 2
+_VERSION = 3
 # Rounds of the block cipher behind the shuffle.
 _SHUFFLE_ROUNDS = 4
+
+
+# Characters of a text that are hashed at a time.
+_BLOCK = 1 << 24
+
+
+@runtime_checkable
+class Tokens(Protocol):
+    """A stream of token ids."""
+
+    @property
+    def array(self) -> np.ndarray:
+        """The tokens, `[length]`."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the text and the tokenizer they were made from."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeldTokens:
+    """Token ids in memory, where there is no cache.
+
+    Attributes:
+        array: the tokens, `[length]`.
+        fingerprint: hash of the text and the tokenizer they were made from.
+    """
+
+    array: np.ndarray
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,35 +82,28 @@ class TokenFile:
         return self._array  # type: ignore[attr-defined]
 
 
-def tokenize(tokenizer: Tokenizer, text: str, cache: Path) -> TokenFile:
+def tokenize(tokenizer: Tokenizer, text: str, cache: Path | None) -> Tokens:
     """The tokens of a text, from the cache if they were made before.
 
     Args:
         tokenizer: makes the tokens.
         text: what to tokenize.
-        cache: folder for token files, one for each pair of text and tokenizer.
+        cache: folder for token files, one for each pair of text and tokenizer. Without it, or if it
+            cannot be written, the tokens are held in memory.
     """
     digest = hashlib.sha256(tokenizer.to_json().encode())
-    digest.update(text.encode())
+    for start in range(0, len(text), _BLOCK):
+        digest.update(text[start : start + _BLOCK].encode())
     fingerprint = digest.hexdigest()[:32]
-    path = cache / f"{fingerprint}-{_VERSION}.npy"
-    if not path.exists():
-        ids = tokenizer.encode(text)
-        if tokenizer.vocab_size <= 1 << 16:
-            ids = ids.astype(np.uint16)
-        cache.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed, so that a killed run leaves no half file.
-        part = path.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
-            np.save(file, ids)
-        part.rename(path)
-    return TokenFile(path, fingerprint)
-
-
-def cache_folder() -> Path:
-    """Where token files are kept: `$XDG_CACHE_HOME/transformer`, by default under `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "transformer"
+    path = None if cache is None else cache / f"{fingerprint}-{_VERSION}.npy"
+    if path is not None and is_whole(path):
+        return TokenFile(path, fingerprint)
+    ids = tokenizer.encode(text)
+    if tokenizer.vocab_size <= 1 << 16:
+        ids = ids.astype(np.uint16)
+    if path is not None and write_entry(path, lambda file: np.save(file, ids)):
+        return TokenFile(path, fingerprint)
+    return HeldTokens(ids, fingerprint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +123,7 @@ class ShuffledWindows:
         num_hosts: how many share the batch.
     """
 
-    tokens: TokenFile
+    tokens: Tokens
     context: int
     batch_size: int
     seed: int
@@ -151,7 +176,7 @@ class SequentialWindows:
         num_hosts: how many share each batch.
     """
 
-    tokens: TokenFile
+    tokens: Tokens
     context: int
     batch_size: int
     host: int = 0
@@ -170,7 +195,7 @@ class SequentialWindows:
         return _cut(self.tokens.array, starts, self.context)
 
 
-def require_length(tokens: TokenFile, context: int, what: str) -> None:
+def require_length(tokens: Tokens, context: int, what: str) -> None:
     """Refuses a stream too short for one window.
 
     Raises:

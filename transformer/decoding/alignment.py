@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.data.sentence_tokenizers import SentenceTokenizer
+from transformer.files import write_picture
 
 
 def cross_attention_weights(
@@ -90,4 +91,4 @@ def draw_alignment(
     with warnings.catch_warnings():
         # What the font cannot show becomes a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(path, dpi=130)
+        write_picture(path, figure)

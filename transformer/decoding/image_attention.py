@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from transformer.files import write_picture
+
 
 def image_attention_weights(
     model: Any, params: Any, images: Float[Array, "B Y X C"]
@@ -86,4 +88,4 @@ def draw_image_attention(
     for axes in grid.flat:
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.savefig(path, dpi=130)
+    write_picture(path, figure)

@@ -4,15 +4,16 @@ Files that other libraries write as pickles can run any code when they are read,
 """
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text
-from transformer.errors import DataError, MissingDependencyError
+from transformer.errors import DataError, MissingDependencyError, WorkdirError
+from transformer.files import replacing_by_path
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MODEL_FILE = "model.safetensors"
@@ -83,13 +84,18 @@ def write_safetensors(
 
     Raises:
         MissingDependencyError: if the library is not installed.
+        WorkdirError: if it cannot be written.
     """
     numpy_format = _library()
+    from safetensors import SafetensorError
+
     path = Path(path)
-    part = path.with_suffix(".part")
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
-    part.replace(path)
+    with replacing_by_path(path) as part:
+        try:
+            numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
+        except SafetensorError as error:
+            raise WorkdirError(f"{path} cannot be written: {error}") from None
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -145,7 +151,7 @@ def _files(path: Path) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     """The files that an index names."""
     try:
-        names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
+        names = sorted(set(parse_json(read_text(index))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{index} is damaged: {error}") from None
     for name in names:

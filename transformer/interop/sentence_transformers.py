@@ -3,12 +3,12 @@
 `modules.json` lists what a text goes through: the encoder, a pooling, perhaps a normalisation.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from transformer.data.embeddings import POOLINGS, Embedding
 from transformer.errors import DataError
+from transformer.files import write_json
 from transformer.interop.side_files import SideFiles
 
 MODULES = "modules.json"
@@ -158,4 +158,4 @@ def write_embedding(embedding: Embedding, width: int, folder: Path) -> None:
         _PROMPTS: prompts,
     }
     for name, content in written.items():
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        write_json(folder / name, content)

@@ -5,11 +5,11 @@ changes no result, and everything else is reported by name. So nobody keeps a li
 honoured, and no key is dropped without a word.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text
 from transformer.errors import DataError
 
@@ -250,16 +250,11 @@ def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
         DataError: if there is none.
     """
     try:
-        content = json.loads(read_text(path, may_be_empty=True))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(path, may_be_empty=True))
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from None
     if is_list and isinstance(content, list):
         return {str(place): item for place, item in enumerate(content)}
     if is_list or not isinstance(content, dict):
         raise DataError(f"{path} is no JSON {'list' if is_list else 'object'}.")
     return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file for people, too."""
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from transformer.files import write_picture
+
 # Up to so many classes, counts are readable in a picture.
 _FEW_CLASSES = 12
 # The most letters of a name in a picture, and what one takes in inches.
@@ -197,7 +199,7 @@ def draw_confusion_matrix(matrix: Int[np.ndarray, "c c"], names: Sequence[str], 
     with warnings.catch_warnings():
         # What the font cannot show becomes a box.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(path, dpi=130)
+        write_picture(path, figure)
 
 
 def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:

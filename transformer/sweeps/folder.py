@@ -8,14 +8,15 @@ locks/ID                held by the process that trains it
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from transformer.data.reading_limits import parse_json
 from transformer.errors import WorkdirError
+from transformer.files import write_json
 from transformer.locks import LockedError, NoLocksError, locked
 from transformer.sweeps.trials import Trial
 from transformer.training.finishing import VALIDATION
@@ -67,10 +68,8 @@ class Folder:
         known = self.status(trial.id) or {}
         known |= {"id": trial.id, "overrides": trial.overrides, "status": status, **facts}
         path = self.run(trial.id) / STATUS_FILE
-        part = path.with_suffix(".part")
         written = {key: value for key, value in known.items() if value is not None}
-        part.write_text(json.dumps(written, indent=2) + "\n", "utf-8")
-        part.replace(path)
+        write_json(path, written)
         return written
 
     def status(self, trial_id: str) -> dict[str, Any] | None:
@@ -83,11 +82,13 @@ class Folder:
         """
         path = self.run(trial_id) / STATUS_FILE
         try:
-            noted = json.loads(path.read_text("utf-8"))
+            noted = parse_json(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise WorkdirError(f"{path} is not JSON: {error}. Delete it to train again.") from None
+        if not _is_note(noted):
+            raise WorkdirError(f"{path} is damaged: delete it to train again.")
         loss = noted.get("validation_loss", 0.0)
         if math.isfinite(loss):
             return noted
@@ -152,3 +153,14 @@ class Folder:
         """Whether no process holds a lock."""
         with self.claim(name) as mine:
             return mine
+
+
+def _is_note(value: Any) -> bool:
+    """Whether it is what `Folder.note` writes."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and isinstance(value.get("status"), str)
+        and isinstance(value.get("overrides"), dict)
+        and isinstance(value.get("validation_loss", 0.0), int | float)
+    )

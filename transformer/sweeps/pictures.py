@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from transformer.files import write_picture
+
 Row = dict[str, Any]
 Curve = tuple[Sequence[int], Sequence[float]]
 
@@ -84,7 +86,7 @@ def draw_report(
     _parallel(axes, ended, shown, colour)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    write_picture(path, figure, dpi=110)
 
 
 def rank_correlation(rows: Sequence[Row], key: str) -> float:

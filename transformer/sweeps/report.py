@@ -13,6 +13,7 @@ from typing import Any
 import rich.console
 import rich.table
 
+from transformer.files import write_text
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.pictures import draw_report
 from transformer.sweeps.trials import shown_value
@@ -87,12 +88,12 @@ def write_report(
         rows: from `collect`.
         importance: of each key, where a search knows it.
     """
-    _write(folder.path / "results.csv", _csv(rows))
+    write_text(folder.path / "results.csv", _csv(rows))
     curves = {row["id"]: folder.losses(row["id"]) for row in rows}
     picture = folder.path / "report.png"
     draw_report(rows, keys_of(rows), curves, importance, picture)
     page = folder.path / "report.html"
-    _write(page, _page(folder.path.absolute().name, rows, picture.read_bytes()))
+    write_text(page, _page(folder.path.absolute().name, rows, picture.read_bytes()))
     return page
 
 
@@ -173,9 +174,3 @@ def _has_result(row: Row) -> bool:
 
 def _text(value: Any) -> str:
     return "" if value is None else shown_value(value)
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, "utf-8")
-    part.replace(path)

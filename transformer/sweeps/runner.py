@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformer.errors import NonFiniteLossError, UserError
+from transformer.files import write_text
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import Trial
 from transformer.training.holding import HeldError
@@ -140,7 +141,7 @@ def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: An
     """
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = message if isinstance(error, UserError) else traceback.format_exc()
-    (folder.run(trial.id) / "error.txt").write_text(text.rstrip() + "\n", "utf-8")
+    write_text(folder.run(trial.id) / "error.txt", text.rstrip() + "\n")
     folder.note(trial, "failed", error=message, **facts)
     say(f"trial {trial.id} failed: {message.splitlines()[0]}")
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,9 +24,11 @@ from transformer.data.images import (
     read_image_file,
     read_images,
 )
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.files import write_json
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.base import Pace
@@ -189,7 +190,7 @@ class ImageTask(Augmentation):
         save_labels(data.train.names, workdir)
         channels = {"channels": self.dimensions(data)["channels"]}
         preparation = channels | dataclasses.asdict(self.preparation)
-        (workdir / PREPARATION_FILE).write_text(json.dumps(preparation, indent=2) + "\n", "utf-8")
+        write_json(workdir / PREPARATION_FILE, preparation)
 
     def output_names(self, data: ImageData) -> tuple[str, ...]:
         """The classes, in the order of the model's outputs."""
@@ -201,7 +202,7 @@ class ImageTask(Augmentation):
             return self.channels
         path = workdir / PREPARATION_FILE
         try:
-            return int(json.loads(path.read_text("utf-8"))["channels"])
+            return int(parse_json(path.read_text("utf-8"))["channels"])
         except (OSError, ValueError, KeyError, TypeError):
             raise WorkdirError(
                 f"{path} is missing or damaged: it says how the images of the run were prepared."

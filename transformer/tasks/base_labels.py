@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer.data.class_names import distinct_names
+from transformer.data.reading_limits import parse_json
 from transformer.data.text import read_text
 from transformer.errors import DataError, WorkdirError
+from transformer.files import write_text
 from transformer.tasks.base import Prediction
 
 LABELS_FILE = "labels.json"
@@ -17,7 +19,7 @@ LABELS_FILE = "labels.json"
 
 def save_labels(labels: Sequence[str], workdir: Path) -> None:
     """Writes the names of a run's outputs."""
-    (workdir / LABELS_FILE).write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
+    write_text(workdir / LABELS_FILE, json.dumps(labels, ensure_ascii=False))
 
 
 def load_labels(workdir: Path) -> tuple[str, ...]:
@@ -27,7 +29,7 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         WorkdirError: if the run has none.
     """
     try:
-        return tuple(json.loads(read_text(workdir / LABELS_FILE)))
+        return tuple(parse_json(read_text(workdir / LABELS_FILE)))
     except (DataError, OSError, ValueError, TypeError):
         raise WorkdirError(
             f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."

@@ -39,6 +39,7 @@ from transformer.decoding.translate import (
     translate,
 )
 from transformer.errors import DataError
+from transformer.files import write_text
 from transformer.ops.search_rules import USUAL, Search
 from transformer.tasks.base import (
     Losses,
@@ -311,10 +312,9 @@ class PairTask:
         """
         found, scores = self._translate(model, params, data)
         outputs, (source, target) = best_texts(found), data.validation_text
-        rows = zip(source, target, outputs, strict=True)
+        rows = [("source", "reference", "output"), *zip(source, target, outputs, strict=True)]
         lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
-        table = "source\treference\toutput\n" + "".join(f"{line}\n" for line in lines)
-        (workdir / self.OUTPUTS).write_text(table, "utf-8")
+        write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
         # Of a validation pair of middling length.
         order = np.argsort(data.validation.source.lengths, kind="stable")
         index = int(order[int(0.6 * len(order))])

@@ -28,6 +28,7 @@ from transformer.data.sentence_tokenizers import (
 )
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_text
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
@@ -247,7 +248,7 @@ class Denoising:
                 f"  -> {text}",
                 f"  was {data.tokenizer.decode(label)}",
             ]
-        (workdir / "fillings.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        write_text(workdir / "fillings.txt", "\n".join(lines) + "\n")
         return Shown("\n".join(lines), {})
 
     def _batches(

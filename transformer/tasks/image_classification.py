@@ -1,7 +1,6 @@
 """Classifying images."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from transformer.checks import require_fraction, require_seed
 from transformer.data.class_names import distinct_names
 from transformer.decoding.image_attention import draw_image_attention
 from transformer.errors import ConfigError
+from transformer.files import write_json_lines
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.scoring.classification import (
     calibration_error,
@@ -141,11 +141,11 @@ class ImageClassification(ImageTask):
         names = distinct_names(data.train.names)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
         files = getattr(images.source, "files", range(len(images.labels)))
-        with (workdir / "predictions.jsonl").open("w", encoding="utf-8") as file:
-            for image, label, output in zip(files, images.labels, outputs, strict=True):
-                found = self._prediction(output, names).details
-                row = {"image": image, "label": names[label], **found}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        rows = (
+            {"image": image, "label": names[label], **self._prediction(output, names).details}
+            for image, label, output in zip(files, images.labels, outputs, strict=True)
+        )
+        write_json_lines(workdir / "predictions.jsonl", rows)
         matrix = confusion_matrix(outputs.argmax(-1), images.labels, len(names))
         draw_confusion_matrix(matrix, names, workdir / "confusion.png")
         accuracies = class_accuracies(matrix)

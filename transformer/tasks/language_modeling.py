@@ -10,6 +10,7 @@ import grain
 import jax
 import jax.numpy as jnp
 
+from transformer.caches import cache_folder
 from transformer.checks import (
     require_at_least,
     require_between_0_and_1,
@@ -22,13 +23,13 @@ from transformer.data.tokenizers import Tokenizer, make_tokenizer
 from transformer.data.tokens import (
     SequentialWindows,
     ShuffledWindows,
-    TokenFile,
-    cache_folder,
+    Tokens,
     require_length,
     tokenize,
 )
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
+from transformer.files import write_text
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
@@ -48,8 +49,8 @@ class TextData(NamedTuple):
     """The two token streams of a job and the tokenizer that made them."""
 
     tokenizer: Tokenizer
-    train: TokenFile
-    validation: TokenFile
+    train: Tokens
+    validation: Tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,5 +296,5 @@ class LanguageModeling:
             stop_ids=self.stop_ids,
             begin=self.begin,
         )
-        (workdir / "sample.txt").write_text(sample, "utf-8")
+        write_text(workdir / "sample.txt", sample)
         return Shown(sample, {})

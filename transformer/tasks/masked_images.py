@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from transformer.checks import require_between_0_and_1
 from transformer.errors import ConfigError
+from transformer.files import write_picture
 from transformer.ops.patches import patchify, unpatchify
 from transformer.tasks.base import Losses, Shown
 from transformer.tasks.base_images import ImageData, ImageTask
@@ -161,4 +162,4 @@ def _draw(pictures: dict[str, np.ndarray], path: Path) -> None:
             shown = image.squeeze(-1) if image.shape[-1] == 1 else image
             grid[row, column].imshow(shown, cmap="gray", vmin=0.0, vmax=1.0)
             grid[row, column].set_axis_off()
-    figure.savefig(path, dpi=130)
+    write_picture(path, figure)

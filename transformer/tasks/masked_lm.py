@@ -27,6 +27,7 @@ from transformer.data.text import in_chunks, read_text, require_characters
 from transformer.data.text_rows import lay_out_texts
 from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_text
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.base import (
     Losses,
@@ -305,7 +306,7 @@ class MaskedLM(EncoderTask):
                 if label != IGNORED:
                     truth, guess = data.tokenizer.tokens([label, scores.argmax()])
                     lines.append(f"  {place:>4} {truth:<16} {guess}")
-        (workdir / "fillings.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        write_text(workdir / "fillings.txt", "\n".join(lines) + "\n")
         return Shown("\n".join(lines[:12]), {"unigram_entropy": data.entropy})
 
     # ---------------------------------------------------------------------------- predict

@@ -1,7 +1,6 @@
 """Extractive question answering: the answer is a stretch of a text (SQuAD)."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +15,12 @@ from transformer.data import question_windows
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.play_questions import play_questions
 from transformer.data.question_windows import Windows, best_answers, make_windows
+from transformer.data.reading_limits import parse_json
 from transformer.data.rows import Rows
 from transformer.data.squad import Question, read_squad
 from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_json
 from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.squad import best_null_threshold, squad_scores
@@ -208,9 +209,7 @@ class QuestionAnswering(EncoderTask):
         """Scores and some answers; all are written to `predictions.json`, as SQuAD has them."""
         found, scores = self._answered(model, params, data)
         texts = {question_id: self._text(each) for question_id, each in found.items()}
-        (workdir / "predictions.json").write_text(
-            json.dumps(texts, ensure_ascii=False, indent=1), "utf-8"
-        )
+        write_json(workdir / "predictions.json", texts, indent=1)
         lines = [f"{name:<26} {value:.2f}" for name, value in scores.items()]
         asked: _Asked = data.examples
         for question in asked.questions[:: max(1, len(asked.questions) // 3)][:3]:
@@ -313,9 +312,9 @@ def _asked_in(line: str, number: int) -> Question:
     )
     if line.lstrip().startswith("{"):
         try:
-            given = json.loads(line)
+            given = parse_json(line)
             question, context = given["question"], given["context"]
-        except (ValueError, KeyError, RecursionError) as error:
+        except (ValueError, KeyError) as error:
             raise DataError(f"{expected}; {error}.") from None
     else:
         question, _, context = line.partition("\t")

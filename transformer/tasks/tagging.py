@@ -25,6 +25,7 @@ from transformer.data.play_tags import play_tags
 from transformer.data.rows import Rows
 from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_text
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
     OUTSIDE,
@@ -201,10 +202,11 @@ class Tagging(EncoderTask):
         tagged: _Tagged = data.examples
         words, truth = tagged.sentences
         found = [tags for tags, _ in self._found(model, params, data.labels, tagged)]
-        with (workdir / "predictions.conll").open("w", encoding="utf-8") as file:
-            for sentence in zip(words, truth, found, strict=True):
-                file.writelines(f"{' '.join(row)}\n" for row in zip(*sentence, strict=True))
-                file.write("\n")
+        table = [
+            "".join(f"{' '.join(row)}\n" for row in zip(*sentence, strict=True))
+            for sentence in zip(words, truth, found, strict=True)
+        ]
+        write_text(workdir / "predictions.conll", "".join(f"{rows}\n" for rows in table))
         scores = _scores(found, truth, data.labels)
         prefixes = prefixes_of(data.labels)
         lines = [f"accuracy {scores['accuracy']:.4f}"]

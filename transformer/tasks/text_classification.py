@@ -1,7 +1,6 @@
 """Classifying texts and pairs of texts, one class or several each, or giving them a number."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,6 +25,7 @@ from transformer.data.rows import Rows
 from transformer.data.text import in_chunks, require_characters
 from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_json_lines
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.scoring.classification import (
     classification_scores,
@@ -301,10 +301,11 @@ class TextClassification(EncoderTask):
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
         found = [self._prediction(row, data.labels).details for row in outputs]
         texts: LabelledTexts = data.examples
-        with (workdir / "predictions.jsonl").open("w", encoding="utf-8") as file:
-            for text, label, details in zip(texts.texts, texts.labels, found, strict=True):
-                row = {"text": text, "label": label, **details}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        rows = (
+            {"text": text, "label": label, **details}
+            for text, label, details in zip(texts.texts, texts.labels, found, strict=True)
+        )
+        write_json_lines(workdir / "predictions.jsonl", rows)
         if not (self.regression or self.multi_label):
             matrix = confusion_matrix(
                 outputs.argmax(-1), data.validation["label"], len(data.labels)

@@ -1,6 +1,5 @@
 """A trained run as a folder that the library `transformers` loads."""
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from transformer.checks import require_writable_folder
 from transformer.config import build
 from transformer.data.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, WorkdirError
+from transformer.files import making_folder, write_json
 from transformer.interop.families import family_for
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.published import Head
 from transformer.interop.safetensors_files import INDEX_FILE, MODEL_FILE, write_safetensors
-from transformer.interop.side_files import write_json
 from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.base_images import ImageTask
@@ -92,11 +91,7 @@ def export_run(
     _require_all(entries, params, workdir)
 
     notes: tuple[str, ...] = ()
-    target = target.absolute()
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with making_folder(target) as part:
         arrays = (
             (name, _converted(name, array, dtype))
             for name, array in (
@@ -110,11 +105,6 @@ def export_run(
             _write_preparation(task, tokenizer, model, workdir, part)
         else:
             notes = write_sentences(task, model, sentences, part)
-        if target.exists():
-            target.rmdir()
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return content | {"num_arrays": count, "notes": list(notes)}
 
 

@@ -9,8 +9,8 @@ from tokenizers import pre_tokenizers
 from transformer.data.embeddings import EMBEDDING_FILE, load_embedding
 from transformer.data.pieces import NAME_KEYS, EncoderTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE
+from transformer.files import write_json, write_text
 from transformer.interop.sentence_transformers import write_embedding
-from transformer.interop.side_files import write_json
 from transformer.tasks.base_encoder import EncoderTask
 from transformer.tasks.masked_lm import MaskedLM
 from transformer.tasks.tagging import Tagging
@@ -41,7 +41,7 @@ def write_encoder(
         workdir: the run.
         folder: where to write.
     """
-    (folder / TOKENIZER_FILE).write_text(_tokenizer_text(task, tokenizer), "utf-8")
+    write_text(folder / TOKENIZER_FILE, _tokenizer_text(task, tokenizer))
     names = tokenizer.names._asdict()
     types = ["token_type_ids"] if tokenizer.second_type else []
     settings = {

@@ -1,12 +1,11 @@
 """What lies beside the weights of a published language model: its tokenizer, and how it writes."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer
+from transformer.files import write_bytes, write_json
 from transformer.interop.generation import sampling_config
-from transformer.interop.side_files import write_json
 from transformer.tasks.language_modeling import LanguageModeling
 
 
@@ -35,7 +34,7 @@ def write_language_files(task: LanguageModeling, model: Any, workdir: Path, fold
         workdir: of the run.
         folder: the folder.
     """
-    shutil.copy(workdir / TOKENIZER_FILE, folder)
+    write_bytes(folder / TOKENIZER_FILE, (workdir / TOKENIZER_FILE).read_bytes())
     tokenizer = Tokenizer.load(workdir / TOKENIZER_FILE)
     words = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.context}
     tokens = {"bos_token": task.begin, "pad_token": task.pad}

@@ -12,8 +12,8 @@ from transformer.data.sentence_tokenizers import SentencePieceTokenizer, Sentenc
 from transformer.data.sentencepieces import UNIGRAM, parse_pieces
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import ConfigError
+from transformer.files import write_bytes, write_json, write_text
 from transformer.interop.searches import Searches, written_searches
-from transformer.interop.side_files import write_json
 from transformer.interop.t5 import SENTENCEPIECE
 from transformer.interop.tokenizer_files import with_end
 from transformer.tasks.base_pairs import PairTask
@@ -54,7 +54,7 @@ def write_sentences(
     else:
         text = with_end(tokenizer.to_text(), tokenizer.end)
         text = _with_sentinels(text, tokenizer.vocab_size, sentinels)
-        (folder / TOKENIZER_FILE).write_text(text, "utf-8")
+        write_text(folder / TOKENIZER_FILE, text)
         words |= {"tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(folder / "tokenizer_config.json", words)
     notes: list[str] = []
@@ -126,7 +126,7 @@ def _write_sentencepieces(
             "the tokenizer is a SentencePiece model that cuts texts otherwise than those of "
             "published encoder-decoders, which are of the kind `unigram` and begin with a space."
         )
-    (folder / SENTENCEPIECE).write_bytes(tokenizer.content)
+    write_bytes(folder / SENTENCEPIECE, tokenizer.content)
     added = {
         str(tokenizer.vocab_size + index): {"content": f"<extra_id_{index}>", "special": True}
         for index in range(sentinels)

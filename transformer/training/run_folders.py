@@ -1,6 +1,5 @@
 """Run folders made of parameters that are there already: imported ones, or merged ones."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +9,7 @@ import jax
 
 from transformer.checks import require_writable_folder
 from transformer.errors import WorkdirError
+from transformer.files import making_folder, write_text
 from transformer.tasks.base_labels import save_labels
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.holding import holding, is_empty
@@ -52,24 +52,9 @@ def write_run(
         files: further ones, their text by name.
     """
     workdir = workdir.absolute()
-    part = workdir.with_name(f".{workdir.name}.part")
-    with holding(workdir):
+    with making_folder(workdir) as part, holding(workdir):
         require_new(workdir)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        try:
-            _write(part, config, params, tokenizer, labels, fingerprint, files)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-    try:
-        # Nothing is in it any more, not even the lock.
-        if workdir.exists():
-            workdir.rmdir()
-        part.rename(workdir)
-    except OSError as error:
-        # Somebody was there in between.
-        raise WorkdirError(f"{workdir} cannot be made: {error.strerror}.") from None
+        _write(part, config, params, tokenizer, labels, fingerprint, files)
 
 
 def _write(
@@ -87,7 +72,7 @@ def _write(
     if labels:
         save_labels(labels, folder)
     for name, text in files.items():
-        (folder / name).write_text(text, "utf-8")
+        write_text(folder / name, text)
     metadata = {"data_fingerprint": fingerprint, **described(config, folder)}
     # Little more than the parameters themselves is held in memory.
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))

@@ -1,0 +1,286 @@
+"""A tiny run of every task, from generated files: for campaigns that train."""
+
+import json
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from transformer.data.squad import Answer, Question, write_squad
+
+ROOT = Path(__file__).parents[2]
+WORDS = ("ann", "bob", "eve", "tom", "sees", "hears", "the", "cat", "dog", "near", "red", "house")
+COLOURS = {"blue": (20, 40, 220), "green": (10, 200, 30), "red": (230, 20, 10)}
+STEPS = 12
+
+
+class Job(NamedTuple):
+    """A run that takes a second or two once its programs are compiled.
+
+    Attributes:
+        name: of the job; the task, and what is special about it.
+        config: file in `configs/`, with its variant.
+        settings: of config fields, `{data}` for the folder of the generated files.
+        base: name of the job whose finished run it begins from, or nothing.
+    """
+
+    name: str
+    config: str
+    settings: dict[str, object]
+    base: str = ""
+
+    def flags(self, data: Path, base: Path | None = None) -> list[str]:
+        """Of `train.py`, but for the workdir.
+
+        Args:
+            data: folder of the generated files.
+            base: folder of the run it begins from, for those that do.
+        """
+        settings = TRAIN | self.settings
+        if base is not None and "finetune" not in self.config:
+            settings["init.workdir"] = base
+        return [
+            f"--config={ROOT / 'configs' / self.config.format(base=base)}",
+            *(f"--config.{k}={str(v).format(data=data)}" for k, v in settings.items()),
+        ]
+
+
+# Checkpoints of the same moment as evaluations, before and after them.
+TRAIN = {
+    "train.duration": f"{STEPS} steps",
+    "train.log_every": "1 steps",
+    "train.evaluate_every": "4 steps",
+    "train.save_every": "2 steps",
+    "train.validation_batches": 2,
+    "optimizer.warmup": "3 steps",
+}
+DECODER = {"num_layers": 1, "num_heads": 2, "width": 16, "context": 16, "dropout_rate": 0.1}
+ENCODER = {"num_layers": 1, "num_heads": 2, "width": 16, "context": 40, "dropout_rate": 0.1}
+BOTH = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width": 16}
+BOTH |= {"feed_forward_width": 16, "dropout_rate": 0.1}
+PICTURES = {"num_layers": 1, "num_heads": 2, "width": 16, "patch_size": 4, "image_size": 8}
+PICTURES |= {"decoder_layers": 1, "decoder_width": 8, "decoder_heads": 2}
+
+
+def _settings(model: dict, task: dict, **others: object) -> dict[str, object]:
+    found = {f"model.{key}": value for key, value in model.items()}
+    found |= {f"task.{key}": value for key, value in task.items()}
+    return found | {key.replace("__", "."): value for key, value in others.items()}
+
+
+TEXT = {"path": "{data}/text.txt", "batch_size": 4, "validation_batch_size": 4}
+PAIRS = {
+    "train": "{data}/train.src,{data}/train.tgt",
+    "validation": "{data}/val.src,{data}/val.tgt",
+    "tokenizer": "character",
+    "max_length": 40,
+    "batch_tokens": 256,
+    "beam_size": 2,
+    "extra_length": 4,
+}
+LABELLED = {"train": "{data}/texts.jsonl", "max_length": 24, "batch_size": 8, "vocab_size": 80}
+IMAGES = {"path": "{data}/images", "batch_size": 8, "validation_batch_size": 8}
+
+JOBS = (
+    Job(
+        "language modeling, average, microbatches, several steps at once",
+        "gpt_char.py",
+        _settings(
+            DECODER,
+            TEXT | {"sample_length": 20},
+            train__ema_decay=0.9,
+            train__microbatches=2,
+            train__steps_per_dispatch=4,
+        ),
+    ),
+    Job(
+        "language modeling, BPE, Llama in one scan",
+        "llama.py",
+        _settings(
+            DECODER | {"num_layers": 2, "num_kv_heads": 1, "scan_layers": True},
+            TEXT | {"tokenizer": "bpe", "bpe_vocab_size": 280, "sample_length": 20},
+            train__steps_per_dispatch=3,
+        ),
+    ),
+    Job(
+        "language modeling, adapters",
+        "finetune.py:{base}",
+        _settings({}, TEXT | {"sample_length": 20}, lora__rank=2, train__ema_decay=0.5),
+        base="language modeling, average, microbatches, several steps at once",
+    ),
+    Job(
+        "translation, rows by length",
+        "translation.py",
+        _settings(BOTH, PAIRS, train__steps_per_dispatch=3),
+    ),
+    Job(
+        "translation, packed rows, average",
+        "translation.py",
+        _settings(BOTH, PAIRS | {"packing": True}, train__ema_decay=0.9),
+    ),
+    Job(
+        "text to text",
+        "t5.py",
+        _settings(
+            BOTH | {"head_dim": 8},
+            {
+                "train": "{data}/turn.jsonl",
+                "tokenizer": "character",
+                "max_length": 32,
+                "max_target_length": 16,
+                "batch_tokens": 128,
+                "rows_multiple": 4,
+                "validation_fraction": 0.2,
+                "beam_size": 2,
+            },
+        ),
+    ),
+    Job(
+        "denoising",
+        "denoising.py",
+        _settings(BOTH, TEXT | {"tokenizer": "character", "length": 16}),
+    ),
+    Job(
+        "masked words, next sentences",
+        "bert_pretrain.py",
+        _settings(
+            ENCODER,
+            {"path": "{data}/sentences.txt", "vocab_size": 80, "max_length": 24, "batch_size": 8},
+            train__steps_per_dispatch=2,
+        ),
+    ),
+    Job(
+        "masked whole words",
+        "bert_pretrain.py",
+        _settings(
+            ENCODER,
+            {
+                "path": "{data}/sentences.txt",
+                "vocab_size": 80,
+                "max_length": 16,
+                "batch_size": 8,
+                "next_sentence": False,
+                "whole_words": True,
+            },
+            train__microbatches=2,
+        ),
+    ),
+    Job("classes of texts", "bert_classify.py", _settings(ENCODER, LABELLED, train__ema_decay=0.9)),
+    Job(
+        "classes of pairs of texts, from a pretrained run, adapters",
+        "bert_classify.py",
+        _settings(
+            ENCODER,
+            LABELLED | {"train": "{data}/both.jsonl", "second": "other"},
+            lora__rank=2,
+        ),
+        base="masked words, next sentences",
+    ),
+    Job(
+        "tags",
+        "bert_tag.py",
+        _settings(
+            ENCODER,
+            {"train": "{data}/tags.conll", "max_length": 12, "vocab_size": 60, "batch_size": 4},
+        ),
+    ),
+    Job(
+        "questions",
+        "bert_squad.py",
+        _settings(
+            ENCODER,
+            {
+                "train": "{data}/questions.json",
+                "max_length": 28,
+                "max_question_length": 8,
+                "stride": 8,
+                "vocab_size": 60,
+                "batch_size": 4,
+            },
+        ),
+    ),
+    Job(
+        "classes of images, augmented, average",
+        "vit_digits.py",
+        _settings(PICTURES, IMAGES | {"flip": True, "mixup": 0.2}, train__ema_decay=0.9),
+    ),
+    Job("masked images", "vit_mae.py", _settings(PICTURES, IMAGES)),
+)
+
+
+def write_data(folder: Path) -> None:
+    """The files that the jobs read; the same ones each time."""
+    for make in (_texts, _pairs, _labelled, _tags, _questions, _images):
+        make(folder, random.Random(make.__name__))
+
+
+def _sentence(source: random.Random, least: int = 3, most: int = 7) -> str:
+    return " ".join(source.choices(WORDS, k=source.randint(least, most)))
+
+
+def _texts(folder: Path, source: random.Random) -> None:
+    lines = [_sentence(source) for _ in range(100)]
+    (folder / "text.txt").write_text("\n".join(lines), "utf-8")
+    documents = ("\n".join(_sentence(source) for _ in range(4)) for _ in range(40))
+    (folder / "sentences.txt").write_text("\n\n".join(documents), "utf-8")
+
+
+def _pairs(folder: Path, source: random.Random) -> None:
+    for name, count in (("train", 80), ("val", 12)):
+        lines = [_sentence(source, 1, 6) for _ in range(count)]
+        (folder / f"{name}.src").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        turned = "".join(f"{line[::-1]}\n" for line in lines)
+        (folder / f"{name}.tgt").write_text(turned, "utf-8")
+    words = [source.choice(WORDS) for _ in range(40)]
+    _rows(folder / "turn.jsonl", [{"source": word, "target": word[::-1]} for word in words])
+
+
+def _labelled(folder: Path, source: random.Random) -> None:
+    def row() -> dict[str, str]:
+        text, other = _sentence(source), _sentence(source)
+        return {"text": text, "other": other, "label": "cat" if "cat" in text else "none"}
+
+    for name in ("texts", "both"):
+        _rows(folder / f"{name}.jsonl", [row() for _ in range(80)])
+
+
+def _tags(folder: Path, source: random.Random) -> None:
+    names = WORDS[:4]
+    sentences = (
+        f"{source.choice(names)} B-PER\nsees O\nmister B-PER\n{source.choice(names)} I-PER\n"
+        for _ in range(40)
+    )
+    (folder / "tags.conll").write_text("\n".join(sentences), "utf-8")
+
+
+def _questions(folder: Path, source: random.Random) -> None:
+    questions = []
+    for number in range(40):
+        first, second = source.sample(WORDS[:4], 2)
+        context = f"{first} has the  hat. {second} has the coat."
+        answer = (Answer(second, context.rindex(second)),) if number % 4 else ()
+        questions.append(Question(str(number), "who has the coat?", context, answer))
+    write_squad(questions, folder / "questions.json")
+
+
+def _images(folder: Path, source: random.Random) -> None:
+    random = np.random.default_rng(source.randrange(2**32))
+    for part, count in (("train", 12), ("val", 4)):
+        for name, colour in COLOURS.items():
+            (folder / "images" / part / name).mkdir(parents=True)
+            for index in range(count):
+                noise = random.normal(0, 20, (*random.integers(8, 14, 2), 3))
+                pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / "images" / part / name / f"{index}.png")
+
+
+def _rows(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def named(name: str) -> Job:
+    """The job of this name."""
+    (found,) = (job for job in JOBS if job.name == name)
+    return found
