@@ -19,6 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, unknown_name
+from transformer.data.library_errors import is_panic
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.runtime import prepare_process
@@ -74,6 +75,11 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        print(f"error: a library fails on a file that is damaged: {error}", file=sys.stderr)
+        code = 2
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
