@@ -40,8 +40,6 @@ _MAX_SOURCE, _MAX_TARGET = 512, 128
 _ENORMOUS = 1 << 20
 # Characters that tokenizers treat in all of their ways.
 _SAMPLE = "Ab1 \u00e9e\u0301 \ufb01 \u017f \uff21 \u4e2d\u6587 \u0627\u0644 \U0001f600 \u3000\t.\n"
-    "Ab1 \u00e9e\u0301 \ufb01 \u017f \uff21 \u2460 \u4e2d\u6587 \u0627\u0644 \U0001f600 \u3000\t.\n"
-)
 
 
 class Run(NamedTuple):
