@@ -172,7 +172,7 @@ def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str,
     found: dict[str, Any] = {"rope_base": base}
     if kind == "llama3":
         key = "original_max_position_embeddings"
-        of_model = config.get("max_position_embeddings")
+        of_model = config.whole_or_none("max_position_embeddings")
         found |= {
             "rope_factor": values.positive("factor"),
             "rope_low_frequency": values.positive("low_freq_factor"),

@@ -228,7 +228,7 @@ def _longest_source(opened: Opened, asked: int | None, positions: int | None) ->
         DataError: if that is no number, or less than two.
     """
     settings = opened.source.files[SETTINGS]
-    said = settings.number("model_max_length", _MAX_SOURCE, least=2)
+    said = settings.number("model_max_length", float(_MAX_SOURCE), least=2.0)
     # An enormous number says that there is no end.
     found = asked or (_MAX_SOURCE if said > _ENORMOUS else int(said))
     return min(found, positions or found)
