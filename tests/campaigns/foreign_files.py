@@ -180,7 +180,7 @@ def cases(source: random.Random) -> Case:
     return Case(f"{base.name.split(',')[0]}: {kind}", f"{base.name}, {name}: {changed.what}", run)
 
 
-def _mutation(source: random.Random, base: Base, path: Path) -> Mutation:
+def _mutation(source: random.Random, base: Base, path: Path) -> Mutation:  # noqa: PLR0911
     content = path.read_bytes()
     if source.random() < 0.02:
         return Mutation(None, "deleted")
@@ -250,7 +250,7 @@ def _through_script(question: tuple[str, str | None, bool], folder: Path) -> Don
     return script("import_hf.py", *flags, seconds=60, megabytes=MEGABYTES)
 
 
-def _judged(
+def _judged(  # noqa: PLR0911
     base: Base, name: str, changed: Mutation, done: Done, names: list[str], folder: Path
 ) -> Result:
     bad = ended_badly(done)

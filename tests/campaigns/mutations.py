@@ -164,7 +164,7 @@ def _place(source: random.Random, root: Any) -> tuple[Any, Any, str]:
     return holder, key, ".".join(path)
 
 
-def of_safetensors(source: random.Random, content: bytes) -> Mutation:
+def of_safetensors(source: random.Random, content: bytes) -> Mutation:  # noqa: PLR0911
     """Changes what a file says of its arrays, so that it is still JSON of the right length."""
     (size,) = struct.unpack("<Q", content[:8])
     header, data = content[8 : 8 + size], content[8 + size :]

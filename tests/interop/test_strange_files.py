@@ -99,15 +99,10 @@ def with_value(folder, key, text):
         ("hidden_dropout_prob", '{"a": 1}'),
         ("model_type", '["bert"]'),
         ("architectures", "5"),
-        ("id2label", '[["a"]]'),
     ],
 )
 def test_values_of_a_config(tmp_path, key, text):
-    if key == "id2label":
-        checkpoints.CONFIG.get(key)
     folder = with_value(tmp_path, key, text)
-    if key == "id2label":
-        write_safetensors(checkpoints.arrays("pooler", "classes"), folder / "model.safetensors")
     with pytest.raises(DataError) as error:
         read_published(folder)
     assert "config.json" in str(error.value)
@@ -120,7 +115,7 @@ def test_values_of_a_config(tmp_path, key, text):
     [
         ({"model_type": "llama", "num_hidden_layers": 1_000_000}, "num_layers"),
         (
-            {"model_type": "mixtral", "num_hidden_layers": 1, "num_local_experts": 10**6},
+            {"model_type": "mixtral", "num_hidden_layers": 1, "num_local_experts": 99},
             "num_experts",
         ),
     ],
@@ -143,13 +138,13 @@ FIRST = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     ("header", "said"),
     [
         ('{"a": %s, "a": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}}', "'a' twice"),
-        ('{"a": %s, "b": {"dtype": "F32", "shape": [%s], "data_offsets": [0, 8]}}', "100001 axes"),
+        ('{"a": %s, "b": {"dtype": "F32", "shape": [%s], "data_offsets": [0, 8]}}', "1001 axes"),
         ('{"a": %s, "__metadata__": {"a": NaN}}', "NaN"),
         ('{"a": %s, "b": ' + "[" * 100_000, "brackets"),
     ],
 )
 def test_headers_of_safetensors(tmp_path, header, said):
-    values = (json.dumps(FIRST), ",".join(["1"] * 100_001))[: header.count("%s")]
+    values = (json.dumps(FIRST), ",".join(["1"] * 1001))[: header.count("%s")]
     text = (header % values).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
@@ -176,7 +171,7 @@ def test_names_that_lead_nowhere():
 
 
 def tokenizer_json(**changed):
-    content = json.loads(make_tokenizer("character", "abc", 0).to_json())
+    content = json.loads(make_tokenizer("byte", "", 0).to_json())
     return json.dumps(content | changed)
 
 
