@@ -164,6 +164,15 @@ def test_an_array_in_two_files(tmp_path):
         StoredArrays(tmp_path)
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    folder = checkpoints.write(tmp_path)
+    content = (folder / "model.safetensors").read_bytes()
+    changed = content.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1)
+    (folder / "model.safetensors").write_bytes(changed)
+    with pytest.raises(DataError, match="int32, and weights are fractions"):
+        read_published(folder)
+
+
 def test_names_that_lead_nowhere():
     assert is_inside("1_Pooling")
     for name in ("../a", "/a", "a/../..", "a\0", "a" * 300):

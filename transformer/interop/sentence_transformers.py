@@ -28,6 +28,8 @@ _FLAGS = {
 }
 # What a flag is where it is left out.
 _USUALLY = "mean"
+# Tokens of a row: its beginning, something, and its end.
+_LEAST = 3
 # Only where a user compares vectors, which is done elsewhere.
 _OF_OTHERS = {
     "__version__": "who wrote it",
@@ -72,7 +74,7 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
         raise DataError(f"{folder / MODULES} has no module of the type Pooling.")
     names, include_prompt = pooling
     sentence = files[_SENTENCE]
-    max_length = sentence.whole_or_none("max_seq_length")
+    max_length = sentence.whole_or_none("max_seq_length", least=_LEAST)
     prompts = files[_PROMPTS]
     prompts.irrelevant(_OF_OTHERS)
     given = prompts.get("prompts") or {}
