@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 # Nothing that imports JAX: signals are taken before that, which takes seconds.
 from transformer import signals
+from transformer.data.library_errors import is_panic
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 
@@ -75,6 +76,11 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        print(f"error: a library fails on a file that is damaged: {error}", file=sys.stderr)
+        code = 2
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)

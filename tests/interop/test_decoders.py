@@ -255,7 +255,7 @@ def changed(folder, **config):
         ({"attention_bias": True}, "attention_bias"),
         ({"attention_bias": None}, "attention_bias"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "yarn"),
-        ({"hidden_size": "wide"}, "no number"),
+        ({"hidden_size": "wide"}, "where a whole number from"),
         ({"num_key_value_heads": 3}, "num_key_value_heads"),
         ({"intermediate_size": 50}, "intermediate_size"),
         ({"num_hidden_layers": 3}, "num_hidden_layers"),

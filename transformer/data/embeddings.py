@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from transformer.data.reading_limits import parse_json
-from transformer.errors import ConfigError, WorkdirError
+from transformer.data.json_text import read_json_file
+from transformer.errors import ConfigError, DataError, WorkdirError
 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 EMBEDDING_FILE = "embedding.json"
@@ -66,7 +66,7 @@ def load_embedding(workdir: Path) -> Embedding:
     if not path.is_file():
         return Embedding()
     try:
-        content = parse_json(path.read_text("utf-8"))
+        content = read_json_file(path)
         return Embedding(**{**content, "pooling": tuple(content["pooling"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (DataError, TypeError, KeyError):
         raise WorkdirError(f"{path} is damaged: it says how vectors are made.") from None

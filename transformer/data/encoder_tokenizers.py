@@ -8,8 +8,8 @@ from tokenizers import models
 
 from transformer.data import byte_pieces, word_pieces
 from transformer.data.byte_pieces import BytePieceTokenizer, train_byte_pieces
+from transformer.data.json_text import read_json_file
 from transformer.data.pieces import NAME_KEYS, NAMES_FILE, EncoderTokenizer
-from transformer.data.reading_limits import parse_json
 from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json, read_tokenizer_json
 from transformer.data.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
 from transformer.errors import ConfigError, DataError
@@ -92,13 +92,13 @@ def _names_beside(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = parse_json(path.read_text("utf-8"))
+        content = read_json_file(path)
         return {
             field: str(content[key]["content"] if isinstance(content[key], dict) else content[key])
             for field, key in NAME_KEYS.items()
             if content.get(key) is not None
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         raise DataError(
             f"{path} is damaged: expected names of special tokens, {', '.join(NAME_KEYS.values())}."
         ) from None

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transformer.data.reading_limits import parse_json
+from transformer.data import limits
+from transformer.data.json_text import parse_json, read_bounded
 from transformer.data.sentencepieces import read_sentencepieces
-from transformer.data.text import read_text
+from transformer.data.text import decode_text, read_text
 from transformer.errors import DataError
 from transformer.files import write_bytes, write_text
 
@@ -92,7 +93,8 @@ class MarianTokenizer:
         self.special = _read_tokens(folder / TOKENS_FILE) if special is None else special
         self._source = read_sentencepieces(folder / SOURCE_FILE)
         self._target = read_sentencepieces(folder / TARGET_FILE)
-        self._text = read_text(folder / VOCABULARY_FILE)
+        path = folder / VOCABULARY_FILE
+        self._text = decode_text(read_bounded(path), str(path))
         self._ids = _parse_vocabulary(self._text, folder / VOCABULARY_FILE, self.special)
         self._pieces = {index: piece for piece, index in self._ids.items()}
         self._unknown = self._ids[self.special.unknown]
@@ -230,10 +232,10 @@ def _read_tokens(path: Path) -> MarianTokens:
     if not path.is_file():
         return MarianTokens()
     try:
-        content = parse_json(read_text(path))
+        content = parse_json(read_text(path), path)
         added = tuple(Added(**token) for token in content.pop("added"))
         return MarianTokens(**content, added=added)
-    except (ValueError, TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} holds no tokens of a Marian: {error}") from None
 
 
@@ -243,12 +245,9 @@ def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str,
     Raises:
         DataError: if a special token is missing, or a number is there twice or is none.
     """
-    try:
-        ids = parse_json(text)
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+    ids = parse_json(text, path)
     if not isinstance(ids, dict) or not all(
-        type(index) is int and index >= 0 for index in ids.values()
+        type(index) is int and 0 <= index < limits.TOKENS for index in ids.values()
     ):
         raise DataError(f"{path} is no table of tokens and their numbers.")
     missing = [token for token in special[:3] if token not in ids]

@@ -14,6 +14,7 @@ import numpy as np
 import tokenizers
 
 from transformer.data.encoder_layouts import layout_of
+from transformer.data.library_errors import in_our_words
 from transformer.data.text import SURROGATES
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
@@ -223,11 +224,12 @@ class EncoderTokenizer:
     ) -> list[Pieces]:
         found: list[Pieces] = []
         for start in range(0, len(texts), _BATCH):
-            encodings = library.encode_batch(
-                texts[start : start + _BATCH],
-                is_pretokenized=is_pretokenized,
-                add_special_tokens=False,
-            )
+            with in_our_words("the tokenizer cannot encode these texts"):
+                encodings = library.encode_batch(
+                    texts[start : start + _BATCH],
+                    is_pretokenized=is_pretokenized,
+                    add_special_tokens=False,
+                )
             found += [self._pieces(encoding, special) for encoding in encodings]
         return found
 

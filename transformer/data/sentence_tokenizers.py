@@ -14,6 +14,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from transformer.data.library_errors import in_our_words
 from transformer.data.marian_tokenizers import SOURCE_FILE, MarianTokenizer
 from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.tokenizers import (
@@ -132,7 +133,8 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
         if self._characters is not None:
             for line in lines:
                 check_characters(line, self._characters, "bpe")
-        encodings = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
+        with in_our_words("the tokenizer cannot encode these lines"):
+            encodings = self._tokenizer.encode_batch_fast(list(lines), add_special_tokens=False)
         return [self._without_special(encoding.ids) for encoding in encodings]
 
     def _without_special(self, ids: list[int]) -> np.ndarray:
@@ -155,7 +157,8 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
 
     def decode(self, ids: np.ndarray | list[int]) -> str:
         """The sentence; incomplete UTF-8 sequences become replacement characters."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False).strip()
+        with in_our_words("the tokenizer cannot decode these tokens"):
+            return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False).strip()
 
     def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
         """Each token by itself; bytes that are no whole character become replacement characters."""
@@ -291,7 +294,8 @@ class SentinelTokenizer(SentenceTokenizer):
 
 def _put_behind(library_tokenizer: tokenizers.Tokenizer) -> str | None:
     """The one token that a tokenizer puts behind texts, if it puts no other and none before."""
-    bare, whole = bare_and_whole(library_tokenizer)
+    with in_our_words("the tokenizer cannot encode any text"):
+        bare, whole = bare_and_whole(library_tokenizer)
     if len(whole) != len(bare) + 1 or whole[:-1] != bare:
         return None
     return library_tokenizer.id_to_token(whole[-1])

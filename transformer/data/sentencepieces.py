@@ -1,10 +1,12 @@
 """Files of the library `sentencepiece` (Kudo and Richardson 2018)."""
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer.data.json_text import read_bounded
 from transformer.errors import DataError, MissingDependencyError
 
 # Kinds of pieces and of models, as `sentencepiece_model.proto` numbers them.
@@ -64,6 +66,8 @@ def read_sentencepieces(path: str | Path) -> SentencePieces:
             "sentencepiece", "sentencepiece", "reading a SentencePiece model"
         ) from None
     content = _content(path)
+    # Ours first: theirs does not ask whether scores are numbers.
+    _parsed(content, path)
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(content)
@@ -78,8 +82,12 @@ def read_pieces(path: str | Path) -> PieceTable:
     Raises:
         DataError: if the file is missing, or is no model.
     """
+    return _parsed(_content(path), path)
+
+
+def _parsed(content: bytes, path: str | Path) -> PieceTable:
     try:
-        return parse_pieces(_content(path))
+        return parse_pieces(content)
     except (ValueError, IndexError, struct.error) as error:
         raise DataError(f"{path} is not a SentencePiece model: {error}") from None
 
@@ -94,18 +102,41 @@ def parse_pieces(content: bytes) -> PieceTable:
     kind, character_map, begins, joins = UNIGRAM, b"", True, True
     for number, value in _fields(content):
         if number == 1:
-            found = dict(_fields(value))
-            (score,) = struct.unpack("<f", found.get(2, bytes(4)))
-            pieces.append(Piece(found[1].decode("utf-8"), score, found.get(3, 1)))
+            pieces.append(_piece(_message(value)))
         elif number == 2:
-            kind = dict(_fields(value)).get(3, UNIGRAM)
+            kind = _whole(_message(value).get(3, UNIGRAM))
         elif number == 3:
-            found = dict(_fields(value))
-            character_map = found.get(2, b"")
-            begins, joins = bool(found.get(3, True)), bool(found.get(4, True))
+            found = _message(value)
+            character_map = _bytes(found.get(2, b""))
+            begins, joins = (bool(_whole(found.get(place, 1))) for place in (3, 4))
     if not pieces:
         raise ValueError("it has no pieces.")
     return PieceTable(pieces, kind, character_map, begins, joins)
+
+
+def _piece(found: dict[int, Any]) -> Piece:
+    if 1 not in found:
+        raise ValueError("a piece has no letters.")
+    (score,) = struct.unpack("<f", _bytes(found.get(2, bytes(4))))
+    if not math.isfinite(score):
+        raise ValueError(f"a piece has the score {score}.")
+    return Piece(_bytes(found[1]).decode("utf-8"), score, _whole(found.get(3, 1)))
+
+
+def _message(value: Any) -> dict[int, Any]:
+    return dict(_fields(_bytes(value)))
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError(f"it has the number {value} where bytes are expected.")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError("it has bytes where a number is expected.")
+    return value
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
@@ -146,4 +177,4 @@ def _integer(message: bytes, place: int) -> tuple[int, int]:
 def _content(path: str | Path) -> bytes:
     if not Path(path).is_file():
         raise DataError(f"{path} does not exist: a SentencePiece model was expected there.")
-    return Path(path).read_bytes()
+    return read_bounded(path)

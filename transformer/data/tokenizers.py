@@ -8,7 +8,8 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from transformer.data import cutting
+from transformer.data import cutting, limits
+from transformer.data.library_errors import in_our_words
 from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
@@ -46,7 +47,8 @@ class Tokenizer:
         """What it puts in front of a text, if it puts anything before the text's own tokens."""
         if self._tokenizer.post_processor is None:
             return np.zeros(0, np.int32)
-        some, whole = bare_and_whole(self._tokenizer)
+        with in_our_words("the tokenizer cannot encode any text"):
+            some, whole = bare_and_whole(self._tokenizer)
         place = next(
             (start for start in range(len(whole)) if whole[start : start + len(some)] == some), 0
         )
@@ -78,7 +80,8 @@ class Tokenizer:
             check_characters(text, self._characters, "byte or bpe")
         in_parts = len(text) > cutting.PART and self._is_cuttable
         parts = list(cutting.parts(text)) if in_parts else [text]
-        encodings = self._tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+        with in_our_words("the tokenizer cannot encode this text"):
+            encodings = self._tokenizer.encode_batch_fast(parts, add_special_tokens=False)
         ids = [np.array(encoding.ids, np.int32) for encoding in encodings]
         return np.concatenate(ids) if ids else np.zeros(0, np.int32)
 
@@ -88,7 +91,8 @@ class Tokenizer:
 
     def decode(self, ids: np.ndarray | list[int]) -> str:
         """The text of token ids; incomplete UTF-8 sequences become replacement characters."""
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        with in_our_words("the tokenizer cannot decode these tokens"):
+            return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def index(self, token: str) -> int | None:
         """The id of a token; None if there is no such token."""
@@ -224,11 +228,7 @@ def read_tokenizer_json(path: str | Path) -> tokenizers.Tokenizer:
     """
     if not Path(path).is_file():
         raise DataError(f"{path} does not exist: a tokenizer.json was expected there.")
-    text = read_text(path, may_be_empty=True)
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # The library raises bare Exception on malformed files.
-        raise DataError(f"{path} is not a tokenizer.json: {error}") from None
+    return _of_text(read_text(path, may_be_empty=True), f"{path} is not a tokenizer.json")
 
 
 def parse_tokenizer_json(text: str, where: str | Path) -> tokenizers.Tokenizer:
@@ -241,10 +241,28 @@ def parse_tokenizer_json(text: str, where: str | Path) -> tokenizers.Tokenizer:
     Raises:
         DataError: if it is not a tokenizer.
     """
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # The library raises bare Exception on malformed files.
-        raise DataError(f"{where}: its tokenizer is no tokenizer.json: {error}") from None
+    return _of_text(text, f"{where}: its tokenizer is no tokenizer.json")
+
+
+def _of_text(text: str, wrong: str) -> tokenizers.Tokenizer:
+    with in_our_words(wrong):
+        return require_ids(tokenizers.Tokenizer.from_str(text), wrong)
+
+
+def require_ids(library_tokenizer: tokenizers.Tokenizer, wrong: str) -> tokenizers.Tokenizer:
+    """Refuses ids so large that tables as long as the largest one have no room.
+
+    Args:
+        library_tokenizer: is returned.
+        wrong: what is wrong then, with the name of the file.
+
+    Raises:
+        DataError: if there is one.
+    """
+    size = table_size(library_tokenizer)
+    if size > limits.TOKENS:
+        raise DataError(f"{wrong}: it has the id {size - 1:,}, and the most is {limits.TOKENS:,}.")
+    return library_tokenizer
 
 
 def character_tokenizer(text: str) -> tokenizers.Tokenizer:

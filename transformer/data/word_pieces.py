@@ -158,9 +158,18 @@ def _load(path: str | Path) -> WordPieceTokenizer:
 
 def read_vocabulary(path: str) -> dict[str, int]:
     """The tokens of a `vocab.txt`, numbered by their lines from 0."""
+    return vocabulary_of_lines(read_text(path), path)
+
+
+def vocabulary_of_lines(text: str, path: str | Path) -> dict[str, int]:
+    """The tokens in the text of a `vocab.txt`, numbered by its lines from 0.
+
+    Raises:
+        DataError: if a line is empty, or is there twice.
+    """
     vocabulary: dict[str, int] = {}
     # Only line feeds end a line: some vocabularies have other separators of Unicode as tokens.
-    for index, token in enumerate(read_text(path).removesuffix("\n").split("\n")):
+    for index, token in enumerate(text.removesuffix("\n").split("\n")):
         if not token:
             raise DataError(f"{path}, line {index + 1} is empty: every line must be a token.")
         if token in vocabulary:

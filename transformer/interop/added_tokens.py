@@ -13,8 +13,12 @@ from typing import Any, NamedTuple
 
 import tokenizers
 
+from transformer.data import limits
+from transformer.data.json_text import shown
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
+from transformer.interop.checked_values import refuse
+from transformer.interop.checked_values import token as token_id
 from transformer.interop.side_files import ADDED, SETTINGS, SPECIAL, SideFile, SideFiles
 
 BY_ID = "added_tokens_decoder"
@@ -162,7 +166,7 @@ def _listed(
     if isinstance(found, dict):
         return {name: _token(token, file, special=special) for name, token in found.items()}
     if not isinstance(found, list):
-        raise DataError(f"{file.where}: {key} is {found!r}, where a list is expected.")
+        refuse(file.where, key, found, "a list")
     return [_token(token, file, special=special) for token in found]
 
 
@@ -170,19 +174,21 @@ def _by_id(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
     """What `added_tokens_decoder` says: tokens by id."""
     content = settings[BY_ID]
     if not isinstance(content, dict) or not all(
-        index.isdecimal() and isinstance(token, dict) for index, token in content.items()
+        index.isdecimal() and len(index) <= limits.DIGITS and isinstance(token, dict)
+        for index, token in content.items()
     ):
         raise DataError(f"{settings.where}: {BY_ID} has no tokens by their ids.")
-    return {int(index): _token(token, settings) for index, token in content.items()}
+    return {
+        token_id(settings.where, BY_ID, int(index)): _token(token, settings)
+        for index, token in content.items()
+    }
 
 
 def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.AddedToken]:
     """What an `added_tokens.json` says: ids by token."""
     found = {}
     for name in file:
-        index = file[name]
-        if type(index) is not int or index < 0:
-            raise DataError(f"{file.where}: {name!r} has the id {index!r}.")
+        index = file.token(name)
         plain = name not in special
         found[index] = tokenizers.AddedToken(name, normalized=plain, special=not plain)
     return found
@@ -193,10 +199,13 @@ def _described(
 ) -> dict[int, tokenizers.AddedToken]:
     """What a `tokenizer.json` has added."""
     found = {}
-    for token in described.get("added_tokens") or []:
+    tokens = described.get("added_tokens") or []
+    if not isinstance(tokens, list):
+        refuse(settings.where.parent / TOKENIZER_FILE, "added_tokens", tokens, "a list")
+    for token in tokens:
         if not isinstance(token, dict) or type(token.get("id")) is not int:
             where = settings.where.parent / TOKENIZER_FILE
-            raise DataError(f"{where}: {token!r} of its added_tokens has no id.")
+            raise DataError(f"{where}: {shown(token)} of its added_tokens has no id.")
         found[token["id"]] = _token(token, settings)
     return found
 
@@ -214,11 +223,11 @@ def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.A
     """
     values = {"content": token, "special": True} if isinstance(token, str) else token
     if not isinstance(values, dict) or not isinstance(values.get("content"), str):
-        raise DataError(f"{file.where}: {token!r} is no token.")
+        raise DataError(f"{file.where}: {shown(token)} is no token.")
     flags = {flag: values[flag] for flag in _FLAGS if flag in values}
     if special:
         flags["special"] = True
     try:
         return tokenizers.AddedToken(values["content"], **flags)
     except TypeError as error:
-        raise DataError(f"{file.where}: {token!r} is no token: {error}.") from None
+        raise DataError(f"{file.where}: {shown(token)} is no token: {error}.") from None

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from transformer.data.text import read_text
+from transformer.data.library_errors import in_our_words
 from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json
 from transformer.errors import DataError
 from transformer.interop.added_tokens import BY_ID, AddedTokens, read_added_tokens
+from transformer.interop.checked_values import text as text_of
 from transformer.interop.foreign_tokenizers import SPACE, words_of
 from transformer.interop.side_files import (
     ADDED,
@@ -26,8 +27,10 @@ from transformer.interop.side_files import (
     SETTINGS,
     SideFile,
     SideFiles,
-    read_json,
+    read_vocabulary,
+    require_vocabulary,
 )
+from transformer.interop.tokenizer_files import merge_pairs, read_lines, read_tokenizer_text
 
 _VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
 _AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
@@ -86,21 +89,20 @@ def decoder_tokenizer(
         place.get("tokenizer_class")
         added = read_added_tokens(files, {})
         names = added.names(known.special)
-        found = known.make(*read_vocabulary(folder), settings, names)
+        found = known.make(*_files_of_gpt2(folder), settings, names)
         added.add_to(found, known.special, vocab_size)
         _require_ids(found, added, folder)
         _put_around(found, settings, names)
         return found
-    text = read_text(str(path))
+    text, content = read_tokenizer_text(path)
     found = parse_tokenizer_json(text, path)
-    content = json.loads(text)
     added = read_added_tokens(files, content)
     # What is added to texts is there already, and they do not read these then.
     settings.irrelevant(dict.fromkeys(("add_bos_token", "add_eos_token"), "tokenizer.json"))
     special: Mapping[str, str] = {}
     if known is not None and _cuts_alike(found, known):
         place.get("tokenizer_class")
-        remade = known.make(*_parts(content), settings, added.names(known.special))
+        remade = known.make(*_parts(content, path), settings, added.names(known.special))
         if found.post_processor is not None:
             remade.post_processor = found.post_processor
         found, special = remade, known.special
@@ -157,8 +159,10 @@ def _known_class(place: SideFile, kind: str, path: Path) -> _Kind | None:
     if named is None:
         # Who has nothing but a tokenizer.json means it.
         return None if there else _CLASSES.get(_USUAL_CLASS.get(kind, ""))
-    named = str(named).removesuffix("Fast")
-    bytes_in_llama = named == "LlamaTokenizer" and there and "ByteLevel" in read_text(str(path))
+    named = text_of(place.where, "tokenizer_class", named).removesuffix("Fast")
+    bytes_in_llama = (
+        named == "LlamaTokenizer" and there and "ByteLevel" in read_tokenizer_text(path)[0]
+    )
     if kind in ("mistral", "mixtral") or bytes_in_llama:
         named = _AS_IT_IS[0]
     if not there:
@@ -182,7 +186,7 @@ def _no_tokenizer(folder: Path, place: SideFile) -> DataError:
     )
 
 
-def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """What is in `vocab.json` and `merges.txt`.
 
     Raises:
@@ -194,10 +198,8 @@ def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]
             f"{folder} has no tokenizer: expected a {TOKENIZER_FILE}, or {_VOCABULARY} and "
             f"{_MERGES}. Give another with --tokenizer=tokenizer.json."
         )
-    vocabulary: dict[str, Any] = read_json(folder / _VOCABULARY)
-    if not all(type(index) is int and index >= 0 for index in vocabulary.values()):
-        raise DataError(f"{folder / _VOCABULARY} is no vocabulary: tokens have ids.")
-    lines = read_text(str(folder / _MERGES)).split("\n")
+    vocabulary = read_vocabulary(folder / _VOCABULARY)
+    lines = read_lines(folder / _MERGES)
     # As GPT-2 has it: the first line says which version it is.
     pairs = [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#ver")]
     if not all(len(pair) == 2 for pair in pairs):
@@ -205,20 +207,17 @@ def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]
     return vocabulary, pairs  # type: ignore[return-value]
 
 
-def _parts(content: Mapping[str, Any]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _parts(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges of a `tokenizer.json`; old ones write a merge with a space."""
-    merges = content["model"].get("merges", [])
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
-    return content["model"]["vocab"], [(left, right) for left, right in pairs]
+    vocabulary = require_vocabulary(content["model"]["vocab"], path)
+    return vocabulary, merge_pairs(content["model"].get("merges", []), path)
 
 
 def _bpe(
     vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: Any
 ) -> tokenizers.Tokenizer:
-    try:
+    with in_our_words("the vocabulary and the merges make no tokenizer"):
         return tokenizers.Tokenizer(models.BPE(vocabulary, merges, **options))
-    except Exception as error:  # The library raises bare Exception.
-        raise DataError(f"the vocabulary and the merges make no tokenizer: {error}.") from None
 
 
 def _gpt2(
@@ -228,7 +227,7 @@ def _gpt2(
     names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges)
-    spaced = settings.get("add_prefix_space") is True
+    spaced = settings.flag("add_prefix_space", False)
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     made.decoder = decoders.ByteLevel()
     return made
@@ -241,7 +240,7 @@ def _qwen2(
     names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges)
-    spaced = settings.get("add_prefix_space") is True
+    spaced = settings.flag("add_prefix_space", False)
     made.normalizer = normalizers.NFC()
     made.pre_tokenizer = words_of("qwen2", spaced=spaced)
     made.decoder = decoders.ByteLevel()
@@ -255,11 +254,11 @@ def _llama(
     names: Mapping[str, str],
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True)
-    spaced = settings.get("add_prefix_space") is not False
+    spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
     # Theirs without `legacy` puts a space in front of a text, with it in front of each part.
     scheme = "never"
     if spaced:
-        scheme = "always" if settings.get("legacy") else "first"
+        scheme = "always" if settings.flag("legacy", False) else "first"
     made.pre_tokenizer = pre_tokenizers.Metaspace(
         replacement=SPACE, prepend_scheme=scheme, split=False
     )
@@ -319,7 +318,7 @@ _USUAL_CLASS = {
 def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[str, str]) -> None:
     """The token in front of a text, and the one behind it, where the settings ask for them."""
     parts, tokens = ["$A"], []
-    if settings.get("add_bos_token") and "bos_token" in special:
+    if settings.flag("add_bos_token", False) and "bos_token" in special:
         parts.insert(0, special["bos_token"])
         tokens.append(special["bos_token"])
     # What stands behind a text would end what is to be continued.

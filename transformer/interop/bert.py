@@ -181,16 +181,14 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
     """Fields of `config.model`, refusing what our model does not do."""
     config.irrelevant(IRRELEVANT)
     config.only(_ONLY)
-    activation = config.get("hidden_act", _DEFAULTS["hidden_act"])
-    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        raise DataError(f"{where} has hidden_act {activation!r}, which is not known here.")
+    activation = config.one_of("hidden_act", _DEFAULTS["hidden_act"], _ACTIVATIONS)
     if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
         raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
-    said = _numbers(kind, config, where)
+    said = _numbers(kind, config)
     _require_sizes(kind, config, said, where, shapes)
     offset = 0
     if kind == "roberta":
-        offset = _pad(config, where) + 1
+        offset = _pad(config) + 1
     else:
         config.irrelevant({"pad_token_id": "a row of the table like any other"})
     outputs = shapes.get("classifier.bias")
@@ -211,7 +209,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
     }
 
 
-def _numbers(kind: str, config: SideFile, where: Path) -> dict[str, Any]:
+def _numbers(kind: str, config: SideFile) -> dict[str, Any]:
     """All numbers of a model, those of the class where nothing is said.
 
     Raises:
@@ -222,10 +220,8 @@ def _numbers(kind: str, config: SideFile, where: Path) -> dict[str, Any]:
     for key, value in usual.items():
         if isinstance(value, str):
             continue
-        try:
-            found[key] = type(value)(config.get(key, value))
-        except (TypeError, ValueError):
-            raise DataError(f"{where} has {key} {config[key]!r}, which is no number.") from None
+        read = config.number if isinstance(value, float) else config.whole
+        found[key] = read(key, value)
     return found
 
 
@@ -246,14 +242,12 @@ def _require_sizes(
                 f"{kind}.{name} would be {wanted}, and is {list(shape)}."
             )
     heads = said["num_attention_heads"]
-    if heads < 1 or said["hidden_size"] % heads:
+    if said["hidden_size"] % heads:
         raise DataError(
             f"{where} has num_attention_heads {heads} (config.model.num_heads): heads must divide "
             f"the width, hidden_size {said['hidden_size']}."
         )
-    layers = {
-        int(name.split(".")[3]) for name in shapes if name.startswith(f"{kind}.encoder.layer.")
-    }
+    layers = {name.split(".")[3] for name in shapes if name.startswith(f"{kind}.encoder.layer.")}
     count = said["num_hidden_layers"]
     if count > len(layers) or ("num_hidden_layers" not in config and count != len(layers)):
         raise DataError(
@@ -261,12 +255,9 @@ def _require_sizes(
         )
 
 
-def _pad(config: SideFile, where: Path) -> int:
+def _pad(config: SideFile) -> int:
     """The number of RoBERTa's padding token, behind which positions begin."""
-    pad = config.get("pad_token_id", _ROBERTA_PAD)
-    if not isinstance(pad, int) or pad < 0:
-        raise DataError(f"{where} has pad_token_id {pad!r}: positions begin behind a number.")
-    return pad
+    return config.token("pad_token_id", _ROBERTA_PAD)
 
 
 def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, Any]:
@@ -314,7 +305,7 @@ def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     config = files[CONFIG]
     generation = files[GENERATION]
     generation.irrelevant(dict.fromkeys(generation, "of models that write"))
-    architecture = str(next(iter(config.get("architectures") or []), ""))
+    architecture = next(iter(config.texts("architectures")), "")
     jobs = [job for name, job in _JOBS.items() if architecture.endswith(name)]
     job = jobs[0] if jobs and "output/kernel" in paths else "masked_lm"
     if "masked_token/bias" in paths:

@@ -37,6 +37,8 @@ IRRELEVANT = {
     "architectures": "arrays say what there is",
     **dict.fromkeys(("id2label", "label2id", "num_labels", "problem_type"), "of classifiers"),
 }
+# Those that may be null, which means what heads and width say.
+_MAY_BE_NULL = ("num_key_value_heads", "head_dim")
 # Kinds of layers, where models have several.
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
@@ -58,31 +60,38 @@ def decoder_fields(
     """
     config.irrelevant(IRRELEVANT)
     config.usual({"is_encoder_decoder": False})
-    found = {key: config.get(key, value) for key, value in usual.items()}
+    found: dict[str, Any] = {}
+    for key, value in usual.items():
+        if isinstance(value, bool):
+            found[key] = config.flag(key, value)
+        elif isinstance(value, float):
+            found[key] = config.number(key, value)
+        elif key in _MAY_BE_NULL:
+            found[key] = config.whole_or_none(key, value)
+        else:
+            found[key] = config.whole(key, value)
     _require_sizes(found, where, shapes)
     return {
-        "vocab_size": int(found["vocab_size"]),
-        "num_layers": int(found["num_hidden_layers"]),
-        "num_heads": int(found["num_attention_heads"]),
-        "num_kv_heads": integer(found["num_key_value_heads"]),
-        "head_dim": integer(found["head_dim"]),
-        "width": int(found["hidden_size"]),
-        "feed_forward_width": int(found["intermediate_size"]),
-        "context": int(found["max_position_embeddings"]),
-        "norm_epsilon": float(found["rms_norm_eps"]),
-        "tie_embeddings": bool(found["tie_word_embeddings"]),
+        "vocab_size": found["vocab_size"],
+        "num_layers": found["num_hidden_layers"],
+        "num_heads": found["num_attention_heads"],
+        "num_kv_heads": found["num_key_value_heads"],
+        "head_dim": found["head_dim"],
+        "width": found["hidden_size"],
+        "feed_forward_width": found["intermediate_size"],
+        "context": found["max_position_embeddings"],
+        "norm_epsilon": found["rms_norm_eps"],
+        "tie_embeddings": found["tie_word_embeddings"],
     }
 
 
 def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, Shape]) -> None:
     """Refuses sizes that are not those of the arrays, by the names that people can look up."""
-    layers = [int(number[1]) for name in shapes if (number := _LAYER.match(name))]
-    heads = int(found["num_attention_heads"])
-    if heads < 1:
-        raise DataError(f"{where}: num_attention_heads is {heads}: there must be one.")
-    head_dim = found["head_dim"] or int(found["hidden_size"]) // heads
+    layers = {number[1] for name in shapes if (number := _LAYER.match(name))}
+    heads = found["num_attention_heads"]
+    head_dim = found["head_dim"] or found["hidden_size"] // heads
     asked = {
-        "num_hidden_layers": (found["num_hidden_layers"], len(set(layers)) or None),
+        "num_hidden_layers": (found["num_hidden_layers"], len(layers) or None),
         "vocab_size": (found["vocab_size"], _rows(shapes, "model.embed_tokens", 0)),
         "hidden_size": (found["hidden_size"], _rows(shapes, "model.embed_tokens", 1)),
         "intermediate_size": (
@@ -90,17 +99,17 @@ def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, S
             _rows(shapes, "model.layers.0.mlp.gate_proj", 0),
         ),
         "num_attention_heads x head_dim": (
-            heads * int(head_dim),
+            heads * head_dim,
             _rows(shapes, "model.layers.0.self_attn.q_proj", 0),
         ),
         "num_key_value_heads x head_dim": (
-            int(found["num_key_value_heads"] or heads) * int(head_dim),
+            (found["num_key_value_heads"] or heads) * head_dim,
             _rows(shapes, "model.layers.0.self_attn.k_proj", 0),
         ),
     }
-    require_output(bool(found["tie_word_embeddings"]), where, shapes)
+    require_output(found["tie_word_embeddings"], where, shapes)
     for key, (value, there) in asked.items():
-        if there is not None and int(value) != there:
+        if there is not None and value != there:
             raise contradicted(where, key, value, there)
 
 
@@ -136,17 +145,7 @@ def activation(config: SideFile, key: str, usual: str) -> str:
     Raises:
         DataError: if it is not known here.
     """
-    name = config.get(key, usual)
-    if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise DataError(
-            f"{config.where} has {key}: {name!r}, and known here are {', '.join(ACTIVATIONS)}."
-        )
-    return ACTIVATIONS[name]
-
-
-def integer(value: Any) -> int | None:
-    """A number that may be missing."""
-    return None if value is None else int(value)
+    return ACTIVATIONS[config.one_of(key, usual, ACTIVATIONS)]
 
 
 def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str, Any]:
@@ -164,23 +163,24 @@ def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str,
         values = config.inside("rope_parameters")
     if "rope_theta" in values:
         config.irrelevant({"rope_theta": "said where the rotation is"})
-        base = values["rope_theta"]
+        base = values.positive("rope_theta")
     else:
-        base = config.get("rope_theta", usual_base)
+        base = config.positive("rope_theta", usual_base)
     if "rope_type" in values:
         values.irrelevant({"type": "rope_type says it"})
     kind = values.get("rope_type") if "rope_type" in values else values.get("type", "default")
-    found: dict[str, Any] = {"rope_base": float(base)}
+    found: dict[str, Any] = {"rope_base": base}
     if kind == "llama3":
-        old = values.get("original_max_position_embeddings", config.get("max_position_embeddings"))
+        key = "original_max_position_embeddings"
+        of_model = config.whole_or_none("max_position_embeddings")
         found |= {
-            "rope_factor": float(values["factor"]),
-            "rope_low_frequency": float(values["low_freq_factor"]),
-            "rope_high_frequency": float(values["high_freq_factor"]),
-            "rope_old_context": int(old),
+            "rope_factor": values.positive("factor"),
+            "rope_low_frequency": values.positive("low_freq_factor"),
+            "rope_high_frequency": values.positive("high_freq_factor"),
+            "rope_old_context": values.whole(key, of_model),
         }
     elif kind == "linear":
-        found |= {"rope_factor": float(values["factor"]), "rope_old_context": None}
+        found |= {"rope_factor": values.positive("factor"), "rope_old_context": None}
     elif kind != "default":
         raise DataError(
             f"{where} scales rotary positions by {kind!r} (rope_type in rope_scaling or "

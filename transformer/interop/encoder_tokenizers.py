@@ -15,12 +15,24 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 from transformer.data.byte_pieces import BytePieceTokenizer
 from transformer.data.encoder_layouts import Layout, layout_of, template
 from transformer.data.encoder_tokenizers import parse_encoder_tokenizer
+from transformer.data.json_text import read_bounded, shown
+from transformer.data.library_errors import in_our_words
 from transformer.data.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
-from transformer.data.tokenizers import TOKENIZER_FILE
-from transformer.data.word_pieces import WordPieceTokenizer, read_vocabulary
+from transformer.data.text import decode_text
+from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import DataError
 from transformer.interop.added_tokens import BY_ID, read_added_tokens
-from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
+from transformer.interop.checked_values import number, whole
+from transformer.interop.side_files import (
+    CONFIG,
+    SETTINGS,
+    SideFile,
+    SideFiles,
+    read_vocabulary,
+    require_vocabulary,
+)
+from transformer.interop.tokenizer_files import merge_pairs, read_lines, read_tokenizer_text
 
 _VOCABULARY, _PIECES, _MERGES = "vocab.txt", "vocab.json", "merges.txt"
 _BERT, _ROBERTA, _GENERIC = "BERT", "RoBERTa", "generic"
@@ -96,10 +108,11 @@ def read_encoder_tokenizer(
     settings = files[SETTINGS]
     settings.irrelevant(_IRRELEVANT)
     settings.usual(_USUAL)
-    finds_special = not settings.get("split_special_tokens", False)
+    finds_special = not settings.flag("split_special_tokens", False)
     limit = settings.get("model_max_length", settings.get("max_len"))
-    is_limit = isinstance(limit, int | float) and 0 < limit < _NO_LIMIT
-    max_length = int(limit) if is_limit else None
+    max_length = None
+    if limit is not None and number(settings.where, "model_max_length", limit) < _NO_LIMIT:
+        max_length = whole(settings.where, "model_max_length", limit, most=_NO_LIMIT)
     if text is not None:
         return ReadTokenizer(
             parse_encoder_tokenizer(text, folder), max_length, finds_special, first_space=True
@@ -109,13 +122,9 @@ def read_encoder_tokenizer(
     if BY_ID in settings:
         files[TOKENIZER_FILE].irrelevant({"added_tokens": f"{SETTINGS} says it"})
     names = added.names(_USUAL_NAMES[whose])
-    try:
+    with in_our_words(f"{folder} holds no tokenizer that can be built"):
         library = _MAKERS[whose](files, folder, names)
         added.add_to(library, _USUAL_NAMES[whose])
-    except DataError:
-        raise
-    except Exception as error:  # The library raises bare Exception on malformed files.
-        raise DataError(f"{folder} holds no tokenizer that can be built: {error}.") from None
     layout = _layout(library, whose, names, settings)
     if any(name not in library.get_vocab() for name in layout[:2]):
         raise DataError(f"{folder}: the tokenizer has no {layout.start} or {layout.separator}.")
@@ -136,9 +145,9 @@ def _class_of(files: SideFiles, kind: str, folder: Path) -> str:
         DataError: if the class is not known here.
     """
     settings, config = files[SETTINGS], files[CONFIG]
-    of_config = config.get("tokenizer_class")
-    name = settings.get("tokenizer_class") or of_config or _USUAL_CLASSES[kind]
-    whose = _CLASSES.get(str(name).removesuffix("Fast"))
+    of_config = config.text_or_none("tokenizer_class")
+    name = settings.text_or_none("tokenizer_class") or of_config or _USUAL_CLASSES[kind]
+    whose = _CLASSES.get(name.removesuffix("Fast"))
     if whose is None:
         raise DataError(
             f"{folder}: tokenizer_class is {name!r}: what can be read are {', '.join(_CLASSES)}. "
@@ -159,11 +168,13 @@ def _class_of(files: SideFiles, kind: str, folder: Path) -> str:
 def _bert(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
     """BERT's: word pieces, cleaned and split as the settings say."""
     vocabulary = _library_model(files, folder, "WordPiece").get("vocab")
-    if vocabulary is None:
-        path = folder / _VOCABULARY
-        if not path.is_file():
-            raise DataError(_nothing(folder))
-        vocabulary = read_vocabulary(str(path))
+    path = folder / _VOCABULARY
+    if vocabulary is not None:
+        require_vocabulary(vocabulary, folder / TOKENIZER_FILE)
+    elif path.is_file():
+        vocabulary = vocabulary_of_lines(decode_text(read_bounded(path), str(path)), path)
+    else:
+        raise DataError(_nothing(folder))
     settings = files[SETTINGS]
     unknown = names.get("unk_token", "")
     if unknown not in vocabulary:
@@ -171,12 +182,13 @@ def _bert(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.T
             f"{folder}: the vocabulary has no {unknown or 'token'} that stands for what it lacks: "
             f"say which does as unk_token in {SETTINGS}."
         )
+    accents = settings.get("strip_accents")
     library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
     library.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
+        handle_chinese_chars=settings.flag("tokenize_chinese_chars", True),
+        strip_accents=None if accents is None else settings.flag("strip_accents", False),
+        lowercase=settings.flag("do_lower_case", True),
     )
     library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     library.decoder = decoders.WordPiece(prefix="##")
@@ -191,11 +203,14 @@ def _roberta(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizer
         paths = folder / _PIECES, folder / _MERGES
         if not all(path.is_file() for path in paths):
             raise DataError(_nothing(folder))
+        # Within the limits, before the library reads them itself.
+        read_vocabulary(paths[0])
+        read_lines(paths[1])
         model = models.BPE.from_file(*map(str, paths))
     else:
-        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in merges)
-        model = models.BPE(vocabulary, [(first, second) for first, second in pairs])
-    spaced = files[SETTINGS].get("add_prefix_space", False)
+        path = folder / TOKENIZER_FILE
+        model = models.BPE(require_vocabulary(vocabulary, path), merge_pairs(merges, path))
+    spaced = files[SETTINGS].flag("add_prefix_space", False)
     library = tokenizers.Tokenizer(model)
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     library.decoder = decoders.ByteLevel()
@@ -211,7 +226,7 @@ def _generic(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizer
     for key in content:
         content.get(key)
     _mark_library(content)
-    return tokenizers.Tokenizer.from_file(str(path))
+    return parse_tokenizer_json(read_tokenizer_text(path)[0], path)
 
 
 _MAKERS = {_BERT: _bert, _ROBERTA: _roberta, _GENERIC: _generic}
@@ -227,8 +242,8 @@ def _library_model(files: SideFiles, folder: Path, kind: str) -> SideFile:
     model = content.inside("model")
     if len(content) and model.get("type", kind) != kind:
         raise DataError(
-            f"{content.where} has a model of the type {model['type']!r}, and tokenizer_class (or "
-            f"its default) makes one of {kind}."
+            f"{content.where} has a model of the type {shown(model['type'])}, and tokenizer_class "
+            f"(or its default) makes one of {kind}."
         )
     ignored = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
     content.irrelevant(dict.fromkeys(ignored, f"{SETTINGS} says it"))
@@ -278,8 +293,8 @@ def _layout(
                 f"in other places than BERT's and RoBERTa's do."
             )
         layout = found
-    inputs = settings.get("model_input_names")
-    if inputs is None:
+    inputs = settings.texts("model_input_names")
+    if settings.peek("model_input_names") is None:
         inputs = ["token_type_ids"] if whose == _BERT else []
     return layout if "token_type_ids" in inputs else layout._replace(second_type=0)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from transformer.data.text import read_text
+from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.interop.bert import BERT_FAMILY, ROBERTA
 from transformer.interop.gemma import GEMMA
@@ -19,7 +19,7 @@ from transformer.interop.published import Family, Published, Source, read_source
 from transformer.interop.safetensors_files import StoredArrays
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.interop.t5 import T5_FAMILY
-from transformer.interop.tokenizer_files import with_beginning
+from transformer.interop.tokenizer_files import read_tokenizer_text, with_beginning
 from transformer.interop.vit import DEIT, VIT
 
 FAMILIES = (GPT2, LLAMA, MIXTRAL, GEMMA, BERT_FAMILY, ROBERTA, VIT, DEIT, T5_FAMILY, MARIAN)
@@ -47,9 +47,9 @@ def family_of(config: SideFile) -> Family:
     # The oldest BERTs do not say what they are.
     unnamed = "bert" if "type_vocab_size" in config else None
     kind = config.get("model_type", unnamed)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise DataError(
-            f"{config.where} has model_type {kind!r}: what can be read are {', '.join(KINDS)}."
+            f"{config.where} has model_type {shown(kind)}: what can be read are {', '.join(KINDS)}."
         )
     return KINDS[kind]
 
@@ -113,7 +113,7 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
     """
     if path.is_dir() or not path.exists():
         source = open_folder(path)
-        text = None if tokenizer is None else read_text(tokenizer)
+        text = None if tokenizer is None else read_tokenizer_text(tokenizer)[0]
         return Opened(source, family_of(source.config), text)
     if path.suffix == ".gguf":
         model = read_gguf(path)

@@ -1,11 +1,15 @@
 """Tokenizers of other libraries' model files, as tokenizers of the library `tokenizers`."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
+from transformer.data import limits
+from transformer.data.json_text import shown
+from transformer.data.library_errors import in_our_words
 from transformer.errors import DataError
 
 # What SentencePiece writes for a space.
@@ -95,6 +99,12 @@ def scored_tokenizer(
     Raises:
         DataError: if the parts do not fit.
     """
+    for token, score in zip(tokens, scores, strict=True):
+        if not math.isfinite(score) or len(token) > limits.TOKEN_CHARACTERS:
+            raise DataError(
+                f"{path} is damaged: its token {shown(token)} has {len(token)} characters and the "
+                f"score {score}; at most {limits.TOKEN_CHARACTERS} and a finite one are expected."
+            )
     merges = _merges(tokens, scores)
     model = _bpe(tokens, merges, path, unk_token=unknown, fuse_unk=True, byte_fallback=True)
     tokenizer = tokenizers.Tokenizer(model)
@@ -115,10 +125,8 @@ def _bpe(
     if len(vocabulary) != len(tokens):
         twice = next(token for i, token in enumerate(tokens) if vocabulary[token] != i)
         raise DataError(f"{path} is damaged: its tokenizer has the token {twice!r} twice.")
-    try:
+    with in_our_words(f"{path} holds no tokenizer that can be built"):
         return models.BPE(vocabulary, list(merges), **options)
-    except Exception as error:  # The library raises bare Exception.
-        raise DataError(f"{path} holds no tokenizer that can be built: {error}.") from None
 
 
 def _merges(tokens: Sequence[str], scores: Sequence[float]) -> list[tuple[str, str]]:

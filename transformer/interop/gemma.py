@@ -5,7 +5,9 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, cast
 
+from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.interop.checked_values import positive
 from transformer.interop.decoder_configs import (
     GLOBAL,
     LOCAL,
@@ -60,34 +62,32 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     usual = _USUAL[kind]
     config.usual({"attention_dropout": 0.0, "use_bidirectional_attention": False})
     config.only({"attention_bias": False, "tie_word_embeddings": True})
-    if config.get("use_bidirectional_attention"):
+    if config.flag("use_bidirectional_attention", False):
         raise DataError(f"{where} has use_bidirectional_attention: Gemma looks back only here.")
     if activation(config, "hidden_activation", "gelu_pytorch_tanh") != "gelu_tanh":
         raise DataError(f"{where} has another hidden_activation: Gemma's is gelu_pytorch_tanh.")
     fields = decoder_fields(config, where, usual, shapes)
     every = _global_every(config, fields["num_layers"], where)
-    window = config.get("sliding_window", 4096)
+    window = config.whole_or_none("sliding_window", 4096)
     if window is None and every != 1:
         raise DataError(f"{where}: sliding_window is null, and there are layers with a window.")
     rotations = _one_rotation(config, where) if kind == "gemma2" else _two_rotations(config, where)
     return {
         **fields,
-        "window": 4096 if window is None else int(window),
+        "window": 4096 if window is None else window,
         "global_every": every,
         **rotations,
-        "query_scale": int(config.get("query_pre_attn_scalar", 256)),
+        "query_scale": config.whole("query_pre_attn_scalar", 256),
         "head_norm": kind == "gemma3_text",
         "attention_cap": _attention_cap(config, kind),
-        "logit_cap": _number(
-            config.get("final_logit_softcapping", 30.0 if kind == "gemma2" else None)
-        ),
+        "logit_cap": _cap(config, "final_logit_softcapping", 30.0 if kind == "gemma2" else None),
     }
 
 
 def _attention_cap(config: SideFile, kind: str) -> float | None:
     """What squashes attention; Gemma 3 has the key and does not use it."""
     if kind == "gemma2":
-        return _number(config.get("attn_logit_softcapping", 50.0))
+        return _cap(config, "attn_logit_softcapping", 50.0)
     config.usual({"attn_logit_softcapping": None})
     return None
 
@@ -95,10 +95,10 @@ def _attention_cap(config: SideFile, kind: str) -> float | None:
 def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
     """Every which layer sees everything."""
     every = _GLOBAL_EVERY[config["model_type"]]
-    kinds = config.get("layer_types")
+    kinds = config.texts("layer_types") or None
     if kinds is None:
         if config["model_type"] == "gemma3_text":
-            every = int(config.get("sliding_window_pattern", every))
+            every = config.whole("sliding_window_pattern", every)
         return every
     said = ("sliding_window_pattern", "_sliding_window_pattern")
     config.irrelevant(dict.fromkeys(said, "layer_types say it"))
@@ -106,8 +106,10 @@ def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
         every = kinds.index(GLOBAL) + 1
     elif every <= num_layers:
         every = num_layers + 1
-    if list(kinds) != _layer_types(num_layers, every):
-        raise DataError(f"{where} has layer_types in an order that is not known here: {kinds}.")
+    if kinds != _layer_types(num_layers, every):
+        raise DataError(
+            f"{where} has layer_types in an order that is not known here: {shown(kinds)}."
+        )
     return every
 
 
@@ -146,20 +148,20 @@ def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
     base, factor = _rotation(far, where)
     local_base, local_factor = _rotation(parts.inside(LOCAL), where)
     if base is None:
-        base = config.get("rope_theta", 1_000_000.0)
+        base = config.positive("rope_theta", 1_000_000.0)
     if local_base is None:
-        local_base = config.get("rope_local_base_freq", 10_000.0)
+        local_base = config.positive("rope_local_base_freq", 10_000.0)
     known = "said where the rotation is"
     config.irrelevant({"rope_theta": known, "rope_local_base_freq": known})
     return {
-        "rope_base": float(base),
+        "rope_base": base,
         "rope_factor": factor,
-        "local_rope_base": float(local_base),
+        "local_rope_base": local_base,
         "local_rope_factor": local_factor,
     }
 
 
-def _rotation(values: Mapping[str, Any], where: Path) -> tuple[Any, float | None]:
+def _rotation(values: Mapping[str, Any], where: Path) -> tuple[float | None, float | None]:
     """The base, if it is said, and the factor."""
     how = values.get("rope_type", values.get("type", "default"))
     if how not in ("default", "linear"):
@@ -167,11 +169,16 @@ def _rotation(values: Mapping[str, Any], where: Path) -> tuple[Any, float | None
             f"{where} scales rotary positions by {how!r} (rope_type in rope_scaling or "
             f"rope_parameters): only 'linear' is known here."
         )
-    return values.get("rope_theta"), float(values["factor"]) if how == "linear" else None
+    base = values.get("rope_theta")
+    return (
+        None if base is None else positive(where, "rope_theta", base),
+        positive(where, "factor", values["factor"]) if how == "linear" else None,
+    )
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _cap(config: SideFile, key: str, usual: float | None) -> float | None:
+    value = config.get(key, usual)
+    return None if value is None else positive(config.where, key, value)
 
 
 def _config(model: Gemma, head: Head, paths: Set[str]) -> dict[str, Any]:

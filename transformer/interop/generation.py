@@ -7,7 +7,8 @@ that are left out have that library's defaults.
 
 from typing import Any
 
-from transformer.errors import DataError
+from transformer.data import limits
+from transformer.interop.checked_values import LARGEST, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.logits import Sampling
 
@@ -123,14 +124,14 @@ def writing_fields(files: SideFiles) -> dict[str, Any]:
         "temperature": 0.0,
     }
     if said.get("max_new_tokens") is not None:
-        fields["max_new_tokens"] = _whole(said, "max_new_tokens", 0)
+        fields["max_new_tokens"] = said.whole("max_new_tokens", least=0, most=limits.LENGTH)
     chosen = ("temperature", "top_k", "top_p", "min_p")
-    if not said.get("do_sample", False):
+    if not said.flag("do_sample", False):
         said.irrelevant(dict.fromkeys(chosen, "do_sample is off"))
         return fields
     return fields | {
         "temperature": _number(said, "temperature", 1.0),
-        "top_k": _whole(said, "top_k", 50),
+        "top_k": said.whole_or_none("top_k", 50, least=0) or 0,
         "top_p": _number(said, "top_p", 1.0),
         "min_p": _number(said, "min_p", 0.0),
     }
@@ -148,25 +149,13 @@ def _token(said: SideFile, key: str, value: Any) -> int | None:
     """The id of a token; -1, as some write for none, is none."""
     if value is None or value == -1:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise DataError(f"{said.where}: {key} is {said.get(key)!r}, where ids of tokens are asked.")
-    return value
+    return token(said.where, key, value)
 
 
-def _number(said: SideFile, key: str, default: float) -> float:
-    value = said.get(key)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"{said.where}: {key} is {value!r}, where a number is expected.")
-    return float(value)
-
-
-def _whole(said: SideFile, key: str, default: int) -> int:
-    value = said.get(key)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise DataError(f"{said.where}: {key} is {value!r}, where a whole number is expected.")
-    return value
+def _number(said: SideFile, key: str, usual: float) -> float:
+    """A number of sampling; null means what a missing key does."""
+    most = 1.0 if key in ("top_p", "min_p") else LARGEST
+    return usual if said.get(key) is None else said.number(key, most=most)
 
 
 def sampling_config(sampling: Sampling) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import tokenizers
 
+from transformer.data.library_errors import in_our_words
 from transformer.errors import DataError
+from transformer.interop.checked_values import positive, whole
 from transformer.interop.foreign import (
     ForeignArray,
     ForeignArrays,
@@ -72,7 +74,7 @@ def read_gguf(path: str | Path) -> ForeignModel:
         raise DataError(
             f"{path} is of the architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}."
         )
-    if (file.field("split.count", int) or 1) > 1:
+    if (file.field("split.count", int) or 1) != 1:
         raise DataError(
             f"{path} is one of several files of a model: join them first, with llama.cpp's "
             f"llama-gguf-split --merge."
@@ -139,14 +141,12 @@ def _sized(file: GgufFile, architecture: str, name: str, default: int | None = N
         raise DataError(f"{file.path}: {name} differs between layers: that is not known here.")
     size = file.field(name, int)
     size = size if size is not None else default or file.needed(name, int)
-    if size < 1:
-        raise DataError(f"{file.path} is damaged: its {name} is {size}.")
-    return size
+    return whole(file.path, name, size)
 
 
 def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
     """Rotary positions: their base, and how their frequencies are divided."""
-    base = file.field(f"{architecture}.rope.freq_base", float) or 10_000.0
+    base = _positive(file, f"{architecture}.rope.freq_base", 10_000.0)
     scaling = file.field(f"{architecture}.rope.scaling.type", str) or "none"
     if scaling not in ("none", "linear"):
         raise DataError(
@@ -155,7 +155,7 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
         )
     # Once it had a name of its own, without a type.
     name = "rope.scaling.factor" if scaling == "linear" else "rope.scale_linear"
-    factor = file.field(f"{architecture}.{name}", float) or 1.0
+    factor = _positive(file, f"{architecture}.{name}", 1.0)
     if factor != 1.0 and _FREQUENCIES in file.tensors:
         raise DataError(f"{file.path} scales rotary positions twice: {name} and {_FREQUENCIES}.")
     if factor != 1.0:
@@ -163,6 +163,8 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
     if _FREQUENCIES not in file.tensors:
         return {"rope_theta": base}
     divisors = file.read(_FREQUENCIES)
+    if not np.isfinite(divisors).all():
+        raise DataError(f"{file.path} is damaged: {_FREQUENCIES} holds what is no number.")
     factor = float(divisors.max(initial=1.0))
     found = {"rope_type": "llama3", "factor": factor, **_LLAMA3}
     if not _are_llama3(divisors, base, head_dim, factor):
@@ -171,6 +173,11 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
             f"numbers than Llama 3.1 and 3.2 do: that is not known here."
         )
     return {"rope_theta": base, "rope_scaling": found}
+
+
+def _positive(file: GgufFile, name: str, usual: float) -> float:
+    """A number above 0; the usual one where the file has 0, or nothing."""
+    return positive(file.path, name, file.field(name, float) or usual)
 
 
 def _are_llama3(divisors: np.ndarray, base: float, head_dim: int, factor: float) -> bool:
@@ -259,8 +266,9 @@ def _tokenizer(file: GgufFile, tokens: list[Any]) -> tokenizers.Tokenizer:
     else:
         raise DataError(f"{file.path} has a tokenizer {kind!r}: known are 'gpt2' and 'llama'.")
     # The library's way to keep a token whole, wherever it stands in a text.
-    tokenizer.add_special_tokens(_added(tokens, kinds, _UNKNOWN, _CONTROL))
-    tokenizer.add_tokens(_added(tokens, kinds, _USER_DEFINED))
+    with in_our_words(f"{file.path} holds no tokenizer that can be built"):
+        tokenizer.add_special_tokens(_added(tokens, kinds, _UNKNOWN, _CONTROL))
+        tokenizer.add_tokens(_added(tokens, kinds, _USER_DEFINED))
     return tokenizer
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from transformer.data import limits
 from transformer.errors import DataError
 from transformer.interop.gguf_blocks import BLOCKS, dequantize
 
@@ -180,7 +181,7 @@ class _Header:
         letter = f"<{letter}"
         return struct.unpack(letter, self.take(struct.calcsize(letter), what))[0]
 
-    def count(self, shortest: int, what: str) -> int:
+    def count(self, shortest: int, what: str, most: int = limits.TOKENS) -> int:
         """How many entries follow, each of which takes some bytes at least."""
         count = self.number("Q", f"the number of {what}")
         if count * shortest > self.size - self.position:
@@ -188,6 +189,8 @@ class _Header:
                 f"{self.path} is damaged: it claims {count} {what}, for which its {self.size} "
                 f"bytes are too few."
             )
+        if count > most:
+            raise DataError(f"{self.path} has {count:,} {what}: at most {most:,}.")
         return count
 
     def text(self, what: str) -> str:
@@ -239,8 +242,8 @@ def _read(header: _Header) -> GgufFile:
             f"read.{also}"
         )
     # Both counts stand in front of both lists.
-    num_tensors = header.count(_SHORTEST_TENSOR, "arrays")
-    num_entries = header.count(_SHORTEST_ENTRY, "metadata")
+    num_tensors = header.count(_SHORTEST_TENSOR, "arrays", limits.ARRAYS)
+    num_entries = header.count(_SHORTEST_ENTRY, "metadata", limits.ARRAYS)
     metadata: dict[str, Any] = {}
     for _ in range(num_entries):
         name = header.text("a name of metadata")
@@ -297,6 +300,12 @@ def _placed(
                 f"{header.path} is truncated: {name} ends at byte {end}, and the file has "
                 f"{header.size}."
             )
+    # Else a small file could hold any number of large arrays.
+    ends, before = 0, ""
+    for name, item in sorted(placed.items(), key=lambda found: found[1].start):
+        if item.start < ends:
+            raise DataError(f"{header.path} is damaged: {before} and {name} share bytes.")
+        ends, before = item.start + _num_bytes(item), name
     return placed
 
 

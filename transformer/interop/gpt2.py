@@ -121,26 +121,26 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         }
     )
     # One rate for all three: where they differ, it is said which are not honoured.
-    dropout_rate = float(config.get("resid_pdrop", 0.1))
+    dropout_rate = config.fraction("resid_pdrop", 0.1)
     config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
-    width, num_heads = int(config.get("n_embd", 768)), int(config.get("n_head", 12))
-    if num_heads < 1 or width % num_heads:
+    width, num_heads = config.whole("n_embd", 768), config.whole("n_head", 12)
+    if width % num_heads:
         raise DataError(f"{where}: n_head is {num_heads}, and must divide n_embd, {width}.")
     sizes = {
-        "vocab_size": int(config.get("vocab_size", 50_257)),
-        "num_layers": int(config.get("n_layer", 12)),
-        "context": int(config.get("n_positions", 1024)),
-        "feed_forward_width": int(config.get("n_inner") or 4 * width),
+        "vocab_size": config.whole("vocab_size", 50_257),
+        "num_layers": config.whole("n_layer", 12),
+        "context": config.whole("n_positions", 1024),
+        "feed_forward_width": config.whole_or_none("n_inner") or 4 * width,
     }
     _require_sizes(sizes, width, where, {_canonical(name): size for name, size in shapes.items()})
-    tied = bool(config.get("tie_word_embeddings", True))
+    tied = config.flag("tie_word_embeddings", True)
     require_output(tied, where, shapes)
     return {
         **sizes,
         "num_heads": num_heads,
         "width": width,
         "activation": activation(config, "activation_function", "gelu_new"),
-        "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-5)),
+        "norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
         "tie_embeddings": tied,
         "dropout_rate": dropout_rate,
     }

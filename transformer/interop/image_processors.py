@@ -4,13 +4,15 @@ Its processors resize, cut the middle out, rescale and normalise, each step wher
 A key that is missing has the default of the processor's class; `null` switches a step off.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from transformer.data import limits
 from transformer.data.augmentation import RESAMPLINGS
 from transformer.data.image_preparation import Preparation
+from transformer.data.json_text import shown
 from transformer.errors import DataError
+from transformer.interop.checked_values import SMALLEST, finite, refuse
 from transformer.interop.side_files import SideFile, SideFiles
 
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
@@ -134,8 +136,8 @@ def _class_name(file: SideFile, kind: str) -> str:
     name = str(named).removesuffix("Fast")
     if name not in known:
         raise DataError(
-            f"{file.where}: image_processor_type (or feature_extractor_type) is {named!r}, and "
-            f"what is known here are {', '.join(f'{name}ImageProcessor' for name in _CLASSES)}."
+            f"{file.where}: image_processor_type (or feature_extractor_type) is {shown(named)}, "
+            f"and what is known here are {', '.join(f'{name}ImageProcessor' for name in _CLASSES)}."
         )
     return known[name]
 
@@ -158,10 +160,8 @@ def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> d
         return {"resize": "cut" if cut else "none", "resize_to": (), "resample": "bilinear"}
     number = file.get("resample", defaults["resample"])
     names = {value: name for name, value in RESAMPLINGS.items()}
-    if isinstance(number, bool) or number not in names:
-        raise DataError(
-            f"{file.where}: resample is {number!r}: expected one of the filters of Pillow, 0 to 5."
-        )
+    if type(number) is not int or number not in names:
+        refuse(file.where, "resample", number, "one of the filters of Pillow, 0 to 5,")
     size = _size(file, "size", defaults, square=square)
     if not cut:
         asked = f"default_to_square is {square} and do_center_crop is false"
@@ -196,28 +196,21 @@ def _numbers(file: SideFile, defaults: Mapping[str, Any], channels: int) -> dict
     """How bytes become numbers."""
     factor, mean, std = 1.0, (0.0,), (1.0,)
     if _flag(file, "do_rescale", defaults):
-        factor = file.get("rescale_factor", defaults["rescale_factor"])
-        if not _is_number(factor) or factor <= 0:
-            raise DataError(
-                f"{file.where}: rescale_factor is {factor!r}: expected a number above 0."
-            )
+        factor = file.positive("rescale_factor", defaults["rescale_factor"])
     else:
         file.irrelevant({"rescale_factor": "nothing is rescaled"})
     if _flag(file, "do_normalize", defaults):
         mean = _of_channels(file, "image_mean", defaults, channels)
         std = _of_channels(file, "image_std", defaults, channels)
-        if min(std) <= 0:
+        if min(std) < SMALLEST:
             raise DataError(f"{file.where}: image_std is {list(std)}: expected numbers above 0.")
     else:
         file.irrelevant(dict.fromkeys(("image_mean", "image_std"), "nothing is normalised"))
-    return {"rescale_factor": float(factor), "mean": mean, "std": std}
+    return {"rescale_factor": factor, "mean": mean, "std": std}
 
 
 def _flag(file: SideFile, key: str, defaults: Mapping[str, Any]) -> bool:
-    value = file.get(key, defaults[key])
-    if value is not None and not isinstance(value, bool):
-        raise DataError(f"{file.where}: {key} is {value!r}: expected true or false.")
-    return bool(value)
+    return file.flag(key, defaults[key])
 
 
 def _size(file: SideFile, key: str, defaults: Mapping[str, Any], *, square: bool) -> dict[str, int]:
@@ -236,8 +229,8 @@ def _size(file: SideFile, key: str, defaults: Mapping[str, Any], *, square: bool
         return value
     switch = {"size": "do_resize", "crop_size": "do_center_crop"}[key]
     raise DataError(
-        f"{file.where}: {switch} is true and {key} is {value!r}{_left_out(file, key)}: expected "
-        f"height and width, or the shortest_edge."
+        f"{file.where}: {switch} is true and {key} is {shown(value)}{_left_out(file, key)}: "
+        f"expected height and width, or the shortest_edge."
     )
 
 
@@ -245,23 +238,19 @@ def _of_channels(
     file: SideFile, key: str, defaults: Mapping[str, Any], channels: int
 ) -> tuple[float, ...]:
     value = file.get(key, defaults[key])
-    values = [value] if _is_number(value) else value
-    if not isinstance(values, list) or not all(map(_is_number, values)):
-        raise DataError(f"{file.where}: {key} is {value!r}: expected numbers.")
+    values = [value] if finite(value) else value
+    if not isinstance(values, list) or not values or not all(map(finite, values)):
+        raise DataError(f"{file.where}: {key} is {shown(value)}: expected numbers.")
     if isinstance(value, list) and len(value) != channels:
         raise DataError(
-            f"{file.where}: {key} is {value}{_left_out(file, key)}: expected one number for each "
-            f"of the model's channels, {channels}."
+            f"{file.where}: {key} is {shown(value)}{_left_out(file, key)}: expected one number for "
+            f"each of the model's channels, {channels}."
         )
     return tuple(float(value) for value in values)
 
 
 def _is_pixels(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is int and 0 < value <= limits.PIXELS
 
 
 def processor_content(preparation: Preparation, channels: int) -> dict[str, Any]:

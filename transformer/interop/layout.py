@@ -146,7 +146,7 @@ def read_entries(
         where: the folder or file, for messages.
 
     Raises:
-        DataError: if an array has another shape.
+        DataError: if an array has another shape, or holds whole numbers.
     """
     for entry in wanted:
         found = []
@@ -156,6 +156,12 @@ def read_entries(
                 raise DataError(
                     f"{where}: {names[name]} has the shape {list(array.shape)}, and the config "
                     f"asks for {list(shape)}."
+                )
+            # Of NumPy or of `ml_dtypes`: bytes of one kind, read as the other, are any numbers.
+            if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+                raise DataError(
+                    f"{where}: {names[name]} holds numbers of the kind {array.dtype}, and weights "
+                    f"are fractions."
                 )
             found.append(np.asarray(array, np.float32))
         for path, parameter in zip(entry.paths, entry.read(found), strict=True):

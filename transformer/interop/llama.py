@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.interop.decoder_configs import (
     ACTIVATIONS,
@@ -16,7 +17,6 @@ from transformer.interop.decoder_configs import (
     activation,
     decoder_config,
     decoder_fields,
-    integer,
     rope_parameters,
     rotary_fields,
 )
@@ -112,7 +112,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     fields = decoder_fields(config, where, _USUAL[kind], shapes)
     window = None
     if kind == "mistral":
-        window = integer(config.get("sliding_window", 4096))
+        window = config.whole_or_none("sliding_window", 4096)
     elif kind != "llama":
         window = _window_of_layers(config, where, fields["num_layers"])
     return {
@@ -128,24 +128,26 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | None:
     """The window of Qwen's layers, of which all or none must have it."""
     window = None
-    if config.get("use_sliding_window", False):
-        window = integer(config.get("sliding_window", 4096))
+    if config.flag("use_sliding_window", False):
+        window = config.whole_or_none("sliding_window", 4096)
     else:
         config.irrelevant({"sliding_window": "use_sliding_window is off"})
-    kinds = config.get("layer_types")
+    kinds = config.texts("layer_types") or None
     if kinds is not None or window is None:
         config.irrelevant({"max_window_layers": "other keys say it"})
     if kinds is None:
-        first = num_layers if window is None else int(config.get("max_window_layers", 28))
+        first = num_layers
+        if window is not None:
+            first = config.whole("max_window_layers", 28, least=0)
         kinds = [LOCAL if layer >= first else GLOBAL for layer in range(num_layers)]
-    if list(kinds) == [GLOBAL] * num_layers:
+    if kinds == [GLOBAL] * num_layers:
         return None
-    if list(kinds) == [LOCAL] * num_layers and window is not None:
+    if kinds == [LOCAL] * num_layers and window is not None:
         return window
     raise DataError(
         f"{where} has a window in some layers only (use_sliding_window, sliding_window, "
-        f"max_window_layers, layer_types: {kinds}): here all of its num_hidden_layers have it, "
-        f"or none."
+        f"max_window_layers, layer_types: {shown(kinds)}): here all of its num_hidden_layers "
+        f"have it, or none."
     )
 
 

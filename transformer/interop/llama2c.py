@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from transformer.data.json_text import read_bounded
 from transformer.errors import DataError
 from transformer.interop.foreign import (
     ForeignArray,
@@ -154,10 +155,7 @@ def _read(path: Path, start: int, shape: tuple[int, ...], num_heads: int | None)
 
 def _tokenizer(path: Path, vocab_size: int) -> str:
     """The text of a `tokenizer.json`."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    content = read_bounded(path)
     tokens, scores = [], []
     position = 4  # After the length of the longest token.
     for index in range(vocab_size):

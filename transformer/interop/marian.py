@@ -28,7 +28,7 @@ from transformer.interop.layout import (
 )
 from transformer.interop.published import Family, Head, parameter_shapes
 from transformer.interop.sentence_settings import IRRELEVANT, USUAL
-from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_json
+from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_vocabulary
 from transformer.models.vaswani import Vaswani
 
 ACTIVATIONS = {
@@ -88,23 +88,21 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     config.same({"num_attention_heads": "encoder_attention_heads"})
     usual = {"attention_heads": 16, "ffn_dim": 4096}
     for what, count in usual.items():
-        sides = [int(config.get(f"{side}_{what}", count)) for side in ("encoder", "decoder")]
+        sides = [config.whole(f"{side}_{what}", count) for side in ("encoder", "decoder")]
         if sides[0] != sides[1]:
             raise DataError(
                 f"{where} has encoder_{what} {sides[0]} and decoder_{what} {sides[1]}: only stacks "
                 f"that are alike can be read here."
             )
-    size = int(config.get("vocab_size", _USUAL_PAD + 1))
-    if (config.get("decoder_vocab_size") or size) != size:
+    size = config.whole("vocab_size", _USUAL_PAD + 1)
+    if (config.whole_or_none("decoder_vocab_size") or size) != size:
         raise DataError(
             f"{where} has vocab_size {size} and decoder_vocab_size {config['decoder_vocab_size']}: "
             f"only one table of tokens for both sides can be read here."
         )
-    activation = config.get("activation_function", "gelu")
-    if activation not in ACTIVATIONS:
-        raise DataError(f"{where} has activation_function {activation!r}: it is not known here.")
+    activation = config.one_of("activation_function", "gelu", ACTIVATIONS)
     begin, pad = (
-        int(config.get(key, _USUAL_PAD)) for key in ("decoder_start_token_id", "pad_token_id")
+        config.token(key, _USUAL_PAD) for key in ("decoder_start_token_id", "pad_token_id")
     )
     if begin != pad:
         raise DataError(
@@ -113,16 +111,16 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         )
     found = {
         "vocab_size": size,
-        "num_encoder_layers": int(config.get("encoder_layers", 12)),
-        "num_decoder_layers": int(config.get("decoder_layers", 12)),
-        "num_heads": int(config.get("encoder_attention_heads", usual["attention_heads"])),
-        "width": int(config.get("d_model", 1024)),
-        "feed_forward_width": int(config.get("encoder_ffn_dim", usual["ffn_dim"])),
+        "num_encoder_layers": config.whole("encoder_layers", 12),
+        "num_decoder_layers": config.whole("decoder_layers", 12),
+        "num_heads": config.whole("encoder_attention_heads", usual["attention_heads"]),
+        "width": config.whole("d_model", 1024),
+        "feed_forward_width": config.whole("encoder_ffn_dim", usual["ffn_dim"]),
         "activation": ACTIVATIONS[activation],
-        "dropout_rate": float(config.get("dropout", 0.1)),
+        "dropout_rate": config.fraction("dropout", 0.1),
         "norm_order": "post",
         "interleaved_positions": False,
-        "scale_embeddings": bool(config.get("scale_embedding", False)),
+        "scale_embeddings": config.flag("scale_embedding", False),
         "token_bias": _BIAS in shapes,
         "begin_id": begin,
     }
@@ -236,7 +234,7 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     """
     settings = files[SETTINGS]
     settings.only({"separate_vocabs": False})
-    kind = settings.get("tokenizer_class") or files[CONFIG].get("tokenizer_class")
+    kind = settings.text_or_none("tokenizer_class") or files[CONFIG].text_or_none("tokenizer_class")
     if kind not in (None, "MarianTokenizer"):
         raise DataError(f"{settings.where}: the tokenizer_class {kind!r} cannot be read here.")
     settings.irrelevant(IRRELEVANT | _IRRELEVANT_SETTINGS)
@@ -244,7 +242,7 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     added = read_added_tokens(files, {})
     usual = MarianTokens()
     names = added.names({theirs: getattr(usual, ours) for ours, theirs in _NAMES.items()})
-    ids = read_json(folder / VOCABULARY_FILE) if (folder / VOCABULARY_FILE).is_file() else {}
+    ids = read_vocabulary(folder / VOCABULARY_FILE)
     own = {ours: names.get(theirs, "") for ours, theirs in _NAMES.items()}
     for ours, name in own.items():
         if not name or (ids and name not in ids):
@@ -268,7 +266,7 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
             found[name] = Added(name, ids.get(name, count), special=True)
             count += name not in ids
     unknown = own["unknown"]
-    found.setdefault(unknown, Added(unknown, int(ids.get(unknown, 0)), special=True))
+    found.setdefault(unknown, Added(unknown, ids.get(unknown, 0), special=True))
     tokens = (token for name, token in found.items() if name not in (own["end"], own["pad"]))
     return MarianTokenizer(folder, MarianTokens(**own, added=tuple(tokens)))
 

@@ -15,7 +15,6 @@ from transformer.interop.decoder_configs import (
     contradicted,
     decoder_config,
     decoder_fields,
-    integer,
     rope_parameters,
     rotary_fields,
 )
@@ -78,7 +77,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     """Fields of `config.model`."""
     config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
     config.irrelevant({"output_router_logits": "what else is returned"})
-    num_experts = int(config.get("num_local_experts", 8))
+    num_experts = config.whole("num_local_experts", 8)
     fields = decoder_fields(config, where, _USUAL, shapes)
     there = {found[1] for name in shapes if (found := _EXPERT.match(name))}
     if there and num_experts != len(there):
@@ -89,10 +88,10 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     return {
         **fields,
         "activation": activation(config, "hidden_act", "silu"),
-        "window": integer(config.get("sliding_window")),
+        "window": config.whole_or_none("sliding_window"),
         "num_experts": num_experts,
-        "experts_per_token": int(config.get("num_experts_per_tok", 2)),
-        "router_loss_scale": float(config.get("router_aux_loss_coef", 0.001)),
+        "experts_per_token": config.whole("num_experts_per_tok", 2),
+        "router_loss_scale": config.number("router_aux_loss_coef", 0.001),
         **rotary_fields(config, where, 1_000_000.0),
     }
 

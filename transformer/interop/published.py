@@ -14,7 +14,10 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from transformer.data import limits
+from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.interop.checked_values import text
 from transformer.interop.layout import Entry, Shape, read_entries
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 
@@ -214,18 +217,16 @@ def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...
         expected = {str(index) for index in range(count)}
         if not isinstance(names, dict) or set(names) != expected:
             raise DataError(
-                f"{config.where} has id2label {names!r}: expected a name for each of the {count} "
-                f"outputs, numbered from 0."
+                f"{config.where} has id2label {shown(names)}: expected a name for each of the "
+                f"{count} outputs, numbered from 0."
             )
-        labels = tuple(names[str(index)] for index in range(count))
-        strange = [label for label in labels if not isinstance(label, str)]
-        if strange:
-            raise DataError(f"{config.where}: id2label has {strange[0]!r}, which is no name.")
+        labels = tuple(text(config.where, "id2label", names[str(place)]) for place in range(count))
         config.usual({"num_labels": count})
     # What contradicts is not used, and reported so.
     numbers = config.peek("label2id")
     if isinstance(numbers, dict) and all(
-        numbers.get(label) in range(count) and labels[numbers[label]] == label for label in labels
+        type(place := numbers.get(label)) is int and 0 <= place < count and labels[place] == label
+        for label in labels
     ):
         config.get("label2id")
     return labels
@@ -240,14 +241,27 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     where = source.where if source.where.is_file() else source.where / "config.json"
     try:
         fields = family.fields(source.config, where, shapes)
+        _require_fewer(fields, where, len(shapes))
         family.model(**fields).check()
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} holds what is no number: {error}.") from None
     except ConfigError as error:
         raise DataError(f"{where} describes no model: {error}") from None
     return fields
+
+
+def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
+    """Refuses more layers or experts than there are arrays, before anything is made for each.
+
+    Raises:
+        DataError: naming the field.
+    """
+    for field in ("num_layers", "num_encoder_layers", "num_decoder_layers", "num_experts"):
+        if fields.get(field, 0) > min(there, limits.LAYERS):
+            raise DataError(
+                f"{where} asks for {fields[field]:,} {field.removeprefix('num_')} "
+                f"(config.model.{field}), and there are {there:,} arrays: is a file missing?"
+            )
 
 
 def parameter_shapes(

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from transformer.data.reading_limits import parse_json
-from transformer.data.text import read_text
+from transformer.data import limits
+from transformer.data.json_text import parse_json, shown
+from transformer.data.text import decode_text
 from transformer.errors import DataError, MissingDependencyError, WorkdirError
 from transformer.files import replacing_by_path
+from transformer.interop.checked_values import is_inside
+from transformer.interop.side_files import read_json
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 MODEL_FILE = "model.safetensors"
@@ -51,8 +54,14 @@ class StoredArrays(Mapping[str, np.ndarray]):
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         for file in _files(Path(path)):
+            _require_header(file)
             with _opened(file) as arrays:
                 for name in arrays.keys():  # noqa: SIM118 - no dict.
+                    if name in self._files:
+                        raise DataError(
+                            f"{path} has the array {shown(name)} twice, in "
+                            f"{self._files[name].name} and {file.name}."
+                        )
                     self._files[name] = file
                     self._shapes[name] = tuple(arrays.get_slice(name).get_shape())
 
@@ -150,15 +159,48 @@ def _files(path: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     """The files that an index names."""
-    try:
-        names = sorted(set(parse_json(read_text(index))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{index} is damaged: {error}") from None
-    for name in names:
+    content = read_json(index)
+    files = content.get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise DataError(f"{index} is damaged: its weight_map names no files.")
+    for name in files.values():
         # Names in a downloaded file must not lead out of its folder.
-        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
-            raise DataError(f"{index} names the file {name!r}, which is none of its folder.")
-    return [index.parent / name for name in names]
+        if (
+            not isinstance(name, str)
+            or name in ("", "..")
+            or Path(name).name != name
+            or not is_inside(name)
+        ):
+            raise DataError(f"{index} names the file {shown(name)}, which is none of its folder.")
+    return [index.parent / name for name in sorted(set(files.values()))]
+
+
+def _require_header(file: Path) -> None:
+    """Refuses what a file says before its arrays, if the library would not see what is wrong.
+
+    Names that come twice are one of them; the library takes the last.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(8)
+            size = int.from_bytes(start, "little")
+            if len(start) < 8 or size > limits.HEADER_BYTES:
+                raise DataError(
+                    f"{file} cannot be read as safetensors: its header has {size} bytes."
+                )
+            text = opened.read(size)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from None
+    content = parse_json(decode_text(text, str(file)), file)
+    if not isinstance(content, dict) or len(content) > limits.ARRAYS:
+        raise DataError(f"{file} cannot be read as safetensors: its header names no arrays.")
+    for name, array in content.items():
+        shape = array.get("shape", ()) if isinstance(array, dict) else ()
+        if isinstance(shape, list) and len(shape) > limits.AXES:
+            raise DataError(f"{file}: {shown(name)} has {len(shape)} axes: at most {limits.AXES}.")
 
 
 @contextlib.contextmanager

@@ -5,9 +5,12 @@ and we cannot, such as sampling with several beams, is not asked for, and so rep
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from transformer.data import limits
 from transformer.errors import ConfigError, DataError
+from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, several, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.search_rules import Search
 
@@ -113,11 +116,9 @@ def begin_of(files: SideFiles) -> int:
     if found is None:
         found = said.get("bos_token_id")
     of_model = files[CONFIG].get("decoder_start_token_id")
-    if type(found) is not int:
-        raise DataError(
-            f"{said.where} has decoder_start_token_id: {found!r}: the token that begins outputs is "
-            f"expected."
-        )
+    if found is None:
+        refuse(said.where, "decoder_start_token_id", found, "the token that begins outputs")
+    found = token(said.where, "decoder_start_token_id", found)
     if of_model is not None and of_model != found:
         raise DataError(
             f"{files[CONFIG].where} has decoder_start_token_id {of_model!r}, and outputs begin "
@@ -150,17 +151,17 @@ def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
                 f"{said.where} has eos_token_id: {said.get('eos_token_id')}, and texts end with "
                 f"the token {end} of the tokenizer (eos_token): they do not belong together."
             )
-        size = int(_value(said, "num_beams", 1))
+        size = said.whole_or_none("num_beams", most=limits.BEAMS) or 1
         early = _value(said, "early_stopping", False)
-        if early not in (False, True, "never"):
-            raise DataError(f"{said.where} has early_stopping: {early!r}, which is not known.")
+        if early != "never" and type(early) is not bool:
+            refuse(said.where, "early_stopping", early, "true, false or 'never'")
         search = Search(
             kind="transformers",
             early_stopping=str(early).lower(),
             max_new_tokens=_most(said, longest),
             min_new_tokens=_least(said),
-            no_repeat_ngram_size=int(_value(said, "no_repeat_ngram_size", 0)),
-            repetition_penalty=float(_value(said, "repetition_penalty", 1.0)),
+            no_repeat_ngram_size=_count(said, "no_repeat_ngram_size"),
+            repetition_penalty=_number(said, "repetition_penalty", 1.0, least=SMALLEST),
             unwritten=_unwritten(said, ends),
             unwritten_first=_tokens(said, "begin_suppress_tokens"),
             forced_first=_tokens(said, "forced_bos_token_id"),
@@ -168,10 +169,9 @@ def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
             more_ends=tuple(token for token in ends if token != end),
         )
         search.check()
-        if size < 1:
-            raise DataError(f"{said.where} has num_beams: {size}.")
-        return Searches(size, float(_value(said, "length_penalty", 1.0)), search)
-    except (TypeError, ValueError, ConfigError) as error:
+        penalty = _number(said, "length_penalty", 1.0, least=-LARGEST)
+        return Searches(size, penalty, search)
+    except ConfigError as error:
         raise DataError(f"{said.where} says of searches what cannot be read: {error}") from None
 
 
@@ -188,9 +188,7 @@ def _tokens(said: SideFile, key: str) -> tuple[int, ...]:
     """
     found = said.get(key)
     found = [] if found is None else found if isinstance(found, list) else [found]
-    if not all(type(token) is int and token >= 0 for token in found):
-        raise DataError(f"{said.where} has {key}: {found!r}, where numbers of tokens are expected.")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(several(said.where, key, found, token)))
 
 
 def _most(said: SideFile, longest: int | None) -> int:
@@ -199,7 +197,7 @@ def _most(said: SideFile, longest: int | None) -> int:
     if new is None and whole is None:
         return _USUAL_LENGTH if longest is None else min(_USUAL_LENGTH, longest - 1)
     key = "max_length" if new is None else "max_new_tokens"
-    found = int(whole) - 1 if new is None else int(new)
+    found = said.whole(key, least=0, most=limits.LENGTH) - (new is None)
     if found < 1:
         raise DataError(f"{said.where} has {key}: {said[key]}, which leaves no room for an output.")
     return found
@@ -207,19 +205,34 @@ def _most(said: SideFile, longest: int | None) -> int:
 
 def _least(said: SideFile) -> int:
     """New tokens before the end at least."""
-    new, whole = said.get("min_new_tokens"), _value(said, "min_length", 0)
-    return max(0, int(whole) - 1 if new is None else int(new))
+    if said.get("min_new_tokens") is not None:
+        return _count(said, "min_new_tokens")
+    return max(0, _count(said, "min_length") - 1)
+
+
+def _count(said: SideFile, key: str) -> int:
+    """A whole number, 0 where nothing is said."""
+    return said.whole_or_none(key, least=0, most=limits.LENGTH) or 0
+
+
+def _number(said: SideFile, key: str, usual: float, *, least: float) -> float:
+    """A number; null means what a missing key does."""
+    return usual if said.get(key) is None else said.number(key, least=least)
 
 
 def _unwritten(said: SideFile, ends: tuple[int, ...]) -> str:
     """Sequences that no output has."""
-    sequences = _value(said, "bad_words_ids", [])
-    if not isinstance(sequences, list) or not all(isinstance(x, list) and x for x in sequences):
-        raise DataError(f"{said.where} has bad_words_ids: {sequences!r}: lists of tokens expected.")
+    sequences = several(said.where, "bad_words_ids", _value(said, "bad_words_ids", []), _sequence)
     # An end is never kept from ending.
     found = [sequence for sequence in sequences if sequence not in [[end] for end in ends]]
     found += [[token] for token in _tokens(said, "suppress_tokens")]
-    return ";".join(",".join(str(int(token)) for token in sequence) for sequence in found)
+    return ";".join(",".join(map(str, sequence)) for sequence in found)
+
+
+def _sequence(where: Path, key: str, value: Any) -> list[int]:
+    if not value:
+        refuse(where, key, value, "a list of tokens")
+    return several(where, key, value, token)
 
 
 def written_searches(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from transformer.data.embeddings import POOLINGS, Embedding
+from transformer.data.json_text import shown
 from transformer.errors import DataError
 from transformer.files import write_json
+from transformer.interop.checked_values import is_inside
 from transformer.interop.side_files import SideFiles
 
 MODULES = "modules.json"
@@ -26,6 +28,8 @@ _FLAGS = {
 }
 # What a flag is where it is left out.
 _USUALLY = "mean"
+# Tokens of a row: its beginning, something, and its end.
+_LEAST = 3
 # Only where a user compares vectors, which is done elsewhere.
 _OF_OTHERS = {
     "__version__": "who wrote it",
@@ -52,11 +56,11 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
         module = modules.inside(key)
         module.irrelevant({"idx": "the place in the list", "name": "for people"})
         module.irrelevant({"kwargs": "what callers may ask for"})
-        kind, path = str(module.get("type", "")).rsplit(".", 1)[-1], module.get("path", "")
+        kind, path = module.text("type", "").rsplit(".", 1)[-1], module.text("path", "")
         if kind == "Transformer" and place == 0 and path in ("", "."):
             continue
         if kind == "Pooling" and pooling is None and place == 1:
-            pooling = _pooling(files, folder, str(path))
+            pooling = _pooling(files, folder, path)
         elif kind == "Normalize" and pooling is not None:
             normalize = True
             module.irrelevant({"path": "it has no file"})
@@ -70,13 +74,13 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
         raise DataError(f"{folder / MODULES} has no module of the type Pooling.")
     names, include_prompt = pooling
     sentence = files[_SENTENCE]
-    max_length = sentence.get("max_seq_length")
+    max_length = sentence.whole_or_none("max_seq_length", least=_LEAST)
     prompts = files[_PROMPTS]
     prompts.irrelevant(_OF_OTHERS)
     given = prompts.get("prompts") or {}
-    default = prompts.get("default_prompt_name")
+    default = prompts.text_or_none("default_prompt_name")
     if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
-        raise DataError(f"{prompts.where}: prompts are {given!r}: expected texts by name.")
+        raise DataError(f"{prompts.where}: prompts are {shown(given)}: expected texts by name.")
     if default is not None and default not in given:
         raise DataError(
             f"{prompts.where}: default_prompt_name is {default!r}, and prompts has "
@@ -85,8 +89,8 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
     return Embedding(
         pooling=names,
         normalize=normalize,
-        max_length=None if max_length is None else int(max_length),
-        lowercase=bool(sentence.get("do_lower_case", False)),
+        max_length=max_length,
+        lowercase=sentence.flag("do_lower_case", False),
         prompts=given,
         default_prompt=default,
         include_prompt=include_prompt,
@@ -96,7 +100,7 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
 def _pooling(files: SideFiles, folder: Path, path: str) -> tuple[tuple[str, ...], bool]:
     """The poolings that are put side by side, and whether the prompt is in them."""
     name = f"{path}/config.json"
-    if Path(path).is_absolute() or ".." in Path(path).parts or name not in files:
+    if not is_inside(path) or name not in files:
         raise DataError(f"{folder} has no {name}, which {MODULES} names as the path of Pooling.")
     config = files[name]
     config.irrelevant(
@@ -104,7 +108,7 @@ def _pooling(files: SideFiles, folder: Path, path: str) -> tuple[tuple[str, ...]
     )
     mode = config.get("pooling_mode")
     if mode is None:
-        names = [pool for pool, key in _FLAGS.items() if config.get(key, pool == _USUALLY)]
+        names = [pool for pool, key in _FLAGS.items() if config.flag(key, pool == _USUALLY)]
     else:
         config.irrelevant(dict.fromkeys(_FLAGS.values(), "pooling_mode says it"))
         asked = mode if isinstance(mode, list) else [mode]
@@ -112,14 +116,14 @@ def _pooling(files: SideFiles, folder: Path, path: str) -> tuple[tuple[str, ...]
         unknown = [one for one in asked if one not in POOLINGS]
         if unknown:
             raise DataError(
-                f"{folder / name}: pooling_mode is {mode!r}: what is known are "
+                f"{folder / name}: pooling_mode is {shown(mode)}: what is known are "
                 f"{', '.join(POOLINGS)}."
             )
         names = [pool for pool in _FLAGS if pool in asked]
     if not names:
         flags = ", ".join(key for key in _FLAGS.values() if key in config)
         raise DataError(f"{folder / name} pools nothing: all of {flags} are false.")
-    return tuple(names), bool(config.get("include_prompt", True))
+    return tuple(names), config.flag("include_prompt", True)
 
 
 def write_embedding(embedding: Embedding, width: int, folder: Path) -> None:

@@ -5,13 +5,14 @@ changes no result, and everything else is reported by name. So nobody keeps a li
 honoured, and no key is dropped without a word.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer.data.reading_limits import parse_json
-from transformer.data.text import read_text
+from transformer.data import limits
+from transformer.data.json_text import read_json_file, shown
 from transformer.errors import DataError
+from transformer.interop import checked_values
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -130,9 +131,86 @@ class SideFile(Mapping[str, Any]):
         if key not in self._inside:
             value = self.get(key)
             if value is not None and not isinstance(value, dict):
-                raise DataError(f"{self.where}: {key} is {value!r}, where an object is expected.")
+                checked_values.refuse(self.where, key, value, "an object")
             self._inside[key] = SideFile(self.where, value or {})
         return self._inside[key]
+
+    def whole(
+        self, key: str, usual: int | None = None, *, least: int = 1, most: int = limits.SIZE
+    ) -> int:
+        """A whole number.
+
+        Args:
+            key: of it, which counts as honoured.
+            usual: where the key is missing; None if it must be there.
+            least: it may be.
+            most: it may be.
+
+        Raises:
+            KeyError: if it must be there, and is not.
+            DataError: if it is none, or out of range.
+        """
+        value = self._found(key, usual)
+        return checked_values.whole(self.where, key, value, least=least, most=most)
+
+    def whole_or_none(
+        self, key: str, usual: int | None = None, *, least: int = 1, most: int = limits.SIZE
+    ) -> int | None:
+        """As `whole`; null is None."""
+        value = self.get(key, usual)
+        if value is None:
+            return None
+        return checked_values.whole(self.where, key, value, least=least, most=most)
+
+    def number(
+        self,
+        key: str,
+        usual: float | None = None,
+        *,
+        least: float = 0.0,
+        most: float = checked_values.LARGEST,
+    ) -> float:
+        """A finite number; see `whole`."""
+        value = self._found(key, usual)
+        return checked_values.number(self.where, key, value, least=least, most=most)
+
+    def positive(self, key: str, usual: float | None = None) -> float:
+        """A finite number above 0; see `whole`."""
+        return checked_values.positive(self.where, key, self._found(key, usual))
+
+    def fraction(self, key: str, usual: float) -> float:
+        """A number from 0 to 1; see `whole`."""
+        return self.number(key, usual, most=1.0)
+
+    def token(self, key: str, usual: int | None = None) -> int:
+        """The id of a token; see `whole`."""
+        return checked_values.token(self.where, key, self._found(key, usual))
+
+    def flag(self, key: str, usual: bool) -> bool:
+        """True or false; see `whole`."""
+        return checked_values.flag(self.where, key, self.get(key, usual))
+
+    def text(self, key: str, usual: str | None = None) -> str:
+        """A text; see `whole`."""
+        return checked_values.text(self.where, key, self._found(key, usual))
+
+    def text_or_none(self, key: str) -> str | None:
+        """A text; None where there is null, or no such key."""
+        value = self.get(key)
+        return None if value is None else checked_values.text(self.where, key, value)
+
+    def texts(self, key: str) -> list[str]:
+        """Several texts; none where there is null, or no such key."""
+        found = self.get(key)
+        found = [] if found is None else found
+        return checked_values.several(self.where, key, found, checked_values.text)
+
+    def one_of(self, key: str, usual: str, known: Iterable[str]) -> str:
+        """One of several texts; see `whole`."""
+        return checked_values.one_of(self.where, key, self.get(key, usual), tuple(known))
+
+    def _found(self, key: str, usual: Any) -> Any:
+        return self[key] if usual is None else self.get(key, usual)
 
     def irrelevant(self, keys: Mapping[str, str]) -> None:
         """Notes keys that change no result.
@@ -177,7 +255,7 @@ class SideFile(Mapping[str, Any]):
             # True is 1, and 1.0 is: kinds of numbers do not matter, truth values do.
             if found != known or isinstance(found, bool) != isinstance(known, bool):
                 raise DataError(
-                    f"{self.where} has {key}: {found!r}, and only {known!r} can be read here."
+                    f"{self.where} has {key}: {shown(found)}, and only {known!r} can be read here."
                 )
 
     def used(self) -> Used:
@@ -249,12 +327,32 @@ def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
     Raises:
         DataError: if there is none.
     """
-    try:
-        content = parse_json(read_text(path, may_be_empty=True))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}") from None
+    content = read_json_file(path)
     if is_list and isinstance(content, list):
         return {str(place): item for place, item in enumerate(content)}
     if is_list or not isinstance(content, dict):
         raise DataError(f"{path} is no JSON {'list' if is_list else 'object'}.")
+    return content
+
+
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Tokens and their ids in a JSON file; none where there is no such file.
+
+    Raises:
+        DataError: if there is anything else in it.
+    """
+    content = read_json(path) if path.is_file() else {}
+    return require_vocabulary(content, path)
+
+
+def require_vocabulary(content: Any, where: Path) -> dict[str, int]:
+    """Tokens and their ids, if that is what a file has.
+
+    Raises:
+        DataError: if it is not.
+    """
+    if not isinstance(content, dict):
+        raise DataError(f"{where} is no vocabulary: an object with tokens and their ids.")
+    for name, index in content.items():
+        checked_values.token(where, shown(name), index)
     return content

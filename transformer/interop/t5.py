@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from transformer.data import limits
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries, require_layers, require_sizes
 from transformer.interop.published import Family, Head, parameter_shapes
@@ -27,6 +28,7 @@ _IRRELEVANT = {
     "output_past": "speed",
     "pad_token_id": "padding is masked",
 }
+_BEGIN = "decoder_start_token_id"
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
@@ -36,46 +38,46 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     config.only({"is_encoder_decoder": True, "is_decoder": False})
     config.same({"hidden_size": "d_model", "num_hidden_layers": "num_layers"})
     config.same({"num_attention_heads": "num_heads", "head_dim": "d_kv"})
-    kind = config.get("feed_forward_proj", "relu")
-    gate, _, activation = str(kind).rpartition("-")
+    kind = config.text("feed_forward_proj", "relu")
+    gate, _, activation = kind.rpartition("-")
     if kind == "gated-gelu":
         # The one name that means another activation than it says.
         activation = "gelu_new"
     # Newer files say the same once more, and that is what counts.
-    activation = config.get("dense_act_fn", activation)
-    gated = config.get("is_gated_act", gate == "gated")
+    activation = config.text("dense_act_fn", activation)
+    gated = config.flag("is_gated_act", gate == "gated")
     if gate not in ("", "gated") or activation not in ACTIVATIONS:
         raise DataError(
             f"{where} has feed_forward_proj {kind!r} and dense_act_fn {activation!r}: such a "
             f"feed-forward layer is not known here."
         )
-    if bool(gated) != any(name.endswith(".wi_0.weight") for name in shapes) and shapes:
+    if gated != any(name.endswith(".wi_0.weight") for name in shapes) and shapes:
         raise DataError(
             f"{where} has feed_forward_proj {kind!r} and is_gated_act {gated!r}, and the arrays "
-            f"are of a layer that is {'not ' * bool(gated)}gated."
+            f"are of a layer that is {'not ' * gated}gated."
         )
-    num_layers = int(config.get("num_layers", 6))
-    decoder_layers = config.get("num_decoder_layers")
+    num_layers = config.whole("num_layers", 6)
+    decoder_layers = config.whole_or_none("num_decoder_layers")
     # Newer files always say that weights are tied, and keep in another key what was meant.
-    tied = config.get("tie_word_embeddings") is not False
-    scaled = config.get("scale_decoder_outputs", tied)
-    begin = config.get("decoder_start_token_id")
+    tied = config.get("tie_word_embeddings") is None or config.flag("tie_word_embeddings", True)
+    scaled = config.flag("scale_decoder_outputs", tied)
+    begin = "pad_token_id" if config.get(_BEGIN) is None else _BEGIN
     found = {
-        "vocab_size": int(config.get("vocab_size", 32128)),
+        "vocab_size": config.whole("vocab_size", 32128),
         "num_encoder_layers": num_layers,
-        "num_decoder_layers": num_layers if decoder_layers is None else int(decoder_layers),
-        "num_heads": int(config.get("num_heads", 8)),
-        "head_dim": int(config.get("d_kv", 64)),
-        "width": int(config.get("d_model", 512)),
-        "feed_forward_width": int(config.get("d_ff", 2048)),
-        "gated": bool(gated),
+        "num_decoder_layers": num_layers if decoder_layers is None else decoder_layers,
+        "num_heads": config.whole("num_heads", 8),
+        "head_dim": config.whole("d_kv", 64),
+        "width": config.whole("d_model", 512),
+        "feed_forward_width": config.whole("d_ff", 2048),
+        "gated": gated,
         "activation": ACTIVATIONS[activation],
-        "tie_embeddings": bool(scaled),
-        "num_buckets": int(config.get("relative_attention_num_buckets", 32)),
-        "max_distance": int(config.get("relative_attention_max_distance", 128)),
-        "norm_epsilon": float(config.get("layer_norm_epsilon", 1e-6)),
-        "dropout_rate": float(config.get("dropout_rate", 0.1)),
-        "begin_id": int((config.get("pad_token_id") or 0) if begin is None else begin),
+        "tie_embeddings": scaled,
+        "num_buckets": config.whole("relative_attention_num_buckets", 32),
+        "max_distance": config.whole("relative_attention_max_distance", 128),
+        "norm_epsilon": config.number("layer_norm_epsilon", 1e-6),
+        "dropout_rate": config.fraction("dropout_rate", 0.1),
+        "begin_id": config.whole_or_none(begin, 0, least=0, most=limits.TOKENS - 1) or 0,
     }
     _require_sizes(found, where, shapes)
     return found

@@ -12,14 +12,17 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from transformer.data.json_text import parse_json, shown
+from transformer.data.library_errors import in_our_words
 from transformer.data.sentencepieces import CONTROL, USER_DEFINED, read_pieces
-from transformer.data.text import read_text
-from transformer.data.tokenizers import TOKENIZER_FILE
+from transformer.data.tokenizers import TOKENIZER_FILE, require_ids
 from transformer.errors import DataError
 from transformer.interop.added_tokens import AddedTokens, read_added_tokens
+from transformer.interop.checked_values import number, refuse
 from transformer.interop.sentence_settings import IRRELEVANT, USUAL
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
 from transformer.interop.t5 import SENTENCEPIECE
+from transformer.interop.tokenizer_files import read_tokenizer_text
 
 # The library's class for T5s, and the one that takes a `tokenizer.json` as it is.
 _OWN, _AS_IT_IS = "T5Tokenizer", ("PreTrainedTokenizer", "TokenizersBackend")
@@ -33,6 +36,8 @@ _CLEANED = [
 # Where its class has the token for what it does not know, whatever the file says.
 _UNKNOWN = 2
 _END = "</s>"
+# Tokens for spans; published models have 100, or some hundred.
+_MOST_EXTRA = 1 << 16
 _USUAL_NAMES = {"eos_token": _END, "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
@@ -53,11 +58,12 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
         DataError: if there is no tokenizer, or one that is not known here.
     """
     settings = files[SETTINGS]
-    kind = settings.get("tokenizer_class") or files[CONFIG].get("tokenizer_class") or _OWN
+    said = settings.text_or_none("tokenizer_class") or files[CONFIG].text_or_none("tokenizer_class")
+    kind = said or _OWN
     kind = kind.removesuffix("Fast")
     text = given
     if text is None and (folder / TOKENIZER_FILE).is_file():
-        text = read_text(str(folder / TOKENIZER_FILE))
+        text, _ = read_tokenizer_text(folder / TOKENIZER_FILE)
     if kind not in (_OWN, *_AS_IT_IS) or (text is None and kind != _OWN):
         raise DataError(
             f"{settings.where}: the tokenizer_class {kind!r} cannot be read here"
@@ -65,23 +71,19 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
         )
     described = None if text is None else _described(text, folder)
     added = read_added_tokens(files, described or {})
-    try:
+    with in_our_words(f"{folder} holds no tokenizer of a T5"):
         if kind == _OWN:
             made = _as_t5(folder, settings, added, described)
         else:
-            made = tokenizers.Tokenizer.from_str(text)
+            made = require_ids(tokenizers.Tokenizer.from_str(text), f"{folder / TOKENIZER_FILE}")
             added.add_to(made, {})
-    except DataError:
-        raise
-    except Exception as error:  # The library raises bare Exception on what it cannot use.
-        raise DataError(f"{folder} holds no tokenizer of a T5: {error}") from None
     settings.irrelevant(IRRELEVANT)
     settings.usual(USUAL)
-    if settings.get("clean_up_tokenization_spaces") is True:
+    if settings.flag("clean_up_tokenization_spaces", False):
         made.decoder = decoders.Sequence(
             [made.decoder, decoders.Fuse(), *(decoders.Replace(*pair) for pair in _CLEANED)]
         )
-    if settings.get("split_special_tokens") is True:
+    if settings.flag("split_special_tokens", False):
         return made.to_str()
     return _with_tokens_in_texts(made, added.names({}).get("eos_token", _END), size)
 
@@ -90,7 +92,7 @@ def _as_t5(
     folder: Path, settings: SideFile, added: AddedTokens, described: dict[str, Any] | None
 ) -> tokenizers.Tokenizer:
     """What the library's class for T5s makes."""
-    count = int(settings.get("extra_ids", 100))
+    count = settings.whole("extra_ids", 100, least=0, most=_MOST_EXTRA)
     sentinels = [f"{_SENTINEL}{index}>" for index in range(count)]
     if described is None:
         table = read_pieces(folder / SENTENCEPIECE)
@@ -105,11 +107,11 @@ def _as_t5(
     else:
         if described["model"].get("type", "Unigram") != "Unigram":
             raise DataError(
-                f"{folder / TOKENIZER_FILE} has a model {described['model']['type']!r}, and T5s "
-                f"have one of the type 'Unigram'. If it is right, tokenizer_config.json has to "
+                f"{folder / TOKENIZER_FILE} has a model {shown(described['model']['type'])}, and "
+                f"T5s have one of the type 'Unigram'. If it is right, tokenizer_config.json has to "
                 f"say so with the tokenizer_class 'PreTrainedTokenizerFast'."
             )
-        pieces = [(text, float(score)) for text, score in described["model"]["vocab"]]
+        pieces = _scored(described["model"].get("vocab"), folder / TOKENIZER_FILE)
         additional = added.additional
         character_map = _character_map(described.get("normalizer"))
     own = [tokenizers.AddedToken(token, special=True, normalized=False) for token in sentinels]
@@ -147,13 +149,24 @@ def _described(text: str, folder: Path) -> dict[str, Any]:
     Raises:
         DataError: if it is none.
     """
-    try:
-        described = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{folder / TOKENIZER_FILE} is not JSON: {error}") from None
+    described = parse_json(text, folder / TOKENIZER_FILE)
     if not isinstance(described, dict) or not isinstance(described.get("model"), dict):
         raise DataError(f"{folder / TOKENIZER_FILE} is not a tokenizer.json.")
     return described
+
+
+def _scored(vocabulary: Any, path: Path) -> list[tuple[str, float]]:
+    """The pieces of a Unigram model.
+
+    Raises:
+        DataError: if one is none.
+    """
+    found = []
+    for piece in vocabulary if isinstance(vocabulary, list) else [vocabulary]:
+        if not (isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str)):
+            refuse(path, "vocab", piece, "a piece with its score")
+        found.append((piece[0], number(path, shown(piece[0]), piece[1])))
+    return found
 
 
 def _character_map(normalizer: Any) -> bytes:

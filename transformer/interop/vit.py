@@ -4,9 +4,13 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from transformer.data import limits
+from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.interop.checked_values import whole
 from transformer.interop.image_processors import read_preparation
 from transformer.interop.layout import Entry, Shape, entries, single
 from transformer.interop.published import (
@@ -84,7 +88,8 @@ def _canonical(kind: str, name: str) -> str | None:
 
 
 def _entries(kind: str, model: ViT) -> list[Entry]:
-    images = jnp.zeros((1, model.image_size, model.image_size, model.channels or 0))
+    size = (1, model.image_size, model.image_size, model.channels or 0)
+    images = jax.ShapeDtypeStruct(size, jnp.float32)
     shapes = parameter_shapes(model, _classified, images)
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
     modules |= {"output": "classifier", "distillation_output": "distillation_classifier"}
@@ -111,9 +116,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
     """Fields of `config.model`, refusing what our model does not do."""
     config.irrelevant(_IRRELEVANT)
     config.only({"qkv_bias": True})
-    activation = config.get("hidden_act", "gelu")
-    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        raise DataError(f"{where}: hidden_act is {activation!r}: it is not known here.")
+    activation = config.one_of("hidden_act", "gelu", _ACTIVATIONS)
     sizes = {key: _size(config, key) for key in _DEFAULTS}
     _require_sizes(kind, sizes, where, shapes)
     outputs = shapes.get("classifier.bias")
@@ -132,8 +135,8 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "width": sizes["hidden_size"],
         "feed_forward_width": sizes["intermediate_size"],
         "activation": _ACTIVATIONS[activation],
-        "norm_epsilon": float(config.get("layer_norm_eps", 1e-12)),
-        "dropout_rate": float(config.get("hidden_dropout_prob", 0.0)),
+        "norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "dropout_rate": config.fraction("hidden_dropout_prob", 0.0),
         "distillation": distilled,
     }
 
@@ -148,8 +151,9 @@ def _size(config: SideFile, key: str) -> int:
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
         value = value[0]
     if isinstance(value, list):
-        raise DataError(f"{config.where}: {key} is {value}: only squares can be read here.")
-    return int(value)
+        raise DataError(f"{config.where}: {key} is {shown(value)}: only squares can be read here.")
+    most = limits.PIXELS if key in ("image_size", "patch_size") else limits.SIZE
+    return whole(config.where, key, value, most=most)
 
 
 def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[str, Shape]) -> None:
@@ -183,13 +187,13 @@ def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[s
 
 def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
     """Refuses labels that are none, naming the key."""
-    if config.get("id2label") is None and config.get("num_labels", _NUM_LABELS) != outputs:
+    if config.get("id2label") is None and config.whole("num_labels", _NUM_LABELS) != outputs:
         # Theirs takes so many where nothing is said.
         raise DataError(
             f"{where} has neither id2label nor num_labels, which means {_NUM_LABELS}, or another "
             f"number than the {outputs} of the arrays."
         )
-    problem = config.get("problem_type")
+    problem = config.text_or_none("problem_type")
     if problem not in _PROBLEMS or (outputs == 1 and problem != _MULTI_LABEL):
         raise DataError(
             f"{where}: problem_type is {problem!r} with {outputs} labels (id2label, num_labels): "

@@ -11,7 +11,9 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
+from transformer.data.library_errors import PanicError, in_our_words
 from transformer.data.marian_tokenizers import FILES
+from transformer.data.pieces import EncoderTokenizer
 from transformer.data.sentence_tokenizers import LibrarySentenceTokenizer, SentenceTokenizer
 from transformer.data.tokenizers import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
@@ -36,6 +38,8 @@ _MOST_TOKENS = 2048
 # Tokens of a source and of a target, where an encoder-decoder does not say.
 _MAX_SOURCE, _MAX_TARGET = 512, 128
 _ENORMOUS = 1 << 20
+# Characters that tokenizers treat in all of their ways.
+_SAMPLE = "Ab1 \u00e9e\u0301 \ufb01 \u017f \uff21 \u4e2d\u6587 \u0627\u0644 \U0001f600 \u3000\t.\n"
 
 
 class Run(NamedTuple):
@@ -138,6 +142,8 @@ def read_run(
     published = read_source(opened.source, opened.family, ignore)
     run = prepare(opened, published, max_length)
     size = published.model.get("vocab_size")
+    if run.tokenizer is not None:
+        _require_usable(run.tokenizer, source)
     if run.tokenizer is not None and size is not None and run.tokenizer.vocab_size > size:
         raise DataError(
             f"{source}: the tokenizer has {run.tokenizer.vocab_size} tokens, and the model's table "
@@ -158,7 +164,8 @@ def _decoder(opened: Opened, published: Published, max_length: int | None) -> Ru
         tokenizer = Tokenizer.from_text(opened.tokenizer, source.where)
     else:
         kind = source.config["model_type"]
-        tokenizer = Tokenizer(decoder_tokenizer(source.files, source.where, kind, size))
+        with in_our_words(f"{source.where} holds no tokenizer that can be used"):
+            tokenizer = Tokenizer(decoder_tokenizer(source.files, source.where, kind, size))
     context = min(max_length or _MOST_TOKENS, published.model["context"])
     writing = opened.writing or writing_fields(opened.source.files)
     task = section("task", published.job, context=context, batch_size=1, **writing)
@@ -209,7 +216,7 @@ def _translation(opened: Opened, published: Published, max_length: int | None) -
             f"{', '.join(FILES)}. Leave --tokenizer out."
         )
     tokenizer = read_marian_tokenizer(opened.source.where, opened.source.files)
-    positions = int(opened.source.config.get("max_position_embeddings", 1024))
+    positions = opened.source.config.whole("max_position_embeddings", 1024, least=2)
     longest = _longest_source(opened, max_length, positions)
     return _of_pairs(opened, published, tokenizer, positions, max_length=longest)
 
@@ -221,9 +228,7 @@ def _longest_source(opened: Opened, asked: int | None, positions: int | None) ->
         DataError: if that is no number, or less than two.
     """
     settings = opened.source.files[SETTINGS]
-    said = settings.get("model_max_length", _MAX_SOURCE)
-    if not isinstance(said, int | float) or said < 2:
-        raise DataError(f"{settings.where} has model_max_length: {said!r}, where 2 is the least.")
+    said = settings.number("model_max_length", float(_MAX_SOURCE), least=2.0)
     # An enormous number says that there is no end.
     found = asked or (_MAX_SOURCE if said > _ENORMOUS else int(said))
     return min(found, positions or found)
@@ -246,6 +251,26 @@ def _of_pairs(
     searches = read_searches(files, tokenizer.end, positions)
     task = section("task", published.job, **searches._asdict(), **values)
     return Run(task, tokenizer, tokenizer.to_text())
+
+
+def _require_usable(tokenizer: Any, where: Path) -> None:
+    """Refuses a tokenizer on which its library fails: what is compiled into it is damaged.
+
+    Raises:
+        DataError: naming the folder.
+    """
+    try:
+        if isinstance(tokenizer, Tokenizer):
+            tokenizer.encode(_SAMPLE)
+        elif isinstance(tokenizer, EncoderTokenizer):
+            tokenizer.encode([_SAMPLE])
+        else:
+            tokenizer.encode_lines([_SAMPLE])
+    except PanicError as error:
+        raise DataError(f"{where} holds a tokenizer that is damaged: {error}") from None
+    except DataError:
+        # It need not know all of these characters.
+        return
 
 
 _RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {

@@ -1,0 +1,49 @@
+"""What the library `tokenizers` raises, in our words.
+
+It raises bare `Exception` on what it cannot use. Where it is written in Rust and a file is damaged
+in a way that nobody thought of, it panics, which is no `Exception` at all: whoever catches those
+only would end with a traceback.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from transformer.errors import DataError, UserError
+
+
+class PanicError(DataError):
+    """The library has panicked."""
+
+
+@contextlib.contextmanager
+def in_our_words(what: str) -> Iterator[None]:
+    """Raises whatever the library raises as a `DataError`.
+
+    Args:
+        what: is wrong then, with the name of the file.
+
+    Raises:
+        PanicError: if it panics.
+        DataError: if it raises anything else that is no error of memory.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{what}: {_short(error)}") from None
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise PanicError(f"{what}: the library fails on it ({_short(error)})") from None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library that is written in Rust has panicked."""
+    # The class has a name of its own in each such library, and none to import it by.
+    return type(error).__name__ == "PanicException"
+
+
+def _short(error: BaseException, most: int = 300) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]}..."
