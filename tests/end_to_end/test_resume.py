@@ -1,6 +1,7 @@
 """A run stopped in any way ends with the bits of a run never stopped."""
 
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -123,7 +124,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_asked_to_stop_at_its_end(flags, uninterrupted, tmp_path):
-    workdir = tmp_path / "run"
+    workdir = shutil.copytree(uninterrupted, tmp_path / "run")
+    for name in ("sample.txt", "finished.json"):
+        (workdir / name).unlink()
     python, *options, script = command("train.py")
     line = [python, *options, "-c", ASKED_TO_STOP_AT_ITS_END, script]
     ended = subprocess.run(
@@ -133,6 +136,7 @@ def test_asked_to_stop_at_its_end(flags, uninterrupted, tmp_path):
     assert b"Traceback" not in ended.stderr
     done = call("train.py", *flags, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
+    assert "60 of 60 steps are done; the end of" in done.stderr
     assert "Finished 60 steps" in done.stderr
     assert_same_run(workdir, uninterrupted)
     for name in ("sample.txt", "finished.json"):

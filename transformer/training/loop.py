@@ -95,9 +95,7 @@ def train(
             progress.say(f"The run in {workdir} is finished: {step} of {total} steps are done.")
             return 0, summary(workdir, step, progress.say)
         if step >= total:
-            progress.say(
-                f"{step} of {total} steps are done; what the end of {workdir} lacks is made."
-            )
+            progress.say(f"{step} of {total} steps are done; the end of {workdir} is made again.")
         elif restored is not None:
             progress.say(f"Resuming {workdir} from step {step}.")
 
