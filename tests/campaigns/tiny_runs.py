@@ -97,35 +97,46 @@ def keep_compiled() -> None:
     command_line.prepare_process = prepare
 
 
-def tiny_runs(warm: Warm, folder: Path, names: Sequence[str] = ()) -> list[TinyRun]:
-    """Trains them, in another process.
+def tiny_runs(warm: Warm, names: Sequence[str] = ()) -> list[TinyRun]:
+    """Trains them, in another process; those of the same code are trained once.
 
     Args:
         warm: the process.
-        folder: where they are written.
         names: of which; all if empty.
     """
+    digest = hashlib.sha256()
+    for path in sorted((*ROOT.glob("transformer/**/*.py"), *ROOT.glob("configs/*.py"))):
+        digest.update(path.read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    folder = cache_folder() / f"runs-{digest.hexdigest()[:16]}"
     return [_made(warm, name, folder / name) for name in names or _MAKERS]
 
 
 def _made(warm: Warm, name: str, folder: Path) -> TinyRun:
+    """One of them; what it answers is written last."""
+    written = folder / "answers.json"
+    if not written.exists():
+        shutil.rmtree(folder, ignore_errors=True)
     for part in ("data", "changed"):
-        (folder / part).mkdir(parents=True)
+        (folder / part).mkdir(parents=True, exist_ok=True)
     training, jobs = _MAKERS[name](folder / "data", 0)
     run, other, end = (folder / part for part in ("run", "other", "end"))
-    _trained(warm, training, run, STEPS[-1])
-    # Other data, as far as they fit: the same words in another order.
-    _trained(
-        warm, [*_MAKERS[name](folder / "changed", 1)[0], "--config.train.seed=1"], other, STEPS[-1]
-    )
-    shutil.copytree(run, end)
-    _trained(warm, training, end, END)
-    answers = {}
-    for job in jobs:
-        for step in STEPS:
-            done, answer = perform(warm, jobs[job], run, folder, f"--checkpoint={step}")
-            assert done.code == 0, done.stderr
-            answers[job, step] = answer
+    if not written.exists():
+        _trained(warm, training, run, STEPS[-1])
+        # Other data, as far as they fit: the same words in another order.
+        changed = _MAKERS[name](folder / "changed", 1)[0]
+        _trained(warm, [*changed, "--config.train.seed=1"], other, STEPS[-1])
+        shutil.copytree(run, end)
+        _trained(warm, training, end, END)
+        answers = []
+        for job in jobs:
+            for step in STEPS:
+                done, answer = perform(warm, jobs[job], run, folder, f"--checkpoint={step}")
+                assert done.code == 0, done.stderr
+                answers.append([job, step, answer])
+        written.write_text(json.dumps(answers), "utf-8")
+    found = json.loads(written.read_text("utf-8"))
+    answers = {(job, step): answer for job, step, answer in found}
     return TinyRun(name, training, jobs, run, other, end, answers)
 
 
@@ -262,7 +273,7 @@ def _images(folder: Path, seed: int) -> tuple[list[str], dict[str, Job]]:
     source = np.random.default_rng(seed)
     for part, count in (("train", 12), ("val", 3)):
         for place, name in enumerate(("blue", "green", "red")):
-            (folder / part / name).mkdir(parents=True)
+            (folder / part / name).mkdir(parents=True, exist_ok=True)
             for index in range(count):
                 pixels = source.integers(0, 100, (12, 12, 3), np.uint8)
                 pixels[..., place] += 100
