@@ -89,7 +89,9 @@ def _steps(workdir: Path) -> set[str]:
 def _resumed(warm: Warm, run: TinyRun, workdir: Path, names: list[str]) -> Result:
     done = tiny_runs.train(warm, run.training, workdir)
     if done.code != 0 or ended_badly(done):
-        return refused(done, names=names)
+        # What is written for people to look at may not be in the way; all else is bad input.
+        shown = Path(names[0]).suffix not in (".json", ".jsonl", "")
+        return refused(done, names=names, code=1 if shown else 2)
     begun = re.search(r"Resuming .* from step (\d+)", done.stderr)
     step = int(begun[1]) if begun else 0
     if array_notes(workdir) != array_notes(run.end):

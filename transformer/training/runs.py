@@ -155,7 +155,9 @@ def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
     this is said on stderr.
     """
     if not (workdir / FOLDER).is_dir():
-        raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
+        raise WorkdirError(
+            f"{workdir} has no checkpoint yet: train first. There is no folder {workdir / FOLDER}."
+        )
     item = "average" if config.train.ema_decay > 0 else "params"
     with Checkpoints(workdir, read_only=True) as checkpoints:
         errors: list[CheckpointError] = []
