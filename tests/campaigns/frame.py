@@ -352,7 +352,8 @@ def ended_badly(done: Done) -> Result | None:
     if done.too_large:
         return Result(Outcome.MEMORY, f"{done.megabytes:.0f} MB")
     if "Traceback (most recent call last)" in done.stderr:
-        return Result(Outcome.TRACEBACK, done.stderr[-1500:])
+        begin = max(0, done.stderr.index("Traceback (most recent call last)") - 300)
+        return Result(Outcome.TRACEBACK, done.stderr[begin : begin + 2500])
     if done.code < 0 or done.code in (134, 139):
         return Result(Outcome.CRASH, f"code {done.code}: {end}")
     return None

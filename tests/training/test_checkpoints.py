@@ -157,6 +157,7 @@ def test_a_checkpoint_under_another_name_is_noticed(tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(folder / "1", folder / "3")
     (folder / "2").rename(folder / "two")
+    (folder / ".hidden").touch()
     step, said = opened(tmp_path)
     assert step == 1
     assert "two is no checkpoint" in said[0]
@@ -204,6 +205,9 @@ def test_other_items_may_be_damaged(tmp_path):
         step = {"step": jax.ShapeDtypeStruct((), jnp.int32, sharding=PLACE)}
         with pytest.raises(CheckpointError, match=r"checkpoints/1 is damaged: its training"):
             checkpoints.restore(1, WANTED | {"training": step})
+        # As of imported runs.
+        with pytest.raises(CheckpointError, match=r"checkpoints/1 has no average: it was saved"):
+            checkpoints.restore(1, {"average": WANTED["params"]})
 
 
 @pytest.mark.parametrize("lost", [None, "fingerprints"])

@@ -140,7 +140,7 @@ class Checkpoints:
         self._damaged: dict[int, CheckpointError] = {}
         # Unfinished saves are Orbax's affair.
         names = [path.name for path in found if "orbax-checkpoint-tmp" not in path.name]
-        self.strange = sorted(name for name in names if not is_step(name))
+        self.strange = sorted(name for name in names if not (is_step(name) or name.startswith(".")))
         for step in sorted(int(name) for name in names if is_step(name)):
             self._look_at(step)
 
@@ -149,7 +149,9 @@ class Checkpoints:
         try:
             self._notes[step] = read_notes(self._folder / str(step))
         except CheckpointError as error:
-            self._damaged[step] = error
+            # The process that trains here may have deleted it just now.
+            if os.path.lexists(self._folder / str(step)):
+                self._damaged[step] = error
             return
         loss = self._notes[step].metadata.get(VALIDATION_LOSS)
         if isinstance(loss, float) and math.isfinite(loss):

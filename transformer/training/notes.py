@@ -117,6 +117,11 @@ def is_step(name: str) -> bool:
     return name.isascii() and name.isdecimal() and len(name) < 20 and str(int(name)) == name
 
 
+def of_one_run(notes: Notes, other: Notes) -> bool:
+    """Whether two checkpoints say the same of their runs."""
+    return all(notes.metadata.get(key) == other.metadata.get(key) for key in (_CONFIG, _FILES))
+
+
 def noted_config(notes: Notes) -> ConfigDict | None:
     """The config of the run as a checkpoint has it; None if it has none."""
     content = notes.metadata.get(_CONFIG)
@@ -218,7 +223,7 @@ def _digest(path: Path) -> str:
         raise WorkdirError(f"{path} cannot be read: {error.strerror}.") from None
     if path.suffix == ".json":
         with contextlib.suppress(ValueError, RecursionError):
-            content = _canonical(json.loads(content))
+            content = json.dumps(json.loads(content), sort_keys=True).encode()
     return hashlib.sha256(content).hexdigest()[:32]
 
 

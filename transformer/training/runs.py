@@ -20,7 +20,14 @@ from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA, merged
-from transformer.training.notes import CONFIG_FILE, FOLDER, require_config, require_files
+from transformer.training.notes import (
+    CONFIG_FILE,
+    FOLDER,
+    newest_notes,
+    of_one_run,
+    require_config,
+    require_files,
+)
 from transformer.training.saved_runs import read_run
 from transformer.training.selection import by_path, from_paths
 
@@ -148,7 +155,9 @@ def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
     this is said on stderr.
     """
     if not (workdir / FOLDER).is_dir():
-        raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
+        raise WorkdirError(
+            f"{workdir} has no checkpoint yet: train first. There is no folder {workdir / FOLDER}."
+        )
     item = "average" if config.train.ema_decay > 0 else "params"
     with Checkpoints(workdir, read_only=True) as checkpoints:
         errors: list[CheckpointError] = []
@@ -162,9 +171,11 @@ def _restore(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
             if errors:
                 told = " ".join(map(str, errors))
                 _say(f"{told} The checkpoint of step {found.step} is used in its place.")
-            notes = checkpoints.notes(found.step)
-            require_config(config, notes, workdir / CONFIG_FILE)
-            require_files(workdir, notes)
+            notes, newest = checkpoints.notes(found.step), newest_notes(workdir)
+            # Tokenizers can be large, and `read_run` has compared them with the newest.
+            if newest is None or not of_one_run(notes, newest):
+                require_config(config, notes, workdir / CONFIG_FILE)
+                require_files(workdir, notes)
             return found
         tried = {step for steps in choices for step in steps}
         others = [step for step in checkpoints.whole_steps() if step not in tried]

@@ -55,6 +55,9 @@ def item_shapes(checkpoint: Path, notes: Notes, item: str) -> PyTree:
     Raises:
         CheckpointError: if there is no such item, or it cannot be read.
     """
+    noted = notes.metadata.get(_ARRAYS)
+    if noted is not None and item not in noted:
+        raise CheckpointError(f"{checkpoint} has no {item}: it was saved without.")
     if not (checkpoint / item).is_dir():
         raise CheckpointError(f"{checkpoint} is damaged: it has no {item}.")
     with _read(checkpoint, item):
@@ -62,9 +65,8 @@ def item_shapes(checkpoint: Path, notes: Notes, item: str) -> PyTree:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
             ocp.StandardCheckpointHandler().metadata(checkpoint / item).tree,
         )
-        described = notes.metadata.get(_ARRAYS)
-        if described is not None:
-            saved = {path: (dtype, shape) for path, (_, dtype, shape) in described[item].items()}
+        if noted is not None:
+            saved = {path: (dtype, shape) for path, (_, dtype, shape) in noted[item].items()}
             if _described(tree) != saved:
                 raise ValueError("its arrays have other names, shapes or dtypes than in the notes")
     return tree
