@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"errors"},
-    {"checks", "files", "traced"},
+    {"checks", "files", "streams", "traced"},
     {"caches", "ops", "sharding", "config"},
     {"nn"},
     {"compiled_programs", "data", "models"},

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import json
 import math
 import os
@@ -18,6 +17,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
+from transformer import streams
 from transformer.config import OPTIONAL_SECTIONS, unknown_name
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
@@ -45,9 +45,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     code 2.
     """
     sys.unraisablehook = _report_unraisable
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What is read is UTF-8 whatever the locale says, and so is what is written.
-        sys.stdout.reconfigure(encoding="utf-8")
+    streams.make_safe()
     try:
         prepare_process()
         code = _parse_and_call(main, takes_arguments)
@@ -74,8 +72,10 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
+    lost = streams.flushed()
+    if lost and not code:
+        print(f"error: standard output cannot be written: {lost}.", file=sys.stderr)
+        code = 1
     sys.exit(code)
 
 

@@ -22,8 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import tests.campaigns.jobs as jobs
-from tests.campaigns import frame, moments
+from tests.campaigns import frame, jobs, moments
 from tests.campaigns.comparison import differences
 from tests.campaigns.frame import Case, Done, Outcome, Result
 
