@@ -76,6 +76,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     if lost and not code:
         print(f"error: standard output cannot be written: {lost}.", file=sys.stderr)
         code = 1
+    sys.stderr.flush()
     sys.exit(code)
 
 
