@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 import pytest
 
-from transformer.errors import CheckpointError
+from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints, lowest
 
 
@@ -103,3 +103,10 @@ def test_the_first_error_is_told(tmp_path, monkeypatch):
         raise ZeroDivisionError
     with pytest.raises(CheckpointError, match="no space"), Checkpoints(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("name", ["[a]", "a*", "a?", "a\\b"])
+def test_paths_that_orbax_takes_for_others(tmp_path, name):
+    with pytest.raises(WorkdirError, match=r"has a .*give the path of a folder without any of"):
+        Checkpoints(tmp_path / name / "run")
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
+from transformer.checks import require_plain_path
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.processes import is_first, meet
 from transformer.training.saved_arrays import (
@@ -110,6 +111,7 @@ class Checkpoints:
         # Orbax logs what we report in words of our own, each failed write separately.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        require_plain_path(workdir)
         self._folder = workdir.absolute() / FOLDER
         self._losses: MutableMapping[int, float] = {}
         options = ocp.CheckpointManagerOptions(

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.checks import require_writable_folder
+from transformer.checks import require_plain_path, require_writable_folder
 from transformer.config import (
     build,
     check_sections,
@@ -356,6 +356,7 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
         WorkdirError: if the folder holds something else, or a run whose config differs in what
             may not change; all differences are shown.
     """
+    require_plain_path(workdir)
     require_writable_folder(workdir)
     config = with_optional_sections(config)
     if not workdir.exists() or not any(workdir.iterdir()):
