@@ -124,7 +124,8 @@ def _training(place: Place, *flags: str) -> list[str]:
 def _trials(place: Place, done: Done) -> object:
     found = (place.made / "trials").glob("*/status.json")
     noted = (json.loads(path.read_text("utf-8")) for path in sorted(found))
-    return [(one["id"], one["status"], one.get("validation_loss")) for one in noted]
+    # Their names are of the whole config, with the paths of its data.
+    return sorted((one["status"], one.get("validation_loss")) for one in noted)
 
 
 def _exported(place: Place, done: Done) -> object:
