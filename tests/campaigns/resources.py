@@ -126,13 +126,14 @@ def grown(samples: list[Sample]) -> list[str]:
     first, second = columns[~np.array(half)], columns[half]
     steps = second[:, 0].mean() - first[:, 0].mean()
     # A median is not that of a moment at which a checkpoint is written.
-    kilobytes, *_ = np.median(second, 0)[1:] - np.median(first, 0)[1:]
+    before, after = np.median(first, 0), np.median(second, 0)
+    kilobytes = after[1] - before[1]
     found = []
     if kilobytes > KILOBYTES_A_STEP * steps + MEGABYTES * 1024:
         found.append(f"memory grew by {kilobytes:,.0f} kB in {steps:,.0f} steps")
     for place, name in ((2, "threads"), (3, "open files")):
-        if second[:, place].max() > first[:, place].max() + MORE_HANDLES:
-            found.append(f"{name} grew from {first[:, place].max()} to {second[:, place].max()}")
+        if after[place] > before[place] + MORE_HANDLES:
+            found.append(f"{name} grew from {before[place]} to {after[place]}")
     if second[:, 4].max() > MORE_DISK * max(first[:, 4].max(), 1):
         found.append(f"the disk grew from {first[:, 4].max():,} to {second[:, 4].max():,} bytes")
     return found
@@ -143,7 +144,8 @@ def _told(samples: list[Sample]) -> str:
     most = samples[-1].count
     later = np.array([s for s in samples if s.count > WARM_UP * most], np.float64)
     slope = np.polyfit(later[:, 0], later[:, 1], 1)[0]
-    return f"{most} steps or calls, {1024 * slope:,.0f} bytes each, {later[-1, 1] / 1024:,.0f} MB"
+    held = f"{later[-1, 1] / 1024:,.0f} MB, {later[-1, 2]:.0f} threads, {later[-1, 3]:.0f} files"
+    return f"{most} steps or calls, {1024 * slope:,.0f} bytes each, {held}"
 
 
 def training(name: str, steps: int) -> Case:
