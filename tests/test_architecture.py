@@ -11,7 +11,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"errors"},
+<<<<<<< HEAD
     {"checks", "files", "locks", "signals", "traced"},
+=======
+    {"checks", "files", "streams", "traced"},
+>>>>>>> caches
     {"caches", "ops", "sharding", "config"},
     {"nn"},
     {"compiled_programs", "data", "models"},

@@ -130,3 +130,21 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
         if not os.access(place, os.W_OK | os.X_OK):
             raise WorkdirError(f"{place} cannot be written: give another {flag}.")
         return
+
+
+def require_plain_path(workdir: Path) -> None:
+    r"""Refuses the path of a run folder that Orbax takes for a pattern, or for another path.
+
+    What it has saved below `runs[1]` it does not find again, and what it should save below
+    `runs\1` it puts below `runs/1`.
+
+    Raises:
+        WorkdirError: naming the character.
+    """
+    path = workdir.absolute().as_posix()
+    for character in "[*?\\":
+        if character in path:
+            raise WorkdirError(
+                f"{path} has a {character!r}, with which checkpoints cannot be kept: give the path "
+                f"of a folder without any of [ * ? \\"
+            )

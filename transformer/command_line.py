@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import json
 import math
 import os
@@ -17,9 +16,14 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+<<<<<<< HEAD
 # Nothing that imports JAX: signals are taken before that, which takes seconds.
 from transformer import signals
 from transformer.data.library_errors import is_panic
+=======
+from transformer import streams
+from transformer.config import OPTIONAL_SECTIONS, unknown_name
+>>>>>>> caches
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 
@@ -46,9 +50,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     """
     signals.take()
     sys.unraisablehook = _report_unraisable
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What is read is UTF-8 whatever the locale says, and so is what is written.
-        sys.stdout.reconfigure(encoding="utf-8")
+    streams.make_safe()
     try:
         _prepare_process()
         code = _parse_and_call(main, takes_arguments)
@@ -76,12 +78,19 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
+<<<<<<< HEAD
     except BaseException as error:
         if not is_panic(error):
             raise
         print(f"error: a library fails on a file that is damaged: {error}", file=sys.stderr)
         code = 2
     sys.stdout.flush()
+=======
+    lost = streams.flushed()
+    if lost and not code:
+        print(f"error: standard output cannot be written: {lost}.", file=sys.stderr)
+        code = 1
+>>>>>>> caches
     sys.stderr.flush()
     sys.exit(code)
 

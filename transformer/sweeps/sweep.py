@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from transformer.checks import require_writable_folder
+from transformer.checks import require_plain_path, require_writable_folder
 from transformer.config import unknown_name
 from transformer.errors import ConfigError, UserError, WorkdirError
 from transformer.sweeps import report
@@ -344,6 +344,7 @@ def _make(folder: Folder) -> None:
         WorkdirError: if it is the folder of something else.
     """
     path = folder.path
+    require_plain_path(path)
     require_writable_folder(path)
     if path.exists() and any(path.iterdir()) and not (path / "trials").is_dir():
         raise WorkdirError(f"{path} is not the folder of a sweep: use another --workdir.")

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 from orbax.checkpoint import checkpoint_managers
 
+from transformer.checks import require_plain_path
 from transformer.errors import CheckpointError, SaveError, WorkdirError
 from transformer.training.notes import FOLDER, Notes, is_step, read_notes, sealed
 from transformer.training.processes import is_first, meet
@@ -114,6 +115,7 @@ class Checkpoints:
         # Orbax logs what we report in words of our own, each failed write separately.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        require_plain_path(workdir)
         self._folder = workdir.absolute() / FOLDER
         self._losses: MutableMapping[int, float] = {}
         options = ocp.CheckpointManagerOptions(

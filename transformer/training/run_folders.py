@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from transformer.checks import require_writable_folder
+from transformer.checks import require_plain_path, require_writable_folder
 from transformer.errors import WorkdirError
 from transformer.files import making_folder, write_text
 from transformer.tasks.base_labels import save_labels
@@ -23,6 +23,7 @@ def require_new(workdir: Path) -> None:
     Raises:
         WorkdirError: naming it.
     """
+    require_plain_path(workdir)
     require_writable_folder(workdir)
     if not is_empty(workdir):
         raise WorkdirError(f"{workdir} is not empty: give a new --workdir.")
