@@ -21,6 +21,7 @@ class Mutation(NamedTuple):
         content: its bytes; None deletes it.
         what: was done, in words.
         key: in JSON, the key that was changed, dots between levels.
+        also: another key that was changed.
         believed: in JSON, why no reader may take its new value for one of the old kind; or empty.
         other: in JSON, whether it has another value, which is not null.
         numbers: whether only numbers of arrays were changed, which nobody can notice.
@@ -29,6 +30,7 @@ class Mutation(NamedTuple):
     content: bytes | None
     what: str
     key: str = ""
+    also: str = ""
     believed: str = ""
     other: bool = False
     numbers: bool = False
@@ -129,7 +131,7 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
     if how == "swap":
         _, other = source.choice(_entries(holder))
         holder[key], holder[other] = holder[other], holder[key]
-        return Mutation(_dumped(root), f"{path} swapped with {other}", path)
+        return Mutation(_dumped(root), f"{path} swapped with {other}", path, str(other))
     if how == "rename" and isinstance(holder, dict):
         new = source.choice(["é漢", f"{key}s", "", "\0", str(key).upper()])
         holder[new] = holder.pop(key)
@@ -143,7 +145,7 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
     holder[key] = _MARK
     text = _dumped(root).decode("utf-8").replace(f'"{_MARK}"', value)
     content = text.encode("utf-8", "surrogatepass")
-    return Mutation(content, f"{path} set to {name}", path, believed, other)
+    return Mutation(content, f"{path} set to {name}", path, "", believed, other)
 
 
 def _kinds(old: Any, text: str) -> tuple[str, bool]:
