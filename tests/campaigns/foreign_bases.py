@@ -149,8 +149,10 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def chosen(source: random.Random, folder: Path) -> Path:
-    """A file, those with weights more seldom than others: most of them is numbers."""
-    return source.choice(files_of(folder))
+    """A file, more often one of settings, in which each value is of another kind."""
+    found = files_of(folder)
+    often = [path.suffix == ".json" and path.name != "tokenizer.json" for path in found]
+    return source.choices(found, [1 + is_often for is_often in often])[0]
 
 
 def is_json(path: Path) -> bool:

@@ -48,9 +48,6 @@ SECONDS, MEGABYTES = 20.0, 1000.0
 _SCRIPTS = 30
 # What is the same in what was read before and after.
 _SAME = ("model", "task", "labels", "tokenizer", "params", "sample")
-# Not of the type that is asked for, whatever is.
-_STRANGE = ("NaN", "1e400", "-1e400", "Infinity", "-Infinity", "100,000 brackets", "200 objects")
-_STRANGE += ("5,000 digits", '"\\u0000"', '"\\ud800"', "[[]]", '{"a": 1}', "9223372036854775808")
 
 
 def read(question: tuple[str, str | None, bool]) -> dict[str, Any]:
@@ -230,7 +227,7 @@ def _run(base: Base, name: str, changed: Mutation, through_script: bool, folder:
     done = _worker().ask(question)
     names = [name, path.name, str(folder / "model"), *changed.key.split(".")[-1:]]
     if changed.key.count(".") == 0 and name.endswith("config.json"):
-        names = [name, path.name, changed.key or name]
+        names = [name, path.name, changed.key or name, changed.also or name]
     if through_script:
         of_script = _through_script(question, folder)
         bad = ended_badly(of_script)
@@ -264,11 +261,12 @@ def _judged(  # noqa: PLR0911
     if changed.numbers:
         return Result(Outcome.RIGHT, "other numbers")
     different = [what for what in _SAME if found[what] != before[what]]
+    honoured = _parts(changed.key) & set(found["used"].get(name, {}).get("honoured", ()))
+    if honoured and changed.believed:
+        return Result(Outcome.DIFFERENT, f"{changed.key} is honoured, and {changed.believed}")
     if not different:
-        top = changed.key.split(".")[0]
-        used = found["used"].get(name, {})
-        if changed.value in _STRANGE and top in used.get("honoured", ()):
-            return Result(Outcome.DIFFERENT, f"{changed.key} is honoured and changes nothing")
+        if honoured and changed.other:
+            return Result(Outcome.DIFFERENT, f"{changed.key} is honoured, and changes nothing")
         return Result(Outcome.RIGHT)
     if "model" in different:
         computed = _worker().ask(base.question(folder / "model", computes=True))
@@ -276,6 +274,12 @@ def _judged(  # noqa: PLR0911
         if bad is not None:
             return bad
     return Result(Outcome.RIGHT, f"another legal value, of {', '.join(different)}")
+
+
+def _parts(key: str) -> set[str]:
+    """A key inside of others, and those that it is inside of."""
+    names = key.split(".")
+    return {".".join(names[:count]) for count in range(1, len(names) + 1)}
 
 
 if __name__ == "__main__":

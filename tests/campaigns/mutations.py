@@ -5,6 +5,7 @@ All that is random comes from a generator that is passed in.
 
 import gzip
 import json
+import math
 import random
 import struct
 from collections.abc import Callable
@@ -20,14 +21,18 @@ class Mutation(NamedTuple):
         content: its bytes; None deletes it.
         what: was done, in words.
         key: in JSON, the key that was changed, dots between levels.
-        value: in JSON, the text of its new value.
+        also: another key that was changed.
+        believed: in JSON, why no reader may take its new value for one of the old kind; or empty.
+        other: in JSON, whether it has another value, which is not null.
         numbers: whether only numbers of arrays were changed, which nobody can notice.
     """
 
     content: bytes | None
     what: str
     key: str = ""
-    value: str = ""
+    also: str = ""
+    believed: str = ""
+    other: bool = False
     numbers: bool = False
 
 
@@ -126,7 +131,7 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
     if how == "swap":
         _, other = source.choice(_entries(holder))
         holder[key], holder[other] = holder[other], holder[key]
-        return Mutation(_dumped(root), f"{path} swapped with {other}", path)
+        return Mutation(_dumped(root), f"{path} swapped with {other}", path, str(other))
     if how == "rename" and isinstance(holder, dict):
         new = source.choice(["é漢", f"{key}s", "", "\0", str(key).upper()])
         holder[new] = holder.pop(key)
@@ -135,10 +140,34 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
         holder[_MARK] = 0
         text = _dumped(root).decode("utf-8")
         text = text.replace(f'"{_MARK}": 0', f"{json.dumps(key)}: {value}")
-        return Mutation(text.encode("utf-8", "surrogatepass"), f"{path} again: {name}", path, name)
+        return Mutation(text.encode("utf-8", "surrogatepass"), f"{path} again: {name}", path)
+    believed, other = _kinds(holder[key], value)
     holder[key] = _MARK
     text = _dumped(root).decode("utf-8").replace(f'"{_MARK}"', value)
-    return Mutation(text.encode("utf-8", "surrogatepass"), f"{path} set to {name}", path, name)
+    content = text.encode("utf-8", "surrogatepass")
+    return Mutation(content, f"{path} set to {name}", path, "", believed, other)
+
+
+def _kinds(old: Any, text: str) -> tuple[str, bool]:
+    """Why a value may not be taken for one of the kind of another, and whether it is another."""
+    try:
+        new = json.loads(text)
+    except (ValueError, RecursionError):
+        return "it is no JSON", True
+    if isinstance(new, float) and not math.isfinite(new):
+        return "it is no number", True
+    kinds: dict[type, tuple[type, ...]] = {
+        bool: (bool,),
+        int: (int,),
+        float: (int, float),
+        # Special tokens are texts or objects.
+        str: (str, dict),
+    }
+    # Lists are often another way to say the same.
+    known = (*kinds.get(type(old), (type(new),)), list, type(None))
+    if type(new) not in known:
+        return f"a {type(new).__name__} is no {type(old).__name__}", True
+    return "", new is not None and (new != old or type(new) is not type(old))
 
 
 def _dumped(root: Any) -> bytes:

@@ -12,12 +12,15 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.campaigns.frame import Done, _kill, _resident
 
 # Questions until it is replaced, so that what it remembers does not grow for ever.
 _MOST = 150
+# Seconds on the clock for a second of work.
+_PATIENCE = 6
 
 
 class Worker:
@@ -25,7 +28,7 @@ class Worker:
 
     Args:
         function: a question to a dict that JSON can say. It is called in the other process.
-        seconds: for one question.
+        seconds: of work for one question; of waiting, six times as many, as the machine is shared.
         megabytes: of one question, beyond what the process held before it.
     """
 
@@ -42,12 +45,13 @@ class Worker:
         if not self._child or self._count >= _MOST:
             self._replace()
         self._count += 1
-        first = _resident(self._child)
+        first, before = _resident(self._child), _worked(self._child)
         begun, peak, timed_out, too_large = time.monotonic(), 0.0, False, False
         self._pipe.send(question)
         while not self._pipe.poll(0.01):
             peak = max(peak, _resident(self._child) - first)
-            timed_out = time.monotonic() - begun > self._seconds
+            taken = _worked(self._child) - before, (time.monotonic() - begun) / _PATIENCE
+            timed_out = max(taken) > self._seconds
             too_large = peak > self._megabytes
             if timed_out or too_large:
                 _kill(self._child)
@@ -85,6 +89,15 @@ class Worker:
             _kill(self._child)
             os.waitpid(self._child, 0)
         self._child = 0
+
+
+def _worked(child: int) -> float:
+    """Seconds that a process has computed."""
+    try:
+        fields = Path(f"/proc/{child}/stat").read_text("ascii").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _answer_all(pipe: Any, function: Callable[[Any], dict[str, Any]]) -> None:

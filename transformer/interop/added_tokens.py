@@ -162,7 +162,7 @@ def _listed(
     """
     if key not in file:
         return None
-    found = file[key] or []
+    found = [] if file[key] is None else file[key]
     if isinstance(found, dict):
         return {name: _token(token, file, special=special) for name, token in found.items()}
     if not isinstance(found, list):
