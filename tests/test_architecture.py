@@ -11,11 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"errors"},
-<<<<<<< HEAD
-    {"checks", "files", "locks", "signals", "traced"},
-=======
-    {"checks", "files", "streams", "traced"},
->>>>>>> caches
+    {"checks", "files", "locks", "signals", "streams", "traced"},
     {"caches", "ops", "sharding", "config"},
     {"nn"},
     {"compiled_programs", "data", "models"},

@@ -16,14 +16,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-<<<<<<< HEAD
 # Nothing that imports JAX: signals are taken before that, which takes seconds.
-from transformer import signals
+from transformer import signals, streams
 from transformer.data.library_errors import is_panic
-=======
-from transformer import streams
-from transformer.config import OPTIONAL_SECTIONS, unknown_name
->>>>>>> caches
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 
@@ -78,19 +73,15 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         code = 2
     except KeyboardInterrupt:
         code = 130
-<<<<<<< HEAD
     except BaseException as error:
         if not is_panic(error):
             raise
         print(f"error: a library fails on a file that is damaged: {error}", file=sys.stderr)
         code = 2
-    sys.stdout.flush()
-=======
     lost = streams.flushed()
     if lost and not code:
         print(f"error: standard output cannot be written: {lost}.", file=sys.stderr)
         code = 1
->>>>>>> caches
     sys.stderr.flush()
     sys.exit(code)
 

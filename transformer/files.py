@@ -115,6 +115,31 @@ def making_folder(path: Path) -> Iterator[Path]:
     _synchronize_folder(path.parent)
 
 
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """A folder inside of `folder`, whose files move there when the block ends without an error.
+
+    Each of them is whole when it is there, and takes the place of one with its name.
+
+    Args:
+        folder: where the files are to be.
+
+    Raises:
+        OSError: if they cannot be written; what is still in the inner folder is deleted.
+    """
+    handle, part = _new_part(folder / "new", is_folder=True)
+    try:
+        yield part
+        for path in sorted(part.iterdir()):
+            with path.open("rb") as file:
+                _synchronize(file.fileno())
+            path.replace(folder / path.name)
+    finally:
+        os.close(handle)
+        shutil.rmtree(part, ignore_errors=True)
+    _synchronize_folder(folder)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a small file at once; not at all if it has this content.
 
@@ -171,6 +196,11 @@ def write_picture(path: Path, figure: Any, dpi: int = 130) -> None:
     """
     with replacing(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)
+
+
+def is_part(path: Path) -> bool:
+    """Whether a name is one of those under which files are written before they are whole."""
+    return path.name.startswith(".") and path.name.endswith(_PART)
 
 
 def delete_leftovers(folder: Path, name: str = "") -> None:

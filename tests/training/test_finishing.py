@@ -109,7 +109,7 @@ def test_killed_anywhere_at_its_end_it_ends_the_same(config, shared, whole, tmp_
     run = tmp_path / "run"
     places = [
         (Checkpoints, "wait"),
-        (finishing, "_moved"),
+        (finishing, "filling"),
         (finishing, "write_again"),
         (finishing, "write_json"),
     ]

@@ -5,15 +5,13 @@ the parameters in its last checkpoint.
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from transformer.files import write_json
+from transformer.files import filling, write_json
 from transformer.nn.attention import for_any_shape
 from transformer.training.experiment import Experiment
 from transformer.training.metrics import (
@@ -31,8 +29,6 @@ VALIDATION, FINAL = "validation", "final"
 # The last evaluation of a run is of all batches. What it is compared with is of some, and so is
 # this loss.
 SAMPLED = "sampled_loss"
-# Where files lie before all of them are whole.
-_PART = ".shown.part"
 
 Say = Callable[[str], None]
 # Metrics of parameters, over so many batches, or all.
@@ -94,11 +90,9 @@ def finish(
         return
     # Nothing is dropped any more: models that differ in that only are one to what is compiled.
     model = for_any_shape(experiment.model.clone(dropout_rate=0.0))
-    folder = workdir / _PART
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    shown = experiment.task.show(model, params, experiment.data, folder)
-    files = _moved(folder, workdir)
+    with filling(workdir) as folder:
+        shown = experiment.task.show(model, params, experiment.data, folder)
+        files = sorted(path.name for path in folder.iterdir())
     write_again(experiment, workdir, step, FINAL, shown.scores, say)
     picture = draw_curves(workdir) if curves else None
     if picture is not None:
@@ -142,17 +136,6 @@ def _as_restored(experiment: Experiment, state: TrainState) -> Any:
         return state.evaluated
     places = jax.tree.map(lambda x: x.sharding, experiment.shapes.evaluated)
     return jax.device_put(state.evaluated, places)
-
-
-def _moved(folder: Path, workdir: Path) -> list[str]:
-    """Moves whole files into the run folder; returns their names."""
-    names = sorted(path.name for path in folder.iterdir())
-    for name in names:
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
-        (folder / name).replace(workdir / name)
-    folder.rmdir()
-    return names
 
 
 def summary(workdir: Path, step: int, say: Say | None = None) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Who writes into a run folder: one run at a time, of one process or of several."""
 
 import contextlib
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformer.checks import require_writable_folder
+from transformer.checks import require_plain_path, require_writable_folder
 from transformer.errors import WorkdirError
+from transformer.files import delete_leftovers, is_part
 from transformer.locks import LockedError, NoLocksError, locked
 from transformer.training.processes import first_does
 
@@ -51,16 +51,15 @@ def is_empty(folder: Path) -> bool:
     """
     if not folder.exists():
         return True
-    return all(path.name == LOCK_FILE or _is_part(path) for path in folder.iterdir())
+    return all(path.name == LOCK_FILE or is_part(path) for path in folder.iterdir())
 
 
 def _hold(workdir: Path, held: contextlib.ExitStack) -> None:
+    require_plain_path(workdir)
     require_writable_folder(workdir)
     try:
         _make_and_lock(workdir, held)
-        for path in workdir.iterdir():
-            if _is_part(path):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        delete_leftovers(workdir)
     except LockedError as error:
         raise HeldError(
             f"{workdir} is in use by {error}: only one run can write there. Wait until it has "
@@ -102,11 +101,6 @@ def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
                 print(say, file=sys.stderr, flush=True)
                 told = True
             time.sleep(_PAUSE)
-
-
-def _is_part(path: Path) -> bool:
-    """Whether a name is one of those under which files are written before they are whole."""
-    return path.name.startswith(".") and path.name.endswith(".part")
 
 
 def _remove_if_empty(folder: Path) -> None:
