@@ -15,6 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.interop.layout import Entry, Shape, read_entries
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 
@@ -240,7 +241,7 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     where = source.where if source.where.is_file() else source.where / "config.json"
     try:
         fields = family.fields(source.config, where, shapes)
-        family.model(**fields).check()
+        require_allowed("model", family.model(**fields))
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
     except (TypeError, ValueError) as error:

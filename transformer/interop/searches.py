@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.search_rules import Search
 
@@ -167,7 +168,7 @@ def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
             forced_last=_tokens(said, "forced_eos_token_id"),
             more_ends=tuple(token for token in ends if token != end),
         )
-        search.check()
+        require_allowed("task.search", search)
         if size < 1:
             raise DataError(f"{said.where} has num_beams: {size}.")
         return Searches(size, float(_value(said, "length_penalty", 1.0)), search)

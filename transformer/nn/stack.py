@@ -1,11 +1,13 @@
 """A stack of blocks, unrolled or scanned, with rematerialisation by name."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
+
+from transformer.limits import OneOf
 
 # What the backward pass finds in memory; the rest it computes again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -13,6 +15,7 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "dots": jax.checkpoint_policies.checkpoint_dots,
     "dots_without_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+Remat = Annotated[str, OneOf(("none", *REMAT_POLICIES))]
 
 
 class Stack(nn.Module):

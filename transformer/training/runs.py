@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from transformer.config import build, with_optional_sections
 from transformer.errors import ConfigError, WorkdirError
+from transformer.fields import require_allowed
 from transformer.nn.attention import for_any_shape
 from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
@@ -55,7 +56,7 @@ class Run:
         for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
         task = dataclasses.replace(task, **given)
-        task.check()
+        require_allowed("task", task)
         task.check_model(self.model)
         return dataclasses.replace(self, task=task)
 
