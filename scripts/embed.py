@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from transformer import command_line
+from transformer.checks import require_writable_file
 from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError, DataError
 
@@ -36,8 +37,7 @@ def main() -> int:
     output = Path(values.output or "")
     if output.suffix not in (".npy", ".safetensors"):
         raise ConfigError("where to? Give --output=FILE.npy or --output=FILE.safetensors")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output is {output}, in a folder that does not exist.")
+    require_writable_file(output, "--output")
     import numpy as np
 
     from transformer.data.embeddings import load_embedding

@@ -1,9 +1,38 @@
 """What folders are checked for, with one wording."""
 
+import errno
 import os
+import re
+import tempfile
 from pathlib import Path
 
 from transformer.errors import WorkdirError
+
+
+def whole_number(text: str) -> int | None:
+    """The number that is written in plain digits, and fewer than anybody needs; None if none is."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def require_writable_file(path: Path, flag: str) -> None:
+    """Refuses the path of a file that cannot be written.
+
+    Args:
+        path: of the file, which may be missing; not so its folder.
+        flag: that gives it.
+
+    Raises:
+        WorkdirError: naming what stands in the way.
+    """
+    try:
+        is_folder, there = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise WorkdirError(f"{flag} is {path}: {error.strerror}. Give another.") from None
+    if is_folder:
+        raise WorkdirError(f"{flag} is {path}, which is a folder: give the name of a file.")
+    if not there:
+        raise WorkdirError(f"{flag} is {path}, in a folder that does not exist.")
+    require_writable_folder(path.parent, flag)
 
 
 def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
@@ -33,4 +62,32 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
             raise WorkdirError(f"{place} is a file, not a folder: give another {flag}.")
         if not os.access(place, os.W_OK | os.X_OK):
             raise WorkdirError(f"{place} cannot be written: give another {flag}.")
+        try:
+            _try_to_write(place, beside=place != path.absolute())
+        except OSError as error:
+            raise WorkdirError(
+                f"{place} cannot be written: {error.strerror}. Give another {flag}."
+            ) from None
         return
+
+
+# With which a file system says that it takes nothing, also from those who may write everywhere.
+_CLOSED = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO)
+
+
+def _try_to_write(place: Path, *, beside: bool) -> None:
+    """Writes nothing that stays; nothing that another process could see, unless it is `beside`.
+
+    Raises:
+        OSError: if nothing can be written.
+    """
+    nameless = getattr(os, "O_TMPFILE", None)
+    if beside:
+        Path(tempfile.mkdtemp(dir=place, prefix=".writable-")).rmdir()
+    elif nameless is not None:
+        try:
+            os.close(os.open(place, nameless | os.O_WRONLY))
+        except OSError as error:
+            # Not all systems have files without names.
+            if error.errno in _CLOSED:
+                raise

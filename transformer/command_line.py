@@ -16,21 +16,26 @@ from typing import Any
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
-from transformer.config import OPTIONAL_SECTIONS, unknown_name
+from transformer.config import OPTIONAL_SECTIONS, check_sections, unknown_name
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
+from transformer.fields import shown
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
 # What a file system may answer, and no fault of ours can bring about.
 _OF_THE_SYSTEM = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG),
-    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP),
 )
 # A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
+
+# More of a message of others is not shown.
+_LONGEST = 1000
 
 # Between which numbers flags of several scripts must lie.
 LENGTHS = {"lower_bound": 4, "upper_bound": 1 << 20}
@@ -47,7 +52,8 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     sys.unraisablehook = _report_unraisable
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What is read is UTF-8 whatever the locale says, and so is what is written.
-        sys.stdout.reconfigure(encoding="utf-8")
+        # Names of files that are not UTF-8 come out as they went in.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         prepare_process()
         code = _parse_and_call(main, takes_arguments)
@@ -80,47 +86,64 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
 
 
 def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
+    if any(flag in ("-h", "-help", "--help") for flag in sys.argv[1:]):
+        print(f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}")
+        return 0
     try:
         rest = FLAGS(sys.argv)[1:]
         _require_numbers()
-    except flags.Error as error:
-        raise ConfigError(f"{error} (--help lists the flags)") from None
     except UserError:
         raise
-    except Exception as error:
+    # A config file may end the process, too, and no flag does.
+    except (Exception, SystemExit) as error:
         raise _config_error(error, sys.argv) from None
     if rest and not takes_arguments:
-        raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
+        raise ConfigError(f"what is {shown(rest[0])}? Flags are written --name=value.")
     return main(*rest)
 
 
-def _config_error(error: Exception, argv: Sequence[str]) -> Exception:
-    """What is wrong with a config that could not be made from its file and the flags.
+def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
+    """What is wrong with the flags, or with a config made from its file and the flags.
 
     ml_collections says of a wrong key neither where it stands nor, on several levels, which part is
     wrong. So the file is loaded without the flags: either the fault is in it, or they are compared
     with what it has.
     """
+    found = _error_of_file(error, argv)
+    if found is not None:
+        return found
+    if isinstance(error, flags.Error):
+        return ConfigError(f"{_tidy(error)} (--help lists the flags)")
     overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
     plain = [argv[0], *(flag for flag in argv[1:] if not _OVERRIDE.match(flag))]
     try:
         with _arguments(plain):
             FLAGS.unparse_flags()
             FLAGS(plain)
+            loaded_config(FLAGS)
     except UserError as other:
         return other
-    except Exception as other:
-        return _error_of_file(other, plain)
+    except (Exception, SystemExit) as other:
+        file = next(
+            (flag for flag in plain if flag.lstrip("-").startswith("config=")), "the config"
+        )
+        what = f"{type(other).__name__}: {_tidy(other)}"
+        return _error_of_file(other, plain) or ConfigError(f"{file.partition('=')[2]}: {what}")
+    return ConfigError(_wrong_override(overrides) or f"config: {_tidy(error)}")
+
+
+def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
+    """What the first override of a key that a config has not gets wrong."""
     for match in overrides:
         config = FLAGS[match["flag"]].value
         where = match["flag"]
         for name in match["path"].split("."):
             if not isinstance(config, ConfigDict):
-                return ConfigError(f"{where} is a single value: it has no {name!r}.")
+                return f"{where} is a single value: it has no {shown(name)}."
             if name not in config:
-                return ConfigError(_unknown_key(where, name, config))
+                return _unknown_key(where, name, config)
             config, where = config[name], f"{where}.{name}"
-    return ConfigError(f"config: {_tidy(error)}")
+    return None
 
 
 def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
@@ -129,18 +152,23 @@ def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
     return unknown_name(where, name, config)
 
 
-def _error_of_file(error: Exception, argv: Sequence[str]) -> Exception:
-    """An error that a config file raised, with the line; any other error as it is."""
+def _error_of_file(error: BaseException, argv: Sequence[str]) -> Exception | None:
+    """An error that a config file raised, with the line; None if it comes from elsewhere."""
     given = [flag.partition("=")[2].partition(":")[0] for flag in argv if "=" in flag]
     known = {Path(name).absolute() for name in given if name}
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [(frame.filename, frame.lineno) for frame in reversed(frames)]
-    if isinstance(error, SyntaxError):
-        places.insert(0, (error.filename or "", error.lineno))
-    for file, line in places:
-        if Path(file).absolute() in known:
-            return ConfigError(f"{file}, line {line}: {type(error).__name__}: {_tidy(error)}")
-    return error
+    known |= {Path(name.partition(":")[0]).absolute() for name in argv[1:]}
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.extract_tb(cause.__traceback__)
+        places = [(frame.filename, frame.lineno) for frame in reversed(frames)]
+        if isinstance(cause, SyntaxError):
+            places.insert(0, (cause.filename or "", cause.lineno))
+        for file, line in places:
+            if Path(file).absolute() in known:
+                return ConfigError(f"{file}, line {line}: {type(cause).__name__}: {_tidy(cause)}")
+        # absl and ml_collections make errors of their own of some.
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -169,19 +197,28 @@ def _require_numbers() -> None:
 
 
 def loaded_config(holder: Any) -> Any:
-    """The value of a config flag.
+    """The value of a config flag, with all sections.
 
     Raises:
-        ConfigError: if the file cannot be loaded.
+        ConfigError: if the file cannot be loaded, or makes no config.
     """
     try:
         config = holder.config
         if config is not None:
-            config.keys()  # A file that failed to load says so only when it is looked into.
+            _ = config.keys  # A file that failed to load says so only when it is looked into.
     except OSError as error:
         raise ConfigError(f"the config file cannot be loaded: {_tidy(error)}") from None
-    if config is None:
+    except AttributeError:
+        pass
+    if not holder["config"].present:
         raise ConfigError("which config? Give --config=configs/NAME.py")
+    if not isinstance(config, ConfigDict):
+        name = config_flags.get_config_filename(holder["config"])
+        raise ConfigError(
+            f"get_config() of {name} returns {shown(config)}: a ConfigDict is expected, returned "
+            f"at its end."
+        )
+    check_sections(config)
     return config
 
 
@@ -232,4 +269,6 @@ def _tidy(error: BaseException) -> str:
     text = " ".join(text.split())
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
+    # What was given may be very long.
+    text = text if len(text) <= _LONGEST else f"{text[:200]} ... {text[-200:]}"
     return text.replace('\\"', '"').replace("\\'", "'")

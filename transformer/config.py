@@ -168,6 +168,9 @@ def check_sections(config: ConfigDict) -> None:
     for key in SECTIONS:
         if key not in config:
             raise ConfigError(f"config.{key} is missing; a config has {', '.join(SECTIONS)}.")
+    for key in config:
+        if not isinstance(config[key], ConfigDict):
+            raise ConfigError(f"config.{key} is {shown(config[key])}: a section is expected.")
 
 
 def with_optional_sections(config: ConfigDict) -> ConfigDict:

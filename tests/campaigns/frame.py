@@ -218,8 +218,9 @@ def _in_child(function: Callable[[], int], files: Sequence) -> None:
         for number, file in enumerate(files):
             os.dup2(file.fileno(), number)
         sys.stdin, sys.stdout, sys.stderr = (
-            open(n, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
-            for n, mode in ((0, "r"), (1, "w"), (2, "w"))
+            # As Python has them: what cannot be written as UTF-8 is escaped on stderr.
+            open(n, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+            for n, mode, errors in ((0, "r", None), (1, "w", None), (2, "w", "backslashreplace"))
         )
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.checks import whole_number
 from transformer.errors import ConfigError
-from transformer.limits import CountOrZero, OneOf, Positive, Real, Text, Tokens
+from transformer.limits import MOST, CountOrZero, OneOf, Positive, Real, Text, Tokens
 
 KINDS = ("wu", "transformers")
 # Penalties of texts longer than any are numbers of float32 still with this exponent.
@@ -91,12 +92,13 @@ class Search:
             ConfigError: if it is none.
         """
         parts = self.unwritten.replace(" ", "").split(";") if self.unwritten.strip() else []
-        if not all(number.isdecimal() for part in parts for number in part.split(",")):
+        numbers = [[whole_number(number) for number in part.split(",")] for part in parts]
+        if any(number is None or number > MOST for part in numbers for number in part):
             raise ConfigError(
                 f"config.task.search.unwritten is {self.unwritten!r}: numbers of tokens with , "
                 f"between, and sequences of them with ; between."
             )
-        return tuple(tuple(int(number) for number in part.split(",")) for part in parts)
+        return tuple(tuple(number for number in part if number is not None) for part in numbers)
 
 
 USUAL = Search()

@@ -1,0 +1,676 @@
+"""Wrong command lines of every script: each ends in one message that names what is wrong, exit 2.
+
+python -m tests.campaigns.command_lines --seconds=60
+python -m tests.campaigns.command_lines --count=600 --report=report.json
+
+What is drawn comes from what fields and flags declare of themselves: another type, below and above
+the range, NaN, huge, empty, Unicode. A value that its field may have is accepted, or refused by
+name; nothing is trained.
+"""
+
+import functools
+import json
+import random
+import runpy
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Children find these imported.
+from tests.campaigns import odd_values
+from tests.campaigns.frame import (
+    ROOT,
+    Case,
+    Done,
+    Outcome,
+    Result,
+    campaign,
+    draws,
+    ended_badly,
+    refused,
+    script,
+)
+from tests.campaigns.odd_values import (
+    HALF,
+    NO_NUMBERS,
+    PATHS,
+    REAL,
+    TEXTS,
+    WHOLE,
+    is_legal,
+    odd_text,
+)
+from transformer.command_line import FLAGS
+from transformer.config import OPTIONAL_SECTIONS, choices, owner
+from transformer.fields import Declared, config_fields, declared
+
+MODELS_OF = {
+    "language_modeling": ("gpt", "llama", "gemma", "mixtral"),
+    "masked_lm": ("bert",),
+    "text_classification": ("bert",),
+    "tagging": ("bert",),
+    "question_answering": ("bert",),
+    "translation": ("vaswani", "t5"),
+    "text_to_text": ("t5", "vaswani"),
+    "denoising": ("t5",),
+    "image_classification": ("vit",),
+    "masked_images": ("vit",),
+}
+PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
+SMALL_MODEL = {
+    **dict.fromkeys(("num_layers", "num_encoder_layers", "num_decoder_layers"), 1),
+    **{"num_heads": 2, "width": 16, "context": 32, "feed_forward_width": 32, "image_size": 8},
+    **{"patch_size": 4, "decoder_layers": 1, "decoder_width": 16, "decoder_heads": 2},
+    **{"num_experts": 4, "window": 8, "num_buckets": 8, "max_distance": 16},
+}
+SMALL_TASK = {
+    **{"context": 16, "batch_size": 2, "max_length": 24, "batch_tokens": 96, "rows_multiple": 2},
+    **{"max_target_length": 12, "length": 24, "image_size": 8, "sample_length": 2},
+    **{"max_question_length": 8, "stride": 8, "vocab_size": 300, "bpe_vocab_size": 300},
+    **{"validation_fraction": 0.3},
+}
+SENTENCES = [f"the {a} {b} reads what it {c}." for a in "abcd" for b in "efgh" for c in "ijklm"]
+
+
+class Prepared(NamedTuple):
+    """What all cases have: folders with data, config files, and runs by task."""
+
+    root: Path
+    runs: dict[str, Path]
+
+    def config(self, task: str, model: str) -> str:
+        """The flag of a config file."""
+        return f"--config={self.root / 'configs' / f'{task}_{model}.py'}"
+
+
+@functools.cache
+def prepared() -> Prepared:
+    """Written and trained once, before the first case."""
+    root = Path(tempfile.mkdtemp(prefix="campaign-lines-"))
+    data, configs = root / "data", root / "configs"
+    data.mkdir()
+    configs.mkdir()
+    files = _data(data)
+    for task, model in PAIRS:
+        (configs / f"{task}_{model}.py").write_text(_config(task, model, files[task]), "utf-8")
+    found = Prepared(root, {})
+    for task, model in PAIRS:
+        if task not in ("language_modeling", "text_classification", "translation"):
+            continue
+        if task not in found.runs:
+            flags = ("--config.train.duration=2", f"--workdir={root / task}")
+            done = script("train.py", found.config(task, model), *flags, seconds=300)
+            assert done.code == 0, done.stderr
+            found.runs[task] = root / task
+    exported = (f"--workdir={root / 'text_classification'}", f"--target={root / 'exported'}")
+    done = script("export_hf.py", *exported, seconds=300)
+    assert done.code == 0, done.stderr
+    return found
+
+
+def _data(folder: Path) -> dict[str, dict[str, str]]:
+    """Small files of every task, by the fields that name them."""
+    text = folder / "text.txt"
+    text.write_text("\n".join(" ".join(SENTENCES[i : i + 4]) for i in range(80)) + "\n", "utf-8")
+    documents = folder / "documents.txt"
+    groups = [SENTENCES[i : i + 8] for i in range(0, 80, 8)]
+    documents.write_text("\n\n".join("\n".join(group) for group in groups), "utf-8")
+    labels = folder / "labels.tsv"
+    rows = [f"{sentence}\t{'ab'[i % 2]}" for i, sentence in enumerate(SENTENCES)]
+    labels.write_text("text\tlabel\n" + "\n".join(rows) + "\n", "utf-8")
+    tags = folder / "tags.txt"
+    lines = ["\n".join(f"{word} O" for word in sentence.split()) for sentence in SENTENCES]
+    tags.write_text("\n\n".join(f"Anna B-PER\n{line}" for line in lines) + "\n", "utf-8")
+    squad = folder / "squad.json"
+    questions = [
+        {"id": str(i), "question": "what?", "answers": [{"text": "reads", "answer_start": 8}]}
+        for i in range(30)
+    ]
+    passage = {"context": SENTENCES[0], "qas": questions}
+    squad.write_text(json.dumps({"data": [{"title": "t", "paragraphs": [passage]}]}), "utf-8")
+    for name, texts in (("source.txt", SENTENCES), ("target.txt", SENTENCES[::-1])):
+        (folder / name).write_text("\n".join(texts) + "\n", "utf-8")
+    pairs = folder / "pairs.jsonl"
+    pairs.write_text(
+        "".join(json.dumps({"source": s, "target": s[:8]}) + "\n" for s in SENTENCES), "utf-8"
+    )
+    return {
+        "language_modeling": {"path": str(text)},
+        "denoising": {"path": str(text)},
+        "masked_lm": {"path": str(documents)},
+        "text_classification": {"train": str(labels)},
+        "tagging": {"train": str(tags)},
+        "question_answering": {"train": str(squad)},
+        "translation": {"train": f"{folder / 'source.txt'},{folder / 'target.txt'}"},
+        "text_to_text": {"train": str(pairs)},
+        "image_classification": {},
+        "masked_images": {},
+    }
+
+
+def _config(task: str, model: str, files: dict[str, str]) -> str:
+    """The text of a config file."""
+    sections = {}
+    for kind, name, small in (("model", model, SMALL_MODEL), ("task", task, SMALL_TASK | files)):
+        known = config_fields(owner(kind, name))
+        values = {key: value for key, value in small.items() if key in known}
+        sections[kind] = f"section({kind!r}, {name!r}, **{values!r})"
+    return (
+        "from ml_collections import ConfigDict\n"
+        "from transformer.config import section\n\n"
+        'def get_config(variant=""):\n'
+        "    config = ConfigDict()\n"
+        f"    config.model = {sections['model']}\n"
+        f"    config.task = {sections['task']}\n"
+        "    config.optimizer = section('optimizer')\n"
+        "    config.train = section('train', duration='4 steps', tensorboard=False)\n"
+        "    config.mesh = section('mesh')\n"
+        "    config.init, config.lora = section('init'), section('lora')\n"
+        "    return config\n"
+    )
+
+
+# ------------------------------------------------------------------------------ fields
+
+
+def one_field(source: random.Random) -> Case:
+    """A field of some section of some config gets a value that is hardly meant."""
+    task, model = source.choice(PAIRS)
+    places = {f"model.{k}": v for k, v in declared(owner("model", model)).items()}
+    for key, field in declared(owner("task", task)).items():
+        inner = field.base if field.base not in odd_values.PARSERS else None
+        if inner is None:
+            places[f"task.{key}"] = field
+        else:
+            places |= {f"task.{key}.{k}": v for k, v in declared(inner).items()}
+    for kind in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
+        places |= {f"{kind}.{k}": v for k, v in declared(owner(kind, None)).items()}
+    # Each section as often.
+    kind = source.choice(("model", "task", "task", "optimizer", "train", "mesh", "init", "lora"))
+    name = source.choice([place for place in places if place.startswith(f"{kind}.")])
+    field, text = places[name], ""
+    text = odd_text(field, source)
+    given = f"--config.{name}={text}"
+
+    def run(folder: Path) -> Result:
+        odd_places(folder)
+        done = script(
+            "train.py", prepared().config(task, model), _below(given, folder), "--dry_run"
+        )
+        return judged(done, name, field, text)
+
+    return Case(f"fields of {kind}", f"{task}, {model}: {given[:200]!r}", run)
+
+
+def judged(done: Done, name: str, field: Declared, text: str) -> Result:
+    """What became of a value: accepted if the field may have it, or refused by name."""
+    legal = is_legal(field, text)
+    if done.code == 0 and ended_badly(done) is None:
+        if legal:
+            return Result(Outcome.RIGHT)
+        return Result(Outcome.UNCLEAR, f"{name}={text[:100]!r} was accepted")
+    # What a field may have can still not go with others, or name a file that is not there.
+    return refused(done, names=() if legal else (name,))
+
+
+def odd_places(folder: Path) -> None:
+    """What the odd paths of `PATHS` lead to, where cases run."""
+    (folder / "file").write_text("x", "utf-8")
+    (folder / "loop").symlink_to(folder / "loop")
+    (folder / "dir").mkdir()
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "empty.json").write_text("{}", "utf-8")
+    (folder / "a.json").write_text("[[", "utf-8")
+    (folder / "binary.json").write_bytes(bytes(range(256)))
+    (folder / "a.txt").write_text("x", "utf-8")
+    (folder / "a.model").write_bytes(b"\x0a\x00\xff")
+
+
+def _below(flag: str, folder: Path) -> str:
+    """The flag, its value in the folder of the case if that is one of the odd paths there."""
+    name, _, text = flag.partition("=")
+    there = (folder / text.partition("/")[0]) if 0 < len(text) < 100 and "\n" not in text else None
+    return f"{name}={folder / text}" if there and text[0] not in "/~." and _is(there) else flag
+
+
+def _is(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+# ------------------------------------------------------------------------------- flags
+
+
+@functools.cache
+def flags_of(name: str) -> dict[str, Any]:
+    """The flags that a script defines, by name."""
+    known = set(FLAGS)
+    runpy.run_path(str(ROOT / "scripts" / name), run_name="flags")
+    found = {flag: FLAGS[flag] for flag in set(FLAGS) - known}
+    for flag in found:
+        delattr(FLAGS, flag)
+    return dict(sorted(found.items()))
+
+
+SCRIPTS = ("train.py", "evaluate.py", "generate.py", "predict.py", "embed.py", "export_hf.py")
+SCRIPTS += ("import_hf.py", "adapters.py", "plan.py", "sweep.py")
+
+
+def usual(name: str, folder: Path) -> list[str]:
+    """Flags with which a script works."""
+    runs, root = prepared().runs, prepared().root
+    config = prepared().config("language_modeling", "gpt")
+    writes = f"--workdir={runs['language_modeling']}"
+    classifies = f"--workdir={runs['text_classification']}"
+    return {
+        "train.py": [config, "--dry_run"],
+        "evaluate.py": [writes],
+        "generate.py": [writes, "--max_new_tokens=2", "--prompt=the"],
+        "predict.py": [classifies],
+        "embed.py": [classifies, f"--output={folder / 'x.npy'}"],
+        "export_hf.py": [classifies, f"--target={folder / 'target'}"],
+        "import_hf.py": [f"--source={root / 'exported'}", f"--workdir={folder / 'new'}"],
+        "adapters.py": [writes, f"--output={folder / 'x.safetensors'}"],
+        "plan.py": [config, "--topology=cpu:1"],
+        "sweep.py": [config, "--grid=train.seed=1,2", "--dry_run", f"--workdir={folder / 's'}"],
+    }[name]
+
+
+# Numbers that no flag of ours may have.
+NEVER = ("nan", "inf", "-inf", "1e400", str(10**20), "-1", "-5", "-1e-9", str(-(2**63)))
+CHECKPOINTS = (
+    "²",
+    "١",
+    "-1",
+    "0x4",
+    "last:",
+    "last:0",
+    "last:²",
+    "last:99",
+    "last:-1",
+    "best:2",
+    "",
+)  # noqa: RUF001
+CHECKPOINTS += ("9" * 5000, "last:" + "9" * 5000, "1.5", "BEST", " best", HALF, "7", "1_0", "../2")
+# Texts for flags that have a grammar of their own, none of which is right.
+GRAMMARS = {
+    "checkpoint": CHECKPOINTS,
+    "topology": ("cpu:100000000", "cpu:0", "cpu:²", "cpu:-1", "cpu:", "cpu", "cpu:1x2", "cpu:8:8")
+    + ("gpu:1", "tpu", "v5e", "v5e:2", "v5e:0x0", "v9:2x2", HALF, "", " ", "cpu:" + "9" * 5000)
+    + ("v5e:99999x99999", "cpu: 1", "CPU:1", "cpu:1_0", "cpu:20000"),
+    "tokens": (
+        "²",
+        "1X",
+        "-1T",
+        "0",
+        "nan",
+        "inf",
+        "1e400",
+        "1e400T",
+        "",
+        " ",
+        "9" * 400,
+        "1 T x",
+        HALF,
+    ),
+    "mfu": ("", "²", "nan", "inf", "0", "-0.1", "1.1", "0.1,0.2,0.3", "a,b", "0.3,", "1e400", HALF),
+    "shard": ("0", "1/1", "-1/2", "²/٣", "0/0", "1/", "/", "a/b", "0/9e9", "9" * 5000 + "/1", HALF),  # noqa: RUF001
+    "grid": (
+        "",
+        "x",
+        "=",
+        "model.width",
+        "model.width=",
+        "model.width=wide",
+        "model.width=²",
+        "a.b=1",
+    )
+    + ("model.width=1,,2", "train.seed=-1", "train.seed=1e400", "optimizer.learning_rate=nan", HALF)
+    + ("model.num_layers=0", "train.log_every=0", "model.name=t5", "task.search.kind=wu", "model=1")
+    + ("train.seed=99999999999999999999", "task.stop_ids=1,2", "train.duration=1e400 steps"),
+    "space": (
+        "",
+        "x",
+        "=",
+        "train.seed=log(0,1)",
+        "optimizer.learning_rate=log(1,2,3)",
+        "a=choice()",
+    )
+    + ("optimizer.learning_rate=log(nan,1)", "optimizer.learning_rate=uniform(2,1)", HALF)
+    + ("optimizer.learning_rate=uniform(0,inf)", "optimizer.learning_rate=uniform(-1,1)", "²")
+    + ("train.seed=uniform(0,99999999999999999999)", "model.width=choice(16,0)", "model=log(1,2)"),
+    "sweep": ("missing", "²", "a,,b", HALF, "__class__"),
+    "search": ("Optuna", "²", "grid", HALF, " "),
+    "sampler": ("", "TPE", "²", HALF),
+    "pruner": ("", "None", "²", HALF),
+    "vectorize": ("", "Vmap", "²", HALF, "threads"),
+    "coordinator": (
+        "",
+        "x",
+        "localhost",
+        "localhost:",
+        "localhost:x",
+        "localhost:99999",
+        ":1",
+        "²:²",
+        HALF,
+    ),
+    "pooling": ("", "x", "mean,", "mean,x", "²", HALF, "mean,mean"),
+    "dtype": ("", "float64", "FLOAT32", "²", HALF),
+    "too_long": ("", "cut", "²", HALF),
+    "prompt_name": ("x", "²", HALF),
+    "storage": ("x", "²", "sqlite:////proc/x.db", "mysql://", "://", HALF),
+}
+TEXT_FLAGS = ("prompt", "stop", "ignore")
+BESIDE = {
+    "coordinator": ["--num_processes=2", "--process_id=0"],
+    "space": ["--search=optuna", "--grid="],
+}
+
+
+def one_flag(source: random.Random) -> Case:
+    """A flag of some script gets a value that is hardly meant."""
+    name = source.choice(SCRIPTS)
+    flag = source.choice([flag for flag in flags_of(name) if flag not in ("config", "workdir")])
+    kind = flags_of(name)[flag]
+    type_ = kind.parser.flag_type()
+    never: tuple[str, ...] = ()
+    if flag in GRAMMARS:
+        texts = never = GRAMMARS[flag]
+    elif type_ in ("int", "float"):
+        texts, never = NO_NUMBERS + (WHOLE if type_ == "int" else REAL), NEVER
+    elif type_ == "bool":
+        texts = odd_values.BOOLS
+    else:
+        texts = TEXTS if flag in TEXT_FLAGS else PATHS
+    text = source.choice(texts)
+    given = f"--{flag}={text}"
+
+    def run(folder: Path) -> Result:
+        odd_places(folder)
+        flags = [*usual(name, folder), _below(given, folder)]
+        if flag in ("space", "search"):
+            flags = [one for one in flags if not one.startswith(("--grid", "--dry_run"))]
+            flags += ["--search=optuna"] if flag == "space" else ["--space=train.seed=uniform(1,2)"]
+        flags += BESIDE["coordinator"] if flag == "coordinator" else []
+        done = script(name, *flags, stdin=b"the a e reads\n", seconds=90)
+        bad = ended_badly(done)
+        if bad is not None:
+            return bad
+        if done.code == 0 and (text not in never) and _parses(kind, text):
+            return Result(Outcome.RIGHT)
+        if done.code == 0:
+            return Result(Outcome.UNCLEAR, f"{given[:100]!r} was accepted")
+        if "needs the package" in done.stderr:
+            return refused(done, code=1)
+        return refused(done, names=(flag, text) if text in never else ())
+
+    return Case(f"flags of {name}", f"{given[:200]!r}", run)
+
+
+def _parses(flag: Any, text: str) -> bool:
+    try:
+        flag.parser.parse(text)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+# ----------------------------------------------------------------------------- workdirs
+
+WORKDIRS = ("file", "file/below", "loop", "loop/below", "x" * 300, "y/" + "x" * 300, "x/" * 3000)
+WORKDIRS += (
+    "/proc/x",
+    "/proc/self/x",
+    "/proc",
+    "/dev/null",
+    "/dev/null/x",
+    "/sys/x",
+    "",
+    "dir",
+    HALF,
+)
+WORKDIRS += (
+    "nowhere",
+    "a\nb",
+    "/",
+    "dangling",
+    "dangling/x",
+    "texts",
+    "/proc/self/mem",
+    "/etc/passwd",
+)
+ACCEPTED = ("dir", HALF, "nowhere", "a\nb", "")
+RUNS_READ = ("evaluate.py", "generate.py", "predict.py", "embed.py", "export_hf.py", "adapters.py")
+
+
+def one_workdir(source: random.Random) -> Case:
+    """A folder that is none, or that nobody can write."""
+    name, place = source.choice(SCRIPTS[:-2] + ("sweep.py",)), source.choice(WORKDIRS)
+
+    def run(folder: Path) -> Result:
+        odd_places(folder)
+        (folder / "dangling").symlink_to(folder / "not" / "there")
+        (folder / "texts").mkdir()
+        (folder / "texts" / "thesis.tex").write_text("chapter one", "utf-8")
+        flags = [f for f in usual(name, folder) if not f.startswith(("--workdir", "--dry_run"))]
+        path = place if place.startswith("/") or not place else str(folder / place)
+        # Where nothing is wrong, nothing is to be trained for long.
+        few = ["--config.train.duration=1"] if name in ("train.py", "sweep.py") else []
+        done = script(name, *flags, *few, f"--workdir={path}", stdin=b"a\n", seconds=120)
+        if done.code == 0 and place in ACCEPTED and name not in RUNS_READ:
+            return Result(Outcome.RIGHT)
+        return refused(
+            done, names=("--workdir", path[:60].encode("utf-8", "backslashreplace").decode())
+        )
+
+    return Case(f"workdirs of {name}", f"{place[:100]!r}", run)
+
+
+# ------------------------------------------------------------------------- config files
+
+GOOD = "from configs import gpt_char\n\ndef get_config(variant=''):\n    config = gpt_char.get_config()\n"
+FILES: dict[str, str | bytes | None] = {
+    "is empty": "",
+    "is missing": None,
+    "does not end": "def get_config(:\n",
+    "is indented wrongly": "def get_config():\nreturn 3\n",
+    "is binary": bytes(range(256)),
+    "is not UTF-8": b"# caf\xe9\ndef get_config(): pass\n",
+    "has a byte 0": b"x = 1\0\n",
+    "is JSON": '{"model": null}',
+    "is prose": "This is my config, see the paper.\n",
+    "has no get_config": "config = 3\n",
+    "has a get_config that is none": "get_config = 3\n",
+    "takes no variant": "def get_config():\n    return 3\n",
+    "takes three": "def get_config(a, b, c):\n    return 3\n",
+    "imports what is not there": "import nonsense_that_is_not_there\n",
+    "imports from what is not there": "from configs import nonsense\n",
+    "nests too deep": "x = " + "[" * 5000 + "\n",
+    "has a number too long": "x = " + "9" * 5000 + "\n",
+    "reads a file that is not there": "def get_config(): return open('/not/there').read()\n",
+    "reads a folder": "def get_config(): return open('/').read()\n",
+    "lacks sections": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()\n",
+    "has a section of another type": f"{GOOD}    config.model = 3\n    return config\n",
+    "has a section of names": f"{GOOD}    config.train = ('a',)\n    return config\n",
+    "has a section too many": f"{GOOD}    config.modle = config.model\n    return config\n",
+    "has no name of a model": f"{GOOD}    del config.model.name\n    return config\n",
+    "has a model that is not there": f"{GOOD}    config.model.name = 'gtp'\n    return config\n",
+    "has a number for a name": f"{GOOD}    config.model.name = ''\n    return config\n",
+    "has a field too many": f"{GOOD}    config.model.widht = 3\n    return config\n",
+    "has a path of a byte 0": f"{GOOD}    config.task.path = 'a\\0b'\n    return config\n",
+    "has an array": f"{GOOD}    import numpy\n    config.model.width = numpy.ones(3)\n    return config\n",
+    "deletes a field": f"{GOOD}    del config.model.width\n    return config\n",
+}  # fmt: skip
+RAISED = (
+    "ValueError('no')",
+    "TypeError('no')",
+    "RecursionError",
+    "KeyError('x')",
+    "OSError(5, 'no')",
+)
+RAISED += (
+    "SystemExit",
+    "SystemExit(0)",
+    "SystemExit('no')",
+    "MemoryError",
+    "Exception()",
+    "AssertionError",
+)
+RAISED += (
+    "StopIteration",
+    "UnicodeError('x')",
+    "BaseException('no')",
+    "GeneratorExit",
+    "ImportError('x')",
+)
+RETURNED = (
+    "",
+    "None",
+    "3",
+    "'text'",
+    "{}",
+    "[]",
+    "get_config",
+    "object()",
+    "float('nan')",
+    "range(3)",
+)
+FILES |= {f"raises {one}": f"def get_config(variant=''):\n    raise {one}\n" for one in RAISED}
+FILES |= {f"raises {one} at once": f"raise {one}\n" for one in RAISED}
+FILES |= {f"returns {one}": f"def get_config(variant=''):\n    return {one}\n" for one in RETURNED}
+FILES |= {"recurses": "def get_config(variant=''):\n    return get_config()\n"}
+
+
+def one_config_file(source: random.Random) -> Case:
+    """A config file that is broken."""
+    name = source.choice(("train.py", "plan.py", "sweep.py"))
+    what, way = (
+        source.choice(sorted(FILES)),
+        source.choice(("", ":variant", "override", "in two", "dir")),
+    )
+
+    def run(folder: Path) -> Result:
+        content, path = FILES[what], folder / "mine.py"
+        if way == "dir":
+            path.mkdir()
+        elif content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        flags = [flag for flag in usual(name, folder) if not flag.startswith("--config=")]
+        given = ["--config", str(path)] if way == "in two" else [f"--config={path}"]
+        given = [f"--config={path}:variant"] if way == ":variant" else given
+        given += ["--config.model.width=8"] if way == "override" else []
+        return refused(script(name, *given, *flags), names=("mine.py", "config."))
+
+    return Case("config files", f"{name}: a file that {what} ({way or 'plain'})", run)
+
+
+# ----------------------------------------------------------------------------- the rest
+
+ARGUMENTS = (
+    "--workdri=x",
+    "--unknown",
+    "--unknown=1",
+    "-x",
+    "--",
+    "word",
+    HALF,
+    f"--{HALF}=1",
+    "--=",
+    "-",
+)
+ARGUMENTS += (
+    "--workdir",
+    "--config",
+    "--noworkdir",
+    "--json=maybe",
+    "--nojson=1",
+    "--nojson=false",
+    "²",
+)
+ARGUMENTS += (
+    "--flagfile=missing",
+    "--flagfile=",
+    "--flagfile=/",
+    "--config.model",
+    "--config.",
+    "--config..x=1",
+)
+ARGUMENTS += (
+    "--config.model.width",
+    "--config.model=3",
+    "--config.model={}",
+    "--config.model=None",
+    "--config.x=1",
+)
+ARGUMENTS += (
+    "--config.model.width.x=1",
+    "--config.model['width']=3",
+    "--config.model[0]=1",
+    "--config.²=1",
+)
+ARGUMENTS += (
+    "--noconfig.model.width",
+    "--noconfig.model.tie_embeddings=1",
+    "--config.model.name=t5",
+    "--config=",
+)
+ARGUMENTS += (
+    "--config.model.name=",
+    "--config.task.name=²",
+    "--config.model.wïdth=1",
+    f"--config.{HALF}=1",
+)
+ARGUMENTS += (
+    "--config.model.width=1 2",
+    "--config.a.b.c.d.e=1",
+    "--config.model.width=8=8",
+    "--workdir==",
+)
+ARGUMENTS += (
+    "--json --json",
+    "---json",
+    "--config.train=ConfigDict()",
+    "--config.task.search=3",
+    "--x" * 2000,
+)
+ARGUMENTS += (
+    "--config.task.search={}",
+    "--config.model.__class__=1",
+    "--config.model.lock=1",
+    "--config.items=1",
+)
+
+
+def one_argument(source: random.Random) -> Case:
+    """Something that is no flag, or half of one."""
+    name, argument = source.choice(SCRIPTS), source.choice(ARGUMENTS)
+
+    def run(folder: Path) -> Result:
+        flags = [*usual(name, folder), argument]
+        done = script(name, *flags, stdin=b"the a\n", seconds=90)
+        # Some of them say nothing, or what is so already; predict.py answers arguments.
+        means_nothing = argument in ("--", "-", "--nojson=false", "--flagfile=", "--workdir==")
+        if done.code == 0 and ended_badly(done) is None and means_nothing:
+            return Result(Outcome.RIGHT)
+        return refused(done)
+
+    return Case("arguments", f"{name} {argument[:100]!r}", run)
+
+
+WEIGHTED = (
+    [one_field] * 5 + [one_flag] * 4 + [one_workdir, one_config_file, one_config_file, one_argument]
+)
+
+
+if __name__ == "__main__":
+    assert {model for _, model in PAIRS} == set(choices("model"))
+    assert set(MODELS_OF) == set(choices("task"))
+    # Before the first case, so that none waits for it.
+    if "-h" not in sys.argv and "--help" not in sys.argv:
+        prepared()
+    try:
+        campaign("command_lines", draws(WEIGHTED), count=600)
+    finally:
+        shutil.rmtree(prepared().root, ignore_errors=True)
