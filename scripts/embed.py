@@ -37,6 +37,9 @@ def main() -> int:
     output = Path(values.output or "")
     if output.suffix not in (".npy", ".safetensors"):
         raise ConfigError("where to? Give --output=FILE.npy or --output=FILE.safetensors")
+    pooling = values.pooling
+    if pooling is not None and (not pooling or len(set(pooling)) < len(pooling)):
+        raise ConfigError(f"--pooling={','.join(pooling)}: mean, cls, max, or several, each once.")
     require_writable_file(output, "--output")
     import numpy as np
 
@@ -66,7 +69,7 @@ def main() -> int:
             run.params,
             run.task.load_tokenizer(workdir),
             lines,
-            pooling=values.pooling or usual.pooling,
+            pooling=pooling or usual.pooling,
             normalize=usual.normalize if values.normalize is None else values.normalize,
             max_length=max_length,
             lowercase=usual.lowercase,

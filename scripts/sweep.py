@@ -30,7 +30,7 @@ flags.DEFINE_multi_string(
 flags.DEFINE_string("sampler", "tpe", "Of a search: tpe or random.")
 flags.DEFINE_string("pruner", "hyperband", "Of a search: hyperband or none.")
 flags.DEFINE_string("storage", "", "Of a search: a storage URL of Optuna; empty for a journal.")
-flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.")
+flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.", lower_bound=0)
 flags.DEFINE_string("vectorize", "auto", "auto, none, scan, vmap or processes.")
 flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.", **COUNTS)
 flags.DEFINE_integer(

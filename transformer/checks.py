@@ -8,6 +8,11 @@ from pathlib import Path
 
 from transformer.errors import WorkdirError
 
+# With which a file system says that it takes nothing, also from those who may write everywhere.
+_CLOSED = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO)
+# Of a file or folder in bytes, with what is added while it is written aside.
+_LONGEST_NAME = 255 - len("..part")
+
 
 def whole_number(text: str) -> int | None:
     """The number that is written in plain digits, and fewer than anybody needs; None if none is."""
@@ -63,16 +68,16 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
         if not os.access(place, os.W_OK | os.X_OK):
             raise WorkdirError(f"{place} cannot be written: give another {flag}.")
         try:
+            for part in path.absolute().relative_to(place).parts:
+                if len(os.fsencode(part)) > _LONGEST_NAME:
+                    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             _try_to_write(place, beside=place != path.absolute())
         except OSError as error:
+            what = place if error.errno in _CLOSED else path
             raise WorkdirError(
-                f"{place} cannot be written: {error.strerror}. Give another {flag}."
+                f"{what} cannot be written: {error.strerror}. Give another {flag}."
             ) from None
         return
-
-
-# With which a file system says that it takes nothing, also from those who may write everywhere.
-_CLOSED = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO)
 
 
 def _try_to_write(place: Path, *, beside: bool) -> None:

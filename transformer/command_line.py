@@ -18,10 +18,8 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from transformer.config import OPTIONAL_SECTIONS, check_sections, unknown_name
 from transformer.data.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
-from transformer.fields import shown
 from transformer.runtime import prepare_process
 
 FLAGS = flags.FLAGS
@@ -92,12 +90,14 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
     try:
         rest = FLAGS(sys.argv)[1:]
         _require_numbers()
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    # A config file may end the process, too, and no flag does.
-    except (Exception, SystemExit) as error:
+    # A config file may raise anything, also what ends a process.
+    except BaseException as error:
         raise _config_error(error, sys.argv) from None
     if rest and not takes_arguments:
+        from transformer.fields import shown
+
         raise ConfigError(f"what is {shown(rest[0])}? Flags are written --name=value.")
     return main(*rest)
 
@@ -123,7 +123,7 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
             loaded_config(FLAGS)
     except UserError as other:
         return other
-    except (Exception, SystemExit) as other:
+    except BaseException as other:
         file = next(
             (flag for flag in plain if flag.lstrip("-").startswith("config=")), "the config"
         )
@@ -134,6 +134,8 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
 
 def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
     """What the first override of a key that a config has not gets wrong."""
+    from transformer.fields import shown
+
     for match in overrides:
         config = FLAGS[match["flag"]].value
         where = match["flag"]
@@ -147,6 +149,9 @@ def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
 
 
 def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
+    from transformer.config import OPTIONAL_SECTIONS
+    from transformer.fields import unknown_name
+
     if where == "config" and name in OPTIONAL_SECTIONS:
         return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
     return unknown_name(where, name, config)
@@ -202,6 +207,9 @@ def loaded_config(holder: Any) -> Any:
     Raises:
         ConfigError: if the file cannot be loaded, or makes no config.
     """
+    from transformer.config import check_sections
+    from transformer.fields import shown
+
     try:
         config = holder.config
         if config is not None:

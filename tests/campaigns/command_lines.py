@@ -78,7 +78,6 @@ class Prepared(NamedTuple):
     """What all cases have: folders with data, config files, and runs by task."""
 
     root: Path
-    runs: dict[str, Path]
 
     def config(self, task: str, model: str) -> str:
         """The flag of a config file."""
@@ -95,19 +94,38 @@ def prepared() -> Prepared:
     files = _data(data)
     for task, model in PAIRS:
         (configs / f"{task}_{model}.py").write_text(_config(task, model, files[task]), "utf-8")
-    found = Prepared(root, {})
-    for task, model in PAIRS:
-        if task not in ("language_modeling", "text_classification", "translation"):
-            continue
-        if task not in found.runs:
-            flags = ("--config.train.duration=2", f"--workdir={root / task}")
-            done = script("train.py", found.config(task, model), *flags, seconds=300)
-            assert done.code == 0, done.stderr
-            found.runs[task] = root / task
-    exported = (f"--workdir={root / 'text_classification'}", f"--target={root / 'exported'}")
-    done = script("export_hf.py", *exported, seconds=300)
+    return Prepared(root)
+
+
+@functools.cache
+def run_of(task: str) -> Path:
+    """A trained run, made when the first case needs it."""
+    return _trained(task, task)
+
+
+@functools.cache
+def adapted() -> Path:
+    """A run with adapters."""
+    begin = f"--config.init.workdir={run_of('language_modeling')}"
+    return _trained("language_modeling", "adapted", begin, "--config.lora.rank=2")
+
+
+def _trained(task: str, name: str, *flags: str) -> Path:
+    workdir, config = prepared().root / name, prepared().config(task, MODELS_OF[task][0])
+    given = (config, "--config.train.duration=1", f"--workdir={workdir}", *flags)
+    done = script("train.py", *given, seconds=600)
     assert done.code == 0, done.stderr
-    return found
+    return workdir
+
+
+@functools.cache
+def exported() -> Path:
+    """A folder as other libraries have it."""
+    target = prepared().root / "exported"
+    flags = (f"--workdir={run_of('text_classification')}", f"--target={target}")
+    done = script("export_hf.py", *flags, seconds=600)
+    assert done.code == 0, done.stderr
+    return target
 
 
 def _data(folder: Path) -> dict[str, dict[str, str]]:
@@ -259,19 +277,20 @@ SCRIPTS += ("import_hf.py", "adapters.py", "plan.py", "sweep.py")
 
 def usual(name: str, folder: Path) -> list[str]:
     """Flags with which a script works."""
-    runs, root = prepared().runs, prepared().root
     config = prepared().config("language_modeling", "gpt")
-    writes = f"--workdir={runs['language_modeling']}"
-    classifies = f"--workdir={runs['text_classification']}"
+    if name == "import_hf.py":
+        return [f"--source={exported()}", f"--workdir={folder / 'new'}"]
+    if name in ("predict.py", "embed.py", "export_hf.py"):
+        more = {"embed.py": "--output=x.npy", "export_hf.py": "--target=target"}.get(name, "")
+        flags = [more.replace("=", f"={folder}/")] if more else []
+        return [f"--workdir={run_of('text_classification')}", *flags]
+    if name == "adapters.py":
+        return [f"--workdir={adapted()}", f"--output={folder / 'x.safetensors'}"]
+    if name in ("evaluate.py", "generate.py"):
+        more = ["--max_new_tokens=2", "--prompt=the"] if name == "generate.py" else []
+        return [f"--workdir={run_of('language_modeling')}", *more]
     return {
         "train.py": [config, "--dry_run"],
-        "evaluate.py": [writes],
-        "generate.py": [writes, "--max_new_tokens=2", "--prompt=the"],
-        "predict.py": [classifies],
-        "embed.py": [classifies, f"--output={folder / 'x.npy'}"],
-        "export_hf.py": [classifies, f"--target={folder / 'target'}"],
-        "import_hf.py": [f"--source={root / 'exported'}", f"--workdir={folder / 'new'}"],
-        "adapters.py": [writes, f"--output={folder / 'x.safetensors'}"],
         "plan.py": [config, "--topology=cpu:1"],
         "sweep.py": [config, "--grid=train.seed=1,2", "--dry_run", f"--workdir={folder / 's'}"],
     }[name]
