@@ -135,7 +135,7 @@ def test_long_values_do_not_make_long_messages():
 
 def test_limits_change_nothing_for_python():
     assert GPT(num_layers=0).num_layers == 0
-    with pytest.raises(ConfigError, match=r"config\.model\.num_layers is 0: from 1 to 10000"):
+    with pytest.raises(ConfigError, match=r"config\.model\.num_layers is 0: from 1 to 1000"):
         require_allowed("model", GPT(num_layers=0))
 
 

@@ -32,6 +32,8 @@ _OF_THE_SYSTEM = (
 # A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
+# What ml_collections begins its message with if a config file raises some kinds of errors.
+_FROM_FILE = "Error whilst parsing config file"
 # More of a message of others is not shown.
 _LONGEST = 1000
 
@@ -112,6 +114,8 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
     found = _error_of_file(error, argv)
     if found is not None:
         return found
+    if isinstance(error, flags.Error) and _FROM_FILE in str(error):
+        return ConfigError(_named_after_file(_first_cause(error), argv))
     if isinstance(error, flags.Error):
         return ConfigError(f"{_tidy(error)} (--help lists the flags)")
     overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
@@ -124,12 +128,20 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
     except UserError as other:
         return other
     except BaseException as other:
-        file = next(
-            (flag for flag in plain if flag.lstrip("-").startswith("config=")), "the config"
-        )
-        what = f"{type(other).__name__}: {_tidy(other)}"
-        return _error_of_file(other, plain) or ConfigError(f"{file.partition('=')[2]}: {what}")
+        return _error_of_file(other, plain) or ConfigError(_named_after_file(other, plain))
     return ConfigError(_wrong_override(overrides) or f"config: {_tidy(error)}")
+
+
+def _named_after_file(error: BaseException, argv: Sequence[str]) -> str:
+    """An error that came of loading a config file, and of no line of it."""
+    given = [flag.partition("=")[2] for flag in argv if flag.lstrip("-").startswith("config=")]
+    return f"{given[-1] if given else 'config'}: {type(error).__name__}: {_tidy(error)}"
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error was raised in the handling of."""
+    cause = error.__cause__ or error.__context__
+    return error if cause is None else _first_cause(cause)
 
 
 def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
@@ -273,7 +285,8 @@ def _report_unraisable(unraisable: Any) -> None:
 
 
 def _tidy(error: BaseException) -> str:
-    text = str(error.args[0] if error.args else error).replace("\\n", " ")
+    said = error.args[0] if error.args and not isinstance(error, OSError) else error
+    text = str(said).replace("\\n", " ")
     text = " ".join(text.split())
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]

@@ -146,11 +146,11 @@ Seed = Annotated[int, Whole(0, 2**32 - 1)]
 
 # Sizes of models and batches: beyond any that was ever trained, and small enough to say what it
 # would take.
-Layers = Annotated[int, Whole(1, 10_000)]
+Layers = Annotated[int, Whole(1, 1000)]
 Heads = Annotated[int, Whole(1, 1 << 14)]
 Width = Annotated[int, Whole(1, 1 << 20)]
 Length = Annotated[int, Whole(1, 1 << 24)]
-BatchSize = Annotated[int, Whole(1, 1 << 20)]
+BatchSize = Annotated[int, Whole(1, 1 << 16)]
 Pixels = Annotated[int, Whole(1, 1 << 14)]
 VocabSize = Annotated[int, Whole(1, 1 << 24)]
 Token = Annotated[int, Whole(0, (1 << 24) - 1)]

@@ -90,7 +90,7 @@ class PairTask:
     validation_fraction: PartOrNone = 0.05
     max_length: Annotated[int, Whole(2, 1 << 24)] = 128
     too_long: Annotated[str, OneOf(("truncate", "refuse"))] = "truncate"
-    batch_tokens: Annotated[int, Whole(1, 1 << 28)] = 4096
+    batch_tokens: Annotated[int, Whole(1, 1 << 26)] = 4096
     rows_multiple: BatchSize = 8
     packing: bool = False
     label_smoothing: RateOrOff = 0.1
