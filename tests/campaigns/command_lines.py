@@ -32,8 +32,16 @@ from tests.campaigns.frame import (
     refused,
     script,
 )
+from tests.campaigns.odd_lines import (
+    ACCEPTED,
+    ARGUMENTS,
+    FILES,
+    GRAMMARS,
+    NEVER,
+    TEXT_FLAGS,
+    WORKDIRS,
+)
 from tests.campaigns.odd_values import (
-    HALF,
     NO_NUMBERS,
     PATHS,
     REAL,
@@ -60,16 +68,24 @@ MODELS_OF = {
 }
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
-    **dict.fromkeys(("num_layers", "num_encoder_layers", "num_decoder_layers"), 1),
-    **{"num_heads": 2, "width": 16, "context": 32, "feed_forward_width": 32, "image_size": 8},
-    **{"patch_size": 4, "decoder_layers": 1, "decoder_width": 16, "decoder_heads": 2},
-    **{"num_experts": 4, "window": 8, "num_buckets": 8, "max_distance": 16},
+    **dict.fromkeys(
+        ("num_layers", "num_encoder_layers", "num_decoder_layers", "decoder_layers"), 1
+    ),
+    **dict.fromkeys(("width", "decoder_width", "max_distance"), 16),
+    **dict.fromkeys(("num_heads", "decoder_heads"), 2),
+    **dict.fromkeys(("context", "feed_forward_width"), 32),
+    **dict.fromkeys(("image_size", "window", "num_buckets"), 8),
+    **dict.fromkeys(("patch_size", "num_experts"), 4),
 }
 SMALL_TASK = {
-    **{"context": 16, "batch_size": 2, "max_length": 24, "batch_tokens": 96, "rows_multiple": 2},
-    **{"max_target_length": 12, "length": 24, "image_size": 8, "sample_length": 2},
-    **{"max_question_length": 8, "stride": 8, "vocab_size": 300, "bpe_vocab_size": 300},
-    **{"validation_fraction": 0.3},
+    **dict.fromkeys(("batch_size", "rows_multiple", "sample_length"), 2),
+    **dict.fromkeys(("image_size", "max_question_length", "stride"), 8),
+    **dict.fromkeys(("max_length", "length"), 24),
+    **dict.fromkeys(("vocab_size", "bpe_vocab_size"), 300),
+    "context": 16,
+    "batch_tokens": 96,
+    "max_target_length": 12,
+    "validation_fraction": 0.3,
 }
 SENTENCES = [f"the {a} {b} reads what it {c}." for a in "abcd" for b in "efgh" for c in "ijklm"]
 
@@ -297,91 +313,7 @@ def usual(name: str, folder: Path) -> list[str]:
 
 
 # Numbers that no flag of ours may have.
-NEVER = ("nan", "inf", "-inf", "1e400", str(10**20), "-1", "-5", "-1e-9", str(-(2**63)))
-CHECKPOINTS = (
-    "²",
-    "١",
-    "-1",
-    "0x4",
-    "last:",
-    "last:0",
-    "last:²",
-    "last:99",
-    "last:-1",
-    "best:2",
-    "",
-)  # noqa: RUF001
-CHECKPOINTS += ("9" * 5000, "last:" + "9" * 5000, "1.5", "BEST", " best", HALF, "7", "1_0", "../2")
 # Texts for flags that have a grammar of their own, none of which is right.
-GRAMMARS = {
-    "checkpoint": CHECKPOINTS,
-    "topology": ("cpu:100000000", "cpu:0", "cpu:²", "cpu:-1", "cpu:", "cpu", "cpu:1x2", "cpu:8:8")
-    + ("gpu:1", "tpu", "v5e", "v5e:2", "v5e:0x0", "v9:2x2", HALF, "", " ", "cpu:" + "9" * 5000)
-    + ("v5e:99999x99999", "cpu: 1", "CPU:1", "cpu:1_0", "cpu:20000"),
-    "tokens": (
-        "²",
-        "1X",
-        "-1T",
-        "0",
-        "nan",
-        "inf",
-        "1e400",
-        "1e400T",
-        "",
-        " ",
-        "9" * 400,
-        "1 T x",
-        HALF,
-    ),
-    "mfu": ("", "²", "nan", "inf", "0", "-0.1", "1.1", "0.1,0.2,0.3", "a,b", "0.3,", "1e400", HALF),
-    "shard": ("0", "1/1", "-1/2", "²/٣", "0/0", "1/", "/", "a/b", "0/9e9", "9" * 5000 + "/1", HALF),  # noqa: RUF001
-    "grid": (
-        "",
-        "x",
-        "=",
-        "model.width",
-        "model.width=",
-        "model.width=wide",
-        "model.width=²",
-        "a.b=1",
-    )
-    + ("model.width=1,,2", "train.seed=-1", "train.seed=1e400", "optimizer.learning_rate=nan", HALF)
-    + ("model.num_layers=0", "train.log_every=0", "model.name=t5", "task.search.kind=wu", "model=1")
-    + ("train.seed=99999999999999999999", "task.stop_ids=1,2", "train.duration=1e400 steps"),
-    "space": (
-        "",
-        "x",
-        "=",
-        "train.seed=log(0,1)",
-        "optimizer.learning_rate=log(1,2,3)",
-        "a=choice()",
-    )
-    + ("optimizer.learning_rate=log(nan,1)", "optimizer.learning_rate=uniform(2,1)", HALF)
-    + ("optimizer.learning_rate=uniform(0,inf)", "optimizer.learning_rate=uniform(-1,1)", "²")
-    + ("train.seed=uniform(0,99999999999999999999)", "model.width=choice(16,0)", "model=log(1,2)"),
-    "sweep": ("missing", "²", "a,,b", HALF, "__class__"),
-    "search": ("Optuna", "²", "grid", HALF, " "),
-    "sampler": ("", "TPE", "²", HALF),
-    "pruner": ("", "None", "²", HALF),
-    "vectorize": ("", "Vmap", "²", HALF, "threads"),
-    "coordinator": (
-        "",
-        "x",
-        "localhost",
-        "localhost:",
-        "localhost:x",
-        "localhost:99999",
-        ":1",
-        "²:²",
-        HALF,
-    ),
-    "pooling": ("", "x", "mean,", "mean,x", "²", HALF, "mean,mean"),
-    "dtype": ("", "float64", "FLOAT32", "²", HALF),
-    "too_long": ("", "cut", "²", HALF),
-    "prompt_name": ("x", "²", HALF),
-    "storage": ("x", "²", "sqlite:////proc/x.db", "mysql://", "://", HALF),
-}
-TEXT_FLAGS = ("prompt", "stop", "ignore")
 BESIDE = {
     "coordinator": ["--num_processes=2", "--process_id=0"],
     "space": ["--search=optuna", "--grid="],
@@ -438,35 +370,12 @@ def _parses(flag: Any, text: str) -> bool:
 
 # ----------------------------------------------------------------------------- workdirs
 
-WORKDIRS = ("file", "file/below", "loop", "loop/below", "x" * 300, "y/" + "x" * 300, "x/" * 3000)
-WORKDIRS += (
-    "/proc/x",
-    "/proc/self/x",
-    "/proc",
-    "/dev/null",
-    "/dev/null/x",
-    "/sys/x",
-    "",
-    "dir",
-    HALF,
-)
-WORKDIRS += (
-    "nowhere",
-    "a\nb",
-    "/",
-    "dangling",
-    "dangling/x",
-    "texts",
-    "/proc/self/mem",
-    "/etc/passwd",
-)
-ACCEPTED = ("dir", HALF, "nowhere", "a\nb", "")
 RUNS_READ = ("evaluate.py", "generate.py", "predict.py", "embed.py", "export_hf.py", "adapters.py")
 
 
 def one_workdir(source: random.Random) -> Case:
     """A folder that is none, or that nobody can write."""
-    name, place = source.choice(SCRIPTS[:-2] + ("sweep.py",)), source.choice(WORKDIRS)
+    name, place = source.choice((*SCRIPTS[:-2], "sweep.py")), source.choice(WORKDIRS)
 
     def run(folder: Path) -> Result:
         odd_places(folder)
@@ -488,78 +397,6 @@ def one_workdir(source: random.Random) -> Case:
 
 
 # ------------------------------------------------------------------------- config files
-
-GOOD = "from configs import gpt_char\n\ndef get_config(variant=''):\n    config = gpt_char.get_config()\n"
-FILES: dict[str, str | bytes | None] = {
-    "is empty": "",
-    "is missing": None,
-    "does not end": "def get_config(:\n",
-    "is indented wrongly": "def get_config():\nreturn 3\n",
-    "is binary": bytes(range(256)),
-    "is not UTF-8": b"# caf\xe9\ndef get_config(): pass\n",
-    "has a byte 0": b"x = 1\0\n",
-    "is JSON": '{"model": null}',
-    "is prose": "This is my config, see the paper.\n",
-    "has no get_config": "config = 3\n",
-    "has a get_config that is none": "get_config = 3\n",
-    "takes no variant": "def get_config():\n    return 3\n",
-    "takes three": "def get_config(a, b, c):\n    return 3\n",
-    "imports what is not there": "import nonsense_that_is_not_there\n",
-    "imports from what is not there": "from configs import nonsense\n",
-    "nests too deep": "x = " + "[" * 5000 + "\n",
-    "has a number too long": "x = " + "9" * 5000 + "\n",
-    "reads a file that is not there": "def get_config(): return open('/not/there').read()\n",
-    "reads a folder": "def get_config(): return open('/').read()\n",
-    "lacks sections": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()\n",
-    "has a section of another type": f"{GOOD}    config.model = 3\n    return config\n",
-    "has a section of names": f"{GOOD}    config.train = ('a',)\n    return config\n",
-    "has a section too many": f"{GOOD}    config.modle = config.model\n    return config\n",
-    "has no name of a model": f"{GOOD}    del config.model.name\n    return config\n",
-    "has a model that is not there": f"{GOOD}    config.model.name = 'gtp'\n    return config\n",
-    "has a number for a name": f"{GOOD}    config.model.name = ''\n    return config\n",
-    "has a field too many": f"{GOOD}    config.model.widht = 3\n    return config\n",
-    "has a path of a byte 0": f"{GOOD}    config.task.path = 'a\\0b'\n    return config\n",
-    "has an array": f"{GOOD}    import numpy\n    config.model.width = numpy.ones(3)\n    return config\n",
-    "deletes a field": f"{GOOD}    del config.model.width\n    return config\n",
-}  # fmt: skip
-RAISED = (
-    "ValueError('no')",
-    "TypeError('no')",
-    "RecursionError",
-    "KeyError('x')",
-    "OSError(5, 'no')",
-)
-RAISED += (
-    "SystemExit",
-    "SystemExit(0)",
-    "SystemExit('no')",
-    "MemoryError",
-    "Exception()",
-    "AssertionError",
-)
-RAISED += (
-    "StopIteration",
-    "UnicodeError('x')",
-    "BaseException('no')",
-    "GeneratorExit",
-    "ImportError('x')",
-)
-RETURNED = (
-    "",
-    "None",
-    "3",
-    "'text'",
-    "{}",
-    "[]",
-    "get_config",
-    "object()",
-    "float('nan')",
-    "range(3)",
-)
-FILES |= {f"raises {one}": f"def get_config(variant=''):\n    raise {one}\n" for one in RAISED}
-FILES |= {f"raises {one} at once": f"raise {one}\n" for one in RAISED}
-FILES |= {f"returns {one}": f"def get_config(variant=''):\n    return {one}\n" for one in RETURNED}
-FILES |= {"recurses": "def get_config(variant=''):\n    return get_config()\n"}
 
 
 def one_config_file(source: random.Random) -> Case:
@@ -586,80 +423,6 @@ def one_config_file(source: random.Random) -> Case:
 
 
 # ----------------------------------------------------------------------------- the rest
-
-ARGUMENTS = (
-    "--workdri=x",
-    "--unknown",
-    "--unknown=1",
-    "-x",
-    "--",
-    "word",
-    HALF,
-    f"--{HALF}=1",
-    "--=",
-    "-",
-)
-ARGUMENTS += (
-    "--workdir",
-    "--config",
-    "--noworkdir",
-    "--json=maybe",
-    "--nojson=1",
-    "--nojson=false",
-    "²",
-)
-ARGUMENTS += (
-    "--flagfile=missing",
-    "--flagfile=",
-    "--flagfile=/",
-    "--config.model",
-    "--config.",
-    "--config..x=1",
-)
-ARGUMENTS += (
-    "--config.model.width",
-    "--config.model=3",
-    "--config.model={}",
-    "--config.model=None",
-    "--config.x=1",
-)
-ARGUMENTS += (
-    "--config.model.width.x=1",
-    "--config.model['width']=3",
-    "--config.model[0]=1",
-    "--config.²=1",
-)
-ARGUMENTS += (
-    "--noconfig.model.width",
-    "--noconfig.model.tie_embeddings=1",
-    "--config.model.name=t5",
-    "--config=",
-)
-ARGUMENTS += (
-    "--config.model.name=",
-    "--config.task.name=²",
-    "--config.model.wïdth=1",
-    f"--config.{HALF}=1",
-)
-ARGUMENTS += (
-    "--config.model.width=1 2",
-    "--config.a.b.c.d.e=1",
-    "--config.model.width=8=8",
-    "--workdir==",
-)
-ARGUMENTS += (
-    "--json --json",
-    "---json",
-    "--config.train=ConfigDict()",
-    "--config.task.search=3",
-    "--x" * 2000,
-)
-ARGUMENTS += (
-    "--config.task.search={}",
-    "--config.model.__class__=1",
-    "--config.model.lock=1",
-    "--config.items=1",
-)
 
 
 def one_argument(source: random.Random) -> Case:
