@@ -29,6 +29,8 @@ _OF_THE_SYSTEM = (
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.EMFILE, errno.ENFILE, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP),
 )
+# Those of them that say that no file or folder can have this path.
+_OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 # A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
@@ -70,8 +72,10 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         if error.errno not in _OF_THE_SYSTEM:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)
-        code = 1
+        of_path = error.errno in _OF_PATHS
+        hint = "Give another path." if of_path else "What was saved before is intact."
+        print(f"error: {error.strerror}{where}. {hint}", file=sys.stderr)
+        code = 2 if of_path else 1
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
@@ -227,7 +231,11 @@ def loaded_config(holder: Any) -> Any:
         if config is not None:
             _ = config.keys  # A file that failed to load says so only when it is looked into.
     except OSError as error:
-        raise ConfigError(f"the config file cannot be loaded: {_tidy(error)}") from None
+        cause = error.__cause__ or error
+        name = config_flags.get_config_filename(holder["config"])
+        raise _error_of_file(cause, sys.argv) or ConfigError(
+            f"the config file {name} cannot be loaded: {_tidy(cause)}"
+        ) from None
     except AttributeError:
         pass
     if not holder["config"].present:

@@ -417,7 +417,7 @@ def one_config_file(source: random.Random) -> Case:
         given = ["--config", str(path)] if way == "in two" else [f"--config={path}"]
         given = [f"--config={path}:variant"] if way == ":variant" else given
         given += ["--config.model.width=8"] if way == "override" else []
-        return refused(script(name, *given, *flags), names=("mine.py", "config."))
+        return refused(script(name, *given, *flags), names=("mine.py", "config"))
 
     return Case("config files", f"{name}: a file that {what} ({way or 'plain'})", run)
 

@@ -310,6 +310,19 @@ def test_outputs_that_cannot_be_written(tmp_path, output):
     fails(call("embed.py", *flags), 2, "--output")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("loop", "symbolic links"), ("x" * 300, "name too long"), ("file/x", "does not")],
+)
+def test_paths_that_no_file_has(tiny_flags, tmp_path, name, said):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("x")
+    done = call("train.py", *tiny_flags, f"--config.task.path={tmp_path / name}", "--dry_run")
+    fails(done, 2, said)
+    done = call("import_hf.py", f"--source={tmp_path / name}", f"--workdir={tmp_path / 'run'}")
+    fails(done, 2, "error: ")
+
+
 def test_workdir_of_something_else(tiny_flags, tmp_path):
     (tmp_path / "thesis.tex").write_text("chapter one")
     fails(call("train.py", *tiny_flags, f"--workdir={tmp_path}"), 2, "config.json")

@@ -54,6 +54,8 @@ def read_text(path: str | Path, *, may_be_empty: bool = False) -> str:
         raise DataError(f"{path} is a folder: give the path of a text file.") from None
     except PermissionError:
         raise DataError(f"{path} cannot be read: permission denied.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if content.startswith(_GZIP):
         try:
             content = gzip.decompress(content)

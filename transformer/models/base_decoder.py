@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from transformer.limits import Heads, Layers, VocabSize, Whole, Width
 from transformer.nn.attention import KVCache, for_any_shape, usual_implementation
 from transformer.nn.linear import DType
-from transformer.nn.stack import Remat
+from transformer.nn.stack import Remat, require_compilable
 from transformer.ops.activations import soft_cap
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
@@ -55,6 +55,7 @@ class DecoderOnly(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
         self.chosen_attention()
 
     def __call__(

@@ -12,7 +12,7 @@ from transformer.limits import Heads, Layers, Token, VocabSize, Width
 from transformer.nn.attention import KVCache, usual_implementation
 from transformer.nn.block import DecoderCache
 from transformer.nn.linear import DType
-from transformer.nn.stack import Remat
+from transformer.nn.stack import Remat, require_compilable
 from transformer.ops.activations import Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, causal, segments
@@ -63,6 +63,11 @@ class EncoderDecoder(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
+        require_compilable(
+            self.scan_layers,
+            num_encoder_layers=self.num_encoder_layers,
+            num_decoder_layers=self.num_decoder_layers,
+        )
         self.chosen_attention()
         known = self.begin_id is not None and self.vocab_size is not None
         if known and self.begin_id >= self.vocab_size:

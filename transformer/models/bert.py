@@ -22,7 +22,7 @@ from transformer.nn.embeddings import Embedding, sinusoidal_table
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import DType, Linear, named
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import Remat, Stack
+from transformer.nn.stack import Remat, Stack, require_compilable
 from transformer.ops.activations import ACTIVATIONS, Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, padding_behind
@@ -141,6 +141,7 @@ class BERT(nn.Module):
                 f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
                 f"an even one."
             )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
         self.chosen_attention()
 
     def setup(self) -> None:

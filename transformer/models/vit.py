@@ -37,7 +37,7 @@ from transformer.nn.norms import LayerNorm
 from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
-from transformer.nn.stack import Remat, Stack
+from transformer.nn.stack import MOST_UNROLLED, Remat, Stack, require_compilable
 from transformer.ops.activations import Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
@@ -132,7 +132,7 @@ class ViT(nn.Module):
     dropout_rate: RateOrOff = 0.0
     stochastic_depth_rate: PartOrNone = 0.0
     layer_scale: Weight | None = None
-    decoder_layers: Layers = 8
+    decoder_layers: Annotated[int, Whole(1, MOST_UNROLLED)] = 8
     decoder_width: Width = 512
     decoder_heads: Heads = 16
     dtype: DType = "float32"
@@ -157,6 +157,7 @@ class ViT(nn.Module):
                     f"config.model.{width} ({getattr(self, width)}) is not a multiple of "
                     f"config.model.{heads} ({getattr(self, heads)}): heads must divide the width."
                 )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
         self.chosen_attention()
         if self.distillation != "none" and self.pooling != "class":
             raise ConfigError(

@@ -101,8 +101,9 @@ class Options:
                 "what is to be swept? Give --sweep=NAME of the config file, "
                 "--grid=KEY=VALUE,VALUE,... or --search=optuna with --space=..."
             )
-        if self.space and not self.search:
-            raise ConfigError("--space is for --search=optuna.")
+        for name in ("space", "storage"):
+            if getattr(self, name) and not self.search:
+                raise ConfigError(f"--{name} is for --search=optuna.")
 
 
 def run_sweep(
