@@ -138,7 +138,11 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
 
 def _named_after_file(error: BaseException, argv: Sequence[str]) -> str:
     """An error that came of loading a config file, and of no line of it."""
-    given = [flag.partition("=")[2] for flag in argv if flag.lstrip("-").startswith("config=")]
+    given = [
+        flag.partition("=")[2] or after
+        for flag, after in zip(argv[1:], [*argv[2:], ""], strict=True)
+        if flag.lstrip("-").partition("=")[0] == "config"
+    ]
     return f"{given[-1] if given else 'config'}: {type(error).__name__}: {_tidy(error)}"
 
 

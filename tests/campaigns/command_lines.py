@@ -224,15 +224,14 @@ def one_field(source: random.Random) -> Case:
     # Each section as often.
     kind = source.choice(("model", "task", "task", "optimizer", "train", "mesh", "init", "lora"))
     name = source.choice([place for place in places if place.startswith(f"{kind}.")])
-    field, text = places[name], ""
+    field = places[name]
     text = odd_text(field, source)
     given = f"--config.{name}={text}"
 
     def run(folder: Path) -> Result:
         odd_places(folder)
-        done = script(
-            "train.py", prepared().config(task, model), _below(given, folder), "--dry_run"
-        )
+        flags = (prepared().config(task, model), given, "--dry_run")
+        done = script("train.py", *flags, where=folder)
         return judged(done, name, field, text)
 
     return Case(f"fields of {kind}", f"{task}, {model}: {given[:200]!r}", run)
@@ -250,7 +249,7 @@ def judged(done: Done, name: str, field: Declared, text: str) -> Result:
 
 
 def odd_places(folder: Path) -> None:
-    """What the odd paths of `PATHS` lead to, where cases run."""
+    """What the odd paths of `PATHS` lead to, in the folder that a case runs in."""
     (folder / "file").write_text("x", "utf-8")
     (folder / "loop").symlink_to(folder / "loop")
     (folder / "dir").mkdir()
@@ -260,17 +259,6 @@ def odd_places(folder: Path) -> None:
     (folder / "binary.json").write_bytes(bytes(range(256)))
     (folder / "a.txt").write_text("x", "utf-8")
     (folder / "a.model").write_bytes(b"\x0a\x00\xff")
-
-
-def _below(flag: str, folder: Path) -> str:
-    """The flag, its value in the folder of the case if that is one of the odd paths there."""
-    name, _, text = flag.partition("=")
-    there = (folder / text.partition("/")[0]) if 0 < len(text) < 100 and "\n" not in text else None
-    return f"{name}={folder / text}" if there and text[0] not in "/~." and _is(there) else flag
-
-
-def _is(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
 
 
 # ------------------------------------------------------------------------------- flags
@@ -340,12 +328,12 @@ def one_flag(source: random.Random) -> Case:
 
     def run(folder: Path) -> Result:
         odd_places(folder)
-        flags = [*usual(name, folder), _below(given, folder)]
+        flags = [*usual(name, folder), given]
         if flag in ("space", "search"):
             flags = [one for one in flags if not one.startswith(("--grid", "--dry_run"))]
             flags += ["--search=optuna"] if flag == "space" else ["--space=train.seed=uniform(1,2)"]
         flags += BESIDE["coordinator"] if flag == "coordinator" else []
-        done = script(name, *flags, stdin=b"the a e reads\n", seconds=90)
+        done = script(name, *flags, stdin=b"the a e reads\n", where=folder, seconds=90)
         bad = ended_badly(done)
         if bad is not None:
             return bad
@@ -386,7 +374,9 @@ def one_workdir(source: random.Random) -> Case:
         path = place if place.startswith("/") or not place else str(folder / place)
         # Where nothing is wrong, nothing is to be trained for long.
         few = ["--config.train.duration=1"] if name in ("train.py", "sweep.py") else []
-        done = script(name, *flags, *few, f"--workdir={path}", stdin=b"a\n", seconds=120)
+        done = script(
+            name, *flags, *few, f"--workdir={path}", stdin=b"a\n", where=folder, seconds=120
+        )
         if done.code == 0 and place in ACCEPTED and name not in RUNS_READ:
             return Result(Outcome.RIGHT)
         return refused(
@@ -417,7 +407,7 @@ def one_config_file(source: random.Random) -> Case:
         given = ["--config", str(path)] if way == "in two" else [f"--config={path}"]
         given = [f"--config={path}:variant"] if way == ":variant" else given
         given += ["--config.model.width=8"] if way == "override" else []
-        return refused(script(name, *given, *flags), names=("mine.py", "config"))
+        return refused(script(name, *given, *flags, where=folder), names=("mine.py", "config"))
 
     return Case("config files", f"{name}: a file that {what} ({way or 'plain'})", run)
 
@@ -431,7 +421,7 @@ def one_argument(source: random.Random) -> Case:
 
     def run(folder: Path) -> Result:
         flags = [*usual(name, folder), argument]
-        done = script(name, *flags, stdin=b"the a\n", seconds=90)
+        done = script(name, *flags, stdin=b"the a\n", where=folder, seconds=90)
         # Some of them say nothing, or what is so already; predict.py answers arguments.
         means_nothing = argument in ("--", "-", "--nojson=false", "--flagfile=", "--workdir==")
         if done.code == 0 and ended_badly(done) is None and means_nothing:

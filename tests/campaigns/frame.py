@@ -278,10 +278,18 @@ def _resident(child: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def script(name: str, *flags: str, **options) -> Done:
-    """A script of `scripts/` with these flags, in a forked process; options as of `forked`."""
+def script(name: str, *flags: str, where: Path | None = None, **options) -> Done:
+    """A script of `scripts/` with these flags, in a forked process.
+
+    Args:
+        name: of the script.
+        *flags: of it.
+        where: the folder it runs in; None leaves it.
+        **options: as of `forked`.
+    """
 
     def run() -> int:
+        os.chdir(where or ".")
         path = str(ROOT / "scripts" / name)
         sys.argv = [path, *flags]
         # As `python scripts/NAME` has it.

@@ -170,7 +170,8 @@ def checked_value(config: Any, key: str, value: Any) -> Any:
     field = field_of(kind, _name(config, kind), name)
     if hasattr(value, "item"):
         value = value.item()  # A number of NumPy's.
-    return checked(f"config.{key}", value, field)
+    # Whether it is within its limits, whoever builds the trial says.
+    return checked(f"config.{key}", value, dataclasses.replace(field, limits=(), entry=None))
 
 
 def parsed_value(config: Any, key: str, text: str) -> Any:
