@@ -50,6 +50,11 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
     Raises:
         WorkdirError: naming what stands in the way.
     """
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        # Whoever writes checkpoints takes no other names.
+        raise WorkdirError(f"{str(path)!r} is not UTF-8: give another {flag}.") from None
     for place in (path.absolute(), *path.absolute().parents):
         try:
             # A link that leads nowhere is there, and nothing can be made in its place.

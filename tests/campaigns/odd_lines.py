@@ -88,7 +88,7 @@ WORKDIRS = (
 )
 # Those that can be made, or are not looked at.
 ACCEPTED = (
-    "dir", HALF, "nowhere", "a\nb", "",
+    "dir", "nowhere", "a\nb", "",
 )
 ARGUMENTS = (
     "--workdri=x", "--unknown", "--unknown=1", "-x", "--", "word", HALF, "--caf\udce9=1", "--=",

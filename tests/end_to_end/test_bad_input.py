@@ -242,6 +242,7 @@ def test_no_config_and_no_workdir(tiny_flags):
         ("y/" + "x" * 300, "File name too long"),
         ("x/" * 3000, "cannot be a folder"),
         ("dangling/x", "cannot be a folder"),
+        ("caf\udce9", "is not UTF-8"),
         ("/proc/x", "/proc/x cannot be written"),
         ("/dev/null/x", "/dev/null is a file"),
         ("closed/run", "closed cannot be written"),
