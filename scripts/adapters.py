@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 
 from transformer import command_line
+from transformer.checks import require_writable_file
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run to save adapters of, or the run folder to make.")
@@ -28,6 +29,7 @@ def main() -> int:
     from transformer.training.adapters import merge_adapter, save_adapter
 
     if saves:
+        require_writable_file(Path(values.output), "--output")
         saved = save_adapter(workdir, Path(values.output), values.checkpoint)
         print(f"{values.output}: {saved.adapter:,} numbers, beside {saved.model:,} of the model")
     else:

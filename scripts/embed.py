@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from transformer import command_line
+from transformer.checks import require_writable_file
 from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError, DataError
 from transformer.files import replacing
@@ -37,8 +38,10 @@ def main() -> int:
     output = Path(values.output or "")
     if output.suffix not in (".npy", ".safetensors"):
         raise ConfigError("where to? Give --output=FILE.npy or --output=FILE.safetensors")
-    if not output.parent.is_dir():
-        raise ConfigError(f"--output is {output}, in a folder that does not exist.")
+    pooling = values.pooling
+    if pooling is not None and (not pooling or len(set(pooling)) < len(pooling)):
+        raise ConfigError(f"--pooling={','.join(pooling)}: mean, cls, max, or several, each once.")
+    require_writable_file(output, "--output")
     import numpy as np
 
     from transformer.data.embeddings import load_embedding
@@ -67,7 +70,7 @@ def main() -> int:
             run.params,
             run.task.load_tokenizer(workdir),
             lines,
-            pooling=values.pooling or usual.pooling,
+            pooling=pooling or usual.pooling,
             normalize=usual.normalize if values.normalize is None else values.normalize,
             max_length=max_length,
             lowercase=usual.lowercase,

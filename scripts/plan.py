@@ -18,7 +18,7 @@ flags.DEFINE_string("tokens", None, "To train on, like 1T; by default the durati
 flags.DEFINE_list(
     "mfu", ["0.3", "0.5"], "Model FLOPs utilisation that is expected, least and most."
 )
-flags.DEFINE_float("price", None, "Of one chip for one hour.", lower_bound=0.0)
+flags.DEFINE_float("price", None, "Of one chip for one hour.", lower_bound=0.0, upper_bound=1e9)
 flags.DEFINE_bool("search", False, "Tries meshes and what to recompute, and ranks them.")
 flags.DEFINE_integer("most", 16, "How many programs a search compiles at most.", lower_bound=1)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")

@@ -14,6 +14,8 @@ from ml_collections import config_flags
 
 from transformer import command_line
 
+COUNTS = {"lower_bound": 1, "upper_bound": 10**6}
+
 flags.DEFINE_string("workdir", None, "The folder of the sweep; made if it does not exist.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 flags.DEFINE_bool("collect", False, "Writes the report of what is there, and trains nothing.")
@@ -21,17 +23,19 @@ flags.DEFINE_bool("dry_run", False, "Checks and lists the trials of a grid, and 
 flags.DEFINE_list("sweep", [], "Names of sweeps of the config file; their product is taken.")
 flags.DEFINE_multi_string("grid", [], "A further sweep, KEY=VALUE,VALUE,...; may be repeated.")
 flags.DEFINE_string("search", "", "optuna: searches a space instead of a grid.")
-flags.DEFINE_integer("trials", 20, "Trials of a search, over all workers.")
+flags.DEFINE_integer("trials", 20, "Trials of a search, over all workers.", **COUNTS)
 flags.DEFINE_multi_string(
     "space", [], "Of a search: KEY=log(LOW,HIGH), uniform(LOW,HIGH) or choice(A,B,...)."
 )
 flags.DEFINE_string("sampler", "tpe", "Of a search: tpe or random.")
 flags.DEFINE_string("pruner", "hyperband", "Of a search: hyperband or none.")
 flags.DEFINE_string("storage", "", "Of a search: a storage URL of Optuna; empty for a journal.")
-flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.")
+flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.", lower_bound=0)
 flags.DEFINE_string("vectorize", "auto", "auto, none, scan, vmap or processes.")
-flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.")
-flags.DEFINE_integer("workers", 2, "How many, for --vectorize=processes.", upper_bound=1000)
+flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.", **COUNTS)
+flags.DEFINE_integer(
+    "workers", 2, "How many, for --vectorize=processes.", lower_bound=1, upper_bound=1000
+)
 flags.DEFINE_string("shard", "", "I/N: only this part of a grid, I from 0 to N-1.")
 flags.DEFINE_bool("retry_failed", False, "Trains trials again that failed.")
 flags.DEFINE_bool("worker", False, "Trains beside others, and reports nothing.")

@@ -10,8 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
-    {"errors"},
+    {"errors", "limits"},
     {"checks", "files", "locks", "signals", "streams", "traced"},
+    {"fields"},
     {"caches", "ops", "sharding", "config"},
     {"nn"},
     {"compiled_programs", "data", "models"},

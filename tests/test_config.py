@@ -1,5 +1,6 @@
 import dataclasses
 import importlib.util
+import math
 import re
 from pathlib import Path
 
@@ -19,14 +20,30 @@ from transformer.config import (
     with_optional_sections,
 )
 from transformer.errors import ConfigError
+from transformer.fields import checked, declared, require_allowed
+from transformer.limits import (
+    Count,
+    Part,
+    PartOrAll,
+    PartOrNone,
+    Positive,
+    Seed,
+    Share,
+    TokenIds,
+    Weight,
+)
 from transformer.models.gpt import GPT
+from transformer.ops.search_rules import Search
+from transformer.sharding import Devices
 from transformer.tasks.language_modeling import LanguageModeling
-from transformer.training.durations import Clock
+from transformer.training.durations import Clock, Interval, Warmup
 from transformer.training.optimizers import Optimizer
 
-OWNERS = [
-    *(owner(kind, name) for kind in ("model", "task") for name in choices(kind)),
-    *(owner(kind, None) for kind in ("optimizer", "train", "mesh", "init", "lora")),
+# Each section by the name that messages give it, with its owner; those inside of others, too.
+PLACES = [
+    *((kind, owner(kind, name)) for kind in ("model", "task") for name in choices(kind)),
+    *((kind, owner(kind, None)) for kind in ("optimizer", "train", "mesh", "init", "lora")),
+    ("task.search", Search),
 ]
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))
 
@@ -43,6 +60,83 @@ def test_a_section_holds_exactly_the_fields_of_its_owner():
     assert set(model) == {"name", *config_fields(GPT)}
     assert model.width == 12
     assert model.num_layers == GPT().num_layers
+
+
+def described_fields(belongs):
+    for name, field in declared(belongs).items():
+        yield name, field
+        if field.entry is not None:
+            yield f"an entry of {name}", field.entry
+
+
+@pytest.mark.parametrize(("where", "belongs"), PLACES, ids=str)
+def test_every_field_declares_its_limits(where, belongs):
+    """A number, or text, of which nobody has said what it may be."""
+    fields = list(described_fields(belongs))
+    assert {field.base for _, field in fields} <= {int, float, bool, str, tuple, Search}
+    open_fields = [name for name, x in fields if x.base in (int, float, str) and not x.limits]
+    assert open_fields == []
+
+
+@pytest.mark.parametrize(("where", "belongs"), PLACES, ids=str)
+def test_defaults_are_within_their_limits(where, belongs):
+    for name, field in declared(belongs).items():
+        default = config_fields(belongs)[name].default
+        assert checked(f"config.{where}.{name}", default, field) == default
+
+
+@pytest.mark.parametrize(("where", "belongs"), PLACES, ids=str)
+def test_limits_keep_out_what_no_field_may_have(where, belongs):
+    wrong = {int: (-(2**70), 10**20, True, 0.5), float: (math.nan, math.inf, -math.inf, 10**400)}
+    for name, field in described_fields(belongs):
+        for value in wrong.get(field.base, ()):
+            with pytest.raises(ConfigError, match=rf"^config\.{where}\.{name} is .*: .+\.$"):
+                checked(f"config.{where}.{name}", value, field)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "allowed", "refused"),
+    [
+        (Count, (1, 2**31 - 1), {0: "at least 1.", 2**31: "from 1 to 2147483647."}),
+        (Seed, (0, 2**32 - 1), {-1: "from 0 to 4294967295.", 2**32: "from 0 to 4294967295."}),
+        (Devices, (-1, 1, 8), {0: "-1 or from 1 to 1048576.", -2: "-1 or from 1 to 1048576."}),
+        (Part, (0.5,), {0.0: "above 0, below 1.", 1.0: "above 0, below 1."}),
+        (PartOrNone, (0.0, 0.5), {0.999999999: "0 or more, below 1.", 1e-40: "below 1."}),
+        (PartOrAll, (1.0,), {0.0: "above 0, 1 at most.", 1.5: "above 0, 1 at most."}),
+        (Share, (0.0, 1.0), {-0.1: "from 0 to 1.", 1.1: "from 0 to 1."}),
+        (Positive, (1e-30, 3e38), {0.0: "above 0, a number that float32 holds."}),
+        (Weight, (0.0, 3e38), {1e39: "0 or more, a number that float32 holds."}),
+        (TokenIds, ((), (3, 4)), {(3, -1): "is (3, -1), of which one is -1: from 0 to 16777215."}),
+        (Count | None, (None, 3), {0: "at least 1, or nothing."}),
+        (Interval, ("1 step", "5%"), {"0 steps": "give more than 0, one step at least."}),
+        (Warmup, ("0", "100%"), {"200%": "of the run, 100% at most."}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_limits(annotation, allowed, refused):
+    kind = dataclasses.make_dataclass("Kind", [("x", annotation, None)])
+    field = declared(kind)["x"]
+    for value in allowed:
+        assert checked("config.x", value, field) == value
+    for value, said in refused.items():
+        with pytest.raises(ConfigError) as error:
+            checked("config.x", value, field)
+        assert str(error.value).startswith("config.x is ")
+        assert str(error.value).endswith(said)
+
+
+def test_long_values_do_not_make_long_messages():
+    field = declared(GPT)["num_layers"]
+    for value in (10**5000, "9" * 10**6):
+        with pytest.raises(ConfigError) as error:
+            checked("config.model.num_layers", value, field)
+        assert len(str(error.value)) < 300
+
+
+def test_limits_change_nothing_for_python():
+    assert GPT(num_layers=0).num_layers == 0
+    with pytest.raises(ConfigError, match=r"config\.model\.num_layers is 0: from 1 to 1000"):
+        require_allowed("model", GPT(num_layers=0))
 
 
 def test_flax_fields_are_no_config():
@@ -206,8 +300,8 @@ def test_sections():
         check_sections(config)
 
 
-@pytest.mark.parametrize("belongs", OWNERS, ids=lambda belongs: belongs.__name__)
-def test_every_field_is_documented(belongs):
+@pytest.mark.parametrize(("where", "belongs"), PLACES, ids=str)
+def test_every_field_is_documented(where, belongs):
     # In its own words or in those of what it is made from.
     lines = [line for base in belongs.__mro__ for line in (base.__doc__ or "").splitlines()]
     documented = {line.split(":")[0].strip() for line in lines if ": " in line}

@@ -1,105 +1,43 @@
-"""What configs and flags are checked for again and again, each with one wording."""
+"""What folders are checked for, with one wording."""
 
+import errno
 import os
-from collections.abc import Iterable
+import re
+import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from transformer.errors import WorkdirError
 
-from transformer.errors import ConfigError, WorkdirError
-
-# Programs compute in float32: larger numbers are infinite there, and smaller ones 0.
-_LARGEST, _SMALLEST = (float(getattr(np.finfo(np.float32), end)) for end in ("max", "tiny"))
-
-
-def require_at_least(section: str, owner: Any, **least: int) -> None:
-    """Refuses fields of `owner` below their minimum; None is not.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for field, minimum in least.items():
-        value = getattr(owner, field)
-        if value is not None and value < minimum:
-            raise ConfigError(f"config.{section}.{field} is {value}: at least {minimum}.")
+# With which a file system says that it takes nothing, also from those who may write everywhere.
+_CLOSED = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO)
+# Of a file or folder in bytes, with what is added while it is written aside.
+_LONGEST_NAME = 255 - len("..part")
 
 
-def require_seed(section: str, owner: Any, field: str) -> None:
-    """Refuses a seed that no random key can be made of: of 2**32 and more the rest would be lost.
+def whole_number(text: str) -> int | None:
+    """The number that is written in plain digits, and fewer than anybody needs; None if none is."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def require_writable_file(path: Path, flag: str) -> None:
+    """Refuses the path of a file that cannot be written.
+
+    Args:
+        path: of the file, which may be missing; not so its folder.
+        flag: that gives it.
 
     Raises:
-        ConfigError: naming the field.
+        WorkdirError: naming what stands in the way.
     """
-    value = getattr(owner, field)
-    if not 0 <= value < 2**32:
-        raise ConfigError(f"config.{section}.{field} is {value}: from 0 to 4294967295.")
-
-
-def require_fraction(section: str, owner: Any, *fields: str) -> None:
-    """Refuses fields of `owner` outside of [0, 1), also as float32 has them.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for field in fields:
-        value = getattr(owner, field)
-        if not (value == 0 or _SMALLEST <= value < 1.0) or np.float32(value) == 1.0:
-            raise ConfigError(f"config.{section}.{field} is {value}: 0 or more, below 1.")
-
-
-def require_between_0_and_1(section: str, owner: Any, *fields: str) -> None:
-    """Refuses fields of `owner` that are not above 0 and below 1: neither nothing nor everything.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for field in fields:
-        value = getattr(owner, field)
-        if not 0.0 < value < 1.0:
-            raise ConfigError(f"config.{section}.{field} is {value}: above 0 and below 1.")
-
-
-def require_positive(section: str, owner: Any, *fields: str) -> None:
-    """Refuses fields of `owner` that are not above 0, or that float32 does not hold.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for field in fields:
-        value = getattr(owner, field)
-        if not _SMALLEST <= value <= _LARGEST:
-            raise ConfigError(
-                f"config.{section}.{field} is {value}: above 0, and a number that float32 holds."
-            )
-
-
-def require_weight(section: str, owner: Any, *fields: str) -> None:
-    """Refuses fields of `owner` below 0, or that float32 does not hold.
-
-    Raises:
-        ConfigError: naming the first of them.
-    """
-    for field in fields:
-        value = getattr(owner, field)
-        if not (value == 0 or _SMALLEST <= value <= _LARGEST):
-            raise ConfigError(
-                f"config.{section}.{field} is {value}: 0 or more, and a number that float32 holds."
-            )
-
-
-def require_choice(section: str, owner: Any, **known: Iterable[str]) -> None:
-    """Refuses fields of `owner` that are none of the known names.
-
-    Raises:
-        ConfigError: naming the first of them and what it may be.
-    """
-    for field, names in known.items():
-        value = getattr(owner, field)
-        if value not in names:
-            raise ConfigError(
-                f"config.{section}.{field} is {value!r}: choose from {', '.join(sorted(names))}."
-            )
+    try:
+        is_folder, there = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise WorkdirError(f"{flag} is {path}: {error.strerror}. Give another.") from None
+    if is_folder:
+        raise WorkdirError(f"{flag} is {path}, which is a folder: give the name of a file.")
+    if not there:
+        raise WorkdirError(f"{flag} is {path}, in a folder that does not exist.")
+    require_writable_folder(path.parent, flag)
 
 
 def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
@@ -112,6 +50,11 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
     Raises:
         WorkdirError: naming what stands in the way.
     """
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        # Whoever writes checkpoints takes no other names.
+        raise WorkdirError(f"{str(path)!r} is not UTF-8: give another {flag}.") from None
     for place in (path.absolute(), *path.absolute().parents):
         try:
             # A link that leads nowhere is there, and nothing can be made in its place.
@@ -129,7 +72,35 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
             raise WorkdirError(f"{place} is a file, not a folder: give another {flag}.")
         if not os.access(place, os.W_OK | os.X_OK):
             raise WorkdirError(f"{place} cannot be written: give another {flag}.")
+        try:
+            for part in path.absolute().relative_to(place).parts:
+                if len(os.fsencode(part)) > _LONGEST_NAME:
+                    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            _try_to_write(place, beside=place != path.absolute())
+        except OSError as error:
+            what = place if error.errno in _CLOSED else path
+            raise WorkdirError(
+                f"{what} cannot be written: {error.strerror}. Give another {flag}."
+            ) from None
         return
+
+
+def _try_to_write(place: Path, *, beside: bool) -> None:
+    """Writes nothing that stays; nothing that another process could see, unless it is `beside`.
+
+    Raises:
+        OSError: if nothing can be written.
+    """
+    nameless = getattr(os, "O_TMPFILE", None)
+    if beside:
+        Path(tempfile.mkdtemp(dir=place, prefix=".writable-")).rmdir()
+    elif nameless is not None:
+        try:
+            os.close(os.open(place, nameless | os.O_WRONLY))
+        except OSError as error:
+            # Not all systems have files without names.
+            if error.errno in _CLOSED:
+                raise
 
 
 def require_plain_path(workdir: Path) -> None:

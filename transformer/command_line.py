@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 # Nothing that imports JAX: signals are taken before that, which takes seconds.
 from transformer import signals, streams
@@ -25,11 +25,19 @@ from transformer.errors import ConfigError, DataError, UserError
 FLAGS = flags.FLAGS
 # What a file system may answer, and no fault of ours can bring about.
 _OF_THE_SYSTEM = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG),
-    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ETIMEDOUT),
+    *(errno.EMFILE, errno.ENFILE, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP),
 )
+# Those of them that say that no file or folder can have this path.
+_OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 # A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
+
+# What ml_collections begins its message with if a config file raises some kinds of errors.
+_FROM_FILE = "Error whilst parsing config file"
+# More of a message of others is not shown.
+_LONGEST = 1000
 
 # Between which numbers flags of several scripts must lie.
 LENGTHS = {"lower_bound": 4, "upper_bound": 1 << 20}
@@ -62,8 +70,10 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         if error.errno not in _OF_THE_SYSTEM:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {error.strerror}{where}. What was saved before is intact.", file=sys.stderr)
-        code = 1
+        of_path = error.errno in _OF_PATHS
+        hint = "Give another path." if of_path else "What was saved before is intact."
+        print(f"error: {error.strerror}{where}. {hint}", file=sys.stderr)
+        code = 2 if of_path else 1
     except (MemoryError, RuntimeError) as error:
         # Of RuntimeErrors JAX says so.
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
@@ -93,69 +103,110 @@ def _prepare_process() -> None:
 
 
 def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
+    if any(flag in ("-h", "-help", "--help") for flag in sys.argv[1:]):
+        print(f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}")
+        return 0
     try:
         rest = FLAGS(sys.argv)[1:]
         _require_numbers()
-    except flags.Error as error:
-        raise ConfigError(f"{error} (--help lists the flags)") from None
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    # A config file may raise anything, also what ends a process.
+    except BaseException as error:
         raise _config_error(error, sys.argv) from None
     if rest and not takes_arguments:
-        raise ConfigError(f"what is {rest[0]!r}? Flags are written --name=value.")
+        from transformer.fields import shown
+
+        raise ConfigError(f"what is {shown(rest[0])}? Flags are written --name=value.")
     return main(*rest)
 
 
-def _config_error(error: Exception, argv: Sequence[str]) -> Exception:
-    """What is wrong with a config that could not be made from its file and the flags.
+def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
+    """What is wrong with the flags, or with a config made from its file and the flags.
 
     ml_collections says of a wrong key neither where it stands nor, on several levels, which part is
     wrong. So the file is loaded without the flags: either the fault is in it, or they are compared
     with what it has.
     """
+    found = _error_of_file(error, argv)
+    if found is not None:
+        return found
+    if isinstance(error, flags.Error) and _FROM_FILE in str(error):
+        return ConfigError(_named_after_file(_first_cause(error), argv))
+    if isinstance(error, flags.Error):
+        return ConfigError(f"{_tidy(error)} (--help lists the flags)")
     overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
     plain = [argv[0], *(flag for flag in argv[1:] if not _OVERRIDE.match(flag))]
     try:
         with _arguments(plain):
             FLAGS.unparse_flags()
             FLAGS(plain)
+            loaded_config(FLAGS)
     except UserError as other:
         return other
-    except Exception as other:
-        return _error_of_file(other, plain)
+    except BaseException as other:
+        return _error_of_file(other, plain) or ConfigError(_named_after_file(other, plain))
+    return ConfigError(_wrong_override(overrides) or f"config: {_tidy(error)}")
+
+
+def _named_after_file(error: BaseException, argv: Sequence[str]) -> str:
+    """An error that came of loading a config file, and of no line of it."""
+    given = [
+        flag.partition("=")[2] or after
+        for flag, after in zip(argv[1:], [*argv[2:], ""], strict=True)
+        if flag.lstrip("-").partition("=")[0] == "config"
+    ]
+    return f"{given[-1] if given else 'config'}: {type(error).__name__}: {_tidy(error)}"
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error was raised in the handling of."""
+    cause = error.__cause__ or error.__context__
+    return error if cause is None else _first_cause(cause)
+
+
+def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
+    """What the first override of a key that a config has not gets wrong."""
+    from transformer.fields import shown
+
     for match in overrides:
         config = FLAGS[match["flag"]].value
         where = match["flag"]
         for name in match["path"].split("."):
             if not isinstance(config, ConfigDict):
-                return ConfigError(f"{where} is a single value: it has no {name!r}.")
+                return f"{where} is a single value: it has no {shown(name)}."
             if name not in config:
-                return ConfigError(_unknown_key(where, name, config))
+                return _unknown_key(where, name, config)
             config, where = config[name], f"{where}.{name}"
-    return ConfigError(f"config: {_tidy(error)}")
+    return None
 
 
 def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
-    from transformer.config import OPTIONAL_SECTIONS, unknown_name
+    from transformer.config import OPTIONAL_SECTIONS
+    from transformer.fields import unknown_name
 
     if where == "config" and name in OPTIONAL_SECTIONS:
         return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
     return unknown_name(where, name, config)
 
 
-def _error_of_file(error: Exception, argv: Sequence[str]) -> Exception:
-    """An error that a config file raised, with the line; any other error as it is."""
+def _error_of_file(error: BaseException, argv: Sequence[str]) -> Exception | None:
+    """An error that a config file raised, with the line; None if it comes from elsewhere."""
     given = [flag.partition("=")[2].partition(":")[0] for flag in argv if "=" in flag]
     known = {Path(name).absolute() for name in given if name}
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [(frame.filename, frame.lineno) for frame in reversed(frames)]
-    if isinstance(error, SyntaxError):
-        places.insert(0, (error.filename or "", error.lineno))
-    for file, line in places:
-        if Path(file).absolute() in known:
-            return ConfigError(f"{file}, line {line}: {type(error).__name__}: {_tidy(error)}")
-    return error
+    known |= {Path(name.partition(":")[0]).absolute() for name in argv[1:]}
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.extract_tb(cause.__traceback__)
+        places = [(frame.filename, frame.lineno) for frame in reversed(frames)]
+        if isinstance(cause, SyntaxError):
+            places.insert(0, (cause.filename or "", cause.lineno))
+        for file, line in places:
+            if Path(file).absolute() in known:
+                return ConfigError(f"{file}, line {line}: {type(cause).__name__}: {_tidy(cause)}")
+        # absl and ml_collections make errors of their own of some.
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -184,19 +235,35 @@ def _require_numbers() -> None:
 
 
 def loaded_config(holder: Any) -> Any:
-    """The value of a config flag.
+    """The value of a config flag, with all sections.
 
     Raises:
-        ConfigError: if the file cannot be loaded.
+        ConfigError: if the file cannot be loaded, or makes no config.
     """
+    from transformer.config import check_sections
+    from transformer.fields import shown
+
     try:
         config = holder.config
         if config is not None:
-            config.keys()  # A file that failed to load says so only when it is looked into.
+            _ = config.keys  # A file that failed to load says so only when it is looked into.
     except OSError as error:
-        raise ConfigError(f"the config file cannot be loaded: {_tidy(error)}") from None
-    if config is None:
+        cause = error.__cause__ or error
+        name = config_flags.get_config_filename(holder["config"])
+        raise _error_of_file(cause, sys.argv) or ConfigError(
+            f"the config file {name} cannot be loaded: {_tidy(cause)}"
+        ) from None
+    except AttributeError:
+        pass
+    if not holder["config"].present:
         raise ConfigError("which config? Give --config=configs/NAME.py")
+    if not isinstance(config, ConfigDict):
+        name = config_flags.get_config_filename(holder["config"])
+        raise ConfigError(
+            f"get_config() of {name} returns {shown(config)}: a ConfigDict is expected, returned "
+            f"at its end."
+        )
+    check_sections(config)
     return config
 
 
@@ -243,8 +310,11 @@ def _report_unraisable(unraisable: Any) -> None:
 
 
 def _tidy(error: BaseException) -> str:
-    text = str(error.args[0] if error.args else error).replace("\\n", " ")
+    said = error.args[0] if error.args and not isinstance(error, OSError) else error
+    text = str(said).replace("\\n", " ")
     text = " ".join(text.split())
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
+    # What was given may be very long.
+    text = text if len(text) <= _LONGEST else f"{text[:200]} ... {text[-200:]}"
     return text.replace('\\"', '"').replace("\\'", "'")

@@ -7,19 +7,24 @@ list of keys to keep in step and a key that nobody reads cannot exist.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import pkgutil
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
 from transformer.errors import ConfigError
-from transformer.traced import is_number
+from transformer.fields import (
+    Declared,
+    as_declared,
+    checked,
+    config_fields,
+    declared,
+    shown,
+    unknown_name,
+)
 
 SECTIONS = ("model", "task", "optimizer", "train", "mesh")
 # What a config may leave out; it then has the defaults.
@@ -63,25 +68,27 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
         value = values.get(key, field.default)
         if value is dataclasses.MISSING:
             raise ConfigError(f"config.{kind}.{key} has no default: give it a value.")
-        base, optional = _plain_type(belongs, key)
+        base = declared(belongs)[key].base
         if dataclasses.is_dataclass(base):
+            if not (isinstance(value, Mapping | ConfigDict) or dataclasses.is_dataclass(value)):
+                raise ConfigError(f"config.{kind}.{key} is {shown(value)}: a section of its own.")
             result[key] = _inner_section(base, value)
             continue
-        if optional:
+        if declared(belongs)[key].optional:
             result[key] = config_dict.placeholder(base)
             if value is not None:
                 result[key] = value
         else:
-            result[key] = float(value) if base is float and type(value) is int else value
+            result[key] = as_declared(value, base)
     return result
 
 
 def _inner_section(base: Any, value: Any) -> ConfigDict:
     """A section inside of one: its owner, or some of its fields, as another config has them."""
     if not dataclasses.is_dataclass(value):
-        # Lists are what JSON has for tuples.
+        # Lists are what JSON has for tuples. Whoever builds it is told of fields that it has not.
         given = {name: tuple(x) if isinstance(x, list) else x for name, x in value.items()}
-        value = dataclasses.replace(base(), **given)
+        return ConfigDict({**dataclasses.asdict(base()), **given})
     return ConfigDict(dataclasses.asdict(value))
 
 
@@ -113,11 +120,27 @@ def _made(belongs: type, where: str, values: dict[str, Any]) -> Any:
     for key in config_fields(belongs):
         if key not in values:
             raise ConfigError(f"config.{where}.{key} is missing.")
-        values[key] = _checked(where, key, values[key], *_plain_type(belongs, key))
+        field, name = declared(belongs)[key], f"{where}.{key}"
+        if dataclasses.is_dataclass(field.base) and not isinstance(values[key], field.base):
+            values[key] = _made_inside(field.base, name, values[key])
+        else:
+            values[key] = checked(f"config.{name}", values[key], field)
     made = belongs(**values)
     if hasattr(made, "check"):
         made.check()
     return made
+
+
+def _made_inside(belongs: Any, where: str, given: Any) -> Any:
+    """The owner of a section inside of one; what is left out has its default."""
+    if not isinstance(given, Mapping | ConfigDict):
+        raise ConfigError(f"config.{where} is {shown(given)}: a section of its own.")
+    known = config_fields(belongs)
+    for name in given:
+        if name not in known:
+            raise ConfigError(unknown_name(f"config.{where}", name, known))
+    defaults = {name: field.default for name, field in known.items()}
+    return _made(belongs, where, {**defaults, **dict(given)})
 
 
 def variant_of(name: str, variants: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -145,6 +168,9 @@ def check_sections(config: ConfigDict) -> None:
     for key in SECTIONS:
         if key not in config:
             raise ConfigError(f"config.{key} is missing; a config has {', '.join(SECTIONS)}.")
+    for key in config:
+        if not isinstance(config[key], ConfigDict):
+            raise ConfigError(f"config.{key} is {shown(config[key])}: a section is expected.")
 
 
 def with_optional_sections(config: ConfigDict) -> ConfigDict:
@@ -183,14 +209,15 @@ def saved_config(content: Mapping[str, Any]) -> ConfigDict:
             key: tuple(value)
             if isinstance(value, list)
             and key in config_fields(belongs)
-            and _plain_type(belongs, key)[0] is tuple
+            and declared(belongs)[key].base is tuple
             else value
             for key, value in saved.items()
         }
         for key, field in config_fields(belongs).items():
             if dataclasses.is_dataclass(field.default):
-                inner = _inner_section(type(field.default), saved.get(key, field.default))
-                result[kind][key] = inner
+                inner = saved.get(key, field.default)
+                if isinstance(inner, dict) or inner is field.default:
+                    result[kind][key] = _inner_section(type(field.default), inner)
             elif key not in saved and field.default is not dataclasses.MISSING:
                 result[kind][key] = field.default
     return ConfigDict(result)
@@ -207,28 +234,11 @@ def flattened(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def config_fields(owner: type) -> dict[str, dataclasses.Field]:
-    """The fields of a dataclass that a config may set (for a Linen module, all but Flax's own)."""
-    return {
-        field.name: field
-        for field in dataclasses.fields(owner)
-        if field.init and field.name not in ("parent", "name")
-    }
-
-
 def choices(kind: str) -> list[str]:
     """The names a section may have: the files of its package but `base...`."""
     package = importlib.import_module(_FAMILIES[kind])
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name for name in found if not name.startswith("base"))
-
-
-def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the nearest one that does."""
-    known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(sorted(known))}."
-    return f'{where} has no "{name}": {hint}'
 
 
 @functools.cache
@@ -257,43 +267,6 @@ def owner(kind: str, name: str | None) -> type:
     )
 
 
-def field_type(kind: str, name: str | None, key: str) -> tuple[type, bool]:
-    """The plain type of a field of a section, and whether it may be None."""
-    return _plain_type(owner(kind, name), key)
-
-
-def _plain_type(belongs: type, key: str) -> tuple[type, bool]:
-    """The plain type of a field and whether it may be None."""
-    hint = typing.get_type_hints(belongs)[key]
-    if is_number(hint):
-        return float, False
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        (base,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
-        return base, True
-    if typing.get_origin(hint) is tuple:
-        return tuple, False
-    return hint, False
-
-
-def _checked(kind: str, key: str, value: Any, base: type, optional: bool) -> Any:
-    if value is None and optional:
-        return None
-    if base is float and type(value) is int:
-        return float(value)
-    if base is tuple and type(value) is list:
-        # As JSON has it.
-        return tuple(value)
-    if dataclasses.is_dataclass(base) and not isinstance(value, base):
-        # A section inside of one; what is left out has its default.
-        known = config_fields(base)
-        for name in value:
-            if name not in known:
-                raise ConfigError(unknown_name(f"config.{kind}.{key}", name, known))
-        defaults = {name: field.default for name, field in known.items()}
-        return _made(base, f"{kind}.{key}", {**defaults, **dict(value)})
-    if type(value) is not base:
-        raise ConfigError(
-            f"config.{kind}.{key} is {value!r} ({type(value).__name__}): expected "
-            f"{base.__name__}{' or nothing' if optional else ''}."
-        )
-    return value
+def field_of(kind: str, name: str | None, key: str) -> Declared:
+    """What is declared of a field of a section."""
+    return declared(owner(kind, name))[key]

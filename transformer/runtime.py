@@ -7,6 +7,7 @@ import sys
 import jax
 
 from transformer.caches import cache_folder
+from transformer.checks import whole_number
 from transformer.compiled_programs import keep_programs
 from transformer.errors import ConfigError
 
@@ -63,6 +64,9 @@ def join_processes(
             "give all of --coordinator=HOST:PORT, --num_processes and --process_id, or none of "
             "them where SLURM, Open MPI, Kubernetes or a TPU pod says so."
         )
+    host, _, port = (coordinator or "").rpartition(":")
+    if coordinator is not None and not (host and 0 < (whole_number(port) or 0) < 1 << 16):
+        raise ConfigError(f"--coordinator is {coordinator!r}: write HOST:PORT, such as node0:1234.")
     if num_processes is not None and process_id is not None and process_id >= num_processes:
         raise ConfigError(
             f"--process_id is {process_id}: from 0 to {num_processes - 1}, as there are "

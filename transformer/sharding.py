@@ -7,7 +7,7 @@ Modules name the axes of their parameters and of what they compute by meaning (`
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -16,8 +16,11 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from transformer.errors import ConfigError
+from transformer.limits import Whole
 
 AXES = ("data", "fsdp", "expert", "sequence", "tensor")
+# Of one axis; -1 takes those that are left over.
+Devices = Annotated[int, Whole(1, 1 << 20, also=(-1,))]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,19 +84,15 @@ class Mesh:
         tensor: devices over which heads, feed-forward and vocabulary are cut (Shoeybi et al. 2019).
     """
 
-    data: int = -1
-    fsdp: int = 1
-    expert: int = 1
-    sequence: int = 1
-    tensor: int = 1
+    data: Devices = -1
+    fsdp: Devices = 1
+    expert: Devices = 1
+    sequence: Devices = 1
+    tensor: Devices = 1
 
     def check(self) -> None:
-        """Refuses sizes that no mesh can have."""
-        sizes = {axis: getattr(self, axis) for axis in AXES}
-        for axis, size in sizes.items():
-            if size < 1 and size != -1:
-                raise ConfigError(f"config.mesh.{axis} is {size}: give -1 or a number >= 1.")
-        open_axes = [f"config.mesh.{axis}" for axis, size in sizes.items() if size == -1]
+        """Refuses sizes that no mesh can have together."""
+        open_axes = [f"config.mesh.{axis}" for axis in AXES if getattr(self, axis) == -1]
         if len(open_axes) > 1:
             raise ConfigError(
                 f"{' and '.join(open_axes)} are -1: only one axis takes the devices left over."

@@ -10,10 +10,18 @@ from typing import Annotated, Any
 
 from jaxtyping import AbstractArray, Array, Float
 
+from transformer.limits import Real
+
 # A float in a config; an array while a program is traced.
 Number = float | Float[Array, ""]
 _OFF = "zero is a constant"
 NumberOrOff = Annotated[Number, _OFF]
+
+# With their limits: below 1, or as much as float32 holds.
+Rate = Annotated[Number, Real(0.0, 1.0, below=True)]
+RateOrOff = Annotated[NumberOrOff, Real(0.0, 1.0, below=True)]
+Amount = Annotated[Number, Real(0.0)]
+AmountOrOff = Annotated[NumberOrOff, Real(0.0)]
 
 
 def is_zero(number: Number) -> bool:
@@ -37,5 +45,5 @@ def traced_fields(made: Any) -> dict[str, float]:
     """
     hints = typing.get_type_hints(type(made), include_extras=True)
     values = {name: getattr(made, name) for name, hint in hints.items() if is_number(hint)}
-    off = {name for name in values if typing.get_origin(hints[name]) is Annotated}
+    off = {name for name in values if _OFF in typing.get_args(hints[name])[1:]}
     return {name: value for name, value in values.items() if name not in off or value != 0}

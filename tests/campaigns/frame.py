@@ -256,8 +256,9 @@ def _in_child(function: Callable[[], int], files: Sequence) -> None:
         for number, file in enumerate(files):
             os.dup2(file.fileno(), number)
         sys.stdin, sys.stdout, sys.stderr = (
-            open(n, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
-            for n, mode in ((0, "r"), (1, "w"), (2, "w"))
+            # As Python has them: what cannot be written as UTF-8 is escaped on stderr.
+            open(n, mode, encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+            for n, mode, errors in ((0, "r", None), (1, "w", None), (2, "w", "backslashreplace"))
         )
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         try:
@@ -329,9 +330,21 @@ def _resident(child: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def script(name: str, *flags: str, **options) -> Done:
-    """A script of `scripts/` with these flags, in a forked process; options as of `forked`."""
-    return forked(lambda: called(name, *flags), **options)
+def script(name: str, *flags: str, where: Path | None = None, **options) -> Done:
+    """A script of `scripts/` with these flags, in a forked process.
+
+    Args:
+        name: of the script.
+        *flags: of it.
+        where: the folder it runs in; None leaves it.
+        **options: as of `forked`.
+    """
+
+    def run() -> int:
+        os.chdir(where or ".")
+        return called(name, *flags)
+
+    return forked(run, **options)
 
 
 def called(name: str, *flags: str) -> int:

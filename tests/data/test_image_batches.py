@@ -7,6 +7,7 @@ import pytest
 from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
 from transformer.data.image_preparation import Preparation
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 
 COUNT, SIZE = 21, 8
 
@@ -316,13 +317,15 @@ def test_batches_can_be_copied_after_use():
 def test_values_that_mean_nothing_are_named(field, value):
     augmentation = Augmentation(**{field: value})
     with pytest.raises(ConfigError, match=rf"config\.task\.{field} is {value}"):
-        augmentation.check()
+        require_allowed("task", augmentation)
     with pytest.raises(ConfigError, match=rf"config\.task\.{field}"):
         shuffled(augmentation=augmentation)
 
 
 def test_extreme_values_are_fine():
-    Augmentation(resized_crop=1.0, rand_augment_magnitude=10.0, erasing=1.0, mixup=0.01).check()
+    require_allowed(
+        "task", Augmentation(resized_crop=1.0, rand_augment_magnitude=10.0, erasing=1.0, mixup=0.01)
+    )
     shuffled(augmentation=Augmentation(resized_crop=1.0, shift=SIZE - 1, erasing=1.0))[0]
 
 

@@ -9,6 +9,7 @@ from transformer.data.image_batches import SequentialImages
 from transformer.data.image_decoding import FileImages
 from transformer.data.image_preparation import Preparation
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 
 WIDE, TALL = colours(6, 13), colours(13, 6)
 
@@ -37,7 +38,7 @@ def resized(image, width, height, resample="BILINEAR"):
 )
 def test_pixels(image, fields, expected):
     preparation = Preparation(4, **fields)
-    preparation.check()
+    require_allowed("task", preparation)
     np.testing.assert_array_equal(preparation.pixels(image), expected)
     if expected.shape == image.shape:
         assert preparation.keeps(*image.shape[:2])
@@ -79,4 +80,4 @@ def test_images_that_cannot_be_prepared(tmp_path):
 )
 def test_values_that_cannot_work(fields, said):
     with pytest.raises(ConfigError, match=rf"config\.task\..*{said}"):
-        Preparation(**{"image_size": 4, **fields}).check()
+        require_allowed("task", Preparation(**{"image_size": 4, **fields}))

@@ -13,6 +13,7 @@ from transformer.data.sentence_tokenizers import make_sentence_tokenizer
 from transformer.decoding.alignment import cross_attention_weights, draw_alignment
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani
 from transformer.ops.search_rules import length_penalty
 from transformer.tasks.translation import Translation
@@ -228,7 +229,7 @@ def test_penalties_that_are_none(penalty):
     with pytest.raises(ConfigError, match="length penalty"):
         Beam(length_penalty=penalty)
     with pytest.raises(ConfigError, match=r"config\.task\.length_penalty"):
-        Translation(length_penalty=penalty).check()
+        require_allowed("task", Translation(length_penalty=penalty))
 
 
 def test_scores_of_pairs(model, params, tokenizer, sources, expected):

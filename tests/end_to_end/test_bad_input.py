@@ -1,7 +1,10 @@
 """Mistakes of users: one clear message, the exit code of the contract, no traceback."""
 
+import errno
 import os
 import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,36 @@ def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
         ("--config.task.context=4096", "config.task.context"),
         ("--config.mesh.fsdp=3", "devices"),
         ("--workdri=x", "workdri"),
+        ("--config.train.duration=1e400", "config.train.duration is '1e400': 1e+18 at most"),
+        (
+            "--config.train.log_every=0 steps",
+            "config.train.log_every is '0 steps': give more than 0",
+        ),
+        ("--config.optimizer.warmup=200%", "config.optimizer.warmup is '200%': of the run, 100%"),
+        (
+            "--config.train.seed=100000000000000000000",
+            "seed is 100000000000000000000: from 0 to 42",
+        ),
+        ("--config.task.vocab_chunk=-1", "config.task.vocab_chunk is -1: at least 0"),
+        ("--config.task.sample_length=-5", "config.task.sample_length is -5: at least 0"),
+        ("--config.task.validation_batch_size=-2", "is -2: from 1 to 65536, or nothing"),
+        ("--config.task.validation_batch_size=0", "is 0: from 1 to 65536, or nothing"),
+        ("--config.task.z_loss=-1", "config.task.z_loss is -1.0: 0 or more"),
+        ("--config.task.stop_ids=(1,-1)", "config.task.stop_ids is (1, -1), of which one is -1"),
+        ("--config.task.stop_ids=('a',)", "of which one is 'a' (str): expected int"),
+        (
+            "--config.task.prompt=caf\udce9",
+            "config.task.prompt is 'caf\\udce9': text that is UTF-8",
+        ),
+        ("--config.model.num_layers=", "config.model.num_layers"),
+        ("--config.model.num_layers=\u00b2", "config.model.num_layers"),
+        ("--config.model.num_layers=1e3", "config.model.num_layers"),
+        ("--config.model.num_layers=" + "9" * 5000, "config.model.num_layers"),
+        ("--config.model.tie_embeddings=maybe", "config.model.tie_embeddings"),
+        ("--config.model.num_layers", "config.model.num_layers"),
+        ("--config.task.search={}", 'has no "search"'),
+        ("--config.model={}", "config.model"),
+        ("caf\udce9", "what is 'caf\\udce9'?"),
     ],
 )
 def test_wrong_flags(tiny_flags, tmp_path, flag, said):
@@ -87,6 +120,89 @@ def test_mistakes_in_a_config_file(tmp_path, line, said):
     assert "\\n" not in done.stderr
 
 
+# A config file that is none, and what is said of it.
+BROKEN = {
+    "def get_config(variant=''):\n    raise ValueError('no')\n": "line 2: ValueError: no",
+    "def get_config(variant=''):\n    return 1 + 'x'\n": "line 2: TypeError: unsupported operand",
+    "def get_config(variant=''):\n    raise SystemExit(7)\n": "line 2: SystemExit: 7",
+    "def get_config(variant=''):\n    raise GeneratorExit\n": "line 2: GeneratorExit",
+    "def get_config(variant=''):\n    return get_config()\n": "line 2: RecursionError",
+    "def get_config(variant=''):\n    return open('/').read()\n": "Is a directory",
+    "raise ImportError('no')\n": "line 1: ImportError: no",
+    "import nonsense\n": "line 1: ModuleNotFoundError: No module named 'nonsense'",
+    "def get_config(variant=''):\n    pass\n": "returns None: a ConfigDict is expected",
+    "def get_config(variant=''):\n    return {'model': 3}\n": "returns {'model': 3}: a ConfigDict",
+    "def get_config(:\n": "line 1: SyntaxError",
+    "This is my config.\n": "line 1: SyntaxError",
+    "x = 1\0\n": "null bytes",
+    "x = 'caf\udce9'\n": "SyntaxError",
+    "": "has no attribute 'get_config'",
+    "get_config = 3\n": "mine.py: ",
+    "from ml_collections import ConfigDict\nget_config = ConfigDict\n": "config.model is missing",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=list(BROKEN.values()))
+@pytest.mark.parametrize("override", [False, True])
+def test_config_files_that_are_none(tmp_path, monkeypatch, content, override):
+    # As in a process of its own: what a file leaves out is not that of another one.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+    path = tmp_path / "mine.py"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    done = call("train.py", f"--config={path}", *["--config.model.width=8"] * override, "--dry_run")
+    fails(done, 2, BROKEN[content])
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+def test_config_files_that_take_no_variant_or_are_folders(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def get_config():\n    return 3\n")
+    done = call("train.py", f"--config={path}:small", "--dry_run")
+    fails(done, 2, "takes 0 positional arguments but 1 was given")
+    fails(call("train.py", f"--config={tmp_path}", "--dry_run"), 2, "Is a directory")
+
+
+@pytest.mark.parametrize("section", ["3", "('a',)", "'text'"])
+def test_sections_that_are_none(tmp_path, section):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from configs import gpt_char\ndef get_config():\n    config = gpt_char.get_config()\n"
+        f"    del config.mesh\n    config.mesh = {section}\n    return config\n"
+    )
+    fails(call("train.py", f"--config={path}", "--dry_run"), 2, "config.mesh is ", "a section is")
+
+
+def test_help_lists_the_flags():
+    done = call("train.py", "--help")
+    assert done.returncode == 0
+    assert "Trains a config in a run folder" in done.stdout
+    assert "--heartbeat_seconds" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "said"),
+    [
+        ("plan.py", ["--topology=cpu:100000000"], "at most 16,384 devices"),
+        ("plan.py", ["--topology=cpu:\u00b2"], "--topology=cpu:\u00b2"),
+        ("plan.py", ["--topology=cpu:" + "9" * 5000], "at most 16,384 devices"),
+        ("plan.py", ["--topology=cpu:1", "--tokens=1e400"], "--tokens=1e400"),
+        ("plan.py", ["--topology=cpu:1", "--mfu=nan"], "--mfu=nan"),
+        ("plan.py", ["--topology=cpu:1", "--price=nan"], "--price"),
+        ("train.py", ["--coordinator=x", "--num_processes=2", "--process_id=0"], "HOST:PORT"),
+        ("train.py", ["--coordinator=x:99999", "--num_processes=2", "--process_id=0"], "HOST:PORT"),
+        ("sweep.py", ["--grid=train.seed=1,2", "--shard=\u00b2/3"], "--shard"),
+        ("sweep.py", ["--grid=train.seed=1,2", "--shard=0/" + "9" * 5000], "--shard"),
+        ("sweep.py", ["--grid=train.seed=100000000000000000000"], "config.train.seed is 1000"),
+        ("sweep.py", ["--grid=optimizer.learning_rate=nan"], "config.optimizer.learning_rate"),
+        ("sweep.py", ["--grid=train.seed=1,2", "--trials=-1"], "--trials=-1"),
+    ],
+)
+def test_flags_of_other_scripts(tmp_path, script, flags, said):
+    # No topology is set up here: it would be that of all tests in this process.
+    workdir = [f"--workdir={tmp_path / 'x'}"] * (script != "plan.py")
+    fails(call(script, f"--config={CONFIG}", *flags, *workdir), 2, said)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -123,6 +239,12 @@ def test_no_config_and_no_workdir(tiny_flags):
         ("file/below/run", "file is a file, not a folder"),
         ("loop/run", "cannot be a folder"),
         ("x" * 300, "cannot be a folder"),
+        ("y/" + "x" * 300, "File name too long"),
+        ("x/" * 3000, "cannot be a folder"),
+        ("dangling/x", "cannot be a folder"),
+        ("caf\udce9", "is not UTF-8"),
+        ("/proc/x", "/proc/x cannot be written"),
+        ("/dev/null/x", "/dev/null is a file"),
         ("closed/run", "closed cannot be written"),
     ],
 )
@@ -130,6 +252,7 @@ def test_no_config_and_no_workdir(tiny_flags):
 def test_folders_that_cannot_be_made(tiny_flags, tmp_path, monkeypatch, script, place, said):
     (tmp_path / "file").write_text("x")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at" / "all")
     (tmp_path / "closed").mkdir()
     # Root may write everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
@@ -169,6 +292,36 @@ def test_workdir_of_another_config(tiny_flags, trained):
     flags = [*tiny_flags, "--config.train.duration=8", "--config.optimizer.learning_rate=0.5"]
     done = call("train.py", *flags, f"--workdir={trained}")
     fails(done, 2, "config.optimizer.learning_rate", "0.5", "0.002")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS, errno.EIO])
+def test_folders_that_only_say_so_when_written(tiny_flags, tmp_path, monkeypatch, number):
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    done = call("train.py", *tiny_flags, f"--workdir={tmp_path / 'run'}")
+    fails(done, 2, f"{tmp_path} cannot be written: {os.strerror(number)}. Give another --workdir")
+
+
+@pytest.mark.parametrize("output", ["folder.npy", "nowhere/x.npy", "x" * 300 + ".npy"])
+def test_outputs_that_cannot_be_written(tmp_path, output):
+    (tmp_path / "folder.npy").mkdir()
+    flags = [f"--workdir={tmp_path}", f"--output={tmp_path / output}"]
+    fails(call("embed.py", *flags), 2, "--output")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("loop", "symbolic links"), ("x" * 300, "name too long"), ("file/x", "does not")],
+)
+def test_paths_that_no_file_has(tiny_flags, tmp_path, name, said):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "file").write_text("x")
+    done = call("train.py", *tiny_flags, f"--config.task.path={tmp_path / name}", "--dry_run")
+    fails(done, 2, said)
+    done = call("import_hf.py", f"--source={tmp_path / name}", f"--workdir={tmp_path / 'run'}")
+    fails(done, 2, "error: ")
 
 
 def test_workdir_of_something_else(tiny_flags, tmp_path):
@@ -214,7 +367,16 @@ def test_generation_refuses_what_it_cannot_do(trained):
     fails(call("generate.py", workdir, "--prompt="), 2, "empty")
     fails(call("generate.py", workdir, "--top_p=1.5"), 2, "top_p")
     fails(call("generate.py", workdir, "--checkpoint=7"), 2, "step 7", "8")
-    fails(call("generate.py", workdir, "--checkpoint=worst"), 2, "worst")
+    for name in (
+        "worst",
+        "\u00b2",
+        "last:\u00b2",
+        "last:0",
+        "-1",
+        "9" * 5000,
+        "last:" + "9" * 5000,
+    ):
+        fails(call("generate.py", workdir, f"--checkpoint={name}"), 2, "--checkpoint is ")
 
 
 SHORT = ("--prompt=the ", "--max_new_tokens=8")

@@ -19,6 +19,7 @@ from transformer.data.marian_tokenizers import MarianTokenizer
 from transformer.data.sentence_tokenizers import SentenceTokenizer, load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.interop.families import read_published
 from transformer.interop.marian import MARIAN
 from transformer.interop.published import Head
@@ -355,10 +356,10 @@ def test_what_is_not_known_is_refused(key):
     num_tokens = 40
     config = {**SIZE, "vocab_size": num_tokens, "pad_token_id": 39, "decoder_start_token_id": 39}
     there = Path("there")
-    Vaswani(**MARIAN.fields(SideFile(there, config), there, {})).check()
+    require_allowed("model", Vaswani(**MARIAN.fields(SideFile(there, config), there, {})))
     changed = SideFile(there, {**config, key: REFUSED[key]})
     with pytest.raises((DataError, ConfigError)) as error:
-        Vaswani(**MARIAN.fields(changed, there, {})).check()
+        require_allowed("model", Vaswani(**MARIAN.fields(changed, there, {})))
     said = str(error.value)
     assert {"activation_function": "mish", "d_model": "30"}.get(key, key) in said
 

@@ -15,6 +15,7 @@ from tests.interop.round_trips import arrays_of, reloaded
 from transformer.data.sentence_tokenizers import load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.interop.families import read_published
 from transformer.interop.layout import read_entries
 from transformer.interop.published import Head, Source, read_source
@@ -102,7 +103,7 @@ def test_logits_and_greedy_texts_are_theirs(pair):
     assert published.unused == []
     assert published.job == "text_to_text"
     ours, params = T5(**published.model), from_paths(published.params)
-    ours.check()
+    require_allowed("model", ours)
     rng = np.random.default_rng(0)
     source, target = (rng.integers(2, V, (3, int(lengths[0]))) for lengths in LENGTHS)
     target[:, 0] = BEGIN

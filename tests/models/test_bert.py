@@ -9,6 +9,7 @@ import pytest
 
 from tests.common import noisy_parameters
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.interop.families import read_published
 from transformer.models.bert import BERT
 from transformer.training.selection import from_paths
@@ -261,13 +262,13 @@ def test_dropout_is_on_exactly_with_a_key():
 )
 def test_check_names_the_field(fields, names):
     with pytest.raises(ConfigError) as error:
-        BERT(**fields).check()
+        require_allowed("model", BERT(**fields))
     for name in ("config.model.", *names):
         assert name in str(error.value)
 
 
 def test_check_accepts_the_defaults():
-    BERT().check()
+    require_allowed("model", BERT())
 
 
 # ------------------------------------------------------------------------------- equivalence

@@ -9,6 +9,7 @@ import pytest
 
 from tests.common import noisy_parameters
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.gpt import GPT
 from transformer.ops.losses import cross_entropy
 
@@ -185,13 +186,13 @@ def test_dropout_is_on_exactly_with_a_key(gpt, gpt_params, gpt_logits):
 )
 def test_check_names_the_field(fields, names):
     with pytest.raises(ConfigError) as error:
-        GPT(**fields).check()
+        require_allowed("model", GPT(**fields))
     for name in names:
         assert name in str(error.value)
 
 
 def test_check_accepts_the_defaults():
-    GPT().check()
+    require_allowed("model", GPT())
 
 
 def imported(theirs, num_heads):

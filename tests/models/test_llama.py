@@ -5,6 +5,7 @@ import pytest
 
 from tests.common import noisy_parameters
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.llama import Llama
 from transformer.ops.positions import RotaryScaling
 
@@ -78,4 +79,4 @@ def test_scaled_rotations():
 )
 def test_values_that_cannot_work(fields, said):
     with pytest.raises(ConfigError, match=said):
-        Llama(**{**TINY, **fields}).check()
+        require_allowed("model", Llama(**{**TINY, **fields}))

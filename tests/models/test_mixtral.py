@@ -9,6 +9,7 @@ from tests.common import assert_trees_close, noisy_parameters
 from transformer.config import build
 from transformer.decoding.sample import generate
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.llama import Llama
 from transformer.models.mixtral import Mixtral
 from transformer.nn.mixture import active_parameters
@@ -178,4 +179,4 @@ def test_the_objective_spreads_tokens(params):
 )
 def test_values_that_cannot_work(fields, said):
     with pytest.raises(ConfigError, match=said):
-        Mixtral(**{**TINY, **fields}).check()
+        require_allowed("model", Mixtral(**{**TINY, **fields}))

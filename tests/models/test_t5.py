@@ -10,6 +10,7 @@ from tests.common import noisy_parameters
 from transformer.data.pair_batches import lay_out
 from transformer.data.pairs import Sentences, TokenPairs
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.t5 import T5
 from transformer.ops.losses import cross_entropy
 from transformer.ops.masks import at_positions, causal
@@ -107,7 +108,7 @@ SIZES = {
 def test_numbers_of_parameters_are_the_published_ones(size):
     fields, expected = SIZES[size]
     model = T5(**fields)
-    model.check()
+    require_allowed("model", model)
     shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET)
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == expected
 
@@ -332,14 +333,14 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32():
 )
 def test_check_names_the_field(fields, names):
     with pytest.raises(ConfigError) as error:
-        T5(**fields).check()
+        require_allowed("model", T5(**fields))
     for name in names:
         assert name in str(error.value)
 
 
 def test_check_accepts_the_defaults_and_wide_heads():
-    T5().check()
-    T5(num_heads=5, head_dim=7, begin_id=0).check()
+    require_allowed("model", T5())
+    require_allowed("model", T5(num_heads=5, head_dim=7, begin_id=0))
 
 
 def test_a_vocabulary_is_needed():

@@ -11,6 +11,7 @@ from tests.common import noisy_parameters
 from transformer.data.pair_batches import lay_out
 from transformer.data.pairs import Sentences, TokenPairs
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani
 from transformer.ops.losses import cross_entropy
 
@@ -233,13 +234,13 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32():
 )
 def test_check_names_the_field(fields, names):
     with pytest.raises(ConfigError) as error:
-        Vaswani(**fields).check()
+        require_allowed("model", Vaswani(**fields))
     for name in names:
         assert name in str(error.value)
 
 
 def test_check_accepts_the_defaults():
-    Vaswani().check()
+    require_allowed("model", Vaswani())
 
 
 def test_a_vocabulary_is_needed():
@@ -334,4 +335,4 @@ def test_a_bias_of_tokens_is_in_both_output_layers():
 @pytest.mark.parametrize("begin", [-1, 11])
 def test_what_begins_is_a_token(begin):
     with pytest.raises(ConfigError, match="begin_id"):
-        TINY.clone(begin_id=begin).check()
+        require_allowed("model", TINY.clone(begin_id=begin))

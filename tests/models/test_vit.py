@@ -10,6 +10,7 @@ import pytest
 
 from tests.common import noisy_parameters, normal
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.vit import POOLINGS, POSITIONS, ViT
 from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
@@ -119,7 +120,7 @@ def test_numbers_of_parameters_are_the_published_ones(size):
     # Scanned, for it is traced sooner; of `B/16` both ways.
     for scan in {True, size != "B/16"}:
         model = ViT(num_outputs=1000, channels=3, scan_layers=scan, **fields)
-        model.check()
+        require_allowed("model", model)
         assert count(shapes_of(model, images=images)) == expected
 
 
@@ -170,7 +171,7 @@ def test_the_channels_must_be_known():
 
 def test_the_documented_example():
     model = ViT(num_outputs=20, channels=3, image_size=48, num_layers=1, width=64, num_heads=4)
-    model.check()
+    require_allowed("model", model)
     images = jnp.zeros((1, 48, 48, 3))
     assert patchify(images, model.patch_size).shape == (1, 9, 768)
     params = shapes_of(model, images=images)
@@ -191,7 +192,7 @@ def test_the_configurations_have_every_value():
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_logits_and_gradients(name):
     model = TINY.clone(**CONFIGURATIONS[name])
-    model.check()
+    require_allowed("model", model)
     params = parameters_of(model, "classify")
 
     @jax.jit

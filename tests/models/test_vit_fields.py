@@ -6,6 +6,7 @@ import pytest
 
 from tests.common import normal
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.vit import ViT
 
 GRID, SIDE = 3, 2
@@ -112,7 +113,7 @@ def test_tables_of_no_square_are_left_alone(model, rows):
 )
 def test_check_names_the_field(fields, names):
     with pytest.raises(ConfigError) as error:
-        ViT(**fields).check()
+        require_allowed("model", ViT(**fields))
     for name in ("config.model.", *names):
         assert name in str(error.value)
 
@@ -130,7 +131,7 @@ def test_check_names_the_field(fields, names):
     ids=str,
 )
 def test_check_accepts(fields):
-    ViT(**fields).check()
+    require_allowed("model", ViT(**fields))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from tests.common import assert_trees_close, noisy_parameters, normal
+from transformer.config import build, section
+from transformer.errors import ConfigError
 from transformer.nn.attention import Attention, KVCache
 from transformer.nn.block import Block
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import REMAT_POLICIES, Stack
+from transformer.nn.stack import MOST_UNROLLED, REMAT_POLICIES, Stack
 from transformer.ops.masks import at_positions, causal
 
 LAYERS = 3
@@ -174,3 +176,12 @@ def test_remat_leaves_out_the_same_branches(x, unrolled):
         return of(stacked(unrolled))
 
     assert_trees_close(gradient("full"), gradient("none"), rtol=1e-4, atol=1e-5)
+
+
+def test_depths_that_no_compiler_takes_one_by_one():
+    deep = {"num_layers": MOST_UNROLLED + 1, "width": 8, "num_heads": 1}
+    with pytest.raises(ConfigError, match=r"config\.model\.num_layers is 257.*scan_layers=True"):
+        build("model", section("model", "gpt", **deep))
+    build("model", section("model", "gpt", scan_layers=True, **deep))
+    with pytest.raises(ConfigError, match=r"num_decoder_layers is 300.*scan_layers=True"):
+        build("model", section("model", "t5", num_decoder_layers=300))

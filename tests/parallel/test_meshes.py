@@ -11,6 +11,7 @@ import pytest
 
 from tests.parallel.meshes import ALL, STEPS, VALIDATED
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.sharding import AXES, Mesh, Rules
 
 ROOT = Path(__file__).parents[2]
@@ -124,7 +125,7 @@ def test_no_mesh_axis_cuts_twice():
 @pytest.mark.parametrize("axis", AXES[1:])
 def test_sizes_that_no_mesh_has(axis):
     with pytest.raises(ConfigError, match=f"mesh.{axis}"):
-        Mesh(**{axis: 0}).check()
+        require_allowed("mesh", Mesh(**{axis: 0}))
 
 
 def test_meshes_that_do_not_fit_the_devices():
@@ -134,7 +135,7 @@ def test_meshes_that_do_not_fit_the_devices():
 
 def test_one_axis_takes_the_devices_left_over():
     mesh = Mesh(data=1, fsdp=-1)
-    mesh.check()
+    require_allowed("mesh", mesh)
     assert dict(mesh.make().shape) == dict.fromkeys(AXES, 1)
     with pytest.raises(ConfigError, match=r"mesh.data and config.mesh.fsdp are -1"):
-        Mesh(fsdp=-1).check()
+        require_allowed("mesh", Mesh(fsdp=-1))

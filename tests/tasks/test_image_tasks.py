@@ -13,6 +13,7 @@ import pytest
 from tests.common import noisy_parameters
 from transformer.data.images import ArrayImages, LabelledImages
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.vit import ViT
 from transformer.ops.patches import patchify
 from transformer.tasks.base import filled_up
@@ -104,7 +105,7 @@ def test_classes_each_by_itself(params):
     np.testing.assert_allclose(losses.metrics["loss"], losses.objective)
     assert losses.weight == 3
     with pytest.raises(ConfigError, match="label_smoothing"):
-        ImageClassification(**SIZE, multi_label=True, label_smoothing=0.1).check()
+        require_allowed("task", ImageClassification(**SIZE, multi_label=True, label_smoothing=0.1))
 
 
 def test_what_is_shown_tells_classes_of_one_name_apart(params, tmp_path):
@@ -215,4 +216,4 @@ def test_neighbours_know_the_images_they_have_seen(params):
 )
 def test_values_that_cannot_work(fields, said):
     with pytest.raises(ConfigError, match=said):
-        ImageClassification(**{**SIZE, **fields}).check()
+        require_allowed("task", ImageClassification(**{**SIZE, **fields}))

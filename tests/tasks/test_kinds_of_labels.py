@@ -10,6 +10,7 @@ import pytest
 
 from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.base_labels import labels_prediction, save_labels
 from transformer.tasks.tagging import Tagging
@@ -131,7 +132,7 @@ def test_several_labels_of_one_name_are_told_apart():
 )
 def test_what_does_not_go_together(values, part):
     with pytest.raises(ConfigError, match=part):
-        TextClassification(**SIZE, **values).check()
+        require_allowed("task", TextClassification(**SIZE, **values))
 
 
 def test_numbers_that_a_sigmoid_cannot_give(tmp_path):

@@ -221,7 +221,7 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
         ({"train": "a.jsonl;b.jsonl"}, "prefix has 1 entries and config.task.train 2"),
         ({"train": "a.jsonl", "validation": "b;c"}, "validation has 2 entries"),
         ({"train": "a.jsonl", "rates": (1.0, 2.0)}, "rates has 2 numbers"),
-        ({"rates": (0.0,)}, "rates.*positive"),
+        ({"rates": (0.0,)}, "rates.*above 0"),
         ({"length_penalty": -1.0}, "length_penalty"),
     ],
     ids=str,

@@ -18,6 +18,7 @@ from tests import runs
 from tests.common import assert_trees_close, assert_trees_equal
 from transformer.config import owner, section
 from transformer.errors import ConfigError, WorkdirError
+from transformer.fields import require_allowed
 from transformer.tasks.base import Shown
 from transformer.tasks.language_modeling import LanguageModeling
 from transformer.training import finishing
@@ -161,7 +162,7 @@ def test_a_run_of_which_nothing_is_wanted():
 @pytest.mark.parametrize("field", ["fresh", "new"])
 def test_patterns_that_are_none(field):
     with pytest.raises(ConfigError, match=rf"config\.init\.{field} is '\*'"):
-        Initialization(**{field: "*"}).check()
+        require_allowed("init", Initialization(**{field: "*"}))
 
 
 SIZES = {"vocab_size": 11, "num_heads": 1, "width": 4}

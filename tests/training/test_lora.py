@@ -9,6 +9,7 @@ import pytest
 
 from tests.common import assert_trees_close, assert_trees_equal, normal
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.bert import BERT
 from transformer.models.gpt import GPT
 from transformer.models.mixtral import Mixtral
@@ -321,4 +322,4 @@ def test_the_default_is_for_models_with_and_without_a_head():
 )
 def test_values_that_cannot_work(field, value):
     with pytest.raises(ConfigError, match=rf"config\.lora\.{field}"):
-        LoRA(**{field: value}).check()
+        require_allowed("lora", LoRA(**{field: value}))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from transformer.errors import ConfigError
+from transformer.fields import require_allowed
 from transformer.models.bert import BERT
 from transformer.models.gpt import GPT
 from transformer.models.llama import Llama
@@ -479,7 +480,7 @@ def test_numbers_that_cannot_work(field, value):
     with pytest.raises(
         ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"
     ):
-        Optimizer(**{field: value}).check()
+        require_allowed("optimizer", Optimizer(**{field: value}))
 
 
 @pytest.mark.parametrize(
@@ -497,23 +498,25 @@ def test_ends_that_cannot_work(field, value):
     with pytest.raises(
         ConfigError, match=rf"config\.optimizer\.{field} is {re.escape(str(value))}"
     ):
-        Optimizer(**{field: value}).check()
+        require_allowed("optimizer", Optimizer(**{field: value}))
 
 
 def test_the_smallest_numbers_that_work():
     zero = dict.fromkeys(("learning_rate", "weight_decay", "clip_norm", "final_fraction"), 0.0)
-    Optimizer(**zero, beta1=0.0, beta2=0.0, muon_beta=0.0, epsilon=1e-30).check()
+    require_allowed(
+        "optimizer", Optimizer(**zero, beta1=0.0, beta2=0.0, muon_beta=0.0, epsilon=1e-30)
+    )
 
 
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, math.nan])
 def test_layer_decays_that_cannot_work(decay):
     with pytest.raises(ConfigError, match=r"config\.optimizer\.layer_decay is"):
-        Optimizer(layer_decay=decay).check()
+        require_allowed("optimizer", Optimizer(layer_decay=decay))
 
 
 def test_a_pattern_of_frozen_parameters_that_is_none():
     with pytest.raises(ConfigError, match=r"config\.optimizer\.frozen is '\['"):
-        Optimizer(frozen="[").check()
+        require_allowed("optimizer", Optimizer(frozen="["))
 
 
 def test_rate_scales_are_of_trained_parameters():

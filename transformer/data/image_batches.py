@@ -5,11 +5,10 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from transformer.checks import require_at_least
 from transformer.data.augmentation import (
     cut_box,
     cutmix,
@@ -24,6 +23,8 @@ from transformer.data.labelled_images import ImageSource
 from transformer.data.rand_augment import HIGHEST_MAGNITUDE, rand_augment
 from transformer.data.shuffling import example_generator, host_places, require_divisible, visit
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
+from transformer.limits import Real, Share, Weight, Whole
 
 _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
@@ -46,29 +47,14 @@ class Augmentation:
         erasing: probability of Random Erasing (Zhong et al. 2017).
     """
 
-    resized_crop: float = 0.0
+    resized_crop: Share = 0.0
     flip: bool = False
-    shift: int = 0
-    rand_augment_ops: int = 0
-    rand_augment_magnitude: float = 9.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    erasing: float = 0.0
-
-    def check(self) -> None:
-        """Refuses values that mean nothing.
-
-        Raises:
-            ConfigError: naming the first of them.
-        """
-        require_at_least("task", self, shift=0, rand_augment_ops=0)
-        _require_between("resized_crop", self.resized_crop, 1.0)
-        _require_between("rand_augment_magnitude", self.rand_augment_magnitude, HIGHEST_MAGNITUDE)
-        _require_between("erasing", self.erasing, 1.0)
-        for field in ("mixup", "cutmix"):
-            alpha = getattr(self, field)
-            if not 0 <= alpha < math.inf:
-                raise ConfigError(f"config.task.{field} is {alpha}: 0 for none, or a finite alpha.")
+    shift: Annotated[int, Whole(0, 1 << 14)] = 0
+    rand_augment_ops: Annotated[int, Whole(0, 100)] = 0
+    rand_augment_magnitude: Annotated[float, Real(0.0, HIGHEST_MAGNITUDE)] = 9.0
+    mixup: Weight = 0.0
+    cutmix: Weight = 0.0
+    erasing: Share = 0.0
 
     @property
     def changes(self) -> bool:
@@ -134,8 +120,8 @@ class ShuffledImages:
     def __post_init__(self) -> None:
         require_divisible(self.batch_size, self.num_hosts)
         _require_labels(self.source, self.labels)
-        self.augmentation.check()
-        self.preparation.check()
+        require_allowed("task", self.augmentation)
+        require_allowed("task", self.preparation)
         if self.augmentation.shift >= self._size:
             raise ConfigError(
                 f"config.task.shift is {self.augmentation.shift}: less than the {self._size} "
@@ -233,7 +219,7 @@ class SequentialImages:
     def __post_init__(self) -> None:
         require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
         _require_labels(self.source, self.labels)
-        self.preparation.check()
+        require_allowed("task", self.preparation)
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)
@@ -323,13 +309,3 @@ def _require_labels(source: ImageSource, labels: np.ndarray) -> None:
             f"there are {len(source):,} images and {len(labels):,} labels: give one label for each "
             f"image, and at least one image."
         )
-
-
-def _require_between(field: str, value: float, highest: float) -> None:
-    """Refuses a field outside of [0, highest].
-
-    Raises:
-        ConfigError: naming it.
-    """
-    if not 0 <= value <= highest:
-        raise ConfigError(f"config.task.{field} is {value}: from 0 to {highest:g}.")

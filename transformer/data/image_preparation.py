@@ -2,15 +2,16 @@
 
 import dataclasses
 import math
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from transformer.checks import require_at_least, require_choice
 from transformer.data.augmentation import RESAMPLINGS, from_pillow, to_pillow
 from transformer.errors import ConfigError, DataError
+from transformer.limits import AnyReal, OneOf, PartOrAll, Pixels, Positive
 
 # How many numbers `resize_to` has for each way of resizing.
 RESIZINGS = {"shorter": 1, "stretch": 2, "cut": 0, "none": 0}
@@ -37,45 +38,27 @@ class Preparation:
         std: by which the difference is divided, likewise.
     """
 
-    image_size: int = 224
-    resize: str = "shorter"
-    resize_to: tuple[int, ...] = ()
-    resample: str = "bilinear"
-    crop_fraction: float = 1.0
-    rescale_factor: float = 1 / 255
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    image_size: Pixels = 224
+    resize: Annotated[str, OneOf(RESIZINGS)] = "shorter"
+    resize_to: tuple[Pixels, ...] = ()
+    resample: Annotated[str, OneOf(RESAMPLINGS)] = "bilinear"
+    crop_fraction: PartOrAll = 1.0
+    rescale_factor: Positive = 1 / 255
+    mean: tuple[AnyReal, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
 
     def check(self) -> None:
-        """Refuses values that cannot work.
+        """Refuses values that cannot work together.
 
         Raises:
             ConfigError: naming the field.
         """
-        require_at_least("task", self, image_size=1)
-        require_choice("task", self, resize=RESIZINGS, resample=RESAMPLINGS)
-        if not 0.0 < self.crop_fraction <= 1.0:
-            raise ConfigError(
-                f"config.task.crop_fraction is {self.crop_fraction}: above 0, at most 1."
-            )
-        self._check_size()
-        if not 0.0 < self.rescale_factor < math.inf:
-            raise ConfigError(
-                f"config.task.rescale_factor is {self.rescale_factor}: above 0, and finite."
-            )
         for field in ("mean", "std"):
             values = getattr(self, field)
-            if len(values) not in (1, 3) or not all(
-                isinstance(value, int | float) and math.isfinite(value) for value in values
-            ):
+            if len(values) not in (1, 3):
                 raise ConfigError(f"config.task.{field} is {values}: one number, or one a channel.")
-        if min(self.std) <= 0:
-            raise ConfigError(f"config.task.std is {self.std}: above 0.")
-
-    def _check_size(self) -> None:
-        """Refuses sizes that mean nothing, or two things."""
         count, given = RESIZINGS[self.resize], self.resize_to
-        if given and (len(given) != count or not all(type(n) is int and n > 0 for n in given)):
+        if given and len(given) != count:
             wanted = ("nothing", "the pixels of the shorter side", "height and width")[count]
             raise ConfigError(
                 f"config.task.resize_to is {given}: with config.task.resize={self.resize} expected "

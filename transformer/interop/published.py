@@ -17,6 +17,7 @@ from flax import traverse_util
 from transformer.data import limits
 from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.interop.checked_values import text
 from transformer.interop.layout import Entry, Shape, read_entries
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
@@ -242,7 +243,7 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     try:
         fields = family.fields(source.config, where, shapes)
         _require_fewer(fields, where, len(shapes))
-        family.model(**fields).check()
+        require_allowed("model", family.model(**fields))
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
     except ConfigError as error:

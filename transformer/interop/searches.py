@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from transformer.data import limits
 from transformer.errors import ConfigError, DataError
+from transformer.fields import require_allowed
 from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, several, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.search_rules import Search
@@ -168,7 +169,7 @@ def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
             forced_last=_tokens(said, "forced_eos_token_id"),
             more_ends=tuple(token for token in ends if token != end),
         )
-        search.check()
+        require_allowed("task.search", search)
         penalty = _number(said, "length_penalty", 1.0, least=-LARGEST)
         return Searches(size, penalty, search)
     except ConfigError as error:

@@ -1,20 +1,20 @@
 """What decoder-only language models share: everything around their blocks."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.checks import require_at_least, require_choice, require_fraction
+from transformer.limits import Heads, Layers, VocabSize, Whole, Width
 from transformer.nn.attention import KVCache, for_any_shape, usual_implementation
-from transformer.nn.linear import DTYPES
-from transformer.nn.stack import REMAT_POLICIES
+from transformer.nn.linear import DType
+from transformer.nn.stack import Remat, require_compilable
 from transformer.ops.activations import soft_cap
-from transformer.ops.attention import IMPLEMENTATIONS
+from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
-from transformer.traced import NumberOrOff, is_zero
+from transformer.traced import RateOrOff, is_zero
 
 
 class DecoderOnly(nn.Module):
@@ -37,17 +37,17 @@ class DecoderOnly(nn.Module):
         attention: implementation; see `ops.attention.dot_product_attention`.
     """
 
-    vocab_size: int | None = None
-    num_layers: int = 12
-    num_heads: int = 12
-    width: int = 768
-    context: int = 1024
+    vocab_size: VocabSize | None = None
+    num_layers: Layers = 12
+    num_heads: Heads = 12
+    width: Width = 768
+    context: Annotated[int, Whole(2, 1 << 24)] = 1024
     tie_embeddings: bool = True
-    dropout_rate: NumberOrOff = 0.0
-    dtype: str = "float32"
+    dropout_rate: RateOrOff = 0.0
+    dtype: DType = "float32"
     scan_layers: bool = False
-    remat: str = "none"
-    attention: str = "auto"
+    remat: Remat = "none"
+    attention: Implementation = "auto"
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -55,15 +55,7 @@ class DecoderOnly(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        require_at_least("model", self, num_layers=1, num_heads=1, width=1, context=2)
-        require_fraction("model", self, "dropout_rate")
-        require_choice(
-            "model",
-            self,
-            dtype=DTYPES,
-            remat=("none", *REMAT_POLICIES),
-            attention=("auto", *IMPLEMENTATIONS),
-        )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
         self.chosen_attention()
 
     def __call__(

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
+from transformer.limits import Heads, Layers, Token, VocabSize, Width
 from transformer.nn.attention import KVCache, usual_implementation
 from transformer.nn.block import DecoderCache
-from transformer.nn.linear import DTYPES
-from transformer.nn.stack import REMAT_POLICIES
-from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS
+from transformer.nn.linear import DType
+from transformer.nn.stack import Remat, require_compilable
+from transformer.ops.activations import Activation
+from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, causal, segments
-from transformer.traced import NumberOrOff
+from transformer.traced import RateOrOff
 
 
 class EncoderDecoder(nn.Module):
@@ -43,19 +43,19 @@ class EncoderDecoder(nn.Module):
             takes the tokenizer's end token.
     """
 
-    vocab_size: int | None = None
-    num_encoder_layers: int = 6
-    num_decoder_layers: int = 6
-    num_heads: int = 8
-    width: int = 512
-    feed_forward_width: int = 2048
-    activation: str = "relu"
-    dropout_rate: NumberOrOff = 0.1
-    dtype: str = "float32"
+    vocab_size: VocabSize | None = None
+    num_encoder_layers: Layers = 6
+    num_decoder_layers: Layers = 6
+    num_heads: Heads = 8
+    width: Width = 512
+    feed_forward_width: Width = 2048
+    activation: Activation = "relu"
+    dropout_rate: RateOrOff = 0.1
+    dtype: DType = "float32"
     scan_layers: bool = False
-    remat: str = "none"
-    attention: str = "auto"
-    begin_id: int | None = None
+    remat: Remat = "none"
+    attention: Implementation = "auto"
+    begin_id: Token | None = None
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -63,25 +63,18 @@ class EncoderDecoder(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        require_at_least("model", self, num_encoder_layers=1, num_decoder_layers=1)
-        require_at_least("model", self, num_heads=1, width=1, feed_forward_width=1)
-        require_fraction("model", self, "dropout_rate")
-        require_choice(
-            "model",
-            self,
-            activation=ACTIVATIONS,
-            dtype=DTYPES,
-            remat=("none", *REMAT_POLICIES),
-            attention=("auto", *IMPLEMENTATIONS),
+        require_compilable(
+            self.scan_layers,
+            num_encoder_layers=self.num_encoder_layers,
+            num_decoder_layers=self.num_decoder_layers,
         )
         self.chosen_attention()
-        if self.begin_id is not None:
-            require_at_least("model", self, begin_id=0)
-            if self.vocab_size is not None and self.begin_id >= self.vocab_size:
-                raise ConfigError(
-                    f"config.model.begin_id is {self.begin_id}: it must be a token, below "
-                    f"config.model.vocab_size ({self.vocab_size})."
-                )
+        known = self.begin_id is not None and self.vocab_size is not None
+        if known and self.begin_id >= self.vocab_size:
+            raise ConfigError(
+                f"config.model.begin_id is {self.begin_id}: it must be a token, below "
+                f"config.model.vocab_size ({self.vocab_size})."
+            )
 
     def __call__(
         self,

@@ -7,26 +7,26 @@ Parameters exist for the methods that a job calls, and no others.
 """
 
 import functools
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
+from transformer.limits import Heads, Layers, OneOf, Outputs, Positive, VocabSize, Whole, Width
 from transformer.nn.attention import Attention, usual_implementation
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding, sinusoidal_table
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import DTYPES, Linear, named
+from transformer.nn.linear import DType, Linear, named
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import REMAT_POLICIES, Stack
-from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS
+from transformer.nn.stack import Remat, Stack, require_compilable
+from transformer.ops.activations import ACTIVATIONS, Activation
+from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, padding_behind
-from transformer.traced import NumberOrOff, is_zero
+from transformer.traced import RateOrOff, is_zero
 
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
 
@@ -106,24 +106,24 @@ class BERT(nn.Module):
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "next_sentence")
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
 
-    vocab_size: int | None = None
-    num_outputs: int | None = None
-    num_layers: int = 12
-    num_heads: int = 12
-    width: int = 768
-    context: int = 512
-    position_init: str = "normal"
-    position_offset: int = 0
-    num_types: int = 2
-    feed_forward_width: int | None = None
-    activation: str = "gelu"
-    head_activation: str | None = None
-    norm_epsilon: float = 1e-12
-    dropout_rate: NumberOrOff = 0.1
-    dtype: str = "float32"
+    vocab_size: VocabSize | None = None
+    num_outputs: Outputs | None = None
+    num_layers: Layers = 12
+    num_heads: Heads = 12
+    width: Width = 768
+    context: Annotated[int, Whole(3, 1 << 24)] = 512
+    position_init: Annotated[str, OneOf(_POSITION_INITS)] = "normal"
+    position_offset: Annotated[int, Whole(0, 1 << 10)] = 0
+    num_types: Annotated[int, Whole(1, 1 << 10)] = 2
+    feed_forward_width: Width | None = None
+    activation: Activation = "gelu"
+    head_activation: Activation | None = None
+    norm_epsilon: Positive = 1e-12
+    dropout_rate: RateOrOff = 0.1
+    dtype: DType = "float32"
     scan_layers: bool = False
-    remat: str = "none"
-    attention: str = "auto"
+    remat: Remat = "none"
+    attention: Implementation = "auto"
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -131,41 +131,17 @@ class BERT(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        require_at_least(
-            "model",
-            self,
-            num_layers=1,
-            num_heads=1,
-            width=1,
-            context=3,
-            num_types=1,
-            position_offset=0,
-        )
-        for field in ("vocab_size", "feed_forward_width"):
-            if getattr(self, field) is not None:
-                require_at_least("model", self, **{field: 1})
         if self.width % self.num_heads:
             raise ConfigError(
                 f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
                 f"({self.num_heads}): heads must divide the width."
             )
-        require_fraction("model", self, "dropout_rate")
-        if self.head_activation is not None:
-            require_choice("model", self, head_activation=ACTIVATIONS)
         if self.position_init == "sinusoidal" and self.width % 2:
             raise ConfigError(
                 f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
                 f"an even one."
             )
-        require_choice(
-            "model",
-            self,
-            position_init=_POSITION_INITS,
-            activation=ACTIVATIONS,
-            dtype=DTYPES,
-            remat=("none", *REMAT_POLICIES),
-            attention=("auto", *IMPLEMENTATIONS),
-        )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
         self.chosen_attention()
 
     def setup(self) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_at_least
 from transformer.errors import ConfigError
+from transformer.limits import AtLeastOne, Count, Heads, Positive, Width
 from transformer.models.base_decoder import DecoderOnly
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
@@ -51,20 +51,20 @@ class Gemma(DecoderOnly):
         logit_cap: squashes the scores of the output layer likewise.
     """
 
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    feed_forward_width: int = 3072
-    norm_epsilon: float = 1e-6
-    window: int = 1024
-    global_every: int = 6
-    rope_base: float = 1_000_000.0
-    rope_factor: float | None = None
-    local_rope_base: float = 10_000.0
-    local_rope_factor: float | None = None
-    query_scale: int | None = None
+    num_kv_heads: Heads | None = None
+    head_dim: Width | None = None
+    feed_forward_width: Width = 3072
+    norm_epsilon: Positive = 1e-6
+    window: Count = 1024
+    global_every: Count = 6
+    rope_base: AtLeastOne = 1_000_000.0
+    rope_factor: Positive | None = None
+    local_rope_base: AtLeastOne = 10_000.0
+    local_rope_factor: Positive | None = None
+    query_scale: Count | None = None
     head_norm: bool = True
-    attention_cap: float | None = None
-    logit_cap: float | None = None
+    attention_cap: Positive | None = None
+    logit_cap: Positive | None = None
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -73,10 +73,6 @@ class Gemma(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        require_at_least("model", self, window=1, global_every=1, feed_forward_width=1)
-        for field in ("num_kv_heads", "head_dim"):
-            if getattr(self, field) is not None:
-                require_at_least("model", self, **{field: 1})
         num_kv_heads, head_dim = self.cache_heads()
         if self.num_heads % num_kv_heads:
             raise ConfigError(
@@ -88,11 +84,6 @@ class Gemma(DecoderOnly):
                 f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
                 f"no even number, as rotary positions need: give config.model.head_dim."
             )
-        positive = ("attention_cap", "logit_cap", "rope_factor", "local_rope_factor", "query_scale")
-        for field in positive:
-            value = getattr(self, field)
-            if value is not None and value <= 0:
-                raise ConfigError(f"config.model.{field} is {value}: it must be above 0, or None.")
         if not self.tie_embeddings:
             raise ConfigError("config.model.tie_embeddings must be True: Gemma has no other.")
 

@@ -9,8 +9,8 @@ import math
 
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_choice
 from transformer.errors import ConfigError
+from transformer.limits import Positive, Width
 from transformer.models.base_decoder import DecoderOnly
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
@@ -20,7 +20,7 @@ from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import Stack
-from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.activations import Activation
 
 
 class GPT(DecoderOnly):
@@ -34,9 +34,9 @@ class GPT(DecoderOnly):
         output_bias: bias on the output layer; only without tied embeddings.
     """
 
-    feed_forward_width: int | None = None
-    activation: str = "gelu_tanh"
-    norm_epsilon: float = 1e-5
+    feed_forward_width: Width | None = None
+    activation: Activation = "gelu_tanh"
+    norm_epsilon: Positive = 1e-5
     qkv_bias: bool = True
     output_bias: bool = False
 
@@ -47,7 +47,6 @@ class GPT(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        require_choice("model", self, activation=ACTIVATIONS)
         if self.width % self.num_heads:
             raise ConfigError(
                 f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "

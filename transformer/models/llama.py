@@ -17,8 +17,8 @@ from collections.abc import Callable
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_at_least, require_choice
 from transformer.errors import ConfigError
+from transformer.limits import AtLeastOne, Count, Heads, Length, Positive, Width
 from transformer.models.base_decoder import DecoderOnly
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
@@ -28,7 +28,7 @@ from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.stack import Stack
-from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.activations import Activation
 from transformer.ops.positions import LinearRotaryScaling, RotaryScaling, rotary
 
 
@@ -54,17 +54,17 @@ class Llama(DecoderOnly):
     """
 
     tie_embeddings: bool = False
-    num_kv_heads: int | None = None
-    head_dim: int | None = None
-    feed_forward_width: int | None = None
-    activation: str = "silu"
-    norm_epsilon: float = 1e-5
-    rope_base: float = 10_000.0
-    rope_factor: float | None = None
-    rope_low_frequency: float = 1.0
-    rope_high_frequency: float = 4.0
-    rope_old_context: int | None = 8192
-    window: int | None = None
+    num_kv_heads: Heads | None = None
+    head_dim: Width | None = None
+    feed_forward_width: Width | None = None
+    activation: Activation = "silu"
+    norm_epsilon: Positive = 1e-5
+    rope_base: AtLeastOne = 10_000.0
+    rope_factor: Positive | None = None
+    rope_low_frequency: Positive = 1.0
+    rope_high_frequency: Positive = 4.0
+    rope_old_context: Length | None = 8192
+    window: Count | None = None
     qkv_bias: bool = False
     head_norm: bool = False
 
@@ -75,10 +75,6 @@ class Llama(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        require_choice("model", self, activation=ACTIVATIONS)
-        for field in ("num_kv_heads", "head_dim", "feed_forward_width", "window"):
-            if getattr(self, field) is not None:
-                require_at_least("model", self, **{field: 1})
         if self.head_dim is None and self.width % self.num_heads:
             raise ConfigError(
                 f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
@@ -95,8 +91,6 @@ class Llama(DecoderOnly):
                 f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
                 f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
             )
-        if self.rope_factor is not None and self.rope_factor <= 0:
-            raise ConfigError(f"config.model.rope_factor is {self.rope_factor}: above 0, or None.")
         by_frequency = self.rope_factor is not None and self.rope_old_context is not None
         if by_frequency and self.rope_low_frequency >= self.rope_high_frequency:
             raise ConfigError(

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from transformer.checks import require_at_least
 from transformer.errors import ConfigError
+from transformer.limits import Heads, Positive, Weight
 from transformer.models.llama import Llama
 from transformer.nn.mixture import MixtureOfExperts
 
@@ -22,11 +22,11 @@ class Mixtral(Llama):
         router_z_loss_scale: of the routers' z-loss in the objective, likewise.
     """
 
-    num_experts: int = 8
-    experts_per_token: int = 2
-    capacity_factor: float | None = None
-    router_loss_scale: float = 0.02
-    router_z_loss_scale: float = 0.0
+    num_experts: Heads = 8
+    experts_per_token: Heads = 2
+    capacity_factor: Positive | None = None
+    router_loss_scale: Weight = 0.02
+    router_z_loss_scale: Weight = 0.0
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -35,19 +35,11 @@ class Mixtral(Llama):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        require_at_least("model", self, num_experts=1, experts_per_token=1)
         if self.experts_per_token > self.num_experts:
             raise ConfigError(
                 f"config.model.experts_per_token ({self.experts_per_token}) is more than "
                 f"config.model.num_experts ({self.num_experts})."
             )
-        if self.capacity_factor is not None and self.capacity_factor <= 0:
-            raise ConfigError(
-                f"config.model.capacity_factor is {self.capacity_factor}: more than 0, or nothing."
-            )
-        for field in ("router_loss_scale", "router_z_loss_scale"):
-            if getattr(self, field) < 0:
-                raise ConfigError(f"config.model.{field} is {getattr(self, field)}: 0 or more.")
 
     def feed_forward_layer(self) -> Callable[..., nn.Module]:
         """What makes the feed-forward layer of a block."""

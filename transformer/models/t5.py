@@ -7,13 +7,14 @@ fields make version 1.1 of it, too (Shazeer 2020): gated, with an output layer o
 """
 
 import functools
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_at_least
 from transformer.errors import ConfigError
+from transformer.limits import Count, Positive, Whole, Width
 from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
@@ -44,12 +45,12 @@ class T5(EncoderDecoder):
         norm_epsilon: of the normalisations.
     """
 
-    head_dim: int | None = None
+    head_dim: Width | None = None
     gated: bool = False
     tie_embeddings: bool = True
-    num_buckets: int = 32
-    max_distance: int = 128
-    norm_epsilon: float = 1e-6
+    num_buckets: Annotated[int, Whole(4, 1 << 16)] = 32
+    max_distance: Count = 128
+    norm_epsilon: Positive = 1e-6
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -63,9 +64,6 @@ class T5(EncoderDecoder):
                 f"config.model.num_heads ({self.num_heads}) must divide config.model.width "
                 f"({self.width}) where config.model.head_dim is not given."
             )
-        require_at_least("model", self, num_buckets=4)
-        if self.head_dim is not None:
-            require_at_least("model", self, head_dim=1)
         if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
             raise ConfigError(
                 f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "

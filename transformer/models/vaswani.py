@@ -7,12 +7,13 @@ and is the output layer (section 3.4); positions are sines and cosines (section 
 
 import functools
 import math
+from typing import Annotated
 
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_choice
 from transformer.errors import ConfigError
+from transformer.limits import OneOf
 from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.nn.attention import Attention
 from transformer.nn.block import ORDERS, Block
@@ -41,7 +42,7 @@ class Vaswani(EncoderDecoder):
         begin_id: as in `EncoderDecoder`; no output has this token.
     """
 
-    norm_order: str = "post"
+    norm_order: Annotated[str, OneOf(ORDERS)] = "post"
     interleaved_positions: bool = True
     scale_embeddings: bool = True
     token_bias: bool = False
@@ -59,7 +60,6 @@ class Vaswani(EncoderDecoder):
                 f"multiple of config.model.num_heads ({self.num_heads}): heads must divide the "
                 f"width."
             )
-        require_choice("model", self, norm_order=ORDERS)
 
     def setup(self) -> None:
         if self.vocab_size is None:

@@ -7,31 +7,42 @@ were hidden from the encoder (He et al. 2022). Parameters exist for the methods 
 
 import functools
 import math
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.errors import ConfigError
+from transformer.limits import (
+    Heads,
+    Layers,
+    OneOf,
+    Outputs,
+    PartOrNone,
+    Pixels,
+    Positive,
+    Weight,
+    Whole,
+    Width,
+)
 from transformer.nn.attention import Attention, usual_implementation
 from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import DTYPES, Linear, named
+from transformer.nn.linear import DType, Linear, named
 from transformer.nn.norms import LayerNorm
 from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
-from transformer.nn.stack import REMAT_POLICIES, Stack
-from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.attention import IMPLEMENTATIONS
+from transformer.nn.stack import MOST_UNROLLED, Remat, Stack, require_compilable
+from transformer.ops.activations import Activation
+from transformer.ops.attention import Implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
-from transformer.traced import NumberOrOff, is_zero
+from transformer.traced import RateOrOff, is_zero
 
 POOLINGS = ("class", "mean", "attention")
 POSITIONS = ("learned", "sinusoidal", "sinusoidal_2d")
@@ -102,32 +113,32 @@ class ViT(nn.Module):
     HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
 
-    num_outputs: int | None = None
-    channels: int | None = None
-    image_size: int = 224
-    patch_size: int = 16
-    num_layers: int = 12
-    num_heads: int = 12
-    width: int = 768
-    feed_forward_width: int | None = None
-    pooling: str = "class"
-    positions: str = "learned"
-    distillation: str = "none"
-    num_registers: int = 0
-    stem: str = "patches"
-    activation: str = "gelu"
-    norm_epsilon: float = 1e-6
-    init_scale: float = 0.02
-    dropout_rate: NumberOrOff = 0.0
-    stochastic_depth_rate: float = 0.0
-    layer_scale: float | None = None
-    decoder_layers: int = 8
-    decoder_width: int = 512
-    decoder_heads: int = 16
-    dtype: str = "float32"
+    num_outputs: Outputs | None = None
+    channels: Annotated[int, Whole(1, 1 << 10)] | None = None
+    image_size: Pixels = 224
+    patch_size: Pixels = 16
+    num_layers: Layers = 12
+    num_heads: Heads = 12
+    width: Width = 768
+    feed_forward_width: Width | None = None
+    pooling: Annotated[str, OneOf(POOLINGS)] = "class"
+    positions: Annotated[str, OneOf(POSITIONS)] = "learned"
+    distillation: Annotated[str, OneOf(DISTILLATIONS)] = "none"
+    num_registers: Annotated[int, Whole(0, 1 << 16)] = 0
+    stem: Annotated[str, OneOf(STEMS)] = "patches"
+    activation: Activation = "gelu"
+    norm_epsilon: Positive = 1e-6
+    init_scale: Weight = 0.02
+    dropout_rate: RateOrOff = 0.0
+    stochastic_depth_rate: PartOrNone = 0.0
+    layer_scale: Weight | None = None
+    decoder_layers: Annotated[int, Whole(1, MOST_UNROLLED)] = 8
+    decoder_width: Width = 512
+    decoder_heads: Heads = 16
+    dtype: DType = "float32"
     scan_layers: bool = False
-    remat: str = "none"
-    attention: str = "auto"
+    remat: Remat = "none"
+    attention: Implementation = "auto"
 
     def check(self) -> None:
         """Refuses values that cannot make a model.
@@ -135,9 +146,6 @@ class ViT(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        positive = ("image_size", "patch_size", "num_layers", "num_heads", "width")
-        positive += ("decoder_layers", "decoder_width", "decoder_heads")
-        require_at_least("model", self, **dict.fromkeys(positive, 1), num_registers=0)
         if self.image_size % self.patch_size:
             raise ConfigError(
                 f"config.model.image_size ({self.image_size}) is not a multiple of "
@@ -149,19 +157,7 @@ class ViT(nn.Module):
                     f"config.model.{width} ({getattr(self, width)}) is not a multiple of "
                     f"config.model.{heads} ({getattr(self, heads)}): heads must divide the width."
                 )
-        require_fraction("model", self, "dropout_rate", "stochastic_depth_rate")
-        require_choice(
-            "model",
-            self,
-            pooling=POOLINGS,
-            positions=POSITIONS,
-            distillation=DISTILLATIONS,
-            stem=STEMS,
-            activation=ACTIVATIONS,
-            dtype=DTYPES,
-            remat=("none", *REMAT_POLICIES),
-            attention=("auto", *IMPLEMENTATIONS),
-        )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
         self.chosen_attention()
         if self.distillation != "none" and self.pooling != "class":
             raise ConfigError(

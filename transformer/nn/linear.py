@@ -1,16 +1,19 @@
 """A dense layer whose kernel keeps the meaning of its axes."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from transformer.limits import OneOf
 from transformer.ops.dense import dense
 from transformer.sharding import gathered
 
 # Of a computation.
 DTYPES = ("float32", "bfloat16", "float16")
+DType = Annotated[str, OneOf(DTYPES)]
 
 
 def named(init: Callable, *axes: str | None) -> Callable:

@@ -1,11 +1,14 @@
 """A stack of blocks, unrolled or scanned, with rematerialisation by name."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
+
+from transformer.errors import ConfigError
+from transformer.limits import OneOf
 
 # What the backward pass finds in memory; the rest it computes again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -13,6 +16,28 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "dots": jax.checkpoint_policies.checkpoint_dots,
     "dots_without_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+Remat = Annotated[str, OneOf(("none", *REMAT_POLICIES))]
+
+# So many different blocks a compiler takes minutes to hours for.
+MOST_UNROLLED = 256
+
+
+def require_compilable(scan_layers: bool, **depths: int) -> None:
+    """Refuses more blocks than can be compiled one by one.
+
+    Args:
+        scan_layers: whether one stands for all.
+        **depths: the fields of `config.model` that say how many there are.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    for field, depth in depths.items():
+        if depth > MOST_UNROLLED and not scan_layers:
+            raise ConfigError(
+                f"config.model.{field} is {depth}: more than {MOST_UNROLLED} layers are not "
+                f"compiled one by one. Set config.model.scan_layers=True."
+            )
 
 
 class Stack(nn.Module):

@@ -1,11 +1,14 @@
 """Activation functions by name."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from transformer.limits import OneOf
 
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -33,3 +36,4 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
 }
+Activation = Annotated[str, OneOf(ACTIVATIONS)]

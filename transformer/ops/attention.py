@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
+from transformer.limits import OneOf
 from transformer.ops import blockwise
 from transformer.ops.activations import soft_cap
 from transformer.ops.kernels import (
@@ -281,3 +282,4 @@ IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "splash": splash_attention,
     "cudnn": cudnn_attention,
 }
+Implementation = Annotated[str, OneOf(("auto", *IMPLEMENTATIONS))]

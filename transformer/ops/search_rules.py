@@ -1,18 +1,20 @@
 """Rules of a search for outputs: what scores say, when it ends, and what may not be written."""
 
 import dataclasses
-import math
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.checks import require_at_least, require_choice
+from transformer.checks import whole_number
 from transformer.errors import ConfigError
+from transformer.limits import MOST, CountOrZero, OneOf, Positive, Real, Text, TokenIds
 
 KINDS = ("wu", "transformers")
 # Penalties of texts longer than any are numbers of float32 still with this exponent.
 MOST_PENALTY = 8.0
+Penalty = Annotated[float, Real(-MOST_PENALTY, MOST_PENALTY)]
 EARLY_STOPPING = ("false", "true", "never")
 
 
@@ -42,17 +44,17 @@ class Search:
         more_ends: tokens that end an output as the tokenizer's end does.
     """
 
-    kind: str = "wu"
-    early_stopping: str = "never"
-    max_new_tokens: int = 0
-    min_new_tokens: int = 0
-    no_repeat_ngram_size: int = 0
-    repetition_penalty: float = 1.0
-    unwritten: str = ""
-    unwritten_first: tuple[int, ...] = ()
-    forced_first: tuple[int, ...] = ()
-    forced_last: tuple[int, ...] = ()
-    more_ends: tuple[int, ...] = ()
+    kind: Annotated[str, OneOf(KINDS)] = "wu"
+    early_stopping: Annotated[str, OneOf(EARLY_STOPPING)] = "never"
+    max_new_tokens: CountOrZero = 0
+    min_new_tokens: CountOrZero = 0
+    no_repeat_ngram_size: CountOrZero = 0
+    repetition_penalty: Positive = 1.0
+    unwritten: Text = ""
+    unwritten_first: TokenIds = ()
+    forced_first: TokenIds = ()
+    forced_last: TokenIds = ()
+    more_ends: TokenIds = ()
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -60,19 +62,7 @@ class Search:
         Raises:
             ConfigError: naming the field.
         """
-        where = "task.search"
-        require_choice(where, self, kind=KINDS, early_stopping=EARLY_STOPPING)
-        require_at_least(where, self, max_new_tokens=0, min_new_tokens=0, no_repeat_ngram_size=0)
-        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
-            raise ConfigError(
-                f"config.task.search.repetition_penalty is {self.repetition_penalty}: a positive "
-                f"number is needed, and 1 changes nothing."
-            )
         self.sequences()
-        for field in ("unwritten_first", "forced_first", "forced_last", "more_ends"):
-            tokens = getattr(self, field)
-            if not all(type(token) is int and token >= 0 for token in tokens):
-                raise ConfigError(f"config.task.search.{field} is {tokens}: numbers of tokens.")
 
     def check_penalty(self, alpha: float, name: str) -> None:
         """Refuses a length penalty that cannot work.
@@ -102,12 +92,13 @@ class Search:
             ConfigError: if it is none.
         """
         parts = self.unwritten.replace(" ", "").split(";") if self.unwritten.strip() else []
-        if not all(number.isdecimal() for part in parts for number in part.split(",")):
+        numbers = [[whole_number(number) for number in part.split(",")] for part in parts]
+        if any(number is None or number > MOST for part in numbers for number in part):
             raise ConfigError(
                 f"config.task.search.unwritten is {self.unwritten!r}: numbers of tokens with , "
                 f"between, and sequences of them with ; between."
             )
-        return tuple(tuple(int(number) for number in part.split(",")) for part in parts)
+        return tuple(tuple(number for number in part if number is not None) for part in numbers)
 
 
 USUAL = Search()

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from transformer.config import field_type
+from transformer.config import field_of
 from transformer.errors import ConfigError, MissingDependencyError, UserError, WorkdirError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.runner import PATIENCE, Command, Say, failed, run_trial
@@ -101,7 +101,7 @@ def parsed_space(config: Any, texts: Iterable[str]) -> list[Dimension]:
         key, kind = match["key"], match["kind"]
         values = tuple(parsed_value(config, key, one) for one in match["values"].split(","))
         if kind != "choice":
-            numbers = field_type(*_place(config, key))[0] in (int, float)
+            numbers = field_of(*_place(config, key)).base in (int, float)
             if not numbers or len(values) != 2 or None in values or not values[0] < values[1]:
                 raise ConfigError(f"--space={text}: give a lower and a higher number.")
             if kind == "log" and values[0] <= 0:

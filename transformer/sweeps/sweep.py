@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from transformer.checks import require_plain_path, require_writable_folder
+from transformer.checks import require_plain_path, require_writable_folder, whole_number
 from transformer.config import unknown_name
 from transformer.errors import ConfigError, UserError, WorkdirError
 from transformer.sweeps import report
@@ -90,9 +90,6 @@ class Options:
                 raise ConfigError(unknown_name(f"--{name}", getattr(self, name), known))
         if self.search not in ("", "optuna"):
             raise ConfigError(f"--search={self.search}: there is optuna.")
-        for name in ("trials", "population", "workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name}={getattr(self, name)}: at least 1.")
         if self.search and (self.sweeps or self.grids or self.shard):
             raise ConfigError("--search does not go with --sweep, --grid and --shard.")
         if self.search and self.vectorize in ("scan", "vmap"):
@@ -104,8 +101,9 @@ class Options:
                 "what is to be swept? Give --sweep=NAME of the config file, "
                 "--grid=KEY=VALUE,VALUE,... or --search=optuna with --space=..."
             )
-        if self.space and not self.search:
-            raise ConfigError("--space is for --search=optuna.")
+        for name in ("space", "storage"):
+            if getattr(self, name) and not self.search:
+                raise ConfigError(f"--{name} is for --search=optuna.")
 
 
 def run_sweep(
@@ -189,10 +187,10 @@ def grid_trials(config: Any, source: Path, options: Options) -> list[Trial]:
     trials = make_trials(config, product(*sweeps, *parsed_grid(config, options.grids)))
     if not options.shard:
         return trials
-    index, _, count = options.shard.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+    index, count = (whole_number(part) for part in options.shard.partition("/")[::2])
+    if index is None or count is None or index >= count:
         raise ConfigError(f"--shard={options.shard}: write I/N with I from 0 to N-1, such as 0/4.")
-    return trials[int(index) :: int(count)]
+    return trials[index::count]
 
 
 def named_sweep(source: Path, name: str) -> list[Overrides]:

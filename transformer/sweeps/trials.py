@@ -14,13 +14,14 @@ from transformer.config import (
     OPTIONAL_SECTIONS,
     SECTIONS,
     build,
-    field_type,
+    field_of,
     flattened,
     section,
     unknown_name,
     with_optional_sections,
 )
 from transformer.errors import ConfigError, UserError
+from transformer.fields import checked
 from transformer.sweeps.algebra import Overrides
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.options import CHANGEABLE
@@ -165,19 +166,12 @@ def checked_value(config: Any, key: str, value: Any) -> Any:
     Raises:
         ConfigError: if the key does not exist, or the value is of another type.
     """
-    kind, field = _split(config, key)
-    base, optional = field_type(kind, _name(config, kind), field)
+    kind, name = _split(config, key)
+    field = field_of(kind, _name(config, kind), name)
     if hasattr(value, "item"):
         value = value.item()  # A number of NumPy's.
-    if base is float and type(value) is int:
-        value = float(value)
-    if base is tuple and type(value) is list:
-        value = tuple(value)
-    if type(value) is not base and not (optional and value is None):
-        raise ConfigError(
-            f"config.{key} would be {value!r} ({type(value).__name__}): expected {base.__name__}."
-        )
-    return value
+    # Whether it is within its limits, whoever builds the trial says.
+    return checked(f"config.{key}", value, dataclasses.replace(field, limits=(), entry=None))
 
 
 def parsed_value(config: Any, key: str, text: str) -> Any:
@@ -186,10 +180,10 @@ def parsed_value(config: Any, key: str, text: str) -> Any:
     Raises:
         ConfigError: if the key does not exist, or nothing of its type is written so.
     """
-    kind, field = _split(config, key)
-    base, optional = field_type(kind, _name(config, kind), field)
-    text = text.strip()
-    if optional and text.lower() == "none":
+    kind, name = _split(config, key)
+    field = field_of(kind, _name(config, kind), name)
+    base, text = field.base, text.strip()
+    if field.optional and text.lower() == "none":
         return None
     try:
         if base is bool:

@@ -6,20 +6,20 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least
 from transformer.data.encoder_tokenizers import load_encoder_tokenizer, make_encoder_tokenizer
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.rows import Rows, SequentialRows, ShuffledRows, num_rows
 from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, WorkdirError
+from transformer.limits import BatchSize, FilePath, VocabSize, Whole
 from transformer.tasks.base import Pace, require_tokenizer_of, tokenizer_digest
 from transformer.tasks.base_labels import save_labels
 
@@ -68,22 +68,13 @@ class EncoderTask:
     entry: ClassVar[str] = "tag"
     NEEDS: ClassVar[tuple[str, ...]] = ("context",)
 
-    tokenizer: str = "wordpiece"
-    vocab_size: int = 8192
+    tokenizer: FilePath = "wordpiece"
+    vocab_size: VocabSize = 8192
     lowercase: bool = True
-    max_length: int = 128
-    batch_size: int = 32
-    validation_batch_size: int | None = None
+    max_length: Annotated[int, Whole(4, 1 << 24)] = 128
+    batch_size: BatchSize = 32
+    validation_batch_size: BatchSize | None = None
     special_tokens: bool = False
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        require_at_least("task", self, max_length=4, batch_size=1, vocab_size=1)
-        require_at_least("task", self, validation_batch_size=1)
 
     # ------------------------------------------------------------------- tokenizer, labels
 

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import grain
 import jax
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from transformer.checks import require_at_least, require_between_0_and_1, require_choice
+from transformer.data.augmentation import RESAMPLINGS
 from transformer.data.digits import digits, mnist
 from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
-from transformer.data.image_preparation import Preparation
+from transformer.data.image_preparation import RESIZINGS, Preparation
 from transformer.data.images import (
     ArrayImages,
     LabelledImages,
@@ -29,6 +29,17 @@ from transformer.data.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
+from transformer.limits import (
+    AnyReal,
+    BatchSize,
+    FilePath,
+    OneOf,
+    Part,
+    PartOrAll,
+    Pixels,
+    Positive,
+    Whole,
+)
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.base import Pace
@@ -98,22 +109,22 @@ class ImageTask(Augmentation):
     entry: ClassVar[str] = "classify"
     NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
 
-    path: str = ""
-    validation_path: str = ""
-    validation_fraction: float = 0.1
-    embedded: str = "digits"
-    channels: int | None = None
-    broken: str = "refuse"
-    image_size: int = 224
-    resize: str = "shorter"
-    resize_to: tuple[int, ...] = ()
-    resample: str = "bilinear"
-    crop_fraction: float = 1.0
-    rescale_factor: float = 1 / 255
-    mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
-    batch_size: int = 128
-    validation_batch_size: int | None = None
+    path: FilePath = ""
+    validation_path: FilePath = ""
+    validation_fraction: Part = 0.1
+    embedded: Annotated[str, OneOf(EMBEDDED)] = "digits"
+    channels: Annotated[int, Whole(1, 3)] | None = None
+    broken: Annotated[str, OneOf(("refuse", "skip"))] = "refuse"
+    image_size: Pixels = 224
+    resize: Annotated[str, OneOf(RESIZINGS)] = "shorter"
+    resize_to: tuple[Pixels, ...] = ()
+    resample: Annotated[str, OneOf(RESAMPLINGS)] = "bilinear"
+    crop_fraction: PartOrAll = 1.0
+    rescale_factor: Positive = 1 / 255
+    mean: tuple[AnyReal, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
+    batch_size: BatchSize = 128
+    validation_batch_size: BatchSize | None = None
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -121,12 +132,7 @@ class ImageTask(Augmentation):
         Raises:
             ConfigError: naming the field.
         """
-        super().check()
         self.preparation.check()
-        require_at_least("task", self, batch_size=1)
-        require_choice("task", self, embedded=EMBEDDED, broken=("refuse", "skip"))
-        require_at_least("task", self, validation_batch_size=1)
-        require_between_0_and_1("task", self, "validation_fraction")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
         if self.validation_path and not self.path:

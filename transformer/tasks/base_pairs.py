@@ -6,7 +6,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import grain
@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.data.pair_batches import Bucket, BucketedBatches, PackedBatches, make_buckets
 from transformer.data.pairs import (
     PairData,
@@ -40,7 +39,8 @@ from transformer.decoding.translate import (
 )
 from transformer.errors import DataError
 from transformer.files import write_text
-from transformer.ops.search_rules import USUAL, Search
+from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, VocabSize, Whole
+from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.tasks.base import (
     Losses,
     Pace,
@@ -49,7 +49,7 @@ from transformer.tasks.base import (
     sequence_losses,
     tokenizer_digest,
 )
-from transformer.traced import NumberOrOff
+from transformer.traced import RateOrOff
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +86,18 @@ class PairTask:
     # Whether a long source is cut in training as well, where it then still suits its target.
     CUTS_SOURCES: ClassVar[bool] = False
 
-    tokenizer: str = "bpe"
-    bpe_vocab_size: int = 8192
-    validation_fraction: float = 0.05
-    max_length: int = 128
-    too_long: str = "truncate"
-    batch_tokens: int = 4096
-    rows_multiple: int = 8
+    tokenizer: FilePath = "bpe"
+    bpe_vocab_size: VocabSize = 8192
+    validation_fraction: PartOrNone = 0.05
+    max_length: Annotated[int, Whole(2, 1 << 24)] = 128
+    too_long: Annotated[str, OneOf(("truncate", "refuse"))] = "truncate"
+    batch_tokens: Annotated[int, Whole(1, 1 << 26)] = 4096
+    rows_multiple: BatchSize = 8
     packing: bool = False
-    label_smoothing: NumberOrOff = 0.1
-    vocab_chunk: int = 0
-    beam_size: int = 4
-    length_penalty: float = 0.6
+    label_smoothing: RateOrOff = 0.1
+    vocab_chunk: CountOrZero = 0
+    beam_size: Annotated[int, Whole(1, 1000)] = 4
+    length_penalty: Penalty = 0.6
     search: Search = USUAL
 
     def check(self) -> None:
@@ -106,10 +106,6 @@ class PairTask:
         Raises:
             ConfigError: naming the field.
         """
-        least = dict.fromkeys(("rows_multiple", "batch_tokens", "beam_size", "bpe_vocab_size"), 1)
-        require_at_least("task", self, max_length=2, vocab_chunk=0, **least)
-        require_fraction("task", self, "label_smoothing", "validation_fraction")
-        require_choice("task", self, too_long=("truncate", "refuse"))
         self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
     # ------------------------------------------------------------- what a job says of itself

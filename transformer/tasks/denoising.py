@@ -2,11 +2,10 @@
 
 import dataclasses
 import hashlib
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import grain
@@ -14,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data import text as text_files
 from transformer.data.denoising import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
 from transformer.data.docstrings import docstring_text
@@ -29,6 +27,16 @@ from transformer.data.sentence_tokenizers import (
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
+from transformer.limits import (
+    AtLeastOne,
+    BatchSize,
+    CountOrZero,
+    FilePath,
+    OneOf,
+    Part,
+    VocabSize,
+    Whole,
+)
 from transformer.ops.losses import IGNORED
 from transformer.tasks.base import (
     Losses,
@@ -85,32 +93,19 @@ class Denoising:
     entry: ClassVar[str] = "__call__"
     NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
 
-    path: str = ""
-    embedded: str = "plays"
-    validation_path: str = ""
-    validation_fraction: float = 0.1
-    tokenizer: str = "bpe"
-    bpe_vocab_size: int = 4096
-    objective: str = "span_corruption"
-    length: int = 128
-    density: float = 0.15
-    mean_span: float = 3.0
-    batch_size: int = 32
-    validation_batch_size: int | None = None
-    vocab_chunk: int = 0
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        require_at_least("task", self, length=4, batch_size=1, validation_batch_size=1)
-        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0)
-        require_choice("task", self, objective=OBJECTIVES, embedded=EMBEDDED)
-        require_between_0_and_1("task", self, "validation_fraction", "density")
-        if not 1.0 <= self.mean_span < math.inf:
-            raise ConfigError(f"config.task.mean_span is {self.mean_span}: 1 or more, and finite.")
+    path: FilePath = ""
+    embedded: Annotated[str, OneOf(EMBEDDED)] = "plays"
+    validation_path: FilePath = ""
+    validation_fraction: Part = 0.1
+    tokenizer: FilePath = "bpe"
+    bpe_vocab_size: VocabSize = 4096
+    objective: Annotated[str, OneOf(OBJECTIVES)] = "span_corruption"
+    length: Annotated[int, Whole(4, 1 << 24)] = 128
+    density: Part = 0.15
+    mean_span: AtLeastOne = 3.0
+    batch_size: BatchSize = 32
+    validation_batch_size: BatchSize | None = None
+    vocab_chunk: CountOrZero = 0
 
     @property
     def window(self) -> int:

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from transformer.checks import require_fraction, require_seed
 from transformer.data.class_names import distinct_names
 from transformer.decoding.image_attention import draw_image_attention
 from transformer.errors import ConfigError
 from transformer.files import write_json_lines
+from transformer.limits import PartOrAll, Seed
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.scoring.classification import (
     calibration_error,
@@ -34,7 +34,7 @@ from transformer.tasks.base_labels import (
     load_labels,
     sigmoid,
 )
-from transformer.traced import NumberOrOff
+from transformer.traced import RateOrOff
 
 # Images whose attention is drawn, and classes that are listed by how well they are told.
 _DRAWN, _LISTED = 8, 5
@@ -54,10 +54,10 @@ class ImageClassification(ImageTask):
         label_seed: of that draw.
     """
 
-    label_smoothing: NumberOrOff = 0.0
+    label_smoothing: RateOrOff = 0.0
     multi_label: bool = False
-    label_fraction: float = 1.0
-    label_seed: int = 0
+    label_fraction: PartOrAll = 1.0
+    label_seed: Seed = 0
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -66,16 +66,10 @@ class ImageClassification(ImageTask):
             ConfigError: naming the field.
         """
         super().check()
-        require_fraction("task", self, "label_smoothing")
         if self.multi_label and self.label_smoothing:
             raise ConfigError(
                 "config.task.label_smoothing is of one right class: leave it at 0.0 with "
                 "config.task.multi_label."
-            )
-        require_seed("task", self, "label_seed")
-        if not 0.0 < self.label_fraction <= 1.0:
-            raise ConfigError(
-                f"config.task.label_fraction is {self.label_fraction}: above 0, at most 1."
             )
 
     def load(self, workdir: Path | None) -> ImageData:

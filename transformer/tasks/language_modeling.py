@@ -11,12 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from transformer.caches import cache_folder
-from transformer.checks import (
-    require_at_least,
-    require_between_0_and_1,
-    require_fraction,
-    require_weight,
-)
 from transformer.data import text as text_files
 from transformer.data.plays import shakespeare
 from transformer.data.tokenizers import Tokenizer, make_tokenizer
@@ -30,6 +24,20 @@ from transformer.data.tokens import (
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
+from transformer.limits import (
+    BatchSize,
+    CountOrZero,
+    FilePath,
+    Length,
+    Part,
+    PartOrAll,
+    Share,
+    Text,
+    Token,
+    TokenIds,
+    VocabSize,
+    Weight,
+)
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
@@ -42,7 +50,7 @@ from transformer.tasks.base import (
     tokenizer_digest,
     vocabulary_losses,
 )
-from transformer.traced import NumberOrOff
+from transformer.traced import AmountOrOff, RateOrOff
 
 
 class TextData(NamedTuple):
@@ -91,52 +99,28 @@ class LanguageModeling:
     entry: ClassVar[str] = "__call__"
     NEEDS: ClassVar[tuple[str, ...]] = ("context", "features", "loss_scales", "empty_cache")
 
-    path: str = ""
-    validation_path: str = ""
-    validation_fraction: float = 0.1
-    tokenizer: str = "character"
-    bpe_vocab_size: int = 8192
-    context: int = 1024
-    batch_size: int = 16
-    validation_batch_size: int | None = None
-    label_smoothing: NumberOrOff = 0.0
-    z_loss: NumberOrOff = 0.0
-    vocab_chunk: int = 0
-    prompt: str = ""
-    sample_length: int = 500
-    stop: str = ""
-    stop_ids: tuple[int, ...] = ()
-    begin: int | None = None
-    pad: int | None = None
-    max_new_tokens: int | None = None
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        require_at_least("task", self, context=1, batch_size=1, validation_batch_size=1)
-        require_at_least("task", self, bpe_vocab_size=1, vocab_chunk=0, sample_length=0)
-        require_between_0_and_1("task", self, "validation_fraction")
-        require_fraction("task", self, "label_smoothing")
-        require_weight("task", self, "z_loss")
-        for field in ("max_new_tokens", "begin", "pad"):
-            if getattr(self, field) is not None:
-                require_at_least("task", self, **{field: 0})
-        if any(type(token) is not int or token < 0 for token in self.stop_ids):
-            raise ConfigError(
-                f"config.task.stop_ids is {self.stop_ids!r}: ids of tokens are expected, such as "
-                f"--config.task.stop_ids='(2, 7)'."
-            )
-        try:
-            self.sampling()
-        except ValueError as error:
-            raise ConfigError(f"config.task.{error}") from None
+    path: FilePath = ""
+    validation_path: FilePath = ""
+    validation_fraction: Part = 0.1
+    tokenizer: FilePath = "character"
+    bpe_vocab_size: VocabSize = 8192
+    context: Length = 1024
+    batch_size: BatchSize = 16
+    validation_batch_size: BatchSize | None = None
+    label_smoothing: RateOrOff = 0.0
+    z_loss: AmountOrOff = 0.0
+    vocab_chunk: CountOrZero = 0
+    prompt: Text = ""
+    sample_length: CountOrZero = 500
+    stop: Text = ""
+    stop_ids: TokenIds = ()
+    begin: Token | None = None
+    pad: Token | None = None
+    max_new_tokens: CountOrZero | None = None
+    temperature: Weight = 0.8
+    top_k: CountOrZero = 0
+    top_p: PartOrAll = 1.0
+    min_p: Share = 0.0
 
     def sampling(self) -> Sampling:
         """How tokens are chosen."""

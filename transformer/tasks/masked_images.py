@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from transformer.checks import require_between_0_and_1
 from transformer.errors import ConfigError
 from transformer.files import write_picture
+from transformer.limits import Part
 from transformer.ops.patches import patchify, unpatchify
 from transformer.tasks.base import Losses, Shown
 from transformer.tasks.base_images import ImageData, ImageTask
@@ -38,17 +38,8 @@ class MaskedImages(ImageTask):
 
     entry: ClassVar[str] = "reconstruct"
 
-    masking_rate: float = 0.75
+    masking_rate: Part = 0.75
     normalize_patches: bool = True
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        super().check()
-        require_between_0_and_1("task", self, "masking_rate")
 
     def check_model(self, model: Any) -> None:
         """Refuses a model whose tokens overlap, or are too few for any to be hidden."""

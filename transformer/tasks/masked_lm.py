@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import grain
@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_between_0_and_1, require_choice
 from transformer.data.catalogues import catalogue_documents
 from transformer.data.documents import (
     DocumentTokens,
@@ -28,6 +27,7 @@ from transformer.data.text_rows import lay_out_texts
 from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
+from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.base import (
     Losses,
@@ -98,16 +98,16 @@ class MaskedLM(EncoderTask):
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
-    path: str = ""
-    validation_path: str = ""
-    validation_fraction: float = 0.05
-    embedded: str = "plays"
+    path: FilePath = ""
+    validation_path: FilePath = ""
+    validation_fraction: Part = 0.05
+    embedded: Annotated[str, OneOf(EMBEDDED)] = "plays"
     next_sentence: bool = True
-    masking_rate: float = 0.15
-    mask_fraction: float = 0.8
-    random_fraction: float = 0.1
+    masking_rate: PartOrAll = 0.15
+    mask_fraction: Share = 0.8
+    random_fraction: Share = 0.1
     whole_words: bool = False
-    vocab_chunk: int = 0
+    vocab_chunk: CountOrZero = 0
 
     @property
     def entry(self) -> str:
@@ -127,10 +127,6 @@ class MaskedLM(EncoderTask):
         Raises:
             ConfigError: naming the field.
         """
-        super().check()
-        require_choice("task", self, embedded=EMBEDDED)
-        require_at_least("task", self, vocab_chunk=0)
-        require_between_0_and_1("task", self, "validation_fraction")
         _ = self.masking  # It has checks of its own.
         if self.mask_fraction + self.random_fraction == 0.0:
             raise ConfigError(

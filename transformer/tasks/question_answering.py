@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least
 from transformer.data import question_windows
 from transformer.data.pieces import EncoderTokenizer
 from transformer.data.play_questions import play_questions
@@ -21,6 +20,7 @@ from transformer.data.squad import Question, read_squad
 from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json
+from transformer.limits import AnyReal, FilePath, Length, Share, Whole
 from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.squad import best_null_threshold, squad_scores
@@ -71,18 +71,18 @@ class QuestionAnswering(EncoderTask):
             answer.
     """
 
-    train: str = ""
-    validation: str = ""
-    validation_fraction: float = 0.1
-    num_questions: int = 20_000
-    context_words: int = 120
-    unanswerable: float = 0.0
-    stride: int = 64
-    max_question_length: int = 32
-    max_answer_length: int = 30
-    n_best: int = 5
+    train: FilePath = ""
+    validation: FilePath = ""
+    validation_fraction: Share = 0.1
+    num_questions: Annotated[int, Whole(20, 10**6)] = 20_000
+    context_words: Annotated[int, Whole(20, 10**6)] = 120
+    unanswerable: Share = 0.0
+    stride: Length = 64
+    max_question_length: Length = 32
+    max_answer_length: Length = 30
+    n_best: Annotated[int, Whole(1, 1000)] = 5
     no_answer: bool = False
-    null_threshold: float = 0.0
+    null_threshold: AnyReal = 0.0
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -90,12 +90,6 @@ class QuestionAnswering(EncoderTask):
         Raises:
             ConfigError: naming the field.
         """
-        super().check()
-        require_at_least("task", self, stride=1, max_question_length=1, max_answer_length=1)
-        require_at_least("task", self, n_best=1, num_questions=20, context_words=20)
-        for field in ("validation_fraction", "unanswerable"):
-            if not 0.0 <= getattr(self, field) <= 1.0:
-                raise ConfigError(f"config.task.{field} is {getattr(self, field)}: from 0 to 1.")
         if self.validation and not self.train:
             raise ConfigError("config.task.validation needs config.task.train beside it.")
 

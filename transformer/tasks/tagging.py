@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_fraction
 from transformer.data.conll import (
     AlignedRows,
     TaggedSentences,
@@ -26,6 +25,7 @@ from transformer.data.rows import Rows
 from transformer.data.text import in_chunks, require_characters
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
+from transformer.limits import FilePath, PartOrNone, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
     OUTSIDE,
@@ -78,10 +78,10 @@ class Tagging(EncoderTask):
     """
 
     first_space: bool = True
-    train: str = ""
-    validation: str = ""
-    validation_fraction: float = 0.1
-    tag_column: int = -1
+    train: FilePath = ""
+    validation: FilePath = ""
+    validation_fraction: PartOrNone = 0.1
+    tag_column: Annotated[int, Whole(-1000, 1000)] = -1
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -89,8 +89,6 @@ class Tagging(EncoderTask):
         Raises:
             ConfigError: naming the field.
         """
-        super().check()
-        require_fraction("task", self, "validation_fraction")
         if self.validation and not self.train:
             raise ConfigError("config.task.validation needs config.task.train beside it.")
 

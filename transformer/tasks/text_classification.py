@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.checks import require_at_least, require_choice, require_fraction
 from transformer.data.catalogues import languages
 from transformer.data.labelled_texts import (
     LabelledTexts,
@@ -26,6 +25,7 @@ from transformer.data.text import in_chunks, require_characters
 from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json_lines
+from transformer.limits import Count, FilePath, OneOf, PartOrNone, Text
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.scoring.classification import (
     classification_scores,
@@ -44,7 +44,7 @@ from transformer.tasks.base_labels import (
     load_labels,
     sigmoid,
 )
-from transformer.traced import NumberOrOff
+from transformer.traced import RateOrOff
 
 # Lines that `predict` answers at once, at most.
 _LINES_AT_ONCE = 256
@@ -89,19 +89,19 @@ class TextClassification(EncoderTask):
 
     entry: ClassVar[str] = "classify"
 
-    train: str = ""
-    validation: str = ""
-    validation_fraction: float = 0.1
-    text: str = "text"
-    second: str = ""
-    label: str = "label"
+    train: FilePath = ""
+    validation: FilePath = ""
+    validation_fraction: PartOrNone = 0.1
+    text: Text = "text"
+    second: Text = ""
+    label: Text = "label"
     regression: bool = False
     sigmoid: bool = False
     multi_label: bool = False
-    label_separator: str = ","
-    class_weights: str = "none"
-    label_smoothing: NumberOrOff = 0.0
-    max_examples: int | None = None
+    label_separator: Text = ","
+    class_weights: Annotated[str, OneOf(("none", "balanced"))] = "none"
+    label_smoothing: RateOrOff = 0.0
+    max_examples: Count | None = None
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -109,11 +109,6 @@ class TextClassification(EncoderTask):
         Raises:
             ConfigError: naming the field.
         """
-        super().check()
-        require_fraction("task", self, "validation_fraction", "label_smoothing")
-        require_choice("task", self, class_weights=("none", "balanced"))
-        if self.max_examples is not None:
-            require_at_least("task", self, max_examples=1)
         if self.validation and not self.train:
             raise ConfigError("config.task.validation needs config.task.train beside it.")
         if self.regression and not self.train:

@@ -2,16 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from transformer.checks import require_at_least, require_choice
 from transformer.data.docstrings import summaries
 from transformer.data.pairs import Pairs, PairTexts
 from transformer.data.text_pairs import TextPairs, mixed, read_text_pairs, split_text_pairs
 from transformer.errors import ConfigError
+from transformer.limits import FilePath, OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.base_pairs import PairTask
-from transformer.traced import NumberOrOff
+from transformer.traced import RateOrOff
 
 # Pairs that need no file.
 EMBEDDED = ("summaries",)
@@ -40,14 +40,14 @@ class TextToText(PairTask):
 
     CUTS_SOURCES: ClassVar[bool] = True
 
-    train: str = ""
-    validation: str = ""
-    prefix: str = "summarize: "
-    rates: tuple[float, ...] = ()
-    embedded: str = "summaries"
-    max_length: int = 512
-    max_target_length: int = 64
-    label_smoothing: NumberOrOff = 0.0
+    train: FilePath = ""
+    validation: FilePath = ""
+    prefix: Text = "summarize: "
+    rates: tuple[Positive, ...] = ()
+    embedded: Annotated[str, OneOf(EMBEDDED)] = "summaries"
+    max_length: Annotated[int, Whole(2, 1 << 24)] = 512
+    max_target_length: Annotated[int, Whole(2, 1 << 24)] = 64
+    label_smoothing: RateOrOff = 0.0
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -56,8 +56,6 @@ class TextToText(PairTask):
             ConfigError: naming the field.
         """
         super().check()
-        require_at_least("task", self, max_target_length=2)
-        require_choice("task", self, embedded=EMBEDDED)
         if self.max_target_length > self.max_length:
             raise ConfigError(
                 f"config.task.max_target_length ({self.max_target_length}) must not be more than "
@@ -78,8 +76,6 @@ class TextToText(PairTask):
                 f"config.task.rates has {len(self.rates)} numbers and config.task.train {count} "
                 f"entries: give one for each task."
             )
-        if not all(isinstance(rate, int | float) and rate > 0 for rate in self.rates):
-            raise ConfigError(f"config.task.rates is {self.rates}: positive numbers.")
 
     def read(self) -> PairTexts:
         """The pairs to train on, mixed, and those to validate on, one task after another."""

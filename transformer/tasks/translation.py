@@ -2,12 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from transformer.checks import require_at_least, require_choice
 from transformer.data import sequences
 from transformer.data.pairs import Pairs, PairTexts, made_up_pairs, read_pairs, split_pairs
 from transformer.errors import ConfigError
+from transformer.limits import FilePath, OneOf, Text, Whole
 from transformer.scoring.translation import require_sacrebleu, translation_scores
 from transformer.tasks.base_pairs import PairTask
 
@@ -37,14 +37,14 @@ class Translation(PairTask):
 
     OUTPUTS: ClassVar[str] = "translations.tsv"
 
-    train: str = ""
-    validation: str = ""
-    embedded: str = "phrases"
-    source_language: str = "en"
-    target_language: str = "de"
-    num_pairs: int = 40_000
-    sequence_length: int = 16
-    extra_length: int = 50
+    train: FilePath = ""
+    validation: FilePath = ""
+    embedded: Annotated[str, OneOf(EMBEDDED)] = "phrases"
+    source_language: Text = "en"
+    target_language: Text = "de"
+    num_pairs: Annotated[int, Whole(2, 10**6)] = 40_000
+    sequence_length: Annotated[int, Whole(2, 1 << 12)] = 16
+    extra_length: Annotated[int, Whole(0, 1 << 24)] = 50
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -53,8 +53,6 @@ class Translation(PairTask):
             ConfigError: naming the field.
         """
         super().check()
-        require_at_least("task", self, num_pairs=2, sequence_length=2, extra_length=0)
-        require_choice("task", self, embedded=EMBEDDED)
         if self.validation and not self.train:
             raise ConfigError("config.task.validation needs config.task.train beside it.")
 

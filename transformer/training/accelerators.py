@@ -13,6 +13,7 @@ little less than the documentation gives.
 import dataclasses
 import functools
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
+from transformer.checks import whole_number
 from transformer.errors import ConfigError, MissingDependencyError
 
 _GIB = 1 << 30
@@ -91,6 +93,8 @@ GENERATIONS = {
     "v6e": "v6e:16x16",
     "tpu7x": "tpu7x:4x4x4",
 }
+# Of the largest pods there are 9,216 chips.
+_MOST_DEVICES = 16_384
 _TOPOLOGY = re.compile(r"(?P<kind>[a-z0-9]+)(:(?P<shape>[1-9][0-9]*(x[1-9][0-9]*)*))?")
 
 
@@ -144,7 +148,10 @@ def find_target(topology: str) -> Target:
     """
     match = _TOPOLOGY.fullmatch(topology)
     kind, shape = (match["kind"], match["shape"]) if match else ("", None)
-    if kind == "cpu" and shape is not None and shape.isdigit():
+    sides = [whole_number(side) for side in (shape or "").split("x")]
+    if shape is not None and (None in sides or math.prod(filter(None, sides)) > _MOST_DEVICES):
+        raise _unknown(topology, f"at most {_MOST_DEVICES:,} devices can be planned for")
+    if kind == "cpu" and shape is not None and len(sides) == 1:
         return _cpus(topology, int(shape))
     if kind == "gpu" and shape is None:
         return _gpus(topology)

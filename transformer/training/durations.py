@@ -3,11 +3,48 @@
 import dataclasses
 import math
 import re
+from typing import Annotated
 
 from transformer.errors import ConfigError
+from transformer.fields import shown
 
 _UNITS = ("steps", "epochs", "examples", "tokens", "%")
-_PATTERN = re.compile(r"\s*([0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([a-z]+|%)?\s*")
+_PATTERN = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*([a-z]+|%)?\s*")
+# More than any text has tokens.
+_LONGEST = 1e18
+
+
+@dataclasses.dataclass(frozen=True)
+class Lasts:
+    """Durations; see `Clock.steps` for how they are written.
+
+    Attributes:
+        some: whether it must be more than no time at all.
+        of_run: whether it may be a part of the run, in percent.
+    """
+
+    some: bool = True
+    of_run: bool = True
+
+    def refusal(self, value: str) -> str | None:
+        """What is allowed; None if the value is."""
+        number, unit = _parsed(value)
+        if unit not in _UNITS or (unit == "%" and not self.of_run):
+            units = "steps, epochs, examples, tokens" + (", %" if self.of_run else "")
+            return f'no duration; write a number and one of {units} (for example "2000 steps").'
+        if unit == "%" and number > 100:
+            return "of the run, 100% at most."
+        if not number <= _LONGEST:
+            return f"{_LONGEST:g} at most, of whatever unit."
+        if self.some and not number:
+            return "give more than 0, one step at least."
+        return None
+
+
+# Of the run itself; of what is done again and again in it; of the beginning of it.
+Duration = Annotated[str, Lasts(of_run=False)]
+Interval = Annotated[str, Lasts()]
+Warmup = Annotated[str, Lasts(some=False)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +73,10 @@ class Clock:
         Raises:
             ConfigError: if it is not a duration.
         """
-        number, unit = _parsed(duration, key, percent=total is not None)
+        problem = Lasts(some=False, of_run=total is not None).refusal(duration)
+        if problem is not None:
+            raise ConfigError(f"config.{key} is {shown(duration)}: {problem}")
+        number, unit = _parsed(duration)
         per_step = {
             "steps": 1.0,
             "epochs": self.examples_per_step / self.examples_per_epoch,
@@ -48,27 +88,10 @@ class Clock:
         return max(math.ceil(number / per_step[unit] - 1e-9), int(number > 0))
 
 
-def require_some_time(duration: str, *, key: str) -> None:
-    """Refuses what is no duration, and no time at all.
-
-    Raises:
-        ConfigError: naming the field.
-    """
-    if not _parsed(duration, key, percent=True)[0]:
-        raise ConfigError(f"config.{key} is {duration!r}: give more than 0, one step at least.")
-
-
-def _parsed(duration: str, key: str, *, percent: bool) -> tuple[float, str]:
-    """Number and unit of a duration; `percent` says whether there is a whole to have a part of."""
+def _parsed(duration: str) -> tuple[float, str]:
+    """Number and unit of a duration; no unit at all if it is none."""
     match = _PATTERN.fullmatch(duration)
-    unit = (match[2] or "steps") if match else ""
-    if unit + "s" in _UNITS:
-        unit += "s"
-    known = unit in _UNITS and (percent or unit != "%")
-    if not match or not known or not math.isfinite(float(match[1])):
-        raise ConfigError(
-            f"config.{key} is {duration!r}, which is no duration: write a number and one of "
-            f"steps, epochs, examples, tokens{', %' if percent else ''} "
-            f'(for example "2000 steps").'
-        )
-    return float(match[1]), unit
+    if match is None:
+        return 0.0, ""
+    unit = match[2] or "steps"
+    return float(match[1]), f"{unit}s" if f"{unit}s" in _UNITS else unit

@@ -14,6 +14,7 @@ import numpy as np
 
 from transformer.config import owner
 from transformer.errors import ConfigError, WorkdirError
+from transformer.limits import FilePath, Text
 from transformer.tasks.base_labels import LABELS_FILE, load_labels
 from transformer.training.layers import laid_out_like
 from transformer.training.selection import (
@@ -44,10 +45,10 @@ class Initialization:
             and adapters.
     """
 
-    workdir: str = ""
-    checkpoint: str = "best"
-    fresh: str | None = None
-    new: str | None = None
+    workdir: FilePath = ""
+    checkpoint: Text = "best"
+    fresh: Text | None = None
+    new: Text | None = None
 
     def check(self) -> None:
         """Refuses values that cannot work.

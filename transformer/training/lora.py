@@ -8,15 +8,15 @@ its own.
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from transformer.checks import require_at_least, require_positive
 from transformer.errors import ConfigError
+from transformer.limits import Positive, Text, Whole
 from transformer.sharding import logical_axes, num_batch_axes
 from transformer.training.selection import (
     ADAPTERS,
@@ -40,19 +40,10 @@ class LoRA:
         trained: pattern of other parameters that are trained as they are: new heads.
     """
 
-    rank: int = 0
-    alpha: float = 16.0
-    targets: str = "attention/(query|value)/kernel"
-    trained: str = "^output/"
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        require_at_least("lora", self, rank=0)
-        require_positive("lora", self, "alpha")
+    rank: Annotated[int, Whole(0, 1 << 16)] = 0
+    alpha: Positive = 16.0
+    targets: Text = "attention/(query|value)/kernel"
+    trained: Text = "^output/"
 
 
 def with_adapters(boxed: Any, config: LoRA, key: Array) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,10 @@ import optax
 from jaxtyping import Array, Int
 from optax import contrib
 
-from transformer.checks import (
-    require_choice,
-    require_fraction,
-    require_positive,
-    require_weight,
-)
-from transformer.errors import ConfigError
+from transformer.limits import OneOf, PartOrAll, Real, Text
 from transformer.sharding import is_box, logical_axes, num_batch_axes
-from transformer.traced import Number, NumberOrOff, is_zero
+from transformer.traced import Amount, AmountOrOff, Number, Rate, is_zero
+from transformer.training.durations import Warmup
 from transformer.training.selection import (
     ADAPTERS,
     Chooser,
@@ -61,20 +56,20 @@ class Optimizer:
         frozen: pattern of the parameters that are not trained; see `training.selection`.
     """
 
-    algorithm: str = "adamw"
-    learning_rate: Number = 1e-3
-    schedule: str = "cosine"
-    warmup: str = "100 steps"
-    final_fraction: Number = 0.1
-    beta1: Number = 0.9
-    beta2: Number = 0.95
-    epsilon: Number = 1e-8
-    weight_decay: Number = 0.1
-    clip_norm: NumberOrOff = 1.0
-    muon_beta: Number = 0.95
-    layer_decay: float = 1.0
-    rate_scales: str = ""
-    frozen: str = ""
+    algorithm: Annotated[str, OneOf(NAMES)] = "adamw"
+    learning_rate: Amount = 1e-3
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
+    warmup: Warmup = "100 steps"
+    final_fraction: Annotated[Number, Real(0.0, 1.0)] = 0.1
+    beta1: Rate = 0.9
+    beta2: Rate = 0.95
+    epsilon: Annotated[Number, Real(0.0, above=True)] = 1e-8
+    weight_decay: Amount = 0.1
+    clip_norm: AmountOrOff = 1.0
+    muon_beta: Rate = 0.95
+    layer_decay: PartOrAll = 1.0
+    rate_scales: Text = ""
+    frozen: Text = ""
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -82,19 +77,6 @@ class Optimizer:
         Raises:
             ConfigError: naming the field.
         """
-        require_choice("optimizer", self, algorithm=NAMES, schedule=SCHEDULES)
-        require_weight("optimizer", self, "learning_rate", "weight_decay", "clip_norm")
-        require_weight("optimizer", self, "final_fraction")
-        require_positive("optimizer", self, "epsilon")
-        require_fraction("optimizer", self, "beta1", "beta2", "muon_beta")
-        if self.final_fraction > 1.0:
-            raise ConfigError(
-                f"config.optimizer.final_fraction is {self.final_fraction}: 1 at most, the peak."
-            )
-        if not 0.0 < self.layer_decay <= 1.0:
-            raise ConfigError(
-                f"config.optimizer.layer_decay is {self.layer_decay}: above 0, 1 at most."
-            )
         compiled_pattern(self.frozen, "optimizer.frozen")
 
 

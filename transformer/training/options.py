@@ -1,10 +1,11 @@
 """How to train, whatever the task: `config.train`."""
 
 import dataclasses
+from typing import Annotated
 
-from transformer.checks import require_at_least, require_fraction, require_seed
-from transformer.traced import NumberOrOff
-from transformer.training.durations import require_some_time
+from transformer.limits import Count, Seed, Whole
+from transformer.traced import RateOrOff
+from transformer.training.durations import Duration, Interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,31 +32,17 @@ class Train:
         tensorboard: also writes TensorBoard event files.
     """
 
-    duration: str = "1000 steps"
-    seed: int = 0
-    log_every: str = "10 steps"
-    evaluate_every: str = "100 steps"
-    validation_batches: int | None = None
-    save_every: str = "500 steps"
-    keep_last: int = 2
-    microbatches: int = 1
-    steps_per_dispatch: int = 1
-    ema_decay: NumberOrOff = 0.0
+    duration: Duration = "1000 steps"
+    seed: Seed = 0
+    log_every: Interval = "10 steps"
+    evaluate_every: Interval = "100 steps"
+    validation_batches: Count | None = None
+    save_every: Interval = "500 steps"
+    keep_last: Count = 2
+    microbatches: Count = 1
+    steps_per_dispatch: Annotated[int, Whole(1, 100_000)] = 1
+    ema_decay: RateOrOff = 0.0
     tensorboard: bool = True
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        require_at_least("train", self, keep_last=1, microbatches=1, steps_per_dispatch=1)
-        if self.validation_batches is not None:
-            require_at_least("train", self, validation_batches=1)
-        for field in ("duration", "log_every", "evaluate_every", "save_every"):
-            require_some_time(getattr(self, field), key=f"train.{field}")
-        require_fraction("train", self, "ema_decay")
-        require_seed("train", self, "seed")
 
 
 # Fields of `config.train` that may change in an existing workdir: they do not change what has

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
+from transformer.checks import whole_number
 from transformer.config import build
 from transformer.errors import CheckpointError, ConfigError, WorkdirError
+from transformer.fields import require_allowed, shown
 from transformer.nn.attention import for_any_shape
 from transformer.tasks.base import Task
 from transformer.training.checkpoints import Checkpoints
@@ -64,7 +66,7 @@ class Run:
         for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
         task = dataclasses.replace(task, **given)
-        task.check()
+        require_allowed("task", task)
         task.check_model(self.model)
         return dataclasses.replace(self, task=task)
 
@@ -225,18 +227,20 @@ def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[in
         return [[step] for step in steps[::-1]]
     known = ", ".join(map(str, steps))
     last, colon, count = name.partition(":")
-    if last == "last" and colon and count.isdecimal() and int(count) > 0:
-        if int(count) > len(steps):
+    number = whole_number(count)
+    if last == "last" and colon and number:
+        if number > len(steps):
             raise WorkdirError(
                 f"{workdir} has {len(steps)} checkpoints, of the steps {known}: there are no "
                 f"{count} to take the mean of. config.train.keep_last says how many are kept."
             )
-        return [steps[-int(count) :]]
-    if not name.isdecimal():
-        raise ConfigError(f"--checkpoint is {name!r}: give best, last, last:N or a step.")
-    if int(name) not in steps:
+        return [steps[-number:]]
+    step = whole_number(name)
+    if step is None:
+        raise ConfigError(f"--checkpoint is {shown(name)}: give best, last, last:N or a step.")
+    if step not in steps:
         raise WorkdirError(f"{workdir} has no checkpoint of step {name}, only of: {known}.")
-    return [[int(name)]]
+    return [[step]]
 
 
 # Once in a process: several scripts open a run more than once.

@@ -1,0 +1,144 @@
+"""Fields of config sections: their types, their limits, and the one check of both."""
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from transformer.errors import ConfigError
+from transformer.limits import Limit
+from transformer.traced import is_number
+
+# More of a value is not shown in a message.
+_SHOWN = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """What the annotation of a field says.
+
+    Attributes:
+        base: its plain type: `int`, `float`, `bool`, `str`, `tuple`, or a dataclass.
+        optional: whether it may be None.
+        limits: of its values, as in `transformer.limits`.
+        entry: of a tuple: what each of its entries is.
+    """
+
+    base: Any
+    optional: bool = False
+    limits: tuple[Limit, ...] = ()
+    entry: "Declared | None" = None
+
+
+def config_fields(owner: type) -> dict[str, dataclasses.Field]:
+    """The fields of a dataclass that a config may set (for a Linen module, all but Flax's own)."""
+    return {
+        field.name: field
+        for field in dataclasses.fields(owner)
+        if field.init and field.name not in ("parent", "name")
+    }
+
+
+@functools.cache
+def declared(owner: type) -> dict[str, Declared]:
+    """What is declared of each field of a dataclass that a config may set."""
+    hints = typing.get_type_hints(owner, include_extras=True)
+    return {name: _declared(hints[name]) for name in config_fields(owner)}
+
+
+def _declared(hint: Any) -> Declared:
+    limits: tuple[Any, ...] = ()
+    if typing.get_origin(hint) is Annotated:
+        hint, *notes = typing.get_args(hint)
+        limits = tuple(note for note in notes if isinstance(note, Limit))
+    if is_number(hint):
+        return Declared(float, limits=limits)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (base,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+        inner = _declared(base)
+        return dataclasses.replace(inner, optional=True, limits=(*inner.limits, *limits))
+    if typing.get_origin(hint) is tuple:
+        return Declared(tuple, limits=limits, entry=_declared(typing.get_args(hint)[0]))
+    return Declared(hint, limits=limits)
+
+
+def checked(where: str, value: Any, field: Declared) -> Any:
+    """A value as its field has it: a whole number as a float, a list of JSON as a tuple.
+
+    Args:
+        where: the field, such as `config.model.num_heads`.
+        value: of it.
+        field: what it may have.
+
+    Raises:
+        ConfigError: naming the field and what it may have.
+    """
+    if value is None and field.optional:
+        return None
+    beside = " or nothing" if field.optional else ""
+    plain = as_declared(value, field.base)
+    if type(plain) is not field.base:
+        raise ConfigError(
+            f"{where} is {shown(value)} ({type(value).__name__}): expected "
+            f"{field.base.__name__}{beside}."
+        )
+    if field.entry is not None:
+        of_one = f"{where} is {shown(plain)}, of which one"
+        plain = tuple(checked(of_one, one, field.entry) for one in plain)
+    for limit in field.limits:
+        allowed = limit.refusal(plain)
+        if allowed is not None:
+            beside = f"{allowed[:-1]}, or nothing." if field.optional else allowed
+            raise ConfigError(f"{where} is {shown(plain)}: {beside}")
+    return plain
+
+
+def as_declared(value: Any, base: Any) -> Any:
+    """A whole number where a float is wanted as one, and a list where a tuple is."""
+    if base is float and type(value) is int:
+        # One with more digits than a float can have is refused as the infinite one it would be.
+        return float(value) if abs(value) < 2**1023 else float("inf")
+    if base is tuple and type(value) is list:
+        return tuple(value)
+    return value
+
+
+def require_allowed(section: str, made: Any) -> None:
+    """Refuses an owner of a section with a field that it may not have, or that fails its own check.
+
+    What `config.build` makes has been checked; this is for owners made in other ways.
+
+    Args:
+        section: for the message, such as `model`.
+        made: the owner.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    for name, field in declared(type(made)).items():
+        checked(f"config.{section}.{name}", getattr(made, name), field)
+    if hasattr(made, "check"):
+        made.check()
+
+
+def shown(value: Any) -> str:
+    """A value for a message, which is not longer for it."""
+    try:
+        text = repr(value)
+    except ValueError:
+        # Of whole numbers with more digits than Python writes.
+        return f"a whole number of {value.bit_length():,} bits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist, with the nearest one that does."""
+    known = list(known)
+    # Of very long names nothing is near.
+    near = difflib.get_close_matches(str(name)[:_SHOWN], known, n=1, cutoff=0.5)
+    hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(sorted(known))}."
+    short = name if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}..."
+    return f'{where} has no "{short}": {hint}'

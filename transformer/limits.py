@@ -1,0 +1,171 @@
+"""What values fields of a config may have, said where each is declared: `num_heads: Heads = 4`.
+
+A limit is part of a field's annotation, `Annotated[int, Whole(1, 64)]`, or of an alias of one. For
+Python it is not there; `fields.checked` asks it about every value of a config before anything is
+built. A limit that more than one file needs is here, or beside the table of names that it is of.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sized
+from typing import Annotated, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+# Programs compute in float32: larger numbers are infinite there, and smaller ones 0.
+_LARGEST, _SMALLEST = (float(getattr(np.finfo(np.float32), end)) for end in ("max", "tiny"))
+# Programs count in int32.
+MOST = 2**31 - 1
+_IN_FLOAT32 = "a number that float32 holds"
+
+
+@runtime_checkable
+class Limit(Protocol):
+    """What one field may have."""
+
+    def refusal(self, value: Any) -> str | None:
+        """What is allowed, in words that go on from "is VALUE: "; None if the value is.
+
+        Args:
+            value: of the field's type.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """Whole numbers from `least` to `most`, and those in `also`.
+
+    Attributes:
+        least: the smallest.
+        most: the largest.
+        also: others, which stand for something else than a number.
+    """
+
+    least: int
+    most: int = MOST
+    also: tuple[int, ...] = ()
+
+    def refusal(self, value: int) -> str | None:
+        """What is allowed; None if the value is."""
+        if self.least <= value <= self.most or value in self.also:
+            return None
+        others = "".join(f"{other} or " for other in self.also)
+        if self.most == MOST and value < self.least:
+            return f"{others}at least {self.least}."
+        return f"{others}from {self.least} to {self.most}."
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """Numbers between two ends, as float32 has them; never NaN, never infinite.
+
+    Attributes:
+        least: the lower end.
+        most: the upper end.
+        above: whether the lower end itself is left out.
+        below: whether the upper end itself is left out.
+    """
+
+    least: float = 0.0
+    most: float = _LARGEST
+    above: bool = False
+    below: bool = False
+
+    def refusal(self, value: float) -> str | None:
+        """What is allowed; None if the value is."""
+        held = self._within(value) and (value == 0 or abs(value) >= _SMALLEST)
+        # What is almost 1 is 1 there.
+        if held and not (self.below and np.float32(value) >= np.float32(self.most)):
+            return None
+        return f"{self._ends()}."
+
+    def _within(self, value: float) -> bool:
+        after = self.least < value if self.above else self.least <= value
+        return after and (value < self.most if self.below else value <= self.most)
+
+    def _ends(self) -> str:
+        if not self.above and not self.below and self.most < _LARGEST:
+            return f"from {self.least:g} to {self.most:g}"
+        lower = "any" if self.least == -_LARGEST else f"{self.least:g} or more"
+        lower = f"above {self.least:g}" if self.above else lower
+        upper = f"below {self.most:g}" if self.below else f"{self.most:g} at most"
+        return f"{lower}, {_IN_FLOAT32 if self.most == _LARGEST else upper}"
+
+
+class OneOf:
+    """Names of which a field has one."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Takes names, or a table by name."""
+        self.names = tuple(names)
+
+    def refusal(self, value: str) -> str | None:
+        """What is allowed; None if the value is."""
+        return None if value in self.names else f"choose from {', '.join(sorted(self.names))}."
+
+
+class Written:
+    """Any text, also none at all, that can be written to a file."""
+
+    def refusal(self, value: str) -> str | None:
+        """What is allowed; None if the value is."""
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return "text that is UTF-8 is expected."
+        return None
+
+
+class Place:
+    """The path of a file or folder, or empty; what is there, whoever reads it finds out."""
+
+    def refusal(self, value: str) -> str | None:
+        """What is allowed; None if the value is."""
+        return "no path has a character 0." if "\0" in value else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """At most so many entries of a tuple, the limit of each being that of their type.
+
+    Attributes:
+        most: of them.
+    """
+
+    most: int
+
+    def refusal(self, value: Sized) -> str | None:
+        """What is allowed; None if the value is."""
+        return None if len(value) <= self.most else f"{self.most} entries at most."
+
+
+Count = Annotated[int, Whole(1)]
+CountOrZero = Annotated[int, Whole(0)]
+# Of 2**32 and more no random key keeps the rest.
+Seed = Annotated[int, Whole(0, 2**32 - 1)]
+
+# Sizes of models and batches: beyond any that was ever trained, and small enough to say what it
+# would take.
+Layers = Annotated[int, Whole(1, 1000)]
+Heads = Annotated[int, Whole(1, 1 << 14)]
+Width = Annotated[int, Whole(1, 1 << 20)]
+Length = Annotated[int, Whole(1, 1 << 24)]
+BatchSize = Annotated[int, Whole(1, 1 << 16)]
+Pixels = Annotated[int, Whole(1, 1 << 14)]
+VocabSize = Annotated[int, Whole(1, 1 << 24)]
+Token = Annotated[int, Whole(0, (1 << 24) - 1)]
+TokenIds = Annotated[tuple[Token, ...], Several(1000)]
+Outputs = Annotated[int, Whole(1, 1 << 24)]
+
+# Neither nothing nor everything; everything; nothing; both.
+Part = Annotated[float, Real(0.0, 1.0, above=True, below=True)]
+PartOrAll = Annotated[float, Real(0.0, 1.0, above=True)]
+PartOrNone = Annotated[float, Real(0.0, 1.0, below=True)]
+Share = Annotated[float, Real(0.0, 1.0)]
+Positive = Annotated[float, Real(0.0, above=True)]
+Weight = Annotated[float, Real(0.0)]
+AtLeastOne = Annotated[float, Real(1.0)]
+AnyReal = Annotated[float, Real(-_LARGEST)]
+
+Text = Annotated[str, Written()]
+FilePath = Annotated[str, Place()]
