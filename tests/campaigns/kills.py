@@ -8,6 +8,7 @@ that is promised, and say nothing that only a programmer understands.
 """
 
 import atexit
+import contextlib
 import functools
 import os
 import random
@@ -22,8 +23,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import tests.campaigns.jobs as jobs
-from tests.campaigns import frame, moments
+from tests.campaigns import frame, jobs, moments
 from tests.campaigns.comparison import differences
 from tests.campaigns.frame import Case, Done, Outcome, Result
 
@@ -58,8 +58,11 @@ def campaign_folder() -> Path:
 
 
 @functools.cache
-def reference(job: jobs.Job) -> Reference:
-    """A run of this job that nobody kills; made once."""
+def reference(name: str) -> Reference:
+    """A run of the job with this name that nobody kills; made once."""
+    job = jobs.named(name)
+    if job.base:
+        reference(job.base)
     folder = campaign_folder() / "references" / str(jobs.JOBS.index(job))
     folder.mkdir(parents=True)
     done = frame.forked(
@@ -72,31 +75,32 @@ def reference(job: jobs.Job) -> Reference:
 
 def flags(job: jobs.Job, workdir: Path) -> list[str]:
     """Of `train.py`."""
-    base = reference(jobs.named(job.base)).workdir if job.base else None
+    base = reference(job.base).workdir if job.base else None
     return [*job.flags(campaign_folder() / "data", base), f"--workdir={workdir}", "--json"]
 
 
 def _train(job: jobs.Job, folder: Path, cache: Path, strike: moments.Strike | None) -> int:
     """In a forked process: a run in `folder / "run"`."""
-    os.environ["XDG_CACHE_HOME"] = str(cache)
-    shared = cache / "transformer" / "compiled"
-    shared.parent.mkdir(parents=True, exist_ok=True)
-    if not shared.exists():
-        compiled().mkdir(parents=True, exist_ok=True)
-        shared.symlink_to(compiled())
+    use_cache(cache)
     return moments.observed(
         "train.py",
         *flags(job, folder / "run"),
-        folders={"run": folder / "run", "cache": cache / "transformer" / "tokens"},
+        folders={"run": folder / "run", "cache": cache / "transformer"},
         log=folder / "log",
         strike=strike,
     )
 
 
-def compiled() -> Path:
-    """Where the programs of all runs are, of those before this campaign, too."""
-    base = os.environ.get("KILLS_COMPILED") or campaign_folder() / "compiled"
-    return Path(base)
+def use_cache(cache: Path) -> None:
+    """Of data in this folder, and of compiled programs in one that all runs share."""
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    compiled = Path(os.environ.get("KILLS_COMPILED") or campaign_folder() / "compiled")
+    link = cache / "transformer" / "compiled"
+    if not link.exists():
+        compiled.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(compiled)
 
 
 def cases(source: random.Random) -> Case:
@@ -119,7 +123,7 @@ def cases(source: random.Random) -> Case:
 
 def in_forks(job: jobs.Job, stage: str, folder: Path, source: random.Random) -> Result:
     """Strikes at moments of one stage, then of any."""
-    known, cache = reference(job), reference(job).workdir.parent / "cache"
+    known, cache = reference(job.name), reference(job.name).workdir.parent / "cache"
     if source.random() < EMPTY_CACHE:
         cache = folder / "cache"
     said = []
@@ -135,7 +139,7 @@ def in_forks(job: jobs.Job, stage: str, folder: Path, source: random.Random) -> 
         numbers = moments.sent(folder / "log")
         KILLED.update(signal.Signals(number).name for number in numbers[:1])
         KILLED.update([f"at {stage}", job.name] if numbers else ["moments not reached"])
-        bad = _badly_ended(done, numbers) or _lost(done, newest)
+        bad = _badly_ended(done, numbers) or lost(done, newest)
         if bad is not None:
             return Result(bad.outcome, f"{'; '.join(said)}: {bad.detail}")
     bad = run_to_the_end(job, folder, cache, source.random() < ONCE_MORE)
@@ -157,7 +161,7 @@ def run_to_the_end(job: jobs.Job, folder: Path, cache: Path, again: bool) -> Res
             code = _train(job, folder, cache, None)
         except SystemExit as end:
             code = end.code
-        found = [] if code else differences(folder / "run", reference(job).workdir)
+        found = [] if code else differences(folder / "run", reference(job.name).workdir)
         if found:
             print("; ".join(found), file=sys.stderr)
         return DIFFERENT if found else code
@@ -167,7 +171,7 @@ def run_to_the_end(job: jobs.Job, folder: Path, cache: Path, again: bool) -> Res
         done = frame.forked(run, seconds=SECONDS, megabytes=4096)
         if done.code == DIFFERENT:
             return Result(Outcome.DIFFERENT, done.stderr.splitlines()[-1])
-        bad = frame.ended_badly(done) or _lost(done, newest)
+        bad = frame.ended_badly(done) or lost(done, newest)
         if bad is None and done.code:
             bad = Result(Outcome.UNCLEAR, f"does not go on: code {done.code}: {done.stderr[-600:]}")
         if bad is not None:
@@ -177,8 +181,8 @@ def run_to_the_end(job: jobs.Job, folder: Path, cache: Path, again: bool) -> Res
 
 def in_processes(job: jobs.Job, folder: Path, source: random.Random) -> Result:
     """Strikes a process as a user starts it, at any time, imports included."""
-    reference(job)
-    cache = reference(job).workdir.parent / "cache"
+    reference(job.name)
+    cache = reference(job.name).workdir.parent / "cache"
     number = source.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
     group, wait = source.random() < 0.3, source.uniform(0.05, 12.0)
     said = f"{signal.Signals(number).name}{' to the group' if group else ''} after {wait:.2f} s"
@@ -206,9 +210,8 @@ def in_processes(job: jobs.Job, folder: Path, source: random.Random) -> Result:
         taken = time.monotonic() - begun
     texts = [(folder / name).read_text("utf-8") for name in ("out", "err")]
     done = Done(code, *texts, False, 0.0, False, taken)
-    KILLED.update(
-        [signal.Signals(number).name, "in a process of its own", job.name][: 3 * len(numbers)]
-    )
+    if numbers:
+        KILLED.update([signal.Signals(number).name, "in a process of its own", job.name])
     bad = _badly_ended(done, numbers) or run_to_the_end(job, folder, cache, again=False)
     return bad._replace(detail=f"{said}: {bad.detail}") if bad else Result(Outcome.RIGHT)
 
@@ -235,7 +238,7 @@ def _badly_ended(done: Done, numbers: list[int]) -> Result | None:
     return None
 
 
-def _lost(done: Done, newest: int) -> Result | None:
+def lost(done: Done, newest: int) -> Result | None:
     """Whether a run did not go on from the newest checkpoint that there was."""
     if "cannot be read" in done.stderr:
         return Result(Outcome.LOST, f"a kill has damaged a checkpoint: {done.stderr[-600:]}")

@@ -168,7 +168,8 @@ class _Observer:
             return ""
         text = os.fsdecode(path)
         for folder, name in self._folders.items():
-            if text.startswith(folder):
+            # Programs are compiled once for all runs.
+            if text.startswith(folder) and "/compiled/" not in text:
                 return _NEW_NAME.sub("#", f"{name}/{text[len(folder) :]}")
         return ""
 
