@@ -13,7 +13,7 @@ from transformer.data.squad import Answer, Question, write_squad
 ROOT = Path(__file__).parents[2]
 WORDS = ("ann", "bob", "eve", "tom", "sees", "hears", "the", "cat", "dog", "near", "red", "house")
 COLOURS = {"blue": (20, 40, 220), "green": (10, 200, 30), "red": (230, 20, 10)}
-STEPS = 12
+STEPS = 8
 
 
 class Job(NamedTuple):
