@@ -26,6 +26,7 @@ from typing import NamedTuple
 from tests.campaigns import frame, jobs, moments
 from tests.campaigns.comparison import differences
 from tests.campaigns.frame import Case, Done, Outcome, Result
+from transformer.data.tokens import cache_folder
 
 # Of one process, on a busy machine.
 SECONDS = 300.0
@@ -35,6 +36,8 @@ DIFFERENT = 99
 # How often a process of its own is struck, with imports and all, and how often the cache of data
 # is empty at first.
 REAL, EMPTY_CACHE, ONCE_MORE = 0.1, 0.3, 0.2
+# Programs are kept for later campaigns.
+COMPILED = cache_folder() / "campaigns" / "compiled"
 _FROM = re.compile(r"from step (\d+)")
 KILLED: Counter[str] = Counter()
 
@@ -94,13 +97,12 @@ def _train(job: jobs.Job, folder: Path, cache: Path, strike: moments.Strike | No
 def use_cache(cache: Path) -> None:
     """Of data in this folder, and of compiled programs in one that all runs share."""
     os.environ["XDG_CACHE_HOME"] = str(cache)
-    compiled = Path(os.environ.get("KILLS_COMPILED") or campaign_folder() / "compiled")
     link = cache / "transformer" / "compiled"
     if not link.exists():
-        compiled.mkdir(parents=True, exist_ok=True)
+        COMPILED.mkdir(parents=True, exist_ok=True)
         link.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
-            link.symlink_to(compiled)
+            link.symlink_to(COMPILED)
 
 
 def cases(source: random.Random) -> Case:

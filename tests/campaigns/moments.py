@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tests.campaigns.frame import called
-from transformer import command_line
+from transformer import runtime
 from transformer.training import loop
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.metrics import MetricsWriter
@@ -114,7 +114,7 @@ class _Observer:
     def install(self) -> None:
         """From here on. Signals wait until the script has taken them into its hands."""
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        prepare = command_line.prepare_process
+        prepare = runtime.prepare_process
 
         def begin() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -122,7 +122,7 @@ class _Observer:
             self._happened("begin")
             prepare()
 
-        command_line.prepare_process = begin
+        runtime.prepare_process = begin
         self._before(MetricsWriter, "write", lambda arguments: f"metrics of {arguments[2]}")
         self._before(Checkpoints, "save", lambda arguments: "save")
         make = loop.make_validation
