@@ -26,7 +26,6 @@ from typing import NamedTuple
 from tests.campaigns import frame, jobs, moments
 from tests.campaigns.comparison import differences
 from tests.campaigns.frame import Case, Done, Outcome, Result
-from transformer.data.tokens import cache_folder
 
 # Of one process, on a busy machine.
 SECONDS = 300.0
@@ -37,7 +36,7 @@ DIFFERENT = 99
 # is empty at first.
 REAL, EMPTY_CACHE, ONCE_MORE = 0.1, 0.3, 0.2
 # Programs are kept for later campaigns.
-COMPILED = cache_folder() / "campaigns" / "compiled"
+COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "transformer/campaigns")
 _FROM = re.compile(r"from step (\d+)")
 KILLED: Counter[str] = Counter()
 
@@ -47,6 +46,7 @@ class Reference(NamedTuple):
 
     workdir: Path
     moments: list[moments.Moment]
+    seconds: float
 
 
 @functools.cache
@@ -73,7 +73,7 @@ def reference(name: str) -> Reference:
     )
     if done.code != 0:
         raise RuntimeError(f"{job.name}: no run to compare with: {done.stderr[-2000:]}")
-    return Reference(folder / "run", moments.moments(folder / "log"))
+    return Reference(folder / "run", moments.moments(folder / "log"), done.seconds)
 
 
 def flags(job: jobs.Job, workdir: Path) -> list[str]:
@@ -183,10 +183,10 @@ def run_to_the_end(job: jobs.Job, folder: Path, cache: Path, again: bool) -> Res
 
 def in_processes(job: jobs.Job, folder: Path, source: random.Random) -> Result:
     """Strikes a process as a user starts it, at any time, imports included."""
-    reference(job.name)
-    cache = reference(job.name).workdir.parent / "cache"
+    known = reference(job.name)
+    cache = known.workdir.parent / "cache"
     number = source.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-    group, wait = source.random() < 0.3, source.uniform(0.05, 12.0)
+    group, wait = source.random() < 0.3, source.uniform(0.05, 1.2 * known.seconds)
     said = f"{signal.Signals(number).name}{' to the group' if group else ''} after {wait:.2f} s"
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as errors:
         process = subprocess.Popen(
@@ -258,7 +258,4 @@ def newest_checkpoint(workdir: Path) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        frame.campaign("kills", cases)
-    finally:
-        print("signals:", ", ".join(f"{name} {count}" for name, count in sorted(KILLED.items())))
+    frame.campaign("kills", cases, counts=KILLED)
