@@ -109,7 +109,7 @@ class _Observer:
     def __init__(self, folders: Mapping[str, Path], log: Path, strike: Strike | None) -> None:
         self._folders = {f"{path}{os.sep}": name for name, path in folders.items()}
         self._strike, self._counts, self._begun = strike, Counter(), False
-        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def install(self) -> None:
         """From here on. Signals wait until the script has taken them into its hands."""

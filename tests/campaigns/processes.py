@@ -29,7 +29,7 @@ from tests.runs import logged
 DEVICES = 4
 # After which the others take a process for dead, and what they may take to end then.
 HEARTBEAT, PATIENCE = 5, 60.0
-SECONDS = 400.0
+SECONDS = 900.0
 TOLERANCE = 1e-4
 # How often the rest is done by one process.
 ALONE = 0.3
