@@ -10,6 +10,7 @@ that is promised, and say nothing that only a programmer understands.
 import atexit
 import contextlib
 import functools
+import importlib
 import os
 import random
 import re
@@ -19,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,12 +76,38 @@ def reference(name: str) -> Reference:
         reference(job.base)
     folder = campaign_folder() / "references" / str(jobs.JOBS.index(job))
     folder.mkdir(parents=True)
-    done = frame.forked(
-        lambda: _train(job, folder, folder / "cache", None), seconds=SECONDS, megabytes=4096
-    )
+
+    def run() -> int:
+        with noting_modules(folder / "modules"):
+            return _train(job, folder, folder / "cache", None)
+
+    done = frame.forked(run, seconds=SECONDS, megabytes=4096)
     if done.code != 0:
         raise RuntimeError(f"{job.name}: no run to compare with: {done.stderr[-2000:]}")
+    import_noted(folder / "modules")
     return Reference(folder / "run", moments.moments(folder / "log"), done.seconds)
+
+
+@contextlib.contextmanager
+def noting_modules(path: Path) -> Iterator[None]:
+    """Writes a list of what is imported when this ends."""
+    try:
+        yield
+    finally:
+        path.write_text("\n".join(sorted(sys.modules)), "utf-8")
+
+
+def import_noted(path: Path) -> None:
+    """Imports in this process what runs import on their way, so that they find it there.
+
+    That is half of what they would compute: TensorBoard's files alone import PyTorch, where it is.
+    """
+    for name in path.read_text("utf-8").splitlines():
+        if name not in sys.modules:
+            # Configs are no modules that can be found; and what fails here, fails there.
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
 
 
 def flags(job: jobs.Job, workdir: Path) -> list[str]:

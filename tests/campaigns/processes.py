@@ -20,8 +20,10 @@ from tests.campaigns.frame import Case, Done, Outcome, Result
 from tests.campaigns.kills import (
     DIFFERENT,
     campaign_folder,
+    import_noted,
     lost,
     newest_checkpoint,
+    noting_modules,
     use_cache,
 )
 from tests.runs import logged
@@ -64,6 +66,7 @@ def reference(count: int) -> Path:
         done = started(count, folder, None, None)
         if any(each.code for each in done):
             raise RuntimeError(f"no run of {count} to compare with: {done[0].stderr[-2000:]}")
+        import_noted(folder / "modules-0")
     return folder
 
 
@@ -124,14 +127,15 @@ def started(
         log = folder / f"log-{index}"
         log.unlink(missing_ok=True)
         quiet = moments.Strike(moments.Moment("", "nothing", 0, 0.0), 0.0, 0, False, None)
-        return moments.observed(
-            "train.py",
-            *flags,
-            f"--workdir={folder / 'run'}",
-            folders={"run": folder / "run", "cache": folder / "cache" / "transformer"},
-            log=log,
-            strike=strike if index == victim or strike is None else quiet,
-        )
+        with noting_modules(folder / f"modules-{index}"):
+            return moments.observed(
+                "train.py",
+                *flags,
+                f"--workdir={folder / 'run'}",
+                folders={"run": folder / "run", "cache": folder / "cache" / "transformer"},
+                log=log,
+                strike=strike if index == victim or strike is None else quiet,
+            )
 
     return frame.together(
         [lambda index=index: run(index) for index in range(count)],
