@@ -28,7 +28,6 @@ from tests.campaigns.kills import (
 )
 from tests.runs import logged
 
-DEVICES = 4
 # After which the others take a process for dead, and what they may take to end then.
 HEARTBEAT, PATIENCE = 5, 60.0
 SECONDS = 900.0
@@ -63,7 +62,7 @@ def reference(count: int) -> Path:
     folder = campaign_folder() / f"processes-{count}"
     if not folder.is_dir():
         (folder / "cache").mkdir(parents=True)
-        done = started(count, folder, None, None)
+        done = started(count, count, folder)
         if any(each.code for each in done):
             raise RuntimeError(f"no run of {count} to compare with: {done[0].stderr[-2000:]}")
         import_noted(folder / "modules-0")
@@ -88,7 +87,7 @@ def struck(count: int, victim: int, stage: str, folder: Path, source: random.Ran
     stage = stage if any(each.stage == stage for each in known) else "steps"
     strike = moments.drawn(known, stage, source)._replace(second=None, group=False)
     shutil.copytree(reference(count) / "cache", folder / "cache", symlinks=True)
-    done = started(count, folder, victim, strike)
+    done = started(count, count, folder, victim, strike)
     numbers = moments.sent(folder / f"log-{victim}")
     bad = _badly_ended(done, victim, numbers)
     if bad is None:
@@ -98,12 +97,18 @@ def struck(count: int, victim: int, stage: str, folder: Path, source: random.Ran
 
 
 def started(
-    count: int, folder: Path, victim: int | None, strike: moments.Strike | None
+    count: int,
+    devices: int,
+    folder: Path,
+    victim: int | None = None,
+    strike: moments.Strike | None = None,
 ) -> list[Done]:
     """So many processes of one run, in `folder / "run"`, when all have ended.
 
     Args:
-        count: of processes, with four devices together.
+        count: of processes.
+        devices: of all together. Several of one process wait for each other in threads, of which
+            there may be too few on one core where others of theirs are in other processes.
         folder: has the run and `log-INDEX` of each process.
         victim: index of the process that is struck.
         strike: with what.
@@ -113,8 +118,8 @@ def started(
         port = found.getsockname()[1]
 
     def run(index: int) -> int:
-        devices = f"--xla_force_host_platform_device_count={DEVICES // count}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {devices}"
+        own = f"--xla_force_host_platform_device_count={devices // count}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {own}"
         use_cache(folder / "cache")
         flags = JOB.flags(campaign_folder() / "data")
         who = (
@@ -169,7 +174,7 @@ def _badly_ended(done: list[Done], victim: int, numbers: list[int]) -> Result | 
 def _to_the_end(count: int, number: int, folder: Path) -> Result | None:
     """Goes on with so many processes; what is wrong with the run then, None if nothing is."""
     newest = newest_checkpoint(folder / "run")
-    done = started(number, folder, None, None)
+    done = started(number, count, folder)
     for each in done:
         bad = frame.ended_badly(each) or lost(each, newest)
         if bad is None and each.code:
