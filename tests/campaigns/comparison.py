@@ -104,7 +104,10 @@ def scalars(workdir: Path) -> dict[str, list[tuple[int, float]]]:
                 }
             for value in event.summary.value:
                 if value.tag.rpartition("/")[2] not in TIMING:
-                    found.setdefault(value.tag, []).append((event.step, value.simple_value))
+                    points, new = found.setdefault(value.tag, []), (event.step, value.simple_value)
+                    # What a run killed at its end writes again is one point on the screen.
+                    if points[-1:] != [new]:
+                        points.append(new)
     return {tag: points for tag, points in found.items() if points}
 
 

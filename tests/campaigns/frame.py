@@ -17,7 +17,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,13 +92,20 @@ class Done:
     seconds: float
 
 
-def campaign(name: str, cases: Callable[[random.Random], Case], *, count: int = 100) -> None:
+def campaign(
+    name: str,
+    cases: Callable[[random.Random], Case],
+    *,
+    count: int = 100,
+    counts: Mapping[str, int] | None = None,
+) -> None:
     """Runs cases until their number or the time is reached, and exits: 1 if any was not allowed.
 
     Args:
         name: of the campaign.
         cases: draws one; all that is random in it comes from the generator.
         count: of cases, where the command line gives neither a number nor a time.
+        counts: what else the cases have counted, shown at the end.
     """
     parser = argparse.ArgumentParser(description=__import__("__main__").__doc__)
     parser.add_argument("--seconds", type=float, help="begin no case after this time")
@@ -131,8 +138,11 @@ def campaign(name: str, cases: Callable[[random.Random], Case], *, count: int = 
     taken = time.monotonic() - begun
     _show(name, [(case, result) for _, case, result in results], taken)
     bad = [one for one in results if not one[2].outcome.allowed]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    also = {"processor seconds": round(used.ru_utime + used.ru_stime)} | dict(counts or {})
+    print(", ".join(f"{what}: {number}" for what, number in sorted(also.items())))
     if given.report:
-        _report(given.report, name, given.seed, results, taken)
+        _report(given.report, name, given.seed, results, taken, also)
     sys.exit(1 if bad else 0)
 
 
@@ -167,7 +177,9 @@ def _show(name: str, results: Sequence[tuple[Case, Result]], seconds: float) -> 
     rich.console.Console(width=140).print(table)
 
 
-def _report(path: Path, name: str, seed: int, results: Sequence, seconds: float) -> None:
+def _report(
+    path: Path, name: str, seed: int, results: Sequence, seconds: float, also: Mapping[str, int]
+) -> None:
     counts: dict[str, Counter] = defaultdict(Counter)
     for _, case, result in results:
         counts[case.kind][result.outcome.value] += 1
@@ -179,6 +191,7 @@ def _report(path: Path, name: str, seed: int, results: Sequence, seconds: float)
     ]
     content = {"campaign": name, "seed": seed, "cases": len(results), "seconds": round(seconds)}
     content |= {"kinds": {kind: dict(row) for kind, row in sorted(counts.items())}, "bad": bad}
+    content["counts"] = dict(also)
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 

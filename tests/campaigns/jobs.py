@@ -13,7 +13,7 @@ from transformer.data.squad import Answer, Question, write_squad
 ROOT = Path(__file__).parents[2]
 WORDS = ("ann", "bob", "eve", "tom", "sees", "hears", "the", "cat", "dog", "near", "red", "house")
 COLOURS = {"blue": (20, 40, 220), "green": (10, 200, 30), "red": (230, 20, 10)}
-STEPS = 12
+STEPS = 8
 
 
 class Job(NamedTuple):
@@ -74,9 +74,10 @@ TEXT = {"path": "{data}/text.txt", "batch_size": 4, "validation_batch_size": 4}
 PAIRS = {
     "train": "{data}/train.src,{data}/train.tgt",
     "validation": "{data}/val.src,{data}/val.tgt",
-    "tokenizer": "character",
-    "max_length": 40,
-    "batch_tokens": 256,
+    # Every word is a token: batches have two shapes, of 8 and of 12 tokens.
+    "bpe_vocab_size": 290,
+    "max_length": 12,
+    "batch_tokens": 128,
     "beam_size": 2,
     "extra_length": 4,
 }
@@ -229,9 +230,9 @@ def _texts(folder: Path, source: random.Random) -> None:
 
 def _pairs(folder: Path, source: random.Random) -> None:
     for name, count in (("train", 80), ("val", 12)):
-        lines = [_sentence(source, 1, 6) for _ in range(count)]
+        lines = [_sentence(source, 1, 11) for _ in range(count)]
         (folder / f"{name}.src").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        turned = "".join(f"{line[::-1]}\n" for line in lines)
+        turned = "".join(" ".join(line.split()[::-1]) + "\n" for line in lines)
         (folder / f"{name}.tgt").write_text(turned, "utf-8")
     words = [source.choice(WORDS) for _ in range(40)]
     _rows(folder / "turn.jsonl", [{"source": word, "target": word[::-1]} for word in words])

@@ -8,7 +8,9 @@ that is promised, and say nothing that only a programmer understands.
 """
 
 import atexit
+import contextlib
 import functools
+import importlib
 import os
 import random
 import re
@@ -18,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,23 +30,31 @@ from tests.campaigns import frame, jobs, moments
 from tests.campaigns.comparison import differences
 from tests.campaigns.frame import Case, Done, Outcome, Result
 
-# Of one process, on a busy machine.
-SECONDS = 300.0
+# Of the first run of a job, which compiles its programs, on a busy machine.
+SECONDS = 900.0
 # What a process may still take when it was asked to stop.
 ENDING = 60.0
 DIFFERENT = 99
 # How often a process of its own is struck, with imports and all, and how often the cache of data
 # is empty at first.
 REAL, EMPTY_CACHE, ONCE_MORE = 0.1, 0.3, 0.2
+# Programs are kept for later campaigns.
+COMPILED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "transformer/campaigns")
 _FROM = re.compile(r"from step (\d+)")
 KILLED: Counter[str] = Counter()
 
 
 class Reference(NamedTuple):
-    """A run that nobody killed."""
+    """A run that nobody killed, and the seconds that it took."""
 
     workdir: Path
     moments: list[moments.Moment]
+    seconds: float
+
+    @property
+    def longest(self) -> float:
+        """Seconds after which another one hangs: machines are busier at times."""
+        return 60 + 10 * self.seconds
 
 
 @functools.cache
@@ -57,45 +69,74 @@ def campaign_folder() -> Path:
 
 
 @functools.cache
-def reference(job: jobs.Job) -> Reference:
-    """A run of this job that nobody kills; made once."""
+def reference(name: str) -> Reference:
+    """A run of the job with this name that nobody kills; made once."""
+    job = jobs.named(name)
+    if job.base:
+        reference(job.base)
     folder = campaign_folder() / "references" / str(jobs.JOBS.index(job))
     folder.mkdir(parents=True)
-    done = frame.forked(
-        lambda: _train(job, folder, folder / "cache", None), seconds=SECONDS, megabytes=4096
-    )
+
+    def run() -> int:
+        with noting_modules(folder / "modules"):
+            return _train(job, folder, folder / "cache", None)
+
+    done = frame.forked(run, seconds=SECONDS, megabytes=4096)
     if done.code != 0:
         raise RuntimeError(f"{job.name}: no run to compare with: {done.stderr[-2000:]}")
-    return Reference(folder / "run", moments.moments(folder / "log"))
+    import_noted(folder / "modules")
+    return Reference(folder / "run", moments.moments(folder / "log"), done.seconds)
+
+
+@contextlib.contextmanager
+def noting_modules(path: Path) -> Iterator[None]:
+    """Writes a list of what is imported when this ends."""
+    try:
+        yield
+    finally:
+        path.write_text("\n".join(sorted(sys.modules)), "utf-8")
+
+
+def import_noted(path: Path) -> None:
+    """Imports in this process what runs import on their way, so that they find it there.
+
+    That is half of what they would compute: TensorBoard's files alone import PyTorch, where it is.
+    """
+    for name in path.read_text("utf-8").splitlines():
+        if name not in sys.modules:
+            # Configs are no modules that can be found; and what fails here, fails there.
+            with contextlib.suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
 
 
 def flags(job: jobs.Job, workdir: Path) -> list[str]:
     """Of `train.py`."""
-    base = reference(jobs.named(job.base)).workdir if job.base else None
+    base = reference(job.base).workdir if job.base else None
     return [*job.flags(campaign_folder() / "data", base), f"--workdir={workdir}", "--json"]
 
 
 def _train(job: jobs.Job, folder: Path, cache: Path, strike: moments.Strike | None) -> int:
     """In a forked process: a run in `folder / "run"`."""
-    os.environ["XDG_CACHE_HOME"] = str(cache)
-    shared = cache / "transformer" / "compiled"
-    shared.parent.mkdir(parents=True, exist_ok=True)
-    if not shared.exists():
-        compiled().mkdir(parents=True, exist_ok=True)
-        shared.symlink_to(compiled())
+    use_cache(cache)
     return moments.observed(
         "train.py",
         *flags(job, folder / "run"),
-        folders={"run": folder / "run", "cache": cache / "transformer" / "tokens"},
+        folders={"run": folder / "run", "cache": cache / "transformer"},
         log=folder / "log",
         strike=strike,
     )
 
 
-def compiled() -> Path:
-    """Where the programs of all runs are, of those before this campaign, too."""
-    base = os.environ.get("KILLS_COMPILED") or campaign_folder() / "compiled"
-    return Path(base)
+def use_cache(cache: Path) -> None:
+    """Of data in this folder, and of compiled programs in one that all runs share."""
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    link = cache / "transformer" / "compiled"
+    if not link.exists():
+        COMPILED.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(COMPILED)
 
 
 def cases(source: random.Random) -> Case:
@@ -118,7 +159,7 @@ def cases(source: random.Random) -> Case:
 
 def in_forks(job: jobs.Job, stage: str, folder: Path, source: random.Random) -> Result:
     """Strikes at moments of one stage, then of any."""
-    known, cache = reference(job), reference(job).workdir.parent / "cache"
+    known, cache = reference(job.name), reference(job.name).workdir.parent / "cache"
     if source.random() < EMPTY_CACHE:
         cache = folder / "cache"
     said = []
@@ -129,12 +170,14 @@ def in_forks(job: jobs.Job, stage: str, folder: Path, source: random.Random) -> 
         (folder / "log").unlink(missing_ok=True)
         newest = newest_checkpoint(folder / "run")
         done = frame.forked(
-            functools.partial(_train, job, folder, cache, strike), seconds=SECONDS, megabytes=4096
+            functools.partial(_train, job, folder, cache, strike),
+            seconds=known.longest,
+            megabytes=4096,
         )
         numbers = moments.sent(folder / "log")
         KILLED.update(signal.Signals(number).name for number in numbers[:1])
         KILLED.update([f"at {stage}", job.name] if numbers else ["moments not reached"])
-        bad = _badly_ended(done, numbers) or _lost(done, newest)
+        bad = _badly_ended(done, numbers) or lost(done, newest)
         if bad is not None:
             return Result(bad.outcome, f"{'; '.join(said)}: {bad.detail}")
     bad = run_to_the_end(job, folder, cache, source.random() < ONCE_MORE)
@@ -156,17 +199,17 @@ def run_to_the_end(job: jobs.Job, folder: Path, cache: Path, again: bool) -> Res
             code = _train(job, folder, cache, None)
         except SystemExit as end:
             code = end.code
-        found = [] if code else differences(folder / "run", reference(job).workdir)
+        found = [] if code else differences(folder / "run", reference(job.name).workdir)
         if found:
             print("; ".join(found), file=sys.stderr)
         return DIFFERENT if found else code
 
     for _ in range(1 + again):
         newest = newest_checkpoint(folder / "run")
-        done = frame.forked(run, seconds=SECONDS, megabytes=4096)
+        done = frame.forked(run, seconds=reference(job.name).longest, megabytes=4096)
         if done.code == DIFFERENT:
             return Result(Outcome.DIFFERENT, done.stderr.splitlines()[-1])
-        bad = frame.ended_badly(done) or _lost(done, newest)
+        bad = frame.ended_badly(done) or lost(done, newest)
         if bad is None and done.code:
             bad = Result(Outcome.UNCLEAR, f"does not go on: code {done.code}: {done.stderr[-600:]}")
         if bad is not None:
@@ -176,10 +219,10 @@ def run_to_the_end(job: jobs.Job, folder: Path, cache: Path, again: bool) -> Res
 
 def in_processes(job: jobs.Job, folder: Path, source: random.Random) -> Result:
     """Strikes a process as a user starts it, at any time, imports included."""
-    reference(job)
-    cache = reference(job).workdir.parent / "cache"
+    known = reference(job.name)
+    cache = known.workdir.parent / "cache"
     number = source.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-    group, wait = source.random() < 0.3, source.uniform(0.05, 12.0)
+    group, wait = source.random() < 0.3, source.uniform(0.05, 1.2 * known.seconds)
     said = f"{signal.Signals(number).name}{' to the group' if group else ''} after {wait:.2f} s"
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as errors:
         process = subprocess.Popen(
@@ -205,9 +248,8 @@ def in_processes(job: jobs.Job, folder: Path, source: random.Random) -> Result:
         taken = time.monotonic() - begun
     texts = [(folder / name).read_text("utf-8") for name in ("out", "err")]
     done = Done(code, *texts, False, 0.0, False, taken)
-    KILLED.update(
-        [signal.Signals(number).name, "in a process of its own", job.name][: 3 * len(numbers)]
-    )
+    if numbers:
+        KILLED.update([signal.Signals(number).name, "in a process of its own", job.name])
     bad = _badly_ended(done, numbers) or run_to_the_end(job, folder, cache, again=False)
     return bad._replace(detail=f"{said}: {bad.detail}") if bad else Result(Outcome.RIGHT)
 
@@ -234,7 +276,7 @@ def _badly_ended(done: Done, numbers: list[int]) -> Result | None:
     return None
 
 
-def _lost(done: Done, newest: int) -> Result | None:
+def lost(done: Done, newest: int) -> Result | None:
     """Whether a run did not go on from the newest checkpoint that there was."""
     if "cannot be read" in done.stderr:
         return Result(Outcome.LOST, f"a kill has damaged a checkpoint: {done.stderr[-600:]}")
@@ -252,7 +294,4 @@ def newest_checkpoint(workdir: Path) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        frame.campaign("kills", cases)
-    finally:
-        print("signals:", ", ".join(f"{name} {count}" for name, count in sorted(KILLED.items())))
+    frame.campaign("kills", cases, counts=KILLED)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tests.campaigns.frame import called
-from transformer import command_line
+from transformer import runtime
 from transformer.training import loop
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.metrics import MetricsWriter
@@ -109,12 +109,12 @@ class _Observer:
     def __init__(self, folders: Mapping[str, Path], log: Path, strike: Strike | None) -> None:
         self._folders = {f"{path}{os.sep}": name for name, path in folders.items()}
         self._strike, self._counts, self._begun = strike, Counter(), False
-        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def install(self) -> None:
         """From here on. Signals wait until the script has taken them into its hands."""
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        prepare = command_line.prepare_process
+        prepare = runtime.prepare_process
 
         def begin() -> None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
@@ -122,7 +122,7 @@ class _Observer:
             self._happened("begin")
             prepare()
 
-        command_line.prepare_process = begin
+        runtime.prepare_process = begin
         self._before(MetricsWriter, "write", lambda arguments: f"metrics of {arguments[2]}")
         self._before(Checkpoints, "save", lambda arguments: "save")
         make = loop.make_validation
@@ -168,7 +168,8 @@ class _Observer:
             return ""
         text = os.fsdecode(path)
         for folder, name in self._folders.items():
-            if text.startswith(folder):
+            # Programs are compiled once for all runs.
+            if text.startswith(folder) and "/compiled/" not in text:
                 return _NEW_NAME.sub("#", f"{name}/{text[len(folder) :]}")
         return ""
 
