@@ -112,8 +112,10 @@ def compare(
                 _run_peer(results, row, sizes[row.name], run)
             for title in results.of_row(row.name):
                 print(results.shown(title), flush=True)
-        for row in rows:
-            if "warm" in options.parts and row.job not in ("loop", "sweep"):
+        # One of them shows in a tiny run that it works.
+        again = [row for row in rows if row.job not in ("loop", "sweep")]
+        for row in again[:1] if options.tiny else again:
+            if "warm" in options.parts:
                 run("warm", row, sizes[row.name])
     except KeyboardInterrupt as error:
         stopped = error.args[0] if error.args else signal.SIGINT

@@ -63,8 +63,7 @@ def training(job: Job) -> None:
     began = time.time()
     data = build("task", config.task).load(None)
     experiment = prepare(config, data=data)
-    most = min(2, job.row.dispatches) if job.tiny else job.row.dispatches
-    stacks = _stacks(experiment, most)
+    stacks = _stacks(experiment, job.setting("dispatches"))
     # What is made of the text is made once: it is no part of the time to the first step.
     reading = time.time() - began
     programs, numbers = make_programs(experiment), placed_numbers(experiment)

@@ -27,10 +27,9 @@ class Row:
         fields: put into the config.
         tiny: put in their place on a CPU.
         item: what is counted by the second.
-        dispatches: how many batches are visited in turns, where they differ in shape; two in a
-            tiny run.
         cache: the row whose compiled programs this one begins with; empty for none.
-        settings: what else the job takes; a pair is the full value and the tiny one.
+        settings: what else the job takes; a pair is the full value and the tiny one. `dispatches`
+            is how many batches are visited in turns, where they differ in shape.
     """
 
     name: str
@@ -41,13 +40,12 @@ class Row:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     item: str = "tokens"
-    dispatches: int = 1
     cache: str = ""
     settings: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     def setting(self, name: str, tiny: bool) -> Any:
-        """A value of `settings`."""
-        return self.settings[name][tiny]
+        """A value of `settings`; where they do not say it, one batch is enough."""
+        return {"dispatches": (1, 1), **self.settings}[name][tiny]
 
     def made_config(self, folder: Path, tiny: bool) -> Any:
         """The config, with `{folder}` in its texts filled in.
@@ -163,7 +161,7 @@ ROWS = (
         config="translation:multi30k",
         fields=_PAIRS | {"model.vocab_size": 10_000},
         tiny=_TINY_PAIRS,
-        dispatches=24,
+        settings={"dispatches": (24, 2)},
     ),
     Row(
         "decoding",
@@ -233,7 +231,7 @@ ROWS = (
         config="translation:base",
         fields=_PAIRS | {"model.vocab_size": 37_000, "model.dtype": "bfloat16"},
         tiny=_TINY_PAIRS | {"model.dtype": "float32"},
-        dispatches=12,
+        settings={"dispatches": (12, 1)},
     ),
     Row(
         "t5",
