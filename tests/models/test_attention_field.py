@@ -62,10 +62,11 @@ def test_a_capped_model_is_logged_with_what_it_uses(monkeypatch):
     monkeypatch.setattr("transformer.ops.attention._platform", lambda: "gpu")
     model = Gemma(dtype="bfloat16", vocab_size=9)
     tokens = jnp.zeros((1, 512), int)
-    # Heads of 256, which only a Hopper has in its backward pass.
-    assert model.chosen_attention(tokens) == "blockwise"
-    monkeypatch.setattr("transformer.ops.cudnn._compute_capability", lambda: (9, 0))
     assert model.chosen_attention(tokens) == "cudnn"
+    # Heads of 256, as published, have a backward pass on Hopper alone.
+    assert model.clone(head_dim=256).chosen_attention(tokens) == "blockwise"
+    monkeypatch.setattr("transformer.ops.cudnn._compute_capability", lambda: (9, 0))
+    assert model.clone(head_dim=256).chosen_attention(tokens) == "cudnn"
     assert model.clone(attention_cap=50.0).chosen_attention(tokens) == "blockwise"
 
 
