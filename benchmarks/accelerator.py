@@ -104,6 +104,8 @@ def compare(
         if sizes is None:
             return 2
         print(f"{results.device['kind']}: {', '.join(row.name for row in rows)}")
+        if options.tiny:
+            print("Tiny sizes, whatever the titles say: no figure is of any speed.")
         print(HEADER, flush=True)
         for row in rows:
             if "ours" in options.parts:
