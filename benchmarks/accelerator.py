@@ -76,12 +76,13 @@ def compare(
     results = Results(options.json, tiny=options.tiny, arguments=sys.argv[1:])
     stopped = 0
 
-    def limit(part: str) -> float:
+    def limit(part: str, row: Row | None = None) -> float:
         left = options.seconds - (time.monotonic() - began)
-        return min(LIMITS[part][options.tiny], left)
+        patience = row.patience if row is not None and part == "ours" else 1.0
+        return min(LIMITS[part][options.tiny] * patience, left)
 
     def run(part: str, row: Row, sizes: dict[str, Any]) -> None:
-        seconds = limit(part)
+        seconds = limit(part, row)
         if seconds < LEAST:
             title = _line_of(results, row, part)
             results.add(title, row.name, part, {"failed": "no time left for it"})

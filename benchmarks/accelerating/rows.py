@@ -28,6 +28,7 @@ class Row:
         tiny: put in their place on a CPU.
         item: what is counted by the second.
         cache: the row whose compiled programs this one begins with; empty for none.
+        patience: how often the usual time limit our side has.
         settings: what else the job takes; a pair is the full value and the tiny one. `dispatches`
             is how many batches are visited in turns, where they differ in shape.
     """
@@ -41,6 +42,7 @@ class Row:
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     item: str = "tokens"
     cache: str = ""
+    patience: float = 1.0
     settings: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     def setting(self, name: str, tiny: bool) -> Any:
@@ -162,6 +164,7 @@ ROWS = (
         fields=_PAIRS | {"model.vocab_size": 10_000},
         tiny=_TINY_PAIRS,
         settings={"dispatches": (24, 2)},
+        patience=1.4,
     ),
     Row(
         "decoding",
@@ -266,6 +269,7 @@ ROWS = (
         "16 trials of a small GPT",
         job="sweep",
         item="trials",
+        patience=2.0,
         settings={"trials": (16, 2), "steps": (100, 4), "size": ("", "tiny")},
     ),
 )
