@@ -36,6 +36,7 @@ def grid(trials, seeds=2):
 def base_flags(options):
     return [
         f"--config={CONFIG}:{options.size}",
+        f"--config.task.path={options.path}",
         f"--config.train.duration={options.steps}",
         f"--config.train.evaluate_every={options.steps}",
         f"--config.train.save_every={options.steps}",
@@ -152,6 +153,7 @@ WAYS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="tiny", help="variant of configs/gpt_char.py")
+    parser.add_argument("--path", default="", help="a text file; empty for Shakespeare")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--launches", type=int, default=4, help="how many to measure")

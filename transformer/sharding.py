@@ -140,6 +140,12 @@ def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*fitting))
 
 
+def is_cut(name: str) -> bool:
+    """Whether axes of this meaning are cut over several devices of the mesh in use."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return math.prod(mesh.shape.get(axis, 1) for axis in getattr(RULES, name)) > 1
+
+
 def per_device(
     compute: Callable[..., Any],
     inputs: tuple[tuple[str | None, ...], ...],

@@ -11,21 +11,21 @@ from transformer.models.gpt import GPT
 from transformer.nn.attention import for_any_shape, require_platform
 
 NO_DROPOUT, HALF = {"dropout_rate": 0.0}, {"dropout_rate": 0.0, "dtype": "bfloat16"}
-BIAS, SEVERAL = "neither bias nor dropout", "several documents share a row"
+BIAS, DROPOUT = "neither bias nor dropout", "neither dropout nor capped logits"
 
 
 @pytest.mark.parametrize(
     ("model", "kernel", "fields", "reason"),
     [
-        *((name, kernel, {"dropout_rate": 0.1}, BIAS)
+        *((name, kernel, {"dropout_rate": 0.1}, reason)
           for name in ("gpt", "llama", "mixtral", "gemma", "bert", "vit")
-          for kernel in ("blockwise", "splash", "cudnn")),
+          for kernel, reason in (("blockwise", BIAS), ("splash", BIAS), ("cudnn", DROPOUT))),
         *(("t5", kernel, fields, BIAS)
-          for kernel in ("blockwise", "splash", "cudnn") for fields in (NO_DROPOUT, HALF)),
+          for kernel in ("blockwise", "splash") for fields in (NO_DROPOUT, HALF)),
+        ("t5", "cudnn", NO_DROPOUT, "not in float32"),
         ("gpt", "cudnn", NO_DROPOUT, "not in float32"),
         ("gpt", "cudnn", {**HALF, "width": 36}, "heads of 3"),
         ("gemma", "cudnn", {**HALF, "attention_cap": 50.0}, "capped"),
-        ("vaswani", "cudnn", {"dtype": "bfloat16"}, SEVERAL),
         ("vit", "splash", {**NO_DROPOUT, "image_size": 32}, "no multiples of 128"),
     ],
 )  # fmt: skip
@@ -39,7 +39,7 @@ def test_what_a_kernel_cannot_compute_is_refused(model, kernel, fields, reason):
     ("model", "kernel", "fields"),
     [
         *((name, "blockwise", NO_DROPOUT) for name in ("gpt", "gemma", "bert", "vit", "vaswani")),
-        *((name, "cudnn", HALF) for name in ("gpt", "gemma", "bert", "vit")),
+        *((name, "cudnn", HALF) for name in ("gpt", "gemma", "bert", "vit", "t5", "vaswani")),
         *((name, "splash", NO_DROPOUT) for name in ("gpt", "gemma", "bert", "vaswani")),
         ("vaswani", "blockwise", {"dropout_rate": 0.1}),  # It drops no weights of attention.
     ],
@@ -63,6 +63,10 @@ def test_a_capped_model_is_logged_with_what_it_uses(monkeypatch):
     model = Gemma(dtype="bfloat16", vocab_size=9)
     tokens = jnp.zeros((1, 512), int)
     assert model.chosen_attention(tokens) == "cudnn"
+    # Heads of 256, as published, have a backward pass on Hopper alone.
+    assert model.clone(head_dim=256).chosen_attention(tokens) == "blockwise"
+    monkeypatch.setattr("transformer.ops.cudnn._compute_capability", lambda: (9, 0))
+    assert model.clone(head_dim=256).chosen_attention(tokens) == "cudnn"
     assert model.clone(attention_cap=50.0).chosen_attention(tokens) == "blockwise"
 
 

@@ -10,7 +10,6 @@ import pytest
 from tests.common import normal
 from transformer.ops import attention
 from transformer.ops.attention import dot_product_attention, resolved
-from transformer.ops.kernels import cudnn_attention, splash_attention
 from transformer.ops.masks import (
     Mask,
     at_positions,
@@ -21,6 +20,7 @@ from transformer.ops.masks import (
     segments,
     sliding_window,
 )
+from transformer.ops.splash import splash_attention
 
 LENGTH, HEADS, KV_HEADS, SIZE = 256, 4, 2, 16
 RNG = np.random.default_rng(0)
@@ -84,11 +84,9 @@ def test_splash_is_lowered_for_tpus():
     ],
     ids=["mask", "positions", "bias", "dropout"],
 )
-@pytest.mark.parametrize("implementation", ["splash", "cudnn"])
-def test_what_kernels_cannot_do_is_refused(implementation, options, said):
-    half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
+def test_what_splash_cannot_do_is_refused(options, said):
     with pytest.raises(ValueError, match=said):
-        dot_product_attention(*half, **options, implementation=implementation)
+        dot_product_attention(QUERY, KEY, VALUE, **options, implementation="splash")
 
 
 def test_lengths_and_numbers_that_are_refused():
@@ -98,41 +96,11 @@ def test_lengths_and_numbers_that_are_refused():
     with pytest.raises(ValueError, match="float32"):
         dot_product_attention(QUERY, KEY, VALUE, implementation="cudnn")
     half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
-    with pytest.raises(ValueError, match="documents"):
-        dot_product_attention(*half, mask=segments(DOCUMENTS), implementation="cudnn")
     with pytest.raises(ValueError, match="capped"):
         dot_product_attention(*half, logit_cap=1.0, implementation="cudnn")
-    for valid in (REAL, ~REAL, BETWEEN):  # Who knows what is in them?
-        with pytest.raises(ValueError, match="padding as lengths"):
-            dot_product_attention(*half, mask=padding(valid), implementation="cudnn")
-
-
-def test_what_cudnn_is_asked_for(monkeypatch):
-    """Its arguments, as there is no GPU: windows count from the query, lengths are of keys."""
-    asked = {}
-
-    def library(query, key, value, **options):
-        asked.update(options)
-        return query
-
-    monkeypatch.setattr(jax.nn, "dot_product_attention", library)
-    half = [x.astype(jnp.bfloat16) for x in (QUERY, KEY, VALUE)]
-    mask = causal() & sliding_window(10) & padding_behind(jnp.asarray([LENGTH, 200]))
-    cudnn_attention(*half, mask=mask, scale=0.25, logit_cap=None, **PLAIN)
-    np.testing.assert_array_equal(asked.pop("key_value_seq_lengths"), [LENGTH, 200])
-    assert asked == {
-        "scale": 0.25,
-        "is_causal": True,
-        "local_window_size": (9, 0),
-        "implementation": "cudnn",
-    }
-
-
-def test_padding_of_any_place_is_not_left_to_cudnn(monkeypatch):
-    monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
-    query = jax.ShapeDtypeStruct(QUERY.shape, jnp.bfloat16)
-    assert resolved("auto", query, LENGTH, padding(~REAL)) == "einsum"
-    assert resolved("auto", query, LENGTH, padding_behind(jnp.array([LENGTH, 200]))) == "cudnn"
+    dropping = {"dropout_rate": 0.5, "dropout_key": jax.random.key(0)}
+    with pytest.raises(ValueError, match="dropout"):
+        dot_product_attention(*half, **dropping, implementation="cudnn")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +109,7 @@ def test_padding_of_any_place_is_not_left_to_cudnn(monkeypatch):
         ("cpu", jnp.bfloat16, False, "einsum"),
         ("gpu", jnp.bfloat16, False, "cudnn"),
         ("gpu", jnp.float32, False, "einsum"),
-        ("gpu", jnp.bfloat16, True, "einsum"),
+        ("gpu", jnp.bfloat16, True, "cudnn"),
         ("tpu", jnp.float32, False, "splash"),
         ("tpu", jnp.float32, True, "einsum"),
     ],

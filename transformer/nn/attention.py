@@ -14,15 +14,16 @@ from jaxtyping import Array, Bool, Float, Int
 from transformer.errors import ConfigError
 from transformer.nn.linear import Linear
 from transformer.ops.attention import (
+    UNDER_VMAP,
     attention_weights,
     dot_product_attention,
     foreign_platform,
     refusal,
     resolved,
 )
-from transformer.ops.kernels import LANES
 from transformer.ops.masks import Mask, sliding_window
-from transformer.sharding import constrain, per_device
+from transformer.ops.splash import LANES
+from transformer.sharding import constrain, is_cut, per_device
 from transformer.traced import Number, is_zero
 
 
@@ -322,6 +323,11 @@ def for_any_shape(model: Any) -> Any:
     return model.clone(attention="auto") if kernel else model
 
 
+def for_many_at_once(model: Any) -> Any:
+    """A model as it is used under `vmap`, which not every kernel goes through with every mask."""
+    return model.clone(attention=UNDER_VMAP) if model.attention == "auto" else model
+
+
 def _attend(
     query: Float[Array, "B T N H"],
     key: Float[Array, "B S K H"],
@@ -344,12 +350,18 @@ def _attend(
         has_cap=options["logit_cap"] is not None,
     )
 
-    def compute(query: Array, key: Array, value: Array, mask: Mask) -> Array:
-        return dot_product_attention(
-            query, key, value, mask=mask, implementation=implementation, **options
-        )
+    def compute(query: Array, key: Array, value: Array, mask: Mask, bias: Array | None) -> Array:
+        named = options | {"mask": mask, "bias": bias}
+        return dot_product_attention(query, key, value, implementation=implementation, **named)
 
-    if implementation == "splash":
+    bias = options["bias"]
+    # JAX cuts cuDNN's kernel over rows and heads by itself, but not over tokens.
+    if implementation == "splash" or (implementation == "cudnn" and is_cut("sequence")):
         heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
-        compute = per_device(compute, (heads, kv_heads, kv_heads, ("batch",)), heads)
-    return compute(query, key, value, mask)
+        shared = (1, 1) if bias is None else bias.shape
+        of_bias = [
+            name if size > 1 else None for name, size in zip(heads[::2], shared, strict=False)
+        ]
+        inputs = (heads, kv_heads, kv_heads, ("batch",), tuple(of_bias))
+        compute = per_device(compute, inputs, heads)
+    return compute(query, key, value, mask, bias)

@@ -11,18 +11,16 @@ from jaxtyping import Array, Bool, Float, Key
 from transformer.limits import OneOf
 from transformer.ops import blockwise
 from transformer.ops.activations import soft_cap
-from transformer.ops.kernels import (
-    cudnn_attention,
-    cudnn_refusal,
-    splash_attention,
-    splash_refusal,
-)
+from transformer.ops.cudnn import cudnn_attention, cudnn_refusal, goes_through_vmap
 from transformer.ops.masks import Mask, explicit
+from transformer.ops.splash import splash_attention, splash_refusal
 from transformer.traced import Number, is_zero
 
 # From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
 # Measured by benchmarks/attention.py; see LOG.md.
 BLOCKWISE_FROM = 512 * 512
+# `auto` in programs that go through `vmap`, which not all of cuDNN's kernel does.
+UNDER_VMAP = "auto under vmap"
 
 
 def dot_product_attention(
@@ -126,7 +124,7 @@ def resolved(
     """The implementation, and for `auto` what it stands for: the kernel of the device if it can.
 
     Args:
-        implementation: as in `dot_product_attention`.
+        implementation: as in `dot_product_attention`, or `UNDER_VMAP`.
         query: the queries, or their shape `[B, T, N, H]` and dtype.
         num_keys: S.
         mask: of the attention.
@@ -134,15 +132,23 @@ def resolved(
         has_dropout: whether weights are dropped.
         has_cap: whether logits are capped.
     """
-    if implementation != "auto":
+    if implementation not in ("auto", UNDER_VMAP):
         return implementation
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
+    num_queries = query.shape[1]
     kernel = {"tpu": "splash", "gpu": "cudnn"}.get(_platform())
+    if kernel == "cudnn":
+        batched = implementation == UNDER_VMAP
+        # The weights of one query are few, and an odd number of keys would be copied for it.
+        if num_queries == 1 or (
+            batched and not goes_through_vmap(mask, num_queries, num_keys, has_bias=has_bias)
+        ):
+            kernel = None
     if kernel is not None:
         why_not = refusal(kernel, query, num_keys, mask, **asked, has_cap=has_cap)
         if why_not is None:
             return kernel
-    return choose_implementation(query.shape[1], num_keys, **asked)
+    return choose_implementation(num_queries, num_keys, **asked)
 
 
 def _platform() -> str:
@@ -163,7 +169,7 @@ def refusal(
 ) -> str | None:
     """Why an implementation cannot do what is asked, in its own words; None if it can.
 
-    Arguments as in `resolved`; `auto` and `einsum` can do all of it.
+    Arguments as in `resolved`; `auto`, `UNDER_VMAP` and `einsum` can do all of it.
     """
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
     if implementation == "blockwise":

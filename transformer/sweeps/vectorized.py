@@ -1,11 +1,13 @@
 """Programs that advance many trials at once, and the devices that they are cut over."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax.sharding import AxisType
 
+from transformer.nn.attention import for_many_at_once
 from transformer.training.experiment import Experiment
 from transformer.training.programs import plain_programs
 
@@ -16,6 +18,8 @@ def vectorized_programs(
     first: Experiment, vectorize: str
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The training steps and the evaluation step of a population, jitted."""
+    if vectorize == "vmap":
+        first = dataclasses.replace(first, model=for_many_at_once(first.model))
     plain = plain_programs(first)
     if vectorize == "vmap":
         steps = jax.vmap(plain.steps, in_axes=(0, 0, None, 0))

@@ -1,7 +1,7 @@
-"""Attention by kernels of the hardware's makers: Splash on TPUs, cuDNN's on GPUs.
+"""Attention by Splash, the kernel of JAX's own for TPUs.
 
-Both keep memory linear in the length. Neither knows biases, dropout or arbitrary masks here; what a
-kernel cannot honour is refused and never left out.
+It keeps memory linear in the length. It knows neither biases nor dropout nor arbitrary masks; what
+it cannot honour is refused and never left out.
 """
 
 import functools
@@ -16,7 +16,6 @@ from transformer.ops.masks import Mask
 # The width of a TPU's vector registers, of which lengths must be multiples.
 LANES = 128
 _LARGEST_BLOCK = 512
-_HALF = ("bfloat16", "float16")
 
 
 def splash_refusal(
@@ -28,32 +27,6 @@ def splash_refusal(
     if num_queries % LANES or num_keys % LANES:
         return f"{num_queries} queries and {num_keys} keys are no multiples of {LANES}"
     return _mask_refusal(mask, num_queries, num_keys)
-
-
-def cudnn_refusal(
-    query: Any, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
-) -> str | None:
-    """Why cuDNN cannot do it; None if it can.
-
-    Args:
-        query: the queries, or their shape and dtype.
-        num_keys: S.
-        mask: of the attention.
-        has_bias: whether there is a bias.
-        has_dropout: whether weights are dropped.
-        has_cap: whether logits are capped.
-    """
-    if has_bias or has_dropout or has_cap:
-        return "it knows neither bias nor dropout nor capped logits"
-    if query.dtype.name not in _HALF:
-        return f"it computes in {' and '.join(_HALF)}, not in {query.dtype.name}"
-    if query.shape[-1] % 8 or query.shape[-1] > 128:
-        return f"heads of {query.shape[-1]} are no multiple of 8 up to 128"
-    if mask.query_segments is not None:
-        return "several documents share a row"
-    if mask.valid_keys is not None:
-        return "it knows padding as lengths, and this is not known to be behind the tokens"
-    return _mask_refusal(mask, query.shape[1], num_keys)
 
 
 def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
@@ -152,52 +125,6 @@ def splash_attention(
         pairs = kernels.SegmentIds(*segments)
         attended = jax.vmap(kernel)(*heads_first, pairs)
     return _zero_where_blind(attended.swapaxes(1, 2).astype(query.dtype), mask, num_keys)
-
-
-def cudnn_attention(
-    query: Float[Array, "B T N H"],
-    key: Float[Array, "B S K H"],
-    value: Float[Array, "B S K H"],
-    *,
-    bias: Any,
-    mask: Mask,
-    scale: float,
-    logit_cap: float | None,
-    dropout_rate: Any,
-    dropout_key: Any,
-) -> Float[Array, "B T N H"]:
-    """Flash attention of cuDNN on NVIDIA GPUs, in half precision; arguments as above.
-
-    The mask may be causal, a window behind, and padding at the end of rows.
-
-    Raises:
-        ValueError: if it cannot be done.
-    """
-    refusal = cudnn_refusal(
-        query,
-        key.shape[1],
-        mask,
-        has_bias=bias is not None,
-        has_dropout=dropout_key is not None,
-        has_cap=logit_cap is not None,
-    )
-    if refusal is not None:
-        raise ValueError(f"cuDNN's attention cannot do this: {refusal}.")
-    window = None
-    if mask.window is not None:
-        window = (mask.window - 1, 0 if mask.causal else mask.window - 1)
-    lengths = None if mask.key_lengths is None else mask.key_lengths.astype(jnp.int32)
-    attended = jax.nn.dot_product_attention(
-        query,
-        key,
-        value,
-        scale=scale,
-        is_causal=mask.causal,
-        local_window_size=window,
-        key_value_seq_lengths=lengths,
-        implementation="cudnn",
-    )
-    return _zero_where_blind(attended, mask, key.shape[1])
 
 
 def _zero_where_blind(

@@ -1,0 +1,1 @@
+"""What `benchmarks/accelerator.py` measures, each file one part of it."""

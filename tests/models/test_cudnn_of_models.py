@@ -1,0 +1,165 @@
+"""What `auto` picks on a GPU passes JAX's own checks, for every shipped config and family.
+
+There is no GPU: models are traced, forward and for a gradient, and what a device would be asked is
+answered here. Layers are few and vocabularies small, which attention does not see.
+"""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax._src.cudnn import fused_attention_stablehlo as fused
+
+from transformer.config import build, section
+from transformer.models.base_decoder import DecoderOnly
+from transformer.models.base_encoder_decoder import EncoderDecoder
+from transformer.models.bert import BERT
+from transformer.ops import attention, cudnn
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = {"vocab_size": 32, "num_outputs": 3, "num_layers": 1, "num_experts": 2, "channels": 3}
+SMALL |= {"num_encoder_layers": 1, "num_decoder_layers": 1, "decoder_layers": 1, "remat": "none"}
+# Published models whose attention no shipped config has.
+FAMILIES = {
+    "gemma": {"num_heads": 8, "num_kv_heads": 1, "width": 2048, "head_dim": 256, "context": 8192},
+    "gemma, capped": {"num_heads": 8, "num_kv_heads": 4, "width": 2304, "head_dim": 256,
+                      "window": 4096, "attention_cap": 50.0, "context": 8192},
+    "gemma, window in some layers": {"num_heads": 4, "num_kv_heads": 1, "width": 1152,
+                                     "head_dim": 256, "window": 512, "context": 4097},
+    "llama": {"num_heads": 9, "num_kv_heads": 3, "width": 576, "window": 500, "context": 2047},
+    "bert": {"num_heads": 12, "width": 384, "position_offset": 2, "context": 511},
+    "vit": {"num_heads": 6, "width": 384, "distillation": "two", "num_registers": 4},
+    "vit, no class token": {"num_heads": 12, "width": 768, "pooling": "attention"},
+    "t5": {"num_heads": 12, "width": 768, "head_dim": 64},
+    "vaswani": {"num_heads": 8, "width": 512, "norm_order": "post"},
+}  # fmt: skip
+
+
+def of_configs():
+    """Sections `model` that attention tells apart, by config and variant."""
+    found = {}
+    for path in sorted(CONFIGS.glob("*.py")):
+        if path.stem == "finetune":  # Has the model of another run.
+            continue
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        for variant in ("", *getattr(module, "VARIANTS", {})):
+            config = module.get_config(*[variant] * bool(variant))
+            length = config.task.get("max_length") or config.task.get("length") or 0
+            found[f"{path.stem}:{variant}"] = (config.model, length)
+    seen, different = set(), {}
+    for name, (model, length) in found.items():
+        sizes = ("name", "context", "window", "image_size", "patch_size", "pooling")
+        head_dim = model.get("head_dim") or model.width // model.num_heads
+        key = (*(model.get(size) for size in sizes), head_dim, length)
+        if key not in seen:
+            different[name] = (model, length)
+        seen.add(key)
+    return different
+
+
+CASES = of_configs() | {
+    f"published {name}": (section("model", name.split(",")[0], **fields), 0)
+    for name, fields in FAMILIES.items()
+}
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """A Hopper that is not there; keeps the names of what computed attention."""
+    monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(cudnn, "_compute_capability", lambda: (9, 0))
+    monkeypatch.setattr(fused, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(fused, "is_cuda_compute_capability_equal", lambda text: False)
+    monkeypatch.setattr(fused, "check_compute_capability", lambda text: text <= "9.0")
+    names = []
+    for name, function in attention.IMPLEMENTATIONS.items():
+
+        def kept(*args, name=name, function=function, **options):
+            names.append(name)
+            return function(*args, **options)
+
+        monkeypatch.setitem(attention.IMPLEMENTATIONS, name, kept)
+    return names
+
+
+def made(model, **fields):
+    """A model of a section, with few layers."""
+    plain = model.copy_and_resolve_references()
+    with plain.unlocked():
+        for field, value in (SMALL | fields).items():
+            if field in plain:
+                plain[field] = value
+    return build("model", plain)
+
+
+def inputs_of(model, length):
+    """Methods and arguments that training calls a model with."""
+
+    def ints(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    rows = 2
+    if isinstance(model, DecoderOnly):
+        tokens = ints(rows, model.context)
+        return [(None, (tokens,), {}), (None, (tokens,), {"segment_ids": tokens})]
+    if isinstance(model, BERT):
+        tokens = ints(rows, length or model.context)
+        return [(None, (tokens, tokens, ints(rows)), {})]
+    if isinstance(model, EncoderDecoder):
+        source, target = ints(rows, length or 33), ints(rows, 29)
+        packed = {"source_segments": source, "target_segments": target}
+        packed |= {"source_positions": source, "target_positions": target}
+        return [(None, (source, target), packed)]
+    images = jax.ShapeDtypeStruct((rows, model.image_size, model.image_size, 3), jnp.float32)
+    calls = [("classify", (images,), {})]
+    if model.pooling == "class" and model.distillation == "none":
+        calls.append(("reconstruct", (images, ints(rows, model.grid**2), model.grid**2 // 4), {}))
+    return calls
+
+
+def traced(model, method, args, named):
+    """Forward, for the shapes of parameters, and for a gradient."""
+    shapes = [arg for arg in args if not isinstance(arg, int)]
+    plain = [arg for arg in args if isinstance(arg, int)]
+
+    def total(params, *arrays, **named):
+        result = model.apply({"params": params}, *arrays, *plain, method=method, **named)
+        output = result[0] if isinstance(result, tuple) else result
+        return jnp.sum(output.astype(jnp.float32))
+
+    def gradient(key, *arrays, **named):
+        params = model.init(key, *arrays, *plain, method=method, **named)["params"]
+        return jax.grad(total)(params, *arrays, **named)
+
+    jax.eval_shape(gradient, jax.eval_shape(lambda: jax.random.key(0)), *shapes, **named)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_auto_picks_passes_the_checks_of_jax(chosen, name):
+    section, length = CASES[name]
+    model = made(section, dtype="bfloat16", dropout_rate=0.0)
+    for method, args, named in inputs_of(model, length):
+        chosen.clear()
+        traced(model, method, args, named)
+        wide = model.has_attention_cap() if isinstance(model, DecoderOnly) else False
+        # A mask of documents in the longest rows is too large to be handed over whole.
+        whole = "segment_ids" in named and 2 * model.context**2 > cudnn.LARGEST_MASK
+        expected = {"blockwise"} if wide or whole else {"cudnn"}
+        if getattr(model, "pooling", "") == "attention":
+            expected = expected | {"einsum"}  # It pools by one query.
+        assert set(chosen) == expected, (method, named)
+
+
+def test_a_model_in_float32_or_with_dropout_is_left_to_others(chosen):
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    for fields in ({"dropout_rate": 0.0}, {"dropout_rate": 0.1, "dtype": "bfloat16"}):
+        model = made(section("model", "vit", num_heads=3, width=192, **fields))
+        init = functools.partial(model.init, keys, method="classify")
+        jax.eval_shape(init, images)
+    assert set(chosen) == {"einsum"}
