@@ -82,7 +82,7 @@ def _other_checkpoints(workdir: Path, reference: Path) -> list[str]:
 
 def _fingerprints(folder: Path, step: int) -> dict:
     path = folder / "checkpoints" / str(step) / "metadata" / "metadata"
-    return json.loads(path.read_text("utf-8"))["fingerprints"]
+    return json.loads(path.read_text("utf-8"))["arrays"]
 
 
 def scalars(workdir: Path) -> dict[str, list[tuple[int, float]]]:
