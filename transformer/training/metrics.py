@@ -14,7 +14,7 @@ import rich.console
 import rich.progress
 
 from transformer.errors import WorkdirError
-from transformer.files import replacing, write_bytes
+from transformer.files import write_bytes, write_picture
 
 FILE = "metrics.jsonl"
 # Where lines go that cannot be read: nothing is deleted.
@@ -329,6 +329,5 @@ def draw_curves(workdir: Path) -> Path | None:
         axes.spines[["top"]].set_visible(False)
         axes.grid(alpha=0.25)
     path = workdir / "curves.png"
-    with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=130)
+    write_picture(path, figure)
     return path
