@@ -116,27 +116,41 @@ def making_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def filling(folder: Path) -> Iterator[Path]:
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder inside of `folder` that is deleted when the block ends.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    handle, part = _new_part(folder / "new", is_folder=True)
+    try:
+        yield part
+    finally:
+        os.close(handle)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def filling(folder: Path, *, keep: bool = False) -> Iterator[Path]:
     """A folder inside of `folder`, whose files move there when the block ends without an error.
 
     Each of them is whole when it is there, and takes the place of one with its name.
 
     Args:
         folder: where the files are to be.
+        keep: whether files that are there already stay instead.
 
     Raises:
         OSError: if they cannot be written; what is still in the inner folder is deleted.
     """
-    handle, part = _new_part(folder / "new", is_folder=True)
-    try:
+    with scratch(folder) as part:
         yield part
         for path in sorted(part.iterdir()):
+            if keep and os.path.lexists(folder / path.name):
+                continue
             with path.open("rb") as file:
                 _synchronize(file.fileno())
             path.replace(folder / path.name)
-    finally:
-        os.close(handle)
-        shutil.rmtree(part, ignore_errors=True)
     _synchronize_folder(folder)
 
 

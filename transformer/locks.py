@@ -101,6 +101,9 @@ def _opened(path: Path, wait: bool) -> int:
         except BaseException as error:
             _close(handle)
             if isinstance(error, OSError) and error.errno in _NONE:
+                # It says nothing, and would be in the way of who wants an empty folder.
+                with contextlib.suppress(OSError):
+                    path.unlink()
                 raise NoLocksError(error.strerror) from None
             raise
         _close(handle)

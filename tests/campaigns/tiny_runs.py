@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,10 @@ import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.campaigns.frame import ROOT, Done
 from tests.campaigns.warm import Warm
-from transformer import command_line
-from transformer.data.tokens import cache_folder
+from transformer import runtime
+from transformer.caches import cache_folder
 
+_CACHE = (cache_folder() or Path(tempfile.gettempdir())) / "campaigns"
 # A run has checkpoints of these steps, and the last one is in none of them.
 STEPS, END = (4, 8), 12
 _TRAINING = [
@@ -87,14 +89,14 @@ class TinyRun(NamedTuple):
 
 def keep_compiled() -> None:
     """All that is compiled, however small, is kept for the forked processes that come later."""
-    os.environ["XDG_CACHE_HOME"] = str(cache_folder() / "campaigns")
+    os.environ["XDG_CACHE_HOME"] = str(_CACHE)
 
     def prepare() -> None:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(_CACHE / "compiled"))
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-    command_line.prepare_process = prepare
+    runtime.prepare_process = prepare
 
 
 def tiny_runs(warm: Warm, names: Sequence[str] = ()) -> list[TinyRun]:
@@ -108,7 +110,7 @@ def tiny_runs(warm: Warm, names: Sequence[str] = ()) -> list[TinyRun]:
     for path in sorted((*ROOT.glob("transformer/**/*.py"), *ROOT.glob("configs/*.py"))):
         digest.update(path.read_bytes())
     digest.update(Path(__file__).read_bytes())
-    folder = cache_folder() / f"runs-{digest.hexdigest()[:16]}"
+    folder = _CACHE / f"runs-{digest.hexdigest()[:16]}"
     return [_made(warm, name, folder / name) for name in names or _MAKERS]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.interop import checkpoints
 from tests.interop.gguf_files import SCORED, gguf, write_model
 from tests.interop.test_safetensors_files import raw, shards
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import parse_json, read_json_file
 from transformer.data.library_errors import PanicError, in_our_words
 from transformer.data.sentencepieces import parse_pieces
@@ -65,7 +65,7 @@ def test_files_without_end(tmp_path):
     with pytest.raises(DataError, match="no file"):
         read_json_file(tmp_path / "config.json")
     with (tmp_path / "large.json").open("wb") as file:
-        file.truncate(limits.TEXT_BYTES + 1)
+        file.truncate(bounds.TEXT_BYTES + 1)
     with pytest.raises(DataError, match="more than 104,857,600 bytes"):
         read_json_file(tmp_path / "large.json")
 

@@ -15,6 +15,7 @@ from tests.sweeps.conftest import tiny_config
 from transformer.errors import ConfigError
 from transformer.sweeps import population, runner
 from transformer.sweeps.folder import Folder
+from transformer.sweeps.members import Member
 from transformer.sweeps.population import run_population
 from transformer.sweeps.runner import run_grid
 from transformer.sweeps.sweep import finish
@@ -232,7 +233,7 @@ def test_what_can_be_advanced_in_step_is_trained_together(base, shared, tmp_path
 
 
 def test_batches_of_different_shapes_are_refused():
-    member = mock.Mock(spec=population._Member, feeder=mock.Mock())
+    member = mock.Mock(spec=Member, feeder=mock.Mock())
     member.feeder.take.side_effect = [({"x": np.zeros((1, 2))}, 1), ({"x": np.zeros((1, 3))}, 1)]
     with pytest.raises(ConfigError, match="use --vectorize=none"):
         population._take([member, member], 1)

@@ -42,7 +42,7 @@ def trained(tmp_path_factory):
     write_config(experiment.config, workdir)
     experiment.task.save(experiment.data, workdir)
     shapes = checkpoint_items(experiment.shapes)["params"]
-    about = metadata_of(experiment)
+    about = metadata_of(experiment, workdir)
     with Checkpoints(workdir, keep_last=3) as checkpoints:
         for step, loss in LOSSES.items():
             params = jax.tree.map(lambda x, n=step: np.full(x.shape, n, x.dtype), shapes)
@@ -139,7 +139,7 @@ def test_an_edited_file_is_named_and_a_lost_one_made_again(trained, workdir):
     with pytest.raises(WorkdirError, match=r"tokenizer\.json is missing"):
         opened(workdir)
     adopt_workdir(given, workdir)
-    about = metadata_of(trained[2])
+    about = metadata_of(trained[2], workdir)
     require_same_run(about, workdir, newest_notes(workdir))
     about["files"] = {"tokenizer.json": "another"}
     with pytest.raises(WorkdirError, match=r"tokenizer\.json is missing, and cannot be made again"):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.text import SURROGATES, decode_text
 from transformer.errors import DataError
 
@@ -25,10 +25,10 @@ def parse_json(text: str, where: str | Path) -> Any:
         where: it comes from, for messages.
 
     Raises:
-        DataError: if it is no JSON, or goes beyond `limits`.
+        DataError: if it is no JSON, or goes beyond `bounds`.
     """
-    if len(text) > limits.TEXT_BYTES:
-        raise DataError(f"{where} has {len(text):,} characters: at most {limits.TEXT_BYTES:,}.")
+    if len(text) > bounds.TEXT_BYTES:
+        raise DataError(f"{where} has {len(text):,} characters: at most {bounds.TEXT_BYTES:,}.")
     try:
         content = json.loads(
             text,
@@ -42,7 +42,7 @@ def parse_json(text: str, where: str | Path) -> Any:
     except ValueError as error:
         raise DataError(f"{where} is not JSON: {error}") from None
     # What was parsed has an end to every text, so that this looks at each character once.
-    if text.count("[") + text.count("{") > limits.DEPTH and _depth(text) > limits.DEPTH:
+    if text.count("[") + text.count("{") > bounds.DEPTH and _depth(text) > bounds.DEPTH:
         raise _too_deep(where)
     if "\\ud" in text or "\\uD" in text:
         found = SURROGATES.search(json.dumps(content, ensure_ascii=False))
@@ -55,12 +55,12 @@ def read_json_file(path: str | Path) -> Any:
     """What a JSON file says; UTF-8, not compressed.
 
     Raises:
-        DataError: if it is missing, is no JSON, or goes beyond `limits`.
+        DataError: if it is missing, is no JSON, or goes beyond `bounds`.
     """
     return parse_json(decode_text(read_bounded(path), str(path)), path)
 
 
-def read_bounded(path: str | Path, most: int = limits.TEXT_BYTES) -> bytes:
+def read_bounded(path: str | Path, most: int = bounds.TEXT_BYTES) -> bytes:
     """The content of a file that is not larger than it may be.
 
     Raises:
@@ -107,8 +107,8 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > limits.DIGITS:
-        raise ValueError(f"it has a whole number of {len(text)} digits: at most {limits.DIGITS}.")
+    if len(text) > bounds.DIGITS:
+        raise ValueError(f"it has a whole number of {len(text)} digits: at most {bounds.DIGITS}.")
     return int(text)
 
 
@@ -122,4 +122,4 @@ def _depth(text: str) -> int:
 
 
 def _too_deep(where: str | Path) -> DataError:
-    return DataError(f"{where} has more than {limits.DEPTH} brackets within each other.")
+    return DataError(f"{where} has more than {bounds.DEPTH} brackets within each other.")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import parse_json, read_bounded
 from transformer.data.sentencepieces import read_sentencepieces
 from transformer.data.text import decode_text, read_text
@@ -247,7 +247,7 @@ def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str,
     """
     ids = parse_json(text, path)
     if not isinstance(ids, dict) or not all(
-        type(index) is int and 0 <= index < limits.TOKENS for index in ids.values()
+        type(index) is int and 0 <= index < bounds.TOKENS for index in ids.values()
     ):
         raise DataError(f"{path} is no table of tokens and their numbers.")
     missing = [token for token in special[:3] if token not in ids]

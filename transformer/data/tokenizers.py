@@ -8,7 +8,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from transformer.data import cutting, limits
+from transformer.data import bounds, cutting
 from transformer.data.library_errors import in_our_words
 from transformer.data.text import read_text
 from transformer.errors import ConfigError, DataError
@@ -260,8 +260,8 @@ def require_ids(library_tokenizer: tokenizers.Tokenizer, wrong: str) -> tokenize
         DataError: if there is one.
     """
     size = table_size(library_tokenizer)
-    if size > limits.TOKENS:
-        raise DataError(f"{wrong}: it has the id {size - 1:,}, and the most is {limits.TOKENS:,}.")
+    if size > bounds.TOKENS:
+        raise DataError(f"{wrong}: it has the id {size - 1:,}, and the most is {bounds.TOKENS:,}.")
     return library_tokenizer
 
 

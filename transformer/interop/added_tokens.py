@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import tokenizers
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import shown
 from transformer.data.tokenizers import TOKENIZER_FILE
 from transformer.errors import DataError
@@ -162,7 +162,7 @@ def _listed(
     """
     if key not in file:
         return None
-    found = [] if file[key] is None else file[key]
+    found = [] if file[key] in (None, {}) else file[key]
     if isinstance(found, dict):
         return {name: _token(token, file, special=special) for name, token in found.items()}
     if not isinstance(found, list):
@@ -174,7 +174,7 @@ def _by_id(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
     """What `added_tokens_decoder` says: tokens by id."""
     content = settings[BY_ID]
     if not isinstance(content, dict) or not all(
-        index.isdecimal() and len(index) <= limits.DIGITS and isinstance(token, dict)
+        index.isdecimal() and len(index) <= bounds.DIGITS and isinstance(token, dict)
         for index, token in content.items()
     ):
         raise DataError(f"{settings.where}: {BY_ID} has no tokens by their ids.")

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import shown
 from transformer.errors import DataError
 
@@ -31,7 +31,13 @@ def refuse(where: Path, key: str, value: Any, expected: str) -> NoReturn:
 
 
 def whole(
-    where: Path, key: str, value: Any, *, least: int = 1, most: int = limits.SIZE, also: str = ""
+    where: Path,
+    key: str,
+    value: Any,
+    *,
+    least: int = 1,
+    most: int = bounds.SIZE,
+    also: str = "",
 ) -> int:
     """A whole number.
 
@@ -49,6 +55,11 @@ def whole(
     if type(value) is not int or not least <= value <= most:
         refuse(where, key, value, f"a whole number from {least} to {most}{also}")
     return value
+
+
+def without_fraction(value: Any) -> Any:
+    """A float that is a whole number as one, for keys that others write as floats, too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def number(
@@ -82,7 +93,7 @@ def token(where: Path, key: str, value: Any) -> int:
     Raises:
         DataError: if it is none.
     """
-    return whole(where, key, value, least=0, most=limits.TOKENS - 1, also=", the id of a token,")
+    return whole(where, key, value, least=0, most=bounds.TOKENS - 1, also=", the id of a token,")
 
 
 def flag(where: Path, key: str, value: Any) -> bool:

@@ -23,7 +23,7 @@ from transformer.data.tokenizers import TOKENIZER_FILE, parse_tokenizer_json
 from transformer.data.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import DataError
 from transformer.interop.added_tokens import BY_ID, read_added_tokens
-from transformer.interop.checked_values import number, whole
+from transformer.interop.checked_values import number, whole, without_fraction
 from transformer.interop.side_files import (
     CONFIG,
     SETTINGS,
@@ -111,8 +111,9 @@ def read_encoder_tokenizer(
     finds_special = not settings.flag("split_special_tokens", False)
     limit = settings.get("model_max_length", settings.get("max_len"))
     max_length = None
-    if limit is not None and number(settings.where, "model_max_length", limit) < _NO_LIMIT:
-        max_length = whole(settings.where, "model_max_length", limit, most=_NO_LIMIT)
+    # None, less than 1 and very large numbers are how others write that there is no limit.
+    if limit is not None and 0 < number(settings.where, "model_max_length", limit) < _NO_LIMIT:
+        max_length = whole(settings.where, "model_max_length", without_fraction(limit))
     if text is not None:
         return ReadTokenizer(
             parse_encoder_tokenizer(text, folder), max_length, finds_special, first_space=True

@@ -7,7 +7,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import shown
 from transformer.data.library_errors import in_our_words
 from transformer.errors import DataError
@@ -100,10 +100,10 @@ def scored_tokenizer(
         DataError: if the parts do not fit.
     """
     for token, score in zip(tokens, scores, strict=True):
-        if not math.isfinite(score) or len(token) > limits.TOKEN_CHARACTERS:
+        if not math.isfinite(score) or len(token) > bounds.TOKEN_CHARACTERS:
             raise DataError(
                 f"{path} is damaged: its token {shown(token)} has {len(token)} characters and the "
-                f"score {score}; at most {limits.TOKEN_CHARACTERS} and a finite one are expected."
+                f"score {score}; at most {bounds.TOKEN_CHARACTERS} and a finite one are expected."
             )
     merges = _merges(tokens, scores)
     model = _bpe(tokens, merges, path, unk_token=unknown, fuse_unk=True, byte_fallback=True)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
-from transformer.interop.checked_values import positive
+from transformer.interop.checked_values import positive, whole, without_fraction
 from transformer.interop.decoder_configs import (
     GLOBAL,
     LOCAL,
@@ -77,11 +77,17 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "window": 4096 if window is None else window,
         "global_every": every,
         **rotations,
-        "query_scale": config.whole("query_pre_attn_scalar", 256),
+        "query_scale": _query_scale(config),
         "head_norm": kind == "gemma3_text",
         "attention_cap": _attention_cap(config, kind),
         "logit_cap": _cap(config, "final_logit_softcapping", 30.0 if kind == "gemma2" else None),
     }
+
+
+def _query_scale(config: SideFile) -> int:
+    """What queries are divided by the square root of; written as a float, too."""
+    found = without_fraction(config.get("query_pre_attn_scalar", 256))
+    return whole(config.where, "query_pre_attn_scalar", found)
 
 
 def _attention_cap(config: SideFile, kind: str) -> float | None:

@@ -7,7 +7,7 @@ that are left out have that library's defaults.
 
 from typing import Any
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.interop.checked_values import LARGEST, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.logits import Sampling
@@ -124,14 +124,15 @@ def writing_fields(files: SideFiles) -> dict[str, Any]:
         "temperature": 0.0,
     }
     if said.get("max_new_tokens") is not None:
-        fields["max_new_tokens"] = said.whole("max_new_tokens", least=0, most=limits.LENGTH)
+        fields["max_new_tokens"] = said.whole("max_new_tokens", least=0, most=bounds.LENGTH)
     chosen = ("temperature", "top_k", "top_p", "min_p")
     if not said.flag("do_sample", False):
         said.irrelevant(dict.fromkeys(chosen, "do_sample is off"))
         return fields
     return fields | {
         "temperature": _number(said, "temperature", 1.0),
-        "top_k": said.whole_or_none("top_k", 50, least=0) or 0,
+        # Null means what a missing key does.
+        "top_k": 50 if said.get("top_k") is None else said.whole("top_k", least=0),
         "top_p": _number(said, "top_p", 1.0),
         "min_p": _number(said, "min_p", 0.0),
     }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.errors import DataError
 from transformer.interop.gguf_blocks import BLOCKS, dequantize
 
@@ -181,7 +181,7 @@ class _Header:
         letter = f"<{letter}"
         return struct.unpack(letter, self.take(struct.calcsize(letter), what))[0]
 
-    def count(self, shortest: int, what: str, most: int = limits.TOKENS) -> int:
+    def count(self, shortest: int, what: str, most: int = bounds.TOKENS) -> int:
         """How many entries follow, each of which takes some bytes at least."""
         count = self.number("Q", f"the number of {what}")
         if count * shortest > self.size - self.position:
@@ -242,8 +242,8 @@ def _read(header: _Header) -> GgufFile:
             f"read.{also}"
         )
     # Both counts stand in front of both lists.
-    num_tensors = header.count(_SHORTEST_TENSOR, "arrays", limits.ARRAYS)
-    num_entries = header.count(_SHORTEST_ENTRY, "metadata", limits.ARRAYS)
+    num_tensors = header.count(_SHORTEST_TENSOR, "arrays", bounds.ARRAYS)
+    num_entries = header.count(_SHORTEST_ENTRY, "metadata", bounds.ARRAYS)
     metadata: dict[str, Any] = {}
     for _ in range(num_entries):
         name = header.text("a name of metadata")

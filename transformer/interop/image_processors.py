@@ -7,7 +7,7 @@ A key that is missing has the default of the processor's class; `null` switches 
 from collections.abc import Mapping
 from typing import Any
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.augmentation import RESAMPLINGS
 from transformer.data.image_preparation import Preparation
 from transformer.data.json_text import shown
@@ -250,7 +250,7 @@ def _of_channels(
 
 
 def _is_pixels(value: Any) -> bool:
-    return type(value) is int and 0 < value <= limits.PIXELS
+    return type(value) is int and 0 < value <= bounds.PIXELS
 
 
 def processor_content(preparation: Preparation, channels: int) -> dict[str, Any]:

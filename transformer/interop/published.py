@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
@@ -243,7 +243,8 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     try:
         fields = family.fields(source.config, where, shapes)
         _require_fewer(fields, where, len(shapes))
-        require_allowed("model", family.model(**fields))
+        # Whether layers are stacked is chosen later.
+        require_allowed("model", family.model(**fields, scan_layers=True))
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
     except ConfigError as error:
@@ -258,7 +259,7 @@ def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
         DataError: naming the field.
     """
     for field in ("num_layers", "num_encoder_layers", "num_decoder_layers", "num_experts"):
-        if fields.get(field, 0) > min(there, limits.LAYERS):
+        if fields.get(field, 0) > min(there, bounds.LAYERS):
             raise DataError(
                 f"{where} asks for {fields[field]:,} {field.removeprefix('num_')} "
                 f"(config.model.{field}), and there are {there:,} arrays: is a file missing?"

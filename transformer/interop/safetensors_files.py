@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import parse_json, shown
 from transformer.data.text import decode_text
 from transformer.errors import DataError, MissingDependencyError, WorkdirError
@@ -187,7 +187,7 @@ def _require_header(file: Path) -> None:
         with file.open("rb") as opened:
             start = opened.read(8)
             size = int.from_bytes(start, "little")
-            if len(start) < 8 or size > limits.HEADER_BYTES:
+            if len(start) < 8 or size > bounds.HEADER_BYTES:
                 raise DataError(
                     f"{file} cannot be read as safetensors: its header has {size} bytes."
                 )
@@ -195,12 +195,12 @@ def _require_header(file: Path) -> None:
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from None
     content = parse_json(decode_text(text, str(file)), file)
-    if not isinstance(content, dict) or len(content) > limits.ARRAYS:
+    if not isinstance(content, dict) or len(content) > bounds.ARRAYS:
         raise DataError(f"{file} cannot be read as safetensors: its header names no arrays.")
     for name, array in content.items():
         shape = array.get("shape", ()) if isinstance(array, dict) else ()
-        if isinstance(shape, list) and len(shape) > limits.AXES:
-            raise DataError(f"{file}: {shown(name)} has {len(shape)} axes: at most {limits.AXES}.")
+        if isinstance(shape, list) and len(shape) > bounds.AXES:
+            raise DataError(f"{file}: {shown(name)} has {len(shape)} axes: at most {bounds.AXES}.")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, several, token
@@ -152,7 +152,7 @@ def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
                 f"{said.where} has eos_token_id: {said.get('eos_token_id')}, and texts end with "
                 f"the token {end} of the tokenizer (eos_token): they do not belong together."
             )
-        size = said.whole_or_none("num_beams", most=limits.BEAMS) or 1
+        size = said.whole_or_none("num_beams", most=bounds.BEAMS) or 1
         early = _value(said, "early_stopping", False)
         if early != "never" and type(early) is not bool:
             refuse(said.where, "early_stopping", early, "true, false or 'never'")
@@ -198,7 +198,7 @@ def _most(said: SideFile, longest: int | None) -> int:
     if new is None and whole is None:
         return _USUAL_LENGTH if longest is None else min(_USUAL_LENGTH, longest - 1)
     key = "max_length" if new is None else "max_new_tokens"
-    found = said.whole(key, least=0, most=limits.LENGTH) - (new is None)
+    found = said.whole(key, least=0, most=bounds.LENGTH) - (new is None)
     if found < 1:
         raise DataError(f"{said.where} has {key}: {said[key]}, which leaves no room for an output.")
     return found
@@ -208,12 +208,14 @@ def _least(said: SideFile) -> int:
     """New tokens before the end at least."""
     if said.get("min_new_tokens") is not None:
         return _count(said, "min_new_tokens")
-    return max(0, _count(said, "min_length") - 1)
+    # -1 is how some say that there is no least.
+    least = said.whole_or_none("min_length", least=-1, most=bounds.LENGTH) or 0
+    return max(0, least - 1)
 
 
 def _count(said: SideFile, key: str) -> int:
     """A whole number, 0 where nothing is said."""
-    return said.whole_or_none(key, least=0, most=limits.LENGTH) or 0
+    return said.whole_or_none(key, least=0, most=bounds.LENGTH) or 0
 
 
 def _number(said: SideFile, key: str, usual: float, *, least: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import read_json_file, shown
 from transformer.errors import DataError
 from transformer.interop import checked_values
@@ -136,7 +136,7 @@ class SideFile(Mapping[str, Any]):
         return self._inside[key]
 
     def whole(
-        self, key: str, usual: int | None = None, *, least: int = 1, most: int = limits.SIZE
+        self, key: str, usual: int | None = None, *, least: int = 1, most: int = bounds.SIZE
     ) -> int:
         """A whole number.
 
@@ -154,7 +154,7 @@ class SideFile(Mapping[str, Any]):
         return checked_values.whole(self.where, key, value, least=least, most=most)
 
     def whole_or_none(
-        self, key: str, usual: int | None = None, *, least: int = 1, most: int = limits.SIZE
+        self, key: str, usual: int | None = None, *, least: int = 1, most: int = bounds.SIZE
     ) -> int | None:
         """As `whole`; null is None."""
         value = self.get(key, usual)

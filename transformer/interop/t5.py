@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.errors import ConfigError, DataError
 from transformer.interop.layout import Entry, Shape, entries, require_layers, require_sizes
 from transformer.interop.published import Family, Head, parameter_shapes
@@ -77,7 +77,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "max_distance": config.whole("relative_attention_max_distance", 128),
         "norm_epsilon": config.number("layer_norm_epsilon", 1e-6),
         "dropout_rate": config.fraction("dropout_rate", 0.1),
-        "begin_id": config.whole_or_none(begin, 0, least=0, most=limits.TOKENS - 1) or 0,
+        "begin_id": config.whole_or_none(begin, 0, least=0, most=bounds.TOKENS - 1) or 0,
     }
     _require_sizes(found, where, shapes)
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from transformer.data import limits
+from transformer.data import bounds
 from transformer.data.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.interop.checked_values import whole
@@ -152,7 +152,7 @@ def _size(config: SideFile, key: str) -> int:
         value = value[0]
     if isinstance(value, list):
         raise DataError(f"{config.where}: {key} is {shown(value)}: only squares can be read here.")
-    most = limits.PIXELS if key in ("image_size", "patch_size") else limits.SIZE
+    most = bounds.PIXELS if key in ("image_size", "patch_size") else bounds.SIZE
     return whole(config.where, key, value, most=most)
 
 

@@ -6,11 +6,9 @@ together and cuts them over the devices there are. What a trial leaves in its fo
 """
 
 import contextlib
-import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -20,69 +18,31 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from transformer.errors import ConfigError, NonFiniteLossError
 from transformer.sweeps.folder import Folder
+from transformer.sweeps.members import Member, open_member
 from transformer.sweeps.runner import PATIENCE, Command, Say, failed, note_result
 from transformer.sweeps.trials import Plan, Trial
 from transformer.sweeps.vectorized import AXIS, trial_mesh, vectorized_programs
-from transformer.training import experiment as experiments
-from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import Experiment
-from transformer.training.feeding import Feeder
-from transformer.training.finishing import SAMPLED, finish, is_finished, summary
-from transformer.training.holding import HeldError, holding
-from transformer.training.loop import begin, checkpoint_items, next_multiple, write_beginning
-from transformer.training.metrics import MetricsWriter, Progress
-from transformer.training.notes import newest_notes
+from transformer.training.finishing import (
+    SAMPLED,
+    VALIDATION,
+    finish,
+    is_finished,
+    is_validated,
+    summary,
+    write_again,
+)
+from transformer.training.holding import HeldError
+from transformer.training.loop import checkpoint_items, next_multiple
+from transformer.training.metrics import Progress
 from transformer.training.options import CHANGEABLE
 from transformer.training.processes import StopRequest
 from transformer.training.programs import (
-    make_programs,
     numbers_of,
     program_key,
 )
-from transformer.training.reporting import Reporter
-from transformer.training.saved_runs import adopt_workdir
 from transformer.training.shared import Shared
-from transformer.training.state import TrainState
 from transformer.training.step import mean_metrics
 from transformer.training.validation import make_totals
-
-
-@dataclasses.dataclass
-class _Member:
-    """A trial of a population, opened.
-
-    Attributes:
-        trial: which one.
-        workdir: its run folder.
-        experiment: on the first device.
-        about: what its checkpoints say of it.
-        checkpoints: of its run.
-        state: where it begins; None once it is one of many.
-        step: of this state.
-        feeder: of its batches, on the host.
-        writer: of its metrics.
-        reporter: refuses its losses when they are not finite.
-        held: what is open.
-        alive: whether it goes on.
-    """
-
-    trial: Trial
-    workdir: Path
-    experiment: Experiment
-    about: Mapping[str, Any]
-    checkpoints: Checkpoints
-    state: TrainState | None
-    step: int
-    feeder: Feeder
-    writer: MetricsWriter
-    reporter: Reporter
-    held: contextlib.ExitStack
-    alive: bool = True
-
-    def close(self) -> None:
-        """Writes out what is still in memory, and releases what is open even if that fails."""
-        with self.held:
-            self.checkpoints.wait()
 
 
 def run_population(
@@ -109,6 +69,8 @@ def run_population(
         most: trials at once.
     """
     plan_of = dict(zip((trial.id for trial in trials), plans, strict=True))
+    # What is said of a trial that is tried again and again is said once.
+    say = functools.cache(say)
     left = list(trials)
     while left:
         elsewhere: list[Trial] = []
@@ -120,7 +82,8 @@ def run_population(
                         elsewhere.append(trial)
                     elif not folder.is_over(trial.id):
                         mine.append(trial)
-                code = _run_group(mine, folder, shared, say, command, vectorize)
+                code, held = _run_group(mine, folder, shared, say, command, vectorize)
+                elsewhere += held
                 if code:
                     return code
         if len(elsewhere) == len(left):
@@ -150,13 +113,16 @@ def _run_group(
     say: Say,
     command: Command,
     vectorize: str,
-) -> int:
-    members: dict[int, list[_Member]] = {}
+) -> tuple[int, list[Trial]]:
+    """Trains trials of one program; 0 or an exit code, and those that somebody trains alone."""
+    members: dict[int, list[Member]] = {}
+    held: list[Trial] = []
     for trial in trials:
         try:
-            member = _open(trial, folder.begin(trial, command(trial)), shared, say)
+            member = open_member(trial, folder.begin(trial, command(trial)), shared, say)
         except HeldError as error:
             say(f"trial {trial.id}: {error}")
+            held.append(trial)
             continue
         except Exception as error:
             failed(trial, folder, say, error)
@@ -169,12 +135,12 @@ def _run_group(
             say(f"  {member.trial.id}: {member.trial}")
         code = _run_members(group, folder, shared, say, vectorize)
         if code:
-            return code
-    return 0
+            return code, held
+    return 0, held
 
 
 def _run_members(
-    members: list[_Member], folder: Folder, shared: Shared, say: Say, vectorize: str
+    members: list[Member], folder: Folder, shared: Shared, say: Say, vectorize: str
 ) -> int:
     """Trains opened trials together and notes what became of them; 0 or an exit code."""
     started = time.monotonic()
@@ -200,47 +166,8 @@ def _run_members(
     return code
 
 
-def _open(trial: Trial, workdir: Path, shared: Shared, say: Say) -> _Member:
-    """Opens a trial's folder and restores what is there, as the loop does."""
-    with contextlib.ExitStack() as held:
-        held.enter_context(holding(workdir))
-        config = adopt_workdir(trial.config, workdir)
-        experiment = experiments.prepare(config, workdir, devices=jax.devices()[:1], shared=shared)
-        about = experiments.metadata_of(experiment)
-        experiments.require_same_run(about, workdir, newest_notes(workdir))
-        write_beginning(experiment, workdir)
-        checkpoints = held.enter_context(Checkpoints(workdir, keep_last=experiment.train.keep_last))
-        restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
-        key = ("on one device", program_key(experiment.config))
-        programs = shared.once(key, lambda: make_programs(experiment))
-        silent = Progress(experiment.total_steps, shown=False)
-        state, position = begin(experiment, programs, restored, silent, about)
-        batches = experiment.task.train_batches(
-            experiment.data, seed=experiment.train.seed, num_steps=experiment.total_steps
-        )
-        writer = MetricsWriter(workdir, step=int(state.step), tensorboard=False, say=say)
-        held.callback(writer.close)
-        silent.start(int(state.step))
-        feeder = Feeder(batches, None, most=experiment.train.steps_per_dispatch, position=position)
-        held.callback(feeder.close)
-        return _Member(
-            trial=trial,
-            workdir=workdir,
-            experiment=experiment,
-            about=about,
-            checkpoints=checkpoints,
-            state=state,
-            step=int(state.step),
-            feeder=feeder,
-            writer=writer,
-            reporter=Reporter(experiment, writer, silent, experiment.steps("log_every")),
-            # Whoever has the member closes it; what fails before this line is closed here.
-            held=held.pop_all(),
-        )
-
-
 def _advance(
-    members: list[_Member], folder: Folder, shared: Shared, say: Say, vectorize: str
+    members: list[Member], folder: Folder, shared: Shared, say: Say, vectorize: str
 ) -> tuple[int, int]:
     """Trains to the end, or until asked to stop.
 
@@ -303,15 +230,45 @@ def _advance(
             progress.close()
     if stop.signal is not None:
         return stop.exit_code, step
-    silence = Progress(total, shown=False).say
+    _finish(members, state, step, functools.partial(totals, state.evaluated))
+    return 0, step
+
+
+def _finish(
+    members: Sequence[Member],
+    state: Any,
+    step: int,
+    totals: Callable[[int | None], Any],
+) -> None:
+    """Makes what the end of each run lacks, as the loop does.
+
+    Args:
+        members: of the population.
+        state: of all, after their last step.
+        step: that was reached.
+        totals: of the validation batches, as many as it is given, or all.
+    """
+    first = members[0].experiment
+    limit, silence = first.train.validation_batches, Progress(step, shown=False).say
+    lacking = [
+        index
+        for index, member in enumerate(members)
+        if member.alive and not is_validated(member.workdir, step, limit)
+    ]
+    if lacking:
+        # Members that were restored after their last step, and whose line was lost.
+        found = jax.device_get(totals(None))
+        sampled = None if limit is None else jax.device_get(totals(limit))
+        for index in lacking:
+            own, measured = members[index], _metrics(index, found, sampled)
+            write_again(own.experiment, own.workdir, step, VALIDATION, measured, silence)
     for index, member in enumerate(members):
         if member.alive and not is_finished(member.workdir, step):
             own = _one(state, index)
             finish(member.experiment, own, member.workdir, step, curves=False, say=silence)
-    return 0, step
 
 
-def _take(members: Iterable[_Member], count: int) -> tuple[Any, int]:
+def _take(members: Iterable[Member], count: int) -> tuple[Any, int]:
     """The next batches of all members, stacked to `[trials, most, B, ...]`."""
     taken = [member.feeder.take(count) for member in members]
     batches, counts = zip(*taken, strict=True)
@@ -332,7 +289,7 @@ def _one(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _report(members: Iterable[_Member], pending: Any, folder: Folder, say: Say) -> None:
+def _report(members: Iterable[Member], pending: Any, folder: Folder, say: Say) -> None:
     """Writes the metrics of each; those whose losses are not finite end here."""
     if pending is None:
         return
@@ -349,7 +306,7 @@ def _report(members: Iterable[_Member], pending: Any, folder: Folder, say: Say) 
 
 
 def _validated(
-    members: Iterable[_Member], step: int, totals: Any, sampled: Any
+    members: Iterable[Member], step: int, totals: Any, sampled: Any
 ) -> list[float | None]:
     """Writes the validation metrics of each and returns the losses.
 
@@ -363,15 +320,20 @@ def _validated(
     for index, member in enumerate(members):
         loss = None
         if member.alive:
-            metrics = mean_metrics([_one(total, index) for total in totals])
-            if sampled is not None:
-                metrics[SAMPLED] = mean_metrics([_one(total, index) for total in sampled])["loss"]
-            loss = member.reporter.validated(step, {k: float(v) for k, v in metrics.items()})
+            loss = member.reporter.validated(step, _metrics(index, totals, sampled))
         losses.append(loss)
     return losses
 
 
-def _save(members: Iterable[_Member], state: Any, step: int, losses: Sequence[Any]) -> None:
+def _metrics(index: int, totals: Any, sampled: Any) -> dict[str, float]:
+    """Validation metrics of one member; arguments as of `_validated`, on the host."""
+    metrics = mean_metrics([_one(total, index) for total in totals])
+    if sampled is not None:
+        metrics[SAMPLED] = mean_metrics([_one(total, index) for total in sampled])["loss"]
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _save(members: Iterable[Member], state: Any, step: int, losses: Sequence[Any]) -> None:
     for index, member in enumerate(members):
         if not member.alive:
             continue

@@ -1,5 +1,6 @@
 """Trains the trials of a grid, one after another, beside other workers who do the same."""
 
+import functools
 import math
 import time
 import traceback
@@ -37,6 +38,8 @@ def run_grid(
     Returns:
         0, or the exit code of a trial that was asked to stop: all others then wait for a rerun.
     """
+    # What is said of a trial that is tried again and again is said once.
+    say = functools.cache(say)
     left, waiting = list(trials), False
     while left:
         elsewhere = []
@@ -46,7 +49,12 @@ def run_grid(
                     elsewhere.append(trial)
                 elif not folder.is_over(trial.id):
                     say(f"trial {trials.index(trial) + 1} of {len(trials)}, {trial.id}: {trial}")
-                    code = run_trial(trial, folder, shared, say, command(trial))
+                    try:
+                        code = run_trial(trial, folder, shared, say, command(trial))
+                    except HeldError as error:
+                        say(f"trial {trial.id}: {error}")
+                        elsewhere.append(trial)
+                        continue
                     if code:
                         return code
         if len(elsewhere) == len(left):
@@ -78,6 +86,9 @@ def run_trial(
 
     Returns:
         0, also if it failed, or the exit code of a run that was asked to stop.
+
+    Raises:
+        HeldError: if somebody trains it alone; what comes of that is not known here.
     """
     started = time.monotonic()
     before = folder.status(trial.id) or {}
@@ -94,10 +105,8 @@ def run_trial(
     workdir = folder.begin(trial, command)
     try:
         code, result = train(trial.config, workdir, shared=shared, enough=ask, curves=False)
-    except HeldError as error:
-        # Somebody trains it alone, and what comes of that is not known here.
-        say(f"trial {trial.id}: {error}")
-        return 0
+    except HeldError:
+        raise
     except Exception as error:
         failed(trial, folder, say, error, seconds=seconds())
         return 0

@@ -7,6 +7,7 @@ worker that looks for something to do goes on with it.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import re
@@ -30,6 +31,7 @@ from transformer.sweeps.trials import (
     parsed_value,
 )
 from transformer.training.experiment import prepare
+from transformer.training.holding import HeldError
 from transformer.training.shared import Shared
 
 SAMPLERS = ("tpe", "random")
@@ -161,6 +163,8 @@ def run_search(
                 f"{folder.path} holds a search with another config: use another --workdir."
             )
         study.set_user_attr("config", ours)
+    # What is said of a trial that is tried again and again is said once.
+    say = functools.cache(say)
     waiting = False
     while True:
         with folder.claim(_ASKING, wait=True):
@@ -328,7 +332,13 @@ def _run(
                 folder.begin(trial, command(trial))
                 failed(trial, folder, say, error)
             else:
-                code = run_trial(trial, folder, shared, say, command(trial), enough)
+                try:
+                    code = run_trial(trial, folder, shared, say, command(trial), enough)
+                except HeldError as error:
+                    # It stays the study's, until whoever trains it alone has ended.
+                    say(f"trial {asked.number + 1}, {trial.id}: {error}")
+                    time.sleep(PATIENCE)
+                    return 0
                 if code:
                     return code  # It stays the study's, and whoever comes next goes on with it.
         # A trial with the same values was here before: its result counts again.

@@ -39,6 +39,10 @@ from transformer.training.shared import Shared
 VECTORIZE = ("auto", "none", "scan", "vmap", "processes")
 # Models up to this many parameters leave an accelerator idle when they are alone on it.
 _SMALL = 50_000_000
+# What a terminal sends beside SIGINT, to which workers do not belong.
+_OF_TERMINALS = tuple(
+    getattr(signal, name) for name in ("SIGHUP", "SIGQUIT") if hasattr(signal, name)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +261,7 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
         workers: how many.
 
     Returns:
-        The highest exit code. SIGTERM and SIGINT are passed on.
+        The highest exit code, and at least that of a signal. Signals that end are passed on.
     """
     running: list[subprocess.Popen] = []
     asked: list[int] = []
@@ -267,7 +271,8 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
         for process in running:
             process.send_signal(number)
 
-    before = {n: signal.signal(n, pass_on) for n in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGINT, *_OF_TERMINALS)
+    before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         for _ in range(workers):
             if not asked:
@@ -275,11 +280,15 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
                 # from us as well would end at once rather than save.
                 line = [sys.executable, *arguments]
                 running.append(subprocess.Popen(line, process_group=0))
+                if asked:
+                    # It came while this one was begun.
+                    running[-1].send_signal(asked[-1])
         codes = [process.wait() for process in running]
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return max((128 - code if code < 0 else code for code in codes), default=128 + sum(asked[:1]))
+    ends = [128 - code if code < 0 else code for code in codes]
+    return max([*ends, *(128 + number for number in asked[:1])], default=0)
 
 
 def finish(workdir: Path, storage: str = "") -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """From a config to everything a run needs: task, data, model, optimizer, shapes."""
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from transformer.config import (
     with_optional_sections,
 )
 from transformer.errors import ConfigError, WorkdirError
+from transformer.files import scratch
 from transformer.tasks.base import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -315,11 +315,16 @@ def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) 
     return jax.tree_util.tree_map_with_path(one, shapes)
 
 
-def metadata_of(experiment: Experiment) -> dict[str, Any]:
-    """What the checkpoints of a run say of it: its data, its config, the files of its task."""
-    with tempfile.TemporaryDirectory() as folder:
-        experiment.task.save(experiment.data, Path(folder))
-        about = described(experiment.config, Path(folder))
+def metadata_of(experiment: Experiment, workdir: Path) -> dict[str, Any]:
+    """What the checkpoints of a run say of it: its data, its config, the files of its task.
+
+    Args:
+        experiment: of the run.
+        workdir: its folder, in which these files are made and deleted again.
+    """
+    with scratch(workdir) as folder:
+        experiment.task.save(experiment.data, folder)
+        about = described(experiment.config, folder)
     return {"data_fingerprint": experiment.task.fingerprint(experiment.data), **about}
 
 

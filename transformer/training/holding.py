@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+
 from transformer.checks import require_plain_path, require_writable_folder
 from transformer.errors import WorkdirError
 from transformer.files import delete_leftovers, is_part
@@ -16,6 +18,8 @@ LOCK_FILE = ".lock"
 # Seconds after which NFS frees the locks of a host that is dead, and some more, and between two
 # tries. A job that a scheduler starts again elsewhere comes earlier than that.
 _LEASE, _PAUSE = 100.0, 0.5
+# Several processes wait for the first one in a collective operation, which gives up at 30 seconds.
+_TOGETHER = 20.0
 
 
 class HeldError(WorkdirError):
@@ -81,6 +85,7 @@ def _hold(workdir: Path, held: contextlib.ExitStack) -> None:
 def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
     """Enters the lock, and before it what removes the folders that were made for it."""
     begun, told = time.monotonic(), False
+    lease = _LEASE if jax.process_count() == 1 else min(_LEASE, _TOGETHER)
     while True:
         made = [path for path in (workdir, *workdir.parents) if not path.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
@@ -94,10 +99,10 @@ def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
             # Whoever had made the folder has just removed it again; or the holder is on a host that
             # may be dead, of which the file server does not know yet.
             waits = isinstance(error, FileNotFoundError) or error.elsewhere
-            if not waits or time.monotonic() - begun > _LEASE:
+            if not waits or time.monotonic() - begun > lease:
                 raise
             if isinstance(error, LockedError) and not told:
-                say = f"{workdir} is in use by {error}. Waiting {_LEASE:.0f} s: it may be dead."
+                say = f"{workdir} is in use by {error}. Waiting {lease:.0f} s: it may be dead."
                 print(say, file=sys.stderr, flush=True)
                 told = True
             time.sleep(_PAUSE)

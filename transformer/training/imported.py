@@ -103,6 +103,7 @@ def import_published(
         source, tokenizer=tokenizer, max_length=max_length, ignore=ignore
     )
     config.model.scan_layers = scan_layers
+    build("model", config.model)  # Refuses more layers than are compiled one by one.
     write_run(
         workdir,
         config,
@@ -287,7 +288,8 @@ _RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {
 
 def _of_the_job(published: Published, config: Any) -> Published:
     """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
-    task, model = build("task", config.task), build("model", config.model, scan_layers=False)
+    task = build("task", config.task)
+    model = build("model", config.model, scan_layers=True).clone(scan_layers=False)
     wanted = _paths_of_the_job(model, task, build("lora", config.lora))
     if not wanted <= published.params.keys():
         return published

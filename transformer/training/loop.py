@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from transformer import sharding
+from transformer.files import filling
 from transformer.nn.attention import require_platform
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
@@ -36,7 +37,14 @@ from transformer.training.metrics import (
     tensorboard_is_installed,
 )
 from transformer.training.notes import Notes, newest_notes, require_config
-from transformer.training.processes import StopRequest, first_does, first_says, is_first, meet
+from transformer.training.processes import (
+    StopRequest,
+    first_does,
+    first_says,
+    is_first,
+    meet,
+    take_back_signals,
+)
 from transformer.training.programs import Programs, make_programs, placed_numbers, program_key
 from transformer.training.reporting import Reporter
 from transformer.training.runs import read_parameters
@@ -78,10 +86,10 @@ def train(
         experiment = experiments.prepare(config, workdir, shared=shared)
         options, total = experiment.train, experiment.total_steps
         require_platform(experiment.model.attention)
-        about = experiments.metadata_of(experiment)
-        experiments.require_same_run(about, workdir, newest_notes(workdir))
+        about, notes = experiments.metadata_of(experiment, workdir), newest_notes(workdir)
+        experiments.require_same_run(about, workdir, notes)
         meet("all have read the folder")
-        first_does(lambda: write_beginning(experiment, workdir))
+        first_does(lambda: write_beginning(experiment, workdir, notes))
 
         # ---------------------------------------------- new state, or restored
         checkpoints = held.enter_context(Checkpoints(workdir, keep_last=options.keep_last))
@@ -123,6 +131,7 @@ def train(
                 return code, summary(workdir, step)
 
         # ------------------------------------------------------------- the end
+        take_back_signals()
         limit = options.validation_batches
         if not first_says(is_validated(workdir, step, limit)):
             with jax.set_mesh(experiment.mesh):
@@ -247,10 +256,20 @@ def advance(
     return state, None
 
 
-def write_beginning(experiment: Experiment, workdir: Path) -> None:
-    """Writes what other scripts need beside checkpoints."""
+def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) -> None:
+    """Writes what other scripts need beside checkpoints.
+
+    Args:
+        experiment: of the run.
+        workdir: its folder.
+        notes: of a checkpoint; where there is one, files that are there stay as they are.
+    """
     write_config(experiment.config, workdir)
-    experiment.task.save(experiment.data, workdir)
+    if notes is None:
+        experiment.task.save(experiment.data, workdir)
+    else:
+        with filling(workdir, keep=True) as folder:
+            experiment.task.save(experiment.data, folder)
 
 
 def tell_beginning(experiment: Experiment, progress: Progress) -> None:

@@ -116,12 +116,16 @@ class StopRequest:
         traceback: TracebackType | None,
     ) -> None:
         self._held.close()
-        if self._together:
-            # JAX has taken it, and nobody asks JAX any more.
-            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+        take_back_signals()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
+
+
+def take_back_signals() -> None:
+    """SIGTERM does what Python has been told of it: of several processes JAX has taken it."""
+    if jax.process_count() > 1:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:
