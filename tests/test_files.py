@@ -137,3 +137,13 @@ def test_a_folder_is_made_as_a_whole_by_one(tmp_path):
         (first / "a").touch()
     assert list(tmp_path.iterdir()) == [path]
     assert [entry.name for entry in path.iterdir()] == ["a"]
+
+
+def test_files_that_fill_a_folder_take_the_place_of_others_or_leave_them(tmp_path):
+    for keep, old in ((True, "old"), (False, "new")):
+        (tmp_path / "a").write_text("old")
+        with files.filling(tmp_path, keep=keep) as inner:
+            (inner / "a").write_text("new")
+            (inner / "b").write_text("new")
+        assert [(tmp_path / name).read_text() for name in "ab"] == [old, "new"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -266,7 +266,7 @@ WRITING = {
     "pad_token_id": [4, None],
     "do_sample": [True, False],
     "temperature": [0.5],
-    "top_k": [3, 0],
+    "top_k": [3, 0, None],
     "top_p": [0.5],
     "min_p": [0.25],
     "max_new_tokens": [9],

@@ -18,9 +18,11 @@ from transformer.data.sentencepieces import parse_pieces
 from transformer.data.tokenizers import Tokenizer, make_tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
 from transformer.interop.checked_values import is_inside
+from transformer.interop.encoder_tokenizers import read_encoder_tokenizer
 from transformer.interop.families import read_published
 from transformer.interop.gguf import read_gguf
 from transformer.interop.safetensors_files import StoredArrays, write_safetensors
+from transformer.interop.side_files import SideFiles
 from transformer.training.imported import read_run
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -108,6 +110,17 @@ def test_values_of_a_config(tmp_path, key, text):
     assert "config.json" in str(error.value)
     assert key in str(error.value) or "NaN" in text or len(text) > 40
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("12", 12), ("12.0", 12), ("-1", None), ("1e30", None), ("1e40", None), ("null", None)],
+)
+def test_ways_to_write_how_long_a_row_may_be(tmp_path, written, read):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    (tmp_path / "tokenizer_config.json").write_text(f'{{"model_max_length": {written}}}')
+    found = read_encoder_tokenizer(SideFiles(tmp_path), tmp_path, "bert")
+    assert found.max_length == read
 
 
 @pytest.mark.parametrize(

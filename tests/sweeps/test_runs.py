@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import subprocess
 from unittest import mock
 
 import jax
@@ -13,7 +14,7 @@ from tests.common import assert_trees_close
 from tests.runs import assert_same_run, logged, saved
 from tests.sweeps.conftest import tiny_config
 from transformer.errors import ConfigError
-from transformer.sweeps import population, runner
+from transformer.sweeps import population, runner, sweep
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.members import Member
 from transformer.sweeps.population import run_population
@@ -35,12 +36,12 @@ def base(text_path):
 @pytest.fixture(scope="module")
 def trials(base):
     """Two that differ in all numbers, and one that blows up in its second step."""
-    sweep = [
+    overrides = [
         {"optimizer.learning_rate": 1e-2, "train.seed": 1, "model.dropout_rate": 0.2},
         {"optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.5, "optimizer.beta2": 0.9},
         {"optimizer.learning_rate": 1e30},
     ]
-    return make_trials(base, sweep)
+    return make_trials(base, overrides)
 
 
 @pytest.fixture(scope="module")
@@ -117,11 +118,11 @@ def test_each_trial_ends_as_it_would_alone(trials, shared, alone, tmp_path, capl
 @pytest.mark.parametrize("vectorize", ["none", "scan"])
 def test_a_loss_that_is_not_finite_is_a_failure(base, shared, tmp_path, vectorize):
     """Its only training loss is finite; the update after it is not."""
-    sweep = [
+    overrides = [
         {"train.duration": "1", "optimizer.learning_rate": 1e30},
         {"train.duration": "1"},
     ]
-    folder, trials = Folder(tmp_path), make_trials(base, sweep)
+    folder, trials = Folder(tmp_path), make_trials(base, overrides)
     code, said = run(trials, folder, shared, vectorize)
     assert code == 0
     failed, done = (folder.status(trial.id) for trial in trials)
@@ -212,17 +213,20 @@ def test_an_unexpected_error_is_noted_and_the_others_go_on(trials, shared, tmp_p
 def test_what_can_be_advanced_in_step_is_trained_together(base, shared, tmp_path, monkeypatch):
     """The same program, length and pace, and no more at once than there is room for."""
     groups = []
-    monkeypatch.setattr(
-        population, "_run_group", lambda mine, *rest: groups.append([str(t) for t in mine]) or 0
-    )
-    sweep = [
+
+    def note(mine, *rest):
+        groups.append([str(trial) for trial in mine])
+        return 0, []
+
+    monkeypatch.setattr(population, "_run_group", note)
+    overrides = [
         *({"train.seed": seed} for seed in range(3)),
         {"model.width": 16},
         {"train.duration": "12"},
         {"train.duration": "6"},
         {"train.evaluate_every": "2"},
     ]
-    assert run(make_trials(base, sweep), Folder(tmp_path), shared, "vmap", most=3)[0] == 0
+    assert run(make_trials(base, overrides), Folder(tmp_path), shared, "vmap", most=3)[0] == 0
     assert groups == [
         ["seed=0", "seed=1", "seed=2"],
         ["duration=6"],
@@ -237,3 +241,14 @@ def test_batches_of_different_shapes_are_refused():
     member.feeder.take.side_effect = [({"x": np.zeros((1, 2))}, 1), ({"x": np.zeros((1, 3))}, 1)]
     with pytest.raises(ConfigError, match="use --vectorize=none"):
         population._take([member, member], 1)
+
+
+def test_a_signal_that_comes_while_a_worker_is_begun_reaches_it(monkeypatch):
+    def begun(line, process_group):
+        process = begin(line, process_group=process_group)
+        signal.raise_signal(signal.SIGTERM)
+        return process
+
+    begin = subprocess.Popen
+    monkeypatch.setattr(sweep.subprocess, "Popen", begun)
+    assert sweep.in_processes(["-c", "import time; time.sleep(60)"], 2) == 128 + signal.SIGTERM

@@ -11,8 +11,8 @@ from tests.sweeps.conftest import tiny_config
 from transformer import locks
 from transformer.errors import WorkdirError
 from transformer.locks import locked
+from transformer.sweeps import runner
 from transformer.sweeps.folder import Folder
-from transformer.sweeps.runner import run_trial
 from transformer.sweeps.trials import make_trial
 from transformer.training.holding import LOCK_FILE, HeldError, holding, is_empty
 from transformer.training.loop import train
@@ -78,7 +78,8 @@ def test_without_locks_it_is_said(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(locks.fcntl, "flock", none)
     with holding(tmp_path / "run"):
-        assert (tmp_path / "run").is_dir()
+        # Whoever makes a whole folder, as an import does, puts it in the place of an empty one.
+        assert not list((tmp_path / "run").iterdir())
     assert "warning: No locks available" in capsys.readouterr().err
 
 
@@ -114,11 +115,22 @@ def test_a_lock_that_leads_elsewhere(tmp_path):
     assert (tmp_path / "mine").read_text() == "mine"
 
 
-def test_a_trial_that_somebody_trains_alone_has_not_failed(config, tmp_path):
+def test_a_trial_that_somebody_trains_alone_is_waited_for(config, tmp_path, monkeypatch):
     folder, trial, said = Folder(tmp_path / "sweep"), make_trial(config, {"train.seed": 1}), []
     run = folder.run(trial.id)
     run.mkdir(parents=True)
-    with locked(run / LOCK_FILE):
-        assert run_trial(trial, folder, Shared(), said.append, "train") == 0
-    assert "is in use by process" in said[0]
-    assert json.loads((run / "status.json").read_text())["status"] == "running"
+    other, looks = locked(run / LOCK_FILE), []
+    other.__enter__()
+
+    def ends(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            other.__exit__(None, None, None)
+            status = json.loads((run / "status.json").read_text())
+            (run / "status.json").write_text(json.dumps(status | {"status": "done"}))
+
+    monkeypatch.setattr(runner.time, "sleep", ends)
+    assert runner.run_grid([trial], folder, Shared(), said.append, lambda _: "train") == 0
+    assert len(looks) == 3
+    assert sum("is in use by process" in line for line in said) == 1
+    assert len(said) == 3

@@ -53,6 +53,7 @@ _USUAL_NAMES[_ROBERTA] |= {"bos_token": "<s>", "eos_token": "</s>"}
 _USUAL_NAMES[_GENERIC] = {}
 # Larger ones are what theirs writes for "no limit".
 _NO_LIMIT = 10**9
+_MOST = float("inf")
 _IRRELEVANT = {
     **dict.fromkeys(("vocab_file", "merges_file"), "where it came from"),
     **dict.fromkeys(("clean_up_tokenization_spaces", "errors"), "how tokens are shown"),
@@ -112,7 +113,8 @@ def read_encoder_tokenizer(
     limit = settings.get("model_max_length", settings.get("max_len"))
     max_length = None
     # None, less than 1 and very large numbers are how others write that there is no limit.
-    if limit is not None and 0 < number(settings.where, "model_max_length", limit) < _NO_LIMIT:
+    said = None if limit is None else number(settings.where, "model_max_length", limit, most=_MOST)
+    if said is not None and 0 < said < _NO_LIMIT:
         max_length = whole(settings.where, "model_max_length", without_fraction(limit))
     if text is not None:
         return ReadTokenizer(
