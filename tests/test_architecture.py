@@ -96,6 +96,8 @@ WRITERS = {
     "data/tokens.py": {"save"},
     "interop/safetensors_files.py": {"save_file"},
     "scripts/embed.py": {"save"},
+    # Deletes checkpoints that Orbax has moved away.
+    "training/checkpoints.py": {"rmtree"},
 }
 SHUTIL = {"copy", "copy2", "copyfile", "copytree", "move", "rmtree"}
 NUMPY = {"memmap", "save", "savetxt", "savez", "savez_compressed"}

@@ -242,3 +242,17 @@ def test_paths_that_orbax_takes_for_others(tmp_path, name):
     with pytest.raises(WorkdirError, match=r"has a .*give the path of a folder without any of"):
         Checkpoints(tmp_path / name / "run")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_like_a_checkpoint(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("transformer.training.checkpoints.shutil.rmtree", lambda *_, **__: None)
+    save(tmp_path, {1: None, 2: None, 3: None}, keep_last=1)
+    folder = tmp_path / "checkpoints"
+    removed = sorted(path.name for path in (folder / ".deleted").iterdir())
+    assert removed == ["1", "2"]
+    (folder / ".deleted" / "1" / "metadata" / "metadata").unlink()
+    monkeypatch.undo()
+    assert opened(tmp_path) == (3, [])
+    assert sorted(path.name for path in folder.iterdir()) == ["3"]

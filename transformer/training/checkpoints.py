@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ ITEMS = ("params", "average", "training")
 VALIDATION_LOSS = "validation_loss"
 # Where checkpoints go that could not be read: nothing is deleted.
 UNREADABLE = "unreadable_checkpoints"
+# Where those go that are no longer kept, until they are deleted: of a checkpoint whose deletion a
+# kill cuts short nothing is left that looks like one.
+_DELETED = ".deleted"
 
 # Orbax measures how long it waits by a clock that can be set, and gives a save up when that has
 # jumped ahead: by a day where a laptop has slept, by decades where a board without a battery hears
@@ -123,7 +127,10 @@ class Checkpoints:
             read_only=read_only,
             create=not read_only,
             async_options=_PATIENT,
+            todelete_subdir=None if read_only else _DELETED,
         )
+        self._deletes = not read_only and is_first()
+        self._delete_for_good()
         handlers: dict[str, Any] = {
             name: ocp.StandardCheckpointHandler(save_concurrent_gb=gigabytes_at_once)
             for name in ITEMS
@@ -229,6 +236,7 @@ class Checkpoints:
             if not self._manager.save(step, args=ocp.args.Composite(**items)):
                 newest = self._manager.latest_step()
                 raise RuntimeError(f"step {step} is not newer than step {newest}, which is there.")
+        self._delete_for_good()
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -238,6 +246,7 @@ class Checkpoints:
         """
         with _Explained(self._folder, "saved"):
             self._manager.wait_until_finished()
+        self._delete_for_good()
 
     def close(self) -> None:
         """Releases what the manager holds, when everything is on disk.
@@ -247,6 +256,12 @@ class Checkpoints:
         """
         with _Explained(self._folder, "saved"):
             self._manager.close()
+        self._delete_for_good()
+
+    def _delete_for_good(self) -> None:
+        """Deletes what is no longer kept; whatever cannot be deleted is tried again next time."""
+        if self._deletes:
+            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
     def notes(self, step: int) -> Notes:
         """The notes of one checkpoint.
