@@ -48,18 +48,21 @@ class Warm:
         before = _resident(self._child)
         request = json.dumps([name, flags, stdin])
         os.write(self._send, f"{request}\n".encode())
-        answer, until = b"", time.monotonic() + seconds
+        answer, begun = b"", time.monotonic()
         while not answer.endswith(b"\n"):
-            left = until - time.monotonic()
+            taken = time.monotonic() - begun
+            left = seconds - taken
             ready = left > 0 and select.select([self._receive], [], [], min(left, 0.2))[0]
             held = _resident(self._child)
             piece = os.read(self._receive, 1 << 16) if ready else None
             answer += piece or b""
             if left <= 0 or piece == b"" or held > self._megabytes:
                 status = self.end()
-                return Done(status, "", "", left <= 0, held - before, held > self._megabytes)
+                large = held > self._megabytes
+                return Done(status, "", "", left <= 0, held - before, large, taken)
         code, stdout, stderr = json.loads(answer)
-        return Done(code, stdout, stderr, False, _resident(self._child) - before, False)
+        held = _resident(self._child) - before
+        return Done(code, stdout, stderr, False, held, False, time.monotonic() - begun)
 
     def _begin(self) -> None:
         self.end()

@@ -50,21 +50,22 @@ class Worker:
         self._pipe.send(question)
         while not self._pipe.poll(0.01):
             peak = max(peak, _resident(self._child) - first)
-            taken = _worked(self._child) - before, (time.monotonic() - begun) / _PATIENCE
-            timed_out = max(taken) > self._seconds
+            worked = _worked(self._child) - before
+            timed_out = max(worked, (time.monotonic() - begun) / _PATIENCE) > self._seconds
             too_large = peak > self._megabytes
             if timed_out or too_large:
                 _kill(self._child)
                 break
         try:
             code, stdout, stderr = self._pipe.recv()
-            done = Done(code, stdout, stderr, timed_out, peak, too_large)
+            done = Done(code, stdout, stderr, timed_out, peak, too_large, time.monotonic() - begun)
         except (EOFError, OSError):
             _, status = os.waitpid(self._child, 0)
             self._stderr.seek(0)
             said = self._stderr.read().decode("utf-8", "replace")
             code = os.waitstatus_to_exitcode(status)
-            done = Done(code, "", said, timed_out, peak, too_large)
+            taken = time.monotonic() - begun
+            done = Done(code, "", said, timed_out, peak, too_large, taken)
             self._child = 0
         if done.code not in (0, 2):
             self._end()
