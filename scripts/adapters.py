@@ -9,7 +9,6 @@ from pathlib import Path
 from absl import flags
 
 from transformer import command_line
-from transformer.checks import require_writable_file
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run to save adapters of, or the run folder to make.")
@@ -26,6 +25,7 @@ def main() -> int:
     saves, merges = bool(values.output), bool(values.adapter and values.base)
     if saves == merges:
         raise ConfigError("give --output to save adapters, or --base and --adapter to merge them.")
+    from transformer.checks import require_writable_file
     from transformer.training.adapters import merge_adapter, save_adapter
 
     if saves:

@@ -147,3 +147,12 @@ def test_files_that_fill_a_folder_take_the_place_of_others_or_leave_them(tmp_pat
             (inner / "b").write_text("new")
         assert [(tmp_path / name).read_text() for name in "ab"] == [old, "new"]
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_no_file_takes_the_place_of_a_pipe(tmp_path):
+    """Nor, where one may write there, of `/dev/null`."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WorkdirError, match="pipe is a device or a pipe"):
+        files.replacing_by_path(tmp_path / "pipe").__enter__()
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 1

@@ -61,10 +61,14 @@ def replacing_by_path(path: Path) -> Iterator[Path]:
         path: of the file; its folder exists.
 
     Raises:
+        WorkdirError: if there is a device or a pipe.
         OSError: if it cannot be written; nothing is left behind, and what was there is kept.
     """
     # A link may lead to another disk, and no file can be renamed across.
     path = Path(os.path.realpath(path))
+    if _is_special(path):
+        # Whoever may write into /dev would put a file in the place of a device.
+        raise WorkdirError(f"{path} is a device or a pipe: give the path of a file.")
     handle, part = _new_part(path, is_folder=False)
     try:
         yield part

@@ -272,7 +272,7 @@ def test_a_tokenizer_that_does_not_match_the_weights(pretrained, classifying, tm
     done = call(
         "train.py", *flags, f"--config.init.workdir={other}", f"--workdir={tmp_path / 'run'}"
     )
-    fails(done, 2, "is not the one its checkpoints were trained with")
+    fails(done, 2, "tokenizer.json is not what the checkpoint of step")
 
 
 def test_a_model_that_does_not_fit(classifying, tmp_path):

@@ -218,6 +218,9 @@ class CodePoints(Tokenizer):
     def push(self, token):
         return chr(token)
 
+    def close(self):
+        return ""
+
 
 def write_tokenizer(folder):
     text = "".join(map(chr, range(40, 90)))

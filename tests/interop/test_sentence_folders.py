@@ -8,6 +8,7 @@ import pytest
 from tests.end_to_end.conftest import call
 from transformer.training.exported import export_run
 from transformer.training.imported import import_published, read_run
+from transformer.training.notes import read_notes, sealed
 
 for name in ("safetensors", "sentencepiece", "torch", "transformers"):
     pytest.importorskip(name, reason="transformers makes the folders")
@@ -105,6 +106,10 @@ def test_what_a_run_does_otherwise_is_said(tmp_path):
     # As runs were before, and as those that were trained here are.
     del config["task"]["search"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    notes = read_notes(tmp_path / "run" / "checkpoints" / "0")
+    del notes.metadata["config"]["task"]["search"]
+    resealed = sealed(0, notes.data, notes.metadata)
+    (tmp_path / "run/checkpoints/0/metadata/metadata").write_text(json.dumps(resealed))
     flags = [f"--workdir={tmp_path}/run", f"--target={tmp_path}/out"]
     found = call("export_hf.py", *flags)
     assert found.returncode == 0, found.stderr

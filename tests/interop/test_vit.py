@@ -126,7 +126,7 @@ def changed(folder, **config):
         ({"model_type": "swin"}, "swin"),
         ({"hidden_act": "mish"}, "mish"),
         ({"qkv_bias": False}, "qkv_bias"),
-        ({"hidden_size": "wide"}, "no number"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide', where a whole number"),
         ({"patch_size": 5}, "patch_size is 5, and the arrays are for 4"),
         ({"hidden_size": 18}, "hidden_size is 18, and the arrays are for 16"),
         ({"num_hidden_layers": 3}, "num_hidden_layers is 3, and the arrays are for 2"),
