@@ -15,10 +15,8 @@ from typing import Any
 from absl import flags
 
 from transformer import command_line
-from transformer.checks import require_writable_file
 from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError, DataError
-from transformer.files import replacing
 
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
@@ -34,6 +32,9 @@ flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 def main() -> int:
     """Opens the run, embeds, writes."""
     values = command_line.FLAGS
+    from transformer.checks import require_writable_file
+    from transformer.files import replacing
+
     workdir = command_line.required_workdir()
     output = Path(values.output or "")
     if output.suffix not in (".npy", ".safetensors"):

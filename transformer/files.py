@@ -154,6 +154,10 @@ def filling(folder: Path, *, keep: bool = False) -> Iterator[Path]:
                 continue
             with path.open("rb") as file:
                 _synchronize(file.fileno())
+            if (folder / path.name).is_dir():
+                raise IsADirectoryError(
+                    errno.EISDIR, "a folder has the name of a file", str(folder / path.name)
+                )
             path.replace(folder / path.name)
     _synchronize_folder(folder)
 

@@ -128,6 +128,8 @@ class Checkpoints:
             create=not read_only,
             async_options=_PATIENT,
             todelete_subdir=None if read_only else _DELETED,
+            # What a killed process was saving.
+            cleanup_tmp_directories=not read_only,
         )
         self._deletes = not read_only and is_first()
         self._delete_for_good()
@@ -144,6 +146,7 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise WorkdirError(
                 f"{self._folder} is no folder of checkpoints that can be used: {first_line(error)}"
+                f"{self._suspects()}"
             ) from None
         self._notes: dict[int, Notes] = {}
         self._damaged: dict[int, CheckpointError] = {}
@@ -152,6 +155,13 @@ class Checkpoints:
         self.strange = sorted(name for name in names if not (is_step(name) or name.startswith(".")))
         for step in sorted(int(name) for name in names if is_step(name)):
             self._look_at(step)
+
+    def _suspects(self) -> str:
+        """Which checkpoints may be damaged, for a message; empty without any."""
+        paths = self._folder.iterdir() if self._folder.is_dir() else ()
+        steps = sorted(int(path.name) for path in paths if is_step(path.name))
+        names = ", ".join(f"checkpoints/{step}/_CHECKPOINT_METADATA" for step in steps)
+        return f" One of these may be damaged: {names}." if names else ""
 
     def _look_at(self, step: int) -> None:
         """Reads the notes of a checkpoint that is there."""

@@ -47,6 +47,8 @@ def read_config(workdir: Path) -> ConfigDict:
         for name in SECTIONS:
             if not isinstance(content[name], dict):
                 raise TypeError(f"{name} is no section")
+            if not isinstance(content[name].get("name", ""), str):
+                raise TypeError(f"the name of {name} is no text")
         return saved_config(content)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise WorkdirError(
