@@ -303,9 +303,12 @@ def _report_unraisable(unraisable: Any) -> None:
     """Leaves out what a failed save drags behind it.
 
     When one write of a checkpoint fails, Orbax drops the others, and each of those complains from
-    a thread of its own that nobody waits for it. The failure itself is reported by us.
+    a thread of its own that nobody waits for it; so does each read that it drops. The failure
+    itself is reported by us.
     """
-    if str(unraisable.exc_value) != "Event loop is closed":
+    code = getattr(unraisable.object, "cr_code", None)
+    dropped = code is not None and "orbax" in code.co_filename
+    if not dropped and str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
 

@@ -76,6 +76,7 @@ def replacing_by_path(path: Path) -> Iterator[Path]:
             _synchronize(file.fileno())
         with contextlib.suppress(FileNotFoundError):
             part.chmod(path.stat().st_mode & 0o777)
+        _require_no_folder(path)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
@@ -154,10 +155,7 @@ def filling(folder: Path, *, keep: bool = False) -> Iterator[Path]:
                 continue
             with path.open("rb") as file:
                 _synchronize(file.fileno())
-            if (folder / path.name).is_dir():
-                raise IsADirectoryError(
-                    errno.EISDIR, "a folder has the name of a file", str(folder / path.name)
-                )
+            _require_no_folder(folder / path.name)
             path.replace(folder / path.name)
     _synchronize_folder(folder)
 
@@ -280,6 +278,12 @@ def _locked(handle: int, *, wait: bool) -> bool | None:
     except OSError:
         return None
     return True
+
+
+def _require_no_folder(path: Path) -> None:
+    """The error that renaming a file would raise, with the path that it was to have."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder is where a file should be", str(path))
 
 
 def _is_special(path: Path) -> bool:

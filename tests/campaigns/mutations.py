@@ -141,14 +141,14 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
         text = _dumped(root).decode("utf-8")
         text = text.replace(f'"{_MARK}": 0', f"{json.dumps(key)}: {value}")
         return Mutation(text.encode("utf-8", "surrogatepass"), f"{path} again: {name}", path)
-    believed, other = _kinds(holder[key], value)
+    believed, other = _kinds(key, holder[key], value)
     holder[key] = _MARK
     text = _dumped(root).decode("utf-8").replace(f'"{_MARK}"', value)
     content = text.encode("utf-8", "surrogatepass")
     return Mutation(content, f"{path} set to {name}", path, "", believed, other)
 
 
-def _kinds(old: Any, text: str) -> tuple[str, bool]:
+def _kinds(key: Any, old: Any, text: str) -> tuple[str, bool]:
     """Why a value may not be taken for one of the kind of another, and whether it is another."""
     try:
         new = json.loads(text)
@@ -158,7 +158,8 @@ def _kinds(old: Any, text: str) -> tuple[str, bool]:
         return "it is no number", True
     kinds: dict[type, tuple[type, ...]] = {
         bool: (bool,),
-        int: (int,),
+        # Some write these as floats.
+        int: (int, float) if key in ("model_max_length", "query_pre_attn_scalar") else (int,),
         float: (int, float),
         # Special tokens are texts or objects.
         str: (str, dict),

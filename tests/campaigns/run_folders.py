@@ -89,9 +89,7 @@ def _steps(workdir: Path) -> set[str]:
 def _resumed(warm: Warm, run: TinyRun, workdir: Path, names: list[str]) -> Result:
     done = tiny_runs.train(warm, run.training, workdir)
     if done.code != 0 or ended_badly(done):
-        # What is written for people to look at may not be in the way; all else is bad input.
-        shown = Path(names[0]).suffix not in (".json", ".jsonl", "")
-        return refused(done, names=names, code=1 if shown else 2)
+        return refused(done, names=names)
     begun = re.search(r"Resuming .* from step (\d+)", done.stderr)
     step = int(begun[1]) if begun else 0
     if array_notes(workdir) != array_notes(run.end):
@@ -125,7 +123,8 @@ def _opened(
     job = run.jobs[work]
     done, answer = tiny_runs.perform(warm, job, workdir, folder, f"--checkpoint={choice}")
     if done.code != 0 or ended_badly(done):
-        return refused(done, names=names)
+        # Where all checkpoints are another run's, the config is not theirs.
+        return refused(done, names=[*names, "the checkpoint of step"])
     right = run.answers[work, run.best if choice == "best" else STEPS[-1]]
     said = any(text in done.stderr for text in _SAID)
     if answer == right:

@@ -5,7 +5,9 @@ or the import names the key, as it refuses it or as it reports what was not used
 """
 
 import json
+import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +34,14 @@ class Subject(NamedTuple):
 
 # The value of a key that is left out.
 DELETED = object()
+# Of all cases a part, always the same, is tried in the usual run of the tests; all of them with
+# `ALL_KEYS=1 python -m pytest tests/interop -k keys`.
+PART = 4
+
+
+def is_tried(case: str) -> bool:
+    """Whether a case, by its name, is among those that are tried."""
+    return bool(os.environ.get("ALL_KEYS")) or zlib.crc32(case.encode()) % PART == 0
 
 
 def set_key(folder: Path, name: str, key: str, value: Any) -> None:
@@ -86,6 +96,6 @@ def outcome(subject: Subject, work: Path, name: str, key: str, value: Any) -> st
     ours, theirs = subject.ours(found), subject.theirs(work)
     for what, expected in theirs.items():
         np.testing.assert_allclose(
-            ours[what], expected, atol=1e-5, rtol=1e-5, err_msg=f"{name} {key}: {what}"
+            ours[what], expected, atol=4e-5, rtol=4e-5, err_msg=f"{name} {key}: {what}"
         )
     return "equal"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.interop.keys import DELETED, Subject, outcome
+from tests.interop.keys import DELETED, Subject, is_tried, outcome
 from tests.interop.round_trips import disturbed
 from transformer.data.tokenizers import make_tokenizer
 from transformer.interop import published
@@ -254,7 +254,8 @@ def place(tmp_path_factory):
 def test_keys_of_the_config(kind, place, tmp_path):
     found = subject(kind, place)
     for index, (key, value) in enumerate(cases(kind, found.folder)):
-        outcome(found, tmp_path / str(index), CONFIG, key, value)
+        if is_tried(f"{kind} {index}"):
+            outcome(found, tmp_path / str(index), CONFIG, key, value)
 
 
 # ------------------------------------------------------------------ generation_config.json
