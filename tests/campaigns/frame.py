@@ -400,7 +400,9 @@ def refused(done: Done, *, names: Sequence[str] = (), code: int = 2) -> Result:
     if done.code != code or len(messages) != 1:
         return Result(Outcome.UNCLEAR, f"code {done.code}, {len(messages)} messages: {done.stderr}")
     message = done.stderr[done.stderr.index("error:") :]
-    if names and not any(name in message for name in names):
+    # What is not UTF-8 is written on stderr as a person can read it.
+    known = [name.encode("utf-8", "backslashreplace").decode() for name in names]
+    if names and not any(name in message for name in (*names, *known)):
         return Result(Outcome.UNCLEAR, f"none of {list(names)} is named: {message}")
     return Result(Outcome.REFUSED)
 

@@ -71,7 +71,7 @@ class EncoderTask:
     tokenizer: FilePath = "wordpiece"
     vocab_size: VocabSize = 8192
     lowercase: bool = True
-    max_length: Annotated[int, Whole(4, 1 << 24)] = 128
+    max_length: Annotated[int, Whole(4, 1 << 20)] = 128
     batch_size: BatchSize = 32
     validation_batch_size: BatchSize | None = None
     special_tokens: bool = False

@@ -89,7 +89,7 @@ class PairTask:
     tokenizer: FilePath = "bpe"
     bpe_vocab_size: VocabSize = 8192
     validation_fraction: PartOrNone = 0.05
-    max_length: Annotated[int, Whole(2, 1 << 24)] = 128
+    max_length: Annotated[int, Whole(2, 1 << 20)] = 128
     too_long: Annotated[str, OneOf(("truncate", "refuse"))] = "truncate"
     batch_tokens: Annotated[int, Whole(1, 1 << 26)] = 4096
     rows_multiple: BatchSize = 8

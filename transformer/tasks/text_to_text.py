@@ -45,7 +45,7 @@ class TextToText(PairTask):
     prefix: Text = "summarize: "
     rates: tuple[Positive, ...] = ()
     embedded: Annotated[str, OneOf(EMBEDDED)] = "summaries"
-    max_length: Annotated[int, Whole(2, 1 << 24)] = 512
+    max_length: Annotated[int, Whole(2, 1 << 20)] = 512
     max_target_length: Annotated[int, Whole(2, 1 << 24)] = 64
     label_smoothing: RateOrOff = 0.0
 
