@@ -246,7 +246,15 @@ def _new_part(path: Path, *, is_folder: bool) -> tuple[int, Path]:
             part.mkdir()
             handle = os.open(part, os.O_RDONLY)
         else:
-            handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileNotFoundError:
+                if not path.parent.is_dir():
+                    raise
+                # As `/proc`, which says so only now.
+                raise WorkdirError(
+                    f"{path} cannot be written: {path.parent} takes no files."
+                ) from None
         if _locked(handle, wait=True) is None or part.exists():
             return handle, part
         # Another writer has looked at it before it was locked, and has deleted it.

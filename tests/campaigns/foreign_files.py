@@ -226,7 +226,8 @@ def _run(base: Base, name: str, changed: Mutation, through_script: bool, folder:
     question = base.question(folder / "model")
     done = _worker().ask(question)
     names = [name, path.name, str(folder / "model"), *changed.key.split(".")[-1:]]
-    if changed.key.count(".") == 0 and name.endswith("config.json"):
+    # Bytes that change may change any value, which is then named.
+    if changed.key and "." not in changed.key and name.endswith("config.json"):
         names = [name, path.name, changed.key or name, changed.also or name]
     if through_script:
         of_script = _through_script(question, folder)

@@ -131,12 +131,33 @@ def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTo
             additional = _listed(special, _ADDITIONAL, special=True)
         roles = (by_role.get(role) for role in _ROLES)
         known = {token.content for token in [*roles, *(further or [])] if token is not None}
-        by_id = _of_old_file(files[ADDED], known) | _described(described, settings)
+        old, new = _of_old_file(files[ADDED], known), _described(described, settings)
+        _require_same_ids(files[ADDED], old, new)
+        by_id = old | new
     if isinstance(additional, dict):
         raise DataError(
             f"{settings.where.parent}: {_ADDITIONAL} has names, where a list is expected."
         )
     return AddedTokens(by_id, by_role, further, additional)
+
+
+def _require_same_ids(
+    file: SideFile,
+    old: Mapping[int, tokenizers.AddedToken],
+    new: Mapping[int, tokenizers.AddedToken],
+) -> None:
+    """Refuses a token with one id in the file of its own and another in `tokenizer.json`.
+
+    Raises:
+        DataError: naming the token.
+    """
+    ids = {token.content: index for index, token in new.items()}
+    for index, token in old.items():
+        if ids.get(token.content, index) != index:
+            raise DataError(
+                f"{file.where}: {shown(token.content)} has the id {index}, and in tokenizer.json "
+                f"{ids[token.content]}."
+            )
 
 
 def _by_role(file: SideFile, *, special: bool = False) -> dict[str, tokenizers.AddedToken | None]:
