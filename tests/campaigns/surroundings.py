@@ -180,7 +180,6 @@ ACTIONS = {
         writes=True,
     ),
 }
-READERS = [name for name, action in ACTIONS.items() if not action.writes]
 WRITERS = [name for name, action in ACTIONS.items() if action.writes]
 
 

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 
-from tests.interop.keys import DELETED, Subject, outcome
+from tests.interop.keys import DELETED, PART, Subject, outcome
 from transformer.training import imported
 
 for name in ("safetensors", "sentencepiece", "torch", "transformers"):
@@ -245,5 +245,7 @@ def test_a_key_is_honoured_or_named(subjects, family, file, key, value, tmp_path
 
 
 def test_all_three_outcomes_are_there():
-    if sum(FOUND.values()) == len(CASES):
-        assert all(FOUND[kind] > 10 for kind in ("equal", "reported", "refused")), FOUND
+    """Of the part that is tried in the usual run as well as of all; not where some are chosen."""
+    tried = sum(FOUND.values())
+    if tried > len(CASES) / (2 * PART):
+        assert all(FOUND[kind] > tried / 25 for kind in ("equal", "reported", "refused")), FOUND

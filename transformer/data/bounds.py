@@ -1,4 +1,4 @@
-"""How much a file from elsewhere may ask for: all limits, and why each is where it is.
+"""How much the files of a published model may ask for, and why each limit is where it is.
 
 Each is several times what any published model asks for, and small enough that reading a file which
 reaches it ends: in memory of some ten times the file, and in seconds.

@@ -1,4 +1,6 @@
-"""How much of a file is read: what it is worth, and no more. All limits are said here.
+"""How much of a file of texts, arrays or images is read: what it is worth, and no more.
+
+`data.bounds` says the same of published models, which are files of strangers.
 
 A plain file may be as large as it is: reading it takes a few times its size. What is compressed may
 become much larger than it is, and what has no size, such as a pipe, may never end; so there are
