@@ -26,7 +26,7 @@ def main() -> int:
     if saves == merges:
         raise ConfigError("give --output to save adapters, or --base and --adapter to merge them.")
     from transformer.checks import require_writable_file
-    from transformer.training.adapters import merge_adapter, save_adapter
+    from transformer.runs.adapters import merge_adapter, save_adapter
 
     if saves:
         require_writable_file(Path(values.output), "--output")

@@ -45,11 +45,11 @@ def main() -> int:
     require_writable_file(output, "--output")
     import numpy as np
 
-    from transformer.data.embeddings import load_embedding
+    from transformer.data.text.embeddings import load_embedding
     from transformer.decoding.embed import embed
     from transformer.decoding.translate import sentence_progress
-    from transformer.interop.safetensors_files import write_safetensors
-    from transformer.training.runs import open_encoder
+    from transformer.interop.formats.safetensors import write_safetensors
+    from transformer.runs.opening import open_encoder
 
     run: Any = open_encoder(workdir, values.checkpoint)
     usual = load_embedding(workdir)
@@ -96,7 +96,7 @@ def main() -> int:
 
 def say_cut(total: int, max_length: int, context: int, count: int) -> None:
     """Says of how many lines the ends were not read."""
-    from transformer.tasks.base_encoder import too_long
+    from transformer.tasks.parts.encoder import too_long
 
     if count:
         cut = too_long(max_length, context)

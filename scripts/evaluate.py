@@ -44,8 +44,8 @@ def main() -> int:
     if values.path and values.source:
         raise ConfigError("give either --path or --source and --reference.")
     paths = [path for path in (values.path, values.source, values.reference) if path]
-    from transformer.training.runs import open_run
-    from transformer.training.validation import evaluate_run
+    from transformer.runs.evaluating import evaluate_run
+    from transformer.runs.opening import open_run
 
     run: Any = open_run(workdir, values.checkpoint)
     changed = ("beam_size", "length_penalty", "max_length")

@@ -30,7 +30,7 @@ def main() -> int:
     workdir = command_line.required_workdir()
     if not values.target:
         raise ConfigError("where to? Give --target=FOLDER")
-    from transformer.training.exported import export_run
+    from transformer.runs.exporting import export_run
 
     written = export_run(
         workdir,

@@ -88,7 +88,7 @@ def main() -> int:
     """Opens the run and writes."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
-    from transformer.training.runs import open_run
+    from transformer.runs.opening import open_run
 
     run: Any = open_run(workdir, values.checkpoint)
     job = run.config.task.name
@@ -106,8 +106,8 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     """Writes on from `--prompt`, streaming text as it is made."""
     import dataclasses
 
-    from transformer.data.text import require_characters, with_line_feeds
-    from transformer.data.tokenizers import Tokenizer
+    from transformer.data.reading.text import require_characters, with_line_feeds
+    from transformer.data.tokenizers.text import Tokenizer
     from transformer.decoding.sample import write
 
     task = run.task

@@ -30,7 +30,7 @@ def main() -> int:
     if not values.source:
         raise ConfigError("which model? Give --source=FOLDER")
     workdir = command_line.required_workdir()
-    from transformer.training.imported import import_published
+    from transformer.runs.importing import import_published
 
     published = import_published(
         Path(values.source),

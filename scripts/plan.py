@@ -31,14 +31,14 @@ def main() -> int:
     config = command_line.loaded_config(values)
     if not values.topology:
         raise ConfigError("for which devices? Give --topology, such as v5e:16x16, cpu:8 or gpu.")
-    from transformer.training import planning
+    from transformer.planning import plan as planning
     from transformer.training.accelerators import find_target
 
     tokens = None if values.tokens is None else planning.parse_tokens(values.tokens)
     wishes = planning.Wishes(tokens, planning.parse_mfu(values.mfu), values.price)
     target = find_target(values.topology)
     if values.search:
-        from transformer.training import plan_search
+        from transformer.planning import search as plan_search
 
         found = plan_search.search(config, target, wishes, values.most)
         command_line.print_json(found) if values.json else plan_search.show(found)

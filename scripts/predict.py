@@ -39,8 +39,8 @@ def main(*arguments: str) -> int:
     """Opens the run and answers."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
-    from transformer.tasks.base import Predicts
-    from transformer.training.runs import open_run
+    from transformer.runs.opening import open_run
+    from transformer.tasks.parts.protocol import Predicts
 
     run: Any = open_run(workdir, values.checkpoint)
     if not isinstance(run.task, Predicts):

@@ -42,7 +42,7 @@ def main() -> int:
     if values.compile and not values.dry_run:
         raise ConfigError("--compile is for --dry_run: training compiles its step anyway.")
     if command_line.FLAGS.dry_run:
-        from transformer.training import dry_run
+        from transformer.planning import dry_run
 
         plan = dry_run.plan(config, compiles=values.compile)
         command_line.print_json(plan) if as_json else dry_run.show(plan)

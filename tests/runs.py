@@ -9,7 +9,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from tests.common import assert_trees_equal
-from transformer.data.text import IncomingLines
+from transformer.data.reading.text import IncomingLines
 from transformer.training.checkpoints import ITEMS, Checkpoints
 from transformer.training.metrics import read_metrics
 from transformer.training.saved_arrays import fingerprints

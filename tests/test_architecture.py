@@ -16,13 +16,25 @@ FLOORS = (
     {"caches", "ops", "sharding", "config"},
     {"nn"},
     {"compiled_programs", "data", "models"},
-    {"decoding", "interop", "runtime", "scoring"},
+    {"decoding", "interop", "pictures", "runtime", "scoring"},
     {"tasks"},
     {"training"},
+    {"runs", "planning"},
     {"sweeps"},
     {"command_line"},
 )
-LINEN = {"nn", "models", "sharding", "decoding", "tasks", "training", "interop"}
+LINEN = {
+    "nn",
+    "models",
+    "sharding",
+    "decoding",
+    "pictures",
+    "tasks",
+    "training",
+    "runs",
+    "planning",
+    "interop",
+}
 
 
 def unit(path):
@@ -93,8 +105,8 @@ WRITERS = {
     # A log grows at its end.
     "training/metrics.py": {"open"},
     # Into the place of another file, which `files.replacing` or `caches.write_entry` gives.
-    "data/tokens.py": {"save"},
-    "interop/safetensors_files.py": {"save_file"},
+    "data/text/streams.py": {"save"},
+    "interop/formats/safetensors.py": {"save_file"},
     "scripts/embed.py": {"save"},
     # Deletes checkpoints that Orbax has moved away.
     "training/checkpoints.py": {"rmtree"},

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict, config_flags
 
 # Nothing that imports JAX: signals are taken before that, which takes seconds.
 from transformer import signals, streams
-from transformer.data.library_errors import is_panic
-from transformer.data.text import IncomingLines
+from transformer.data.reading.library_errors import is_panic
+from transformer.data.reading.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 
 FLAGS = flags.FLAGS

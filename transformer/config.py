@@ -235,10 +235,10 @@ def flattened(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def choices(kind: str) -> list[str]:
-    """The names a section may have: the files of its package but `base...`."""
+    """The names a section may have: the files of its package, not the folders."""
     package = importlib.import_module(_FAMILIES[kind])
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in found if not name.startswith("base"))
+    found = pkgutil.iter_modules(package.__path__)
+    return sorted(module.name for module in found if not module.ispkg)
 
 
 @functools.cache

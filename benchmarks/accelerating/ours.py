@@ -139,7 +139,7 @@ def _hidden_flops(model: Any, read: list[tuple[int, ...]]) -> float:
     """Of the pairs that causal self-attention hides, about half of all, forward and backward."""
     layers = getattr(model, "num_decoder_layers", None)
     if layers is None:
-        from transformer.models.base_decoder import DecoderOnly
+        from transformer.nn.decoder import DecoderOnly
 
         layers = model.num_layers if isinstance(model, DecoderOnly) else 0
     head_dim = getattr(model, "head_dim", None) or model.width // model.num_heads

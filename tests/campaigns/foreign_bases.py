@@ -42,7 +42,7 @@ def _decoders() -> dict[str, Callable[[Path], Any]]:
     import transformers
 
     from tests.interop import test_keys_decoders as keys
-    from transformer.data.tokenizers import make_tokenizer
+    from transformer.data.tokenizers.text import make_tokenizer
 
     def make(kind: str, **options: Any) -> Callable[[Path], None]:
         def write(folder: Path) -> None:

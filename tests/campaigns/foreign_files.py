@@ -39,8 +39,8 @@ from tests.campaigns.worker import Worker
 from transformer.config import build
 from transformer.errors import UserError
 from transformer.interop import published
-from transformer.training import imported
-from transformer.training.imported import Imported, read_run
+from transformer.runs import importing as imported
+from transformer.runs.importing import Imported, read_run
 from transformer.training.selection import from_paths
 
 SECONDS, MEGABYTES = 20.0, 1000.0

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from transformer.data.squad import Answer, Question, write_squad
+from transformer.data.labels.squad import Answer, Question, write_squad
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("ann", "bob", "eve", "tom", "sees", "hears", "the", "cat", "dog", "near", "red", "house")

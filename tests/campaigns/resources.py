@@ -24,9 +24,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+import transformer.runs.opening
+
 # The scripts find these imported.
 import transformer.training.loop
-import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.campaigns.frame import (
     Case,
@@ -180,8 +181,8 @@ def using(what: str, name: str, calls: int) -> Case:
 
     def run(folder: Path) -> Result:
         def use() -> int:
-            from transformer.training.runs import open_run
-            from transformer.training.validation import evaluate_run
+            from transformer.runs.evaluating import evaluate_run
+            from transformer.runs.opening import open_run
 
             write_data(folder)
             with_few = ["--config.train.duration=6 steps", f"--workdir={folder / 'run'}"]

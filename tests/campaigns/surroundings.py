@@ -26,11 +26,11 @@ from unittest import mock
 import jax
 
 # The scripts find these imported.
-import transformer.interop.families
+import transformer.interop.opening
+import transformer.runs.exporting
+import transformer.runs.opening
 import transformer.sweeps.sweep
-import transformer.training.exported
 import transformer.training.loop
-import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.campaigns import mounts
 from tests.campaigns.frame import (

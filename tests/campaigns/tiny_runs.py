@@ -18,9 +18,9 @@ from PIL import Image
 # Forked processes find these imported, and with them the flags of what they import.
 import transformer.decoding.embed
 import transformer.decoding.translate
-import transformer.training.exported
+import transformer.runs.exporting
+import transformer.runs.opening
 import transformer.training.loop
-import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.campaigns.frame import ROOT, Done
 from tests.campaigns.warm import Warm

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.augmentation import (
+from transformer.data.images.augmentation import (
     Box,
     cut_box,
     cutmix,
@@ -14,7 +14,7 @@ from transformer.data.augmentation import (
     random_shift,
     resize,
 )
-from transformer.data.rand_augment import CHANGES, rand_augment
+from transformer.data.images.rand_augment import CHANGES, rand_augment
 
 SHAPES = [(8, 8, 1), (8, 8, 3), (5, 9, 1), (20, 7, 3), (1, 1, 1), (1, 30, 3), (40, 2, 1)]
 

@@ -7,17 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
-from transformer.data.byte_pieces import SPECIAL_TOKENS, BytePieceTokenizer, train_byte_pieces
-from transformer.data.documents import SentencePairBatches, tokenize_documents
-from transformer.data.encoder_tokenizers import (
+from transformer.data.labels.squad import Answer, Question
+from transformer.data.labels.windows import make_windows
+from transformer.data.text.documents import SentencePairBatches, tokenize_documents
+from transformer.data.text.masking import Masking
+from transformer.data.text.rows import lay_out_texts
+from transformer.data.tokenizers.byte_pieces import (
+    SPECIAL_TOKENS,
+    BytePieceTokenizer,
+    train_byte_pieces,
+)
+from transformer.data.tokenizers.encoders import (
     load_encoder_tokenizer,
     make_encoder_tokenizer,
     parse_encoder_tokenizer,
 )
-from transformer.data.masking import Masking
-from transformer.data.question_windows import make_windows
-from transformer.data.squad import Answer, Question
-from transformer.data.text_rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
 
 TEXTS = [

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from transformer.data import catalogues
-from transformer.data.catalogues import catalogue_documents, languages
-from transformer.data.labelled_texts import LabelledTexts
+from transformer.data.embedded import catalogues
+from transformer.data.embedded.catalogues import catalogue_documents, languages
+from transformer.data.labels.tables import LabelledTexts
 from transformer.errors import DataError, MissingDependencyError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.conll import (
+from transformer.data.labels.conll import (
     TaggedSentences,
     align,
     read_conll,

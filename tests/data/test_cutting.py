@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from transformer.data import cutting
-from transformer.data.tokenizers import Tokenizer, byte_alphabet, character_tokenizer
+from transformer.data.tokenizers import cutting
+from transformer.data.tokenizers.text import Tokenizer, byte_alphabet, character_tokenizer
 
 # What texts are made of: whatever a tokenizer may treat in a way of its own, next to line feeds.
 PARTS = ["\n", "\n", "\n", "\n\n", " ", "  ", "\t", "\r", "\u3000", "\u2028", "\x85", "\xa0"]

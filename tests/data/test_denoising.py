@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.denoising import (
+from transformer.data.text.spans import (
     DenoisingBatches,
     corrupt_spans,
     corrupted_lengths,
@@ -15,7 +15,7 @@ from transformer.data.denoising import (
     raw_length,
     split_prefix,
 )
-from transformer.data.tokens import TokenFile
+from transformer.data.text.streams import TokenFile
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 

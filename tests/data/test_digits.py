@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
-from transformer.data import digits as module
-from transformer.data.digits import digits, mnist
+from transformer.data.embedded import digits as module
+from transformer.data.embedded.digits import digits, mnist
 from transformer.errors import DataError, MissingDependencyError
 
 

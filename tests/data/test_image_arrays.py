@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.data.image_files import colours, encoded, write_files
-from transformer.data.images import read_evaluation_images, read_image_file, read_images
+from transformer.data.images.reading import read_evaluation_images, read_image_file, read_images
 from transformer.errors import DataError
 
 RANDOM = np.random.default_rng(0)

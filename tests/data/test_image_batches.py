@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from transformer.data.image_batches import Augmentation, SequentialImages, ShuffledImages
-from transformer.data.image_preparation import Preparation
+from transformer.data.images.batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.images.preparation import Preparation
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.data.image_files import colours, encoded, png, tiff, write_files
-from transformer.data import image_decoding
-from transformer.data.image_decoding import FileImages, decode, read_image_file
+from transformer.data.images import decoding as image_decoding
+from transformer.data.images.decoding import FileImages, decode, read_image_file
 from transformer.errors import DataError, MissingDependencyError
 
 RGB = colours(3, 5)

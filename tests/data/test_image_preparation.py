@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from tests.data.image_files import colours, encoded, write_files
-from transformer.data.image_batches import SequentialImages
-from transformer.data.image_decoding import FileImages
-from transformer.data.image_preparation import Preparation
+from transformer.data.images.batches import SequentialImages
+from transformer.data.images.decoding import FileImages
+from transformer.data.images.preparation import Preparation
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests.data.image_files import class_folders, colours, encoded, write_files
 from transformer.caches import cache_folder
-from transformer.data import image_checks
-from transformer.data.images import read_evaluation_images, read_images
-from transformer.data.labelled_images import draw_held_out
+from transformer.data.images import checks as image_checks
+from transformer.data.images.labelled import draw_held_out
+from transformer.data.images.reading import read_evaluation_images, read_images
 from transformer.errors import ConfigError, DataError
 
 GREY = encoded(colours(3, 3)[..., 0])

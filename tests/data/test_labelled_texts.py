@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.labelled_texts import (
+from transformer.data.labels.tables import (
     LabelledTexts,
     label_ids,
     numbers,

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.masking import Masked, Masking, mask_tokens, num_predictions, unigram_entropy
+from transformer.data.text.masking import (
+    Masked,
+    Masking,
+    mask_tokens,
+    num_predictions,
+    unigram_entropy,
+)
 from transformer.errors import ConfigError
 from transformer.ops.losses import IGNORED
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.pair_batches import (
+from transformer.data.pairs.batches import (
     Bucket,
     BucketedBatches,
     PackedBatches,
@@ -14,7 +14,7 @@ from transformer.data.pair_batches import (
     make_buckets,
     pack,
 )
-from transformer.data.pairs import Sentences, TokenPairs
+from transformer.data.pairs.files import Sentences, TokenPairs
 from transformer.ops.losses import IGNORED
 
 LONGEST, END = 30, 0

@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from transformer.data.pairs import (
+from transformer.data.pairs.files import (
     Pairs,
     Sentences,
     TokenPairs,
@@ -14,7 +14,7 @@ from transformer.data.pairs import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.sentence_tokenizers import make_sentence_tokenizer
+from transformer.data.tokenizers.sentences import make_sentence_tokenizer
 from transformer.errors import ConfigError, DataError
 
 SOURCE, TARGET = ["a cat", "", "der Hund"], ["eine Katze", "nichts", "the dog"]

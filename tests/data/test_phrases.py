@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from transformer.data import phrases
-from transformer.data.phrases import phrase_pairs, split_phrases
+from transformer.data.embedded import phrases
+from transformer.data.embedded.phrases import phrase_pairs, split_phrases
 from transformer.errors import ConfigError, MissingDependencyError
 
 

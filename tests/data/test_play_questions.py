@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from transformer.data import play_questions as module
-from transformer.data.play_questions import play_questions
-from transformer.data.plays import Play, plays
+from transformer.data.embedded import play_questions as module
+from transformer.data.embedded.play_questions import play_questions
+from transformer.data.embedded.plays import Play, plays
 from transformer.errors import ConfigError
 
 NAMES = ("ANNA", "BOB", "First Lord", "CLO: & DEE:")

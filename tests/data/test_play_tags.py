@@ -1,8 +1,8 @@
 import pytest
 
-from transformer.data import play_tags as module
-from transformer.data.play_tags import TAGS, play_tags
-from transformer.data.plays import Play, plays
+from transformer.data.embedded import play_tags as module
+from transformer.data.embedded.play_tags import TAGS, play_tags
+from transformer.data.embedded.plays import Play, plays
 from transformer.errors import MissingDependencyError
 from transformer.scoring.entities import entities
 

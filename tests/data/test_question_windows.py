@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.byte_pieces import train_byte_pieces
-from transformer.data.question_windows import Windows, best_answers, make_windows
-from transformer.data.squad import Answer, Question
-from transformer.data.word_pieces import SPECIAL_TOKENS, make_word_piece_tokenizer
+from transformer.data.labels.squad import Answer, Question
+from transformer.data.labels.windows import Windows, best_answers, make_windows
+from transformer.data.tokenizers.byte_pieces import train_byte_pieces
+from transformer.data.tokenizers.word_pieces import SPECIAL_TOKENS, make_word_piece_tokenizer
 from transformer.errors import ConfigError, DataError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -9,14 +9,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from transformer.data import reading_limits
-from transformer.data.image_decoding import read_image_file
-from transformer.data.images import read_images
-from transformer.data.labelled_texts import read_labelled_texts
-from transformer.data.reading_limits import parse_json, read_content
-from transformer.data.squad import read_squad
-from transformer.data.text import IncomingLines, read_text
-from transformer.data.text_pairs import read_text_pairs
+from transformer.data.images.decoding import read_image_file
+from transformer.data.images.reading import read_images
+from transformer.data.labels.squad import read_squad
+from transformer.data.labels.tables import read_labelled_texts
+from transformer.data.pairs.texts import read_text_pairs
+from transformer.data.reading import limits as reading_limits
+from transformer.data.reading.limits import parse_json, read_content
+from transformer.data.reading.text import IncomingLines, read_text
 from transformer.errors import DataError
 
 # Of the limit here; no file of a test is large.
@@ -210,7 +210,7 @@ def test_pipes_are_read_up_to_a_limit(tmp_path, monkeypatch):
 
 
 def test_lines_that_never_end(monkeypatch):
-    monkeypatch.setattr("transformer.data.text.MOST_LINE", 1 << 17)
+    monkeypatch.setattr("transformer.data.reading.text.MOST_LINE", 1 << 17)
     long = b"a\n" + b"b" * (1 << 18)
     lines = IncomingLines(io.BytesIO(long), "the input")
     assert next(lines) == "a"

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.words import WORDS
-from transformer.data.documents import DocumentTokens, SentencePairBatches, tokenize_documents
-from transformer.data.masking import Masking
+from transformer.data.text.documents import DocumentTokens, SentencePairBatches, tokenize_documents
+from transformer.data.text.masking import Masking
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from transformer.data.sentence_tokenizers import (
+from transformer.data.tokenizers.sentences import (
     LibrarySentenceTokenizer,
     load_sentence_tokenizer,
     make_sentence_tokenizer,
@@ -109,7 +109,7 @@ def test_unknown_characters_are_named():
 
 
 TRAIN = f"""
-from transformer.data.sentence_tokenizers import make_sentence_tokenizer
+from transformer.data.tokenizers.sentences import make_sentence_tokenizer
 print(ascii(make_sentence_tokenizer("bpe", {LINES!r}, 400).to_text()))
 """
 

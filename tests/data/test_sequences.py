@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.sequences import KINDS, sequence_pairs
+from transformer.data.embedded.sequences import KINDS, sequence_pairs
 from transformer.errors import ConfigError
 
 options = st.fixed_dictionaries(

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data import shuffling
-from transformer.data.shuffling import (
+from transformer.data import order as shuffling
+from transformer.data.order import (
     epoch_generator,
     example_generator,
     host_places,

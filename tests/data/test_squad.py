@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.squad import Answer, Question, read_squad, write_squad
+from transformer.data.labels.squad import Answer, Question, read_squad, write_squad
 from transformer.errors import DataError
 
 CONTEXT = "Zoë lived in Rome, and Zoë died in Rome."

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from transformer.data.plays import plain_play
-from transformer.data.text import IncomingLines, in_chunks, read_text, split_text
+from transformer.data.embedded.plays import plain_play
+from transformer.data.reading.text import IncomingLines, in_chunks, read_text, split_text
 from transformer.errors import DataError
 
 # Separators of Unicode, and of old printers, that end no line.

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from transformer.data.text_pairs import TextPairs, mixed, read_text_pairs, split_text_pairs
+from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs, split_text_pairs
 from transformer.errors import ConfigError, DataError
 
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
-from transformer.data.text_rows import lay_out_texts
-from transformer.data.word_pieces import make_word_piece_tokenizer
+from transformer.data.text.rows import lay_out_texts
+from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer
 
 # Specials are not where they usually are, so that no number can stand for their names.
 VOCABULARY = ["a", "[SEP]", "b", "[PAD]", "##c", "[CLS]", "d", "[MASK]", "[UNK]"]

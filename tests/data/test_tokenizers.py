@@ -6,7 +6,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transformer.data.tokenizers import Tokenizer, make_tokenizer
+from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.tasks.language_modeling import LanguageModeling
 

@@ -3,14 +3,14 @@ import pickle
 import numpy as np
 import pytest
 
-from transformer.data.tokenizers import make_tokenizer
-from transformer.data.tokens import (
+from transformer.data.text.streams import (
     SequentialWindows,
     ShuffledWindows,
     TokenFile,
     require_length,
     tokenize,
 )
+from transformer.data.tokenizers.text import make_tokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from transformer.data.word_pieces import (
+from transformer.data.tokenizers.word_pieces import (
     SPECIAL_TOKENS,
     WordPieceTokenizer,
     load_word_piece_tokenizer,
@@ -92,7 +92,7 @@ def test_texts_without_words(nothing):
 
 
 TRAIN = f"""
-from transformer.data.word_pieces import make_word_piece_tokenizer as make
+from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer as make
 print(ascii(make("wordpiece", {TEXTS!r}, vocab_size=150, lowercase=True).to_text()))
 """
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.word_pieces import (
+from transformer.data.tokenizers.word_pieces import (
     SPECIAL_TOKENS,
     make_word_piece_tokenizer,
 )

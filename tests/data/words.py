@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from transformer.data.word_pieces import WordPieceTokenizer
+from transformer.data.tokenizers.word_pieces import WordPieceTokenizer
 
 
 class Words(WordPieceTokenizer):

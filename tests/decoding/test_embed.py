@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.data.embeddings import POOLINGS, Embedding, load_embedding
-from transformer.data.word_pieces import make_word_piece_tokenizer
+from transformer.data.text.embeddings import POOLINGS, Embedding, load_embedding
+from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer
 from transformer.decoding.embed import embed
 from transformer.errors import ConfigError, WorkdirError
 from transformer.models.bert import BERT

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters, normal
-from transformer.decoding import image_attention
-from transformer.decoding.image_attention import draw_image_attention, image_attention_weights
 from transformer.models.vit import ViT
+from transformer.pictures import image_attention
+from transformer.pictures.image_attention import draw_image_attention, image_attention_weights
 
 L, B, N, GRID = 2, 3, 2, 2
 TINY = ViT(

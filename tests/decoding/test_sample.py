@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.data.tokenizers import make_tokenizer
+from transformer.data.tokenizers.text import make_tokenizer
 from transformer.decoding import sample
 from transformer.decoding.sample import generate, write
 from transformer.errors import DataError

@@ -8,14 +8,14 @@ import pytest
 
 from tests.common import noisy_parameters
 from tests.runs import answered_as_they_come
-from transformer.data.pairs import Sentences, TokenPairs
-from transformer.data.sentence_tokenizers import make_sentence_tokenizer
-from transformer.decoding.alignment import cross_attention_weights, draw_alignment
+from transformer.data.pairs.files import Sentences, TokenPairs
+from transformer.data.tokenizers.sentences import make_sentence_tokenizer
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani
 from transformer.ops.search_rules import length_penalty
+from transformer.pictures.alignment import cross_attention_weights, draw_alignment
 from transformer.tasks.translation import Translation
 
 LETTERS = "abcdefgh"

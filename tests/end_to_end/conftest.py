@@ -12,9 +12,10 @@ from unittest import mock
 
 import pytest
 
+import transformer.runs.opening
+
 # The script finds these imported, and with them the flags of what they import.
 import transformer.training.loop
-import transformer.training.runs
 import transformer.training.validation  # noqa: F401
 from tests.conftest import COMPILED
 from transformer import command_line, signals

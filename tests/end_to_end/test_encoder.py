@@ -12,7 +12,7 @@ import pytest
 
 from tests.end_to_end.conftest import ROOT, call, command, fails, interrupted_after, run
 from tests.runs import answered_as_they_come, assert_same_run
-from transformer.training.runs import open_run
+from transformer.runs.opening import open_run
 
 STEPS = 10
 WORDS = {

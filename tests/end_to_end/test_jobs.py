@@ -11,13 +11,13 @@ import pytest
 from tests.end_to_end.conftest import ROOT
 from tests.runs import answered_as_they_come, assert_same_run, logged
 from transformer.config import owner
-from transformer.data.squad import Answer, Question, write_squad
+from transformer.data.labels.squad import Answer, Question, write_squad
 from transformer.errors import ConfigError, DataError
-from transformer.tasks.base import Shown
+from transformer.runs.evaluating import evaluate_run
+from transformer.runs.opening import open_run
+from transformer.tasks.parts.protocol import Shown
 from transformer.training import finishing
 from transformer.training.loop import train
-from transformer.training.runs import open_run
-from transformer.training.validation import evaluate_run
 
 STEPS = 6
 NAMES = ("ann", "bob", "eve", "tom")

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from tests.end_to_end.conftest import ROOT, call, fails
-from transformer.training import runs
+from transformer.runs import opening as runs
 
 KINDS = re.compile(r'DEFINE_(integer|float)\(\s*"(\w+)"')
 FLAGS = sorted(

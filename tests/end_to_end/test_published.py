@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import ROOT, call, run
-from transformer.data.tokenizers import make_tokenizer
-from transformer.interop.safetensors_files import read_safetensors, write_safetensors
+from transformer.data.tokenizers.text import make_tokenizer
+from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
 from transformer.training.metrics import read_metrics
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -13,9 +13,9 @@ from tests.end_to_end.conftest import ROOT, call, fails
 from tests.runs import assert_same_run
 from transformer.decoding import translate as translating
 from transformer.decoding.translate import Output
-from transformer.tasks.base import Shown
+from transformer.runs.opening import open_run
+from transformer.tasks.parts.protocol import Shown
 from transformer.tasks.translation import Translation
-from transformer.training.runs import open_run
 
 WORDS = ["ei", "zwei", "drei", "vier", "fünf"]
 

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from transformer.config import section
-from transformer.training.dry_run import plan
+from transformer.planning.dry_run import plan
 from transformer.training.loop import train
 
 TEXT = "Shall I compare thee to a summer's day? Thou art more lovely and more temperate: " * 4

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from transformer.interop.safetensors_files import write_safetensors
+from transformer.interop.formats.safetensors import write_safetensors
 
 CONFIG = {
     "architectures": ["BertForPreTraining"],

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transformer.errors import UserError
-from transformer.training.imported import Imported, read_run
+from transformer.runs.importing import Imported, read_run
 
 
 class Subject(NamedTuple):

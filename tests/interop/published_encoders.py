@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.interop.round_trips import disturbed
 from transformer.config import build
-from transformer.tasks.base_labels import save_labels
+from transformer.tasks.parts.labels import save_labels
 from transformer.training.selection import from_paths
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -1,6 +1,6 @@
 """Models of `transformers` with random weights, and what lies in their folders."""
 
-from transformer.interop.safetensors_files import read_safetensors
+from transformer.interop.formats.safetensors import read_safetensors
 
 
 def disturbed(kind, config, seed=0, scale=0.1):

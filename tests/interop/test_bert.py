@@ -6,11 +6,11 @@ import pytest
 
 from tests.interop.checkpoints import VOCABULARY, arrays, write
 from transformer.errors import DataError, WorkdirError
-from transformer.interop.families import read_published
-from transformer.interop.safetensors_files import write_safetensors
-from transformer.tasks.base_labels import load_labels
-from transformer.training.imported import import_published, read_run
-from transformer.training.runs import open_encoder, open_run
+from transformer.interop.formats.safetensors import write_safetensors
+from transformer.interop.opening import read_published
+from transformer.runs.importing import import_published, read_run
+from transformer.runs.opening import open_encoder, open_run
+from transformer.tasks.parts.labels import load_labels
 from transformer.training.selection import by_path
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -8,8 +8,8 @@ import pytest
 
 from tests.interop.gguf_files import KINDS, SCORED, TOKENS, gguf, renamed, text, write_model
 from transformer.errors import DataError
-from transformer.interop.gguf import read_gguf
-from transformer.interop.gguf_files import read_gguf_file
+from transformer.interop.formats.gguf import read_gguf_file
+from transformer.interop.formats.gguf_models import read_gguf
 
 
 @pytest.fixture

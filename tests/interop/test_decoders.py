@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
-from transformer.data.tokenizers import Tokenizer, make_tokenizer
+from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
 from transformer.decoding.sample import Sampling, generate, write
 from transformer.errors import ConfigError, DataError
-from transformer.interop.families import read_published
-from transformer.interop.gemma import GEMMA as GEMMA_FAMILY
-from transformer.interop.llama import LLAMA
+from transformer.interop.families.gemma import GEMMA as GEMMA_FAMILY
+from transformer.interop.families.llama import LLAMA
+from transformer.interop.opening import read_published
 from transformer.interop.published import Head, theirs_of
 from transformer.models.gemma import Gemma
 from transformer.models.llama import Llama
-from transformer.training.exported import export_run
-from transformer.training.imported import import_published
-from transformer.training.runs import open_run, read_parameters
+from transformer.runs.exporting import export_run
+from transformer.runs.importing import import_published
+from transformer.runs.opening import open_run
+from transformer.training.parameters import read_parameters
 from transformer.training.selection import by_path, from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -12,21 +12,21 @@ from ml_collections import ConfigDict
 from tests.common import AnyMethod, noisy_parameters
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
 from transformer.config import OPTIONAL_SECTIONS, section
-from transformer.data.encoder_tokenizers import make_encoder_tokenizer
-from transformer.data.text_rows import lay_out_texts
+from transformer.data.text.rows import lay_out_texts
+from transformer.data.tokenizers.encoders import make_encoder_tokenizer
 from transformer.errors import ConfigError, DataError
-from transformer.interop.families import family_for, read_published
+from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
+from transformer.interop.opening import family_for, read_published
 from transformer.interop.published import Head
-from transformer.interop.safetensors_files import read_safetensors, write_safetensors
 from transformer.models.bert import BERT
 from transformer.models.vit import ViT
-from transformer.tasks.base import tokenizer_digest
-from transformer.tasks.base_encoder import apply_to_rows
-from transformer.tasks.base_labels import load_labels
-from transformer.training.exported import export_run
-from transformer.training.imported import import_published, read_run
-from transformer.training.run_folders import write_run
-from transformer.training.runs import open_encoder, open_run
+from transformer.runs.exporting import export_run
+from transformer.runs.folders import write_run
+from transformer.runs.importing import import_published, read_run
+from transformer.runs.opening import open_encoder, open_run
+from transformer.tasks.parts.encoder import apply_to_rows
+from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.parts.protocol import tokenizer_digest
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -27,8 +27,8 @@ from tests.interop.gguf_files import (
     write_model,
 )
 from transformer.errors import DataError
-from transformer.interop.gguf import read_gguf
-from transformer.interop.gguf_blocks import dequantize
+from transformer.interop.formats.gguf_blocks import dequantize
+from transformer.interop.formats.gguf_models import read_gguf
 
 
 def half(number):

@@ -11,9 +11,9 @@ import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
 from tests.interop.round_trips import disturbed
-from transformer.data.tokenizers import make_tokenizer
+from transformer.data.tokenizers.text import make_tokenizer
 from transformer.interop import published
-from transformer.training import imported
+from transformer.runs import importing as imported
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -21,8 +21,8 @@ from tests.interop.published_encoders import (
     write_json,
 )
 from tests.interop.vectors_by_hand import POOLINGS, their_vectors
-from transformer.data.embeddings import load_embedding
-from transformer.data.text_rows import lay_out_texts
+from transformer.data.text.embeddings import load_embedding
+from transformer.data.text.rows import lay_out_texts
 from transformer.decoding.embed import embed
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -15,13 +15,13 @@ from tests.interop import image_models, keys
 from tests.interop.keys import DELETED, Subject, outcome
 from transformer.config import build, section
 from transformer.errors import DataError
-from transformer.interop import vit
-from transformer.interop.families import family_of, open_folder
+from transformer.interop.families import vit
 from transformer.interop.image_processors import processor_content
+from transformer.interop.opening import family_of, open_folder
 from transformer.interop.published import Published
 from transformer.models.vit import ViT
-from transformer.training import imported
-from transformer.training.imported import Imported, Run
+from transformer.runs import importing as imported
+from transformer.runs.importing import Imported, Run
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

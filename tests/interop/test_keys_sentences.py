@@ -5,7 +5,7 @@ import collections
 import pytest
 
 from tests.interop.keys import DELETED, PART, Subject, outcome
-from transformer.training import imported
+from transformer.runs import importing as imported
 
 for name in ("safetensors", "sentencepiece", "torch", "transformers"):
     pytest.importorskip(name, reason="transformers makes the folders")

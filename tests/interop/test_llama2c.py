@@ -9,9 +9,9 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.tokenizers import Tokenizer
+from transformer.data.tokenizers.text import Tokenizer
 from transformer.errors import DataError
-from transformer.interop.llama2c import read_llama2c
+from transformer.interop.formats.llama2c import read_llama2c
 
 WIDTH, HIDDEN, LAYERS, HEADS, KEY_HEADS, CONTEXT = 16, 6, 2, 4, 2, 5
 HEAD = WIDTH // HEADS

@@ -15,20 +15,20 @@ import pytest
 from configs.finetune import get_config
 from tests.end_to_end.conftest import call
 from tests.interop.round_trips import arrays_of, reloaded
-from transformer.data.marian_tokenizers import MarianTokenizer
-from transformer.data.sentence_tokenizers import SentenceTokenizer, load_sentence_tokenizer
+from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.sentences import SentenceTokenizer, load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
-from transformer.interop.families import read_published
-from transformer.interop.marian import MARIAN
+from transformer.interop.families.marian import MARIAN
+from transformer.interop.opening import read_published
 from transformer.interop.published import Head
 from transformer.interop.side_files import SideFile
 from transformer.models.vaswani import Vaswani
+from transformer.runs.exporting import export_run
+from transformer.runs.importing import import_published
+from transformer.runs.opening import open_run
 from transformer.training.experiment import prepare
-from transformer.training.exported import export_run
-from transformer.training.imported import import_published
-from transformer.training.runs import open_run
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

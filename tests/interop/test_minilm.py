@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from transformer.data.word_pieces import make_word_piece_tokenizer
+from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer
 from transformer.decoding.embed import embed
-from transformer.interop.families import read_published
+from transformer.interop.opening import read_published
 from transformer.models.bert import BERT
-from transformer.training.imported import read_run
+from transformer.runs.importing import read_run
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

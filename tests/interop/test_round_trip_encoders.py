@@ -16,10 +16,10 @@ from tests.interop.published_encoders import (
     write_json,
     write_tokenizer,
 )
-from transformer.data.embeddings import load_embedding
-from transformer.training.exported import export_run
-from transformer.training.imported import import_published, read_run
-from transformer.training.runs import open_run
+from transformer.data.text.embeddings import load_embedding
+from transformer.runs.exporting import export_run
+from transformer.runs.importing import import_published, read_run
+from transformer.runs.opening import open_run
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from transformer.errors import DataError, MissingDependencyError
-from transformer.interop.safetensors_files import (
+from transformer.interop.formats.safetensors import (
     read_metadata,
     read_safetensors,
     write_safetensors,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import call
-from transformer.training.exported import export_run
-from transformer.training.imported import import_published, read_run
+from transformer.runs.exporting import export_run
+from transformer.runs.importing import import_published, read_run
 from transformer.training.notes import read_notes, sealed
 
 for name in ("safetensors", "sentencepiece", "torch", "transformers"):

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.data.tokenizers import Tokenizer
+from transformer.data.tokenizers.text import Tokenizer
 from transformer.decoding.sample import Sampling, write
-from transformer.interop.families import open_published
 from transformer.interop.layout import write_entries
+from transformer.interop.opening import open_published
 from transformer.interop.published import read_source
 from transformer.training.layers import stacked
 from transformer.training.selection import from_paths

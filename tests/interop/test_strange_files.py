@@ -11,19 +11,19 @@ import pytest
 from tests.interop import checkpoints
 from tests.interop.gguf_files import SCORED, gguf, write_model
 from tests.interop.test_safetensors_files import raw, shards
-from transformer.data import bounds
-from transformer.data.json_text import parse_json, read_json_file
-from transformer.data.library_errors import PanicError, in_our_words
-from transformer.data.sentencepieces import parse_pieces
-from transformer.data.tokenizers import Tokenizer, make_tokenizer, parse_tokenizer_json
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import parse_json, read_json_file
+from transformer.data.reading.library_errors import PanicError, in_our_words
+from transformer.data.tokenizers.sentencepieces import parse_pieces
+from transformer.data.tokenizers.text import Tokenizer, make_tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
 from transformer.interop.checked_values import is_inside
-from transformer.interop.encoder_tokenizers import read_encoder_tokenizer
-from transformer.interop.families import read_published
-from transformer.interop.gguf import read_gguf
-from transformer.interop.safetensors_files import StoredArrays, write_safetensors
+from transformer.interop.formats.gguf_models import read_gguf
+from transformer.interop.formats.safetensors import StoredArrays, write_safetensors
+from transformer.interop.opening import read_published
 from transformer.interop.side_files import SideFiles
-from transformer.training.imported import read_run
+from transformer.interop.tokenizers.encoders import read_encoder_tokenizer
+from transformer.runs.importing import read_run
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 
@@ -276,7 +276,7 @@ def test_arrays_of_gguf_that_share_bytes(tmp_path):
     place = content.index(struct.pack("<Q", 32))
     content = content[:place] + bytes(8) + content[place + 8 :]
     (tmp_path / "f.gguf").write_bytes(content)
-    from transformer.interop.gguf_files import read_gguf_file
+    from transformer.interop.formats.gguf import read_gguf_file
 
     with pytest.raises(DataError, match="aa and ab share bytes"):
         read_gguf_file(tmp_path / "f.gguf")

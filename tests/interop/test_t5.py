@@ -12,19 +12,19 @@ import tokenizers
 
 from tests.end_to_end.conftest import call
 from tests.interop.round_trips import arrays_of, reloaded
-from transformer.data.sentence_tokenizers import load_sentence_tokenizer
+from transformer.data.tokenizers.sentences import load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
-from transformer.interop.families import read_published
+from transformer.interop.families.t5 import T5_FAMILY
 from transformer.interop.layout import read_entries
+from transformer.interop.opening import read_published
 from transformer.interop.published import Head, Source, read_source
 from transformer.interop.side_files import CONFIG, SideFiles
-from transformer.interop.t5 import T5_FAMILY
 from transformer.models.t5 import T5
 from transformer.ops.relative_positions import relative_buckets
-from transformer.training.exported import export_run
-from transformer.training.imported import import_published
+from transformer.runs.exporting import export_run
+from transformer.runs.importing import import_published
 from transformer.training.selection import from_paths
 
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")

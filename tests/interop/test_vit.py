@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from transformer.errors import DataError
-from transformer.interop.families import read_published
+from transformer.interop.opening import read_published
 from transformer.models.vit import ViT
-from transformer.tasks.base_images import apply_to_images
-from transformer.training.imported import import_published
-from transformer.training.runs import open_run
+from transformer.runs.importing import import_published
+from transformer.runs.opening import open_run
+from transformer.tasks.parts.images import apply_to_images
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

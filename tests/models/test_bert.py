@@ -10,7 +10,7 @@ import pytest
 from tests.common import noisy_parameters
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
-from transformer.interop.families import read_published
+from transformer.interop.opening import read_published
 from transformer.models.bert import BERT
 from transformer.training.selection import from_paths
 

@@ -14,9 +14,9 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from transformer.config import build, section
-from transformer.models.base_decoder import DecoderOnly
-from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.models.bert import BERT
+from transformer.nn.decoder import DecoderOnly
+from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.ops import attention, cudnn
 
 CONFIGS = Path(__file__).parents[2] / "configs"

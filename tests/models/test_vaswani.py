@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.data.pair_batches import lay_out
-from transformer.data.pairs import Sentences, TokenPairs
+from transformer.data.pairs.batches import lay_out
+from transformer.data.pairs.files import Sentences, TokenPairs
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani

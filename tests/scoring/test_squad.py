@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.squad import Answer, Question
+from transformer.data.labels.squad import Answer, Question
 from transformer.errors import DataError
 from transformer.scoring.squad import (
     best_null_threshold,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from transformer.errors import WorkdirError
+from transformer.pictures.sweep import rank_correlation
 from transformer.sweeps.folder import Folder
-from transformer.sweeps.pictures import rank_correlation
 from transformer.sweeps.report import best_of, collect, counted
 from transformer.sweeps.sweep import finish
 from transformer.sweeps.trials import make_trial

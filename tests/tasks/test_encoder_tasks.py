@@ -13,8 +13,8 @@ from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
 from transformer.ops.losses import IGNORED
-from transformer.tasks.base import filled_up
 from transformer.tasks.masked_lm import MaskedLM
+from transformer.tasks.parts.protocol import filled_up
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.data.images import ArrayImages, LabelledImages
+from transformer.data.images.reading import ArrayImages, LabelledImages
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vit import ViT
 from transformer.ops.patches import patchify
-from transformer.tasks.base import filled_up
-from transformer.tasks.base_images import ImageData, apply_to_images
-from transformer.tasks.base_labels import load_labels
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.masked_images import MaskedImages
+from transformer.tasks.parts.images import ImageData, apply_to_images
+from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.parts.protocol import filled_up
 
 MODEL = ViT(
     num_outputs=3,

@@ -12,7 +12,7 @@ from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.scoring.several_labels import label_set_scores
-from transformer.tasks.base_labels import labels_prediction, save_labels
+from transformer.tasks.parts.labels import labels_prediction, save_labels
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
 

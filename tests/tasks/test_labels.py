@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.data.image_files import class_folders, write_files
-from transformer.data.class_names import distinct_names
-from transformer.data.images import read_evaluation_images
+from transformer.data.images.reading import read_evaluation_images
+from transformer.data.labels.class_names import distinct_names
 from transformer.errors import DataError
-from transformer.tasks.base_labels import class_prediction
+from transformer.tasks.parts.labels import class_prediction
 
 
 def test_names_that_several_classes_have():

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from transformer.data.squad import Answer, Question, write_squad
+from transformer.data.labels.squad import Answer, Question, write_squad
 from transformer.errors import DataError
 from transformer.tasks.denoising import Denoising
 from transformer.tasks.language_modeling import LanguageModeling

@@ -154,7 +154,7 @@ def test_scores_and_outputs(one, data, model, params, tmp_path):
 def test_several_tasks_have_scores_of_their_own(two, model, params, monkeypatch):
     found = two.load(None)
     outputs = [[Output(text, np.zeros(1), 0.0, 0.0)] for text in ("bbaa", "x", "BCA")]
-    monkeypatch.setattr("transformer.tasks.base_pairs.translate", lambda *args: outputs)
+    monkeypatch.setattr("transformer.tasks.parts.pairs.translate", lambda *args: outputs)
     scores = two.scores(model, params, found)
     assert scores["exact_match"] == pytest.approx(200 / 3)
     assert scores["exact_match[turn]"] == 50.0

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from transformer.config import section
-from transformer.training import dry_run
+from transformer.planning import dry_run
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from transformer.config import section, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
-from transformer.tasks.base_labels import save_labels
+from transformer.tasks.parts.labels import save_labels
 from transformer.training.experiment import prepare
 from transformer.training.options import CHANGEABLE, Train
 from transformer.training.programs import make_programs

@@ -12,8 +12,8 @@ import pytest
 
 from tests.runs import assert_same_run
 from tests.sweeps.conftest import TEXT, tiny_config
-from transformer.tasks.base import Shown
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.tasks.parts.protocol import Shown
 from transformer.training import finishing, loop
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.finishing import FINISHED_FILE, is_finished

@@ -11,12 +11,12 @@ from tests.sweeps.conftest import tiny_config
 from transformer import locks
 from transformer.errors import WorkdirError
 from transformer.locks import locked
+from transformer.runs.folders import require_new, write_run
 from transformer.sweeps import runner
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import make_trial
 from transformer.training.holding import LOCK_FILE, HeldError, holding, is_empty
 from transformer.training.loop import train
-from transformer.training.run_folders import require_new, write_run
 from transformer.training.saved_runs import adopt_workdir
 from transformer.training.shared import Shared
 

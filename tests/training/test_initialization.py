@@ -19,8 +19,9 @@ from tests.common import assert_trees_close, assert_trees_equal
 from transformer.config import owner, section
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
-from transformer.tasks.base import Shown
+from transformer.runs.opening import open_run
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.tasks.parts.protocol import Shown
 from transformer.training import finishing
 from transformer.training.experiment import prepare
 from transformer.training.initialization import (
@@ -32,7 +33,7 @@ from transformer.training.initialization import (
 )
 from transformer.training.loop import train
 from transformer.training.lora import ADAPTERS, merged
-from transformer.training.runs import open_run, read_parameters
+from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_config
 from transformer.training.selection import by_path
 

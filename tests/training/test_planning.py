@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from transformer.errors import ConfigError, MissingDependencyError
-from transformer.training import accelerators, planning
-from transformer.training.accelerators import Accelerator, Target, find_target
-from transformer.training.collectives import collectives
-from transformer.training.plan_search import Cut, cuts, estimate, rank
-from transformer.training.planning import (
+from transformer.planning import plan as planning
+from transformer.planning.collectives import collectives
+from transformer.planning.plan import (
     Wishes,
     duration,
     needed_memory,
@@ -22,6 +20,9 @@ from transformer.training.planning import (
     parse_tokens,
     verdict,
 )
+from transformer.planning.search import Cut, cuts, estimate, rank
+from transformer.training import accelerators
+from transformer.training.accelerators import Accelerator, Target, find_target
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

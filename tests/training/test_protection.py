@@ -15,7 +15,7 @@ from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import metadata_of, prepare, require_same_run
 from transformer.training.loop import checkpoint_items
 from transformer.training.notes import described, newest_notes, require_files, sealed
-from transformer.training.runs import read_parameters
+from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import adopt_workdir, read_run, write_config
 
 LOSSES = {4: 2.0, 8: 1.0, 12: 3.0}

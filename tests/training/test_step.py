@@ -10,8 +10,8 @@ import pytest
 from tests.common import assert_trees_close, assert_trees_equal, normal
 from transformer.models.gpt import GPT
 from transformer.ops.losses import IGNORED
-from transformer.tasks.base import Losses
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.tasks.parts.protocol import Losses
 from transformer.training.optimizers import Optimizer, decay_mask, make_optimizer, make_schedule
 from transformer.training.selection import by_path, everything, join, split
 from transformer.training.state import create

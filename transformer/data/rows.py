@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from transformer.data.shuffling import host_places, require_divisible, visit
+from transformer.data.order import host_places, require_divisible, visit
 
 Rows = Mapping[str, np.ndarray]
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.data.embeddings import POOLINGS
-from transformer.data.pieces import EncoderTokenizer
-from transformer.data.text_rows import lay_out_texts
+from transformer.data.text.embeddings import POOLINGS
+from transformer.data.text.rows import lay_out_texts
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError
 from transformer.models.bert import real_tokens
 

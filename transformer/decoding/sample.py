@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from transformer.data.tokenizers import Tokenizer
+from transformer.data.tokenizers.text import Tokenizer
 from transformer.errors import DataError
 from transformer.ops.logits import Sampling, filter_logits
 

@@ -15,10 +15,10 @@ import rich.console
 import rich.progress
 from jaxtyping import Array, Float, Int
 
-from transformer.data.pair_batches import lay_out, make_buckets
-from transformer.data.pairs import TokenPairs
-from transformer.data.sentence_tokenizers import SentenceTokenizer
-from transformer.data.text import in_chunks
+from transformer.data.pairs.batches import lay_out, make_buckets
+from transformer.data.pairs.files import TokenPairs
+from transformer.data.reading.text import in_chunks
+from transformer.data.tokenizers.sentences import SentenceTokenizer
 from transformer.decoding.beam import Hypotheses, beam_search
 from transformer.errors import ConfigError
 from transformer.ops.losses import cross_entropy

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from transformer.data import bounds
-from transformer.data.json_text import shown
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
 
 # What programs compute with.

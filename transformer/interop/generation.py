@@ -7,7 +7,7 @@ that are left out have that library's defaults.
 
 from typing import Any
 
-from transformer.data import bounds
+from transformer.data.reading import bounds
 from transformer.interop.checked_values import LARGEST, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.logits import Sampling

@@ -7,10 +7,10 @@ A key that is missing has the default of the processor's class; `null` switches 
 from collections.abc import Mapping
 from typing import Any
 
-from transformer.data import bounds
-from transformer.data.augmentation import RESAMPLINGS
-from transformer.data.image_preparation import Preparation
-from transformer.data.json_text import shown
+from transformer.data.images.augmentation import RESAMPLINGS
+from transformer.data.images.preparation import Preparation
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
 from transformer.interop.checked_values import SMALLEST, finite, refuse
 from transformer.interop.side_files import SideFile, SideFiles

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
-from transformer.data import bounds
-from transformer.data.json_text import shown
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.checked_values import text

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer.data import bounds
+from transformer.data.reading import bounds
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, several, token

@@ -6,8 +6,8 @@
 from pathlib import Path
 from typing import Any
 
-from transformer.data.embeddings import POOLINGS, Embedding
-from transformer.data.json_text import shown
+from transformer.data.reading.json_text import shown
+from transformer.data.text.embeddings import POOLINGS, Embedding
 from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.interop.checked_values import is_inside

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformer.data import bounds
-from transformer.data.json_text import read_json_file, shown
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import read_json_file, shown
 from transformer.errors import DataError
 from transformer.interop import checked_values
 

@@ -19,9 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import AtLeastOne, Count, Heads, Length, Positive, Width
-from transformer.models.base_decoder import DecoderOnly
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
+from transformer.nn.decoder import DecoderOnly
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward

@@ -14,11 +14,11 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import OneOf
-from transformer.models.base_encoder_decoder import EncoderDecoder
 from transformer.nn.attention import Attention
 from transformer.nn.block import ORDERS, Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
+from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import named
 from transformer.nn.norms import LayerNorm

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformer.data.squad import Question
+from transformer.data.labels.squad import Question
 from transformer.errors import DataError
 
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformer.data.reading_limits import parse_json
+from transformer.data.reading.limits import parse_json
 from transformer.errors import WorkdirError
 from transformer.files import write_json
 from transformer.locks import LockedError, NoLocksError, locked

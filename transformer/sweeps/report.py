@@ -14,8 +14,8 @@ import rich.console
 import rich.table
 
 from transformer.files import write_text
+from transformer.pictures.sweep import draw_report
 from transformer.sweeps.folder import Folder
-from transformer.sweeps.pictures import draw_report
 from transformer.sweeps.trials import shown_value
 
 Row = dict[str, Any]

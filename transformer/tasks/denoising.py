@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data import text as text_files
-from transformer.data.denoising import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
-from transformer.data.docstrings import docstring_text
-from transformer.data.plays import shakespeare
-from transformer.data.sentence_tokenizers import (
+from transformer.data.embedded.docstrings import docstring_text
+from transformer.data.embedded.plays import shakespeare
+from transformer.data.reading import text as text_files
+from transformer.data.text.spans import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
+from transformer.data.tokenizers.sentences import (
     SentenceTokenizer,
     SentinelTokenizer,
     load_sentence_tokenizer,
@@ -38,7 +38,7 @@ from transformer.limits import (
     Whole,
 )
 from transformer.ops.losses import IGNORED
-from transformer.tasks.base import (
+from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
     Shown,

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from transformer.data.class_names import distinct_names
-from transformer.decoding.image_attention import draw_image_attention
+from transformer.data.labels.class_names import distinct_names
 from transformer.errors import ConfigError
 from transformer.files import write_json_lines
 from transformer.limits import PartOrAll, Seed
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
+from transformer.pictures.image_attention import draw_image_attention
 from transformer.scoring.classification import (
     calibration_error,
     class_accuracies,
@@ -26,14 +26,14 @@ from transformer.scoring.classification import (
     most_confused,
     top_accuracy,
 )
-from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_images import ImageData, ImageTask, apply_to_images
-from transformer.tasks.base_labels import (
+from transformer.tasks.parts.images import ImageData, ImageTask, apply_to_images
+from transformer.tasks.parts.labels import (
     class_prediction,
     labels_prediction,
     load_labels,
     sigmoid,
 )
+from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 from transformer.traced import RateOrOff
 
 # Images whose attention is drawn, and classes that are listed by how well they are told.

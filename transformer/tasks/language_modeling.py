@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 
 from transformer.caches import cache_folder
-from transformer.data import text as text_files
-from transformer.data.plays import shakespeare
-from transformer.data.tokenizers import Tokenizer, make_tokenizer
-from transformer.data.tokens import (
+from transformer.data.embedded.plays import shakespeare
+from transformer.data.reading import text as text_files
+from transformer.data.text.streams import (
     SequentialWindows,
     ShuffledWindows,
     Tokens,
     require_length,
     tokenize,
 )
+from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
@@ -41,7 +41,7 @@ from transformer.limits import (
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
-from transformer.tasks.base import (
+from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
     Shown,

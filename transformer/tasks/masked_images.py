@@ -14,8 +14,8 @@ from transformer.errors import ConfigError
 from transformer.files import write_picture
 from transformer.limits import Part
 from transformer.ops.patches import patchify, unpatchify
-from transformer.tasks.base import Losses, Shown
-from transformer.tasks.base_images import ImageData, ImageTask
+from transformer.tasks.parts.images import ImageData, ImageTask
+from transformer.tasks.parts.protocol import Losses, Shown
 
 # Images that are drawn with their reconstructions.
 _DRAWN = 6

@@ -12,24 +12,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.catalogues import catalogue_documents
-from transformer.data.documents import (
+from transformer.data.embedded.catalogues import catalogue_documents
+from transformer.data.reading.text import in_chunks, read_text, require_characters
+from transformer.data.text.documents import (
     DocumentTokens,
     SentencePairBatches,
     play_documents,
     split_documents,
     tokenize_documents,
 )
-from transformer.data.masking import Masking, unigram_entropy
-from transformer.data.pieces import EncoderTokenizer
-from transformer.data.text import in_chunks, read_text, require_characters
-from transformer.data.text_rows import lay_out_texts
+from transformer.data.text.masking import Masking, unigram_entropy
+from transformer.data.text.rows import lay_out_texts
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
 from transformer.ops.losses import IGNORED, cross_entropy
-from transformer.tasks.base import (
+from transformer.tasks.parts.encoder import INPUTS, EncoderTask, apply_to_rows, too_long
+from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
     Prediction,
@@ -37,7 +38,6 @@ from transformer.tasks.base import (
     tokenizer_digest,
     vocabulary_losses,
 )
-from transformer.tasks.base_encoder import INPUTS, EncoderTask, apply_to_rows, too_long
 
 EMBEDDED = {"plays": play_documents, "catalogues": catalogue_documents}
 # Lines that `predict` answers at once, at most, and what it answers for each masked token.

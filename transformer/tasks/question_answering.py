@@ -10,22 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data import question_windows
-from transformer.data.pieces import EncoderTokenizer
-from transformer.data.play_questions import play_questions
-from transformer.data.question_windows import Windows, best_answers, make_windows
-from transformer.data.reading_limits import parse_json
+from transformer.data.embedded.play_questions import play_questions
+from transformer.data.labels import windows as question_windows
+from transformer.data.labels.squad import Question, read_squad
+from transformer.data.labels.windows import Windows, best_answers, make_windows
+from transformer.data.reading.limits import parse_json
+from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.rows import Rows
-from transformer.data.squad import Question, read_squad
-from transformer.data.text import in_chunks, require_characters
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json
 from transformer.limits import AnyReal, FilePath, Length, Share, Whole
 from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.squad import best_null_threshold, squad_scores
-from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_encoder import EncoderData, EncoderTask
+from transformer.tasks.parts.encoder import EncoderData, EncoderTask
+from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 
 # Lines that `predict` answers at once, at most.
 _LINES_AT_ONCE = 64

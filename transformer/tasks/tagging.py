@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.conll import (
+from transformer.data.embedded.play_tags import play_tags
+from transformer.data.labels.conll import (
     AlignedRows,
     TaggedSentences,
     align,
@@ -19,10 +20,9 @@ from transformer.data.conll import (
     tag_ids,
     word_tags,
 )
-from transformer.data.pieces import EncoderTokenizer
-from transformer.data.play_tags import play_tags
+from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.rows import Rows
-from transformer.data.text import in_chunks, require_characters
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import FilePath, PartOrNone, Whole
@@ -36,9 +36,9 @@ from transformer.scoring.entities import (
     tag_accuracy,
     tell_entities,
 )
-from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_encoder import EncoderData, EncoderTask, too_long
-from transformer.tasks.base_labels import distinct_names, load_labels
+from transformer.tasks.parts.encoder import EncoderData, EncoderTask, too_long
+from transformer.tasks.parts.labels import distinct_names, load_labels
+from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 
 # Lines that `predict` answers at once, at most.
 _LINES_AT_ONCE = 128

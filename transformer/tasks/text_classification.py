@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.catalogues import languages
-from transformer.data.labelled_texts import (
+from transformer.data.embedded.catalogues import languages
+from transformer.data.labels.tables import (
     LabelledTexts,
     label_ids,
     label_sets,
@@ -19,10 +19,10 @@ from transformer.data.labelled_texts import (
     read_labelled_texts,
     split,
 )
-from transformer.data.pieces import EncoderTokenizer
+from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.rows import Rows
-from transformer.data.text import in_chunks, require_characters
-from transformer.data.text_rows import lay_out_texts
+from transformer.data.text.rows import lay_out_texts
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json_lines
 from transformer.limits import Count, FilePath, OneOf, PartOrNone, Text
@@ -35,15 +35,15 @@ from transformer.scoring.classification import (
     regression_scores,
 )
 from transformer.scoring.several_labels import label_set_scores
-from transformer.tasks.base import Losses, Prediction, Shown
-from transformer.tasks.base_encoder import EncoderData, EncoderTask, too_long
-from transformer.tasks.base_labels import (
+from transformer.tasks.parts.encoder import EncoderData, EncoderTask, too_long
+from transformer.tasks.parts.labels import (
     class_prediction,
     distinct_names,
     labels_prediction,
     load_labels,
     sigmoid,
 )
+from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 from transformer.traced import RateOrOff
 
 # Lines that `predict` answers at once, at most.

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from transformer.data.docstrings import summaries
-from transformer.data.pairs import Pairs, PairTexts
-from transformer.data.text_pairs import TextPairs, mixed, read_text_pairs, split_text_pairs
+from transformer.data.embedded.docstrings import summaries
+from transformer.data.pairs.files import Pairs, PairTexts
+from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs, split_text_pairs
 from transformer.errors import ConfigError
 from transformer.limits import FilePath, OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
-from transformer.tasks.base_pairs import PairTask
+from transformer.tasks.parts.pairs import PairTask
 from transformer.traced import RateOrOff
 
 # Pairs that need no file.

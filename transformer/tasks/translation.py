@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from transformer.data import sequences
-from transformer.data.pairs import Pairs, PairTexts, made_up_pairs, read_pairs, split_pairs
+from transformer.data.embedded import sequences
+from transformer.data.pairs.files import Pairs, PairTexts, made_up_pairs, read_pairs, split_pairs
 from transformer.errors import ConfigError
 from transformer.limits import FilePath, OneOf, Text, Whole
 from transformer.scoring.translation import require_sacrebleu, translation_scores
-from transformer.tasks.base_pairs import PairTask
+from transformer.tasks.parts.pairs import PairTask
 
 # Pairs that need no file.
 EMBEDDED = ("phrases", *sequences.KINDS)

@@ -21,7 +21,7 @@ from transformer.config import (
 )
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import scratch
-from transformer.tasks.base import Task, require_fitting
+from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.combinations import check_dtype, check_rows, check_steps

@@ -37,6 +37,7 @@ from transformer.training.metrics import (
     tensorboard_is_installed,
 )
 from transformer.training.notes import Notes, newest_notes, require_config
+from transformer.training.parameters import read_parameters
 from transformer.training.processes import (
     StopRequest,
     first_does,
@@ -47,7 +48,6 @@ from transformer.training.processes import (
 )
 from transformer.training.programs import Programs, make_programs, placed_numbers, program_key
 from transformer.training.reporting import Reporter
-from transformer.training.runs import read_parameters
 from transformer.training.saved_runs import adopt_workdir, write_config
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState

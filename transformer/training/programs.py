@@ -11,7 +11,7 @@ import numpy as np
 
 from transformer import sharding
 from transformer.config import build
-from transformer.tasks.base import Losses
+from transformer.tasks.parts.protocol import Losses
 from transformer.traced import traced_fields
 from transformer.training.experiment import Experiment
 from transformer.training.optimizers import make_optimizer, make_schedule

@@ -15,7 +15,7 @@ from transformer.config import (
     saved_config,
     with_optional_sections,
 )
-from transformer.data.text import read_text
+from transformer.data.reading.text import read_text
 from transformer.errors import WorkdirError
 from transformer.files import write_json
 from transformer.training.holding import is_empty

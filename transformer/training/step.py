@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from transformer.tasks.base import Losses
+from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number
 from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState

@@ -8,10 +8,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from transformer.sharding import Mesh, batch_parts, batch_sharding, replicated
-from transformer.tasks.base import Losses, filled_up
-from transformer.training.runs import Run
-from transformer.training.step import make_evaluation_step, mean_metrics
+from transformer.sharding import batch_parts
+from transformer.tasks.parts.protocol import Losses, filled_up
+from transformer.training.step import mean_metrics
 
 
 def make_validation(
@@ -53,28 +52,3 @@ def make_totals(
         return found
 
     return evaluated
-
-
-def evaluate_run(run: Run, data: Any) -> dict[str, Any]:
-    """Evaluates the checkpoint of a run.
-
-    Args:
-        run: opened by `open_run`.
-        data: from the `load` or `load_validation` of its task.
-
-    Returns:
-        The step, the task's metrics and its scores.
-    """
-    mesh = Mesh().make()
-
-    def loss(params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
-        return run.task.losses(run.model, params, batch, rngs)
-
-    validate = make_validation(
-        jax.jit(make_evaluation_step(loss)),
-        run.task.validation_batches(data),
-        batch_sharding(mesh),
-    )
-    params = jax.device_put(run.params, replicated(mesh))
-    metrics = validate(params, None)
-    return {"step": run.step, **metrics, **run.task.scores(run.model, params, data)}

@@ -1,0 +1,226 @@
+"""Which language is this? The messages of Django in almost a hundred languages.
+
+They are the compiled message catalogues of the package `django` (BSD licence), read without
+importing it. Most messages are short: entries of menus, names of months, what went wrong.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformer.data.labels.tables import LabelledTexts
+from transformer.errors import DataError, MissingDependencyError
+
+# The share of messages that is kept for validation.
+VALIDATION_FRACTION = 0.1
+
+# What a language needs of its own to be told from others.
+MIN_STRINGS = 100
+
+# What a program fills in: %s, %(name)s, {name}. Its letters are of no language.
+_PLACEHOLDER = re.compile(r"%(\(\w+\))?[a-z]|\{\w*\}")
+
+
+class _Translation(NamedTuple):
+    """A string of one language.
+
+    Attributes:
+        catalogue: the file it stands in, such as `admin/djangojs`.
+        held_out: whether the messages that it translates are kept for validation.
+    """
+
+    catalogue: str
+    held_out: bool
+
+
+# Of each language the translations by their strings.
+_Languages = dict[str, dict[str, _Translation]]
+
+
+def languages(*, min_strings: int = MIN_STRINGS) -> tuple[LabelledTexts, LabelledTexts]:
+    """Strings and the languages they are in, named as Django names them, such as `pt_BR`.
+
+    Left out is what tells no language: strings that several languages have in common, and English,
+    whose variants hardly differ. Where few strings are a variant's own, as a Spanish one's, it is
+    left out, so that the others need not differ from it. The English message decides whether its
+    translations, in all languages, are for training or for validation.
+
+    With Django 5.2 these are 93 languages and 52,000 strings, 9 percent of them for validation;
+    4,000 that languages share are left out. Reading takes some 2 seconds.
+
+    Args:
+        min_strings: languages with fewer strings of their own are left out.
+
+    Returns:
+        For training and for validation: strings with their placeholders, no two alike, white space
+        collapsed.
+
+    Raises:
+        MissingDependencyError: if the package `django` or `babel` is not installed.
+        DataError: if the catalogues cannot be used.
+    """
+    return _split(_translations(), min_strings)
+
+
+def catalogue_documents() -> tuple[list[list[str]], list[list[str]]]:
+    """The same strings as raw text, with those that do not tell a language.
+
+    A document is one catalogue in one language, a string a line.
+
+    Returns:
+        For training: what languages share and languages with few strings are in it, but no string
+        that is held out in any language. For validation: exactly the strings that `languages` has
+        for it.
+
+    Raises:
+        MissingDependencyError: if the package `django` or `babel` is not installed.
+        DataError: if the catalogues cannot be used.
+    """
+    everything = _translations()
+    held_out = {
+        string
+        for translations in everything.values()
+        for string, translation in translations.items()
+        if translation.held_out
+    }
+    _, validation = _split(everything, MIN_STRINGS)
+    evaluated = set(zip(validation.texts, validation.labels, strict=True))
+    train_documents: dict[tuple[str, str], list[str]] = {}
+    validation_documents: dict[tuple[str, str], list[str]] = {}
+    for language, translations in everything.items():
+        for string, translation in translations.items():
+            document = language, translation.catalogue
+            if (string, language) in evaluated:
+                validation_documents.setdefault(document, []).append(string)
+            elif string not in held_out:
+                train_documents.setdefault(document, []).append(string)
+    return list(train_documents.values()), list(validation_documents.values())
+
+
+def _split(everything: _Languages, min_strings: int) -> tuple[LabelledTexts, LabelledTexts]:
+    found = _distinct(everything, min_strings)
+    train, validation = (
+        [
+            (string, language)
+            for language, translations in found.items()
+            for string, translation in translations.items()
+            if translation.held_out == held_out
+        ]
+        for held_out in (False, True)
+    )
+    if not train or not validation:
+        raise DataError(
+            f"no language of the installed django has {min_strings} strings of its own: install "
+            f"Django 5 as it is published."
+        )
+    return _labelled(train), _labelled(validation)
+
+
+def _labelled(examples: Iterable[tuple[str, str]]) -> LabelledTexts:
+    texts, labels = (list(column) for column in zip(*examples, strict=True))
+    return LabelledTexts(texts, None, labels)
+
+
+def _distinct(everything: _Languages, min_strings: int) -> _Languages:
+    """Each language's own strings, of languages that have enough of them.
+
+    The language with the fewest is taken out first, which gives those that resemble it more.
+    """
+    remaining = dict(everything)
+    while remaining:
+        shared = Counter(string for strings in remaining.values() for string in strings)
+        own = {
+            language: {string: line for string, line in strings.items() if shared[string] == 1}
+            for language, strings in remaining.items()
+        }
+        fewest = min(own, key=lambda language: len(own[language]))
+        if len(own[fewest]) >= min_strings:
+            return own
+        del remaining[fewest]
+    return {}
+
+
+def _translations() -> _Languages:
+    """All strings of all languages but English, in the order of their names.
+
+    A string that translates messages of both sides, training and validation, is left out.
+    """
+    found: _Languages = {}
+    on_both_sides = set()
+    for language, catalogue, path in _catalogues():
+        strings = found.setdefault(language, {})
+        for message, string in _messages(path):
+            translation = _Translation(catalogue, _is_held_out(message))
+            if strings.setdefault(string, translation).held_out != translation.held_out:
+                on_both_sides.add((language, string))
+    for language, string in on_both_sides:
+        del found[language][string]
+    return found
+
+
+def _catalogues() -> list[tuple[str, str, Path]]:
+    """Language, name and path of each catalogue, sorted."""
+    spec = importlib.util.find_spec("django")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("django", "data", "telling languages apart")
+    root = Path(spec.origin).parent
+    pattern = "locale/*/LC_MESSAGES/django*.mo"
+    found = []
+    for path in [*root.glob(f"conf/{pattern}"), *root.glob(f"contrib/*/{pattern}")]:
+        language, application = path.parts[-3], path.parts[-5]
+        if language.split("_")[0] != "en":
+            found.append((language, f"{application}/{path.stem}", path))
+    if not found:
+        raise DataError(
+            f"{root} has no compiled message catalogues (.mo): install Django as it is published."
+        )
+    return sorted(found)
+
+
+def _messages(path: Path) -> Iterator[tuple[str, str]]:
+    """English messages and their translations, one for each plural form, of one catalogue.
+
+    Not of the sources beside them (`.po`): Babel holds some of their plural forms to be too many,
+    and prints so to standard output.
+    """
+    try:
+        from babel.messages.mofile import read_mo
+    except ImportError:
+        raise MissingDependencyError("babel", "data", "telling languages apart") from None
+    try:
+        with path.open("rb") as file:
+            # Plural forms make tuples of messages and translations.
+            messages: list[Any] = list(read_mo(file))
+    except (OSError, ValueError, struct.error) as error:
+        raise DataError(f"{path} is no message catalogue: {error}. Install Django again.") from None
+    for message in messages:
+        english = message.id if isinstance(message.id, str) else message.id[0]
+        forms = [message.string] if isinstance(message.string, str) else message.string
+        # The catalogue's own description translates the empty message.
+        if english:
+            for form in forms:
+                string = " ".join(form.split())
+                if _has_letters(string):
+                    yield english, string
+
+
+def _has_letters(string: str) -> bool:
+    return any(character.isalpha() for character in _PLACEHOLDER.sub("", string))
+
+
+@functools.cache
+def _is_held_out(message: str) -> bool:
+    """Whether a message is kept for validation, whichever catalogues it stands in.
+
+    Only letters and digits decide, and not their case: "Delete?" goes where "delete" goes, as their
+    translations hardly differ.
+    """
+    words = "".join(filter(str.isalnum, message.casefold()))
+    digest = hashlib.sha256(words.encode()).digest()
+    return int.from_bytes(digest[:8]) < VALIDATION_FRACTION * 2**64

@@ -1,0 +1,1 @@
+"""Images with labels: files, arrays, preparation, augmentation and batches."""

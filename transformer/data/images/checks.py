@@ -1,0 +1,173 @@
+"""Every image file is decoded once, to find the broken ones; what was found is remembered."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rich.console
+import rich.progress
+
+from transformer.caches import cache_folder, read_entry, write_entry
+from transformer.data.images.decoding import DecodeError, decode, read_content, require_pillow
+
+# How many files are given to the threads at a time: an interrupted check ends soon.
+_BLOCK = 256
+
+# Changes with what is remembered, and with how images are decoded.
+_VERSION = 3
+
+
+class Checked(NamedTuple):
+    """What is known of a file.
+
+    Attributes:
+        kind: of image, as in `Decoded`; empty if it is broken.
+        content: SHA-256 of its bytes, hexadecimal; empty if it is broken.
+        problem: why it is broken; empty if it is not.
+    """
+
+    kind: str
+    content: str
+    problem: str
+
+
+class _Known(NamedTuple):
+    """A file as it was when it was decoded.
+
+    Attributes:
+        size: in bytes.
+        modified: time of the last change of its content, in nanoseconds, which can be set at will.
+        changed: time of the last change of anything, in nanoseconds, which cannot.
+        kind: of image.
+        content: hash of its bytes.
+    """
+
+    size: int
+    modified: int
+    changed: int
+    kind: str
+    content: str
+
+
+def check_images(root: Path, files: Sequence[str]) -> list[Checked]:
+    """Decodes every file that has not been decoded before, with threads.
+
+    What is known of good files is kept in the cache folder, by their names, sizes and times. If
+    that cannot be read or written, all files are decoded.
+
+    Args:
+        root: folder that all are in.
+        files: the path of each below it.
+
+    Raises:
+        MissingDependencyError: if Pillow is not installed.
+    """
+    version = f"{_VERSION}, Pillow {require_pillow().__version__}"
+    memory = _memory_path(root)
+    known = _remembered(memory, version)
+    fresh: dict[str, _Known] = {}
+
+    def check(file: str) -> Checked:
+        path = root / file
+        try:
+            state = path.stat()
+            times = state.st_size, state.st_mtime_ns, state.st_ctime_ns
+            old = known.get(file)
+            if old is None or old[:3] != times:
+                content = read_content(path)
+                digest = hashlib.sha256(content).hexdigest()
+                # In colour, which every image can be had in.
+                old = fresh[file] = _Known(*times, decode(content, 3).kind, digest)
+        except OSError as error:
+            return Checked("", "", f"{error.strerror}.")
+        except DecodeError as error:
+            return Checked("", "", str(error))
+        return Checked(old.kind, old.content, "")
+
+    found: list[Checked] = []
+    # What Python reads and Pillow decodes, other threads need not wait for.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        try:
+            with _progress(len(files)) as update:
+                for start in range(0, len(files), _BLOCK):
+                    found += threads.map(check, files[start : start + _BLOCK])
+                    update(len(found))
+        finally:
+            # Also if it was interrupted: the next time begins where this one ended.
+            if fresh:
+                known |= fresh
+                # Files that are no longer there are forgotten.
+                _remember(memory, version, {file: known[file] for file in files if file in known})
+    return found
+
+
+def _memory_path(root: Path) -> Path | None:
+    """Where the files of a folder are remembered; None if there is no place for it."""
+    folder = cache_folder()
+    if folder is None:
+        return None
+    try:
+        name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
+    except (OSError, RuntimeError):
+        # A loop of links.
+        return None
+    return folder / "images" / f"{name}-{_VERSION}.json"
+
+
+def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
+    """What is known; nothing if that is damaged or of another version."""
+    entry = None if memory is None else read_entry(memory)
+    if entry is None:
+        return {}
+    try:
+        content = json.loads(entry)
+        if content["version"] != version:
+            return {}
+        return {file: _as_known(entry) for file, entry in content["files"].items()}
+    # Whatever stands in there, it must do no harm.
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def _as_known(entry: Any) -> _Known:
+    """One entry of the memory.
+
+    Raises:
+        TypeError: if it is none.
+    """
+    known = _Known(*entry)
+    if not all(isinstance(value, kind) for value, kind in zip(known, _KINDS, strict=True)):
+        raise TypeError(entry)
+    return known
+
+
+_KINDS = tuple(_Known.__annotations__.values())
+
+
+def _remember(memory: Path | None, version: str, known: dict[str, _Known]) -> None:
+    """Writes the memory, if that is possible."""
+    if memory is not None:
+        content = json.dumps({"version": version, "files": known}).encode()
+        write_entry(memory, lambda file: file.write(content))
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if that is a terminal; gives the function to call with the number done."""
+    console = rich.console.Console(stderr=True, highlight=False)
+    bar = rich.progress.Progress(
+        rich.progress.TextColumn("checked {task.completed:,} of {task.total:,} images"),
+        rich.progress.BarColumn(),
+        rich.progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)

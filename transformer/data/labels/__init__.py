@@ -1,0 +1,1 @@
+"""Texts with labels: tables, tagged words, questions with answers."""

@@ -1,0 +1,1 @@
+"""Pairs of texts: files, texts and batches."""

@@ -1,0 +1,265 @@
+"""Pairs of sentences: from line-aligned files or made up, and as token ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from transformer.data.embedded.phrases import phrase_pairs, split_phrases
+from transformer.data.embedded.sequences import sequence_pairs
+from transformer.data.reading.text import read_text
+from transformer.data.tokenizers.sentences import SentenceTokenizer
+from transformer.errors import ConfigError, DataError
+
+
+class Pairs(NamedTuple):
+    """Sentences and what they are to become, line by line."""
+
+    source: list[str]
+    target: list[str]
+
+
+def read_pairs(paths: str | Sequence[str], field: str) -> Pairs:
+    """Two line-aligned UTF-8 files, plain or gzip.
+
+    Args:
+        paths: two of them, or one string with a comma between.
+        field: where the paths come from, for messages.
+
+    Raises:
+        ConfigError: if there are not two paths.
+        DataError: if a file cannot be used, or they have different numbers of lines.
+    """
+    paths = [path.strip() for path in paths.split(",")] if isinstance(paths, str) else list(paths)
+    if len(paths) != 2 or not all(paths):
+        raise ConfigError(f"{field} is {','.join(paths)!r}: give two files, SOURCE,TARGET.")
+    source, target = (read_lines(path) for path in paths)
+    if len(source) != len(target):
+        raise DataError(
+            f"{paths[0]} has {len(source):,} lines and {paths[1]} has {len(target):,}: line i of "
+            f"one must be the translation of line i of the other."
+        )
+    return Pairs(source, target)
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file, plain or gzip, without white space around them.
+
+    Only line feeds end a line: other separators of Unicode may stand inside of sentences.
+    """
+    text = read_text(path)
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+
+
+class Sentences:
+    """Token ids of many sentences in one array, each sentence ended by the end token.
+
+    Attributes:
+        tokens: all of them, one after another.
+        starts: where each sentence begins; one more than there are sentences.
+    """
+
+    def __init__(self, sentences: Sequence[np.ndarray], end: int) -> None:
+        lengths = np.array([len(ids) + 1 for ids in sentences], np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])
+        self.tokens = np.full(self.starts[-1], end, np.int32)
+        for ids, start in zip(sentences, self.starts, strict=False):
+            self.tokens[start : start + len(ids)] = ids
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.tokens[self.starts[index] : self.starts[index + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each sentence, the end token included."""
+        return np.diff(self.starts)
+
+
+class TokenPairs(NamedTuple):
+    """Pairs as token ids."""
+
+    source: Sentences
+    target: Sentences
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of the longer side of each pair."""
+        return np.maximum(self.source.lengths, self.target.lengths)
+
+
+class PairTexts(NamedTuple):
+    """The pairs of a job as text.
+
+    Attributes:
+        train: pairs to train on.
+        validation: pairs to validate on.
+        longer: pairs longer than any in training; only of made-up sequences.
+        groups: which kind each validation pair is of, where there are several; else empty.
+    """
+
+    train: Pairs
+    validation: Pairs
+    longer: Pairs = Pairs([], [])
+    groups: tuple[str, ...] = ()
+
+
+class PairData(NamedTuple):
+    """The pairs of a job, as text where they are compared, as tokens where they are trained on.
+
+    Attributes:
+        tokenizer: of both sides.
+        train: pairs to train on.
+        validation: pairs to validate on.
+        validation_text: the same as text.
+        longer_text: pairs longer than any in training; only of made-up sequences.
+        notes: what was left out or cut, as sentences.
+        groups: see `PairTexts`.
+    """
+
+    tokenizer: SentenceTokenizer
+    train: TokenPairs
+    validation: TokenPairs
+    validation_text: Pairs
+    longer_text: Pairs
+    notes: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+
+def columns(pairs: Sequence[tuple[str, str]]) -> Pairs:
+    """Pairs from one list as two lists."""
+    return Pairs([source for source, _ in pairs], [target for _, target in pairs])
+
+
+def made_up_pairs(
+    kind: str, *, count: int, languages: tuple[str, str], longest: int, validation_fraction: float
+) -> tuple[Pairs, Pairs, Pairs]:
+    """Pairs that need no file.
+
+    Args:
+        kind: `phrases`, or one of `sequences.KINDS`.
+        count: how many, validation included.
+        languages: of phrases.
+        longest: of the sequences in training.
+        validation_fraction: how many are kept for validation.
+
+    Returns:
+        Pairs to train on, pairs to validate on, and sequences longer than those, up to half as long
+        again (none of phrases). No source is in two of them.
+    """
+    if kind == "phrases":
+        pairs, longer = phrase_pairs(*languages, count=count, seed=0), []
+    else:
+        pairs = sequence_pairs(kind, count=count, min_length=1, max_length=longest, seed=0)
+        longer = sequence_pairs(
+            kind, count=200, min_length=longest + 1, max_length=3 * longest // 2, seed=1
+        )
+    train, validation = split_phrases(pairs, validation_fraction)
+    return columns(train), columns(validation), columns(longer)
+
+
+def split_pairs(pairs: Pairs, validation_fraction: float, where: str) -> tuple[Pairs, Pairs]:
+    """Pairs to train on, and the last ones for validation; at least one of each.
+
+    Raises:
+        DataError: if there is but one.
+    """
+    if len(pairs.source) < 2:
+        raise DataError(f"{where} has one pair: give more, or config.task.validation.")
+    cut = round(len(pairs.source) * (1.0 - validation_fraction))
+    cut = min(max(1, cut), len(pairs.source) - 1)
+    kept = Pairs(pairs.source[:cut], pairs.target[:cut])
+    return kept, Pairs(pairs.source[cut:], pairs.target[cut:])
+
+
+def without_empty(pairs: Pairs, notes: list[str]) -> Pairs:
+    """The pairs that have text on both sides; what was left out is added to `notes`.
+
+    Raises:
+        DataError: if there is none.
+    """
+    full = [(source, target) for source, target in zip(*pairs, strict=True) if source and target]
+    if not full:
+        raise DataError("no training pair has text on both sides: there is nothing to learn from.")
+    if len(full) < len(pairs.source):
+        empty = len(pairs.source) - len(full)
+        notes.append(f"{empty:,} training pairs with an empty side are left out.")
+    return columns(full)
+
+
+def tokenize_pairs(
+    tokenizer: SentenceTokenizer,
+    pairs: Pairs,
+    *,
+    max_length: int,
+    too_long: str,
+    training: bool,
+    notes: list[str],
+    max_target_length: int | None = None,
+    cut_sources: bool = False,
+) -> TokenPairs:
+    """The tokens of pairs.
+
+    Args:
+        tokenizer: of both sides.
+        pairs: text.
+        max_length: tokens of a sentence at most, its end included.
+        too_long: `refuse` longer pairs, or `truncate`: in training they are left out, since what is
+            left of two sentences need not be a translation.
+        training: whether these are training pairs.
+        notes: what was left out or cut is added here.
+        max_target_length: tokens of a target at most, if that is another number.
+        cut_sources: in training too, long sources are cut and keep their pairs.
+
+    Raises:
+        DataError: if a pair is too long and refused, or none is left.
+    """
+    source = tokenizer.encode_lines(pairs.source)
+    target = tokenizer.encode_targets(pairs.target)
+    part = "training" if training else "validation"
+    rooms = (max_length - 1, (max_target_length or max_length) - 1)
+    allowed = " and ".join(f"{room}" for room in dict.fromkeys(rooms))
+    if cut_sources and too_long != "refuse":
+        cut = sum(len(ids) > rooms[0] for ids in source)
+        source = [ids[: rooms[0]] for ids in source]
+        notes += [f"{cut:,} {part} sources are cut to {rooms[0]} tokens."] if cut else []
+    excess = [
+        max(len(ids) - room for ids, room in zip(pair, rooms, strict=True))
+        for pair in zip(source, target, strict=True)
+    ]
+    long = [index for index, more in enumerate(excess) if more > 0]
+    if long and too_long == "refuse":
+        sides = zip((source, target), rooms, ("max_length", "max_target_length"), strict=True)
+        count, room, field = max(
+            ((len(side[long[0]]), room, field) for side, room, field in sides),
+            key=lambda found: found[0] - found[1],
+        )
+        field = field if max_target_length else "max_length"
+        raise DataError(
+            f"{part} pair {long[0] + 1} has {count} tokens, more than the {room} that "
+            f"config.task.{field} leaves room for: raise it, or allow "
+            f"--config.task.too_long=truncate."
+        )
+    if long and training:
+        notes.append(f"{len(long):,} training pairs of more than {allowed} tokens are left out.")
+        source, target = (
+            [ids for ids, more in zip(side, excess, strict=True) if more <= 0]
+            for side in (source, target)
+        )
+    elif long:
+        notes.append(f"{len(long):,} {part} pairs are cut to {allowed} tokens for the loss.")
+        cut = sum(len(ids) > rooms[0] for ids in source)
+        if cut:
+            notes.append(
+                f"{cut:,} {part} sources are cut so for outputs, too: config.task.max_length "
+                f"({max_length}) counts their ends."
+            )
+    if not source:
+        raise DataError(f"every {part} pair is longer than {allowed} tokens: raise max_length.")
+    sides = (
+        [ids[:room] for ids in side] for side, room in zip((source, target), rooms, strict=True)
+    )
+    return TokenPairs(*(Sentences(side, tokenizer.end) for side in sides))

@@ -1,0 +1,137 @@
+"""Supervised tasks as pairs of texts: what is to be done stands before each source.
+
+"summarize: ...", "translate English to German: ..." (Raffel et al. 2020, section 2.4).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from transformer.data.pairs.files import Pairs, read_pairs
+from transformer.data.reading.limits import parse_json
+from transformer.data.reading.text import read_text, require_characters
+from transformer.errors import ConfigError, DataError
+
+# More visits of a pair in an epoch than this are a mistake in the rates.
+_MOST_REPEATS = 1000
+
+
+class TextPairs(NamedTuple):
+    """Pairs of texts, each with the prefix that tells what to do.
+
+    Attributes:
+        prefix: stands before the source.
+        source: what is read, without the prefix.
+        target: what is to be written.
+    """
+
+    prefix: list[str]
+    source: list[str]
+    target: list[str]
+
+    def part(self, rows: Sequence[int]) -> "TextPairs":
+        """Some of the pairs, in the order of `rows`."""
+        return TextPairs(*([column[row] for row in rows] for column in self))
+
+    def prompts(self) -> Pairs:
+        """Sources as the model reads them, prefix first, and targets."""
+        full = zip(self.prefix, self.source, strict=True)
+        # An empty source stays empty: there is nothing to do.
+        return Pairs([prefix + text if text else "" for prefix, text in full], self.target)
+
+
+def read_text_pairs(paths: str, prefix: str, field: str) -> TextPairs:
+    """Pairs of one task.
+
+    Args:
+        paths: a file of JSON lines, `.jsonl` or `.jsonl.gz`, each an object with the texts `source`
+            and `target` and perhaps a `prefix` of its own; or two line-aligned files with a comma
+            between, `SOURCE,TARGET`, plain or gzip.
+        prefix: of pairs that have none of their own.
+        field: where the paths come from, for messages.
+
+    Raises:
+        ConfigError: if these are not the paths of pairs.
+        DataError: if a file cannot be used, naming the line.
+    """
+    if not paths.endswith((".jsonl", ".jsonl.gz")):
+        if "," not in paths:
+            raise ConfigError(
+                f"{field} is {paths!r}: give a .jsonl file, or two files of lines, SOURCE,TARGET."
+            )
+        source, target = read_pairs(paths, field)
+        return TextPairs([prefix] * len(source), source, target)
+    rows = []
+    # Only line feeds end a line: other separators of Unicode may stand inside of texts.
+    for number, line in enumerate(read_text(paths).split("\n"), 1):
+        if line.strip():
+            rows.append(_row(line, prefix, f"{paths}, line {number}"))
+    return TextPairs(*(list(column) for column in zip(*rows, strict=True)))
+
+
+def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
+    """Prefix, source and target of a line of JSON."""
+    try:
+        values = parse_json(line)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise DataError(f'{where} is no JSON object: expected {{"source": ..., "target": ...}}.')
+    values = {"prefix": prefix, **values}
+    for key in ("prefix", "source", "target"):
+        if key not in values:
+            raise DataError(f"{where} has no {key!r}: it has {', '.join(sorted(values))}.")
+        if not isinstance(values[key], str):
+            raise DataError(f"{where}: {key!r} is {values[key]!r}, and should be a text.")
+        require_characters(values[key], f"{where}: {key!r}")
+    return values["prefix"], values["source"].strip(), values["target"].strip()
+
+
+def split_text_pairs(
+    pairs: TextPairs, validation_fraction: float, where: str
+) -> tuple[TextPairs, TextPairs]:
+    """Pairs to train on, and the last ones for validation; at least one of each.
+
+    Raises:
+        DataError: if there is but one.
+    """
+    count = len(pairs.source)
+    if count < 2:
+        raise DataError(f"{where} has one pair: give more, or config.task.validation.")
+    cut = min(max(1, round(count * (1.0 - validation_fraction))), count - 1)
+    return pairs.part(range(cut)), pairs.part(range(cut, count))
+
+
+def mixed(tasks: Sequence[TextPairs], rates: Sequence[float]) -> TextPairs:
+    """The pairs of several tasks, repeated until their numbers stand in the ratio of the rates.
+
+    Each pair is there at least once, and as often as any other of its task or once more. Raffel et
+    al. 2020, section 3.5.2, compare rates.
+
+    Args:
+        tasks: each with at least one pair.
+        rates: positive, one for each task; none takes every pair once.
+
+    Raises:
+        ConfigError: if a task would have to be repeated more than a thousand times.
+    """
+    sizes = [len(task.source) for task in tasks]
+    counts = sizes
+    if rates:
+        most = max(size / rate for size, rate in zip(sizes, rates, strict=True))
+        counts = [max(1, math.ceil(most * rate - 1e-9)) for rate in rates]
+    for size, count in zip(sizes, counts, strict=True):
+        if count > _MOST_REPEATS * size:
+            raise ConfigError(
+                f"config.task.rates would repeat {size:,} pairs {count // size:,} times in every "
+                f"epoch: give that task a lower rate."
+            )
+    parts = [
+        task.part((np.arange(count) % size).tolist())
+        for task, size, count in zip(tasks, sizes, counts, strict=True)
+    ]
+    return TextPairs(
+        *([row for part in column for row in part] for column in zip(*parts, strict=True))
+    )

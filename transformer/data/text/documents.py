@@ -1,0 +1,379 @@
+"""Documents of sentences, and the pairs of segments that BERT is pretrained on.
+
+A sentence is any stretch of text that may be told from the next, as in Devlin et al. 2018, section
+3; here it is a line. Texts are cut between sentences only, so that nothing but the meaning tells
+whether two segments belong together.
+"""
+
+import bisect
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transformer.data.embedded.plays import Play, plays
+from transformer.data.order import example_generator, host_places, require_divisible, visit
+from transformer.data.text.masking import Masking, mask_tokens, num_predictions
+from transformer.data.tokenizers.pieces import EncoderTokenizer
+from transformer.errors import ConfigError, DataError
+from transformer.ops.losses import IGNORED
+
+# How often a place is drawn for a random second segment before a sentence too long for it is cut.
+_TRIES = 8
+
+
+class DocumentTokens(NamedTuple):
+    """Documents as token ids.
+
+    Attributes:
+        tokens: `[n]` uint16 or int32, of all sentences one after another.
+        sentences: `[m + 1]`, where each sentence begins in `tokens`, and the end of the last.
+        documents: `[d + 1]`, where each document begins in `sentences`, and the end of the last.
+    """
+
+    tokens: np.ndarray
+    sentences: np.ndarray
+    documents: np.ndarray
+
+
+def split_documents(text: str) -> list[list[str]]:
+    """The sentences of each document: one a line, with blank lines between documents.
+
+    Only line feeds end a line: other separators of Unicode may stand inside of sentences.
+
+    Raises:
+        DataError: if there is none.
+    """
+    lines = (line.strip() for line in text.split("\n"))
+    documents = [list(group) for full, group in itertools.groupby(lines, bool) if full]
+    if not documents:
+        raise DataError(
+            "the text has no documents: write one sentence a line, and a blank line between "
+            "documents."
+        )
+    return documents
+
+
+def play_documents() -> tuple[list[list[str]], list[list[str]]]:
+    """Shakespeare's scenes, one document each: of the plays to train on and of the held-out ones.
+
+    A sentence is a line of the play. Most sentences of verse end within a line, but lines are of
+    even length and so waste little of a context, whereas a speech may be longer than one.
+
+    Raises:
+        MissingDependencyError: if the package of the plays is not installed.
+    """
+    train, held_out = (
+        [scene for play in part for scene in _scenes(play) if scene] for part in plays()
+    )
+    return train, held_out
+
+
+def _scenes(play: Play) -> Iterable[list[str]]:
+    """The lines of each scene: directions, names of speakers (`ROMEO:`) and what they say."""
+    for _, passages in itertools.groupby(play.passages(), lambda passage: passage.scene):
+        lines: list[str] = []
+        speaker = ""
+        for passage in passages:
+            # A speech that goes on after a direction is not announced again.
+            if passage.kind == "speech" and passage.speaker != speaker:
+                speaker = passage.speaker
+                lines.append(f"{speaker.upper()}:")
+            if passage.kind != "heading":
+                lines += filter(None, (line.strip() for line in passage.lines))
+        yield lines
+
+
+def tokenize_documents(
+    tokenizer: EncoderTokenizer, documents: Iterable[Sequence[str]]
+) -> DocumentTokens:
+    """The tokens of documents, without sentences and documents that have none.
+
+    Raises:
+        DataError: if nothing is left.
+    """
+    dtype = np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.int32
+    ids: list[np.ndarray] = []
+    counts: list[int] = []
+    for document in documents:
+        found = [ids.astype(dtype) for ids in tokenizer.encode_sentences(document)]
+        found = [sentence for sentence in found if len(sentence)]
+        if found:
+            ids += found
+            counts.append(len(found))
+    if not ids:
+        raise DataError("the documents have no tokens: give a text with words in it.")
+    lengths = [len(sentence) for sentence in ids]
+    return DocumentTokens(np.concatenate(ids), _offsets(lengths), _offsets(counts))
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairBatches:
+    """Batches for the pretraining of BERT; item `step` is the batch of that step.
+
+    Documents are cut once into chunks of whole sentences, as many as fit. With `next_sentence` a
+    row is `[CLS] A [SEP] B [SEP]` (Devlin et al. 2018, section 3.1 and appendix A.2): A the first
+    sentences of a chunk, a random number of them, and B either its others or sentences from a
+    random place of another document. Otherwise a row is `[CLS] chunk [SEP]` (the DOC-SENTENCES of
+    Liu et al. 2019, section 4.2). An epoch visits each chunk once, in a new order, with other
+    segments and other masks.
+
+    A random B must not be known by its form. It is as long as sentences allow that the true one
+    could have been, and begins and ends as that does: with whole sentences, or within a sentence if
+    a chunk is a single one and therefore halved.
+
+    A batch holds `tokens` and `token_types`, `[b, T]`; `lengths`, `[b]`, without padding;
+    `positions` and `labels`, `[b, M]`, as in `Masked`; `is_next`, `[b]`: 1 if B follows A, 0 if it
+    is random, `IGNORED` where there is no such question. All are int32.
+
+    Attributes:
+        data: the documents.
+        tokenizer: that they were made with.
+        context: T, tokens of a row.
+        batch_size: B, rows of a batch over all hosts.
+        masking: of the tokens.
+        next_sentence: whether rows have two segments.
+        seed: of orders, segments and masks.
+        num_steps: how many batches there are; None for one pass in order, always with the same
+            segments and masks, whose last batch is filled up with empty rows.
+        host: index of this host.
+        num_hosts: how many share each batch.
+    """
+
+    data: DocumentTokens
+    tokenizer: EncoderTokenizer
+    context: int
+    batch_size: int
+    masking: Masking
+    next_sentence: bool
+    seed: int
+    num_steps: int | None = None
+    host: int = 0
+    num_hosts: int = 1
+
+    def __post_init__(self) -> None:
+        field = "validation_batch_size" if self.num_steps is None else "batch_size"
+        require_divisible(self.batch_size, self.num_hosts, field)
+        least = 4 + self.tokenizer.separators
+        if self.context < least:
+            raise ConfigError(
+                f"config.task.max_length is {self.context}: a row of two segments of one token and "
+                f"its special tokens has {least}."
+            )
+        chunks = self._chunks
+        if len(chunks.first) == 0 or (self.next_sentence and chunks.others(0) == 0):
+            raise DataError(
+                f"the documents have {len(self.data.tokens)} tokens, too few for pairs of "
+                f"segments: give a longer text or a smaller --config.task.max_length."
+            )
+
+    @property
+    def examples_per_epoch(self) -> int:
+        """How many rows one pass over the documents has."""
+        return len(self._chunks.first)
+
+    @property
+    def num_predictions(self) -> int:
+        """M, places for predictions in a row."""
+        return num_predictions(self.context, self.masking.rate)
+
+    def __len__(self) -> int:
+        if self.num_steps is None:
+            return math.ceil(self.examples_per_epoch / self.batch_size)
+        return self.num_steps
+
+    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
+        places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
+        shape = len(places), self.context
+        tokens = np.full(shape, self.tokenizer.pad, np.int32)
+        token_types = np.zeros(shape, np.int32)
+        lengths = np.zeros(len(places), np.int32)
+        is_next = np.full(len(places), IGNORED, np.int32)
+        generators = []
+        for row, place in enumerate(places):
+            epoch, example = 0, place
+            if self.num_steps is not None:
+                epoch, example = visit(place, self.examples_per_epoch, self.seed)
+            generators.append(example_generator(self.seed, epoch, example))
+            if example >= self.examples_per_epoch:
+                continue
+            if self.next_sentence:
+                *segments, is_next[row] = self._segments(example, generators[-1])
+            else:
+                segments = [self._chunk(example)]
+            tokens[row, 0] = self.tokenizer.start
+            filled = 1
+            for kind, segment in enumerate(segments):
+                if kind:
+                    between = self.tokenizer.separators - 1
+                    tokens[row, filled : filled + between] = self.tokenizer.separator
+                    filled += between
+                stop = filled + len(segment)
+                tokens[row, filled:stop] = segment
+                tokens[row, stop] = self.tokenizer.separator
+                token_types[row, filled : stop + 1] = kind * self.tokenizer.second_type
+                filled = stop + 1
+            lengths[row] = filled
+
+        masked = mask_tokens(
+            tokens,
+            ~self.tokenizer.special[tokens],
+            self.masking,
+            mask=self.tokenizer.mask,
+            random_ids=self._random_ids,
+            continues=self.tokenizer.continues,
+            generator=generators,
+        )
+        return {
+            **masked._asdict(),
+            "token_types": token_types,
+            "lengths": lengths,
+            "is_next": is_next,
+        }
+
+    @functools.cached_property
+    def _random_ids(self) -> np.ndarray:
+        return np.flatnonzero(~self.tokenizer.special)
+
+    @functools.cached_property
+    def _chunks(self) -> "_Chunks":
+        room = self.context - 2
+        if self.next_sentence:
+            return _cut(self.data, room - self.tokenizer.separators, 2)
+        return _cut(self.data, room, 1)
+
+    def _chunk(self, example: int) -> np.ndarray:
+        """The tokens of a chunk."""
+        sentences, first, last = self._chunks.sentences, self._chunks.first, self._chunks.last
+        return self.data.tokens[sentences[first[example]] : sentences[last[example]]]
+
+    def _segments(
+        self, example: int, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """A, B, and whether B follows A."""
+        chunks, chunk = self._chunks, self._chunk(example)
+        first, last = chunks.first[example], chunks.last[example]
+        is_next = generator.random() < 0.5
+        halved = last - first == 1
+        if halved:
+            split = len(chunk) // 2
+        else:
+            split = chunks.sentences[generator.integers(first + 1, last)] - chunks.sentences[first]
+        if is_next:
+            return chunk[:split], chunk[split:], 1
+        # Where the next sentence did not fit, the true B might have been a little longer.
+        room = (len(chunk) if halved else chunks.room[example]) - split
+        start, end = chunks.random_segment(example, int(room), generator, whole=not halved)
+        return chunk[:split], self.data.tokens[start:end], 0
+
+
+class _Chunks(NamedTuple):
+    """Documents cut into chunks of whole sentences, of C chunks in all.
+
+    Attributes:
+        sentences: `[m + 1]`, as in `DocumentTokens`, but none is longer than a chunk may be.
+        documents: `[d + 1]`, in those sentences.
+        first: `[C]`, the first sentence of each chunk.
+        last: `[C]`, one beyond its last.
+        room: `[C]`, tokens it might have had: as many as it has where its document ends.
+    """
+
+    sentences: np.ndarray
+    documents: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    room: np.ndarray
+
+    def others(self, chunk: int) -> int:
+        """How many sentences a random segment for a chunk may begin with."""
+        low, high = self._own(chunk)
+        return len(self.sentences) - 1 - (high - low)
+
+    def random_segment(
+        self, chunk: int, room: int, generator: np.random.Generator, *, whole: bool
+    ) -> tuple[int, int]:
+        """Where a random segment for a chunk begins and ends in the tokens.
+
+        Args:
+            chunk: which.
+            room: tokens of the segment at most.
+            generator: of the place.
+            whole: takes whole sentences; otherwise, as many tokens as there is room for, which
+                end with a sentence.
+        """
+        sentences = self.sentences
+        for _ in range(_TRIES):
+            place, low, high = self._random_sentence(chunk, generator)
+            if not whole:
+                end = int(sentences[place + 1])
+                return max(int(sentences[low]), end - room), end
+            stop = bisect.bisect_right(sentences, sentences[place] + room, place, high + 1) - 1
+            if stop == high:
+                # Fewer sentences follow than there is room for: some of those before come along.
+                place = bisect.bisect_left(sentences, sentences[high] - room, low, place)
+            if stop > place:
+                return int(sentences[place]), int(sentences[stop])
+        return int(sentences[place]), int(sentences[place]) + room
+
+    def _random_sentence(self, chunk: int, generator: np.random.Generator) -> tuple[int, int, int]:
+        """A sentence of another document, and between which sentences its segment may lie.
+
+        All sentences of other documents are as likely, and so B says nothing about its document.
+        """
+        own_low, own_high = self._own(chunk)
+        place = int(generator.integers(self.others(chunk)))
+        if place < own_low:
+            document = bisect.bisect_right(self.documents, place) - 1
+            return place, int(self.documents[document]), min(own_low, self._end(document))
+        place += own_high - own_low
+        document = bisect.bisect_right(self.documents, place) - 1
+        return place, max(own_high, int(self.documents[document])), self._end(document)
+
+    def _end(self, document: int) -> int:
+        return int(self.documents[document + 1])
+
+    def _own(self, chunk: int) -> tuple[int, int]:
+        """The sentences that are not random to a chunk: its document's, or its own if all are."""
+        if len(self.documents) == 2:
+            return int(self.first[chunk]), int(self.last[chunk])
+        document = bisect.bisect_right(self.documents, self.first[chunk]) - 1
+        return int(self.documents[document]), self._end(document)
+
+
+def _cut(data: DocumentTokens, longest: int, least: int) -> _Chunks:
+    """Cuts each document into chunks of as many whole sentences as fit.
+
+    Args:
+        data: the documents; sentences longer than a chunk are split.
+        longest: tokens of a chunk at most.
+        least: chunks of fewer tokens are left out.
+    """
+    lengths = np.diff(data.sentences)
+    parts = -(-lengths // longest)
+    before = _offsets(parts)
+    sentences = np.repeat(data.sentences[:-1], parts)
+    sentences += longest * (np.arange(len(sentences)) - np.repeat(before[:-1], parts))
+    sentences = np.append(sentences, data.sentences[-1])
+    documents = before[data.documents]
+
+    first, last, room = [], [], []
+    place = 0
+    for end in documents[1:].tolist():
+        while place < end:
+            stop = bisect.bisect_right(sentences, sentences[place] + longest, place, end + 1) - 1
+            length = int(sentences[stop] - sentences[place])
+            if length >= least:
+                first.append(place)
+                last.append(stop)
+                room.append(length if stop == end else longest)
+            place = stop
+    return _Chunks(sentences, documents, np.array(first), np.array(last), np.array(room))
+
+
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where stretches of these lengths begin when laid one after another, and the end of all."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

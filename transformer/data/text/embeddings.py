@@ -1,0 +1,72 @@
+"""How the texts of an encoder become vectors, kept in the run's folder."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformer.data.reading.json_text import read_json_file
+from transformer.errors import ConfigError, DataError, WorkdirError
+
+POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+EMBEDDING_FILE = "embedding.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedding:
+    """How a model's texts become vectors, as its publisher makes them.
+
+    Attributes:
+        pooling: of `POOLINGS`; the vectors of several are put side by side.
+        normalize: to length 1.
+        max_length: tokens of a text, at most; None takes all that the model has positions for.
+        lowercase: texts are lowercased before the tokenizer gets them.
+        prompts: texts by name, one of which may be put in front of every text.
+        default_prompt: the name of the one that is, unless another is asked for.
+        include_prompt: whether the tokens of the prompt are pooled, too.
+    """
+
+    pooling: tuple[str, ...] = ("mean",)
+    normalize: bool = True
+    max_length: int | None = None
+    lowercase: bool = False
+    prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    default_prompt: str | None = None
+    include_prompt: bool = True
+
+    def to_text(self) -> str:
+        """The content of `embedding.json`."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1)
+
+    def prompt(self, name: str | None) -> str:
+        """What stands in front of every text.
+
+        Args:
+            name: of a prompt; None takes the default one, and there may be none.
+
+        Raises:
+            ConfigError: if there is no prompt of that name.
+        """
+        name = self.default_prompt if name is None else name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            known = ", ".join(self.prompts) or "none"
+            raise ConfigError(f"there is no prompt {name!r}: the model has {known}.")
+        return self.prompts[name]
+
+
+def load_embedding(workdir: Path) -> Embedding:
+    """How the vectors of a run are made: as its publisher does, or the mean, of length 1.
+
+    Raises:
+        WorkdirError: if the file is damaged.
+    """
+    path = workdir / EMBEDDING_FILE
+    if not path.is_file():
+        return Embedding()
+    try:
+        content = read_json_file(path)
+        return Embedding(**{**content, "pooling": tuple(content["pooling"])})
+    except (DataError, TypeError, KeyError):
+        raise WorkdirError(f"{path} is damaged: it says how vectors are made.") from None

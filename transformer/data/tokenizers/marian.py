@@ -1,0 +1,261 @@
+"""Tokenizers of Marian's published models: two SentencePiece models and one table of numbers.
+
+Each language is cut into pieces by a model of its own, and `vocab.json` numbers the pieces of both
+(Tiedemann and Thottingal 2020, OPUS-MT). Marian's own scripts also normalise punctuation before;
+this does not, and neither does the library `transformers` unless told to.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import parse_json, read_bounded
+from transformer.data.reading.text import decode_text, read_text
+from transformer.data.tokenizers.sentencepieces import read_sentencepieces
+from transformer.errors import DataError
+from transformer.files import write_bytes, write_text
+
+SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
+# Of a run: tokens that others keep in settings of theirs.
+TOKENS_FILE = "marian_tokens.json"
+
+# What SentencePiece writes for a space, and for what it does not know.
+_SPACE, _NOT_KNOWN = "\N{LOWER ONE EIGHTH BLOCK}", " \N{DOUBLE QUESTION MARK} "
+
+
+class Added(NamedTuple):
+    """A token that is found in texts before they are cut into pieces.
+
+    Attributes:
+        content: its letters.
+        id: its number.
+        special: whether it stands by itself in what is written, with a space behind it.
+        lstrip: takes the white space before it with it.
+        rstrip: takes the white space behind it with it.
+        single_word: is one only between white space.
+    """
+
+    content: str
+    id: int
+    special: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+
+class MarianTokens(NamedTuple):
+    """Which tokens have a meaning of their own.
+
+    Attributes:
+        end: ends every text.
+        unknown: stands for pieces without a number.
+        pad: begins every target.
+        added: further ones.
+    """
+
+    end: str = "</s>"
+    unknown: str = "<unk>"
+    pad: str = "<pad>"
+    added: tuple[Added, ...] = ()
+
+
+class MarianTokenizer:
+    """Sentences of two languages to token ids and back; a `SentenceTokenizer`.
+
+    Attributes:
+        pad: the id of the token that begins every target.
+        special: which tokens have a meaning of their own.
+    """
+
+    def __init__(self, folder: Path, special: MarianTokens | None = None) -> None:
+        """Reads the three files.
+
+        Args:
+            folder: where they are, each by its name in `FILES`.
+            special: None takes what a run keeps, or what is usual.
+
+        Raises:
+            MissingDependencyError: if the library `sentencepiece` is not installed.
+            DataError: if a file is missing or damaged, or a number is that of two tokens.
+        """
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise DataError(
+                f"{folder} lacks {' and '.join(missing)}: a tokenizer of Marian's is in "
+                f"{', '.join(FILES[:-1])} and {FILES[-1]} together."
+            )
+        self.special = _read_tokens(folder / TOKENS_FILE) if special is None else special
+        self._source = read_sentencepieces(folder / SOURCE_FILE)
+        self._target = read_sentencepieces(folder / TARGET_FILE)
+        path = folder / VOCABULARY_FILE
+        self._text = decode_text(read_bounded(path), str(path))
+        self._ids = _parse_vocabulary(self._text, folder / VOCABULARY_FILE, self.special)
+        self._pieces = {index: piece for piece, index in self._ids.items()}
+        self._unknown = self._ids[self.special.unknown]
+        self.pad = self._ids[self.special.pad]
+        self._own = (self.special.end, self.special.pad)
+        self._added = {token.content: token for token in self.special.added}
+        self._pieces |= {token.id: token.content for token in self.special.added}
+        in_texts = sorted(self._added.keys() - {*self._own}, key=len, reverse=True)
+        self._split = re.compile("|".join(map(re.escape, in_texts))) if in_texts else None
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens, V."""
+        return max(self._pieces) + 1
+
+    @property
+    def end(self) -> int:
+        """The id of `</s>`."""
+        return self._ids[self.special.end]
+
+    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of source lines as int32.
+
+        A line may begin with the language to translate to, `>>fra<<` say, where a model has several
+        of them: that is one token.
+        """
+        return self._encode(self._source.processor, lines)
+
+    def encode_targets(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """The token ids of target lines as int32."""
+        return self._encode(self._target.processor, lines)
+
+    def _encode(self, processor: Any, lines: Sequence[str]) -> list[np.ndarray]:
+        parts = [list(self._parts(line)) for line in lines]
+        texts = [part for of_line in parts for part in of_line if isinstance(part, str)]
+        encoded = iter(processor.encode(texts, out_type=str, num_threads=-1))
+        return [
+            np.array(
+                [
+                    index
+                    for part in of_line
+                    for index in ([part] if isinstance(part, int) else map(self._id, next(encoded)))
+                ],
+                np.int32,
+            )
+            for of_line in parts
+        ]
+
+    def _parts(self, line: str) -> Iterator[int | str]:
+        """The tokens of a line that are no pieces, by number, and the texts between them."""
+        texts, tokens, place = [], [], 0
+        for found in self._split.finditer(line) if self._split else ():
+            token = self._added[found.group()]
+            before, behind = line[place : found.start()], line[found.end() :]
+            if token.single_word and (before[-1:].strip() or behind[:1].strip()):
+                continue
+            texts.append(before.rstrip() if token.lstrip else before)
+            tokens.append(token)
+            place = found.end()
+        for text, token in zip([*texts, line[place:]], [None, *tokens], strict=True):
+            if token is not None:
+                yield token.id
+            stripped = token is not None and token.rstrip
+            language, rest = _split_language(text.lstrip() if stripped else text)
+            yield from map(self._id, language)
+            yield rest
+
+    def _id(self, piece: str) -> int:
+        # What SentencePiece does not know comes as it was written, whatever that is.
+        if piece in self._own:
+            return self._unknown
+        return self._ids.get(piece, self._unknown)
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The target sentence; an unknown token is shown as `⁇`, others that are no text are not.
+
+        Pieces that only the source's model knows are shown as they are.
+        """
+        pieces = [self._pieces.get(int(i), "") for i in ids]
+        pieces = [piece for piece in pieces if piece and piece not in self._own]
+        words: list[str] = []
+        known: list[str] = []
+        for piece in [*pieces, self.special.unknown]:
+            added = self._added.get(piece)
+            if piece == self.special.unknown or (added is not None and added.special):
+                shown = _NOT_KNOWN if piece == self.special.unknown else f"{piece} "
+                words += [self._target.processor.decode_pieces(known), shown]
+                known = []
+            else:
+                known.append(piece)
+        return "".join(words[:-1]).replace(_SPACE, " ").strip()
+
+    def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
+        """Each token by itself."""
+        return [self._pieces.get(int(i), "") for i in ids]
+
+    def save(self, folder: Path) -> None:
+        """Writes the three files as they were, and one more where tokens are not the usual."""
+        write_bytes(folder / SOURCE_FILE, self._source.content)
+        write_bytes(folder / TARGET_FILE, self._target.content)
+        write_text(folder / VOCABULARY_FILE, self._text)
+        if self.special != MarianTokens():
+            write_text(folder / TOKENS_FILE, _written(self.special))
+
+    def to_text(self) -> str:
+        """All files as one JSON object."""
+        models = (self._source, self._target)
+        texts = [base64.b64encode(model.content).decode("ascii") for model in models]
+        files = dict(zip(FILES, [*texts, self._text], strict=True))
+        if self.special != MarianTokens():
+            files[TOKENS_FILE] = _written(self.special)
+        return json.dumps(files)
+
+
+def _split_language(line: str) -> tuple[list[str], str]:
+    """The token for a language at the beginning of a line, if any, and the rest."""
+    place = line.find("<<")
+    if line.startswith(">>") and place >= 0:
+        return [line[: place + 2]], line[place + 2 :]
+    return [], line
+
+
+def _written(special: MarianTokens) -> str:
+    """What `_read_tokens` reads."""
+    content = special._asdict() | {"added": [token._asdict() for token in special.added]}
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _read_tokens(path: Path) -> MarianTokens:
+    """The tokens that a run keeps; the usual ones where it keeps none.
+
+    Raises:
+        DataError: if the file is damaged.
+    """
+    if not path.is_file():
+        return MarianTokens()
+    try:
+        content = parse_json(read_text(path), path)
+        added = tuple(Added(**token) for token in content.pop("added"))
+        return MarianTokens(**content, added=added)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{path} holds no tokens of a Marian: {error}") from None
+
+
+def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str, int]:
+    """Pieces and their numbers, of which some may be missing.
+
+    Raises:
+        DataError: if a special token is missing, or a number is there twice or is none.
+    """
+    ids = parse_json(text, path)
+    if not isinstance(ids, dict) or not all(
+        type(index) is int and 0 <= index < bounds.TOKENS for index in ids.values()
+    ):
+        raise DataError(f"{path} is no table of tokens and their numbers.")
+    missing = [token for token in special[:3] if token not in ids]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}, which Marian needs.")
+    owners: dict[int, str] = {}
+    for piece, index in ids.items():
+        if index in owners:
+            raise DataError(f"{path} has the number {index} twice: {owners[index]!r}, {piece!r}.")
+        owners[index] = piece
+    return ids

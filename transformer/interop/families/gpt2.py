@@ -1,0 +1,205 @@
+"""GPT-2 in the layout of the library `transformers`."""
+
+import re
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer.errors import ConfigError, DataError
+from transformer.interop.decoder_configs import (
+    ACTIVATIONS,
+    IRRELEVANT,
+    activation,
+    contradicted,
+    require_output,
+)
+from transformer.interop.families.llama import (
+    decoder_shapes,
+)
+from transformer.interop.layout import Arrays, Entry, Shape, entries, same
+from transformer.interop.published import Family, Head, theirs_of, writes_text
+from transformer.interop.side_files import SideFile
+from transformer.models.gpt import GPT
+
+_NOT_READ = {
+    "reorder_and_upcast_attn": "how float16 is rounded",
+    "n_ctx": "n_positions says it",
+    **dict.fromkeys(
+        (
+            "summary_type",
+            "summary_use_proj",
+            "summary_activation",
+            "summary_proj_to_labels",
+            "summary_first_dropout",
+        ),
+        "of a head that is not read",
+    ),
+}
+_MODULES = {
+    "blocks/layer_{}/attention_norm": "transformer.h.{}.ln_1",
+    "blocks/layer_{}/attention/output": "transformer.h.{}.attn.c_proj",
+    "blocks/layer_{}/feed_forward_norm": "transformer.h.{}.ln_2",
+    "blocks/layer_{}/feed_forward/up": "transformer.h.{}.mlp.c_fc",
+    "blocks/layer_{}/feed_forward/down": "transformer.h.{}.mlp.c_proj",
+    "final_norm": "transformer.ln_f",
+    "token_embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "output": "lm_head",
+}
+_PROJECTION = re.compile(r"(blocks/layer_(\d+)/attention)/query/(kernel|bias)")
+_LAYER = re.compile(r"transformer\.h\.(\d+)\.")
+# Masks that old files hold beside the weights.
+_CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
+
+
+def _canonical(name: str) -> str | None:
+    """The name with the prefix that models without an output layer leave out."""
+    if _CONSTANT.search(name):
+        return None
+    return f"transformer.{name}" if name.startswith(("h.", "ln_f.", "wte.", "wpe.")) else name
+
+
+def _entries(model: GPT) -> list[Entry]:
+    shapes, others = decoder_shapes(model), {}
+    for path, shape in shapes.items():
+        found = _PROJECTION.fullmatch(path)
+        if found is not None:
+            entry = _fused(found[1], f"transformer.h.{found[2]}.attn.c_attn", found[3], shape)
+            others |= dict.fromkeys(entry.paths, entry)
+        elif path.endswith("/kernel") and path.startswith("blocks/"):
+            # Theirs are no transposed matrices, unlike all others.
+            module, _, _ = path.rpartition("/")
+            number = re.search(r"layer_(\d+)", module)
+            name = _MODULES.get(re.sub(r"layer_\d+", "layer_{}", module))
+            if number is not None and name is not None:
+                flat = (int(np.prod(shape[:-1])), shape[-1])
+                others[path] = _flattened(
+                    same(path, f"{name.format(number[1])}.weight", flat), shape
+                )
+    return entries(shapes, _MODULES, others)
+
+
+def _flattened(entry: Entry, shape: Shape) -> Entry:
+    """The entry of a matrix whose first axis is several axes of ours."""
+    return entry._replace(
+        read=lambda arrays: [arrays[0].reshape(shape)],
+        write=lambda arrays: [arrays[0].reshape(entry.shapes[0])],
+    )
+
+
+def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
+    """Queries, keys and values side by side in one array."""
+    inputs = shape[:1] if kind == "kernel" else ()
+    features = int(np.prod(shape[len(inputs) :]))
+
+    def read(arrays: Arrays) -> Arrays:
+        return [part.reshape(shape) for part in np.split(arrays[0], 3, axis=-1)]
+
+    def write(arrays: Arrays) -> Arrays:
+        return [np.concatenate([array.reshape(*inputs, features) for array in arrays], axis=-1)]
+
+    return Entry(
+        paths=tuple(f"{module}/{part}/{kind}" for part in ("query", "key", "value")),
+        names=(f"{name}.{'weight' if kind == 'kernel' else 'bias'}",),
+        shapes=((*inputs, 3 * features),),
+        read=read,
+        write=write,
+    )
+
+
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    config.irrelevant(IRRELEVANT | _NOT_READ)
+    config.usual({"is_encoder_decoder": False})
+    config.only(
+        {
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "add_cross_attention": False,
+        }
+    )
+    # One rate for all three: where they differ, it is said which are not honoured.
+    dropout_rate = config.fraction("resid_pdrop", 0.1)
+    config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
+    width, num_heads = config.whole("n_embd", 768), config.whole("n_head", 12)
+    if width % num_heads:
+        raise DataError(f"{where}: n_head is {num_heads}, and must divide n_embd, {width}.")
+    sizes = {
+        "vocab_size": config.whole("vocab_size", 50_257),
+        "num_layers": config.whole("n_layer", 12),
+        "context": config.whole("n_positions", 1024),
+        "feed_forward_width": config.whole_or_none("n_inner") or 4 * width,
+    }
+    _require_sizes(sizes, width, where, {_canonical(name): size for name, size in shapes.items()})
+    tied = config.flag("tie_word_embeddings", True)
+    require_output(tied, where, shapes)
+    return {
+        **sizes,
+        "num_heads": num_heads,
+        "width": width,
+        "activation": activation(config, "activation_function", "gelu_new"),
+        "norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
+        "tie_embeddings": tied,
+        "dropout_rate": dropout_rate,
+    }
+
+
+def _require_sizes(
+    sizes: Mapping[str, int], width: int, where: Path, shapes: Mapping[str | None, Shape]
+) -> None:
+    """Refuses sizes that are not those of the arrays, by the names that people can look up."""
+    layers = {found[1] for name in shapes if name and (found := _LAYER.match(name))}
+    table, places = shapes.get("transformer.wte.weight"), shapes.get("transformer.wpe.weight")
+    inner = shapes.get("transformer.h.0.mlp.c_fc.weight")
+    for key, value, there in (
+        ("n_layer", sizes["num_layers"], len(layers) or None),
+        ("vocab_size", sizes["vocab_size"], table and table[0]),
+        ("n_embd", width, table and table[-1]),
+        ("n_positions", sizes["context"], places and places[0]),
+        ("n_inner", sizes["feed_forward_width"], inner and inner[-1]),
+    ):
+        if there is not None and value != there:
+            raise contradicted(where, key, value, there)
+
+
+def _config(model: GPT, head: Head, paths: Set[str]) -> dict[str, Any]:
+    if not model.qkv_bias or model.output_bias:
+        raise ConfigError(
+            "GPT-2 has biases on queries, keys and values and none on the output layer: "
+            "config.model.qkv_bias or config.model.output_bias is otherwise."
+        )
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": model.vocab_size,
+        "n_layer": model.num_layers,
+        "n_head": model.num_heads,
+        "n_embd": model.width,
+        "n_inner": model.feed_forward_width or 4 * model.width,
+        "n_positions": model.context,
+        "activation_function": theirs_of({"gelu_new": "gelu_tanh"} | ACTIVATIONS, model.activation),
+        "layer_norm_epsilon": model.norm_epsilon,
+        "tie_word_embeddings": model.tie_embeddings,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), model.dropout_rate),
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+def _tied(model: GPT) -> dict[str, str]:
+    return {"lm_head.weight": "transformer.wte.weight"} if model.tie_embeddings else {}
+
+
+GPT2 = Family(
+    kinds=("gpt2",),
+    name="gpt",
+    model=GPT,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=writes_text,
+    canonical=_canonical,
+    copies=_tied,
+)

@@ -1,0 +1,204 @@
+"""Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
+
+import re
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from transformer.data.reading.json_text import shown
+from transformer.errors import ConfigError, DataError
+from transformer.interop.decoder_configs import (
+    ACTIVATIONS,
+    GLOBAL,
+    LOCAL,
+    SIZES,
+    activation,
+    decoder_config,
+    decoder_fields,
+    rope_parameters,
+    rotary_fields,
+)
+from transformer.interop.layout import Entry, Shape, entries
+from transformer.interop.published import (
+    Family,
+    Head,
+    parameter_shapes,
+    theirs_of,
+    writes_text,
+)
+from transformer.interop.side_files import SideFile
+from transformer.models.llama import Llama
+
+_QWEN = {
+    **SIZES,
+    "vocab_size": 151_936,
+    "intermediate_size": 22_016,
+    "num_key_value_heads": 32,
+    "max_position_embeddings": 32_768,
+}
+_USUAL = {
+    "llama": {**SIZES, "intermediate_size": 11_008, "max_position_embeddings": 2048},
+    "mistral": {
+        **SIZES,
+        "intermediate_size": 14_336,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+    },
+    "qwen2": _QWEN,
+    "qwen3": {**_QWEN, "head_dim": 128},
+}
+_ATTENTION = {
+    "blocks/layer_{}/attention/query": "model.layers.{}.self_attn.q_proj",
+    "blocks/layer_{}/attention/key": "model.layers.{}.self_attn.k_proj",
+    "blocks/layer_{}/attention/value": "model.layers.{}.self_attn.v_proj",
+    "blocks/layer_{}/attention/output": "model.layers.{}.self_attn.o_proj",
+    "blocks/layer_{}/attention/query_norm": "model.layers.{}.self_attn.q_norm",
+    "blocks/layer_{}/attention/key_norm": "model.layers.{}.self_attn.k_norm",
+    "blocks/layer_{}/attention_norm": "model.layers.{}.input_layernorm",
+}
+FEED_FORWARD = {
+    "blocks/layer_{}/feed_forward/gate": "model.layers.{}.mlp.gate_proj",
+    "blocks/layer_{}/feed_forward/up": "model.layers.{}.mlp.up_proj",
+    "blocks/layer_{}/feed_forward/down": "model.layers.{}.mlp.down_proj",
+}
+AROUND = {
+    **_ATTENTION,
+    "blocks/layer_{}/feed_forward_norm": "model.layers.{}.post_attention_layernorm",
+    "token_embedding": "model.embed_tokens",
+    "final_norm": "model.norm",
+    "output": "lm_head",
+}
+# What old files hold beside the weights.
+_COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
+
+
+def canonical(name: str) -> str | None:
+    """The name of an array with the prefix that models without an output layer leave out."""
+    if _COMPUTED.search(name):
+        return None
+    return f"model.{name}" if name.startswith(("layers.", "embed_tokens.", "norm.")) else name
+
+
+def tied_output(model: Any) -> dict[str, str]:
+    """The output layer that some files hold beside the table that it is."""
+    return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
+
+
+def decoder_shapes(model: Any) -> dict[str, Shape]:
+    """The shapes of all parameters of a decoder."""
+    return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
+
+
+def _called(model: Any, tokens: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model(tokens)
+
+
+def _entries(model: Any) -> list[Entry]:
+    return entries(decoder_shapes(model), AROUND | FEED_FORWARD)
+
+
+# -------------------------------------------------------------------------- theirs to ours
+
+
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    kind = config["model_type"]
+    config.usual({"attention_dropout": 0.0})
+    biases = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
+    config.only(dict.fromkeys(biases.get(kind, ()), False))
+    fields = decoder_fields(config, where, _USUAL[kind], shapes)
+    window = None
+    if kind == "mistral":
+        window = config.whole_or_none("sliding_window", 4096)
+    elif kind != "llama":
+        window = _window_of_layers(config, where, fields["num_layers"])
+    return {
+        **fields,
+        "activation": activation(config, "hidden_act", "silu"),
+        "window": window,
+        "qkv_bias": kind == "qwen2",
+        "head_norm": kind == "qwen3",
+        **rotary_fields(config, where, 10_000.0),
+    }
+
+
+def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | None:
+    """The window of Qwen's layers, of which all or none must have it."""
+    window = None
+    if config.flag("use_sliding_window", False):
+        window = config.whole_or_none("sliding_window", 4096)
+    else:
+        config.irrelevant({"sliding_window": "use_sliding_window is off"})
+    kinds = config.texts("layer_types") or None
+    if kinds is not None or window is None:
+        config.irrelevant({"max_window_layers": "other keys say it"})
+    if kinds is None:
+        first = num_layers
+        if window is not None:
+            first = config.whole("max_window_layers", 28, least=0)
+        kinds = [LOCAL if layer >= first else GLOBAL for layer in range(num_layers)]
+    if kinds == [GLOBAL] * num_layers:
+        return None
+    if kinds == [LOCAL] * num_layers and window is not None:
+        return window
+    raise DataError(
+        f"{where} has a window in some layers only (use_sliding_window, sliding_window, "
+        f"max_window_layers, layer_types: {shown(kinds)}): here all of its num_hidden_layers "
+        f"have it, or none."
+    )
+
+
+# -------------------------------------------------------------------------- ours to theirs
+
+
+def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
+    """`config.json` of the kind that has what the model has."""
+    # Theirs without biases and normalised heads has a window as a Mistral.
+    if model.head_norm:
+        kind, name = "qwen3", "Qwen3ForCausalLM"
+    elif model.qkv_bias:
+        kind, name = "qwen2", "Qwen2ForCausalLM"
+    elif model.window is not None:
+        kind, name = "mistral", "MistralForCausalLM"
+    else:
+        kind, name = "llama", "LlamaForCausalLM"
+    if model.head_norm and model.qkv_bias:
+        raise ConfigError(
+            "no published model has both config.model.head_norm and config.model.qkv_bias: qwen3 "
+            "has the first, qwen2 the second."
+        )
+    window: dict[str, Any] = {}
+    if kind == "mistral":
+        window = {"sliding_window": model.window}
+    elif kind != "llama":
+        window = {
+            "use_sliding_window": model.window is not None,
+            "sliding_window": model.window,
+            "max_window_layers": 0 if model.window is not None else model.num_layers,
+            "layer_types": [GLOBAL if model.window is None else LOCAL] * model.num_layers,
+        }
+    return {
+        "architectures": [name],
+        "model_type": kind,
+        **decoder_config(model),
+        "hidden_act": theirs_of(ACTIVATIONS, model.activation),
+        "rope_parameters": rope_parameters(model),
+        "rope_theta": model.rope_base,
+        **window,
+    }
+
+
+LLAMA = Family(
+    kinds=tuple(_USUAL),
+    name="llama",
+    model=Llama,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=writes_text,
+    canonical=canonical,
+    copies=tied_output,
+)

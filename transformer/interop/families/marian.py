@@ -1,0 +1,285 @@
+"""Marian in the layout of the library `transformers`, such as the translators of OPUS-MT.
+
+They are encoder-decoders as Vaswani et al. 2017 have them, up to where sines and cosines stand, the
+activation, a bias of the output layer and a token of its own to begin with.
+"""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from transformer.data.tokenizers.marian import (
+    VOCABULARY_FILE,
+    Added,
+    MarianTokenizer,
+    MarianTokens,
+)
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    require_layers,
+    require_sizes,
+    single,
+)
+from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_vocabulary
+from transformer.interop.tokenizers.added import read_added_tokens
+from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, USUAL
+from transformer.models.vaswani import Vaswani
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "swish": "silu",
+    "silu": "silu",
+}
+# What theirs can be and ours is not: keys and the one value that is known here.
+_ONLY = {
+    "is_encoder_decoder": True,
+    "is_decoder": False,
+    "share_encoder_decoder_embeddings": True,
+    "tie_word_embeddings": True,
+    "static_position_embeddings": True,
+    "normalize_before": False,
+    "normalize_embedding": False,
+    "add_final_layer_norm": False,
+}
+# Keys that change no output, and why; and those that do not where they have these values.
+_IRRELEVANT = {
+    "architectures": "arrays say what there is",
+    "classif_dropout": "of another head",
+    "classifier_dropout": "of another head",
+    "encoder_layerdrop": "in training only, and of the publisher's",
+    "decoder_layerdrop": "in training only, and of the publisher's",
+    "id2label": "of another head",
+    "label2id": "of another head",
+    "problem_type": "of another head",
+    "init_std": "of random weights",
+}
+_USUAL = {"attention_dropout": 0.0, "activation_dropout": 0.0, "add_bias_logits": False}
+_USUAL_PAD = 58100
+_IRRELEVANT_SETTINGS = {
+    "source_lang": "only for punctuation, by a library of its own",
+    "target_lang": "nothing is done with it",
+    "target_vocab_file": "of separate vocabularies",
+    "vocab": "where it came from",
+    "source_spm": "where it came from",
+    "target_spm": "where it came from",
+}
+# Special tokens, ours and theirs.
+_NAMES = {"end": "eos_token", "unknown": "unk_token", "pad": "pad_token"}
+_BIAS = "final_logits_bias"
+# Positions are computed; their table has room for so many, as theirs unless told otherwise.
+_NUM_POSITIONS = 1024
+_ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+
+
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    config.irrelevant(_IRRELEVANT)
+    config.usual(_USUAL)
+    config.only(_ONLY)
+    config.same({"hidden_size": "d_model", "num_hidden_layers": "encoder_layers"})
+    config.same({"num_attention_heads": "encoder_attention_heads"})
+    usual = {"attention_heads": 16, "ffn_dim": 4096}
+    for what, count in usual.items():
+        sides = [config.whole(f"{side}_{what}", count) for side in ("encoder", "decoder")]
+        if sides[0] != sides[1]:
+            raise DataError(
+                f"{where} has encoder_{what} {sides[0]} and decoder_{what} {sides[1]}: only stacks "
+                f"that are alike can be read here."
+            )
+    size = config.whole("vocab_size", _USUAL_PAD + 1)
+    if (config.whole_or_none("decoder_vocab_size") or size) != size:
+        raise DataError(
+            f"{where} has vocab_size {size} and decoder_vocab_size {config['decoder_vocab_size']}: "
+            f"only one table of tokens for both sides can be read here."
+        )
+    activation = config.one_of("activation_function", "gelu", ACTIVATIONS)
+    begin, pad = (
+        config.token(key, _USUAL_PAD) for key in ("decoder_start_token_id", "pad_token_id")
+    )
+    if begin != pad:
+        raise DataError(
+            f"{where} has decoder_start_token_id {begin} and pad_token_id {pad}: only models that "
+            f"begin with the padding token can be read here."
+        )
+    found = {
+        "vocab_size": size,
+        "num_encoder_layers": config.whole("encoder_layers", 12),
+        "num_decoder_layers": config.whole("decoder_layers", 12),
+        "num_heads": config.whole("encoder_attention_heads", usual["attention_heads"]),
+        "width": config.whole("d_model", 1024),
+        "feed_forward_width": config.whole("encoder_ffn_dim", usual["ffn_dim"]),
+        "activation": ACTIVATIONS[activation],
+        "dropout_rate": config.fraction("dropout", 0.1),
+        "norm_order": "post",
+        "interleaved_positions": False,
+        "scale_embeddings": config.flag("scale_embedding", False),
+        "token_bias": _BIAS in shapes,
+        "begin_id": begin,
+    }
+    _require_sizes(found, where, shapes)
+    return found
+
+
+def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses arrays of other sizes than the config says."""
+    width, inner = {"d_model": fields["width"]}, {"encoder_ffn_dim": fields["feed_forward_width"]}
+    sizes = {
+        "model.shared.weight": {"vocab_size": fields["vocab_size"], **width},
+        "model.encoder.layers.0.fc1.weight": {**inner, **width},
+    }
+    require_sizes(where, shapes, sizes)
+    counts = {
+        f"model.{side}.layers.": (f"{side}_layers", fields[f"num_{side}_layers"])
+        for side in ("encoder", "decoder")
+    }
+    require_layers(where, shapes, counts)
+
+
+def _config(model: Vaswani, head: Head, paths: Set[str]) -> dict[str, Any]:
+    """What `_fields` reads."""
+    for field, known in {"norm_order": "post", "interleaved_positions": False}.items():
+        if getattr(model, field) != known:
+            raise ConfigError(
+                f"config.model.{field} is {getattr(model, field)!r}: the published models of this "
+                f"kind, Marian's, have {known!r}."
+            )
+    end = head.preparation["end"]
+    begin = end if model.begin_id is None else model.begin_id
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == model.activation)
+    stack = {
+        "attention_heads": model.num_heads,
+        "ffn_dim": model.feed_forward_width,
+        "layerdrop": 0.0,
+    }
+    return {
+        "architectures": ["MarianMTModel"],
+        "model_type": "marian",
+        "is_encoder_decoder": True,
+        "vocab_size": model.vocab_size,
+        "decoder_vocab_size": model.vocab_size,
+        "d_model": model.width,
+        "encoder_layers": model.num_encoder_layers,
+        "decoder_layers": model.num_decoder_layers,
+        **{f"{side}_{what}": x for side in ("encoder", "decoder") for what, x in stack.items()},
+        "activation_function": activation,
+        "dropout": model.dropout_rate,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "scale_embedding": model.scale_embeddings,
+        "max_position_embeddings": _NUM_POSITIONS,
+        "decoder_start_token_id": begin,
+        "pad_token_id": begin,
+        "eos_token_id": end,
+        "forced_eos_token_id": end,
+        **_ONLY,
+    }
+
+
+def _entries(model: Vaswani) -> list[Entry]:
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    stacks = ("num_decoder_layers", "num_encoder_layers")
+    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
+    size = model.vocab_size or 0
+    bias = {"output_bias": single("output_bias", _BIAS, (size,), (1, size))}
+    return entries(shapes, _modules(), bias)
+
+
+def _called(model: Vaswani, source: Any, target: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model(source, target)
+
+
+def _modules() -> dict[str, str]:
+    """Our modules to theirs."""
+    found = {"token_embedding": "model.shared"}
+    attentions = {
+        "encoder": {"attention": "self_attn"},
+        "decoder": {"attention": "self_attn", "cross_attention": "encoder_attn"},
+    }
+    for stack, names in attentions.items():
+        ours, theirs = f"{stack}/layer_{{}}", f"model.{stack}.layers.{{}}"
+        for attention, name in names.items():
+            found[f"{ours}/{attention}_norm"] = f"{theirs}.{name}_layer_norm"
+            for part, their_part in _ATTENTION.items():
+                found[f"{ours}/{attention}/{part}"] = f"{theirs}.{name}.{their_part}"
+        found[f"{ours}/feed_forward_norm"] = f"{theirs}.final_layer_norm"
+        found[f"{ours}/feed_forward/up"] = f"{theirs}.fc1"
+        found[f"{ours}/feed_forward/down"] = f"{theirs}.fc2"
+    return found
+
+
+def _copies(model: Vaswani) -> dict[str, str]:
+    """The one table of tokens that files hold up to four times."""
+    copies = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
+    return {f"{name}.weight": "model.shared.weight" for name in copies}
+
+
+def _head(files: SideFiles, paths: Set[str]) -> Head:
+    return Head("translation", (), {})
+
+
+def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
+    """The tokenizer of a folder, with the tokens that its side files add.
+
+    Raises:
+        DataError: if a file is missing or damaged, or asks for what is not done here.
+    """
+    settings = files[SETTINGS]
+    settings.only({"separate_vocabs": False})
+    kind = settings.text_or_none("tokenizer_class") or files[CONFIG].text_or_none("tokenizer_class")
+    if kind not in (None, "MarianTokenizer"):
+        raise DataError(f"{settings.where}: the tokenizer_class {kind!r} cannot be read here.")
+    settings.irrelevant(IRRELEVANT | _IRRELEVANT_SETTINGS)
+    settings.usual(USUAL)
+    added = read_added_tokens(files, {})
+    usual = MarianTokens()
+    names = added.names({theirs: getattr(usual, ours) for ours, theirs in _NAMES.items()})
+    ids = read_vocabulary(folder / VOCABULARY_FILE)
+    own = {ours: names.get(theirs, "") for ours, theirs in _NAMES.items()}
+    for ours, name in own.items():
+        if not name or (ids and name not in ids):
+            raise DataError(f"{folder / VOCABULARY_FILE} lacks {name!r}, the {_NAMES[ours]}.")
+    special = [*names.values(), *(token.content for token in added.without_role)]
+    found = {
+        token.content: Added(
+            token.content,
+            number,
+            token.content in special,
+            token.lstrip,
+            token.rstrip,
+            token.single_word,
+        )
+        for number, token in added.by_id.items()
+    }
+    # Theirs numbers tokens behind as many as there are, whatever the greatest number is.
+    count = len(ids.keys() | found.keys())
+    for name in special:
+        if name not in found and name not in own.values():
+            found[name] = Added(name, ids.get(name, count), special=True)
+            count += name not in ids
+    unknown = own["unknown"]
+    found.setdefault(unknown, Added(unknown, ids.get(unknown, 0), special=True))
+    tokens = (token for name, token in found.items() if name not in (own["end"], own["pad"]))
+    return MarianTokenizer(folder, MarianTokens(**own, added=tuple(tokens)))
+
+
+MARIAN = Family(
+    kinds=("marian",),
+    name="vaswani",
+    model=Vaswani,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=_head,
+    copies=_copies,
+    # Sines and cosines, which are computed here.
+    not_ours=r"embed_positions\.weight$",
+)

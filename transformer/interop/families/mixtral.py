@@ -1,0 +1,128 @@
+"""Mixtral in the layout of the library `transformers`."""
+
+import re
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer.errors import ConfigError
+from transformer.interop.decoder_configs import (
+    ACTIVATIONS,
+    SIZES,
+    activation,
+    contradicted,
+    decoder_config,
+    decoder_fields,
+    rope_parameters,
+    rotary_fields,
+)
+from transformer.interop.families.llama import (
+    AROUND,
+    canonical,
+    decoder_shapes,
+    tied_output,
+)
+from transformer.interop.layout import Arrays, Entry, Shape, entries
+from transformer.interop.published import Family, Head, theirs_of, writes_text
+from transformer.interop.side_files import SideFile
+from transformer.models.mixtral import Mixtral
+
+_ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
+_EXPERTS = re.compile(r"blocks/layer_(\d+)/feed_forward/experts/(gate|up|down)/kernel")
+# What a key that is left out means.
+_USUAL = {
+    **SIZES,
+    "intermediate_size": 14_336,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131_072,
+    "rms_norm_eps": 1e-5,
+}
+_EXPERT = re.compile(r"model\.layers\.0\.block_sparse_moe\.experts\.(\d+)\.")
+_PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
+
+
+def _entries(model: Mixtral) -> list[Entry]:
+    shapes = decoder_shapes(model)
+    others = {
+        path: _experts(path, found[1], found[2], shape)
+        for path, shape in shapes.items()
+        if (found := _EXPERTS.fullmatch(path))
+    }
+    return entries(shapes, AROUND | _ROUTER, others)
+
+
+def _experts(path: str, layer: str, part: str, shape: Shape) -> Entry:
+    """The kernels of all experts, of which they keep the transposed matrices one by one."""
+    num_experts, inputs, outputs = shape
+
+    def read(arrays: Arrays) -> Arrays:
+        return [np.stack([array.T for array in arrays])]
+
+    def write(arrays: Arrays) -> Arrays:
+        return [kernel.T for kernel in arrays[0]]
+
+    place = f"model.layers.{layer}.block_sparse_moe.experts"
+    return Entry(
+        paths=(path,),
+        names=tuple(f"{place}.{expert}.{_PARTS[part]}.weight" for expert in range(num_experts)),
+        shapes=((outputs, inputs),) * num_experts,
+        read=read,
+        write=write,
+    )
+
+
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`."""
+    config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
+    config.irrelevant({"output_router_logits": "what else is returned"})
+    num_experts = config.whole("num_local_experts", 8)
+    fields = decoder_fields(config, where, _USUAL, shapes)
+    there = {found[1] for name in shapes if (found := _EXPERT.match(name))}
+    if there and num_experts != len(there):
+        raise contradicted(where, "num_local_experts", num_experts, len(there))
+    inner = shapes.get("model.layers.0.block_sparse_moe.experts.0.w1.weight")
+    if inner and fields["feed_forward_width"] != inner[0]:
+        raise contradicted(where, "intermediate_size", fields["feed_forward_width"], inner[0])
+    return {
+        **fields,
+        "activation": activation(config, "hidden_act", "silu"),
+        "window": config.whole_or_none("sliding_window"),
+        "num_experts": num_experts,
+        "experts_per_token": config.whole("num_experts_per_tok", 2),
+        "router_loss_scale": config.number("router_aux_loss_coef", 0.001),
+        **rotary_fields(config, where, 1_000_000.0),
+    }
+
+
+def _config(model: Mixtral, head: Head, paths: Set[str]) -> dict[str, Any]:
+    if model.qkv_bias or model.head_norm:
+        raise ConfigError(
+            "Mixtral has neither biases nor normalised heads: config.model.qkv_bias or "
+            "config.model.head_norm is True."
+        )
+    return {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        **decoder_config(model),
+        "hidden_act": theirs_of(ACTIVATIONS, model.activation),
+        "rope_parameters": rope_parameters(model),
+        "sliding_window": model.window,
+        "num_local_experts": model.num_experts,
+        "num_experts_per_tok": model.experts_per_token,
+        "router_aux_loss_coef": model.router_loss_scale,
+    }
+
+
+MIXTRAL = Family(
+    kinds=("mixtral",),
+    name="mixtral",
+    model=Mixtral,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=writes_text,
+    canonical=canonical,
+    copies=tied_output,
+)

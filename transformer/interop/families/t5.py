@@ -1,0 +1,207 @@
+"""T5 in the layout of the library `transformers`, versions 1.0 and 1.1."""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from transformer.data.reading import bounds
+from transformer.errors import ConfigError, DataError
+from transformer.interop.layout import Entry, Shape, entries, require_layers, require_sizes
+from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.interop.side_files import SideFile, SideFiles
+from transformer.models.t5 import T5
+
+# The tokenizer of the first published models.
+SENTENCEPIECE = "spiece.model"
+
+ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu_tanh", "gelu": "gelu", "silu": "silu"}
+# Keys that change no output, and why.
+_IRRELEVANT = {
+    "architectures": "arrays say what there is",
+    "classifier_dropout": "of another head",
+    "id2label": "of another head",
+    "label2id": "of another head",
+    "problem_type": "of another head",
+    "n_positions": "relative positions have no end",
+    "output_past": "speed",
+    "pad_token_id": "padding is masked",
+}
+_BEGIN = "decoder_start_token_id"
+_PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
+
+
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    config.irrelevant(_IRRELEVANT)
+    config.only({"is_encoder_decoder": True, "is_decoder": False})
+    config.same({"hidden_size": "d_model", "num_hidden_layers": "num_layers"})
+    config.same({"num_attention_heads": "num_heads", "head_dim": "d_kv"})
+    kind = config.text("feed_forward_proj", "relu")
+    gate, _, activation = kind.rpartition("-")
+    if kind == "gated-gelu":
+        # The one name that means another activation than it says.
+        activation = "gelu_new"
+    # Newer files say the same once more, and that is what counts.
+    activation = config.text("dense_act_fn", activation)
+    gated = config.flag("is_gated_act", gate == "gated")
+    if gate not in ("", "gated") or activation not in ACTIVATIONS:
+        raise DataError(
+            f"{where} has feed_forward_proj {kind!r} and dense_act_fn {activation!r}: such a "
+            f"feed-forward layer is not known here."
+        )
+    if gated != any(name.endswith(".wi_0.weight") for name in shapes) and shapes:
+        raise DataError(
+            f"{where} has feed_forward_proj {kind!r} and is_gated_act {gated!r}, and the arrays "
+            f"are of a layer that is {'not ' * gated}gated."
+        )
+    num_layers = config.whole("num_layers", 6)
+    decoder_layers = config.whole_or_none("num_decoder_layers")
+    # Newer files always say that weights are tied, and keep in another key what was meant.
+    tied = config.get("tie_word_embeddings") is None or config.flag("tie_word_embeddings", True)
+    scaled = config.flag("scale_decoder_outputs", tied)
+    begin = "pad_token_id" if config.get(_BEGIN) is None else _BEGIN
+    found = {
+        "vocab_size": config.whole("vocab_size", 32128),
+        "num_encoder_layers": num_layers,
+        "num_decoder_layers": num_layers if decoder_layers is None else decoder_layers,
+        "num_heads": config.whole("num_heads", 8),
+        "head_dim": config.whole("d_kv", 64),
+        "width": config.whole("d_model", 512),
+        "feed_forward_width": config.whole("d_ff", 2048),
+        "gated": gated,
+        "activation": ACTIVATIONS[activation],
+        "tie_embeddings": scaled,
+        "num_buckets": config.whole("relative_attention_num_buckets", 32),
+        "max_distance": config.whole("relative_attention_max_distance", 128),
+        "norm_epsilon": config.number("layer_norm_epsilon", 1e-6),
+        "dropout_rate": config.fraction("dropout_rate", 0.1),
+        "begin_id": config.whole_or_none(begin, 0, least=0, most=bounds.TOKENS - 1) or 0,
+    }
+    _require_sizes(found, where, shapes)
+    return found
+
+
+def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses arrays of other sizes than the config says."""
+    width, heads = {"d_model": fields["width"]}, fields["num_heads"]
+    inner = {"num_heads * d_kv": heads * fields["head_dim"]}
+    buckets = {"relative_attention_num_buckets": fields["num_buckets"], "num_heads": heads}
+    block = "encoder.block.0.layer"
+    sizes = {
+        "shared.weight": {"vocab_size": fields["vocab_size"], **width},
+        f"{block}.0.SelfAttention.q.weight": {**inner, **width},
+        f"{block}.0.SelfAttention.relative_attention_bias.weight": buckets,
+        f"{block}.1.DenseReluDense.wo.weight": {**width, "d_ff": fields["feed_forward_width"]},
+    }
+    require_sizes(where, shapes, sizes)
+    counts = {
+        "encoder.block.": ("num_layers", fields["num_encoder_layers"]),
+        "decoder.block.": ("num_decoder_layers", fields["num_decoder_layers"]),
+    }
+    require_layers(where, shapes, counts)
+
+
+def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
+    """What `_fields` reads."""
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == model.activation)
+    if model.gated:
+        activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
+    if model.gated and model.activation == "gelu":
+        raise ConfigError(
+            "config.model.activation is 'gelu' in a gated layer, which published models call "
+            "what is 'gelu_tanh' here: they have no name for the exact one."
+        )
+    end = head.preparation["end"]
+    begin = end if model.begin_id is None else model.begin_id
+    return {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+        "vocab_size": model.vocab_size,
+        "num_layers": model.num_encoder_layers,
+        "num_decoder_layers": model.num_decoder_layers,
+        "num_heads": model.num_heads,
+        "d_kv": model.head_width(),
+        "d_model": model.width,
+        "d_ff": model.feed_forward_width,
+        "feed_forward_proj": activation,
+        "tie_word_embeddings": model.tie_embeddings,
+        "relative_attention_num_buckets": model.num_buckets,
+        "relative_attention_max_distance": model.max_distance,
+        "layer_norm_epsilon": model.norm_epsilon,
+        "dropout_rate": model.dropout_rate,
+        "decoder_start_token_id": begin,
+        "pad_token_id": begin,
+        "eos_token_id": end,
+    }
+
+
+def _entries(model: T5) -> list[Entry]:
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    stacks = ("num_decoder_layers", "num_encoder_layers")
+    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
+    return entries(shapes, _modules(model))
+
+
+def _called(model: T5, source: Any, target: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model(source, target)
+
+
+def _modules(model: T5) -> dict[str, str]:
+    """Our modules to theirs; a layer's branches are numbered there."""
+    found = {"token_embedding": "shared", "output": "lm_head"}
+    branches = {
+        "encoder": {"attention": "SelfAttention", "feed_forward": "DenseReluDense"},
+        "decoder": {
+            "attention": "SelfAttention",
+            "cross_attention": "EncDecAttention",
+            "feed_forward": "DenseReluDense",
+        },
+    }
+    feed_forward = {"gate": "wi_0", "up": "wi_1" if model.gated else "wi", "down": "wo"}
+    for stack, names in branches.items():
+        found[f"{stack}_norm"] = f"{stack}.final_layer_norm"
+        bias = "block.0.layer.0.SelfAttention.relative_attention_bias"
+        found[f"{stack}_positions"] = f"{stack}.{bias}"
+        for number, (ours, theirs) in enumerate(names.items()):
+            place = f"{stack}.block.{{}}.layer.{number}"
+            found[f"{stack}/layer_{{}}/{ours}_norm"] = f"{place}.layer_norm"
+            parts = feed_forward if ours == "feed_forward" else _PARTS
+            for part, name in parts.items():
+                found[f"{stack}/layer_{{}}/{ours}/{part}"] = f"{place}.{theirs}.{name}"
+    return found
+
+
+def _copies(model: T5) -> dict[str, str]:
+    """The one table of tokens that files hold up to four times."""
+    copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
+    if model.tie_embeddings:
+        copies.append("lm_head.weight")
+    return dict.fromkeys(copies, "shared.weight")
+
+
+def _stand_ins(model: T5) -> dict[str, str]:
+    """The table of tokens is the output layer where there is no other, scaled or not."""
+    return {} if model.tie_embeddings else {"lm_head.weight": "shared.weight"}
+
+
+def _head(files: SideFiles, paths: Set[str]) -> Head:
+    return Head("text_to_text", (), {})
+
+
+T5_FAMILY = Family(
+    kinds=("t5",),
+    name="t5",
+    model=T5,
+    fields=_fields,
+    config=_config,
+    entries=_entries,
+    head=_head,
+    copies=_copies,
+    stand_ins=_stand_ins,
+    # The first version had positions for looking at the source, which nothing used.
+    not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
+)

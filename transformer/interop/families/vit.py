@@ -1,0 +1,273 @@
+"""ViT and DeiT in the layout of the library `transformers`."""
+
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import shown
+from transformer.errors import ConfigError, DataError
+from transformer.interop.checked_values import whole
+from transformer.interop.image_processors import read_preparation
+from transformer.interop.layout import Entry, Shape, entries, single
+from transformer.interop.published import (
+    Family,
+    Head,
+    label_names,
+    parameter_shapes,
+    theirs_of,
+)
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.models.vit import ViT
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_fast": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+# What theirs has where a key is missing.
+_DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 16,
+}
+# Arrays that show a size, and the axis.
+_SHOWN = {
+    "hidden_size": ("embeddings.cls_token", 2),
+    "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
+    "num_channels": ("embeddings.patch_embeddings.projection.weight", 1),
+    "patch_size": ("embeddings.patch_embeddings.projection.weight", 2),
+}
+_MULTI_LABEL = "multi_label_classification"
+_NUM_LABELS = 2
+_PROBLEMS = (None, "single_label_classification", _MULTI_LABEL)
+_IRRELEVANT = {
+    "architectures": "arrays show the heads",
+    "attention_probs_dropout_prob": "of training",
+    "encoder_stride": "of a decoder of masked patches, which is not read",
+    "pooler_output_size": "of the pooler, which is not read",
+    "pooler_act": "of the pooler, which is not read",
+}
+_ENCODER = {
+    "blocks/layer_{}/attention/query": "{}.encoder.layer.{}.attention.attention.query",
+    "blocks/layer_{}/attention/key": "{}.encoder.layer.{}.attention.attention.key",
+    "blocks/layer_{}/attention/value": "{}.encoder.layer.{}.attention.attention.value",
+    "blocks/layer_{}/attention/output": "{}.encoder.layer.{}.attention.output.dense",
+    "blocks/layer_{}/feed_forward/up": "{}.encoder.layer.{}.intermediate.dense",
+    "blocks/layer_{}/feed_forward/down": "{}.encoder.layer.{}.output.dense",
+    "blocks/layer_{}/attention_norm": "{}.encoder.layer.{}.layernorm_before",
+    "blocks/layer_{}/feed_forward_norm": "{}.encoder.layer.{}.layernorm_after",
+    "final_norm": "{}.layernorm",
+    "patch_embedding/dense": "{}.embeddings.patch_embeddings.projection",
+}
+_TOKENS = {
+    "class_token": "{}.embeddings.cls_token",
+    "distillation_token": "{}.embeddings.distillation_token",
+    "position_embedding/embedding": "{}.embeddings.position_embeddings",
+}
+
+
+def _canonical(kind: str, name: str) -> str | None:
+    """The name with the prefix that encoders alone leave out."""
+    # A model with two heads calls the first of them so.
+    name = name.removeprefix("cls_")
+    return f"{kind}.{name}" if name.startswith(("embeddings.", "encoder.", "layernorm.")) else name
+
+
+def _entries(kind: str, model: ViT) -> list[Entry]:
+    size = (1, model.image_size, model.image_size, model.channels or 0)
+    images = jax.ShapeDtypeStruct(size, jnp.float32)
+    shapes = parameter_shapes(model, _classified, images)
+    modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
+    modules |= {"output": "classifier", "distillation_output": "distillation_classifier"}
+    # In front of all patches, with an axis for the batch.
+    others = {
+        path: single(path, name.format(kind), shapes[path], (1, *shapes[path]))
+        for path, name in _TOKENS.items()
+        if path in shapes
+    }
+    path, side, channels = "patch_embedding/dense/kernel", model.patch_size, model.channels or 0
+    # Theirs is a convolution: [D, C, rows, columns]. A patch of ours is rows, columns, C.
+    name = f"{modules['patch_embedding/dense']}.weight"
+    theirs = (model.width, channels, side, side)
+    others[path] = single(path, name, shapes[path], theirs, (2, 3, 1, 0))
+    return entries(shapes, modules, others)
+
+
+def _classified(model: ViT, images: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model.classify(images)
+
+
+def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+    """Fields of `config.model`, refusing what our model does not do."""
+    config.irrelevant(_IRRELEVANT)
+    config.only({"qkv_bias": True})
+    activation = config.one_of("hidden_act", "gelu", _ACTIVATIONS)
+    sizes = {key: _size(config, key) for key in _DEFAULTS}
+    _require_sizes(kind, sizes, where, shapes)
+    outputs = shapes.get("classifier.bias")
+    if outputs:
+        _require_labels(config, outputs[0], where)
+    distilled = "none"
+    if kind == "deit":
+        distilled = "two" if "distillation_classifier.bias" in shapes else "one"
+    return {
+        "num_outputs": outputs[0] if outputs else None,
+        "channels": sizes["num_channels"],
+        "image_size": sizes["image_size"],
+        "patch_size": sizes["patch_size"],
+        "num_layers": sizes["num_hidden_layers"],
+        "num_heads": sizes["num_attention_heads"],
+        "width": sizes["hidden_size"],
+        "feed_forward_width": sizes["intermediate_size"],
+        "activation": _ACTIVATIONS[activation],
+        "norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "dropout_rate": config.fraction("hidden_dropout_prob", 0.0),
+        "distillation": distilled,
+    }
+
+
+def _size(config: SideFile, key: str) -> int:
+    """A number; of images and patches also two that are equal.
+
+    Raises:
+        DataError: if they are not.
+    """
+    value = config.get(key, _DEFAULTS[key])
+    if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]
+    if isinstance(value, list):
+        raise DataError(f"{config.where}: {key} is {shown(value)}: only squares can be read here.")
+    most = bounds.PIXELS if key in ("image_size", "patch_size") else bounds.SIZE
+    return whole(config.where, key, value, most=most)
+
+
+def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[str, Shape]) -> None:
+    """Refuses sizes that are not those of the arrays, naming the key."""
+    shown = {}
+    for key, (name, axis) in _SHOWN.items():
+        shape = shapes.get(f"{kind}.{name}")
+        if shape and len(shape) > axis:
+            shown[key] = shape[axis]
+    layers = {name.split(".")[3] for name in shapes if name.startswith(f"{kind}.encoder.layer.")}
+    shown["num_hidden_layers"] = len(layers)
+    for key, found in shown.items():
+        if sizes[key] != found:
+            raise DataError(f"{where}: {key} is {sizes[key]}, and the arrays are for {found}.")
+    if sizes["num_channels"] not in (1, 3):
+        raise DataError(f"{where}: num_channels is {sizes['num_channels']}: 1 or 3 can be read.")
+    if sizes["hidden_size"] % sizes["num_attention_heads"]:
+        raise DataError(
+            f"{where}: hidden_size is {sizes['hidden_size']}, which num_attention_heads, "
+            f"{sizes['num_attention_heads']}, does not divide."
+        )
+    table = shapes.get(f"{kind}.embeddings.position_embeddings")
+    patches = (sizes["image_size"] // sizes["patch_size"]) ** 2
+    front = 2 if kind == "deit" else 1
+    if table and table[1] != patches + front:
+        raise DataError(
+            f"{where}: image_size is {sizes['image_size']}, of {patches} patches, and the arrays "
+            f"are for {table[1] - front}."
+        )
+
+
+def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
+    """Refuses labels that are none, naming the key."""
+    if config.get("id2label") is None and config.whole("num_labels", _NUM_LABELS) != outputs:
+        # Theirs takes so many where nothing is said.
+        raise DataError(
+            f"{where} has neither id2label nor num_labels, which means {_NUM_LABELS}, or another "
+            f"number than the {outputs} of the arrays."
+        )
+    problem = config.text_or_none("problem_type")
+    if problem not in _PROBLEMS or (outputs == 1 and problem != _MULTI_LABEL):
+        raise DataError(
+            f"{where}: problem_type is {problem!r} with {outputs} labels (id2label, num_labels): "
+            f"numbers are not predicted of images here, only classes."
+        )
+
+
+def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any]:
+    beyond = {
+        "pooling": "class",
+        "positions": "learned",
+        "num_registers": 0,
+        "stem": "patches",
+        "layer_scale": None,
+    }
+    for field, value in beyond.items():
+        if getattr(model, field) != value:
+            raise ConfigError(
+                f"config.model.{field} is {getattr(model, field)!r}: published ViTs have {value!r}."
+            )
+    problem = head.preparation.get("problem")
+    name = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}[kind]
+    return {
+        "architectures": [name + ("WithTeacher" if model.distillation == "two" else "")],
+        "model_type": kind,
+        "num_channels": model.channels,
+        "image_size": model.image_size,
+        "patch_size": model.patch_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": model.num_heads,
+        "hidden_size": model.width,
+        "intermediate_size": model.feed_forward_width or 4 * model.width,
+        "hidden_act": theirs_of(_ACTIVATIONS, model.activation),
+        "layer_norm_eps": model.norm_epsilon,
+        "hidden_dropout_prob": model.dropout_rate,
+        "attention_probs_dropout_prob": model.dropout_rate,
+        "qkv_bias": True,
+        **({"problem_type": problem} if problem else {}),
+        **label_names(head.outputs or ()),
+    }
+
+
+def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
+    """Classes, and how pixels are prepared."""
+    config = files[CONFIG]
+    sizes = (_size(config, key) for key in ("image_size", "num_channels"))
+    preparation = read_preparation(files, kind, *sizes)
+    if config.get("problem_type") == _MULTI_LABEL:
+        preparation["multi_label"] = True
+    return Head("image_classification", None, preparation)
+
+
+def _exported(name: str, model: ViT, job: str) -> str:
+    if model.distillation == "two" and name.startswith("classifier."):
+        return f"cls_{name}"
+    return name
+
+
+def _family(kind: str) -> Family:
+    return Family(
+        kinds=(kind,),
+        name="vit",
+        model=ViT,
+        fields=lambda *arguments: _fields(kind, *arguments),
+        config=lambda *arguments: _config(kind, *arguments),
+        entries=lambda model: _entries(kind, model),
+        head=lambda *arguments: _head(kind, *arguments),
+        suits=lambda model: (kind == "deit") == (model.distillation != "none"),
+        heads=("output", "distillation_output"),
+        canonical=lambda name: _canonical(kind, name),
+        exported=_exported,
+        not_ours=r"^((vit|deit)\.)?pooler\.",
+    )
+
+
+VIT = _family("vit")
+DEIT = _family("deit")

@@ -1,0 +1,225 @@
+"""Arrays in safetensors files: names, shapes and numbers, and nothing that is run.
+
+Files that other libraries write as pickles can run any code when they are read, and are refused.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import parse_json, shown
+from transformer.data.reading.text import decode_text
+from transformer.errors import DataError, MissingDependencyError, WorkdirError
+from transformer.files import replacing_by_path
+from transformer.interop.checked_values import is_inside
+from transformer.interop.side_files import read_json
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+MODEL_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a file, or of a folder with a model in one or several files.
+
+    Numbers of half precision become float32, in which our parameters are kept; that loses nothing.
+
+    Raises:
+        MissingDependencyError: if the library is not installed.
+        DataError: if there is no such file, or it is damaged or no safetensors file.
+    """
+    return {name: _widened(array) for name, array in StoredArrays(path).items()}
+
+
+class StoredArrays(Mapping[str, np.ndarray]):
+    """The arrays of a model in one or several files, each read when it is asked for.
+
+    Memory then holds what was asked for and nothing else.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Reads the names and shapes.
+
+        Args:
+            path: a file, or a folder with a model.
+
+        Raises:
+            MissingDependencyError: if the library is not installed.
+            DataError: if there is no such file, or it is damaged or no safetensors file.
+        """
+        self._files: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for file in _files(Path(path)):
+            _require_header(file)
+            with _opened(file) as arrays:
+                for name in arrays.keys():  # noqa: SIM118 - no dict.
+                    if name in self._files:
+                        raise DataError(
+                            f"{path} has the array {shown(name)} twice, in "
+                            f"{self._files[name].name} and {file.name}."
+                        )
+                    self._files[name] = file
+                    self._shapes[name] = tuple(arrays.get_slice(name).get_shape())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array, which is not read for it."""
+        return self._shapes[name]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        # Opened anew each time: what an open file has been read of counts as memory in use.
+        with _opened(self._files[name]) as arrays:
+            return arrays.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def write_safetensors(
+    arrays: Mapping[str, Any], path: str | Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes arrays by name.
+
+    Args:
+        arrays: what to write.
+        path: of the file, which is replaced as a whole.
+        metadata: short texts kept beside them.
+
+    Raises:
+        MissingDependencyError: if the library is not installed.
+        WorkdirError: if it cannot be written.
+    """
+    numpy_format = _library()
+    from safetensors import SafetensorError
+
+    path = Path(path)
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    with replacing_by_path(path) as part:
+        try:
+            numpy_format.save_file(contiguous, part, metadata=dict(metadata or {}))
+        except SafetensorError as error:
+            raise WorkdirError(f"{path} cannot be written: {error}") from None
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The short texts kept beside the arrays of a file.
+
+    Raises:
+        MissingDependencyError: if the library is not installed.
+        DataError: if there is no such file, or it is no safetensors file.
+    """
+    file, *others = _files(Path(path))
+    if others:
+        raise DataError(f"{path} holds several files: give one of them.")
+    _library()
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file, framework="numpy") as opened:
+            return dict(opened.metadata() or {})
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read as safetensors: {error}") from None
+
+
+def _library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise MissingDependencyError(
+            "safetensors", "interop", "reading or writing safetensors files"
+        ) from None
+    return safetensors.numpy
+
+
+def _files(path: Path) -> list[Path]:
+    """The files that hold a model."""
+    if not path.is_dir():
+        if path.suffix in _PICKLES:
+            raise DataError(
+                f"{path} is a pickle, which can run any code when it is read: give a .safetensors "
+                f"file."
+            )
+        if not path.is_file():
+            raise DataError(f"{path} does not exist: give a .safetensors file or its folder.")
+        return [path]
+    if (path / MODEL_FILE).is_file():
+        return [path / MODEL_FILE]
+    if (path / INDEX_FILE).is_file():
+        return _shards(path / INDEX_FILE)
+    pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
+    also = f" Its pickles ({', '.join(sorted(pickles))}) are not read." if pickles else ""
+    raise DataError(f"{path} has no {MODEL_FILE}.{also}")
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names."""
+    content = read_json(index)
+    files = content.get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise DataError(f"{index} is damaged: its weight_map names no files.")
+    for name in files.values():
+        # Names in a downloaded file must not lead out of its folder.
+        if (
+            not isinstance(name, str)
+            or name in ("", "..")
+            or Path(name).name != name
+            or not is_inside(name)
+        ):
+            raise DataError(f"{index} names the file {shown(name)}, which is none of its folder.")
+    return [index.parent / name for name in sorted(set(files.values()))]
+
+
+def _require_header(file: Path) -> None:
+    """Refuses what a file says before its arrays, if the library would not see what is wrong.
+
+    Names that come twice are one of them; the library takes the last.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(8)
+            size = int.from_bytes(start, "little")
+            if len(start) < 8 or size > bounds.HEADER_BYTES:
+                raise DataError(
+                    f"{file} cannot be read as safetensors: its header has {size} bytes."
+                )
+            text = opened.read(size)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from None
+    content = parse_json(decode_text(text, str(file)), file)
+    if not isinstance(content, dict) or len(content) > bounds.ARRAYS:
+        raise DataError(f"{file} cannot be read as safetensors: its header names no arrays.")
+    for name, array in content.items():
+        shape = array.get("shape", ()) if isinstance(array, dict) else ()
+        if isinstance(shape, list) and len(shape) > bounds.AXES:
+            raise DataError(f"{file}: {shown(name)} has {len(shape)} axes: at most {bounds.AXES}.")
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """An open file; whatever goes wrong with it is said in our words."""
+    _library()
+    import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 from here on.
+    import safetensors
+
+    try:
+        # Not as arrays of JAX, which would cut numbers of 64 bits to 32.
+        with safetensors.safe_open(file, framework="numpy") as arrays:
+            yield arrays
+    except (safetensors.SafetensorError, OSError) as error:
+        raise DataError(f"{file} cannot be read as safetensors: {error}") from None
+    except (AttributeError, TypeError) as error:
+        raise DataError(f"{file} holds numbers of a kind that is not read here: {error}.") from None
+
+
+def _widened(array: np.ndarray) -> np.ndarray:
+    half = array.dtype.name in ("float16", "bfloat16")
+    return array.astype(np.float32) if half else array

@@ -1,0 +1,1 @@
+"""Tokenizers of published models, made of all files that speak of them."""

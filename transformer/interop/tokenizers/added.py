@@ -1,0 +1,254 @@
+"""Special and added tokens of a published tokenizer, of which up to four files tell.
+
+They are read, and added to a tokenizer, in the order in which `AutoTokenizer` of the library
+`transformers` does it: what `tokenizer_config.json` says in `added_tokens_decoder` is all there is;
+without it the older files are read, `special_tokens_map.json` and `added_tokens.json`, and what a
+`tokenizer.json` has added. Which special tokens are usual differs between their classes: callers
+say it.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import tokenizers
+
+from transformer.data.reading import bounds
+from transformer.data.reading.json_text import shown
+from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.errors import DataError
+from transformer.interop.checked_values import refuse
+from transformer.interop.checked_values import token as token_id
+from transformer.interop.side_files import ADDED, SETTINGS, SPECIAL, SideFile, SideFiles
+
+BY_ID = "added_tokens_decoder"
+_FURTHER, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
+# In the order in which they are added, before those of other names.
+_ROLES = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+class AddedTokens(NamedTuple):
+    """What the files say of tokens.
+
+    Attributes:
+        by_id: those with an id.
+        by_role: special ones by what they are for, as `cls_token`; None for "there is none".
+        further: special ones without a role; None where no file says anything of them.
+        additional: the same by an older name, which counts where there are no `further` ones.
+    """
+
+    by_id: dict[int, tokenizers.AddedToken]
+    by_role: dict[str, tokenizers.AddedToken | None]
+    further: list[tokenizers.AddedToken] | None
+    additional: list[tokenizers.AddedToken] | None
+
+    @property
+    def without_role(self) -> list[tokenizers.AddedToken]:
+        """The special tokens without a role that count."""
+        return (self.additional if self.further is None else self.further) or []
+
+    def names(self, usual: Mapping[str, str]) -> dict[str, str]:
+        """The special tokens with a role, by it, in the order in which they are added.
+
+        Args:
+            usual: those of the tokenizer's class, where no file says anything of a role.
+        """
+        said = {role: token and token.content for role, token in self.by_role.items()}
+        names = {**dict.fromkeys(_ROLES), **usual, **said}
+        return {role: name for role, name in names.items() if name is not None}
+
+    def add_to(
+        self, made: tokenizers.Tokenizer, usual: Mapping[str, str], room: int = sys.maxsize
+    ) -> None:
+        """Adds all of them; those that a tokenizer has keep their ids, others follow its own.
+
+        Args:
+            made: to add them to.
+            usual: special tokens of its class by role, where no file says anything of a role.
+            room: how many tokens the model knows; usual ones behind those are left out.
+        """
+        names = self.names(usual)
+        found = [token for _, token in sorted(self.by_id.items())]
+        there = {token.content for token in found}
+        there |= {token.content for token in made.get_added_tokens_decoder().values()}
+        vocabulary = made.get_vocab()
+        for role, name in names.items():
+            if name in there:
+                continue
+            new = {token.content for token in found} - vocabulary.keys()
+            fits = name in vocabulary or len(vocabulary) + len(new) < room
+            if role in self.by_role or fits:
+                found.append(self.by_role.get(role) or tokenizers.AddedToken(name, special=True))
+                there.add(name)
+        for token in self.without_role:
+            if token.content not in there:
+                found.append(token)
+                there.add(token.content)
+        special = set(names.values())
+        for token in found:
+            token.special = token.special or token.content in special
+        made.add_tokens(found)
+
+
+def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTokens:
+    """What the files say of tokens.
+
+    Args:
+        files: of the folder.
+        described: the `tokenizer.json` that the tokenizer is made of; without keys if of none.
+
+    Raises:
+        DataError: if a token is none.
+    """
+    settings, special = files[SETTINGS], files[SPECIAL]
+    by_role = _by_role(settings)
+    further, additional = (_listed(settings, key) for key in (_FURTHER, _ADDITIONAL))
+    if additional is not None and not further:
+        further, additional = additional, None
+    if isinstance(further, dict):
+        by_role, further = by_role | further, None
+    if settings.get(BY_ID) is not None:
+        by_id = _by_id(settings)
+        for name in (SPECIAL, ADDED):
+            files[name].irrelevant(dict.fromkeys(files[name], f"{SETTINGS} says it"))
+    else:
+        by_role |= _by_role(special, special=True)
+        more = _listed(special, _FURTHER, special=True)
+        if isinstance(more, dict):
+            by_role, further = by_role | more, None
+        elif more is not None:
+            further = [*(further or []), *more]
+        if _ADDITIONAL in special:
+            additional = _listed(special, _ADDITIONAL, special=True)
+        roles = (by_role.get(role) for role in _ROLES)
+        known = {token.content for token in [*roles, *(further or [])] if token is not None}
+        old, new = _of_old_file(files[ADDED], known), _described(described, settings)
+        _require_same_ids(files[ADDED], old, new)
+        by_id = old | new
+    if isinstance(additional, dict):
+        raise DataError(
+            f"{settings.where.parent}: {_ADDITIONAL} has names, where a list is expected."
+        )
+    return AddedTokens(by_id, by_role, further, additional)
+
+
+def _require_same_ids(
+    file: SideFile,
+    old: Mapping[int, tokenizers.AddedToken],
+    new: Mapping[int, tokenizers.AddedToken],
+) -> None:
+    """Refuses a token with one id in the file of its own and another in `tokenizer.json`.
+
+    Raises:
+        DataError: naming the token.
+    """
+    ids = {token.content: index for index, token in new.items()}
+    for index, token in old.items():
+        if ids.get(token.content, index) != index:
+            raise DataError(
+                f"{file.where}: {shown(token.content)} has the id {index}, and in tokenizer.json "
+                f"{ids[token.content]}."
+            )
+
+
+def _by_role(file: SideFile, *, special: bool = False) -> dict[str, tokenizers.AddedToken | None]:
+    """The tokens that a file has by their role; other keys that end as theirs are left alone.
+
+    Raises:
+        DataError: if one of the usual roles has something else.
+    """
+    return {
+        role: None if file[role] is None else _token(file[role], file, special=special)
+        for role in file
+        if role in _ROLES or (role.endswith("_token") and isinstance(file.peek(role), str | dict))
+    }
+
+
+def _listed(
+    file: SideFile, key: str, *, special: bool = False
+) -> list[tokenizers.AddedToken] | dict[str, tokenizers.AddedToken | None] | None:
+    """The tokens in a list, or by names of their own; None without the key.
+
+    Raises:
+        DataError: if there is something else.
+    """
+    if key not in file:
+        return None
+    found = [] if file[key] in (None, {}) else file[key]
+    if isinstance(found, dict):
+        return {name: _token(token, file, special=special) for name, token in found.items()}
+    if not isinstance(found, list):
+        refuse(file.where, key, found, "a list")
+    return [_token(token, file, special=special) for token in found]
+
+
+def _by_id(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
+    """What `added_tokens_decoder` says: tokens by id."""
+    content = settings[BY_ID]
+    if not isinstance(content, dict) or not all(
+        index.isdecimal() and len(index) <= bounds.DIGITS and isinstance(token, dict)
+        for index, token in content.items()
+    ):
+        raise DataError(f"{settings.where}: {BY_ID} has no tokens by their ids.")
+    return {
+        token_id(settings.where, BY_ID, int(index)): _token(token, settings)
+        for index, token in content.items()
+    }
+
+
+def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.AddedToken]:
+    """What an `added_tokens.json` says: ids by token."""
+    found = {}
+    for name in file:
+        index = file.token(name)
+        plain = name not in special
+        found[index] = tokenizers.AddedToken(name, normalized=plain, special=not plain)
+    return found
+
+
+def _described(
+    described: Mapping[str, Any], settings: SideFile
+) -> dict[int, tokenizers.AddedToken]:
+    """What a `tokenizer.json` has added."""
+    found = {}
+    tokens = described.get("added_tokens") or []
+    if not isinstance(tokens, list):
+        refuse(settings.where.parent / TOKENIZER_FILE, "added_tokens", tokens, "a list")
+    for token in tokens:
+        if not isinstance(token, dict) or type(token.get("id")) is not int:
+            where = settings.where.parent / TOKENIZER_FILE
+            raise DataError(f"{where}: {shown(token)} of its added_tokens has no id.")
+        found[token["id"]] = _token(token, settings)
+    return found
+
+
+def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.AddedToken:
+    """A token as a file has it: its letters, which make a special one, or an object with them.
+
+    Args:
+        token: what the file has.
+        file: for messages.
+        special: whether an object makes a special one, whatever it says.
+
+    Raises:
+        DataError: if it is none.
+    """
+    values = {"content": token, "special": True} if isinstance(token, str) else token
+    if not isinstance(values, dict) or not isinstance(values.get("content"), str):
+        raise DataError(f"{file.where}: {shown(token)} is no token.")
+    flags = {flag: values[flag] for flag in _FLAGS if flag in values}
+    if special:
+        flags["special"] = True
+    try:
+        return tokenizers.AddedToken(values["content"], **flags)
+    except TypeError as error:
+        raise DataError(f"{file.where}: {shown(token)} is no token: {error}.") from None

@@ -1,0 +1,328 @@
+"""Tokenizers of published decoders, put together from all files that speak of them.
+
+The rules are those of `AutoTokenizer` in the library `transformers`: `tokenizer_config.json` names
+a class; the classes known here bring their own way to cut texts, and take vocabulary and merges
+from `tokenizer.json`, or from `vocab.json` and `merges.txt`. Under another name, and without one, a
+`tokenizer.json` is taken as it is. So is one that cuts texts in another way than its class, which
+is then reported as not used. At last tokens are added that the other files name.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from transformer.data.reading.library_errors import in_our_words
+from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.errors import DataError
+from transformer.interop.checked_values import text as text_of
+from transformer.interop.formats.tokenizers import SPACE, words_of
+from transformer.interop.side_files import (
+    ADDED,
+    CONFIG,
+    SETTINGS,
+    SideFile,
+    SideFiles,
+    read_vocabulary,
+    require_vocabulary,
+)
+from transformer.interop.tokenizers.added import BY_ID, AddedTokens, read_added_tokens
+from transformer.interop.tokenizers.files import merge_pairs, read_lines, read_tokenizer_text
+
+_VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
+_AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
+_IRRELEVANT = {
+    "model_max_length": "nothing is cut",
+    **dict.fromkeys(("padding_side", "truncation_side", "truncation_strategy"), "nothing is cut"),
+    "model_input_names": "how it is returned",
+    "clean_up_tokenization_spaces": "it is not done to byte-pair encoding",
+    "use_default_system_prompt": "of conversations",
+    "sp_model_kwargs": "of tokenizer.model",
+}
+
+
+class _Kind(NamedTuple):
+    """A class of tokenizers.
+
+    Attributes:
+        make: vocabulary, merges, settings and special tokens by role to a tokenizer without added
+            tokens.
+        special: special tokens by role, where no file says otherwise.
+        files: whether its vocabulary may be in `vocab.json` and `merges.txt`.
+    """
+
+    make: Callable[
+        [dict[str, int], list[tuple[str, str]], SideFile, Mapping[str, str]], tokenizers.Tokenizer
+    ]
+    special: Mapping[str, str]
+    files: bool
+
+
+def decoder_tokenizer(
+    files: SideFiles, folder: Path, kind: str, vocab_size: int
+) -> tokenizers.Tokenizer:
+    """The tokenizer of a published decoder.
+
+    Args:
+        files: of the model.
+        folder: they are in.
+        kind: `model_type` of `config.json`.
+        vocab_size: V, of the model.
+
+    Raises:
+        DataError: if there is none, or files contradict each other.
+    """
+    settings = files[SETTINGS]
+    settings.irrelevant(_IRRELEVANT)
+    settings.usual({"split_special_tokens": False, "errors": "replace"})
+    path = folder / TOKENIZER_FILE
+    place = settings if "tokenizer_class" in settings else files[CONFIG]
+    if settings is place:
+        files[CONFIG].irrelevant({"tokenizer_class": f"{SETTINGS} says it"})
+    known = _known_class(place, kind, path)
+    if not path.is_file():
+        if known is None or not known.files:
+            raise _no_tokenizer(folder, place)
+        place.get("tokenizer_class")
+        added = read_added_tokens(files, {})
+        names = added.names(known.special)
+        found = known.make(*_files_of_gpt2(folder), settings, names)
+        added.add_to(found, known.special, vocab_size)
+        _require_ids(found, added, folder)
+        _put_around(found, settings, names)
+        return found
+    text, content = read_tokenizer_text(path)
+    found = parse_tokenizer_json(text, path)
+    added = read_added_tokens(files, content)
+    # What is added to texts is there already, and they do not read these then.
+    settings.irrelevant(dict.fromkeys(("add_bos_token", "add_eos_token"), "tokenizer.json"))
+    special: Mapping[str, str] = {}
+    if known is not None and _cuts_alike(found, known):
+        place.get("tokenizer_class")
+        remade = known.make(*_parts(content, path), settings, added.names(known.special))
+        if found.post_processor is not None:
+            remade.post_processor = found.post_processor
+        found, special = remade, known.special
+    else:
+        # A class that cuts texts in another way than its tokenizer.json is reported as not used.
+        settings.irrelevant({"legacy": "of another class"})
+        settings.usual({"add_prefix_space": False})
+    added.add_to(found, special, vocab_size)
+    _require_ids(found, added, folder)
+    return found
+
+
+def _require_ids(made: tokenizers.Tokenizer, added: AddedTokens, folder: Path) -> None:
+    """Refuses tokens that have other ids than the files say.
+
+    Raises:
+        DataError: naming the first.
+    """
+    for index, token in added.by_id.items():
+        found = made.token_to_id(token.content)
+        if found != index:
+            raise DataError(
+                f"{folder}: {token.content!r} is the token {index} of {BY_ID} or {ADDED}, and "
+                f"would be {found} behind the vocabulary: its ids have holes, and which token has "
+                f"which cannot be told."
+            )
+
+
+def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
+    """Whether a class cuts texts as a tokenizer does, up to what the settings decide."""
+    if not isinstance(found.model, models.BPE):
+        return False
+    made = known.make({}, [], SideFile(Path(), {}), known.special)
+    ours, theirs = (json.loads(one.to_str(), object_hook=_undecided) for one in (found, made))
+    return all(ours[part] == theirs[part] for part in ("normalizer", "pre_tokenizer"))
+
+
+def _undecided(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a tokenizer without what settings decide, and what changes no token."""
+    decided = ("add_prefix_space", "prepend_scheme", "trim_offsets")
+    return {key: value for key, value in part.items() if key not in decided}
+
+
+def _known_class(place: SideFile, kind: str, path: Path) -> _Kind | None:
+    """The class that remakes a tokenizer; None takes `tokenizer.json` as it is.
+
+    Args:
+        place: the file that names it.
+        kind: `model_type` of `config.json`.
+        path: of the `tokenizer.json`, if there is one.
+    """
+    there = path.is_file()
+    named = place.peek("tokenizer_class")
+    if named is None:
+        # Who has nothing but a tokenizer.json means it.
+        return None if there else _CLASSES.get(_USUAL_CLASS.get(kind, ""))
+    named = text_of(place.where, "tokenizer_class", named).removesuffix("Fast")
+    bytes_in_llama = (
+        named == "LlamaTokenizer" and there and "ByteLevel" in read_tokenizer_text(path)[0]
+    )
+    if kind in ("mistral", "mixtral") or bytes_in_llama:
+        named = _AS_IT_IS[0]
+    if not there:
+        # Its words are cut as theirs are, whatever a Qwen2 says of itself.
+        named = "Qwen2Tokenizer" if kind == "qwen2" else named
+    if named in _AS_IT_IS:
+        place.get("tokenizer_class")
+    return _CLASSES.get(named)
+
+
+def _no_tokenizer(folder: Path, place: SideFile) -> DataError:
+    there = [name for name in (_VOCABULARY, _MERGES, _SENTENCEPIECE) if (folder / name).is_file()]
+    of_class = place.get("tokenizer_class")
+    return DataError(
+        f"{folder} has no {TOKENIZER_FILE}"
+        + (f", and {' and '.join(there)}" if there else "")
+        + (f" of the tokenizer_class {of_class}" if of_class else "")
+        + (" cannot be read here" if there else "")
+        + ": save_pretrained of the library transformers writes a tokenizer.json, which is then "
+        "read; or give one with --tokenizer=tokenizer.json."
+    )
+
+
+def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """What is in `vocab.json` and `merges.txt`.
+
+    Raises:
+        DataError: if one is missing or damaged.
+    """
+    missing = [name for name in (_VOCABULARY, _MERGES) if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} has no tokenizer: expected a {TOKENIZER_FILE}, or {_VOCABULARY} and "
+            f"{_MERGES}. Give another with --tokenizer=tokenizer.json."
+        )
+    vocabulary = read_vocabulary(folder / _VOCABULARY)
+    lines = read_lines(folder / _MERGES)
+    # As GPT-2 has it: the first line says which version it is.
+    pairs = [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#ver")]
+    if not all(len(pair) == 2 for pair in pairs):
+        raise DataError(f"{folder / _MERGES} is damaged: a line has two tokens.")
+    return vocabulary, pairs  # type: ignore[return-value]
+
+
+def _parts(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a `tokenizer.json`; old ones write a merge with a space."""
+    vocabulary = require_vocabulary(content["model"]["vocab"], path)
+    return vocabulary, merge_pairs(content["model"].get("merges", []), path)
+
+
+def _bpe(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: Any
+) -> tokenizers.Tokenizer:
+    with in_our_words("the vocabulary and the merges make no tokenizer"):
+        return tokenizers.Tokenizer(models.BPE(vocabulary, merges, **options))
+
+
+def _gpt2(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    made = _bpe(vocabulary, merges)
+    spaced = settings.flag("add_prefix_space", False)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def _qwen2(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    made = _bpe(vocabulary, merges)
+    spaced = settings.flag("add_prefix_space", False)
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = words_of("qwen2", spaced=spaced)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def _llama(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True)
+    spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
+    # Theirs without `legacy` puts a space in front of a text, with it in front of each part.
+    scheme = "never"
+    if spaced:
+        scheme = "always" if settings.flag("legacy", False) else "first"
+    made.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement=SPACE, prepend_scheme=scheme, split=False
+    )
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    made.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", 1, 0)] if spaced else [])])
+    return made
+
+
+def _gemma(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
+    unknown = names.get("unk_token")
+    made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True, unk_token=unknown)
+    made.normalizer = normalizers.Replace(" ", SPACE)
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return made
+
+
+_END = "<|endoftext|>"
+_CLASSES = {
+    "GPT2Tokenizer": _Kind(_gpt2, {"unk_token": _END, "bos_token": _END, "eos_token": _END}, True),
+    "Qwen2Tokenizer": _Kind(
+        _qwen2, {"unk_token": _END, "eos_token": _END, "pad_token": _END}, True
+    ),
+    "LlamaTokenizer": _Kind(
+        _llama, {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}, False
+    ),
+    "GemmaTokenizer": _Kind(
+        _gemma,
+        {
+            "unk_token": "<unk>",
+            "bos_token": "<bos>",
+            "eos_token": "<eos>",
+            "pad_token": "<pad>",
+            "mask_token": "<mask>",
+        },
+        False,
+    ),
+}
+# Of models that name none.
+_USUAL_CLASS = {
+    "gpt2": "GPT2Tokenizer",
+    "qwen2": "Qwen2Tokenizer",
+    "qwen3": "Qwen2Tokenizer",
+    "gemma2": "GemmaTokenizer",
+    "gemma3_text": "GemmaTokenizer",
+}
+
+
+def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[str, str]) -> None:
+    """The token in front of a text, and the one behind it, where the settings ask for them."""
+    parts, tokens = ["$A"], []
+    if settings.flag("add_bos_token", False) and "bos_token" in special:
+        parts.insert(0, special["bos_token"])
+        tokens.append(special["bos_token"])
+    # What stands behind a text would end what is to be continued.
+    settings.usual({"add_eos_token": False})
+    if tokens:
+        pairs = [(token, made.token_to_id(token)) for token in tokens]
+        made.post_processor = processors.TemplateProcessing(single=parts, special_tokens=pairs)

@@ -1,0 +1,197 @@
+"""Tokenizers of published T5s, made as the library `transformers` makes them of a folder.
+
+Its class takes the pieces of `tokenizer.json`, or of `spiece.model`, and makes everything else
+itself. Behind the pieces of `spiece.model` stand tokens for spans, `<extra_id_0>` last.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from transformer.data.reading.json_text import parse_json, shown
+from transformer.data.reading.library_errors import in_our_words
+from transformer.data.tokenizers.sentencepieces import CONTROL, USER_DEFINED, read_pieces
+from transformer.data.tokenizers.text import TOKENIZER_FILE, require_ids
+from transformer.errors import DataError
+from transformer.interop.checked_values import number, refuse
+from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
+from transformer.interop.tokenizers.added import AddedTokens, read_added_tokens
+from transformer.interop.tokenizers.files import read_tokenizer_text
+from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, USUAL
+
+# The library's class for T5s, and the one that takes a `tokenizer.json` as it is.
+_OWN, _AS_IT_IS = "T5Tokenizer", ("PreTrainedTokenizer", "TokenizersBackend")
+_SENTINEL = "<extra_id_"
+# What stands closer in texts, where a file asks for it.
+_CLEANED = [
+    *((f" {mark}", mark) for mark in ".?!,"),
+    (" ' ", "'"),
+    *((f" {short}", short) for short in ("n't", "'m", "'s", "'ve", "'re")),
+]
+# Where its class has the token for what it does not know, whatever the file says.
+_UNKNOWN = 2
+_END = "</s>"
+# Tokens for spans; published models have 100, or some hundred.
+_MOST_EXTRA = 1 << 16
+_USUAL_NAMES = {"eos_token": _END, "unk_token": "<unk>", "pad_token": "<pad>"}
+
+
+def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: int) -> str:
+    """The text of a `tokenizer.json` for a run.
+
+    Tokens that a text may contain, as `<extra_id_0>` is, are no special ones there: those are
+    spelled in letters. The end is.
+
+    Args:
+        folder: of the model.
+        files: in it.
+        given: the text of a `tokenizer.json` to take instead of the folder's.
+        size: of the model's table. Tokens that are added behind it are left out: there are a
+            hundred for spans unless a file says otherwise, and no model could read them.
+
+    Raises:
+        DataError: if there is no tokenizer, or one that is not known here.
+    """
+    settings = files[SETTINGS]
+    said = settings.text_or_none("tokenizer_class") or files[CONFIG].text_or_none("tokenizer_class")
+    kind = said or _OWN
+    kind = kind.removesuffix("Fast")
+    text = given
+    if text is None and (folder / TOKENIZER_FILE).is_file():
+        text, _ = read_tokenizer_text(folder / TOKENIZER_FILE)
+    if kind not in (_OWN, *_AS_IT_IS) or (text is None and kind != _OWN):
+        raise DataError(
+            f"{settings.where}: the tokenizer_class {kind!r} cannot be read here"
+            + (f" without a {TOKENIZER_FILE}." if kind in _AS_IT_IS else ".")
+        )
+    described = None if text is None else _described(text, folder)
+    added = read_added_tokens(files, described or {})
+    with in_our_words(f"{folder} holds no tokenizer of a T5"):
+        if kind == _OWN:
+            made = _as_t5(folder, settings, added, described)
+        else:
+            made = require_ids(tokenizers.Tokenizer.from_str(text), f"{folder / TOKENIZER_FILE}")
+            added.add_to(made, {})
+    settings.irrelevant(IRRELEVANT)
+    settings.usual(USUAL)
+    if settings.flag("clean_up_tokenization_spaces", False):
+        made.decoder = decoders.Sequence(
+            [made.decoder, decoders.Fuse(), *(decoders.Replace(*pair) for pair in _CLEANED)]
+        )
+    if settings.flag("split_special_tokens", False):
+        return made.to_str()
+    return _with_tokens_in_texts(made, added.names({}).get("eos_token", _END), size)
+
+
+def _as_t5(
+    folder: Path, settings: SideFile, added: AddedTokens, described: dict[str, Any] | None
+) -> tokenizers.Tokenizer:
+    """What the library's class for T5s makes."""
+    count = settings.whole("extra_ids", 100, least=0, most=_MOST_EXTRA)
+    sentinels = [f"{_SENTINEL}{index}>" for index in range(count)]
+    if described is None:
+        table = read_pieces(folder / SENTENCEPIECE)
+        pieces = [(piece.text, piece.score) for piece in table.pieces]
+        pieces += [(token, 0.0) for token in reversed(sentinels)]
+        additional: list[tokenizers.AddedToken] | None = [
+            tokenizers.AddedToken(piece.text, special=piece.kind == CONTROL, normalized=False)
+            for piece in table.pieces
+            if piece.kind in (CONTROL, USER_DEFINED)
+        ]
+        character_map = table.character_map
+    else:
+        if described["model"].get("type", "Unigram") != "Unigram":
+            raise DataError(
+                f"{folder / TOKENIZER_FILE} has a model {shown(described['model']['type'])}, and "
+                f"T5s have one of the type 'Unigram'. If it is right, tokenizer_config.json has to "
+                f"say so with the tokenizer_class 'PreTrainedTokenizerFast'."
+            )
+        pieces = _scored(described["model"].get("vocab"), folder / TOKENIZER_FILE)
+        additional = added.additional
+        character_map = _character_map(described.get("normalizer"))
+    own = [tokenizers.AddedToken(token, special=True, normalized=False) for token in sentinels]
+    if additional is not None:
+        there = [token for token in additional if _SENTINEL in token.content]
+        if there and count > 0 and len(there) != count:
+            raise DataError(
+                f"{settings.where} has extra_ids {count}, and additional_special_tokens has "
+                f"{len(there)} of the kind {_SENTINEL}0>."
+            )
+        own = additional if there else [*additional, *own]
+    end = added.names(_USUAL_NAMES).get("eos_token")
+    if end is None:
+        raise DataError(f"{settings.where.parent}: eos_token is null, and texts need an end.")
+    made = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=_UNKNOWN, byte_fallback=False))
+    if character_map:
+        made.normalizer = normalizers.Precompiled(character_map)
+    space: Any = {"replacement": "\N{LOWER ONE EIGHTH BLOCK}", "prepend_scheme": "always"}
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
+    )
+    made.decoder = decoders.Metaspace(**space)
+    added._replace(additional=own).add_to(made, _USUAL_NAMES)
+    made.post_processor = processors.TemplateProcessing(
+        single=["$A", end],
+        pair=["$A", end, "$B", end],
+        special_tokens=[(end, made.token_to_id(end))],
+    )
+    return made
+
+
+def _described(text: str, folder: Path) -> dict[str, Any]:
+    """The object of a `tokenizer.json`.
+
+    Raises:
+        DataError: if it is none.
+    """
+    described = parse_json(text, folder / TOKENIZER_FILE)
+    if not isinstance(described, dict) or not isinstance(described.get("model"), dict):
+        raise DataError(f"{folder / TOKENIZER_FILE} is not a tokenizer.json.")
+    return described
+
+
+def _scored(vocabulary: Any, path: Path) -> list[tuple[str, float]]:
+    """The pieces of a Unigram model.
+
+    Raises:
+        DataError: if one is none.
+    """
+    found = []
+    for piece in vocabulary if isinstance(vocabulary, list) else [vocabulary]:
+        if not (isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str)):
+            refuse(path, "vocab", piece, "a piece with its score")
+        found.append((piece[0], number(path, shown(piece[0]), piece[1])))
+    return found
+
+
+def _character_map(normalizer: Any) -> bytes:
+    """The first compiled map of characters in a description of a normalizer; the rest is left."""
+    found = normalizer or []
+    if isinstance(found, dict):
+        found = found["normalizers"] if found.get("type") == "Sequence" else [found]
+    for part in found:
+        if part.get("type") == "Precompiled" and part.get("precompiled_charsmap"):
+            return base64.b64decode(part["precompiled_charsmap"])
+    return b""
+
+
+def _with_tokens_in_texts(made: tokenizers.Tokenizer, end: str, size: int) -> str:
+    """The text of a tokenizer whose one special token is the end, which no text makes."""
+    described = json.loads(made.to_str())
+    found = [token for token in described["added_tokens"] if token["id"] < size]
+    for token in found:
+        token["special"] = token["content"] == end
+    described["added_tokens"] = found
+    vocabulary = described["model"].get("vocab")
+    while (
+        isinstance(vocabulary, list)
+        and len(vocabulary) > size
+        and vocabulary[-1][0].startswith(_SENTINEL)
+    ):
+        vocabulary.pop()
+    return json.dumps(described, ensure_ascii=False)

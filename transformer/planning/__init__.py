@@ -1,0 +1,1 @@
+"""What training would take, found out without training."""

@@ -1,0 +1,184 @@
+"""Ways to cut a model over devices, compiled one after another and ranked."""
+
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import rich.console
+import rich.table
+
+from transformer.errors import ConfigError
+from transformer.planning.ahead_of_time import bytes_per_device
+from transformer.planning.plan import Wishes, compiled_plan, describe, prepared, verdict
+from transformer.training.accelerators import Target
+from transformer.training.experiment import Experiment
+
+# From the least that is computed twice to the most; who has room for one needs none after it.
+REMAT = ("none", "dots", "full")
+
+
+class Cut(NamedTuple):
+    """Devices along the axes that a search chooses; the others stay as the config has them."""
+
+    data: int
+    fsdp: int
+    tensor: int
+
+
+def search(config: Any, target: Target, wishes: Wishes, most: int) -> dict[str, Any]:
+    """Plans of several meshes and of what is recomputed in them.
+
+    Meshes come with little cutting first. For each, what is recomputed grows until it fits. What
+    the config refuses, and what does not fit before anything is computed, is not compiled.
+
+    Args:
+        config: as for `planning.plan`; its mesh says over how many devices experts and sequences
+            are cut.
+        target: the devices.
+        wishes: what the plans are for.
+        most: how many programs are compiled.
+
+    Returns:
+        `ranked`: the plans that fit, the shortest `estimated_seconds` a step first; `refused`:
+        `mesh`, `remat` and `why` of the others; `untried`: how many meshes were left when `most`
+        was reached.
+
+    Raises:
+        ConfigError: if no mesh works at all, with the reason of the first.
+    """
+    ranked, refused, compiled = [], [], 0
+    meshes = list(cuts(len(target.devices), config.mesh.expert * config.mesh.sequence))
+    untried = 0
+    for cut in meshes:
+        if compiled >= most:
+            untried += 1
+            continue
+        for remat in REMAT if "remat" in config.model else (None,):
+            row = {"mesh": cut._asdict(), "remat": remat}
+            try:
+                experiment = prepared(_changed(config, cut, remat), target, wishes)
+            except ConfigError as error:
+                refused.append(row | {"why": str(error)})
+                break
+            least = least_memory(experiment)
+            if target.memory is not None and least > target.memory:
+                why = f"parameters, optimizer and gradients alone are {least / 2**30:.2f} GiB"
+                refused.append(row | {"why": why})
+                break
+            described = describe(experiment, target, wishes)
+            print(f"compiling {cut} remat={remat}", file=sys.stderr)
+            compiled += 1
+            try:
+                report = compiled_plan(experiment, described, target)
+            except Exception as error:  # Of one candidate; the others are still worth a try.
+                refused.append(row | {"why": str(error).splitlines()[0]})
+                continue
+            if report["fits"]:
+                ranked.append(report | estimate(report, target, wishes) | row)
+                break
+            refused.append(row | {"why": verdict(report)})
+            if compiled >= most:
+                break
+    if not ranked and not compiled:
+        raise ConfigError(f"no mesh of {target.name} works; the first: {refused[0]['why']}")
+    return {"ranked": rank(ranked), "refused": refused, "untried": untried}
+
+
+def cuts(devices: int, taken: int = 1) -> Iterator[Cut]:
+    """All ways to write a number of devices as data x fsdp x tensor, little cutting first.
+
+    Args:
+        devices: all there are.
+        taken: how many of them each such part needs for other axes.
+    """
+    free = devices // taken if devices % taken == 0 else 0
+    divisors = [size for size in range(1, free + 1) if free % size == 0]
+    for tensor in divisors:
+        for fsdp in divisors:
+            if free % (tensor * fsdp) == 0:
+                yield Cut(free // (tensor * fsdp), fsdp, tensor)
+
+
+def least_memory(experiment: Experiment) -> int:
+    """Bytes on a device without which no step is possible: the state, and the gradients."""
+    shapes = experiment.shapes
+    moments_of = bytes_per_device(shapes.optimizer)
+    state = bytes_per_device(shapes.params) + moments_of + bytes_per_device(shapes.average)
+    # Gradients of what is trained; of its size are the optimizer's moments, two for most.
+    return state + min(bytes_per_device(shapes.params), moments_of // 2)
+
+
+def estimate(report: dict[str, Any], target: Target, wishes: Wishes) -> dict[str, Any]:
+    """How long a step takes if either the arithmetic or the links are always busy.
+
+    The arithmetic runs at the most that is expected of it, and does what is recomputed, too. The
+    links of a chip are all busy in one direction. The longer of the two counts, so that what is
+    exchanged while something is computed costs nothing; that is the best case.
+
+    Returns:
+        `received` (bytes by each chip), and where the accelerator is known `compute_seconds`,
+        `exchange_seconds` and `estimated_seconds`.
+    """
+    moved = sum(exchange["moved"] for exchange in report["collectives"].values())
+    received = moved * len(target.devices) // target.chips
+    if target.peak_flops is None or target.accelerator is None:
+        return {"received": received}
+    compute = report["computed_flops_per_step"] / (target.peak_flops * wishes.mfu[1])
+    exchange = received / target.accelerator.links
+    return {
+        "received": received,
+        "compute_seconds": compute,
+        "exchange_seconds": exchange,
+        "estimated_seconds": max(compute, exchange),
+    }
+
+
+def rank(plans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The fastest first; where no time is known, what computes and then what exchanges least."""
+
+    def key(plan: dict[str, Any]) -> tuple[Any, ...]:
+        seconds = plan.get("estimated_seconds", math.inf)
+        return seconds, plan["computed_flops_per_step"], plan["received"]
+
+    return sorted(plans, key=key)
+
+
+def show(found: dict[str, Any]) -> None:
+    """Prints a search for people."""
+    console = rich.console.Console(highlight=False)
+    table = rich.table.Table(title="what fits, the fastest first", title_justify="left")
+    table.caption = "seconds a step, of computing, of links; GiB a device; seconds to compile"
+    for name in ("data", "fsdp", "tensor", "remat"):
+        table.add_column(name, no_wrap=True)
+    for name in ("step", "compute", "links", "GiB", "compile"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for plan in found["ranked"]:
+        times = [plan.get(f"{name}_seconds") for name in ("estimated", "compute", "exchange")]
+        table.add_row(
+            *(str(size) for size in plan["mesh"].values()),
+            str(plan["remat"]),
+            *("" if seconds is None else f"{seconds:.3g}" for seconds in times),
+            f"{plan['memory']['total'] / 2**30:.2f}",
+            f"{plan['compile_seconds']:.0f}",
+        )
+    console.print(table)
+    refused = rich.table.Table(title="others", title_justify="left")
+    for name in ("data", "fsdp", "tensor", "remat", "why"):
+        refused.add_column(name)
+    for row in found["refused"]:
+        sizes = (str(size) for size in row["mesh"].values())
+        refused.add_row(*sizes, str(row["remat"]), row["why"])
+    if found["refused"]:
+        console.print(refused)
+    if found["untried"]:
+        console.print(f"{found['untried']} more meshes were not tried; see --most.")
+
+
+def _changed(config: Any, cut: Cut, remat: str | None) -> Any:
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.mesh.update(cut._asdict())
+        if remat is not None:
+            config.model.remat = remat
+    return config

@@ -1,0 +1,199 @@
+"""A trained run as a folder that the library `transformers` loads."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from transformer.checks import require_writable_folder
+from transformer.config import build
+from transformer.data.tokenizers.pieces import EncoderTokenizer
+from transformer.errors import ConfigError, WorkdirError
+from transformer.files import making_folder, write_json
+from transformer.interop.opening import family_for
+from transformer.interop.image_processors import PREPROCESSOR, processor_content
+from transformer.interop.layout import Entry, write_entries
+from transformer.interop.published import Head
+from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
+from transformer.nn.encoder_decoder import EncoderDecoder
+from transformer.tasks.parts.encoder import EncoderTask
+from transformer.tasks.parts.images import ImageTask
+from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.image_classification import ImageClassification
+from transformer.tasks.language_modeling import LanguageModeling
+from transformer.runs.exporting_encoders import problem_of, write_encoder
+from transformer.runs.exporting_language import token_ids, write_language_files
+from transformer.runs.exporting_sentences import write_sentences
+from transformer.training.layers import unstacked
+from transformer.training.parameters import read_parameters
+from transformer.training.saved_runs import read_run
+from transformer.training.selection import by_path
+
+DTYPES: dict[str, Any] = {
+    "float32": np.float32,
+    "bfloat16": ml_dtypes.bfloat16,
+    "float16": np.float16,
+}
+# What their loaders ask for; the numbers are those of PyTorch.
+_METADATA = {"format": "pt"}
+
+
+def export_run(
+    workdir: Path,
+    target: Path,
+    *,
+    checkpoint: str = "best",
+    dtype: str = "float32",
+    shard_bytes: int = 4 << 30,
+) -> dict[str, Any]:
+    """Writes a run's model as `config.json`, safetensors and what prepares inputs.
+
+    Args:
+        workdir: the run.
+        target: the folder to make; it must be empty or missing. It is there as a whole or not.
+        checkpoint: see `runs.open_run`. Adapters are worked in.
+        dtype: of the numbers, a name in `DTYPES`; float32 keeps every bit.
+        shard_bytes: of one file of weights at most, unless one array is larger.
+
+    Returns:
+        What `config.json` says, `num_arrays`, and `notes`: what the run does and the folder does
+        not, in sentences.
+
+    Raises:
+        ConfigError: if nobody publishes such models, or a number is too large for the dtype.
+        WorkdirError: if the run cannot be opened, or the target holds something.
+    """
+    require_writable_folder(target, "--target")
+    if target.exists() and any(target.iterdir()):
+        raise WorkdirError(f"{target} is not an empty folder: give a new --target.")
+    config: Any = read_run(workdir)
+    task, model = build("task", config.task), build("model", config.model)
+    found = read_parameters(workdir, checkpoint)
+    task.check_run(workdir, found.metadata["data_fingerprint"])
+    params: Any = {path: np.asarray(x) for path, x in by_path(unstacked(found.params)).items()}
+    labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
+    model = model.clone(scan_layers=False, **_decided(model, params))
+    family = family_for(config.model.name, model)
+    tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
+    preparation: dict[str, Any] = {} if tokenizer is None else {"pad": tokenizer.pad}
+    preparation["problem"] = problem_of(task, len(labels))
+    if isinstance(task, ImageClassification) and task.multi_label:
+        preparation["problem"] = "multi_label_classification"
+    sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
+    preparation |= {} if sentences is None else {"end": sentences.end}
+    head = Head(config.task.name, labels, preparation)
+    content = family.config(model, head, params.keys()) | {"dtype": dtype}
+    if isinstance(task, LanguageModeling):
+        content |= token_ids(task, workdir)
+    entries = [e for e in family.entries(model) if all(path in params for path in e.paths)]
+    _require_all(entries, params, workdir)
+
+    notes: tuple[str, ...] = ()
+    with making_folder(target) as part:
+        arrays = (
+            (name, _converted(name, array, dtype))
+            for name, array in (
+                (family.exported(ours, model, config.task.name), array)
+                for ours, array in write_entries(entries, params)
+            )
+        )
+        count = _write_weights(arrays, part, shard_bytes)
+        write_json(part / "config.json", content)
+        if sentences is None:
+            _write_preparation(task, tokenizer, model, workdir, part)
+        else:
+            notes = write_sentences(task, model, sentences, part)
+    return content | {"num_arrays": count, "notes": list(notes)}
+
+
+def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers of another type.
+
+    Raises:
+        ConfigError: if one is too large for it.
+    """
+    # A number that is too large would become infinite, and NumPy warns of what is refused here.
+    with np.errstate(over="ignore"):
+        result = array.astype(DTYPES[dtype])
+    lost = np.isfinite(array) & ~np.isfinite(result.astype(np.float32))
+    if lost.any():
+        raise ConfigError(
+            f"{name} has the number {array[lost][0]:g}, which is too large for {dtype}: export as "
+            f"bfloat16 or float32."
+        )
+    return result
+
+
+def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Fields of the model that its data decided, as its parameters show."""
+    shown = {
+        "vocab_size": ("token_embedding/embedding", 0),
+        "num_outputs": ("output/bias", 0),
+    }
+    return {
+        field: params[path].shape[axis]
+        for field, (path, axis) in shown.items()
+        if hasattr(model, field) and path in params
+    }
+
+
+def _require_all(entries: list[Entry], params: Mapping[str, Any], workdir: Path) -> None:
+    """Refuses a model with parameters that have no place in what is published.
+
+    Raises:
+        WorkdirError: naming some.
+    """
+    written = {path for entry in entries for path in entry.paths}
+    left = [path for path in params if path not in written]
+    if left:
+        raise WorkdirError(
+            f"the model of {workdir} has parameters for which published models have no place: "
+            f"{', '.join(left[:5])}."
+        )
+
+
+def _write_weights(arrays: Iterator[tuple[str, np.ndarray]], folder: Path, shard_bytes: int) -> int:
+    """Writes one file, or several with an index; returns the number of arrays."""
+    shards: list[tuple[Path, list[str]]] = []
+    total, size = 0, 0
+    held: dict[str, np.ndarray] = {}
+
+    def write() -> None:
+        path = folder / f"part-{len(shards)}.safetensors"
+        write_safetensors(held, path, _METADATA)
+        shards.append((path, list(held)))
+        held.clear()
+
+    for name, array in arrays:
+        if held and size + array.nbytes > shard_bytes:
+            write()
+            size = 0
+        held[name] = array
+        size += array.nbytes
+        total += array.nbytes
+    write()
+    if len(shards) == 1:
+        shards[0][0].rename(folder / MODEL_FILE)
+        return len(shards[0][1])
+    where = {}
+    for index, (path, names) in enumerate(shards, 1):
+        name = f"model-{index:05}-of-{len(shards):05}.safetensors"
+        path.rename(folder / name)
+        where |= dict.fromkeys(names, name)
+    write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": where})
+    return len(where)
+
+
+def _write_preparation(
+    task: Any, tokenizer: EncoderTokenizer | None, model: Any, workdir: Path, folder: Path
+) -> None:
+    """Writes what prepares inputs, by the kind of job."""
+    if isinstance(task, LanguageModeling):
+        write_language_files(task, model, workdir, folder)
+    elif tokenizer is not None:
+        write_encoder(task, tokenizer, model, workdir, folder)
+    elif isinstance(task, ImageTask):
+        content = processor_content(task.preparation, model.channels)
+        write_json(folder / PREPROCESSOR, content)

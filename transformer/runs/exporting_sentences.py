@@ -1,0 +1,152 @@
+"""What lies beside the weights of a published encoder-decoder: tokenizer, and how it searches."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.sentences import SentencePieceTokenizer, SentenceTokenizer
+from transformer.data.tokenizers.sentencepieces import UNIGRAM, parse_pieces
+from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.errors import ConfigError
+from transformer.files import write_bytes, write_json, write_text
+from transformer.interop.searches import Searches, written_searches
+from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.tokenizers.files import with_end
+from transformer.tasks.parts.pairs import PairTask
+from transformer.tasks.denoising import Denoising
+
+
+def write_sentences(
+    task: Any, model: Any, tokenizer: SentenceTokenizer, folder: Path
+) -> tuple[str, ...]:
+    """Writes the tokenizer's files, `tokenizer_config.json` and `generation_config.json`.
+
+    Args:
+        task: of the run.
+        model: an encoder-decoder.
+        tokenizer: of the run.
+        folder: the folder.
+
+    Returns:
+        What the run does and published models do not, in sentences.
+
+    Raises:
+        ConfigError: if the tokenizer is none that published models have.
+    """
+    begin = model.begin_token()
+    begin = tokenizer.end if begin is None else begin
+    length = getattr(task, "max_length", None) or task.length
+    words: dict[str, Any] = {
+        "model_max_length": length,
+        "eos_token": tokenizer.tokens([tokenizer.end])[0],
+    }
+    if begin < tokenizer.vocab_size and tokenizer.tokens([begin])[0]:
+        words["pad_token"] = tokenizer.tokens([begin])[0]
+    sentinels = task.num_sentinels if isinstance(task, Denoising) else 0
+    if isinstance(tokenizer, MarianTokenizer):
+        words |= _write_marian(tokenizer, folder)
+    elif isinstance(tokenizer, SentencePieceTokenizer):
+        words |= _write_sentencepieces(tokenizer, sentinels, folder)
+    else:
+        text = with_end(tokenizer.to_text(), tokenizer.end)
+        text = _with_sentinels(text, tokenizer.vocab_size, sentinels)
+        write_text(folder / TOKENIZER_FILE, text)
+        words |= {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(folder / "tokenizer_config.json", words)
+    notes: list[str] = []
+    write_json(
+        folder / "generation_config.json", _generation(task, model, tokenizer.end, begin, notes)
+    )
+    return tuple(notes)
+
+
+def _generation(task: Any, model: Any, end: int, begin: int, notes: list[str]) -> dict[str, Any]:
+    """The content of `generation_config.json`, and what it cannot say."""
+    if not isinstance(task, PairTask):
+        return {"decoder_start_token_id": begin, "pad_token_id": begin, "eos_token_id": end}
+    search, alpha = task.search, task.length_penalty
+    beam = task.beam()
+    room = task.max_length + beam.extra_length if beam.max_length is None else beam.max_length
+    if search.kind == "wu":
+        if task.beam_size > 1 and alpha:
+            notes.append(
+                f"config.task.length_penalty is {alpha} by the rule of Wu et al. 2016, which "
+                f"nobody else has: there they divide by length ** {alpha}. To search alike, set "
+                f"config.task.search.kind=transformers."
+            )
+        if beam.max_length is None:
+            notes.append(
+                f"outputs are at most {beam.extra_length} tokens longer than their source, and "
+                f"there at most {room} tokens long."
+            )
+        # An output at its limit can only end, and theirs does not pay for that.
+        room += 1
+    content = dict(
+        written_searches(
+            Searches(task.beam_size, alpha, search), begin=begin, end=end, max_new_tokens=room
+        )
+    )
+    if search.kind == "wu":
+        content.setdefault("forced_eos_token_id", end)
+        unwritten = [[token] for token in model.unwritten_tokens()]
+        if unwritten:
+            content["bad_words_ids"] = [*content.get("bad_words_ids", []), *unwritten]
+    return content
+
+
+def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> dict[str, Any]:
+    """Writes a tokenizer of Marian's; returns its settings."""
+    tokenizer.save(folder)
+    special = tokenizer.special
+    words = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": False}
+    words |= {"unk_token": special.unknown, "pad_token": special.pad, "eos_token": special.end}
+    if special.added:
+        added = {str(token.id): {**token._asdict(), "normalized": False} for token in special.added}
+        for token in added.values():
+            del token["id"]
+        words["added_tokens_decoder"] = added
+    return words
+
+
+def _write_sentencepieces(
+    tokenizer: SentencePieceTokenizer, sentinels: int, folder: Path
+) -> dict[str, Any]:
+    """Writes a model of SentencePiece as that of a T5; returns its settings.
+
+    Raises:
+        ConfigError: if a T5 would cut texts otherwise.
+    """
+    table = parse_pieces(tokenizer.content)
+    if table.kind != UNIGRAM or not (table.begins_with_space and table.joins_spaces):
+        raise ConfigError(
+            "the tokenizer is a SentencePiece model that cuts texts otherwise than those of "
+            "published encoder-decoders, which are of the kind `unigram` and begin with a space."
+        )
+    write_bytes(folder / SENTENCEPIECE, tokenizer.content)
+    added = {
+        str(tokenizer.vocab_size + index): {"content": f"<extra_id_{index}>", "special": True}
+        for index in range(sentinels)
+    }
+    return {
+        "tokenizer_class": "T5Tokenizer",
+        "extra_ids": 0,
+        "added_tokens_decoder": added,
+    }
+
+
+def _with_sentinels(text: str, first: int, count: int) -> str:
+    """A `tokenizer.json` with tokens for spans, the special ones they are to others."""
+    library_tokenizer = tokenizers.Tokenizer.from_str(text)
+    names = [f"<extra_id_{index}>" for index in range(count)]
+    if names and library_tokenizer.token_to_id(names[0]) is None:
+        library_tokenizer.add_tokens(names)
+        if library_tokenizer.token_to_id(names[0]) != first:
+            library_tokenizer = tokenizers.Tokenizer.from_str(text)
+    described = json.loads(library_tokenizer.to_str())
+    for token in described["added_tokens"]:
+        token["special"] |= re.fullmatch(r"<extra_id_\d+>", token["content"]) is not None
+    return json.dumps(described, indent=2, ensure_ascii=False)

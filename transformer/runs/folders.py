@@ -1,0 +1,89 @@
+"""Run folders made of parameters that are there already: imported ones, or merged ones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import jax
+
+from transformer.checks import require_plain_path, require_writable_folder
+from transformer.errors import WorkdirError
+from transformer.files import making_folder, write_text
+from transformer.tasks.parts.labels import save_labels
+from transformer.training.checkpoints import Checkpoints
+from transformer.training.holding import holding, is_empty
+from transformer.training.notes import described
+from transformer.training.saved_runs import write_config
+
+
+def require_new(workdir: Path) -> None:
+    """Refuses a folder that holds something, or cannot be made.
+
+    Raises:
+        WorkdirError: naming it.
+    """
+    require_plain_path(workdir)
+    require_writable_folder(workdir)
+    if not is_empty(workdir):
+        raise WorkdirError(f"{workdir} is not empty: give a new --workdir.")
+
+
+def write_run(
+    workdir: Path,
+    config: Any,
+    params: Any,
+    *,
+    tokenizer: Any,
+    labels: tuple[str, ...],
+    fingerprint: str,
+    files: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Writes a run whose one checkpoint, of step 0, holds parameters and nothing else.
+
+    It is written under another name and moved when it is whole.
+
+    Args:
+        workdir: the folder to make, empty or missing.
+        config: with all sections.
+        params: a nested dict.
+        tokenizer: with a method `save`; None where there is no text.
+        labels: names of the outputs; empty for none.
+        fingerprint: of the data, which begins with the digest of the tokenizer.
+        files: further ones, their text by name.
+    """
+    workdir = workdir.absolute()
+    with making_folder(workdir) as part, holding(workdir):
+        require_new(workdir)
+        _write(part, config, params, tokenizer, labels, fingerprint, files)
+
+
+def _write(
+    folder: Path,
+    config: Any,
+    params: Any,
+    tokenizer: Any,
+    labels: tuple[str, ...],
+    fingerprint: str,
+    files: Mapping[str, str],
+) -> None:
+    """The files of `write_run`; the config, which makes it a run, comes last."""
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    if labels:
+        save_labels(labels, folder)
+    for name, text in files.items():
+        write_text(folder / name, text)
+    metadata = {"data_fingerprint": fingerprint, **described(config, folder)}
+    # Little more than the parameters themselves is held in memory.
+    largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
+    with Checkpoints(folder, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
+        checkpoints.save(
+            0,
+            {"params": params},
+            data={},
+            metadata=metadata,
+            validation_loss=None,
+        )
+        checkpoints.wait()
+    write_config(config, folder)

