@@ -103,7 +103,7 @@ def job(request, tmp_path_factory) -> Job:
 def test_a_run_goes_on_with_the_same_bits(job, tmp_path, monkeypatch):
     task = owner("task", job.name)
     monkeypatch.setattr(task, "show", lambda *arguments: Shown("", {}))
-    monkeypatch.setattr(finishing, "draw_curves", lambda workdir: None)
+    monkeypatch.setattr(finishing, "write_curves", lambda workdir: None)
     config = job.config.copy_and_resolve_references()
     for steps in (3, STEPS):
         config.train.duration = f"{steps} steps"

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.scoring.classification import (
     calibration_error,
     class_accuracies,
     classification_scores,
     confusion_matrix,
-    draw_confusion_matrix,
     most_confused,
     regression_scores,
     top_accuracy,

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from transformer.errors import DataError
+from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.scoring import classification, entities, neighbors, rouge, squad
 from transformer.scoring.translation import translation_scores
 
@@ -45,7 +46,7 @@ def test_tables_and_pictures(tmp_path):
     ]
     matrix = classification.confusion_matrix(NO_CLASSES, NO_CLASSES, 2)
     assert classification.most_confused(matrix, ["a", "b"]) == []
-    classification.draw_confusion_matrix(matrix, ["a", "b"], tmp_path / "matrix.png")
+    draw_confusion_matrix(matrix, ["a", "b"], tmp_path / "matrix.png")
     assert (tmp_path / "matrix.png").exists()
 
 

@@ -51,8 +51,8 @@ def patched(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(LanguageModeling, "show", shown)
         # Nobody looks at them, and each takes half a second.
-        patch.setattr(finishing, "draw_curves", drawn)
-        patch.setattr(loop, "draw_curves", drawn)
+        patch.setattr(finishing, "write_curves", drawn)
+        patch.setattr(loop, "write_curves", drawn)
         yield
 
 

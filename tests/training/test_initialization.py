@@ -311,7 +311,7 @@ def folder(tmp_path_factory):
         folder = tmp_path_factory.mktemp("initialization")
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         # Nobody looks at their curves and samples.
-        patch.setattr(finishing, "draw_curves", lambda workdir: None)
+        patch.setattr(finishing, "write_curves", lambda workdir: None)
         patch.setattr(LanguageModeling, "show", lambda *_: Shown("", {}))
         yield folder
 

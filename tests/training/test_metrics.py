@@ -6,7 +6,8 @@ import struct
 import pytest
 import rich.console
 
-from transformer.training.metrics import MetricsWriter, Progress, draw_curves, read_metrics
+from transformer.pictures.curves import draw_curves
+from transformer.training.metrics import MetricsWriter, Progress, read_metrics
 
 
 def test_progress_on_a_terminal():
@@ -139,7 +140,7 @@ def test_a_file_that_is_right_is_not_written_again(tmp_path):
 
 
 def test_curves_of_what_is_finite(tmp_path):
-    assert draw_curves(tmp_path) is None
+    assert not draw_curves(read_metrics(tmp_path), tmp_path / "curves.png")
     (tmp_path / "metrics.jsonl").write_bytes(
         line(1, grad_norm=1.0, learning_rate=0.1)
         + line(2, "validation", loss=math.nan)
@@ -147,7 +148,8 @@ def test_curves_of_what_is_finite(tmp_path):
         + line(3, "final")
         + line(4)
     )
-    assert draw_curves(tmp_path).stat().st_size > 0
+    assert draw_curves(read_metrics(tmp_path), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 0
 
 
 def events(workdir):

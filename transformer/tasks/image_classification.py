@@ -16,13 +16,13 @@ from transformer.errors import ConfigError
 from transformer.files import write_json_lines
 from transformer.limits import PartOrAll, Seed
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
+from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.pictures.image_attention import draw_image_attention
 from transformer.scoring.classification import (
     calibration_error,
     class_accuracies,
     classification_scores,
     confusion_matrix,
-    draw_confusion_matrix,
     most_confused,
     top_accuracy,
 )

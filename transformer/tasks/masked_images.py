@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from transformer.errors import ConfigError
-from transformer.files import write_picture
 from transformer.limits import Part
 from transformer.ops.patches import patchify, unpatchify
+from transformer.pictures.columns import draw_columns
 from transformer.tasks.parts.images import ImageData, ImageTask
 from transformer.tasks.parts.protocol import Losses, Shown
 
@@ -125,7 +125,7 @@ class MaskedImages(ImageTask):
             "reconstructed": unpatchify(jnp.where(hidden, found, patches), size, grid),
         }
         pictures = {name: self.preparation.visible(x) for name, x in columns.items()}
-        _draw(pictures, workdir / "reconstructions.png")
+        draw_columns(pictures, workdir / "reconstructions.png")
         return Shown("Reconstructions: reconstructions.png", {})
 
 
@@ -137,20 +137,3 @@ def _orders(key: Key[Array, ""], count: int, num_patches: int) -> Int[Array, "B 
 def _moments(patches: Float[Array, "B T P"]) -> tuple[Array, Array]:
     """Mean and variance of the values of each patch."""
     return jnp.mean(patches, -1, keepdims=True), jnp.var(patches, -1, keepdims=True)
-
-
-def _draw(pictures: dict[str, np.ndarray], path: Path) -> None:
-    """Images side by side, a column for each name."""
-    # A figure of its own, not pyplot: no window system and no global state.
-    from matplotlib.figure import Figure
-
-    count = len(next(iter(pictures.values())))
-    figure = Figure(figsize=(1.7 * len(pictures), 1.6 * count + 0.3), layout="constrained")
-    grid = figure.subplots(count, len(pictures), squeeze=False)
-    for column, (name, images) in enumerate(pictures.items()):
-        grid[0, column].set_title(name, fontsize=8)
-        for row, image in enumerate(images):
-            shown = image.squeeze(-1) if image.shape[-1] == 1 else image
-            grid[row, column].imshow(shown, cmap="gray", vmin=0.0, vmax=1.0)
-            grid[row, column].set_axis_off()
-    write_picture(path, figure)

@@ -27,10 +27,10 @@ from transformer.errors import ConfigError, DataError
 from transformer.files import write_json_lines
 from transformer.limits import Count, FilePath, OneOf, PartOrNone, Text
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
+from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.scoring.classification import (
     classification_scores,
     confusion_matrix,
-    draw_confusion_matrix,
     most_confused,
     regression_scores,
 )

@@ -13,10 +13,10 @@ import jax
 
 from transformer.files import filling, write_json
 from transformer.nn.attention import for_any_shape
+from transformer.pictures.curves import draw_curves
 from transformer.training.experiment import Experiment
 from transformer.training.metrics import (
     MetricsWriter,
-    draw_curves,
     read_metrics,
     tensorboard_is_installed,
 )
@@ -94,7 +94,7 @@ def finish(
         shown = experiment.task.show(model, params, experiment.data, folder)
         files = sorted(path.name for path in folder.iterdir())
     write_again(experiment, workdir, step, FINAL, shown.scores, say)
-    picture = draw_curves(workdir) if curves else None
+    picture = write_curves(workdir) if curves else None
     if picture is not None:
         files.append(picture.name)
     total = experiment.total_steps
@@ -102,6 +102,12 @@ def finish(
     write_json(workdir / FINISHED_FILE, mark)
     say(f"{shown.text}\n")
     say(f"Finished {total} steps." + (f" Loss curves: {picture}" if picture else ""))
+
+
+def write_curves(workdir: Path) -> Path | None:
+    """The losses of a run as `curves.png`; None if nothing was measured yet."""
+    path = workdir / "curves.png"
+    return path if draw_curves(read_metrics(workdir), path) else None
 
 
 def write_again(

@@ -27,13 +27,13 @@ from transformer.training.finishing import (
     last_validation,
     summary,
     write_again,
+    write_curves,
 )
 from transformer.training.holding import holding
 from transformer.training.initialization import initialized
 from transformer.training.metrics import (
     MetricsWriter,
     Progress,
-    draw_curves,
     tensorboard_is_installed,
 )
 from transformer.training.notes import Notes, newest_notes, require_config
@@ -127,7 +127,7 @@ def train(
             step = int(state.step)
             if code is not None:
                 if curves and is_first():
-                    draw_curves(workdir)
+                    write_curves(workdir)
                 return code, summary(workdir, step)
 
         # ------------------------------------------------------------- the end
