@@ -135,10 +135,19 @@ def shown(value: Any) -> str:
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the nearest one that does."""
+    """The message for a name that does not exist, with the nearest one that does.
+
+    Args:
+        where: what has no such name.
+        name: that was given.
+        known: names that exist; `augmentation.mixup` is a name inside the section `augmentation`.
+    """
     known = list(known)
-    # Of very long names nothing is near.
-    near = difflib.get_close_matches(str(name)[:_SHOWN], known, n=1, cutoff=0.5)
-    hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(sorted(known))}."
+    # The name itself counts, not the sections before it; names of this section count first.
+    by_last = {path.rpartition(".")[2]: path for path in sorted(known, key=len, reverse=True)}
+    # Nothing is near a very long name.
+    near = difflib.get_close_matches(str(name)[:_SHOWN], by_last, n=1, cutoff=0.5)
+    first = sorted(path for path in known if "." not in path)
+    hint = f'did you mean "{by_last[near[0]]}"?' if near else f"choose from {', '.join(first)}."
     short = name if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}..."
     return f'{where} has no "{short}": {hint}'

@@ -9,12 +9,12 @@ from PIL import Image
 
 from tests.interop import image_models
 from tests.interop.image_models import LABELS, SIDE, waves
-from transformer.config import build, saved_config, section
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.runs.exporting import export_run
 from transformer.runs.importing import import_published
 from transformer.runs.opening import open_run
 from transformer.tasks.parts.labels import distinct_names, load_labels
+from transformer.training.sections import build, saved_config, section
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")

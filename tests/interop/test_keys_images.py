@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from tests.interop import image_models, keys
 from tests.interop.keys import DELETED, Subject, outcome
-from transformer.config import build, section
 from transformer.errors import DataError
 from transformer.interop.families import vit
 from transformer.interop.image_processors import processor_content
@@ -22,6 +21,7 @@ from transformer.interop.published import Published
 from transformer.models.vit import ViT
 from transformer.runs import importing as imported
 from transformer.runs.importing import Imported, Run
+from transformer.training.sections import build, section
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from transformer.config import build, section
 from transformer.errors import ConfigError
 from transformer.models.vit import ViT
 from transformer.tasks.masked_images import MaskedImages
+from transformer.training.sections import build, section
 
 OUTSIDE = (0.0, -0.1, 1.0, 1.5, math.nan, math.inf)
 REFUSED = {

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.tasks.parts.labels import save_labels
 from transformer.training.experiment import prepare
 from transformer.training.options import CHANGEABLE, Train
 from transformer.training.programs import make_programs
 from transformer.training.saved_runs import adopt_workdir, read_config, write_config
+from transformer.training.sections import section, with_optional_sections
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 
