@@ -192,7 +192,7 @@ def read_processor(folder):
     source = open_folder(folder)
     family = family_of(source.config)
     head = family.head(source.files, set())
-    task = section("task", head.job, image_size=8, channels=3, **head.preparation)
+    task = section("task", head.job, channels=3, **head.preparation)
     build("task", task)
     published = Published(family, {}, head.job, (), {}, [], head.preparation, source.files)
     return Imported(published, ConfigDict({"task": task}), Run(task))

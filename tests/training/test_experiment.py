@@ -147,7 +147,7 @@ def test_a_head_is_for_a_job_and_its_labels(tmp_path, job, names, difference):
     config = ConfigDict()
     model = {"image_size": 8, "patch_size": 4, "num_layers": 1, "num_heads": 2, "width": 8}
     config.model = section("model", "vit", **model, channels=1)
-    config.task = section("task", "image_classification", image_size=8)
+    config.task = section("task", "image_classification", preparation={"image_size": 8})
     for kind in ("optimizer", "train", "mesh", "lora"):
         config[kind] = section(kind)
     config.init = section("init", workdir=str(tmp_path))

@@ -175,8 +175,8 @@ def _decoder(opened: Opened, published: Published, max_length: int | None) -> Ru
 
 def _images(opened: Opened, published: Published, max_length: int | None) -> Run:
     """A classifier of images."""
-    sizes = {name: published.model[name] for name in ("image_size", "channels")}
-    return Run(section("task", published.job, **sizes, **published.preparation))
+    channels = published.model["channels"]
+    return Run(section("task", published.job, channels=channels, **published.preparation))
 
 
 def _encoder(opened: Opened, published: Published, max_length: int | None) -> Run:
