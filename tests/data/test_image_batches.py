@@ -333,7 +333,7 @@ def test_what_does_not_fit_together_is_refused():
     with pytest.raises(ConfigError, match=r"augmentation\.shift is 8: give less than the 8 pixels"):
         shuffled(augmentation=Augmentation(shift=8))
     for make in (shuffled, sequential):
-        with pytest.raises(ConfigError, match=r"config\.task\.crop_fraction is 1.2"):
+        with pytest.raises(ConfigError, match=r"config\.task\.preparation\.crop_fraction is 1.2"):
             make(preparation=Preparation(SIZE, crop_fraction=1.2))
     for make in (shuffled, sequential):
         with pytest.raises(ConfigError, match=r"batch_size \(6\) does not divide over 4 hosts"):

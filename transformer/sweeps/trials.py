@@ -212,7 +212,11 @@ def parsed_grid(config: Any, texts: Iterable[str]) -> list[list[Overrides]]:
                 f"--grid={text}: write KEY=VALUE,VALUE,... such as "
                 f"--grid=optimizer.learning_rate=1e-4,3e-4"
             )
-        sweeps.append([{key: parsed_value(config, key, one)} for one in choices.split(",")])
+        try:
+            values = [parsed_value(config, key, choice) for choice in choices.split(",")]
+        except ConfigError as error:
+            raise ConfigError(f"--grid={text}: {error}") from None
+        sweeps.append([{key: value} for value in values])
     return sweeps
 
 

@@ -117,7 +117,7 @@ class MaskedImages(ImageTask):
             # ones.
             mean, variance = _moments(patches)
             found = found * jnp.sqrt(variance + 1e-6) + mean
-        middle = 127.5 * self.rescale_factor
+        middle = 127.5 * self.preparation.rescale_factor
         grey = jnp.full_like(
             patches, (middle - np.mean(self.preparation.mean)) / np.mean(self.preparation.std)
         )
