@@ -8,27 +8,27 @@ import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
-from transformer.training.sections import build
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import making_folder, write_json
-from transformer.interop.opening import family_for
+from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.interop.layout import Entry, write_entries
+from transformer.interop.opening import family_for
 from transformer.interop.published import Head
-from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.nn.encoder_decoder import EncoderDecoder
-from transformer.tasks.parts.encoder import EncoderTask
-from transformer.tasks.parts.images import ImageTask
-from transformer.tasks.parts.labels import load_labels
-from transformer.tasks.image_classification import ImageClassification
-from transformer.tasks.language_modeling import LanguageModeling
 from transformer.runs.exporting_encoders import problem_of, write_encoder
 from transformer.runs.exporting_language import token_ids, write_language_files
 from transformer.runs.exporting_sentences import write_sentences
+from transformer.tasks.image_classification import ImageClassification
+from transformer.tasks.language_modeling import LanguageModeling
+from transformer.tasks.parts.encoder import EncoderTask
+from transformer.tasks.parts.images import ImageTask
+from transformer.tasks.parts.labels import load_labels
 from transformer.training.layers import unstacked
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build
 from transformer.training.selection import by_path
 
 DTYPES: dict[str, Any] = {

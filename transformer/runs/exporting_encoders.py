@@ -11,8 +11,8 @@ from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer
 from transformer.data.tokenizers.text import TOKENIZER_FILE
 from transformer.files import write_json, write_text
 from transformer.interop.sentence_transformers import write_embedding
-from transformer.tasks.parts.encoder import EncoderTask
 from transformer.tasks.masked_lm import MaskedLM
+from transformer.tasks.parts.encoder import EncoderTask
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
 

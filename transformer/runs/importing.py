@@ -10,27 +10,27 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.data.reading.library_errors import PanicError, in_our_words
 from transformer.data.tokenizers.marian import FILES
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer, SentenceTokenizer
 from transformer.data.tokenizers.text import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
 from transformer.errors import DataError
-from transformer.interop.tokenizers.decoders import decoder_tokenizer
-from transformer.interop.opening import Opened, open_published
-from transformer.interop.generation import writing_fields
 from transformer.interop.families.marian import read_marian_tokenizer
+from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.generation import writing_fields
+from transformer.interop.opening import Opened, open_published
 from transformer.interop.published import Published, read_source
 from transformer.interop.searches import begin_of, read_searches
 from transformer.interop.side_files import SETTINGS
-from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.tokenizers.decoders import decoder_tokenizer
 from transformer.interop.tokenizers.t5 import read_t5_tokenizer
+from transformer.runs.folders import require_new, write_run
+from transformer.runs.importing_encoders import encoder_run
 from transformer.tasks.parts.protocol import tokenizer_digest
 from transformer.training.experiment import initial_parameters
-from transformer.runs.importing_encoders import encoder_run
 from transformer.training.layers import laid_out
-from transformer.runs.folders import require_new, write_run
+from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.training.selection import by_path, from_paths
 
 # Tokens of a window when an imported language model is evaluated or trained further.

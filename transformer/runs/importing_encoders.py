@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from transformer.training.sections import section
 from transformer.data.text.embeddings import EMBEDDING_FILE
 from transformer.errors import DataError
-from transformer.interop.tokenizers.encoders import ReadTokenizer, read_encoder_tokenizer
 from transformer.interop.opening import Opened
 from transformer.interop.published import Published
 from transformer.interop.sentence_transformers import read_embedding
 from transformer.interop.side_files import SideFile
+from transformer.interop.tokenizers.encoders import ReadTokenizer, read_encoder_tokenizer
+from transformer.training.sections import section
 
 # What reads questions: tokens of a question, and between the starts of two windows.
 _QUESTION, _STRIDE = 64, 128

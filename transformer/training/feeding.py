@@ -1,4 +1,4 @@
-"""From a dataset of steps to arrays on the devices, several steps at a time."""
+"""From batches by step to arrays on the devices, several steps at a time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,13 @@ import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
+
+from transformer.data.order import Batches
+
+
+def of_this_host(batches: Batches, multiple: int = 1) -> Batches:
+    """The rows of each batch that this process feeds, filled up to a multiple."""
+    return batches.of_host(jax.process_index(), jax.process_count(), multiple)
 
 
 class Feeder:
@@ -17,7 +24,7 @@ class Feeder:
 
     def __init__(
         self,
-        dataset: grain.MapDataset,
+        batches: Batches,
         place: NamedSharding | None,
         *,
         most: int,
@@ -26,13 +33,14 @@ class Feeder:
         """Begins at `position`, as it was saved, or at the first step.
 
         Args:
-            dataset: batches by step, the part of this host.
+            batches: by step, over all hosts.
             place: of a stack of global batches, `[most, B, ...]`; None leaves it on the host.
             most: the most steps handed out at once; every stack is this large.
             position: from `position`, earlier.
         """
         self._place, self._most = place, most
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, most))
+        dataset: grain.MapDataset = grain.MapDataset.source(of_this_host(batches))
         self._iterator = iter(dataset.to_iter_dataset(options))
         if position is not None:
             self._iterator.set_state(dict(position))
