@@ -16,12 +16,12 @@ from tests.interop.keys import DELETED, Subject, outcome
 from transformer.config import build, section
 from transformer.errors import DataError
 from transformer.interop.families import vit
+from transformer.interop.family import Published, RunParts
 from transformer.interop.image_processors import processor_content
 from transformer.interop.opening import family_of, open_folder
-from transformer.interop.published import Published
 from transformer.models.vit import ViT
 from transformer.runs import importing as imported
-from transformer.runs.importing import Imported, Run
+from transformer.runs.importing import Imported
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -195,7 +195,7 @@ def read_processor(folder):
     task = section("task", head.job, image_size=8, channels=3, **head.preparation)
     build("task", task)
     published = Published(family, {}, head.job, (), {}, [], head.preparation, source.files)
-    return Imported(published, ConfigDict({"task": task}), Run(task))
+    return Imported(published, ConfigDict({"task": task}), RunParts({}))
 
 
 def comparable(found):
