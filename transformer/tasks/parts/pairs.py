@@ -48,6 +48,7 @@ from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, VocabSize, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -87,7 +88,7 @@ class PairTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
+    model_kind: ClassVar[type] = SequenceToSequence
     # The file in a run's folder with all outputs for the validation pairs.
     OUTPUTS: ClassVar[str] = "outputs.tsv"
     # Whether a long source is cut in training as well, where it then still suits its target.
