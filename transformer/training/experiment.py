@@ -13,10 +13,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import flattened
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import config_fields
 from transformer.files import scratch
+from transformer.sections import flattened
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states

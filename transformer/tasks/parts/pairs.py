@@ -79,8 +79,7 @@ class PairTask:
         packing: several pairs share a row of `max_length` tokens, so that all batches have one
             shape; otherwise a batch holds pairs of similar length.
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
-            it whole.
+        vocab_chunk: tokens of the vocabulary that are scored at a time; 0 scores all at once.
         beam_size: hypotheses kept when translating; the paper's section 6.1.
         length_penalty: see `ops.search_rules.length_penalty`.
         search: further rules of the search; see `ops.search_rules.Search`.

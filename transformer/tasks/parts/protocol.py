@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer import models
-from transformer.config import plugins
 from transformer.data.order import Batches
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.sections import plugins
 from transformer.traced import Number, is_zero
 
 
