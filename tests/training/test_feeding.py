@@ -2,7 +2,6 @@ import grain
 import numpy as np
 import pytest
 
-from transformer.sharding import Mesh, batch_sharding
 from transformer.training.feeding import Feeder
 
 # Rows of the batch of each step: the shape changes twice.
@@ -13,9 +12,8 @@ ROWS = [2, 2, 2, 4, 4, 2, 2]
 def feeder():
     batches = [{"x": np.full((rows, 3), step, np.int32)} for step, rows in enumerate(ROWS)]
 
-    def make(position=None, most=4):
-        place = batch_sharding(Mesh().make(), leading_axes=1)
-        return Feeder(grain.MapDataset.source(batches), place, most=most, position=position)
+    def make(position=None):
+        return Feeder(grain.MapDataset.source(batches), limit=4, position=position)
 
     return make
 
