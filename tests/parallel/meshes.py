@@ -15,13 +15,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import section
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
 from transformer.training.programs import make_programs
 from transformer.training.recipes import numbers_of
+from transformer.training.sections import section
 from transformer.training.validation import means, placed, validation_totals
 
 STEPS = 4

@@ -8,12 +8,12 @@ import jax
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from transformer.config import build
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import traced_fields
 from transformer.training.experiment import Experiment
 from transformer.training.options import CHANGEABLE
 from transformer.training.recipes import Numbers, loss_of, recipe_of
+from transformer.training.sections import build
 from transformer.training.state import TrainState
 from transformer.training.step import Count, train_steps
 from transformer.types import Batch, Metrics, Params
@@ -67,7 +67,11 @@ def program_key(config: ConfigDict) -> str:
     constants = config.to_dict()
     for name in ("task", "model", "optimizer", "train"):
         for field in traced_fields(build(name, config[name])):
-            del constants[name][field]
+            *above, last = field.split(".")
+            section = constants[name]
+            for inner in above:
+                section = section[inner]
+            del section[last]
     for field in ("seed", *CHANGEABLE):
         del constants["train"][field]
     del constants["optimizer"]["warmup"]

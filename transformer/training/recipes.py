@@ -4,14 +4,12 @@ The numbers of a config (learning rates, dropout rates and the like) are argumen
 programs; so runs that differ in them only share these programs.
 """
 
-import dataclasses
-
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from transformer import sharding
-from transformer.traced import traced_fields
+from transformer.traced import traced_fields, with_numbers
 from transformer.training.experiment import Experiment
 from transformer.training.optimizers import make_optimizer, make_schedule
 from transformer.training.step import LossFunction, Recipe
@@ -22,7 +20,7 @@ Numbers = dict[str, dict[str, ArrayLike]]
 
 def recipe_of(experiment: Experiment, numbers: Numbers) -> Recipe:
     """What a step of an experiment is made of, with these numbers in place of its own."""
-    updates = dataclasses.replace(experiment.updates, **numbers["optimizer"])
+    updates = with_numbers(experiment.updates, numbers["optimizer"])
     schedule = make_schedule(updates, **numbers["steps"])
     return Recipe(
         loss=loss_of(experiment, numbers),
@@ -36,8 +34,8 @@ def recipe_of(experiment: Experiment, numbers: Numbers) -> Recipe:
 
 def loss_of(experiment: Experiment, numbers: Numbers) -> LossFunction:
     """The loss of an experiment, with these numbers in place of its own."""
-    task = dataclasses.replace(experiment.task, **numbers["task"])  # pyright: ignore
-    model = experiment.model.clone(**numbers["model"])
+    task = with_numbers(experiment.task, numbers["task"])
+    model = with_numbers(experiment.model, numbers["model"])
     return lambda params, batch, rngs: task.losses(model, experiment.merged(params), batch, rngs)
 
 
