@@ -261,7 +261,7 @@ def search_ours(size: Size, batch_size: int) -> None:
     import jax
     import jax.numpy as jnp
 
-    from transformer.data.pairs.batches import make_buckets
+    from transformer.data.order import make_buckets
     from transformer.decoding.beam import beam_search
     from transformer.models.vaswani import Vaswani
 

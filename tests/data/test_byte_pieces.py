@@ -9,7 +9,8 @@ from tokenizers import models, pre_tokenizers
 
 from transformer.data.labels.squad import Answer, Question
 from transformer.data.labels.windows import make_windows
-from transformer.data.text.documents import SentencePairBatches, tokenize_documents
+from transformer.data.source import Visit
+from transformer.data.text.documents import SentencePairs, tokenize_documents
 from transformer.data.text.masking import Masking
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.byte_pieces import (
@@ -203,10 +204,8 @@ def test_nor_of_a_question_and_its_context(tokenizer, blanks):
 def test_pairs_of_sentences(tokenizer):
     documents = [["the house", "the dog", "the street", "the house"]] * 4
     data = tokenize_documents(tokenizer, documents)
-    batches = SentencePairBatches(
-        data, tokenizer, 16, 4, Masking(whole_words=True), next_sentence=True, seed=0
-    )
-    batch = batches[0]
+    pairs = SentencePairs(data, tokenizer, 16, Masking(whole_words=True), next_sentence=True)
+    batch = pairs.batch([Visit(example) for example in range(4)])
     for tokens, length in zip(batch["tokens"], batch["lengths"], strict=True):
         places = np.flatnonzero(tokens == tokenizer.separator)
         assert tokens[0] == tokenizer.start
@@ -216,7 +215,7 @@ def test_pairs_of_sentences(tokenizer):
         assert (tokens[length:] == tokenizer.pad).all()
     assert not batch["token_types"].any()
     with pytest.raises(ConfigError, match="has 6"):
-        SentencePairBatches(data, tokenizer, 5, 4, Masking(), next_sentence=True, seed=0)
+        SentencePairs(data, tokenizer, 5, Masking(), next_sentence=True)
 
 
 def test_a_vocabulary_needs_room_for_all_bytes():

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from transformer.data.embedded.docstrings import docstring_text
 from transformer.data.embedded.plays import shakespeare
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading import text as text_files
-from transformer.data.text.spans import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
+from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
 from transformer.data.tokenizers.sentences import (
     SentenceTokenizer,
     SentinelTokenizer,
@@ -181,7 +181,7 @@ class Denoising:
 
     def describe(self, data: StreamData) -> str:
         """Sizes, and what a window becomes."""
-        source, target = self._batches(data, data.train, num_steps=1).lengths
+        source, target = self._windows(data).lengths
         return (
             f"{len(data.train):,} tokens to train on, {len(data.validation):,} to validate on, "
             f"{data.tokenizer.vocab_size:,} in the vocabulary, {self.num_sentinels} of them "
@@ -195,22 +195,34 @@ class Denoising:
     def pace(self, data: StreamData) -> Pace:
         """Examples are windows; tokens are those of the text."""
         size = float(self.batch_size)
-        batches = self._batches(data, data.train, num_steps=1)
-        return Pace(size, size * self.window, batches.windows_per_epoch)
+        return Pace(size, size * self.window, len(self._windows(data)))
 
     def batch_rows(self, data: StreamData) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """The arrays of `data.denoising.DenoisingBatches` for each step."""
-        batches: Any = self._batches(data, data.train, seed=seed, num_steps=num_steps)
-        return grain.MapDataset.source(batches)
+    def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.text.spans.DenoisingWindows` for each step."""
+        windows = self._windows(data)
+        return Batches(windows, Epochs(len(windows), self.batch_size, seed, num_steps))
 
-    def validation_batches(self, data: StreamData) -> grain.MapDataset:
+    def validation_batches(self, data: StreamData) -> Batches:
         """Every window of the validation text once, always with the same spans."""
-        batches: Any = self._batches(data, data.validation)
-        return grain.MapDataset.source(batches)
+        windows = self._windows(data, training=False)
+        size = self.validation_batch_size or self.batch_size
+        return Batches(windows, InOrder(len(windows), size))
+
+    def _windows(self, data: StreamData, *, training: bool = True) -> DenoisingWindows:
+        return DenoisingWindows(
+            data.train if training else data.validation,
+            self.window,
+            self.objective,
+            first_sentinel=data.tokenizer.first_sentinel,
+            end=data.tokenizer.end,
+            density=self.density,
+            mean_span=self.mean_span,
+            moving=training,
+        )
 
     def example_inputs(self, model: Any) -> tuple:
         """One source and one target."""
@@ -229,7 +241,7 @@ class Denoising:
 
     def show(self, model: Any, params: Any, data: StreamData, workdir: Path) -> Shown:
         """Some validation windows and what the model fills in; also in `fillings.txt`."""
-        batch = self._batches(data, data.validation, hosts=(0, 1))[0]
+        batch = self.validation_batches(data)[0]
         rows = [row for row in range(_SHOWN) if batch["source_segments"][row : row + 1].any()]
         sources = [batch["source"][row][batch["source_segments"][row] > 0][:-1] for row in rows]
         labels = [batch["labels"][row][batch["labels"][row] != IGNORED][:-1] for row in rows]
@@ -245,34 +257,6 @@ class Denoising:
             ]
         write_text(workdir / "fillings.txt", "\n".join(lines) + "\n")
         return Shown("\n".join(lines), {})
-
-    def _batches(
-        self,
-        data: StreamData,
-        tokens: np.ndarray,
-        *,
-        seed: int = 0,
-        num_steps: int | None = None,
-        hosts: tuple[int, int] | None = None,
-    ) -> DenoisingBatches:
-        size = self.batch_size
-        if num_steps is None:
-            size = self.validation_batch_size or size
-        host, num_hosts = hosts or (jax.process_index(), jax.process_count())
-        return DenoisingBatches(
-            tokens,
-            self.window,
-            size,
-            self.objective,
-            first_sentinel=data.tokenizer.first_sentinel,
-            end=data.tokenizer.end,
-            seed=seed,
-            density=self.density,
-            mean_span=self.mean_span,
-            num_steps=num_steps,
-            host=host,
-            num_hosts=num_hosts,
-        )
 
 
 def _lines(text: str) -> list[str]:

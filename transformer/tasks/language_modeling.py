@@ -6,20 +6,14 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 
 from transformer.caches import cache_folder
 from transformer.data.embedded.plays import shakespeare
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading import text as text_files
-from transformer.data.text.streams import (
-    SequentialWindows,
-    ShuffledWindows,
-    Tokens,
-    require_length,
-    tokenize,
-)
+from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
 from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
@@ -208,37 +202,26 @@ class LanguageModeling:
 
     def pace(self, data: TextData) -> Pace:
         """Examples are windows."""
-        windows = ShuffledWindows(data.train, self.context, self.batch_size, seed=0, num_steps=1)
         size = float(self.batch_size)
-        return Pace(size, size * self.context, windows.windows_per_epoch)
+        windows = TokenWindows(data.train, self.context, moving=True)
+        return Pace(size, size * self.context, len(windows))
 
     def batch_rows(self, data: TextData) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """`tokens` and `labels`, both `[B / hosts, T]`, for each step."""
-        windows: Any = ShuffledWindows(
-            data.train,
-            self.context,
-            self.batch_size,
-            seed=seed,
-            num_steps=num_steps,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
-        )
-        return grain.MapDataset.source(windows)
+    def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> Batches:
+        """`tokens` and `labels`, both `[B, T]`, for each step."""
+        windows = TokenWindows(data.train, self.context, moving=True)
+        # The windows bring their own order.
+        order = Epochs(len(windows), self.batch_size, seed, num_steps, shuffled=False)
+        return Batches(windows, order)
 
-    def validation_batches(self, data: TextData) -> grain.MapDataset:
+    def validation_batches(self, data: TextData) -> Batches:
         """Every token of the validation stream predicted once."""
-        windows: Any = SequentialWindows(
-            data.validation,
-            self.context,
-            self.validation_batch_size or self.batch_size,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
-        )
-        return grain.MapDataset.source(windows)
+        windows = TokenWindows(data.validation, self.context, moving=False)
+        size = self.validation_batch_size or self.batch_size
+        return Batches(windows, InOrder(len(windows), size))
 
     def example_inputs(self, model: Any) -> tuple:
         """One window of tokens."""

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from transformer.data.embedded.catalogues import catalogue_documents
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.text import in_chunks, read_text, require_characters
 from transformer.data.text.documents import (
     DocumentTokens,
-    SentencePairBatches,
+    SentencePairs,
     play_documents,
     split_documents,
     tokenize_documents,
@@ -171,35 +171,14 @@ class MaskedLM(EncoderTask):
         self, tokenizer: EncoderTokenizer, train: DocumentTokens, validation: DocumentTokens
     ) -> MaskedData:
         data = MaskedData(tokenizer, train, validation, 0.0)
-        batches = self._batches(data, validation, hosts=(0, 1))
+        batches = self.validation_batches(data)
         labels = [batches[step]["labels"] for step in range(len(batches))]
         entropy = unigram_entropy(np.concatenate(labels), tokenizer.vocab_size)
         return data._replace(entropy=entropy)
 
-    def _batches(
-        self,
-        data: MaskedData,
-        tokens: DocumentTokens,
-        *,
-        seed: int = 0,
-        num_steps: int | None = None,
-        hosts: tuple[int, int] | None = None,
-    ) -> SentencePairBatches:
-        size = self.batch_size
-        if num_steps is None:
-            size = self.validation_batch_size or size
-        host, num_hosts = hosts or (jax.process_index(), jax.process_count())
-        return SentencePairBatches(
-            tokens,
-            data.tokenizer,
-            context=self.max_length,
-            batch_size=size,
-            masking=self.masking,
-            next_sentence=self.next_sentence,
-            seed=seed,
-            num_steps=num_steps,
-            host=host,
-            num_hosts=num_hosts,
+    def _pairs(self, data: MaskedData, tokens: DocumentTokens) -> SentencePairs:
+        return SentencePairs(
+            tokens, data.tokenizer, self.max_length, self.masking, self.next_sentence
         )
 
     # ---------------------------------------------------------------------------- protocol
@@ -231,19 +210,18 @@ class MaskedLM(EncoderTask):
 
     def pace(self, data: Any) -> Pace:
         """Examples are rows; their tokens are nearly all T."""
-        batches = self._batches(data, data.train, num_steps=1)
         size = float(self.batch_size)
-        return Pace(size, size * self.max_length, batches.examples_per_epoch)
+        return Pace(size, size * self.max_length, len(self._pairs(data, data.train)))
 
-    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """The arrays of `data.documents.SentencePairBatches` for each step."""
-        batches: Any = self._batches(data, data.train, seed=seed, num_steps=num_steps)
-        return grain.MapDataset.source(batches)
+    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.text.documents.SentencePairs` for each step."""
+        pairs = self._pairs(data, data.train)
+        return Batches(pairs, Epochs(len(pairs), self.batch_size, seed, num_steps))
 
-    def validation_batches(self, data: Any) -> grain.MapDataset:
+    def validation_batches(self, data: Any) -> Batches:
         """Every chunk of the validation documents once, always with the same masks."""
-        batches: Any = self._batches(data, data.validation)
-        return grain.MapDataset.source(batches)
+        pairs = self._pairs(data, data.validation)
+        return Batches(pairs, InOrder(len(pairs), self.validation_batch_size or self.batch_size))
 
     def example_inputs(self, model: Any) -> tuple:
         """One row with one masked token."""
@@ -289,7 +267,7 @@ class MaskedLM(EncoderTask):
 
     def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
         """Some masked rows with what the model fills in; also in `fillings.txt`."""
-        batch = self._batches(data, data.validation, hosts=(0, 1))[0]
+        batch = self.validation_batches(data)[0]
         inputs = (*(batch[name] for name in INPUTS), batch["positions"])
         logits = np.asarray(apply_to_rows(model, "fill", params, *inputs))
         lines = [f"unigram entropy {data.entropy:.4f} nats"]

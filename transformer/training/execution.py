@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import grain
 import jax
 from jax.sharding import Mesh, NamedSharding
 
 from transformer import sharding
+from transformer.data.order import Batches
 from transformer.errors import ConfigError
 from transformer.tasks.parts.protocol import Losses
 from transformer.training.finishing import SAMPLED
@@ -32,7 +32,7 @@ class Execution:
         steps: of state, batches and their count, to the new state and metrics; donates the state.
             See `step.train_steps`.
         evaluation_step: of parameters and a batch: sums, nothing dropped.
-        validation_batches: the part of this host.
+        validation_batches: over all hosts.
         validation_sharding: of a validation batch.
         put: brings the batches of all runs to the devices.
         gather: makes the states of all runs one tree.
@@ -44,7 +44,7 @@ class Execution:
 
     steps: Callable[[TrainState, Batch, int], tuple[TrainState, Metrics]]
     evaluation_step: Callable[[Params, Batch], Losses]
-    validation_batches: grain.MapDataset
+    validation_batches: Batches
     validation_sharding: NamedSharding
     put: Callable[[Sequence[HostBatch]], Batch]
     gather: Callable[[Sequence[TrainState]], TrainState]

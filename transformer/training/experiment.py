@@ -107,12 +107,8 @@ class Experiment:
 
     def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the batch of step 0, over all hosts."""
-        batches: Any = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
-        hosts = jax.process_count()
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((x.shape[0] * hosts, *x.shape[1:]), x.dtype),
-            batches[0],
-        )
+        batches = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
 
     def flops_per_step(self, batch: Any) -> int:
         """Of one training step.

@@ -1,10 +1,16 @@
-"""From a dataset of steps to stacks of batches, several steps at a time."""
+"""From batches by step to stacks of them, several steps at a time."""
 
 import grain
 import jax
 import numpy as np
 
+from transformer.data.order import Batches
 from transformer.types import Facts, HostBatch
+
+
+def of_this_host(batches: Batches, multiple: int = 1) -> Batches:
+    """The rows of each batch that this process feeds, filled up to a multiple."""
+    return batches.of_host(jax.process_index(), jax.process_count(), multiple)
 
 
 class Feeder:
@@ -15,7 +21,7 @@ class Feeder:
 
     def __init__(
         self,
-        dataset: grain.MapDataset,
+        batches: Batches,
         *,
         limit: int,
         position: Facts | None = None,
@@ -23,12 +29,13 @@ class Feeder:
         """Begins at `position`, as it was saved, or at the first step.
 
         Args:
-            dataset: batches by step, the part of this host.
+            batches: by step, over all hosts.
             limit: how many steps are handed out at once, at most; every stack is this large.
             position: from `position`, earlier.
         """
         self._limit = limit
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, limit))
+        dataset: grain.MapDataset = grain.MapDataset.source(of_this_host(batches))
         self._iterator = iter(dataset.to_iter_dataset(options))
         if position is not None:
             self._iterator.set_state(dict(position))

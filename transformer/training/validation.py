@@ -2,20 +2,21 @@
 
 from collections.abc import Callable
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from transformer.data.order import Batches
 from transformer.sharding import batch_parts
-from transformer.tasks.parts.protocol import Losses, filled_up
+from transformer.tasks.parts.protocol import Losses
+from transformer.training.feeding import of_this_host
 from transformer.training.step import mean_metrics
 from transformer.types import Batch, HostBatch, Params, Scalars
 
 
 def validation_totals(
     evaluation_step: Callable[[Params, Batch], Losses],
-    batches: grain.MapDataset,
+    batches: Batches,
     sharding: NamedSharding,
     params: Params,
     limit: int | None = None,
@@ -26,16 +27,17 @@ def validation_totals(
 
     Args:
         evaluation_step: of parameters and a batch; compiled.
-        batches: the part of this host.
+        batches: over all hosts.
         sharding: of a global batch.
         params: to evaluate.
         limit: how many batches to take, spread evenly; None takes all.
     """
     parts = 1 if sharding.is_fully_replicated else batch_parts(sharding.mesh) // jax.process_count()
-    count = len(batches) if limit is None else min(limit, len(batches))
+    share = of_this_host(batches, parts)
+    count = len(share) if limit is None else min(limit, len(share))
     return [
-        evaluation_step(params, placed(filled_up(batches[int(index)], parts), sharding))
-        for index in np.linspace(0, len(batches) - 1, count).round().astype(int)
+        evaluation_step(params, placed(share[index], sharding))
+        for index in np.linspace(0, len(share) - 1, count).round().astype(int)
     ]
 
 

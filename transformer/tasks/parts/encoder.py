@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.rows import Rows, SequentialRows, ShuffledRows, num_rows
+from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.rows import Rows, RowSource, num_rows
 from transformer.data.tokenizers.encoders import load_encoder_tokenizer, make_encoder_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
@@ -163,17 +163,18 @@ class EncoderTask:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: EncoderData, *, seed: int, num_steps: int) -> grain.MapDataset:
+    def train_batches(self, data: EncoderData, *, seed: int, num_steps: int) -> Batches:
         """The arrays of the rows, and `valid`."""
-        host, num_hosts = jax.process_index(), jax.process_count()
-        rows: Any = ShuffledRows(data.train, self.batch_size, seed, num_steps, host, num_hosts)
-        return grain.MapDataset.source(rows)
+        order = Epochs(num_rows(data.train), self.batch_size, seed, num_steps)
+        return Batches(RowSource(data.train), order)
 
-    def validation_batches(self, data: EncoderData) -> grain.MapDataset:
+    def validation_batches(self, data: EncoderData) -> Batches:
         """Every validation row once."""
+        return self._in_order(data.validation)
+
+    def _in_order(self, rows: Rows) -> Batches:
         size = self.validation_batch_size or self.batch_size
-        rows: Any = SequentialRows(data.validation, size, jax.process_index(), jax.process_count())
-        return grain.MapDataset.source(rows)
+        return Batches(RowSource(rows), InOrder(num_rows(rows), size))
 
     def example_inputs(self, model: Any) -> tuple:
         """One row."""
@@ -194,8 +195,7 @@ class EncoderTask:
             name: array if array.ndim == 1 else array[:, :length]
             for name, array in ((name, rows[name]) for name in INPUTS)
         }
-        batches = SequentialRows(inputs, self.validation_batch_size or self.batch_size)
-        found = []
+        batches, found = self._in_order(inputs), []
         with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
             for step in range(len(batches)):
                 batch = batches[step]

@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.pairs.batches import Bucket, BucketedBatches, PackedBatches, make_buckets
+from transformer.data.order import (
+    Batches,
+    Bucket,
+    Planned,
+    bucketed,
+    make_buckets,
+    packed,
+)
+from transformer.data.pairs.batches import PackedPairs, PairRows, padding_fraction
 from transformer.data.pairs.files import (
     PairData,
     Pairs,
@@ -214,13 +221,15 @@ class PairTask:
 
     def describe(self, data: PairData) -> str:
         """Sizes, shapes of batches, padding, and what was left out."""
-        batches = self._train_batches(data, seed=0, num_steps=1)
-        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in batches.buckets)
+        _, order = self._training(data, seed=0, num_steps=1)
+        batches = order.batches_per_epoch
+        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in batches)
+        padding = padding_fraction(data.train, batches, self.longest_target)
         lines = [
             f"{len(data.train.source):,} pairs to train on, {len(data.validation.source):,} to "
             f"validate on, {data.tokenizer.vocab_size:,} tokens in the vocabulary.",
-            f"Batches have {len(batches.buckets)} shapes, each compiled once ({shapes}); "
-            f"{batches.padding():.1%} of their tokens are padding.",
+            f"Batches have {len(batches)} shapes, each compiled once ({shapes}); "
+            f"{padding:.1%} of their tokens are padding.",
             *data.notes,
         ]
         return "\n".join(lines)
@@ -230,7 +239,7 @@ class PairTask:
 
     def pace(self, data: PairData) -> Pace:
         """Tokens are those of the target, without padding."""
-        steps = self._train_batches(data, seed=0, num_steps=1).steps_per_epoch
+        steps = self._training(data, seed=0, num_steps=1)[1].steps_per_epoch
         pairs = len(data.train.target)
         return Pace(pairs / steps, len(data.train.target.tokens) / steps, pairs)
 
@@ -238,16 +247,14 @@ class PairTask:
         """All numbers of rows are multiples of this one."""
         return (self.rows_multiple,)
 
-    def train_batches(self, data: PairData, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """The arrays of `data.pair_batches.lay_out` for each step."""
-        batches: Any = self._train_batches(data, seed=seed, num_steps=num_steps)
-        return grain.MapDataset.source(batches)
+    def train_batches(self, data: PairData, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.pairs.batches.lay_out` for each step."""
+        return Batches(*self._training(data, seed=seed, num_steps=num_steps))
 
-    def validation_batches(self, data: PairData) -> grain.MapDataset:
+    def validation_batches(self, data: PairData) -> Batches:
         """Every validation pair once."""
-        buckets = self._buckets(data.validation)
-        batches: Any = BucketedBatches(data.validation, buckets, **self._sharing())
-        return grain.MapDataset.source(batches)
+        rows = self._bucketed(data.validation)
+        return Batches(rows, bucketed(rows.lengths, rows.buckets))
 
     # -------------------------------------------------------------------- loss and scores
 
@@ -350,28 +357,25 @@ class PairTask:
             cut_sources=self.CUTS_SOURCES,
         )
 
-    def _buckets(self, pairs: TokenPairs) -> tuple[Bucket, ...]:
-        return make_buckets(
+    def _bucketed(self, pairs: TokenPairs) -> PairRows:
+        buckets = make_buckets(
             pairs.lengths,
             batch_tokens=self.batch_tokens,
             longest=self.max_length,
             rows_multiple=self.rows_multiple,
         )
+        return PairRows(pairs, buckets, self.longest_target)
 
-    def _train_batches(
+    def _training(
         self, data: PairData, *, seed: int, num_steps: int
-    ) -> BucketedBatches | PackedBatches:
-        if self.packing:
-            rows = self.batch_tokens // self.max_length // self.rows_multiple
-            bucket = Bucket(max(1, rows) * self.rows_multiple, self.max_length)
-            return PackedBatches(data.train, bucket, seed, num_steps, **self._sharing())
-        buckets = self._buckets(data.train)
-        return BucketedBatches(data.train, buckets, seed, num_steps, **self._sharing())
-
-    def _sharing(self) -> dict[str, Any]:
-        """What all batches are told: this host's part, and how long targets are."""
-        hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
-        return {**hosts, "longest_target": self.longest_target}
+    ) -> tuple[PairRows | PackedPairs, Planned]:
+        if not self.packing:
+            pairs = self._bucketed(data.train)
+            return pairs, bucketed(pairs.lengths, pairs.buckets, seed, num_steps)
+        number = self.batch_tokens // self.max_length // self.rows_multiple
+        bucket = Bucket(max(1, number) * self.rows_multiple, self.max_length)
+        rows = PackedPairs(data.train, self.max_length, seed, self.longest_target)
+        return rows, packed(len(rows), bucket, seed, num_steps)
 
     def _translate(
         self, model: Any, params: Any, data: PairData

@@ -1,26 +1,22 @@
 """What the training loop asks of a task."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer import models
 from transformer.config import plugins
+from transformer.data.order import Batches
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
-from transformer.ops.losses import IGNORED, TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
 from transformer.traced import Number, is_zero
-
-# What batches say of rows that count for nothing, by the names of their arrays.
-_NOTHING = {"valid": 0, "labels": IGNORED, "is_next": -1}
 
 
 class Losses(NamedTuple):
@@ -137,24 +133,6 @@ def require_tokenizer_of(fingerprint: str, tokenizer: str, workdir: Path) -> Non
             f"the tokenizer in {workdir} is not the one its checkpoints were trained with: put "
             f"that one back."
         )
-
-
-def filled_up(batch: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """A batch with a multiple of rows, of which those that are added count for nothing.
-
-    They are copies of the last row that are not `valid` and from which nothing is to be predicted.
-
-    Args:
-        batch: arrays by name that share their first axis; see `Task.validation_batches`.
-        multiple: of which the number of rows becomes one.
-    """
-    filled = {}
-    for name, array in batch.items():
-        last = array[-1:]
-        if name in _NOTHING:
-            last = np.full_like(last, _NOTHING[name])
-        filled[name] = np.concatenate([array, np.repeat(last, -len(array) % multiple, axis=0)])
-    return filled
 
 
 def vocabulary_losses(
@@ -297,12 +275,12 @@ class Task(Protocol):
         """The numbers of rows that batches have, over all hosts and microbatches."""
         ...
 
-    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """Batches by step, the part of this host; few shapes, each compiled once."""
+    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> Batches:
+        """Batches by step, over all hosts; few shapes, each compiled once."""
         ...
 
-    def validation_batches(self, data: Any) -> grain.MapDataset:
-        """All validation batches once, the part of this host.
+    def validation_batches(self, data: Any) -> Batches:
+        """All validation batches once, over all hosts.
 
         A row counts for nothing where its `valid` is 0, or in batches without that where all of
         its `labels` are `IGNORED`.
