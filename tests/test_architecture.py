@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
-    {"errors", "limits"},
+    {"errors", "limits", "types"},
     {"checks", "files", "locks", "signals", "streams", "traced"},
     {"fields"},
     {"caches", "ops", "sharding", "sections"},

@@ -176,7 +176,7 @@ def prepare(
     if data is None and shared is not None and not begun:
         folder = None if source is None else folder
         key = ("data", folder, _without_numbers(config.task, task))
-        data = shared.once(key, lambda: task.load(folder))
+        data = shared.get_or_make(key, lambda: task.load(folder))
     elif data is None:
         data = task.load(folder)
     for field, size in task.dimensions(data).items():

@@ -282,6 +282,8 @@ def sequence_losses(
         terms = {"label_smoothing": label_smoothing}
         return vocabulary_losses(module, features, batch["labels"], vocab_chunk, **terms)
 
+    # Inside of the module's scope: features and output layer are two calls on one bound model, so
+    # that logits need not exist for all of the vocabulary at once.
     scores = nn.apply(score, model)({"params": params}, rngs=rngs)
     objective = jnp.sum(scores.objective)
     metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
