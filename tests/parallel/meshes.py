@@ -13,10 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 from ml_collections import ConfigDict
+from transformer.runs.evaluating import evaluate_run
 
 from transformer import sharding
 from transformer.config import section
-from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
