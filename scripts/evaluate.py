@@ -45,7 +45,6 @@ def main() -> int:
         raise ConfigError("give either --path or --source and --reference.")
     paths = [path for path in (values.path, values.source, values.reference) if path]
     from transformer.runs.evaluating import evaluate_run
-
     from transformer.runs.opening import open_run
 
     run: Any = open_run(workdir, values.checkpoint)

@@ -182,7 +182,6 @@ def using(what: str, name: str, calls: int) -> Case:
     def run(folder: Path) -> Result:
         def use() -> int:
             from transformer.runs.evaluating import evaluate_run
-
             from transformer.runs.opening import open_run
 
             write_data(folder)

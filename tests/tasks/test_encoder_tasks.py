@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.common import AnyMethod, noisy_parameters
-from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
 from transformer.ops.losses import IGNORED
@@ -18,6 +17,7 @@ from transformer.tasks.parts.protocol import filled_up
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
+from transformer.training.sections import build, section
 
 SIZE = {"max_length": 12, "batch_size": 4, "vocab_size": 60}
 ROWS = [("a red cat", "x"), ("a blue cat", "x"), ("a red dog", "y"), ("one cat", "x")] * 5

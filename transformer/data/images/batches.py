@@ -120,12 +120,12 @@ class ShuffledImages:
     def __post_init__(self) -> None:
         require_divisible(self.batch_size, self.num_hosts)
         _require_labels(self.source, self.labels)
-        require_allowed("task", self.augmentation)
-        require_allowed("task", self.preparation)
+        require_allowed("task.augmentation", self.augmentation)
+        require_allowed("task.preparation", self.preparation)
         if self.augmentation.shift >= self._size:
             raise ConfigError(
-                f"config.task.shift is {self.augmentation.shift}: less than the {self._size} "
-                f"pixels of an image's side, or nothing of it is left."
+                f"config.task.augmentation.shift is {self.augmentation.shift}: give less than the "
+                f"{self._size} pixels of an image's side, or nothing of it is left."
             )
 
     def __len__(self) -> int:
@@ -219,7 +219,7 @@ class SequentialImages:
     def __post_init__(self) -> None:
         require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
         _require_labels(self.source, self.labels)
-        require_allowed("task", self.preparation)
+        require_allowed("task.preparation", self.preparation)
 
     def __len__(self) -> int:
         return math.ceil(len(self.labels) / self.batch_size)
