@@ -104,7 +104,7 @@ def _sample(found: Imported) -> list[int]:
 def _compute(found: Imported) -> None:
     """The forward pass, operation by operation: nothing is compiled as a whole."""
     config = found.config.model
-    model = build("model", config, scan_layers=False)
+    model = build("model", {**config, "scan_layers": False})
     variables = {"params": from_paths(found.published.params)}
     tokens = jnp.zeros((1, 4), jnp.int32)
     if config.name == "vit":
