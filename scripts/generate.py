@@ -107,7 +107,6 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     import dataclasses
 
     from transformer.data.reading.text import require_characters, with_line_feeds
-    from transformer.data.tokenizers.text import Tokenizer
     from transformer.decoding.sample import write
 
     task = run.task
@@ -123,7 +122,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     ends = () if values.stop == "" else task.stop_ids
     usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
     count = usual if values.max_new_tokens is None else values.max_new_tokens
-    tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+    tokenizer = task.load_tokenizer(workdir)
     streaming = not values.json and values.num_samples == 1
     prompt = with_line_feeds(require_characters(values.prompt, "--prompt"))
     say_what_is_read(tokenizer, prompt, run.model.context)

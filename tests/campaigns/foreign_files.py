@@ -92,9 +92,9 @@ def _sample(found: Imported) -> list[int]:
         return []
     try:
         if hasattr(tokenizer, "encode_lines"):
-            return tokenizer.encode_lines([text])[0].tolist()
+            return tokenizer.encode_all([text])[0].tolist()
         if hasattr(tokenizer, "separator"):
-            return tokenizer.encode([text])[0].ids.tolist()
+            return tokenizer.pieces([text])[0].ids.tolist()
         return tokenizer.encode(text).tolist()
     except UserError:
         return []

@@ -14,7 +14,7 @@ import transformers
 from tokenizers import decoders, pre_tokenizers, trainers
 
 from transformer.config import build
-from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.kinds.marian import MarianTokenizer
 from transformer.decoding.translate import translate
 from transformer.training.selection import from_paths
 

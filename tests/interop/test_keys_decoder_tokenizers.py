@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
 from transformer.config import build
-from transformer.data.tokenizers.text import byte_alphabet
+from transformer.data.tokenizers.library import byte_alphabet
 from transformer.errors import DataError
 from transformer.interop.formats.tokenizers import SPACE
 from transformer.runs.exporting_language import write_language_files

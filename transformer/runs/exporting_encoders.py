@@ -8,11 +8,11 @@ from tokenizers import pre_tokenizers
 
 from transformer.data.text.embeddings import EMBEDDING_FILE, load_embedding
 from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.files import write_json, write_text
 from transformer.interop.sentence_transformers import write_embedding
-from transformer.tasks.parts.encoder import EncoderTask
 from transformer.tasks.masked_lm import MaskedLM
+from transformer.tasks.parts.encoder import EncoderTask
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
 
@@ -63,7 +63,7 @@ def write_encoder(
 
 def _tokenizer_text(task: EncoderTask, tokenizer: EncoderTokenizer) -> str:
     """The tokenizer as the task uses it."""
-    text = tokenizer.to_text()
+    text = tokenizer.to_json()
     library = tokenizers.Tokenizer.from_str(text)
     spaces = library.pre_tokenizer
     if not isinstance(task, Tagging) or not isinstance(spaces, pre_tokenizers.ByteLevel):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from transformer.data.tokenizers.text import TOKENIZER_FILE, Tokenizer
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, TextTokenizer
 from transformer.files import write_bytes, write_json
 from transformer.interop.generation import sampling_config
 from transformer.tasks.language_modeling import LanguageModeling
@@ -11,7 +11,7 @@ from transformer.tasks.language_modeling import LanguageModeling
 
 def token_ids(task: LanguageModeling, workdir: Path) -> dict[str, Any]:
     """The tokens that `config.json` and `generation_config.json` name."""
-    ends = _ends(task, Tokenizer.load(workdir / TOKENIZER_FILE))
+    ends = _ends(task, task.load_tokenizer(workdir))
     return {
         "bos_token_id": task.begin,
         "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
@@ -19,7 +19,7 @@ def token_ids(task: LanguageModeling, workdir: Path) -> dict[str, Any]:
     }
 
 
-def _ends(task: LanguageModeling, tokenizer: Tokenizer) -> tuple[int, ...]:
+def _ends(task: LanguageModeling, tokenizer: TextTokenizer) -> tuple[int, ...]:
     """All tokens that end a text: also the one that the run knows by its text alone."""
     named = tokenizer.index(task.stop) if task.stop else None
     return tuple(dict.fromkeys([*task.stop_ids, *([] if named is None else [named])]))
@@ -35,13 +35,13 @@ def write_language_files(task: LanguageModeling, model: Any, workdir: Path, fold
         folder: the folder.
     """
     write_bytes(folder / TOKENIZER_FILE, (workdir / TOKENIZER_FILE).read_bytes())
-    tokenizer = Tokenizer.load(workdir / TOKENIZER_FILE)
+    tokenizer = task.load_tokenizer(workdir)
     words = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.context}
     tokens = {"bos_token": task.begin, "pad_token": task.pad}
     tokens["eos_token"] = next(iter(_ends(task, tokenizer)), None)
     # Theirs would take a token that is named here out of the words it may be a part of.
     words |= {
-        name: tokenizer.token(index)
+        name: tokenizer.tokens([index])[0]
         for name, index in tokens.items()
         if index is not None and tokenizer.stands_apart(index)
     }

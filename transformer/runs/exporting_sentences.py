@@ -7,17 +7,17 @@ from typing import Any
 
 import tokenizers
 
-from transformer.data.tokenizers.marian import MarianTokenizer
-from transformer.data.tokenizers.sentences import SentencePieceTokenizer, SentenceTokenizer
+from transformer.data.tokenizers.kinds.marian import MarianTokenizer
+from transformer.data.tokenizers.kinds.sentencepiece import SentencePieceTokenizer
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, SentenceTokenizer
 from transformer.data.tokenizers.sentencepieces import UNIGRAM, parse_pieces
-from transformer.data.tokenizers.text import TOKENIZER_FILE
 from transformer.errors import ConfigError
 from transformer.files import write_bytes, write_json, write_text
-from transformer.interop.searches import Searches, written_searches
 from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.searches import Searches, written_searches
 from transformer.interop.tokenizers.files import with_end
-from transformer.tasks.parts.pairs import PairTask
 from transformer.tasks.denoising import Denoising
+from transformer.tasks.parts.pairs import PairTask
 
 
 def write_sentences(
@@ -52,7 +52,7 @@ def write_sentences(
     elif isinstance(tokenizer, SentencePieceTokenizer):
         words |= _write_sentencepieces(tokenizer, sentinels, folder)
     else:
-        text = with_end(tokenizer.to_text(), tokenizer.end)
+        text = with_end(tokenizer.identity(), tokenizer.end)
         text = _with_sentinels(text, tokenizer.vocab_size, sentinels)
         write_text(folder / TOKENIZER_FILE, text)
         words |= {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -12,25 +12,26 @@ from ml_collections import ConfigDict
 
 from transformer.config import OPTIONAL_SECTIONS, build, section
 from transformer.data.reading.library_errors import PanicError, in_our_words
-from transformer.data.tokenizers.marian import FILES
-from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer, SentenceTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
+from transformer.data.tokenizers.kinds.marian import FILES
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, SentenceTokenizer
+from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.errors import DataError
-from transformer.interop.tokenizers.decoders import decoder_tokenizer
-from transformer.interop.opening import Opened, open_published
-from transformer.interop.generation import writing_fields
 from transformer.interop.families.marian import read_marian_tokenizer
+from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.generation import writing_fields
+from transformer.interop.opening import Opened, open_published
 from transformer.interop.published import Published, read_source
 from transformer.interop.searches import begin_of, read_searches
 from transformer.interop.side_files import SETTINGS
-from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.tokenizers.decoders import decoder_tokenizer
 from transformer.interop.tokenizers.t5 import read_t5_tokenizer
+from transformer.runs.folders import require_new, write_run
+from transformer.runs.importing_encoders import encoder_run
 from transformer.tasks.parts.protocol import tokenizer_digest
 from transformer.training.experiment import initial_parameters
-from transformer.runs.importing_encoders import encoder_run
 from transformer.training.layers import laid_out
-from transformer.runs.folders import require_new, write_run
 from transformer.training.selection import by_path, from_paths
 
 # Tokens of a window when an imported language model is evaluated or trained further.
@@ -162,15 +163,17 @@ def _decoder(opened: Opened, published: Published, max_length: int | None) -> Ru
     """A language model continues texts."""
     source, size = opened.source, published.model["vocab_size"]
     if opened.tokenizer is not None:
-        tokenizer = Tokenizer.from_text(opened.tokenizer, source.where)
+        tokenizer = LibraryTextTokenizer(parse_tokenizer_json(opened.tokenizer, source.where))
     else:
         kind = source.config["model_type"]
         with in_our_words(f"{source.where} holds no tokenizer that can be used"):
-            tokenizer = Tokenizer(decoder_tokenizer(source.files, source.where, kind, size))
+            tokenizer = LibraryTextTokenizer(
+                decoder_tokenizer(source.files, source.where, kind, size)
+            )
     context = min(max_length or _MOST_TOKENS, published.model["context"])
     writing = opened.writing or writing_fields(opened.source.files)
     task = section("task", published.job, context=context, batch_size=1, **writing)
-    return Run(task, tokenizer, tokenizer.to_json())
+    return Run(task, tokenizer, tokenizer.identity())
 
 
 def _images(opened: Opened, published: Published, max_length: int | None) -> Run:
@@ -251,7 +254,7 @@ def _of_pairs(
     published.model["begin_id"] = begin_of(files)
     searches = read_searches(files, tokenizer.end, positions)
     task = section("task", published.job, **searches._asdict(), **values)
-    return Run(task, tokenizer, tokenizer.to_text())
+    return Run(task, tokenizer, tokenizer.identity())
 
 
 def _require_usable(tokenizer: Any, where: Path) -> None:
@@ -261,12 +264,7 @@ def _require_usable(tokenizer: Any, where: Path) -> None:
         DataError: naming the folder.
     """
     try:
-        if isinstance(tokenizer, Tokenizer):
-            tokenizer.encode(_SAMPLE)
-        elif isinstance(tokenizer, EncoderTokenizer):
-            tokenizer.encode([_SAMPLE])
-        else:
-            tokenizer.encode_lines([_SAMPLE])
+        tokenizer.encode(_SAMPLE)
     except PanicError as error:
         raise DataError(f"{where} holds a tokenizer that is damaged: {error}") from None
     except DataError:

@@ -17,13 +17,9 @@ from transformer.data.embedded.plays import shakespeare
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading import text as text_files
 from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
-from transformer.data.tokenizers.sentences import (
-    SentenceTokenizer,
-    SentinelTokenizer,
-    load_sentence_tokenizer,
-    make_sentence_tokenizer,
-    require_sentence_tokenizer,
-)
+from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
+from transformer.data.tokenizers.sentences import SentinelTokenizer
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
@@ -133,13 +129,15 @@ class Denoising:
         else:
             whole = text_files.read_text(self.path)
             train, validation = text_files.split_text(whole, self.validation_fraction)
-        tokenizer = None if workdir is None else load_sentence_tokenizer(workdir)
+        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = _lines(train)
             if self.tokenizer == "character":
                 # Characters that only the validation text has are in the vocabulary too.
                 lines += _lines(validation)
-            tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
+            tokenizer = make_tokenizer(
+                SentenceTokenizer, self.tokenizer, lines, vocab_size=self.bpe_vocab_size
+            )
         return StreamData(
             SentinelTokenizer(tokenizer, self.num_sentinels),
             _stream(tokenizer, train, "the training text"),
@@ -160,11 +158,11 @@ class Denoising:
         Raises:
             WorkdirError: if there is none.
         """
-        return require_sentence_tokenizer(workdir)
+        return require_tokenizer(SentenceTokenizer, workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: StreamData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -177,7 +175,7 @@ class Denoising:
     def fingerprint(self, data: StreamData) -> str:
         """Of the tokenizer and both token streams."""
         digest = hashlib.sha256(data.train.tobytes() + data.validation.tobytes()).hexdigest()
-        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest[:32]}"
+        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest[:32]}"
 
     def describe(self, data: StreamData) -> str:
         """Sizes, and what a window becomes."""
@@ -275,4 +273,4 @@ def _stream(tokenizer: SentenceTokenizer, text: str, name: str) -> np.ndarray:
         raise DataError(
             f"{name} is empty: give a longer one, or a larger --config.task.validation_fraction."
         )
-    return np.concatenate(tokenizer.encode_lines(lines))
+    return np.concatenate(tokenizer.encode_all(lines))

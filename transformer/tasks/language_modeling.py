@@ -14,7 +14,12 @@ from transformer.data.embedded.plays import shakespeare
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading import text as text_files
 from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
-from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
+from transformer.data.tokenizers.choosing import (
+    load_tokenizer,
+    make_tokenizer,
+    require_tokenizer,
+)
+from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
@@ -50,7 +55,7 @@ from transformer.traced import AmountOrOff, RateOrOff
 class TextData(NamedTuple):
     """The two token streams of a job and the tokenizer that made them."""
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     train: Tokens
     validation: Tokens
 
@@ -130,13 +135,13 @@ class LanguageModeling:
         else:
             whole = text_files.read_text(self.path)
             train, validation = text_files.split_text(whole, self.validation_fraction)
-        saved = None if workdir is None else workdir / "tokenizer.json"
-        if saved is not None and saved.exists():
-            tokenizer = Tokenizer.load(saved)
-        else:
+        tokenizer = None if workdir is None else load_tokenizer(TextTokenizer, workdir)
+        if tokenizer is None:
             # Characters that only the validation text has are in the vocabulary too.
-            seen = train + validation if self.tokenizer == "character" else train
-            tokenizer = make_tokenizer(self.tokenizer, seen, self.bpe_vocab_size)
+            seen = [train, validation] if self.tokenizer == "character" else [train]
+            tokenizer = make_tokenizer(
+                TextTokenizer, self.tokenizer, seen, vocab_size=self.bpe_vocab_size
+            )
         data = TextData(
             tokenizer,
             tokenize(tokenizer, train, cache_folder()),
@@ -150,7 +155,7 @@ class LanguageModeling:
 
     def stand_in(self) -> TextData:
         """Data with the shapes of any text's, for plans."""
-        tokenizer = make_tokenizer("character", "ab", 0)
+        tokenizer = make_tokenizer(TextTokenizer, "character", ["ab"], vocab_size=0)
         tokens = tokenize(tokenizer, "ab" * self.context, cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
@@ -164,12 +169,12 @@ class LanguageModeling:
         return TextData(tokenizer, tokens, tokens)
 
     def save(self, data: TextData, workdir: Path) -> None:
-        """Writes `tokenizer.json`."""
+        """Writes the tokenizer."""
         data.tokenizer.save(workdir)
 
-    def load_tokenizer(self, workdir: Path) -> Tokenizer:
+    def load_tokenizer(self, workdir: Path) -> TextTokenizer:
         """The tokenizer of a run."""
-        return Tokenizer.load(workdir / "tokenizer.json")
+        return require_tokenizer(TextTokenizer, workdir)
 
     def dimensions(self, data: TextData) -> dict[str, int]:
         """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
@@ -177,13 +182,12 @@ class LanguageModeling:
 
     def fingerprint(self, data: TextData) -> str:
         """Of the tokenizer and both token streams."""
-        digest = tokenizer_digest(data.tokenizer.to_json())
+        digest = tokenizer_digest(data.tokenizer.identity())
         return f"{digest}-{data.train.fingerprint}-{data.validation.fingerprint}"
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        tokenizer = self.load_tokenizer(workdir)
-        require_tokenizer_of(fingerprint, tokenizer.to_json(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def describe(self, data: TextData) -> str:
         """Sizes of the two streams and of the vocabulary."""

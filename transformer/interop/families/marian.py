@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.data.tokenizers.marian import (
+from transformer.data.tokenizers.kinds.marian import (
     VOCABULARY_FILE,
     Added,
     MarianTokenizer,
