@@ -54,6 +54,7 @@ def train_ours(name: str, units: int) -> None:
     import jax
     import jax.numpy as jnp
 
+    from transformer.data.images.preparation import Preparation
     from transformer.models.vit import ViT
     from transformer.tasks.image_classification import ImageClassification
     from transformer.training import state as states
@@ -62,7 +63,9 @@ def train_ours(name: str, units: int) -> None:
 
     size, batch_size = SIZES[name], BATCH_SIZES[name]
     model = ViT(**size)
-    task = ImageClassification(image_size=size["image_size"], batch_size=batch_size)
+    task = ImageClassification(
+        preparation=Preparation(image_size=size["image_size"]), batch_size=batch_size
+    )
     boxed = model.init(jax.random.key(0), *task.example_inputs(model), method=task.entry)["params"]
     options = Optimizer(schedule="constant", warmup="0 steps")
     schedule = make_schedule(options, warmup_steps=0, total_steps=1)

@@ -16,7 +16,8 @@ machinery, not a recipe.
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import variant_of
+from transformer.training.sections import section
 
 
 def get_config(variant: str = "") -> ConfigDict:

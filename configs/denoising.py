@@ -12,7 +12,8 @@ work. `:prefix` has not been trained to a score.
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import variant_of
+from transformer.training.sections import section
 
 
 def get_config(variant: str = "") -> ConfigDict:

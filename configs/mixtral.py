@@ -14,7 +14,8 @@ Variants, after a colon, are published shapes, counted and not trained: `mixtral
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import variant_of
+from transformer.training.sections import section
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -31,7 +31,8 @@ Several tasks at once, `en.txt` and `de.txt` line by line, twice as often as the
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import variant_of
+from transformer.training.sections import section
 
 TASKS = {
     # Both with the same modules held out and the same vocabulary.

@@ -16,7 +16,8 @@ training on labels: 83.3 percent (seed 0).
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import variant_of
+from transformer.training.sections import section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -39,8 +40,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "masked_images",
-        image_size=config.model.get_oneway_ref("image_size"),
-        shift=1,
+        preparation={"image_size": config.model.get_oneway_ref("image_size")},
+        augmentation={"shift": 1},
         batch_size=64,
         validation_batch_size=120,
         masking_rate=0.5,

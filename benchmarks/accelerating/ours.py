@@ -55,9 +55,9 @@ def training(job: Job) -> None:
     prepare_process()
     import jax
 
-    from transformer.config import build
     from transformer.training.experiment import prepare
     from transformer.training.programs import make_programs, placed_numbers
+    from transformer.training.sections import build
 
     config = job.row.made_config(job.folder, job.tiny)
     began = time.time()
@@ -165,9 +165,9 @@ def decoding(job: Job) -> None:
     import jax
     import jax.numpy as jnp
 
-    from transformer.config import build
     from transformer.decoding.sample import generate
     from transformer.ops.logits import Sampling
+    from transformer.training.sections import build
 
     model = build("model", job.row.made_config(job.folder, job.tiny).model)
     tokens = jnp.zeros((1, 8), jnp.int32)

@@ -36,11 +36,11 @@ from tests.campaigns.frame import (
 )
 from tests.campaigns.mutations import Mutation
 from tests.campaigns.worker import Worker
-from transformer.config import build
 from transformer.errors import UserError
 from transformer.interop import published
 from transformer.runs import importing as imported
 from transformer.runs.importing import Imported, read_run
+from transformer.training.sections import build
 from transformer.training.selection import from_paths
 
 SECONDS, MEGABYTES = 20.0, 1000.0

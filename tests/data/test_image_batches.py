@@ -339,9 +339,9 @@ def test_batches_can_be_copied_after_use():
 )
 def test_values_that_mean_nothing_are_named(field, value):
     augmentation = Augmentation(**{field: value})
-    with pytest.raises(ConfigError, match=rf"config\.task\.{field} is {value}"):
-        require_allowed("task", augmentation)
-    with pytest.raises(ConfigError, match=rf"config\.task\.{field}"):
+    with pytest.raises(ConfigError, match=rf"config\.task\.augmentation\.{field} is {value}"):
+        require_allowed("task.augmentation", augmentation)
+    with pytest.raises(ConfigError, match=rf"config\.task\.augmentation\.{field}"):
         shuffled(augmentation=augmentation)
 
 
@@ -353,10 +353,10 @@ def test_extreme_values_are_fine():
 
 
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(ConfigError, match=r"config\.task\.shift is 8: less than the 8 pixels"):
+    with pytest.raises(ConfigError, match=r"augmentation\.shift is 8: give less than the 8 pixels"):
         shuffled(augmentation=Augmentation(shift=8))
     for make in (shuffled, sequential):
-        with pytest.raises(ConfigError, match=r"config\.task\.crop_fraction is 1.2"):
+        with pytest.raises(ConfigError, match=r"config\.task\.preparation\.crop_fraction is 1.2"):
             make(preparation=Preparation(SIZE, crop_fraction=1.2))
     for make in (shuffled, sequential):
         with pytest.raises(ConfigError, match=r"batch_size \(6\) does not divide over 4 hosts"):

@@ -54,7 +54,7 @@ def test_numbers():
 
 
 def test_images_that_cannot_be_prepared(tmp_path):
-    with pytest.raises(DataError, match=r"6 x 13 pixels.*config\.task\.resize"):
+    with pytest.raises(DataError, match=r"6 x 13 pixels.*config\.task\.preparation\.resize"):
         Preparation(4, resize="none").pixels(WIDE)
     with pytest.raises(DataError, match="cut it first"):
         Preparation(500).pixels(np.zeros((1, 400_000, 1), np.uint8))

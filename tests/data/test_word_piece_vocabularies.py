@@ -247,7 +247,5 @@ def test_missing_file(tmp_path, name):
 
 
 def test_unknown_kind():
-    with pytest.raises(
-        ConfigError, match=r"config.task.tokenizer is 'words'.*wordpiece.*vocab.txt"
-    ):
+    with pytest.raises(ConfigError, match=r"tokenizer is 'words'.*wordpiece.*vocab.txt"):
         make("words")

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from tests.common import AnyMethod, noisy_parameters
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
 from tests.tokenizers import make_encoder_tokenizer
-from transformer.config import OPTIONAL_SECTIONS, section
 from transformer.data.text.rows import lay_out_texts
 from transformer.errors import ConfigError, DataError
 from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
@@ -27,6 +26,7 @@ from transformer.runs.opening import open_encoder, open_run
 from transformer.tasks.parts.encoder import apply_to_rows
 from transformer.tasks.parts.labels import load_labels
 from transformer.tasks.parts.protocol import tokenizer_digest
+from transformer.training.sections import OPTIONAL_SECTIONS, section
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")

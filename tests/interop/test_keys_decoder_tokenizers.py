@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
-from transformer.config import build
 from transformer.data.tokenizers.library import byte_alphabet
 from transformer.errors import DataError
 from transformer.interop.formats.tokenizers import SPACE
 from transformer.runs.exporting_language import write_language_files
 from transformer.runs.importing import read_run
+from transformer.training.sections import build
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")

@@ -239,7 +239,7 @@ def test_tokens_are_theirs(files, their_tokenizer, tmp_path):
     assert ours.pad == their_tokenizer.pad_token_id
     assert ours.vocab_size == len(their_tokenizer)
     lines = [*SOURCE, *TARGET, *STRANGE, *LANGUAGES]
-    for encode, argument in ((ours.encode_lines, "text"), (ours.encode_targets, "text_target")):
+    for encode, argument in ((ours.encode_all, "text"), (ours.encode_targets, "text_target")):
         for line, ids in zip(lines, encode(lines), strict=True):
             assert ids.dtype == np.int32
             assert ids.tolist() == their_tokenizer(**{argument: line})["input_ids"][:-1], line

@@ -15,12 +15,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import section
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
 from transformer.training.programs import make_programs, numbers_of
+from transformer.training.sections import section
 from transformer.training.validation import make_validation
 
 STEPS = 4

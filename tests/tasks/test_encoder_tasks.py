@@ -10,7 +10,6 @@ import pytest
 
 from tests.common import AnyMethod, noisy_parameters
 from tests.data.words import WORDS
-from transformer.config import build, section
 from transformer.data.order import Batches, InOrder
 from transformer.data.rows import RowSource
 from transformer.data.source import Visit
@@ -23,6 +22,7 @@ from transformer.tasks.masked_lm import MaskedLM
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
+from transformer.training.sections import build, section
 
 SIZE = {"max_length": 12, "batch_size": 4, "vocab_size": 60}
 ROWS = [("a red cat", "x"), ("a blue cat", "x"), ("a red dog", "y"), ("one cat", "x")] * 5

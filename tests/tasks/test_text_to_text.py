@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.config import build, section
 from transformer.decoding.translate import Output
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.models.t5 import T5
@@ -18,6 +17,7 @@ from transformer.ops.losses import IGNORED
 from transformer.tasks import text_to_text
 from transformer.tasks.denoising import Denoising
 from transformer.tasks.text_to_text import TextToText
+from transformer.training.sections import build, section
 
 SIZE = {
     "tokenizer": "character",

@@ -7,7 +7,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.common import assert_trees_close
-from transformer.config import section
 from transformer.traced import is_zero
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
@@ -17,6 +16,7 @@ from transformer.training.programs import (
     plain_programs,
     program_key,
 )
+from transformer.training.sections import section
 from transformer.training.shared import Shared
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20

@@ -9,7 +9,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.runs import without_seals
-from transformer.config import section
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import metadata_of, prepare, require_same_run
@@ -17,6 +16,7 @@ from transformer.training.loop import checkpoint_items
 from transformer.training.notes import described, newest_notes, require_files, sealed
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import adopt_workdir, read_run, write_config
+from transformer.training.sections import section
 
 LOSSES = {4: 2.0, 8: 1.0, 12: 3.0}
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.config import build, saved_config, with_optional_sections
+from transformer.training.sections import build, saved_config, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.interop.formats.safetensors import (
     read_metadata,

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
-from transformer.config import build
+from transformer.training.sections import build
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import making_folder, write_json

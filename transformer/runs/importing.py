@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from transformer.config import OPTIONAL_SECTIONS, build, section
+from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.data.reading.library_errors import PanicError, in_our_words
 from transformer.data.tokenizers.kinds.marian import FILES
 from transformer.data.tokenizers.library import parse_tokenizer_json
@@ -178,8 +178,8 @@ def _decoder(opened: Opened, published: Published, max_length: int | None) -> Ru
 
 def _images(opened: Opened, published: Published, max_length: int | None) -> Run:
     """A classifier of images."""
-    sizes = {name: published.model[name] for name in ("image_size", "channels")}
-    return Run(section("task", published.job, **sizes, **published.preparation))
+    channels = published.model["channels"]
+    return Run(section("task", published.job, channels=channels, **published.preparation))
 
 
 def _encoder(opened: Opened, published: Published, max_length: int | None) -> Run:
@@ -287,7 +287,7 @@ _RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {
 def _of_the_job(published: Published, config: Any) -> Published:
     """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
     task = build("task", config.task)
-    model = build("model", config.model, scan_layers=True).clone(scan_layers=False)
+    model = build("model", {**config.model, "scan_layers": True}).clone(scan_layers=False)
     wanted = _paths_of_the_job(model, task, build("lora", config.lora))
     if not wanted <= published.params.keys():
         return published

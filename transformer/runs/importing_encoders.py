@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from transformer.config import section
+from transformer.training.sections import section
 from transformer.data.text.embeddings import EMBEDDING_FILE
 from transformer.errors import DataError
 from transformer.interop.tokenizers.encoders import ReadTokenizer, read_encoder_tokenizer

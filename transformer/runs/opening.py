@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from transformer.config import build
+from transformer.training.sections import build
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
 from transformer.nn.attention import for_any_shape

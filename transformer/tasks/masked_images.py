@@ -117,8 +117,10 @@ class MaskedImages(ImageTask):
             # ones.
             mean, variance = _moments(patches)
             found = found * jnp.sqrt(variance + 1e-6) + mean
-        middle = 127.5 * self.rescale_factor
-        grey = jnp.full_like(patches, (middle - np.mean(self.mean)) / np.mean(self.std))
+        middle = 127.5 * self.preparation.rescale_factor
+        grey = jnp.full_like(
+            patches, (middle - np.mean(self.preparation.mean)) / np.mean(self.preparation.std)
+        )
         columns = {
             "image": images,
             "seen": unpatchify(jnp.where(hidden, grey, patches), size, grid),

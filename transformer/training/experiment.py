@@ -13,13 +13,9 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import (
-    build,
-    check_sections,
-    config_fields,
-    with_optional_sections,
-)
+from transformer.config import flattened
 from transformer.errors import ConfigError, WorkdirError
+from transformer.fields import config_fields
 from transformer.files import scratch
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
@@ -38,6 +34,7 @@ from transformer.training.notes import FOLDER, Notes, described, require_made_ag
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import Train
 from transformer.training.saved_runs import read_config, read_run
+from transformer.training.sections import build, check_sections, with_optional_sections
 from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
 
@@ -244,7 +241,8 @@ def prepare(
 def _without_numbers(section: ConfigDict, made: Any) -> str:
     """What a section says beside the numbers that programs take as arguments."""
     numbers = traced_fields(made)
-    return str([(key, section[key]) for key in sorted(section) if key not in numbers])
+    values = flattened(section)
+    return str([(key, values[key]) for key in sorted(values) if key not in numbers])
 
 
 def _source(config: Any, lora: LoRA) -> Any:

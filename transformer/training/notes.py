@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from transformer.config import flattened, saved_config, with_optional_sections
+from transformer.config import flattened
 from transformer.errors import CheckpointError, UserError, WorkdirError
 from transformer.training.options import CHANGEABLE
+from transformer.training.sections import saved_config, with_optional_sections
 
 # Where a run has its checkpoints.
 FOLDER = "checkpoints"

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from transformer import sharding
-from transformer.config import build
 from transformer.tasks.parts.protocol import Losses
-from transformer.traced import traced_fields
+from transformer.traced import traced_fields, with_numbers
 from transformer.training.experiment import Experiment
 from transformer.training.optimizers import make_optimizer, make_schedule
 from transformer.training.options import CHANGEABLE
+from transformer.training.sections import build
 from transformer.training.state import TrainState
 from transformer.training.step import (
     LossFunction,
@@ -50,8 +50,8 @@ def plain_programs(experiment: Experiment) -> Programs:
     """
 
     def loss(numbers: Numbers) -> LossFunction:
-        task: Any = dataclasses.replace(experiment.task, **numbers["task"])  # pyright: ignore
-        model = experiment.model.clone(**numbers["model"])
+        task = with_numbers(experiment.task, numbers["task"])
+        model = with_numbers(experiment.model, numbers["model"])
 
         def losses(params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
             return task.losses(model, experiment.merged(params), batch, rngs)
@@ -59,7 +59,7 @@ def plain_programs(experiment: Experiment) -> Programs:
         return losses
 
     def steps(state: TrainState, batches: Any, count: Any, numbers: Numbers) -> Any:
-        updates = dataclasses.replace(experiment.updates, **numbers["optimizer"])
+        updates = with_numbers(experiment.updates, numbers["optimizer"])
         schedule = make_schedule(updates, **numbers["steps"])
         step = make_train_step(
             loss(numbers),
@@ -118,7 +118,11 @@ def program_key(config: Any) -> str:
     constants = config.to_dict()
     for name in ("task", "model", "optimizer", "train"):
         for field in traced_fields(build(name, config[name])):
-            del constants[name][field]
+            *above, last = field.split(".")
+            section = constants[name]
+            for inner in above:
+                section = section[inner]
+            del section[last]
     for field in ("seed", *CHANGEABLE):
         del constants["train"][field]
     del constants["optimizer"]["warmup"]

@@ -107,12 +107,12 @@ class ImageRows:
 
     def __post_init__(self) -> None:
         _require_labels(self.source, self.labels)
-        require_allowed("task", self.augmentation)
-        require_allowed("task", self.preparation)
+        require_allowed("task.augmentation", self.augmentation)
+        require_allowed("task.preparation", self.preparation)
         if self.augmentation.shift >= self._size:
             raise ConfigError(
-                f"config.task.shift is {self.augmentation.shift}: less than the {self._size} "
-                f"pixels of an image's side, or nothing of it is left."
+                f"config.task.augmentation.shift is {self.augmentation.shift}: give less than the "
+                f"{self._size} pixels of an image's side, or nothing of it is left."
             )
 
     def __len__(self) -> int:

@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from transformer.config import unknown_name
 from transformer.data.labels.class_names import class_places, distinct_names
 from transformer.errors import DataError
+from transformer.fields import unknown_name
 
 
 @runtime_checkable

@@ -110,8 +110,8 @@ class SentenceTokenizer(Tokenizer, Protocol):
         return self.encode_all(texts)
 
 
-# A kind of tokenizer: not bound to `Tokenizer`, as no class can be asked whether it keeps a protocol
-# that has properties.
+# A kind of tokenizer. It is not bound to `Tokenizer`: no class can be asked whether it keeps a
+# protocol with properties.
 T = TypeVar("T")
 
 

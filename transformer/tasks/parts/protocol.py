@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from transformer.config import choices, owner
+from transformer import models
+from transformer.config import plugins
 from transformer.data.order import Batches
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
@@ -109,7 +110,7 @@ def require_fitting(task: "Task", model: Any) -> None:
 
     if not fits(model):
         ours, theirs = (type(one).__module__.rpartition(".")[2] for one in (task, model))
-        fitting = [name for name in choices("model") if fits(owner("model", name))]
+        fitting = [name for name, kind in plugins(models, "config.model.name") if fits(kind)]
         raise ConfigError(
             f"config.model.name is {theirs}, which the task {ours} cannot train: choose from "
             f"{', '.join(fitting)}."
