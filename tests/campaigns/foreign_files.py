@@ -91,10 +91,6 @@ def _sample(found: Imported) -> list[int]:
     if tokenizer is None:
         return []
     try:
-        if hasattr(tokenizer, "encode_lines"):
-            return tokenizer.encode_all([text])[0].tolist()
-        if hasattr(tokenizer, "separator"):
-            return tokenizer.pieces([text])[0].ids.tolist()
         return tokenizer.encode(text).tolist()
     except UserError:
         return []

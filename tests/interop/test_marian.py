@@ -6,6 +6,7 @@ import json
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,9 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
-from transformer.interop.families.marian import MARIAN
+from transformer.interop.families import marian
+from transformer.interop.family import Trained
 from transformer.interop.opening import read_published
-from transformer.interop.published import Head
 from transformer.interop.side_files import SideFile
 from transformer.models.vaswani import Vaswani
 from transformer.runs.exporting import export_run
@@ -352,6 +353,9 @@ REFUSED = {
 }
 
 
+(MARIAN,) = marian.FAMILIES
+
+
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_is_not_known_is_refused(key):
     num_tokens = 40
@@ -367,12 +371,12 @@ def test_what_is_not_known_is_refused(key):
 
 def test_what_theirs_cannot_be_is_not_written():
     ours = Vaswani(vocab_size=9, interleaved_positions=False)
-    head = Head("translation", (), {"end": 4})
-    config = MARIAN.config(ours, head, set())
+    task = SimpleNamespace(load_tokenizer=lambda workdir: SimpleNamespace(end=4))
+    config = MARIAN.config(Trained("translation", task, ours))
     assert config["decoder_start_token_id"] == config["eos_token_id"] == 4
     for changes in ({"interleaved_positions": True}, {"norm_order": "pre"}):
         with pytest.raises(ConfigError, match=next(iter(changes))):
-            MARIAN.config(ours.clone(**changes), head, set())
+            MARIAN.config(Trained("translation", task, ours.clone(**changes)))
 
 
 def test_texts_of_model_and_tokenizer_end_alike(files, tmp_path):

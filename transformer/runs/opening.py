@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from transformer.training.sections import build
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
 from transformer.nn.attention import for_any_shape
@@ -18,6 +17,7 @@ from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA, merged
 from transformer.training.parameters import read_parameters, restore_parameters
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build
 from transformer.training.selection import by_path, from_paths
 
 
