@@ -204,7 +204,7 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
         seen.append(fraction)
         return "one two three\n" * 30, "four five\n" * 30
 
-    monkeypatch.setattr("transformer.tasks.denoising.docstring_text", text)
+    monkeypatch.setattr("transformer.data.embedded.texts.docstrings.docstring_text", text)
     task = Denoising(embedded="docstrings", tokenizer="character", length=16)
     found = task.load(None)
     assert found.tokenizer.decode(found.train[:13]) == "one two three"

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.embedded.docstrings import docstring_text
-from transformer.data.embedded.plays import shakespeare
 from transformer.data.order import Batches, Epochs, InOrder
-from transformer.data.reading import text as text_files
+from transformer.data.reading.text import read_text
+from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
 from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
@@ -43,8 +42,6 @@ from transformer.tasks.parts.protocol import (
     tokenizer_digest,
 )
 
-# Texts that need no file.
-EMBEDDED = ("plays", "docstrings")
 # Windows shown after training.
 _SHOWN = 4
 
@@ -90,7 +87,7 @@ class Denoising:
     NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
 
     path: FilePath = ""
-    embedded: Annotated[str, OneOf(EMBEDDED)] = "plays"
+    embedded: Annotated[str, OneOf(TEXTS)] = "plays"
     validation_path: FilePath = ""
     validation_fraction: Part = 0.1
     tokenizer: FilePath = "bpe"
@@ -119,16 +116,9 @@ class Denoising:
 
     def load(self, workdir: Path | None) -> StreamData:
         """Reads the text, makes or loads the tokenizer, and tokenizes."""
-        if not self.path and self.embedded == "docstrings":
-            train, validation = docstring_text(self.validation_fraction)
-        elif not self.path:
-            train, validation = shakespeare()
-        elif self.validation_path:
-            train = text_files.read_text(self.path)
-            validation = text_files.read_text(self.validation_path)
-        else:
-            whole = text_files.read_text(self.path)
-            train, validation = text_files.split_text(whole, self.validation_fraction)
+        train, validation = read_texts(
+            self.path, self.validation_path, self.validation_fraction, self.embedded
+        )
         tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = _lines(train)
@@ -149,7 +139,7 @@ class Denoising:
         if len(paths) != 1:
             raise ConfigError("spans are hidden in one text file: give --path.")
         tokenizer = self.load_tokenizer(workdir)
-        tokens = _stream(tokenizer, text_files.read_text(paths[0]), paths[0])
+        tokens = _stream(tokenizer, read_text(paths[0]), paths[0])
         return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:

@@ -3,16 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from transformer.caches import cache_folder
-from transformer.data.embedded.plays import shakespeare
 from transformer.data.order import Batches, Epochs, InOrder
-from transformer.data.reading import text as text_files
+from transformer.data.reading.text import read_text
+from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
 from transformer.data.tokenizers.choosing import (
     load_tokenizer,
@@ -28,6 +28,7 @@ from transformer.limits import (
     CountOrZero,
     FilePath,
     Length,
+    OneOf,
     Part,
     PartOrAll,
     Share,
@@ -65,7 +66,9 @@ class LanguageModeling:
     """Left-to-right language modelling on one stream of text; its fields are `config.task`.
 
     Attributes:
-        path: a UTF-8 text file; empty for Shakespeare's plays, whole plays held out.
+        path: a UTF-8 text file; empty for a text that needs no file.
+        embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
+            `docstrings` are those of Python's standard library, whole modules held out.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: how much of `path` that end is.
         tokenizer: `character`, `byte`, `bpe`, or the path of a `tokenizer.json`.
@@ -99,6 +102,7 @@ class LanguageModeling:
     NEEDS: ClassVar[tuple[str, ...]] = ("context", "features", "loss_scales", "empty_cache")
 
     path: FilePath = ""
+    embedded: Annotated[str, OneOf(TEXTS)] = "plays"
     validation_path: FilePath = ""
     validation_fraction: Part = 0.1
     tokenizer: FilePath = "character"
@@ -127,14 +131,9 @@ class LanguageModeling:
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
-        if not self.path:
-            train, validation = shakespeare()
-        elif self.validation_path:
-            train = text_files.read_text(self.path)
-            validation = text_files.read_text(self.validation_path)
-        else:
-            whole = text_files.read_text(self.path)
-            train, validation = text_files.split_text(whole, self.validation_fraction)
+        train, validation = read_texts(
+            self.path, self.validation_path, self.validation_fraction, self.embedded
+        )
         tokenizer = None if workdir is None else load_tokenizer(TextTokenizer, workdir)
         if tokenizer is None:
             # Characters that only the validation text has are in the vocabulary too.
@@ -148,7 +147,7 @@ class LanguageModeling:
             tokenize(tokenizer, validation, cache_folder()),
         )
         tokenizer.encode(self.prompt)  # A prompt it cannot read stops the run now, not at its end.
-        name = self.path or "Shakespeare"
+        name = self.path or self.embedded
         require_length(data.train, self.context, f"the training part of {name}")
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
@@ -165,7 +164,7 @@ class LanguageModeling:
             raise ConfigError("a language model is evaluated on one text file: give --path.")
         (path,) = paths
         tokenizer = self.load_tokenizer(workdir)
-        tokens = tokenize(tokenizer, text_files.read_text(path), cache_folder())
+        tokens = tokenize(tokenizer, read_text(path), cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
     def save(self, data: TextData, workdir: Path) -> None:

@@ -2,11 +2,11 @@
 
 import functools
 import importlib
-import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from transformer.config import plugin_names
 from transformer.data.tokenizers import kinds
 from transformer.data.tokenizers.protocol import Kind
 from transformer.errors import ConfigError, DataError, WorkdirError
@@ -87,5 +87,5 @@ def _kinds(role: type[T]) -> "list[Kind[T]]":
 
 @functools.cache
 def _all_kinds() -> "tuple[Kind, ...]":
-    names = sorted(module.name for module in pkgutil.iter_modules(kinds.__path__))
-    return tuple(importlib.import_module(f"{kinds.__name__}.{name}").KIND for name in names)
+    modules = (importlib.import_module(f"{kinds.__name__}.{n}") for n in plugin_names(kinds))
+    return tuple(module.KIND for module in modules)
