@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
-from transformer.data.tokenizers.text import byte_alphabet
+from transformer.data.tokenizers.library import byte_alphabet
 from transformer.errors import DataError
 from transformer.interop.decoder_runs import write_decoder_files
 from transformer.interop.family import Trained

@@ -6,8 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from transformer.data.reading import bounds
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import ACTIVATIONS, published_activation
 from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained

@@ -16,7 +16,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from transformer.data.reading.library_errors import in_our_words
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.interop.checked_values import text as text_of
 from transformer.interop.formats.tokenizers import SPACE, words_of

@@ -16,10 +16,11 @@ from transformer.data.reading.json_text import read_bounded, shown
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.reading.text import decode_text
 from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer
-from transformer.data.tokenizers.encoders import parse_encoder_tokenizer
+from transformer.data.tokenizers.kinds.encoder import parse_encoder_tokenizer
 from transformer.data.tokenizers.layouts import Layout, layout_of, template
+from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, whole, without_fraction
