@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "model", "bert", num_layers=4, num_heads=4, width=128, context=64, dropout_rate=0.1
     )
     config.task = section(
-        "task", "text_classification", max_length=48, batch_size=64, vocab_size=8192
+        "task", "text_classification", max_length=48, batch_size=64, tokenizer={"size": 8192}
     )
     config.optimizer = section(
         "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01

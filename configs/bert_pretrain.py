@@ -36,7 +36,11 @@ def get_config(variant: str = "") -> ConfigDict:
         dropout_rate=0.0,
     )
     config.task = section(
-        "task", "masked_lm", max_length=64, batch_size=64, vocab_size=4096, lowercase=False
+        "task",
+        "masked_lm",
+        max_length=64,
+        batch_size=64,
+        tokenizer={"size": 4096, "lowercase": False},
     )
     config.optimizer = section("optimizer", learning_rate=1e-3, warmup="200 steps", beta2=0.98)
     config.train = section(
@@ -63,7 +67,11 @@ def _published(num_layers: int, width: int) -> dict:
             "position_init": "normal",
             "dropout_rate": 0.1,
         },
-        "task": {"max_length": 512, "batch_size": 256, "vocab_size": 30522, "lowercase": True},
+        "task": {
+            "max_length": 512,
+            "batch_size": 256,
+            "tokenizer": {"size": 30522, "lowercase": None},
+        },
         "optimizer": {"learning_rate": 1e-4, "schedule": "linear", "warmup": "1%"},
         "train": {"duration": "1000000 steps", "evaluate_every": "1%", "save_every": "1%"},
     }
@@ -75,9 +83,8 @@ VARIANTS = {
         "model": {"context": 64, "position_init": "normal"},
         "task": {
             "embedded": "catalogues",
-            "lowercase": True,
             "next_sentence": False,
-            "vocab_size": 8192,
+            "tokenizer": {"size": 8192, "lowercase": None},
             "max_length": 64,
             "batch_size": 64,
         },

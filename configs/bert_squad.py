@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "question_answering",
         max_length=128,
         batch_size=32,
-        vocab_size=4096,
+        tokenizer={"size": 4096},
         context_words=60,
         no_answer=True,
         unanswerable=0.15,

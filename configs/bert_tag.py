@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
         position_init="sinusoidal",
         dropout_rate=0.1,
     )
-    config.task = section("task", "tagging", max_length=48, batch_size=32, vocab_size=4096)
+    config.task = section("task", "tagging", max_length=48, batch_size=32, tokenizer={"size": 4096})
     config.optimizer = section(
         "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01
     )

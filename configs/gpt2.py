@@ -23,8 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "language_modeling",
-        tokenizer="bpe",
-        bpe_vocab_size=50257,
+        tokenizer={"kind": "bpe", "size": 50257},
         batch_size=32,
         vocab_chunk=8192,
     )

@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "translation",
         embedded="copy",
         num_pairs=20_000,
-        tokenizer="character",
+        tokenizer={"kind": "character"},
         max_length=32,
         batch_tokens=2048,
         label_smoothing=0.0,

@@ -36,7 +36,7 @@ from transformer.config import section, variant_of
 TASKS = {
     # Both with the same modules held out and the same vocabulary.
     "text_to_text": {
-        "bpe_vocab_size": 2000,
+        "tokenizer": {"size": 2000},
         "validation_fraction": 0.1,
         "max_length": 128,
         "max_target_length": 32,
@@ -45,7 +45,7 @@ TASKS = {
     },
     "denoising": {
         "embedded": "docstrings",
-        "bpe_vocab_size": 2000,
+        "tokenizer": {"size": 2000},
         "validation_fraction": 0.1,
         "length": 96,
         "batch_size": 32,
@@ -91,7 +91,7 @@ def get_config(variant: str = "") -> ConfigDict:
 # Sections 2.1 and 3.1.2 of the paper, up to the optimizer: sizes, sources of 512 tokens, a constant
 # learning rate for a task that follows pretraining.
 PUBLISHED = {
-    "task": {"bpe_vocab_size": 32_000, "max_length": 512, "max_target_length": 128},
+    "task": {"tokenizer": {"size": 32_000}, "max_length": 512, "max_target_length": 128},
     "optimizer": {"learning_rate": 1e-3, "schedule": "constant", "warmup": "0 steps"},
     "train": {
         "duration": "10000 steps",

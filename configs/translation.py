@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
         feed_forward_width=256,
         norm_order="pre",
     )
-    config.task = section("task", "translation", bpe_vocab_size=1000, batch_tokens=2048)
+    config.task = section("task", "translation", tokenizer={"size": 1000}, batch_tokens=2048)
     config.optimizer = section(
         "optimizer",
         learning_rate=3e-3,
@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
 # each side in a batch. Its learning rate peaks at 1 / sqrt(D * warmup).
 PAPER = {
     "model": {"num_encoder_layers": 6, "num_decoder_layers": 6, "norm_order": "post"},
-    "task": {"bpe_vocab_size": 37_000, "batch_tokens": 25_000, "max_length": 256},
+    "task": {"tokenizer": {"size": 37_000}, "batch_tokens": 25_000, "max_length": 256},
     "optimizer": {"warmup": "4000 steps", "clip_norm": 0.0},
     "train": {"evaluate_every": "2000 steps", "save_every": "1000 steps", "keep_last": 20},
 }
@@ -73,7 +73,7 @@ VARIANTS = {
     "multi30k": {
         "model": {"num_encoder_layers": 4, "num_decoder_layers": 4, "dropout_rate": 0.3},
         "task": {
-            "bpe_vocab_size": 10_000,
+            "tokenizer": {"size": 10_000},
             "batch_tokens": 4096,
             "beam_size": 5,
             "length_penalty": 1.0,

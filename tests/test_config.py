@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 from transformer import models
 from transformer.data.images.batches import Augmentation
 from transformer.data.images.preparation import Preparation
+from transformer.data.tokenizers.choosing import TokenizerChoice
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError
 from transformer.fields import checked, config_fields, declared, require_allowed, unknown_name
 from transformer.limits import (
@@ -35,6 +37,7 @@ from transformer.training.sections import (
     check_sections,
     choices,
     owner,
+    saved_config,
     section,
 )
 
@@ -390,3 +393,48 @@ def test_a_section_inside_of_one_has_fields_of_its_own():
     ):
         with pytest.raises(ConfigError, match=said):
             build("task", ConfigDict({**section("task", "translation"), "search": changes}))
+
+
+FLAT = {
+    "language_modeling": ({"tokenizer": "bpe", "bpe_vocab_size": 300}, ("bpe", 300, None)),
+    "translation": ({"tokenizer": "t.json", "search": {"kind": "wu"}}, ("t.json", 8192, None)),
+    "masked_lm": (
+        {"tokenizer": "wordpiece", "vocab_size": 99, "lowercase": True},
+        ("wordpiece", 99, None),
+    ),
+    "tagging": ({"vocab_size": 99, "lowercase": False}, ("wordpiece", 99, False)),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_sections_of_format_1_are_read(name):
+    """The sections of runs that were made before sections nested."""
+    flat, expected = FLAT[name]
+    saved = saved_config(
+        {"task": {"name": name, **flat}, "model": {"name": "gpt", "vocab_size": 5}}
+    )
+    task = build("task", saved.task)
+    assert (task.tokenizer.kind, task.tokenizer.size, task.tokenizer.lowercase) == expected
+    # A model's field of the same name stays where it is.
+    assert saved.model.vocab_size == 5
+    again = saved_config({"format": 2, **saved.to_dict()})
+    assert again.to_dict() == saved.to_dict()
+
+
+@pytest.mark.parametrize("number", [0, 3, "2", True])
+def test_formats_that_are_not_known_are_refused(number):
+    with pytest.raises(ValueError, match="its format is"):
+        saved_config({"format": number, "task": {"name": "tagging"}})
+
+
+def test_a_value_for_a_section_names_its_fields():
+    with pytest.raises(ConfigError, match=r"task\.tokenizer is 'bpe'.*kind, size, lowercase"):
+        section("task", "language_modeling", tokenizer="bpe")
+    with pytest.raises(ConfigError, match=r'did you mean "augmentation\.mixup"'):
+        section("task", "image_classification", mixup=0.1)
+
+
+def test_only_word_pieces_are_lowercase():
+    choice = TokenizerChoice("bpe", lowercase=True)
+    with pytest.raises(ConfigError, match=r"tokenizer\.lowercase is True.*bpe keeps capitals"):
+        choice.make(EncoderTokenizer, ["a b"])

@@ -1,12 +1,12 @@
 """Tokenizers for tests, by their jobs."""
 
-from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer, TextTokenizer
 
 
 def make_text_tokenizer(value, text, vocab_size):
-    return make_tokenizer(TextTokenizer, value, [text], vocab_size=vocab_size)
+    return TokenizerChoice(value, vocab_size).make(TextTokenizer, [text])
 
 
 def load_text_tokenizer(folder):
@@ -14,7 +14,7 @@ def load_text_tokenizer(folder):
 
 
 def make_sentence_tokenizer(value, lines, vocab_size):
-    return make_tokenizer(SentenceTokenizer, value, lines, vocab_size=vocab_size)
+    return TokenizerChoice(value, vocab_size).make(SentenceTokenizer, lines)
 
 
 def load_sentence_tokenizer(folder):
@@ -22,8 +22,8 @@ def load_sentence_tokenizer(folder):
 
 
 def make_encoder_tokenizer(value, texts, *, vocab_size, lowercase):
-    return make_tokenizer(
-        EncoderTokenizer, value, texts, vocab_size=vocab_size, lowercase=lowercase
+    return TokenizerChoice(value, vocab_size, None if lowercase else False).make(
+        EncoderTokenizer, texts
     )
 
 

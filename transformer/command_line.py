@@ -131,11 +131,12 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
     found = _error_of_file(error, argv)
     if found is not None:
         return found
+    overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
     if isinstance(error, flags.Error) and _FROM_FILE in str(error):
         return ConfigError(_named_after_file(_first_cause(error), argv))
     if isinstance(error, flags.Error):
-        return ConfigError(f"{_tidy(error)} (--help lists the flags)")
-    overrides = [match for flag in argv[1:] if (match := _OVERRIDE.match(flag))]
+        plain = f"{_tidy(error)} (--help lists the flags)"
+        return ConfigError(_value_of_section(overrides) or plain)
     plain = [argv[0], *(flag for flag in argv[1:] if not _OVERRIDE.match(flag))]
     try:
         with _arguments(plain):
@@ -183,11 +184,29 @@ def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
 
 def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
     from transformer.fields import unknown_name
-    from transformer.training.sections import OPTIONAL_SECTIONS
+    from transformer.sections import flattened
+    from transformer.training.sections import OPTIONAL_SECTIONS, RENAMED
 
     if where == "config" and name in OPTIONAL_SECTIONS:
         return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
-    return unknown_name(where, name, config)
+    if where == "config":
+        return unknown_name(where, name, config)
+    known = {*config, *flattened(config)}
+    if RENAMED.get(name) in known:
+        return f'{where} has no "{name}": did you mean "{RENAMED[name]}"?'
+    return unknown_name(where, name, known)
+
+
+def _value_of_section(overrides: Sequence[re.Match[str]]) -> str | None:
+    """What is wrong with the first override that gives a value to a section."""
+    for match in overrides:
+        config = FLAGS[match["flag"]].value
+        for name in match["path"].split("."):
+            config = config.get(name) if isinstance(config, ConfigDict) else None
+        if isinstance(config, ConfigDict):
+            where = f"{match['flag']}.{match['path']}"
+            return f"{where} is a section: give one of its fields, such as --{where}.{min(config)}="
+    return None
 
 
 def _error_of_file(error: BaseException, argv: Sequence[str]) -> Exception | None:

@@ -11,7 +11,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
@@ -112,7 +112,9 @@ def _values(owner: Any) -> dict[str, Any]:
     return {key: getattr(owner, key) for key in config_fields(type(owner))}
 
 
-def completed(belongs: type, section: Mapping[str, Any]) -> dict[str, Any]:
+def completed(
+    belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """A saved section with the fields that its owner has got since, and with tuples for lists.
 
     The default of a field that comes later is what was done before there was one.
@@ -120,8 +122,9 @@ def completed(belongs: type, section: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         belongs: the owner.
         section: as JSON has it; keys and values that do not fit stay as they are.
+        renamed: where fields are that had other names, such as `tokenizer.size`.
     """
-    result = _moved(belongs, section)
+    result = _moved(belongs, section, renamed)
     for key, field in config_fields(belongs).items():
         kind = declared(belongs)[key]
         if dataclasses.is_dataclass(kind.base):
@@ -141,14 +144,10 @@ def _plain(owner: Any) -> dict[str, Any]:
     return dataclasses.asdict(owner)
 
 
-def _moved(belongs: type, section: Mapping[str, Any]) -> dict[str, Any]:
-    """A section in which fields that lie in an inner section today are put there.
-
-    Runs of format 1 had flat sections, whose names are those of today but for `RENAMED` of the
-    owner.
-    """
+def _moved(belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """A section in which fields that lie in an inner section today are put there."""
     known = config_fields(belongs)
-    renamed: Mapping[str, str] = getattr(belongs, "RENAMED", {})
+    renamed = {key: path for key, path in renamed.items() if path in paths(belongs)}
     places = {path.rpartition(".")[2]: path for path in paths(belongs) if "." in path}
     result = dict(section)
     for key, value in section.items():

@@ -91,7 +91,7 @@ class Row:
         }
 
 
-_CHARACTERS = {"task.tokenizer": "character", "task.path": "{folder}/characters.txt"}
+_CHARACTERS = {"task.tokenizer.kind": "character", "task.path": "{folder}/characters.txt"}
 _TINY_DECODER = {
     "model.vocab_size": 256,
     "model.num_layers": 1,
@@ -115,7 +115,7 @@ _TINY_PAIRS = {
     "model.num_heads": 2,
     "model.width": 32,
     "model.feed_forward_width": 64,
-    "task.bpe_vocab_size": 400,
+    "task.tokenizer.size": 400,
     "task.batch_tokens": 512,
 }
 
@@ -222,7 +222,7 @@ ROWS = (
             "model.num_heads": 2,
             "model.width": 32,
             "model.context": 64,
-            "task.vocab_size": 400,
+            "task.tokenizer.size": 400,
             "task.max_length": 64,
             "task.batch_size": 2,
         },

@@ -81,7 +81,7 @@ SMALL_TASK = {
     **dict.fromkeys(("batch_size", "rows_multiple", "sample_length"), 2),
     **dict.fromkeys(("image_size", "max_question_length", "stride"), 8),
     **dict.fromkeys(("max_length", "length"), 24),
-    **dict.fromkeys(("vocab_size", "bpe_vocab_size"), 300),
+    **dict.fromkeys(("vocab_size", "size"), 300),
     "context": 16,
     "batch_tokens": 96,
     "max_target_length": 12,

@@ -75,13 +75,13 @@ PAIRS = {
     "train": "{data}/train.src,{data}/train.tgt",
     "validation": "{data}/val.src,{data}/val.tgt",
     # Every word is a token: batches have two shapes, of 8 and of 12 tokens.
-    "bpe_vocab_size": 290,
+    "tokenizer.size": 290,
     "max_length": 12,
     "batch_tokens": 128,
     "beam_size": 2,
     "extra_length": 4,
 }
-LABELLED = {"train": "{data}/texts.jsonl", "max_length": 24, "batch_size": 8, "vocab_size": 80}
+LABELLED = {"train": "{data}/texts.jsonl", "max_length": 24, "batch_size": 8, "tokenizer.size": 80}
 IMAGES = {"path": "{data}/images", "batch_size": 8, "validation_batch_size": 8}
 
 JOBS = (
@@ -101,7 +101,7 @@ JOBS = (
         "llama.py",
         _settings(
             DECODER | {"num_layers": 2, "num_kv_heads": 1, "scan_layers": True},
-            TEXT | {"tokenizer": "bpe", "bpe_vocab_size": 280, "sample_length": 20},
+            TEXT | {"tokenizer.kind": "bpe", "tokenizer.size": 280, "sample_length": 20},
             train__steps_per_dispatch=3,
         ),
     ),
@@ -128,7 +128,7 @@ JOBS = (
             BOTH | {"head_dim": 8},
             {
                 "train": "{data}/turn.jsonl",
-                "tokenizer": "character",
+                "tokenizer.kind": "character",
                 "max_length": 32,
                 "max_target_length": 16,
                 "batch_tokens": 128,
@@ -141,14 +141,19 @@ JOBS = (
     Job(
         "denoising",
         "denoising.py",
-        _settings(BOTH, TEXT | {"tokenizer": "character", "length": 16}),
+        _settings(BOTH, TEXT | {"tokenizer.kind": "character", "length": 16}),
     ),
     Job(
         "masked words, next sentences",
         "bert_pretrain.py",
         _settings(
             ENCODER,
-            {"path": "{data}/sentences.txt", "vocab_size": 80, "max_length": 24, "batch_size": 8},
+            {
+                "path": "{data}/sentences.txt",
+                "tokenizer.size": 80,
+                "max_length": 24,
+                "batch_size": 8,
+            },
             train__steps_per_dispatch=2,
         ),
     ),
@@ -159,7 +164,7 @@ JOBS = (
             ENCODER,
             {
                 "path": "{data}/sentences.txt",
-                "vocab_size": 80,
+                "tokenizer.size": 80,
                 "max_length": 16,
                 "batch_size": 8,
                 "next_sentence": False,
@@ -184,7 +189,7 @@ JOBS = (
         "bert_tag.py",
         _settings(
             ENCODER,
-            {"train": "{data}/tags.conll", "max_length": 12, "vocab_size": 60, "batch_size": 4},
+            {"train": "{data}/tags.conll", "max_length": 12, "tokenizer.size": 60, "batch_size": 4},
         ),
     ),
     Job(
@@ -197,7 +202,7 @@ JOBS = (
                 "max_length": 28,
                 "max_question_length": 8,
                 "stride": 8,
-                "vocab_size": 60,
+                "tokenizer.size": 60,
                 "batch_size": 4,
             },
         ),

@@ -43,7 +43,7 @@ JOB = jobs.Job(
     "gpt_char.py:tiny",
     {
         "task.path": "{data}/text.txt",
-        "task.tokenizer": "byte",
+        "task.tokenizer.kind": "byte",
         "task.batch_size": 8,
         "task.validation_batch_size": 8,
         "task.context": 16,

@@ -228,7 +228,7 @@ def _translation(folder: Path, seed: int) -> tuple[list[str], dict[str, Job]]:
         f"--config={ROOT / 'configs' / 'translation.py'}",
         f"--config.task.train={folder}/train.src,{folder}/train.tgt",
         f"--config.task.validation={folder}/val.src,{folder}/val.tgt",
-        "--config.task.bpe_vocab_size=290",
+        "--config.task.tokenizer.size=290",
         "--config.task.max_length=12",
         "--config.task.batch_tokens=128",
         "--config.task.extra_length=4",
@@ -254,7 +254,7 @@ def _classification(folder: Path, seed: int) -> tuple[list[str], dict[str, Job]]
     training = [
         f"--config={ROOT / 'configs' / 'bert_classify.py'}",
         f"--config.task.train={path}",
-        "--config.task.vocab_size=80",
+        "--config.task.tokenizer.size=80",
         "--config.model.context=24",
         "--config.task.max_length=24",
         "--config.task.batch_size=8",

@@ -101,7 +101,7 @@ def test_batches_encode_like_lines(tokenizer):
 
 
 def test_unknown_characters_are_named():
-    with pytest.raises(DataError, match=r"'天' \(U\+5929\).*tokenizer=bpe"):
+    with pytest.raises(DataError, match=r"'天' \(U\+5929\).*tokenizer.kind=bpe"):
         CHARACTER.encode_all(["A dog", "天"])
 
 
@@ -153,13 +153,13 @@ def test_missing_file(tmp_path, kind):
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match=r"config.task.tokenizer is 'byte'.*character, bpe.*json"):
+    with pytest.raises(ConfigError, match=r"tokenizer.kind is 'byte'.*character, bpe.*json"):
         make_sentence_tokenizer("byte", LINES, 0)
 
 
 @pytest.mark.parametrize("size", [0, 256])
 def test_bpe_needs_all_bytes_and_an_end(size):
-    with pytest.raises(ConfigError, match=f"config.task.bpe_vocab_size is {size}"):
+    with pytest.raises(ConfigError, match=f"config.task.tokenizer.size is {size}"):
         make_sentence_tokenizer("bpe", LINES, size)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tokenizers import load_text_tokenizer, make_text_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.tasks.language_modeling import LanguageModeling
@@ -137,7 +138,7 @@ def test_unknown_kind():
 
 @pytest.mark.parametrize("size", [0, 255])
 def test_bpe_needs_all_bytes(size):
-    with pytest.raises(ConfigError, match=f"bpe_vocab_size is {size}"):
+    with pytest.raises(ConfigError, match=f"tokenizer.size is {size}"):
         make_text_tokenizer("bpe", "text", size)
 
 
@@ -200,7 +201,9 @@ def test_a_run_with_holes_in_its_vocabulary_has_all_rows(tmp_path, monkeypatch):
     with_holes().save(tmp_path)
     (tmp_path / "text.txt").write_text("abc<end>" * 40)
     task = LanguageModeling(
-        path=str(tmp_path / "text.txt"), tokenizer=str(tmp_path / "tokenizer.json"), context=4
+        path=str(tmp_path / "text.txt"),
+        tokenizer=TokenizerChoice(str(tmp_path / "tokenizer.json")),
+        context=4,
     )
     data = task.load(None)
     assert data.train.array.max() == 9

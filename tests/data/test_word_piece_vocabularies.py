@@ -76,7 +76,7 @@ def test_what_occurs_once_is_not_joined():
 
 
 def test_vocabulary_without_room_for_the_characters():
-    with pytest.raises(ConfigError, match=r"config.task.vocab_size is 12: .* 4 char.* need 13"):
+    with pytest.raises(ConfigError, match=r"config.task.tokenizer.size is 12: .* 4 char.* need 13"):
         train(["abcd"], vocab_size=12)
     assert train(["abcd"], vocab_size=13).vocab_size == 13
 
@@ -247,5 +247,5 @@ def test_missing_file(tmp_path, name):
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match=r"tokenizer is 'words'.*wordpiece.*vocab.txt"):
+    with pytest.raises(ConfigError, match=r"tokenizer.kind is 'words'.*wordpiece.*vocab.txt"):
         make("words")

@@ -57,7 +57,7 @@ def pretraining(folder) -> list[str]:
     return [
         f"--config={ROOT / 'configs' / 'bert_pretrain.py'}",
         f"--config.task.path={folder / 'text.txt'}",
-        "--config.task.vocab_size=80",
+        "--config.task.tokenizer.size=80",
         "--config.model.dropout_rate=0.1",
         *MODEL,
     ]

@@ -52,7 +52,7 @@ def question_answering(folder: Path) -> tuple[str, dict, Path]:
         questions.append(Question(str(number), "who has the coat?", context, answer))
     path = folder / "questions.json"
     write_squad(questions, path)
-    sizes = {"max_length": 28, "max_question_length": 8, "stride": 8, "vocab_size": 60}
+    sizes = {"max_length": 28, "max_question_length": 8, "stride": 8, "tokenizer.size": 60}
     return "bert_squad", {**ENCODER, **{f"task.{k}": v for k, v in sizes.items()}}, path
 
 
@@ -64,7 +64,7 @@ def tagging(folder: Path) -> tuple[str, dict, Path]:
     )
     path = folder / "tags.conll"
     path.write_text("\n".join(sentences), "utf-8")
-    return "bert_tag", {**ENCODER, "task.max_length": 12, "task.vocab_size": 60}, path
+    return "bert_tag", {**ENCODER, "task.max_length": 12, "task.tokenizer.size": 60}, path
 
 
 def denoising(folder: Path) -> tuple[str, dict, Path]:
@@ -74,7 +74,7 @@ def denoising(folder: Path) -> tuple[str, dict, Path]:
     path.write_text("\n".join(lines), "utf-8")
     model = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width": 16}
     changes = {f"model.{key}": value for key, value in model.items()}
-    return "denoising", {**changes, "task.tokenizer": "character", "task.length": 16}, path
+    return "denoising", {**changes, "task.tokenizer.kind": "character", "task.length": 16}, path
 
 
 JOBS = {make.__name__: make for make in (question_answering, tagging, denoising)}

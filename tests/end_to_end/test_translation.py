@@ -40,7 +40,7 @@ def flags(files, **changes):
     task = {
         "train": f"{files}/train.src,{files}/train.tgt.gz",
         "validation": f"{files}/val.src,{files}/val.tgt.gz",
-        "bpe_vocab_size": 290,
+        "tokenizer.size": 290,
         "max_length": 12,
         "batch_tokens": 128,
         "extra_length": 4,

@@ -40,7 +40,7 @@ def config(tmp_path, monkeypatch):
         "translation",
         train=files,
         validation=files,
-        bpe_vocab_size=300,
+        tokenizer={"size": 300},
         max_length=24,
         batch_tokens=192,
         label_smoothing=0.0,

@@ -324,10 +324,10 @@ def test_names_that_are_none(tmp_path, config, part):
 @pytest.mark.parametrize(("content", "lowercase"), [({}, True), ({"do_lower_case": False}, False)])
 def test_lowercase(tmp_path, content, lowercase):
     write(tmp_path)
-    assert read_run(tmp_path).config.task.lowercase
+    assert read_run(tmp_path).config.task.tokenizer.lowercase
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(content))
     found = read_run(tmp_path)
-    assert found.config.task.lowercase == found.run.tokenizer.lowercase == lowercase
+    assert found.config.task.tokenizer.lowercase == found.run.tokenizer.lowercase == lowercase
 
 
 # ----------------------------------------------------------------------------------- folders

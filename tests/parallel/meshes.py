@@ -44,7 +44,12 @@ def config_of(model, task, **mesh):
 
 def text(path):
     return section(
-        "task", "language_modeling", path=str(path), context=16, batch_size=16, tokenizer="byte"
+        "task",
+        "language_modeling",
+        path=str(path),
+        context=16,
+        batch_size=16,
+        tokenizer={"kind": "byte"},
     )
 
 

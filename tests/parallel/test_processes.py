@@ -19,7 +19,7 @@ from transformer.training.holding import LOCK_FILE
 # All within the warmup, so that the learning rate does not depend on it.
 MOST = "--config.train.duration=95 steps"
 FLAGS = (
-    "--config.task.tokenizer=byte",
+    "--config.task.tokenizer.kind=byte",
     "--config.task.batch_size=8",
     "--config.task.context=16",
     "--config.task.sample_length=3",

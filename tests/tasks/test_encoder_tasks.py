@@ -15,6 +15,7 @@ from transformer.data.rows import RowSource
 from transformer.data.source import Visit
 from transformer.data.text.documents import SentencePairs, tokenize_documents
 from transformer.data.text.masking import Masking
+from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
 from transformer.ops.losses import IGNORED
@@ -24,7 +25,7 @@ from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
 from transformer.training.sections import build, section
 
-SIZE = {"max_length": 12, "batch_size": 4, "vocab_size": 60}
+SIZE = {"max_length": 12, "batch_size": 4, "tokenizer": TokenizerChoice("wordpiece", 60)}
 ROWS = [("a red cat", "x"), ("a blue cat", "x"), ("a red dog", "y"), ("one cat", "x")] * 5
 
 

@@ -43,10 +43,10 @@ FITTING = {
 }
 
 
-ENCODER = {"max_length": 64, "vocab_size": 60}
+ENCODER = {"max_length": 64, "tokenizer": {"size": 60}}
 IMAGES = {"preparation": {"image_size": 8}}
 SETTINGS = {
-    "denoising": {"path": "a.txt", "tokenizer": "character", "length": 16},
+    "denoising": {"path": "a.txt", "tokenizer": {"kind": "character"}, "length": 16},
     "image_classification": IMAGES,
     "language_modeling": {"path": "a.txt", "context": 8},
     "masked_images": IMAGES,
@@ -54,8 +54,8 @@ SETTINGS = {
     "question_answering": {**ENCODER, "train": "squad", "validation": "squad", "stride": 8},
     "tagging": {**ENCODER, "train": "a.conll"},
     "text_classification": {**ENCODER, "train": "labels.jsonl"},
-    "text_to_text": {"train": "pairs.jsonl", "tokenizer": "character"},
-    "translation": {"train": "a.en,a.de", "tokenizer": "character"},
+    "text_to_text": {"train": "pairs.jsonl", "tokenizer": {"kind": "character"}},
+    "translation": {"train": "a.en,a.de", "tokenizer": {"kind": "character"}},
 }
 
 

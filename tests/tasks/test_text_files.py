@@ -8,6 +8,7 @@ import random
 import pytest
 
 from transformer.data.labels.squad import Answer, Question, write_squad
+from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.errors import DataError
 from transformer.tasks.denoising import Denoising
 from transformer.tasks.language_modeling import LanguageModeling
@@ -54,12 +55,17 @@ def asked(path):
 
 
 QUESTIONS = {"max_question_length": 4, "stride": 8}
-SMALL = {"max_length": 24, "vocab_size": 300, "tokenizer": "bpe"}
-PAIRS = {"max_length": 90, "tokenizer": "character"}
+SMALL = {"max_length": 24, "tokenizer": TokenizerChoice("bpe", size=300)}
+PAIRS = {"max_length": 90, "tokenizer": TokenizerChoice("character")}
 TASKS = {
     "language modeling": (LanguageModeling, "path", ".txt", {"context": 8}),
     "masked": (MaskedLM, "path", ".txt", SMALL),
-    "denoising": (Denoising, "path", ".txt", {"length": 16, "tokenizer": "character"}),
+    "denoising": (
+        Denoising,
+        "path",
+        ".txt",
+        {"length": 16, "tokenizer": TokenizerChoice("character")},
+    ),
     "jsonl": (TextClassification, "train", ".jsonl", SMALL),
     "csv": (TextClassification, "train", ".csv", SMALL),
     "tsv": (TextClassification, "train", ".tsv", SMALL),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.decoding.translate import Output
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.models.t5 import T5
@@ -20,7 +21,7 @@ from transformer.tasks.text_to_text import TextToText
 from transformer.training.sections import build, section
 
 SIZE = {
-    "tokenizer": "character",
+    "tokenizer": TokenizerChoice("character"),
     "max_length": 16,
     "max_target_length": 6,
     "batch_tokens": 128,
@@ -184,7 +185,7 @@ def test_spans_first_and_then_the_task_with_the_same_tokens(data, tmp_path, monk
     """The tokens keep their ids, the sentinels come after them and keep theirs."""
     text = tmp_path / "text.txt"
     text.write_text("turn: abcba cab\n" * 40)
-    spans = Denoising(path=str(text), tokenizer="character", length=16)
+    spans = Denoising(path=str(text), tokenizer=TokenizerChoice("character"), length=16)
     streams = spans.load(None)
     spans.save(streams, tmp_path)
     monkeypatch.setattr(
@@ -205,7 +206,7 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
         return "one two three\n" * 30, "four five\n" * 30
 
     monkeypatch.setattr("transformer.data.embedded.texts.docstrings.docstring_text", text)
-    task = Denoising(embedded="docstrings", tokenizer="character", length=16)
+    task = Denoising(embedded="docstrings", tokenizer=TokenizerChoice("character"), length=16)
     found = task.load(None)
     assert found.tokenizer.decode(found.train[:13]) == "one two three"
     assert seen == [task.validation_fraction]

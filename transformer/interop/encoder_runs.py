@@ -68,7 +68,7 @@ def encoder_run(
     longest = min(max_length or read.max_length or context, context)
     values: dict[str, Any] = {
         "max_length": longest,
-        "lowercase": read.tokenizer.lowercase,
+        "tokenizer": {"lowercase": read.tokenizer.lowercase},
         "special_tokens": read.finds_special,
     }
     if published.job == "text_classification":

@@ -16,7 +16,7 @@ from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.text import read_text
 from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
-from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.data.tokenizers.sentences import SentinelTokenizer
 from transformer.decoding.translate import Beam, translate
@@ -29,7 +29,6 @@ from transformer.limits import (
     FilePath,
     OneOf,
     Part,
-    VocabSize,
     Whole,
 )
 from transformer.ops.losses import IGNORED
@@ -45,6 +44,8 @@ from transformer.tasks.parts.protocol import (
 
 # Windows shown after training.
 _SHOWN = 4
+
+_TOKENIZER = TokenizerChoice("bpe", size=4096)
 
 
 class StreamData(NamedTuple):
@@ -69,9 +70,7 @@ class Denoising:
             task `text_to_text` with the same `validation_fraction`.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: how much of `path` that end is, or of the modules.
-        tokenizer: `bpe` (byte-level, made from the training text), `character`, or the path of a
-            `tokenizer.json` or of a SentencePiece `.model`. Sentinels are added to it.
-        bpe_vocab_size: tokens of `bpe`.
+        tokenizer: of the text; sentinels are added to it.
         objective: `span_corruption`, or `prefix`: the text is cut in two, and the second part is
             predicted from the first.
         length: tokens of a source, its end included.
@@ -91,8 +90,7 @@ class Denoising:
     embedded: Annotated[str, OneOf(TEXTS)] = "plays"
     validation_path: FilePath = ""
     validation_fraction: Part = 0.1
-    tokenizer: FilePath = "bpe"
-    bpe_vocab_size: VocabSize = 4096
+    tokenizer: TokenizerChoice = _TOKENIZER
     objective: Annotated[str, OneOf(OBJECTIVES)] = "span_corruption"
     length: Annotated[int, Whole(4, 1 << 24)] = 128
     density: Part = 0.15
@@ -123,12 +121,10 @@ class Denoising:
         tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = _lines(train)
-            if self.tokenizer == "character":
+            if self.tokenizer.kind == "character":
                 # Characters that only the validation text has are in the vocabulary too.
                 lines += _lines(validation)
-            tokenizer = make_tokenizer(
-                SentenceTokenizer, self.tokenizer, lines, vocab_size=self.bpe_vocab_size
-            )
+            tokenizer = self.tokenizer.make(SentenceTokenizer, lines)
         return StreamData(
             SentinelTokenizer(tokenizer, self.num_sentinels),
             _stream(tokenizer, train, "the training text"),

@@ -15,8 +15,8 @@ from transformer.data.reading.text import read_text
 from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
 from transformer.data.tokenizers.choosing import (
+    TokenizerChoice,
     load_tokenizer,
-    make_tokenizer,
     require_tokenizer,
 )
 from transformer.data.tokenizers.protocol import TextTokenizer
@@ -35,7 +35,6 @@ from transformer.limits import (
     Text,
     Token,
     TokenIds,
-    VocabSize,
     Weight,
 )
 from transformer.nn.mixture import LOSSES
@@ -52,6 +51,8 @@ from transformer.tasks.parts.protocol import (
     vocabulary_losses,
 )
 from transformer.traced import AmountOrOff, RateOrOff
+
+_TOKENIZER = TokenizerChoice("character")
 
 
 class TextData(NamedTuple):
@@ -72,8 +73,7 @@ class LanguageModeling:
             `docstrings` are those of Python's standard library, whole modules held out.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: how much of `path` that end is.
-        tokenizer: `character`, `byte`, `bpe`, or the path of a `tokenizer.json`.
-        bpe_vocab_size: tokens of a BPE tokenizer.
+        tokenizer: of both texts.
         context: T, the length of the training windows.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.
@@ -106,8 +106,7 @@ class LanguageModeling:
     embedded: Annotated[str, OneOf(TEXTS)] = "plays"
     validation_path: FilePath = ""
     validation_fraction: Part = 0.1
-    tokenizer: FilePath = "character"
-    bpe_vocab_size: VocabSize = 8192
+    tokenizer: TokenizerChoice = _TOKENIZER
     context: Length = 1024
     batch_size: BatchSize = 16
     validation_batch_size: BatchSize | None = None
@@ -138,10 +137,8 @@ class LanguageModeling:
         tokenizer = None if workdir is None else load_tokenizer(TextTokenizer, workdir)
         if tokenizer is None:
             # Characters that only the validation text has are in the vocabulary too.
-            seen = [train, validation] if self.tokenizer == "character" else [train]
-            tokenizer = make_tokenizer(
-                TextTokenizer, self.tokenizer, seen, vocab_size=self.bpe_vocab_size
-            )
+            seen = [train, validation] if self.tokenizer.kind == "character" else [train]
+            tokenizer = self.tokenizer.make(TextTokenizer, seen)
         data = TextData(
             tokenizer,
             tokenize(tokenizer, train, cache_folder()),

@@ -45,11 +45,7 @@ class QuestionAnswering(EncoderTask):
     Devlin et al. 2019, sections 4.2 and 4.3.
 
     Attributes:
-        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
-            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
-            that one's.
-        vocab_size: tokens of `wordpiece` or `bpe`.
-        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
         max_length: T, tokens of a window: question, part of the context, three special tokens.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.

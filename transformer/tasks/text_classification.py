@@ -58,11 +58,7 @@ class TextClassification(EncoderTask):
     """A class, several, or a number for each text or pair of texts; its fields are `config.task`.
 
     Attributes:
-        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
-            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
-            that one's.
-        vocab_size: tokens of `wordpiece` or `bpe`.
-        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
         max_length: T, tokens of a row; longer texts lose their ends.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.

@@ -26,6 +26,12 @@ SECTIONS = ("model", "task", "optimizer", "train", "mesh")
 OPTIONAL_SECTIONS = ("init", "lora")
 # How `config.json` is written. Format 1, of runs that say none, had flat sections.
 FORMAT = 2
+# Fields of tasks that had another name in format 1, beside those that moved with theirs.
+RENAMED = {
+    "tokenizer": "tokenizer.kind",
+    "bpe_vocab_size": "tokenizer.size",
+    "vocab_size": "tokenizer.size",
+}
 
 _OWNERS: dict[str, type] = {
     "optimizer": Optimizer,
@@ -156,5 +162,8 @@ def saved_config(content: Mapping[str, Any]) -> ConfigDict:
         except (ConfigError, KeyError):
             continue
         if isinstance(saved, dict):
-            result[kind] = completed(belongs, saved)
+            result[kind] = completed(belongs, saved, RENAMED if kind == "task" else {})
+        # What format 1 had as True by default is None today, and means the same.
+        if number == 1 and kind == "task" and saved.get("lowercase") is True:
+            result[kind]["tokenizer"]["lowercase"] = None
     return ConfigDict(result)

@@ -193,8 +193,8 @@ def train_byte_pieces(texts: Iterable[str], vocab_size: int) -> BytePieceTokeniz
     least = len(SPECIAL_TOKENS) + len(byte_alphabet())
     if vocab_size < least:
         raise ConfigError(
-            f"config.task.vocab_size is {vocab_size}: the special tokens and all bytes alone need "
-            f"{least}."
+            f"config.task.tokenizer.size is {vocab_size}: the special tokens and all bytes alone "
+            f"need {least}."
         )
     library_tokenizer = tokenizers.Tokenizer(models.BPE())
     library_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

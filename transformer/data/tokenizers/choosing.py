@@ -1,5 +1,6 @@
 """Which tokenizer a config or a folder means: the files of `kinds/` say what there is."""
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Iterable
@@ -9,39 +10,58 @@ from typing import TypeVar
 from transformer.data.tokenizers import kinds
 from transformer.data.tokenizers.protocol import Kind
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.limits import FilePath, VocabSize
 from transformer.sections import plugin_names
 
 T = TypeVar("T")
 
 
-def make_tokenizer(
-    role: type[T], value: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool = False
-) -> T:
-    """A new tokenizer, or one that is read from a file.
+@dataclasses.dataclass(frozen=True)
+class TokenizerChoice:
+    """Which tokenizer a job has; its fields are `config.task.tokenizer`.
 
-    Args:
-        role: what it is used for; see `Kind`.
-        value: `config.task.tokenizer`: the name of a way to make one, or a path.
-        texts: what a vocabulary is made from. The same texts give the same vocabulary.
-        vocab_size: tokens of a vocabulary that is trained, special ones included; there are fewer
-            if the texts do not have so many.
-        lowercase: whether capitals become small letters and accents are dropped, where a kind lets
-            one choose.
-
-    Raises:
-        ConfigError: if `value` means no tokenizer of this role, or the vocabulary is too small.
-        DataError: if a file is missing, damaged, or cannot be used.
-        MissingDependencyError: if a file needs a library that is not installed.
+    Attributes:
+        kind: the name of a way to make one from the training texts, or the path of a file that
+            holds one. The kinds of text models are `character`, `byte` and `bpe`; of models that
+            write sentences `character` and `bpe`; of encoders `wordpiece` and `bpe`. A run that
+            begins from another run takes that one's tokenizer.
+        size: tokens of a vocabulary that is made, special ones included; there are fewer if the
+            texts do not have so many.
+        lowercase: whether word pieces are lowercase and without accents, as in BERT's uncased
+            models; None means yes. No other kind can be.
     """
-    found = _kinds(role)
-    for kind in found:
-        if value in kind.values or value.endswith(tuple(kind.files)):
-            return kind.make(value, texts, vocab_size, lowercase)
-    values = ", ".join(value for kind in found for value in kind.values)
-    files = " or of ".join(what for kind in found for what in kind.files.values())
-    raise ConfigError(
-        f"config.task.tokenizer is {value!r}: choose from {values}, or give the path of {files}."
-    )
+
+    kind: FilePath
+    size: VocabSize = 8192
+    lowercase: bool | None = None
+
+    def make(self, role: type[T], texts: Iterable[str]) -> T:
+        """A new tokenizer, or one that is read from a file.
+
+        Args:
+            role: what it is used for; see `Kind`.
+            texts: what a vocabulary is made from. The same texts give the same vocabulary.
+
+        Raises:
+            ConfigError: if there is no such tokenizer of this role, or the vocabulary is too small.
+            DataError: if a file is missing, damaged, or cannot be used.
+            MissingDependencyError: if a file needs a library that is not installed.
+        """
+        found = _kinds(role)
+        for kind in found:
+            if self.kind in kind.values or self.kind.endswith(tuple(kind.files)):
+                if self.lowercase and not self.kind.endswith(tuple(kind.lowercase)):
+                    raise ConfigError(
+                        f"config.task.tokenizer.lowercase is True, and a tokenizer of the kind "
+                        f"{self.kind} keeps capitals: leave it out."
+                    )
+                return kind.make(self.kind, texts, self.size, self.lowercase is not False)
+        values = ", ".join(value for kind in found for value in kind.values)
+        files = " or of ".join(what for kind in found for what in kind.files.values())
+        raise ConfigError(
+            f"config.task.tokenizer.kind is {self.kind!r}: choose from {values}, or give the path "
+            f"of {files}."
+        )
 
 
 def load_tokenizer(role: type[T], folder: Path) -> T | None:
@@ -59,7 +79,7 @@ def load_tokenizer(role: type[T], folder: Path) -> T | None:
     if there:
         raise DataError(
             f"{folder / there[0].kept_in} holds a tokenizer that this task cannot use: give one of "
-            f"the kind that config.task.tokenizer can be."
+            f"the kind that config.task.tokenizer.kind can be."
         )
     return None
 

@@ -46,7 +46,7 @@ def check_characters(text: str, known: frozenset[str], instead: str) -> None:
         raise DataError(
             f"the tokenizer does not know {shown}{' and others' if len(unknown) > 5 else ''}: "
             f"it has only the {len(known)} characters of its training text. Leave them out, or "
-            f"train with --config.task.tokenizer={instead}, where no character is unknown."
+            f"train with --config.task.tokenizer.kind={instead}, where no character is unknown."
         )
 
 

@@ -122,11 +122,12 @@ class Kind(Generic[T]):
     Attributes:
         role: what its tokenizers are used for: `TextTokenizer`, `SentenceTokenizer` or
             `EncoderTokenizer`.
-        values: of `config.task.tokenizer` that make a new one.
+        values: of `config.task.tokenizer.kind` that make a new one.
         files: what one can be read from: endings of paths, each with what to call such a file.
         kept_in: the file by which a folder is known to keep one.
         make: of a value or a path, texts for a new vocabulary, its size, and whether it is
             lowercase.
+        lowercase: endings of the values and paths whose tokenizers can be lowercase.
         load: of a folder with the file `kept_in`; None if that holds another kind of tokenizer.
     """
 
@@ -136,3 +137,4 @@ class Kind(Generic[T]):
     kept_in: str
     make: Callable[[str, Iterable[str], int, bool], T]
     load: Callable[[Path], T | None]
+    lowercase: Sequence[str] = ()

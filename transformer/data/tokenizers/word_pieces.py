@@ -243,7 +243,7 @@ def _alphabet(
         covered += count
     if size > vocab_size:
         raise ConfigError(
-            f"config.task.vocab_size is {vocab_size}: the texts' {len(alphabet):,} characters and "
-            f"the {len(SPECIAL_TOKENS)} special tokens alone need {size:,}."
+            f"config.task.tokenizer.size is {vocab_size}: the texts' {len(alphabet):,} characters "
+            f"and the {len(SPECIAL_TOKENS)} special tokens alone need {size:,}."
         )
     return sorted(alphabet), sorted(inside)

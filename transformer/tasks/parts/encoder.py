@@ -14,18 +14,20 @@ import numpy as np
 
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.rows import Rows, RowSource, num_rows
-from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError
-from transformer.limits import BatchSize, FilePath, VocabSize, Whole
+from transformer.limits import BatchSize, Whole
 from transformer.tasks.parts.labels import save_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
 
 # What an encoder reads of a row.
 INPUTS = ("tokens", "token_types", "lengths")
+
+_TOKENIZER = TokenizerChoice("wordpiece")
 
 
 class EncoderData(NamedTuple):
@@ -53,11 +55,7 @@ class EncoderTask:
     """The fields and methods that jobs of an encoder share.
 
     Attributes:
-        tokenizer: `wordpiece` or `bpe` (as BERT's and RoBERTa's, made from the training texts), or
-            the path of a `vocab.txt` or `tokenizer.json`. A run that begins from another takes
-            that one's.
-        vocab_size: tokens of `wordpiece` or `bpe`.
-        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
+        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
@@ -69,9 +67,7 @@ class EncoderTask:
     entry: ClassVar[str] = "tag"
     model_kind: ClassVar[type] = TextTagger
 
-    tokenizer: FilePath = "wordpiece"
-    vocab_size: VocabSize = 8192
-    lowercase: bool = True
+    tokenizer: TokenizerChoice = _TOKENIZER
     max_length: Annotated[int, Whole(4, 1 << 20)] = 128
     batch_size: BatchSize = 32
     validation_batch_size: BatchSize | None = None
@@ -85,13 +81,7 @@ class EncoderTask:
         """The tokenizer of a run, or one made from texts."""
         tokenizer = None if workdir is None else load_tokenizer(EncoderTokenizer, workdir)
         if tokenizer is None:
-            tokenizer = make_tokenizer(
-                EncoderTokenizer,
-                self.tokenizer,
-                texts(),
-                vocab_size=self.vocab_size,
-                lowercase=self.lowercase,
-            )
+            tokenizer = self.tokenizer.make(EncoderTokenizer, texts())
         self.set_reading(tokenizer)
         return tokenizer
 

@@ -30,7 +30,7 @@ from transformer.data.pairs.files import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.translate import (
     Beam,
@@ -41,7 +41,7 @@ from transformer.decoding.translate import (
 )
 from transformer.errors import DataError
 from transformer.files import write_text
-from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, VocabSize, Whole
+from transformer.limits import BatchSize, CountOrZero, OneOf, PartOrNone, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
 from transformer.tasks.parts.models import SequenceToSequence
@@ -55,15 +55,15 @@ from transformer.tasks.parts.protocol import (
 )
 from transformer.traced import RateOrOff
 
+_TOKENIZER = TokenizerChoice("bpe")
+
 
 @dataclasses.dataclass(frozen=True)
 class PairTask:
     """Sequence to sequence. A task made from this says which pairs there are and what scores say.
 
     Attributes:
-        tokenizer: `bpe` (byte-level, made from the training pairs of both sides), `character`, or
-            the path of a `tokenizer.json` or of a SentencePiece `.model`.
-        bpe_vocab_size: tokens of `bpe`.
+        tokenizer: of both sides, made from the training pairs.
         validation_fraction: how much of the training pairs is kept for validation where there is
             nothing else to validate on.
         max_length: tokens of a sentence, its end included.
@@ -89,8 +89,7 @@ class PairTask:
     # Whether a long source is cut in training as well, where it then still suits its target.
     CUTS_SOURCES: ClassVar[bool] = False
 
-    tokenizer: FilePath = "bpe"
-    bpe_vocab_size: VocabSize = 8192
+    tokenizer: TokenizerChoice = _TOKENIZER
     validation_fraction: PartOrNone = 0.05
     max_length: Annotated[int, Whole(2, 1 << 20)] = 128
     too_long: Annotated[str, OneOf(("truncate", "refuse"))] = "truncate"
@@ -165,12 +164,10 @@ class PairTask:
         tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = [*train.source, *train.target]
-            if self.tokenizer == "character":
+            if self.tokenizer.kind == "character":
                 # Characters that only the validation pairs have are in the vocabulary too.
                 lines += [*validation.source, *validation.target]
-            tokenizer = make_tokenizer(
-                SentenceTokenizer, self.tokenizer, lines, vocab_size=self.bpe_vocab_size
-            )
+            tokenizer = self.tokenizer.make(SentenceTokenizer, lines)
         return PairData(
             tokenizer,
             self._tokenize(tokenizer, train, notes, training=True),

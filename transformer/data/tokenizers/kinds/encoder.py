@@ -95,4 +95,5 @@ KIND = Kind(
     kept_in=TOKENIZER_FILE,
     make=_make,
     load=_load,
+    lowercase=("wordpiece", ".txt"),
 )

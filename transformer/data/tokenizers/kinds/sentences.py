@@ -36,7 +36,7 @@ def _load(folder: Path) -> SentenceTokenizer:
 def _bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     if vocab_size < 257:
         raise ConfigError(
-            f"config.task.bpe_vocab_size is {vocab_size}: byte-level BPE starts from 256 tokens "
+            f"config.task.tokenizer.size is {vocab_size}: byte-level BPE starts from 256 tokens "
             f"and needs one more for the end of a sentence."
         )
     tokenizer = tokenizers.Tokenizer(models.BPE())

@@ -45,7 +45,7 @@ def _byte_level(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
 def _bpe(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
     if vocab_size < 256:
         raise ConfigError(
-            f"config.task.bpe_vocab_size is {vocab_size}: byte-level BPE starts from 256 tokens."
+            f"config.task.tokenizer.size is {vocab_size}: byte-level BPE starts from 256 tokens."
         )
     tokenizer = _byte_level({})
     trainer = trainers.BpeTrainer(
