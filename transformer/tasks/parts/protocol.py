@@ -219,8 +219,7 @@ class Task(Protocol):
     returned by `load` and handed to every method that needs it.
     """
 
-    # Fields of the model that the data decide; `dimensions` gives their sizes. A task that has
-    # EXACT_DIMENSIONS says with it which of them may not be larger, either.
+    # Fields of the model that the data decide; `dimensions` gives their sizes.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
@@ -307,4 +306,29 @@ class Task(Protocol):
         Files go into `workdir`, which holds nothing else yet: they are moved into the run folder
         when all of them are whole. So the text names them without it.
         """
+        ...
+
+
+@runtime_checkable
+class FixesDimensions(Protocol):
+    """A task whose data refuse fields of the model that are larger than they need, too."""
+
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
+class NamesOutputs(Protocol):
+    """A task whose models have an output for each of some names."""
+
+    def output_names(self, data: Any) -> tuple[str, ...]:
+        """The names, in the order of the outputs."""
+        ...
+
+
+@runtime_checkable
+class StandsIn(Protocol):
+    """A task that knows the shapes of its batches without its data."""
+
+    def stand_in(self) -> Any:
+        """Data of these shapes."""
         ...
