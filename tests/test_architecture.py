@@ -13,14 +13,14 @@ FLOORS = (
     {"errors", "limits", "types"},
     {"checks", "files", "locks", "signals", "streams", "traced"},
     {"fields"},
-    {"caches", "ops", "sharding", "config"},
+    {"caches", "ops", "sharding", "sections"},
     {"nn"},
     {"compiled_programs", "data", "models"},
     {"decoding", "interop", "pictures", "runtime", "scoring"},
     {"tasks"},
     {"training"},
     {"runs", "planning"},
-    {"sweeps"},
+    {"sweeps", "config"},
     {"command_line"},
 )
 LINEN = {

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from tests.tokenizers import load_encoder_tokenizer, make_encoder_tokenizer
 from transformer.data.labels.squad import Answer, Question
 from transformer.data.labels.windows import make_windows
 from transformer.data.source import Visit
@@ -18,11 +19,7 @@ from transformer.data.tokenizers.byte_pieces import (
     BytePieceTokenizer,
     train_byte_pieces,
 )
-from transformer.data.tokenizers.encoders import (
-    load_encoder_tokenizer,
-    make_encoder_tokenizer,
-    parse_encoder_tokenizer,
-)
+from transformer.data.tokenizers.kinds.encoder import parse_encoder_tokenizer
 from transformer.errors import ConfigError, DataError
 
 TEXTS = [
@@ -51,7 +48,7 @@ def tokenizer():
 
 
 def surface(tokenizer, text, **options):
-    (pieces,) = tokenizer.encode([text], **options)
+    (pieces,) = tokenizer.pieces([text], **options)
     return tokenizer.tokens(pieces.ids)
 
 
@@ -66,7 +63,7 @@ def test_special_tokens_have_the_numbers_of_roberta(tokenizer):
 
 def test_pieces_and_places(tokenizer):
     text = " the  house\n\tE\u0301 "
-    (pieces,) = tokenizer.encode([text])
+    (pieces,) = tokenizer.pieces([text])
     assert tokenizer.tokens(pieces.ids) == [
         *(" the", " ", " house", "\n", "\t", "E", "\ufffd", "\ufffd", " ")
     ]
@@ -108,7 +105,7 @@ def test_sentences_of_a_text_follow_spaces(tokenizer):
     )
 )
 def test_each_piece_has_its_characters(tokenizer, text):
-    (pieces,) = tokenizer.encode([text])
+    (pieces,) = tokenizer.pieces([text])
     assert tokenizer.decode(pieces.ids) == text
     assert not tokenizer.special[pieces.ids].any()
     assert (pieces.starts < pieces.ends).all()
@@ -129,12 +126,12 @@ def test_each_piece_has_its_characters(tokenizer, text):
 
 
 def test_halves_of_characters(tokenizer):
-    assert tokenizer.decode(tokenizer.encode(["a\ud83d b"])[0].ids) == "a\ufffd b"
+    assert tokenizer.decode(tokenizer.pieces(["a\ud83d b"])[0].ids) == "a\ufffd b"
 
 
 def test_training_is_deterministic(tokenizer):
     again = train_byte_pieces(iter(TEXTS), 330)
-    assert again.to_text() == tokenizer.to_text()
+    assert again.identity() == tokenizer.identity()
 
 
 def test_save_and_load(tmp_path, tokenizer):
@@ -146,14 +143,14 @@ def test_save_and_load(tmp_path, tokenizer):
         make_encoder_tokenizer(str(path), [], vocab_size=0, lowercase=True),
         parse_encoder_tokenizer(path.read_text("utf-8"), path),
     ):
-        assert loaded.to_text() == tokenizer.to_text()
+        assert loaded.identity() == tokenizer.identity()
         text = "The <mask> é👍"
         assert surface(loaded, text, special=True) == surface(tokenizer, text, special=True)
 
 
 def test_rows(tokenizer):
     rows = lay_out_texts(tokenizer, ["the house ran", ""], ["a dog", "a"], 10)
-    texts = tokenizer.encode(["the house ran", "a dog"])
+    texts = tokenizer.pieces(["the house ran", "a dog"])
     first, second = (pieces.ids.tolist() for pieces in texts)
     assert (len(first), len(second)) == (5, 2)
     assert rows.tokens.tolist() == [
@@ -230,7 +227,7 @@ def test_what_is_no_kind():
 
 
 def json_of(tokenizer, change):
-    content = json.loads(tokenizer.to_text())
+    content = json.loads(tokenizer.identity())
     change(content)
     return json.dumps(content)
 
@@ -263,10 +260,10 @@ def test_a_model_of_another_kind():
 
 
 def test_a_tokenizer_that_always_puts_a_space_in_front(tokenizer):
-    library = tokenizers.Tokenizer.from_str(tokenizer.to_text())
+    library = tokenizers.Tokenizer.from_str(tokenizer.identity())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     spaced = BytePieceTokenizer(library)
-    (pieces,) = spaced.encode(["house é"])
+    (pieces,) = spaced.pieces(["house é"])
     assert spaced.tokens(pieces.ids[:1]) == [" house"]
     assert (pieces.starts[0], pieces.ends[0]) == (0, 5)
     assert (pieces.starts < pieces.ends).all()

@@ -3,10 +3,10 @@ import pickle
 import numpy as np
 import pytest
 
+from tests.tokenizers import make_text_tokenizer
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.source import Visit
 from transformer.data.text.streams import TokenFile, TokenWindows, require_length, tokenize
-from transformer.data.tokenizers.text import make_tokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
@@ -131,7 +131,7 @@ def test_streams_too_short_are_refused(tmp_path):
 
 
 def test_tokenize_keeps_and_reuses_a_file(tmp_path):
-    tokenizer = make_tokenizer("character", "abc", 0)
+    tokenizer = make_text_tokenizer("character", "abc", 0)
     cache = tmp_path / "cache"
     first = tokenize(tokenizer, "abcab", cache)
     np.testing.assert_array_equal(first.array, tokenizer.encode("abcab"))
@@ -144,14 +144,14 @@ def test_tokenize_keeps_and_reuses_a_file(tmp_path):
 
 
 def test_fingerprint_is_of_text_and_tokenizer(tmp_path):
-    tokenizers = [make_tokenizer("character", text, 0) for text in ("abc", "abcd")]
+    tokenizers = [make_text_tokenizer("character", text, 0) for text in ("abc", "abcd")]
     prints = {tokenize(t, text, tmp_path).fingerprint for t in tokenizers for text in ("ab", "ba")}
     assert len(prints) == 4
 
 
 def test_large_vocabularies_need_more_than_16_bits(tmp_path):
     text = "".join(chr(0x10000 + i) for i in range((1 << 16) + 1))
-    tokens = tokenize(make_tokenizer("character", text, 0), text, tmp_path)
+    tokens = tokenize(make_text_tokenizer("character", text, 0), text, tmp_path)
     np.testing.assert_array_equal(tokens.array, np.arange((1 << 16) + 1))
 
 
@@ -178,7 +178,7 @@ def test_pickling_reopens_the_file(tokens):
     ],
 )
 def test_a_damaged_file_is_made_again(tmp_path, capsys, damage):
-    tokenizer = make_tokenizer("character", "abc", 0)
+    tokenizer = make_text_tokenizer("character", "abc", 0)
     first = tokenize(tokenizer, "abcab", tmp_path)
     good = first.path.read_bytes()
     assert damage(good) != good
@@ -191,7 +191,7 @@ def test_a_damaged_file_is_made_again(tmp_path, capsys, damage):
 
 def test_without_a_cache_tokens_are_held(tmp_path, capsys):
     (tmp_path / "file").touch()
-    tokenizer = make_tokenizer("character", "abc", 0)
+    tokenizer = make_text_tokenizer("character", "abc", 0)
     kept = tokenize(tokenizer, "abcab", tmp_path)
     for cache in (None, tmp_path / "file"):
         held = tokenize(tokenizer, "abcab", cache)

@@ -9,8 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.data.reading.library_errors import PanicError
-from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import DataError
 from transformer.interop.family import Published, RunParts
 from transformer.interop.opening import family_of, open_published
@@ -78,7 +77,7 @@ def import_published(
         laid_out(from_paths(published.params), scanned=scan_layers),
         tokenizer=run.tokenizer,
         labels=published.labels,
-        fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
+        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
         files=run.files,
     )
     return published
@@ -127,19 +126,14 @@ def read_run(
     return Imported(_of_the_job(published, config), config, run)
 
 
-def _require_usable(tokenizer: Any, where: Path) -> None:
+def _require_usable(tokenizer: Tokenizer, where: Path) -> None:
     """Refuses a tokenizer on which its library fails: what is compiled into it is damaged.
 
     Raises:
         DataError: naming the folder.
     """
     try:
-        if isinstance(tokenizer, Tokenizer):
-            tokenizer.encode(_SAMPLE)
-        elif isinstance(tokenizer, EncoderTokenizer):
-            tokenizer.encode([_SAMPLE])
-        else:
-            tokenizer.encode_lines([_SAMPLE])
+        tokenizer.encode(_SAMPLE)
     except PanicError as error:
         raise DataError(f"{where} holds a tokenizer that is damaged: {error}") from None
     except DataError:

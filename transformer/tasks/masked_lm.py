@@ -11,18 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.embedded.catalogues import catalogue_documents
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.text import in_chunks, read_text, require_characters
 from transformer.data.text.documents import (
     DocumentTokens,
     SentencePairs,
-    play_documents,
     split_documents,
     tokenize_documents,
 )
 from transformer.data.text.masking import Masking, unigram_entropy
 from transformer.data.text.rows import lay_out_texts
+from transformer.data.text.sources import DOCUMENTS, read_documents
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
@@ -30,6 +29,7 @@ from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.parts.encoder import INPUTS, EncoderTask, apply_to_rows, too_long
+from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -39,7 +39,6 @@ from transformer.tasks.parts.protocol import (
     vocabulary_losses,
 )
 
-EMBEDDED = {"plays": play_documents, "catalogues": catalogue_documents}
 # Lines that `predict` answers at once, at most, and what it answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
@@ -101,7 +100,7 @@ class MaskedLM(EncoderTask):
     path: FilePath = ""
     validation_path: FilePath = ""
     validation_fraction: Part = 0.05
-    embedded: Annotated[str, OneOf(EMBEDDED)] = "plays"
+    embedded: Annotated[str, OneOf(DOCUMENTS)] = "plays"
     next_sentence: bool = True
     masking_rate: PartOrAll = 0.15
     mask_fraction: Share = 0.8
@@ -113,6 +112,11 @@ class MaskedLM(EncoderTask):
     def entry(self) -> str:
         """There are parameters for what is predicted."""
         return "pretrain" if self.next_sentence else "fill"
+
+    @property
+    def model_kind(self) -> type:
+        """Models that predict what is predicted."""
+        return SentencePretrainer if self.next_sentence else TokenFiller
 
     @property
     def masking(self) -> Masking:
@@ -138,7 +142,9 @@ class MaskedLM(EncoderTask):
 
     def load(self, workdir: Path | None) -> MaskedData:
         """Reads the documents, makes or loads the tokenizer, and tokenizes."""
-        train, validation = self._read()
+        train, validation = read_documents(
+            self.path, self.validation_path, self.validation_fraction, self.embedded
+        )
         tokenizer = self.make_tokenizer(
             workdir, lambda: (line for document in train for line in document)
         )
@@ -152,20 +158,6 @@ class MaskedLM(EncoderTask):
         tokenizer = self.load_tokenizer(workdir)
         tokens = tokenize_documents(tokenizer, split_documents(read_text(paths[0])))
         return self._data(tokenizer, tokens, tokens)
-
-    def _read(self) -> tuple[list[list[str]], list[list[str]]]:
-        if not self.path:
-            return EMBEDDED[self.embedded]()
-        documents = split_documents(read_text(self.path))
-        if self.validation_path:
-            return documents, split_documents(read_text(self.validation_path))
-        count = max(1, round(len(documents) * self.validation_fraction))
-        if count >= len(documents):
-            raise DataError(
-                f"{self.path} has {len(documents)} documents (they are separated by blank lines): "
-                f"too few to keep one for validation. Give more, or config.task.validation_path."
-            )
-        return documents[:-count], documents[-count:]
 
     def _data(
         self, tokenizer: EncoderTokenizer, train: DocumentTokens, validation: DocumentTokens

@@ -12,11 +12,12 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import flattened
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import scratch
+from transformer.sections import flattened
 from transformer.tasks.parts.models import Model
-from transformer.tasks.parts.protocol import FixesDimensions, NamesOutputs, Task, require_fitting
+from transformer.tasks.parts.optional import FixesDimensions, NamesOutputs
+from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.combinations import check_dtype, check_rows, check_steps

@@ -15,9 +15,9 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from transformer import models
-from transformer.config import plugin
 from transformer.errors import ConfigError, WorkdirError
 from transformer.limits import FilePath, Text
+from transformer.sections import plugin
 from transformer.tasks.parts.labels import LABELS_FILE, load_labels
 from transformer.tasks.parts.models import HasHeads, Refits
 from transformer.training.layers import laid_out_like

@@ -11,7 +11,7 @@ import numpy as np
 from transformer.caches import is_whole, write_entry
 from transformer.data.order import shuffled_place
 from transformer.data.source import Batch, Visit
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
 
@@ -74,7 +74,7 @@ class TokenFile:
         return self._array  # type: ignore[attr-defined]
 
 
-def tokenize(tokenizer: Tokenizer, text: str, cache: Path | None) -> Tokens:
+def tokenize(tokenizer: TextTokenizer, text: str, cache: Path | None) -> Tokens:
     """The tokens of a text, from the cache if they were made before.
 
     Args:
@@ -83,7 +83,7 @@ def tokenize(tokenizer: Tokenizer, text: str, cache: Path | None) -> Tokens:
         cache: folder for token files, one for each pair of text and tokenizer. Without it, or if it
             cannot be written, the tokens are held in memory.
     """
-    digest = hashlib.sha256(tokenizer.to_json().encode())
+    digest = hashlib.sha256(tokenizer.identity().encode())
     for start in range(0, len(text), _BLOCK):
         digest.update(text[start : start + _BLOCK].encode())
     fingerprint = digest.hexdigest()[:32]

@@ -14,13 +14,14 @@ import numpy as np
 
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.rows import Rows, RowSource, num_rows
-from transformer.data.tokenizers.encoders import load_encoder_tokenizer, make_encoder_tokenizer
+from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
-from transformer.errors import ConfigError, WorkdirError
+from transformer.errors import ConfigError
 from transformer.limits import BatchSize, FilePath, VocabSize, Whole
 from transformer.tasks.parts.labels import save_labels
+from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
 
 # What an encoder reads of a row.
@@ -66,7 +67,7 @@ class EncoderTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "tag"
-    NEEDS: ClassVar[tuple[str, ...]] = ("context",)
+    model_kind: ClassVar[type] = TextTagger
 
     tokenizer: FilePath = "wordpiece"
     vocab_size: VocabSize = 8192
@@ -82,10 +83,14 @@ class EncoderTask:
         self, workdir: Path | None, texts: Callable[[], Iterable[str]]
     ) -> EncoderTokenizer:
         """The tokenizer of a run, or one made from texts."""
-        tokenizer = None if workdir is None else load_encoder_tokenizer(workdir)
+        tokenizer = None if workdir is None else load_tokenizer(EncoderTokenizer, workdir)
         if tokenizer is None:
-            tokenizer = make_encoder_tokenizer(
-                self.tokenizer, texts(), vocab_size=self.vocab_size, lowercase=self.lowercase
+            tokenizer = make_tokenizer(
+                EncoderTokenizer,
+                self.tokenizer,
+                texts(),
+                vocab_size=self.vocab_size,
+                lowercase=self.lowercase,
             )
         self.set_reading(tokenizer)
         return tokenizer
@@ -100,9 +105,7 @@ class EncoderTask:
         Raises:
             WorkdirError: if there is none.
         """
-        tokenizer = load_encoder_tokenizer(workdir)
-        if tokenizer is None:
-            raise WorkdirError(f"{workdir} has no tokenizer.json.")
+        tokenizer = require_tokenizer(EncoderTokenizer, workdir)
         self.set_reading(tokenizer)
         return tokenizer
 

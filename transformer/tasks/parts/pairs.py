@@ -30,12 +30,8 @@ from transformer.data.pairs.files import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.tokenizers.sentences import (
-    SentenceTokenizer,
-    load_sentence_tokenizer,
-    make_sentence_tokenizer,
-    require_sentence_tokenizer,
-)
+from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.translate import (
     Beam,
     Output,
@@ -48,6 +44,7 @@ from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, VocabSize, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -78,8 +75,7 @@ class PairTask:
         packing: several pairs share a row of `max_length` tokens, so that all batches have one
             shape; otherwise a batch holds pairs of similar length.
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
-            it whole.
+        vocab_chunk: tokens of the vocabulary that are scored at a time; 0 scores all at once.
         beam_size: hypotheses kept when translating; the paper's section 6.1.
         length_penalty: see `ops.search_rules.length_penalty`.
         search: further rules of the search; see `ops.search_rules.Search`.
@@ -87,7 +83,7 @@ class PairTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
+    model_kind: ClassVar[type] = SequenceToSequence
     # The file in a run's folder with all outputs for the validation pairs.
     OUTPUTS: ClassVar[str] = "outputs.tsv"
     # Whether a long source is cut in training as well, where it then still suits its target.
@@ -166,13 +162,15 @@ class PairTask:
         texts = self.read()
         notes: list[str] = []
         train, validation = without_empty(texts.train, notes), texts.validation
-        tokenizer = None if workdir is None else load_sentence_tokenizer(workdir)
+        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = [*train.source, *train.target]
             if self.tokenizer == "character":
                 # Characters that only the validation pairs have are in the vocabulary too.
                 lines += [*validation.source, *validation.target]
-            tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
+            tokenizer = make_tokenizer(
+                SentenceTokenizer, self.tokenizer, lines, vocab_size=self.bpe_vocab_size
+            )
         return PairData(
             tokenizer,
             self._tokenize(tokenizer, train, notes, training=True),
@@ -198,11 +196,11 @@ class PairTask:
         Raises:
             WorkdirError: if there is none.
         """
-        return require_sentence_tokenizer(workdir)
+        return require_tokenizer(SentenceTokenizer, workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: PairData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -216,7 +214,7 @@ class PairTask:
         """Of the tokenizer, then of all pairs."""
         sides = [*data.train, *data.validation]
         contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
-        digest = tokenizer_digest(data.tokenizer.to_text())
+        digest = tokenizer_digest(data.tokenizer.identity())
         return f"{digest}-{hashlib.sha256(contents).hexdigest()[:32]}"
 
     def describe(self, data: PairData) -> str:
@@ -287,7 +285,7 @@ class PairTask:
     def _encode(
         self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0
     ) -> tuple[list[np.ndarray], int]:
-        encoded = tokenizer.encode_lines(lines)
+        encoded = tokenizer.encode_all(lines)
         room = self.max_length - 1
         long = [index for index, ids in enumerate(encoded) if len(ids) > room]
         if long and self.too_long == "refuse":
