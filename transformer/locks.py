@@ -1,4 +1,8 @@
-"""Locks on files, which end with the process that holds them, however that ends."""
+"""Locks on files, which end with the process that holds them, however that ends.
+
+Not by the library `filelock`: its native locks leave their files behind, and do not say which
+process of which host holds them, as is needed where NFS frees the locks of a dead host late.
+"""
 
 import contextlib
 import datetime
@@ -27,13 +31,13 @@ class LockedError(Exception):
     """Another process holds the lock; the message says who, if that is known.
 
     Attributes:
-        elsewhere: whether it is on another host, which may be dead for a while before its locks are
-            free.
+        other_host: whether it is on another host, which may be dead for a while before its locks
+            are free.
     """
 
-    def __init__(self, holder: str, *, elsewhere: bool) -> None:
+    def __init__(self, holder: str, *, other_host: bool) -> None:
         super().__init__(holder)
-        self.elsewhere = elsewhere
+        self.other_host = other_host
 
 
 class NoLocksError(Exception):
@@ -118,10 +122,10 @@ def _locked_by(note: str) -> LockedError:
     """The error that names the holder of a lock, from the note in its file."""
     words = note.strip().split(" ")
     if len(words) < 4 or words[2] != "since":
-        return LockedError("another process", elsewhere=False)
+        return LockedError("another process", other_host=False)
     host, pid, _, *since = words
     holder = f"process {pid} on {host}, since {' '.join(since)}"
-    return LockedError(holder, elsewhere=host != socket.gethostname())
+    return LockedError(holder, other_host=host != socket.gethostname())
 
 
 def _close_in_fork() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -14,9 +15,15 @@ Boxed = dict[str, Any]
 # Arrays of a batch by name, `[B, ...]`, on the devices and before they are brought there.
 Batch = dict[str, Array]
 HostBatch = dict[str, np.ndarray]
+# Shapes and dtypes of the arrays of a batch.
+Shapes = dict[str, jax.ShapeDtypeStruct]
 # Scalars by name, as a program computes them and as they are logged.
 Metrics = dict[str, Float[Array, "..."]]
 Scalars = dict[str, float]
 # An object of JSON: what is read, and what is only read from.
 Json = dict[str, Any]
 Facts = Mapping[str, Any]
+# Arrays, or what stands for each of them, by path: `blocks/layer_0/attention/query/kernel`.
+ByPath = dict[str, Any]
+# What a task has read from disk; only the task itself knows what that is.
+Data = Any

@@ -153,8 +153,8 @@ def test_failed_trials_count(base, shared, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_a_failure(base, shared, tmp_path, monkeypatch):
-    def diverge(config, workdir, *, enough, **options):
-        assert not enough(3, float("nan"))
+    def diverge(config, workdir, *, should_stop, **options):
+        assert not should_stop(3, float("nan"))
         return 0, {"step": 6, "validation": {"loss": float("inf")}}
 
     monkeypatch.setattr(runner, "train", diverge)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from transformer.errors import ConfigError, MissingDependencyError
@@ -101,7 +102,7 @@ ENTRY %main (p: s32[]) -> f32[] {
 
 @pytest.fixture
 def chips():
-    return Target("v5e:2x2", [None] * 4, 4, Accelerator(1e12, 1e9), 16 << 30)
+    return Target("v5e:2x2", jax.devices()[:1] * 4, 4, Accelerator(1e12, 1e9), 16 << 30)
 
 
 def run(folder, *flags, **environment):
@@ -226,7 +227,7 @@ def test_time_and_cost(chips):
     assert found["chip_hours"] == [8.0, 16.0]
     assert found["cost"] == [16.0, 32.0]
     assert "cost" not in duration(1, 1.0, 1, chips, Wishes())
-    assert duration(1, 1.0, 1, Target("cpu:1", [None], 1, None, None), Wishes()) == {}
+    assert duration(1, 1.0, 1, Target("cpu:1", jax.devices()[:1], 1, None, None), Wishes()) == {}
 
 
 def test_a_refusal_for_want_of_memory_is_understood():

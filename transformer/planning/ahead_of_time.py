@@ -1,20 +1,21 @@
 """The training step before it runs: compiled from shapes alone, and where everything lies."""
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.stages import Compiled
 from jaxtyping import PyTree
 
 from transformer import sharding
 from transformer.training.experiment import Experiment
 from transformer.training.programs import make_programs
 from transformer.training.recipes import numbers_of
+from transformer.types import Json, Shapes
 
 
-def batch_shapes(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_shapes(experiment: Experiment) -> Shapes:
     """Shapes and shardings of the batches of one dispatch, `[steps, B, ...]`."""
     limit = experiment.train.steps_per_dispatch
     place = sharding.batch_sharding(experiment.mesh, leading_axes=1)
@@ -24,7 +25,7 @@ def batch_shapes(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     )
 
 
-def compile_steps(experiment: Experiment) -> Any:
+def compile_steps(experiment: Experiment) -> Compiled:
     """The compiled program of a dispatch."""
     count = jax.ShapeDtypeStruct((), jnp.int32)
     with jax.set_mesh(experiment.mesh):
@@ -39,7 +40,7 @@ def bytes_per_device(tree: PyTree) -> int:
     return sum(_part_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def parameter_table(experiment: Experiment) -> list[dict[str, Any]]:
+def parameter_table(experiment: Experiment) -> list[Json]:
     """Each parameter: `path`, `shape`, `dtype`, `count`, `cut` and `bytes_per_device`.
 
     `cut` names for each axis of the parameter the mesh axes over which it is cut; those of one
@@ -59,18 +60,18 @@ def parameter_table(experiment: Experiment) -> list[dict[str, Any]]:
     ]
 
 
-def shown_shape(row: dict[str, Any]) -> str:
+def shown_shape(row: Json) -> str:
     """The shape of a row of `parameter_table` for people: `80 x 8192/fsdp x 64/tensor x 128`."""
     sides = zip(row["shape"], row["cut"], strict=True)
     return " x ".join("/".join([str(size), *cut]) for size, cut in sides)
 
 
-def _cuts(leaf: Any) -> list[list[str]]:
+def _cuts(leaf: jax.ShapeDtypeStruct) -> list[list[str]]:
     spec = [*leaf.sharding.spec, *[None] * (leaf.ndim - len(leaf.sharding.spec))]
     named = [(cut,) if isinstance(cut, str) else cut or () for cut in spec]
     mesh = leaf.sharding.mesh
     return [[axis for axis in cut if mesh.shape[axis] > 1] for cut in named]
 
 
-def _part_bytes(leaf: Any) -> int:
+def _part_bytes(leaf: jax.ShapeDtypeStruct) -> int:
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize

@@ -1,7 +1,5 @@
 """What a config would train: resolved values, parameters, memory and FLOPs, without training."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import rich.console
@@ -10,12 +8,14 @@ from ml_collections import ConfigDict
 
 from transformer.nn.mixture import active_parameters
 from transformer.planning.ahead_of_time import compile_steps, parameter_table, shown_shape
+from transformer.tasks.parts.models import HasExperts
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import peak_flops
 from transformer.training.saved_arrays import size_in_bytes
+from transformer.types import Json
 
 
-def plan(config: ConfigDict, *, compiles: bool = False) -> dict[str, Any]:
+def plan(config: ConfigDict, *, compiles: bool = False) -> Json:
     """Reports on what a config describes, from shapes alone; nothing is written.
 
     Args:
@@ -30,13 +30,14 @@ def plan(config: ConfigDict, *, compiles: bool = False) -> dict[str, Any]:
         and `total` as the compiler plans them) and `peak_flops` if it is known.
     """
     experiment = prepare(config)
-    shapes = experiment.shapes
+    shapes, model = experiment.shapes, experiment.model
     table = parameter_table(experiment)
     return {
         "config": experiment.config.to_dict(),
         "parameters": sum(row["count"] for row in table),
         "active_parameters": active_parameters(
-            nn.meta.unbox(shapes.params), getattr(experiment.model, "experts_per_token", 0)
+            nn.meta.unbox(shapes.params),
+            model.experts_per_token if isinstance(model, HasExperts) else 0,
         ),
         "parameter_table": table,
         "data": experiment.task.describe(experiment.data),
@@ -48,7 +49,7 @@ def plan(config: ConfigDict, *, compiles: bool = False) -> dict[str, Any]:
     }
 
 
-def show(report: dict[str, Any]) -> None:
+def show(report: Json) -> None:
     """Prints a plan for people."""
     console = rich.console.Console(highlight=False)
     resolved = rich.table.Table("key", "value", title="config", title_justify="left")
@@ -90,7 +91,7 @@ def _memory(experiment: Experiment) -> dict[str, int]:
 
 def _planned_memory(experiment: Experiment) -> dict[str, int]:
     """Bytes of one device, as the compiler plans them."""
-    analysis: Any = compile_steps(experiment).memory_analysis()
+    analysis = compile_steps(experiment).memory_analysis()
     return {
         "temporary": analysis.temp_size_in_bytes,
         "total": analysis.argument_size_in_bytes

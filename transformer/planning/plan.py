@@ -4,11 +4,12 @@ import dataclasses
 import math
 import re
 import time
-from typing import Any
 
 import jax
 import rich.console
 import rich.table
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError
 from transformer.planning.ahead_of_time import (
@@ -19,11 +20,13 @@ from transformer.planning.ahead_of_time import (
     shown_shape,
 )
 from transformer.planning.collectives import collectives
+from transformer.tasks.parts.optional import StandsIn
 from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import count_flops
 from transformer.training.sections import build, owner
 from transformer.training.selection import join, split
+from transformer.types import Batch, Json, Params, Shapes
 
 _SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _AMOUNT = re.compile(r"([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)([KMBGT]?)")
@@ -81,7 +84,7 @@ def parse_mfu(values: list[str]) -> tuple[float, float]:
     return numbers[0], numbers[-1]
 
 
-def prepared(config: Any, target: Target, wishes: Wishes) -> Experiment:
+def prepared(config: ConfigDict, target: Target, wishes: Wishes) -> Experiment:
     """The experiment on the devices of a target, without reading data where none are needed.
 
     They are not where the config gives the sizes that data would decide, and the task knows the
@@ -92,11 +95,12 @@ def prepared(config: Any, target: Target, wishes: Wishes) -> Experiment:
     known = all(config.model[field] is not None for field in sizes)
     # An epoch is as long as the data.
     in_epochs = wishes.tokens is None and "epoch" in config.train.duration
-    data = task.stand_in() if hasattr(task, "stand_in") and known and not in_epochs else None
+    without_data = isinstance(task, StandsIn) and known and not in_epochs
+    data = task.stand_in() if without_data else None
     return prepare(config, devices=target.devices, data=data)
 
 
-def plan(config: Any, target: Target, wishes: Wishes) -> dict[str, Any]:
+def plan(config: ConfigDict, target: Target, wishes: Wishes) -> Json:
     """Compiles the training step for the devices of a target and reports on it.
 
     Returns:
@@ -116,7 +120,7 @@ def plan(config: Any, target: Target, wishes: Wishes) -> dict[str, Any]:
     return compiled_plan(experiment, describe(experiment, target, wishes), target)
 
 
-def describe(experiment: Experiment, target: Target, wishes: Wishes) -> dict[str, Any]:
+def describe(experiment: Experiment, target: Target, wishes: Wishes) -> Json:
     """The part of a plan that needs no compiler."""
     shapes = experiment.shapes
     batch = experiment.example_batch()
@@ -132,7 +136,7 @@ def describe(experiment: Experiment, target: Target, wishes: Wishes) -> dict[str
         "devices": len(target.devices),
         "chips": target.chips,
         "mesh": {axis: size for axis, size in experiment.mesh.shape.items() if size > 1},
-        "remat": getattr(experiment.model, "remat", None),
+        "remat": experiment.model.remat,
         "parameters": sum(row["count"] for row in table),
         "parameter_table": table,
         "memory": {
@@ -149,13 +153,11 @@ def describe(experiment: Experiment, target: Target, wishes: Wishes) -> dict[str
     }
 
 
-def compiled_plan(
-    experiment: Experiment, described: dict[str, Any], target: Target
-) -> dict[str, Any]:
+def compiled_plan(experiment: Experiment, described: Json, target: Target) -> Json:
     """A plan, from what `describe` says of it and what the compiler does."""
     # A program that was kept from before would say nothing about how long compiling takes.
     jax.config.update("jax_enable_compilation_cache", False)
-    found: dict[str, Any] = {}
+    found: Json = {}
     begun, processor = time.perf_counter(), time.process_time()
     try:
         compiled = compile_steps(experiment)
@@ -170,7 +172,7 @@ def compiled_plan(
     }
     if compiled is None:
         return described | found
-    used: Any = compiled.memory_analysis()
+    used = compiled.memory_analysis()
     memory = {
         "arguments": used.argument_size_in_bytes,
         "temporary": used.temp_size_in_bytes,
@@ -194,7 +196,7 @@ def compiled_plan(
 
 def duration(
     flops: int, tokens_per_step: float, steps: int, target: Target, wishes: Wishes
-) -> dict[str, Any]:
+) -> Json:
     """How long it takes and what it costs; each the best and the worst that is expected.
 
     Returns:
@@ -215,19 +217,17 @@ def duration(
     } | ({} if wishes.price is None else {"cost": [hours * wishes.price for hours in chip_hours]})
 
 
-def computed_flops(experiment: Experiment, batch: Any) -> int:
+def computed_flops(experiment: Experiment, batch: Shapes) -> int:
     """FLOPs of forward and backward pass, those that are computed twice to save memory included.
 
     Args:
         experiment: what is trained.
         batch: shapes of the batch, over all hosts.
     """
-    model = experiment.model
-    if hasattr(model, "attention"):
-        model = model.clone(attention="einsum")
+    model = experiment.model.clone(attention="einsum")
     moving, kept = split(experiment.shapes.params, experiment.trained)
 
-    def objective(moving: Any, kept: Any, batch: Any) -> Any:
+    def objective(moving: Params, kept: Params, batch: Batch) -> Float[Array, ""]:
         params = experiment.merged(join(moving, kept))
         return experiment.task.losses(model, params, batch, {}).objective
 
@@ -244,7 +244,7 @@ def needed_memory(message: str) -> tuple[int, int] | None:
     return None
 
 
-def show(report: dict[str, Any]) -> None:
+def show(report: Json) -> None:
     """Prints a plan for people."""
     console = rich.console.Console(highlight=False)
     table = rich.table.Table(title="where parameters lie", title_justify="left")
@@ -258,7 +258,7 @@ def show(report: dict[str, Any]) -> None:
         console.print(f"{name:<27}{value}")
 
 
-def verdict(report: dict[str, Any]) -> str:
+def verdict(report: Json) -> str:
     """Whether it fits, and by how much."""
     memory = report["memory"]
     available = memory["available"]
@@ -271,7 +271,7 @@ def verdict(report: dict[str, Any]) -> str:
     return f"fits: {memory['total'] / _GIB:.2f} GiB of {available / _GIB:.2f}, {left:.2f} GiB left"
 
 
-def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(report: Json) -> list[tuple[str, str]]:
     """The figures of a plan, one a line."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items()) or "one device"
     lines = [

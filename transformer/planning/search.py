@@ -3,18 +3,20 @@
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rich.console
 import rich.table
+from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError
 from transformer.planning.ahead_of_time import bytes_per_device
 from transformer.planning.plan import Wishes, compiled_plan, describe, prepared, verdict
 from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment
+from transformer.types import Json
 
-# From the least that is computed twice to the most; who has room for one needs none after it.
+# From what recomputes least to what recomputes most; once one fits, no later one is needed.
 REMAT = ("none", "dots", "full")
 
 
@@ -26,7 +28,7 @@ class Cut(NamedTuple):
     tensor: int
 
 
-def search(config: Any, target: Target, wishes: Wishes, most: int) -> dict[str, Any]:
+def search(config: ConfigDict, target: Target, wishes: Wishes, limit: int) -> Json:
     """Plans of several meshes and of what is recomputed in them.
 
     Meshes come with little cutting first. For each, what is recomputed grows until it fits. What
@@ -37,11 +39,11 @@ def search(config: Any, target: Target, wishes: Wishes, most: int) -> dict[str, 
             are cut.
         target: the devices.
         wishes: what the plans are for.
-        most: how many programs are compiled.
+        limit: how many programs are compiled, at most.
 
     Returns:
         `ranked`: the plans that fit, the shortest `estimated_seconds` a step first; `refused`:
-        `mesh`, `remat` and `why` of the others; `untried`: how many meshes were left when `most`
+        `mesh`, `remat` and `why` of the others; `untried`: how many meshes were left when `limit`
         was reached.
 
     Raises:
@@ -51,7 +53,7 @@ def search(config: Any, target: Target, wishes: Wishes, most: int) -> dict[str, 
     meshes = list(cuts(len(target.devices), config.mesh.expert * config.mesh.sequence))
     untried = 0
     for cut in meshes:
-        if compiled >= most:
+        if compiled >= limit:
             untried += 1
             continue
         for remat in REMAT if "remat" in config.model else (None,):
@@ -78,7 +80,7 @@ def search(config: Any, target: Target, wishes: Wishes, most: int) -> dict[str, 
                 ranked.append(report | estimate(report, target, wishes) | row)
                 break
             refused.append(row | {"why": verdict(report)})
-            if compiled >= most:
+            if compiled >= limit:
                 break
     if not ranked and not compiled:
         raise ConfigError(f"no mesh of {target.name} works; the first: {refused[0]['why']}")
@@ -109,7 +111,7 @@ def least_memory(experiment: Experiment) -> int:
     return state + min(bytes_per_device(shapes.params), moments_of // 2)
 
 
-def estimate(report: dict[str, Any], target: Target, wishes: Wishes) -> dict[str, Any]:
+def estimate(report: Json, target: Target, wishes: Wishes) -> Json:
     """How long a step takes if either the arithmetic or the links are always busy.
 
     The arithmetic runs at the most that is expected of it, and does what is recomputed, too. The
@@ -134,17 +136,19 @@ def estimate(report: dict[str, Any], target: Target, wishes: Wishes) -> dict[str
     }
 
 
-def rank(plans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rank(plans: list[Json]) -> list[Json]:
     """The fastest first; where no time is known, what computes and then what exchanges least."""
+    return sorted(
+        plans,
+        key=lambda plan: (
+            plan.get("estimated_seconds", math.inf),
+            plan["computed_flops_per_step"],
+            plan["received"],
+        ),
+    )
 
-    def key(plan: dict[str, Any]) -> tuple[Any, ...]:
-        seconds = plan.get("estimated_seconds", math.inf)
-        return seconds, plan["computed_flops_per_step"], plan["received"]
 
-    return sorted(plans, key=key)
-
-
-def show(found: dict[str, Any]) -> None:
+def show(found: Json) -> None:
     """Prints a search for people."""
     console = rich.console.Console(highlight=False)
     table = rich.table.Table(title="what fits, the fastest first", title_justify="left")
@@ -175,7 +179,7 @@ def show(found: dict[str, Any]) -> None:
         console.print(f"{found['untried']} more meshes were not tried; see --most.")
 
 
-def _changed(config: Any, cut: Cut, remat: str | None) -> Any:
+def _changed(config: ConfigDict, cut: Cut, remat: str | None) -> ConfigDict:
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.mesh.update(cut._asdict())

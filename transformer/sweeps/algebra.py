@@ -11,14 +11,15 @@ file names its sweeps by functions that yield such dicts:
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from transformer.errors import ConfigError
+from transformer.types import Json
 
-Overrides = dict[str, Any]
+# Values by key of a config.
+Overrides = Json
 
 
-def values(key: str, choices: Iterable[Any]) -> Iterator[Overrides]:
+def values(key: str, choices: Iterable[object]) -> Iterator[Overrides]:
     """One key with each of several values.
 
     Args:
@@ -46,7 +47,7 @@ def zipped(*sweeps: Iterable[Overrides]) -> Iterator[Overrides]:
         ConfigError: if they are of different length, or two of them set one key.
     """
     lists = [list(sweep) for sweep in sweeps]
-    lengths = [len(one) for one in lists]
+    lengths = [len(entries) for entries in lists]
     if len(set(lengths)) > 1:
         raise ConfigError(
             f"zipped sweeps have {', '.join(map(str, lengths))} entries: they go together one by "

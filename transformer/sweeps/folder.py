@@ -23,6 +23,7 @@ from transformer.training.finishing import VALIDATION
 from transformer.training.metrics import read_metrics
 from transformer.training.notes import CONFIG_FILE
 from transformer.training.saved_runs import write_config
+from transformer.types import Json
 
 STATUS_FILE = "status.json"
 # What a trial is when nobody needs to train it any more.
@@ -57,7 +58,7 @@ class Folder:
         self.note(trial, "running", command=command)
         return run
 
-    def note(self, trial: Trial, status: str, **facts: Any) -> dict[str, Any]:
+    def note(self, trial: Trial, status: str, **facts: Any) -> Json:
         """Writes down what became of a trial, keeps what was noted before, and returns it all.
 
         Args:
@@ -72,7 +73,7 @@ class Folder:
         write_json(path, written)
         return written
 
-    def status(self, trial_id: str) -> dict[str, Any] | None:
+    def status(self, trial_id: str) -> Json | None:
         """What was noted of a trial; None if nothing was.
 
         One whose loss is not finite has failed, also where an earlier version noted `done`.
@@ -106,7 +107,7 @@ class Folder:
         status = self.status(trial_id)
         return status is not None and status["status"] in OVER
 
-    def statuses(self) -> list[dict[str, Any]]:
+    def statuses(self) -> list[Json]:
         """What was noted of all trials; `cut off` where it says `running` and nobody is at it."""
         found = []
         for path in sorted(self.path.glob(f"trials/*/{STATUS_FILE}")):
@@ -155,7 +156,7 @@ class Folder:
             return mine
 
 
-def _is_note(value: Any) -> bool:
+def _is_note(value: object) -> bool:
     """Whether it is what `Folder.note` writes."""
     return (
         isinstance(value, dict)

@@ -8,7 +8,6 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import rich.console
 import rich.table
@@ -17,8 +16,9 @@ from transformer.files import write_text
 from transformer.pictures.sweep import draw_report
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import shown_value
+from transformer.types import Facts, Json
 
-Row = dict[str, Any]
+Row = Json
 
 
 def collect(folder: Folder) -> list[Row]:
@@ -58,7 +58,7 @@ def show_table(rows: Sequence[Row]) -> None:
     _print(table)
 
 
-def show_plan(plan: Mapping[str, Any]) -> None:
+def show_plan(plan: Facts) -> None:
     """Prints what would be trained."""
     rows = plan["trials"]
     keys = keys_of(rows)
@@ -172,5 +172,5 @@ def _has_result(row: Row) -> bool:
     return row["status"] == "done" and "validation_loss" in row
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "" if value is None else shown_value(value)

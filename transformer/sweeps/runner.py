@@ -14,6 +14,7 @@ from transformer.sweeps.trials import Trial
 from transformer.training.holding import HeldError
 from transformer.training.loop import ShouldStop, train
 from transformer.training.shared import Shared
+from transformer.types import Json
 
 Say = Callable[[str], None]
 # Asked of every trial that trains: the command that trains it alone.
@@ -116,7 +117,7 @@ def run_trial(
 
 
 def note_result(
-    trial: Trial, folder: Folder, say: Say, status: str, result: dict[str, Any], seconds: float
+    trial: Trial, folder: Folder, say: Say, status: str, result: Json, seconds: float
 ) -> None:
     """Notes what became of a trial; it failed, whatever is said, if its loss is not finite.
 
@@ -155,7 +156,7 @@ def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: An
     say(f"trial {trial.id} failed: {message.splitlines()[0]}")
 
 
-def outcome(result: dict[str, Any]) -> dict[str, Any]:
+def outcome(result: Json) -> Json:
     """What is noted of a run: its step, its last validation loss and its scores."""
     final = result.get("final", {})
     return {

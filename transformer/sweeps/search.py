@@ -19,6 +19,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from transformer.errors import ConfigError, MissingDependencyError, UserError, WorkdirError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.runner import PATIENCE, Command, Say, failed, run_trial
@@ -86,7 +88,7 @@ class Search:
     seed: int = 0
 
 
-def parsed_space(config: Any, texts: Iterable[str]) -> list[Dimension]:
+def parsed_space(config: ConfigDict, texts: Iterable[str]) -> list[Dimension]:
     """What is searched, written `KEY=log(LOW,HIGH)`, `uniform(LOW,HIGH)` or `choice(A,B,...)`.
 
     Raises:
@@ -118,7 +120,7 @@ def parsed_space(config: Any, texts: Iterable[str]) -> list[Dimension]:
     return dimensions
 
 
-def check_space(config: Any, space: Sequence[Dimension], shared: Shared) -> None:
+def check_space(config: ConfigDict, space: Sequence[Dimension], shared: Shared) -> None:
     """Checks the ends of every dimension and each of its choices, before the first trial.
 
     Raises:
@@ -131,7 +133,7 @@ def check_space(config: Any, space: Sequence[Dimension], shared: Shared) -> None
 
 
 def run_search(
-    config: Any, search: Search, folder: Folder, shared: Shared, say: Say, command: Command
+    config: ConfigDict, search: Search, folder: Folder, shared: Shared, say: Say, command: Command
 ) -> int:
     """Trains trials until the study has as many as it should; returns when all of them are over.
 
@@ -171,7 +173,7 @@ def run_search(
             found = _next_trial(optuna, study, storage, search, config, folder)
         if found is None:
             return 0
-        if found == "elsewhere":
+        if found == "busy":
             if not waiting:
                 say("Waiting for trials that other workers are at.")
             waiting = True
@@ -231,7 +233,7 @@ def open_study(optuna: ModuleType, folder: Path, storage: Any, **options: Any) -
 
 @contextlib.contextmanager
 def _opening(what: str | Path) -> Iterator[None]:
-    """Each kind of storage has errors of its own."""
+    """Each kind of storage raises different errors."""
     try:
         yield
     except Exception as error:
@@ -266,24 +268,24 @@ def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
 
 
 def _next_trial(
-    optuna: ModuleType, study: Any, storage: Any, search: Search, config: Any, folder: Folder
+    optuna: ModuleType, study: Any, storage: Any, search: Search, config: ConfigDict, folder: Folder
 ) -> Any:
     """What to train now; called by one worker at a time.
 
     Returns:
-        An Optuna trial and ours, `elsewhere` if others are at the last ones, None if all are over.
+        An Optuna trial and ours, `busy` if others are at the last ones, None if all are over.
     """
     state = optuna.trial.TrialState
     known = study.get_trials(deepcopy=False)
     running = [t for t in known if t.state == state.RUNNING and _is_here(t, folder)]
-    for one in running:
-        if folder.is_free(one.user_attrs["id"]):
+    for cut_off in running:
+        if folder.is_free(cut_off.user_attrs["id"]):
             known_as = storage.get_study_id_from_name(study.study_name)
-            number = storage.get_trial_id_from_study_id_trial_number(known_as, one.number)
-            return optuna.trial.Trial(study, number), make_trial(config, one.params)
+            number = storage.get_trial_id_from_study_id_trial_number(known_as, cut_off.number)
+            return optuna.trial.Trial(study, number), make_trial(config, cut_off.params)
     counted = [t for t in known if t.state.is_finished() or "id" in t.user_attrs]
     if len(counted) >= search.trials:
-        return "elsewhere" if running else None
+        return "busy" if running else None
     study.sampler = _sampler(optuna, search, len(known))
     asked = study.ask()
     overrides = {dimension.key: dimension.suggest(asked) for dimension in search.space}

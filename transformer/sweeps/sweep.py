@@ -9,9 +9,11 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from transformer.checks import require_plain_path, require_writable_folder, whole_number
 from transformer.errors import ConfigError, UserError, WorkdirError
@@ -35,6 +37,7 @@ from transformer.sweeps.search import (
 )
 from transformer.sweeps.trials import Plan, Trial, check_trials, make_trials, parsed_grid
 from transformer.training.shared import Shared
+from transformer.types import Json
 
 VECTORIZE = ("auto", "none", "scan", "vmap", "processes")
 # Models up to this many parameters leave an accelerator idle when they are alone on it.
@@ -47,7 +50,7 @@ _OF_TERMINALS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a sweep is told, beside the config.
+    """How to sweep: what `scripts/sweep.py` takes beside the config.
 
     Attributes:
         sweeps: names of the config file's sweeps; their product is taken.
@@ -111,7 +114,12 @@ class Options:
 
 
 def run_sweep(
-    config: Any, source: Path, workdir: Path, options: Options, command: Sequence[str], say: Say
+    config: ConfigDict,
+    source: Path,
+    workdir: Path,
+    options: Options,
+    command: Sequence[str],
+    say: Say,
 ) -> int:
     """Trains all trials of a sweep; returns 0 or the exit code of being asked to stop.
 
@@ -154,7 +162,7 @@ def run_sweep(
 
 
 def check_sweep(
-    config: Any, source: Path, folder: Folder, options: Options, shared: Shared
+    config: ConfigDict, source: Path, folder: Folder, options: Options, shared: Shared
 ) -> Search | tuple[list[Trial], list[Plan]]:
     """Checks a sweep, makes its folder and forgets failures if that was asked for.
 
@@ -181,7 +189,7 @@ def check_sweep(
     return trials, plans
 
 
-def grid_trials(config: Any, source: Path, options: Options) -> list[Trial]:
+def grid_trials(config: ConfigDict, source: Path, options: Options) -> list[Trial]:
     """The trials of a grid, the part of this shard.
 
     Raises:
@@ -233,7 +241,7 @@ def chosen(vectorize: str, plans: Sequence[Plan]) -> str:
     return "vmap" if small and 8 * sum(plan.size[0] for plan in plans) < room else "none"
 
 
-def plan(config: Any, source: Path, options: Options) -> dict[str, Any]:
+def plan(config: ConfigDict, source: Path, options: Options) -> Json:
     """Checks the trials of a grid and says what they are; nothing is written.
 
     Returns:
@@ -266,7 +274,7 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
     running: list[subprocess.Popen] = []
     asked: list[int] = []
 
-    def pass_on(number: int, frame: Any) -> None:
+    def pass_on(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         for process in running:
             process.send_signal(number)
@@ -291,7 +299,7 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
     return max([*ends, *(128 + number for number in asked[:1])], default=0)
 
 
-def finish(workdir: Path, storage: str = "") -> dict[str, Any]:
+def finish(workdir: Path, storage: str = "") -> Json:
     """Collects what is there and writes the report.
 
     Returns:
@@ -316,7 +324,7 @@ def finish(workdir: Path, storage: str = "") -> dict[str, Any]:
     }
 
 
-def _search(config: Any, options: Options) -> Search:
+def _search(config: ConfigDict, options: Options) -> Search:
     return Search(
         trials=options.trials,
         space=parsed_space(config, options.space),

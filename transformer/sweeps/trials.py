@@ -10,6 +10,7 @@ from operator import getitem
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError, UserError
@@ -30,6 +31,7 @@ from transformer.training.sections import (
     with_optional_sections,
 )
 from transformer.training.shared import Shared
+from transformer.types import Facts
 
 # What of `config.train` does not make another trial, unless it is swept itself.
 _LOGISTICS = {f"train.{field}" for field in CHANGEABLE if field != "duration"}
@@ -67,25 +69,25 @@ class Plan(NamedTuple):
     size: tuple[int, int]
 
 
-def described(overrides: Mapping[str, Any]) -> str:
+def described(overrides: Facts) -> str:
     """Overrides for people: the last parts of their keys, and values."""
     short = (f"{key.split('.')[-1]}={shown_value(value)}" for key, value in overrides.items())
     return ", ".join(short) or "the config as it is"
 
 
-def shown_value(value: Any) -> str:
+def shown_value(value: object) -> str:
     """A value for people: six digits are enough."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
+def make_trial(base: ConfigDict, overrides: Facts) -> Trial:
     """The trial of a config with these overrides.
 
     Raises:
         ConfigError: if a key does not exist or a value is of the wrong type.
     """
     # Not resolved yet: what refers to an overridden field follows it.
-    config: Any = deepcopy(base)
+    config: ConfigDict = deepcopy(base)
     for key in OPTIONAL_SECTIONS:
         if key not in config:
             config[key] = section(key)
@@ -102,7 +104,7 @@ def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
     return Trial(checked, config, digest[:10])
 
 
-def make_trials(base: Any, sweep: Iterable[Any]) -> list[Trial]:
+def make_trials(base: ConfigDict, sweep: Iterable[object]) -> list[Trial]:
     """The trials of a sweep, each once, in order.
 
     Raises:
@@ -125,7 +127,7 @@ def make_trials(base: Any, sweep: Iterable[Any]) -> list[Trial]:
 
 
 def check_trials(
-    trials: Sequence[Trial], shared: Shared, devices: Sequence[Any] | None = None
+    trials: Sequence[Trial], shared: Shared, devices: Sequence[jax.Device] | None = None
 ) -> list[Plan]:
     """Checks every trial as training would, before any begins.
 
@@ -140,7 +142,7 @@ def check_trials(
     experiments: dict[str, Experiment] = {}
     plans = []
     for number, trial in enumerate(trials, 1):
-        config: Any = trial.config
+        config: ConfigDict = trial.config
         try:
             for kind in SECTIONS:
                 build(kind, config[kind])
@@ -162,20 +164,20 @@ def check_trials(
     return plans
 
 
-def checked_value(config: Any, key: str, value: Any) -> Any:
+def checked_value(config: ConfigDict, key: str, value: Any) -> Any:
     """A value as its field has it: whole numbers as floats where those are wanted.
 
     Raises:
         ConfigError: if the key does not exist, or the value is of another type.
     """
     field = require_field(config, key)
-    if hasattr(value, "item"):
-        value = value.item()  # A number of NumPy's.
+    if isinstance(value, np.generic):
+        value = value.item()
     # Whether it is within its limits, whoever builds the trial says.
     return checked(f"config.{key}", value, dataclasses.replace(field, limits=(), entry=None))
 
 
-def parsed_value(config: Any, key: str, text: str) -> Any:
+def parsed_value(config: ConfigDict, key: str, text: str) -> Any:
     """A value written on the command line.
 
     Raises:
@@ -198,7 +200,7 @@ def parsed_value(config: Any, key: str, text: str) -> Any:
     )
 
 
-def parsed_grid(config: Any, texts: Iterable[str]) -> list[list[Overrides]]:
+def parsed_grid(config: ConfigDict, texts: Iterable[str]) -> list[list[Overrides]]:
     """Sweeps of single keys written `KEY=VALUE,VALUE,...`.
 
     Raises:
@@ -221,7 +223,7 @@ def parsed_grid(config: Any, texts: Iterable[str]) -> list[list[Overrides]]:
     return sweeps
 
 
-def require_field(config: Any, key: str) -> Declared:
+def require_field(config: ConfigDict, key: str) -> Declared:
     """What is declared of a field of a config.
 
     Args:
@@ -246,7 +248,7 @@ def require_field(config: Any, key: str) -> Declared:
     return field_of(config, key)
 
 
-def _of_trial(error: UserError, number: int, overrides: Mapping[str, Any]) -> UserError:
+def _of_trial(error: UserError, number: int, overrides: Facts) -> UserError:
     """The same error with the trial it is of."""
     shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
     return type(error)(f"trial {number} ({shown or 'nothing overridden'}): {error}")

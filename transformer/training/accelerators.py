@@ -17,7 +17,6 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -111,7 +110,7 @@ class Target:
     """
 
     name: str
-    devices: Sequence[Any]
+    devices: Sequence[jax.Device]
     chips: int
     accelerator: Accelerator | None
     memory: int | None

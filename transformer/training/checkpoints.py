@@ -26,6 +26,7 @@ from transformer.training.notes import FOLDER, Notes, is_step, read_notes, seale
 from transformer.training.processes import barrier, is_first
 from transformer.training.saved_arrays import raw
 from transformer.training.saved_items import array_notes, first_line, item_shapes, restored_item
+from transformer.types import Facts, Json
 
 # The trees of arrays a checkpoint may hold.
 ITEMS = ("params", "average", "training")
@@ -56,8 +57,8 @@ class Restored:
 
     step: int
     state: dict[str, PyTree]
-    data: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    data: Facts
+    metadata: Facts
 
 
 class NewestAndBest(checkpoint_managers.PreservationPolicy):
@@ -133,7 +134,7 @@ class Checkpoints:
         )
         self._deletes = not read_only and is_first()
         self._delete_for_good()
-        handlers: dict[str, Any] = {
+        handlers: Json = {
             name: ocp.StandardCheckpointHandler(save_concurrent_gb=gigabytes_at_once)
             for name in ITEMS
         }
@@ -216,8 +217,8 @@ class Checkpoints:
         step: int,
         state: Mapping[str, PyTree],
         *,
-        data: Mapping[str, Any],
-        metadata: Mapping[str, Any],
+        data: Facts,
+        metadata: Facts,
         validation_loss: float | None,
     ) -> None:
         """Begins to save; the arrays may change as soon as this returns.
@@ -236,9 +237,7 @@ class Checkpoints:
         if validation_loss is not None and math.isfinite(validation_loss):
             self._losses[step] = validation_loss
             metadata = {**metadata, VALIDATION_LOSS: float(validation_loss)}
-        items: dict[str, Any] = {
-            name: ocp.args.StandardSave(raw(tree)) for name, tree in state.items()
-        }
+        items: Json = {name: ocp.args.StandardSave(raw(tree)) for name, tree in state.items()}
         items["data"] = ocp.args.JsonSave(dict(data))
         metadata = {**metadata, **array_notes(state)}
         items["metadata"] = ocp.args.JsonSave(sealed(step, data, metadata))
@@ -368,7 +367,7 @@ class _Explained:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception):
             raise SaveError(
                 f"the checkpoint could not be {self._verb} in {self._folder}: {first_line(error)} "

@@ -1,9 +1,8 @@
 """From a config to everything a run needs: task, data, model, optimizer, shapes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,9 +13,10 @@ from ml_collections import ConfigDict
 
 from transformer import sharding
 from transformer.errors import ConfigError, WorkdirError
-from transformer.fields import config_fields
 from transformer.files import scratch
 from transformer.sections import flattened
+from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.optional import FixesDimensions, NamesOutputs
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -37,6 +37,7 @@ from transformer.training.saved_runs import read_config, read_run
 from transformer.training.sections import build, check_sections, with_optional_sections
 from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
+from transformer.types import Boxed, Data, Facts, Json, Params, Shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Experiment:
 
     config: ConfigDict
     task: Task
-    data: Any
-    model: Any
+    data: Data
+    model: Model
     train: Train
     init: Initialization
     lora: LoRA
@@ -76,16 +77,16 @@ class Experiment:
     warmup_steps: int
     optimizer: optax.GradientTransformation
     updates: Optimizer
-    boxes: PyTree
+    boxes: Boxed
     shapes: states.TrainState
 
     def steps(self, field: str) -> int:
         """A duration of `config.train` in steps, at least 1."""
-        duration = getattr(self.train, field)
+        duration = self.config.train[field]
         return self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
 
     def warnings(self) -> list[str]:
-        """What is hardly meant so, for people to read before training begins."""
+        """What is probably not meant, for people to read before training begins."""
         if self.warmup_steps <= self.total_steps:
             return []
         return [
@@ -95,22 +96,22 @@ class Experiment:
             f"of the run is --config.optimizer.warmup=10%."
         ]
 
-    def merged(self, params: PyTree) -> PyTree:
+    def merged(self, params: Params) -> Params:
         """Parameters as the model takes them, adapters worked in."""
         return merged(params, self.lora)
 
     def heads(self) -> Heads:
         """Which parameters may be new where training begins from another run."""
         source = with_optional_sections(read_config(Path(self.init.workdir)))
-        names = getattr(self.task, "output_names", None)
-        return heads_of(self.config, source, None if names is None else names(self.data))
+        names = self.task.output_names(self.data) if isinstance(self.task, NamesOutputs) else None
+        return heads_of(self.config, source, names)
 
-    def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    def example_batch(self) -> Shapes:
         """Shapes of the batch of step 0, over all hosts."""
         batches = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
 
-    def flops_per_step(self, batch: Any) -> int:
+    def flops_per_step(self, batch: Shapes) -> int:
         """Of one training step.
 
         Three times the forward pass, nothing for rematerialisation. Attention counts with all its
@@ -119,14 +120,12 @@ class Experiment:
         Args:
             batch: shapes of the batch, over all hosts.
         """
-        plain = {"attention": "einsum", "remat": "none"}
-        known = config_fields(type(self.model))
-        model = self.model.clone(**{k: v for k, v in plain.items() if k in known})
-
-        def forward(params: PyTree, batch: Any) -> Any:
-            return self.task.losses(model, self.merged(params), batch, {}).objective
-
-        return 3 * count_flops(forward, self.shapes.params, batch)
+        model = self.model.clone(attention="einsum", remat="none")
+        return 3 * count_flops(
+            lambda params, batch: self.task.losses(model, self.merged(params), batch, {}).objective,
+            self.shapes.params,
+            batch,
+        )
 
     def create(self, key: jax.Array) -> states.TrainState:
         """The state before the first step."""
@@ -136,17 +135,17 @@ class Experiment:
 
 
 def prepare(
-    config: Any,
+    config: ConfigDict,
     workdir: Path | None = None,
     *,
-    devices: Sequence[Any] | None = None,
+    devices: Sequence[jax.Device] | None = None,
     shared: Shared | None = None,
-    data: Any = None,
+    data: Data = None,
 ) -> Experiment:
     """Checks a config and builds what it describes; no parameter is allocated yet.
 
     Args:
-        config: a ConfigDict with the sections of `config.SECTIONS`.
+        config: with the sections of `sections.SECTIONS`.
         workdir: an existing run folder whose tokenizer is to be used, if it has one.
         devices: of the mesh; None takes all there are.
         shared: what other runs of this process have read already.
@@ -158,7 +157,7 @@ def prepare(
     """
     check_sections(config)
     config = with_optional_sections(config)
-    task = build("task", config.task)
+    task: Task = build("task", config.task)
     train: Train = build("train", config.train)
     updates: Optimizer = build("optimizer", config.optimizer)
     # Sizes are checked once the data have decided them.
@@ -167,35 +166,12 @@ def prepare(
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
     check_dtype(config.model.dtype)
-    # Where there are checkpoints there is a tokenizer: it is written before them.
-    begun = workdir is not None and (workdir / FOLDER).is_dir()
-    # A run that has begun has all it needs of the other in its own folder.
-    source = None if begun else _source(config, lora)
-    # A run that has begun reads with its own tokenizer.
-    folder = workdir if begun or source is None else Path(init.workdir)
-    if data is None and shared is not None and not begun:
-        folder = None if source is None else folder
-        key = ("data", folder, _without_numbers(config.task, task))
-        data = shared.get_or_make(key, lambda: task.load(folder))
-    elif data is None:
-        data = task.load(folder)
-    for field, size in task.dimensions(data).items():
-        chosen = config.model[field]
-        if chosen is None:
-            # A table may have more entries than the tokenizer; it keeps them.
-            kept = source.model[field] if source is not None and field == "vocab_size" else None
-            config.model[field] = max(size, kept or 0)
-        elif chosen < size:
-            raise ConfigError(
-                f"config.model.{field} is {chosen}, smaller than the {size} of the data: "
-                f"leave it out, or give at least {size}."
-            )
-        elif chosen > size and field in getattr(task, "EXACT_DIMENSIONS", ()):
-            raise ConfigError(
-                f"config.model.{field} is {chosen}, and the data have {size}: leave it out, or "
-                f"have config.task.{field} bring the data to {chosen}."
-            )
-    model = build("model", config.model)
+    # A run that has begun no longer needs the run it was initialized from.
+    source = None if _has_begun(workdir) else _source(config, lora)
+    if data is None:
+        data = _loaded(config, task, workdir, source, shared)
+    _fill_sizes(config, task, data, source)
+    model: Model = build("model", config.model)
     task.check_model(model)
     model.chosen_attention(*task.example_inputs(model))  # Refuses what a kernel cannot do.
     check_rows(task.batch_rows(data), train.microbatches, mesh)
@@ -210,14 +186,6 @@ def prepare(
     trained = _trained(boxed, lora, updates)
     schedule = make_schedule(updates, warmup_steps=warmup, total_steps=total)
     optimizer = make_optimizer(updates, schedule, boxed, trained)
-    shapes = jax.eval_shape(
-        lambda params, key: states.create(
-            params, optimizer, key, average=not is_zero(train.ema_decay), trained=trained
-        ),
-        nn.meta.unbox(boxed),
-        key,
-    )
-    placed = _place(shapes, sharding.shardings_of(mesh, boxed), sharding.replicated(mesh))
     return Experiment(
         config=config,
         task=task,
@@ -234,18 +202,65 @@ def prepare(
         optimizer=optimizer,
         updates=updates,
         boxes=boxed,
-        shapes=placed,
+        shapes=_state_shapes(boxed, key, optimizer, train, trained, mesh),
     )
 
 
-def _without_numbers(section: ConfigDict, made: Any) -> str:
+def _has_begun(workdir: Path | None) -> bool:
+    """Whether there are checkpoints; then there is a tokenizer, which is written before them."""
+    return workdir is not None and (workdir / FOLDER).is_dir()
+
+
+def _loaded(
+    config: ConfigDict,
+    task: Task,
+    workdir: Path | None,
+    source: ConfigDict | None,
+    shared: Shared | None,
+) -> Data:
+    """The data of a task, read with the tokenizer of the run or of the run it begins from."""
+    if _has_begun(workdir):
+        return task.load(workdir)
+    begins_from = None if source is None else Path(config.init.workdir)
+    if shared is None:
+        return task.load(workdir if begins_from is None else begins_from)
+    key = ("data", begins_from, _without_numbers(config.task, task))
+    return shared.get_or_make(key, lambda: task.load(begins_from))
+
+
+def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict | None) -> None:
+    """Fills in the sizes of the model that the data decide.
+
+    Raises:
+        ConfigError: if the config gives a size that does not go with the data.
+    """
+    exact = task.EXACT_DIMENSIONS if isinstance(task, FixesDimensions) else ()
+    for field, size in task.dimensions(data).items():
+        chosen = config.model[field]
+        if chosen is None:
+            # A table may have more entries than the tokenizer; it keeps them.
+            kept = source.model[field] if source is not None and field == "vocab_size" else None
+            config.model[field] = max(size, kept or 0)
+        elif chosen < size:
+            raise ConfigError(
+                f"config.model.{field} is {chosen}, smaller than the {size} of the data: "
+                f"leave it out, or give at least {size}."
+            )
+        elif chosen > size and field in exact:
+            raise ConfigError(
+                f"config.model.{field} is {chosen}, and the data have {size}: leave it out, or "
+                f"have config.task.{field} bring the data to {chosen}."
+            )
+
+
+def _without_numbers(section: ConfigDict, made: Task) -> str:
     """What a section says beside the numbers that programs take as arguments."""
     numbers = traced_fields(made)
     values = flattened(section)
     return str([(key, values[key]) for key in sorted(values) if key not in numbers])
 
 
-def _source(config: Any, lora: LoRA) -> Any:
+def _source(config: ConfigDict, lora: LoRA) -> ConfigDict | None:
     """The config of the run to begin from, or None."""
     if not config.init.workdir:
         if lora.rank:
@@ -258,7 +273,7 @@ def _source(config: Any, lora: LoRA) -> Any:
     return source
 
 
-def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
+def _trained(boxed: Boxed, lora: LoRA, optimizer: Optimizer) -> Chooser:
     """Which parameters are trained."""
     if lora.rank and optimizer.frozen:
         raise ConfigError(
@@ -278,38 +293,56 @@ def _trained(boxed: PyTree, lora: LoRA, optimizer: Optimizer) -> Chooser:
     return lambda path: not frozen(path)
 
 
-def initial_parameters(model: Any, task: Task, lora: LoRA, key: jax.Array) -> PyTree:
+def initial_parameters(model: Model, task: Task, lora: LoRA, key: jax.Array) -> Boxed:
     """Parameters in boxes that hold the logical names of their axes, new adapters among them."""
     boxed = model.init(key, *task.example_inputs(model), method=task.entry)["params"]
     return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
 
 
-def _place(shapes: states.TrainState, params: PyTree, elsewhere: NamedSharding) -> PyTree:
+def _state_shapes(
+    boxed: Boxed,
+    key: jax.ShapeDtypeStruct,
+    optimizer: optax.GradientTransformation,
+    train: Train,
+    trained: Chooser,
+    mesh: jax.sharding.Mesh,
+) -> states.TrainState:
+    """Shapes, dtypes and shardings of the train state."""
+    average = not is_zero(train.ema_decay)
+    shapes = jax.eval_shape(
+        lambda params, key: states.create(params, optimizer, key, average=average, trained=trained),
+        nn.meta.unbox(boxed),
+        key,
+    )
+    return _place(shapes, sharding.shardings_of(mesh, boxed), sharding.replicated(mesh))
+
+
+def _place(shapes: states.TrainState, shardings: Params, other: NamedSharding) -> PyTree:
     """Shapes with shardings: what mirrors a parameter lies where the parameter lies.
 
     The optimizer's moments are found by the end of their path, which is that of the parameter.
+
+    Args:
+        shapes: of the state.
+        shardings: of the parameters.
+        other: the sharding of everything that mirrors no parameter.
     """
-    by_path = {
-        jax.tree_util.keystr(path): place
-        for path, place in jax.tree_util.tree_leaves_with_path(params)
-    }
-    longest_first = sorted(by_path, key=len, reverse=True)
-    shape_of = {
-        jax.tree_util.keystr(path): leaf.shape
-        for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.params)
-    }
-
-    def one(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+    places = zip(
+        jax.tree_util.tree_leaves_with_path(shapes.params), jax.tree.leaves(shardings), strict=True
+    )
+    known = [(jax.tree_util.keystr(path), leaf.shape, place) for (path, leaf), place in places]
+    known.sort(key=lambda row: len(row[0]), reverse=True)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
+    placed = []
+    for path, leaf in leaves:
         name = jax.tree_util.keystr(path)
-        found = (p for p in longest_first if name.endswith(p) and shape_of[p] == leaf.shape)
-        mirrored = next(found, None)
-        place = elsewhere if mirrored is None else by_path[mirrored]
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-
-    return jax.tree_util.tree_map_with_path(one, shapes)
+        fitting = (to for end, shape, to in known if name.endswith(end) and shape == leaf.shape)
+        sharding = next(fitting, other)
+        placed.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
+    return jax.tree_util.tree_unflatten(structure, placed)
 
 
-def metadata_of(experiment: Experiment, workdir: Path) -> dict[str, Any]:
+def metadata_of(experiment: Experiment, workdir: Path) -> Json:
     """What the checkpoints of a run say of it: its data, its config, the files of its task.
 
     Args:
@@ -322,7 +355,7 @@ def metadata_of(experiment: Experiment, workdir: Path) -> dict[str, Any]:
     return {"data_fingerprint": experiment.task.fingerprint(experiment.data), **about}
 
 
-def require_same_run(metadata: Mapping[str, Any], workdir: Path, notes: Notes | None) -> None:
+def require_same_run(metadata: Facts, workdir: Path, notes: Notes | None) -> None:
     """Refuses to go on with a run otherwise than it began.
 
     Args:
@@ -338,7 +371,7 @@ def require_same_run(metadata: Mapping[str, Any], workdir: Path, notes: Notes | 
         require_same_data(metadata, notes)
 
 
-def require_same_data(metadata: Mapping[str, Any], notes: Notes) -> None:
+def require_same_data(metadata: Facts, notes: Notes) -> None:
     """Refuses other data than those that a checkpoint was trained on.
 
     Raises:

@@ -7,14 +7,15 @@ for any architecture.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jaxtyping import Array, PyTree
 
 from transformer.training.accelerators import accelerator_of
 
 
-def count_flops(function: Callable[..., Any], *args: Any) -> int:
+def count_flops(function: Callable[..., Array], *args: PyTree) -> int:
     """FLOPs of the matrix products in one call: two for each multiply-add.
 
     Args:
@@ -35,7 +36,7 @@ def peak_flops() -> float | None:
     return accelerator.peak_flops / accelerator.devices * jax.device_count()
 
 
-def _count(jaxpr: Any) -> int:
+def _count(jaxpr: Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
@@ -58,24 +59,24 @@ def _count(jaxpr: Any) -> int:
     return total
 
 
-def _inner(equation: Any) -> list[Any]:
+def _inner(equation: JaxprEqn) -> list[Jaxpr]:
     """The programs inside an equation: of a jit, a checkpoint, a scan, a custom derivative."""
     found = []
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         program = equation.params.get(key)
         if program is not None:
-            found.append(getattr(program, "jaxpr", program))
+            found.append(program.jaxpr if isinstance(program, ClosedJaxpr) else program)
     return found
 
 
-def _dot_flops(equation: Any) -> int:
+def _dot_flops(equation: JaxprEqn) -> int:
     left = equation.invars[0].aval.shape
     (contracted, _), _ = equation.params["dimension_numbers"]
     inner = math.prod(left[axis] for axis in contracted)
     return 2 * inner * math.prod(equation.outvars[0].aval.shape)
 
 
-def _ragged_dot_flops(equation: Any) -> int:
+def _ragged_dot_flops(equation: JaxprEqn) -> int:
     """Each row with the kernel of its own group, whatever a backend makes of it."""
     left, _, groups = (operand.aval.shape for operand in equation.invars)
     numbers = equation.params["ragged_dot_dimension_numbers"]

@@ -84,7 +84,7 @@ def _hold(workdir: Path, held: contextlib.ExitStack) -> None:
 
 def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
     """Enters the lock, and before it what removes the folders that were made for it."""
-    begun, told = time.monotonic(), False
+    begun, has_warned = time.monotonic(), False
     lease = _LEASE if jax.process_count() == 1 else min(_LEASE, _TOGETHER)
     while True:
         made = [path for path in (workdir, *workdir.parents) if not path.exists()]
@@ -98,13 +98,13 @@ def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
             held.close()
             # Whoever had made the folder has just removed it again; or the holder is on a host that
             # may be dead, of which the file server does not know yet.
-            waits = isinstance(error, FileNotFoundError) or error.elsewhere
+            waits = isinstance(error, FileNotFoundError) or error.other_host
             if not waits or time.monotonic() - begun > lease:
                 raise
-            if isinstance(error, LockedError) and not told:
+            if isinstance(error, LockedError) and not has_warned:
                 say = f"{workdir} is in use by {error}. Waiting {lease:.0f} s: it may be dead."
                 print(say, file=sys.stderr, flush=True)
-                told = True
+                has_warned = True
             time.sleep(_PAUSE)
 
 

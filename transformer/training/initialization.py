@@ -7,16 +7,19 @@ expected to be new nor found as it should be stops the run.
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array
+from ml_collections import ConfigDict
 
 from transformer import models
 from transformer.errors import ConfigError, WorkdirError
 from transformer.limits import FilePath, Text
 from transformer.sections import plugin
 from transformer.tasks.parts.labels import LABELS_FILE, load_labels
+from transformer.tasks.parts.models import HasHeads, Refits
 from transformer.training.layers import laid_out_like
 from transformer.training.selection import (
     ADAPTERS,
@@ -25,6 +28,7 @@ from transformer.training.selection import (
     compiled_pattern,
     from_paths,
 )
+from transformer.types import ByPath, Params
 
 # Fields of a model that change how it computes or begins, not which parameters it has.
 _FREE = ("dropout_rate", "dtype", "remat", "attention", "num_outputs", "vocab_size", "name")
@@ -57,8 +61,8 @@ class Initialization:
         Raises:
             ConfigError: naming the field.
         """
-        for field in ("fresh", "new"):
-            compiled_pattern(getattr(self, field) or "", f"init.{field}")
+        compiled_pattern(self.fresh or "", "init.fresh")
+        compiled_pattern(self.new or "", "init.new")
 
 
 class Heads(NamedTuple):
@@ -79,7 +83,7 @@ class Heads(NamedTuple):
 NO_HEADS = Heads()
 
 
-def heads_of(config: Any, source: Any, names: Sequence[str] | None) -> Heads:
+def heads_of(config: ConfigDict, source: ConfigDict, names: Sequence[str] | None) -> Heads:
     """The heads of a run that begins from another of the same model.
 
     Args:
@@ -88,7 +92,7 @@ def heads_of(config: Any, source: Any, names: Sequence[str] | None) -> Heads:
         names: of the outputs in the order of this run's data; None where they have none.
     """
     model = plugin(models, config.model.name, "config.model.name")
-    modules, outputs = (getattr(model, field, ()) for field in ("HEADS", "LABEL_HEADS"))
+    modules, outputs = (model.HEADS, model.LABEL_HEADS) if isinstance(model, HasHeads) else ((), ())
     theirs = Path(config.init.workdir) / LABELS_FILE
     difference = ""
     if source.task.name != config.task.name:
@@ -98,7 +102,7 @@ def heads_of(config: Any, source: Any, names: Sequence[str] | None) -> Heads:
     return Heads(modules, outputs, difference)
 
 
-def check_same_model(config: Any, source: Any) -> None:
+def check_same_model(config: ConfigDict, source: ConfigDict) -> None:
     """Refuses a model whose parameters cannot be those of another run.
 
     Args:
@@ -109,7 +113,8 @@ def check_same_model(config: Any, source: Any) -> None:
         ConfigError: saying which flags make it the same.
     """
     name, workdir = source.model.name, config.init.workdir
-    free = _FREE + getattr(plugin(models, name, "config.model.name"), "ADAPTABLE", ())
+    model = plugin(models, name, "config.model.name")
+    free = _FREE + (model.ADAPTABLE if isinstance(model, Refits) else ())
     if config.model.name != name:
         raise ConfigError(
             f"config.init.workdir is {workdir}, a run of the model {name}, and config.model.name "
@@ -133,13 +138,13 @@ def check_same_model(config: Any, source: Any) -> None:
 
 
 def initialized(
-    new: Any,
-    saved: Any,
+    new: Params,
+    saved: Params,
     options: Initialization,
-    refit: Callable[[str, Any], Any] | None = None,
+    refit: Callable[[str, Array], Array] | None = None,
     heads: Heads = NO_HEADS,
-) -> tuple[Any, str]:
-    """Parameters to begin with.
+) -> tuple[Params, str]:
+    """The parameters at which training begins.
 
     Args:
         new: random ones, on the devices where they belong.
@@ -189,18 +194,23 @@ def initialized(
             "match its path."
         )
     unused = [path for path in found if path not in loaded]
-    rows = (("loaded", list(loaded)), ("new", made), ("not used", unused), ("resized", refitted))
-    lines = [f"Parameters from {options.workdir}:"]
+    rows = {"loaded": list(loaded), "new": made, "not used": unused, "resized": refitted}
+    return from_paths({**wanted, **loaded}), _account(options.workdir, rows, notes)
+
+
+def _account(workdir: str, rows: dict[str, list[str]], notes: list[str]) -> str:
+    """What became of each parameter, for people."""
+    lines = [f"Parameters from {workdir}:"]
     lines += [
         f"  {word:<9}{len(paths):>4}  {_summary(paths)}"
-        for word, paths in rows
+        for word, paths in rows.items()
         if paths or word != "resized"
     ]
-    return from_paths({**wanted, **loaded}), "\n".join(lines + notes)
+    return "\n".join(lines + notes)
 
 
 def _expected(
-    wanted: dict[str, Any], found: dict[str, Any], options: Initialization, heads: Heads
+    wanted: ByPath, found: ByPath, options: Initialization, heads: Heads
 ) -> tuple[Chooser, Chooser, list[str]]:
     """Which parameters are made anew, which the run may lack, and why heads are new, for people."""
     reasons: dict[str, str] = {}
@@ -224,7 +234,7 @@ def _one_of(modules: Iterable[str]) -> Chooser:
     return lambda path: _module(path) in names
 
 
-def _reason(module: str, wanted: dict[str, Any], found: dict[str, Any], heads: Heads) -> str:
+def _reason(module: str, wanted: ByPath, found: ByPath, heads: Heads) -> str:
     """Why a head that the run has is made anew: it is loaded whole or not at all."""
     if module in heads.outputs and heads.difference:
         return heads.difference

@@ -6,16 +6,17 @@ it is scanned (`layers`, with a leading axis L). Both hold the same numbers.
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
+
+from transformer.types import Params
 
 _LAYER = re.compile(r"layer_(\d+)")
 _STACKED = "layers"
 
 
-def stacked(params: Mapping[str, Any]) -> dict[str, Any]:
+def stacked(params: Params) -> Params:
     """The parameters of a scanned model, from those of an unrolled or a scanned one.
 
     Args:
@@ -33,13 +34,13 @@ def stacked(params: Mapping[str, Any]) -> dict[str, Any]:
     return {**others, _STACKED: jax.tree.map(lambda *leaves: np.stack(leaves), *trees)}
 
 
-def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
+def unstacked(params: Params) -> Params:
     """The parameters of an unrolled model, from those of a scanned or an unrolled one.
 
     Args:
         params: a nested dict of arrays.
     """
-    result: dict[str, Any] = {}
+    result: Params = {}
     for name, value in params.items():
         if name == _STACKED and isinstance(value, Mapping):
             count = len(jax.tree.leaves(value)[0])
@@ -50,7 +51,7 @@ def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def laid_out_like(params: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def laid_out_like(params: Params, other: Params) -> Params:
     """The parameters with each stack in the layout that it has in another tree, if it is there."""
     if _STACKED in other:
         params = stacked(params)
@@ -64,6 +65,6 @@ def laid_out_like(params: Mapping[str, Any], other: Mapping[str, Any]) -> dict[s
     }
 
 
-def laid_out(params: Mapping[str, Any], *, scanned: bool) -> dict[str, Any]:
+def laid_out(params: Params, *, scanned: bool) -> Params:
     """The parameters in one of the two layouts."""
     return stacked(params) if scanned else unstacked(params)

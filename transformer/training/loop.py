@@ -29,7 +29,7 @@ from transformer.training.processes import (
 )
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
-from transformer.types import Json, Metrics
+from transformer.types import Json, Metrics, Scalars
 
 # Of step and validation loss: whether to stop a run for good.
 ShouldStop = Callable[[int, float], bool]
@@ -148,15 +148,7 @@ def advance(
                 last = step == total
                 validate = execution.last_validation if last else execution.validate
                 measured = validate(state.evaluated, options.validation_batches, len(runs))
-
-            for index, run in enumerate(runs):
-                if not run.alive:
-                    continue
-                loss = None if measured is None else run.reporter.validated(step, measured[index])
-                if loss is not None and should_stop is not None:
-                    run.alive = not should_stop(step, loss) or step == total
-                if saves or stopping or not run.alive:
-                    run.save(execution.part(state, index), step, loss)
+            record(runs, execution, state, step, measured, saves or stopping, should_stop)
             if stopping:
                 break
         for run in runs:
@@ -210,6 +202,37 @@ def report(
             run.alive = False
             on_failure(run, error)
     progress.update(pending.start + pending.count)
+
+
+def record(
+    runs: Sequence[Opened],
+    execution: Execution,
+    state: TrainState,
+    step: int,
+    measured: Sequence[Scalars] | None,
+    saves: bool,
+    should_stop: ShouldStop | None,
+) -> None:
+    """Writes the validation metrics of each run, ends those that should stop, and saves.
+
+    Args:
+        runs: of which those count that are alive.
+        execution: of these runs.
+        state: of all of them.
+        step: that was reached.
+        measured: validation metrics of each; None if there are none at this step.
+        saves: whether to save all of them; those that end here are saved in any case.
+        should_stop: see `advance`.
+    """
+    total = runs[0].experiment.total_steps
+    for index, run in enumerate(runs):
+        if not run.alive:
+            continue
+        loss = None if measured is None else run.reporter.validated(step, measured[index])
+        if loss is not None and should_stop is not None:
+            run.alive = not should_stop(step, loss) or step == total
+        if saves or not run.alive:
+            run.save(execution.part(state, index), step, loss)
 
 
 def complete(

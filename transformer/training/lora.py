@@ -8,12 +8,12 @@ its own.
 
 import dataclasses
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from transformer.errors import ConfigError
 from transformer.limits import Positive, Text, Whole
@@ -26,6 +26,7 @@ from transformer.training.selection import (
     compiled_pattern,
     from_paths,
 )
+from transformer.types import Boxed, ByPath, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,7 @@ class LoRA:
     trained: Text = "^output/"
 
 
-def with_adapters(boxed: Any, config: LoRA, key: Array) -> Any:
+def with_adapters(boxed: Boxed, config: LoRA, key: Array) -> Boxed:
     """Parameters with new adapters, which change nothing yet: B is zero.
 
     Args:
@@ -68,7 +69,7 @@ def with_adapters(boxed: Any, config: LoRA, key: Array) -> Any:
     return {**boxed, ADAPTERS: from_paths(adapters)}
 
 
-def is_trained(boxed: Any, config: LoRA) -> Chooser:
+def is_trained(boxed: Boxed, config: LoRA) -> Chooser:
     """Chooses adapters and what else is trained beside them."""
     # The default is for models with a head of their own, which not all have.
     default = config.trained == LoRA.trained
@@ -77,7 +78,7 @@ def is_trained(boxed: Any, config: LoRA) -> Chooser:
     return lambda path: path.startswith(f"{ADAPTERS}/") or bool(also(path))
 
 
-def merged(params: Any, config: LoRA) -> Any:
+def merged(params: Params, config: LoRA) -> Params:
     """The parameters of the model: W + (alpha / rank) A B for each adapter."""
     if not config.rank:
         return params
@@ -90,7 +91,7 @@ def merged(params: Any, config: LoRA) -> Any:
     return from_paths(flat)
 
 
-def _adapter(path: str, leaf: Any, rank: int, key: Array) -> dict[str, Any]:
+def _adapter(path: str, leaf: PyTree, rank: int, key: Array) -> ByPath:
     """A and B of a kernel; one of each for every layer and expert that are stacked in it."""
     names, shape = logical_axes(leaf), leaf.value.shape
     batch = num_batch_axes(names)

@@ -7,19 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rich.console
 import rich.progress
 
 from transformer.errors import WorkdirError
 from transformer.files import write_bytes
+from transformer.types import Json
 
 FILE = "metrics.jsonl"
 # Where lines go that cannot be read: nothing is deleted.
 UNREADABLE = "metrics.unreadable.jsonl"
-# How many of their numbers are told.
-_TOLD = 10
+# How many of their numbers a message lists.
+_LISTED = 10
 # Seconds after which TensorBoard sees what is new.
 _FLUSHED_EVERY = 30.0
 
@@ -136,7 +137,7 @@ def tensorboard_is_installed() -> bool:
     return importlib.util.find_spec("tensorboardX") is not None
 
 
-def read_metrics(workdir: Path, say: Say | None = None) -> list[dict[str, Any]]:
+def read_metrics(workdir: Path, say: Say | None = None) -> list[Json]:
     """The lines of `metrics.jsonl`, without those that cannot be read.
 
     Args:
@@ -145,9 +146,9 @@ def read_metrics(workdir: Path, say: Say | None = None) -> list[dict[str, Any]]:
             run may be about to write.
     """
     found = _read(workdir / FILE)
-    told = found.unreadable[:-1] if found.is_cut else found.unreadable
-    if told and say is not None:
-        say(f"{workdir / FILE}: {_numbered(told)} cannot be read: left out.")
+    unreadable = found.unreadable[:-1] if found.is_cut else found.unreadable
+    if unreadable and say is not None:
+        say(f"{workdir / FILE}: {_numbered(unreadable)} cannot be read: left out.")
     return [line for _, line in found.lines]
 
 
@@ -160,7 +161,7 @@ class _Found(NamedTuple):
         is_cut: whether the last of these is the end of the file, without a line feed.
     """
 
-    lines: list[tuple[bytes, dict[str, Any]]]
+    lines: list[tuple[bytes, Json]]
     unreadable: list[tuple[int, bytes]]
     is_cut: bool
 
@@ -180,7 +181,7 @@ def _read(path: Path) -> _Found:
     return _Found(lines, unreadable, bool(unreadable) and unreadable[-1][0] == len(parts))
 
 
-def _parsed(raw: bytes) -> dict[str, Any] | None:
+def _parsed(raw: bytes) -> Json | None:
     """A line of metrics; None if it is none: an object with a step, a split and numbers."""
     try:
         line = json.loads(raw.decode("utf-8"))
@@ -210,9 +211,9 @@ def _numbered(unreadable: Sequence[tuple[int, bytes]]) -> str:
     numbers = [str(number) for number, _ in unreadable]
     if len(numbers) == 1:
         return f"line {numbers[0]}"
-    *others, last = numbers[:_TOLD]
-    if len(numbers) > _TOLD:
-        return f"lines {', '.join(numbers[:_TOLD])} and {len(numbers) - _TOLD} more"
+    *others, last = numbers[:_LISTED]
+    if len(numbers) > _LISTED:
+        return f"lines {', '.join(numbers[:_LISTED])} and {len(numbers) - _LISTED} more"
     return f"lines {', '.join(others)} and {last}"
 
 

@@ -12,9 +12,8 @@ Checkpoints that were saved before there were seals are taken as they are.
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -22,6 +21,7 @@ from transformer.errors import CheckpointError, UserError, WorkdirError
 from transformer.sections import flattened
 from transformer.training.options import CHANGEABLE
 from transformer.training.sections import saved_config, with_optional_sections
+from transformer.types import Facts, Json
 
 # Where a run has its checkpoints.
 FOLDER = "checkpoints"
@@ -46,8 +46,8 @@ class Notes(NamedTuple):
     """
 
     step: int
-    data: Mapping[str, Any]
-    metadata: Mapping[str, Any]
+    data: Facts
+    metadata: Facts
 
     @property
     def whose(self) -> str:
@@ -55,7 +55,7 @@ class Notes(NamedTuple):
         return f"the checkpoint of step {self.step} ({FOLDER}/{self.step})"
 
 
-def described(config: ConfigDict, folder: Path) -> dict[str, Any]:
+def described(config: ConfigDict, folder: Path) -> Json:
     """What the metadata of a checkpoint says of its run.
 
     Args:
@@ -67,7 +67,7 @@ def described(config: ConfigDict, folder: Path) -> dict[str, Any]:
     return {_CONFIG: content, _FILES: {path.name: _digest(path) for path in files}}
 
 
-def sealed(step: int, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(step: int, data: Facts, metadata: Facts) -> Json:
     """The metadata with a seal over all notes of a checkpoint."""
     return {**metadata, _SEAL: _seal(step, data, metadata)}
 
@@ -113,7 +113,7 @@ def newest_notes(workdir: Path) -> Notes | None:
         try:
             return read_notes(workdir / FOLDER / str(step))
         except CheckpointError:
-            # Whoever restores it is told.
+            # Restoring it reports this.
             continue
     return None
 
@@ -184,7 +184,7 @@ def require_files(workdir: Path, notes: Notes, *, may_lack: bool = False) -> Non
             raise WorkdirError(f"{path} is not what {notes.whose} was saved with: {_ADVICE}")
 
 
-def require_made_again(workdir: Path, notes: Notes, made: Mapping[str, Any]) -> None:
+def require_made_again(workdir: Path, notes: Notes, made: Facts) -> None:
     """Refuses to make a missing file of a run otherwise than it was.
 
     Args:
@@ -203,12 +203,12 @@ def require_made_again(workdir: Path, notes: Notes, made: Mapping[str, Any]) -> 
             )
 
 
-def _fixed(config: ConfigDict) -> dict[str, Any]:
+def _fixed(config: ConfigDict) -> Json:
     """The fields that must stay as they are: from where a run began is done with."""
     try:
         flat = flattened(with_optional_sections(config))
     except UserError:
-        # A name that does not exist; the difference is told.
+        # A name that does not exist; the message shows the difference.
         flat = flattened(config)
     free = {f"train.{name}" for name in CHANGEABLE}
     return {
@@ -228,11 +228,11 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _seal(step: int, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+def _seal(step: int, data: Facts, metadata: Facts) -> str:
     content = {key: value for key, value in metadata.items() if key != _SEAL}
     return hashlib.sha256(_canonical([step, data, content])).hexdigest()
 
 
-def _canonical(content: Any) -> bytes:
+def _canonical(content: Json | list) -> bytes:
     """JSON of a value, as it is when it was read from JSON."""
     return json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()

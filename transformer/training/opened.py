@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from transformer.files import filling
 from transformer.nn.attention import require_platform
+from transformer.tasks.parts.models import Refits
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
 from transformer.training.experiment import Experiment
@@ -238,7 +239,7 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
         state.params,
         saved.params,
         init,
-        getattr(experiment.model, "refit", None),
+        experiment.model.refit if isinstance(experiment.model, Refits) else None,
         experiment.heads(),
     )
     say(report)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Int, PyTree
 from optax import contrib
 
 from transformer.limits import OneOf, PartOrAll, Real, Text
@@ -25,6 +26,7 @@ from transformer.training.selection import (
     rate_factors,
     split,
 )
+from transformer.types import Boxed, ByPath, Params
 
 NAMES = ("adamw", "lion", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
@@ -99,7 +101,7 @@ def make_schedule(
     warmup = jnp.maximum(warmup_steps, 1)
     rest = jnp.maximum(total_steps - warmup, 1)
 
-    def schedule(step: Any) -> Any:
+    def schedule(step: ArrayLike) -> Array:
         update = jnp.asarray(step) + 1
         done = jnp.clip((update - warmup) / rest, 0.0, 1.0)
         match config.schedule:
@@ -118,7 +120,7 @@ def make_schedule(
 
 
 def make_optimizer(
-    config: Optimizer, schedule: optax.Schedule, boxed: Any, trained: Chooser = everything
+    config: Optimizer, schedule: optax.Schedule, boxed: Boxed, trained: Chooser = everything
 ) -> optax.GradientTransformation:
     """The optimizer of the trained parameters.
 
@@ -161,47 +163,43 @@ def make_optimizer(
     return optax.chain(clip, rule, _scaled(factors))
 
 
-def _scaled(factors: dict[str, Any]) -> optax.GradientTransformation:
+def _scaled(factors: ByPath) -> optax.GradientTransformation:
     """Multiplies updates, each by the factor of its parameter."""
     if all(isinstance(factor, float) and factor == 1.0 for factor in factors.values()):
         return optax.identity()
 
-    def scale(updates: Any, params: Any) -> Any:
+    def scale(updates: Params, params: Params | None) -> Params:
         return from_paths({path: u * factors[path] for path, u in by_path(updates).items()})
 
     return optax.stateless(scale)
 
 
-def decay_mask(boxed: Any) -> Any:
+def decay_mask(boxed: Boxed) -> Params:
     """True where weight decay applies: to kernels and tables, not to scales and biases."""
-
-    def one(path: tuple[Any, ...], leaf: Any) -> bool:
-        return path[-1].key in ("kernel", "embedding")
-
-    return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=is_box)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key in ("kernel", "embedding"), boxed, is_leaf=is_box
+    )
 
 
-def _muon_or_adam(config: Optimizer, boxed: Any) -> optax.GradientTransformation:
+def _muon_or_adam(config: Optimizer, boxed: Boxed) -> optax.GradientTransformation:
     """Muon for the matrices of blocks, Adam for all else: updates before rate and decay."""
     axes = {
         path: muon_axes("/".join(key.key for key in path), leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box)
     }
 
-    def axes_of(tree: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: axes[path], tree)
-
-    def as_long_as_adam(updates: Any, params: Any) -> Any:
+    def as_long_as_adam(updates: PyTree, params: PyTree | None) -> PyTree:
         # One learning rate then serves all parameters (Liu et al. 2025, section 2.2).
-        def one(path: Any, x: Array) -> Array:
-            sides = (axes[path].reduction_axis, axes[path].output_axis)
-            longer = max(math.prod(x.shape[axis] for axis in side) for side in sides)
-            return 0.2 * math.sqrt(longer) * x
-
-        return jax.tree_util.tree_map_with_path(one, updates)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: 0.2 * math.sqrt(_longer_side(axes[path], x.shape)) * x, updates
+        )
 
     muon = contrib.scale_by_muon(
-        beta=config.muon_beta, eps=config.epsilon, weight_dimension_numbers=axes_of
+        beta=config.muon_beta,
+        eps=config.epsilon,
+        weight_dimension_numbers=lambda tree: jax.tree_util.tree_map_with_path(
+            lambda path, _: axes[path], tree
+        ),
     )
     return optax.partition(
         {
@@ -214,7 +212,13 @@ def _muon_or_adam(config: Optimizer, boxed: Any) -> optax.GradientTransformation
     )
 
 
-def muon_axes(path: str, leaf: Any) -> contrib.MuonDimensionNumbers | None:
+def _longer_side(axes: contrib.MuonDimensionNumbers, shape: tuple[int, ...]) -> int:
+    """Rows or columns of a matrix, whichever are more."""
+    sides = (axes.reduction_axis, axes.output_axis)
+    return max(math.prod(shape[axis] for axis in side) for side in sides)
+
+
+def muon_axes(path: str, leaf: PyTree) -> contrib.MuonDimensionNumbers | None:
     """Which axes of a parameter Muon treats as rows and columns; None leaves it to AdamW.
 
     Muon is for the matrices inside of blocks (Jordan et al. 2024): their kernels from and to the
@@ -227,11 +231,11 @@ def muon_axes(path: str, leaf: Any) -> contrib.MuonDimensionNumbers | None:
     """
     names = logical_axes(leaf)
     batch = num_batch_axes(names)
-    own = tuple(range(batch, len(names)))
-    if not is_in_stack(path) or path.startswith(f"{ADAPTERS}/") or len(own) < 2:
+    axes = tuple(range(batch, len(names)))
+    if not is_in_stack(path) or path.startswith(f"{ADAPTERS}/") or len(axes) < 2:
         return None
-    if [names[axis] for axis in own].count("embed") != 1:
+    if [names[axis] for axis in axes].count("embed") != 1:
         return None
     # A kernel's input axes come first: [embed, heads, head_dim] or [heads, head_dim, embed].
-    inputs = 1 if names[batch] == "embed" else len(own) - 1
-    return contrib.MuonDimensionNumbers(reduction_axis=own[:inputs], output_axis=own[inputs:])
+    inputs = 1 if names[batch] == "embed" else len(axes) - 1
+    return contrib.MuonDimensionNumbers(reduction_axis=axes[:inputs], output_axis=axes[inputs:])

@@ -2,13 +2,14 @@
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
+from ml_collections import ConfigDict
 
 from transformer.checks import whole_number
 from transformer.errors import CheckpointError, ConfigError, WorkdirError
@@ -25,6 +26,7 @@ from transformer.training.notes import (
 )
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build
+from transformer.types import Facts, Params
 
 
 class Parameters(NamedTuple):
@@ -36,9 +38,9 @@ class Parameters(NamedTuple):
         metadata: of that checkpoint.
     """
 
-    params: Any
+    params: Params
     step: int
-    metadata: Mapping[str, Any]
+    metadata: Facts
 
 
 def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = True) -> Parameters:
@@ -54,14 +56,16 @@ def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = Tr
         WorkdirError: if the folder is no run or has no such checkpoint.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     found = restore_parameters(workdir, config, checkpoint, None)
     if not merge:
         return found
     return found._replace(params=merged(found.params, build("lora", config.lora)))
 
 
-def restore_parameters(workdir: Path, config: Any, name: str, shapes: Any) -> Parameters:
+def restore_parameters(
+    workdir: Path, config: ConfigDict, name: str, shapes: Params | None
+) -> Parameters:
     """Parameters of these shapes, or of any if None; the mean of several checkpoints.
 
     Where the best or the newest is asked for and cannot be read, the next one takes its place, and
@@ -82,8 +86,8 @@ def restore_parameters(workdir: Path, config: Any, name: str, shapes: Any) -> Pa
                 errors.append(error)
                 continue
             if errors:
-                told = " ".join(map(str, errors))
-                _say(f"{told} The checkpoint of step {found.step} is used in its place.")
+                reasons = " ".join(map(str, errors))
+                _say(f"{reasons} The checkpoint of step {found.step} is used in its place.")
             notes, newest = checkpoints.notes(found.step), newest_notes(workdir)
             # Tokenizers can be large, and `read_run` has compared them with the newest.
             if newest is None or not of_one_run(notes, newest):
@@ -96,7 +100,9 @@ def restore_parameters(workdir: Path, config: Any, name: str, shapes: Any) -> Pa
     raise CheckpointError(f"{' '.join(map(str, errors))}{hint}")
 
 
-def _mean(checkpoints: Checkpoints, steps: Sequence[int], item: str, shapes: Any) -> Parameters:
+def _mean(
+    checkpoints: Checkpoints, steps: Sequence[int], item: str, shapes: Params | None
+) -> Parameters:
     """The mean of an item over several checkpoints.
 
     Raises:

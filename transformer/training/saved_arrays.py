@@ -1,11 +1,12 @@
 """Arrays as checkpoints hold them: random keys as integers, leaves by path, fingerprints."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import PyTree
+
+from transformer.types import ByPath
 
 
 def fingerprints(tree: PyTree) -> dict[str, int]:
@@ -71,14 +72,12 @@ def raw(tree: PyTree) -> PyTree:
 
 def raw_shapes(tree: PyTree) -> PyTree:
     """Shapes, dtypes and shardings of `raw`."""
+    return jax.tree.map(lambda x: _raw_shape(x) if _is_key(x) else x, tree)
 
-    def one(x: Any) -> Any:
-        if not _is_key(x):
-            return x
-        data = jax.eval_shape(jax.random.key_data, x)
-        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=getattr(x, "sharding", None))
 
-    return jax.tree.map(one, tree)
+def _raw_shape(key: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    data = jax.eval_shape(jax.random.key_data, key)
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=key.sharding)
 
 
 def with_keys_like(found: PyTree, wanted: PyTree) -> PyTree:
@@ -88,17 +87,14 @@ def with_keys_like(found: PyTree, wanted: PyTree) -> PyTree:
     )
 
 
-def _is_key(x: Any) -> bool:
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+def _is_key(x: ArrayLike | jax.ShapeDtypeStruct) -> bool:
+    return not isinstance(x, int | float) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+def leaves_by_path(tree: PyTree) -> ByPath:
     """Leaves by a path that reads the same for attributes, keys and indices."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        "".join(f"/{getattr(k, 'key', getattr(k, 'name', getattr(k, 'idx', k)))}" for k in path): x
-        for path, x in leaves
-    }
+    return {f"/{jax.tree_util.keystr(path, simple=True, separator='/')}": x for path, x in leaves}
 
 
 def size_in_bytes(tree: PyTree) -> int:

@@ -1,7 +1,7 @@
 """One item of a checkpoint: its arrays, read by themselves and compared with the notes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from transformer.training.saved_arrays import (
     raw_shapes,
     with_keys_like,
 )
+from transformer.types import Json
 
 # Where the notes have fingerprints, dtypes and shapes of arrays, and where they had fingerprints.
 _ARRAYS, _FINGERPRINTS = "arrays", "fingerprints"
 
 
-def array_notes(state: Any) -> dict[str, Any]:
+def array_notes(state: Mapping[str, PyTree]) -> Json:
     """What the metadata of a checkpoint say of its arrays, by item."""
     return {_ARRAYS: {item: described_arrays(tree) for item, tree in state.items()}}
 

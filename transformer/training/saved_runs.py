@@ -3,7 +3,6 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -80,7 +79,7 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
     write_json(workdir / CONFIG_FILE, content, sort_keys=True)
 
 
-def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
+def adopt_workdir(config: ConfigDict, workdir: Path) -> ConfigDict:
     """The config to go on with in a folder that may hold a run already.
 
     Sizes that the data decided are taken over from the run.
@@ -94,7 +93,7 @@ def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:
     if is_empty(workdir):
         return config
     notes = newest_notes(workdir)
-    saved: Any = None
+    saved: ConfigDict | None = None
     if notes is not None and not os.path.lexists(workdir / CONFIG_FILE):
         saved = noted_config(notes)
     if saved is None:

@@ -6,7 +6,6 @@ file in `transformer/models` or `transformer/tasks`.
 """
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -20,6 +19,7 @@ from transformer.training.initialization import Initialization
 from transformer.training.lora import LoRA
 from transformer.training.optimizers import Optimizer
 from transformer.training.options import Train
+from transformer.types import Facts, Json
 
 SECTIONS = ("model", "task", "optimizer", "train", "mesh")
 # A config may leave these out; they then have their defaults.
@@ -81,7 +81,7 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
     return result
 
 
-def build(kind: str, config: Mapping[str, Any] | ConfigDict) -> Any:
+def build(kind: str, config: Facts | ConfigDict) -> Any:
     """The owner of a section, made from the section's values and checked.
 
     Args:
@@ -92,12 +92,12 @@ def build(kind: str, config: Mapping[str, Any] | ConfigDict) -> Any:
         ConfigError: for an unknown or missing key, a value of the wrong type, or whatever the
             owner's own `check` refuses.
     """
-    values: dict[str, Any] = dict(config)
+    values: Json = dict(config)
     name = values.pop("name", None)
     return made(owner(kind, name), f"config.{kind}", values)
 
 
-def field_of(config: Any, key: str) -> Declared:
+def field_of(config: ConfigDict, key: str) -> Declared:
     """What is declared of a field of an experiment's config.
 
     Args:
@@ -137,7 +137,7 @@ def with_optional_sections(config: ConfigDict) -> ConfigDict:
     return config
 
 
-def saved_config(content: Mapping[str, Any]) -> ConfigDict:
+def saved_config(content: Facts) -> ConfigDict:
     """The config of a run as it was saved, with the fields that have been added since.
 
     Args:
@@ -151,7 +151,7 @@ def saved_config(content: Mapping[str, Any]) -> ConfigDict:
         raise ValueError(
             f"its format is {shown(number)}, and this version reads formats up to {FORMAT}"
         )
-    result: dict[str, Any] = {}
+    result: Json = {}
     for kind, saved in content.items():
         if kind == "format":
             continue

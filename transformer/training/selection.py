@@ -6,13 +6,14 @@ A path joins the names from the module down with slashes, as in
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import jax.numpy as jnp
 from flax import traverse_util
+from jaxtyping import Array, PyTree
 
 from transformer.errors import ConfigError
 from transformer.sharding import logical_axes
+from transformer.types import Boxed, ByPath, Params
 
 Chooser = Callable[[str], bool]
 
@@ -28,7 +29,7 @@ def everything(path: str) -> bool:
     return True
 
 
-def chooser(pattern: str, field: str, tree: Any) -> Chooser:
+def chooser(pattern: str, field: str, tree: Params) -> Chooser:
     """Chooses the paths that match a pattern; none if it is empty.
 
     Args:
@@ -65,31 +66,33 @@ def compiled_pattern(pattern: str, field: str) -> re.Pattern[str]:
         ) from None
 
 
-def by_path(tree: Any) -> dict[str, Any]:
+def by_path(tree: Params) -> ByPath:
     """The parameters of a nested dict, by path."""
     return traverse_util.flatten_dict(tree, sep="/")
 
 
-def from_paths(flat: dict[str, Any]) -> Any:
+def from_paths(flat: ByPath) -> Params:
     """The nested dict of which `by_path` is the inverse."""
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def split(tree: Any, chosen: Chooser) -> tuple[Any, Any]:
-    """The chosen parameters and the others, each a nested dict of its own."""
+def split(tree: Params, chosen: Chooser) -> tuple[Params, Params]:
+    """The chosen parameters and the others, as two nested dicts."""
     flat = by_path(tree)
     inside = {path: leaf for path, leaf in flat.items() if chosen(path)}
     outside = {path: leaf for path, leaf in flat.items() if path not in inside}
     return from_paths(inside), from_paths(outside)
 
 
-def join(one: Any, other: Any) -> Any:
-    """What `split` cut."""
-    return from_paths({**by_path(one), **by_path(other)}) if other else one
+def join(chosen: Params, others: Params) -> Params:
+    """The parameters that `split` separated, as one nested dict again."""
+    return from_paths({**by_path(chosen), **by_path(others)}) if others else chosen
 
 
-def rate_factors(boxed: Any, layer_decay: float, scales: str, model: Any = None) -> dict[str, Any]:
-    """By which factor the learning rate of each parameter is multiplied.
+def rate_factors(
+    boxed: Boxed, layer_decay: float, scales: str, model: Boxed | None = None
+) -> ByPath:
+    """The factor by which the learning rate of each parameter is multiplied.
 
     Args:
         boxed: the trained parameters or their shapes with the logical names of their axes.
@@ -123,7 +126,7 @@ def is_in_stack(path: str) -> bool:
     return _IN_STACK.match(path) is not None
 
 
-def _rules(scales: str, tree: Any) -> Iterable[tuple[Chooser, float]]:
+def _rules(scales: str, tree: Boxed) -> Iterable[tuple[Chooser, float]]:
     field = "optimizer.rate_scales"
     for rule in filter(None, (part.strip() for part in scales.split(","))):
         pattern, _, factor = rule.rpartition("=")
@@ -139,7 +142,7 @@ def _rules(scales: str, tree: Any) -> Iterable[tuple[Chooser, float]]:
         yield chooser(pattern, field, tree), value
 
 
-def _stack_depths(boxed: Any) -> dict[str, int]:
+def _stack_depths(boxed: Boxed) -> dict[str, int]:
     """How many layers each stack has, by the path of the stack."""
     depths: dict[str, int] = {}
     for path, leaf in by_path(boxed).items():
@@ -152,7 +155,7 @@ def _stack_depths(boxed: Any) -> dict[str, int]:
     return depths
 
 
-def _decayed(path: str, leaf: Any, layer_decay: float, depths: dict[str, int]) -> Any:
+def _decayed(path: str, leaf: PyTree, layer_decay: float, depths: dict[str, int]) -> float | Array:
     """The factor of a parameter by how many layers it stands below the top."""
     found, names = _IN_STACK.match(path), logical_axes(leaf)
     if not found:

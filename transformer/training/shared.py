@@ -1,7 +1,7 @@
 """What the runs of one process share."""
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Made = TypeVar("Made")
 
@@ -10,7 +10,7 @@ class Shared:
     """Data and programs, each made when first asked for."""
 
     def __init__(self) -> None:
-        self._made: dict[Hashable, Any] = {}
+        self._made: dict[Hashable, object] = {}
 
     def get_or_make(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What was made for this key, or is made now."""

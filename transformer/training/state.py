@@ -1,7 +1,6 @@
 """Everything that training changes, in one tree."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +23,12 @@ class TrainState:
         key: the base of all randomness; never changes, each step folds its number in.
     """
 
-    # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
-    step: Any
-    params: Any
-    optimizer: Any
-    average: Any
-    key: Any
+    # Not Array, not Params: JAX rebuilds pytrees with placeholders in place of arrays.
+    step: PyTree
+    params: PyTree
+    optimizer: PyTree
+    average: PyTree
+    key: PyTree
 
     @property
     def evaluated(self) -> PyTree:

@@ -1,13 +1,73 @@
-"""What tasks ask of models: one protocol for each kind of job.
+"""What training asks of every model, and tasks of theirs: one protocol for each kind of job.
 
 A task names its protocol as `model_kind`, and a model of any architecture fits that keeps it.
 Shapes and meanings stand where the models are: `nn/decoder.py`, `nn/encoder_decoder.py`,
 `models/bert.py`, `models/vit.py`.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
+
+from transformer.traced import Number
+from transformer.types import Boxed
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A Linen module of `transformer/models`: its fields are `config.model`."""
+
+    dropout_rate: Number
+    dtype: str
+    attention: str
+    # What the backward pass recomputes; see `nn.stack.Stack`.
+    remat: str
+
+    def init(self, rngs: jax.Array, *inputs: Any, method: str) -> dict[str, Boxed]:
+        """Collections of variables; `params` are the parameters."""
+        ...
+
+    def clone(self, **fields: Any) -> "Model":
+        """The same model with other values in some fields."""
+        ...
+
+    def chosen_attention(self, *inputs: Any) -> str:
+        """The implementation that training uses for such inputs.
+
+        Raises:
+            ConfigError: if what the config asks for cannot do it.
+        """
+        ...
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """A model with modules that only some jobs have; `LABEL_HEADS` are those that give labels."""
+
+    HEADS: ClassVar[tuple[str, ...]]
+    LABEL_HEADS: ClassVar[tuple[str, ...]]
+
+
+@runtime_checkable
+class Refits(Protocol):
+    """A model that can begin from one whose fields in `ADAPTABLE` have other values."""
+
+    ADAPTABLE: ClassVar[tuple[str, ...]]
+
+    def refit(
+        self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
+    ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
+        """A parameter of the other model, by path, as this one takes it."""
+        ...
+
+
+@runtime_checkable
+class HasExperts(Protocol):
+    """A model of which each token uses a few experts only."""
+
+    experts_per_token: int
 
 
 @runtime_checkable

@@ -300,8 +300,7 @@ class Task(Protocol):
     returned by `load` and handed to every method that needs it.
     """
 
-    # Fields of the model that the data decide; `dimensions` gives their sizes. A task that has
-    # EXACT_DIMENSIONS says with it which of them may not be larger, either.
+    # Fields of the model that the data decide; `dimensions` gives their sizes.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
