@@ -1,8 +1,8 @@
 """Documents of sentences, and the pairs of segments that BERT is pretrained on.
 
-A sentence is any stretch of text that may be told from the next, as in Devlin et al. 2018, section
-3; here it is a line. Texts are cut between sentences only, so that nothing but the meaning tells
-whether two segments belong together.
+A sentence is any stretch of text, as in Devlin et al. 2018, section 3; here it is a line. Texts are
+cut between sentences only, so that nothing but the meaning shows whether two segments belong
+together.
 """
 
 import bisect
@@ -285,7 +285,10 @@ class _Chunks(NamedTuple):
         return int(self.documents[document + 1])
 
     def _own(self, chunk: int) -> tuple[int, int]:
-        """The sentences that are not random to a chunk: its document's, or its own if all are."""
+        """The sentences that no random segment is drawn from: the document's, or the chunk's.
+
+        The chunk's, where there is only one document.
+        """
         if len(self.documents) == 2:
             return int(self.first[chunk]), int(self.last[chunk])
         document = bisect.bisect_right(self.documents, self.first[chunk]) - 1
