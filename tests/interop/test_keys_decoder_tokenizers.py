@@ -225,6 +225,9 @@ def test_an_exported_tokenizer(name, place, tmp_path):
         ({"added_tokens_decoder": {"1": {"content": 7}}}, "no token"),
         ({"added_tokens_decoder": {"1": {"content": "a", "lstrip": 7}}}, "no token"),
         ({"bos_token": 7}, "7 is no token"),
+        ({"bos_token": ""}, "'' is a token without letters: null says"),
+        ({"pad_token": {"content": ""}}, "is a token without letters"),
+        ({"extra_special_tokens": [""]}, "'' is a token without letters"),
         ({"extra_special_tokens": "<new>"}, "extra_special_tokens is '<new>'"),
     ],
 )

@@ -188,6 +188,9 @@ def test_what_is_not_known_is_refused():
         changes = {"feed_forward_proj": kind, "dense_act_fn": kind.split("-")[-1]}
         with pytest.raises(DataError, match=kind):
             read_source(source_of(theirs(), **changes), T5_FAMILY)
+    with pytest.raises(DataError, match="feed_forward_proj 'x' and dense_act_fn 'relu'"):
+        changes = {"feed_forward_proj": "x", "dense_act_fn": "relu"}
+        read_source(source_of(theirs(), **changes), T5_FAMILY)
     with pytest.raises(DataError, match="num_layers 3"):
         read_source(source_of(theirs(), num_layers=3), T5_FAMILY)
     with pytest.raises(ConfigError, match="gelu"):

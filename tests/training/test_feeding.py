@@ -3,7 +3,6 @@ import pytest
 
 from transformer.data.order import Batches
 from transformer.data.source import Visit
-from transformer.sharding import Mesh, batch_sharding
 from transformer.training.feeding import Feeder
 
 # Rows of the batch of each step: the shape changes twice.
@@ -34,9 +33,8 @@ class Steps:
 
 @pytest.fixture
 def feeder():
-    def make(position=None, most=4):
-        place = batch_sharding(Mesh().make(), leading_axes=1)
-        return Feeder(Batches(Steps(), Steps()), place, most=most, position=position)
+    def make(position=None):
+        return Feeder(Batches(Steps(), Steps()), limit=4, position=position)
 
     return make
 

@@ -33,6 +33,7 @@ from transformer.limits import (
     Whole,
 )
 from transformer.ops.losses import IGNORED
+from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -84,7 +85,7 @@ class Denoising:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
+    model_kind: ClassVar[type] = SequenceToSequence
 
     path: FilePath = ""
     embedded: Annotated[str, OneOf(TEXTS)] = "plays"

@@ -41,6 +41,7 @@ from transformer.limits import (
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
+from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -99,7 +100,7 @@ class LanguageModeling:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("context", "features", "loss_scales", "empty_cache")
+    model_kind: ClassVar[type] = TextDecoder
 
     path: FilePath = ""
     embedded: Annotated[str, OneOf(TEXTS)] = "plays"

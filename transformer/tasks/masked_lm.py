@@ -29,6 +29,7 @@ from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.parts.encoder import INPUTS, EncoderTask, apply_to_rows, too_long
+from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -111,6 +112,11 @@ class MaskedLM(EncoderTask):
     def entry(self) -> str:
         """There are parameters for what is predicted."""
         return "pretrain" if self.next_sentence else "fill"
+
+    @property
+    def model_kind(self) -> type:
+        """Models that predict what is predicted."""
+        return SentencePretrainer if self.next_sentence else TokenFiller
 
     @property
     def masking(self) -> Masking:

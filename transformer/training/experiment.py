@@ -13,10 +13,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import flattened
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import config_fields
 from transformer.files import scratch
+from transformer.sections import flattened
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -176,7 +176,7 @@ def prepare(
     if data is None and shared is not None and not begun:
         folder = None if source is None else folder
         key = ("data", folder, _without_numbers(config.task, task))
-        data = shared.once(key, lambda: task.load(folder))
+        data = shared.get_or_make(key, lambda: task.load(folder))
     elif data is None:
         data = task.load(folder)
     for field, size in task.dimensions(data).items():

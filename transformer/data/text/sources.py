@@ -6,11 +6,11 @@ A text that needs no file is a module of `data/embedded/texts/`, documents that 
 
 import importlib
 
-from transformer.config import plugin_names
 from transformer.data.embedded import documents, texts
 from transformer.data.reading.text import read_text, split_text
 from transformer.data.text.documents import split_documents
 from transformer.errors import DataError
+from transformer.sections import plugin_names
 
 # What `config.task.embedded` can be.
 TEXTS, DOCUMENTS = tuple(plugin_names(texts)), tuple(plugin_names(documents))

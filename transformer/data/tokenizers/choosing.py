@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from transformer.config import plugin_names
 from transformer.data.tokenizers import kinds
 from transformer.data.tokenizers.protocol import Kind
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.sections import plugin_names
 
 T = TypeVar("T")
 

@@ -128,6 +128,7 @@ def read_encoder_tokenizer(
     with in_our_words(f"{folder} holds no tokenizer that can be built"):
         library = _MAKERS[whose](files, folder, names)
         added.add_to(library, _USUAL_NAMES[whose])
+    added.require_ids(library, folder)
     layout = _layout(library, whose, names, settings)
     if any(name not in library.get_vocab() for name in layout[:2]):
         raise DataError(f"{folder}: the tokenizer has no {layout.start} or {layout.separator}.")

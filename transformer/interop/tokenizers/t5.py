@@ -77,6 +77,7 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
         else:
             made = require_ids(tokenizers.Tokenizer.from_str(text), f"{folder / TOKENIZER_FILE}")
             added.add_to(made, {})
+    added.require_ids(made, folder)
     settings.irrelevant(IRRELEVANT)
     settings.usual(USUAL)
     if settings.flag("clean_up_tokenization_spaces", False):

@@ -21,6 +21,7 @@ from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError
 from transformer.limits import BatchSize, FilePath, VocabSize, Whole
 from transformer.tasks.parts.labels import save_labels
+from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
 
 # What an encoder reads of a row.
@@ -66,7 +67,7 @@ class EncoderTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "tag"
-    NEEDS: ClassVar[tuple[str, ...]] = ("context",)
+    model_kind: ClassVar[type] = TextTagger
 
     tokenizer: FilePath = "wordpiece"
     vocab_size: VocabSize = 8192

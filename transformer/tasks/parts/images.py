@@ -38,6 +38,7 @@ from transformer.limits import (
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.parts.labels import load_labels, save_labels
+from transformer.tasks.parts.models import ImageClassifier
 from transformer.tasks.parts.protocol import Pace
 
 PREPARATION_FILE = "preparation.json"
@@ -86,7 +87,7 @@ class ImageTask:
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
     entry: ClassVar[str] = "classify"
-    NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
+    model_kind: ClassVar[type] = ImageClassifier
 
     path: FilePath = ""
     validation_path: FilePath = ""
