@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transformer.data.source import Batch, Visit
+from transformer.data.source import Visit
 from transformer.data.text.streams import TokenFile
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
+from transformer.types import HostBatch
 
 OBJECTIVES = ("span_corruption", "prefix")
 
@@ -180,14 +181,14 @@ class DenoisingWindows:
             return self.length, self.length
         return corrupted_lengths(self.length, self.density, self.mean_span)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These windows, with what is hidden or cut drawn for each visit."""
         starts = [self._start(visit) for visit in visits]
         windows = [self._stream[start : start + self.length] for start in starts]
         pairs = self._pairs(windows, [visit.generator() for visit in visits])
         return _lay_out(pairs, len(pairs), *self.lengths, end=self.end)
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """An empty row."""
         return _lay_out([], 1, *self.lengths, end=self.end)
 
@@ -287,7 +288,7 @@ def _lay_out(
     target_length: int,
     *,
     end: int,
-) -> Batch:
+) -> HostBatch:
     """The arrays of a batch; rows beyond the pairs are empty.
 
     Unlike sentences and their translations, sources and targets differ in length.

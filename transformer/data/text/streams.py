@@ -11,10 +11,11 @@ import numpy as np
 
 from transformer.caches import is_whole, write_entry
 from transformer.data.order import shuffled_place
-from transformer.data.source import Batch, Visit, epoch_generator
+from transformer.data.source import Visit, epoch_generator
 from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
+from transformer.types import HostBatch
 
 # Changes when the way from text to tokens changes, so that older files are not used.
 _VERSION = 3
@@ -122,11 +123,11 @@ class TokenWindows:
         # One window fewer than would fit, where there are several, leaves room for an offset.
         return max(1, length // self.context - 1) if self.moving else -(-length // self.context)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These windows."""
         return self._cut(np.array([self.start(visit) for visit in visits]))
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """A window beyond the end of the stream, in which nothing is predicted."""
         return self._cut(np.array([len(self.tokens.array)]))
 
@@ -139,7 +140,7 @@ class TokenWindows:
         offset, order = _offset_and_order(visit.seed, visit.epoch, slack)
         return offset + shuffled_place(visit.example, count, order) * self.context
 
-    def _cut(self, starts: np.ndarray) -> Batch:
+    def _cut(self, starts: np.ndarray) -> HostBatch:
         """Windows at `starts` with their next tokens; ignored positions beyond the end."""
         tokens = self.tokens.array
         positions = starts[:, None] + np.arange(self.context + 1)[None, :]
