@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from transformer.fields import require_allowed
 from transformer.limits import Real, Share, Weight, Whole
 from transformer.types import HostBatch
 
+_Numbers = Sequence[int | float] | np.ndarray
 _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
 
@@ -208,7 +209,10 @@ class ImageRows:
 
 
 def _batch(
-    images: np.ndarray, labels: Any, other_labels: Any = None, shares: Any = None
+    images: np.ndarray,
+    labels: _Numbers,
+    other_labels: _Numbers | None = None,
+    shares: _Numbers | None = None,
 ) -> HostBatch:
     """A batch of valid images, by default not mixed."""
     labels = np.asarray(labels, np.int32)
