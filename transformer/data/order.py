@@ -17,8 +17,9 @@ from typing import ClassVar, NamedTuple, Protocol, SupportsIndex, runtime_checka
 import grain
 import numpy as np
 
-from transformer.data.source import Batch, Source, Visit, epoch_generator
+from transformer.data.source import Source, Visit, epoch_generator
 from transformer.errors import ConfigError
+from transformer.types import HostBatch
 
 # Permutations of up to this many examples are kept whole. The block cipher that shuffles more has
 # blocks of at least 16 bits, and searches long for the few numbers of a small set: 5 ms for one of
@@ -93,7 +94,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, step: SupportsIndex) -> Batch:
+    def __getitem__(self, step: SupportsIndex) -> HostBatch:
         step = operator.index(step)
         if not 0 <= step < len(self):
             raise IndexError(f"there are {len(self)} batches, and none with the number {step}.")
@@ -108,7 +109,7 @@ class Batches:
         return _padded(batch, share - len(visits), self.source.padding(first))
 
 
-def _padded(batch: Batch, missing: int, row: Batch) -> Batch:
+def _padded(batch: HostBatch, missing: int, row: HostBatch) -> HostBatch:
     """A batch, which may be empty, with further rows."""
     rows = {name: np.repeat(array, missing, axis=0) for name, array in row.items()}
     if not batch:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from transformer.data.source import Batch, Visit
+from transformer.data.source import Visit
+from transformer.types import HostBatch
 
 Rows = Mapping[str, np.ndarray]
 
@@ -28,12 +29,12 @@ class RowSource:
     def __len__(self) -> int:
         return num_rows(self.rows)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These rows."""
         chosen = np.array([visit.example for visit in visits])
         batch = {name: array[chosen] for name, array in self.rows.items()}
         return {**batch, "valid": np.ones(len(chosen), np.int32)}
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """The first row, not `valid`."""
         return {**self.batch([Visit(0)]), "valid": np.zeros(1, np.int32)}

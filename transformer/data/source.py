@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-Batch = dict[str, np.ndarray]
+from transformer.types import HostBatch
 
 
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
@@ -53,10 +53,10 @@ class Source(Protocol):
         """How many examples there are."""
         ...
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """Arrays by name with one row for each visit, of which there is at least one."""
         ...
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """A row that counts for nothing, in the shape that a batch with this visit has."""
         ...

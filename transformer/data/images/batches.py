@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from transformer.data.images.augmentation import (
 from transformer.data.images.labelled import ArrayImages, ImageSource
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.rand_augment import HIGHEST_MAGNITUDE, rand_augment
-from transformer.data.source import Batch, Visit
+from transformer.data.source import Visit
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.limits import Real, Share, Weight, Whole
+from transformer.types import HostBatch
 
+_Numbers = Sequence[int | float] | np.ndarray
 _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
 
@@ -118,7 +120,7 @@ class ImageRows:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These images."""
         array = self._prepared_array
         if array is not None and not self.augmentation.changes:
@@ -128,7 +130,7 @@ class ImageRows:
         images, labels, other_labels, shares = zip(*mixed, strict=True)
         return _batch(np.stack(images), labels, other_labels, shares)
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """A black image of class 0, not `valid`."""
         images = np.zeros((1, self._size, self._size, self._channels), np.uint8)
         return {**_batch(images, np.zeros(1)), "valid": np.zeros(1, np.int32)}
@@ -206,7 +208,12 @@ class ImageRows:
         return self.source[0].shape[2]
 
 
-def _batch(images: np.ndarray, labels: Any, other_labels: Any = None, shares: Any = None) -> Batch:
+def _batch(
+    images: np.ndarray,
+    labels: _Numbers,
+    other_labels: _Numbers | None = None,
+    shares: _Numbers | None = None,
+) -> HostBatch:
     """A batch of valid images, by default not mixed."""
     labels = np.asarray(labels, np.int32)
     return {

@@ -8,8 +8,9 @@ import numpy as np
 
 from transformer.data.order import Bucket
 from transformer.data.pairs.files import TokenPairs
-from transformer.data.source import Batch, Visit, epoch_generator
+from transformer.data.source import Visit, epoch_generator
 from transformer.ops.losses import IGNORED
+from transformer.types import HostBatch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,11 +33,11 @@ class PairRows:
     def __len__(self) -> int:
         return len(self.pairs.source)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These pairs."""
         return self._lay_out([[visit.example] for visit in visits], visits)
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """An empty row."""
         return self._lay_out([[]], [visit])
 
@@ -45,7 +46,7 @@ class PairRows:
         """Of the longer side of each pair."""
         return self.pairs.lengths
 
-    def _lay_out(self, rows: Sequence[Sequence[int]], visits: Sequence[Visit]) -> Batch:
+    def _lay_out(self, rows: Sequence[Sequence[int]], visits: Sequence[Visit]) -> HostBatch:
         longest = max(int(self.lengths[visit.example]) for visit in visits)
         length = next(bucket.length for bucket in self.buckets if bucket.length >= longest)
         target = _target_length(length, self.longest_target)
@@ -73,11 +74,11 @@ class PackedPairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These rows."""
         return self._lay_out([self.rows[visit.example] for visit in visits])
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """An empty row."""
         return self._lay_out([[]])
 
@@ -91,7 +92,7 @@ class PackedPairs:
     def _target_length(self) -> int:
         return _target_length(self.length, self.longest_target)
 
-    def _lay_out(self, rows: Sequence[Sequence[int]]) -> Batch:
+    def _lay_out(self, rows: Sequence[Sequence[int]]) -> HostBatch:
         return lay_out(
             self.pairs,
             rows,
@@ -158,7 +159,7 @@ def lay_out(
     *,
     positions: bool = False,
     target_length: int | None = None,
-) -> Batch:
+) -> HostBatch:
     """The arrays of a batch, all `[num_rows, length]`.
 
     `source` and `target` hold tokens, `*_segments` which pair of its row a token belongs to (0 is

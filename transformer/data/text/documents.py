@@ -1,8 +1,8 @@
 """Documents of sentences, and the pairs of segments that BERT is pretrained on.
 
-A sentence is any stretch of text that may be told from the next, as in Devlin et al. 2018, section
-3; here it is a line. Texts are cut between sentences only, so that nothing but the meaning tells
-whether two segments belong together.
+A sentence is any stretch of text, as in Devlin et al. 2018, section 3; here it is a line. Texts are
+cut between sentences only, so that nothing but the meaning shows whether two segments belong
+together.
 """
 
 import bisect
@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformer.data.source import Batch, Visit
+from transformer.data.source import Visit
 from transformer.data.text.masking import Masking, mask_tokens, num_predictions
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
+from transformer.types import HostBatch
 
 # How often a place is drawn for a random second segment before a sentence too long for it is cut.
 _TRIES = 8
@@ -128,7 +129,7 @@ class SentencePairs:
     def __len__(self) -> int:
         return len(self._chunks.first)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These chunks, with segments and masks drawn for each visit."""
         shape = len(visits), self.context
         tokens = np.full(shape, self.tokenizer.pad, np.int32)
@@ -171,7 +172,7 @@ class SentencePairs:
             "is_next": is_next,
         }
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """An empty row, of which nothing is asked."""
         slots = num_predictions(self.context, self.masking.rate)
         return {
@@ -285,7 +286,10 @@ class _Chunks(NamedTuple):
         return int(self.documents[document + 1])
 
     def _own(self, chunk: int) -> tuple[int, int]:
-        """The sentences that are not random to a chunk: its document's, or its own if all are."""
+        """The sentences that no random segment is drawn from: the document's, or the chunk's.
+
+        The chunk's, where there is only one document.
+        """
         if len(self.documents) == 2:
             return int(self.first[chunk]), int(self.last[chunk])
         document = bisect.bisect_right(self.documents, self.first[chunk]) - 1

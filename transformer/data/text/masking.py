@@ -138,8 +138,8 @@ def _uniform(
     if isinstance(generator, np.random.Generator):
         return generator.random((rows, columns))
     numbers = np.empty((rows, columns))
-    for row, own in zip(numbers, generator, strict=True):
-        own.random(out=row)
+    for row, random in zip(numbers, generator, strict=True):
+        random.random(out=row)
     return numbers
 
 

@@ -52,9 +52,9 @@ def lay_out_texts(
     *,
     special: bool | None = None,
 ) -> TextRows:
-    """Rows of `max_length` tokens, whoever asks for them: training, evaluation, use.
+    """Rows of `max_length` tokens, the same in training, in evaluation and in use.
 
-    White space around a text is no part of it.
+    White space around a text is dropped.
     A pair that is too long loses tokens from the end of the longer of its two texts until both are
     equal, and then of both (the published code of Devlin et al. 2019; of an odd number of tokens
     the longer text keeps one more, as in the library `tokenizers`).
@@ -64,8 +64,8 @@ def lay_out_texts(
         texts: A.
         seconds: B; None for single texts.
         max_length: T.
-        special: whether the mask and the like in a text are the tokens they name; None takes what
-            the tokenizer has been told.
+        special: whether special tokens that are written in a text, such as the mask, are what they
+            say; None takes the tokenizer's `finds_special`.
     """
     firsts = _ids(tokenizer, texts, special)
     others = None if seconds is None else _ids(tokenizer, seconds, special)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transformer.data.source import Batch, Visit
+from transformer.data.source import Visit
 from transformer.data.text.streams import TokenFile
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
+from transformer.types import HostBatch
 
 OBJECTIVES = ("span_corruption", "prefix")
 
@@ -54,7 +55,7 @@ def corrupted_lengths(length: int, density: float, mean_span: float) -> tuple[in
 
 
 def raw_length(source_length: int, density: float, mean_span: float) -> int:
-    """The most tokens of a text whose corrupted source has at most `source_length` tokens.
+    """The length of the longest text whose corrupted source has up to `source_length` tokens.
 
     Raises:
         ConfigError: if no text has so short a source.
@@ -107,7 +108,7 @@ def corrupt_spans(
 def split_prefix(
     tokens: np.ndarray, generator: np.random.Generator, *, end: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a text of n tokens in two after 1 to n - 1 of them, each as likely.
+    """Cuts a text of n tokens in two after 1 to n - 1 of them, all equally likely.
 
     Returns:
         The first part and the rest; both int32 with the end token.
@@ -180,14 +181,14 @@ class DenoisingWindows:
             return self.length, self.length
         return corrupted_lengths(self.length, self.density, self.mean_span)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These windows, with what is hidden or cut drawn for each visit."""
         starts = [self._start(visit) for visit in visits]
         windows = [self._stream[start : start + self.length] for start in starts]
         pairs = self._pairs(windows, [visit.generator() for visit in visits])
         return _lay_out(pairs, len(pairs), *self.lengths, end=self.end)
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """An empty row."""
         return _lay_out([], 1, *self.lengths, end=self.end)
 
@@ -209,7 +210,7 @@ class DenoisingWindows:
         """Source and target of each window."""
         drawn = list(zip(windows, generators, strict=True))
         if self.objective == "prefix":
-            return [split_prefix(window, own, end=self.end) for window, own in drawn]
+            return [split_prefix(window, random, end=self.end) for window, random in drawn]
         # Windows of one length are corrupted together; only the last of a pass may be shorter.
         full = sum(len(window) == self.length for window in windows)
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -217,7 +218,7 @@ class DenoisingWindows:
             if part:
                 sources, targets = _corrupt(
                     np.stack([window for window, _ in part]),
-                    [own for _, own in part],
+                    [random for _, random in part],
                     self.density,
                     self.mean_span,
                     first_sentinel=self.first_sentinel,
@@ -239,7 +240,7 @@ def _corrupt(
     """`corrupt_spans` of texts of one length, `[B, n]`, with a generator for each."""
     rows, length = tokens.shape
     hidden, spans = noise_counts(length, density, mean_span)
-    draws = np.stack([own.random(length - 2) for own in generators])
+    draws = np.stack([random.random(length - 2) for random in generators])
     left_lengths = _segment(draws[:, hidden - 1 :], spans)
     span_lengths = _segment(draws[:, : hidden - 1], spans)
 
@@ -259,7 +260,7 @@ def _corrupt(
 
 
 def _segment(draws: np.ndarray, parts: int) -> np.ndarray:
-    """Cuts n things into parts of at least one, each way as likely.
+    """Cuts n things into parts of at least one, all ways equally likely.
 
     Args:
         draws: `[B, n - 1]` random numbers, one for each place between two things.
@@ -287,10 +288,10 @@ def _lay_out(
     target_length: int,
     *,
     end: int,
-) -> Batch:
+) -> HostBatch:
     """The arrays of a batch; rows beyond the pairs are empty.
 
-    Unlike sentences and their translations, sources and targets have lengths of their own.
+    Unlike sentences and their translations, sources and targets differ in length.
     """
     source = np.zeros((num_rows, source_length), np.int32)
     target = np.zeros((num_rows, target_length), np.int32)

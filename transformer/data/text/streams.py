@@ -1,6 +1,7 @@
 """Token streams: tokenized once, memory-mapped, and cut into windows."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 
 from transformer.caches import is_whole, write_entry
 from transformer.data.order import shuffled_place
-from transformer.data.source import Batch, Visit
+from transformer.data.source import Visit, epoch_generator
 from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
+from transformer.types import HostBatch
 
 # Changes when the way from text to tokens changes, so that older files are not used.
 _VERSION = 3
@@ -121,11 +123,11 @@ class TokenWindows:
         # One window fewer than would fit, where there are several, leaves room for an offset.
         return max(1, length // self.context - 1) if self.moving else -(-length // self.context)
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
+    def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These windows."""
         return self._cut(np.array([self.start(visit) for visit in visits]))
 
-    def padding(self, visit: Visit) -> Batch:
+    def padding(self, visit: Visit) -> HostBatch:
         """A window beyond the end of the stream, in which nothing is predicted."""
         return self._cut(np.array([len(self.tokens.array)]))
 
@@ -133,18 +135,25 @@ class TokenWindows:
         """Where in the stream a window begins."""
         if not self.moving:
             return visit.example * self.context
-        slack = len(self.tokens.array) - 1 - len(self) * self.context
-        random = visit.epoch_generator()
-        offset, order = int(random.integers(slack + 1)), int(random.integers(1 << 31))
-        return offset + shuffled_place(visit.example, len(self), order) * self.context
+        count = len(self)
+        slack = len(self.tokens.array) - 1 - count * self.context
+        offset, order = _offset_and_order(visit.seed, visit.epoch, slack)
+        return offset + shuffled_place(visit.example, count, order) * self.context
 
-    def _cut(self, starts: np.ndarray) -> Batch:
+    def _cut(self, starts: np.ndarray) -> HostBatch:
         """Windows at `starts` with their next tokens; ignored positions beyond the end."""
         tokens = self.tokens.array
         positions = starts[:, None] + np.arange(self.context + 1)[None, :]
         windows = tokens[np.minimum(positions, len(tokens) - 1)].astype(np.int32)
         labels = np.where(positions[:, 1:] < len(tokens), windows[:, 1:], IGNORED).astype(np.int32)
         return {"tokens": windows[:, :-1], "labels": labels}
+
+
+@functools.lru_cache(maxsize=8)
+def _offset_and_order(seed: int, epoch: int, slack: int) -> tuple[int, int]:
+    """Where an epoch's first window begins, and the seed of the order of its windows."""
+    random = epoch_generator(seed, epoch)
+    return int(random.integers(slack + 1)), int(random.integers(1 << 31))
 
 
 def require_length(tokens: Tokens, context: int, what: str) -> None:

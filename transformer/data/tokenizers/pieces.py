@@ -22,7 +22,7 @@ from transformer.files import write_text
 
 # Which tokens are the special ones, where they have other names than usual.
 NAMES_FILE = "special_tokens_map.json"
-# Texts at a time: the library's own account of a token is some hundred times larger than ours.
+# Texts at a time: what the library keeps of a token is about a hundred times larger than an id.
 _BATCH = 512
 
 
@@ -83,8 +83,8 @@ class EncoderTokenizer(Tokenizer):
         special: `[V]` bool, which ids are special tokens, `unknown` included.
         continues: `[V]` bool, which ids go on with the word of the token before.
         lowercase: whether capitals are lowercased before anything else.
-        finds_special: whether special tokens written in a text are what they say, where `pieces`
-            is not told.
+        finds_special: whether special tokens written in a text are what they say, unless the caller
+            of `pieces` decides.
         first_space: whether the first of given words follows a space like all others, where spaces
             are part of tokens.
     """

@@ -117,7 +117,7 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
 
 
 class SentinelTokenizer(SentenceTokenizer):
-    """A tokenizer with further tokens behind its own, which no text has: they stand for spans.
+    """A tokenizer with further tokens, which occur in no text: they stand for hidden spans.
 
     Raffel et al. 2020, section 3.1.4. What is saved is the tokenizer without them.
     """

@@ -42,7 +42,7 @@ class LibraryTextTokenizer(TextTokenizer):
         return self._vocab_size
 
     def _beginning(self) -> np.ndarray:
-        """What it puts in front of a text, if it puts anything before the text's own tokens."""
+        """The tokens that it puts in front of every text, if any."""
         if self._tokenizer.post_processor is None:
             return np.zeros(0, np.int32)
         with in_our_words("the tokenizer cannot encode any text"):

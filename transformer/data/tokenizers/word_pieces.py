@@ -37,7 +37,7 @@ _LONGEST_WORD = 100
 # Pieces that occur once teach nothing.
 _MIN_FREQUENCY = 2
 # The characters that are never left out of a vocabulary make up so much of the text: what
-# SentencePiece (Kudo and Richardson 2018) covers unless told otherwise.
+# SentencePiece (Kudo and Richardson 2018) covers by default.
 _COVERAGE = 0.9995
 
 
@@ -184,8 +184,8 @@ def _without_vocabulary(lowercase: bool) -> tokenizers.Tokenizer:
 def _train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, int]:
     """A vocabulary of word pieces, special tokens first.
 
-    BERT's own training was never published. As the library does, pieces are joined by the number of
-    times that they stand together (Sennrich et al. 2016), not by likelihood.
+    How BERT's vocabulary was trained was never published. As the library does, pieces are joined by
+    the number of times that they stand together (Sennrich et al. 2016), not by likelihood.
     """
     library_tokenizer = _without_vocabulary(lowercase)
     texts = [whole_characters(text) for text in texts]

@@ -1,8 +1,8 @@
 """Tokenizers of Marian's published models: two SentencePiece models and one table of numbers.
 
-Each language is cut into pieces by a model of its own, and `vocab.json` numbers the pieces of both
-(Tiedemann and Thottingal 2020, OPUS-MT). Marian's own scripts also normalise punctuation before;
-this does not, and neither does the library `transformers` unless told to.
+Each language has its model that cuts it into pieces, and `vocab.json` numbers the pieces of both
+(Tiedemann and Thottingal 2020, OPUS-MT). Marian's scripts also normalise punctuation before;
+this does not, and neither does the library `transformers` by default.
 """
 
 import base64
@@ -23,7 +23,7 @@ from transformer.errors import DataError
 from transformer.files import write_bytes, write_text
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
-# Of a run: tokens that others keep in settings of theirs.
+# A run keeps here the special tokens that published models keep in their settings.
 TOKENS_FILE = "marian_tokens.json"
 
 # What SentencePiece writes for a space, and for what it does not know.
@@ -51,7 +51,7 @@ class Added(NamedTuple):
 
 
 class MarianTokens(NamedTuple):
-    """Which tokens have a meaning of their own.
+    """The special tokens.
 
     Attributes:
         end: ends every text.
@@ -71,7 +71,7 @@ class MarianTokenizer(SentenceTokenizer):
 
     Attributes:
         pad: the id of the token that begins every target.
-        special: which tokens have a meaning of their own.
+        special: the special tokens.
     """
 
     def __init__(self, folder: Path, special: MarianTokens | None = None) -> None:
