@@ -15,8 +15,8 @@ import numpy as np
 from transformer.config import owner
 from transformer.errors import ConfigError, WorkdirError
 from transformer.limits import FilePath, Text
+from transformer.nn.layouts import laid_out_like
 from transformer.tasks.parts.labels import LABELS_FILE, load_labels
-from transformer.training.layers import laid_out_like
 from transformer.training.selection import (
     ADAPTERS,
     Chooser,
