@@ -14,7 +14,7 @@ from transformer.decoding.sample import Sampling, write
 from transformer.interop.layout import write_entries
 from transformer.interop.opening import family_of, open_published
 from transformer.interop.published import read_source
-from transformer.training.layers import stacked
+from transformer.nn.layouts import stacked
 from transformer.training.selection import from_paths
 
 # Only its file is read.

@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from tests.common import assert_trees_close, noisy_parameters, normal
 from transformer.errors import ConfigError
+from transformer.nn import layouts
 from transformer.nn.attention import Attention, KVCache
 from transformer.nn.block import Block
 from transformer.nn.feed_forward import FeedForward
@@ -176,6 +178,41 @@ def test_remat_leaves_out_the_same_branches(x, unrolled):
         return of(stacked(unrolled))
 
     assert_trees_close(gradient("full"), gradient("none"), rtol=1e-4, atol=1e-5)
+
+
+# A first block without a normalisation, then blocks with and without a gate by turns.
+TURNS = (
+    functools.partial(BLOCK, feed_forward=functools.partial(FeedForward, width=8, gated=True)),
+)
+BY_TURNS = {"block": (*TURNS, BLOCK), "first": (functools.partial(BLOCK, order="post"),)}
+
+
+@pytest.mark.parametrize("depth", [1, 6])
+def test_blocks_of_other_structure_take_turns(x, depth):
+    def run(params, caches, scan, remat):
+        stack = Stack(**BY_TURNS, num_layers=depth, scan=scan, remat=remat)
+        rates = {"skip_rate": jnp.linspace(0.1, 0.9, depth)}
+        rows = {"mask": mask, "positions": positions}
+        output, caches = stack.apply({"params": params}, x, caches, rates, **rows)
+        return jnp.sum(jnp.sin(output)), (output, caches)
+
+    positions = jnp.broadcast_to(jnp.arange(5), (2, 5))
+    mask, empty = causal() & at_positions(positions), KVCache.empty(2, 5, 2, 2, "float32")
+    run = jax.jit(jax.value_and_grad(run, has_aux=True), static_argnums=(2, 3))
+    params = noisy_parameters(Stack(**BY_TURNS, num_layers=depth), x)
+    assert [("gate" in params[f"layer_{n}"]["feed_forward"]) for n in range(depth)] == [
+        n % 2 == 1 for n in range(depth)
+    ]
+    (_, (output, caches)), gradient = run(params, (empty,) * depth, False, "none")
+    apart = layouts.stacked(params, first=1, turns=2)
+    scanned = Stack(**BY_TURNS, num_layers=depth, scan=True)
+    shapes = nn.meta.unbox(jax.eval_shape(scanned.init, jax.random.key(0), x)["params"])
+    assert jax.tree.map(jnp.shape, apart) == jax.tree.map(jnp.shape, shapes)
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    repeated = jax.tree.map(lambda leaf: jnp.stack([leaf] * depth), empty)
+    (_, found), slope = run(apart, repeated, True, "full")
+    assert_trees_close(found, (output, together), atol=1e-5)
+    assert_trees_close(layouts.unstacked(slope), gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_depths_that_no_compiler_takes_one_by_one():

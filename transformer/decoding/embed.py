@@ -13,7 +13,7 @@ from transformer.data.text.embeddings import POOLINGS
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError
-from transformer.models.bert import real_tokens
+from transformer.ops.masks import real_tokens
 
 # Rows are as long as the longest text that they hold needs: one of few lengths, each compiled once.
 _SHORTEST = 16
@@ -111,7 +111,7 @@ def _pooled(
     skipped: Int[Array, ""],
 ) -> Float[Array, "B D"]:
     features = model.apply({"params": params}, tokens, None, lengths).astype(jnp.float32)
-    real = real_tokens(tokens, lengths) & (jnp.arange(tokens.shape[1]) >= skipped)
+    real = real_tokens(tokens.shape[1], lengths) & (jnp.arange(tokens.shape[1]) >= skipped)
     vectors = jnp.concatenate([_POOL[name](features, real) for name in names], axis=-1)
     if not normalize:
         return vectors

@@ -6,7 +6,6 @@ comes in can go out again, bit for bit.
 
 import functools
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from transformer.errors import DataError
+from transformer.nn.layouts import layer_name, layer_number
 
 Shape = tuple[int, ...]
 Arrays = Sequence[np.ndarray]
@@ -87,23 +87,31 @@ def same(path: str, name: str, shape: Shape) -> Entry:
     return single(path, name, shape, shape)
 
 
+def without_layer(path: str) -> tuple[str, int | None]:
+    """A path with `{}` in place of its layer, as tables of families have it, and the layer."""
+    parts = path.split("/")
+    numbers = [layer_number(part) for part in parts]
+    found = next((number for number in numbers if number is not None), None)
+    general = ("{}" if n is not None else part for n, part in zip(numbers, parts, strict=True))
+    return "/".join(general), found
+
+
 def usual(path: str, shape: Shape, modules: Mapping[str, str]) -> Entry | None:
     """The entry of a parameter by the name of its module, as PyTorch's modules call theirs.
 
     Args:
         path: of our parameter: module and kind, such as `blocks/layer_3/attention/query/kernel`.
         shape: ours.
-        modules: our modules to theirs, with `{}` for the number of the layer.
+        modules: our modules to theirs, with `{}` for the layer and its number.
 
     Returns:
         None if the module is not among them.
     """
     module, _, kind = path.rpartition("/")
-    number = re.search(r"layer_(\d+)", module)
-    general = re.sub(r"layer_\d+", "layer_{}", module)
+    general, number = without_layer(module)
     if general not in modules:
         return None
-    name = modules[general].format(number[1] if number else "")
+    name = modules[general].format("" if number is None else number)
     if kind == "kernel":
         # Attention's output is the one kernel with two axes of inputs.
         return matrix(
@@ -139,7 +147,11 @@ def entries(
 
 
 def parameter_shapes(
-    model: Any, use_all: Callable, *inputs: Any, stacks: tuple[str, ...] = ("num_layers",)
+    model: Any,
+    use_all: Callable,
+    *inputs: Any,
+    stacks: tuple[str, ...] = ("num_layers",),
+    traced: int = 1,
 ) -> dict[str, Shape]:
     """The shapes of all parameters that a model can have, by path.
 
@@ -148,19 +160,26 @@ def parameter_shapes(
         use_all: calls whatever has parameters.
         *inputs: of `use_all`.
         stacks: fields that say how many layers there are, in the order of the stacks' names.
+        traced: how many layers of each stack are traced. The last of them tells the shapes of all
+            that follow.
     """
-    # Layers are alike: one tells the shapes of all.
-    one = {**dict.fromkeys(stacks, 1), "scan_layers": False}
-    init = functools.partial(model.clone(**one).init, method=use_all)
+    depths = {field: getattr(model, field) for field in stacks}
+    few = {field: min(depth, traced) for field, depth in depths.items()}
+    init = functools.partial(model.clone(**few, scan_layers=False).init, method=use_all)
     shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
     flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
-    found = sorted({path.split("/layer_0/")[0] for path in flat if "/layer_0/" in path})
-    counts = dict(zip(found, (getattr(model, field) for field in stacks), strict=True))
-    return {
-        path.replace("/layer_0/", f"/layer_{layer}/"): tuple(leaf.shape)
-        for path, leaf in flat.items()
-        for layer in range(counts.get(path.split("/layer_0/")[0], 1))
-    }
+    first = f"/{layer_name(0)}/"
+    names = sorted({path.split(first)[0] for path in flat if first in path})
+    found = {}
+    for path, leaf in flat.items():
+        found[path] = tuple(leaf.shape)
+        for name, field in zip(names, stacks, strict=True):
+            last = f"{name}/{layer_name(few[field] - 1)}/"
+            if path.startswith(last):
+                rest = path.removeprefix(last)
+                for layer in range(few[field], depths[field]):
+                    found[f"{name}/{layer_name(layer)}/{rest}"] = tuple(leaf.shape)
+    return found
 
 
 def read_entries(

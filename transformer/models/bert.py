@@ -9,9 +9,8 @@ Parameters exist for the methods that a job calls, and no others.
 import functools
 from typing import Annotated, Any, ClassVar
 
-import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import Heads, Layers, OneOf, Outputs, Positive, VocabSize, Whole, Width
@@ -20,10 +19,11 @@ from transformer.nn.block import Block
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding, sinusoidal_table
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import DType, Linear, named
+from transformer.nn.heads import MaskedTokenHead, Pooler, TextEncoder
+from transformer.nn.linear import DType, Linear
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import Remat, Stack, require_compilable
-from transformer.ops.activations import ACTIVATIONS, Activation
+from transformer.ops.activations import Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, padding_behind
 from transformer.traced import RateOrOff, is_zero
@@ -31,35 +31,7 @@ from transformer.traced import RateOrOff, is_zero
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
 
 
-class MaskedTokenHead(nn.Module):
-    """What stands between the encoder and the token table when masked tokens are predicted.
-
-    The published code has it; the paper does not mention it.
-
-    Attributes:
-        vocab_size: V.
-        width: D.
-        activation: after the dense layer.
-        norm_epsilon: of the normalisation.
-        dtype: of the computation.
-    """
-
-    vocab_size: int
-    width: int
-    activation: str
-    norm_epsilon: float
-    dtype: str
-
-    def setup(self) -> None:
-        self.dense = Linear((self.width,), ("embed", None), dtype=self.dtype)
-        self.norm = LayerNorm(epsilon=self.norm_epsilon)
-        self.bias = self.param("bias", named(nn.initializers.zeros, "vocab"), (self.vocab_size,))
-
-    def __call__(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
-        return self.norm(ACTIVATIONS[self.activation](self.dense(features)))
-
-
-class BERT(nn.Module):
+class BERT(TextEncoder):
     """An encoder and its heads; its fields are `config.model`.
 
     The defaults are `base` of Devlin et al. 2019. With the published vocabulary of 30,522 entries,
@@ -102,9 +74,7 @@ class BERT(nn.Module):
         attention: implementation; see `ops.attention.dot_product_attention`.
     """
 
-    # What only some jobs have; of them, those whose outputs are a job's labels.
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "next_sentence")
-    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
 
     vocab_size: VocabSize | None = None
     num_outputs: Outputs | None = None
@@ -124,25 +94,6 @@ class BERT(nn.Module):
     scan_layers: bool = False
     remat: Remat = "none"
     attention: Implementation = "auto"
-
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
-                f"({self.num_heads}): heads must divide the width."
-            )
-        if self.position_init == "sinusoidal" and self.width % 2:
-            raise ConfigError(
-                f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
-                f"an even one."
-            )
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
-        self.chosen_attention()
 
     def setup(self) -> None:
         if self.vocab_size is None:
@@ -180,13 +131,13 @@ class BERT(nn.Module):
         self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
 
         dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
-        self.pooler = dense((self.width,))
+        self.pooler = Pooler(self.width, self.dtype)
         self.masked_token = MaskedTokenHead(
-            self.vocab_size,
-            self.width,
-            self.head_activation or self.activation,
-            self.norm_epsilon,
-            self.dtype,
+            width=self.width,
+            activation=self.head_activation or self.activation,
+            make_norm=norm,
+            vocab_size=self.vocab_size,
+            dtype=self.dtype,
         )
         self.next_sentence = dense((2,))
         self.output = dense((self.num_outputs or 0,))
@@ -197,13 +148,7 @@ class BERT(nn.Module):
         token_types: Int[Array, "B T"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """The hidden states of all tokens.
-
-        Args:
-            tokens: beginning with `[CLS]`, each sentence ended by `[SEP]`.
-            token_types: 0 in the first sentence, 1 in the second; None means 0 everywhere.
-            lengths: tokens of each row before its padding; None means no padding.
-        """
+        """The hidden states of all tokens; see `TextEncoder`."""
         if token_types is None:
             token_types = jnp.zeros_like(tokens)
         mask = None if lengths is None else padding_behind(lengths)
@@ -216,38 +161,23 @@ class BERT(nn.Module):
         x, _ = self.blocks(self.dropout(self.embedding_norm(x)), mask=mask)
         return x
 
-    def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
+    def pooled(
+        self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
+    ) -> Float[Array, "B D"]:
         """What stands for the whole row: made of the state of `[CLS]`."""
-        return jnp.tanh(self.pooler(features[:, 0]))
+        return self.pooler(features)
 
-    def masked(
-        self, features: Float[Array, "B T D"], positions: Int[Array, "B M"]
-    ) -> Float[Array, "B M D"]:
-        """What goes into the output layer at the places whose tokens are to be predicted."""
-        return self.masked_token(jnp.take_along_axis(features, positions[..., None], axis=1))
+    def of_masked(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
+        """What masked tokens are told from; the published code has it, the paper does not."""
+        return self.masked_token(features)
 
-    def logits(self, masked: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
-        """The output layer, in float32."""
-        scores = jnp.asarray(self.token_embedding.attend(masked), jnp.float32)
-        return scores + self.masked_token.bias
-
-    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"]]:
-        """Kernel and bias of the output layer, for losses that visit it in chunks."""
-        return self.token_embedding.embedding.T, self.masked_token.bias
+    def biases(self) -> Float[Array, "V"]:
+        """Of the output layer of tokens."""
+        return self.masked_token.bias
 
     def follows(self, features: Float[Array, "B T D"]) -> Float[Array, "B 2"]:
         """Scores, in float32, of: the second sentence follows the first, it does not."""
         return self.next_sentence(self.pooled(features)).astype(jnp.float32)
-
-    def fill(
-        self,
-        tokens: Int[Array, "B T"],
-        token_types: Int[Array, "B T"] | None,
-        lengths: Int[Array, "B"] | None,
-        positions: Int[Array, "B M"],
-    ) -> Float[Array, "B M V"]:
-        """Scores of the tokens at `positions`, in float32; other arguments as in `__call__`."""
-        return self.logits(self.masked(self(tokens, token_types, lengths), positions))
 
     def pretrain(
         self,
@@ -260,25 +190,24 @@ class BERT(nn.Module):
         features = self(tokens, token_types, lengths)
         return self.logits(self.masked(features, positions)), self.follows(features)
 
-    def classify(
-        self,
-        tokens: Int[Array, "B T"],
-        token_types: Int[Array, "B T"] | None = None,
-        lengths: Int[Array, "B"] | None = None,
-    ) -> Float[Array, "B C"]:
-        """Scores of a text, in float32 (section 4.1); arguments as in `__call__`."""
-        pooled = self.pooled(self(tokens, token_types, lengths))
-        return self.output(self.dropout(pooled)).astype(jnp.float32)
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
 
-    def tag(
-        self,
-        tokens: Int[Array, "B T"],
-        token_types: Int[Array, "B T"] | None = None,
-        lengths: Int[Array, "B"] | None = None,
-    ) -> Float[Array, "B T C"]:
-        """Scores of each token, in float32 (sections 4.2 and 5.3); arguments as in `__call__`."""
-        features = self(tokens, token_types, lengths)
-        return self.output(self.dropout(features)).astype(jnp.float32)
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
+                f"({self.num_heads}): heads must divide the width."
+            )
+        if self.position_init == "sinusoidal" and self.width % 2:
+            raise ConfigError(
+                f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
+                f"an even one."
+            )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
+        self.chosen_attention()
 
     def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: Any) -> str:
         """The implementation that training uses for batches of this length, or of a usual one.
@@ -295,8 +224,3 @@ class BERT(nn.Module):
             mask=Mask(key_lengths=True),
             has_dropout=not is_zero(self.dropout_rate),
         )
-
-
-def real_tokens(tokens: Int[Array, "B T"], lengths: Int[Array, "B"]) -> Bool[Array, "B T"]:
-    """True before the padding of each row."""
-    return jnp.arange(tokens.shape[1])[None, :] < lengths[:, None]

@@ -47,6 +47,8 @@ class Block(nn.Module):
         dropout_rate: on the output of each branch.
         layer_scale: what learned factors on the features of each branch's output begin with
             (Touvron et al. 2021, CaiT, section 2); None has no such factors.
+        norm_input: with the order `pre`, whether attention's input is normalised; a first block
+            whose input is normalised already may leave it out.
     """
 
     attention: Callable[..., nn.Module]
@@ -56,6 +58,7 @@ class Block(nn.Module):
     order: str = "pre"
     dropout_rate: Number = 0.0
     layer_scale: float | None = None
+    norm_input: bool = True
 
     @nn.compact
     def __call__(
@@ -103,6 +106,9 @@ class Block(nn.Module):
             return constrain(x, "batch", "sequence", "features")
 
         def residual(name: str, x: Array, branch: Callable[[Array], tuple]) -> tuple[Array, Any]:
+            if name == "attention" and not self.norm_input:
+                output, kept = branch(x)
+                return add(name, x, output), kept
             norm = self.norm(name=f"{name}_norm")
             if self.order == "post":
                 output, kept = branch(x)

@@ -1,14 +1,16 @@
-"""A stack of blocks, unrolled or scanned, with rematerialisation by name."""
+"""A stack of blocks, unrolled or scanned, alike or by turns, with rematerialisation by name."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from transformer.errors import ConfigError
 from transformer.limits import OneOf
+from transformer.nn.layouts import STACKED, layer_name, turn_name
 
 # What the backward pass finds in memory; the rest it computes again.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -18,7 +20,9 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
 }
 Remat = Annotated[str, OneOf(("none", *REMAT_POLICIES))]
 
-# So many different blocks a compiler takes minutes to hours for.
+Maker = Callable[..., nn.Module]
+
+# A compiler takes minutes to hours for more different blocks than this.
 MOST_UNROLLED = 256
 
 
@@ -43,19 +47,28 @@ def require_compilable(scan_layers: bool, **depths: int) -> None:
 class Stack(nn.Module):
     """L blocks, one after another.
 
+    Blocks may differ in structure: several may take turns, and the first ones may be others. In an
+    unrolled stack the parameters of each are under `layer_0`, `layer_1`, ... In a scanned one those
+    of the first blocks are, too; the others are stacked under `layers`, and where P blocks take
+    turns under `layers/turn_0` to `layers/turn_{P-1}`, each with a leading axis (L - first) // P.
+    Blocks of a last round that is not complete have a `layer_N` again.
+
     Attributes:
-        block: makes one block, called as `block(x, cache, **shared) -> (x, cache)`.
+        block: makes one block, called as `block(x, cache, **shared) -> (x, cache)`; several makers
+            take turns.
         num_layers: L.
-        scan: compiles one block and loops over stacked parameters `[L, ...]`. Compile time then
-            does not grow with L; on CPUs the loop costs time.
+        scan: compiles one round of blocks and loops over stacked parameters. Compile time then does
+            not grow with L; on CPUs the loop costs time.
         remat: `none`, or a name in `REMAT_POLICIES`: what is recomputed in the backward pass to
             save memory (Chen et al. 2016). `full` keeps only the input of each block.
+        first: makers of the first blocks, where those differ.
     """
 
-    block: Callable[..., nn.Module]
+    block: Maker | tuple[Maker, ...]
     num_layers: int
     scan: bool = False
     remat: str = "none"
+    first: tuple[Maker, ...] = ()
 
     @nn.compact
     def __call__(
@@ -77,27 +90,98 @@ class Stack(nn.Module):
             The hidden states after the last block, and the caches.
         """
         per_layer = per_layer or {}
-
-        def run(block, x, cache, own, shared):
-            return block(x, cache, **own, **shared)
-
-        if self.remat != "none":
-            policy = REMAT_POLICIES[self.remat]
-            run = nn.remat(run, policy=policy, prevent_cse=not self.scan)
         if self.scan:
+            return self._scanned(x, caches, per_layer, shared)
+        new_caches = []
+        for layer in range(self.num_layers):
+            cache = None if caches is None else caches[layer]
+            x, cache = self._one(layer, x, cache, per_layer, shared)
+            new_caches.append(cache)
+        return x, None if caches is None else tuple(new_caches)
+
+    def _turns(self) -> tuple[Maker, ...]:
+        return self.block if isinstance(self.block, tuple) else (self.block,)
+
+    def _one(self, layer: int, x: Array, cache: Any, per_layer: Any, shared: Any) -> Any:
+        """Runs the block of one layer, whose parameters are its own."""
+        turns, place = self._turns(), layer - len(self.first)
+        make = self.first[layer] if place < 0 else turns[place % len(turns)]
+        own = {name: values[layer] for name, values in per_layer.items()}
+        return _run(self.remat)(make(name=layer_name(layer)), x, cache, own, shared)
+
+    def _scanned(self, x: Array, caches: Any, per_layer: Any, shared: Any) -> Any:
+        """Runs the first blocks, loops over whole rounds, and runs the blocks that are left."""
+        turns, first = self._turns(), min(len(self.first), self.num_layers)
+        rounds = (self.num_layers - first) // len(turns)
+        last = first + rounds * len(turns)
+
+        def alone(x: Array, layers: range) -> tuple[Array, list]:
+            kept = []
+            for layer in layers:
+                cache = jax.tree.map(lambda leaf: leaf[layer], caches)  # noqa: B023
+                x, cache = self._one(layer, x, cache, per_layer, shared)
+                kept.append(jax.tree.map(lambda leaf: leaf[None], cache))
+            return x, kept
+
+        def in_rounds(leaf: Any) -> Any:
+            leaf = leaf if rounds * len(turns) == self.num_layers else leaf[first:last]
+            return leaf if len(turns) == 1 else leaf.reshape(rounds, len(turns), *leaf.shape[1:])
+
+        def in_layers(leaf: Any) -> Any:
+            return leaf if len(turns) == 1 else leaf.reshape(-1, *leaf.shape[2:])
+
+        x, before = alone(x, range(first))
+        looped = []
+        if rounds:
+            if len(turns) == 1:
+                block, run = turns[0](name=STACKED), _run(self.remat, in_loop=True)
+            else:
+                block, run = _Round(turns, self.remat, name=STACKED), _Round.run
             run = nn.scan(
                 run,
                 variable_axes={"params": 0, "intermediates": 0, "losses": 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, 0, nn.broadcast),  # pyright: ignore[reportArgumentType]
-                length=self.num_layers,
+                length=rounds,
                 metadata_params={nn.PARTITION_NAME: "layers"},
             )
-            return run(self.block(name="layers"), x, caches, per_layer, shared)
-        new_caches = []
-        for layer in range(self.num_layers):
-            cache = None if caches is None else caches[layer]
-            own = {name: values[layer] for name, values in per_layer.items()}
-            x, cache = run(self.block(name=f"layer_{layer}"), x, cache, own, shared)
-            new_caches.append(cache)
-        return x, None if caches is None else tuple(new_caches)
+            x, kept = run(block, x, *jax.tree.map(in_rounds, (caches, per_layer)), shared)
+            looped = [jax.tree.map(in_layers, kept)]
+        x, after = alone(x, range(last, self.num_layers))
+        parts = [*before, *looped, *after]
+        if len(parts) == 1:
+            return x, parts[0]
+        return x, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+class _Round(nn.Module):
+    """Blocks of different structure, one after another, as a scanned stack loops over them.
+
+    Attributes:
+        turns: makes them.
+        remat: see `Stack`.
+    """
+
+    turns: tuple[Maker, ...]
+    remat: str
+
+    @nn.compact
+    def run(self, x: Array, cache: Any, own: Any, shared: Any) -> tuple[Array, Any]:
+        """Runs each block once; `cache` and `own` have a leading axis of the turns."""
+        run, kept = _run(self.remat, in_loop=True), []
+        for turn, make in enumerate(self.turns):
+            cache_of, own_of = jax.tree.map(lambda leaf: leaf[turn], (cache, own))  # noqa: B023
+            x, new = run(make(name=turn_name(turn)), x, cache_of, own_of, shared)
+            kept.append(new)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
+
+
+def _run(remat: str, *, in_loop: bool = False) -> Callable[..., Any]:
+    """Calls a block, recomputing what `remat` says in the backward pass."""
+
+    def run(block: Any, x: Array, cache: Any, own: Any, shared: Any) -> Any:
+        return block(x, cache, **own, **shared)
+
+    if remat == "none":
+        return run
+    return nn.remat(run, policy=REMAT_POLICIES[remat], prevent_cse=not in_loop)

@@ -149,6 +149,16 @@ def padding_behind(lengths: Int[Array, "B"]) -> Mask:
     return Mask(key_lengths=lengths)
 
 
+def real_tokens(count: int, lengths: Int[Array, "B"]) -> Bool[Array, "B T"]:
+    """True before the padding of each row.
+
+    Args:
+        count: T.
+        lengths: tokens of each row before its padding.
+    """
+    return jnp.arange(count)[None, :] < lengths[:, None]
+
+
 def segments(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> Mask:
     """A query sees the keys of its own document, where several are packed into one row."""
     return Mask(query_segments=query, key_segments=query if key is None else key)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.files import write_picture
+from transformer.nn.layouts import layer_name, unstacked
 
 
 def cross_attention_weights(
@@ -31,13 +32,9 @@ def cross_attention_weights(
     begin = model.begin_token()
     begun = [end if begin is None else begin, *target.tolist()]
     inputs = np.array([[*source.tolist(), end]]), np.array([begun])
-    layers = _intermediates(model, params, *inputs)["decoder"]
-    if "layers" in layers:
-        return np.asarray(layers["layers"]["cross_attention"]["weights"][0][:, 0])
-    weights = [
-        layers[f"layer_{index}"]["cross_attention"]["weights"][0][0] for index in range(len(layers))
-    ]
-    return np.stack(weights)
+    layers = unstacked(_intermediates(model, params, *inputs)["decoder"])
+    names = [layer_name(index) for index in range(len(layers))]
+    return np.stack([layers[name]["cross_attention"]["weights"][0][0] for name in names])
 
 
 @functools.partial(jax.jit, static_argnums=0)

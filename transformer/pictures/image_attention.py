@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from transformer.files import write_picture
+from transformer.nn.layouts import layer_name, unstacked
 
 
 def image_attention_weights(
@@ -27,12 +28,9 @@ def image_attention_weights(
     """
     found = _intermediates(model, params, images)
     front, grid = model.num_front, model.grid
-    layers = found["blocks"]
-    if "layers" in layers:
-        weights = np.asarray(layers["layers"]["attention"]["weights"][0])
-    else:
-        names = [f"layer_{index}" for index in range(model.num_layers)]
-        weights = np.stack([layers[name]["attention"]["weights"][0] for name in names])
+    layers = unstacked(found["blocks"])
+    names = [layer_name(index) for index in range(model.num_layers)]
+    weights = np.stack([layers[name]["attention"]["weights"][0] for name in names])
     # [L, B, N, T, T]: the mean over heads, of the rows that look.
     mean = np.asarray(weights, np.float32).mean(axis=2)
     rows = mean[:, :, 0] if model.pooling == "class" else mean[:, :, front:].mean(axis=2)

@@ -15,8 +15,8 @@ from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.opening import family_for
+from transformer.nn.layouts import unstacked
 from transformer.tasks.parts.labels import load_labels
-from transformer.training.layers import unstacked
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build

@@ -14,10 +14,11 @@ from transformer.errors import DataError
 from transformer.interop.family import Published, RunParts
 from transformer.interop.opening import family_of, open_published
 from transformer.interop.published import read_source
+from transformer.nn.layouts import laid_out_like
 from transformer.runs.folders import require_new, write_run
-from transformer.tasks.parts.protocol import tokenizer_digest
+from transformer.tasks.parts.protocol import Task, tokenizer_digest
 from transformer.training.experiment import initial_parameters
-from transformer.training.layers import laid_out
+from transformer.training.lora import LoRA
 from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.training.selection import by_path, from_paths
 
@@ -70,11 +71,13 @@ def import_published(
         source, tokenizer=tokenizer, max_length=max_length, ignore=ignore
     )
     config.model.scan_layers = scan_layers
-    build("model", config.model)  # Refuses more layers than are compiled one by one.
+    # Refuses more layers than are compiled one by one.
+    model = build("model", config.model)
+    task, lora = build("task", config.task), build("lora", config.lora)
     write_run(
         workdir,
         config,
-        laid_out(from_paths(published.params), scanned=scan_layers),
+        laid_out_like(from_paths(published.params), _parameters_of(model, task, lora)),
         tokenizer=run.tokenizer,
         labels=published.labels,
         fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
@@ -154,8 +157,13 @@ def _of_the_job(published: Published, config: Any) -> Published:
 
 
 @functools.lru_cache(maxsize=8)
-def _paths_of_the_job(model: Any, task: Any, lora: Any) -> frozenset[str]:
+def _paths_of_the_job(model: nn.Module, task: Task, lora: LoRA) -> frozenset[str]:
     """The paths of the parameters that a job uses."""
+    return frozenset(by_path(_parameters_of(model, task, lora)))
+
+
+def _parameters_of(model: nn.Module, task: Task, lora: LoRA) -> Any:
+    """The shapes of the parameters that a job uses."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
-    return frozenset(by_path(nn.meta.unbox(shapes)))
+    return nn.meta.unbox(shapes)

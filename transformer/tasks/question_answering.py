@@ -21,8 +21,8 @@ from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json
 from transformer.limits import AnyReal, FilePath, Length, Share, Whole
-from transformer.models.bert import real_tokens
 from transformer.ops.losses import IGNORED, cross_entropy
+from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.parts.encoder import EncoderData, EncoderTask
 from transformer.tasks.parts.protocol import Losses, Prediction, Shown
@@ -178,7 +178,7 @@ class QuestionAnswering(EncoderTask):
         """Mean of the cross-entropies of the first and the last token's places."""
         inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
         outputs: Any = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
-        real = real_tokens(batch["tokens"], batch["lengths"])
+        real = real_tokens(batch["tokens"].shape[1], batch["lengths"])
         outputs = jnp.where(real[..., None], outputs, -1e9)
         valid = batch["valid"]
         start, end = (

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from transformer import models
 from transformer.errors import ConfigError, WorkdirError
 from transformer.limits import FilePath, Text
+from transformer.nn.layouts import laid_out_like
 from transformer.sections import plugin
 from transformer.tasks.parts.labels import LABELS_FILE, load_labels
 from transformer.tasks.parts.models import HasHeads, Refits
-from transformer.training.layers import laid_out_like
 from transformer.training.selection import (
     ADAPTERS,
     Chooser,

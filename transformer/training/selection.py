@@ -4,14 +4,17 @@ A path joins the names from the module down with slashes, as in
 `blocks/layer_0/attention/query/kernel`. Patterns are regular expressions that match anywhere in it.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, PyTree
 
 from transformer.errors import ConfigError
+from transformer.nn.layouts import Place, place_of
 from transformer.sharding import logical_axes
 from transformer.types import Boxed, ByPath, Params
 
@@ -19,9 +22,6 @@ Chooser = Callable[[str], bool]
 
 # Where adapters lie among the parameters.
 ADAPTERS = "lora"
-
-# A parameter of a stack: the path of the stack, and the layer where it is unrolled.
-_IN_STACK = re.compile(rf"(?:{ADAPTERS}/)?(.*?)/?\b(?:layers|layer_(\d+))/")
 
 
 def everything(path: str) -> bool:
@@ -123,7 +123,21 @@ def rate_factors(
 
 def is_in_stack(path: str) -> bool:
     """Whether a parameter belongs to a layer of a stack; see `nn.stack.Stack`."""
-    return _IN_STACK.match(path) is not None
+    return place_of(path) is not None
+
+
+class _Depth(NamedTuple):
+    """How deep a stack is.
+
+    Attributes:
+        layers: L.
+        first: layers that are not stacked although later ones are.
+        turns: how many blocks take turns in those that are stacked.
+    """
+
+    layers: int
+    first: int
+    turns: int
 
 
 def _rules(scales: str, tree: Boxed) -> Iterable[tuple[Chooser, float]]:
@@ -142,30 +156,47 @@ def _rules(scales: str, tree: Boxed) -> Iterable[tuple[Chooser, float]]:
         yield chooser(pattern, field, tree), value
 
 
-def _stack_depths(boxed: Boxed) -> dict[str, int]:
-    """How many layers each stack has, by the path of the stack."""
-    depths: dict[str, int] = {}
+def _stack_depths(boxed: Boxed) -> dict[str, _Depth]:
+    """How deep each stack is, by the path of the stack."""
+    alone: dict[str, set[int]] = {}
+    rounds: dict[str, dict[int, int]] = {}
     for path, leaf in by_path(boxed).items():
-        found = _IN_STACK.match(path)
-        if found:
-            stack, layer = found.groups()
-            names = logical_axes(leaf)
-            depth = leaf.value.shape[names.index("layers")] if layer is None else int(layer) + 1
-            depths[stack] = max(depths.get(stack, 0), depth)
+        place = _place(path)
+        if place is not None and place.layer is not None:
+            alone.setdefault(place.stack, set()).add(place.layer)
+        elif place is not None:
+            count = leaf.value.shape[logical_axes(leaf).index("layers")]
+            rounds.setdefault(place.stack, {})[place.turn] = count
+    depths = {}
+    for stack in alone.keys() | rounds.keys():
+        numbers, turns = alone.get(stack, set()), rounds.get(stack, {})
+        first = next(n for n in itertools.count() if n not in numbers)
+        # Of an unrolled stack there may be only some layers here.
+        layers = max(len(numbers) + sum(turns.values()), max(numbers, default=-1) + 1)
+        depths[stack] = _Depth(layers, first, len(turns))
     return depths
 
 
-def _decayed(path: str, leaf: PyTree, layer_decay: float, depths: dict[str, int]) -> float | Array:
+def _place(path: str) -> Place | None:
+    """Where in a stack a parameter, or an adapter of one, is."""
+    return place_of(path.removeprefix(f"{ADAPTERS}/"))
+
+
+def _decayed(
+    path: str, leaf: PyTree, layer_decay: float, depths: dict[str, _Depth]
+) -> float | Array:
     """The factor of a parameter by how many layers it stands below the top."""
-    found, names = _IN_STACK.match(path), logical_axes(leaf)
-    if not found:
+    place, names = _place(path), logical_axes(leaf)
+    if place is None:
         is_input = "embedding" in path or "tokens" in names
-        return layer_decay ** (1 + max(depths.values(), default=0)) if is_input else 1.0
-    stack, layer = found.groups()
-    if layer is not None:
-        return layer_decay ** (depths[stack] - int(layer))
+        deepest = max((depth.layers for depth in depths.values()), default=0)
+        return layer_decay ** (1 + deepest) if is_input else 1.0
+    depth = depths[place.stack]
+    if place.layer is not None:
+        return layer_decay ** (depth.layers - place.layer)
     if layer_decay == 1.0:
         return 1.0
-    axis, depth = names.index("layers"), depths[stack]
+    axis = names.index("layers")
     shape = [-1 if index == axis else 1 for index in range(len(names))]
-    return (layer_decay ** (depth - jnp.arange(depth))).reshape(shape)
+    layers = depth.first + place.turn + depth.turns * jnp.arange(leaf.value.shape[axis])
+    return (layer_decay ** (depth.layers - layers)).reshape(shape)

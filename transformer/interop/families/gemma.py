@@ -27,9 +27,9 @@ from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.gemma import Gemma
 
 _NORMS = {
-    "blocks/layer_{}/attention_output_norm": "model.layers.{}.post_attention_layernorm",
-    "blocks/layer_{}/feed_forward_norm": "model.layers.{}.pre_feedforward_layernorm",
-    "blocks/layer_{}/feed_forward_output_norm": "model.layers.{}.post_feedforward_layernorm",
+    "blocks/{}/attention_output_norm": "model.layers.{}.post_attention_layernorm",
+    "blocks/{}/feed_forward_norm": "model.layers.{}.pre_feedforward_layernorm",
+    "blocks/{}/feed_forward_output_norm": "model.layers.{}.post_feedforward_layernorm",
 }
 # What a key that is left out means.
 _SIZES = {

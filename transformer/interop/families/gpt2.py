@@ -23,7 +23,7 @@ from transformer.interop.decoder_runs import (
     writes_text,
 )
 from transformer.interop.family import Family, Trained
-from transformer.interop.layout import Arrays, Entry, Shape, entries, same
+from transformer.interop.layout import Arrays, Entry, Shape, entries, same, without_layer
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.gpt import GPT
@@ -43,17 +43,18 @@ _NOT_READ = {
     ),
 }
 _MODULES = {
-    "blocks/layer_{}/attention_norm": "transformer.h.{}.ln_1",
-    "blocks/layer_{}/attention/output": "transformer.h.{}.attn.c_proj",
-    "blocks/layer_{}/feed_forward_norm": "transformer.h.{}.ln_2",
-    "blocks/layer_{}/feed_forward/up": "transformer.h.{}.mlp.c_fc",
-    "blocks/layer_{}/feed_forward/down": "transformer.h.{}.mlp.c_proj",
+    "blocks/{}/attention_norm": "transformer.h.{}.ln_1",
+    "blocks/{}/attention/output": "transformer.h.{}.attn.c_proj",
+    "blocks/{}/feed_forward_norm": "transformer.h.{}.ln_2",
+    "blocks/{}/feed_forward/up": "transformer.h.{}.mlp.c_fc",
+    "blocks/{}/feed_forward/down": "transformer.h.{}.mlp.c_proj",
     "final_norm": "transformer.ln_f",
     "token_embedding": "transformer.wte",
     "position_embedding": "transformer.wpe",
     "output": "lm_head",
 }
-_PROJECTION = re.compile(r"(blocks/layer_(\d+)/attention)/query/(kernel|bias)")
+# It has queries, keys and values in one array.
+_QUERY = "blocks/{}/attention/query"
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 # Masks that old files hold beside the weights.
 _CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
@@ -69,20 +70,17 @@ def _canonical(name: str) -> str | None:
 def _entries(model: GPT) -> list[Entry]:
     shapes, others = decoder_shapes(model), {}
     for path, shape in shapes.items():
-        found = _PROJECTION.fullmatch(path)
-        if found is not None:
-            entry = _fused(found[1], f"transformer.h.{found[2]}.attn.c_attn", found[3], shape)
+        module, _, kind = path.rpartition("/")
+        general, layer = without_layer(module)
+        if general == _QUERY:
+            place = f"transformer.h.{layer}.attn.c_attn"
+            entry = _fused(module.rpartition("/")[0], place, kind, shape)
             others |= dict.fromkeys(entry.paths, entry)
-        elif path.endswith("/kernel") and path.startswith("blocks/"):
+        elif kind == "kernel" and layer is not None and general in _MODULES:
             # Theirs are no transposed matrices, unlike all others.
-            module, _, _ = path.rpartition("/")
-            number = re.search(r"layer_(\d+)", module)
-            name = _MODULES.get(re.sub(r"layer_\d+", "layer_{}", module))
-            if number is not None and name is not None:
-                flat = (int(np.prod(shape[:-1])), shape[-1])
-                others[path] = _flattened(
-                    same(path, f"{name.format(number[1])}.weight", flat), shape
-                )
+            flat = (int(np.prod(shape[:-1])), shape[-1])
+            name = f"{_MODULES[general].format(layer)}.weight"
+            others[path] = _flattened(same(path, name, flat), shape)
     return entries(shapes, _MODULES, others)
 
 

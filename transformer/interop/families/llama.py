@@ -44,22 +44,22 @@ _USUAL = {
     "qwen3": {**_QWEN, "head_dim": 128},
 }
 _ATTENTION = {
-    "blocks/layer_{}/attention/query": "model.layers.{}.self_attn.q_proj",
-    "blocks/layer_{}/attention/key": "model.layers.{}.self_attn.k_proj",
-    "blocks/layer_{}/attention/value": "model.layers.{}.self_attn.v_proj",
-    "blocks/layer_{}/attention/output": "model.layers.{}.self_attn.o_proj",
-    "blocks/layer_{}/attention/query_norm": "model.layers.{}.self_attn.q_norm",
-    "blocks/layer_{}/attention/key_norm": "model.layers.{}.self_attn.k_norm",
-    "blocks/layer_{}/attention_norm": "model.layers.{}.input_layernorm",
+    "blocks/{}/attention/query": "model.layers.{}.self_attn.q_proj",
+    "blocks/{}/attention/key": "model.layers.{}.self_attn.k_proj",
+    "blocks/{}/attention/value": "model.layers.{}.self_attn.v_proj",
+    "blocks/{}/attention/output": "model.layers.{}.self_attn.o_proj",
+    "blocks/{}/attention/query_norm": "model.layers.{}.self_attn.q_norm",
+    "blocks/{}/attention/key_norm": "model.layers.{}.self_attn.k_norm",
+    "blocks/{}/attention_norm": "model.layers.{}.input_layernorm",
 }
 FEED_FORWARD = {
-    "blocks/layer_{}/feed_forward/gate": "model.layers.{}.mlp.gate_proj",
-    "blocks/layer_{}/feed_forward/up": "model.layers.{}.mlp.up_proj",
-    "blocks/layer_{}/feed_forward/down": "model.layers.{}.mlp.down_proj",
+    "blocks/{}/feed_forward/gate": "model.layers.{}.mlp.gate_proj",
+    "blocks/{}/feed_forward/up": "model.layers.{}.mlp.up_proj",
+    "blocks/{}/feed_forward/down": "model.layers.{}.mlp.down_proj",
 }
 AROUND = {
     **_ATTENTION,
-    "blocks/layer_{}/feed_forward_norm": "model.layers.{}.post_attention_layernorm",
+    "blocks/{}/feed_forward_norm": "model.layers.{}.post_attention_layernorm",
     "token_embedding": "model.embed_tokens",
     "final_norm": "model.norm",
     "output": "lm_head",

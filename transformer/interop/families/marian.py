@@ -201,7 +201,7 @@ def _modules() -> dict[str, str]:
         "decoder": {"attention": "self_attn", "cross_attention": "encoder_attn"},
     }
     for stack, names in attentions.items():
-        ours, theirs = f"{stack}/layer_{{}}", f"model.{stack}.layers.{{}}"
+        ours, theirs = f"{stack}/{{}}", f"model.{stack}.layers.{{}}"
         for attention, name in names.items():
             found[f"{ours}/{attention}_norm"] = f"{theirs}.{name}_layer_norm"
             for part, their_part in _ATTENTION.items():

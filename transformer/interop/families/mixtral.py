@@ -21,13 +21,13 @@ from transformer.interop.decoder_configs import (
 from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
 from transformer.interop.families.llama import AROUND, canonical, tied_output
 from transformer.interop.family import Family, Trained
-from transformer.interop.layout import Arrays, Entry, Shape, entries
+from transformer.interop.layout import Arrays, Entry, Shape, entries, without_layer
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.mixtral import Mixtral
 
-_ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
-_EXPERTS = re.compile(r"blocks/layer_(\d+)/feed_forward/experts/(gate|up|down)/kernel")
+_ROUTER = {"blocks/{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
+_EXPERTS = re.compile(r"blocks/\{\}/feed_forward/experts/(gate|up|down)/kernel")
 # What a key that is left out means.
 _USUAL = {
     **SIZES,
@@ -42,15 +42,16 @@ _PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
 
 def _entries(model: Mixtral) -> list[Entry]:
     shapes = decoder_shapes(model)
-    others = {
-        path: _experts(path, found[1], found[2], shape)
-        for path, shape in shapes.items()
-        if (found := _EXPERTS.fullmatch(path))
-    }
+    others = {}
+    for path, shape in shapes.items():
+        general, layer = without_layer(path)
+        found = _EXPERTS.fullmatch(general)
+        if found and layer is not None:
+            others[path] = _experts(path, layer, found[1], shape)
     return entries(shapes, AROUND | _ROUTER, others)
 
 
-def _experts(path: str, layer: str, part: str, shape: Shape) -> Entry:
+def _experts(path: str, layer: int, part: str, shape: Shape) -> Entry:
     """The kernels of all experts, of which they keep the transposed matrices one by one."""
     num_experts, inputs, outputs = shape
 

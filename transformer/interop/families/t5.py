@@ -180,10 +180,10 @@ def _modules(model: T5) -> dict[str, str]:
         found[f"{stack}_positions"] = f"{stack}.{bias}"
         for number, (ours, theirs) in enumerate(names.items()):
             place = f"{stack}.block.{{}}.layer.{number}"
-            found[f"{stack}/layer_{{}}/{ours}_norm"] = f"{place}.layer_norm"
+            found[f"{stack}/{{}}/{ours}_norm"] = f"{place}.layer_norm"
             parts = feed_forward if ours == "feed_forward" else _PARTS
             for part, name in parts.items():
-                found[f"{stack}/layer_{{}}/{ours}/{part}"] = f"{place}.{theirs}.{name}"
+                found[f"{stack}/{{}}/{ours}/{part}"] = f"{place}.{theirs}.{name}"
     return found
 
 

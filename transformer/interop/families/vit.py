@@ -55,14 +55,14 @@ _IRRELEVANT = {
     "pooler_act": "of the pooler, which is not read",
 }
 _ENCODER = {
-    "blocks/layer_{}/attention/query": "{}.encoder.layer.{}.attention.attention.query",
-    "blocks/layer_{}/attention/key": "{}.encoder.layer.{}.attention.attention.key",
-    "blocks/layer_{}/attention/value": "{}.encoder.layer.{}.attention.attention.value",
-    "blocks/layer_{}/attention/output": "{}.encoder.layer.{}.attention.output.dense",
-    "blocks/layer_{}/feed_forward/up": "{}.encoder.layer.{}.intermediate.dense",
-    "blocks/layer_{}/feed_forward/down": "{}.encoder.layer.{}.output.dense",
-    "blocks/layer_{}/attention_norm": "{}.encoder.layer.{}.layernorm_before",
-    "blocks/layer_{}/feed_forward_norm": "{}.encoder.layer.{}.layernorm_after",
+    "blocks/{}/attention/query": "{}.encoder.layer.{}.attention.attention.query",
+    "blocks/{}/attention/key": "{}.encoder.layer.{}.attention.attention.key",
+    "blocks/{}/attention/value": "{}.encoder.layer.{}.attention.attention.value",
+    "blocks/{}/attention/output": "{}.encoder.layer.{}.attention.output.dense",
+    "blocks/{}/feed_forward/up": "{}.encoder.layer.{}.intermediate.dense",
+    "blocks/{}/feed_forward/down": "{}.encoder.layer.{}.output.dense",
+    "blocks/{}/attention_norm": "{}.encoder.layer.{}.layernorm_before",
+    "blocks/{}/feed_forward_norm": "{}.encoder.layer.{}.layernorm_after",
     "final_norm": "{}.layernorm",
     "patch_embedding/dense": "{}.embeddings.patch_embeddings.projection",
 }

@@ -5,8 +5,8 @@ import pytest
 
 from tests.common import assert_trees_equal
 from transformer.errors import WorkdirError
+from transformer.nn.layouts import laid_out_like, stacked, unstacked
 from transformer.training.initialization import Initialization, initialized
-from transformer.training.layers import laid_out, stacked, unstacked
 
 
 def layer(number):
@@ -41,12 +41,28 @@ def test_there_and_back_is_nothing_changed():
 
 @pytest.mark.parametrize("scanned", [False, True])
 def test_a_run_begins_from_one_of_the_other_layout(scanned):
-    saved = laid_out(UNROLLED, scanned=not scanned)
-    new = jax.tree.map(jnp.zeros_like, laid_out(UNROLLED, scanned=scanned))
+    saved, expected = stacked(UNROLLED), unstacked(UNROLLED)
+    if scanned:
+        saved, expected = expected, saved
+    new = jax.tree.map(jnp.zeros_like, expected)
     params, report = initialized(new, saved, Initialization(workdir="runs/a", fresh=""))
-    expected = laid_out(UNROLLED, scanned=scanned)
     jax.tree.map(np.testing.assert_array_equal, params, expected)
     assert "not used    0" in report
     saved["encoder"] = {"layer_0": layer(0)}
     with pytest.raises(WorkdirError, match="encoder/layer"):
         initialized(new, saved, Initialization(workdir="runs/a", fresh=""))
+
+
+# One block by itself, five that take turns in twos, so that the last round is not whole.
+TURNS = {"encoder": {f"layer_{n}": layer(n) | ({"gate": np.ones(n % 2 + 1)}) for n in range(6)}}
+
+
+def test_layers_by_turns_are_stacked_by_turns():
+    found = stacked(TURNS, first=1, turns=2)["encoder"]
+    assert set(found) == {"layer_0", "layers", "layer_5"}
+    for turn, layers in enumerate(([1, 3], [2, 4])):
+        np.testing.assert_array_equal(found["layers"][f"turn_{turn}"]["scale"][:, 0], layers)
+    assert_trees_equal(unstacked({"encoder": found}), TURNS)
+    for other in (TURNS, {"encoder": found}):
+        for params in (TURNS, {"encoder": found}):
+            assert_trees_equal(laid_out_like(params, other), other)

@@ -1,0 +1,199 @@
+"""What stands above the stack of a text encoder, and how jobs use it.
+
+Parameters exist for the methods that a job calls, and no others.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.nn.linear import Linear, named
+from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.masks import real_tokens
+
+POOLINGS = ("cls", "mean")
+
+
+class PredictionHead(nn.Module):
+    """A dense layer, an activation and a normalisation of each token's state.
+
+    Attributes:
+        width: D.
+        activation: after the dense layer.
+        make_norm: makes the normalisation.
+        use_bias: on the dense layer.
+        dtype: of the computation.
+    """
+
+    width: int
+    activation: str
+    make_norm: Callable[..., nn.Module]
+    use_bias: bool = True
+    dtype: str = "float32"
+
+    def setup(self) -> None:
+        self.dense = Linear((self.width,), ("embed", None), self.use_bias, dtype=self.dtype)
+        self.norm = self.make_norm()
+
+    def __call__(self, features: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        return self.norm(ACTIVATIONS[self.activation](self.dense(features)))
+
+
+class MaskedTokenHead(PredictionHead):
+    """As `PredictionHead`, with the bias of the output layer that follows.
+
+    Attributes:
+        vocab_size: V.
+    """
+
+    vocab_size: int = 0
+
+    def setup(self) -> None:
+        super().setup()
+        self.bias = self.param("bias", named(nn.initializers.zeros, "vocab"), (self.vocab_size,))
+
+
+class TokenBias(nn.Module):
+    """A bias of each token for the output layer.
+
+    Attributes:
+        vocab_size: V.
+    """
+
+    vocab_size: int
+
+    def setup(self) -> None:
+        self.bias = self.param("bias", named(nn.initializers.zeros, "vocab"), (self.vocab_size,))
+
+    def __call__(self) -> Float[Array, "V"]:
+        return self.bias
+
+
+class Pooler(nn.Module):
+    """What stands for a whole row: a dense layer on the state of its first token, and tanh.
+
+    Attributes:
+        width: D.
+        dtype: of the computation.
+    """
+
+    width: int
+    dtype: str = "float32"
+
+    def setup(self) -> None:
+        self.dense = Linear((self.width,), ("embed", None), dtype=self.dtype)
+        nn.share_scope(self, self.dense)
+
+    def __call__(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
+        return jnp.tanh(self.dense(features[:, 0]))
+
+
+def pool(
+    kind: str, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None
+) -> Float[Array, "B D"]:
+    """One vector for each row.
+
+    Args:
+        kind: `cls` takes the first token, `mean` the mean of all before the padding.
+        features: the states of tokens.
+        lengths: tokens of each row before its padding; None means no padding.
+    """
+    if kind == "cls":
+        return features[:, 0]
+    if lengths is None:
+        return jnp.mean(features, axis=1)
+    real = real_tokens(features.shape[1], lengths)[..., None]
+    return jnp.sum(features * real, axis=1) / jnp.sum(real, axis=1)
+
+
+class TextEncoder(nn.Module):
+    """Tokens in, states out, and scores by what a job asks of them.
+
+    A model that is made from this makes `token_embedding`, `dropout` and `output` in its `setup`,
+    and says what its heads do in `pooled`, `of_tokens`, `of_masked` and `biases`.
+    """
+
+    # What only some jobs have; of them, those whose outputs are a job's labels.
+    HEADS: ClassVar[tuple[str, ...]]
+    LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """The hidden states of all tokens.
+
+        Args:
+            tokens: beginning with `[CLS]`, each sentence ended by `[SEP]`.
+            token_types: 0 in the first sentence, 1 in the second; None means 0 everywhere.
+            lengths: tokens of each row before its padding; None means no padding.
+        """
+        raise NotImplementedError
+
+    def pooled(
+        self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
+    ) -> Float[Array, "B D"]:
+        """What stands for the whole row."""
+        raise NotImplementedError
+
+    def of_tokens(self, features: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """What the classes of tokens are told from."""
+        return features
+
+    def of_masked(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
+        """What masked tokens are told from, by the output layer."""
+        raise NotImplementedError
+
+    def biases(self) -> Float[Array, "V"]:
+        """Of the output layer of tokens."""
+        raise NotImplementedError
+
+    def masked(
+        self, features: Float[Array, "B T D"], positions: Int[Array, "B M"]
+    ) -> Float[Array, "B M D"]:
+        """What goes into the output layer at the places whose tokens are to be predicted."""
+        return self.of_masked(jnp.take_along_axis(features, positions[..., None], axis=1))
+
+    def logits(self, masked: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
+        """The output layer, in float32."""
+        scores = jnp.asarray(self.token_embedding.attend(masked), jnp.float32)
+        return scores + self.biases()
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"]]:
+        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        return self.token_embedding.embedding.T, self.biases()
+
+    def fill(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None,
+        lengths: Int[Array, "B"] | None,
+        positions: Int[Array, "B M"],
+    ) -> Float[Array, "B M V"]:
+        """Scores of the tokens at `positions`, in float32; other arguments as in `__call__`."""
+        return self.logits(self.masked(self(tokens, token_types, lengths), positions))
+
+    def classify(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B C"]:
+        """Scores of a text, in float32; arguments as in `__call__`."""
+        pooled = self.pooled(self(tokens, token_types, lengths), lengths)
+        return self.output(self.dropout(pooled)).astype(jnp.float32)
+
+    def tag(
+        self,
+        tokens: Int[Array, "B T"],
+        token_types: Int[Array, "B T"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> Float[Array, "B T C"]:
+        """Scores of each token, in float32; arguments as in `__call__`."""
+        features = self.of_tokens(self(tokens, token_types, lengths))
+        return self.output(self.dropout(features)).astype(jnp.float32)
