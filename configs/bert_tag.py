@@ -15,8 +15,7 @@ little pretraining does not yet tell a new name by its context better than that.
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
-from transformer.training.sections import section
+from transformer.config import section, variant_of
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -17,9 +17,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from transformer.config import section
 from transformer.errors import ConfigError
 from transformer.training.experiment import read_config
-from transformer.training.sections import section
 
 
 def get_config(variant: str = "") -> ConfigDict:

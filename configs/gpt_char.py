@@ -17,9 +17,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
+from transformer.config import section, variant_of
 from transformer.sweeps.algebra import Overrides, values
-from transformer.training.sections import section
 
 
 def get_config(variant: str = "") -> ConfigDict:

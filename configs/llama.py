@@ -16,8 +16,7 @@ each block for the backward pass, and cut parameters and optimizer over all devi
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
-from transformer.training.sections import section
+from transformer.config import section, variant_of
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -11,8 +11,7 @@ strings of 17 to 24 letters, longer than any in training: 14.5, 11.0 and 39.5 pe
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
-from transformer.training.sections import section
+from transformer.config import section, variant_of
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -31,8 +31,7 @@ Several tasks at once, `en.txt` and `de.txt` line by line, twice as often as the
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
-from transformer.training.sections import section
+from transformer.config import section, variant_of
 
 TASKS = {
     # Both with the same modules held out and the same vocabulary.

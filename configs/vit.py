@@ -20,8 +20,7 @@ trained to a score.
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
-from transformer.training.sections import section
+from transformer.config import section, variant_of
 
 
 def get_config(variant: str = "B/16") -> ConfigDict:

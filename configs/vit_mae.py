@@ -16,8 +16,7 @@ training on labels: 83.3 percent (seed 0).
 
 from ml_collections import ConfigDict
 
-from transformer.config import variant_of
-from transformer.training.sections import section
+from transformer.config import section, variant_of
 
 
 def get_config(variant: str = "") -> ConfigDict:

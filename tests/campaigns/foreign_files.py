@@ -92,10 +92,6 @@ def _sample(found: Imported) -> list[int]:
     if tokenizer is None:
         return []
     try:
-        if hasattr(tokenizer, "encode_lines"):
-            return tokenizer.encode_lines([text])[0].tolist()
-        if hasattr(tokenizer, "separator"):
-            return tokenizer.encode([text])[0].ids.tolist()
         return tokenizer.encode(text).tolist()
     except UserError:
         return []

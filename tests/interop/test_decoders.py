@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
-from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
+from tests.tokenizers import make_text_tokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.decoding.sample import Sampling, generate, write
 from transformer.errors import ConfigError, DataError
-from transformer.interop.families.gemma import GEMMA as GEMMA_FAMILY
-from transformer.interop.families.llama import LLAMA
-from transformer.interop.opening import read_published
-from transformer.interop.published import Head, theirs_of
+from transformer.interop.activations import published_activation
+from transformer.interop.family import Trained
+from transformer.interop.opening import family_for, read_published
 from transformer.models.gemma import Gemma
 from transformer.models.llama import Llama
 from transformer.runs.exporting import export_run
@@ -204,7 +204,7 @@ def ours_stopped(workdir, task):
     return [ord(letter) for letter in text[9:]]
 
 
-class CodePoints(Tokenizer):
+class CodePoints(LibraryTextTokenizer):
     """A tokenizer whose tokens are code points."""
 
     def __init__(self):
@@ -225,7 +225,7 @@ class CodePoints(Tokenizer):
 
 def write_tokenizer(folder):
     text = "".join(map(chr, range(40, 90)))
-    (folder / "tokenizer.json").write_text(make_tokenizer("character", text, 0).to_json())
+    (folder / "tokenizer.json").write_text(make_text_tokenizer("character", text, 0).identity())
 
 
 @pytest.fixture
@@ -293,20 +293,19 @@ def test_numbers_that_are_too_large_are_not_written(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("name", "model", "said"),
     [
-        (Llama(vocab_size=8, head_norm=True, qkv_bias=True), "config.model.qkv_bias"),
-        (Gemma(vocab_size=8, attention_cap=2.0), "config.model.attention_cap"),
-        (Gemma(vocab_size=8, head_norm=False, local_rope_factor=2.0), "local_rope_factor"),
+        ("llama", Llama(vocab_size=8, head_norm=True, qkv_bias=True), "config.model.qkv_bias"),
+        ("gemma", Gemma(vocab_size=8, attention_cap=2.0), "config.model.attention_cap"),
+        ("gemma", Gemma(vocab_size=8, head_norm=False, local_rope_factor=2.0), "local_rope_factor"),
     ],
 )
-def test_models_that_nobody_publishes(model, said):
-    family = LLAMA if isinstance(model, Llama) else GEMMA_FAMILY
+def test_models_that_nobody_publishes(name, model, said):
     with pytest.raises(ConfigError) as error:
-        family.config(model, Head("language_modeling", (), {}), set())
+        family_for(name, model).config(Trained("language_modeling", None, model))
     assert said in str(error.value)
 
 
 def test_an_activation_without_a_name():
     with pytest.raises(ConfigError, match="'snake'"):
-        theirs_of({"silu": "silu"}, "snake")
+        published_activation("snake")

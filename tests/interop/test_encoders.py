@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,12 +12,12 @@ from ml_collections import ConfigDict
 
 from tests.common import AnyMethod, noisy_parameters
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
+from tests.tokenizers import make_encoder_tokenizer
 from transformer.data.text.rows import lay_out_texts
-from transformer.data.tokenizers.encoders import make_encoder_tokenizer
 from transformer.errors import ConfigError, DataError
+from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
 from transformer.interop.opening import family_for, read_published
-from transformer.interop.published import Head
 from transformer.models.bert import BERT
 from transformer.models.vit import ViT
 from transformer.runs.exporting import export_run
@@ -221,30 +222,34 @@ def write_classifier(workdir, tokenizer, params, **fields):
     config = ConfigDict({name: section(name) for name in REST})
     config.model = section("model", "bert", **fields)
     config.task = section("task", "text_classification", max_length=40, second="second")
-    digest = tokenizer_digest(tokenizer.to_text())
+    digest = tokenizer_digest(tokenizer.identity())
     write_run(workdir, config, params, tokenizer=tokenizer, labels=LABELS, fingerprint=digest)
+
+
+def filling(model, pad, paths=()):
+    """A run that fills masked places; no more than its padding token is asked for."""
+    task = SimpleNamespace(load_tokenizer=lambda workdir: SimpleNamespace(pad=pad))
+    return Trained("masked_lm", task, model, frozenset(paths))
 
 
 def test_padding_and_positions_must_fit():
     """Positions begin behind the number of the padding token, which is 0 in word pieces."""
     model = BERT(vocab_size=9, position_offset=2)
     family = family_for("bert", model)
-    assert family.config(model, Head("masked_lm", (), {"pad": 1}), set())["pad_token_id"] == 1
+    assert family.config(filling(model, 1))["pad_token_id"] == 1
     with pytest.raises(ConfigError, match=r"position_offset is 2, and .* padding is token 0"):
-        family.config(model, Head("masked_lm", (), {"pad": 0}), set())
+        family.config(filling(model, 0))
 
 
 def test_the_head_of_roberta_has_gelu():
     """Whatever its layers have; a model of ours that differs cannot be published as one."""
-    head, paths = Head("masked_lm", (), {"pad": 1}), {"masked_token/bias"}
+    paths = {"masked_token/bias"}
     model = BERT(vocab_size=9, position_offset=2, activation="gelu_tanh")
     family = family_for("bert", model)
     with pytest.raises(ConfigError, match="head_activation is gelu_tanh"):
-        family.config(model, head, paths)
-    assert (
-        family.config(model.clone(head_activation="gelu"), head, paths)["hidden_act"] == "gelu_new"
-    )
-    assert family.config(model, head, set())["hidden_act"] == "gelu_new"
+        family.config(filling(model, 1, paths))
+    for written in (filling(model.clone(head_activation="gelu"), 1, paths), filling(model, 1)):
+        assert family.config(written)["hidden_act"] == "gelu_new"
 
 
 @pytest.fixture(scope="module")
@@ -299,15 +304,15 @@ def test_a_tokenizer_in_two_files(filler, tmp_path):
         for workdir in (tmp_path / "run", folder / "run")
     )
     line = " The  house"
-    np.testing.assert_array_equal(ours.encode([line])[0].ids, before.encode([line])[0].ids)
+    np.testing.assert_array_equal(ours.pieces([line])[0].ids, before.pieces([line])[0].ids)
     # Nothing says of this mask that it takes the space in front of it along.
     line = "The house <mask>"
     theirs = transformers.AutoTokenizer.from_pretrained(source)
-    found = ours.encode([line], special=True)[0].ids.tolist()
+    found = ours.pieces([line], special=True)[0].ids.tolist()
     assert found == theirs(line, add_special_tokens=False)["input_ids"]
     (source / "tokenizer_config.json").write_text('{"add_prefix_space": true}', "utf-8")
     tokenizer = read_run(source).run.tokenizer
-    assert tokenizer.decode(tokenizer.encode(["house"])[0].ids) == " house"
+    assert tokenizer.decode(tokenizer.pieces(["house"])[0].ids) == " house"
 
 
 def test_a_pooler_that_nobody_uses(tmp_path):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
-from transformer.data.tokenizers.text import byte_alphabet
+from transformer.data.tokenizers.library import byte_alphabet
 from transformer.errors import DataError
+from transformer.interop.decoder_runs import write_decoder_files
+from transformer.interop.family import Trained
 from transformer.interop.formats.tokenizers import SPACE
-from transformer.runs.exporting_language import write_language_files
 from transformer.runs.importing import read_run
 from transformer.training.sections import build
 
@@ -203,12 +204,13 @@ def test_keys_of_the_tokenizer(name, how, place, tmp_path):
 def test_an_exported_tokenizer(name, place, tmp_path):
     found = read_run(subject(name, "tokenizer.json", place).folder)
     found.run.tokenizer.save(tmp_path)
-    task = build("task", found.run.task)
+    task = build("task", found.config.task)
     out = tmp_path / "out"
     shutil.copytree(subject(name, "tokenizer.json", place).folder, out)
     for file in (SETTINGS, "tokenizer.json"):
         (out / file).unlink()
-    write_language_files(task, build("model", found.config.model), tmp_path, out)
+    model = build("model", found.config.model)
+    write_decoder_files(Trained("language_modeling", task, model, workdir=tmp_path), out)
     after, before = theirs(out), theirs(subject(name, "tokenizer.json", place).folder)
     for text in TEXTS:
         np.testing.assert_array_equal(after[text], before[text], err_msg=text)

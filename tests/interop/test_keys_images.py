@@ -15,12 +15,12 @@ from tests.interop import image_models, keys
 from tests.interop.keys import DELETED, Subject, outcome
 from transformer.errors import DataError
 from transformer.interop.families import vit
+from transformer.interop.family import Published, RunParts
 from transformer.interop.image_processors import processor_content
 from transformer.interop.opening import family_of, open_folder
-from transformer.interop.published import Published
 from transformer.models.vit import ViT
 from transformer.runs import importing as imported
-from transformer.runs.importing import Imported, Run
+from transformer.runs.importing import Imported
 from transformer.training.sections import build, section
 from transformer.training.selection import from_paths
 
@@ -195,7 +195,7 @@ def read_processor(folder):
     task = section("task", head.job, channels=3, **head.preparation)
     build("task", task)
     published = Published(family, {}, head.job, (), {}, [], head.preparation, source.files)
-    return Imported(published, ConfigDict({"task": task}), Run(task))
+    return Imported(published, ConfigDict({"task": task}), RunParts({}))
 
 
 def comparable(found):

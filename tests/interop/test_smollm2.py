@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.decoding.sample import Sampling, write
 from transformer.interop.layout import write_entries
-from transformer.interop.opening import open_published
+from transformer.interop.opening import family_of, open_published
 from transformer.interop.published import read_source
 from transformer.training.layers import stacked
 from transformer.training.selection import from_paths
@@ -42,7 +43,7 @@ def opened():
 
 @pytest.fixture(scope="module")
 def published(opened):
-    return read_source(opened.source, opened.family)
+    return read_source(opened, family_of(opened.config))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def ours(published):
 
 
 def test_it_writes_english(opened, ours):
-    tokenizer = Tokenizer.from_text(opened.tokenizer, opened.source.where)
+    tokenizer = LibraryTextTokenizer(parse_tokenizer_json(opened.tokenizer, opened.where))
     model, params = ours
     (text,) = write(
         model,
@@ -71,7 +72,7 @@ def test_it_writes_english(opened, ours):
 def test_logits_are_those_of_transformers(opened, published, ours):
     torch = pytest.importorskip("torch", reason="torch computes the other logits")
     transformers = pytest.importorskip("transformers", reason="transformers has the other model")
-    config = {**opened.source.config, "attn_implementation": "eager"}
+    config = {**opened.config, "attn_implementation": "eager"}
     theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)).eval()
     entries = published.family.entries(published.family.model(**published.model))
     params = {path: np.asarray(array) for path, array in published.params.items()}
@@ -79,7 +80,7 @@ def test_logits_are_those_of_transformers(opened, published, ours):
     missing, unexpected = theirs.load_state_dict(arrays, strict=False)
     assert (missing, unexpected) == (["lm_head.weight"], [])
     theirs.tie_weights()
-    tokenizer = Tokenizer.from_text(opened.tokenizer, opened.source.where)
+    tokenizer = LibraryTextTokenizer(parse_tokenizer_json(opened.tokenizer, opened.where))
     ids = tokenizer.encode("Now is the winter of our discontent, made glorious summer by this sun.")
     tokens = np.asarray(ids)[None]
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,15 @@ import tokenizers
 
 from tests.end_to_end.conftest import call
 from tests.interop.round_trips import arrays_of, reloaded
-from transformer.data.tokenizers.sentences import load_sentence_tokenizer
+from tests.tokenizers import load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
-from transformer.interop.families.t5 import T5_FAMILY
+from transformer.interop.families import t5
+from transformer.interop.family import Source, Trained
 from transformer.interop.layout import read_entries
 from transformer.interop.opening import read_published
-from transformer.interop.published import Head, Source, read_source
+from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFiles
 from transformer.models.t5 import T5
 from transformer.ops.relative_positions import relative_buckets
@@ -31,7 +33,7 @@ torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
 transformers = pytest.importorskip("transformers", reason="transformers makes the checkpoints")
 
 V, END, BEGIN = 67, 1, 0
-HEAD = Head("text_to_text", (), {"end": END})
+(T5_FAMILY,) = t5.FAMILIES
 SIZE = {
     "vocab_size": V,
     "d_model": 32,
@@ -144,9 +146,15 @@ def test_logits_and_greedy_texts_are_theirs(pair):
     assert max(len(set(text.tolist())) for text in texts) > 3
 
 
+def trained(model):
+    """A run of a model; no more than its end token is asked for."""
+    task = SimpleNamespace(load_tokenizer=lambda workdir: SimpleNamespace(end=END))
+    return Trained("text_to_text", task, model)
+
+
 def test_what_was_read_is_written_again(pair):
     model, published = pair
-    config = T5_FAMILY.config(T5(**published.model), HEAD, set(published.params))
+    config = T5_FAMILY.config(trained(T5(**published.model)))
     known = model.config.to_dict()
     assert config.pop("architectures") == [type(model).__name__]
     scaled = config.pop("tie_word_embeddings")
@@ -176,7 +184,7 @@ def test_buckets_are_theirs(bidirectional, count, distance):
 
 
 def test_what_is_not_known_is_refused():
-    for kind in ("gated-swish", "tanh", "wide-relu"):
+    for kind in ("gated-mish", "tanh", "wide-relu"):
         changes = {"feed_forward_proj": kind, "dense_act_fn": kind.split("-")[-1]}
         with pytest.raises(DataError, match=kind):
             read_source(source_of(theirs(), **changes), T5_FAMILY)
@@ -186,7 +194,7 @@ def test_what_is_not_known_is_refused():
     with pytest.raises(DataError, match="num_layers 3"):
         read_source(source_of(theirs(), num_layers=3), T5_FAMILY)
     with pytest.raises(ConfigError, match="gelu"):
-        T5_FAMILY.config(T5(vocab_size=9, gated=True, activation="gelu"), HEAD, set())
+        T5_FAMILY.config(trained(T5(vocab_size=9, gated=True, activation="gelu")))
 
 
 # Of lengths that are searched together, in one program.
@@ -269,7 +277,7 @@ def test_answers_are_theirs(run):
     found = call("generate.py", *flags, input="\n".join(TEXTS) + "\n")
     assert found.returncode == 0, found.stderr
     tokenizer = load_sentence_tokenizer(folder / "run")
-    rows = [[*ids.tolist(), END] for ids in tokenizer.encode_lines(TEXTS)]
+    rows = [[*ids.tolist(), END] for ids in tokenizer.encode_all(TEXTS)]
     if (folder / "theirs" / "tokenizer.json").exists():
         their_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "theirs" / "tokenizer.json"))
         assert rows == [their_tokenizer.encode(text).ids for text in TEXTS]
@@ -314,7 +322,7 @@ def test_a_run_is_exported_as_it_was_imported(run, tmp_path):
     assert again.generation_config.max_length == 21
     # Their loader makes the same tokens of the same texts.
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    ids = load_sentence_tokenizer(folder / "run").encode_lines(TEXTS)
+    ids = load_sentence_tokenizer(folder / "run").encode_all(TEXTS)
     assert their_tokenizer(TEXTS)["input_ids"] == [[*row.tolist(), END] for row in ids]
     assert their_tokenizer.eos_token_id == END
     assert their_tokenizer.pad_token_id == 0

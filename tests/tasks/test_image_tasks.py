@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.data.images.batches import ImageRows
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import ArrayImages, LabelledImages
+from transformer.data.order import Batches, InOrder
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vit import ViT
@@ -21,7 +23,6 @@ from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.masked_images import MaskedImages
 from transformer.tasks.parts.images import ImageData, apply_to_images
 from transformer.tasks.parts.labels import load_labels
-from transformer.tasks.parts.protocol import filled_up
 
 MODEL = ViT(
     num_outputs=3,
@@ -151,8 +152,11 @@ def test_only_hidden_patches_count(params, normalize):
     "task", [ImageClassification(**SIZE), MaskedImages(**SIZE, masking_rate=0.5)], ids=str
 )
 def test_rows_that_fill_up_a_batch_count_for_nothing(params, task):
-    few = {name: array[:3] for name, array in BATCH.items()}
-    found, expected = (compiled(task, params, rows, {}) for rows in (filled_up(few, 4), few))
+    images = ImageRows(ArrayImages(BATCH["images"][:3]), BATCH["labels"][:3], task.preparation)
+    few = Batches(images, InOrder(3, 3))
+    filled = few.of_host(0, 1, multiple=4)
+    assert filled[0]["valid"].tolist() == [1, 1, 1, 0]
+    found, expected = (compiled(task, params, batches[0], {}) for batches in (filled, few))
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 

@@ -44,7 +44,7 @@ FITTING = {
 
 
 ENCODER = {"max_length": 64, "vocab_size": 60}
-IMAGES = {"image_size": 8}
+IMAGES = {"preparation": {"image_size": 8}}
 SETTINGS = {
     "denoising": {"path": "a.txt", "tokenizer": "character", "length": 16},
     "image_classification": IMAGES,

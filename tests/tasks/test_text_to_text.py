@@ -192,7 +192,7 @@ def test_spans_first_and_then_the_task_with_the_same_tokens(data, tmp_path, monk
     )
     task = TextToText(**SIZE, embedded="summaries", prefix="turn: ")
     later = task.load(tmp_path)
-    assert later.tokenizer.to_text() == streams.tokenizer.to_text()
+    assert later.tokenizer.identity() == streams.tokenizer.identity()
     assert task.dimensions(later)["vocab_size"] == streams.tokenizer.first_sentinel
     assert spans.dimensions(streams)["vocab_size"] == streams.tokenizer.first_sentinel + 1
 
@@ -204,7 +204,7 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
         seen.append(fraction)
         return "one two three\n" * 30, "four five\n" * 30
 
-    monkeypatch.setattr("transformer.tasks.denoising.docstring_text", text)
+    monkeypatch.setattr("transformer.data.embedded.texts.docstrings.docstring_text", text)
     task = Denoising(embedded="docstrings", tokenizer="character", length=16)
     found = task.load(None)
     assert found.tokenizer.decode(found.train[:13]) == "one two three"

@@ -12,8 +12,8 @@ from tests.runs import without_seals
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import metadata_of, prepare, require_same_run
-from transformer.training.loop import checkpoint_items
 from transformer.training.notes import described, newest_notes, require_files, sealed
+from transformer.training.opened import checkpoint_items
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import adopt_workdir, read_run, write_config
 from transformer.training.sections import section

@@ -1,26 +1,18 @@
-"""What `config.json` of all decoders says alike: sizes, activations and rotary positions."""
+"""What `config.json` of all decoders says alike: sizes and rotary positions."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+
 from transformer.errors import DataError
-from transformer.interop.layout import Shape
+from transformer.interop.decoder_runs import token_ids
+from transformer.interop.family import Trained
+from transformer.interop.layout import Shape, parameter_shapes
 from transformer.interop.side_files import SideFile
 
-# Their names of ours; the first is the one that is written.
-ACTIVATIONS = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "relu": "relu",
-    **dict.fromkeys(
-        ("gelu_pytorch_tanh", "gelu_new", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
-        "gelu_tanh",
-    ),
-}
 # What a key that is left out means, in the words of `config.json`.
 SIZES = {
     "vocab_size": 32_000,
@@ -42,6 +34,16 @@ _MAY_BE_NULL = ("num_key_value_heads", "head_dim")
 # Kinds of layers, where models have several.
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
+
+
+def decoder_shapes(model: Any) -> dict[str, Shape]:
+    """The shapes of all parameters of a decoder."""
+    return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
+
+
+def _called(model: Any, tokens: Any) -> Any:
+    """Calls whatever has parameters."""
+    return model(tokens)
 
 
 def decoder_fields(
@@ -139,15 +141,6 @@ def _rows(shapes: Mapping[str, Shape], module: str, axis: int) -> int | None:
     return shape[axis] if len(shape) > axis else None
 
 
-def activation(config: SideFile, key: str, usual: str) -> str:
-    """Our name of an activation.
-
-    Raises:
-        DataError: if it is not known here.
-    """
-    return ACTIVATIONS[config.one_of(key, usual, ACTIVATIONS)]
-
-
 def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str, Any]:
     """Fields of rotary positions, which newer files keep in one object and older ones in two.
 
@@ -192,8 +185,9 @@ def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str,
 # -------------------------------------------------------------------------- ours to theirs
 
 
-def decoder_config(model: Any) -> dict[str, Any]:
-    """What `decoder_fields` reads."""
+def decoder_config(trained: Trained) -> dict[str, Any]:
+    """What `decoder_fields` reads, and the tokens that begin and end texts."""
+    model = trained.model
     num_kv_heads, head_dim = model.cache_heads()
     return {
         "vocab_size": model.vocab_size,
@@ -206,9 +200,7 @@ def decoder_config(model: Any) -> dict[str, Any]:
         "max_position_embeddings": model.context,
         "rms_norm_eps": model.norm_epsilon,
         "tie_word_embeddings": model.tie_embeddings,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
+        **token_ids(trained),
     }
 
 

@@ -4,12 +4,16 @@ A family writes down a list of entries. Reading and writing checkpoints both fol
 comes in can go out again, bit for bit.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
 import numpy as np
+from flax import traverse_util
 
 from transformer.errors import DataError
 
@@ -132,6 +136,31 @@ def entries(
             raise KeyError(path)
         found[entry.names] = entry
     return list(found.values())
+
+
+def parameter_shapes(
+    model: Any, use_all: Callable, *inputs: Any, stacks: tuple[str, ...] = ("num_layers",)
+) -> dict[str, Shape]:
+    """The shapes of all parameters that a model can have, by path.
+
+    Args:
+        model: with its layers unrolled.
+        use_all: calls whatever has parameters.
+        *inputs: of `use_all`.
+        stacks: fields that say how many layers there are, in the order of the stacks' names.
+    """
+    # Layers are alike: one tells the shapes of all.
+    one = {**dict.fromkeys(stacks, 1), "scan_layers": False}
+    init = functools.partial(model.clone(**one).init, method=use_all)
+    shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
+    flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
+    found = sorted({path.split("/layer_0/")[0] for path in flat if "/layer_0/" in path})
+    counts = dict(zip(found, (getattr(model, field) for field in stacks), strict=True))
+    return {
+        path.replace("/layer_0/", f"/layer_{layer}/"): tuple(leaf.shape)
+        for path, leaf in flat.items()
+        for layer in range(counts.get(path.split("/layer_0/")[0], 1))
+    }
 
 
 def read_entries(

@@ -1,29 +1,29 @@
-"""All families of published models, and the one that a model belongs to."""
+"""The families of published models, found by their files, and the one that a model belongs to."""
 
-from collections.abc import Mapping
+import functools
+import importlib
+import pkgutil
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
-from transformer.interop.families.bert import BERT_FAMILY, ROBERTA
-from transformer.interop.families.gemma import GEMMA
-from transformer.interop.families.gpt2 import GPT2
-from transformer.interop.families.llama import LLAMA
-from transformer.interop.families.marian import MARIAN
-from transformer.interop.families.mixtral import MIXTRAL
-from transformer.interop.families.t5 import T5_FAMILY
-from transformer.interop.families.vit import DEIT, VIT
+from transformer.interop import families
+from transformer.interop.family import Family, Published, Source
 from transformer.interop.formats.gguf_models import read_gguf
 from transformer.interop.formats.llama2c import read_llama2c
 from transformer.interop.formats.safetensors import StoredArrays
-from transformer.interop.published import Family, Published, Source, read_source
+from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.interop.tokenizers.files import read_tokenizer_text, with_beginning
 
-FAMILIES = (GPT2, LLAMA, MIXTRAL, GEMMA, BERT_FAMILY, ROBERTA, VIT, DEIT, T5_FAMILY, MARIAN)
-KINDS = {kind: family for family in FAMILIES for kind in family.kinds}
+
+@functools.cache
+def all_families() -> tuple[Family, ...]:
+    """What the files in `interop/families/` say, in the order of their names."""
+    names = [module.name for module in pkgutil.iter_modules(families.__path__)]
+    modules = [importlib.import_module(f"{families.__name__}.{name}") for name in names]
+    return tuple(family for module in modules for family in module.FAMILIES)
 
 
 def open_folder(folder: Path) -> Source:
@@ -44,14 +44,17 @@ def family_of(config: SideFile) -> Family:
     Raises:
         DataError: if it is not known here; the known ones are listed.
     """
-    # The oldest BERTs do not say what they are.
-    unnamed = "bert" if "type_vocab_size" in config else None
-    kind = config.get("model_type", unnamed)
-    if not isinstance(kind, str) or kind not in KINDS:
+    kinds = {kind: family for family in all_families() for kind in family.kinds}
+    if "model_type" not in config:
+        for family in all_families():
+            if family.unnamed(config):
+                return family
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in kinds:
         raise DataError(
-            f"{config.where} has model_type {shown(kind)}: what can be read are {', '.join(KINDS)}."
+            f"{config.where} has model_type {shown(kind)}: what can be read are {', '.join(kinds)}."
         )
-    return KINDS[kind]
+    return kinds[kind]
 
 
 def read_published(folder: str | Path, ignore: str | None = None) -> Published:
@@ -75,33 +78,17 @@ def family_for(name: str, model: Any) -> Family:
     Raises:
         ConfigError: if none does.
     """
-    found = [family for family in FAMILIES if family.name == name and family.suits(model)]
-    if not found:
-        known = ", ".join(sorted({family.name for family in FAMILIES}))
-        raise ConfigError(
-            f"models of the kind {name!r} are not published by others: those of {known} are."
-        )
-    return found[0]
+    for family in all_families():
+        if family.name == name and family.suits(model):
+            return family
+    known = ", ".join(sorted({family.name for family in all_families()}))
+    raise ConfigError(
+        f"models of the kind {name!r} are not published by others: those of {known} are."
+    )
 
 
-class Opened(NamedTuple):
+def open_published(path: Path, tokenizer: Path | None = None) -> Source:
     """A published model before its weights are read.
-
-    Attributes:
-        source: config and arrays.
-        family: that it is of.
-        tokenizer: the text of a `tokenizer.json`; None where the source has none inside.
-        writing: fields of `config.task` that say how it writes; empty where side files say it.
-    """
-
-    source: Source
-    family: Family
-    tokenizer: str | None
-    writing: Mapping[str, Any] = MappingProxyType({})
-
-
-def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
-    """A published model.
 
     Args:
         path: a folder with `config.json` and safetensors, a `.gguf` file, or a `.bin` of llama2.c.
@@ -114,7 +101,7 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
     if path.is_dir() or not path.exists():
         source = open_folder(path)
         text = None if tokenizer is None else read_tokenizer_text(tokenizer)[0]
-        return Opened(source, family_of(source.config), text)
+        return source._replace(tokenizer=text)
     if path.suffix == ".gguf":
         model = read_gguf(path)
     elif path.suffix == ".bin":
@@ -129,6 +116,8 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Opened:
             f"{path} is no model that can be read: give a folder with config.json and safetensors, "
             f"a .gguf file, or a .bin of llama2.c."
         )
-    source = Source(path, SideFiles(path, {CONFIG: model.config}), model.arrays)
+    files = SideFiles(path, {CONFIG: model.config})
     text = with_beginning(model.tokenizer, model.beginning)
-    return Opened(source, family_of(source.config), text, model.writing())
+    source = Source(path, files, model.arrays, text, model.writing())
+    family_of(source.config)
+    return source

@@ -1,151 +1,22 @@
-"""Published checkpoints: what a family of them says of itself, and how all are read and written.
-
-Nothing here depends on a family: a family is a value, made in the file of its name.
-"""
+"""How published checkpoints of any family are read."""
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
-from flax import traverse_util
 
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.checked_values import text
+from transformer.interop.family import Family, Published, Source, Stored
 from transformer.interop.layout import Entry, Shape, read_entries
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles
-
-
-class Source(NamedTuple):
-    """A model as somebody else keeps it.
-
-    Attributes:
-        where: the folder or file, for messages.
-        files: what stands beside the arrays, as the library `transformers` writes it.
-        arrays: by the names that this library gives them; each is read when it is asked for. Also
-            has a method `shape(name)`, which reads nothing.
-    """
-
-    where: Path
-    files: SideFiles
-    arrays: Any
-
-    @property
-    def config(self) -> SideFile:
-        """What `config.json` says."""
-        return self.files[CONFIG]
-
-
-class Published(NamedTuple):
-    """A published checkpoint.
-
-    Attributes:
-        family: what can read and write it.
-        model: fields of `config.model`.
-        job: the name of the task that its head is for.
-        labels: names of the head's outputs; empty without a head of its own.
-        params: parameters by path.
-        unused: names of arrays that have no place in our model.
-        preparation: fields of `config.task` that say how inputs are prepared, as far as the files
-            say.
-        files: what stood beside the arrays, and what became of it.
-    """
-
-    family: "Family"
-    model: dict[str, Any]
-    job: str
-    labels: tuple[str, ...]
-    params: dict[str, jax.Array]
-    unused: list[str]
-    preparation: dict[str, Any]
-    files: SideFiles
-
-
-class Head(NamedTuple):
-    """What a checkpoint is for.
-
-    Attributes:
-        job: as in `Published`.
-        outputs: names of the outputs; None takes those of `id2label` in the config.
-        preparation: as in `Published`; where a model is written, `pad` is the padding token of an
-            encoder, `problem` what its outputs are, and `end` the end token of an encoder-decoder.
-    """
-
-    job: str
-    outputs: tuple[str, ...] | None
-    preparation: dict[str, Any]
-
-
-class Family(NamedTuple):
-    """One architecture as others publish it.
-
-    Attributes:
-        kinds: values of `model_type` in `config.json`.
-        name: our model, as in `config.model.name`.
-        model: its class.
-        fields: `config.json`, its place for messages, and the shapes of all arrays, to fields of
-            the model; raises DataError for what our model does not do.
-        config: the model, its head and the paths of its parameters to `config.json`; raises
-            ConfigError for what theirs does not do.
-        entries: all parameters that the model can have, heads included.
-        head: the side files and the paths that were read to what it is for.
-        suits: whether it is the one that publishes a model of ours, where several have its class.
-        heads: what stands first in the paths of heads, each of which a checkpoint has or lacks.
-        canonical: a name in a file to the one in `entries`; None for what is no parameter.
-        exported: a name in `entries`, the model and the job to the name in files that are written.
-        copies: arrays that some files hold twice, by name: the original.
-        stand_ins: arrays that files may leave out, by name: the one that is taken instead.
-        not_ours: pattern of names that are known and have no place in our model.
-    """
-
-    kinds: tuple[str, ...]
-    name: str
-    model: Callable[..., Any]
-    fields: Callable[[SideFile, Path, dict[str, Shape]], dict[str, Any]]
-    config: Callable[[Any, Head, Set[str]], dict[str, Any]]
-    entries: Callable[[Any], list[Entry]]
-    head: Callable[[SideFiles, Set[str]], Head]
-    suits: Callable[[Any], bool] = lambda model: True
-    heads: tuple[str, ...] = ()
-    canonical: Callable[[str], str | None] = str
-    exported: Callable[[str, Any, str], str] = lambda name, model, job: name
-    copies: Callable[[Any], dict[str, str]] = lambda model: {}
-    stand_ins: Callable[[Any], dict[str, str]] = lambda model: {}
-    not_ours: str | None = None
-
-
-def writes_text(files: SideFiles, paths: Set[str]) -> Head:
-    """The head of all language models."""
-    return Head("language_modeling", (), {})
-
-
-def theirs_of(names: dict[str, str], ours: str) -> str:
-    """Their first name of an activation of ours.
-
-    Raises:
-        ConfigError: if they have none.
-    """
-    for theirs, name in names.items():
-        if name == ours:
-            return theirs
-    raise ConfigError(f"config.model.activation {ours!r} has no name in published models.")
-
-
-def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Names of outputs as `config.json` has them."""
-    if not labels:
-        return {}
-    return {
-        "id2label": {str(index): label for index, label in enumerate(labels)},
-        "label2id": {label: index for index, label in enumerate(labels)},
-    }
+from transformer.interop.side_files import SideFile
 
 
 def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
@@ -266,33 +137,8 @@ def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
             )
 
 
-def parameter_shapes(
-    model: Any, use_all: Callable, *inputs: Any, stacks: tuple[str, ...] = ("num_layers",)
-) -> dict[str, Shape]:
-    """The shapes of all parameters that a model can have, by path.
-
-    Args:
-        model: with its layers unrolled.
-        use_all: calls whatever has parameters.
-        *inputs: of `use_all`.
-        stacks: fields that say how many layers there are, in the order of the stacks' names.
-    """
-    # Layers are alike: one tells the shapes of all.
-    one = {**dict.fromkeys(stacks, 1), "scan_layers": False}
-    init = functools.partial(model.clone(**one).init, method=use_all)
-    shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
-    flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
-    found = sorted({path.split("/layer_0/")[0] for path in flat if "/layer_0/" in path})
-    counts = dict(zip(found, (getattr(model, field) for field in stacks), strict=True))
-    return {
-        path.replace("/layer_0/", f"/layer_{layer}/"): tuple(leaf.shape)
-        for path, leaf in flat.items()
-        for layer in range(counts.get(path.split("/layer_0/")[0], 1))
-    }
-
-
 def require_complete(
-    entries: list[Entry], names: Mapping[str, str], heads: tuple[str, ...], where: Any
+    entries: list[Entry], names: Mapping[str, str], heads: tuple[str, ...], where: Path
 ) -> None:
     """Refuses a model that lacks parts of its body, or parts of a head that it has.
 
@@ -320,7 +166,9 @@ def require_complete(
         )
 
 
-def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, where: Any) -> None:
+def _take_copies(
+    copies: Mapping[str, str], names: dict[str, str], arrays: Stored, where: Path
+) -> None:
     """Leaves out arrays that are there twice; one that is there alone takes the other's place.
 
     Raises:
@@ -338,7 +186,7 @@ def _take_copies(copies: Mapping[str, str], names: dict[str, str], arrays: Any, 
         del names[copy]
 
 
-def _require_known(left: list[str], family: Family, ignore: str | None, where: Any) -> None:
+def _require_known(left: list[str], family: Family, ignore: str | None, where: Path) -> None:
     """Refuses arrays that nobody knows: without them it may be another model.
 
     Raises:

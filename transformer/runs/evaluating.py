@@ -7,11 +7,11 @@ import jax
 from transformer.runs.opening import Run
 from transformer.sharding import Mesh, batch_sharding, replicated
 from transformer.tasks.parts.protocol import Losses
-from transformer.training.step import make_evaluation_step
-from transformer.training.validation import make_validation
+from transformer.training.validation import means, validation_totals
+from transformer.types import Batch, Json, Params
 
 
-def evaluate_run(run: Run, data: Any) -> dict[str, Any]:
+def evaluate_run(run: Run, data: Any) -> Json:
     """Evaluates the checkpoint of a run.
 
     Args:
@@ -23,14 +23,11 @@ def evaluate_run(run: Run, data: Any) -> dict[str, Any]:
     """
     mesh = Mesh().make()
 
-    def loss(params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
-        return run.task.losses(run.model, params, batch, rngs)
+    def evaluation_step(params: Params, batch: Batch) -> Losses:
+        return run.task.losses(run.model, params, batch, {})
 
-    validate = make_validation(
-        jax.jit(make_evaluation_step(loss)),
-        run.task.validation_batches(data),
-        batch_sharding(mesh),
-    )
     params = jax.device_put(run.params, replicated(mesh))
-    metrics = validate(params, None)
-    return {"step": run.step, **metrics, **run.task.scores(run.model, params, data)}
+    batches = run.task.validation_batches(data)
+    totals = validation_totals(jax.jit(evaluation_step), batches, batch_sharding(mesh), params)
+    scores = run.task.scores(run.model, params, data)
+    return {"step": run.step, **means(totals), **scores}

@@ -1,5 +1,6 @@
 """A trained run as a folder that the library `transformers` loads."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,27 +9,17 @@ import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
-from transformer.training.sections import build
-from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import making_folder, write_json
-from transformer.interop.opening import family_for
-from transformer.interop.image_processors import PREPROCESSOR, processor_content
-from transformer.interop.layout import Entry, write_entries
-from transformer.interop.published import Head
+from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
-from transformer.nn.encoder_decoder import EncoderDecoder
-from transformer.tasks.parts.encoder import EncoderTask
-from transformer.tasks.parts.images import ImageTask
+from transformer.interop.layout import Entry, write_entries
+from transformer.interop.opening import family_for
 from transformer.tasks.parts.labels import load_labels
-from transformer.tasks.image_classification import ImageClassification
-from transformer.tasks.language_modeling import LanguageModeling
-from transformer.runs.exporting_encoders import problem_of, write_encoder
-from transformer.runs.exporting_language import token_ids, write_language_files
-from transformer.runs.exporting_sentences import write_sentences
 from transformer.training.layers import unstacked
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build
 from transformer.training.selection import by_path
 
 DTYPES: dict[str, Any] = {
@@ -76,21 +67,11 @@ def export_run(
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
     model = model.clone(scan_layers=False, **_decided(model, params))
     family = family_for(config.model.name, model)
-    tokenizer = task.load_tokenizer(workdir) if isinstance(task, EncoderTask) else None
-    preparation: dict[str, Any] = {} if tokenizer is None else {"pad": tokenizer.pad}
-    preparation["problem"] = problem_of(task, len(labels))
-    if isinstance(task, ImageClassification) and task.multi_label:
-        preparation["problem"] = "multi_label_classification"
-    sentences: Any = task.load_tokenizer(workdir) if isinstance(model, EncoderDecoder) else None
-    preparation |= {} if sentences is None else {"end": sentences.end}
-    head = Head(config.task.name, labels, preparation)
-    content = family.config(model, head, params.keys()) | {"dtype": dtype}
-    if isinstance(task, LanguageModeling):
-        content |= token_ids(task, workdir)
+    trained = Trained(config.task.name, task, model, frozenset(params), labels, workdir)
+    content = family.config(trained) | {"dtype": dtype}
     entries = [e for e in family.entries(model) if all(path in params for path in e.paths)]
     _require_all(entries, params, workdir)
 
-    notes: tuple[str, ...] = ()
     with making_folder(target) as part:
         arrays = (
             (name, _converted(name, array, dtype))
@@ -101,11 +82,8 @@ def export_run(
         )
         count = _write_weights(arrays, part, shard_bytes)
         write_json(part / "config.json", content)
-        if sentences is None:
-            _write_preparation(task, tokenizer, model, workdir, part)
-        else:
-            notes = write_sentences(task, model, sentences, part)
-    return content | {"num_arrays": count, "notes": list(notes)}
+        notes = family.beside(trained, part)
+    return content | {"num_arrays": count, "notes": notes}
 
 
 def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
@@ -132,10 +110,11 @@ def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:
         "vocab_size": ("token_embedding/embedding", 0),
         "num_outputs": ("output/bias", 0),
     }
+    known = {field.name for field in dataclasses.fields(model)}
     return {
         field: params[path].shape[axis]
         for field, (path, axis) in shown.items()
-        if hasattr(model, field) and path in params
+        if field in known and path in params
     }
 
 
@@ -184,16 +163,3 @@ def _write_weights(arrays: Iterator[tuple[str, np.ndarray]], folder: Path, shard
         where |= dict.fromkeys(names, name)
     write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": where})
     return len(where)
-
-
-def _write_preparation(
-    task: Any, tokenizer: EncoderTokenizer | None, model: Any, workdir: Path, folder: Path
-) -> None:
-    """Writes what prepares inputs, by the kind of job."""
-    if isinstance(task, LanguageModeling):
-        write_language_files(task, model, workdir, folder)
-    elif tokenizer is not None:
-        write_encoder(task, tokenizer, model, workdir, folder)
-    elif isinstance(task, ImageTask):
-        content = processor_content(task.preparation, model.channels)
-        write_json(folder / PREPROCESSOR, content)

@@ -1,61 +1,28 @@
 """A run folder made of published weights, which other scripts open like one that was trained."""
 
 import functools
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from transformer.training.sections import OPTIONAL_SECTIONS, build, section
-from transformer.data.reading.library_errors import PanicError, in_our_words
-from transformer.data.tokenizers.marian import FILES
-from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer, SentenceTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE, Tokenizer, parse_tokenizer_json
+from transformer.data.reading.library_errors import PanicError
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import DataError
-from transformer.interop.tokenizers.decoders import decoder_tokenizer
-from transformer.interop.opening import Opened, open_published
-from transformer.interop.generation import writing_fields
-from transformer.interop.families.marian import read_marian_tokenizer
-from transformer.interop.published import Published, read_source
-from transformer.interop.searches import begin_of, read_searches
-from transformer.interop.side_files import SETTINGS
-from transformer.interop.families.t5 import SENTENCEPIECE
-from transformer.interop.tokenizers.t5 import read_t5_tokenizer
+from transformer.interop.family import Published, RunParts
+from transformer.interop.opening import family_of, open_published
+from transformer.interop.published import read_source
+from transformer.runs.folders import require_new, write_run
 from transformer.tasks.parts.protocol import tokenizer_digest
 from transformer.training.experiment import initial_parameters
-from transformer.runs.importing_encoders import encoder_run
 from transformer.training.layers import laid_out
-from transformer.runs.folders import require_new, write_run
+from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.training.selection import by_path, from_paths
 
-# Tokens of a window when an imported language model is evaluated or trained further.
-_MOST_TOKENS = 2048
-# Tokens of a source and of a target, where an encoder-decoder does not say.
-_MAX_SOURCE, _MAX_TARGET = 512, 128
-_ENORMOUS = 1 << 20
 # Characters that tokenizers treat in all of their ways.
 _SAMPLE = "Ab1 \u00e9e\u0301 \ufb01 \u017f \uff21 \u4e2d\u6587 \u0627\u0644 \U0001f600 \u3000\t.\n"
-
-
-class Run(NamedTuple):
-    """What a run has beside its parameters.
-
-    Attributes:
-        task: the section of its config.
-        tokenizer: with methods `save` and `vocab_size`; None where there is no text.
-        text: of the tokenizer, which the digest is made of.
-        files: further files of the run, their text by name.
-    """
-
-    task: ConfigDict
-    tokenizer: Any = None
-    text: str = ""
-    files: Mapping[str, str] = MappingProxyType({})
 
 
 class Imported(NamedTuple):
@@ -69,7 +36,7 @@ class Imported(NamedTuple):
 
     published: Published
     config: ConfigDict
-    run: Run
+    run: RunParts
 
 
 def import_published(
@@ -110,7 +77,7 @@ def import_published(
         laid_out(from_paths(published.params), scanned=scan_layers),
         tokenizer=run.tokenizer,
         labels=published.labels,
-        fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
+        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
         files=run.files,
     )
     return published
@@ -139,9 +106,10 @@ def read_run(
             tokenizer has more tokens than it.
     """
     opened = open_published(source, tokenizer)
-    prepare = _RUNS[opened.family.name]
-    published = read_source(opened.source, opened.family, ignore)
-    run = prepare(opened, published, max_length)
+    family = family_of(opened.config)
+    published = read_source(opened, family, ignore)
+    run = family.run(opened, published, max_length)
+    published = published._replace(model=published.model | run.model)
     size = published.model.get("vocab_size")
     if run.tokenizer is not None:
         _require_usable(run.tokenizer, source)
@@ -151,139 +119,26 @@ def read_run(
             f"{size}: they do not belong together."
         )
     config = ConfigDict()
-    config.model = section("model", opened.family.name, **published.model)
-    config.task = run.task
+    config.model = section("model", family.name, **published.model)
+    config.task = section("task", published.job, **run.task)
     for name in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
         config[name] = section(name)
     return Imported(_of_the_job(published, config), config, run)
 
 
-def _decoder(opened: Opened, published: Published, max_length: int | None) -> Run:
-    """A language model continues texts."""
-    source, size = opened.source, published.model["vocab_size"]
-    if opened.tokenizer is not None:
-        tokenizer = Tokenizer.from_text(opened.tokenizer, source.where)
-    else:
-        kind = source.config["model_type"]
-        with in_our_words(f"{source.where} holds no tokenizer that can be used"):
-            tokenizer = Tokenizer(decoder_tokenizer(source.files, source.where, kind, size))
-    context = min(max_length or _MOST_TOKENS, published.model["context"])
-    writing = opened.writing or writing_fields(opened.source.files)
-    task = section("task", published.job, context=context, batch_size=1, **writing)
-    return Run(task, tokenizer, tokenizer.to_json())
-
-
-def _images(opened: Opened, published: Published, max_length: int | None) -> Run:
-    """A classifier of images."""
-    channels = published.model["channels"]
-    return Run(section("task", published.job, channels=channels, **published.preparation))
-
-
-def _encoder(opened: Opened, published: Published, max_length: int | None) -> Run:
-    """What the head is for."""
-    task, read, files = encoder_run(opened, published, max_length)
-    return Run(task, read.tokenizer, read.tokenizer.identity(), files)
-
-
-def _text_to_text(opened: Opened, published: Published, max_length: int | None) -> Run:
-    """Texts become texts; prefixes are in what is given to it.
-
-    Raises:
-        DataError: if there is no tokenizer.
-    """
-    folder, files = opened.source.where, opened.source.files
-    there = [name for name in (TOKENIZER_FILE, SENTENCEPIECE) if (folder / name).is_file()]
-    if opened.tokenizer is None and not there:
-        raise DataError(f"{folder} has neither a {TOKENIZER_FILE} nor a {SENTENCEPIECE}.")
-    size = published.model["vocab_size"]
-    text = read_t5_tokenizer(folder, files, opened.tokenizer, size)
-    tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
-    longest = _longest_source(opened, max_length, None)
-    # Of targets to train on; how long outputs are is said with how they are searched.
-    written = max(2, min(_MAX_TARGET, longest))
-    lengths = {"max_length": longest, "max_target_length": written}
-    return _of_pairs(opened, published, tokenizer, None, prefix="", **lengths)
-
-
-def _translation(opened: Opened, published: Published, max_length: int | None) -> Run:
-    """Sentences become sentences.
-
-    Raises:
-        DataError: if the tokenizer's files are not in the folder, or another one was given.
-    """
-    if opened.tokenizer is not None:
-        raise DataError(
-            f"{opened.source.where}: the tokenizer of such a model is in three files beside it, "
-            f"{', '.join(FILES)}. Leave --tokenizer out."
-        )
-    tokenizer = read_marian_tokenizer(opened.source.where, opened.source.files)
-    positions = opened.source.config.whole("max_position_embeddings", 1024, least=2)
-    longest = _longest_source(opened, max_length, positions)
-    return _of_pairs(opened, published, tokenizer, positions, max_length=longest)
-
-
-def _longest_source(opened: Opened, asked: int | None, positions: int | None) -> int:
-    """Tokens of a source, its end included: what is asked for, or what the tokenizer says.
-
-    Raises:
-        DataError: if that is no number, or less than two.
-    """
-    settings = opened.source.files[SETTINGS]
-    said = settings.number("model_max_length", float(_MAX_SOURCE), least=2.0)
-    # An enormous number says that there is no end.
-    found = asked or (_MAX_SOURCE if said > _ENORMOUS else int(said))
-    return min(found, positions or found)
-
-
-def _of_pairs(
-    opened: Opened,
-    published: Published,
-    tokenizer: SentenceTokenizer,
-    positions: int | None,
-    **values: Any,
-) -> Run:
-    """A run of an encoder-decoder that searches as its publisher does.
-
-    Raises:
-        DataError: if the tokenizer ends texts with another token than the model.
-    """
-    files = opened.source.files
-    published.model["begin_id"] = begin_of(files)
-    searches = read_searches(files, tokenizer.end, positions)
-    task = section("task", published.job, **searches._asdict(), **values)
-    return Run(task, tokenizer, tokenizer.to_text())
-
-
-def _require_usable(tokenizer: Any, where: Path) -> None:
+def _require_usable(tokenizer: Tokenizer, where: Path) -> None:
     """Refuses a tokenizer on which its library fails: what is compiled into it is damaged.
 
     Raises:
         DataError: naming the folder.
     """
     try:
-        if isinstance(tokenizer, Tokenizer):
-            tokenizer.encode(_SAMPLE)
-        elif isinstance(tokenizer, EncoderTokenizer):
-            tokenizer.encode([_SAMPLE])
-        else:
-            tokenizer.encode_lines([_SAMPLE])
+        tokenizer.encode(_SAMPLE)
     except PanicError as error:
         raise DataError(f"{where} holds a tokenizer that is damaged: {error}") from None
     except DataError:
         # It need not know all of these characters.
         return
-
-
-_RUNS: dict[str, Callable[[Opened, Published, int | None], Run]] = {
-    "bert": _encoder,
-    "gemma": _decoder,
-    "gpt": _decoder,
-    "llama": _decoder,
-    "mixtral": _decoder,
-    "t5": _text_to_text,
-    "vaswani": _translation,
-    "vit": _images,
-}
 
 
 def _of_the_job(published: Published, config: Any) -> Published:

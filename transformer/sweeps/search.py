@@ -318,9 +318,9 @@ def _run(
         if not mine:
             return 0  # Another worker was faster to see that it was cut off.
 
-        def enough(step: int, loss: float) -> bool:
-            told = study.get_trials(deepcopy=False)[asked.number].intermediate_values
-            if step not in told and math.isfinite(loss):
+        def should_stop(step: int, loss: float) -> bool:
+            reported = study.get_trials(deepcopy=False)[asked.number].intermediate_values
+            if step not in reported and math.isfinite(loss):
                 asked.report(loss, step)
             return asked.should_prune()
 
@@ -333,7 +333,7 @@ def _run(
                 failed(trial, folder, say, error)
             else:
                 try:
-                    code = run_trial(trial, folder, shared, say, command(trial), enough)
+                    code = run_trial(trial, folder, shared, say, command(trial), should_stop)
                 except HeldError as error:
                     # It stays the study's, until whoever trains it alone has ended.
                     say(f"trial {asked.number + 1}, {trial.id}: {error}")

@@ -148,7 +148,7 @@ def run_sweep(
             say,
             alone,
             vectorize=vectorize,
-            most=options.population,
+            limit=options.population,
         )
     return run_grid(trials, folder, shared, say, alone)
 

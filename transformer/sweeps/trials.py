@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from transformer.config import flattened, paths
 from transformer.errors import ConfigError, UserError
 from transformer.fields import Declared, checked, unknown_name
+from transformer.sections import flattened, paths
 from transformer.sweeps.algebra import Overrides
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.options import CHANGEABLE
@@ -212,11 +212,12 @@ def parsed_grid(config: Any, texts: Iterable[str]) -> list[list[Overrides]]:
                 f"--grid={text}: write KEY=VALUE,VALUE,... such as "
                 f"--grid=optimizer.learning_rate=1e-4,3e-4"
             )
-        try:
-            values = [parsed_value(config, key, choice) for choice in choices.split(",")]
-        except ConfigError as error:
-            raise ConfigError(f"--grid={text}: {error}") from None
-        sweeps.append([{key: value} for value in values])
+        if require_field(config, key).base is tuple:
+            raise ConfigError(
+                f"--grid={text}: config.{key} holds several values itself, so that commas cannot "
+                f"separate those of a sweep: write the sweep into the config file."
+            )
+        sweeps.append([{key: parsed_value(config, key, one)} for one in choices.split(",")])
     return sweeps
 
 

@@ -13,10 +13,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import flattened
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import config_fields
 from transformer.files import scratch
+from transformer.sections import flattened
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -107,12 +107,8 @@ class Experiment:
 
     def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the batch of step 0, over all hosts."""
-        batches: Any = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
-        hosts = jax.process_count()
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((x.shape[0] * hosts, *x.shape[1:]), x.dtype),
-            batches[0],
-        )
+        batches = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
 
     def flops_per_step(self, batch: Any) -> int:
         """Of one training step.
@@ -180,7 +176,7 @@ def prepare(
     if data is None and shared is not None and not begun:
         folder = None if source is None else folder
         key = ("data", folder, _without_numbers(config.task, task))
-        data = shared.once(key, lambda: task.load(folder))
+        data = shared.get_or_make(key, lambda: task.load(folder))
     elif data is None:
         data = task.load(folder)
     for field, size in task.dimensions(data).items():

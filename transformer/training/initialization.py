@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from transformer import models
-from transformer.config import plugin
 from transformer.errors import ConfigError, WorkdirError
 from transformer.limits import FilePath, Text
+from transformer.sections import plugin
 from transformer.tasks.parts.labels import LABELS_FILE, load_labels
 from transformer.training.layers import laid_out_like
 from transformer.training.selection import (

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from transformer.config import flattened
 from transformer.errors import CheckpointError, UserError, WorkdirError
+from transformer.sections import flattened
 from transformer.training.options import CHANGEABLE
 from transformer.training.sections import saved_config, with_optional_sections
 

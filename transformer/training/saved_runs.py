@@ -8,10 +8,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from transformer.checks import require_writable_folder
-from transformer.config import flattened
 from transformer.data.reading.text import read_text
 from transformer.errors import WorkdirError
 from transformer.files import write_json
+from transformer.sections import flattened
 from transformer.training.holding import is_empty
 from transformer.training.notes import (
     CONFIG_FILE,

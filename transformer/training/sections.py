@@ -12,9 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from transformer import models, tasks
-from transformer.config import completed, field_at, filled, made, plugin, plugin_names
 from transformer.errors import ConfigError
 from transformer.fields import Declared, shown, unknown_name
+from transformer.sections import completed, field_at, filled, made, plugin, plugin_names
 from transformer.sharding import Mesh
 from transformer.training.initialization import Initialization
 from transformer.training.lora import LoRA

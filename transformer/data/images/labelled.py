@@ -26,6 +26,10 @@ class ImageSource(Protocol):
         """One of them. Threads may ask at the same time."""
         ...
 
+    def name(self, index: int) -> str:
+        """What messages call one of them."""
+        ...
+
     def some(self, chosen: Int[np.ndarray, " m"]) -> "ImageSource":
         """Some of them, by number."""
         ...
@@ -47,6 +51,10 @@ class ArrayImages:
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         return self.array[index]
+
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
 
     def some(self, chosen: Int[np.ndarray, " m"]) -> "ArrayImages":
         """Some of them, by number; what channels share they go on to share."""

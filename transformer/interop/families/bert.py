@@ -2,34 +2,35 @@
 
 import functools
 from collections.abc import Set
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 
+from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
-from transformer.interop.layout import Entry, Shape, entries, vector
-from transformer.interop.published import (
+from transformer.interop.activations import activation, published_activation
+from transformer.interop.encoder_runs import (
+    JOBS,
+    encoder_head,
+    encoder_run,
+    problem_type,
+    write_encoder_files,
+)
+from transformer.interop.family import (
     Family,
     Head,
+    Published,
+    RunParts,
+    Source,
+    Trained,
     label_names,
-    parameter_shapes,
-    theirs_of,
 )
-from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
+from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, vector
+from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.bert import BERT
 
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 # What keys are when they are left out, in the classes BertConfig and RobertaConfig.
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,
@@ -93,12 +94,6 @@ _ONLY: dict[str, Any] = {
     "add_cross_attention": False,
     "is_encoder_decoder": False,
     "pruned_heads": {},
-}
-# What stands above the encoder, by the class that the checkpoint names, and our job for it.
-_JOBS = {
-    "ForSequenceClassification": "text_classification",
-    "ForTokenClassification": "tagging",
-    "ForQuestionAnswering": "question_answering",
 }
 _ENCODER = {
     "embedding_norm": "{}.embeddings.LayerNorm",
@@ -181,7 +176,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
     """Fields of `config.model`, refusing what our model does not do."""
     config.irrelevant(IRRELEVANT)
     config.only(_ONLY)
-    activation = config.one_of("hidden_act", _DEFAULTS["hidden_act"], _ACTIVATIONS)
+    activated = activation(config, "hidden_act", _DEFAULTS["hidden_act"])
     if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
         raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
     said = _numbers(kind, config)
@@ -202,7 +197,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "context": said["max_position_embeddings"] - offset,
         "position_offset": offset,
         "num_types": said["type_vocab_size"],
-        "activation": _ACTIVATIONS[activation],
+        "activation": activated,
         "head_activation": _ROBERTA_HEAD if kind == "roberta" else None,
         "norm_epsilon": said["layer_norm_eps"],
         "dropout_rate": said["hidden_dropout_prob"],
@@ -260,8 +255,9 @@ def _pad(config: SideFile) -> int:
     return config.token("pad_token_id", _ROBERTA_PAD)
 
 
-def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, Any]:
-    pad = head.preparation.get("pad", max(0, model.position_offset - 1))
+def _config(kind: str, trained: Trained) -> dict[str, Any]:
+    model: BERT = trained.model
+    paths, pad = trained.paths, trained.tokenizer.pad
     if model.position_offset not in (0, pad + 1):
         raise ConfigError(
             f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "
@@ -274,12 +270,11 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
             f"config.model.head_activation is {of_head}, and published models of the kind {kind} "
             f"have {needed} there: they would say something else."
         )
-    problem = head.preparation.get("problem")
-    names = {job: name for name, job in _JOBS.items()}
+    names = {job: name for name, job in JOBS.items()}
     plain = "Model"
     if "masked_token/bias" in paths:
         plain = "ForPreTraining" if "next_sentence/kernel" in paths else "ForMaskedLM"
-    suffix = names.get(head.job, plain) if "output/kernel" in paths else plain
+    suffix = names.get(trained.job, plain) if "output/kernel" in paths else plain
     return {
         "architectures": [{"bert": "Bert", "roberta": "Roberta"}[kind] + suffix],
         "model_type": kind,
@@ -290,36 +285,40 @@ def _config(kind: str, model: BERT, head: Head, paths: Set[str]) -> dict[str, An
         "intermediate_size": model.feed_forward_width or 4 * model.width,
         "max_position_embeddings": model.context + model.position_offset,
         "type_vocab_size": model.num_types,
-        "hidden_act": theirs_of(_ACTIVATIONS, model.activation),
+        "hidden_act": published_activation(model.activation, "gelu_new"),
         "layer_norm_eps": model.norm_epsilon,
         "hidden_dropout_prob": model.dropout_rate,
         "attention_probs_dropout_prob": model.dropout_rate,
         "pad_token_id": pad,
-        **({"problem_type": problem} if problem else {}),
-        **label_names(head.outputs or ()),
+        **problem_type(trained),
+        **label_names(trained.labels),
     }
 
 
-def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
+def _head(files: SideFiles, paths: Set[str]) -> Head:
     """What the head is for, and the names of its outputs."""
-    config = files[CONFIG]
-    generation = files[GENERATION]
-    generation.irrelevant(dict.fromkeys(generation, "of models that write"))
-    architecture = next(iter(config.texts("architectures")), "")
-    jobs = [job for name, job in _JOBS.items() if architecture.endswith(name)]
-    job = jobs[0] if jobs and "output/kernel" in paths else "masked_lm"
     if "masked_token/bias" in paths:
         # The bias of the output layer is tied with its kernel; neither is in the files.
-        config.only({"tie_word_embeddings": True})
+        files[CONFIG].only({"tie_word_embeddings": True})
     else:
-        config.irrelevant({"tie_word_embeddings": "there is no output layer of tokens"})
-    if job != "text_classification":
-        config.irrelevant({"problem_type": "of classes of texts"})
-    if job in ("text_classification", "tagging"):
-        return Head(job, None, {})
-    outputs = ("id2label", "label2id", "num_labels")
-    config.irrelevant(dict.fromkeys(outputs, "this job's outputs have no names"))
-    return Head(job, ("start", "end") if job == "question_answering" else (), {})
+        files[CONFIG].irrelevant({"tie_word_embeddings": "there is no output layer of tokens"})
+    return encoder_head(files, has_output="output/kernel" in paths)
+
+
+def _roberta_run(source: Source, published: Published, max_length: int | None) -> RunParts:
+    """The run of a RoBERTa, whose positions begin behind the number of its padding token.
+
+    Raises:
+        DataError: if the tokenizer has another padding token.
+    """
+    run = encoder_run("RobertaTokenizer", source, published, max_length)
+    offset, pad = published.model["position_offset"], cast("EncoderTokenizer", run.tokenizer).pad
+    if offset != pad + 1:
+        raise DataError(
+            f"{source.config.where} has pad_token_id {offset - 1}, and the tokenizer's padding is "
+            f"token {pad}: positions begin behind its number."
+        )
+    return run
 
 
 def _family(kind: str) -> Family:
@@ -334,9 +333,11 @@ def _family(kind: str) -> Family:
         name="bert",
         model=BERT,
         fields=lambda *arguments: _fields(kind, *arguments),
-        config=lambda *arguments: _config(kind, *arguments),
+        config=lambda trained: _config(kind, trained),
         entries=lambda model: _entries(kind, model),
-        head=lambda *arguments: _head(kind, *arguments),
+        head=_head,
+        run=_roberta_run if kind == "roberta" else partial(encoder_run, "BertTokenizer"),
+        beside=write_encoder_files,
         suits=lambda model: (kind == "roberta") == (model.position_offset > 0),
         heads=("pooler", "masked_token", "next_sentence", "output"),
         canonical=canonical,
@@ -345,8 +346,9 @@ def _family(kind: str) -> Family:
             f"{decoder}.weight": f"{kind}.embeddings.word_embeddings.weight",
             f"{decoder}.bias": _BIAS[kind],
         },
+        # The oldest BERTs do not say what they are.
+        unnamed=lambda config: kind == "bert" and "type_vocab_size" in config,
     )
 
 
-BERT_FAMILY = _family("bert")
-ROBERTA = _family("roberta")
+FAMILIES = (_family("bert"), _family("roberta"))

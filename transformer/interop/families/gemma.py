@@ -1,31 +1,29 @@
 """Gemma 2 and 3 in the layout of the library `transformers`."""
 
 from collections import ChainMap
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.interop.activations import activation
 from transformer.interop.checked_values import positive, whole, without_fraction
 from transformer.interop.decoder_configs import (
     GLOBAL,
     LOCAL,
-    activation,
     decoder_config,
     decoder_fields,
+    decoder_shapes,
     rotary_fields,
 )
-from transformer.interop.families.llama import (
-    AROUND,
-    FEED_FORWARD,
-    canonical,
-    decoder_shapes,
-    tied_output,
-)
+from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
+from transformer.interop.families.llama import AROUND, FEED_FORWARD, canonical, tied_output
+from transformer.interop.family import Family, Trained
 from transformer.interop.layout import Entry, Shape, entries
-from transformer.interop.published import Family, Head, writes_text
 from transformer.interop.side_files import SideFile
+from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.gemma import Gemma
 
 _NORMS = {
@@ -187,7 +185,8 @@ def _cap(config: SideFile, key: str, usual: float | None) -> float | None:
     return None if value is None else positive(config.where, key, value)
 
 
-def _config(model: Gemma, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(trained: Trained) -> dict[str, Any]:
+    model: Gemma = trained.model
     kind = "gemma3_text" if model.head_norm else "gemma2"
     if kind == "gemma3_text" and model.attention_cap is not None:
         raise ConfigError(
@@ -205,7 +204,7 @@ def _config(model: Gemma, head: Head, paths: Set[str]) -> dict[str, Any]:
     return {
         "architectures": ["Gemma3ForCausalLM" if kind == "gemma3_text" else "Gemma2ForCausalLM"],
         "model_type": kind,
-        **decoder_config(model),
+        **decoder_config(trained),
         "hidden_activation": "gelu_pytorch_tanh",
         "sliding_window": model.window,
         "layer_types": _layer_types(model.num_layers, model.global_every),
@@ -223,14 +222,19 @@ def _rope_parameters(base: float, factor: float | None) -> dict[str, Any]:
     return {"rope_type": "linear", "rope_theta": base, "factor": factor}
 
 
-GEMMA = Family(
-    kinds=("gemma2", "gemma3_text"),
-    name="gemma",
-    model=Gemma,
-    fields=_fields,
-    config=_config,
-    entries=_entries,
-    head=writes_text,
-    canonical=canonical,
-    copies=tied_output,
+_KINDS = tuple(_USUAL)
+FAMILIES = (
+    Family(
+        kinds=_KINDS,
+        name="gemma",
+        model=Gemma,
+        fields=_fields,
+        config=_config,
+        entries=_entries,
+        canonical=canonical,
+        copies=tied_output,
+        head=writes_text,
+        run=partial(decoder_run, dict.fromkeys(_KINDS, Usual("GemmaTokenizer"))),
+        beside=write_decoder_files,
+    ),
 )

@@ -1,26 +1,31 @@
 """GPT-2 in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transformer.errors import ConfigError, DataError
+from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
-    ACTIVATIONS,
     IRRELEVANT,
-    activation,
     contradicted,
+    decoder_shapes,
     require_output,
 )
-from transformer.interop.families.llama import (
-    decoder_shapes,
+from transformer.interop.decoder_runs import (
+    decoder_run,
+    token_ids,
+    write_decoder_files,
+    writes_text,
 )
+from transformer.interop.family import Family, Trained
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same
-from transformer.interop.published import Family, Head, theirs_of, writes_text
 from transformer.interop.side_files import SideFile
+from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.gpt import GPT
 
 _NOT_READ = {
@@ -164,7 +169,8 @@ def _require_sizes(
             raise contradicted(where, key, value, there)
 
 
-def _config(model: GPT, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(trained: Trained) -> dict[str, Any]:
+    model: GPT = trained.model
     if not model.qkv_bias or model.output_bias:
         raise ConfigError(
             "GPT-2 has biases on queries, keys and values and none on the output layer: "
@@ -179,12 +185,11 @@ def _config(model: GPT, head: Head, paths: Set[str]) -> dict[str, Any]:
         "n_embd": model.width,
         "n_inner": model.feed_forward_width or 4 * model.width,
         "n_positions": model.context,
-        "activation_function": theirs_of({"gelu_new": "gelu_tanh"} | ACTIVATIONS, model.activation),
+        "activation_function": published_activation(model.activation, "gelu_new"),
         "layer_norm_epsilon": model.norm_epsilon,
         "tie_word_embeddings": model.tie_embeddings,
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), model.dropout_rate),
-        "bos_token_id": None,
-        "eos_token_id": None,
+        **token_ids(trained),
     }
 
 
@@ -192,14 +197,18 @@ def _tied(model: GPT) -> dict[str, str]:
     return {"lm_head.weight": "transformer.wte.weight"} if model.tie_embeddings else {}
 
 
-GPT2 = Family(
-    kinds=("gpt2",),
-    name="gpt",
-    model=GPT,
-    fields=_fields,
-    config=_config,
-    entries=_entries,
-    head=writes_text,
-    canonical=_canonical,
-    copies=_tied,
+FAMILIES = (
+    Family(
+        kinds=("gpt2",),
+        name="gpt",
+        model=GPT,
+        fields=_fields,
+        config=_config,
+        entries=_entries,
+        canonical=_canonical,
+        copies=_tied,
+        head=writes_text,
+        run=partial(decoder_run, {"gpt2": Usual("GPT2Tokenizer")}),
+        beside=write_decoder_files,
+    ),
 )

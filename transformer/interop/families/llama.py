@@ -1,34 +1,28 @@
 """Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
-    ACTIVATIONS,
     GLOBAL,
     LOCAL,
     SIZES,
-    activation,
     decoder_config,
     decoder_fields,
+    decoder_shapes,
     rope_parameters,
     rotary_fields,
 )
+from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
+from transformer.interop.family import Family, Trained
 from transformer.interop.layout import Entry, Shape, entries
-from transformer.interop.published import (
-    Family,
-    Head,
-    parameter_shapes,
-    theirs_of,
-    writes_text,
-)
 from transformer.interop.side_files import SideFile
+from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.llama import Llama
 
 _QWEN = {
@@ -84,16 +78,6 @@ def canonical(name: str) -> str | None:
 def tied_output(model: Any) -> dict[str, str]:
     """The output layer that some files hold beside the table that it is."""
     return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
-
-
-def decoder_shapes(model: Any) -> dict[str, Shape]:
-    """The shapes of all parameters of a decoder."""
-    return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
-
-
-def _called(model: Any, tokens: Any) -> Any:
-    """Calls whatever has parameters."""
-    return model(tokens)
 
 
 def _entries(model: Any) -> list[Entry]:
@@ -154,8 +138,9 @@ def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | N
 # -------------------------------------------------------------------------- ours to theirs
 
 
-def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(trained: Trained) -> dict[str, Any]:
     """`config.json` of the kind that has what the model has."""
+    model: Llama = trained.model
     # Theirs without biases and normalised heads has a window as a Mistral.
     if model.head_norm:
         kind, name = "qwen3", "Qwen3ForCausalLM"
@@ -183,22 +168,34 @@ def _config(model: Llama, head: Head, paths: Set[str]) -> dict[str, Any]:
     return {
         "architectures": [name],
         "model_type": kind,
-        **decoder_config(model),
-        "hidden_act": theirs_of(ACTIVATIONS, model.activation),
+        **decoder_config(trained),
+        "hidden_act": published_activation(model.activation),
         "rope_parameters": rope_parameters(model),
         "rope_theta": model.rope_base,
         **window,
     }
 
 
-LLAMA = Family(
-    kinds=tuple(_USUAL),
-    name="llama",
-    model=Llama,
-    fields=_fields,
-    config=_config,
-    entries=_entries,
-    head=writes_text,
-    canonical=canonical,
-    copies=tied_output,
+FAMILIES = (
+    Family(
+        kinds=tuple(_USUAL),
+        name="llama",
+        model=Llama,
+        fields=_fields,
+        config=_config,
+        entries=_entries,
+        canonical=canonical,
+        copies=tied_output,
+        head=writes_text,
+        run=partial(
+            decoder_run,
+            {
+                "mistral": Usual(as_it_is=True),
+                # Its words are cut as theirs are, whatever a file without a tokenizer.json says.
+                "qwen2": Usual("Qwen2Tokenizer", without_json="Qwen2Tokenizer"),
+                "qwen3": Usual("Qwen2Tokenizer"),
+            },
+        ),
+        beside=write_decoder_files,
+    ),
 )

@@ -4,40 +4,36 @@ They are encoder-decoders as Vaswani et al. 2017 have them, up to where sines an
 activation, a bias of the output layer and a token of its own to begin with.
 """
 
-from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.data.tokenizers.marian import (
+from transformer.data.tokenizers.kinds.marian import (
+    FILES,
     VOCABULARY_FILE,
     Added,
     MarianTokenizer,
     MarianTokens,
 )
 from transformer.errors import ConfigError, DataError
+from transformer.interop.activations import activation, published_activation
+from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
 from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
+    parameter_shapes,
     require_layers,
     require_sizes,
     single,
 )
-from transformer.interop.published import Family, Head, parameter_shapes
+from transformer.interop.sentence_runs import longest_source, sentence_run, write_sentence_files
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_vocabulary
 from transformer.interop.tokenizers.added import read_added_tokens
 from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, USUAL
 from transformer.models.vaswani import Vaswani
 
-ACTIVATIONS = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "swish": "silu",
-    "silu": "silu",
-}
 # What theirs can be and ours is not: keys and the one value that is known here.
 _ONLY = {
     "is_encoder_decoder": True,
@@ -100,7 +96,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
             f"{where} has vocab_size {size} and decoder_vocab_size {config['decoder_vocab_size']}: "
             f"only one table of tokens for both sides can be read here."
         )
-    activation = config.one_of("activation_function", "gelu", ACTIVATIONS)
+    activated = activation(config, "activation_function", "gelu")
     begin, pad = (
         config.token(key, _USUAL_PAD) for key in ("decoder_start_token_id", "pad_token_id")
     )
@@ -116,7 +112,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "num_heads": config.whole("encoder_attention_heads", usual["attention_heads"]),
         "width": config.whole("d_model", 1024),
         "feed_forward_width": config.whole("encoder_ffn_dim", usual["ffn_dim"]),
-        "activation": ACTIVATIONS[activation],
+        "activation": activated,
         "dropout_rate": config.fraction("dropout", 0.1),
         "norm_order": "post",
         "interleaved_positions": False,
@@ -143,17 +139,17 @@ def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]
     require_layers(where, shapes, counts)
 
 
-def _config(model: Vaswani, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(trained: Trained) -> dict[str, Any]:
     """What `_fields` reads."""
+    model: Vaswani = trained.model
     for field, known in {"norm_order": "post", "interleaved_positions": False}.items():
         if getattr(model, field) != known:
             raise ConfigError(
                 f"config.model.{field} is {getattr(model, field)!r}: the published models of this "
                 f"kind, Marian's, have {known!r}."
             )
-    end = head.preparation["end"]
+    end = trained.tokenizer.end
     begin = end if model.begin_id is None else model.begin_id
-    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == model.activation)
     stack = {
         "attention_heads": model.num_heads,
         "ffn_dim": model.feed_forward_width,
@@ -169,7 +165,7 @@ def _config(model: Vaswani, head: Head, paths: Set[str]) -> dict[str, Any]:
         "encoder_layers": model.num_encoder_layers,
         "decoder_layers": model.num_decoder_layers,
         **{f"{side}_{what}": x for side in ("encoder", "decoder") for what, x in stack.items()},
-        "activation_function": activation,
+        "activation_function": published_activation(model.activation, "swish", "gelu_new"),
         "dropout": model.dropout_rate,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
@@ -222,8 +218,21 @@ def _copies(model: Vaswani) -> dict[str, str]:
     return {f"{name}.weight": "model.shared.weight" for name in copies}
 
 
-def _head(files: SideFiles, paths: Set[str]) -> Head:
-    return Head("translation", (), {})
+def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
+    """Sentences become sentences.
+
+    Raises:
+        DataError: if the tokenizer's files are not in the folder, or another one was given.
+    """
+    if source.tokenizer is not None:
+        raise DataError(
+            f"{source.where}: the tokenizer of such a model is in three files beside it, "
+            f"{', '.join(FILES)}. Leave --tokenizer out."
+        )
+    tokenizer = read_marian_tokenizer(source.where, source.files)
+    positions = source.config.whole("max_position_embeddings", 1024, least=2)
+    longest = longest_source(source, max_length, positions)
+    return sentence_run(source, tokenizer, positions, max_length=longest)
 
 
 def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
@@ -271,15 +280,19 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     return MarianTokenizer(folder, MarianTokens(**own, added=tuple(tokens)))
 
 
-MARIAN = Family(
-    kinds=("marian",),
-    name="vaswani",
-    model=Vaswani,
-    fields=_fields,
-    config=_config,
-    entries=_entries,
-    head=_head,
-    copies=_copies,
-    # Sines and cosines, which are computed here.
-    not_ours=r"embed_positions\.weight$",
+FAMILIES = (
+    Family(
+        kinds=("marian",),
+        name="vaswani",
+        model=Vaswani,
+        fields=_fields,
+        config=_config,
+        entries=_entries,
+        head=lambda files, paths: Head("translation", ()),
+        run=_run,
+        beside=write_sentence_files,
+        copies=_copies,
+        # Sines and cosines, which are computed here.
+        not_ours=r"embed_positions\.weight$",
+    ),
 )

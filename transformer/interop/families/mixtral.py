@@ -1,32 +1,29 @@
 """Mixtral in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from transformer.errors import ConfigError
+from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
-    ACTIVATIONS,
     SIZES,
-    activation,
     contradicted,
     decoder_config,
     decoder_fields,
+    decoder_shapes,
     rope_parameters,
     rotary_fields,
 )
-from transformer.interop.families.llama import (
-    AROUND,
-    canonical,
-    decoder_shapes,
-    tied_output,
-)
+from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
+from transformer.interop.families.llama import AROUND, canonical, tied_output
+from transformer.interop.family import Family, Trained
 from transformer.interop.layout import Arrays, Entry, Shape, entries
-from transformer.interop.published import Family, Head, theirs_of, writes_text
 from transformer.interop.side_files import SideFile
+from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.mixtral import Mixtral
 
 _ROUTER = {"blocks/layer_{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
@@ -96,7 +93,8 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     }
 
 
-def _config(model: Mixtral, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(trained: Trained) -> dict[str, Any]:
+    model: Mixtral = trained.model
     if model.qkv_bias or model.head_norm:
         raise ConfigError(
             "Mixtral has neither biases nor normalised heads: config.model.qkv_bias or "
@@ -105,8 +103,8 @@ def _config(model: Mixtral, head: Head, paths: Set[str]) -> dict[str, Any]:
     return {
         "architectures": ["MixtralForCausalLM"],
         "model_type": "mixtral",
-        **decoder_config(model),
-        "hidden_act": theirs_of(ACTIVATIONS, model.activation),
+        **decoder_config(trained),
+        "hidden_act": published_activation(model.activation),
         "rope_parameters": rope_parameters(model),
         "sliding_window": model.window,
         "num_local_experts": model.num_experts,
@@ -115,14 +113,18 @@ def _config(model: Mixtral, head: Head, paths: Set[str]) -> dict[str, Any]:
     }
 
 
-MIXTRAL = Family(
-    kinds=("mixtral",),
-    name="mixtral",
-    model=Mixtral,
-    fields=_fields,
-    config=_config,
-    entries=_entries,
-    head=writes_text,
-    canonical=canonical,
-    copies=tied_output,
+FAMILIES = (
+    Family(
+        kinds=("mixtral",),
+        name="mixtral",
+        model=Mixtral,
+        fields=_fields,
+        config=_config,
+        entries=_entries,
+        canonical=canonical,
+        copies=tied_output,
+        head=writes_text,
+        run=partial(decoder_run, {"mixtral": Usual(as_it_is=True)}),
+        beside=write_decoder_files,
+    ),
 )

@@ -1,22 +1,31 @@
 """T5 in the layout of the library `transformers`, versions 1.0 and 1.1."""
 
-from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
 from transformer.data.reading import bounds
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
+from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
 from transformer.errors import ConfigError, DataError
-from transformer.interop.layout import Entry, Shape, entries, require_layers, require_sizes
-from transformer.interop.published import Family, Head, parameter_shapes
-from transformer.interop.side_files import SideFile, SideFiles
+from transformer.interop.activations import ACTIVATIONS, published_activation
+from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    parameter_shapes,
+    require_layers,
+    require_sizes,
+)
+from transformer.interop.sentence_runs import longest_source, sentence_run, write_sentence_files
+from transformer.interop.side_files import SideFile
+from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
+from transformer.interop.tokenizers.t5 import read_t5_tokenizer
 from transformer.models.t5 import T5
 
-# The tokenizer of the first published models.
-SENTENCEPIECE = "spiece.model"
-
-ACTIVATIONS = {"relu": "relu", "gelu_new": "gelu_tanh", "gelu": "gelu", "silu": "silu"}
 # Keys that change no output, and why.
 _IRRELEVANT = {
     "architectures": "arrays say what there is",
@@ -29,6 +38,8 @@ _IRRELEVANT = {
     "pad_token_id": "padding is masked",
 }
 _BEGIN = "decoder_start_token_id"
+# Tokens of a target to train on.
+_MAX_TARGET = 128
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
@@ -103,9 +114,10 @@ def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]
     require_layers(where, shapes, counts)
 
 
-def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(trained: Trained) -> dict[str, Any]:
     """What `_fields` reads."""
-    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == model.activation)
+    model: T5 = trained.model
+    activation = published_activation(model.activation, "gelu_new")
     if model.gated:
         activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
     if model.gated and model.activation == "gelu":
@@ -113,7 +125,7 @@ def _config(model: T5, head: Head, paths: Set[str]) -> dict[str, Any]:
             "config.model.activation is 'gelu' in a gated layer, which published models call "
             "what is 'gelu_tanh' here: they have no name for the exact one."
         )
-    end = head.preparation["end"]
+    end = trained.tokenizer.end
     begin = end if model.begin_id is None else model.begin_id
     return {
         "architectures": ["T5ForConditionalGeneration"],
@@ -188,20 +200,38 @@ def _stand_ins(model: T5) -> dict[str, str]:
     return {} if model.tie_embeddings else {"lm_head.weight": "shared.weight"}
 
 
-def _head(files: SideFiles, paths: Set[str]) -> Head:
-    return Head("text_to_text", (), {})
+def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
+    """Texts become texts; prefixes are in what is given to it.
+
+    Raises:
+        DataError: if there is no tokenizer.
+    """
+    folder, files = source.where, source.files
+    there = [name for name in (TOKENIZER_FILE, SENTENCEPIECE) if (folder / name).is_file()]
+    if source.tokenizer is None and not there:
+        raise DataError(f"{folder} has neither a {TOKENIZER_FILE} nor a {SENTENCEPIECE}.")
+    text = read_t5_tokenizer(folder, files, source.tokenizer, published.model["vocab_size"])
+    tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
+    longest = longest_source(source, max_length, None)
+    # How long outputs are is said with how they are searched.
+    lengths = {"max_length": longest, "max_target_length": max(2, min(_MAX_TARGET, longest))}
+    return sentence_run(source, tokenizer, None, prefix="", **lengths)
 
 
-T5_FAMILY = Family(
-    kinds=("t5",),
-    name="t5",
-    model=T5,
-    fields=_fields,
-    config=_config,
-    entries=_entries,
-    head=_head,
-    copies=_copies,
-    stand_ins=_stand_ins,
-    # The first version had positions for looking at the source, which nothing used.
-    not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
+FAMILIES = (
+    Family(
+        kinds=("t5",),
+        name="t5",
+        model=T5,
+        fields=_fields,
+        config=_config,
+        entries=_entries,
+        head=lambda files, paths: Head("text_to_text", ()),
+        run=_run,
+        beside=write_sentence_files,
+        copies=_copies,
+        stand_ins=_stand_ins,
+        # The first version had positions for looking at the source, which nothing used.
+        not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
+    ),
 )

@@ -10,30 +10,23 @@ import jax.numpy as jnp
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
+from transformer.files import write_json
+from transformer.interop.activations import activation, published_activation
 from transformer.interop.checked_values import whole
-from transformer.interop.image_processors import read_preparation
-from transformer.interop.layout import Entry, Shape, entries, single
-from transformer.interop.published import (
+from transformer.interop.family import (
     Family,
     Head,
+    Published,
+    RunParts,
+    Source,
+    Trained,
     label_names,
-    parameter_shapes,
-    theirs_of,
 )
+from transformer.interop.image_processors import PREPROCESSOR, processor_content, read_preparation
+from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, single
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.vit import ViT
 
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_fast": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "gelu_accurate": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 # What theirs has where a key is missing.
 _DEFAULTS = {
     "hidden_size": 768,
@@ -116,7 +109,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
     """Fields of `config.model`, refusing what our model does not do."""
     config.irrelevant(_IRRELEVANT)
     config.only({"qkv_bias": True})
-    activation = config.one_of("hidden_act", "gelu", _ACTIVATIONS)
+    activated = activation(config, "hidden_act", "gelu")
     sizes = {key: _size(config, key) for key in _DEFAULTS}
     _require_sizes(kind, sizes, where, shapes)
     outputs = shapes.get("classifier.bias")
@@ -134,7 +127,7 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "num_heads": sizes["num_attention_heads"],
         "width": sizes["hidden_size"],
         "feed_forward_width": sizes["intermediate_size"],
-        "activation": _ACTIVATIONS[activation],
+        "activation": activated,
         "norm_epsilon": config.number("layer_norm_eps", 1e-12),
         "dropout_rate": config.fraction("hidden_dropout_prob", 0.0),
         "distillation": distilled,
@@ -201,7 +194,8 @@ def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
         )
 
 
-def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any]:
+def _config(kind: str, trained: Trained) -> dict[str, Any]:
+    model: ViT = trained.model
     beyond = {
         "pooling": "class",
         "positions": "learned",
@@ -214,7 +208,7 @@ def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any
             raise ConfigError(
                 f"config.model.{field} is {getattr(model, field)!r}: published ViTs have {value!r}."
             )
-    problem = head.preparation.get("problem")
+    several = trained.job == "image_classification" and trained.task.multi_label
     name = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}[kind]
     return {
         "architectures": [name + ("WithTeacher" if model.distillation == "two" else "")],
@@ -226,13 +220,13 @@ def _config(kind: str, model: ViT, head: Head, paths: Set[str]) -> dict[str, Any
         "num_attention_heads": model.num_heads,
         "hidden_size": model.width,
         "intermediate_size": model.feed_forward_width or 4 * model.width,
-        "hidden_act": theirs_of(_ACTIVATIONS, model.activation),
+        "hidden_act": published_activation(model.activation, "gelu_fast"),
         "layer_norm_eps": model.norm_epsilon,
         "hidden_dropout_prob": model.dropout_rate,
         "attention_probs_dropout_prob": model.dropout_rate,
         "qkv_bias": True,
-        **({"problem_type": problem} if problem else {}),
-        **label_names(head.outputs or ()),
+        **({"problem_type": _MULTI_LABEL} if several else {}),
+        **label_names(trained.labels),
     }
 
 
@@ -244,6 +238,18 @@ def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     if config.get("problem_type") == _MULTI_LABEL:
         fields["multi_label"] = True
     return Head("image_classification", None, fields)
+
+
+def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
+    """A classifier of images."""
+    return RunParts({"channels": published.model["channels"], **published.preparation})
+
+
+def _write_files(trained: Trained, folder: Path) -> list[str]:
+    """Writes how pixels are prepared."""
+    content = processor_content(trained.task.preparation, trained.model.channels)
+    write_json(folder / PREPROCESSOR, content)
+    return []
 
 
 def _exported(name: str, model: ViT, job: str) -> str:
@@ -258,9 +264,11 @@ def _family(kind: str) -> Family:
         name="vit",
         model=ViT,
         fields=lambda *arguments: _fields(kind, *arguments),
-        config=lambda *arguments: _config(kind, *arguments),
+        config=lambda trained: _config(kind, trained),
         entries=lambda model: _entries(kind, model),
         head=lambda *arguments: _head(kind, *arguments),
+        run=_run,
+        beside=_write_files,
         suits=lambda model: (kind == "deit") == (model.distillation != "none"),
         heads=("output", "distillation_output"),
         canonical=lambda name: _canonical(kind, name),
@@ -269,5 +277,4 @@ def _family(kind: str) -> Family:
     )
 
 
-VIT = _family("vit")
-DEIT = _family("deit")
+FAMILIES = (_family("vit"), _family("deit"))

@@ -16,7 +16,7 @@ import tokenizers
 
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
-from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.interop.checked_values import refuse
 from transformer.interop.checked_values import token as token_id

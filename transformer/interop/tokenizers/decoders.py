@@ -16,7 +16,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from transformer.data.reading.library_errors import in_our_words
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.interop.checked_values import text as text_of
 from transformer.interop.formats.tokenizers import SPACE, words_of
@@ -43,6 +44,21 @@ _IRRELEVANT = {
 }
 
 
+class Usual(NamedTuple):
+    """Which class the tokenizers of one kind of model are of.
+
+    Attributes:
+        unnamed: the class where no file names one; None where a `tokenizer.json` is needed.
+        as_it_is: whether a `tokenizer.json` is taken as it is, whatever class is named.
+        without_json: the class where there is no `tokenizer.json`, whatever class is named; None
+            takes the named one.
+    """
+
+    unnamed: str | None = None
+    as_it_is: bool = False
+    without_json: str | None = None
+
+
 class _Kind(NamedTuple):
     """A class of tokenizers.
 
@@ -61,14 +77,14 @@ class _Kind(NamedTuple):
 
 
 def decoder_tokenizer(
-    files: SideFiles, folder: Path, kind: str, vocab_size: int
+    files: SideFiles, folder: Path, usual: Usual, vocab_size: int
 ) -> tokenizers.Tokenizer:
     """The tokenizer of a published decoder.
 
     Args:
         files: of the model.
         folder: they are in.
-        kind: `model_type` of `config.json`.
+        usual: of this kind of model.
         vocab_size: V, of the model.
 
     Raises:
@@ -81,7 +97,7 @@ def decoder_tokenizer(
     place = settings if "tokenizer_class" in settings else files[CONFIG]
     if settings is place:
         files[CONFIG].irrelevant({"tokenizer_class": f"{SETTINGS} says it"})
-    known = _known_class(place, kind, path)
+    known = _known_class(place, usual, path)
     if not path.is_file():
         if known is None or not known.files:
             raise _no_tokenizer(folder, place)
@@ -129,28 +145,27 @@ def _undecided(part: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in part.items() if key not in decided}
 
 
-def _known_class(place: SideFile, kind: str, path: Path) -> _Kind | None:
+def _known_class(place: SideFile, usual: Usual, path: Path) -> _Kind | None:
     """The class that remakes a tokenizer; None takes `tokenizer.json` as it is.
 
     Args:
         place: the file that names it.
-        kind: `model_type` of `config.json`.
+        usual: of this kind of model.
         path: of the `tokenizer.json`, if there is one.
     """
     there = path.is_file()
     named = place.peek("tokenizer_class")
     if named is None:
         # Who has nothing but a tokenizer.json means it.
-        return None if there else _CLASSES.get(_USUAL_CLASS.get(kind, ""))
+        return None if there else _CLASSES.get(usual.unnamed or "")
     named = text_of(place.where, "tokenizer_class", named).removesuffix("Fast")
     bytes_in_llama = (
         named == "LlamaTokenizer" and there and "ByteLevel" in read_tokenizer_text(path)[0]
     )
-    if kind in ("mistral", "mixtral") or bytes_in_llama:
+    if usual.as_it_is or bytes_in_llama:
         named = _AS_IT_IS[0]
     if not there:
-        # Its words are cut as theirs are, whatever a Qwen2 says of itself.
-        named = "Qwen2Tokenizer" if kind == "qwen2" else named
+        named = usual.without_json or named
     if named in _AS_IT_IS:
         place.get("tokenizer_class")
     return _CLASSES.get(named)
@@ -287,14 +302,6 @@ _CLASSES = {
         },
         False,
     ),
-}
-# Of models that name none.
-_USUAL_CLASS = {
-    "gpt2": "GPT2Tokenizer",
-    "qwen2": "Qwen2Tokenizer",
-    "qwen3": "Qwen2Tokenizer",
-    "gemma2": "GemmaTokenizer",
-    "gemma3_text": "GemmaTokenizer",
 }
 
 

@@ -16,10 +16,11 @@ from transformer.data.reading.json_text import read_bounded, shown
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.reading.text import decode_text
 from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer
-from transformer.data.tokenizers.encoders import parse_encoder_tokenizer
+from transformer.data.tokenizers.kinds.encoder import parse_encoder_tokenizer
 from transformer.data.tokenizers.layouts import Layout, layout_of, template
+from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, whole, without_fraction
@@ -44,7 +45,6 @@ _CLASSES = {
     "PreTrainedTokenizer": _GENERIC,
     "TokenizersBackend": _GENERIC,
 }
-_USUAL_CLASSES = {"bert": "BertTokenizer", "roberta": "RobertaTokenizer"}
 _USUAL_NAMES = {
     kind: {NAME_KEYS[field]: name for field, name in tokenizer.usual_names._asdict().items()}
     for kind, tokenizer in ((_BERT, WordPieceTokenizer), (_ROBERTA, BytePieceTokenizer))
@@ -93,14 +93,14 @@ class ReadTokenizer(NamedTuple):
 
 
 def read_encoder_tokenizer(
-    files: SideFiles, folder: Path, kind: str, text: str | None = None
+    files: SideFiles, folder: Path, usual_class: str, text: str | None = None
 ) -> ReadTokenizer:
     """The tokenizer in the folder of an encoder.
 
     Args:
         files: of the folder.
         folder: with `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`.
-        kind: `model_type` of the model.
+        usual_class: the class, one of `_CLASSES`, where no file names one.
         text: of another `tokenizer.json`, which is then taken as it is; None takes the folder's.
 
     Raises:
@@ -120,7 +120,7 @@ def read_encoder_tokenizer(
         return ReadTokenizer(
             parse_encoder_tokenizer(text, folder), max_length, finds_special, first_space=True
         )
-    whose = _class_of(files, kind, folder)
+    whose = _class_of(files, usual_class, folder)
     added = read_added_tokens(files, files[TOKENIZER_FILE])
     if BY_ID in settings:
         files[TOKENIZER_FILE].irrelevant({"added_tokens": f"{SETTINGS} says it"})
@@ -134,7 +134,8 @@ def read_encoder_tokenizer(
         raise DataError(f"{folder}: the tokenizer has no {layout.start} or {layout.separator}.")
     library.post_processor = template(layout, library.get_vocab())
     fields = {"start": layout.start, "separator": layout.separator}
-    fields |= _other_names(library, names, kind, settings.where)
+    usual = _USUAL_NAMES[_CLASSES[usual_class]]
+    fields |= _other_names(library, names, usual, settings.where)
     _require_special(library, fields, folder)
     tokenizer = parse_encoder_tokenizer(library.to_str(), folder, fields)
     # Generic classes keep the key and do not use it.
@@ -142,7 +143,7 @@ def read_encoder_tokenizer(
     return ReadTokenizer(tokenizer, max_length, finds_special, bool(first_space))
 
 
-def _class_of(files: SideFiles, kind: str, folder: Path) -> str:
+def _class_of(files: SideFiles, usual_class: str, folder: Path) -> str:
     """What their class for these files does, as `AutoTokenizer` chooses it.
 
     Raises:
@@ -150,7 +151,7 @@ def _class_of(files: SideFiles, kind: str, folder: Path) -> str:
     """
     settings, config = files[SETTINGS], files[CONFIG]
     of_config = config.text_or_none("tokenizer_class")
-    name = settings.text_or_none("tokenizer_class") or of_config or _USUAL_CLASSES[kind]
+    name = settings.text_or_none("tokenizer_class") or of_config or usual_class
     whose = _CLASSES.get(name.removesuffix("Fast"))
     if whose is None:
         raise DataError(
@@ -319,7 +320,7 @@ def _require_special(library: tokenizers.Tokenizer, fields: dict[str, str], fold
 
 
 def _other_names(
-    library: tokenizers.Tokenizer, names: dict[str, str], kind: str, where: Path
+    library: tokenizers.Tokenizer, names: dict[str, str], usual: dict[str, str], where: Path
 ) -> dict[str, str]:
     """What the unknown, padding and mask tokens are called.
 
@@ -327,11 +328,10 @@ def _other_names(
         DataError: if one has no name, and none that is usual.
     """
     vocabulary = library.get_vocab()
-    usual = _USUAL_NAMES[{"bert": _BERT, "roberta": _ROBERTA}[kind]]
     found = {}
     for field in ("pad", "unknown", "mask"):
         key = NAME_KEYS[field]
-        name = names.get(key, usual[key])
+        name = names.get(key, usual.get(key, ""))
         if field == "unknown" and isinstance(library.model, models.WordPiece):
             name = library.model.unk_token
         if name not in vocabulary:

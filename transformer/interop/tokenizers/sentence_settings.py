@@ -1,5 +1,8 @@
 """Settings in `tokenizer_config.json` that change no number of a T5's or a Marian's tokens."""
 
+# The tokenizer of the first published T5s.
+SENTENCEPIECE = "spiece.model"
+
 IRRELEVANT = {
     **dict.fromkeys(("add_bos_token", "add_eos_token"), "the tokens around texts are fixed"),
     "chat_template": "there are no chats",

@@ -14,15 +14,15 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from transformer.data.reading.json_text import parse_json, shown
 from transformer.data.reading.library_errors import in_our_words
+from transformer.data.tokenizers.library import require_ids
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentencepieces import CONTROL, USER_DEFINED, read_pieces
-from transformer.data.tokenizers.text import TOKENIZER_FILE, require_ids
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, refuse
-from transformer.interop.families.t5 import SENTENCEPIECE
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
 from transformer.interop.tokenizers.added import AddedTokens, read_added_tokens
 from transformer.interop.tokenizers.files import read_tokenizer_text
-from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, USUAL
+from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, SENTENCEPIECE, USUAL
 
 # The library's class for T5s, and the one that takes a `tokenizer.json` as it is.
 _OWN, _AS_IT_IS = "T5Tokenizer", ("PreTrainedTokenizer", "TokenizersBackend")

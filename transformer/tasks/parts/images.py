@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from transformer.data.embedded.digits import digits, mnist
-from transformer.data.images.batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.images.batches import Augmentation, ImageRows
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import (
     ArrayImages,
@@ -23,6 +22,7 @@ from transformer.data.images.reading import (
     read_image_file,
     read_images,
 )
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import in_chunks
 from transformer.decoding.translate import sentence_progress
@@ -38,6 +38,7 @@ from transformer.limits import (
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.parts.labels import load_labels, save_labels
+from transformer.tasks.parts.models import ImageClassifier
 from transformer.tasks.parts.protocol import Pace
 
 PREPARATION_FILE = "preparation.json"
@@ -86,7 +87,7 @@ class ImageTask:
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
     entry: ClassVar[str] = "classify"
-    NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
+    model_kind: ClassVar[type] = ImageClassifier
 
     path: FilePath = ""
     validation_path: FilePath = ""
@@ -217,40 +218,22 @@ class ImageTask:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> grain.MapDataset:
+    def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> Batches:
         """Augmented images in a new order each epoch."""
-        images: Any = ShuffledImages(
-            data.train.source,
-            data.train.labels,
-            self.preparation,
-            self.batch_size,
-            self.augmentation,
-            seed,
-            num_steps,
-            jax.process_index(),
-            jax.process_count(),
-            _num_threads(data.train.source),
-        )
-        return grain.MapDataset.source(images)
+        rows = self._rows(data.train, self.augmentation)
+        return Batches(rows, Epochs(len(rows), self.batch_size, seed, num_steps))
 
-    def validation_batches(self, data: ImageData) -> grain.MapDataset:
+    def validation_batches(self, data: ImageData) -> Batches:
         """Every validation image once."""
-        hosts = jax.process_index(), jax.process_count()
-        images: Any = self._in_order(data.validation, *hosts)
-        return grain.MapDataset.source(images)
+        return self._in_order(data.validation)
 
-    def _in_order(
-        self, images: LabelledImages, host: int = 0, num_hosts: int = 1
-    ) -> SequentialImages:
-        return SequentialImages(
-            images.source,
-            images.labels,
-            self.preparation,
-            self.validation_batch_size or self.batch_size,
-            host,
-            num_hosts,
-            _num_threads(images.source),
-        )
+    def _in_order(self, images: LabelledImages) -> Batches:
+        rows = self._rows(images, _AUGMENTATION)
+        return Batches(rows, InOrder(len(rows), self.validation_batch_size or self.batch_size))
+
+    def _rows(self, images: LabelledImages, augmentation: Augmentation) -> ImageRows:
+        threads = _num_threads(images.source)
+        return ImageRows(images.source, images.labels, self.preparation, augmentation, threads)
 
     def example_inputs(self, model: Any) -> tuple:
         """One image."""

@@ -1,35 +1,95 @@
-"""What lies beside the weights of a published encoder-decoder: tokenizer, and how it searches."""
+"""Encoder-decoders as runs: what one becomes when read, and its files when it is published."""
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 
-from transformer.data.tokenizers.marian import MarianTokenizer
-from transformer.data.tokenizers.sentences import SentencePieceTokenizer, SentenceTokenizer
+from transformer.data.tokenizers.kinds.marian import MarianTokenizer
+from transformer.data.tokenizers.kinds.sentencepiece import SentencePieceTokenizer
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, SentenceTokenizer
 from transformer.data.tokenizers.sentencepieces import UNIGRAM, parse_pieces
-from transformer.data.tokenizers.text import TOKENIZER_FILE
 from transformer.errors import ConfigError
 from transformer.files import write_bytes, write_json, write_text
-from transformer.interop.searches import Searches, written_searches
-from transformer.interop.families.t5 import SENTENCEPIECE
+from transformer.interop.family import RunParts, Source, Trained
+from transformer.interop.searches import Searches, begin_of, read_searches, written_searches
+from transformer.interop.side_files import SETTINGS
 from transformer.interop.tokenizers.files import with_end
-from transformer.tasks.parts.pairs import PairTask
-from transformer.tasks.denoising import Denoising
+from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
+from transformer.ops.search_rules import Search
+
+# Tokens of a source, where nothing says how many.
+_MAX_SOURCE = 512
+# Larger numbers say that there is no end.
+_ENORMOUS = 1 << 20
 
 
-def write_sentences(
-    task: Any, model: Any, tokenizer: SentenceTokenizer, folder: Path
-) -> tuple[str, ...]:
+@runtime_checkable
+class _Beam(Protocol):
+    """How long outputs may be."""
+
+    extra_length: int
+    max_length: int | None
+
+
+@runtime_checkable
+class _Searcher(Protocol):
+    """What the task of an encoder-decoder says of how it searches."""
+
+    max_length: int
+    beam_size: int
+    length_penalty: float
+    search: Search
+
+    def beam(self) -> _Beam:
+        """The search as a whole."""
+        ...
+
+
+def longest_source(source: Source, asked: int | None, positions: int | None) -> int:
+    """Tokens of a source, its end included: what is asked for, or what the tokenizer says.
+
+    Args:
+        source: what was opened.
+        asked: by the user; None if nothing is.
+        positions: of the model; None if they have no end.
+
+    Raises:
+        DataError: if that is no number, or less than two.
+    """
+    said = source.files[SETTINGS].number("model_max_length", float(_MAX_SOURCE), least=2.0)
+    found = asked or (_MAX_SOURCE if said > _ENORMOUS else int(said))
+    return min(found, positions or found)
+
+
+def sentence_run(
+    source: Source, tokenizer: SentenceTokenizer, positions: int | None, **values: Any
+) -> RunParts:
+    """A run of an encoder-decoder that searches as its publisher does.
+
+    Args:
+        source: what was opened.
+        tokenizer: of the run.
+        positions: of the model; None if they have no end.
+        **values: further fields of the task.
+
+    Raises:
+        DataError: if the tokenizer ends texts with another token than the model.
+    """
+    begin = begin_of(source.files)
+    searches = read_searches(source.files, tokenizer.end, positions)
+    fields = searches._asdict() | values
+    return RunParts(fields, tokenizer, model={"begin_id": begin})
+
+
+def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
     """Writes the tokenizer's files, `tokenizer_config.json` and `generation_config.json`.
 
     Args:
-        task: of the run.
-        model: an encoder-decoder.
-        tokenizer: of the run.
-        folder: the folder.
+        trained: a run of an encoder-decoder.
+        folder: where to write.
 
     Returns:
         What the run does and published models do not, in sentences.
@@ -37,37 +97,43 @@ def write_sentences(
     Raises:
         ConfigError: if the tokenizer is none that published models have.
     """
-    begin = model.begin_token()
+    task, tokenizer = trained.task, trained.tokenizer
+    begin = trained.model.begin_token()
     begin = tokenizer.end if begin is None else begin
-    length = getattr(task, "max_length", None) or task.length
+    denoises = trained.job == "denoising"
     words: dict[str, Any] = {
-        "model_max_length": length,
+        "model_max_length": task.length if denoises else task.max_length,
         "eos_token": tokenizer.tokens([tokenizer.end])[0],
     }
     if begin < tokenizer.vocab_size and tokenizer.tokens([begin])[0]:
         words["pad_token"] = tokenizer.tokens([begin])[0]
-    sentinels = task.num_sentinels if isinstance(task, Denoising) else 0
+    sentinels = task.num_sentinels if denoises else 0
     if isinstance(tokenizer, MarianTokenizer):
         words |= _write_marian(tokenizer, folder)
     elif isinstance(tokenizer, SentencePieceTokenizer):
         words |= _write_sentencepieces(tokenizer, sentinels, folder)
     else:
-        text = with_end(tokenizer.to_text(), tokenizer.end)
+        text = with_end(tokenizer.identity(), tokenizer.end)
         text = _with_sentinels(text, tokenizer.vocab_size, sentinels)
         write_text(folder / TOKENIZER_FILE, text)
         words |= {"tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(folder / "tokenizer_config.json", words)
-    notes: list[str] = []
-    write_json(
-        folder / "generation_config.json", _generation(task, model, tokenizer.end, begin, notes)
-    )
-    return tuple(notes)
+    content: dict[str, Any]
+    if denoises:
+        tokens = {"decoder_start_token_id": begin, "pad_token_id": begin}
+        content, notes = {**tokens, "eos_token_id": tokenizer.end}, []
+    else:
+        unwritten = trained.model.unwritten_tokens()
+        content, notes = _generation(task, tokenizer.end, begin, unwritten)
+    write_json(folder / "generation_config.json", content)
+    return notes
 
 
-def _generation(task: Any, model: Any, end: int, begin: int, notes: list[str]) -> dict[str, Any]:
+def _generation(
+    task: _Searcher, end: int, begin: int, unwritten: tuple[int, ...]
+) -> tuple[dict[str, Any], list[str]]:
     """The content of `generation_config.json`, and what it cannot say."""
-    if not isinstance(task, PairTask):
-        return {"decoder_start_token_id": begin, "pad_token_id": begin, "eos_token_id": end}
+    notes: list[str] = []
     search, alpha = task.search, task.length_penalty
     beam = task.beam()
     room = task.max_length + beam.extra_length if beam.max_length is None else beam.max_length
@@ -92,10 +158,10 @@ def _generation(task: Any, model: Any, end: int, begin: int, notes: list[str]) -
     )
     if search.kind == "wu":
         content.setdefault("forced_eos_token_id", end)
-        unwritten = [[token] for token in model.unwritten_tokens()]
         if unwritten:
-            content["bad_words_ids"] = [*content.get("bad_words_ids", []), *unwritten]
-    return content
+            more = [[token] for token in unwritten]
+            content["bad_words_ids"] = [*content.get("bad_words_ids", []), *more]
+    return content, notes
 
 
 def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> dict[str, Any]:

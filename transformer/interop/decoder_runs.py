@@ -1,0 +1,120 @@
+"""Language models as runs: what one becomes when it is read, and its files when it is published."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from transformer.data.reading.library_errors import in_our_words
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, TextTokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
+from transformer.files import write_bytes, write_json
+from transformer.interop.family import Head, Published, RunParts, Source, Trained
+from transformer.interop.generation import sampling_config, writing_fields
+from transformer.interop.tokenizers.decoders import Usual, decoder_tokenizer
+from transformer.ops.logits import Sampling
+
+# Tokens of a window when an imported language model is evaluated or trained further.
+_MOST_TOKENS = 2048
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What the task of a language model says of how it writes."""
+
+    begin: int | None
+    pad: int | None
+    stop: str | None
+    stop_ids: tuple[int, ...]
+    max_new_tokens: int | None
+
+    def sampling(self) -> Sampling:
+        """How tokens are chosen."""
+        ...
+
+
+def writes_text(*_: Any) -> Head:
+    """The head of all language models."""
+    return Head("language_modeling", ())
+
+
+def decoder_run(
+    usual: Mapping[str, Usual], source: Source, published: Published, max_length: int | None
+) -> RunParts:
+    """The run that a published language model becomes: it continues texts.
+
+    Args:
+        usual: which tokenizer its files are for, by `model_type`.
+        source: what was opened.
+        published: what was read of it.
+        max_length: tokens of a window; None takes what is usual, or what the model has.
+
+    Raises:
+        DataError: if it has no tokenizer that can be used.
+    """
+    if source.tokenizer is not None:
+        tokenizer = LibraryTextTokenizer(parse_tokenizer_json(source.tokenizer, source.where))
+    else:
+        with in_our_words(f"{source.where} holds no tokenizer that can be used"):
+            made = decoder_tokenizer(
+                source.files,
+                source.where,
+                usual.get(source.config["model_type"], Usual()),
+                published.model["vocab_size"],
+            )
+            tokenizer = LibraryTextTokenizer(made)
+    fields = {
+        "context": min(max_length or _MOST_TOKENS, published.model["context"]),
+        "batch_size": 1,
+        **(source.writing or writing_fields(source.files)),
+    }
+    return RunParts(fields, tokenizer)
+
+
+def token_ids(trained: Trained) -> dict[str, Any]:
+    """The tokens that `config.json` and `generation_config.json` name."""
+    ends = _ends(trained)
+    task: Writer = trained.task
+    return {
+        "bos_token_id": task.begin,
+        "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
+        "pad_token_id": task.pad,
+    }
+
+
+def _ends(trained: Trained) -> tuple[int, ...]:
+    """All tokens that end a text: also the one that the run knows by its text alone."""
+    task: Writer = trained.task
+    named = trained.tokenizer.index(task.stop) if task.stop else None
+    return tuple(dict.fromkeys([*task.stop_ids, *([] if named is None else [named])]))
+
+
+def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
+    """Writes the tokenizer's files and `generation_config.json`; all of the run is in them.
+
+    Args:
+        trained: the run.
+        folder: where to write.
+    """
+    task: Writer = trained.task
+    tokenizer: TextTokenizer = trained.tokenizer
+    write_bytes(folder / TOKENIZER_FILE, (trained.workdir / TOKENIZER_FILE).read_bytes())
+    words: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": trained.model.context,
+    }
+    tokens = {"bos_token": task.begin, "pad_token": task.pad}
+    tokens["eos_token"] = next(iter(_ends(trained)), None)
+    # Theirs would take a token that is named here out of the words it may be a part of.
+    words |= {
+        name: tokenizer.tokens([index])[0]
+        for name, index in tokens.items()
+        if index is not None and tokenizer.stands_apart(index)
+    }
+    write_json(folder / "tokenizer_config.json", words)
+    named = {key: value for key, value in token_ids(trained).items() if value is not None}
+    writing = named | sampling_config(task.sampling())
+    if task.max_new_tokens is not None:
+        writing["max_new_tokens"] = task.max_new_tokens
+    write_json(folder / "generation_config.json", writing)
+    return []

@@ -1,0 +1,178 @@
+"""Encoders as runs: what one becomes when it is read, and its files when it is published."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import pre_tokenizers
+
+from transformer.data.text.embeddings import EMBEDDING_FILE, load_embedding
+from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
+from transformer.errors import DataError
+from transformer.files import write_json, write_text
+from transformer.interop.family import Head, Published, RunParts, Source, Trained
+from transformer.interop.sentence_transformers import read_embedding, write_embedding
+from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
+from transformer.interop.tokenizers.encoders import read_encoder_tokenizer
+
+# What stands above an encoder, by the end of the class that a checkpoint names: our job for it.
+JOBS = {
+    "ForSequenceClassification": "text_classification",
+    "ForTokenClassification": "tagging",
+    "ForQuestionAnswering": "question_answering",
+}
+# Tokens of a question, and between the starts of two windows.
+_QUESTION, _STRIDE = 64, 128
+
+
+def encoder_head(files: SideFiles, *, has_output: bool) -> Head:
+    """What an encoder is for, as the class says that its config names.
+
+    Args:
+        files: of the model.
+        has_output: whether there is an output layer of classes or the like.
+    """
+    config, generation = files[CONFIG], files[GENERATION]
+    generation.irrelevant(dict.fromkeys(generation, "of models that write"))
+    architecture = next(iter(config.texts("architectures")), "")
+    jobs = [job for name, job in JOBS.items() if architecture.endswith(name)]
+    job = jobs[0] if jobs and has_output else "masked_lm"
+    if job != "text_classification":
+        config.irrelevant({"problem_type": "of classes of texts"})
+    if job in ("text_classification", "tagging"):
+        return Head(job, None)
+    outputs = ("id2label", "label2id", "num_labels")
+    config.irrelevant(dict.fromkeys(outputs, "this job's outputs have no names"))
+    return Head(job, ("start", "end") if job == "question_answering" else ())
+
+
+def encoder_run(
+    usual_class: str, source: Source, published: Published, max_length: int | None
+) -> RunParts:
+    """The run that a published encoder becomes.
+
+    Args:
+        usual_class: of tokenizers, where no file names one; see `tokenizers.encoders`.
+        source: what was opened.
+        published: what was read of it.
+        max_length: tokens of a row; None takes what the publisher says, or all positions.
+
+    Raises:
+        DataError: if a side file asks for what is not done here.
+    """
+    files, where = source.files, source.where
+    read = read_encoder_tokenizer(files, where, usual_class, source.tokenizer)
+    context = published.model["context"]
+    longest = min(max_length or read.max_length or context, context)
+    values: dict[str, Any] = {
+        "max_length": longest,
+        "lowercase": read.tokenizer.lowercase,
+        "special_tokens": read.finds_special,
+    }
+    if published.job == "text_classification":
+        values |= _problem(source.config, len(published.labels), where)
+    elif published.job == "tagging":
+        values["first_space"] = read.first_space
+    elif published.job == "question_answering":
+        values |= _windows(longest, 2 + read.tokenizer.separators)
+    else:
+        values["next_sentence"] = "next_sentence/kernel" in published.params
+    embedding = read_embedding(files, where)
+    more = {}
+    if embedding is not None:
+        length = max_length or embedding.max_length or read.max_length or context
+        embedding = dataclasses.replace(embedding, max_length=min(length, context))
+        more = {EMBEDDING_FILE: embedding.to_text()}
+    return RunParts(values, read.tokenizer, more)
+
+
+def _problem(config: SideFile, count: int, where: Path) -> dict[str, Any]:
+    """What the outputs of a text's head are.
+
+    Raises:
+        DataError: if `problem_type` is none, or not one of so many outputs.
+    """
+    problem = config.get("problem_type")
+    # The task's own data would have to be given for training.
+    number = {"regression": True, "train": str(where)}
+    if problem == "multi_label_classification":
+        return {"multi_label": True}
+    if count == 1 and problem in (None, "regression"):
+        # Where nothing is said of it, theirs shows a number between 0 and 1.
+        return number | {"sigmoid": problem is None}
+    if count > 1 and problem in (None, "single_label_classification"):
+        return {}
+    raise DataError(
+        f"{config.where} has problem_type {problem!r} and {count} outputs: expected "
+        f"multi_label_classification, regression of 1 or single_label_classification of several."
+    )
+
+
+def _windows(longest: int, special: int) -> dict[str, Any]:
+    """How long questions may be, and how far apart windows begin."""
+    question = max(1, min(_QUESTION, (longest - special) // 2))
+    room = max(1, longest - special - question)
+    return {"max_question_length": question, "stride": min(_STRIDE, max(1, room // 2))}
+
+
+def problem_type(trained: Trained) -> dict[str, str]:
+    """What `config.json` says of the outputs of a classifier of texts; nothing for other jobs."""
+    if trained.job != "text_classification":
+        return {}
+    problem = _problem_of(trained.task, len(trained.labels))
+    return {"problem_type": problem} if problem else {}
+
+
+def _problem_of(task: Any, num_outputs: int) -> str | None:
+    if task.multi_label:
+        return "multi_label_classification"
+    if task.regression:
+        # Theirs squash a single number where nothing is said of it.
+        return None if task.sigmoid else "regression"
+    return "single_label_classification" if num_outputs > 1 else None
+
+
+def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
+    """Writes `tokenizer.json`, `tokenizer_config.json`, and what makes vectors if the run says so.
+
+    Args:
+        trained: the run; all of it is in the files.
+        folder: where to write.
+    """
+    task, model = trained.task, trained.model
+    tokenizer: EncoderTokenizer = trained.tokenizer
+    write_text(folder / TOKENIZER_FILE, _tokenizer_text(trained))
+    names = tokenizer.names._asdict()
+    types = ["token_type_ids"] if tokenizer.second_type else []
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": min(task.max_length, model.context),
+        "model_input_names": ["input_ids", *types, "attention_mask"],
+        **{key: names[field] for field, key in NAME_KEYS.items()},
+        "do_lower_case": tokenizer.lowercase,
+        # Masks are found in a text whatever else is.
+        "split_special_tokens": not (task.special_tokens or trained.job == "masked_lm"),
+    }
+    if tokenizer.separators > 1:
+        # RoBERTa calls two of them by further names.
+        settings |= {"bos_token": names["start"], "eos_token": names["separator"]}
+    write_json(folder / "tokenizer_config.json", settings)
+    if (trained.workdir / EMBEDDING_FILE).is_file():
+        write_embedding(load_embedding(trained.workdir), model.width, folder)
+    return []
+
+
+def _tokenizer_text(trained: Trained) -> str:
+    """The tokenizer as the task uses it."""
+    text = trained.tokenizer.to_json()
+    library = tokenizers.Tokenizer.from_str(text)
+    spaces = library.pre_tokenizer
+    if trained.job != "tagging" or not isinstance(spaces, pre_tokenizers.ByteLevel):
+        return text
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(
+        add_prefix_space=spaces.add_prefix_space or trained.task.first_space,
+        use_regex=spaces.use_regex,
+    )
+    return library.to_str(pretty=True)
