@@ -193,7 +193,7 @@ def _config(task: str, model: str, files: dict[str, str]) -> str:
         sections[kind] = f"section({kind!r}, {name!r}, **{values!r})"
     return (
         "from ml_collections import ConfigDict\n"
-        "from transformer.config import section\n\n"
+        "from transformer.training.sections import section\n\n"
         'def get_config(variant=""):\n'
         "    config = ConfigDict()\n"
         f"    config.model = {sections['model']}\n"

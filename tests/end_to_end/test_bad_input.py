@@ -114,7 +114,7 @@ def test_unknown_keys(tiny_flags, flag, said):
 def test_mistakes_in_a_config_file(tmp_path, line, said):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from configs import gpt_char\nfrom transformer.config import section\n"
+        "from configs import gpt_char\nfrom transformer.training.sections import section\n"
         f"def get_config(variant=''):\n config = gpt_char.get_config(); {line}\n return config\n"
     )
     done = call("train.py", f"--config={path}", "--config.model.num_layers=1", "--dry_run")
