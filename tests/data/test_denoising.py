@@ -25,14 +25,15 @@ DENSITIES, MEANS = st.floats(0.02, 0.98), st.floats(1.0, 8.0)
 
 
 def corrupt(tokens, seed=0, density=0.15, mean_span=3.0):
-    return corrupt_spans(
-        tokens,
-        np.random.default_rng(seed),
-        density=density,
-        mean_span=mean_span,
+    (source,), (target,) = corrupt_spans(
+        tokens[None],
+        [np.random.default_rng(seed)],
+        density,
+        mean_span,
         first_sentinel=SENTINEL,
         end=END,
     )
+    return source, target
 
 
 def text(length):

@@ -121,7 +121,7 @@ def test_values_of_a_config(tmp_path, key, text):
 def test_ways_to_write_how_long_a_row_may_be(tmp_path, written, read):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     (tmp_path / "tokenizer_config.json").write_text(f'{{"model_max_length": {written}}}')
-    found = read_encoder_tokenizer(SideFiles(tmp_path), tmp_path, "bert")
+    found = read_encoder_tokenizer(SideFiles(tmp_path), tmp_path, "BertTokenizer")
     assert found.max_length == read
 
 

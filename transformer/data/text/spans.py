@@ -72,39 +72,6 @@ def raw_length(source_length: int, density: float, mean_span: float) -> int:
     return length
 
 
-def corrupt_spans(
-    tokens: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    density: float,
-    mean_span: float,
-    first_sentinel: int,
-    end: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Hides random spans of a text.
-
-    The hidden tokens are cut into spans, and the others into the stretches between them, each
-    uniformly among all ways to do so. A text begins with a token that is left and ends with one
-    that is hidden, as in the published code.
-
-    Args:
-        tokens: `[n]` ids.
-        generator: of the cuts.
-        density: fraction of the tokens that is hidden.
-        mean_span: tokens of a span on average.
-        first_sentinel: id of the first span's sentinel; the others follow it. T5 counts downwards.
-        end: id of the end token.
-
-    Returns:
-        The text with sentinels for spans, and each sentinel followed by its span; both int32 with
-        the end token, of the lengths that `corrupted_lengths` gives.
-    """
-    sources, targets = _corrupt(
-        tokens[None], [generator], density, mean_span, first_sentinel=first_sentinel, end=end
-    )
-    return sources[0], targets[0]
-
-
 def split_prefix(
     tokens: np.ndarray, generator: np.random.Generator, *, end: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +183,7 @@ class DenoisingWindows:
         pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for part in (drawn[:full], drawn[full:]):
             if part:
-                sources, targets = _corrupt(
+                sources, targets = corrupt_spans(
                     np.stack([window for window, _ in part]),
                     [random for _, random in part],
                     self.density,
@@ -228,7 +195,7 @@ class DenoisingWindows:
         return pairs
 
 
-def _corrupt(
+def corrupt_spans(
     tokens: np.ndarray,
     generators: Sequence[np.random.Generator],
     density: float,
@@ -237,7 +204,24 @@ def _corrupt(
     first_sentinel: int,
     end: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`corrupt_spans` of texts of one length, `[B, n]`, with a generator for each."""
+    """Hides random spans of texts of one length.
+
+    The hidden tokens are cut into spans, and the others into the stretches between them, each
+    uniformly among all ways to do so. A text begins with a token that is left and ends with one
+    that is hidden, as in the published code.
+
+    Args:
+        tokens: `[B, n]` ids.
+        generators: of the cuts, one for each text.
+        density: fraction of the tokens that is hidden.
+        mean_span: tokens of a span on average.
+        first_sentinel: id of the first span's sentinel; the others follow it. T5 counts downwards.
+        end: id of the end token.
+
+    Returns:
+        The texts with sentinels for spans, and each sentinel followed by its span; both int32 with
+        the end token, of the lengths that `corrupted_lengths` gives.
+    """
     rows, length = tokens.shape
     hidden, spans = noise_counts(length, density, mean_span)
     draws = np.stack([random.random(length - 2) for random in generators])
