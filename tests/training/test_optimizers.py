@@ -20,18 +20,21 @@ from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
 from transformer.models.vit import ViT
 from transformer.ops.losses import cross_entropy
+from transformer.sections import plugin_names
 from transformer.sharding import is_box
+from transformer.training import algorithms
+from transformer.training.algorithms.muon import muon_axes
 from transformer.training.lora import LoRA, with_adapters
 from transformer.training.optimizers import (
-    NAMES,
     SCHEDULES,
     Optimizer,
     decay_mask,
     make_optimizer,
     make_schedule,
-    muon_axes,
 )
 from transformer.training.selection import by_path as flat_paths
+
+NAMES = plugin_names(algorithms)
 
 
 def model(**fields):

@@ -1,34 +1,32 @@
 """Optimizers and learning-rate schedules, from Optax: `config.optimizer`."""
 
 import dataclasses
-import math
+import importlib
 from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Int, PyTree
-from optax import contrib
+from jaxtyping import Array, Int
 
 from transformer.limits import OneOf, PartOrAll, Real, Text
-from transformer.sharding import is_box, logical_axes, num_batch_axes
+from transformer.sections import plugin_names
+from transformer.sharding import is_box
 from transformer.traced import Amount, AmountOrOff, Number, Rate, is_zero
+from transformer.training import algorithms
 from transformer.training.durations import Warmup
 from transformer.training.selection import (
-    ADAPTERS,
     Chooser,
     by_path,
     compiled_pattern,
     everything,
     from_paths,
-    is_in_stack,
     rate_factors,
     split,
 )
 from transformer.types import Boxed, ByPath, Params
 
-NAMES = ("adamw", "lion", "muon")
 SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
 
 
@@ -37,9 +35,7 @@ class Optimizer:
     """Fields of `config.optimizer`.
 
     Attributes:
-        algorithm: `adamw` (Loshchilov and Hutter 2019), `lion` (Chen et al. 2023) or `muon`
-            (Jordan et al. 2024), which is for the matrices of the blocks, and AdamW for all else:
-            embeddings, heads, norms, biases, adapters.
+        algorithm: the update rule, a file of `training/algorithms/`.
         learning_rate: at the peak.
         schedule: after the warmup: `cosine`, `linear`, `inverse_square_root` or `constant`.
         warmup: how long the learning rate rises from 0; a duration, see `training.durations`.
@@ -58,7 +54,7 @@ class Optimizer:
         frozen: pattern of the parameters that are not trained; see `training.selection`.
     """
 
-    algorithm: Annotated[str, OneOf(NAMES)] = "adamw"
+    algorithm: Annotated[str, OneOf(plugin_names(algorithms))] = "adamw"
     learning_rate: Amount = 1e-3
     schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
     warmup: Warmup = "100 steps"
@@ -135,30 +131,8 @@ def make_optimizer(
     never = is_zero(config.clip_norm)
     clip = optax.identity() if never else optax.clip_by_global_norm(config.clip_norm)
     decayed = decay_mask(boxed)
-    match config.algorithm:
-        case "adamw":
-            rule = optax.adamw(
-                schedule,
-                config.beta1,
-                config.beta2,
-                config.epsilon,
-                weight_decay=config.weight_decay,
-                mask=decayed,
-            )
-        case "lion":
-            rule = optax.lion(
-                schedule,
-                config.beta1,
-                config.beta2,
-                weight_decay=config.weight_decay,
-                mask=decayed,
-            )
-        case _:
-            # Muon's own mask would not reach the parameters that it leaves to AdamW.
-            decay = optax.add_decayed_weights(config.weight_decay, decayed)
-            rule = optax.chain(
-                _muon_or_adam(config, boxed), decay, optax.scale_by_learning_rate(schedule)
-            )
+    algorithm = importlib.import_module(f"{algorithms.__name__}.{config.algorithm}")
+    rule = algorithm.make(config, schedule, boxed, decayed)
     factors = rate_factors(boxed, config.layer_decay, config.rate_scales, model)
     return optax.chain(clip, rule, _scaled(factors))
 
@@ -179,63 +153,3 @@ def decay_mask(boxed: Boxed) -> Params:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key in ("kernel", "embedding"), boxed, is_leaf=is_box
     )
-
-
-def _muon_or_adam(config: Optimizer, boxed: Boxed) -> optax.GradientTransformation:
-    """Muon for the matrices of blocks, Adam for all else: updates before rate and decay."""
-    axes = {
-        path: muon_axes("/".join(key.key for key in path), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box)
-    }
-
-    def as_long_as_adam(updates: PyTree, params: PyTree | None) -> PyTree:
-        # One learning rate then serves all parameters (Liu et al. 2025, section 2.2).
-        return jax.tree_util.tree_map_with_path(
-            lambda path, x: 0.2 * math.sqrt(_longer_side(axes[path], x.shape)) * x, updates
-        )
-
-    muon = contrib.scale_by_muon(
-        beta=config.muon_beta,
-        eps=config.epsilon,
-        weight_dimension_numbers=lambda tree: jax.tree_util.tree_map_with_path(
-            lambda path, _: axes[path], tree
-        ),
-    )
-    return optax.partition(
-        {
-            "muon": optax.chain(muon, optax.stateless(as_long_as_adam)),
-            "adam": optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
-        },
-        lambda tree: jax.tree_util.tree_map_with_path(
-            lambda path, _: "muon" if axes[path] else "adam", tree
-        ),
-    )
-
-
-def _longer_side(axes: contrib.MuonDimensionNumbers, shape: tuple[int, ...]) -> int:
-    """Rows or columns of a matrix, whichever are more."""
-    sides = (axes.reduction_axis, axes.output_axis)
-    return max(math.prod(shape[axis] for axis in side) for side in sides)
-
-
-def muon_axes(path: str, leaf: PyTree) -> contrib.MuonDimensionNumbers | None:
-    """Which axes of a parameter Muon treats as rows and columns; None leaves it to AdamW.
-
-    Muon is for the matrices inside of blocks (Jordan et al. 2024): their kernels from and to the
-    model's width. Stacked layers and experts are many matrices, each of which is orthogonalized by
-    itself.
-
-    Args:
-        path: of the parameter.
-        leaf: the parameter or its shape with the logical names of its axes.
-    """
-    names = logical_axes(leaf)
-    batch = num_batch_axes(names)
-    axes = tuple(range(batch, len(names)))
-    if not is_in_stack(path) or path.startswith(f"{ADAPTERS}/") or len(axes) < 2:
-        return None
-    if [names[axis] for axis in axes].count("embed") != 1:
-        return None
-    # A kernel's input axes come first: [embed, heads, head_dim] or [heads, head_dim, embed].
-    inputs = 1 if names[batch] == "embed" else len(axes) - 1
-    return contrib.MuonDimensionNumbers(reduction_axis=axes[:inputs], output_axis=axes[inputs:])
