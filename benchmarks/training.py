@@ -9,6 +9,7 @@
 """
 
 import argparse
+import functools
 import sys
 
 import numpy as np
@@ -29,7 +30,7 @@ def train_ours(size: Size, units: int, attention: str) -> None:
     from transformer.tasks.language_modeling import LanguageModeling
     from transformer.training import state as states
     from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
-    from transformer.training.step import make_train_step, repeat
+    from transformer.training.step import Recipe, train_steps
 
     model = ours(size, attention=attention)
     task = LanguageModeling(context=size.context, batch_size=size.batch_size)
@@ -38,10 +39,10 @@ def train_ours(size: Size, units: int, attention: str) -> None:
     schedule = make_schedule(options, warmup_steps=0, total_steps=1)
     optimizer = make_optimizer(options, schedule, boxed)
     state = states.create(nn.meta.unbox(boxed), optimizer, jax.random.key(0), average=False)
-    step = make_train_step(
+    recipe = Recipe(
         lambda params, batch, rngs: task.losses(model, params, batch, rngs), optimizer, schedule
     )
-    steps = jax.jit(repeat(step, units), donate_argnums=0)
+    steps = jax.jit(functools.partial(train_steps, recipe), donate_argnums=0)
     random = np.random.default_rng(0)
     shape = (units, size.batch_size, size.context)
     batches = {

@@ -24,6 +24,7 @@ What differs:
 
 import argparse
 import dataclasses
+import functools
 import math
 import sys
 
@@ -176,7 +177,7 @@ def train_ours(size: Size) -> None:
     from transformer.tasks.translation import Translation
     from transformer.training import state as states
     from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
-    from transformer.training.step import make_train_step, repeat
+    from transformer.training.step import Recipe, train_steps
 
     model = ours(size)
     task = Translation(max_length=size.length, label_smoothing=LABEL_SMOOTHING)
@@ -196,10 +197,10 @@ def train_ours(size: Size) -> None:
     params = nn.meta.unbox(boxed)
     num_params = sum(x.size for x in jax.tree.leaves(params))
     state = states.create(params, optimizer, jax.random.key(0), average=False)
-    step = make_train_step(
+    recipe = Recipe(
         lambda params, batch, rngs: task.losses(model, params, batch, rngs), optimizer, schedule
     )
-    steps = jax.jit(repeat(step, size.units), donate_argnums=0)
+    steps = jax.jit(functools.partial(train_steps, recipe), donate_argnums=0)
     batches = {name: jnp.asarray(x, jnp.int32) for name, x in make_batches(size).items()}
 
     def work() -> None:
@@ -260,7 +261,7 @@ def search_ours(size: Size, batch_size: int) -> None:
     import jax
     import jax.numpy as jnp
 
-    from transformer.data.pairs.batches import make_buckets
+    from transformer.data.order import make_buckets
     from transformer.decoding.beam import beam_search
     from transformer.models.vaswani import Vaswani
 

@@ -9,6 +9,7 @@ Both models take the class from a class token, over patches through one dense la
 """
 
 import argparse
+import functools
 import sys
 from typing import Any
 
@@ -54,24 +55,27 @@ def train_ours(name: str, units: int) -> None:
     import jax
     import jax.numpy as jnp
 
+    from transformer.data.images.preparation import Preparation
     from transformer.models.vit import ViT
     from transformer.tasks.image_classification import ImageClassification
     from transformer.training import state as states
     from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
-    from transformer.training.step import make_train_step, repeat
+    from transformer.training.step import Recipe, train_steps
 
     size, batch_size = SIZES[name], BATCH_SIZES[name]
     model = ViT(**size)
-    task = ImageClassification(image_size=size["image_size"], batch_size=batch_size)
+    task = ImageClassification(
+        preparation=Preparation(image_size=size["image_size"]), batch_size=batch_size
+    )
     boxed = model.init(jax.random.key(0), *task.example_inputs(model), method=task.entry)["params"]
     options = Optimizer(schedule="constant", warmup="0 steps")
     schedule = make_schedule(options, warmup_steps=0, total_steps=1)
     optimizer = make_optimizer(options, schedule, boxed)
     state = states.create(nn.meta.unbox(boxed), optimizer, jax.random.key(0), average=False)
-    step = make_train_step(
+    recipe = Recipe(
         lambda params, batch, rngs: task.losses(model, params, batch, rngs), optimizer, schedule
     )
-    steps = jax.jit(repeat(step, units), donate_argnums=0)
+    steps = jax.jit(functools.partial(train_steps, recipe), donate_argnums=0)
     images, labels = images_and_labels(size, units, batch_size)
     labels = jnp.asarray(labels, jnp.int32)
     batches = {

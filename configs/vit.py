@@ -30,14 +30,18 @@ def get_config(variant: str = "B/16") -> ConfigDict:
     config.task = section(
         "task",
         "image_classification",
-        image_size=config.model.get_oneway_ref("image_size"),
+        preparation={
+            "image_size": config.model.get_oneway_ref("image_size"),
+            "crop_fraction": 0.875,
+        },
+        augmentation={
+            "resized_crop": 0.08,
+            "flip": True,
+            "rand_augment_ops": 2,
+            "rand_augment_magnitude": 9.0,
+            "mixup": 0.2,
+        },
         channels=3,
-        resized_crop=0.08,
-        flip=True,
-        rand_augment_ops=2,
-        rand_augment_magnitude=9.0,
-        mixup=0.2,
-        crop_fraction=0.875,
         batch_size=1024,
     )
     config.optimizer = section(

@@ -40,8 +40,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "image_classification",
-        image_size=config.model.get_oneway_ref("image_size"),
-        shift=1,
+        preparation={"image_size": config.model.get_oneway_ref("image_size")},
+        augmentation={"shift": 1},
         batch_size=64,
         validation_batch_size=120,
         label_smoothing=0.1,
@@ -61,7 +61,7 @@ VARIANTS = {
     "patches": {"model": {"stem": "patches"}},
     "mnist": {
         "model": {"image_size": 28, "patch_size": 4},
-        "task": {"embedded": "mnist", "shift": 2},
+        "task": {"embedded": "mnist", "augmentation": {"shift": 2}},
         "train": {"duration": "40 epochs"},
     },
 }

@@ -39,8 +39,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "masked_images",
-        image_size=config.model.get_oneway_ref("image_size"),
-        shift=1,
+        preparation={"image_size": config.model.get_oneway_ref("image_size")},
+        augmentation={"shift": 1},
         batch_size=64,
         validation_batch_size=120,
         masking_rate=0.5,

@@ -44,27 +44,29 @@ def main() -> int:
     if values.path and values.source:
         raise ConfigError("give either --path or --source and --reference.")
     paths = [path for path in (values.path, values.source, values.reference) if path]
+    from transformer import tasks
     from transformer.runs.evaluating import evaluate_run
     from transformer.runs.opening import open_run
+    from transformer.tasks.parts.protocol import FindsNeighbors, Noted, Rewrites, names_of
 
     run: Any = open_run(workdir, values.checkpoint)
     changed = ("beam_size", "length_penalty", "max_length")
     search = {name: getattr(values, name) for name in changed[:2] if values[name].present}
     job = run.config.task.name
     for flag in (*search, *(["score"] if values.score else [])):
-        if not hasattr(run.task, "beam_size"):
-            known = "translation and text_to_text"
+        if not isinstance(run.task, Rewrites):
+            known = ", ".join(names_of(tasks, Rewrites))
             raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
     run = run.with_task(**{name: getattr(values, name) for name in changed})
     data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
-    for note in getattr(data, "notes", ()):
+    for note in data.notes if isinstance(data, Noted) else ():
         print(note, file=sys.stderr)
     if values.score:
         return score(run, data)
     result = {"data": ", ".join(paths) or "validation"}
     if values.neighbors is None:
         result |= evaluate_run(run, data)
-    elif paths or not hasattr(run.task, "neighbor_scores"):
+    elif paths or not isinstance(run.task, FindsNeighbors):
         raise ConfigError("--neighbors is for runs on images and their own data, without --path.")
     else:
         count = values.neighbors

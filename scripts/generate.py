@@ -7,7 +7,6 @@ python scripts/generate.py --workdir=runs/summaries < texts.txt > summaries.txt
 
 import re
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -59,7 +58,18 @@ flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of lon
 
 # Where neither a flag nor the run says how many.
 _MAX_NEW_TOKENS = 500
-OF_PAIRS = (
+OF_CONTINUING = (
+    "prompt",
+    "max_new_tokens",
+    "num_samples",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "stop",
+    "seed",
+)
+OF_REWRITING = (
     "beam_size",
     "length_penalty",
     "max_len",
@@ -67,38 +77,29 @@ OF_PAIRS = (
     "num_return",
     "too_long",
 )
-FLAGS_OF = {
-    "language_modeling": (
-        "prompt",
-        "max_new_tokens",
-        "num_samples",
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "stop",
-        "seed",
-    ),
-    "translation": OF_PAIRS,
-    "text_to_text": OF_PAIRS,
-}
 
 
 def main() -> int:
     """Opens the run and writes."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
+    from transformer import tasks
     from transformer.runs.opening import open_run
+    from transformer.tasks.parts.protocol import Continues, Rewrites, names_of
 
     run: Any = open_run(workdir, values.checkpoint)
     job = run.config.task.name
-    if job not in WRITERS:
-        raise ConfigError(f"{workdir} is of the task {job}, which writes nothing.")
-    for other, names in FLAGS_OF.items():
-        for flag in names:
-            if flag not in FLAGS_OF[job] and values[flag].present:
-                raise ConfigError(f"--{flag} is for {other}, and {workdir} is of {job}.")
-    WRITERS[job](run, workdir, values)
+    if isinstance(run.task, Continues):
+        write, foreign, other = continue_prompt, OF_REWRITING, Rewrites
+    elif isinstance(run.task, Rewrites):
+        write, foreign, other = rewrite_lines, OF_CONTINUING, Continues
+    else:
+        raise ConfigError(f"{workdir} was trained for {job}, which cannot write texts.")
+    for flag in foreign:
+        if values[flag].present:
+            known = ", ".join(names_of(tasks, other))
+            raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
+    write(run, workdir, values)
     return 0
 
 
@@ -107,7 +108,6 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     import dataclasses
 
     from transformer.data.reading.text import require_characters, with_line_feeds
-    from transformer.data.tokenizers.text import Tokenizer
     from transformer.decoding.sample import write
 
     task = run.task
@@ -123,7 +123,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     ends = () if values.stop == "" else task.stop_ids
     usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
     count = usual if values.max_new_tokens is None else values.max_new_tokens
-    tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+    tokenizer = task.load_tokenizer(workdir)
     streaming = not values.json and values.num_samples == 1
     prompt = with_line_feeds(require_characters(values.prompt, "--prompt"))
     say_what_is_read(tokenizer, prompt, run.model.context)
@@ -167,7 +167,7 @@ def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
         )
 
 
-def translate_lines(run: Any, workdir: Any, values: Any) -> None:
+def rewrite_lines(run: Any, workdir: Any, values: Any) -> None:
     """Reads standard input; line i of the output belongs to line i of the input."""
     import dataclasses
 
@@ -214,13 +214,6 @@ def translate_lines(run: Any, workdir: Any, values: Any) -> None:
 def one_line(text: str) -> str:
     """An output as one line, since line i is the output of input i."""
     return re.sub(r"[\r\n]", " ", text)
-
-
-WRITERS: dict[str, Callable[[Any, Any, Any], None]] = {
-    "language_modeling": continue_prompt,
-    "translation": translate_lines,
-    "text_to_text": translate_lines,
-}
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def main(*arguments: str) -> int:
     run: Any = open_run(workdir, values.checkpoint)
     if not isinstance(run.task, Predicts):
         raise ConfigError(
-            f"{workdir} is of the task {run.config.task.name}, which answers no lines: "
+            f"{workdir} was trained for {run.config.task.name}, which cannot answer single lines: "
             f"scripts/generate.py writes with it."
         )
     run = run.with_task(

@@ -10,17 +10,17 @@ PACKAGE = Path(__file__).parent.parent / "transformer"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
-    {"errors", "limits"},
+    {"errors", "limits", "types"},
     {"checks", "files", "locks", "signals", "streams", "traced"},
     {"fields"},
-    {"caches", "ops", "sharding", "config"},
+    {"caches", "ops", "sharding", "sections"},
     {"nn"},
     {"compiled_programs", "data", "models"},
     {"decoding", "interop", "pictures", "runtime", "scoring"},
     {"tasks"},
     {"training"},
     {"runs", "planning"},
-    {"sweeps"},
+    {"sweeps", "config"},
     {"command_line"},
 )
 LINEN = {

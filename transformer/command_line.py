@@ -182,8 +182,8 @@ def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
 
 
 def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
-    from transformer.config import OPTIONAL_SECTIONS
     from transformer.fields import unknown_name
+    from transformer.training.sections import OPTIONAL_SECTIONS
 
     if where == "config" and name in OPTIONAL_SECTIONS:
         return f'this config has no {where}.{name}: add config.{name} = section("{name}") to it.'
@@ -240,8 +240,8 @@ def loaded_config(holder: Any) -> Any:
     Raises:
         ConfigError: if the file cannot be loaded, or makes no config.
     """
-    from transformer.config import check_sections
     from transformer.fields import shown
+    from transformer.training.sections import check_sections
 
     try:
         config = holder.config

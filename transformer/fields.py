@@ -119,7 +119,10 @@ def require_allowed(section: str, made: Any) -> None:
         ConfigError: naming the field.
     """
     for name, field in declared(type(made)).items():
-        checked(f"config.{section}.{name}", getattr(made, name), field)
+        if dataclasses.is_dataclass(field.base):
+            require_allowed(f"{section}.{name}", getattr(made, name))
+        else:
+            checked(f"config.{section}.{name}", getattr(made, name), field)
     if hasattr(made, "check"):
         made.check()
 
@@ -135,10 +138,20 @@ def shown(value: Any) -> str:
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that does not exist, with the nearest one that does."""
+    """The message for a name that does not exist, with the nearest one that does.
+
+    Args:
+        where: what has no such name.
+        name: that was given.
+        known: names that exist; `augmentation.mixup` is a name inside the section `augmentation`.
+    """
     known = list(known)
-    # Of very long names nothing is near.
-    near = difflib.get_close_matches(str(name)[:_SHOWN], known, n=1, cutoff=0.5)
-    hint = f'did you mean "{near[0]}"?' if near else f"choose from {', '.join(sorted(known))}."
+    # A name is compared with whole names and with their last parts; the shortest name wins.
+    places = {path.rpartition(".")[2]: path for path in sorted(known, key=len, reverse=True)}
+    places |= {path: path for path in known}
+    # Nothing is near a very long name.
+    near = difflib.get_close_matches(str(name)[:_SHOWN], places, n=1, cutoff=0.5)
+    first = sorted(path for path in known if "." not in path)
+    hint = f'did you mean "{places[near[0]]}"?' if near else f"choose from {', '.join(first)}."
     short = name if len(str(name)) <= _SHOWN else f"{str(name)[:_SHOWN]}..."
     return f'{where} has no "{short}": {hint}'

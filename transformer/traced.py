@@ -5,8 +5,10 @@ are such numbers is said where they are declared: their annotation is `Number`, 
 where zero leaves out a part of the program and is therefore a constant.
 """
 
+import dataclasses
 import typing
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 from jaxtyping import AbstractArray, Array, Float
 
@@ -14,6 +16,7 @@ from transformer.limits import Real
 
 # A float in a config; an array while a program is traced.
 Number = float | Float[Array, ""]
+Owner = TypeVar("Owner")
 _OFF = "zero is a constant"
 NumberOrOff = Annotated[Number, _OFF]
 
@@ -38,12 +41,35 @@ def is_number(hint: Any) -> bool:
 
 
 def traced_fields(made: Any) -> dict[str, float]:
-    """The numbers of a dataclass that a program takes as arguments, by field.
+    """The numbers of a section that a program takes as arguments, by field.
 
     Args:
         made: an instance whose fields are plain values, as a config has them.
+
+    Returns:
+        Numbers by name, those of inner sections by names such as `inner.name`.
     """
-    hints = typing.get_type_hints(type(made), include_extras=True)
-    values = {name: getattr(made, name) for name, hint in hints.items() if is_number(hint)}
-    off = {name for name in values if _OFF in typing.get_args(hints[name])[1:]}
-    return {name: value for name, value in values.items() if name not in off or value != 0}
+    found: dict[str, float] = {}
+    for name, hint in typing.get_type_hints(type(made), include_extras=True).items():
+        value = getattr(made, name, None)
+        if is_number(hint):
+            if value != 0 or _OFF not in typing.get_args(hint)[1:]:
+                found[name] = value
+        elif dataclasses.is_dataclass(hint):
+            inner = traced_fields(value)
+            found |= {f"{name}.{key}": number for key, number in inner.items()}
+    return found
+
+
+def with_numbers(made: Owner, numbers: Mapping[str, Number]) -> Owner:
+    """A section with other numbers, named as `traced_fields` names them."""
+    changes: dict[str, Any] = {}
+    inner: dict[str, dict[str, Number]] = {}
+    for name, number in numbers.items():
+        section, dot, key = name.partition(".")
+        if dot:
+            inner.setdefault(section, {})[key] = number
+        else:
+            changes[name] = number
+    changes |= {name: with_numbers(getattr(made, name), of) for name, of in inner.items()}
+    return dataclasses.replace(made, **changes)  # pyright: ignore

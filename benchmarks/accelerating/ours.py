@@ -55,9 +55,10 @@ def training(job: Job) -> None:
     prepare_process()
     import jax
 
-    from transformer.config import build
     from transformer.training.experiment import prepare
-    from transformer.training.programs import make_programs, placed_numbers
+    from transformer.training.programs import make_programs
+    from transformer.training.recipes import placed_numbers
+    from transformer.training.sections import build
 
     config = job.row.made_config(job.folder, job.tiny)
     began = time.time()
@@ -96,13 +97,15 @@ def _stacks(experiment: Any, dispatches: int) -> list[tuple[Any, int]]:
     """The batches of the first calls of the compiled step, on the device."""
     from transformer import sharding
     from transformer.training.feeding import Feeder
+    from transformer.training.validation import placed
 
-    most = experiment.train.steps_per_dispatch
-    batches = experiment.task.train_batches(experiment.data, seed=0, num_steps=dispatches * most)
+    limit = experiment.train.steps_per_dispatch
+    batches = experiment.task.train_batches(experiment.data, seed=0, num_steps=dispatches * limit)
     place = sharding.batch_sharding(experiment.mesh, leading_axes=1)
-    feeder = Feeder(batches, place, most=most)
+    feeder = Feeder(batches, limit=limit)
     try:
-        return [feeder.take(most) for _ in range(dispatches)]
+        taken = [feeder.take(limit) for _ in range(dispatches)]
+        return [(placed(stack, place), count) for stack, count in taken]
     finally:
         feeder.close()
 
@@ -165,9 +168,9 @@ def decoding(job: Job) -> None:
     import jax
     import jax.numpy as jnp
 
-    from transformer.config import build
     from transformer.decoding.sample import generate
     from transformer.ops.logits import Sampling
+    from transformer.training.sections import build
 
     model = build("model", job.row.made_config(job.folder, job.tiny).model)
     tokens = jnp.zeros((1, 8), jnp.int32)

@@ -51,8 +51,8 @@ from tests.campaigns.odd_values import (
     odd_text,
 )
 from transformer.command_line import FLAGS
-from transformer.config import OPTIONAL_SECTIONS, choices, owner
 from transformer.fields import Declared, config_fields, declared
+from transformer.training.sections import OPTIONAL_SECTIONS, choices, owner
 
 MODELS_OF = {
     "language_modeling": ("gpt", "llama", "gemma", "mixtral"),

@@ -42,7 +42,7 @@ def _decoders() -> dict[str, Callable[[Path], Any]]:
     import transformers
 
     from tests.interop import test_keys_decoders as keys
-    from transformer.data.tokenizers.text import make_tokenizer
+    from tests.tokenizers import make_text_tokenizer
 
     def make(kind: str, **options: Any) -> Callable[[Path], None]:
         def write(folder: Path) -> None:
@@ -50,7 +50,7 @@ def _decoders() -> dict[str, Callable[[Path], Any]]:
             made = getattr(transformers, f"{name}ForCausalLM")(keys.config_class(kind)(**values))
             made.save_pretrained(folder, **options)
             text = "".join(map(chr, range(40, 90)))
-            (folder / "tokenizer.json").write_text(make_tokenizer("character", text, 0).to_json())
+            make_text_tokenizer("character", text, 0).save(folder)
 
         return write
 

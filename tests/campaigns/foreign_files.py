@@ -36,18 +36,18 @@ from tests.campaigns.frame import (
 )
 from tests.campaigns.mutations import Mutation
 from tests.campaigns.worker import Worker
-from transformer.config import build
 from transformer.errors import UserError
 from transformer.interop import published
 from transformer.runs import importing as imported
 from transformer.runs.importing import Imported, read_run
+from transformer.training.sections import build
 from transformer.training.selection import from_paths
 
 SECONDS, MEGABYTES = 20.0, 1000.0
 # How many cases there are for each that goes through the script.
 _SCRIPTS = 30
 # What is the same in what was read before and after.
-_SAME = ("model", "task", "labels", "tokenizer", "params", "sample")
+_SAME = ("model", "task", "labels", "tokenizer", "files", "params", "sample")
 
 
 def read(question: tuple[str, str | None, bool]) -> dict[str, Any]:
@@ -71,6 +71,7 @@ def read(question: tuple[str, str | None, bool]) -> dict[str, Any]:
         "task": task,
         "labels": found.published.labels,
         "tokenizer": hashlib.sha256(found.run.text.encode()).hexdigest(),
+        "files": dict(found.run.files),
         "params": digest.hexdigest(),
         "sample": _sample(found),
         "used": used,
@@ -91,10 +92,6 @@ def _sample(found: Imported) -> list[int]:
     if tokenizer is None:
         return []
     try:
-        if hasattr(tokenizer, "encode_lines"):
-            return tokenizer.encode_lines([text])[0].tolist()
-        if hasattr(tokenizer, "separator"):
-            return tokenizer.encode([text])[0].ids.tolist()
         return tokenizer.encode(text).tolist()
     except UserError:
         return []
@@ -103,7 +100,7 @@ def _sample(found: Imported) -> list[int]:
 def _compute(found: Imported) -> None:
     """The forward pass, operation by operation: nothing is compiled as a whole."""
     config = found.config.model
-    model = build("model", config, scan_layers=False)
+    model = build("model", {**config, "scan_layers": False})
     variables = {"params": from_paths(found.published.params)}
     tokens = jnp.zeros((1, 4), jnp.int32)
     if config.name == "vit":

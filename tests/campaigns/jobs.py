@@ -205,7 +205,11 @@ JOBS = (
     Job(
         "classes of images, augmented, average",
         "vit_digits.py",
-        _settings(PICTURES, IMAGES | {"flip": True, "mixup": 0.2}, train__ema_decay=0.9),
+        _settings(
+            PICTURES,
+            IMAGES | {"augmentation.flip": True, "augmentation.mixup": 0.2},
+            train__ema_decay=0.9,
+        ),
     ),
     Job("masked images", "vit_mae.py", _settings(PICTURES, IMAGES)),
 )

@@ -22,8 +22,8 @@ import jax
 
 from tests.campaigns.frame import called
 from transformer import runtime
-from transformer.training import loop
 from transformer.training.checkpoints import Checkpoints
+from transformer.training.execution import Execution
 from transformer.training.metrics import MetricsWriter
 
 STAGES = ("start", "steps", "save", "commit", "evaluation", "finish")
@@ -125,18 +125,7 @@ class _Observer:
         runtime.prepare_process = begin
         self._before(MetricsWriter, "write", lambda arguments: f"metrics of {arguments[2]}")
         self._before(Checkpoints, "save", lambda arguments: "save")
-        make = loop.make_validation
-
-        def made(*arguments: Any, **options: Any) -> Callable:
-            validate = make(*arguments, **options)
-
-            def validated(*arguments: Any, **options: Any) -> Any:
-                self._happened("evaluation")
-                return validate(*arguments, **options)
-
-            return validated
-
-        loop.make_validation = made
+        self._before(Execution, "validate", lambda arguments: "evaluation")
         jax.monitoring.register_event_duration_secs_listener(self._timed)
         sys.addaudithook(self._audit)
 

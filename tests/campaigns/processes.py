@@ -1,8 +1,9 @@
 """Runs of two and of four processes of which one is sent a signal at a random moment.
 
 None may hang: all stop at one step and save where one was asked to stop, and end with a message
-where one has died. The same command then goes on, with as many processes to the same bits, with one
-to the same losses but for the order of sums.
+where one has died: JAX aborts them (SIGABRT), as docs/launch.md says. The same
+command then goes on, with as many processes to the same bits, with one to the same losses but for
+the order of sums.
 """
 
 import os

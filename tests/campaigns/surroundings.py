@@ -349,13 +349,17 @@ def two_writers(source: random.Random) -> Case:
                 os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
 
         done = together([_call(name, place, change) for place in places], seconds=SECONDS)
-        results = [_judged(name, *pair) for pair in zip(places, done, strict=True)]
+        # Who comes second to a folder has made a mistake; a cache is anybody's.
+        codes = (2,) if shared == "folder" else (1, 2)
+        results = [_judged(name, *pair, codes) for pair in zip(places, done, strict=True)]
         worst = [result for result in results if not result.outcome.allowed]
         if worst:
             return worst[0]
         refused = [result for result in results if result.outcome is Outcome.REFUSED]
         if shared == "cache" and refused:
             return Result(Outcome.UNCLEAR, refused[0].detail)
+        if len(refused) == len(results):
+            return Result(Outcome.LOST, f"neither has done it: {refused[0].detail}")
         left = [str(path) for path in folder.rglob("*.part")]
         if left:
             return Result(Outcome.LOST, f"left behind: {left}")

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from tests.tokenizers import load_encoder_tokenizer, make_encoder_tokenizer
 from transformer.data.labels.squad import Answer, Question
 from transformer.data.labels.windows import make_windows
-from transformer.data.text.documents import SentencePairBatches, tokenize_documents
+from transformer.data.source import Visit
+from transformer.data.text.documents import SentencePairs, tokenize_documents
 from transformer.data.text.masking import Masking
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.byte_pieces import (
@@ -17,11 +19,7 @@ from transformer.data.tokenizers.byte_pieces import (
     BytePieceTokenizer,
     train_byte_pieces,
 )
-from transformer.data.tokenizers.encoders import (
-    load_encoder_tokenizer,
-    make_encoder_tokenizer,
-    parse_encoder_tokenizer,
-)
+from transformer.data.tokenizers.kinds.encoder import parse_encoder_tokenizer
 from transformer.errors import ConfigError, DataError
 
 TEXTS = [
@@ -50,7 +48,7 @@ def tokenizer():
 
 
 def surface(tokenizer, text, **options):
-    (pieces,) = tokenizer.encode([text], **options)
+    (pieces,) = tokenizer.pieces([text], **options)
     return tokenizer.tokens(pieces.ids)
 
 
@@ -65,7 +63,7 @@ def test_special_tokens_have_the_numbers_of_roberta(tokenizer):
 
 def test_pieces_and_places(tokenizer):
     text = " the  house\n\tE\u0301 "
-    (pieces,) = tokenizer.encode([text])
+    (pieces,) = tokenizer.pieces([text])
     assert tokenizer.tokens(pieces.ids) == [
         *(" the", " ", " house", "\n", "\t", "E", "\ufffd", "\ufffd", " ")
     ]
@@ -107,7 +105,7 @@ def test_sentences_of_a_text_follow_spaces(tokenizer):
     )
 )
 def test_each_piece_has_its_characters(tokenizer, text):
-    (pieces,) = tokenizer.encode([text])
+    (pieces,) = tokenizer.pieces([text])
     assert tokenizer.decode(pieces.ids) == text
     assert not tokenizer.special[pieces.ids].any()
     assert (pieces.starts < pieces.ends).all()
@@ -128,12 +126,12 @@ def test_each_piece_has_its_characters(tokenizer, text):
 
 
 def test_halves_of_characters(tokenizer):
-    assert tokenizer.decode(tokenizer.encode(["a\ud83d b"])[0].ids) == "a\ufffd b"
+    assert tokenizer.decode(tokenizer.pieces(["a\ud83d b"])[0].ids) == "a\ufffd b"
 
 
 def test_training_is_deterministic(tokenizer):
     again = train_byte_pieces(iter(TEXTS), 330)
-    assert again.to_text() == tokenizer.to_text()
+    assert again.identity() == tokenizer.identity()
 
 
 def test_save_and_load(tmp_path, tokenizer):
@@ -145,14 +143,14 @@ def test_save_and_load(tmp_path, tokenizer):
         make_encoder_tokenizer(str(path), [], vocab_size=0, lowercase=True),
         parse_encoder_tokenizer(path.read_text("utf-8"), path),
     ):
-        assert loaded.to_text() == tokenizer.to_text()
+        assert loaded.identity() == tokenizer.identity()
         text = "The <mask> é👍"
         assert surface(loaded, text, special=True) == surface(tokenizer, text, special=True)
 
 
 def test_rows(tokenizer):
     rows = lay_out_texts(tokenizer, ["the house ran", ""], ["a dog", "a"], 10)
-    texts = tokenizer.encode(["the house ran", "a dog"])
+    texts = tokenizer.pieces(["the house ran", "a dog"])
     first, second = (pieces.ids.tolist() for pieces in texts)
     assert (len(first), len(second)) == (5, 2)
     assert rows.tokens.tolist() == [
@@ -203,10 +201,8 @@ def test_nor_of_a_question_and_its_context(tokenizer, blanks):
 def test_pairs_of_sentences(tokenizer):
     documents = [["the house", "the dog", "the street", "the house"]] * 4
     data = tokenize_documents(tokenizer, documents)
-    batches = SentencePairBatches(
-        data, tokenizer, 16, 4, Masking(whole_words=True), next_sentence=True, seed=0
-    )
-    batch = batches[0]
+    pairs = SentencePairs(data, tokenizer, 16, Masking(whole_words=True), next_sentence=True)
+    batch = pairs.batch([Visit(example) for example in range(4)])
     for tokens, length in zip(batch["tokens"], batch["lengths"], strict=True):
         places = np.flatnonzero(tokens == tokenizer.separator)
         assert tokens[0] == tokenizer.start
@@ -216,7 +212,7 @@ def test_pairs_of_sentences(tokenizer):
         assert (tokens[length:] == tokenizer.pad).all()
     assert not batch["token_types"].any()
     with pytest.raises(ConfigError, match="has 6"):
-        SentencePairBatches(data, tokenizer, 5, 4, Masking(), next_sentence=True, seed=0)
+        SentencePairs(data, tokenizer, 5, Masking(), next_sentence=True)
 
 
 def test_a_vocabulary_needs_room_for_all_bytes():
@@ -231,7 +227,7 @@ def test_what_is_no_kind():
 
 
 def json_of(tokenizer, change):
-    content = json.loads(tokenizer.to_text())
+    content = json.loads(tokenizer.identity())
     change(content)
     return json.dumps(content)
 
@@ -264,10 +260,10 @@ def test_a_model_of_another_kind():
 
 
 def test_a_tokenizer_that_always_puts_a_space_in_front(tokenizer):
-    library = tokenizers.Tokenizer.from_str(tokenizer.to_text())
+    library = tokenizers.Tokenizer.from_str(tokenizer.identity())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     spaced = BytePieceTokenizer(library)
-    (pieces,) = spaced.encode(["house é"])
+    (pieces,) = spaced.pieces(["house é"])
     assert spaced.tokens(pieces.ids[:1]) == [" house"]
     assert (pieces.starts[0], pieces.ends[0]) == (0, 5)
     assert (pieces.starts < pieces.ends).all()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from transformer.data.tokenizers import cutting
-from transformer.data.tokenizers.text import Tokenizer, byte_alphabet, character_tokenizer
+from transformer.data.tokenizers.library import byte_alphabet, character_tokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 
 # What texts are made of: whatever a tokenizer may treat in a way of its own, next to line feeds.
 PARTS = ["\n", "\n", "\n", "\n\n", " ", "  ", "\t", "\r", "\u3000", "\u2028", "\x85", "\xa0"]
@@ -183,7 +184,7 @@ def choices(of_bytes):
 def test_parts_have_the_tokens_of_the_whole(of_bytes, data):
     names = data.draw(choices(of_bytes))
     library, expected = made(*names, of_bytes=of_bytes)
-    tokenizer = Tokenizer(library)
+    tokenizer = LibraryTextTokenizer(library)
     if expected is not None:
         assert cutting.is_cuttable(library) == expected, names
     for text in data.draw(st.lists(TEXTS, min_size=8, max_size=8)):
@@ -286,5 +287,5 @@ def test_long_texts(splitter, normalizer, added):
     assert len(list(cutting.parts(text))) == 2
     whole = library.encode(text, add_special_tokens=False).ids
     with mock.patch.object(cutting, "parts", wraps=cutting.parts) as cut:
-        np.testing.assert_array_equal(Tokenizer(library).encode(text), whole)
+        np.testing.assert_array_equal(LibraryTextTokenizer(library).encode(text), whole)
     assert cut.called == may_be_cut

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.text.spans import (
-    DenoisingBatches,
+    DenoisingWindows,
     corrupt_spans,
     corrupted_lengths,
     noise_counts,
@@ -128,11 +129,16 @@ def test_no_source_is_that_short():
 LENGTH, STREAM = 12, text(151)
 
 
-def make(objective="span_corruption", stream=STREAM, *, num_steps=40, seed=3, **fields):
+def windows_of(objective="span_corruption", stream=STREAM, **fields):
     fields = {"density": 0.3, "mean_span": 2.0, **fields}
-    return DenoisingBatches(
-        stream, LENGTH, 4, objective, SENTINEL, END, seed, num_steps=num_steps, **fields
-    )
+    return DenoisingWindows(stream, LENGTH, objective, SENTINEL, END, **fields)
+
+
+def make(objective="span_corruption", stream=STREAM, *, num_steps=40, seed=3):
+    windows = windows_of(objective, stream, moving=num_steps is not None)
+    if num_steps is None:
+        return Batches(windows, InOrder(len(windows), 4, seed))
+    return Batches(windows, Epochs(len(windows), 4, seed, num_steps))
 
 
 def both_objectives(test):
@@ -171,7 +177,7 @@ def texts(batch):
 def test_batches_have_one_shape(objective):
     batches = make(objective)
     shapes = {"span_corruption": (11, 7), "prefix": (12, 12)}[objective]
-    assert batches.lengths == shapes
+    assert batches.source.lengths == shapes
     assert len(batches) == 40
     for step in range(3):
         batch = batches[step]
@@ -183,7 +189,7 @@ def test_batches_have_one_shape(objective):
 @both_objectives
 def test_an_epoch_visits_every_window_once(objective):
     batches = make(objective)
-    count = batches.windows_per_epoch
+    count = len(batches.source)
     assert count == 11
     rows = [row for step in range(11) for row in texts(batches[step])]
     offsets = set()
@@ -223,7 +229,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("num_steps", [40, None])
 def test_hosts_together_are_one_host(objective, num_steps):
     whole = make(objective, num_steps=num_steps)
-    parts = [make(objective, num_steps=num_steps, host=host, num_hosts=4) for host in range(4)]
+    parts = [whole.of_host(host, 4) for host in range(4)]
     for step in (3, 2, 0):
         expected, batches = whole[step], [part[step] for part in parts]
         together = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
@@ -234,7 +240,7 @@ def test_hosts_together_are_one_host(objective, num_steps):
 def test_epochs_differ_in_more_than_their_order(objective):
     # With one window that fills the stream, only what is hidden can differ.
     batches = make(objective, text(LENGTH))
-    assert batches.windows_per_epoch == 1
+    assert len(batches.source) == 1
     assert len({str(row) for step in range(4) for row in batches[step]["source"]}) > 4
     assert str(batches[0]) != str(make(objective, text(LENGTH), seed=4)[0])
 
@@ -249,16 +255,16 @@ def test_a_token_file_is_a_stream(tmp_path):
 def test_number_of_sentinels():
     batches = make()
     used = max(int(batches[step]["source"].max()) for step in range(10))
-    assert used == SENTINEL + batches.num_sentinels - 1
-    assert make("prefix").num_sentinels == 0
+    assert used == SENTINEL + batches.source.num_sentinels - 1
+    assert windows_of("prefix").num_sentinels == 0
 
 
 def test_refusals():
     with pytest.raises(ConfigError, match="choose from span_corruption, prefix"):
-        make("other")
+        windows_of("other")
     with pytest.raises(DataError, match="11 tokens, too few for one window of 12"):
-        make(stream=text(11))
+        windows_of(stream=text(11))
     with pytest.raises(ConfigError, match="does not divide over 3 hosts"):
-        make(num_hosts=3)
+        make().of_host(0, 3)
     with pytest.raises(ConfigError, match="cannot hide a fraction of 1"):
-        make(density=1.0)
+        windows_of(density=1.0)

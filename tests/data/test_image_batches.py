@@ -4,8 +4,10 @@ import pickle
 import numpy as np
 import pytest
 
-from transformer.data.images.batches import Augmentation, SequentialImages, ShuffledImages
+from transformer.data.images.batches import Augmentation, ImageRows
+from transformer.data.images.labelled import ArrayImages
 from transformer.data.images.preparation import Preparation
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 
@@ -13,13 +15,11 @@ COUNT, SIZE = 21, 8
 
 
 class Listed:
-    """Images one by one, as if read from files; with `array` also at once."""
+    """Images one by one, as if read from files."""
 
-    def __init__(self, images, array=False):
+    def __init__(self, images):
         self.images = images
         self.asked = []
-        if array:
-            self.array = np.stack(images)
 
     def __len__(self):
         return len(self.images)
@@ -28,8 +28,16 @@ class Listed:
         self.asked.append(index)
         return self.images[index]
 
+    def name(self, index):
+        return str(index)
+
     def some(self, chosen):
         return Listed([self.images[index] for index in chosen])
+
+
+def as_array(images):
+    """All at once."""
+    return ArrayImages(np.stack(images))
 
 
 def images(channels=1, ragged=False, seed=0):
@@ -67,15 +75,27 @@ AUGMENTATIONS = {
 }
 
 
-def shuffled(source=None, augmentation=AUGMENTATIONS["all"], labels=LABELS, **options):
-    options = {"preparation": PREPARATION, "batch_size": 6, "seed": 3, "num_steps": 12, **options}
+def rows_of(source, augmentation, preparation=PREPARATION, labels=LABELS, num_threads=0):
     source = Listed(images()) if source is None else source
-    return ShuffledImages(source, labels, augmentation=augmentation, **options)
+    return ImageRows(source, labels, preparation, augmentation, num_threads)
 
 
-def sequential(source=None, **options):
-    options = {"preparation": PREPARATION, "batch_size": 6, **options}
-    return SequentialImages(Listed(images()) if source is None else source, LABELS, **options)
+def shuffled(
+    source=None,
+    augmentation=AUGMENTATIONS["all"],
+    *,
+    batch_size=6,
+    seed=3,
+    num_steps=12,
+    **options,
+):
+    rows = rows_of(source, augmentation, **options)
+    return Batches(rows, Epochs(len(rows), batch_size, seed, num_steps))
+
+
+def sequential(source=None, *, batch_size=6, **options):
+    rows = rows_of(source, Augmentation(), **options)
+    return Batches(rows, InOrder(len(rows), batch_size))
 
 
 def concatenated(batches):
@@ -115,29 +135,31 @@ def test_slices_of_hosts_make_up_the_batch(kind):
     source = images(ragged=True)
     whole = shuffled(Listed(source), AUGMENTATIONS[kind])
     for num_hosts in (2, 3):
-        hosts = [
-            shuffled(Listed(source), AUGMENTATIONS[kind], host=host, num_hosts=num_hosts)
-            for host in range(num_hosts)
-        ]
+        hosts = [whole.of_host(host, num_hosts) for host in range(num_hosts)]
         for step in (0, 5):
             np.testing.assert_equal(concatenated([host[step] for host in hosts]), whole[step])
 
 
+def not_one_by_one(self, index):
+    raise AssertionError("an array is read at once.")
+
+
 @pytest.mark.parametrize("kind", AUGMENTATIONS)
-def test_an_array_gives_the_same_batches(kind):
-    one_by_one, array = Listed(images(3)), Listed(images(3), array=True)
+def test_an_array_gives_the_same_batches(monkeypatch, kind):
+    one_by_one, array = Listed(images(3)), as_array(images(3))
+    if kind == "none":
+        monkeypatch.setattr(ArrayImages, "__getitem__", not_one_by_one)
     for step in (0, 4):
         np.testing.assert_equal(
             shuffled(array, AUGMENTATIONS[kind])[step],
             shuffled(one_by_one, AUGMENTATIONS[kind])[step],
         )
-    assert not array.asked or kind != "none"
 
 
 def test_an_array_of_another_size_is_resized():
     smaller = {"preparation": Preparation(5)}
     for make in (sequential, functools.partial(shuffled, augmentation=Augmentation())):
-        batches = [make(Listed(images(), array), **smaller)[1] for array in (False, True)]
+        batches = [make(source, **smaller)[1] for source in (Listed(images()), as_array(images()))]
         assert batches[0]["images"].shape == (6, 5, 5, 1)
         np.testing.assert_equal(*batches)
 
@@ -248,7 +270,8 @@ def test_erasing_comes_after_mixing():
 @pytest.mark.parametrize("num_threads", [0, 2])
 @pytest.mark.parametrize("array", [False, True])
 def test_validation_covers_every_image_once(array, num_threads):
-    source = Listed(images(3, ragged=not array), array)
+    pixels = images(3, ragged=not array)
+    source = as_array(pixels) if array else Listed(pixels)
     batches = sequential(source, num_threads=num_threads)
     assert len(batches) == 4
     parts = [batches[step] for step in range(4)]
@@ -256,7 +279,7 @@ def test_validation_covers_every_image_once(array, num_threads):
         check_form(batch, 6, 3)
     found = concatenated(parts)
     assert found["valid"].tolist() == [1] * COUNT + [0] * 3
-    expected = np.stack([PREPARATION.pixels(image) for image in source.images])
+    expected = np.stack([PREPARATION.pixels(image) for image in pixels])
     np.testing.assert_equal(found["images"][:COUNT], expected)
     np.testing.assert_equal(found["images"][COUNT:], 0)
     assert found["labels"].tolist() == [*LABELS, 0, 0, 0]
@@ -268,16 +291,16 @@ def test_validation_covers_every_image_once(array, num_threads):
 def test_validation_on_several_hosts(num_hosts):
     # Of six hosts some have nothing but rows that are not valid.
     whole = sequential()
-    hosts = [sequential(host=host, num_hosts=num_hosts) for host in range(num_hosts)]
+    hosts = [whole.of_host(host, num_hosts) for host in range(num_hosts)]
     for step in range(4):
         np.testing.assert_equal(concatenated([host[step] for host in hosts]), whole[step])
 
 
 def test_validation_keeps_a_fraction():
-    source = Listed(images(), array=True)
+    source = as_array(images())
     preparation = Preparation(SIZE, crop_fraction=0.75)
     found = sequential(source, preparation=preparation)[0]["images"]
-    expected = [preparation.pixels(image) for image in source.images[:6]]
+    expected = [preparation.pixels(image) for image in source.array[:6]]
     np.testing.assert_equal(found, np.stack(expected))
 
 
@@ -316,9 +339,9 @@ def test_batches_can_be_copied_after_use():
 )
 def test_values_that_mean_nothing_are_named(field, value):
     augmentation = Augmentation(**{field: value})
-    with pytest.raises(ConfigError, match=rf"config\.task\.{field} is {value}"):
-        require_allowed("task", augmentation)
-    with pytest.raises(ConfigError, match=rf"config\.task\.{field}"):
+    with pytest.raises(ConfigError, match=rf"config\.task\.augmentation\.{field} is {value}"):
+        require_allowed("task.augmentation", augmentation)
+    with pytest.raises(ConfigError, match=rf"config\.task\.augmentation\.{field}"):
         shuffled(augmentation=augmentation)
 
 
@@ -330,13 +353,13 @@ def test_extreme_values_are_fine():
 
 
 def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(ConfigError, match=r"config\.task\.shift is 8: less than the 8 pixels"):
+    with pytest.raises(ConfigError, match=r"augmentation\.shift is 8: give less than the 8 pixels"):
         shuffled(augmentation=Augmentation(shift=8))
     for make in (shuffled, sequential):
-        with pytest.raises(ConfigError, match=r"config\.task\.crop_fraction is 1.2"):
+        with pytest.raises(ConfigError, match=r"config\.task\.preparation\.crop_fraction is 1.2"):
             make(preparation=Preparation(SIZE, crop_fraction=1.2))
     for make in (shuffled, sequential):
         with pytest.raises(ConfigError, match=r"batch_size \(6\) does not divide over 4 hosts"):
-            make(num_hosts=4)
+            make().of_host(0, 4)
         with pytest.raises(DataError, match="20 images and 21 labels"):
             make(Listed(images()[:20]))

@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from tests.data.image_files import colours, encoded, write_files
-from transformer.data.images.batches import SequentialImages
+from transformer.data.images.batches import ImageRows
 from transformer.data.images.decoding import FileImages
 from transformer.data.images.preparation import Preparation
+from transformer.data.source import Visit
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 
@@ -53,14 +54,14 @@ def test_numbers():
 
 
 def test_images_that_cannot_be_prepared(tmp_path):
-    with pytest.raises(DataError, match=r"6 x 13 pixels.*config\.task\.resize"):
+    with pytest.raises(DataError, match=r"6 x 13 pixels.*config\.task\.preparation\.resize"):
         Preparation(4, resize="none").pixels(WIDE)
     with pytest.raises(DataError, match="cut it first"):
         Preparation(500).pixels(np.zeros((1, 400_000, 1), np.uint8))
     images = FileImages(write_files(tmp_path, {"a.png": encoded(WIDE)}), ["a.png"], 3)
-    batches = SequentialImages(images, np.zeros(1, int), Preparation(4, resize="none"), 1)
+    rows = ImageRows(images, np.zeros(1, int), Preparation(4, resize="none"))
     with pytest.raises(DataError, match=r"a\.png: the image has 6 x 13"):
-        batches[0]
+        rows.batch([Visit(0)])
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.pairs.batches import (
-    Bucket,
-    BucketedBatches,
-    PackedBatches,
-    lay_out,
-    make_buckets,
-    pack,
-)
+from transformer.data.order import Batches, Bucket, bucketed, make_buckets, packed
+from transformer.data.pairs.batches import PackedPairs, PairRows, lay_out, pack, padding_fraction
 from transformer.data.pairs.files import Sentences, TokenPairs
 from transformer.ops.losses import IGNORED
 
@@ -37,14 +31,16 @@ LENGTHS = st.lists(
 SOME = make_pairs(np.random.default_rng(0).integers(1, LONGEST, (70, 2)).tolist())
 
 
-def make(kind, pairs=SOME, *, multiple=4, batch_tokens=120, seed=3, **fields):
+def make(kind, pairs=SOME, *, multiple=4, batch_tokens=120, seed=3, num_steps=1000):
     if kind == "packed":
         rows = max(1, batch_tokens // LONGEST // multiple) * multiple
-        return PackedBatches(pairs, Bucket(rows, LONGEST), seed, 1000, **fields)
+        source = PackedPairs(pairs, LONGEST, seed)
+        return Batches(source, packed(len(source), Bucket(rows, LONGEST), seed, num_steps))
     buckets = make_buckets(
         pairs.lengths, batch_tokens=batch_tokens, longest=LONGEST, rows_multiple=multiple
     )
-    return BucketedBatches(pairs, buckets, seed, 1000, **fields)
+    rows = PairRows(pairs, buckets)
+    return Batches(rows, bucketed(rows.lengths, buckets, seed, num_steps))
 
 
 def both_kinds(test):
@@ -67,8 +63,8 @@ def visited(batch):
 
 
 def epoch_of(batches, epoch):
-    steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-    return [batches[step] for step in steps]
+    count = batches.order.steps_per_epoch
+    return [batches[step] for step in range(epoch * count, (epoch + 1) * count)]
 
 
 def assert_same(one, other):
@@ -81,8 +77,9 @@ def assert_same(one, other):
 @given(lengths=LENGTHS, multiple=st.integers(1, 4), batch_tokens=st.integers(1, 200))
 def test_an_epoch_visits_every_pair_once(kind, lengths, multiple, batch_tokens):
     batches = make(kind, make_pairs(lengths), multiple=multiple, batch_tokens=batch_tokens)
-    buckets = (batches.bucket,) if kind == "packed" else batches.buckets
+    buckets = batches.order.batches_per_epoch
     shapes = {(bucket.rows, bucket.length) for bucket in buckets}
+    padding = padding_fraction(batches.source.pairs, buckets, None)
     for epoch in (0, 1, 3):
         found, tokens, room, used = [], 0, 0, set()
         for batch in epoch_of(batches, epoch):
@@ -92,7 +89,7 @@ def test_an_epoch_visits_every_pair_once(kind, lengths, multiple, batch_tokens):
             room += 2 * batch["source"].size
         assert sorted(found) == [(index, *pair) for index, pair in enumerate(lengths)]
         assert used == shapes
-        np.testing.assert_allclose(batches.padding(), 1 - tokens / room, atol=1e-12)
+        np.testing.assert_allclose(padding, 1 - tokens / room, atol=1e-12)
 
 
 @given(
@@ -130,7 +127,7 @@ def test_lengths_of_buckets():
 
 @both_kinds
 def test_a_step_is_the_same_whatever_was_asked_before(kind):
-    count = 2 * make(kind).steps_per_epoch + 3
+    count = 2 * make(kind).order.steps_per_epoch + 3
     expected = [make(kind)[step] for step in range(count)]
     batches = make(kind)
     for step in np.random.default_rng(0).integers(0, count, 3 * count):
@@ -141,8 +138,8 @@ def test_a_step_is_the_same_whatever_was_asked_before(kind):
 @pytest.mark.parametrize("num_hosts", [2, 4])
 def test_hosts_together_are_one_host(kind, num_hosts):
     whole = make(kind)
-    parts = [make(kind, host=host, num_hosts=num_hosts) for host in range(num_hosts)]
-    for step in range(2 * whole.steps_per_epoch):
+    parts = [whole.of_host(host, num_hosts) for host in range(num_hosts)]
+    for step in range(2 * whole.order.steps_per_epoch):
         batches = [part[step] for part in parts]
         assert len({batch["source"].shape for batch in batches}) == 1
         together = {
@@ -167,8 +164,8 @@ def test_batches_of_different_lengths_are_mixed():
 
 
 def test_without_seed_pairs_stay_in_order():
-    batches = BucketedBatches(SOME, make("bucketed").buckets)
-    assert len(batches) == batches.steps_per_epoch
+    batches = make("bucketed", seed=None, num_steps=None)
+    assert len(batches) == batches.order.steps_per_epoch
     found = collections.defaultdict(list)
     shapes = []
     for batch in epoch_of(batches, 0):

@@ -3,6 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
+from tests.tokenizers import make_sentence_tokenizer
 from transformer.data.pairs.files import (
     Pairs,
     Sentences,
@@ -14,7 +15,6 @@ from transformer.data.pairs.files import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.tokenizers.sentences import make_sentence_tokenizer
 from transformer.errors import ConfigError, DataError
 
 SOURCE, TARGET = ["a cat", "", "der Hund"], ["eine Katze", "nichts", "the dog"]

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tokenizers import make_encoder_tokenizer
 from transformer.data.labels.squad import Answer, Question
 from transformer.data.labels.windows import Windows, best_answers, make_windows
 from transformer.data.tokenizers.byte_pieces import train_byte_pieces
-from transformer.data.tokenizers.word_pieces import SPECIAL_TOKENS, make_word_piece_tokenizer
+from transformer.data.tokenizers.word_pieces import SPECIAL_TOKENS
 from transformer.errors import ConfigError, DataError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -42,7 +43,7 @@ CONTEXTS = st.one_of(
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     path.write_text("\n".join(VOCABULARY), "utf-8")
-    return make_word_piece_tokenizer(str(path), [], vocab_size=0, lowercase=True)
+    return make_encoder_tokenizer(str(path), [], vocab_size=0, lowercase=True)
 
 
 @pytest.fixture(scope="module", params=["words", "bytes"])
@@ -189,7 +190,7 @@ def test_answers_keep_their_characters(tokenizer, context, answer, text):
 def test_an_accent_that_is_a_piece_is_left_alone(tmp_path):
     path = tmp_path / "vocab.txt"
     path.write_text("\n".join([*VOCABULARY, "##\u0301"]), "utf-8")
-    cased = make_word_piece_tokenizer(str(path), [], vocab_size=0, lowercase=False)
+    cased = make_encoder_tokenizer(str(path), [], vocab_size=0, lowercase=False)
     windows = windows_of(cased, ask("e\u0301a"))
     assert windows.last_chars[0, 4:7].tolist() == [1, 2, 3]
 
@@ -249,7 +250,7 @@ def test_answers_come_back(any_tokenizer, context, data, max_question_length, st
     # The windows show the same pieces as one that is long enough, and each piece is best in one.
     whole = windows_of(tokenizer, question, **{**options, "max_length": 500})
     (held,) = np.nonzero(whole.first_chars[0] >= 0)
-    before = 1 + len(tokenizer.encode([asked])[0].ids[:max_question_length]) + tokenizer.separators
+    before = 1 + len(tokenizer.pieces([asked])[0].ids[:max_question_length]) + tokenizer.separators
     owned = np.zeros(len(held), int)
     for row in range(len(windows.tokens)):
         (columns,) = np.nonzero(in_context[row])

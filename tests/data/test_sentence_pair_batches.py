@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.words import WORDS
-from transformer.data.text.documents import DocumentTokens, SentencePairBatches, tokenize_documents
-from transformer.data.text.masking import Masking
+from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.text.documents import DocumentTokens, SentencePairs, tokenize_documents
+from transformer.data.text.masking import Masking, num_predictions
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
@@ -24,17 +25,22 @@ def make_data(lengths):
     return tokenize_documents(WORDS, documents)
 
 
-def make(data, context=16, *, next_sentence=True, seed=3, num_steps=1000, rate=0.15, **fields):
-    fields = {"batch_size": 4, "masking": Masking(rate=rate), **fields}
-    return SentencePairBatches(
-        data,
-        WORDS,
-        context,
-        next_sentence=next_sentence,
-        seed=seed,
-        num_steps=num_steps,
-        **fields,
-    )
+def make(
+    data,
+    context=16,
+    *,
+    next_sentence=True,
+    seed=3,
+    num_steps=1000,
+    rate=0.15,
+    batch_size=4,
+    **fields,
+):
+    fields = {"masking": Masking(rate=rate), **fields}
+    pairs = SentencePairs(data, WORDS, context, next_sentence=next_sentence, **fields)
+    if num_steps is None:
+        return Batches(pairs, InOrder(len(pairs), batch_size, seed))
+    return Batches(pairs, Epochs(len(pairs), batch_size, seed, num_steps))
 
 
 LENGTHS = st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=12), min_size=2, max_size=6)
@@ -96,7 +102,7 @@ def test_pairs(lengths, context, seed):
         batch = batches[step]
         assert {array.dtype for array in batch.values()} == {np.dtype("int32")}
         assert batch["tokens"].shape == batch["token_types"].shape == (4, context)
-        assert batch["labels"].shape == (4, batches.num_predictions)
+        assert batch["labels"].shape == (4, num_predictions(context, 0.15))
         for first, second, is_next in segments(batch):
             follows = second[0] == first[-1] + 1
             other = document_of(data, second[0]) != document_of(data, first[0])
@@ -120,7 +126,7 @@ def test_whole_chunks_hold_every_token_once(lengths, context):
             assert none is None
             assert is_next == IGNORED
             rows.append(chunk)
-    assert len(rows) == batches.examples_per_epoch
+    assert len(rows) == len(batches.source)
     np.testing.assert_array_equal(np.concatenate(rows), np.arange(len(data.tokens)))
     ends, room = set(data.sentences.tolist()), context - 2
     document_ends = set(data.sentences[data.documents].tolist())
@@ -139,7 +145,7 @@ def test_whole_chunks_hold_every_token_once(lengths, context):
 
 def test_an_epoch_visits_every_chunk_once():
     batches = make(SOME, 40)
-    count = batches.examples_per_epoch
+    count = len(batches.source)
     steps = range(4 * math.ceil(count / 4))
     rows = [row for step in steps for row in segments(batches[step])]
     starts = [int(first[0]) for first, _, _ in rows]
@@ -159,8 +165,8 @@ def test_an_epoch_visits_every_chunk_once():
 def test_chunks_of_a_token_are_left_out_of_pairs():
     data = make_data([[1], [2, 3], [13, 1]])
     pairs, whole = (make(data, next_sentence=pair) for pair in (True, False))
-    assert pairs.examples_per_epoch == 2
-    assert whole.examples_per_epoch == 3
+    assert len(pairs.source) == 2
+    assert len(whole.source) == 3
 
 
 def rows_of(batches, steps):
@@ -268,13 +274,13 @@ def test_too_little_for_pairs():
     data = make_data([[3, 3]])
     with pytest.raises(DataError, match="6 tokens, too few for pairs"):
         make(data)
-    assert make(data, next_sentence=False).examples_per_epoch == 1
+    assert len(make(data, next_sentence=False).source) == 1
     with pytest.raises(DataError, match="2 tokens, too few for pairs"):
         make(make_data([[1], [1]]))
     with pytest.raises(ConfigError, match=r"config\.task\.max_length is 4"):
         make(data, 4)
     with pytest.raises(ConfigError, match="does not divide over 3 hosts"):
-        make(SOME, num_hosts=3)
+        make(SOME).of_host(0, 3)
 
 
 def assert_same(one, other):
@@ -292,7 +298,7 @@ def variants(test):
 def test_hosts_together_are_one_host(next_sentence, num_steps):
     fields = {"next_sentence": next_sentence, "num_steps": num_steps}
     whole = make(SOME, **fields)
-    parts = [make(SOME, host=host, num_hosts=4, **fields) for host in range(4)]
+    parts = [whole.of_host(host, 4) for host in range(4)]
     for step in (9, 0, 4):
         expected, batches = whole[step], [part[step] for part in parts]
         together = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
@@ -311,7 +317,7 @@ def test_the_seed_decides(next_sentence, num_steps):
 def test_a_pass_in_order(next_sentence):
     for batch_size in (4, 7):
         batches = make(SOME, next_sentence=next_sentence, num_steps=None, batch_size=batch_size)
-        count = batches.examples_per_epoch
+        count = len(batches.source)
         assert len(batches) == math.ceil(count / batch_size)
         found = [batches[step] for step in range(len(batches))]
         rows = [row for batch in found for row in segments(batch)]

@@ -10,11 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from transformer.data.tokenizers.sentences import (
-    LibrarySentenceTokenizer,
-    load_sentence_tokenizer,
-    make_sentence_tokenizer,
-)
+from tests.tokenizers import load_sentence_tokenizer, make_sentence_tokenizer
+from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
 from transformer.errors import ConfigError, DataError, MissingDependencyError
 
 LINES = [
@@ -31,7 +28,7 @@ sentences = st.text(max_size=60).map(lambda text: " ".join(text.split()))
 
 
 def encode(tokenizer, line):
-    (ids,) = tokenizer.encode_lines([line])
+    (ids,) = tokenizer.encode_all([line])
     assert ids.dtype == np.int32
     return ids
 
@@ -96,21 +93,21 @@ def test_the_end_in_a_text_is_text(tokenizer):
 
 @pytest.mark.parametrize("tokenizer", [BPE, CHARACTER], ids=["bpe", "character"])
 def test_batches_encode_like_lines(tokenizer):
-    for line, ids in zip(LINES, tokenizer.encode_lines(LINES), strict=True):
+    for line, ids in zip(LINES, tokenizer.encode_all(LINES), strict=True):
         np.testing.assert_array_equal(ids, encode(tokenizer, line))
-    assert tokenizer.encode_lines([]) == []
+    assert tokenizer.encode_all([]) == []
     assert encode(tokenizer, "").shape == (0,)
     assert tokenizer.decode([]) == ""
 
 
 def test_unknown_characters_are_named():
     with pytest.raises(DataError, match=r"'天' \(U\+5929\).*tokenizer=bpe"):
-        CHARACTER.encode_lines(["A dog", "天"])
+        CHARACTER.encode_all(["A dog", "天"])
 
 
 TRAIN = f"""
-from transformer.data.tokenizers.sentences import make_sentence_tokenizer
-print(ascii(make_sentence_tokenizer("bpe", {LINES!r}, 400).to_text()))
+from tests.tokenizers import make_sentence_tokenizer
+print(ascii(make_sentence_tokenizer("bpe", {LINES!r}, 400).identity()))
 """
 
 
@@ -118,7 +115,7 @@ def test_training_is_deterministic():
     # Another process: the order of a hash table is drawn anew in each.
     command = [sys.executable, "-c", TRAIN]
     other = subprocess.run(command, capture_output=True, check=True, text=True)
-    assert other.stdout.strip() == ascii(BPE.to_text())
+    assert other.stdout.strip() == ascii(BPE.identity())
 
 
 @pytest.mark.parametrize("tokenizer", [BPE, CHARACTER], ids=["bpe", "character"])
@@ -126,14 +123,14 @@ def test_save_and_load(tmp_path, tokenizer):
     tokenizer.save(tmp_path)
     path = str(tmp_path / "tokenizer.json")
     for loaded in (load_sentence_tokenizer(tmp_path), make_sentence_tokenizer(path, [], 0)):
-        assert loaded.to_text() == tokenizer.to_text()
+        assert loaded.identity() == tokenizer.identity()
         assert (loaded.vocab_size, loaded.end) == (tokenizer.vocab_size, tokenizer.end)
         ids = encode(loaded, "A dog </s>")
         np.testing.assert_array_equal(ids, encode(tokenizer, "A dog </s>"))
         assert loaded.decode(ids) == "A dog </s>"
     if tokenizer is CHARACTER:
         with pytest.raises(DataError, match="does not know"):
-            load_sentence_tokenizer(tmp_path).encode_lines(["天"])
+            load_sentence_tokenizer(tmp_path).encode_all(["天"])
 
 
 def test_an_empty_folder_has_no_tokenizer(tmp_path):
@@ -258,7 +255,7 @@ def test_nothing_is_added_or_cut():
     assert encode(tokenizer, "dog").tolist() == [3]
     assert encode(tokenizer, "dog dog dog").tolist() == [3, 3, 3]
     assert encode(tokenizer, "").tolist() == []
-    assert json.loads(tokenizer.to_text())["padding"] is None
+    assert json.loads(tokenizer.identity())["padding"] is None
 
 
 def sentencepiece_model(**options):
@@ -281,11 +278,11 @@ def test_sentencepiece(tmp_path, model_type):
     path.write_bytes(sentencepiece_model(model_type=model_type))
     tokenizer = make_sentence_tokenizer(str(path), [], 0)
     assert (tokenizer.vocab_size, tokenizer.end) == (45, 2)
-    for line, ids in zip(LINES, tokenizer.encode_lines(LINES), strict=True):
+    for line, ids in zip(LINES, tokenizer.encode_all(LINES), strict=True):
         np.testing.assert_array_equal(ids, encode(tokenizer, line))
         assert tokenizer.decode(ids) == line
     assert encode(tokenizer, "").shape == (0,)
-    assert tokenizer.encode_lines([]) == []
+    assert tokenizer.encode_all([]) == []
     assert not {1, 2} & set(encode(tokenizer, "<s> dog </s>").tolist())
     assert "".join(surface(tokenizer, "Das Haus")) == "▁Das▁Haus"
     assert tokenizer.tokens([tokenizer.end]) == ["</s>"]
@@ -294,7 +291,7 @@ def test_sentencepiece(tmp_path, model_type):
     folder.mkdir()
     tokenizer.save(folder)
     loaded = load_sentence_tokenizer(folder)
-    assert loaded.to_text() == tokenizer.to_text()
+    assert loaded.identity() == tokenizer.identity()
     np.testing.assert_array_equal(encode(loaded, LINES[0]), encode(tokenizer, LINES[0]))
 
 
@@ -320,4 +317,4 @@ def test_sentencepiece_is_optional(monkeypatch):
 
 def test_characters_without_an_a():
     tokenizer = make_sentence_tokenizer("character", ["123", "45"], 0)
-    assert tokenizer.decode(tokenizer.encode_lines(["3 1".replace(" ", "2")])[0]) == "321"
+    assert tokenizer.decode(tokenizer.encode_all(["3 1".replace(" ", "2")])[0]) == "321"

@@ -4,14 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer.data import order as shuffling
-from transformer.data.order import (
-    epoch_generator,
-    example_generator,
-    host_places,
-    require_divisible,
-    visit,
-)
-from transformer.errors import ConfigError
+from transformer.data.order import Epochs
+from transformer.data.source import epoch_generator, example_generator
 
 
 @given(count=st.integers(1, 99), seed=st.integers(0, 2**32), epoch=st.integers(0, 1000))
@@ -26,23 +20,23 @@ def test_orders_that_are_not_kept_visit_every_example_once(monkeypatch, epoch):
 
 
 def test_orders_that_are_not_kept_differ():
-    starts = {tuple(visit(place, 1 << 20, seed)[1] for place in range(9)) for seed in range(4)}
-    starts |= {tuple(visit((1 << 20) + i, 1 << 20, seed)[1] for i in range(9)) for seed in range(4)}
+    starts = {tuple(examples(1 << 20, seed, epoch)) for seed in range(4) for epoch in range(2)}
     assert len(starts) == 8
 
 
+def examples(count, seed, epoch, first=9):
+    """What an epoch visits, from its beginning."""
+    visits = Epochs(count, count, seed, epoch + 1).visits(epoch, slice(first))
+    assert {(visit.seed, visit.epoch) for visit in visits} == {(seed, epoch)}
+    return [visit.example for visit in visits]
+
+
 def assert_visited_once(count, seed, epoch):
-    visits = [visit(epoch * count + place, count, seed) for place in range(count)]
-    assert {found for found, _ in visits} == {epoch}
-    assert sorted(example for _, example in visits) == list(range(count))
+    assert sorted(examples(count, seed, epoch, count)) == list(range(count))
 
 
 def test_epochs_and_seeds_have_their_own_orders():
-    orders = {
-        tuple(visit(epoch * 12 + place, 12, seed)[1] for place in range(12))
-        for epoch in range(4)
-        for seed in range(4)
-    }
+    orders = {tuple(examples(12, seed, epoch, 12)) for epoch in range(4) for seed in range(4)}
     assert len(orders) == 16
 
 
@@ -56,18 +50,3 @@ def test_every_example_has_its_own_numbers():
     ]
     assert len(np.unique(np.concatenate(drawn))) == 3 * 16
     np.testing.assert_array_equal(example_generator(1, 0, 2).random(3), drawn[12])
-
-
-def test_hosts_share_a_batch():
-    assert [host_places(2, 6, host, 3) for host in range(3)] == [
-        range(12, 14),
-        range(14, 16),
-        range(16, 18),
-    ]
-
-
-@pytest.mark.parametrize("size", [0, 4])
-def test_a_batch_that_does_not_divide(size):
-    require_divisible(6, 3)
-    with pytest.raises(ConfigError, match=rf"batch_size \({size}\) does not divide over 3 hosts"):
-        require_divisible(size, 3)

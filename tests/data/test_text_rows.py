@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
+from tests.tokenizers import make_encoder_tokenizer
 from transformer.data.text.rows import lay_out_texts
-from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer
 
 # Specials are not where they usually are, so that no number can stand for their names.
 VOCABULARY = ["a", "[SEP]", "b", "[PAD]", "##c", "[CLS]", "d", "[MASK]", "[UNK]"]
@@ -17,7 +17,7 @@ A, SEP, B, PAD, C, CLS, D, MASK, UNK = range(9)
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "vocab.txt"
     path.write_text("\n".join(VOCABULARY) + "\n")
-    return make_word_piece_tokenizer(str(path), [], vocab_size=1, lowercase=True)
+    return make_encoder_tokenizer(str(path), [], vocab_size=1, lowercase=True)
 
 
 def test_single_texts(tokenizer):

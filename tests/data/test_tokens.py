@@ -3,14 +3,10 @@ import pickle
 import numpy as np
 import pytest
 
-from transformer.data.text.streams import (
-    SequentialWindows,
-    ShuffledWindows,
-    TokenFile,
-    require_length,
-    tokenize,
-)
-from transformer.data.tokenizers.text import make_tokenizer
+from tests.tokenizers import make_text_tokenizer
+from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.source import Visit
+from transformer.data.text.streams import TokenFile, TokenWindows, require_length, tokenize
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 
@@ -29,10 +25,18 @@ def tokens(tmp_path):
     return stream(tmp_path, 203)
 
 
-def batches(tokens, num_steps=30, **fields):
-    windows = ShuffledWindows(tokens, CONTEXT, 4, **{"seed": 0, **fields}, num_steps=num_steps)
-    assert len(windows) == num_steps
-    return [windows[step] for step in range(num_steps)]
+def shuffled(tokens, seed=0, num_steps=30):
+    windows = TokenWindows(tokens, CONTEXT, moving=True)
+    return Batches(windows, Epochs(len(windows), 4, seed, num_steps, shuffled=False))
+
+
+def sequential(tokens):
+    windows = TokenWindows(tokens, CONTEXT, moving=False)
+    return Batches(windows, InOrder(len(windows), 4))
+
+
+def listed(batches):
+    return [batches[step] for step in range(len(batches))]
 
 
 def together(batches, name="tokens"):
@@ -40,7 +44,7 @@ def together(batches, name="tokens"):
 
 
 def test_labels_are_the_next_tokens(tokens):
-    for batch in batches(tokens):
+    for batch in listed(shuffled(tokens)):
         assert batch["tokens"].shape == batch["labels"].shape == (4, CONTEXT)
         assert batch["tokens"].dtype == batch["labels"].dtype == np.int32
         np.testing.assert_array_equal(batch["labels"], batch["tokens"] + 1)
@@ -48,23 +52,23 @@ def test_labels_are_the_next_tokens(tokens):
 
 
 def test_seeds_decide(tokens):
-    first, again, other = (together(batches(tokens, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (together(listed(shuffled(tokens, seed))) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
 def test_a_step_does_not_depend_on_those_before(tokens):
-    windows = ShuffledWindows(tokens, CONTEXT, 4, seed=0, num_steps=30)
-    np.testing.assert_array_equal(windows[17]["tokens"], batches(tokens)[17]["tokens"])
+    expected = listed(shuffled(tokens))[17]["tokens"]
+    np.testing.assert_array_equal(shuffled(tokens)[17]["tokens"], expected)
 
 
 @pytest.mark.parametrize("length", [9, 10, 17, 18, 25, 26, 203, 1000])
 def test_an_epoch_has_every_window_once(tmp_path, length):
-    windows = ShuffledWindows(stream(tmp_path, length), CONTEXT, 1, seed=0, num_steps=1)
-    count = windows.windows_per_epoch
+    windows = TokenWindows(stream(tmp_path, length), CONTEXT, moving=True)
+    count = len(windows)
     orders = []
     for epoch in range(3):
-        starts = [windows.window_start(epoch * count + place) for place in range(count)]
+        starts = [windows.start(Visit(place, 0, epoch)) for place in range(count)]
         assert len(set(starts)) == count
         np.testing.assert_array_equal(np.diff(sorted(starts)), CONTEXT)
         assert min(starts) >= 0
@@ -76,25 +80,25 @@ def test_an_epoch_has_every_window_once(tmp_path, length):
 
 
 def test_windows_fill_the_stream_but_for_less_than_two(tokens):
-    windows = ShuffledWindows(tokens, CONTEXT, 1, seed=0, num_steps=1)
-    used = windows.windows_per_epoch * CONTEXT
+    used = len(TokenWindows(tokens, CONTEXT, moving=True)) * CONTEXT
     assert len(tokens.array) - 1 - 2 * CONTEXT < used <= len(tokens.array) - 1
 
 
 @pytest.mark.parametrize("num_hosts", [1, 2, 4])
 def test_hosts_share_the_batch_of_one(tokens, num_hosts):
-    parts = [together(batches(tokens, host=host, num_hosts=num_hosts)) for host in range(num_hosts)]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), together(batches(tokens)))
+    whole = shuffled(tokens)
+    parts = [together(listed(whole.of_host(host, num_hosts))) for host in range(num_hosts)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), together(listed(whole)))
 
 
 def test_hosts_must_divide_the_batch(tokens):
     with pytest.raises(ConfigError, match=r"batch_size \(4\).*3 hosts"):
-        ShuffledWindows(tokens, CONTEXT, 4, seed=0, num_steps=1, num_hosts=3)
+        shuffled(tokens).of_host(0, 3)
 
 
 @pytest.mark.parametrize("length", [9, 10, 65, 66, 203])
 def test_sequential_predicts_everything_once(tmp_path, length):
-    windows = SequentialWindows(stream(tmp_path, length), CONTEXT, 4)
+    windows = sequential(stream(tmp_path, length))
     labels = np.concatenate([windows[step]["labels"].ravel() for step in range(len(windows))])
     inputs = np.concatenate([windows[step]["tokens"].ravel() for step in range(len(windows))])
     counted = labels != IGNORED
@@ -107,8 +111,8 @@ def test_sequential_predicts_everything_once(tmp_path, length):
 
 @pytest.mark.parametrize("num_hosts", [2, 4])
 def test_sequential_hosts_share_the_batch_of_one(tokens, num_hosts):
-    whole = SequentialWindows(tokens, CONTEXT, 4)
-    parts = [SequentialWindows(tokens, CONTEXT, 4, host, num_hosts) for host in range(num_hosts)]
+    whole = sequential(tokens)
+    parts = [whole.of_host(host, num_hosts) for host in range(num_hosts)]
     for step in range(len(whole)):
         for name in ("tokens", "labels"):
             joined = np.concatenate([part[step][name] for part in parts])
@@ -117,7 +121,7 @@ def test_sequential_hosts_share_the_batch_of_one(tokens, num_hosts):
 
 def test_sequential_hosts_must_divide_the_batch(tokens):
     with pytest.raises(ConfigError, match="3 hosts"):
-        SequentialWindows(tokens, CONTEXT, 4, num_hosts=3)
+        sequential(tokens).of_host(0, 3)
 
 
 def test_streams_too_short_are_refused(tmp_path):
@@ -127,7 +131,7 @@ def test_streams_too_short_are_refused(tmp_path):
 
 
 def test_tokenize_keeps_and_reuses_a_file(tmp_path):
-    tokenizer = make_tokenizer("character", "abc", 0)
+    tokenizer = make_text_tokenizer("character", "abc", 0)
     cache = tmp_path / "cache"
     first = tokenize(tokenizer, "abcab", cache)
     np.testing.assert_array_equal(first.array, tokenizer.encode("abcab"))
@@ -140,14 +144,14 @@ def test_tokenize_keeps_and_reuses_a_file(tmp_path):
 
 
 def test_fingerprint_is_of_text_and_tokenizer(tmp_path):
-    tokenizers = [make_tokenizer("character", text, 0) for text in ("abc", "abcd")]
+    tokenizers = [make_text_tokenizer("character", text, 0) for text in ("abc", "abcd")]
     prints = {tokenize(t, text, tmp_path).fingerprint for t in tokenizers for text in ("ab", "ba")}
     assert len(prints) == 4
 
 
 def test_large_vocabularies_need_more_than_16_bits(tmp_path):
     text = "".join(chr(0x10000 + i) for i in range((1 << 16) + 1))
-    tokens = tokenize(make_tokenizer("character", text, 0), text, tmp_path)
+    tokens = tokenize(make_text_tokenizer("character", text, 0), text, tmp_path)
     np.testing.assert_array_equal(tokens.array, np.arange((1 << 16) + 1))
 
 
@@ -174,7 +178,7 @@ def test_pickling_reopens_the_file(tokens):
     ],
 )
 def test_a_damaged_file_is_made_again(tmp_path, capsys, damage):
-    tokenizer = make_tokenizer("character", "abc", 0)
+    tokenizer = make_text_tokenizer("character", "abc", 0)
     first = tokenize(tokenizer, "abcab", tmp_path)
     good = first.path.read_bytes()
     assert damage(good) != good
@@ -187,7 +191,7 @@ def test_a_damaged_file_is_made_again(tmp_path, capsys, damage):
 
 def test_without_a_cache_tokens_are_held(tmp_path, capsys):
     (tmp_path / "file").touch()
-    tokenizer = make_tokenizer("character", "abc", 0)
+    tokenizer = make_text_tokenizer("character", "abc", 0)
     kept = tokenize(tokenizer, "abcab", tmp_path)
     for cache in (None, tmp_path / "file"):
         held = tokenize(tokenizer, "abcab", cache)

@@ -8,12 +8,8 @@ import pytest
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from transformer.data.tokenizers.word_pieces import (
-    SPECIAL_TOKENS,
-    WordPieceTokenizer,
-    load_word_piece_tokenizer,
-    make_word_piece_tokenizer,
-)
+from tests.tokenizers import load_encoder_tokenizer, make_encoder_tokenizer
+from transformer.data.tokenizers.word_pieces import SPECIAL_TOKENS, WordPieceTokenizer
 from transformer.errors import ConfigError, DataError
 
 TEXTS = [
@@ -29,11 +25,11 @@ def trained():
 
 
 def train(texts=TEXTS, vocab_size=150, lowercase=True):
-    return make_word_piece_tokenizer("wordpiece", texts, vocab_size=vocab_size, lowercase=lowercase)
+    return make_encoder_tokenizer("wordpiece", texts, vocab_size=vocab_size, lowercase=lowercase)
 
 
 def surface(tokenizer, text, **options):
-    (pieces,) = tokenizer.encode([text], **options)
+    (pieces,) = tokenizer.pieces([text], **options)
     return tokenizer.tokens(pieces.ids)
 
 
@@ -45,7 +41,7 @@ def test_trained_vocabulary(trained):
     # Every character of the texts is known, wherever it stands.
     everything = "".join(sorted(set("".join(TEXTS))))
     for text in (everything, everything[::-1], *TEXTS):
-        assert trained.unknown not in trained.encode([text])[0].ids
+        assert trained.unknown not in trained.pieces([text])[0].ids
     # What cannot stand inside of a word has no piece there.
     tokens = set(trained.tokens(range(trained.vocab_size)))
     assert {"##h", "h", ".", "中"} < tokens
@@ -92,16 +88,16 @@ def test_texts_without_words(nothing):
 
 
 TRAIN = f"""
-from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer as make
-print(ascii(make("wordpiece", {TEXTS!r}, vocab_size=150, lowercase=True).to_text()))
+from transformer.data.tokenizers.word_pieces import train_word_pieces
+print(ascii(train_word_pieces({TEXTS!r}, 150, True).identity()))
 """
 
 
 def test_training_is_deterministic(trained):
-    assert train(iter(TEXTS)).to_text() == trained.to_text()
-    assert train(TEXTS[::-1]).to_text() == trained.to_text()
+    assert train(iter(TEXTS)).identity() == trained.identity()
+    assert train(TEXTS[::-1]).identity() == trained.identity()
     # Half of a character is nothing.
-    assert train([*TEXTS, "\ud800"]).to_text() == trained.to_text()
+    assert train([*TEXTS, "\ud800"]).identity() == trained.identity()
     # The library's hash tables are in another order in each process.
     other = subprocess.run(
         [sys.executable, "-c", TRAIN],
@@ -110,19 +106,19 @@ def test_training_is_deterministic(trained):
         text=True,
         env={**os.environ, "RAYON_NUM_THREADS": "1"},
     )
-    assert other.stdout.strip() == ascii(trained.to_text())
+    assert other.stdout.strip() == ascii(trained.identity())
 
 
 def test_save_and_load(tmp_path, trained, write):
-    assert load_word_piece_tokenizer(tmp_path) is None
+    assert load_encoder_tokenizer(tmp_path) is None
     of_file = make(write("vocab.txt", "\n".join([*SPECIAL_TOKENS, *"thea", "##h", "##e"])))
     for saved in (trained, of_file, train(vocab_size=200, lowercase=False)):
         saved.save(tmp_path)
         path = str(tmp_path / "tokenizer.json")
         # The file's own word counts, whatever the caller says.
-        made = make_word_piece_tokenizer(path, [], vocab_size=3, lowercase=not saved.lowercase)
-        for loaded in (load_word_piece_tokenizer(tmp_path), made):
-            assert loaded.to_text() == saved.to_text()
+        made = make_encoder_tokenizer(path, [], vocab_size=3, lowercase=not saved.lowercase)
+        for loaded in (load_encoder_tokenizer(tmp_path), made):
+            assert loaded.identity() == saved.identity()
             assert loaded.lowercase == saved.lowercase
             assert loaded.vocab_size == saved.vocab_size
             text = "The unaffable [MASK] Éa"
@@ -150,7 +146,7 @@ def test_a_tokenizer_json_from_elsewhere(tmp_path):
     library.enable_truncation(1)
     library.enable_padding(length=20)
     library.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = load_word_piece_tokenizer(tmp_path)
+    tokenizer = load_encoder_tokenizer(tmp_path)
     # Ids may have gaps.
     assert (tokenizer.vocab_size, tokenizer.mask) == (15, 8)
     assert np.flatnonzero(tokenizer.continues).tolist() == [12]
@@ -178,7 +174,7 @@ def write(tmp_path):
 
 
 def make(path):
-    return make_word_piece_tokenizer(path, [], vocab_size=0, lowercase=True)
+    return make_encoder_tokenizer(path, [], vocab_size=0, lowercase=True)
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
@@ -219,15 +215,19 @@ def json_of(change):
         ("", "not a tokenizer.json"),
         (b"\xff\xfe", "is UTF-16"),
         ("{}", "not a tokenizer.json"),
-        (tokenizers.Tokenizer(models.BPE()).to_str(), "BPE: BERT needs one of WordPiece"),
+        (tokenizers.Tokenizer(models.BPE()).to_str(), "RoBERTa needs ByteLevel alone"),
+        (
+            tokenizers.Tokenizer(models.WordLevel({}, "a")).to_str(),
+            "WordLevel: BERT needs one of WordPiece|this task cannot use",
+        ),
         (json_of(lambda model: model["vocab"].pop("[MASK]")), r"lacks \[MASK\]"),
         (json_of(lambda model: model.update(unk_token="a")), "unknown token is 'a'"),
     ],
-    ids=["empty", "binary", "other", "bpe", "mask", "unknown"],
+    ids=["empty", "binary", "other", "bpe", "words", "mask", "unknown"],
 )
 def test_unusable_tokenizer_json_is_named(write, tmp_path, content, message):
     path = write("tokenizer.json", content)
-    for load in (lambda: make(path), lambda: load_word_piece_tokenizer(tmp_path)):
+    for load in (lambda: make(path), lambda: load_encoder_tokenizer(tmp_path)):
         with pytest.raises(DataError, match=message) as error:
             load()
         assert str(error.value).startswith(path)
@@ -247,5 +247,5 @@ def test_missing_file(tmp_path, name):
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match=r"config.task.tokenizer is 'bpe'.*wordpiece.*vocab.txt"):
-        make("bpe")
+    with pytest.raises(ConfigError, match=r"tokenizer is 'words'.*wordpiece.*vocab.txt"):
+        make("words")

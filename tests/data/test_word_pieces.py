@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.tokenizers.word_pieces import (
-    SPECIAL_TOKENS,
-    make_word_piece_tokenizer,
-)
+from tests.tokenizers import make_encoder_tokenizer
+from transformer.data.tokenizers.word_pieces import SPECIAL_TOKENS
 
 SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 
@@ -27,7 +25,7 @@ VOCABULARY = [
 def of_file(tmp_path_factory, lowercase):
     path = tmp_path_factory.mktemp("vocabulary") / "vocab.txt"
     path.write_text("\n".join(VOCABULARY) + "\n", "utf-8")
-    return make_word_piece_tokenizer(str(path), [], vocab_size=0, lowercase=lowercase)
+    return make_encoder_tokenizer(str(path), [], vocab_size=0, lowercase=lowercase)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def tokenizer(request):
 
 
 def surface(tokenizer, text, **options):
-    (pieces,) = tokenizer.encode([text], **options)
+    (pieces,) = tokenizer.pieces([text], **options)
     return tokenizer.tokens(pieces.ids)
 
 
@@ -131,7 +129,7 @@ def test_pieces_are_those_of_transformers(tmp_path):
         f"δλ{SIGMA} ΔΛς яЯ abcdeé",
     ]
     for lowercase in (True, False):
-        ours = make_word_piece_tokenizer(str(path), [], vocab_size=0, lowercase=lowercase)
+        ours = make_encoder_tokenizer(str(path), [], vocab_size=0, lowercase=lowercase)
         theirs = legacy.BertTokenizerLegacy(str(path), do_lower_case=lowercase)
         # Theirs composes letters and accents first, which BERT's own code does not.
         for text in (unicodedata.normalize("NFC", example) for example in examples):
@@ -170,7 +168,7 @@ def plain(tokenizer, text):
 @given(text=any_text | texts)
 def test_places_are_in_the_given_text(uncased, cased, text):
     for tokenizer in (uncased, cased):
-        (pieces,) = tokenizer.encode([text])
+        (pieces,) = tokenizer.pieces([text])
         assert [field.dtype for field in pieces] == [np.int32] * 4
         assert len({field.shape for field in pieces}) == 1
         assert np.all((pieces.starts >= 0) & (pieces.starts < pieces.ends))
@@ -185,7 +183,7 @@ def test_places_are_in_the_given_text(uncased, cased, text):
 @given(text=texts)
 def test_each_place_holds_its_piece(uncased, cased, text):
     for tokenizer in (uncased, cased):
-        (pieces,) = tokenizer.encode([text])
+        (pieces,) = tokenizer.pieces([text])
         for token, start, end in zip(
             tokenizer.tokens(pieces.ids), pieces.starts, pieces.ends, strict=True
         ):
@@ -198,7 +196,7 @@ def test_each_place_holds_its_piece(uncased, cased, text):
 
 def test_places(uncased):
     text = "\x00 E\u0301É  über\n[MASK]中 👍x 한"
-    (pieces,) = uncased.encode([text])
+    (pieces,) = uncased.pieces([text])
     spans = [text[s:e] for s, e in zip(pieces.starts, pieces.ends, strict=True)]
     # `uber` is not in the vocabulary, nor is 👍x.
     assert spans == ["E", "É", "über", "[", "MASK", "]", "中", "👍x", "한", "한", "한"]
@@ -207,9 +205,9 @@ def test_places(uncased):
 
 
 def test_written_special_tokens(tokenizer):
-    (text,) = tokenizer.encode(["a[MASK][PAD] [CLS]"])
+    (text,) = tokenizer.pieces(["a[MASK][PAD] [CLS]"])
     assert not tokenizer.special[text.ids[text.ids != tokenizer.unknown]].any()
-    (special,) = tokenizer.encode(["a[MASK][PAD] [CLS]"], special=True)
+    (special,) = tokenizer.pieces(["a[MASK][PAD] [CLS]"], special=True)
     assert tokenizer.tokens(special.ids) == ["a", "[MASK]", "[PAD]", "[CLS]"]
     assert special.starts.tolist() == [0, 1, 7, 13]
     assert special.ends.tolist() == [1, 7, 12, 18]
@@ -234,7 +232,7 @@ def test_words_that_are_given(tokenizer):
 @given(sentence=st.lists(texts, max_size=5))
 def test_given_words_are_encoded_like_texts(uncased, sentence):
     (pieces,) = uncased.encode_words([sentence])
-    for index, word in enumerate(uncased.encode(sentence)):
+    for index, word in enumerate(uncased.pieces(sentence)):
         for field in ("ids", "starts", "ends"):
             of_word = getattr(pieces, field)[pieces.words == index]
             np.testing.assert_array_equal(of_word, getattr(word, field))
@@ -242,17 +240,17 @@ def test_given_words_are_encoded_like_texts(uncased, sentence):
 
 def test_more_texts_than_the_library_gets_at_a_time(uncased):
     many = [f"{'a ' * (i % 7)}the" for i in range(1100)]
-    for encode, given_texts in (
-        (uncased.encode, many),
+    for cut, given_texts in (
+        (uncased.pieces, many),
         (uncased.encode_words, [text.split() for text in many]),
     ):
-        lengths = [len(pieces.ids) for pieces in encode(given_texts)]
+        lengths = [len(pieces.ids) for pieces in cut(given_texts)]
         assert lengths == [i % 7 + 1 for i in range(1100)]
 
 
 def test_halves_of_characters_are_dropped(uncased):
     for text in ("a\ud800b", "a\udfffb \udc00"):
-        (pieces,) = uncased.encode([text])
+        (pieces,) = uncased.pieces([text])
         assert uncased.tokens(pieces.ids) == ["a", "##b"]
         assert pieces.ends.tolist() == [1, 3]
         assert len(uncased.encode_words([[text]])[0].ids) == 2
@@ -269,7 +267,7 @@ def test_what_ids_are(tokenizer):
 
 
 def test_decode(tokenizer, uncased, cased):
-    (pieces,) = tokenizer.encode(["the unaffable , a!"])
+    (pieces,) = tokenizer.pieces(["the unaffable , a!"])
     ids = [tokenizer.start, *pieces.ids, tokenizer.mask, tokenizer.separator, tokenizer.pad]
     assert tokenizer.decode(ids) == tokenizer.decode(np.array(ids)) == "the unaffable, a!"
     assert tokenizer.decode([]) == ""

@@ -19,7 +19,7 @@ class Words(WordPieceTokenizer):
         self.special = np.arange(vocab_size) < self.first
         self.continues = np.arange(vocab_size) % 3 == 0
 
-    def encode(self, texts, *, special=False):
+    def pieces(self, texts, *, special=False):
         return [SimpleNamespace(ids=np.array(text.split(), np.int32)) for text in texts]
 
 

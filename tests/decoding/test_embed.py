@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from tests.tokenizers import make_encoder_tokenizer
 from transformer.data.text.embeddings import POOLINGS, Embedding, load_embedding
-from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer
 from transformer.decoding.embed import embed
 from transformer.errors import ConfigError, WorkdirError
 from transformer.models.bert import BERT
@@ -24,7 +24,7 @@ LONGEST = 40
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer") / "vocab.txt"
     path.write_text("\n".join(VOCABULARY) + "\n")
-    return make_word_piece_tokenizer(str(path), [], vocab_size=1, lowercase=True)
+    return make_encoder_tokenizer(str(path), [], vocab_size=1, lowercase=True)
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def unpadded(tokens):
 
 def by_hand(tokenizer, text, pooling, max_length=LONGEST, skipped=0):
     """From the states of the real tokens alone."""
-    ids = [CLS, *tokenizer.encode([text])[0].ids[: max_length - 2], SEP]
+    ids = [CLS, *tokenizer.pieces([text])[0].ids[: max_length - 2], SEP]
     found = np.asarray(unpadded(jnp.array([ids], "int32")))[0]
     real, places = found[skipped:], np.arange(skipped, len(ids))[:, None] + 1
     return {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.data.tokenizers.text import make_tokenizer
+from tests.tokenizers import make_text_tokenizer
 from transformer.decoding import sample
 from transformer.decoding.sample import generate, write
 from transformer.errors import DataError
@@ -131,7 +131,7 @@ ALPHABET_OF_IDS = sorted(ALPHABET)
 
 @pytest.fixture(scope="module")
 def letters():
-    tokenizer = make_tokenizer("character", ALPHABET, 0)
+    tokenizer = make_text_tokenizer("character", ALPHABET, 0)
     assert tokenizer.vocab_size == 11
     return tokenizer
 
@@ -201,7 +201,7 @@ def test_pieces_make_the_text(gpt, gpt_params, letters):
 
 
 def test_chinese_prompt(gpt, gpt_params):
-    tokenizer = make_tokenizer("character", "天地玄黄宇宙洪荒日月盈", 0)
+    tokenizer = make_text_tokenizer("character", "天地玄黄宇宙洪荒日月盈", 0)
     (text,) = texts(gpt, gpt_params, tokenizer, ["天地"])
     assert text.startswith("天地")
     assert len(text) == 62
@@ -225,7 +225,7 @@ def test_text_ends_before_the_first_of_several_end_tokens(gpt, gpt_params, lette
 
 def test_an_end_token_that_the_tokenizer_lacks(gpt, gpt_params, letters):
     """The model's table is larger than the vocabulary, which has the letters up to `h`."""
-    few = make_tokenizer("character", ALPHABET[:8], 0)
+    few = make_text_tokenizer("character", ALPHABET[:8], 0)
     (whole,) = texts(gpt, gpt_params, letters, ["abc"])
     # In order of ids a line feed is the first of all letters.
     ids = [letters.index(letter) - 1 for letter in whole[:3]]
@@ -266,7 +266,7 @@ def wide_gpt():
 def test_stop_string_inside_and_across_tokens(wide_gpt):
     model, params = wide_gpt
     corpus = "the cat sat on the mat and the rat ate that hat " * 20
-    tokenizer = make_tokenizer("bpe", corpus, 290)
+    tokenizer = make_text_tokenizer("bpe", corpus, 290)
     words = tokenizer.encode(corpus)
     assert len(words) < len(corpus) / 2
     # Only tokens of the corpus: every one is text, and most are several letters.
@@ -285,7 +285,7 @@ def test_stop_string_inside_and_across_tokens(wide_gpt):
 
 @pytest.mark.parametrize("stop_ids", [(), (7,)], ids=["last token", "stop token"])
 def test_a_text_that_ends_inside_a_character_shows_that(gpt, monkeypatch, stop_ids):
-    letters = make_tokenizer("byte", "", 0)
+    letters = make_text_tokenizer("byte", "", 0)
     begun = [*letters.encode("é€")[:-1].tolist(), *stop_ids]
     monkeypatch.setattr(sample, "generate", lambda *_, **__: iter([np.array([begun])]))
     pieces = []

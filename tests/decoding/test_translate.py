@@ -8,8 +8,8 @@ import pytest
 
 from tests.common import noisy_parameters
 from tests.runs import answered_as_they_come
+from tests.tokenizers import make_sentence_tokenizer
 from transformer.data.pairs.files import Sentences, TokenPairs
-from transformer.data.tokenizers.sentences import make_sentence_tokenizer
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
@@ -50,7 +50,7 @@ def params(model):
 
 @pytest.fixture(scope="module")
 def sources(tokenizer):
-    return tokenizer.encode_lines(LINES)
+    return tokenizer.encode_all(LINES)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def cutting(tokenizer, room):
 
     def encode(lines, first):
         calls.append((first, len(lines)))
-        encoded = tokenizer.encode_lines(lines)
+        encoded = tokenizer.encode_all(lines)
         return [ids[:room] for ids in encoded], sum(len(ids) > room for ids in encoded)
 
     return encode, calls

@@ -404,7 +404,7 @@ def test_extreme_temperatures_work(trained):
         ("--seed=-1", "--seed=-1"),
         ("--seed=4294967296", "[0, 4294967295]"),
         ("--seed=18446744073709551616", "[0, 4294967295]"),
-        ("--max_source_len=8", "--max_source_len is for translation"),
+        ("--max_source_len=8", "--max_source_len is for text_to_text, translation"),
     ],
 )
 def test_generation_refuses_numbers_out_of_range(trained, flag, said):

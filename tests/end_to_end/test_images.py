@@ -61,8 +61,8 @@ def training(photos) -> list[str]:
     return [
         *tiny("vit_digits.py"),
         f"--config.task.path={photos}",
-        "--config.task.flip=True",
-        "--config.task.mixup=0.2",
+        "--config.task.augmentation.flip=True",
+        "--config.task.augmentation.mixup=0.2",
         "--config.model.image_size=8",
     ]
 
@@ -159,9 +159,9 @@ def test_unusable_images(training, photos, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     for flag, said in (
         ("--config.model.patch_size=3", "patches must fill the image"),
-        ("--config.task.image_size=12", "config.model.image_size"),
-        ("--config.task.mean=(0.5,0.5)", "config.task.mean"),
-        ("--config.task.mixup=-1.0", "config.task.mixup"),
+        ("--config.task.preparation.image_size=12", "config.model.image_size"),
+        ("--config.task.preparation.mean=(0.5,0.5)", "config.task.preparation.mean"),
+        ("--config.task.augmentation.mixup=-1.0", "config.task.augmentation.mixup"),
         ("--config.model.channels=1", "smaller than the 3 of the data"),
         ("--config.task.path=/nowhere", "does not exist"),
     ):

@@ -10,7 +10,6 @@ import pytest
 
 from tests.end_to_end.conftest import ROOT
 from tests.runs import answered_as_they_come, assert_same_run, logged
-from transformer.config import owner
 from transformer.data.labels.squad import Answer, Question, write_squad
 from transformer.errors import ConfigError, DataError
 from transformer.runs.evaluating import evaluate_run
@@ -18,6 +17,7 @@ from transformer.runs.opening import open_run
 from transformer.tasks.parts.protocol import Shown
 from transformer.training import finishing
 from transformer.training.loop import train
+from transformer.training.sections import owner
 
 STEPS = 6
 NAMES = ("ann", "bob", "eve", "tom")

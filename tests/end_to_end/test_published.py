@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import ROOT, call, run
-from transformer.data.tokenizers.text import make_tokenizer
+from tests.tokenizers import make_text_tokenizer
 from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
 from transformer.training.metrics import read_metrics
 
@@ -63,7 +63,7 @@ def published(tmp_path_factory):
         write_safetensors(part, folder / file, {"format": "pt"})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "tokenizer.json").write_text(make_tokenizer("character", TEXT, 0).to_json())
+    (folder / "tokenizer.json").write_text(make_text_tokenizer("character", TEXT, 0).identity())
     return folder
 
 

@@ -9,9 +9,9 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section
 from transformer.planning.dry_run import plan
 from transformer.training.loop import train
+from transformer.training.sections import section
 
 TEXT = "Shall I compare thee to a summer's day? Thou art more lovely and more temperate: " * 4
 

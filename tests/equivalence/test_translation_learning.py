@@ -7,8 +7,8 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section
 from transformer.training.loop import train
+from transformer.training.sections import section
 
 WORDS = ["ei", "zwei", "drei", "vier", "acht"]
 

@@ -26,7 +26,7 @@ DURATION = 20
 SEED, LAST = 0, 1000
 # What is asked of each task that answers lines.
 LINES = {
-    "masked_lm": "ann sees the [MASK]\nbob hears a dog\n",
+    "masked_lm": "ann sees the [MASK]\nbob hears the [MASK]\n",
     "text_classification": "ann sees the cat\nbob hears tom\n",
     "tagging": "ann sees mister bob\ntom sees mister eve\n",
     "question_answering": "who has the coat?\tann has the hat. bob has the coat.\n",

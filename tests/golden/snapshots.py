@@ -13,8 +13,9 @@ from types import ModuleType
 import jax
 from ml_collections import ConfigDict
 
-from transformer.config import build, flattened, owner, with_optional_sections
+from transformer.sections import flattened
 from transformer.training.experiment import initial_parameters
+from transformer.training.sections import build, owner, with_optional_sections
 from transformer.training.selection import by_path
 
 FOLDER = Path(__file__).parent

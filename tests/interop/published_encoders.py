@@ -5,8 +5,8 @@ import json
 import numpy as np
 
 from tests.interop.round_trips import disturbed
-from transformer.config import build
 from transformer.tasks.parts.labels import save_labels
+from transformer.training.sections import build
 from transformer.training.selection import from_paths
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

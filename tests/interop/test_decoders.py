@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
-from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
+from tests.tokenizers import make_text_tokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.decoding.sample import Sampling, generate, write
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import published_activation
@@ -203,7 +204,7 @@ def ours_stopped(workdir, task):
     return [ord(letter) for letter in text[9:]]
 
 
-class CodePoints(Tokenizer):
+class CodePoints(LibraryTextTokenizer):
     """A tokenizer whose tokens are code points."""
 
     def __init__(self):
@@ -224,7 +225,7 @@ class CodePoints(Tokenizer):
 
 def write_tokenizer(folder):
     text = "".join(map(chr, range(40, 90)))
-    (folder / "tokenizer.json").write_text(make_tokenizer("character", text, 0).to_json())
+    (folder / "tokenizer.json").write_text(make_text_tokenizer("character", text, 0).identity())
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from ml_collections import ConfigDict
 
 from tests.common import AnyMethod, noisy_parameters
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
-from transformer.config import OPTIONAL_SECTIONS, section
+from tests.tokenizers import make_encoder_tokenizer
 from transformer.data.text.rows import lay_out_texts
-from transformer.data.tokenizers.encoders import make_encoder_tokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
@@ -28,6 +27,7 @@ from transformer.runs.opening import open_encoder, open_run
 from transformer.tasks.parts.encoder import apply_to_rows
 from transformer.tasks.parts.labels import load_labels
 from transformer.tasks.parts.protocol import tokenizer_digest
+from transformer.training.sections import OPTIONAL_SECTIONS, section
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -222,7 +222,7 @@ def write_classifier(workdir, tokenizer, params, **fields):
     config = ConfigDict({name: section(name) for name in REST})
     config.model = section("model", "bert", **fields)
     config.task = section("task", "text_classification", max_length=40, second="second")
-    digest = tokenizer_digest(tokenizer.to_text())
+    digest = tokenizer_digest(tokenizer.identity())
     write_run(workdir, config, params, tokenizer=tokenizer, labels=LABELS, fingerprint=digest)
 
 
@@ -304,15 +304,15 @@ def test_a_tokenizer_in_two_files(filler, tmp_path):
         for workdir in (tmp_path / "run", folder / "run")
     )
     line = " The  house"
-    np.testing.assert_array_equal(ours.encode([line])[0].ids, before.encode([line])[0].ids)
+    np.testing.assert_array_equal(ours.pieces([line])[0].ids, before.pieces([line])[0].ids)
     # Nothing says of this mask that it takes the space in front of it along.
     line = "The house <mask>"
     theirs = transformers.AutoTokenizer.from_pretrained(source)
-    found = ours.encode([line], special=True)[0].ids.tolist()
+    found = ours.pieces([line], special=True)[0].ids.tolist()
     assert found == theirs(line, add_special_tokens=False)["input_ids"]
     (source / "tokenizer_config.json").write_text('{"add_prefix_space": true}', "utf-8")
     tokenizer = read_run(source).run.tokenizer
-    assert tokenizer.decode(tokenizer.encode(["house"])[0].ids) == " house"
+    assert tokenizer.decode(tokenizer.pieces(["house"])[0].ids) == " house"
 
 
 def test_a_pooler_that_nobody_uses(tmp_path):

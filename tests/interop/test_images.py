@@ -4,17 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 
 from tests.interop import image_models
 from tests.interop.image_models import LABELS, SIDE, waves
-from transformer.config import build, saved_config, section
+from transformer.data.images.batches import Augmentation
 from transformer.interop.image_processors import PREPROCESSOR, processor_content
 from transformer.runs.exporting import export_run
 from transformer.runs.importing import import_published
 from transformer.runs.opening import open_run
 from transformer.tasks.parts.labels import distinct_names, load_labels
+from transformer.training.sections import build, saved_config, section
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
@@ -137,7 +137,12 @@ def test_what_a_run_says_of_images(channels, fields, tmp_path):
     fields = {"mean": (0.3,), "std": (0.6,), **fields}
     if channels == 1:
         fields |= {"mean": fields["mean"][:1], "std": fields["std"][:1]}
-    config = section("task", "image_classification", image_size=SIDE, channels=channels, **fields)
+    config = section(
+        "task",
+        "image_classification",
+        channels=channels,
+        preparation={"image_size": SIDE, **fields},
+    )
     task = build("task", config)
     content = processor_content(task.preparation, channels)
     (tmp_path / PREPROCESSOR).write_text(json.dumps(content))
@@ -152,9 +157,15 @@ def test_what_a_run_says_of_images(channels, fields, tmp_path):
 
 
 def test_runs_of_before_are_prepared_as_they_were():
-    config = ConfigDict({"task": section("task", "image_classification", crop_fraction=0.875)})
-    for field in ("resize", "resize_to", "resample", "rescale_factor", "multi_label"):
-        del config.task[field]
-    preparation = build("task", saved_config(config.to_dict()).task).preparation
+    # They had flat sections, and fewer fields.
+    saved = {
+        "name": "image_classification",
+        "crop_fraction": 0.875,
+        "image_size": 224,
+        "flip": True,
+    }
+    task = build("task", saved_config({"task": saved}).task)
+    assert task.augmentation == Augmentation(flip=True)
+    preparation = task.preparation
     assert (preparation.resize, preparation.resized) == ("shorter", (256,))
     assert preparation.rescale_factor == 1 / 255

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
-from transformer.config import build
-from transformer.data.tokenizers.text import byte_alphabet
+from transformer.data.tokenizers.library import byte_alphabet
 from transformer.errors import DataError
 from transformer.interop.decoder_runs import write_decoder_files
 from transformer.interop.family import Trained
 from transformer.interop.formats.tokenizers import SPACE
 from transformer.runs.importing import read_run
+from transformer.training.sections import build
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
@@ -225,6 +225,9 @@ def test_an_exported_tokenizer(name, place, tmp_path):
         ({"added_tokens_decoder": {"1": {"content": 7}}}, "no token"),
         ({"added_tokens_decoder": {"1": {"content": "a", "lstrip": 7}}}, "no token"),
         ({"bos_token": 7}, "7 is no token"),
+        ({"bos_token": ""}, "'' is a token without letters: null says"),
+        ({"pad_token": {"content": ""}}, "is a token without letters"),
+        ({"extra_special_tokens": [""]}, "'' is a token without letters"),
         ({"extra_special_tokens": "<new>"}, "extra_special_tokens is '<new>'"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
 from tests.interop.round_trips import disturbed
-from transformer.data.tokenizers.text import make_tokenizer
+from tests.tokenizers import make_text_tokenizer
 from transformer.interop import published
 from transformer.runs import importing as imported
 from transformer.training.selection import from_paths
@@ -166,7 +166,7 @@ def subject(kind, place):
     folder = place / kind
     model.save_pretrained(folder)
     text = "".join(map(chr, range(40, 90)))
-    (folder / "tokenizer.json").write_text(make_tokenizer("character", text, 0).to_json())
+    (folder / "tokenizer.json").write_text(make_text_tokenizer("character", text, 0).identity())
     return Subject(folder, theirs, ours)
 
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from tests.interop.vectors_by_hand import POOLINGS, their_vectors
 from transformer.data.text.embeddings import load_embedding
 from transformer.data.text.rows import lay_out_texts
 from transformer.decoding.embed import embed
+from transformer.errors import DataError
+from transformer.interop.side_files import ADDED, SPECIAL
+from transformer.runs.importing import read_run
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
 torch = pytest.importorskip("torch", reason="torch makes the checkpoints")
@@ -418,3 +422,23 @@ def test_all_keys_that_are_written_are_tried(root, name, file):
 @pytest.mark.parametrize("kind", ["BertConfig", "RobertaConfig"])
 def test_all_keys_of_the_class_are_tried(kind):
     assert getattr(transformers, kind)().to_dict().keys() - NATURE <= CONFIG.keys()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        # The library numbers it 69 without a word.
+        (ADDED, {"<new>": 3}, "'<new>' has the id 3 in"),
+        (ADDED, {"": 71}, "the token 71 has no letters"),
+        (SPECIAL, {"unk_token": ""}, "'' is a token without letters: null says"),
+        (SPECIAL, {"additional_special_tokens": {}}, "additional_special_tokens is {}"),
+    ],
+)
+def test_tokens_that_cannot_be_read(root, tmp_path, file, change, said):
+    folder = tmp_path / "changed"
+    shutil.copytree(subject("classifier", root).folder, folder)
+    content = json.loads((folder / file).read_text("utf-8"))
+    (folder / file).write_text(json.dumps(content | change))
+    with pytest.raises(DataError) as error:
+        read_run(folder)
+    assert said in str(error.value)

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from tests.interop import image_models, keys
 from tests.interop.keys import DELETED, Subject, outcome
-from transformer.config import build, section
 from transformer.errors import DataError
 from transformer.interop.families import vit
 from transformer.interop.family import Published, RunParts
@@ -22,6 +21,7 @@ from transformer.interop.opening import family_of, open_folder
 from transformer.models.vit import ViT
 from transformer.runs import importing as imported
 from transformer.runs.importing import Imported
+from transformer.training.sections import build, section
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -192,7 +192,7 @@ def read_processor(folder):
     source = open_folder(folder)
     family = family_of(source.config)
     head = family.head(source.files, set())
-    task = section("task", head.job, image_size=8, channels=3, **head.preparation)
+    task = section("task", head.job, channels=3, **head.preparation)
     build("task", task)
     published = Published(family, {}, head.job, (), {}, [], head.preparation, source.files)
     return Imported(published, ConfigDict({"task": task}), RunParts({}))

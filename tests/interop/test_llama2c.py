@@ -9,7 +9,7 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.errors import DataError
 from transformer.interop.formats.llama2c import read_llama2c
 
@@ -187,7 +187,7 @@ def tokenizer(tmp_path_factory):
     (folder / "model.bin").write_bytes(header() + content)
     (folder / "tokenizer.bin").write_bytes(tokenizer_bytes())
     model = read_llama2c(folder / "model.bin", folder / "tokenizer.bin")
-    return Tokenizer(tokenizers.Tokenizer.from_str(model.tokenizer))
+    return LibraryTextTokenizer(tokenizers.Tokenizer.from_str(model.tokenizer))
 
 
 CHARACTERS = st.one_of(

@@ -16,8 +16,9 @@ import pytest
 from configs.finetune import get_config
 from tests.end_to_end.conftest import call
 from tests.interop.round_trips import arrays_of, reloaded
-from transformer.data.tokenizers.marian import MarianTokenizer
-from transformer.data.tokenizers.sentences import SentenceTokenizer, load_sentence_tokenizer
+from tests.tokenizers import load_sentence_tokenizer
+from transformer.data.tokenizers.kinds.marian import MarianTokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
@@ -239,24 +240,24 @@ def test_tokens_are_theirs(files, their_tokenizer, tmp_path):
     assert ours.pad == their_tokenizer.pad_token_id
     assert ours.vocab_size == len(their_tokenizer)
     lines = [*SOURCE, *TARGET, *STRANGE, *LANGUAGES]
-    for encode, argument in ((ours.encode_lines, "text"), (ours.encode_targets, "text_target")):
+    for encode, argument in ((ours.encode_all, "text"), (ours.encode_targets, "text_target")):
         for line, ids in zip(lines, encode(lines), strict=True):
             assert ids.dtype == np.int32
             assert ids.tolist() == their_tokenizer(**{argument: line})["input_ids"][:-1], line
-    assert 1 in ours.encode_lines(["天"])[0]
+    assert 1 in ours.encode_all(["天"])[0]
     for line, ids in zip(TARGET, ours.encode_targets(TARGET), strict=True):
         assert ours.decode(ids) == line == their_tokenizer.decode(ids, skip_special_tokens=True)
     around = [np.array([index]) for index in (ours.pad, 1, ours.end)]
     ids = np.concatenate([around[0], ids, around[1], ids, around[2]])
     assert ours.decode(ids) == f"{line} ⁇ {line}"
-    assert ours.encode_lines([]) == []
+    assert ours.encode_all([]) == []
     # Nothing that is written makes a special token.
-    for ids in ours.encode_lines(["</s> <pad>", "<pad>"]):
+    for ids in ours.encode_all(["</s> <pad>", "<pad>"]):
         assert not {ours.end, ours.pad} & set(ids.tolist())
     ours.save(tmp_path)
     again = load_sentence_tokenizer(tmp_path)
     assert isinstance(again, MarianTokenizer)
-    assert again.to_text() == ours.to_text()
+    assert again.identity() == ours.identity()
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,7 @@ def test_training_further_tokenizes_each_side_by_its_own_model(imported, their_t
         assert data.train.target[index].tolist() == target
     (tmp_path / "new").mkdir()
     experiment.task.save(data, tmp_path / "new")
-    assert load_sentence_tokenizer(tmp_path / "new").to_text() == data.tokenizer.to_text()
+    assert load_sentence_tokenizer(tmp_path / "new").identity() == data.tokenizer.identity()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from transformer.data.tokenizers.word_pieces import make_word_piece_tokenizer
+from tests.tokenizers import make_encoder_tokenizer
 from transformer.decoding.embed import embed
 from transformer.interop.opening import read_published
 from transformer.models.bert import BERT
@@ -38,7 +38,7 @@ def embedded():
     published = read_published(folder)
     assert published.unused == []
     model, params = BERT(**published.model), from_paths(published.params)
-    tokenizer = make_word_piece_tokenizer(
+    tokenizer = make_encoder_tokenizer(
         str(folder / "tokenizer.json"), [], vocab_size=1, lowercase=True
     )
 

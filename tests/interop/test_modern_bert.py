@@ -129,7 +129,7 @@ def test_logits_and_bits_are_theirs(tmp_path, method, config):
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
     text = "The heat  of Éa [SEP]"
     ours = again.run.tokenizer
-    ids = [ours.start, *ours.encode([text], special=True)[0].ids, ours.separator]
+    ids = [ours.start, *ours.pieces([text], special=True)[0].ids, ours.separator]
     assert tokenizer(text)["input_ids"] == ids
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.decoding.sample import Sampling, write
 from transformer.interop.layout import write_entries
 from transformer.interop.opening import family_of, open_published
@@ -53,7 +54,7 @@ def ours(published):
 
 
 def test_it_writes_english(opened, ours):
-    tokenizer = Tokenizer.from_text(opened.tokenizer, opened.where)
+    tokenizer = LibraryTextTokenizer(parse_tokenizer_json(opened.tokenizer, opened.where))
     model, params = ours
     (text,) = write(
         model,
@@ -79,7 +80,7 @@ def test_logits_are_those_of_transformers(opened, published, ours):
     missing, unexpected = theirs.load_state_dict(arrays, strict=False)
     assert (missing, unexpected) == (["lm_head.weight"], [])
     theirs.tie_weights()
-    tokenizer = Tokenizer.from_text(opened.tokenizer, opened.where)
+    tokenizer = LibraryTextTokenizer(parse_tokenizer_json(opened.tokenizer, opened.where))
     ids = tokenizer.encode("Now is the winter of our discontent, made glorious summer by this sun.")
     tokens = np.asarray(ids)[None]
     with torch.no_grad():

@@ -11,11 +11,13 @@ import pytest
 from tests.interop import checkpoints
 from tests.interop.gguf_files import SCORED, gguf, write_model
 from tests.interop.test_safetensors_files import raw, shards
+from tests.tokenizers import make_text_tokenizer
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import parse_json, read_json_file
 from transformer.data.reading.library_errors import PanicError, in_our_words
+from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.sentencepieces import parse_pieces
-from transformer.data.tokenizers.text import Tokenizer, make_tokenizer, parse_tokenizer_json
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.errors import DataError
 from transformer.interop.checked_values import is_inside
 from transformer.interop.formats.gguf_models import read_gguf
@@ -193,7 +195,7 @@ def test_names_that_lead_nowhere():
 
 
 def tokenizer_json(**changed):
-    content = json.loads(make_tokenizer("byte", "", 0).to_json())
+    content = json.loads(make_text_tokenizer("byte", "", 0).identity())
     return json.dumps(content | changed)
 
 
@@ -212,7 +214,7 @@ def damaged():
 
 def test_panics_are_errors_like_others(tmp_path):
     with pytest.raises(PanicError, match="the library fails"):
-        Tokenizer.from_text(damaged(), "f").encode("abc")
+        LibraryTextTokenizer(parse_tokenizer_json(damaged(), "f")).encode("abc")
     with pytest.raises(KeyboardInterrupt), in_our_words("f"):
         raise KeyboardInterrupt
     with pytest.raises(DataError, match="f: bare"), in_our_words("f"):

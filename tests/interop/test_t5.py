@@ -13,7 +13,7 @@ import tokenizers
 
 from tests.end_to_end.conftest import call
 from tests.interop.round_trips import arrays_of, reloaded
-from transformer.data.tokenizers.sentences import load_sentence_tokenizer
+from tests.tokenizers import load_sentence_tokenizer
 from transformer.decoding.beam import beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
@@ -188,6 +188,9 @@ def test_what_is_not_known_is_refused():
         changes = {"feed_forward_proj": kind, "dense_act_fn": kind.split("-")[-1]}
         with pytest.raises(DataError, match=kind):
             read_source(source_of(theirs(), **changes), T5_FAMILY)
+    with pytest.raises(DataError, match="feed_forward_proj 'x' and dense_act_fn 'relu'"):
+        changes = {"feed_forward_proj": "x", "dense_act_fn": "relu"}
+        read_source(source_of(theirs(), **changes), T5_FAMILY)
     with pytest.raises(DataError, match="num_layers 3"):
         read_source(source_of(theirs(), num_layers=3), T5_FAMILY)
     with pytest.raises(ConfigError, match="gelu"):
@@ -274,7 +277,7 @@ def test_answers_are_theirs(run):
     found = call("generate.py", *flags, input="\n".join(TEXTS) + "\n")
     assert found.returncode == 0, found.stderr
     tokenizer = load_sentence_tokenizer(folder / "run")
-    rows = [[*ids.tolist(), END] for ids in tokenizer.encode_lines(TEXTS)]
+    rows = [[*ids.tolist(), END] for ids in tokenizer.encode_all(TEXTS)]
     if (folder / "theirs" / "tokenizer.json").exists():
         their_tokenizer = tokenizers.Tokenizer.from_file(str(folder / "theirs" / "tokenizer.json"))
         assert rows == [their_tokenizer.encode(text).ids for text in TEXTS]
@@ -319,7 +322,7 @@ def test_a_run_is_exported_as_it_was_imported(run, tmp_path):
     assert again.generation_config.max_length == 21
     # Their loader makes the same tokens of the same texts.
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    ids = load_sentence_tokenizer(folder / "run").encode_lines(TEXTS)
+    ids = load_sentence_tokenizer(folder / "run").encode_all(TEXTS)
     assert their_tokenizer(TEXTS)["input_ids"] == [[*row.tolist(), END] for row in ids]
     assert their_tokenizer.eos_token_id == END
     assert their_tokenizer.pad_token_id == 0

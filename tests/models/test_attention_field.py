@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from transformer.config import build, section
 from transformer.errors import ConfigError
 from transformer.models.gemma import Gemma
 from transformer.models.gpt import GPT
 from transformer.nn.attention import for_any_shape, require_platform
+from transformer.training.sections import build, section
 
 NO_DROPOUT, HALF = {"dropout_rate": 0.0}, {"dropout_rate": 0.0, "dtype": "bfloat16"}
 BIAS, DROPOUT = "neither bias nor dropout", "neither dropout nor capped logits"

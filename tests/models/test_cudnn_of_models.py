@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
-from transformer.config import build, section
 from transformer.models.bert import BERT
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.ops import attention, cudnn
+from transformer.training.sections import build, section
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {"vocab_size": 32, "num_outputs": 3, "num_layers": 1, "num_experts": 2, "channels": 3}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.config import build, section
 from transformer.errors import ConfigError
 from transformer.models.gemma import Gemma
 from transformer.nn.layouts import stacked, unstacked
+from transformer.training.sections import build, section
 
 TINY = {
     "vocab_size": 13,

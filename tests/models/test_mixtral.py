@@ -6,7 +6,6 @@ import pytest
 
 from configs.mixtral import get_config
 from tests.common import assert_trees_close, noisy_parameters
-from transformer.config import build
 from transformer.decoding.sample import generate
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
@@ -15,6 +14,7 @@ from transformer.models.mixtral import Mixtral
 from transformer.nn.mixture import active_parameters
 from transformer.ops.logits import Sampling
 from transformer.tasks.language_modeling import LanguageModeling
+from transformer.training.sections import build
 
 TINY = {
     "vocab_size": 11,

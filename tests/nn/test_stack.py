@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tests.common import assert_trees_close, noisy_parameters, normal
-from transformer.config import build, section
 from transformer.errors import ConfigError
 from transformer.nn import layouts
 from transformer.nn.attention import Attention, KVCache
@@ -16,6 +15,7 @@ from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import MOST_UNROLLED, REMAT_POLICIES, Stack
 from transformer.ops.masks import at_positions, causal
+from transformer.training.sections import build, section
 
 LAYERS = 3
 BLOCK = functools.partial(

@@ -15,13 +15,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import section
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
-from transformer.training.programs import make_programs, numbers_of
-from transformer.training.validation import make_validation
+from transformer.training.programs import make_programs
+from transformer.training.recipes import numbers_of
+from transformer.training.sections import section
+from transformer.training.validation import means, placed, validation_totals
 
 STEPS = 4
 ALL = {"data": 2, "fsdp": 2, "tensor": 2}
@@ -111,12 +112,13 @@ def odd(task):
 
 def validated(experiment, programs, params):
     """Validation metrics of odd batches, as the loop has them."""
-    validate = make_validation(
+    totals = validation_totals(
         functools.partial(programs.evaluation_step, numbers_of(experiment)),
         odd(experiment.task).validation_batches(experiment.data),
         sharding.batch_sharding(experiment.mesh),
+        params,
     )
-    return validate(params, None)
+    return means(totals)
 
 
 def evaluated(experiment, params):
@@ -136,13 +138,15 @@ def trained(model, task, devices, **mesh):
     finally:
         sharding.Mesh.make = make
     batches = experiment.task.train_batches(experiment.data, seed=0, num_steps=STEPS)
-    feeder = Feeder(batches, sharding.batch_sharding(experiment.mesh, leading_axes=1), most=1)
+    feeder = Feeder(batches, limit=1)
+    stacks = sharding.batch_sharding(experiment.mesh, leading_axes=1)
     losses = []
     with jax.set_mesh(experiment.mesh):
         programs, numbers = make_programs(experiment), numbers_of(experiment)
         state, compiled = programs.new_state(jax.random.key(0)), {}
         for _ in range(STEPS):
             batch, count = feeder.take(1)
+            batch = placed(batch, stacks)
             # Lengths of translations differ.
             shapes = str(jax.tree.map(lambda x: x.shape, batch))
             if shapes not in compiled:

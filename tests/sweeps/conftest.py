@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section
+from transformer.training.sections import section
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 

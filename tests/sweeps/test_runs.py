@@ -16,13 +16,14 @@ from tests.sweeps.conftest import tiny_config
 from transformer.errors import ConfigError
 from transformer.sweeps import population, runner, sweep
 from transformer.sweeps.folder import Folder
-from transformer.sweeps.members import Member
 from transformer.sweeps.population import run_population
 from transformer.sweeps.runner import run_grid
 from transformer.sweeps.sweep import finish
 from transformer.sweeps.trials import check_trials, make_trials
+from transformer.training.execution import Execution
 from transformer.training.loop import train
 from transformer.training.metrics import MetricsWriter, read_metrics
+from transformer.training.opened import Opened
 from transformer.training.shared import Shared
 
 
@@ -62,13 +63,13 @@ def command(trial):
     return f"train {trial}"
 
 
-def run(trials, folder, shared, vectorize="none", most=16):
+def run(trials, folder, shared, vectorize="none", limit=16):
     said = []
     if vectorize == "none":
         return run_grid(trials, folder, shared, said.append, command), said
     plans = check_trials(trials, shared)
     code = run_population(
-        trials, plans, folder, shared, said.append, command, vectorize=vectorize, most=most
+        trials, plans, folder, shared, said.append, command, vectorize=vectorize, limit=limit
     )
     return code, said
 
@@ -149,11 +150,11 @@ def assert_close(ours, theirs):
 def test_what_was_cut_off_goes_on(trials, shared, alone, tmp_path, vectorize):
     folder, trials = Folder(tmp_path), trials[:2]
     with interrupted_after(3):
-        code, _ = run(trials, folder, shared, vectorize, most=1)
+        code, _ = run(trials, folder, shared, vectorize, limit=1)
     assert code == 130
     stopped = [folder.status(trial.id) for trial in trials]
     assert [status and status["status"] for status in stopped] == ["stopped", None]
-    code, said = run(trials, folder, shared, vectorize, most=1)
+    code, said = run(trials, folder, shared, vectorize, limit=1)
     assert code == 0
     if vectorize == "scan":
         assert "1 trials from step 4, by scan:" in said
@@ -167,7 +168,7 @@ def test_trials_that_were_cut_off_at_different_steps_go_on_apart(trials, shared,
     folder, trials = Folder(tmp_path), trials[:2]
     with interrupted_after(3):
         run(trials[:1], folder, shared)
-    code, said = run(trials, folder, shared, "scan", most=2)
+    code, said = run(trials, folder, shared, "scan", limit=2)
     assert code == 0
     assert [line for line in said if "from step" in line] == [
         "1 trials from step 0, by scan:",
@@ -226,7 +227,7 @@ def test_what_can_be_advanced_in_step_is_trained_together(base, shared, tmp_path
         {"train.duration": "6"},
         {"train.evaluate_every": "2"},
     ]
-    assert run(make_trials(base, overrides), Folder(tmp_path), shared, "vmap", most=3)[0] == 0
+    assert run(make_trials(base, overrides), Folder(tmp_path), shared, "vmap", limit=3)[0] == 0
     assert groups == [
         ["seed=0", "seed=1", "seed=2"],
         ["duration=6"],
@@ -237,10 +238,10 @@ def test_what_can_be_advanced_in_step_is_trained_together(base, shared, tmp_path
 
 
 def test_batches_of_different_shapes_are_refused():
-    member = mock.Mock(spec=Member, feeder=mock.Mock())
-    member.feeder.take.side_effect = [({"x": np.zeros((1, 2))}, 1), ({"x": np.zeros((1, 3))}, 1)]
+    run = mock.Mock(spec=Opened, feeder=mock.Mock())
+    run.feeder.take.side_effect = [({"x": np.zeros((1, 2))}, 1), ({"x": np.zeros((1, 3))}, 1)]
     with pytest.raises(ConfigError, match="use --vectorize=none"):
-        population._take([member, member], 1)
+        Execution.take(mock.Mock(spec=Execution), [run, run], 1)
 
 
 def test_a_signal_that_comes_while_a_worker_is_begun_reaches_it(monkeypatch):

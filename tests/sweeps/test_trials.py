@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section
 from transformer.errors import ConfigError
 from transformer.sweeps.trials import (
     check_trials,
@@ -10,6 +9,7 @@ from transformer.sweeps.trials import (
     make_trials,
     parsed_grid,
 )
+from transformer.training.sections import section
 from transformer.training.shared import Shared
 
 
@@ -137,5 +137,11 @@ def test_a_section_inside_of_one():
     one = make_trial(base, {"optimizer.learning_rate": 1.0})
     base.task.search.min_new_tokens = 3
     assert make_trial(base, {"optimizer.learning_rate": 1.0}).id != one.id
-    with pytest.raises(ConfigError, match=r"task\.search\.kind is in a section inside"):
-        make_trial(base, {"task.search.kind": "transformers"})
+    inner = make_trial(base, {"task.search.kind": "transformers"})
+    assert inner.config.task.search.kind == "transformers"
+    assert inner.config.task.search.min_new_tokens == 3
+    assert base.task.search.kind == "wu"
+    with pytest.raises(ConfigError, match=r"task\.search is a section.*search\.kind"):
+        make_trial(base, {"task.search": "transformers"})
+    with pytest.raises(ConfigError, match=r'config\.task has no "search\.kin".*search\.kind'):
+        make_trial(base, {"task.search.kin": "transformers"})

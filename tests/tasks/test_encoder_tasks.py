@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 
 from tests.common import AnyMethod, noisy_parameters
-from transformer.config import build, section
+from tests.data.words import WORDS
+from transformer.data.order import Batches, InOrder
+from transformer.data.rows import RowSource
+from transformer.data.source import Visit
+from transformer.data.text.documents import SentencePairs, tokenize_documents
+from transformer.data.text.masking import Masking
 from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
 from transformer.ops.losses import IGNORED
 from transformer.tasks.masked_lm import MaskedLM
-from transformer.tasks.parts.protocol import filled_up
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
+from transformer.training.sections import build, section
 
 SIZE = {"max_length": 12, "batch_size": 4, "vocab_size": 60}
 ROWS = [("a red cat", "x"), ("a blue cat", "x"), ("a red dog", "y"), ("one cat", "x")] * 5
@@ -156,7 +161,7 @@ def test_chunks_of_the_vocabulary_give_the_same_loss(losses, masked):
     np.testing.assert_allclose(whole.objective, chunked.objective, rtol=1e-5)
 
 
-RANDOM = np.random.default_rng(1)
+RANDOM, FIRST = np.random.default_rng(1), Visit(0)
 WEIGHTS = RANDOM.random(4).astype(np.float32)
 
 
@@ -175,16 +180,20 @@ WEIGHTS = RANDOM.random(4).astype(np.float32)
     ids=["classes", "numbers", "tags", "answers", "masks"],
 )
 def test_rows_that_fill_up_a_batch_count_for_nothing(losses, masked, task, rows):
-    rows = masked if rows is None else batch(**rows)
-    # The last of them counts, and is the one that is repeated.
-    few = {name: array[:3] for name, array in rows.items()}
-    filled = filled_up(few, 4)
+    if rows is None:
+        few = {name: masked[name][:3] for name in masked if name != "valid"}
+        documents = tokenize_documents(WORDS, [["5 6", "7 8"], ["9", "10"]])
+        padding = SentencePairs(documents, WORDS, 12, Masking(), next_sentence=True).padding(FIRST)
+        filled = {name: np.concatenate([few[name], array]) for name, array in padding.items()}
+    else:
+        some = {name: array[:3] for name, array in batch(**rows).items() if name != "valid"}
+        batches = Batches(RowSource(some), InOrder(3, 3))
+        few, filled = batches[0], batches.of_host(0, 1, multiple=4)[0]
     assert {len(array) for array in filled.values()} == {4}
     for one, other in zip(
         jax.tree.leaves(losses(task, filled)), jax.tree.leaves(losses(task, few)), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5)
-    np.testing.assert_equal(filled_up(rows, 4), rows)
 
 
 # ------------------------------------------------------------------------------------ data

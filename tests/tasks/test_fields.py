@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from transformer.config import build, section
+from transformer.data.images.preparation import Preparation
 from transformer.errors import ConfigError
 from transformer.models.vit import ViT
 from transformer.tasks.masked_images import MaskedImages
+from transformer.training.sections import build, section
 
 OUTSIDE = (0.0, -0.1, 1.0, 1.5, math.nan, math.inf)
 REFUSED = {
@@ -54,8 +55,10 @@ def test_nothing_would_be_hidden():
 
 @pytest.mark.parametrize(("rate", "patch_size"), [(0.1, 4), (0.75, 8), (1e-9, 4)])
 def test_too_few_patches_for_any_to_be_hidden(rate, patch_size):
-    task = MaskedImages(image_size=8, masking_rate=rate)
+    task = MaskedImages(preparation=Preparation(image_size=8), masking_rate=rate)
     model = ViT(image_size=8, patch_size=patch_size, channels=1)
     with pytest.raises(ConfigError, match=rf"masking_rate is {rate}: of \d patches none"):
         task.check_model(model)
-    MaskedImages(image_size=8, masking_rate=0.2).check_model(model.clone(patch_size=4))
+    MaskedImages(preparation=Preparation(image_size=8), masking_rate=0.2).check_model(
+        model.clone(patch_size=4)
+    )

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.data.images.batches import ImageRows
+from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import ArrayImages, LabelledImages
+from transformer.data.order import Batches, InOrder
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vit import ViT
@@ -20,7 +23,6 @@ from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.masked_images import MaskedImages
 from transformer.tasks.parts.images import ImageData, apply_to_images
 from transformer.tasks.parts.labels import load_labels
-from transformer.tasks.parts.protocol import filled_up
 
 MODEL = ViT(
     num_outputs=3,
@@ -35,7 +37,8 @@ MODEL = ViT(
     decoder_width=8,
     decoder_heads=2,
 )
-SIZE = {"image_size": 8, "batch_size": 4, "mean": (0.3,), "std": (0.5,)}
+PREPARATION = Preparation(image_size=8, mean=(0.3,), std=(0.5,))
+SIZE = {"batch_size": 4, "preparation": PREPARATION}
 RANDOM = np.random.default_rng(0)
 BATCH = {
     "images": RANDOM.integers(0, 256, (4, 8, 8, 1)).astype(np.uint8),
@@ -69,8 +72,8 @@ def arrays(batch):
 
 
 def test_pixels_are_normalized():
-    task = ImageClassification(**{**SIZE, "mean": (0.1, 0.2, 0.3), "std": (0.5, 1.0, 2.0)})
-    found = task.preparation.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
+    preparation = Preparation(mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+    found = preparation.normalized(np.full((1, 2, 2, 3), 51, np.uint8))
     np.testing.assert_allclose(found[0, 0, 0], [0.2, 0.0, -0.05], atol=1e-6)
 
 
@@ -149,8 +152,11 @@ def test_only_hidden_patches_count(params, normalize):
     "task", [ImageClassification(**SIZE), MaskedImages(**SIZE, masking_rate=0.5)], ids=str
 )
 def test_rows_that_fill_up_a_batch_count_for_nothing(params, task):
-    few = {name: array[:3] for name, array in BATCH.items()}
-    found, expected = (compiled(task, params, rows, {}) for rows in (filled_up(few, 4), few))
+    images = ImageRows(ArrayImages(BATCH["images"][:3]), BATCH["labels"][:3], task.preparation)
+    few = Batches(images, InOrder(3, 3))
+    filled = few.of_host(0, 1, multiple=4)
+    assert filled[0]["valid"].tolist() == [1, 1, 1, 0]
+    found, expected = (compiled(task, params, batches[0], {}) for batches in (filled, few))
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
 
@@ -204,12 +210,12 @@ def test_neighbours_know_the_images_they_have_seen(params):
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"std": (0.0,)}, "config.task.std"),
-        ({"mean": (0.1, 0.2)}, "config.task.mean"),
+        ({"preparation": Preparation(std=(0.0,))}, "config.task.preparation.std"),
+        ({"preparation": Preparation(mean=(0.1, 0.2))}, "config.task.preparation.mean"),
         ({"channels": 4}, "config.task.channels"),
         ({"broken": "mend"}, "config.task.broken"),
         ({"embedded": "cats"}, "digits"),
-        ({"crop_fraction": 0.0}, "config.task.crop_fraction"),
+        ({"preparation": Preparation(crop_fraction=0.0)}, "preparation.crop_fraction"),
         ({"label_fraction": 0.0}, "config.task.label_fraction"),
         ({"validation_path": "x"}, "config.task.path"),
     ],

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.config import build, section
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.parts.labels import labels_prediction, save_labels
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
+from transformer.training.sections import build, section
 
 SIZE = {"max_length": 12, "batch_size": 4, "vocab_size": 60}
 OUTPUTS = np.array([[2.0, -1.0, 0.5], [-3.0, 0.0, 4.0], [1.0, 1.0, -9.0]], np.float32)

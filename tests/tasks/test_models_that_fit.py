@@ -5,9 +5,9 @@ import json
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import choices, section
 from transformer.errors import ConfigError
 from transformer.training.experiment import prepare
+from transformer.training.sections import choices, section
 from transformer.training.shared import Shared
 
 TEXT = "".join(f"the cat no {n} sat on the mat\n" + "\n" * (n % 3 == 2) for n in range(60))
@@ -44,7 +44,7 @@ FITTING = {
 
 
 ENCODER = {"max_length": 64, "vocab_size": 60}
-IMAGES = {"image_size": 8}
+IMAGES = {"preparation": {"image_size": 8}}
 SETTINGS = {
     "denoising": {"path": "a.txt", "tokenizer": "character", "length": 16},
     "image_classification": IMAGES,

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.config import build, section
 from transformer.decoding.translate import Output
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.models.t5 import T5
@@ -18,6 +17,7 @@ from transformer.ops.losses import IGNORED
 from transformer.tasks import text_to_text
 from transformer.tasks.denoising import Denoising
 from transformer.tasks.text_to_text import TextToText
+from transformer.training.sections import build, section
 
 SIZE = {
     "tokenizer": "character",
@@ -192,7 +192,7 @@ def test_spans_first_and_then_the_task_with_the_same_tokens(data, tmp_path, monk
     )
     task = TextToText(**SIZE, embedded="summaries", prefix="turn: ")
     later = task.load(tmp_path)
-    assert later.tokenizer.to_text() == streams.tokenizer.to_text()
+    assert later.tokenizer.identity() == streams.tokenizer.identity()
     assert task.dimensions(later)["vocab_size"] == streams.tokenizer.first_sentinel
     assert spans.dimensions(streams)["vocab_size"] == streams.tokenizer.first_sentinel + 1
 
@@ -204,7 +204,7 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
         seen.append(fraction)
         return "one two three\n" * 30, "four five\n" * 30
 
-    monkeypatch.setattr("transformer.tasks.denoising.docstring_text", text)
+    monkeypatch.setattr("transformer.data.embedded.texts.docstrings.docstring_text", text)
     task = Denoising(embedded="docstrings", tokenizer="character", length=16)
     found = task.load(None)
     assert found.tokenizer.decode(found.train[:13]) == "one two three"

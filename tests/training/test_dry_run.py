@@ -5,8 +5,8 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section
 from transformer.planning import dry_run
+from transformer.training.sections import section
 
 
 @pytest.fixture

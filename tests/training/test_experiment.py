@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.config import section, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.tasks.parts.labels import save_labels
 from transformer.training.experiment import prepare
 from transformer.training.options import CHANGEABLE, Train
 from transformer.training.programs import make_programs
 from transformer.training.saved_runs import adopt_workdir, read_config, write_config
+from transformer.training.sections import section, with_optional_sections
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
 
@@ -147,7 +147,7 @@ def test_a_head_is_for_a_job_and_its_labels(tmp_path, job, names, difference):
     config = ConfigDict()
     model = {"image_size": 8, "patch_size": 4, "num_layers": 1, "num_heads": 2, "width": 8}
     config.model = section("model", "vit", **model, channels=1)
-    config.task = section("task", "image_classification", image_size=8)
+    config.task = section("task", "image_classification", preparation={"image_size": 8})
     for kind in ("optimizer", "train", "mesh", "lora"):
         config[kind] = section(kind)
     config.init = section("init", workdir=str(tmp_path))

@@ -1,21 +1,40 @@
-import grain
 import numpy as np
 import pytest
 
-from transformer.sharding import Mesh, batch_sharding
+from transformer.data.order import Batches
+from transformer.data.source import Visit
 from transformer.training.feeding import Feeder
 
 # Rows of the batch of each step: the shape changes twice.
 ROWS = [2, 2, 2, 4, 4, 2, 2]
 
 
+class Steps:
+    """An example is the number of a step, repeated in all rows of its batch."""
+
+    SETTING = "batch_size"
+    sizes = ROWS
+
+    def __len__(self):
+        return len(ROWS)
+
+    def rows(self, step):
+        return ROWS[step]
+
+    def visits(self, step, rows):
+        return [Visit(step)] * len(range(ROWS[step])[rows])
+
+    def batch(self, visits):
+        return {"x": np.array([[visit.example] * 3 for visit in visits], np.int32)}
+
+    def padding(self, visit):
+        raise AssertionError("all rows hold examples.")
+
+
 @pytest.fixture
 def feeder():
-    batches = [{"x": np.full((rows, 3), step, np.int32)} for step, rows in enumerate(ROWS)]
-
-    def make(position=None, most=4):
-        place = batch_sharding(Mesh().make(), leading_axes=1)
-        return Feeder(grain.MapDataset.source(batches), place, most=most, position=position)
+    def make(position=None):
+        return Feeder(Batches(Steps(), Steps()), limit=4, position=position)
 
     return make
 

@@ -209,8 +209,8 @@ def test_asked_to_stop_in_the_last_step_it_does_not_go_on_to_the_end(config, sha
     assert is_finished(run, 6)
 
 
-def test_what_was_enough_has_no_end(config, shared, tmp_path):
+def test_what_was_stopped_early_has_no_end(config, shared, tmp_path):
     run = tmp_path / "run"
-    code, result = train(config, run, shared=shared, enough=lambda step, loss: True)
+    code, result = train(config, run, shared=shared, should_stop=lambda step, loss: True)
     assert (code, result["step"]) == (0, 3)
     assert not (run / FINISHED_FILE).exists()

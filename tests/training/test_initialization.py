@@ -16,7 +16,6 @@ from ml_collections import ConfigDict, config_flags
 
 from tests import runs
 from tests.common import assert_trees_close, assert_trees_equal
-from transformer.config import owner, section
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
 from transformer.runs.opening import open_run
@@ -35,6 +34,7 @@ from transformer.training.loop import train
 from transformer.training.lora import ADAPTERS, merged
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_config
+from transformer.training.sections import owner, section
 from transformer.training.selection import by_path
 
 # --------------------------------------------------------------------- parameters alone
@@ -446,7 +446,7 @@ def test_the_tokenizer_is_that_of_the_source(folder, source):
     config = config_of(folder, text="the dog\n" * 60, init={"workdir": str(source)})
     experiment = prepare(config, folder / "not_there")
     expected = (source / "tokenizer.json").read_text("utf-8")
-    assert experiment.data.tokenizer.to_json() == expected
+    assert experiment.data.tokenizer.identity() == expected
     assert experiment.model.vocab_size == len(set(TEXT))
     config.model.width = 8
     with pytest.raises(ConfigError, match=r"add --config\.model\.width=4"):

@@ -27,7 +27,7 @@ from transformer.training.accelerators import Accelerator, Target, find_target
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 from ml_collections import ConfigDict
-from transformer.config import section
+from transformer.training.sections import section
 
 
 def get_config():

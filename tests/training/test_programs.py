@@ -7,16 +7,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.common import assert_trees_close
-from transformer.config import section
 from transformer.traced import is_zero
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
 from transformer.training.loop import train
-from transformer.training.programs import (
-    numbers_of,
-    plain_programs,
-    program_key,
-)
+from transformer.training.programs import plain_programs, program_key
+from transformer.training.recipes import numbers_of
+from transformer.training.sections import section
 from transformer.training.shared import Shared
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 20
@@ -110,9 +107,7 @@ def test_numbers_as_arguments_do_what_they_do_as_constants(config, changes):
         config[kind].update(values)
     experiment = prepare(config)
     plain, numbers = plain_programs(experiment), numbers_of(experiment)
-    feeder = Feeder(
-        experiment.task.train_batches(experiment.data, seed=0, num_steps=2), None, most=1
-    )
+    feeder = Feeder(experiment.task.train_batches(experiment.data, seed=0, num_steps=2), limit=1)
     batches, count = feeder.take(1)
     constants = jax.tree.map(lambda x: x.item(), numbers)
     state = jax.jit(plain.new_state)(jax.random.key(0))
@@ -145,15 +140,15 @@ def test_runs_that_differ_in_numbers_compile_once(config, tmp_path, caplog):
     assert len(set(trained)) == 4
 
 
-def test_a_run_can_be_told_that_it_is_enough(config, tmp_path):
+def test_a_run_can_be_stopped_early(config, tmp_path):
     config.train.duration, config.train.evaluate_every = "9 steps", "3 steps"
     asked, shared = [], Shared()
 
-    def enough(step, loss):
+    def should_stop(step, loss):
         asked.append(step)
         return step == 6
 
-    code, summary = train(config, tmp_path / "run", enough=enough, shared=shared)
+    code, summary = train(config, tmp_path / "run", should_stop=should_stop, shared=shared)
     assert (code, summary["step"], asked) == (0, 6, [3, 6])
     assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
     # It is no end: the same command goes on.

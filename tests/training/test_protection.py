@@ -9,14 +9,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.runs import without_seals
-from transformer.config import section
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints
 from transformer.training.experiment import metadata_of, prepare, require_same_run
-from transformer.training.loop import checkpoint_items
 from transformer.training.notes import described, newest_notes, require_files, sealed
+from transformer.training.opened import checkpoint_items
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import adopt_workdir, read_run, write_config
+from transformer.training.sections import section
 
 LOSSES = {4: 2.0, 8: 1.0, 12: 3.0}
 
@@ -132,7 +132,8 @@ def test_an_edited_file_is_named_and_a_lost_one_made_again(trained, workdir):
     given = trained[1].copy_and_resolve_references()
     for use in (read_parameters, lambda run: adopt_workdir(given, run)):
         with pytest.raises(
-            WorkdirError, match=r"tokenizer\.json is not what the checkpoint of step"
+            WorkdirError,
+            match=r"tokenizer\.json is not what the checkpoint of step \d+ \(checkpoints/\d+\)",
         ):
             use(workdir)
     path.unlink()

@@ -16,11 +16,11 @@ from transformer.training.optimizers import Optimizer, decay_mask, make_optimize
 from transformer.training.selection import by_path, everything, join, split
 from transformer.training.state import create
 from transformer.training.step import (
-    make_evaluation_step,
-    make_train_step,
+    Recipe,
     mean_metrics,
     parameter_groups,
-    repeat,
+    train_step,
+    train_steps,
 )
 
 GPT_FIELDS = {"vocab_size": 11, "num_layers": 2, "num_heads": 2, "width": 8, "context": 5}
@@ -60,8 +60,11 @@ class Training:
         params = nn.meta.unbox(self.boxed)
         return create(params, self.optimizer, jax.random.key(7), average=average)
 
+    def recipe(self, **options):
+        return Recipe(self.loss, self.optimizer, self.schedule, **options)
+
     def step(self, **options):
-        return make_train_step(self.loss, self.optimizer, self.schedule, **options)
+        return functools.partial(train_step, self.recipe(**options))
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +137,10 @@ def draw(params, batch, rngs):
 def drawn(steps, **options):
     optimizer = optax.sgd(0.1)
     state = create({"x": jnp.ones(2)}, optimizer, jax.random.key(0), average=False)
-    step = make_train_step(draw, optimizer, optax.constant_schedule(0.1), **options)
+    recipe = Recipe(draw, optimizer, optax.constant_schedule(0.1), **options)
     rows = []
     for _ in range(steps):
-        state, metrics = step(state, {"x": jnp.zeros((6, 1))})
+        state, metrics = train_step(recipe, state, {"x": jnp.zeros((6, 1))})
         rows.append(metrics)
     return rows
 
@@ -163,7 +166,7 @@ def test_a_batch_without_labels_moves_nothing_but_decay(training, step):
 def test_division_into_calls_keeps_every_bit():
     training = Training(dropout_rate=0.3)
     batches = [batch_of(seed) for seed in range(6)]
-    run = jax.jit(repeat(training.step(ema_decay=0.9), 6))
+    run = jax.jit(functools.partial(train_steps, training.recipe(ema_decay=0.9)))
 
     def stacked(some):
         padded = [*some, *[jax.tree.map(jnp.zeros_like, some[0])] * (6 - len(some))]
@@ -212,9 +215,9 @@ def test_decay_moves_matrices_only(training, stepped):
 
 def test_evaluation_drops_nothing(training):
     dropping = Training(dropout_rate=0.5)
-    evaluate = jax.jit(make_evaluation_step(dropping.loss))
+    evaluate = jax.jit(dropping.loss)
     params = training.state().params
-    losses = [evaluate(params, batch_of(0)) for _ in range(2)]
+    losses = [evaluate(params, batch_of(0), {}) for _ in range(2)]
     plain = jax.jit(training.loss)(params, batch_of(0), {})
     assert_trees_equal(*losses)
     assert_trees_close(losses[0], plain, rtol=1e-5)
@@ -280,10 +283,8 @@ class Squares:
             average="ema_decay" in options,
             trained=self.trained,
         )
-        step = make_train_step(
-            self.loss, self.optimizer, self.schedule, trained=self.trained, **options
-        )
-        step, metrics = jax.jit(step), {}
+        recipe = Recipe(self.loss, self.optimizer, self.schedule, trained=self.trained, **options)
+        step, metrics = jax.jit(functools.partial(train_step, recipe)), {}
         for batch in self.batches:
             state, metrics = step(state, batch)
         return state, metrics

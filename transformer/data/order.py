@@ -1,86 +1,397 @@
-"""Examples in a new order every epoch, each with random numbers of its own.
+"""Which examples a batch holds: shuffled, in order, bucketed or packed, on one host or several.
 
-Which examples a step holds and what is drawn for each of them are pure functions of the seed and of
-numbers that count, so that any step can be made without those before it, by any number of hosts.
+A `Source` knows how many examples there are and makes batches of those it is asked for. An `Order`
+knows which examples each step visits. `Batches` puts both together: the batch of a step is a pure
+function of the seed and the step, so that any step can be made without those before it, by any
+number of hosts.
 """
 
+import collections
+import dataclasses
 import functools
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 import grain
 import numpy as np
 
+from transformer.data.source import Batch, Source, Visit, epoch_generator
 from transformer.errors import ConfigError
 
-# Orders of so many examples are kept whole. The block cipher that shuffles more has blocks of at
-# least 16 bits, and searches long for the few numbers of a small set: 5 ms for one of ten.
+# Permutations of up to this many examples are kept whole. The block cipher that shuffles more has
+# blocks of at least 16 bits, and searches long for the few numbers of a small set: 5 ms for one of
+# ten.
 _KEPT = 1 << 16
 # Rounds of the cipher.
 _ROUNDS = 4
 
 
-def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
-    """Random numbers that all examples of an epoch share."""
-    return np.random.Generator(np.random.Philox(key=[seed, epoch]))
+@runtime_checkable
+class Order(Protocol):
+    """Which examples each step visits, over all hosts."""
+
+    # The field of `config.task` that decides the numbers of rows.
+    SETTING: ClassVar[str]
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """The numbers of rows that batches have."""
+        ...
+
+    def __len__(self) -> int:
+        """How many steps there are."""
+        ...
+
+    def rows(self, step: int) -> int:
+        """The number of rows of a step's batch."""
+        ...
+
+    def visits(self, step: int, rows: slice) -> Sequence[Visit]:
+        """The examples in these rows of a step's batch; fewer where the rest is padding.
+
+        The first row of every batch holds an example.
+        """
+        ...
 
 
-def example_generator(seed: int, epoch: int, example: int) -> np.random.Generator:
-    """Random numbers of one example in one epoch.
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """The batches of all steps, or one host's rows of each of them.
 
-    Philox (Salmon et al. 2011) is a function of a key and a counter of 256 bits. An example owns
-    the numbers below one value of the counter's highest word, and the epoch those of value 0.
+    Attributes:
+        source: makes batches of examples.
+        order: knows which examples.
+        host: which part of each batch this is.
+        num_hosts: how many parts of equal size each batch has.
+        multiple: rows that count for nothing make the number of rows a multiple of this.
     """
-    counter = [0, 0, 0, example + 1]
-    return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=counter))
+
+    source: Source
+    order: Order
+    host: int = 0
+    num_hosts: int = 1
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        for size in self.order.sizes:
+            if size < 1 or size % self.num_hosts:
+                raise ConfigError(
+                    f"config.task.{self.order.SETTING} ({size}) does not divide over "
+                    f"{self.num_hosts} hosts."
+                )
+
+    def of_host(self, host: int, num_hosts: int, multiple: int = 1) -> "Batches":
+        """One host's rows of each batch.
+
+        Raises:
+            ConfigError: if the hosts cannot share the rows evenly.
+        """
+        return dataclasses.replace(self, host=host, num_hosts=num_hosts, multiple=multiple)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, step: SupportsIndex) -> Batch:
+        step = operator.index(step)
+        if not 0 <= step < len(self):
+            raise IndexError(f"there are {len(self)} batches, and none with the number {step}.")
+        share = self.order.rows(step) // self.num_hosts
+        rows = slice(self.host * share, (self.host + 1) * share)
+        visits = self.order.visits(step, rows)
+        share += -share % self.multiple
+        if len(visits) == share:
+            return self.source.batch(visits)
+        (first,) = self.order.visits(step, slice(1))
+        batch = self.source.batch(visits) if visits else {}
+        return _padded(batch, share - len(visits), self.source.padding(first))
 
 
-def visit(index: int, count: int, seed: int) -> tuple[int, int]:
-    """The epoch and the example that come at a place of the endless stream of examples.
+def _padded(batch: Batch, missing: int, row: Batch) -> Batch:
+    """A batch, which may be empty, with further rows."""
+    rows = {name: np.repeat(array, missing, axis=0) for name, array in row.items()}
+    if not batch:
+        return rows
+    return {name: np.concatenate([array, rows[name]]) for name, array in batch.items()}
+
+
+# ---------------------------------------------------------------------------------- the orders
+
+
+@dataclasses.dataclass(frozen=True)
+class Epochs:
+    """Epoch after epoch, each visiting every example once.
+
+    Batches do not stop at the end of an epoch: they take up the next one.
+
+    Attributes:
+        count: examples in the source.
+        batch_size: B over all hosts.
+        seed: of orders and visits.
+        num_steps: how many batches there are.
+        shuffled: whether each epoch has a new order.
+    """
+
+    SETTING: ClassVar[str] = "batch_size"
+
+    count: int
+    batch_size: int
+    seed: int
+    num_steps: int
+    shuffled: bool = True
+
+    @property
+    def sizes(self) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def rows(self, step: int) -> int:
+        """B."""
+        return self.batch_size
+
+    def visits(self, step: int, rows: slice) -> list[Visit]:
+        """The examples in these rows."""
+        first = step * self.batch_size
+        return [self._visit(place) for place in range(first, first + self.batch_size)[rows]]
+
+    def _visit(self, place: int) -> Visit:
+        epoch, example = divmod(place, self.count)
+        if self.shuffled:
+            example = _shuffled(self.seed, epoch, self.count, example)
+        return Visit(example, self.seed, epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class InOrder:
+    """Every example once, in order; the last batch is filled up.
+
+    Attributes:
+        count: examples in the source.
+        batch_size: B over all hosts.
+        seed: of the visits.
+    """
+
+    SETTING: ClassVar[str] = "validation_batch_size"
+
+    count: int
+    batch_size: int
+    seed: int = 0
+
+    @property
+    def sizes(self) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def __len__(self) -> int:
+        return math.ceil(self.count / self.batch_size)
+
+    def rows(self, step: int) -> int:
+        """B, of the last batch as well."""
+        return self.batch_size
+
+    def visits(self, step: int, rows: slice) -> list[Visit]:
+        """The examples in these rows."""
+        first = step * self.batch_size
+        places = range(first, first + self.batch_size)[rows]
+        return [Visit(place, self.seed) for place in places if place < self.count]
+
+
+class Bucket(NamedTuple):
+    """One shape of batches: `rows` examples, each of at most `length` tokens."""
+
+    rows: int
+    length: int
+
+
+def make_buckets(
+    lengths: np.ndarray, *, batch_tokens: int, longest: int, rows_multiple: int
+) -> tuple[Bucket, ...]:
+    """Shapes that hold all lengths: 8, 12, 16, 20, 28, ... tokens, a quarter more each time.
+
+    The lengths do not depend on the data, so that programs compiled for one file serve the next.
 
     Args:
-        index: the place, from 0.
-        count: examples in an epoch; each is visited once.
-        seed: of the orders.
+        lengths: of all examples.
+        batch_tokens: the limit for a batch, padding included.
+        longest: the length of the last bucket; no example is longer.
+        rows_multiple: every number of rows is a multiple of this.
     """
-    epoch, place = divmod(index, count)
-    if count <= _KEPT:
-        return epoch, int(_order(seed, epoch, count)[place])
-    example = grain.experimental.index_shuffle(
-        place, max_index=count - 1, seed=_cipher_seed(seed, epoch), rounds=_ROUNDS
+    edges = [min(8, longest)]
+    while edges[-1] < min(longest, int(lengths.max())):
+        edges.append(min(longest, math.ceil(edges[-1] * 1.25 / 4) * 4))
+    used = set(np.searchsorted(edges, lengths).tolist())
+    return tuple(
+        Bucket(max(1, batch_tokens // edge // rows_multiple) * rows_multiple, edge)
+        for number, edge in enumerate(edges)
+        if number in used
     )
-    return epoch, int(example)
 
 
-def host_places(step: int, batch_size: int, host: int, num_hosts: int) -> range:
-    """The places in the stream of examples that a host's slice of a step's batch holds."""
-    local = batch_size // num_hosts
-    first = step * batch_size + host * local
-    return range(first, first + local)
+Plan = list[tuple[Bucket, np.ndarray]]
 
 
-def require_divisible(batch_size: int, num_hosts: int, field: str = "batch_size") -> None:
-    """Refuses a batch that hosts cannot share.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Planned:
+    """Batches of several shapes, planned an epoch at a time; see `bucketed` and `packed`.
+
+    Attributes:
+        buckets: the shapes.
+        plan: the batches of an epoch, by its number: shape and examples of each, of which there may
+            be too few to fill it. Every epoch has as many batches of a shape.
+        seed: of the visits.
+        num_steps: how many batches there are; None for one epoch.
+    """
+
+    SETTING: ClassVar[str] = "rows_multiple"
+
+    buckets: tuple[Bucket, ...]
+    plan: Callable[[int], Plan]
+    seed: int = 0
+    num_steps: int | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The rows of the buckets."""
+        return [bucket.rows for bucket in self.buckets]
+
+    @functools.cached_property
+    def batches_per_epoch(self) -> dict[Bucket, int]:
+        """How many batches of each shape one pass over the examples has."""
+        counts = collections.Counter(bucket for bucket, _ in self._newest.of(0, self.plan))
+        return {bucket: counts[bucket] for bucket in self.buckets}
+
+    @functools.cached_property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the examples."""
+        return sum(self.batches_per_epoch.values())
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch if self.num_steps is None else self.num_steps
+
+    def rows(self, step: int) -> int:
+        """The rows of the step's bucket."""
+        return self._planned(step)[0].rows
+
+    def visits(self, step: int, rows: slice) -> list[Visit]:
+        """The examples in these rows."""
+        epoch = step // self.steps_per_epoch
+        examples = self._planned(step)[1][rows].tolist()
+        return [Visit(example, self.seed, epoch) for example in examples]
+
+    @functools.cached_property
+    def _newest(self) -> "_Newest":
+        return _Newest()
+
+    def _planned(self, step: int) -> tuple[Bucket, np.ndarray]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self._newest.of(epoch, self.plan)[place]
+
+
+def bucketed(
+    lengths: np.ndarray,
+    buckets: tuple[Bucket, ...],
+    seed: int | None = None,
+    num_steps: int | None = None,
+) -> Planned:
+    """Examples of similar length share a batch.
+
+    An epoch visits every example once: the examples of a bucket in a new order, then the batches of
+    all buckets in a new order. The last batch of a bucket is filled up.
 
     Args:
-        batch_size: over all hosts.
-        num_hosts: how many share it.
-        field: of `config.task`, that says how large batches of this kind are.
-
-    Raises:
-        ConfigError: with both numbers.
+        lengths: of all examples, none longer than the last bucket.
+        buckets: the shapes, by increasing length.
+        seed: of the orders; None keeps the examples in order, shortest bucket first.
+        num_steps: how many batches there are; None for one epoch.
     """
-    if batch_size < 1 or batch_size % num_hosts:
-        raise ConfigError(
-            f"config.task.{field} ({batch_size}) does not divide over {num_hosts} hosts."
-        )
+    numbers = np.searchsorted([bucket.length for bucket in buckets], lengths)
+    members = [np.flatnonzero(numbers == number) for number in range(len(buckets))]
+
+    def plan(epoch: int) -> Plan:
+        random = None if seed is None else epoch_generator(seed, epoch)
+        batches: Plan = []
+        for bucket, examples in zip(buckets, members, strict=True):
+            batches += _cut(bucket, examples if random is None else random.permutation(examples))
+        if random is not None:
+            batches = [batches[place] for place in random.permutation(len(batches))]
+        return batches
+
+    return Planned(buckets, plan, seed or 0, num_steps)
+
+
+def packed(count: int, bucket: Bucket, seed: int, num_steps: int) -> Planned:
+    """Batches of one shape, of rows that a source has packed with several examples each.
+
+    An epoch visits every row once, in a new order. Its last batch is filled up.
+
+    Args:
+        count: rows in the source.
+        bucket: the shape.
+        seed: of the orders. The numbers of its epoch 0 have decided which examples share a row.
+        num_steps: how many batches there are.
+    """
+
+    def plan(epoch: int) -> Plan:
+        return _cut(bucket, epoch_generator(seed, epoch + 1).permutation(count))
+
+    return Planned((bucket,), plan, seed, num_steps)
+
+
+def _cut(bucket: Bucket, examples: np.ndarray) -> Plan:
+    """Batches of these examples, the last of which may have too few."""
+    cuts = range(0, len(examples), bucket.rows)
+    return [(bucket, examples[cut : cut + bucket.rows]) for cut in cuts]
+
+
+# ------------------------------------------------------------------------------------ shuffling
+
+
+def shuffled_place(place: int, count: int, seed: int) -> int:
+    """Where a block cipher puts one of `count` places; nothing of that size is held in memory."""
+    if count == 1:
+        return 0
+    return int(
+        grain.experimental.index_shuffle(place, max_index=count - 1, seed=seed, rounds=_ROUNDS)
+    )
+
+
+def _shuffled(seed: int, epoch: int, count: int, place: int) -> int:
+    """The example at a place of an epoch."""
+    if count <= _KEPT:
+        return int(_permutation(seed, epoch, count)[place])
+    return shuffled_place(place, count, _cipher_seed(seed, epoch))
 
 
 @functools.lru_cache(maxsize=8)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """The examples of an epoch, one after another."""
     return epoch_generator(seed, epoch).permutation(count)
 
 
 @functools.lru_cache(maxsize=8)
 def _cipher_seed(seed: int, epoch: int) -> int:
-    """What tells the order of one epoch from that of another."""
+    """What makes the order of one epoch differ from that of another."""
     return int(epoch_generator(seed, epoch).integers(1 << 31))
+
+
+class _Newest:
+    """The plans of the newest epochs, kept as long as their order.
+
+    A cache of the module would keep orders alive that nobody uses any more.
+    """
+
+    def __init__(self) -> None:
+        self._kept: Mapping[int, Plan] = {}
+
+    def of(self, epoch: int, plan: Callable[[int], Plan]) -> Plan:
+        """The plan of an epoch; threads that read ahead may ask for the next one already."""
+        kept = self._kept
+        if epoch not in kept:
+            before = {other: found for other, found in kept.items() if other == epoch - 1}
+            # A new dict, because another thread may be reading the old one.
+            self._kept = kept = {**before, epoch: plan(epoch)}
+        return kept[epoch]

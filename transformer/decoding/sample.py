@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.errors import DataError
 from transformer.ops.logits import Sampling, filter_logits
 
@@ -26,7 +26,7 @@ STREAM_CHUNK = 16
 def write(
     model: nn.Module,
     params: Any,
-    tokenizer: Tokenizer,
+    tokenizer: TextTokenizer,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
@@ -87,7 +87,7 @@ def write(
     return [prompt + stream.text for prompt, stream in zip(prompts, streams, strict=True)]
 
 
-def _begun(tokenizer: Tokenizer, prompt: str, begin: int | None, vocab_size: int) -> np.ndarray:
+def _begun(tokenizer: TextTokenizer, prompt: str, begin: int | None, vocab_size: int) -> np.ndarray:
     """The tokens of a prompt, at least one.
 
     Raises:
@@ -239,7 +239,7 @@ def choose(
 class _StoppableStream:
     """The text of one row up to its end, held back where the stop string may have begun."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: str, stop_ids: Sequence[int]) -> None:
+    def __init__(self, tokenizer: TextTokenizer, stop: str, stop_ids: Sequence[int]) -> None:
         self._stream = tokenizer.stream()
         self._stop = stop
         self._stop_ids = frozenset(stop_ids)

@@ -15,10 +15,11 @@ import rich.console
 import rich.progress
 from jaxtyping import Array, Float, Int
 
-from transformer.data.pairs.batches import lay_out, make_buckets
+from transformer.data.order import make_buckets
+from transformer.data.pairs.batches import lay_out
 from transformer.data.pairs.files import TokenPairs
 from transformer.data.reading.text import in_chunks
-from transformer.data.tokenizers.sentences import SentenceTokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.beam import Hypotheses, beam_search
 from transformer.errors import ConfigError
 from transformer.ops.losses import cross_entropy

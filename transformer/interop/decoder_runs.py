@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from transformer.data.reading.library_errors import in_our_words
-from transformer.data.tokenizers.text import TOKENIZER_FILE, Tokenizer
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, TextTokenizer
+from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.files import write_bytes, write_json
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
 from transformer.interop.generation import sampling_config, writing_fields
@@ -51,7 +53,7 @@ def decoder_run(
         DataError: if it has no tokenizer that can be used.
     """
     if source.tokenizer is not None:
-        tokenizer = Tokenizer.from_text(source.tokenizer, source.where)
+        tokenizer = LibraryTextTokenizer(parse_tokenizer_json(source.tokenizer, source.where))
     else:
         with in_our_words(f"{source.where} holds no tokenizer that can be used"):
             made = decoder_tokenizer(
@@ -60,13 +62,13 @@ def decoder_run(
                 usual.get(source.config["model_type"], Usual()),
                 published.model["vocab_size"],
             )
-            tokenizer = Tokenizer(made)
+            tokenizer = LibraryTextTokenizer(made)
     fields = {
         "context": min(max_length or _MOST_TOKENS, published.model["context"]),
         "batch_size": 1,
         **(source.writing or writing_fields(source.files)),
     }
-    return RunParts(fields, tokenizer, tokenizer.to_json())
+    return RunParts(fields, tokenizer)
 
 
 def token_ids(trained: Trained) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
         folder: where to write.
     """
     task: Writer = trained.task
-    tokenizer: Tokenizer = trained.tokenizer
+    tokenizer: TextTokenizer = trained.tokenizer
     write_bytes(folder / TOKENIZER_FILE, (trained.workdir / TOKENIZER_FILE).read_bytes())
     words: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -105,7 +107,7 @@ def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
     tokens["eos_token"] = next(iter(_ends(trained)), None)
     # Theirs would take a token that is named here out of the words it may be a part of.
     words |= {
-        name: tokenizer.token(index)
+        name: tokenizer.tokens([index])[0]
         for name, index in tokens.items()
         if index is not None and tokenizer.stands_apart(index)
     }

@@ -9,7 +9,7 @@ from tokenizers import pre_tokenizers
 
 from transformer.data.text.embeddings import EMBEDDING_FILE, load_embedding
 from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.files import write_json, write_text
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
@@ -85,7 +85,7 @@ def encoder_run(
         length = max_length or embedding.max_length or read.max_length or context
         embedding = dataclasses.replace(embedding, max_length=min(length, context))
         more = {EMBEDDING_FILE: embedding.to_text()}
-    return RunParts(values, read.tokenizer, read.tokenizer.identity(), more)
+    return RunParts(values, read.tokenizer, more)
 
 
 def _problem(config: SideFile, count: int, where: Path) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
 
 def _tokenizer_text(trained: Trained) -> str:
     """The tokenizer as the task uses it."""
-    text = trained.tokenizer.to_text()
+    text = trained.tokenizer.to_json()
     library = tokenizers.Tokenizer.from_str(text)
     spaces = library.pre_tokenizer
     if trained.job != "tagging" or not isinstance(spaces, pre_tokenizers.ByteLevel):

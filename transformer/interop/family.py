@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.interop.layout import Entry, Shape
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 
@@ -99,34 +100,18 @@ class Published(NamedTuple):
     files: SideFiles
 
 
-@runtime_checkable
-class RunTokenizer(Protocol):
-    """What a run keeps of a tokenizer."""
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens."""
-        ...
-
-    def save(self, folder: Path, /) -> None:
-        """Writes it into the folder of a run."""
-        ...
-
-
 class RunParts(NamedTuple):
     """What a run has beside its parameters.
 
     Attributes:
         task: fields of `config.task`; its name is the job of what was read.
         tokenizer: of the run; None where there is no text.
-        text: of the tokenizer, which the digest is made of.
         files: further files of the run, their text by name.
         model: fields of `config.model` that side files decide.
     """
 
     task: Mapping[str, Any]
-    tokenizer: RunTokenizer | None = None
-    text: str = ""
+    tokenizer: Tokenizer | None = None
     files: Mapping[str, str] = MappingProxyType({})
     model: Mapping[str, Any] = MappingProxyType({})
 

@@ -72,7 +72,7 @@ _IRRELEVANT = {
 
 
 def read_preparation(files: SideFiles, kind: str, image_size: int, channels: int) -> dict[str, Any]:
-    """Fields of `data.image_preparation.Preparation`, from the processor's file.
+    """Fields of `data.images.preparation.Preparation`, from the processor's file.
 
     Without a file they are those that the publisher has for such a model, with its own size.
 
@@ -101,6 +101,7 @@ def read_preparation(files: SideFiles, kind: str, image_size: int, channels: int
             f"could not take RGB."
         )
     return {
+        "image_size": image_size,
         **_resizing(file, defaults, image_size),
         **_numbers(file, defaults, channels),
     }

@@ -7,10 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 
-from transformer.data.tokenizers.marian import MarianTokenizer
+from transformer.data.tokenizers.kinds.marian import MarianTokenizer
+from transformer.data.tokenizers.kinds.sentencepiece import SentencePieceTokenizer
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, SentenceTokenizer
 from transformer.data.tokenizers.sentencepieces import UNIGRAM, parse_pieces
-from transformer.data.tokenizers.sentences import SentencePieceTokenizer, SentenceTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE
 from transformer.errors import ConfigError
 from transformer.files import write_bytes, write_json, write_text
 from transformer.interop.family import RunParts, Source, Trained
@@ -81,7 +81,7 @@ def sentence_run(
     begin = begin_of(source.files)
     searches = read_searches(source.files, tokenizer.end, positions)
     fields = searches._asdict() | values
-    return RunParts(fields, tokenizer, tokenizer.to_text(), model={"begin_id": begin})
+    return RunParts(fields, tokenizer, model={"begin_id": begin})
 
 
 def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
@@ -113,7 +113,7 @@ def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
     elif isinstance(tokenizer, SentencePieceTokenizer):
         words |= _write_sentencepieces(tokenizer, sentinels, folder)
     else:
-        text = with_end(tokenizer.to_text(), tokenizer.end)
+        text = with_end(tokenizer.identity(), tokenizer.end)
         text = _with_sentinels(text, tokenizer.vocab_size, sentinels)
         write_text(folder / TOKENIZER_FILE, text)
         words |= {"tokenizer_class": "PreTrainedTokenizerFast"}

@@ -66,27 +66,6 @@ class Gemma(DecoderOnly):
     attention_cap: Positive | None = None
     logit_cap: Positive | None = None
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        super().check()
-        num_kv_heads, head_dim = self.cache_heads()
-        if self.num_heads % num_kv_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
-                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
-            )
-        if head_dim % 2 or (self.head_dim is None and self.width % self.num_heads):
-            raise ConfigError(
-                f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
-                f"no even number, as rotary positions need: give config.model.head_dim."
-            )
-        if not self.tie_embeddings:
-            raise ConfigError("config.model.tie_embeddings must be True: Gemma has no other.")
-
     def setup(self) -> None:
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
@@ -163,3 +142,24 @@ class Gemma(DecoderOnly):
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        num_kv_heads, head_dim = self.cache_heads()
+        if self.num_heads % num_kv_heads:
+            raise ConfigError(
+                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
+                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
+            )
+        if head_dim % 2 or (self.head_dim is None and self.width % self.num_heads):
+            raise ConfigError(
+                f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
+                f"no even number, as rotary positions need: give config.model.head_dim."
+            )
+        if not self.tie_embeddings:
+            raise ConfigError("config.model.tie_embeddings must be True: Gemma has no other.")

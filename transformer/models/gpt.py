@@ -40,24 +40,6 @@ class GPT(DecoderOnly):
     qkv_bias: bool = True
     output_bias: bool = False
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        super().check()
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
-                f"({self.num_heads}): heads must divide the width."
-            )
-        if self.tie_embeddings and self.output_bias:
-            raise ConfigError(
-                "config.model.output_bias needs an output layer of its own: "
-                "set config.model.tie_embeddings=False or drop the bias."
-            )
-
     def setup(self) -> None:
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
@@ -103,3 +85,21 @@ class GPT(DecoderOnly):
     ) -> Float[Array, "B T D"]:
         """Token and position vectors, added."""
         return self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
+                f"({self.num_heads}): heads must divide the width."
+            )
+        if self.tie_embeddings and self.output_bias:
+            raise ConfigError(
+                "config.model.output_bias needs an output layer of its own: "
+                "set config.model.tie_embeddings=False or drop the bias."
+            )

@@ -68,36 +68,6 @@ class Llama(DecoderOnly):
     qkv_bias: bool = False
     head_norm: bool = False
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        super().check()
-        if self.head_dim is None and self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
-                f"({self.num_heads}): heads must divide the width, or have config.model.head_dim."
-            )
-        num_kv_heads, head_dim = self.cache_heads()
-        if self.num_heads % num_kv_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
-                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
-            )
-        if head_dim % 2:
-            raise ConfigError(
-                f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
-                f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
-            )
-        by_frequency = self.rope_factor is not None and self.rope_old_context is not None
-        if by_frequency and self.rope_low_frequency >= self.rope_high_frequency:
-            raise ConfigError(
-                f"config.model.rope_low_frequency ({self.rope_low_frequency}) must be below "
-                f"config.model.rope_high_frequency ({self.rope_high_frequency})."
-            )
-
     def setup(self) -> None:
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
@@ -164,3 +134,33 @@ class Llama(DecoderOnly):
     def cache_heads(self) -> tuple[int, int]:
         """Heads of keys and values, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        if self.head_dim is None and self.width % self.num_heads:
+            raise ConfigError(
+                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
+                f"({self.num_heads}): heads must divide the width, or have config.model.head_dim."
+            )
+        num_kv_heads, head_dim = self.cache_heads()
+        if self.num_heads % num_kv_heads:
+            raise ConfigError(
+                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
+                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
+            )
+        if head_dim % 2:
+            raise ConfigError(
+                f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
+                f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
+            )
+        by_frequency = self.rope_factor is not None and self.rope_old_context is not None
+        if by_frequency and self.rope_low_frequency >= self.rope_high_frequency:
+            raise ConfigError(
+                f"config.model.rope_low_frequency ({self.rope_low_frequency}) must be below "
+                f"config.model.rope_high_frequency ({self.rope_high_frequency})."
+            )

@@ -28,19 +28,6 @@ class Mixtral(Llama):
     router_loss_scale: Weight = 0.02
     router_z_loss_scale: Weight = 0.0
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        super().check()
-        if self.experts_per_token > self.num_experts:
-            raise ConfigError(
-                f"config.model.experts_per_token ({self.experts_per_token}) is more than "
-                f"config.model.num_experts ({self.num_experts})."
-            )
-
     def feed_forward_layer(self) -> Callable[..., nn.Module]:
         """What makes the feed-forward layer of a block."""
         return functools.partial(
@@ -64,3 +51,16 @@ class Mixtral(Llama):
     def loss_scales(self) -> dict[str, float]:
         """The weights of the routers' losses in the objective."""
         return {"router_balance": self.router_loss_scale, "router_z": self.router_z_loss_scale}
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        if self.experts_per_token > self.num_experts:
+            raise ConfigError(
+                f"config.model.experts_per_token ({self.experts_per_token}) is more than "
+                f"config.model.num_experts ({self.num_experts})."
+            )

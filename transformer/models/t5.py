@@ -52,25 +52,6 @@ class T5(EncoderDecoder):
     max_distance: Count = 128
     norm_epsilon: Positive = 1e-6
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        super().check()
-        if self.head_dim is None and self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) must divide config.model.width "
-                f"({self.width}) where config.model.head_dim is not given."
-            )
-        if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
-            raise ConfigError(
-                f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
-                f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
-                f"distance each, and the others what is between."
-            )
-
     def setup(self) -> None:
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
@@ -176,3 +157,22 @@ class T5(EncoderDecoder):
     def head_width(self) -> int:
         """H."""
         return self.head_dim or self.width // self.num_heads
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        if self.head_dim is None and self.width % self.num_heads:
+            raise ConfigError(
+                f"config.model.num_heads ({self.num_heads}) must divide config.model.width "
+                f"({self.width}) where config.model.head_dim is not given."
+            )
+        if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
+            raise ConfigError(
+                f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
+                f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
+                f"distance each, and the others what is between."
+            )

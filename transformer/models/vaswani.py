@@ -47,20 +47,6 @@ class Vaswani(EncoderDecoder):
     scale_embeddings: bool = True
     token_bias: bool = False
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        super().check()
-        if self.width % self.num_heads or self.width % 2:
-            raise ConfigError(
-                f"config.model.width ({self.width}) must be even, for sines and cosines, and a "
-                f"multiple of config.model.num_heads ({self.num_heads}): heads must divide the "
-                f"width."
-            )
-
     def setup(self) -> None:
         if self.vocab_size is None:
             raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
@@ -139,3 +125,17 @@ class Vaswani(EncoderDecoder):
     def unwritten_tokens(self) -> tuple[int, ...]:
         """The token that is there to begin with, and for padding in Marian."""
         return () if self.begin_id is None else (self.begin_id,)
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        super().check()
+        if self.width % self.num_heads or self.width % 2:
+            raise ConfigError(
+                f"config.model.width ({self.width}) must be even, for sines and cosines, and a "
+                f"multiple of config.model.num_heads ({self.num_heads}): heads must divide the "
+                f"width."
+            )

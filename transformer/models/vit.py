@@ -140,47 +140,6 @@ class ViT(nn.Module):
     remat: Remat = "none"
     attention: Implementation = "auto"
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        if self.image_size % self.patch_size:
-            raise ConfigError(
-                f"config.model.image_size ({self.image_size}) is not a multiple of "
-                f"config.model.patch_size ({self.patch_size}): patches must fill the image."
-            )
-        for width, heads in (("width", "num_heads"), ("decoder_width", "decoder_heads")):
-            if getattr(self, width) % getattr(self, heads):
-                raise ConfigError(
-                    f"config.model.{width} ({getattr(self, width)}) is not a multiple of "
-                    f"config.model.{heads} ({getattr(self, heads)}): heads must divide the width."
-                )
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
-        self.chosen_attention()
-        if self.distillation != "none" and self.pooling != "class":
-            raise ConfigError(
-                f"config.model.distillation is {self.distillation!r}: it needs "
-                f"config.model.pooling=class."
-            )
-        if self.decoder_width % 4:
-            raise ConfigError(
-                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, as its "
-                f"positions need."
-            )
-        fixed = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(self.positions, 1)
-        if self.width % fixed:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of {fixed}, as "
-                f"config.model.positions={self.positions} needs."
-            )
-        if self.stem == "convolutions" and self.patch_size & (self.patch_size - 1):
-            raise ConfigError(
-                f"config.model.patch_size is {self.patch_size}: the convolutional stem halves the "
-                f"image again and again and needs a power of 2."
-            )
-
     @property
     def grid(self) -> int:
         """Patches in a row, and in a column, of an image."""
@@ -379,3 +338,44 @@ class ViT(nn.Module):
         grid = jnp.asarray(saved[front:]).reshape(side, side, saved.shape[1])
         resized = resize_grid(grid, self.grid, self.grid).reshape(self.grid**2, saved.shape[1])
         return jnp.concatenate([jnp.asarray(saved[:front]), resized])
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        if self.image_size % self.patch_size:
+            raise ConfigError(
+                f"config.model.image_size ({self.image_size}) is not a multiple of "
+                f"config.model.patch_size ({self.patch_size}): patches must fill the image."
+            )
+        for width, heads in (("width", "num_heads"), ("decoder_width", "decoder_heads")):
+            if getattr(self, width) % getattr(self, heads):
+                raise ConfigError(
+                    f"config.model.{width} ({getattr(self, width)}) is not a multiple of "
+                    f"config.model.{heads} ({getattr(self, heads)}): heads must divide the width."
+                )
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
+        self.chosen_attention()
+        if self.distillation != "none" and self.pooling != "class":
+            raise ConfigError(
+                f"config.model.distillation is {self.distillation!r}: it needs "
+                f"config.model.pooling=class."
+            )
+        if self.decoder_width % 4:
+            raise ConfigError(
+                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, as its "
+                f"positions need."
+            )
+        fixed = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(self.positions, 1)
+        if self.width % fixed:
+            raise ConfigError(
+                f"config.model.width ({self.width}) is not a multiple of {fixed}, as "
+                f"config.model.positions={self.positions} needs."
+            )
+        if self.stem == "convolutions" and self.patch_size & (self.patch_size - 1):
+            raise ConfigError(
+                f"config.model.patch_size is {self.patch_size}: the convolutional stem halves the "
+                f"image again and again and needs a power of 2."
+            )

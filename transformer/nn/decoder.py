@@ -49,15 +49,6 @@ class DecoderOnly(nn.Module):
     remat: Remat = "none"
     attention: Implementation = "auto"
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
-        self.chosen_attention()
-
     def __call__(
         self,
         tokens: Int[Array, "B T"],
@@ -179,3 +170,12 @@ class DecoderOnly(nn.Module):
         if self.scan_layers:
             return jax.tree.map(lambda x: jnp.stack([x] * self.num_layers), one)
         return (one,) * self.num_layers
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        require_compilable(self.scan_layers, num_layers=self.num_layers)
+        self.chosen_attention()

@@ -57,25 +57,6 @@ class EncoderDecoder(nn.Module):
     attention: Implementation = "auto"
     begin_id: Token | None = None
 
-    def check(self) -> None:
-        """Refuses values that cannot make a model.
-
-        Raises:
-            ConfigError: naming the field and what to do.
-        """
-        require_compilable(
-            self.scan_layers,
-            num_encoder_layers=self.num_encoder_layers,
-            num_decoder_layers=self.num_decoder_layers,
-        )
-        self.chosen_attention()
-        known = self.begin_id is not None and self.vocab_size is not None
-        if known and self.begin_id >= self.vocab_size:
-            raise ConfigError(
-                f"config.model.begin_id is {self.begin_id}: it must be a token, below "
-                f"config.model.vocab_size ({self.vocab_size})."
-            )
-
     def __call__(
         self,
         source: Int[Array, "B S"],
@@ -264,6 +245,25 @@ class EncoderDecoder(nn.Module):
         if target_segments is not None:
             is_first |= target_segments != jnp.roll(target_segments, 1, axis=1)
         return jnp.where(is_first, begin, target)
+
+    def check(self) -> None:
+        """Refuses values that cannot make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        require_compilable(
+            self.scan_layers,
+            num_encoder_layers=self.num_encoder_layers,
+            num_decoder_layers=self.num_decoder_layers,
+        )
+        self.chosen_attention()
+        known = self.begin_id is not None and self.vocab_size is not None
+        if known and self.begin_id >= self.vocab_size:
+            raise ConfigError(
+                f"config.model.begin_id is {self.begin_id}: it must be a token, below "
+                f"config.model.vocab_size ({self.vocab_size})."
+            )
 
 
 def _places(tokens: Int[Array, "B T"], positions: Int[Array, "B T"] | None) -> Array:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from transformer.data.tokenizers.sentences import SentenceTokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.files import write_picture
 from transformer.nn.layouts import layer_name, unstacked
 

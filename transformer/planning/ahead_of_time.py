@@ -10,15 +10,16 @@ from jaxtyping import PyTree
 
 from transformer import sharding
 from transformer.training.experiment import Experiment
-from transformer.training.programs import make_programs, numbers_of
+from transformer.training.programs import make_programs
+from transformer.training.recipes import numbers_of
 
 
 def batch_shapes(experiment: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and shardings of the batches of one dispatch, `[steps, B, ...]`."""
-    most = experiment.train.steps_per_dispatch
+    limit = experiment.train.steps_per_dispatch
     place = sharding.batch_sharding(experiment.mesh, leading_axes=1)
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((most, *x.shape), x.dtype, sharding=place),
+        lambda x: jax.ShapeDtypeStruct((limit, *x.shape), x.dtype, sharding=place),
         experiment.example_batch(),
     )
 

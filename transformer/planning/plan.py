@@ -10,7 +10,6 @@ import jax
 import rich.console
 import rich.table
 
-from transformer.config import build, owner
 from transformer.errors import ConfigError
 from transformer.planning.ahead_of_time import (
     batch_shapes,
@@ -23,6 +22,7 @@ from transformer.planning.collectives import collectives
 from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import count_flops
+from transformer.training.sections import build, owner
 from transformer.training.selection import join, split
 
 _SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.config import build, saved_config, with_optional_sections
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.interop.formats.safetensors import (
     read_metadata,
     read_safetensors,
     write_safetensors,
 )
+from transformer.runs.folders import require_new, write_run
 from transformer.tasks.parts.labels import LABELS_FILE
 from transformer.training.lora import ADAPTERS, LoRA, merged
-from transformer.runs.folders import require_new, write_run
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_arrays import fingerprints
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build, saved_config, with_optional_sections
 from transformer.training.selection import by_path, compiled_pattern, from_paths
 
 

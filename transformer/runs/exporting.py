@@ -9,17 +9,17 @@ import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
-from transformer.config import build
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import making_folder, write_json
 from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.opening import family_for
-from transformer.tasks.parts.labels import load_labels
 from transformer.nn.layouts import unstacked
+from transformer.tasks.parts.labels import load_labels
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build
 from transformer.training.selection import by_path
 
 DTYPES: dict[str, Any] = {

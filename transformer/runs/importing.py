@@ -8,10 +8,8 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from transformer.config import OPTIONAL_SECTIONS, build, section
 from transformer.data.reading.library_errors import PanicError
-from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import DataError
 from transformer.interop.family import Published, RunParts
 from transformer.interop.opening import family_of, open_published
@@ -21,6 +19,7 @@ from transformer.runs.folders import require_new, write_run
 from transformer.tasks.parts.protocol import Task, tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA
+from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.training.selection import by_path, from_paths
 
 # Characters that tokenizers treat in all of their ways.
@@ -81,7 +80,7 @@ def import_published(
         laid_out_like(from_paths(published.params), _parameters_of(model, task, lora)),
         tokenizer=run.tokenizer,
         labels=published.labels,
-        fingerprint=tokenizer_digest(run.text) if run.tokenizer is not None else "",
+        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
         files=run.files,
     )
     return published
@@ -130,19 +129,14 @@ def read_run(
     return Imported(_of_the_job(published, config), config, run)
 
 
-def _require_usable(tokenizer: Any, where: Path) -> None:
+def _require_usable(tokenizer: Tokenizer, where: Path) -> None:
     """Refuses a tokenizer on which its library fails: what is compiled into it is damaged.
 
     Raises:
         DataError: naming the folder.
     """
     try:
-        if isinstance(tokenizer, Tokenizer):
-            tokenizer.encode(_SAMPLE)
-        elif isinstance(tokenizer, EncoderTokenizer):
-            tokenizer.encode([_SAMPLE])
-        else:
-            tokenizer.encode_lines([_SAMPLE])
+        tokenizer.encode(_SAMPLE)
     except PanicError as error:
         raise DataError(f"{where} holds a tokenizer that is damaged: {error}") from None
     except DataError:
@@ -153,7 +147,7 @@ def _require_usable(tokenizer: Any, where: Path) -> None:
 def _of_the_job(published: Published, config: Any) -> Published:
     """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
     task = build("task", config.task)
-    model = build("model", config.model, scan_layers=True).clone(scan_layers=False)
+    model = build("model", {**config.model, "scan_layers": True}).clone(scan_layers=False)
     wanted = _paths_of_the_job(model, task, build("lora", config.lora))
     if not wanted <= published.params.keys():
         return published

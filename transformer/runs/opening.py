@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from transformer.config import build
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
 from transformer.nn.attention import for_any_shape
-from transformer.tasks.parts.protocol import Task
+from transformer.tasks.parts.models import TextEncoder
+from transformer.tasks.parts.protocol import Task, Tokenized
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA, merged
 from transformer.training.parameters import read_parameters, restore_parameters
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build
 from transformer.training.selection import by_path, from_paths
 
 
@@ -90,7 +91,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
     """
     config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
-    if not (hasattr(model, "pooled") and hasattr(task, "load_tokenizer")):
+    if not (isinstance(model, TextEncoder) and isinstance(task, Tokenized)):
         raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no text encoder.")
     found = read_parameters(workdir, checkpoint)
     task.check_run(workdir, found.metadata["data_fingerprint"])

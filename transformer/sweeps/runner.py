@@ -12,7 +12,7 @@ from transformer.files import write_text
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import Trial
 from transformer.training.holding import HeldError
-from transformer.training.loop import train
+from transformer.training.loop import ShouldStop, train
 from transformer.training.shared import Shared
 
 Say = Callable[[str], None]
@@ -42,27 +42,27 @@ def run_grid(
     say = functools.cache(say)
     left, waiting = list(trials), False
     while left:
-        elsewhere = []
+        busy = []
         for trial in left:
             with folder.claim(trial.id) as mine:
                 if not mine:
-                    elsewhere.append(trial)
+                    busy.append(trial)
                 elif not folder.is_over(trial.id):
                     say(f"trial {trials.index(trial) + 1} of {len(trials)}, {trial.id}: {trial}")
                     try:
                         code = run_trial(trial, folder, shared, say, command(trial))
                     except HeldError as error:
                         say(f"trial {trial.id}: {error}")
-                        elsewhere.append(trial)
+                        busy.append(trial)
                         continue
                     if code:
                         return code
-        if len(elsewhere) == len(left):
+        if len(busy) == len(left):
             if not waiting:
                 say(f"Waiting for {len(left)} trials that other workers are at.")
             waiting = True
             time.sleep(PATIENCE)
-        left = elsewhere
+        left = busy
     return 0
 
 
@@ -72,7 +72,7 @@ def run_trial(
     shared: Shared,
     say: Say,
     command: str,
-    enough: Callable[[int, float], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> int:
     """Trains one trial and notes what became of it; the caller holds its lock.
 
@@ -82,7 +82,7 @@ def run_trial(
         shared: what the trials have in common.
         say: tells people.
         command: that trains it alone.
-        enough: whether to stop it, asked with step and loss of every validation.
+        should_stop: whether to stop it for good, asked after every validation.
 
     Returns:
         0, also if it failed, or the exit code of a run that was asked to stop.
@@ -96,7 +96,7 @@ def run_trial(
 
     def ask(step: int, loss: float) -> bool:
         nonlocal pruned
-        pruned = enough is not None and enough(step, loss)
+        pruned = should_stop is not None and should_stop(step, loss)
         return pruned
 
     def seconds() -> float:
@@ -104,7 +104,7 @@ def run_trial(
 
     workdir = folder.begin(trial, command)
     try:
-        code, result = train(trial.config, workdir, shared=shared, enough=ask, curves=False)
+        code, result = train(trial.config, workdir, shared=shared, should_stop=ask, curves=False)
     except HeldError:
         raise
     except Exception as error:

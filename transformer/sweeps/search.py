@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from transformer.config import field_of
 from transformer.errors import ConfigError, MissingDependencyError, UserError, WorkdirError
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.runner import PATIENCE, Command, Say, failed, run_trial
@@ -29,6 +28,7 @@ from transformer.sweeps.trials import (
     checked_value,
     make_trial,
     parsed_value,
+    require_field,
 )
 from transformer.training.experiment import prepare
 from transformer.training.holding import HeldError
@@ -103,7 +103,7 @@ def parsed_space(config: Any, texts: Iterable[str]) -> list[Dimension]:
         key, kind = match["key"], match["kind"]
         values = tuple(parsed_value(config, key, one) for one in match["values"].split(","))
         if kind != "choice":
-            numbers = field_of(*_place(config, key)).base in (int, float)
+            numbers = require_field(config, key).base in (int, float)
             if not numbers or len(values) != 2 or None in values or not values[0] < values[1]:
                 raise ConfigError(f"--space={text}: give a lower and a higher number.")
             if kind == "log" and values[0] <= 0:
@@ -318,9 +318,9 @@ def _run(
         if not mine:
             return 0  # Another worker was faster to see that it was cut off.
 
-        def enough(step: int, loss: float) -> bool:
-            told = study.get_trials(deepcopy=False)[asked.number].intermediate_values
-            if step not in told and math.isfinite(loss):
+        def should_stop(step: int, loss: float) -> bool:
+            reported = study.get_trials(deepcopy=False)[asked.number].intermediate_values
+            if step not in reported and math.isfinite(loss):
                 asked.report(loss, step)
             return asked.should_prune()
 
@@ -333,7 +333,7 @@ def _run(
                 failed(trial, folder, say, error)
             else:
                 try:
-                    code = run_trial(trial, folder, shared, say, command(trial), enough)
+                    code = run_trial(trial, folder, shared, say, command(trial), should_stop)
                 except HeldError as error:
                     # It stays the study's, until whoever trains it alone has ended.
                     say(f"trial {asked.number + 1}, {trial.id}: {error}")
@@ -351,8 +351,3 @@ def _run(
         value = loss if kind == state.COMPLETE else None
         study.tell(asked.number, value, state=kind, skip_if_finished=True)
     return 0
-
-
-def _place(config: Any, key: str) -> tuple[str, str | None, str]:
-    kind, _, field = key.partition(".")
-    return kind, config[kind].get("name") if kind in config else None, field

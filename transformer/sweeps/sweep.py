@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from transformer.checks import require_plain_path, require_writable_folder, whole_number
-from transformer.config import unknown_name
 from transformer.errors import ConfigError, UserError, WorkdirError
+from transformer.fields import unknown_name
 from transformer.sweeps import report
 from transformer.sweeps.algebra import Overrides, product
 from transformer.sweeps.folder import Folder
@@ -148,7 +148,7 @@ def run_sweep(
             say,
             alone,
             vectorize=vectorize,
-            most=options.population,
+            limit=options.population,
         )
     return run_grid(trials, folder, shared, say, alone)
 

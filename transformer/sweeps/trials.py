@@ -1,32 +1,34 @@
 """Trials: a config with overrides, checked, and named by what it is."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from operator import getitem
 from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
-from transformer.config import (
-    OPTIONAL_SECTIONS,
-    SECTIONS,
-    build,
-    field_of,
-    flattened,
-    section,
-    unknown_name,
-    with_optional_sections,
-)
 from transformer.errors import ConfigError, UserError
-from transformer.fields import checked
+from transformer.fields import Declared, checked, unknown_name
+from transformer.sections import flattened, paths
 from transformer.sweeps.algebra import Overrides
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.options import CHANGEABLE
 from transformer.training.programs import program_key
 from transformer.training.saved_arrays import size_in_bytes
+from transformer.training.sections import (
+    OPTIONAL_SECTIONS,
+    SECTIONS,
+    build,
+    field_of,
+    owner,
+    section,
+    with_optional_sections,
+)
 from transformer.training.shared import Shared
 
 # What of `config.train` does not make another trial, unless it is swept itself.
@@ -90,9 +92,9 @@ def make_trial(base: Any, overrides: Mapping[str, Any]) -> Trial:
     checked = {}
     for name, value in overrides.items():
         key = name.removeprefix("config.")
-        kind, field = _split(config, key)
         checked[key] = checked_value(config, key, value)
-        config[kind][field] = checked[key]
+        *sections, field = key.split(".")
+        functools.reduce(getitem, sections, config)[field] = checked[key]
     config = with_optional_sections(config)
     flat = flattened(config)
     kept = {k: v for k, v in flat.items() if k in checked or k not in _LOGISTICS}
@@ -166,8 +168,7 @@ def checked_value(config: Any, key: str, value: Any) -> Any:
     Raises:
         ConfigError: if the key does not exist, or the value is of another type.
     """
-    kind, name = _split(config, key)
-    field = field_of(kind, _name(config, kind), name)
+    field = require_field(config, key)
     if hasattr(value, "item"):
         value = value.item()  # A number of NumPy's.
     # Whether it is within its limits, whoever builds the trial says.
@@ -180,8 +181,7 @@ def parsed_value(config: Any, key: str, text: str) -> Any:
     Raises:
         ConfigError: if the key does not exist, or nothing of its type is written so.
     """
-    kind, name = _split(config, key)
-    field = field_of(kind, _name(config, kind), name)
+    field = require_field(config, key)
     base, text = field.base, text.strip()
     if field.optional and text.lower() == "none":
         return None
@@ -212,28 +212,38 @@ def parsed_grid(config: Any, texts: Iterable[str]) -> list[list[Overrides]]:
                 f"--grid={text}: write KEY=VALUE,VALUE,... such as "
                 f"--grid=optimizer.learning_rate=1e-4,3e-4"
             )
+        if require_field(config, key).base is tuple:
+            raise ConfigError(
+                f"--grid={text}: config.{key} holds several values itself, so that commas cannot "
+                f"separate those of a sweep: write the sweep into the config file."
+            )
         sweeps.append([{key: parsed_value(config, key, one)} for one in choices.split(",")])
     return sweeps
 
 
-def _split(config: Any, key: str) -> tuple[str, str]:
-    """Section and field of a key that exists."""
-    kind, _, field = key.partition(".")
+def require_field(config: Any, key: str) -> Declared:
+    """What is declared of a field of a config.
+
+    Args:
+        config: of an experiment.
+        key: of the field, with dots between, without `config` before it.
+
+    Raises:
+        ConfigError: if there is no such field, or it is a section.
+    """
+    kind, _, path = key.partition(".")
     if kind not in SECTIONS + OPTIONAL_SECTIONS:
         raise ConfigError(unknown_name("config", kind, SECTIONS + OPTIONAL_SECTIONS))
-    if "." in field:
+    name = config[kind].get("name") if kind in config else None
+    known = paths(owner(kind, name))
+    if path not in known:
+        raise ConfigError(unknown_name(f"config.{kind}", path, known))
+    inside = [other for other in known if other.startswith(f"{path}.")]
+    if inside:
         raise ConfigError(
-            f"config.{key} is in a section inside of config.{kind}: sweeps change the fields of "
-            f"sections only. Set it with --config.{key} for all trials."
+            f"config.{key} is a section: give one of its fields, {', '.join(inside)}."
         )
-    known = [name for name in (config[kind] if kind in config else section(kind)) if name != "name"]
-    if field not in known:
-        raise ConfigError(unknown_name(f"config.{kind}", field, known))
-    return kind, field
-
-
-def _name(config: Any, kind: str) -> str | None:
-    return config[kind].get("name") if kind in config else None
+    return field_of(config, key)
 
 
 def _of_trial(error: UserError, number: int, overrides: Mapping[str, Any]) -> UserError:

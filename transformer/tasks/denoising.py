@@ -8,22 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.embedded.docstrings import docstring_text
-from transformer.data.embedded.plays import shakespeare
-from transformer.data.reading import text as text_files
-from transformer.data.text.spans import OBJECTIVES, DenoisingBatches, noise_counts, raw_length
-from transformer.data.tokenizers.sentences import (
-    SentenceTokenizer,
-    SentinelTokenizer,
-    load_sentence_tokenizer,
-    make_sentence_tokenizer,
-    require_sentence_tokenizer,
-)
+from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.reading.text import read_text
+from transformer.data.text.sources import TEXTS, read_texts
+from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
+from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
+from transformer.data.tokenizers.sentences import SentinelTokenizer
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
@@ -38,6 +33,7 @@ from transformer.limits import (
     Whole,
 )
 from transformer.ops.losses import IGNORED
+from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -47,8 +43,6 @@ from transformer.tasks.parts.protocol import (
     tokenizer_digest,
 )
 
-# Texts that need no file.
-EMBEDDED = ("plays", "docstrings")
 # Windows shown after training.
 _SHOWN = 4
 
@@ -91,10 +85,10 @@ class Denoising:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
+    model_kind: ClassVar[type] = SequenceToSequence
 
     path: FilePath = ""
-    embedded: Annotated[str, OneOf(EMBEDDED)] = "plays"
+    embedded: Annotated[str, OneOf(TEXTS)] = "plays"
     validation_path: FilePath = ""
     validation_fraction: Part = 0.1
     tokenizer: FilePath = "bpe"
@@ -123,23 +117,18 @@ class Denoising:
 
     def load(self, workdir: Path | None) -> StreamData:
         """Reads the text, makes or loads the tokenizer, and tokenizes."""
-        if not self.path and self.embedded == "docstrings":
-            train, validation = docstring_text(self.validation_fraction)
-        elif not self.path:
-            train, validation = shakespeare()
-        elif self.validation_path:
-            train = text_files.read_text(self.path)
-            validation = text_files.read_text(self.validation_path)
-        else:
-            whole = text_files.read_text(self.path)
-            train, validation = text_files.split_text(whole, self.validation_fraction)
-        tokenizer = None if workdir is None else load_sentence_tokenizer(workdir)
+        train, validation = read_texts(
+            self.path, self.validation_path, self.validation_fraction, self.embedded
+        )
+        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = _lines(train)
             if self.tokenizer == "character":
                 # Characters that only the validation text has are in the vocabulary too.
                 lines += _lines(validation)
-            tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
+            tokenizer = make_tokenizer(
+                SentenceTokenizer, self.tokenizer, lines, vocab_size=self.bpe_vocab_size
+            )
         return StreamData(
             SentinelTokenizer(tokenizer, self.num_sentinels),
             _stream(tokenizer, train, "the training text"),
@@ -151,7 +140,7 @@ class Denoising:
         if len(paths) != 1:
             raise ConfigError("spans are hidden in one text file: give --path.")
         tokenizer = self.load_tokenizer(workdir)
-        tokens = _stream(tokenizer, text_files.read_text(paths[0]), paths[0])
+        tokens = _stream(tokenizer, read_text(paths[0]), paths[0])
         return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
@@ -160,11 +149,11 @@ class Denoising:
         Raises:
             WorkdirError: if there is none.
         """
-        return require_sentence_tokenizer(workdir)
+        return require_tokenizer(SentenceTokenizer, workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: StreamData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -177,11 +166,11 @@ class Denoising:
     def fingerprint(self, data: StreamData) -> str:
         """Of the tokenizer and both token streams."""
         digest = hashlib.sha256(data.train.tobytes() + data.validation.tobytes()).hexdigest()
-        return f"{tokenizer_digest(data.tokenizer.to_text())}-{digest[:32]}"
+        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest[:32]}"
 
     def describe(self, data: StreamData) -> str:
         """Sizes, and what a window becomes."""
-        source, target = self._batches(data, data.train, num_steps=1).lengths
+        source, target = self._windows(data).lengths
         return (
             f"{len(data.train):,} tokens to train on, {len(data.validation):,} to validate on, "
             f"{data.tokenizer.vocab_size:,} in the vocabulary, {self.num_sentinels} of them "
@@ -195,22 +184,34 @@ class Denoising:
     def pace(self, data: StreamData) -> Pace:
         """Examples are windows; tokens are those of the text."""
         size = float(self.batch_size)
-        batches = self._batches(data, data.train, num_steps=1)
-        return Pace(size, size * self.window, batches.windows_per_epoch)
+        return Pace(size, size * self.window, len(self._windows(data)))
 
     def batch_rows(self, data: StreamData) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """The arrays of `data.denoising.DenoisingBatches` for each step."""
-        batches: Any = self._batches(data, data.train, seed=seed, num_steps=num_steps)
-        return grain.MapDataset.source(batches)
+    def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.text.spans.DenoisingWindows` for each step."""
+        windows = self._windows(data)
+        return Batches(windows, Epochs(len(windows), self.batch_size, seed, num_steps))
 
-    def validation_batches(self, data: StreamData) -> grain.MapDataset:
+    def validation_batches(self, data: StreamData) -> Batches:
         """Every window of the validation text once, always with the same spans."""
-        batches: Any = self._batches(data, data.validation)
-        return grain.MapDataset.source(batches)
+        windows = self._windows(data, training=False)
+        size = self.validation_batch_size or self.batch_size
+        return Batches(windows, InOrder(len(windows), size))
+
+    def _windows(self, data: StreamData, *, training: bool = True) -> DenoisingWindows:
+        return DenoisingWindows(
+            data.train if training else data.validation,
+            self.window,
+            self.objective,
+            first_sentinel=data.tokenizer.first_sentinel,
+            end=data.tokenizer.end,
+            density=self.density,
+            mean_span=self.mean_span,
+            moving=training,
+        )
 
     def example_inputs(self, model: Any) -> tuple:
         """One source and one target."""
@@ -229,7 +230,7 @@ class Denoising:
 
     def show(self, model: Any, params: Any, data: StreamData, workdir: Path) -> Shown:
         """Some validation windows and what the model fills in; also in `fillings.txt`."""
-        batch = self._batches(data, data.validation, hosts=(0, 1))[0]
+        batch = self.validation_batches(data)[0]
         rows = [row for row in range(_SHOWN) if batch["source_segments"][row : row + 1].any()]
         sources = [batch["source"][row][batch["source_segments"][row] > 0][:-1] for row in rows]
         labels = [batch["labels"][row][batch["labels"][row] != IGNORED][:-1] for row in rows]
@@ -245,34 +246,6 @@ class Denoising:
             ]
         write_text(workdir / "fillings.txt", "\n".join(lines) + "\n")
         return Shown("\n".join(lines), {})
-
-    def _batches(
-        self,
-        data: StreamData,
-        tokens: np.ndarray,
-        *,
-        seed: int = 0,
-        num_steps: int | None = None,
-        hosts: tuple[int, int] | None = None,
-    ) -> DenoisingBatches:
-        size = self.batch_size
-        if num_steps is None:
-            size = self.validation_batch_size or size
-        host, num_hosts = hosts or (jax.process_index(), jax.process_count())
-        return DenoisingBatches(
-            tokens,
-            self.window,
-            size,
-            self.objective,
-            first_sentinel=data.tokenizer.first_sentinel,
-            end=data.tokenizer.end,
-            seed=seed,
-            density=self.density,
-            mean_span=self.mean_span,
-            num_steps=num_steps,
-            host=host,
-            num_hosts=num_hosts,
-        )
 
 
 def _lines(text: str) -> list[str]:
@@ -291,4 +264,4 @@ def _stream(tokenizer: SentenceTokenizer, text: str, name: str) -> np.ndarray:
         raise DataError(
             f"{name} is empty: give a longer one, or a larger --config.task.validation_fraction."
         )
-    return np.concatenate(tokenizer.encode_lines(lines))
+    return np.concatenate(tokenizer.encode_all(lines))

@@ -3,24 +3,23 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 
 from transformer.caches import cache_folder
-from transformer.data.embedded.plays import shakespeare
-from transformer.data.reading import text as text_files
-from transformer.data.text.streams import (
-    SequentialWindows,
-    ShuffledWindows,
-    Tokens,
-    require_length,
-    tokenize,
+from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.reading.text import read_text
+from transformer.data.text.sources import TEXTS, read_texts
+from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
+from transformer.data.tokenizers.choosing import (
+    load_tokenizer,
+    make_tokenizer,
+    require_tokenizer,
 )
-from transformer.data.tokenizers.text import Tokenizer, make_tokenizer
+from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
@@ -29,6 +28,7 @@ from transformer.limits import (
     CountOrZero,
     FilePath,
     Length,
+    OneOf,
     Part,
     PartOrAll,
     Share,
@@ -41,6 +41,7 @@ from transformer.limits import (
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
+from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -56,7 +57,7 @@ from transformer.traced import AmountOrOff, RateOrOff
 class TextData(NamedTuple):
     """The two token streams of a job and the tokenizer that made them."""
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     train: Tokens
     validation: Tokens
 
@@ -66,7 +67,9 @@ class LanguageModeling:
     """Left-to-right language modelling on one stream of text; its fields are `config.task`.
 
     Attributes:
-        path: a UTF-8 text file; empty for Shakespeare's plays, whole plays held out.
+        path: a UTF-8 text file; empty for a text that needs no file.
+        embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
+            `docstrings` are those of Python's standard library, whole modules held out.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: how much of `path` that end is.
         tokenizer: `character`, `byte`, `bpe`, or the path of a `tokenizer.json`.
@@ -97,9 +100,10 @@ class LanguageModeling:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("context", "features", "loss_scales", "empty_cache")
+    model_kind: ClassVar[type] = TextDecoder
 
     path: FilePath = ""
+    embedded: Annotated[str, OneOf(TEXTS)] = "plays"
     validation_path: FilePath = ""
     validation_fraction: Part = 0.1
     tokenizer: FilePath = "character"
@@ -128,35 +132,30 @@ class LanguageModeling:
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
-        if not self.path:
-            train, validation = shakespeare()
-        elif self.validation_path:
-            train = text_files.read_text(self.path)
-            validation = text_files.read_text(self.validation_path)
-        else:
-            whole = text_files.read_text(self.path)
-            train, validation = text_files.split_text(whole, self.validation_fraction)
-        saved = None if workdir is None else workdir / "tokenizer.json"
-        if saved is not None and saved.exists():
-            tokenizer = Tokenizer.load(saved)
-        else:
+        train, validation = read_texts(
+            self.path, self.validation_path, self.validation_fraction, self.embedded
+        )
+        tokenizer = None if workdir is None else load_tokenizer(TextTokenizer, workdir)
+        if tokenizer is None:
             # Characters that only the validation text has are in the vocabulary too.
-            seen = train + validation if self.tokenizer == "character" else train
-            tokenizer = make_tokenizer(self.tokenizer, seen, self.bpe_vocab_size)
+            seen = [train, validation] if self.tokenizer == "character" else [train]
+            tokenizer = make_tokenizer(
+                TextTokenizer, self.tokenizer, seen, vocab_size=self.bpe_vocab_size
+            )
         data = TextData(
             tokenizer,
             tokenize(tokenizer, train, cache_folder()),
             tokenize(tokenizer, validation, cache_folder()),
         )
         tokenizer.encode(self.prompt)  # A prompt it cannot read stops the run now, not at its end.
-        name = self.path or "Shakespeare"
+        name = self.path or self.embedded
         require_length(data.train, self.context, f"the training part of {name}")
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
 
     def stand_in(self) -> TextData:
         """Data with the shapes of any text's, for plans."""
-        tokenizer = make_tokenizer("character", "ab", 0)
+        tokenizer = make_tokenizer(TextTokenizer, "character", ["ab"], vocab_size=0)
         tokens = tokenize(tokenizer, "ab" * self.context, cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
@@ -166,16 +165,16 @@ class LanguageModeling:
             raise ConfigError("a language model is evaluated on one text file: give --path.")
         (path,) = paths
         tokenizer = self.load_tokenizer(workdir)
-        tokens = tokenize(tokenizer, text_files.read_text(path), cache_folder())
+        tokens = tokenize(tokenizer, read_text(path), cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
     def save(self, data: TextData, workdir: Path) -> None:
-        """Writes `tokenizer.json`."""
+        """Writes the tokenizer."""
         data.tokenizer.save(workdir)
 
-    def load_tokenizer(self, workdir: Path) -> Tokenizer:
+    def load_tokenizer(self, workdir: Path) -> TextTokenizer:
         """The tokenizer of a run."""
-        return Tokenizer.load(workdir / "tokenizer.json")
+        return require_tokenizer(TextTokenizer, workdir)
 
     def dimensions(self, data: TextData) -> dict[str, int]:
         """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
@@ -183,13 +182,12 @@ class LanguageModeling:
 
     def fingerprint(self, data: TextData) -> str:
         """Of the tokenizer and both token streams."""
-        digest = tokenizer_digest(data.tokenizer.to_json())
+        digest = tokenizer_digest(data.tokenizer.identity())
         return f"{digest}-{data.train.fingerprint}-{data.validation.fingerprint}"
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        tokenizer = self.load_tokenizer(workdir)
-        require_tokenizer_of(fingerprint, tokenizer.to_json(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def describe(self, data: TextData) -> str:
         """Sizes of the two streams and of the vocabulary."""
@@ -208,37 +206,26 @@ class LanguageModeling:
 
     def pace(self, data: TextData) -> Pace:
         """Examples are windows."""
-        windows = ShuffledWindows(data.train, self.context, self.batch_size, seed=0, num_steps=1)
         size = float(self.batch_size)
-        return Pace(size, size * self.context, windows.windows_per_epoch)
+        windows = TokenWindows(data.train, self.context, moving=True)
+        return Pace(size, size * self.context, len(windows))
 
     def batch_rows(self, data: TextData) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """`tokens` and `labels`, both `[B / hosts, T]`, for each step."""
-        windows: Any = ShuffledWindows(
-            data.train,
-            self.context,
-            self.batch_size,
-            seed=seed,
-            num_steps=num_steps,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
-        )
-        return grain.MapDataset.source(windows)
+    def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> Batches:
+        """`tokens` and `labels`, both `[B, T]`, for each step."""
+        windows = TokenWindows(data.train, self.context, moving=True)
+        # The windows bring their own order.
+        order = Epochs(len(windows), self.batch_size, seed, num_steps, shuffled=False)
+        return Batches(windows, order)
 
-    def validation_batches(self, data: TextData) -> grain.MapDataset:
+    def validation_batches(self, data: TextData) -> Batches:
         """Every token of the validation stream predicted once."""
-        windows: Any = SequentialWindows(
-            data.validation,
-            self.context,
-            self.validation_batch_size or self.batch_size,
-            host=jax.process_index(),
-            num_hosts=jax.process_count(),
-        )
-        return grain.MapDataset.source(windows)
+        windows = TokenWindows(data.validation, self.context, moving=False)
+        size = self.validation_batch_size or self.batch_size
+        return Batches(windows, InOrder(len(windows), size))
 
     def example_inputs(self, model: Any) -> tuple:
         """One window of tokens."""

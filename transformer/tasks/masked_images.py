@@ -15,6 +15,7 @@ from transformer.limits import Part
 from transformer.ops.patches import patchify, unpatchify
 from transformer.pictures.columns import draw_columns
 from transformer.tasks.parts.images import ImageData, ImageTask
+from transformer.tasks.parts.models import ImageReconstructor
 from transformer.tasks.parts.protocol import Losses, Shown
 
 # Images that are drawn with their reconstructions.
@@ -37,6 +38,7 @@ class MaskedImages(ImageTask):
     """
 
     entry: ClassVar[str] = "reconstruct"
+    model_kind: ClassVar[type] = ImageReconstructor
 
     masking_rate: Part = 0.75
     normalize_patches: bool = True
@@ -117,8 +119,10 @@ class MaskedImages(ImageTask):
             # ones.
             mean, variance = _moments(patches)
             found = found * jnp.sqrt(variance + 1e-6) + mean
-        middle = 127.5 * self.rescale_factor
-        grey = jnp.full_like(patches, (middle - np.mean(self.mean)) / np.mean(self.std))
+        middle = 127.5 * self.preparation.rescale_factor
+        grey = jnp.full_like(
+            patches, (middle - np.mean(self.preparation.mean)) / np.mean(self.preparation.std)
+        )
         columns = {
             "image": images,
             "seen": unpatchify(jnp.where(hidden, grey, patches), size, grid),

@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.embedded.catalogues import catalogue_documents
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.text import in_chunks, read_text, require_characters
 from transformer.data.text.documents import (
     DocumentTokens,
-    SentencePairBatches,
-    play_documents,
+    SentencePairs,
     split_documents,
     tokenize_documents,
 )
 from transformer.data.text.masking import Masking, unigram_entropy
 from transformer.data.text.rows import lay_out_texts
+from transformer.data.text.sources import DOCUMENTS, read_documents
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.errors import ConfigError, DataError
@@ -30,6 +29,7 @@ from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.tasks.parts.encoder import INPUTS, EncoderTask, apply_to_rows, too_long
+from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -39,7 +39,6 @@ from transformer.tasks.parts.protocol import (
     vocabulary_losses,
 )
 
-EMBEDDED = {"plays": play_documents, "catalogues": catalogue_documents}
 # Lines that `predict` answers at once, at most, and what it answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
@@ -101,7 +100,7 @@ class MaskedLM(EncoderTask):
     path: FilePath = ""
     validation_path: FilePath = ""
     validation_fraction: Part = 0.05
-    embedded: Annotated[str, OneOf(EMBEDDED)] = "plays"
+    embedded: Annotated[str, OneOf(DOCUMENTS)] = "plays"
     next_sentence: bool = True
     masking_rate: PartOrAll = 0.15
     mask_fraction: Share = 0.8
@@ -113,6 +112,11 @@ class MaskedLM(EncoderTask):
     def entry(self) -> str:
         """There are parameters for what is predicted."""
         return "pretrain" if self.next_sentence else "fill"
+
+    @property
+    def model_kind(self) -> type:
+        """Models that predict what is predicted."""
+        return SentencePretrainer if self.next_sentence else TokenFiller
 
     @property
     def masking(self) -> Masking:
@@ -138,7 +142,9 @@ class MaskedLM(EncoderTask):
 
     def load(self, workdir: Path | None) -> MaskedData:
         """Reads the documents, makes or loads the tokenizer, and tokenizes."""
-        train, validation = self._read()
+        train, validation = read_documents(
+            self.path, self.validation_path, self.validation_fraction, self.embedded
+        )
         tokenizer = self.make_tokenizer(
             workdir, lambda: (line for document in train for line in document)
         )
@@ -153,53 +159,18 @@ class MaskedLM(EncoderTask):
         tokens = tokenize_documents(tokenizer, split_documents(read_text(paths[0])))
         return self._data(tokenizer, tokens, tokens)
 
-    def _read(self) -> tuple[list[list[str]], list[list[str]]]:
-        if not self.path:
-            return EMBEDDED[self.embedded]()
-        documents = split_documents(read_text(self.path))
-        if self.validation_path:
-            return documents, split_documents(read_text(self.validation_path))
-        count = max(1, round(len(documents) * self.validation_fraction))
-        if count >= len(documents):
-            raise DataError(
-                f"{self.path} has {len(documents)} documents (they are separated by blank lines): "
-                f"too few to keep one for validation. Give more, or config.task.validation_path."
-            )
-        return documents[:-count], documents[-count:]
-
     def _data(
         self, tokenizer: EncoderTokenizer, train: DocumentTokens, validation: DocumentTokens
     ) -> MaskedData:
         data = MaskedData(tokenizer, train, validation, 0.0)
-        batches = self._batches(data, validation, hosts=(0, 1))
+        batches = self.validation_batches(data)
         labels = [batches[step]["labels"] for step in range(len(batches))]
         entropy = unigram_entropy(np.concatenate(labels), tokenizer.vocab_size)
         return data._replace(entropy=entropy)
 
-    def _batches(
-        self,
-        data: MaskedData,
-        tokens: DocumentTokens,
-        *,
-        seed: int = 0,
-        num_steps: int | None = None,
-        hosts: tuple[int, int] | None = None,
-    ) -> SentencePairBatches:
-        size = self.batch_size
-        if num_steps is None:
-            size = self.validation_batch_size or size
-        host, num_hosts = hosts or (jax.process_index(), jax.process_count())
-        return SentencePairBatches(
-            tokens,
-            data.tokenizer,
-            context=self.max_length,
-            batch_size=size,
-            masking=self.masking,
-            next_sentence=self.next_sentence,
-            seed=seed,
-            num_steps=num_steps,
-            host=host,
-            num_hosts=num_hosts,
+    def _pairs(self, data: MaskedData, tokens: DocumentTokens) -> SentencePairs:
+        return SentencePairs(
+            tokens, data.tokenizer, self.max_length, self.masking, self.next_sentence
         )
 
     # ---------------------------------------------------------------------------- protocol
@@ -231,19 +202,18 @@ class MaskedLM(EncoderTask):
 
     def pace(self, data: Any) -> Pace:
         """Examples are rows; their tokens are nearly all T."""
-        batches = self._batches(data, data.train, num_steps=1)
         size = float(self.batch_size)
-        return Pace(size, size * self.max_length, batches.examples_per_epoch)
+        return Pace(size, size * self.max_length, len(self._pairs(data, data.train)))
 
-    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """The arrays of `data.documents.SentencePairBatches` for each step."""
-        batches: Any = self._batches(data, data.train, seed=seed, num_steps=num_steps)
-        return grain.MapDataset.source(batches)
+    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.text.documents.SentencePairs` for each step."""
+        pairs = self._pairs(data, data.train)
+        return Batches(pairs, Epochs(len(pairs), self.batch_size, seed, num_steps))
 
-    def validation_batches(self, data: Any) -> grain.MapDataset:
+    def validation_batches(self, data: Any) -> Batches:
         """Every chunk of the validation documents once, always with the same masks."""
-        batches: Any = self._batches(data, data.validation)
-        return grain.MapDataset.source(batches)
+        pairs = self._pairs(data, data.validation)
+        return Batches(pairs, InOrder(len(pairs), self.validation_batch_size or self.batch_size))
 
     def example_inputs(self, model: Any) -> tuple:
         """One row with one masked token."""
@@ -289,7 +259,7 @@ class MaskedLM(EncoderTask):
 
     def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
         """Some masked rows with what the model fills in; also in `fillings.txt`."""
-        batch = self._batches(data, data.validation, hosts=(0, 1))[0]
+        batch = self.validation_batches(data)[0]
         inputs = (*(batch[name] for name in INPUTS), batch["positions"])
         logits = np.asarray(apply_to_rows(model, "fill", params, *inputs))
         lines = [f"unigram entropy {data.entropy:.4f} nats"]

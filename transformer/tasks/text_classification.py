@@ -43,6 +43,7 @@ from transformer.tasks.parts.labels import (
     load_labels,
     sigmoid,
 )
+from transformer.tasks.parts.models import TextClassifier
 from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 from transformer.traced import RateOrOff
 
@@ -88,6 +89,7 @@ class TextClassification(EncoderTask):
     """
 
     entry: ClassVar[str] = "classify"
+    model_kind: ClassVar[type] = TextClassifier
 
     train: FilePath = ""
     validation: FilePath = ""

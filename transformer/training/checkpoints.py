@@ -23,7 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 from transformer.checks import require_plain_path
 from transformer.errors import CheckpointError, SaveError, WorkdirError
 from transformer.training.notes import FOLDER, Notes, is_step, read_notes, sealed
-from transformer.training.processes import is_first, meet
+from transformer.training.processes import barrier, is_first
 from transformer.training.saved_arrays import raw
 from transformer.training.saved_items import array_notes, first_line, item_shapes, restored_item
 
@@ -327,7 +327,7 @@ class Checkpoints:
             except CheckpointError as error:
                 errors[step] = error
                 continue
-            meet("a checkpoint is restored")
+            barrier("a checkpoint is restored")
             for bad in sorted(errors, reverse=True):
                 aside = self._set_aside(bad)
                 say(f"The checkpoint of step {bad} cannot be read; moved to {aside}: {errors[bad]}")
@@ -347,12 +347,12 @@ class Checkpoints:
             count += 1
             aside = folder / f"{step}-{count}"
         # All have found the same name before one of them takes it.
-        meet(f"checkpoint {step} is to be set aside")
+        barrier(f"checkpoint {step} is to be set aside")
         if is_first():
             folder.mkdir(exist_ok=True)
             # Not copied, which a file that cannot be read would stop.
             place.rename(aside)
-        meet(f"checkpoint {step} is set aside")
+        barrier(f"checkpoint {step} is set aside")
         self._manager.reload()
         for known in (self._losses, self._notes, self._damaged):
             known.pop(step, None)

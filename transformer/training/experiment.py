@@ -13,14 +13,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.config import (
-    build,
-    check_sections,
-    config_fields,
-    with_optional_sections,
-)
 from transformer.errors import ConfigError, WorkdirError
+from transformer.fields import config_fields
 from transformer.files import scratch
+from transformer.sections import flattened
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -38,6 +34,7 @@ from transformer.training.notes import FOLDER, Notes, described, require_made_ag
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import Train
 from transformer.training.saved_runs import read_config, read_run
+from transformer.training.sections import build, check_sections, with_optional_sections
 from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
 
@@ -110,12 +107,8 @@ class Experiment:
 
     def example_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes of the batch of step 0, over all hosts."""
-        batches: Any = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
-        hosts = jax.process_count()
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((x.shape[0] * hosts, *x.shape[1:]), x.dtype),
-            batches[0],
-        )
+        batches = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
 
     def flops_per_step(self, batch: Any) -> int:
         """Of one training step.
@@ -183,7 +176,7 @@ def prepare(
     if data is None and shared is not None and not begun:
         folder = None if source is None else folder
         key = ("data", folder, _without_numbers(config.task, task))
-        data = shared.once(key, lambda: task.load(folder))
+        data = shared.get_or_make(key, lambda: task.load(folder))
     elif data is None:
         data = task.load(folder)
     for field, size in task.dimensions(data).items():
@@ -248,7 +241,8 @@ def prepare(
 def _without_numbers(section: ConfigDict, made: Any) -> str:
     """What a section says beside the numbers that programs take as arguments."""
     numbers = traced_fields(made)
-    return str([(key, section[key]) for key in sorted(section) if key not in numbers])
+    values = flattened(section)
+    return str([(key, values[key]) for key in sorted(values) if key not in numbers])
 
 
 def _source(config: Any, lora: LoRA) -> Any:

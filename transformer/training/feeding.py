@@ -1,12 +1,16 @@
-"""From a dataset of steps to arrays on the devices, several steps at a time."""
-
-from collections.abc import Mapping
-from typing import Any
+"""From batches by step to stacks of them, several steps at a time."""
 
 import grain
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+
+from transformer.data.order import Batches
+from transformer.types import Facts, HostBatch
+
+
+def of_this_host(batches: Batches, multiple: int = 1) -> Batches:
+    """The rows of each batch that this process feeds, filled up to a multiple."""
+    return batches.of_host(jax.process_index(), jax.process_count(), multiple)
 
 
 class Feeder:
@@ -17,43 +21,42 @@ class Feeder:
 
     def __init__(
         self,
-        dataset: grain.MapDataset,
-        place: NamedSharding | None,
+        batches: Batches,
         *,
-        most: int,
-        position: Mapping[str, Any] | None = None,
+        limit: int,
+        position: Facts | None = None,
     ) -> None:
         """Begins at `position`, as it was saved, or at the first step.
 
         Args:
-            dataset: batches by step, the part of this host.
-            place: of a stack of global batches, `[most, B, ...]`; None leaves it on the host.
-            most: the most steps handed out at once; every stack is this large.
+            batches: by step, over all hosts.
+            limit: how many steps are handed out at once, at most; every stack is this large.
             position: from `position`, earlier.
         """
-        self._place, self._most = place, most
-        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, most))
+        self._limit = limit
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, limit))
+        dataset: grain.MapDataset = grain.MapDataset.source(of_this_host(batches))
         self._iterator = iter(dataset.to_iter_dataset(options))
         if position is not None:
             self._iterator.set_state(dict(position))
         # A batch that was read but not handed out, and where it was read.
-        self._held: Any = None
-        self._held_at: Mapping[str, Any] = {}
+        self._held: HostBatch | None = None
+        self._held_at: Facts = {}
 
     def close(self) -> None:
         """Ends what reads ahead."""
         self._iterator.close()
 
     @property
-    def position(self) -> Mapping[str, Any]:
+    def position(self) -> Facts:
         """Where the next stack begins; the same on every host."""
         return self._iterator.get_state() if self._held is None else self._held_at
 
-    def take(self, count: int) -> tuple[Any, int]:
+    def take(self, count: int) -> tuple[HostBatch, int]:
         """The next batches of one shape, at most `count` and at least one.
 
         Returns:
-            The batches stacked to `[most, B, ...]`, zero beyond those taken, and their number.
+            The batches stacked to `[limit, B, ...]`, zero beyond those taken, and their number.
         """
         batches = [self._next()]
         while len(batches) < count:
@@ -63,16 +66,14 @@ class Feeder:
                 break
             batches.append(batch)
 
-        def stack(*arrays: np.ndarray) -> Any:
-            stacked = np.zeros((self._most, *arrays[0].shape), arrays[0].dtype)
-            stacked[: len(arrays)] = arrays
-            if self._place is None:
-                return stacked
-            return jax.make_array_from_process_local_data(self._place, stacked)
+        return jax.tree.map(self._stacked, *batches), len(batches)
 
-        return jax.tree.map(stack, *batches), len(batches)
+    def _stacked(self, *arrays: np.ndarray) -> np.ndarray:
+        stack = np.zeros((self._limit, *arrays[0].shape), arrays[0].dtype)
+        stack[: len(arrays)] = arrays
+        return stack
 
-    def _next(self) -> Any:
+    def _next(self) -> HostBatch:
         if self._held is not None:
             batch, self._held = self._held, None
             return batch
@@ -80,5 +81,5 @@ class Feeder:
         return next(self._iterator)
 
 
-def _shapes(batch: Any) -> list[tuple[int, ...]]:
+def _shapes(batch: HostBatch) -> list[tuple[int, ...]]:
     return [array.shape for array in jax.tree.leaves(batch)]

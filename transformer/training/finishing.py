@@ -5,9 +5,7 @@ the parameters in its last checkpoint.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -17,11 +15,13 @@ from transformer.pictures.curves import draw_curves
 from transformer.training.experiment import Experiment
 from transformer.training.metrics import (
     MetricsWriter,
+    Say,
     read_metrics,
     tensorboard_is_installed,
 )
-from transformer.training.processes import brought_together, is_first
+from transformer.training.processes import gather, is_first
 from transformer.training.state import TrainState
+from transformer.types import Json, Params, Scalars
 
 FINISHED_FILE = "finished.json"
 # Splits of `metrics.jsonl`: of the validation data, and scores at the end.
@@ -29,10 +29,6 @@ VALIDATION, FINAL = "validation", "final"
 # The last evaluation of a run is of all batches. What it is compared with is of some, and so is
 # this loss.
 SAMPLED = "sampled_loss"
-
-Say = Callable[[str], None]
-# Metrics of parameters, over so many batches, or all.
-Validate = Callable[[Any, int | None], dict[str, float]]
 
 
 def is_finished(workdir: Path, step: int) -> bool:
@@ -56,14 +52,6 @@ def is_validated(workdir: Path, step: int, limit: int | None) -> bool:
     )
 
 
-def last_validation(validate: Validate, params: Any, limit: int | None) -> dict[str, float]:
-    """Metrics of all batches, and what earlier evaluations, of `limit` batches, are like."""
-    measured = validate(params, None)
-    if limit is not None:
-        measured[SAMPLED] = validate(params, limit)["loss"]
-    return measured
-
-
 def finish(
     experiment: Experiment,
     state: TrainState,
@@ -85,7 +73,7 @@ def finish(
         curves: whether to draw them.
         say: tells people.
     """
-    params = experiment.merged(brought_together(_as_restored(experiment, state)))
+    params = experiment.merged(gather(_as_restored(experiment, state)))
     if not is_first():
         return
     # Nothing is dropped any more: models that differ in that only are one to what is compiled.
@@ -115,7 +103,7 @@ def write_again(
     workdir: Path,
     step: int,
     split: str,
-    scalars: dict[str, float],
+    scalars: Scalars,
     say: Say,
 ) -> None:
     """Writes metrics of the last step, in place of those that a killed run may have written."""
@@ -133,18 +121,18 @@ def write_again(
     writer.close()
 
 
-def _as_restored(experiment: Experiment, state: TrainState) -> Any:
+def _as_restored(experiment: Experiment, state: TrainState) -> Params:
     """The parameters to show, on the devices where a checkpoint brings them.
 
     So what is shown does not depend on whether the run was stopped before.
     """
     if jax.process_count() > 1:
         return state.evaluated
-    places = jax.tree.map(lambda x: x.sharding, experiment.shapes.evaluated)
-    return jax.device_put(state.evaluated, places)
+    shardings = jax.tree.map(lambda x: x.sharding, experiment.shapes.evaluated)
+    return jax.device_put(state.evaluated, shardings)
 
 
-def summary(workdir: Path, step: int, say: Say | None = None) -> dict[str, Any]:
+def summary(workdir: Path, step: int, say: Say | None = None) -> Json:
     """The step reached and the last metrics of each split.
 
     Args:

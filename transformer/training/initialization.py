@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from transformer.config import owner
+from transformer import models
 from transformer.errors import ConfigError, WorkdirError
 from transformer.limits import FilePath, Text
 from transformer.nn.layouts import laid_out_like
+from transformer.sections import plugin
 from transformer.tasks.parts.labels import LABELS_FILE, load_labels
 from transformer.training.selection import (
     ADAPTERS,
@@ -86,7 +87,7 @@ def heads_of(config: Any, source: Any, names: Sequence[str] | None) -> Heads:
         source: of the other.
         names: of the outputs in the order of this run's data; None where they have none.
     """
-    model = owner("model", config.model.name)
+    model = plugin(models, config.model.name, "config.model.name")
     modules, outputs = (getattr(model, field, ()) for field in ("HEADS", "LABEL_HEADS"))
     theirs = Path(config.init.workdir) / LABELS_FILE
     difference = ""
@@ -108,7 +109,7 @@ def check_same_model(config: Any, source: Any) -> None:
         ConfigError: saying which flags make it the same.
     """
     name, workdir = source.model.name, config.init.workdir
-    free = _FREE + getattr(owner("model", name), "ADAPTABLE", ())
+    free = _FREE + getattr(plugin(models, name, "config.model.name"), "ADAPTABLE", ())
     if config.model.name != name:
         raise ConfigError(
             f"config.init.workdir is {workdir}, a run of the model {name}, and config.model.name "

@@ -250,6 +250,8 @@ class Progress:
 
     def update(self, step: int, **status: str) -> None:
         """Shows the step and what is known at it."""
+        if self.console.quiet:
+            return
         self._status |= status
         text = "  ".join(f"{name} {value}" for name, value in self._status.items())
         if self._bar is not None:

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from transformer.config import flattened, saved_config, with_optional_sections
 from transformer.errors import CheckpointError, UserError, WorkdirError
+from transformer.sections import flattened
 from transformer.training.options import CHANGEABLE
+from transformer.training.sections import saved_config, with_optional_sections
 
 # Where a run has its checkpoints.
 FOLDER = "checkpoints"
@@ -30,8 +31,8 @@ _SEAL, _CONFIG, _FILES = "seal", "config", "files"
 # What the metadata of a checkpoint without a seal may have; with anything else the seal was lost.
 _OF_BEFORE = {"data_fingerprint", "fingerprints", "validation_loss"}
 _ADVICE = (
-    "put back what it was. A run that was trained here makes it again: delete the file, and give "
-    "the same command of scripts/train.py once more."
+    "put back what it was, or the checkpoints that belong to it. A run that was trained here makes "
+    "it again: delete the file, and give the same command of scripts/train.py once more."
 )
 
 
@@ -47,6 +48,11 @@ class Notes(NamedTuple):
     step: int
     data: Mapping[str, Any]
     metadata: Mapping[str, Any]
+
+    @property
+    def whose(self) -> str:
+        """What messages call the checkpoint: its step, and where it lies in the run's folder."""
+        return f"the checkpoint of step {self.step} ({FOLDER}/{self.step})"
 
 
 def described(config: ConfigDict, folder: Path) -> dict[str, Any]:
@@ -151,7 +157,7 @@ def require_config(config: ConfigDict, notes: Notes, where: str | Path) -> None:
     ]
     if differences:
         raise WorkdirError(
-            f"{where} is not what the checkpoint of step {notes.step} was saved with:\n"
+            f"{where} is not what {notes.whose} was saved with:\n"
             + "\n".join(differences)
             + f"\nTo use it, {_ADVICE}"
         )
@@ -173,14 +179,9 @@ def require_files(workdir: Path, notes: Notes, *, may_lack: bool = False) -> Non
         if not path.is_file():
             if may_lack and not path.is_symlink() and not path.exists():
                 continue
-            raise WorkdirError(
-                f"{path} is missing, with which the checkpoint of step {notes.step} was saved: "
-                f"{_ADVICE}"
-            )
+            raise WorkdirError(f"{path} is missing, with which {notes.whose} was saved: {_ADVICE}")
         if _digest(path) != digest:
-            raise WorkdirError(
-                f"{path} is not what the checkpoint of step {notes.step} was saved with: {_ADVICE}"
-            )
+            raise WorkdirError(f"{path} is not what {notes.whose} was saved with: {_ADVICE}")
 
 
 def require_made_again(workdir: Path, notes: Notes, made: Mapping[str, Any]) -> None:
@@ -197,8 +198,8 @@ def require_made_again(workdir: Path, notes: Notes, made: Mapping[str, Any]) -> 
     for name, digest in notes.metadata.get(_FILES, {}).items():
         if not (workdir / name).exists() and made[_FILES].get(name) != digest:
             raise WorkdirError(
-                f"{workdir / name} is missing, and cannot be made again as the checkpoint of step "
-                f"{notes.step} was saved with: put back what it was."
+                f"{workdir / name} is missing, and cannot be made again as {notes.whose} was "
+                f"saved with: put back what it was."
             )
 
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from transformer.checks import whole_number
-from transformer.config import build
 from transformer.errors import CheckpointError, ConfigError, WorkdirError
 from transformer.fields import shown
 from transformer.training.checkpoints import Checkpoints
@@ -25,6 +24,7 @@ from transformer.training.notes import (
     require_files,
 )
 from transformer.training.saved_runs import read_run
+from transformer.training.sections import build
 
 
 class Parameters(NamedTuple):

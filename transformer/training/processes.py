@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from transformer import signals
 from transformer.errors import WorkdirError
+from transformer.types import Params
 
 # Bytes of a message from the first process to the others.
 _MESSAGE = 2000
@@ -23,14 +23,14 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def meet(place: str) -> None:
-    """Returns when all processes are here; at once where there is just one.
+def barrier(name: str) -> None:
+    """Returns when all processes have come here; at once where there is just one.
 
     Args:
-        place: a name that all give.
+        name: of this place; the same in all processes.
     """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)
 
 
 def first_does(act: Callable[[], object]) -> None:
@@ -46,7 +46,7 @@ def first_does(act: Callable[[], object]) -> None:
             act()
         except Exception as error:
             failed = error
-    said = _told_by_first("" if failed is None else str(failed) or type(failed).__name__)
+    said = _broadcast("" if failed is None else str(failed) or type(failed).__name__)
     if failed is not None:
         raise failed
     if said:
@@ -55,11 +55,11 @@ def first_does(act: Callable[[], object]) -> None:
 
 def first_says(answer: bool) -> bool:
     """The answer of the first process, in all of them."""
-    return bool(_told_by_first("yes" if answer else ""))
+    return bool(_broadcast("yes" if answer else ""))
 
 
-def _told_by_first(text: str) -> str:
-    """What the first process gives, cut after 2,000 bytes."""
+def _broadcast(text: str) -> str:
+    """The text of the first process in all of them, cut after 2,000 bytes."""
     if jax.process_count() == 1:
         return text
     sent = np.zeros(_MESSAGE, np.uint8)
@@ -69,15 +69,15 @@ def _told_by_first(text: str) -> str:
     return got.tobytes().rstrip(b"\0").decode("utf-8", "replace")
 
 
-def brought_together(tree: Any) -> Any:
-    """Whole arrays in every process, from arrays that lie on the devices of all."""
+def gather(tree: Params) -> Params:
+    """Whole arrays in every process, from arrays that are cut over the devices of all."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 class StopRequest:
-    """Remembers the first SIGTERM or SIGINT while it is entered; the second acts as usual.
+    """Inside `with`, records the first SIGTERM or SIGINT; the second acts as usual.
 
     Of many processes, one that gets a signal tells the others, and all stop at one step. JAX itself
     then waits for SIGTERM, and SIGINT is passed on as one.
@@ -123,7 +123,7 @@ class StopRequest:
 
 
 def take_back_signals() -> None:
-    """SIGTERM does what Python has been told of it: of several processes JAX has taken it."""
+    """Gives SIGTERM back to Python's handler: with several processes JAX has taken it over."""
     if jax.process_count() > 1:
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 

@@ -1,8 +1,7 @@
-"""What a run tells of each step: metrics, speed, and which parameters blew up."""
+"""What a run reports of each step: metrics, speed, and which parameters blew up."""
 
 import math
 import time
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from transformer.training.flops import peak_flops
 from transformer.training.metrics import MetricsWriter, Progress
 from transformer.training.selection import split
 from transformer.training.step import parameter_groups
+from transformer.types import Batch, HostBatch, Scalars
 
 
 class Reporter:
@@ -25,34 +25,29 @@ class Reporter:
         self._writer, self._progress, self._log_every = writer, progress, log_every
         trained, _ = split(experiment.shapes.params, experiment.trained)
         self._groups = list(parameter_groups(trained))
-        self._experiment = experiment
         self._tokens = experiment.clock.tokens_per_step
         self._peak = peak_flops()
-        self._flops: dict[tuple, int] = {}
         self._last = time.monotonic()
         self._previous_norms: np.ndarray | None = None
 
-    def flops(self, batches: Any) -> int | None:
-        """Of one step on batches of these shapes; None where no peak is known to compare with."""
-        if self._peak is None:
-            return None
-        shapes = tuple(array.shape[1:] for array in jax.tree.leaves(batches))
-        if shapes not in self._flops:
-            one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
-            self._flops[shapes] = self._experiment.flops_per_step(one)
-        return self._flops[shapes]
+    def report(self, start: int, count: int, metrics: HostBatch, flops: int | None) -> None:
+        """Writes what is due of the metrics of `count` steps after `start`.
 
-    def report(self, pending: tuple[int, int, Any, int | None] | None) -> None:
-        """Waits for the metrics of `count` steps after `start` and writes those due."""
-        if pending is None:
-            return
-        start, count, metrics, flops = pending
-        metrics = jax.device_get(metrics)
+        Args:
+            start: the step before the first of them.
+            count: how many there are.
+            metrics: of each, `[limit, ...]`; see `step.train_step`.
+            flops: of a step; None where they are not known.
+
+        Raises:
+            NonFiniteLossError: naming the step and the parameters.
+        """
         now = time.monotonic()
         step_time, self._last = (now - self._last) / count, now
-        groups = metrics.pop("group_norms")
+        groups = metrics["group_norms"]
         for index in range(count):
-            scalars = {name: float(values[index]) for name, values in metrics.items()}
+            rows = {name: values[index] for name, values in metrics.items()}
+            scalars = {name: float(row) for name, row in rows.items() if name != "group_norms"}
             step = start + index + 1
             if not (math.isfinite(scalars["loss"]) and math.isfinite(scalars["grad_norm"])):
                 self._blame(step, scalars["loss"], groups[index])
@@ -72,9 +67,8 @@ class Reporter:
                 if "mfu" in speed:
                     shown["MFU"] = f"{speed['mfu']:.1%}"
                 self._progress.update(step, **shown)
-        self._progress.update(start + count)
 
-    def validated(self, step: int, metrics: dict[str, float]) -> float:
+    def validated(self, step: int, metrics: Scalars) -> float:
         """Writes and shows validation metrics; returns the loss to compare checkpoints by."""
         self._writer.write(step, VALIDATION, metrics)
         self._progress.say(
@@ -99,3 +93,21 @@ class Reporter:
             "longer --config.optimizer.warmup or a smaller --config.optimizer.clip_norm may help; "
             "they need a new --workdir."
         )
+
+
+class StepFlops:
+    """Counts the FLOPs of one step, once for each shape of batch."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._known: dict[tuple, int] = {}
+
+    def __call__(self, batches: Batch) -> int | None:
+        """Of one step on batches `[limit, B, ...]`; None where no peak is known to compare with."""
+        if peak_flops() is None:
+            return None
+        shapes = tuple(array.shape[1:] for array in jax.tree.leaves(batches))
+        if shapes not in self._known:
+            batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches)
+            self._known[shapes] = self._experiment.flops_per_step(batch)
+        return self._known[shapes]

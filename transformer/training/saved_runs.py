@@ -8,16 +8,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from transformer.checks import require_writable_folder
-from transformer.config import (
-    SECTIONS,
-    flattened,
-    owner,
-    saved_config,
-    with_optional_sections,
-)
 from transformer.data.reading.text import read_text
 from transformer.errors import WorkdirError
 from transformer.files import write_json
+from transformer.sections import flattened
 from transformer.training.holding import is_empty
 from transformer.training.notes import (
     CONFIG_FILE,
@@ -28,6 +22,13 @@ from transformer.training.notes import (
     require_files,
 )
 from transformer.training.options import CHANGEABLE
+from transformer.training.sections import (
+    FORMAT,
+    SECTIONS,
+    owner,
+    saved_config,
+    with_optional_sections,
+)
 
 # Nothing comes of these fields once a run has begun.
 _OF_THE_BEGINNING = ("init.fresh", "init.new")
@@ -75,7 +76,8 @@ def read_run(workdir: Path) -> ConfigDict:
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
     """Writes the resolved config where `read_config` finds it."""
-    write_json(workdir / CONFIG_FILE, config.to_dict(), sort_keys=True)
+    content = {"format": FORMAT, **config.to_dict()}
+    write_json(workdir / CONFIG_FILE, content, sort_keys=True)
 
 
 def adopt_workdir(config: Any, workdir: Path) -> ConfigDict:

@@ -12,7 +12,7 @@ class Shared:
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
 
-    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+    def get_or_make(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What was made for this key, or is made now."""
         if key not in self._made:
             self._made[key] = make()

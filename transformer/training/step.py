@@ -1,7 +1,8 @@
-"""The training step: gradient, update, metrics. A pure function, compiled once."""
+"""The training step: gradients, update, metrics. Pure functions, compiled by their caller."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,132 +13,140 @@ from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number
 from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState
+from transformer.types import Batch, Metrics, Params
 
-LossFunction = Callable[[Any, Any, dict[str, Array]], Losses]
+# Of parameters, a batch and random keys by what they are for; without keys nothing is dropped.
+LossFunction = Callable[[Params, Batch, dict[str, Array]], Losses]
+# How many steps to take; an argument of programs.
+Count = Int[Array, ""] | int
 
 
-def make_train_step(
-    loss: LossFunction,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    *,
-    microbatches: int = 1,
-    ema_decay: Number = 0.0,
-    trained: Chooser = everything,
-) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
-    """One step of training.
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a step is made of, beside the state and the batch.
 
-    Args:
-        loss: of parameters, batch and keys.
+    Attributes:
+        loss: what is minimised.
         optimizer: makes updates from gradients.
-        schedule: the learning rate, to be logged.
+        schedule: the learning rate of each step, to be logged.
         microbatches: parts of the batch whose gradients are added up before the update. Sums are
             divided once, by the weight of the whole batch, so the result is the whole batch's.
-        ema_decay: of the average of the parameters; 0 for none.
+        ema_decay: of the average of the parameters, if the state has one.
         trained: which parameters have gradients; the others stay as they are.
-
-    Returns:
-        A function of state and batch to the new state and scalars: the task's metrics,
-        `grad_norm` before clipping, `update_norm`, `learning_rate`, and in `group_norms` the
-        gradient norm of each parameter group (`parameter_groups`).
     """
 
-    def summed_gradients(params: Any, kept: Any, batch: Any, key: Array) -> tuple[Losses, Any]:
-        def objective(params: Any, batch: Any, key: Array) -> tuple[Array, Losses]:
-            losses = loss(join(params, kept), batch, {"dropout": key})
-            return losses.objective, losses
-
-        gradient = jax.grad(objective, has_aux=True)
-        if microbatches == 1:
-            gradients, losses = gradient(params, batch, key)
-            return losses, gradients
-        parts = jax.tree.map(lambda x: x.reshape(microbatches, -1, *x.shape[1:]), batch)
-
-        def add(total: Any, part: tuple) -> tuple[Any, None]:
-            index, batch_part = part
-            gradients, losses = gradient(params, batch_part, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, total, (losses, gradients)), None
-
-        first = jax.tree.map(lambda x: x[0], parts)
-        shapes = jax.eval_shape(gradient, params, first, key)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[1], shapes[0]))
-        total, _ = jax.lax.scan(add, zeros, (jnp.arange(microbatches), parts))
-        return total
-
-    def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        key = jax.random.fold_in(state.key, state.step)
-        moving, kept = split(state.params, trained)
-        losses, gradients = summed_gradients(moving, kept, batch, key)
-        weight = jnp.maximum(losses.weight, 1.0)
-        gradients = jax.tree.map(lambda g: g / weight, gradients)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, moving)
-        moved = optax.apply_updates(moving, updates)
-        params = join(moved, kept)
-        average = state.average
-        if average is not None:
-            # What does not move keeps its bits in the average too.
-            old, still = split(average, trained)
-            average = join(optax.incremental_update(moved, old, 1.0 - ema_decay), still)
-        group_norms = jnp.stack(
-            [optax.tree.norm(group) for group in parameter_groups(gradients).values()]
-        )
-        metrics = losses.means() | {
-            "grad_norm": jnp.sqrt(jnp.sum(jnp.square(group_norms))),
-            "update_norm": optax.tree.norm(updates),
-            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
-            "group_norms": group_norms,
-        }
-        new_state = TrainState(state.step + 1, params, optimizer_state, average, state.key)
-        return new_state, metrics
-
-    return train_step
+    loss: LossFunction
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    microbatches: int = 1
+    ema_decay: Number = 0.0
+    trained: Chooser = everything
 
 
-def repeat(
-    step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]], most: int
-) -> Callable[[TrainState, Any, Int[Array, ""]], tuple[TrainState, dict[str, Array]]]:
+def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """One step of training.
+
+    Returns:
+        The new state and scalars: the task's metrics, `grad_norm` before clipping, `update_norm`,
+        `learning_rate`, and in `group_norms` the gradient norm of each parameter group
+        (`parameter_groups`).
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    moving, kept = split(state.params, recipe.trained)
+
+    losses, gradients = summed_gradients(recipe, moving, kept, batch, key)
+    weight = jnp.maximum(losses.weight, 1.0)
+    gradients = jax.tree.map(lambda g: g / weight, gradients)
+
+    updates, optimizer_state = recipe.optimizer.update(gradients, state.optimizer, moving)
+    moved = optax.apply_updates(moving, updates)
+    params = join(moved, kept)
+
+    average = state.average
+    if average is not None:
+        # What does not move keeps its bits in the average too.
+        old, still = split(average, recipe.trained)
+        average = join(optax.incremental_update(moved, old, 1.0 - recipe.ema_decay), still)
+
+    groups = parameter_groups(gradients).values()
+    group_norms = jnp.stack([optax.tree.norm(group) for group in groups])
+    metrics = losses.means() | {
+        "grad_norm": jnp.sqrt(jnp.sum(jnp.square(group_norms))),
+        "update_norm": optax.tree.norm(updates),
+        "learning_rate": jnp.asarray(recipe.schedule(state.step), jnp.float32),
+        "group_norms": group_norms,
+    }
+    return TrainState(state.step + 1, params, optimizer_state, average, state.key), metrics
+
+
+def train_steps(
+    recipe: Recipe, state: TrainState, batches: Batch, count: Count
+) -> tuple[TrainState, Metrics]:
     """Several steps in one call.
 
     The number of steps is an argument of the compiled program, not a constant of it: any division
     of a run into calls executes the same instructions and gives the same bits.
 
     Args:
-        step: one step.
-        most: the most steps in one call.
+        recipe: of each step.
+        state: before the first.
+        batches: `[limit, B, ...]`; those beyond `count` are ignored.
+        count: how many steps to take.
 
     Returns:
-        A function of state, batches (`[most, ...]`, those beyond `count` ignored) and `count` to
-        the new state and metrics `[most, ...]`.
+        The new state and metrics `[limit, ...]`.
     """
+    limit = jax.tree.leaves(batches)[0].shape[0]
+    first = jax.tree.map(lambda x: x[0], batches)
+    _, shapes = jax.eval_shape(functools.partial(train_step, recipe), state, first)
+    metrics = jax.tree.map(lambda x: jnp.zeros((limit, *x.shape), x.dtype), shapes)
 
-    def steps(
-        state: TrainState, batches: Any, count: Int[Array, ""]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        def one(index: Array, carry: tuple) -> tuple:
-            state, metrics = carry
-            batch = jax.tree.map(lambda x: x[index], batches)
-            state, new = step(state, batch)
-            metrics = jax.tree.map(lambda all_, one: all_.at[index].set(one), metrics, new)
-            return state, metrics
+    def body(index: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, metrics = carry
+        state, new = train_step(recipe, state, jax.tree.map(lambda x: x[index], batches))
+        return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), metrics, new)
 
-        batch = jax.tree.map(lambda x: x[0], batches)
-        _, shapes = jax.eval_shape(step, state, batch)
-        metrics = jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), shapes)
-        return jax.lax.fori_loop(0, count, one, (state, metrics))
-
-    return steps
+    return jax.lax.fori_loop(0, count, body, (state, metrics))
 
 
-def make_evaluation_step(loss: LossFunction) -> Callable[[Any, Any], Losses]:
-    """Sums of a validation batch, nothing dropped."""
+def summed_gradients(
+    recipe: Recipe, moving: Params, kept: Params, batch: Batch, key: Array
+) -> tuple[Losses, Params]:
+    """The losses of a batch and their gradients, summed over its microbatches.
 
-    def evaluation_step(params: Any, batch: Any) -> Losses:
-        return loss(params, batch, {})
+    Args:
+        recipe: of the step.
+        moving: the parameters that have gradients.
+        kept: the others.
+        batch: `[B, ...]`; the number of microbatches divides B.
+        key: of this step.
+    """
+    gradient = jax.grad(functools.partial(_objective, recipe.loss, kept), has_aux=True)
+    if recipe.microbatches == 1:
+        gradients, losses = gradient(moving, batch, key)
+        return losses, gradients
+    parts = jax.tree.map(lambda x: x.reshape(recipe.microbatches, -1, *x.shape[1:]), batch)
 
-    return evaluation_step
+    def add(total: tuple[Losses, Params], part: tuple[Array, Batch]) -> tuple[tuple, None]:
+        index, batch_part = part
+        gradients, losses = gradient(moving, batch_part, jax.random.fold_in(key, index))
+        return jax.tree.map(jnp.add, total, (losses, gradients)), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes = jax.eval_shape(gradient, moving, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[1], shapes[0]))
+    total, _ = jax.lax.scan(add, zeros, (jnp.arange(recipe.microbatches), parts))
+    return total
 
 
-def parameter_groups(params: Any) -> dict[str, Any]:
+def _objective(
+    loss: LossFunction, kept: Params, moving: Params, batch: Batch, key: Array
+) -> tuple[Float[Array, ""], Losses]:
+    losses = loss(join(moving, kept), batch, {"dropout": key})
+    return losses.objective, losses
+
+
+def parameter_groups(params: Params) -> Params:
     """Parameters by module: each embedding, norm and output layer, and each layer of the stack.
 
     Scanned layers are one group.
@@ -152,6 +161,6 @@ def parameter_groups(params: Any) -> dict[str, Any]:
     return groups
 
 
-def mean_metrics(totals: list[Losses]) -> dict[str, Float[Array, ""]]:
+def mean_metrics(totals: list[Losses]) -> Metrics:
     """The metrics of several batches together, each prediction counted once."""
     return jax.tree.map(lambda *parts: sum(parts), *totals).means()

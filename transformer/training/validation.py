@@ -1,54 +1,51 @@
 """Metrics of a whole data set, every prediction counted once."""
 
 from collections.abc import Callable
-from typing import Any
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from transformer.data.order import Batches
 from transformer.sharding import batch_parts
-from transformer.tasks.parts.protocol import Losses, filled_up
+from transformer.tasks.parts.protocol import Losses
+from transformer.training.feeding import of_this_host
 from transformer.training.step import mean_metrics
+from transformer.types import Batch, HostBatch, Params, Scalars
 
 
-def make_validation(
-    evaluation_step: Callable[[Any, Any], Losses], batches: grain.MapDataset, place: NamedSharding
-) -> Callable[[Any, int | None], dict[str, float]]:
-    """A function of parameters and the number of batches (None: all) to metrics.
+def validation_totals(
+    evaluation_step: Callable[[Params, Batch], Losses],
+    batches: Batches,
+    sharding: NamedSharding,
+    params: Params,
+    limit: int | None = None,
+) -> list[Losses]:
+    """What the evaluation step gives for each batch.
+
+    Batches that do not divide over the devices are filled up with rows that count for nothing.
 
     Args:
         evaluation_step: of parameters and a batch; compiled.
-        batches: the part of this host.
-        place: of a global batch.
+        batches: over all hosts.
+        sharding: of a global batch.
+        params: to evaluate.
+        limit: how many batches to take, spread evenly; None takes all.
     """
-    totals = make_totals(evaluation_step, batches, place)
+    parts = 1 if sharding.is_fully_replicated else batch_parts(sharding.mesh) // jax.process_count()
+    share = of_this_host(batches, parts)
+    count = len(share) if limit is None else min(limit, len(share))
+    return [
+        evaluation_step(params, placed(share[index], sharding))
+        for index in np.linspace(0, len(share) - 1, count).round().astype(int)
+    ]
 
-    def validate(params: Any, limit: int | None) -> dict[str, float]:
-        return {name: float(value) for name, value in mean_metrics(totals(params, limit)).items()}
 
-    return validate
+def means(totals: list[Losses]) -> Scalars:
+    """The metrics of all batches together."""
+    return {name: float(value) for name, value in mean_metrics(totals).items()}
 
 
-def make_totals(
-    evaluation_step: Callable[[Any, Any], Losses], batches: grain.MapDataset, place: NamedSharding
-) -> Callable[[Any, int | None], list[Losses]]:
-    """`make_validation` before means are taken: what the evaluation step gives for each batch.
-
-    Batches that do not divide over the devices are filled up with rows that count for nothing.
-    """
-    parts = 1 if place.is_fully_replicated else batch_parts(place.mesh) // jax.process_count()
-
-    def evaluated(params: Any, limit: int | None) -> list[Losses]:
-        count = len(batches) if limit is None else min(limit, len(batches))
-        found = []
-        for index in np.linspace(0, len(batches) - 1, count).round().astype(int):
-            batch = jax.tree.map(
-                lambda x: jax.make_array_from_process_local_data(place, x),
-                filled_up(batches[int(index)], parts),
-            )
-            found.append(evaluation_step(params, batch))
-        return found
-
-    return evaluated
+def placed(batch: HostBatch, sharding: NamedSharding) -> Batch:
+    """A batch on the devices, from the part that each host has."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -86,15 +86,6 @@ def plays() -> tuple[list[Play], list[Play]]:
     return train, [found[name] for name in sorted(HELD_OUT_PLAYS)]
 
 
-def shakespeare() -> tuple[str, str]:
-    """All plays as plain text: those to train on, and the held-out ones."""
-    train, held_out = plays()
-    return (
-        "\n\n".join(plain_play(play.markdown) for play in train),
-        "\n\n".join(plain_play(play.markdown) for play in held_out),
-    )
-
-
 def plain_play(markdown: str) -> str:
     """A play's Markdown as plain text: `**ROMEO**` becomes `ROMEO:`, other marks go."""
     text = re.sub(r"^\*\*(.+?)\*\* *$", r"\1:", markdown, flags=re.MULTILINE)

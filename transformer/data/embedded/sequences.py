@@ -3,8 +3,8 @@
 import string
 from random import Random
 
-from transformer.config import unknown_name
 from transformer.errors import ConfigError
+from transformer.fields import unknown_name
 
 KINDS = ("copy", "reverse", "sort")
 

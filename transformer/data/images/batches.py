@@ -1,10 +1,9 @@
-"""Batches of images with their classes: augmented in random order to train on, or each once."""
+"""Batches of images with their classes, augmented or as they are."""
 
 import concurrent.futures
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,10 +17,10 @@ from transformer.data.images.augmentation import (
     random_resized_crop,
     random_shift,
 )
-from transformer.data.images.labelled import ImageSource
+from transformer.data.images.labelled import ArrayImages, ImageSource
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.rand_augment import HIGHEST_MAGNITUDE, rand_augment
-from transformer.data.order import example_generator, host_places, require_divisible, visit
+from transformer.data.source import Batch, Visit
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.limits import Real, Share, Weight, Whole
@@ -80,72 +79,63 @@ class _Mixed(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ShuffledImages:
-    """Images in a new order each epoch; the batch of a step is a function of the seed and the step.
+class ImageRows:
+    """Images with their classes as examples, augmented anew for each visit.
 
-    An epoch visits every image once. Batches do not stop at its end: they take up the next one. The
-    image that another is mixed with comes from the whole set and is augmented in the same way, so
-    that a batch is the same for any number of hosts.
+    The image that another is mixed with comes from the whole set and is augmented in the same way,
+    so that a batch is the same for any number of hosts.
 
     A batch holds `images`, uint8 `[b, size, size, C]`; `labels`, `[b]`, the class of each image;
     `other_labels`, `[b]`, that of the image mixed into it, or else its own; `shares`, float32
     `[b]`, the weight of `labels`, what is left to 1 being that of `other_labels`; and `valid`,
-    `[b]`, 1 for every image. Classes and `valid` are int32.
+    `[b]`, 1 for every image and 0 for padding. Classes and `valid` are int32.
 
     Attributes:
         source: the images.
         labels: `[n]`, the class of each.
         preparation: what is done to images that are not cut at random.
-        batch_size: B over all hosts.
-        augmentation: of the images.
-        seed: of orders and augmentation.
-        num_steps: how many batches there are.
-        host: index of this host.
-        num_hosts: how many share each batch.
-        num_threads: that read and augment the images of a batch; 0 for none of their own, which is
-            faster where images lie in memory and are small.
+        augmentation: of the images; by default they are only prepared.
+        num_threads: threads that read and augment the images of a batch; 0 uses the caller's, which
+            is faster where images lie in memory and are small.
     """
 
     source: ImageSource
     labels: np.ndarray
     preparation: Preparation
-    batch_size: int
-    augmentation: Augmentation
-    seed: int
-    num_steps: int
-    host: int = 0
-    num_hosts: int = 1
+    augmentation: Augmentation = Augmentation()
     num_threads: int = 0
 
     def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
         _require_labels(self.source, self.labels)
-        require_allowed("task", self.augmentation)
-        require_allowed("task", self.preparation)
+        require_allowed("task.augmentation", self.augmentation)
+        require_allowed("task.preparation", self.preparation)
         if self.augmentation.shift >= self._size:
             raise ConfigError(
-                f"config.task.shift is {self.augmentation.shift}: less than the {self._size} "
-                f"pixels of an image's side, or nothing of it is left."
+                f"config.task.augmentation.shift is {self.augmentation.shift}: give less than the "
+                f"{self._size} pixels of an image's side, or nothing of it is left."
             )
 
     def __len__(self) -> int:
-        return self.num_steps
+        return len(self.labels)
 
-    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
-        places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
-        visits = [visit(place, len(self.labels), self.seed) for place in places]
-        examples = np.array([example for _, example in visits])
-        array = _prepared_array(self.source, self.preparation)
+    def batch(self, visits: Sequence[Visit]) -> Batch:
+        """These images."""
+        array = self._prepared_array
         if array is not None and not self.augmentation.changes:
+            examples = np.array([visit.example for visit in visits])
             return _batch(array[examples], self.labels[examples])
         mixed = _map(self._mixed, visits, self.num_threads)
         images, labels, other_labels, shares = zip(*mixed, strict=True)
         return _batch(np.stack(images), labels, other_labels, shares)
 
-    def _mixed(self, visited: tuple[int, int]) -> _Mixed:
-        """An example as it is in an epoch."""
-        epoch, example = visited
-        generator = example_generator(self.seed, epoch, example)
+    def padding(self, visit: Visit) -> Batch:
+        """A black image of class 0, not `valid`."""
+        images = np.zeros((1, self._size, self._size, self._channels), np.uint8)
+        return {**_batch(images, np.zeros(1)), "valid": np.zeros(1, np.int32)}
+
+    def _mixed(self, visit: Visit) -> _Mixed:
+        """An image as it is at one visit."""
+        example, generator = visit.example, visit.generator()
         image, label = self._augmented(example, generator), int(self.labels[example])
         mixed = _Mixed(image, label, label, 1.0)
         if self.augmentation.mixup or self.augmentation.cutmix:
@@ -163,7 +153,7 @@ class ShuffledImages:
             resample = self.preparation.resample
             image = random_resized_crop(image, self._size, generator, scale, resample=resample)
         else:
-            image = _prepared(self.source, example, self.preparation)
+            image = self._prepared(example)
         if changes.flip and generator.random() < 0.5:
             image = flip(image)
         if changes.shift:
@@ -186,64 +176,29 @@ class ShuffledImages:
         box, share = cut_box(self._size, self._size, share, generator)
         return _Mixed(cutmix(image, other_image, box), label, other_label, share)
 
+    def _prepared(self, example: int) -> np.ndarray:
+        """An image resized and cut.
+
+        Raises:
+            DataError: if that is not possible, naming the image.
+        """
+        image = self.source[example]
+        try:
+            return self.preparation.pixels(image)
+        except DataError as error:
+            raise DataError(f"{self.source.name(example)}: {error}") from None
+
+    @property
+    def _prepared_array(self) -> np.ndarray | None:
+        """All images as one array, if they lie in one and nothing is to be done to them."""
+        if not isinstance(self.source, ArrayImages):
+            return None
+        array = self.source.array
+        return array if self.preparation.keeps(*array.shape[1:3]) else None
+
     @property
     def _size(self) -> int:
         return self.preparation.image_size
-
-
-@dataclasses.dataclass(frozen=True)
-class SequentialImages:
-    """Every image once, in order, prepared and not changed otherwise.
-
-    A batch holds what those of `ShuffledImages` do. The last one is filled up with black images of
-    class 0 that are not `valid`.
-
-    Attributes:
-        source: the images.
-        labels: `[n]`, the class of each.
-        preparation: of the images.
-        batch_size: B over all hosts.
-        host: index of this host.
-        num_hosts: how many share each batch.
-        num_threads: that read the images of a batch; 0 for none of their own.
-    """
-
-    source: ImageSource
-    labels: np.ndarray
-    preparation: Preparation
-    batch_size: int
-    host: int = 0
-    num_hosts: int = 1
-    num_threads: int = 0
-
-    def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
-        _require_labels(self.source, self.labels)
-        require_allowed("task", self.preparation)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.labels) / self.batch_size)
-
-    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
-        places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
-        # Those that are left over come last.
-        examples = [place for place in places if place < len(self.labels)]
-        size = self.preparation.image_size
-        images = np.zeros((len(places), size, size, self._channels), np.uint8)
-        labels = np.zeros(len(places), np.int32)
-        array = _prepared_array(self.source, self.preparation)
-        if array is not None:
-            images[: len(examples)] = array[examples]
-        else:
-            for row, image in enumerate(_map(self._image, examples, self.num_threads)):
-                images[row] = image
-        labels[: len(examples)] = self.labels[examples]
-        batch = _batch(images, labels)
-        batch["valid"][len(examples) :] = 0
-        return batch
-
-    def _image(self, example: int) -> np.ndarray:
-        return _prepared(self.source, example, self.preparation)
 
     @functools.cached_property
     def _channels(self) -> int:
@@ -251,7 +206,7 @@ class SequentialImages:
         return self.source[0].shape[2]
 
 
-def _batch(images: np.ndarray, labels: Any, other_labels: Any = None, shares: Any = None) -> dict:
+def _batch(images: np.ndarray, labels: Any, other_labels: Any = None, shares: Any = None) -> Batch:
     """A batch of valid images, by default not mixed."""
     labels = np.asarray(labels, np.int32)
     return {
@@ -263,26 +218,6 @@ def _batch(images: np.ndarray, labels: Any, other_labels: Any = None, shares: An
         else np.asarray(shares, np.float32),
         "valid": np.ones(len(labels), np.int32),
     }
-
-
-def _prepared_array(source: ImageSource, preparation: Preparation) -> np.ndarray | None:
-    """All images as one array, if the source has them so and nothing is to be done to them."""
-    array = getattr(source, "array", None)
-    return array if array is not None and preparation.keeps(*array.shape[1:3]) else None
-
-
-def _prepared(source: ImageSource, example: int, preparation: Preparation) -> np.ndarray:
-    """An image resized and cut.
-
-    Raises:
-        DataError: if that is not possible, naming the image.
-    """
-    image = source[example]
-    try:
-        return preparation.pixels(image)
-    except DataError as error:
-        files = getattr(source, "files", None)
-        raise DataError(f"{files[example] if files else f'image {example}'}: {error}") from None
 
 
 def _map(

@@ -90,6 +90,10 @@ class FileImages:
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         return read_image_file(Path(self.root, self.files[index]), self.channels)
 
+    def name(self, index: int) -> str:
+        """Its file."""
+        return self.files[index]
+
     def some(self, chosen: Int[np.ndarray, " m"]) -> "FileImages":
         """Some of them, by number."""
         files = [self.files[index] for index in chosen]

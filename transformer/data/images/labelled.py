@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
-from transformer.config import unknown_name
 from transformer.data.labels.class_names import class_places, distinct_names
 from transformer.errors import DataError
+from transformer.fields import unknown_name
 
 
 @runtime_checkable
@@ -24,6 +24,10 @@ class ImageSource(Protocol):
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         """One of them. Threads may ask at the same time."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What messages call one of them."""
         ...
 
     def some(self, chosen: Int[np.ndarray, " m"]) -> "ImageSource":
@@ -47,6 +51,10 @@ class ArrayImages:
 
     def __getitem__(self, index: int, /) -> UInt8[np.ndarray, "height width C"]:
         return self.array[index]
+
+    def name(self, index: int) -> str:
+        """Its number."""
+        return f"image {index}"
 
     def some(self, chosen: Int[np.ndarray, " m"]) -> "ArrayImages":
         """Some of them, by number; what channels share they go on to share."""

@@ -56,19 +56,21 @@ class Preparation:
         for field in ("mean", "std"):
             values = getattr(self, field)
             if len(values) not in (1, 3):
-                raise ConfigError(f"config.task.{field} is {values}: one number, or one a channel.")
+                raise ConfigError(
+                    f"config.task.preparation.{field} is {values}: one number, or one a channel."
+                )
         count, given = RESIZINGS[self.resize], self.resize_to
         if given and len(given) != count:
             wanted = ("nothing", "the pixels of the shorter side", "height and width")[count]
             raise ConfigError(
-                f"config.task.resize_to is {given}: with config.task.resize={self.resize} expected "
-                f"{wanted}."
+                f"config.task.preparation.resize_to is {given}: with resize={self.resize} "
+                f"beside it, give {wanted}."
             )
         if self.crop_fraction != 1.0 and (given or not count):
             beside = "resize_to" if given else f"resize={self.resize}"
             raise ConfigError(
-                f"config.task.crop_fraction is {self.crop_fraction}, which says nothing beside "
-                f"config.task.{beside}: leave it at 1.0."
+                f"config.task.preparation.crop_fraction is {self.crop_fraction}, which says "
+                f"nothing beside {beside}: leave it at 1.0."
             )
 
     @property
@@ -97,7 +99,8 @@ class Preparation:
         if self.resize == "none":
             raise DataError(
                 f"the image has {height} x {width} pixels, and images are not resized here: give "
-                f"one of {self.image_size} x {self.image_size}, or see config.task.resize."
+                f"one of {self.image_size} x {self.image_size}, or see "
+                f"config.task.preparation.resize."
             )
         target = self._target(height, width)
         if math.prod(target) > (Image.MAX_IMAGE_PIXELS or math.inf):

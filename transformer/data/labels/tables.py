@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from transformer.config import unknown_name
 from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import SURROGATES, read_text
 from transformer.errors import DataError
+from transformer.fields import unknown_name
 
 # What is read, for messages.
 _READABLE = (

@@ -132,10 +132,10 @@ def make_windows(
             f"there is room for {room} of the context, and windows further apart leave gaps. "
             f"At most {room}."
         )
-    asked = [p.ids for p in tokenizer.encode([each.question.strip() for each in questions])]
+    asked = tokenizer.encode_all([question.question.strip() for question in questions])
     # Many questions share a context.
     different = list(dict.fromkeys(question.context for question in questions))
-    pieces = tokenizer.encode([context.strip() for context in different])
+    pieces = tokenizer.pieces([context.strip() for context in different])
     contexts = {
         context: _whole_characters(_moved(found, _blanks_before(context)), context)
         for context, found in zip(different, pieces, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 from transformer.data.embedded.phrases import phrase_pairs, split_phrases
 from transformer.data.embedded.sequences import sequence_pairs
 from transformer.data.reading.text import read_text
-from transformer.data.tokenizers.sentences import SentenceTokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.errors import ConfigError, DataError
 
 
@@ -217,7 +217,7 @@ def tokenize_pairs(
     Raises:
         DataError: if a pair is too long and refused, or none is left.
     """
-    source = tokenizer.encode_lines(pairs.source)
+    source = tokenizer.encode_all(pairs.source)
     target = tokenizer.encode_targets(pairs.target)
     part = "training" if training else "validation"
     rooms = (max_length - 1, (max_target_length or max_length) - 1)

@@ -9,14 +9,12 @@ import bisect
 import dataclasses
 import functools
 import itertools
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from transformer.data.embedded.plays import Play, plays
-from transformer.data.order import example_generator, host_places, require_divisible, visit
+from transformer.data.source import Batch, Visit
 from transformer.data.text.masking import Masking, mask_tokens, num_predictions
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
@@ -58,36 +56,6 @@ def split_documents(text: str) -> list[list[str]]:
     return documents
 
 
-def play_documents() -> tuple[list[list[str]], list[list[str]]]:
-    """Shakespeare's scenes, one document each: of the plays to train on and of the held-out ones.
-
-    A sentence is a line of the play. Most sentences of verse end within a line, but lines are of
-    even length and so waste little of a context, whereas a speech may be longer than one.
-
-    Raises:
-        MissingDependencyError: if the package of the plays is not installed.
-    """
-    train, held_out = (
-        [scene for play in part for scene in _scenes(play) if scene] for part in plays()
-    )
-    return train, held_out
-
-
-def _scenes(play: Play) -> Iterable[list[str]]:
-    """The lines of each scene: directions, names of speakers (`ROMEO:`) and what they say."""
-    for _, passages in itertools.groupby(play.passages(), lambda passage: passage.scene):
-        lines: list[str] = []
-        speaker = ""
-        for passage in passages:
-            # A speech that goes on after a direction is not announced again.
-            if passage.kind == "speech" and passage.speaker != speaker:
-                speaker = passage.speaker
-                lines.append(f"{speaker.upper()}:")
-            if passage.kind != "heading":
-                lines += filter(None, (line.strip() for line in passage.lines))
-        yield lines
-
-
 def tokenize_documents(
     tokenizer: EncoderTokenizer, documents: Iterable[Sequence[str]]
 ) -> DocumentTokens:
@@ -112,15 +80,14 @@ def tokenize_documents(
 
 
 @dataclasses.dataclass(frozen=True)
-class SentencePairBatches:
-    """Batches for the pretraining of BERT; item `step` is the batch of that step.
+class SentencePairs:
+    """Rows for the pretraining of BERT.
 
     Documents are cut once into chunks of whole sentences, as many as fit. With `next_sentence` a
     row is `[CLS] A [SEP] B [SEP]` (Devlin et al. 2018, section 3.1 and appendix A.2): A the first
     sentences of a chunk, a random number of them, and B either its others or sentences from a
     random place of another document. Otherwise a row is `[CLS] chunk [SEP]` (the DOC-SENTENCES of
-    Liu et al. 2019, section 4.2). An epoch visits each chunk once, in a new order, with other
-    segments and other masks.
+    Liu et al. 2019, section 4.2). Segments and masks are drawn anew for each visit.
 
     A random B must not be known by its form. It is as long as sentences allow that the true one
     could have been, and begins and ends as that does: with whole sentences, or within a sentence if
@@ -134,30 +101,17 @@ class SentencePairBatches:
         data: the documents.
         tokenizer: that they were made with.
         context: T, tokens of a row.
-        batch_size: B, rows of a batch over all hosts.
         masking: of the tokens.
         next_sentence: whether rows have two segments.
-        seed: of orders, segments and masks.
-        num_steps: how many batches there are; None for one pass in order, always with the same
-            segments and masks, whose last batch is filled up with empty rows.
-        host: index of this host.
-        num_hosts: how many share each batch.
     """
 
     data: DocumentTokens
     tokenizer: EncoderTokenizer
     context: int
-    batch_size: int
     masking: Masking
     next_sentence: bool
-    seed: int
-    num_steps: int | None = None
-    host: int = 0
-    num_hosts: int = 1
 
     def __post_init__(self) -> None:
-        field = "validation_batch_size" if self.num_steps is None else "batch_size"
-        require_divisible(self.batch_size, self.num_hosts, field)
         least = 4 + self.tokenizer.separators
         if self.context < least:
             raise ConfigError(
@@ -171,40 +125,22 @@ class SentencePairBatches:
                 f"segments: give a longer text or a smaller --config.task.max_length."
             )
 
-    @property
-    def examples_per_epoch(self) -> int:
-        """How many rows one pass over the documents has."""
+    def __len__(self) -> int:
         return len(self._chunks.first)
 
-    @property
-    def num_predictions(self) -> int:
-        """M, places for predictions in a row."""
-        return num_predictions(self.context, self.masking.rate)
-
-    def __len__(self) -> int:
-        if self.num_steps is None:
-            return math.ceil(self.examples_per_epoch / self.batch_size)
-        return self.num_steps
-
-    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
-        places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
-        shape = len(places), self.context
+    def batch(self, visits: Sequence[Visit]) -> Batch:
+        """These chunks, with segments and masks drawn for each visit."""
+        shape = len(visits), self.context
         tokens = np.full(shape, self.tokenizer.pad, np.int32)
         token_types = np.zeros(shape, np.int32)
-        lengths = np.zeros(len(places), np.int32)
-        is_next = np.full(len(places), IGNORED, np.int32)
-        generators = []
-        for row, place in enumerate(places):
-            epoch, example = 0, place
-            if self.num_steps is not None:
-                epoch, example = visit(place, self.examples_per_epoch, self.seed)
-            generators.append(example_generator(self.seed, epoch, example))
-            if example >= self.examples_per_epoch:
-                continue
+        lengths = np.zeros(len(visits), np.int32)
+        is_next = np.full(len(visits), IGNORED, np.int32)
+        generators = [visit.generator() for visit in visits]
+        for row, (visit, generator) in enumerate(zip(visits, generators, strict=True)):
             if self.next_sentence:
-                *segments, is_next[row] = self._segments(example, generators[-1])
+                *segments, is_next[row] = self._segments(visit.example, generator)
             else:
-                segments = [self._chunk(example)]
+                segments = [self._chunk(visit.example)]
             tokens[row, 0] = self.tokenizer.start
             filled = 1
             for kind, segment in enumerate(segments):
@@ -233,6 +169,18 @@ class SentencePairBatches:
             "token_types": token_types,
             "lengths": lengths,
             "is_next": is_next,
+        }
+
+    def padding(self, visit: Visit) -> Batch:
+        """An empty row, of which nothing is asked."""
+        slots = num_predictions(self.context, self.masking.rate)
+        return {
+            "tokens": np.full((1, self.context), self.tokenizer.pad, np.int32),
+            "positions": np.zeros((1, slots), np.int32),
+            "labels": np.full((1, slots), IGNORED, np.int32),
+            "token_types": np.zeros((1, self.context), np.int32),
+            "lengths": np.zeros(1, np.int32),
+            "is_next": np.full(1, IGNORED, np.int32),
         }
 
     @functools.cached_property

@@ -93,7 +93,7 @@ def _ids(
     tokenizer: EncoderTokenizer, texts: Sequence[str], special: bool | None
 ) -> list[np.ndarray]:
     stripped = [text.strip() for text in texts]
-    return [pieces.ids for pieces in tokenizer.encode(stripped, special=special)]
+    return [pieces.ids for pieces in tokenizer.pieces(stripped, special=special)]
 
 
 def _kept(first: int, second: int, room: int) -> tuple[int, int]:

@@ -8,17 +8,10 @@ text, the target how it goes on.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from transformer.data.order import (
-    epoch_generator,
-    example_generator,
-    host_places,
-    require_divisible,
-    visit,
-)
+from transformer.data.source import Batch, Visit
 from transformer.data.text.streams import TokenFile
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
@@ -125,11 +118,8 @@ def split_prefix(
 
 
 @dataclasses.dataclass(frozen=True)
-class DenoisingBatches:
-    """Batches for an encoder-decoder from a token stream; item `step` is the batch of that step.
-
-    Each epoch cuts the stream at a new offset into windows that do not overlap and visits all of
-    them in a new order, each hidden or cut in a new way.
+class DenoisingWindows:
+    """Windows of a token stream that do not overlap, made examples for an encoder-decoder.
 
     A batch has the arrays of a translation's, all int32: `source` and `source_segments`, `[b, S]`;
     `target`, which begins with the end token, `labels`, the tokens that follow, and
@@ -139,36 +129,25 @@ class DenoisingBatches:
     Attributes:
         tokens: the stream; ids below the first sentinel.
         length: tokens of a window.
-        batch_size: B, windows per step over all hosts.
         objective: `span_corruption` or `prefix`.
         first_sentinel: id of the first sentinel; `num_sentinels` says how many there are.
         end: id of the end token.
-        seed: of offsets, orders and spans.
         density: fraction of the tokens that is hidden; of span corruption.
         mean_span: tokens of a span on average; of span corruption.
-        num_steps: how many batches there are; None for one pass in order, always with the same
-            spans or cuts. Its last batch is filled up with empty rows, and a last window of a
-            single token is left out.
-        host: index of this host.
-        num_hosts: how many share each batch.
+        moving: whether each epoch cuts the stream at a new offset. Otherwise windows begin at the
+            first token and cover the stream, but for a last window of a single token.
     """
 
     tokens: TokenFile | np.ndarray
     length: int
-    batch_size: int
     objective: str
     first_sentinel: int
     end: int
-    seed: int
     density: float = 0.15
     mean_span: float = 3.0
-    num_steps: int | None = None
-    host: int = 0
-    num_hosts: int = 1
+    moving: bool = True
 
     def __post_init__(self) -> None:
-        field = "validation_batch_size" if self.num_steps is None else "batch_size"
-        require_divisible(self.batch_size, self.num_hosts, field)
         if self.objective not in OBJECTIVES:
             raise ConfigError(
                 f"the objective is {self.objective!r}: choose from {', '.join(OBJECTIVES)}."
@@ -180,13 +159,11 @@ class DenoisingBatches:
                 f"{self.length}: give a longer text or shorter windows."
             )
 
-    @property
-    def windows_per_epoch(self) -> int:
-        """How many windows one pass over the stream has."""
-        if self.num_steps is None:
+    def __len__(self) -> int:
+        if not self.moving:
             # A window of a single token has nothing to hide.
             return math.ceil((len(self._stream) - 1) / self.length)
-        # One less than would fit, where there are several, leaves room for an offset.
+        # One window fewer than would fit, where there are several, leaves room for an offset.
         return max(1, len(self._stream) // self.length - 1)
 
     @property
@@ -203,34 +180,28 @@ class DenoisingBatches:
             return self.length, self.length
         return corrupted_lengths(self.length, self.density, self.mean_span)
 
-    def __len__(self) -> int:
-        if self.num_steps is None:
-            return math.ceil(self.windows_per_epoch / self.batch_size)
-        return self.num_steps
+    def batch(self, visits: Sequence[Visit]) -> Batch:
+        """These windows, with what is hidden or cut drawn for each visit."""
+        starts = [self._start(visit) for visit in visits]
+        windows = [self._stream[start : start + self.length] for start in starts]
+        pairs = self._pairs(windows, [visit.generator() for visit in visits])
+        return _lay_out(pairs, len(pairs), *self.lengths, end=self.end)
 
-    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
-        places = host_places(int(step), self.batch_size, self.host, self.num_hosts)
-        windows, generators = [], []
-        for place in places:
-            epoch, window, offset = 0, place, 0
-            if self.num_steps is not None:
-                epoch, window = visit(place, self.windows_per_epoch, self.seed)
-                offset = self._offset(epoch)
-            if window < self.windows_per_epoch:
-                start = offset + window * self.length
-                windows.append(self._stream[start : start + self.length])
-                generators.append(example_generator(self.seed, epoch, window))
-        pairs = self._pairs(windows, generators)
-        return _lay_out(pairs, len(places), *self.lengths, end=self.end)
+    def padding(self, visit: Visit) -> Batch:
+        """An empty row."""
+        return _lay_out([], 1, *self.lengths, end=self.end)
 
     @property
     def _stream(self) -> np.ndarray:
         return self.tokens if isinstance(self.tokens, np.ndarray) else self.tokens.array
 
-    def _offset(self, epoch: int) -> int:
-        """Where in the stream the first window of an epoch begins."""
-        slack = len(self._stream) - self.windows_per_epoch * self.length
-        return int(epoch_generator(self.seed, epoch).integers(slack + 1))
+    def _start(self, visit: Visit) -> int:
+        """Where in the stream a window begins."""
+        start = visit.example * self.length
+        if not self.moving:
+            return start
+        slack = len(self._stream) - len(self) * self.length
+        return start + int(visit.epoch_generator().integers(slack + 1))
 
     def _pairs(
         self, windows: Sequence[np.ndarray], generators: Sequence[np.random.Generator]
@@ -316,7 +287,7 @@ def _lay_out(
     target_length: int,
     *,
     end: int,
-) -> dict[str, np.ndarray]:
+) -> Batch:
     """The arrays of a batch; rows beyond the pairs are empty.
 
     Unlike sentences and their translations, sources and targets have lengths of their own.

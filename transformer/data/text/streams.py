@@ -1,30 +1,22 @@
-"""Token streams: tokenized once, memory-mapped, and cut into shuffled windows.
-
-The batch of a step is a pure function of the seed and the step, so that resuming needs no more
-than a number and survives a change in the number of hosts.
-"""
+"""Token streams: tokenized once, memory-mapped, and cut into windows."""
 
 import dataclasses
 import hashlib
-import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import grain
 import numpy as np
 
 from transformer.caches import is_whole, write_entry
-from transformer.data.order import require_divisible
-from transformer.data.tokenizers.text import Tokenizer
+from transformer.data.order import shuffled_place
+from transformer.data.source import Batch, Visit
+from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
 
-# Of the way from text to tokens: files of another version are not those that would be made now.
+# Changes when the way from text to tokens changes, so that older files are not used.
 _VERSION = 3
-# Rounds of the block cipher behind the shuffle.
-_SHUFFLE_ROUNDS = 4
-
-
 # Characters of a text that are hashed at a time.
 _BLOCK = 1 << 24
 
@@ -82,7 +74,7 @@ class TokenFile:
         return self._array  # type: ignore[attr-defined]
 
 
-def tokenize(tokenizer: Tokenizer, text: str, cache: Path | None) -> Tokens:
+def tokenize(tokenizer: TextTokenizer, text: str, cache: Path | None) -> Tokens:
     """The tokens of a text, from the cache if they were made before.
 
     Args:
@@ -91,7 +83,7 @@ def tokenize(tokenizer: Tokenizer, text: str, cache: Path | None) -> Tokens:
         cache: folder for token files, one for each pair of text and tokenizer. Without it, or if it
             cannot be written, the tokens are held in memory.
     """
-    digest = hashlib.sha256(tokenizer.to_json().encode())
+    digest = hashlib.sha256(tokenizer.identity().encode())
     for start in range(0, len(text), _BLOCK):
         digest.update(text[start : start + _BLOCK].encode())
     fingerprint = digest.hexdigest()[:32]
@@ -107,92 +99,52 @@ def tokenize(tokenizer: Tokenizer, text: str, cache: Path | None) -> Tokens:
 
 
 @dataclasses.dataclass(frozen=True)
-class ShuffledWindows:
-    """Batches of windows of a token stream; item `step` is the batch of that step.
+class TokenWindows:
+    """Windows of a token stream that do not overlap, each with the tokens that follow.
 
-    Each epoch cuts the stream at a new offset into windows that do not overlap and visits all of
-    them in a new order. Hosts take their slice of the same global batch.
+    A batch has `tokens` and `labels`, both int32 `[b, T]`.
 
     Attributes:
         tokens: the stream.
         context: T, predictions per window.
-        batch_size: B, windows per step over all hosts.
-        seed: of offsets and orders.
-        num_steps: how many batches there are.
-        host: index of this host.
-        num_hosts: how many share the batch.
+        moving: whether each epoch cuts the stream at a new offset, and numbers the windows in a new
+            order. Otherwise windows begin at the first token, and every prediction of the stream is
+            in one of them; the last window is filled up with ignored positions.
     """
 
     tokens: Tokens
     context: int
-    batch_size: int
-    seed: int
-    num_steps: int
-    host: int = 0
-    num_hosts: int = 1
-
-    def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts)
-
-    @property
-    def windows_per_epoch(self) -> int:
-        """How many windows one pass over the stream has."""
-        return max(1, (len(self.tokens.array) - 1) // self.context - 1)
+    moving: bool
 
     def __len__(self) -> int:
-        return self.num_steps
+        length = len(self.tokens.array) - 1
+        # One window fewer than would fit, where there are several, leaves room for an offset.
+        return max(1, length // self.context - 1) if self.moving else -(-length // self.context)
 
-    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
-        local = self.batch_size // self.num_hosts
-        first = step * self.batch_size + self.host * local
-        starts = np.array([self.window_start(index) for index in range(first, first + local)])
-        return _cut(self.tokens.array, starts, self.context)
+    def batch(self, visits: Sequence[Visit]) -> Batch:
+        """These windows."""
+        return self._cut(np.array([self.start(visit) for visit in visits]))
 
-    def window_start(self, index: int) -> int:
-        """Where in the stream the window of global example `index` begins."""
-        count = self.windows_per_epoch
-        epoch, place = divmod(index, count)
-        slack = len(self.tokens.array) - 1 - count * self.context
-        random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-        offset, order = random.integers(slack + 1), random.integers(1 << 31)
-        if count > 1:
-            place = grain.experimental.index_shuffle(
-                place, max_index=count - 1, seed=int(order), rounds=_SHUFFLE_ROUNDS
-            )
-        return int(offset) + place * self.context
+    def padding(self, visit: Visit) -> Batch:
+        """A window beyond the end of the stream, in which nothing is predicted."""
+        return self._cut(np.array([len(self.tokens.array)]))
 
+    def start(self, visit: Visit) -> int:
+        """Where in the stream a window begins."""
+        if not self.moving:
+            return visit.example * self.context
+        slack = len(self.tokens.array) - 1 - len(self) * self.context
+        random = visit.epoch_generator()
+        offset, order = int(random.integers(slack + 1)), int(random.integers(1 << 31))
+        return offset + shuffled_place(visit.example, len(self), order) * self.context
 
-@dataclasses.dataclass(frozen=True)
-class SequentialWindows:
-    """Every prediction of a token stream exactly once, in order, in batches.
-
-    The last window and the last batch are filled up with ignored positions.
-
-    Attributes:
-        tokens: the stream.
-        context: T.
-        batch_size: B over all hosts.
-        host: index of this host.
-        num_hosts: how many share each batch.
-    """
-
-    tokens: Tokens
-    context: int
-    batch_size: int
-    host: int = 0
-    num_hosts: int = 1
-
-    def __post_init__(self) -> None:
-        require_divisible(self.batch_size, self.num_hosts, "validation_batch_size")
-
-    def __len__(self) -> int:
-        return math.ceil((len(self.tokens.array) - 1) / (self.context * self.batch_size))
-
-    def __getitem__(self, step: Any) -> dict[str, np.ndarray]:
-        local = self.batch_size // self.num_hosts
-        first = step * self.batch_size + self.host * local
-        starts = (first + np.arange(local)) * self.context
-        return _cut(self.tokens.array, starts, self.context)
+    def _cut(self, starts: np.ndarray) -> Batch:
+        """Windows at `starts` with their next tokens; ignored positions beyond the end."""
+        tokens = self.tokens.array
+        positions = starts[:, None] + np.arange(self.context + 1)[None, :]
+        windows = tokens[np.minimum(positions, len(tokens) - 1)].astype(np.int32)
+        labels = np.where(positions[:, 1:] < len(tokens), windows[:, 1:], IGNORED).astype(np.int32)
+        return {"tokens": windows[:, :-1], "labels": labels}
 
 
 def require_length(tokens: Tokens, context: int, what: str) -> None:
@@ -206,11 +158,3 @@ def require_length(tokens: Tokens, context: int, what: str) -> None:
             f"{what} has {len(tokens.array)} tokens, too few for one context of {context} and its "
             f"next token: give a longer text or a smaller --config.task.context."
         )
-
-
-def _cut(tokens: np.ndarray, starts: np.ndarray, context: int) -> dict[str, np.ndarray]:
-    """Windows at `starts` with their next tokens; ignored positions beyond the end."""
-    places = starts[:, None] + np.arange(context + 1)[None, :]
-    windows = tokens[np.minimum(places, len(tokens) - 1)].astype(np.int32)
-    labels = np.where(places[:, 1:] < len(tokens), windows[:, 1:], IGNORED).astype(np.int32)
-    return {"tokens": windows[:, :-1], "labels": labels}

@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from transformer.data.tokenizers.layouts import Layout, layout_of
+from transformer.data.tokenizers.library import byte_alphabet
 from transformer.data.tokenizers.pieces import (
     EncoderTokenizer,
     Pieces,
@@ -22,10 +23,7 @@ from transformer.data.tokenizers.pieces import (
     special_tokens,
     whole_characters,
 )
-from transformer.data.tokenizers.text import byte_alphabet
 from transformer.errors import ConfigError, DataError
-
-KINDS = ("bpe",)
 
 SPECIAL_TOKENS = SpecialTokens("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 
@@ -107,9 +105,9 @@ class BytePieceTokenizer(EncoderTokenizer):
     def _goes_on(self, token: str) -> bool:
         return not token.startswith(_BLANKS) and token not in self.names
 
-    def encode(self, texts: Sequence[str], *, special: bool | None = None) -> list[Pieces]:
-        """As `EncoderTokenizer.encode`."""
-        found = super().encode(texts, special=special)
+    def pieces(self, texts: Sequence[str], *, special: bool | None = None) -> list[Pieces]:
+        """As `EncoderTokenizer.pieces`."""
+        found = super().pieces(texts, special=special)
         return [_trimmed(pieces, text) for pieces, text in zip(found, texts, strict=True)]
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:

@@ -16,7 +16,7 @@ import tokenizers
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.reading.text import SURROGATES
 from transformer.data.tokenizers.layouts import layout_of
-from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, Tokenizer
 from transformer.errors import DataError
 from transformer.files import write_text
 
@@ -71,7 +71,7 @@ NAME_KEYS = {
 }
 
 
-class EncoderTokenizer:
+class EncoderTokenizer(Tokenizer):
     """Text to the pieces that an encoder reads and back, kept in one `tokenizer.json`.
 
     A row of one text is `start A separator`. A row of two has `separators` between them.
@@ -83,7 +83,7 @@ class EncoderTokenizer:
         special: `[V]` bool, which ids are special tokens, `unknown` included.
         continues: `[V]` bool, which ids go on with the word of the token before.
         lowercase: whether capitals are lowercased before anything else.
-        finds_special: whether special tokens written in a text are what they say, where `encode`
+        finds_special: whether special tokens written in a text are what they say, where `pieces`
             is not told.
         first_space: whether the first of given words follows a space like all others, where spaces
             are part of tokens.
@@ -182,7 +182,7 @@ class EncoderTokenizer:
         """The id of the token in place of one that is to be guessed."""
         return self._vocabulary[self.names.mask]
 
-    def encode(self, texts: Sequence[str], *, special: bool | None = None) -> list[Pieces]:
+    def pieces(self, texts: Sequence[str], *, special: bool | None = None) -> list[Pieces]:
         """The pieces of each text; the library's threads share the texts.
 
         Args:
@@ -195,9 +195,13 @@ class EncoderTokenizer:
         whole = [whole_characters(text) for text in texts]
         return self._encoded(self._library(words=False, special=special), whole, special=special)
 
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of the pieces of each text."""
+        return [pieces.ids for pieces in self.pieces(texts)]
+
     def encode_sentences(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """The ids, `[n]` int32, of each of the sentences that make up one text, in order."""
-        return [pieces.ids for pieces in self.encode(sentences)]
+        return self.encode_all(sentences)
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[Pieces]:
         """The pieces of sentences that are split into words already, as for tagging.
@@ -251,7 +255,7 @@ class EncoderTokenizer:
 
     def save(self, folder: Path) -> None:
         """Writes `tokenizer.json`, and the names of special tokens where they are not the usual."""
-        write_text(folder / TOKENIZER_FILE, self.to_text())
+        write_text(folder / TOKENIZER_FILE, self.to_json())
         if self.names != self.usual_names:
             write_text(folder / NAMES_FILE, self._names_text())
 
@@ -259,13 +263,13 @@ class EncoderTokenizer:
         names = self.names._asdict()
         return json.dumps({key: names[field] for field, key in NAME_KEYS.items()}, indent=1)
 
-    def to_text(self) -> str:
-        """The content of `tokenizer.json`, the same for equal tokenizers."""
+    def to_json(self) -> str:
+        """The content of `tokenizer.json`."""
         return self._tokenizer.to_str(pretty=True)
 
     def identity(self) -> str:
-        """All that `save` writes, the same for equal tokenizers."""
-        return self.to_text() + ("" if self.names == self.usual_names else self._names_text())
+        """All that `save` writes."""
+        return self.to_json() + ("" if self.names == self.usual_names else self._names_text())
 
 
 def special_tokens(library_tokenizer: tokenizers.Tokenizer) -> set[str]:

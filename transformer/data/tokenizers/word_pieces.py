@@ -25,10 +25,7 @@ from transformer.data.tokenizers.pieces import (
     special_tokens,
     whole_characters,
 )
-from transformer.data.tokenizers.text import TOKENIZER_FILE, read_tokenizer_json
 from transformer.errors import ConfigError, DataError
-
-KINDS = ("wordpiece",)
 
 # In the order of their ids in vocabularies trained here.
 SPECIAL_TOKENS = SpecialTokens("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -103,57 +100,33 @@ class WordPieceTokenizer(EncoderTokenizer):
         return token.startswith(self._prefix) and len(token) > len(self._prefix)
 
 
-def make_word_piece_tokenizer(
-    kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool
-) -> WordPieceTokenizer:
-    """A tokenizer of word pieces.
+def train_word_pieces(texts: Iterable[str], vocab_size: int, lowercase: bool) -> WordPieceTokenizer:
+    """A tokenizer of word pieces trained on some texts; the same texts give the same vocabulary.
 
     Args:
-        kind: `wordpiece` (trained on the texts; the same texts give the same vocabulary), the path
-            of a BERT `vocab.txt` with one token a line, or the path of a `tokenizer.json`.
         texts: what a vocabulary is trained on.
         vocab_size: tokens to train, the five special ones included; there are fewer if the texts
-            do not have so many pieces. Files have their own size.
-        lowercase: whether to lowercase and drop accents, as BERT's uncased models do. A
-            `tokenizer.json` says so itself, and this is then ignored.
+            do not have so many pieces.
+        lowercase: whether to lowercase and drop accents, as BERT's uncased models do.
 
     Raises:
-        ConfigError: if `kind` is none of these, or `vocab_size` too small for the texts'
-            characters.
-        DataError: if the file is missing, damaged, or not BERT's, or the texts have no words.
+        ConfigError: if `vocab_size` is too small for the texts' characters.
+        DataError: if the texts have no words.
     """
-    if kind == "wordpiece":
-        return _of_vocabulary(_train(texts, vocab_size, lowercase), lowercase)
-    if kind.endswith(".txt"):
-        vocabulary = read_vocabulary(kind)
-        try:
-            return _of_vocabulary(vocabulary, lowercase)
-        except DataError as error:
-            raise DataError(f"{kind} is not BERT's vocab.txt: {error}") from None
-    if kind.endswith(".json"):
-        return _load(kind)
-    raise ConfigError(
-        f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, or give the path of "
-        f"a BERT vocab.txt or of a tokenizer.json."
-    )
+    return _of_vocabulary(_train(texts, vocab_size, lowercase), lowercase)
 
 
-def load_word_piece_tokenizer(folder: Path) -> WordPieceTokenizer | None:
-    """The tokenizer that was saved in a folder; None if there is none.
+def read_word_pieces(path: str, lowercase: bool) -> WordPieceTokenizer:
+    """The tokenizer of a BERT `vocab.txt` with one token a line.
 
     Raises:
-        DataError: if its file is damaged or not BERT's.
+        DataError: if the file is missing, damaged, or not BERT's.
     """
-    path = folder / TOKENIZER_FILE
-    return _load(path) if path.is_file() else None
-
-
-def _load(path: str | Path) -> WordPieceTokenizer:
-    library_tokenizer = read_tokenizer_json(path)
+    vocabulary = read_vocabulary(path)
     try:
-        return WordPieceTokenizer(library_tokenizer)
+        return _of_vocabulary(vocabulary, lowercase)
     except DataError as error:
-        raise DataError(f"{path} is not BERT's tokenizer.json: {error}") from None
+        raise DataError(f"{path} is not BERT's vocab.txt: {error}") from None
 
 
 def read_vocabulary(path: str) -> dict[str, int]:

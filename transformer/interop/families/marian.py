@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from transformer.data.tokenizers.marian import (
+from transformer.data.tokenizers.kinds.marian import (
     FILES,
     VOCABULARY_FILE,
     Added,

@@ -6,8 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from transformer.data.reading import bounds
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import ACTIVATIONS, published_activation
 from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
@@ -54,9 +55,9 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         # The one name that means another activation than it says.
         activation = "gelu_new"
     # Newer files say the same once more, and that is what counts.
-    activation = config.text("dense_act_fn", activation)
+    named, activation = activation, config.text("dense_act_fn", activation)
     gated = config.flag("is_gated_act", gate == "gated")
-    if gate not in ("", "gated") or activation not in ACTIVATIONS:
+    if gate not in ("", "gated") or not {named, activation} <= ACTIVATIONS.keys():
         raise DataError(
             f"{where} has feed_forward_proj {kind!r} and dense_act_fn {activation!r}: such a "
             f"feed-forward layer is not known here."

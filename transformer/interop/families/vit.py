@@ -234,16 +234,15 @@ def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     """Classes, and how pixels are prepared."""
     config = files[CONFIG]
     sizes = (_size(config, key) for key in ("image_size", "num_channels"))
-    preparation = read_preparation(files, kind, *sizes)
+    fields: dict[str, Any] = {"preparation": read_preparation(files, kind, *sizes)}
     if config.get("problem_type") == _MULTI_LABEL:
-        preparation["multi_label"] = True
-    return Head("image_classification", None, preparation)
+        fields["multi_label"] = True
+    return Head("image_classification", None, fields)
 
 
 def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
     """A classifier of images."""
-    sizes = {name: published.model[name] for name in ("image_size", "channels")}
-    return RunParts({**sizes, **published.preparation})
+    return RunParts({"channels": published.model["channels"], **published.preparation})
 
 
 def _write_files(trained: Trained, folder: Path) -> list[str]:

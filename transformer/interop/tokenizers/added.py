@@ -9,13 +9,14 @@ say it.
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tokenizers
 
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
-from transformer.data.tokenizers.text import TOKENIZER_FILE
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.interop.checked_values import refuse
 from transformer.interop.checked_values import token as token_id
@@ -98,6 +99,28 @@ class AddedTokens(NamedTuple):
             token.special = token.special or token.content in special
         made.add_tokens(found)
 
+    def require_ids(self, made: tokenizers.Tokenizer, folder: Path) -> None:
+        """Refuses tokens that have other ids in a tokenizer than the files say.
+
+        The library `transformers` numbers them anew without a word, so that a model would read
+        other rows of its table.
+
+        Args:
+            made: to which they have been added.
+            folder: of the files, for messages.
+
+        Raises:
+            DataError: naming the first.
+        """
+        for index, token in self.by_id.items():
+            found = made.token_to_id(token.content)
+            if found != index:
+                raise DataError(
+                    f"{folder}: {token.content!r} has the id {index} in {BY_ID}, {ADDED} or "
+                    f"{TOKENIZER_FILE}, and gets {found} when it is added: the ids behind the "
+                    f"vocabulary may have no holes, and no other token may have them."
+                )
+
 
 def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTokens:
     """What the files say of tokens.
@@ -127,6 +150,8 @@ def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTo
             by_role, further = by_role | more, None
         elif more is not None:
             further = [*(further or []), *more]
+        if isinstance(special.peek(_ADDITIONAL), dict):
+            refuse(special.where, _ADDITIONAL, special[_ADDITIONAL], "a list")
         if _ADDITIONAL in special:
             additional = _listed(special, _ADDITIONAL, special=True)
         roles = (by_role.get(role) for role in _ROLES)
@@ -210,6 +235,8 @@ def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.Adde
     found = {}
     for name in file:
         index = file.token(name)
+        if not name:
+            raise DataError(f"{file.where}: the token {index} has no letters.")
         plain = name not in special
         found[index] = tokenizers.AddedToken(name, normalized=plain, special=not plain)
     return found
@@ -245,6 +272,12 @@ def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.A
     values = {"content": token, "special": True} if isinstance(token, str) else token
     if not isinstance(values, dict) or not isinstance(values.get("content"), str):
         raise DataError(f"{file.where}: {shown(token)} is no token.")
+    if not values["content"]:
+        # The library `transformers` takes it for the unknown token, or does not return.
+        raise DataError(
+            f"{file.where}: {shown(token)} is a token without letters: null says that there "
+            f"is none."
+        )
     flags = {flag: values[flag] for flag in _FLAGS if flag in values}
     if special:
         flags["special"] = True

@@ -16,12 +16,12 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from transformer.data.reading.library_errors import in_our_words
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.tokenizers.library import parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.interop.checked_values import text as text_of
 from transformer.interop.formats.tokenizers import SPACE, words_of
 from transformer.interop.side_files import (
-    ADDED,
     CONFIG,
     SETTINGS,
     SideFile,
@@ -29,7 +29,7 @@ from transformer.interop.side_files import (
     read_vocabulary,
     require_vocabulary,
 )
-from transformer.interop.tokenizers.added import BY_ID, AddedTokens, read_added_tokens
+from transformer.interop.tokenizers.added import read_added_tokens
 from transformer.interop.tokenizers.files import merge_pairs, read_lines, read_tokenizer_text
 
 _VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
@@ -106,7 +106,7 @@ def decoder_tokenizer(
         names = added.names(known.special)
         found = known.make(*_files_of_gpt2(folder), settings, names)
         added.add_to(found, known.special, vocab_size)
-        _require_ids(found, added, folder)
+        added.require_ids(found, folder)
         _put_around(found, settings, names)
         return found
     text, content = read_tokenizer_text(path)
@@ -126,24 +126,8 @@ def decoder_tokenizer(
         settings.irrelevant({"legacy": "of another class"})
         settings.usual({"add_prefix_space": False})
     added.add_to(found, special, vocab_size)
-    _require_ids(found, added, folder)
+    added.require_ids(found, folder)
     return found
-
-
-def _require_ids(made: tokenizers.Tokenizer, added: AddedTokens, folder: Path) -> None:
-    """Refuses tokens that have other ids than the files say.
-
-    Raises:
-        DataError: naming the first.
-    """
-    for index, token in added.by_id.items():
-        found = made.token_to_id(token.content)
-        if found != index:
-            raise DataError(
-                f"{folder}: {token.content!r} is the token {index} of {BY_ID} or {ADDED}, and "
-                f"would be {found} behind the vocabulary: its ids have holes, and which token has "
-                f"which cannot be told."
-            )
 
 
 def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:

@@ -16,10 +16,11 @@ from transformer.data.reading.json_text import read_bounded, shown
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.reading.text import decode_text
 from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer
-from transformer.data.tokenizers.encoders import parse_encoder_tokenizer
+from transformer.data.tokenizers.kinds.encoder import parse_encoder_tokenizer
 from transformer.data.tokenizers.layouts import Layout, layout_of, template
+from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
-from transformer.data.tokenizers.text import TOKENIZER_FILE, parse_tokenizer_json
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, whole, without_fraction
@@ -127,6 +128,7 @@ def read_encoder_tokenizer(
     with in_our_words(f"{folder} holds no tokenizer that can be built"):
         library = _MAKERS[whose](files, folder, names)
         added.add_to(library, _USUAL_NAMES[whose])
+    added.require_ids(library, folder)
     layout = _layout(library, whose, names, settings)
     if any(name not in library.get_vocab() for name in layout[:2]):
         raise DataError(f"{folder}: the tokenizer has no {layout.start} or {layout.separator}.")

@@ -7,7 +7,7 @@ from tokenizers import processors
 
 from transformer.data.reading.json_text import parse_json, read_bounded, shown
 from transformer.data.reading.text import decode_text
-from transformer.data.tokenizers.text import parse_tokenizer_json
+from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.errors import DataError
 
 

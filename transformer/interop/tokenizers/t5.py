@@ -14,8 +14,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from transformer.data.reading.json_text import parse_json, shown
 from transformer.data.reading.library_errors import in_our_words
+from transformer.data.tokenizers.library import require_ids
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentencepieces import CONTROL, USER_DEFINED, read_pieces
-from transformer.data.tokenizers.text import TOKENIZER_FILE, require_ids
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, refuse
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
@@ -76,6 +77,7 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
         else:
             made = require_ids(tokenizers.Tokenizer.from_str(text), f"{folder / TOKENIZER_FILE}")
             added.add_to(made, {})
+    added.require_ids(made, folder)
     settings.irrelevant(IRRELEVANT)
     settings.usual(USUAL)
     if settings.flag("clean_up_tokenization_spaces", False):

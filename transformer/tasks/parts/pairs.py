@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.data.pairs.batches import Bucket, BucketedBatches, PackedBatches, make_buckets
+from transformer.data.order import (
+    Batches,
+    Bucket,
+    Planned,
+    bucketed,
+    make_buckets,
+    packed,
+)
+from transformer.data.pairs.batches import PackedPairs, PairRows, padding_fraction
 from transformer.data.pairs.files import (
     PairData,
     Pairs,
@@ -23,12 +30,8 @@ from transformer.data.pairs.files import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.tokenizers.sentences import (
-    SentenceTokenizer,
-    load_sentence_tokenizer,
-    make_sentence_tokenizer,
-    require_sentence_tokenizer,
-)
+from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.translate import (
     Beam,
     Output,
@@ -41,6 +44,7 @@ from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, VocabSize, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import (
     Losses,
     Pace,
@@ -71,8 +75,7 @@ class PairTask:
         packing: several pairs share a row of `max_length` tokens, so that all batches have one
             shape; otherwise a batch holds pairs of similar length.
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
-            it whole.
+        vocab_chunk: tokens of the vocabulary that are scored at a time; 0 scores all at once.
         beam_size: hypotheses kept when translating; the paper's section 6.1.
         length_penalty: see `ops.search_rules.length_penalty`.
         search: further rules of the search; see `ops.search_rules.Search`.
@@ -80,7 +83,7 @@ class PairTask:
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
     entry: ClassVar[str] = "__call__"
-    NEEDS: ClassVar[tuple[str, ...]] = ("encode", "decode", "begun")
+    model_kind: ClassVar[type] = SequenceToSequence
     # The file in a run's folder with all outputs for the validation pairs.
     OUTPUTS: ClassVar[str] = "outputs.tsv"
     # Whether a long source is cut in training as well, where it then still suits its target.
@@ -159,13 +162,15 @@ class PairTask:
         texts = self.read()
         notes: list[str] = []
         train, validation = without_empty(texts.train, notes), texts.validation
-        tokenizer = None if workdir is None else load_sentence_tokenizer(workdir)
+        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
         if tokenizer is None:
             lines = [*train.source, *train.target]
             if self.tokenizer == "character":
                 # Characters that only the validation pairs have are in the vocabulary too.
                 lines += [*validation.source, *validation.target]
-            tokenizer = make_sentence_tokenizer(self.tokenizer, lines, self.bpe_vocab_size)
+            tokenizer = make_tokenizer(
+                SentenceTokenizer, self.tokenizer, lines, vocab_size=self.bpe_vocab_size
+            )
         return PairData(
             tokenizer,
             self._tokenize(tokenizer, train, notes, training=True),
@@ -191,11 +196,11 @@ class PairTask:
         Raises:
             WorkdirError: if there is none.
         """
-        return require_sentence_tokenizer(workdir)
+        return require_tokenizer(SentenceTokenizer, workdir)
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
         """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).to_text(), workdir)
+        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: PairData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -209,18 +214,20 @@ class PairTask:
         """Of the tokenizer, then of all pairs."""
         sides = [*data.train, *data.validation]
         contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
-        digest = tokenizer_digest(data.tokenizer.to_text())
+        digest = tokenizer_digest(data.tokenizer.identity())
         return f"{digest}-{hashlib.sha256(contents).hexdigest()[:32]}"
 
     def describe(self, data: PairData) -> str:
         """Sizes, shapes of batches, padding, and what was left out."""
-        batches = self._train_batches(data, seed=0, num_steps=1)
-        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in batches.buckets)
+        _, order = self._training(data, seed=0, num_steps=1)
+        batches = order.batches_per_epoch
+        shapes = ", ".join(f"{bucket.rows}x{bucket.length}" for bucket in batches)
+        padding = padding_fraction(data.train, batches, self.longest_target)
         lines = [
             f"{len(data.train.source):,} pairs to train on, {len(data.validation.source):,} to "
             f"validate on, {data.tokenizer.vocab_size:,} tokens in the vocabulary.",
-            f"Batches have {len(batches.buckets)} shapes, each compiled once ({shapes}); "
-            f"{batches.padding():.1%} of their tokens are padding.",
+            f"Batches have {len(batches)} shapes, each compiled once ({shapes}); "
+            f"{padding:.1%} of their tokens are padding.",
             *data.notes,
         ]
         return "\n".join(lines)
@@ -230,7 +237,7 @@ class PairTask:
 
     def pace(self, data: PairData) -> Pace:
         """Tokens are those of the target, without padding."""
-        steps = self._train_batches(data, seed=0, num_steps=1).steps_per_epoch
+        steps = self._training(data, seed=0, num_steps=1)[1].steps_per_epoch
         pairs = len(data.train.target)
         return Pace(pairs / steps, len(data.train.target.tokens) / steps, pairs)
 
@@ -238,16 +245,14 @@ class PairTask:
         """All numbers of rows are multiples of this one."""
         return (self.rows_multiple,)
 
-    def train_batches(self, data: PairData, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """The arrays of `data.pair_batches.lay_out` for each step."""
-        batches: Any = self._train_batches(data, seed=seed, num_steps=num_steps)
-        return grain.MapDataset.source(batches)
+    def train_batches(self, data: PairData, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.pairs.batches.lay_out` for each step."""
+        return Batches(*self._training(data, seed=seed, num_steps=num_steps))
 
-    def validation_batches(self, data: PairData) -> grain.MapDataset:
+    def validation_batches(self, data: PairData) -> Batches:
         """Every validation pair once."""
-        buckets = self._buckets(data.validation)
-        batches: Any = BucketedBatches(data.validation, buckets, **self._sharing())
-        return grain.MapDataset.source(batches)
+        rows = self._bucketed(data.validation)
+        return Batches(rows, bucketed(rows.lengths, rows.buckets))
 
     # -------------------------------------------------------------------- loss and scores
 
@@ -280,7 +285,7 @@ class PairTask:
     def _encode(
         self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0
     ) -> tuple[list[np.ndarray], int]:
-        encoded = tokenizer.encode_lines(lines)
+        encoded = tokenizer.encode_all(lines)
         room = self.max_length - 1
         long = [index for index, ids in enumerate(encoded) if len(ids) > room]
         if long and self.too_long == "refuse":
@@ -350,28 +355,25 @@ class PairTask:
             cut_sources=self.CUTS_SOURCES,
         )
 
-    def _buckets(self, pairs: TokenPairs) -> tuple[Bucket, ...]:
-        return make_buckets(
+    def _bucketed(self, pairs: TokenPairs) -> PairRows:
+        buckets = make_buckets(
             pairs.lengths,
             batch_tokens=self.batch_tokens,
             longest=self.max_length,
             rows_multiple=self.rows_multiple,
         )
+        return PairRows(pairs, buckets, self.longest_target)
 
-    def _train_batches(
+    def _training(
         self, data: PairData, *, seed: int, num_steps: int
-    ) -> BucketedBatches | PackedBatches:
-        if self.packing:
-            rows = self.batch_tokens // self.max_length // self.rows_multiple
-            bucket = Bucket(max(1, rows) * self.rows_multiple, self.max_length)
-            return PackedBatches(data.train, bucket, seed, num_steps, **self._sharing())
-        buckets = self._buckets(data.train)
-        return BucketedBatches(data.train, buckets, seed, num_steps, **self._sharing())
-
-    def _sharing(self) -> dict[str, Any]:
-        """What all batches are told: this host's part, and how long targets are."""
-        hosts = {"host": jax.process_index(), "num_hosts": jax.process_count()}
-        return {**hosts, "longest_target": self.longest_target}
+    ) -> tuple[PairRows | PackedPairs, Planned]:
+        if not self.packing:
+            pairs = self._bucketed(data.train)
+            return pairs, bucketed(pairs.lengths, pairs.buckets, seed, num_steps)
+        number = self.batch_tokens // self.max_length // self.rows_multiple
+        bucket = Bucket(max(1, number) * self.rows_multiple, self.max_length)
+        rows = PackedPairs(data.train, self.max_length, seed, self.longest_target)
+        return rows, packed(len(rows), bucket, seed, num_steps)
 
     def _translate(
         self, model: Any, params: Any, data: PairData

@@ -1,25 +1,24 @@
 """What the training loop asks of a task."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from transformer.config import choices, owner
+from transformer import models
+from transformer.data.order import Batches
 from transformer.errors import ConfigError, WorkdirError
 from transformer.nn.mixture import LOSSES
-from transformer.ops.losses import IGNORED, TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.ops.logits import Sampling
+from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.sections import plugins
 from transformer.traced import Number, is_zero
-
-# What batches say of rows that count for nothing, by the names of their arrays.
-_NOTHING = {"valid": 0, "labels": IGNORED, "is_next": -1}
 
 
 class Losses(NamedTuple):
@@ -100,20 +99,99 @@ class Predicts(Protocol):
         ...
 
 
+@runtime_checkable
+class Tokenized(Protocol):
+    """A task whose runs have a tokenizer."""
+
+    def load_tokenizer(self, workdir: Path) -> Any:
+        """The tokenizer of a run."""
+        ...
+
+
+@runtime_checkable
+class Continues(Tokenized, Protocol):
+    """A task whose models continue a text.
+
+    Attributes:
+        stop: the string before which a text ends; empty for none.
+        stop_ids: tokens that end a text.
+        begin: the token that begins an empty prompt; None for none.
+        max_new_tokens: how many tokens are added; None leaves it to the caller.
+    """
+
+    stop: str
+    stop_ids: tuple[int, ...]
+    begin: int | None
+    max_new_tokens: int | None
+
+    def sampling(self) -> Sampling:
+        """How tokens are chosen."""
+        ...
+
+
+@runtime_checkable
+class Rewrites(Tokenized, Protocol):
+    """A task whose models write a text for each text, found by a search.
+
+    Attributes:
+        max_length: tokens of a source, its end included.
+        beam_size: hypotheses that are kept.
+    """
+
+    max_length: int
+    beam_size: int
+
+    def beam(self, **changes: Any) -> Any:
+        """The search that the config asks for, with other values for some of its fields."""
+        ...
+
+    def encode_sources(self, tokenizer: Any, lines: Sequence[str], first: int) -> Any:
+        """Token ids of lines, of which the first has the number `first`; how many were cut."""
+        ...
+
+
+@runtime_checkable
+class FindsNeighbors(Protocol):
+    """A task that can judge vectors by the classes of their nearest neighbours."""
+
+    def neighbor_scores(self, model: Any, params: Any, data: Any, count: int) -> dict[str, float]:
+        """How well the nearest training examples tell the classes of the others."""
+        ...
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """Data of which something was left out or changed.
+
+    Attributes:
+        notes: sentences that say what.
+    """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that say what."""
+        ...
+
+
+def names_of(package: ModuleType, protocol: type) -> list[str]:
+    """The names of the models or tasks, as they are by default, that keep a protocol.
+
+    Args:
+        package: `transformer.models` or `transformer.tasks`.
+        protocol: that can be checked at run time.
+    """
+    return [name for name, kind in plugins(package, "name") if isinstance(kind(), protocol)]
+
+
 def require_fitting(task: "Task", model: Any) -> None:
     """Refuses a model of a kind that the task cannot train.
 
     Raises:
         ConfigError: naming the model, and those that fit.
     """
-    needs = (*task.NEEDS, task.entry)
-
-    def fits(kind: Any) -> bool:
-        return all(hasattr(kind, name) for name in needs)
-
-    if not fits(model):
+    if not isinstance(model, task.model_kind):
         ours, theirs = (type(one).__module__.rpartition(".")[2] for one in (task, model))
-        fitting = [name for name in choices("model") if fits(owner("model", name))]
+        fitting = names_of(models, task.model_kind)
         raise ConfigError(
             f"config.model.name is {theirs}, which the task {ours} cannot train: choose from "
             f"{', '.join(fitting)}."
@@ -136,24 +214,6 @@ def require_tokenizer_of(fingerprint: str, tokenizer: str, workdir: Path) -> Non
             f"the tokenizer in {workdir} is not the one its checkpoints were trained with: put "
             f"that one back."
         )
-
-
-def filled_up(batch: Mapping[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """A batch with a multiple of rows, of which those that are added count for nothing.
-
-    They are copies of the last row that are not `valid` and from which nothing is to be predicted.
-
-    Args:
-        batch: arrays by name that share their first axis; see `Task.validation_batches`.
-        multiple: of which the number of rows becomes one.
-    """
-    filled = {}
-    for name, array in batch.items():
-        last = array[-1:]
-        if name in _NOTHING:
-            last = np.full_like(last, _NOTHING[name])
-        filled[name] = np.concatenate([array, np.repeat(last, -len(array) % multiple, axis=0)])
-    return filled
 
 
 def vocabulary_losses(
@@ -222,6 +282,8 @@ def sequence_losses(
         terms = {"label_smoothing": label_smoothing}
         return vocabulary_losses(module, features, batch["labels"], vocab_chunk, **terms)
 
+    # Inside of the module's scope: features and output layer are two calls on one bound model, so
+    # that logits need not exist for all of the vocabulary at once.
     scores = nn.apply(score, model)({"params": params}, rngs=rngs)
     objective = jnp.sum(scores.objective)
     metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
@@ -243,8 +305,8 @@ class Task(Protocol):
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
-    # What else a model of the kind that the task trains has: names of fields and methods.
-    NEEDS: ClassVar[tuple[str, ...]]
+    # The protocol that the models of this task keep, from `tasks/parts/models.py`.
+    model_kind: ClassVar[type]
 
     def load(self, workdir: Path | None) -> Any:
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew.
@@ -294,12 +356,12 @@ class Task(Protocol):
         """The numbers of rows that batches have, over all hosts and microbatches."""
         ...
 
-    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> grain.MapDataset:
-        """Batches by step, the part of this host; few shapes, each compiled once."""
+    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> Batches:
+        """Batches by step, over all hosts; few shapes, each compiled once."""
         ...
 
-    def validation_batches(self, data: Any) -> grain.MapDataset:
-        """All validation batches once, the part of this host.
+    def validation_batches(self, data: Any) -> Batches:
+        """All validation batches once, over all hosts.
 
         A row counts for nothing where its `valid` is 0, or in batches without that where all of
         its `labels` are `IGNORED`.

@@ -8,15 +8,16 @@ this does not, and neither does the library `transformers` unless told to.
 import base64
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsInt
 
 import numpy as np
 
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import parse_json, read_bounded
 from transformer.data.reading.text import decode_text, read_text
+from transformer.data.tokenizers.protocol import Kind, SentenceTokenizer
 from transformer.data.tokenizers.sentencepieces import read_sentencepieces
 from transformer.errors import DataError
 from transformer.files import write_bytes, write_text
@@ -65,8 +66,8 @@ class MarianTokens(NamedTuple):
     added: tuple[Added, ...] = ()
 
 
-class MarianTokenizer:
-    """Sentences of two languages to token ids and back; a `SentenceTokenizer`.
+class MarianTokenizer(SentenceTokenizer):
+    """Sentences of two languages to token ids and back.
 
     Attributes:
         pad: the id of the token that begins every target.
@@ -115,17 +116,17 @@ class MarianTokenizer:
         """The id of `</s>`."""
         return self._ids[self.special.end]
 
-    def encode_lines(self, lines: Sequence[str]) -> list[np.ndarray]:
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The token ids of source lines as int32.
 
         A line may begin with the language to translate to, `>>fra<<` say, where a model has several
         of them: that is one token.
         """
-        return self._encode(self._source.processor, lines)
+        return self._encode(self._source.processor, texts)
 
-    def encode_targets(self, lines: Sequence[str]) -> list[np.ndarray]:
+    def encode_targets(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The token ids of target lines as int32."""
-        return self._encode(self._target.processor, lines)
+        return self._encode(self._target.processor, texts)
 
     def _encode(self, processor: Any, lines: Sequence[str]) -> list[np.ndarray]:
         parts = [list(self._parts(line)) for line in lines]
@@ -168,7 +169,7 @@ class MarianTokenizer:
             return self._unknown
         return self._ids.get(piece, self._unknown)
 
-    def decode(self, ids: np.ndarray | list[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The target sentence; an unknown token is shown as `⁇`, others that are no text are not.
 
         Pieces that only the source's model knows are shown as they are.
@@ -187,7 +188,7 @@ class MarianTokenizer:
                 known.append(piece)
         return "".join(words[:-1]).replace(_SPACE, " ").strip()
 
-    def tokens(self, ids: np.ndarray | list[int]) -> list[str]:
+    def tokens(self, ids: Iterable[SupportsInt]) -> list[str]:
         """Each token by itself."""
         return [self._pieces.get(int(i), "") for i in ids]
 
@@ -199,7 +200,7 @@ class MarianTokenizer:
         if self.special != MarianTokens():
             write_text(folder / TOKENS_FILE, _written(self.special))
 
-    def to_text(self) -> str:
+    def identity(self) -> str:
         """All files as one JSON object."""
         models = (self._source, self._target)
         texts = [base64.b64encode(model.content).decode("ascii") for model in models]
@@ -259,3 +260,17 @@ def _parse_vocabulary(text: str, path: Path, special: MarianTokens) -> dict[str,
             raise DataError(f"{path} has the number {index} twice: {owners[index]!r}, {piece!r}.")
         owners[index] = piece
     return ids
+
+
+def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> SentenceTokenizer:
+    raise AssertionError("a tokenizer of Marian's is imported with its model, never made.")
+
+
+KIND = Kind(
+    role=SentenceTokenizer,
+    values=(),
+    files={},
+    kept_in=SOURCE_FILE,
+    make=_make,
+    load=MarianTokenizer,
+)

@@ -7,59 +7,39 @@ import tokenizers
 from tokenizers import models
 
 from transformer.data.reading.json_text import read_json_file
-from transformer.data.tokenizers import byte_pieces, word_pieces
 from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer, train_byte_pieces
+from transformer.data.tokenizers.library import parse_tokenizer_json, read_tokenizer_json
 from transformer.data.tokenizers.pieces import NAME_KEYS, NAMES_FILE, EncoderTokenizer
-from transformer.data.tokenizers.text import (
-    TOKENIZER_FILE,
-    parse_tokenizer_json,
-    read_tokenizer_json,
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE, Kind
+from transformer.data.tokenizers.word_pieces import (
+    WordPieceTokenizer,
+    read_word_pieces,
+    train_word_pieces,
 )
-from transformer.data.tokenizers.word_pieces import WordPieceTokenizer, make_word_piece_tokenizer
-from transformer.errors import ConfigError, DataError
-
-KINDS = (*word_pieces.KINDS, *byte_pieces.KINDS)
+from transformer.errors import DataError
 
 
-def make_encoder_tokenizer(
-    kind: str, texts: Iterable[str], *, vocab_size: int, lowercase: bool
-) -> EncoderTokenizer:
-    """A tokenizer of an encoder.
+def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> EncoderTokenizer:
+    """`wordpiece`, `bpe`, the path of a BERT `vocab.txt`, or of a `tokenizer.json` of either kind.
 
-    Args:
-        kind: `wordpiece` or `bpe` (trained on the texts; the same texts give the same vocabulary),
-            the path of a BERT `vocab.txt` with one token a line, or the path of a `tokenizer.json`
-            of either kind.
-        texts: what a vocabulary is trained on.
-        vocab_size: tokens to train at most, the five special ones included.
-        lowercase: of `wordpiece` and `vocab.txt`: as BERT's uncased models do, accents dropped.
-
-    Raises:
-        ConfigError: if `kind` is none of these, or `vocab_size` too small.
-        DataError: if the file is missing, damaged, or of no encoder, or the texts have no words.
+    A vocabulary's size has the five special tokens in it. `lowercase` is of `wordpiece` and
+    `vocab.txt`: as BERT's uncased models do, accents dropped.
     """
-    if kind in byte_pieces.KINDS:
+    if value == "wordpiece":
+        return train_word_pieces(texts, vocab_size, lowercase)
+    if value == "bpe":
         return train_byte_pieces(texts, vocab_size)
-    if kind in word_pieces.KINDS or kind.endswith(".txt"):
-        return make_word_piece_tokenizer(kind, texts, vocab_size=vocab_size, lowercase=lowercase)
-    if kind.endswith(".json"):
-        return _of_library(read_tokenizer_json(kind), kind, _names_beside(Path(kind).parent))
-    raise ConfigError(
-        f"config.task.tokenizer is {kind!r}: choose from {', '.join(KINDS)}, or give the path of "
-        f"a BERT vocab.txt or of a tokenizer.json."
-    )
+    if value.endswith(".txt"):
+        return read_word_pieces(value, lowercase)
+    return _of_library(read_tokenizer_json(value), value, _names_beside(Path(value).parent))
 
 
-def load_encoder_tokenizer(folder: Path) -> EncoderTokenizer | None:
-    """The tokenizer that was saved in a folder; None if there is none.
-
-    Raises:
-        DataError: if its file is damaged or of no encoder.
-    """
+def _load(folder: Path) -> EncoderTokenizer | None:
     path = folder / TOKENIZER_FILE
-    if not path.is_file():
+    library_tokenizer = read_tokenizer_json(path)
+    if not isinstance(library_tokenizer.model, (models.BPE, models.WordPiece)):
         return None
-    return _of_library(read_tokenizer_json(path), path, _names_beside(folder))
+    return _of_library(library_tokenizer, path, _names_beside(folder))
 
 
 def parse_encoder_tokenizer(
@@ -106,3 +86,13 @@ def _names_beside(folder: Path) -> dict[str, str]:
         raise DataError(
             f"{path} is damaged: expected names of special tokens, {', '.join(NAME_KEYS.values())}."
         ) from None
+
+
+KIND = Kind(
+    role=EncoderTokenizer,
+    values=("wordpiece", "bpe"),
+    files={".txt": "a BERT vocab.txt", ".json": "a tokenizer.json"},
+    kept_in=TOKENIZER_FILE,
+    make=_make,
+    load=_load,
+)

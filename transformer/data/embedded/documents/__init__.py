@@ -1,0 +1,1 @@
+"""Documents that need no file: each module has a function `read`; see `data.text.sources`."""

@@ -1,0 +1,1 @@
+"""Texts that need no file: each module has a function `read`; see `data.text.sources`."""

@@ -1,0 +1,246 @@
+"""A run whose folder is held: its experiment, its state, and what is open while it trains."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from transformer.files import filling
+from transformer.nn.attention import require_platform
+from transformer.training import experiment as experiments
+from transformer.training.checkpoints import Checkpoints, Restored
+from transformer.training.experiment import Experiment
+from transformer.training.feeding import Feeder
+from transformer.training.holding import holding
+from transformer.training.initialization import initialized
+from transformer.training.metrics import (
+    MetricsWriter,
+    Progress,
+    Say,
+    tensorboard_is_installed,
+)
+from transformer.training.notes import Notes, newest_notes, require_config
+from transformer.training.parameters import read_parameters
+from transformer.training.processes import barrier, first_does, is_first
+from transformer.training.programs import Programs, make_programs, program_key
+from transformer.training.reporting import Reporter
+from transformer.training.saved_runs import adopt_workdir, write_config
+from transformer.training.shared import Shared
+from transformer.training.state import TrainState
+from transformer.types import Facts, Params
+
+
+@dataclasses.dataclass
+class Opened:
+    """A run that is about to train, or trains.
+
+    Attributes:
+        experiment: of the run.
+        workdir: its folder, which is held.
+        about: what its checkpoints say of it; from `experiment.metadata_of`.
+        checkpoints: in the folder.
+        programs: of the experiment.
+        step: at which it begins.
+        position: in the data at this step, as it was saved; None at the first.
+        progress: shows what the run says and where it is.
+        say: is told what people must know in any case.
+        held: closes what is open.
+        alive: whether it goes on: its losses are finite, and it was not stopped early.
+    """
+
+    experiment: Experiment
+    workdir: Path
+    about: Facts
+    checkpoints: Checkpoints
+    programs: Programs
+    step: int
+    position: Facts | None
+    progress: Progress
+    say: Say
+    held: contextlib.ExitStack
+    alive: bool = True
+    # While it trains; see `started`.
+    feeder: Feeder = dataclasses.field(init=False)
+    writer: MetricsWriter = dataclasses.field(init=False)
+    reporter: Reporter = dataclasses.field(init=False)
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """Keeps `feeder`, `writer` and `reporter` open while entered."""
+        experiment, options = self.experiment, self.experiment.train
+        with contextlib.ExitStack() as held:
+            self.feeder = Feeder(
+                experiment.task.train_batches(
+                    experiment.data, seed=options.seed, num_steps=experiment.total_steps
+                ),
+                limit=options.steps_per_dispatch,
+                position=self.position,
+            )
+            held.callback(self.feeder.close)
+            self.writer = MetricsWriter(
+                self.workdir,
+                step=self.step,
+                tensorboard=options.tensorboard and tensorboard_is_installed(),
+                say=self.say,
+                writes=is_first(),
+            )
+            held.callback(self.writer.close)
+            log_every = experiment.steps("log_every")
+            self.reporter = Reporter(experiment, self.writer, self.progress, log_every)
+            yield
+
+    def save(self, state: TrainState, step: int, validation_loss: float | None) -> None:
+        """Saves a checkpoint, when the metrics up to its step are on disk."""
+        self.writer.flush()
+        self.checkpoints.save(
+            step,
+            checkpoint_items(state),
+            data=self.feeder.position,
+            metadata=self.about,
+            validation_loss=validation_loss,
+        )
+
+    def close(self) -> None:
+        """Writes out what is still in memory and releases the folder."""
+        self.held.close()
+
+
+def open_run(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    shared: Shared,
+    devices: Sequence[jax.Device] | None = None,
+    say: Say | None = None,
+) -> tuple[Opened, TrainState]:
+    """Opens a run folder for training: a new one, or one to go on with. Whoever has it closes it.
+
+    Args:
+        config: of the experiment.
+        workdir: the run folder; made if it does not exist.
+        shared: what other runs of this process have read and compiled.
+        devices: that the run has; None for all.
+        say: is told what people must know in any case; None shows all that the run says.
+
+    Returns:
+        The run and the state at which it begins.
+
+    Raises:
+        HeldError: if somebody else trains there.
+        UserError: for whatever the user can mend.
+    """
+    with contextlib.ExitStack() as held:
+        held.enter_context(holding(workdir))
+        config = adopt_workdir(config, workdir)
+        experiment = experiments.prepare(config, workdir, devices=devices, shared=shared)
+        require_platform(experiment.model.attention)
+        about, notes = experiments.metadata_of(experiment, workdir), newest_notes(workdir)
+        experiments.require_same_run(about, workdir, notes)
+        barrier("all have read the folder")
+        first_does(lambda: write_beginning(experiment, workdir, notes))
+
+        progress = Progress(experiment.total_steps, shown=say is None and is_first())
+        say = progress.say if say is None else say
+        checkpoints = Checkpoints(workdir, keep_last=experiment.train.keep_last)
+        held.enter_context(checkpoints)
+        restored = checkpoints.restore_newest(checkpoint_items(experiment.shapes), say)
+        key = ("programs", experiment.mesh.size, program_key(experiment.config))
+        programs = shared.get_or_make(key, lambda: make_programs(experiment))
+        if restored is None:
+            state, position = initial_state(experiment, programs, progress.say), None
+        else:
+            state, position = restored_state(experiment, restored, about), restored.data
+        run = Opened(
+            experiment=experiment,
+            workdir=workdir,
+            about=about,
+            checkpoints=checkpoints,
+            programs=programs,
+            step=int(state.step),
+            position=position,
+            progress=progress,
+            say=say,
+            # What fails before this line is closed here.
+            held=held.pop_all(),
+        )
+        return run, state
+
+
+def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) -> None:
+    """Writes what other scripts need beside checkpoints.
+
+    Args:
+        experiment: of the run.
+        workdir: its folder.
+        notes: of a checkpoint; where there is one, files that are there stay as they are.
+    """
+    write_config(experiment.config, workdir)
+    if notes is None:
+        experiment.task.save(experiment.data, workdir)
+    else:
+        with filling(workdir, keep=True) as folder:
+            experiment.task.save(experiment.data, folder)
+
+
+def checkpoint_items(state: TrainState) -> dict[str, Params]:
+    """What a checkpoint holds, in parts that can be restored alone."""
+    items = {
+        "params": state.params,
+        "training": {"step": state.step, "optimizer": state.optimizer, "key": state.key},
+    }
+    if state.average is not None:
+        items["average"] = state.average
+    return items
+
+
+def restored_state(experiment: Experiment, restored: Restored, about: Facts) -> TrainState:
+    """The state that a checkpoint holds.
+
+    Raises:
+        WorkdirError: if the checkpoint is of another run than `about` describes.
+    """
+    notes = Notes(restored.step, restored.data, restored.metadata)
+    require_config(experiment.config, notes, "the config of this run")
+    experiments.require_same_data(about, notes)
+    training = restored.state["training"]
+    return TrainState(
+        step=training["step"],
+        params=restored.state["params"],
+        optimizer=training["optimizer"],
+        average=restored.state.get("average"),
+        key=training["key"],
+    )
+
+
+def initial_state(experiment: Experiment, programs: Programs, say: Say) -> TrainState:
+    """The state before the first step, with the parameters of the run that `config.init` names.
+
+    Args:
+        experiment: of the run.
+        programs: of the experiment.
+        say: is told which parameters come from another run.
+
+    Raises:
+        WorkdirError: if the parameters of the other run do not fit.
+    """
+    state = programs.new_state(jax.random.key(experiment.train.seed))
+    init = experiment.init
+    if not init.workdir:
+        return state
+    source = Path(init.workdir)
+    saved = read_parameters(source, init.checkpoint)
+    experiment.task.check_run(source, saved.metadata["data_fingerprint"])
+    params, report = initialized(
+        state.params,
+        saved.params,
+        init,
+        getattr(experiment.model, "refit", None),
+        experiment.heads(),
+    )
+    say(report)
+    average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    return dataclasses.replace(state, params=params, average=average)
