@@ -6,7 +6,7 @@ import pytest
 from transformer.data.embedded import texts
 from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.tokenizers import choosing, kinds
-from transformer.data.tokenizers.choosing import load_tokenizer, make_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer, TextTokenizer
 from transformer.errors import ConfigError, WorkdirError
@@ -68,10 +68,10 @@ def more(tmp_path, monkeypatch):
 
 def test_a_kind_is_a_file(more, tmp_path):
     with pytest.raises(ConfigError, match="choose from character, bpe, or give the path of a"):
-        make_tokenizer(SentenceTokenizer, "residues", [], vocab_size=0)
+        TokenizerChoice("residues").make(SentenceTokenizer, [])
     choosing._all_kinds.cache_clear()
     more(kinds, "residues", KIND)
-    made = make_tokenizer(SentenceTokenizer, "residues", [], vocab_size=0)
+    made = TokenizerChoice("residues").make(SentenceTokenizer, [])
     assert load_tokenizer(SentenceTokenizer, tmp_path) is None
     made.save(tmp_path)
     loaded = require_tokenizer(SentenceTokenizer, tmp_path)
@@ -81,7 +81,7 @@ def test_a_kind_is_a_file(more, tmp_path):
     for role in (TextTokenizer, EncoderTokenizer):
         assert load_tokenizer(role, tmp_path) is None
     with pytest.raises(ConfigError, match="character, byte, bpe, or"):
-        make_tokenizer(TextTokenizer, "residues", [], vocab_size=0)
+        TokenizerChoice("residues").make(TextTokenizer, [])
 
 
 def test_a_folder_without_a_tokenizer(tmp_path):

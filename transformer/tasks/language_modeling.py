@@ -152,7 +152,7 @@ class LanguageModeling:
 
     def stand_in(self) -> TextData:
         """Data with the shapes of any text's, for plans."""
-        tokenizer = make_tokenizer(TextTokenizer, "character", ["ab"], vocab_size=0)
+        tokenizer = TokenizerChoice("character").make(TextTokenizer, ["ab"])
         tokens = tokenize(tokenizer, "ab" * self.context, cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
