@@ -1,8 +1,10 @@
 """The other jobs: each learns, stops, goes on with the same bits, and answers."""
 
+import functools
 import importlib.util
 import json
 import random
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,8 +94,9 @@ def job(request, tmp_path_factory) -> Job:
     changes |= {**TRAIN, field: str(path), "task.batch_size": 4}
     with config.unlocked():
         for key, value in changes.items():
-            section, field = key.split(".")
-            config[section][field] = str(value) if key == "train.log_every" else value
+            *sections, field = key.split(".")
+            section = functools.reduce(getitem, sections, config)
+            section[field] = str(value) if key == "train.log_every" else value
     config.train.duration = f"{STEPS} steps"
     code, _ = train(config, folder / "run")
     assert code == 0
