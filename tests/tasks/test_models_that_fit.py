@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError
 from transformer.training.experiment import prepare
-from transformer.training.sections import choices, section
+from transformer.training.sections import choices, owner, section
 from transformer.training.shared import Shared
 
 TEXT = "".join(f"the cat no {n} sat on the mat\n" + "\n" * (n % 3 == 2) for n in range(60))
@@ -104,7 +104,7 @@ def test_a_model_works_or_is_refused(task, folder, monkeypatch):
         config.train = section("train", duration="1 steps")
         config.mesh = section("mesh")
         if model in FITTING[task]:
-            assert type(prepare(config, shared=shared).model).__name__.lower() == model
+            assert type(prepare(config, shared=shared).model) is owner("model", model)
             continue
         with pytest.raises(ConfigError) as caught:
             prepare(config, shared=shared)
