@@ -1,4 +1,4 @@
-"""Adapters by themselves: saved without the model they are for, and worked into it later."""
+"""Saves adapters without their model, and merges them into it later."""
 
 import json
 from pathlib import Path
@@ -24,18 +24,18 @@ from transformer.training.selection import by_path, compiled_pattern, from_paths
 
 
 class Saved(NamedTuple):
-    """What was written: how many numbers, and how many the whole model has."""
+    """How many numbers were written, and how many the whole model has."""
 
     adapter: int
     model: int
 
 
 def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
-    """Writes the adapters of a run, and what was trained beside them, to a safetensors file.
+    """Writes the adapters of a run and its other trained parameters to a safetensors file.
 
     Args:
-        workdir: of a run with `config.lora.rank`.
-        path: of the file.
+        workdir: the folder of a run with `config.lora.rank`.
+        path: the file to write.
         checkpoint: as in `runs.open_run`.
 
     Raises:
@@ -60,17 +60,17 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
 
 
 def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "best") -> None:
-    """Writes a run in which adapters are part of the model's parameters.
+    """Writes a run with adapters merged into the model's parameters.
 
     Args:
         base: the run that the adapters were trained from.
-        adapter: from `save_adapter`.
-        workdir: the folder to make.
-        checkpoint: of `base`.
+        adapter: a file written by `save_adapter`.
+        workdir: the folder to create.
+        checkpoint: which checkpoint of `base`.
 
     Raises:
         DataError: if the file holds no adapters.
-        WorkdirError: if they belong to other parameters, or the folder holds something.
+        WorkdirError: if they belong to other parameters, or the folder is not empty.
     """
     require_new(workdir)
     metadata = read_metadata(adapter)
@@ -92,7 +92,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
     params = merged(from_paths({**kept, **own}), lora)
     config.lora.rank = 0
     config.init.workdir = ""
-    # What was merged is the average already, if there was one; the run keeps no second one.
+    # If there was a moving average, the merged parameters are the average; keep no second one.
     config.train.ema_decay = 0.0
     task: Any = build("task", config.task)
     write_run(
@@ -111,7 +111,7 @@ def _prints(flat: dict[str, Any]) -> dict[str, int]:
 
 
 def _divided(flat: dict[str, Any], lora: LoRA) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was trained, and what was not."""
+    """Splits parameters into those that were trained and the others."""
     also = compiled_pattern(lora.trained, "lora.trained")
     own = {
         path: x
