@@ -50,7 +50,7 @@ def whole(
         also: a further expectation, for messages.
 
     Raises:
-        DataError: if it is none, or out of range.
+        DataError: if it has another type or is out of range.
     """
     if type(value) is not int or not least <= value <= most:
         refuse(where, key, value, f"a whole number from {least} to {most}{also}")
@@ -68,7 +68,7 @@ def number(
     """Checks a finite number that is 0 or not smaller than float32's smallest normal number.
 
     Raises:
-        DataError: if it is none, or out of range.
+        DataError: if it has another type or is out of range.
     """
     # Compare before converting: an int may be too large for a float.
     if type(value) not in (int, float) or not least <= value <= most:
@@ -82,7 +82,7 @@ def positive(where: Path, key: str, value: Any) -> float:
     """Checks a finite number above 0.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not.
     """
     return number(where, key, value, least=SMALLEST)
 
@@ -91,7 +91,7 @@ def token(where: Path, key: str, value: Any) -> int:
     """Checks the id of a token.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not.
     """
     return whole(where, key, value, least=0, most=bounds.TOKENS - 1, also=", the id of a token,")
 
@@ -100,7 +100,7 @@ def flag(where: Path, key: str, value: Any) -> bool:
     """Checks true or false; null counts as false, as in the programs that write it.
 
     Raises:
-        DataError: if it is none of them.
+        DataError: if it has another type.
     """
     if value is not None and type(value) is not bool:
         refuse(where, key, value, "true or false")
@@ -111,7 +111,7 @@ def text(where: Path, key: str, value: Any) -> str:
     """Checks a string.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not.
     """
     if type(value) is not str:
         refuse(where, key, value, "a text")
@@ -122,7 +122,7 @@ def one_of(where: Path, key: str, value: Any, known: Any) -> str:
     """Checks that a value is one of several strings.
 
     Raises:
-        DataError: if it is none of them; they are listed.
+        DataError: if it is not; the message lists them.
     """
     if type(value) is not str or value not in known:
         refuse(where, key, value, f"one of {', '.join(known)}")

@@ -33,7 +33,7 @@ class Stored(Protocol):
         ...
 
     def shape(self, name: str, /) -> Shape:
-        """The shape of an array, which is not read."""
+        """The shape of an array, without reading the array."""
         ...
 
 

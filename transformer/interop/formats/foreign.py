@@ -70,7 +70,7 @@ class ForeignArrays(Mapping[str, np.ndarray]):
         return name in self._arrays
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read."""
+        """The shape of an array, without reading the array."""
         return self._arrays[name].shape
 
 
