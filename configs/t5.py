@@ -1,4 +1,4 @@
-r"""T5 (Raffel et al. 2020): spans of raw text first, then tasks as texts that become other texts.
+r"""T5 (Raffel et al. 2020): pretrained on spans of raw text, then trained on text-to-text tasks.
 
     python scripts/train.py --config=configs/t5.py:pretrain --workdir=runs/spans
     python scripts/train.py --config=configs/t5.py --workdir=runs/summaries \
@@ -10,9 +10,9 @@ Default: from the body of a docstring of Python's standard library to its first 
 pairs to train on, whole modules held out, nothing to download; 2+2 layers of version 1.1, width
 128. `:pretrain` is span corruption on the same docstrings, 1.4 million characters, and without the
 modules that are held out. On 2 cores of an AMD EPYC (Zen 5), beside other work: `:pretrain` 4:05,
-4.36 nats a token of hidden spans; then 2:36 and on 162 held-out docstrings ROUGE-1 9.0, ROUGE-2
-1.0, ROUGE-L 8.7, no exact match. So few pairs make no summariser: what it writes is a plausible
-first line, mostly of another docstring.
+4.36 nats per token of hidden spans; then 2:36 and on 162 held-out docstrings ROUGE-1 9.0, ROUGE-2
+1.0, ROUGE-L 8.7, no exact match. So few pairs are not enough for a summariser: it writes plausible
+first lines, mostly of other docstrings.
 
 Other variants, for data of your own and a machine with accelerators; not trained here:
 
@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 from transformer.config import section, variant_of
 
 TASKS = {
-    # Both with the same modules held out and the same vocabulary.
+    # Both hold out the same modules and share the vocabulary.
     "text_to_text": {
         "tokenizer": {"size": 2000},
         "validation_fraction": 0.1,
@@ -82,14 +82,14 @@ def get_config(variant: str = "") -> ConfigDict:
         "train", duration="600 steps", evaluate_every="150 steps", save_every="150 steps"
     )
     config.mesh = section("mesh")
-    # The output layer of the pretrained model is as good for the next task.
+    # The output layer of the pretrained model also serves the next task.
     config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
     return config
 
 
-# Sections 2.1 and 3.1.2 of the paper, up to the optimizer: sizes, sources of 512 tokens, a constant
-# learning rate for a task that follows pretraining.
+# Sections 2.1 and 3.1.2 of the paper, except for the optimizer: sizes, sources of 512 tokens, a
+# constant learning rate for a task after pretraining.
 PUBLISHED = {
     "task": {"tokenizer": {"size": 32_000}, "max_length": 512, "max_target_length": 128},
     "optimizer": {"learning_rate": 1e-3, "schedule": "constant", "warmup": "0 steps"},
@@ -99,7 +99,7 @@ PUBLISHED = {
         "save_every": "1000 steps",
     },
 }
-# Not the size of the tokenizer: with what is left over, the multiple of 128 that was published.
+# The published table size, a multiple of 128 that is larger than the tokenizer.
 TABLE = {"vocab_size": 32_128, "head_dim": 64}
 OLD = {"gated": False, "activation": "relu", "tie_embeddings": True}
 SMALL = TABLE | {"width": 512}
