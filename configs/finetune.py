@@ -33,9 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
         WorkdirError: if the folder is not a run.
     """
     if not variant:
-        raise ConfigError(
-            "name the run to start from: --config=configs/finetune.py:FOLDER."
-        )
+        raise ConfigError("name the run to start from: --config=configs/finetune.py:FOLDER.")
     source: Any = read_config(Path(variant))
     config: Any = ConfigDict()
     for kind in ("model", "task"):
