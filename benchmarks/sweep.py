@@ -98,7 +98,7 @@ def compiled_each(options, folder):
 
 
 def worker(options):
-    """What `compiled_each` starts."""
+    """The worker that `compiled_each` starts."""
     sys.path.insert(0, str(ROOT))
     from absl import flags
     from ml_collections import config_flags

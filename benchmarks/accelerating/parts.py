@@ -106,7 +106,7 @@ def _hear(words: queue.SimpleQueue, heard: Callable, patience: float) -> bool:
 def _reason(code: int, log: str) -> str:
     """The end of an error message, without the lines that JAX adds to all."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(_FILTERED)]
+    shown = [line for line in lines if not line.startswith(_FILTERED)]
     if code < 0:
-        told.append(f"ended by {signal.Signals(-code).name}")
-    return " / ".join(told[-_SHOWN:]) or f"exit code {code}"
+        shown.append(f"ended by {signal.Signals(-code).name}")
+    return " / ".join(shown[-_SHOWN:]) or f"exit code {code}"

@@ -76,7 +76,7 @@ class Execution:
         """Validation metrics of each run.
 
         Args:
-            params: of all runs.
+            params: the parameters of all runs.
             limit: how many batches to take, spread evenly; None takes all.
             runs: how many there are.
         """
@@ -90,7 +90,7 @@ class Execution:
         """Metrics of all batches, and the loss of those that earlier evaluations took.
 
         Args:
-            params: of all runs.
+            params: the parameters of all runs.
             limit: how many batches the earlier evaluations took; None if they took all.
             runs: how many there are.
         """

@@ -347,7 +347,7 @@ def metadata_of(experiment: Experiment, workdir: Path) -> Json:
     """The metadata that checkpoints store about their run: its data, config and task files.
 
     Args:
-        experiment: of the run.
+        experiment: the experiment of the run.
         workdir: its folder, where the task files are written temporarily.
     """
     with scratch(workdir) as folder:

@@ -66,7 +66,7 @@ def finish(
     All processes call this; only the first one does the work.
 
     Args:
-        experiment: of the run.
+        experiment: the experiment of the run.
         state: the state after the last step.
         workdir: the run folder; files from an earlier end are replaced.
         step: the step that was reached.

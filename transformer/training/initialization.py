@@ -59,7 +59,7 @@ class Initialization:
         """Refuses values that cannot work.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: names the field.
         """
         compiled_pattern(self.fresh or "", "init.fresh")
         compiled_pattern(self.new or "", "init.new")
@@ -87,8 +87,8 @@ def heads_of(config: ConfigDict, source: ConfigDict, names: Sequence[str] | None
     """The heads of a run that begins from another run of the same model.
 
     Args:
-        config: of this run.
-        source: of the other.
+        config: the config of this run.
+        source: the config of the other run.
         names: the names of the outputs in the order of this run's data; None if they have none.
     """
     model = plugin(models, config.model.name, "config.model.name")
@@ -106,8 +106,8 @@ def check_same_model(config: ConfigDict, source: ConfigDict) -> None:
     """Refuses a model that cannot take over the parameters of another run.
 
     Args:
-        config: of this run.
-        source: of the run to begin from.
+        config: the config of this run.
+        source: the config of the run to begin from.
 
     Raises:
         ConfigError: lists the flags that make the model the same.

@@ -48,7 +48,7 @@ def train(
     """Starts or resumes training in a run folder.
 
     Args:
-        config: of the experiment.
+        config: the config of the experiment.
         workdir: the run folder; made if it does not exist.
         shared: data and programs that runs of this process share.
         should_stop: whether to stop for good; called after every validation.

@@ -59,7 +59,7 @@ def described(config: ConfigDict, folder: Path) -> Json:
     """The part of a checkpoint's metadata that describes its run.
 
     Args:
-        config: of the run, resolved.
+        config: the resolved config of the run.
         folder: holds the files that the task wrote, and no others.
     """
     content = json.loads(json.dumps(config.to_dict()))
@@ -139,7 +139,7 @@ def require_config(config: ConfigDict, notes: Notes, where: str | Path) -> None:
 
     Args:
         config: the current config of the run.
-        notes: of the checkpoint.
+        notes: the notes of the checkpoint.
         where: where the config comes from, for messages.
 
     Raises:
@@ -168,11 +168,11 @@ def require_files(workdir: Path, notes: Notes, *, may_lack: bool = False) -> Non
 
     Args:
         workdir: the run folder.
-        notes: of the checkpoint.
+        notes: the notes of the checkpoint.
         may_lack: whether files may be missing because they are made again.
 
     Raises:
-        WorkdirError: naming the first of them.
+        WorkdirError: names the first of them.
     """
     for name, digest in notes.metadata.get(_FILES, {}).items():
         path = workdir / name
@@ -189,11 +189,11 @@ def require_made_again(workdir: Path, notes: Notes, made: Facts) -> None:
 
     Args:
         workdir: the run folder.
-        notes: of a checkpoint.
+        notes: the notes of a checkpoint.
         made: the result of `described` for the files that would be written now.
 
     Raises:
-        WorkdirError: naming the first of them.
+        WorkdirError: names the first of them.
     """
     for name, digest in notes.metadata.get(_FILES, {}).items():
         if not (workdir / name).exists() and made[_FILES].get(name) != digest:

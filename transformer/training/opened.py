@@ -40,7 +40,7 @@ class Opened:
     """A run that is training or about to train.
 
     Attributes:
-        experiment: of the run.
+        experiment: the experiment of the run.
         workdir: its folder, which is locked.
         about: the metadata that its checkpoints store; from `experiment.metadata_of`.
         checkpoints: the checkpoints in the folder.
@@ -121,7 +121,7 @@ def open_run(
     """Opens a run folder to start or resume training. The caller closes the result.
 
     Args:
-        config: of the experiment.
+        config: the config of the experiment.
         workdir: the run folder; made if it does not exist.
         shared: data and programs that runs of this process share.
         devices: the devices of the run; None for all.
@@ -175,9 +175,9 @@ def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) 
     """Writes the files other than checkpoints that other scripts need.
 
     Args:
-        experiment: of the run.
+        experiment: the experiment of the run.
         workdir: its folder.
-        notes: of a checkpoint; if there is one, existing files are not rewritten.
+        notes: the notes of a checkpoint; if there is one, existing files are not rewritten.
     """
     write_config(experiment.config, workdir)
     if notes is None:
@@ -221,8 +221,8 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
     """The state before the first step, with the parameters of the run that `config.init` names.
 
     Args:
-        experiment: of the run.
-        programs: of the experiment.
+        experiment: the experiment of the run.
+        programs: the programs of the experiment.
         say: reports which parameters come from another run.
 
     Raises:

@@ -75,7 +75,7 @@ class Optimizer:
         """Refuses values that cannot work.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: names the field.
         """
         compiled_pattern(self.frozen, "optimizer.frozen")
 

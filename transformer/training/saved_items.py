@@ -34,7 +34,7 @@ def restored_item(checkpoint: Path, notes: Notes, item: str, wanted: PyTree) -> 
 
     Args:
         checkpoint: its folder.
-        notes: of the checkpoint.
+        notes: the notes of the checkpoint.
         item: its name.
         wanted: a tree of shapes with dtypes and shardings.
 

@@ -54,7 +54,7 @@ def owner(kind: str, name: str | None = None) -> type:
 
     Args:
         kind: one of `SECTIONS` or `OPTIONAL_SECTIONS`.
-        name: of the model or the task.
+        name: the name of the model or the task.
 
     Raises:
         ConfigError: if a model or task of this name does not exist.
@@ -101,7 +101,7 @@ def field_of(config: ConfigDict, key: str) -> Declared:
     """The declaration of a field of an experiment's config.
 
     Args:
-        config: of the experiment.
+        config: the config of the experiment.
         key: the key of an existing field, such as `task.search.kind`.
     """
     kind, _, path = key.partition(".")

@@ -82,7 +82,7 @@ def split_into_halves(array: np.ndarray, num_heads: int) -> np.ndarray:
     order of rows.
 
     Args:
-        array: of the shape [N * H, D], or [N * H] for a bias, with pairs of neighbours.
+        array: an array [N * H, D], or [N * H] for a bias, with pairs of neighbours.
         num_heads: N.
     """
     pairs = array.reshape(num_heads, -1, 2, *array.shape[1:])

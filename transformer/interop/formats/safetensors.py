@@ -30,7 +30,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         MissingDependencyError: if the library is not installed.
-        DataError: if there is no such file, or it is damaged or no safetensors file.
+        DataError: if there is no such file, or it is damaged or not a safetensors file.
     """
     return {name: _widened(array) for name, array in StoredArrays(path).items()}
 
@@ -49,7 +49,7 @@ class StoredArrays(Mapping[str, np.ndarray]):
 
         Raises:
             MissingDependencyError: if the library is not installed.
-            DataError: if there is no such file, or it is damaged or no safetensors file.
+            DataError: if there is no such file, or it is damaged or not a safetensors file.
         """
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -112,7 +112,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
     Raises:
         MissingDependencyError: if the library is not installed.
-        DataError: if there is no such file, or it is no safetensors file.
+        DataError: if there is no such file, or it is not a safetensors file.
     """
     file, *others = _files(Path(path))
     if others:

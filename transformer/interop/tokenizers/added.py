@@ -174,7 +174,7 @@ def _require_same_ids(
     """Refuses a token whose ids in its file and in `tokenizer.json` differ.
 
     Raises:
-        DataError: naming the token.
+        DataError: names the token.
     """
     ids = {token.content: index for index, token in new.items()}
     for index, token in old.items():

@@ -25,7 +25,7 @@ def make(
         config: the constants.
         schedule: the learning rate of each step.
         boxed: the trained parameters or their shapes, with the logical names of their axes.
-        decayed: where weight decay applies.
+        decayed: True for parameters with weight decay.
     """
     # Muon's own weight-decay mask would not reach the parameters that AdamW trains.
     decay = optax.add_decayed_weights(config.weight_decay, decayed)
