@@ -56,7 +56,7 @@ def main() -> int:
     for flag in (*search, *(["score"] if values.score else [])):
         if not isinstance(run.task, Rewrites):
             known = ", ".join(names_of(tasks, Rewrites))
-            raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
+            raise ConfigError(f"--{flag} is for {known}, and {workdir} was trained for {job}.")
     run = run.with_task(**{name: getattr(values, name) for name in changed})
     data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
     for note in data.notes if isinstance(data, Noted) else ():

@@ -98,7 +98,7 @@ def main() -> int:
     for flag in foreign:
         if values[flag].present:
             known = ", ".join(names_of(tasks, other))
-            raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
+            raise ConfigError(f"--{flag} is for {known}, and {workdir} was trained for {job}.")
     write(run, workdir, values)
     return 0
 

@@ -143,7 +143,7 @@ def several(where: Path, key: str, value: Any, each: Callable[[Path, str, Any], 
     """
     if type(value) is not list:
         refuse(where, key, value, "a list")
-    return [each(where, key, one) for one in value]
+    return [each(where, key, x) for x in value]
 
 
 def is_inside(name: str) -> bool:

@@ -112,8 +112,8 @@ def _pooling(files: SideFiles, folder: Path, path: str) -> tuple[tuple[str, ...]
     else:
         config.irrelevant(dict.fromkeys(_FLAGS.values(), "pooling_mode says it"))
         asked = mode if isinstance(mode, list) else [mode]
-        asked = [str(one).lower() for one in asked]
-        unknown = [one for one in asked if one not in POOLINGS]
+        asked = [str(x).lower() for x in asked]
+        unknown = [x for x in asked if x not in POOLINGS]
         if unknown:
             raise DataError(
                 f"{folder / name}: pooling_mode is {shown(mode)}: what is known are "

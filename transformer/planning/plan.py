@@ -205,11 +205,11 @@ def duration(
     """
     if target.peak_flops is None:
         return {}
-    least, most = wishes.mfu
-    step_seconds = [flops / (target.peak_flops * mfu) for mfu in (most, least)]
+    lowest, highest = wishes.mfu
+    step_seconds = [flops / (target.peak_flops * mfu) for mfu in (highest, lowest)]
     chip_hours = [steps * seconds * target.chips / 3600 for seconds in step_seconds]
     return {
-        "mfu": [most, least],
+        "mfu": [highest, lowest],
         "step_seconds": step_seconds,
         "tokens_per_second": [tokens_per_step / seconds for seconds in step_seconds],
         "days": [steps * seconds / 86_400 for seconds in step_seconds],

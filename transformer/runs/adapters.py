@@ -47,7 +47,7 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
         raise ConfigError(f"{workdir} has no adapters: config.lora.rank is 0.")
     found = read_parameters(workdir, checkpoint, merge=False)
     flat = by_path(found.params)
-    own, base = _divided(flat, lora)
+    trained, base = _divided(flat, lora)
     labels = workdir / LABELS_FILE
     metadata = {
         "config": json.dumps(config.to_dict()),
@@ -55,8 +55,8 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
         "base": json.dumps(_prints(base)),
         "data_fingerprint": found.metadata["data_fingerprint"],
     }
-    write_safetensors({name: np.asarray(x) for name, x in own.items()}, path, metadata)
-    return Saved(sum(x.size for x in own.values()), sum(x.size for x in base.values()))
+    write_safetensors({name: np.asarray(x) for name, x in trained.items()}, path, metadata)
+    return Saved(sum(x.size for x in trained.values()), sum(x.size for x in base.values()))
 
 
 def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "best") -> None:
@@ -78,7 +78,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
         raise DataError(f"{adapter} was not written by scripts/adapters.py: it has no config.")
     config: Any = with_optional_sections(saved_config(json.loads(metadata["config"])))
     lora: LoRA = build("lora", config.lora)
-    own = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
+    trained = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
     prints = json.loads(metadata["base"])
     theirs = by_path(read_parameters(base, checkpoint).params)
     kept = {path: x for path, x in theirs.items() if path in prints}
@@ -89,7 +89,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
             f"{adapter} was trained from other parameters than those of {base} ({different[0]} "
             f"differs or is missing): give the run, and the --checkpoint, that config.init named."
         )
-    params = merged(from_paths({**kept, **own}), lora)
+    params = merged(from_paths({**kept, **trained}), lora)
     config.lora.rank = 0
     config.init.workdir = ""
     # If there was a moving average, the merged parameters are the average; keep no second one.
@@ -113,9 +113,9 @@ def _prints(flat: dict[str, Any]) -> dict[str, int]:
 def _divided(flat: dict[str, Any], lora: LoRA) -> tuple[dict[str, Any], dict[str, Any]]:
     """Splits parameters into those that were trained and the others."""
     also = compiled_pattern(lora.trained, "lora.trained")
-    own = {
+    trained = {
         path: x
         for path, x in flat.items()
         if path.startswith(f"{ADAPTERS}/") or (lora.trained and also.search(path))
     }
-    return own, {path: x for path, x in flat.items() if path not in own}
+    return trained, {path: x for path, x in flat.items() if path not in trained}

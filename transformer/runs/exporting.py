@@ -130,7 +130,7 @@ def _require_all(entries: list[Entry], params: Mapping[str, Any], workdir: Path)
     left = [path for path in params if path not in written]
     if left:
         raise WorkdirError(
-            f"the model of {workdir} has parameters for which published models have no place: "
+            f"the model of {workdir} has parameters that published models do not have: "
             f"{', '.join(left[:5])}."
         )
 

@@ -92,7 +92,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
     config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     if not (isinstance(model, TextEncoder) and isinstance(task, Tokenized)):
-        raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no text encoder.")
+        raise ConfigError(f"{workdir} is a run of {config.model.name}, not a text encoder.")
     found = read_parameters(workdir, checkpoint)
     task.check_run(workdir, found.metadata["data_fingerprint"])
     key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)

@@ -249,7 +249,9 @@ def plan(config: ConfigDict, source: Path, options: Options) -> Json:
         compile for them.
     """
     if options.search:
-        raise ConfigError("--dry_run lists a grid; what a search tries is not known before.")
+        raise ConfigError(
+            "--dry_run lists a grid; the trials of a search are not known in advance."
+        )
     trials = grid_trials(config, source, options)
     plans = check_trials(trials, Shared())
     return {

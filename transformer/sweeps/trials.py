@@ -122,7 +122,7 @@ def make_trials(base: ConfigDict, sweep: Iterable[object]) -> list[Trial]:
             raise _of_trial(error, number, overrides) from None
         trials.setdefault(trial.id, trial)
     if not trials:
-        raise ConfigError("the sweep has no trials: what it is made of is empty.")
+        raise ConfigError("the sweep has no trials: one of its parts is empty.")
     return list(trials.values())
 
 
@@ -219,7 +219,7 @@ def parsed_grid(config: ConfigDict, texts: Iterable[str]) -> list[list[Overrides
                 f"--grid={text}: config.{key} holds several values itself, so that commas cannot "
                 f"separate those of a sweep: write the sweep into the config file."
             )
-        sweeps.append([{key: parsed_value(config, key, one)} for one in choices.split(",")])
+        sweeps.append([{key: parsed_value(config, key, x)} for x in choices.split(",")])
     return sweeps
 
 

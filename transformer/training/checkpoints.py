@@ -320,7 +320,7 @@ class Checkpoints:
             CheckpointError: if there are checkpoints but none can be read.
         """
         for name in self.strange:
-            say(f"{self._folder / name} is no checkpoint: its name is no step. It is left alone.")
+            say(f"{self._folder / name} is no checkpoint: its name is not a step. It stays.")
         errors = dict(self._damaged)
         for step in reversed(self.whole_steps()):
             try:

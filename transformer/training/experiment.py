@@ -278,7 +278,7 @@ def _trained(boxed: Boxed, lora: LoRA, optimizer: Optimizer) -> Chooser:
     """Which parameters are trained."""
     if lora.rank and optimizer.frozen:
         raise ConfigError(
-            "config.optimizer.frozen says nothing beside config.lora.rank: only the adapters and "
+            "config.optimizer.frozen has no effect with config.lora.rank: only the adapters and "
             "what config.lora.trained matches are trained. Leave it empty."
         )
     if lora.rank:

@@ -105,7 +105,7 @@ class _Events:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         if folder.exists() and not folder.is_dir():
-            raise WorkdirError(f"{folder} is no folder: move it away, so that events can go there.")
+            raise WorkdirError(f"{folder} is not a folder: move it away to make room for events.")
         folder.mkdir(exist_ok=True)
         suffix = f".{os.getpid()}.{time.time_ns()}"
         self._writer = EventsWriter(str(folder / "events"), suffix)

@@ -179,7 +179,7 @@ def require_files(workdir: Path, notes: Notes, *, may_lack: bool = False) -> Non
         if not path.is_file():
             if may_lack and not path.is_symlink() and not path.exists():
                 continue
-            raise WorkdirError(f"{path} is missing, with which {notes.whose} was saved: {_ADVICE}")
+            raise WorkdirError(f"{path} is missing, but {notes.whose} was saved with it: {_ADVICE}")
         if _digest(path) != digest:
             raise WorkdirError(f"{path} is not what {notes.whose} was saved with: {_ADVICE}")
 

@@ -128,7 +128,7 @@ def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[in
     if not steps:
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     for strange in checkpoints.strange:
-        _say(f"{workdir / FOLDER / strange} is no checkpoint: its name is no step.")
+        _say(f"{workdir / FOLDER / strange} is no checkpoint: its name is not a step.")
     if name == "best":
         # One of the damaged checkpoints might be the best.
         for error in checkpoints.damaged().values():
@@ -148,8 +148,8 @@ def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[in
     if last == "last" and colon and number:
         if number > len(steps):
             raise WorkdirError(
-                f"{workdir} has {len(steps)} checkpoints, of the steps {known}: there are no "
-                f"{count} to take the mean of. config.train.keep_last says how many are kept."
+                f"{workdir} has {len(steps)} checkpoints, of the steps {known}, fewer than the "
+                f"{count} to average. config.train.keep_last says how many are kept."
             )
         return [steps[-number:]]
     step = whole_number(name)

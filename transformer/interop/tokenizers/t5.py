@@ -115,7 +115,9 @@ def _as_t5(
         pieces = _scored(described["model"].get("vocab"), folder / TOKENIZER_FILE)
         additional = added.additional
         character_map = _character_map(described.get("normalizer"))
-    own = [tokenizers.AddedToken(token, special=True, normalized=False) for token in sentinels]
+    span_tokens = [
+        tokenizers.AddedToken(token, special=True, normalized=False) for token in sentinels
+    ]
     if additional is not None:
         there = [token for token in additional if _SENTINEL in token.content]
         if there and count > 0 and len(there) != count:
@@ -123,7 +125,7 @@ def _as_t5(
                 f"{settings.where} has extra_ids {count}, and additional_special_tokens has "
                 f"{len(there)} of the kind {_SENTINEL}0>."
             )
-        own = additional if there else [*additional, *own]
+        span_tokens = additional if there else [*additional, *span_tokens]
     end = added.names(_USUAL_NAMES).get("eos_token")
     if end is None:
         raise DataError(f"{settings.where.parent}: eos_token is null, and texts need an end.")
@@ -135,7 +137,7 @@ def _as_t5(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
     )
     made.decoder = decoders.Metaspace(**space)
-    added._replace(additional=own).add_to(made, _USUAL_NAMES)
+    added._replace(additional=span_tokens).add_to(made, _USUAL_NAMES)
     made.post_processor = processors.TemplateProcessing(
         single=["$A", end],
         pair=["$A", end, "$B", end],
