@@ -1,21 +1,22 @@
-"""What an accelerator makes of us: training, writing and attention, each beside its peer.
+"""Measures training, generation and attention on an accelerator, each next to its peer.
 
     python benchmarks/accelerator.py --json=accelerator.json
     python benchmarks/accelerator.py --rows=gpt2,vit --parts=ours --seconds=200
     python benchmarks/accelerator.py --tiny
 
-One GPU, no network, nothing installed but the project, PyTorch, `transformers` and timm; a peer
-that is not installed is named and left out. Each part of a row is a process of its own with a time
-limit: `ours` begins with an empty compilation cache, `peer` is the same model in PyTorch, and
-`warm` is ours up to its first step with what was compiled before. Rows come in order of importance
-(`accelerating/rows.py`), `warm` of all of them last; what `--seconds` cuts off is said. The table
-grows on stdout and the JSON file with it, so that a run that is cut keeps what it has.
+It needs one GPU, no network, and only the project, PyTorch, `transformers` and timm; a peer that is
+not installed is reported and left out. Each part of a row is a separate process with a time limit:
+`ours` begins with an empty compilation cache, `peer` is the same model in PyTorch, and `warm` is
+ours up to its first step with a filled cache. Rows come in order of importance
+(`accelerating/rows.py`), `warm` parts last; parts for which `--seconds` leaves no time are listed.
+The table on stdout and the JSON file grow with each result, so an interrupted run keeps its
+results.
 
-In the table: seconds from the start of the process to the first step, without compiled programs
-and with them; milliseconds of a step, the median of five rounds, the least and the most; items
-(tokens that are read, images, trials) a second; MFU with all pairs of attention, and without those
-that a causal mask hides; the share of the memory's bandwidth that reading each parameter and the
-cache once for each token takes; memory of the device at the most; our speed over the peer's.
+Columns: seconds from the start of the process to the first step, without and with compiled
+programs; milliseconds per step, the median of five rounds, minimum and maximum; items (input
+tokens, images, trials) per second; MFU with all pairs of attention, and without those that a causal
+mask hides; the fraction of memory bandwidth needed to read each parameter and the cache once per
+token; peak memory of the device; our speed over the peer's.
 
 `--tiny` runs every row on one core of a CPU with sizes that say nothing about speed.
 """
@@ -37,11 +38,11 @@ from accelerating.rows import ROOT, ROWS, Row
 from accelerating.table import HEADER, Results
 
 PARTS = ("ours", "peer", "warm")
-# The most seconds of a part, on an accelerator and in a tiny run.
+# Time limits of a part in seconds, on an accelerator and in a tiny run.
 LIMITS = {"ours": (150, 120), "peer": (90, 120), "warm": (60, 120), "device": (90, 120)}
-# What is not begun with less time at hand.
+# Minimum of remaining seconds to start a part.
 LEAST = 5.0
-# Compiles faster what runs slower; for tiny runs, which measure nothing.
+# Compiles faster, to slower programs; for tiny runs, which measure nothing.
 _QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
@@ -61,16 +62,16 @@ def compare(
     folder: Path,
     command: Callable[..., list[str]],
 ) -> int:
-    """Runs rows part by part, prints the table and writes the file as they become known.
+    """Runs rows part by part, and prints and writes each result at once.
 
     Args:
-        rows: in the order in which they are run.
+        rows: the rows, in the order of running.
         options: `tiny`, `parts`, `seconds` and `json`.
-        folder: empty; for whatever is written.
-        command: of a worker, of part, row and options; see `_command`.
+        folder: an empty folder for all output.
+        command: returns the command of a worker; see `_command`.
 
     Returns:
-        0, 1 if something failed, 2 if there is nothing to run on, 128 + signal if it was stopped.
+        0, 1 if something failed, 2 if there is no usable device, 128 + signal if it was stopped.
     """
     began = time.monotonic()
     results = Results(options.json, tiny=options.tiny, arguments=sys.argv[1:])
@@ -115,7 +116,7 @@ def compare(
                 _run_peer(results, row, sizes[row.name], run)
             for title in results.of_row(row.name):
                 print(results.shown(title), flush=True)
-        # One of them shows in a tiny run that it works.
+        # In a tiny run, one of them is enough to show that it works.
         again = [row for row in rows if row.job not in ("loop", "sweep")]
         for row in again[:1] if options.tiny else again:
             if "warm" in options.parts:
@@ -161,14 +162,14 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _command(part: str, row: str, tiny: bool, folder: Path, sizes: dict[str, Any]) -> list[str]:
-    """Starts this file as a worker."""
+    """The command that starts this file as a worker."""
     command = [sys.executable, __file__, f"--worker={part}", f"--row={row}", f"--folder={folder}"]
     command += [f"--sizes={json.dumps(sizes)}", f"--started={time.time()}"]
     return command + ["--tiny"] * tiny
 
 
 def _environment(part: str, row: Row | None, tiny: bool, folder: Path) -> dict[str, str]:
-    """Of a worker: nothing is fetched, nothing compiled is found but what this run has left."""
+    """The environment of a worker: no downloads, and only compiled programs of this run."""
     cache = folder / "caches" / (row.cache or row.name if row else "device")
     environment = {
         **os.environ,
@@ -181,7 +182,7 @@ def _environment(part: str, row: Row | None, tiny: bool, folder: Path) -> dict[s
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "HF_HUB_OFFLINE": "1",
     }
-    # One process has the device at a time, and may have most of it.
+    # Only one process uses the device at a time, so it may take most of the memory.
     environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")
     if tiny:
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "XLA_FLAGS": _QUICK}
@@ -195,7 +196,7 @@ def _look(
     results: Results,
     seconds: float,
 ) -> dict[str, dict[str, Any]] | None:
-    """The sizes of all rows, from a worker that also says what it runs on; None if that fails."""
+    """The sizes of all rows, from a worker that also reports the device; None if it fails."""
     said: dict[str, Any] = {}
     failure = run_part(
         command("device", "", options.tiny, folder, {}),
@@ -214,26 +215,26 @@ def _look(
 
 
 def _take(results: Results, row: Row, part: str, said: dict[str, Any]) -> None:
-    """What a worker has said, into its line."""
+    """Adds a report of a worker to its line."""
     facts = {key: value for key, value in said.items() if key not in ("line", "part")}
     results.add(said["line"], row.name, said.get("part") or part, facts)
 
 
 def _line_of(results: Results, row: Row, part: str) -> str:
-    """The line that a part was at when it ended: the last it spoke of, or the row's first."""
+    """The line of a part when it ended: the last one it reported, or the row's first."""
     known = results.of_row(row.name)
     spoken = [title for title, line in known.items() if part in line]
     return spoken[-1] if spoken else next(iter(known), row.title)
 
 
 def _cpu_seconds() -> float:
-    """Of all processes that were started and have ended."""
+    """CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _run_peer(results: Results, row: Row, sizes: dict[str, Any], run: Callable) -> None:
-    """The peer of a row, which for the whole loop is the bare step of another row."""
+    """Runs the peer of a row; the peer of the whole loop is the bare step of another row."""
     if row.job != "loop":
         ours = results.lines.get(row.title, {}).get("ours", {})
         run("peer", row, sizes | {"batches": ours.get("batches")})

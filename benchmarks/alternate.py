@@ -1,8 +1,8 @@
-"""Compares programs side by side: each in a process of its own, taking turns in one run.
+"""Compares programs side by side: separate processes that take turns in one run.
 
 A worker prints one JSON line when it is warm, then does its work once for every line it reads and
-prints the seconds of each unit of work. Machines are noisy, so what counts is the ratio of turns
-that followed each other, and its median.
+prints the seconds of each unit of work. Machines are noisy, so the result is the median of ratios
+between consecutive turns.
 """
 
 import json
@@ -20,7 +20,7 @@ def serve(work: Callable[[], Any], *, units: int, **facts: Any) -> None:
 
     Args:
         work: does `units` units of work and waits for the result.
-        units: how many, for seconds per unit.
+        units: number of units, for seconds per unit.
         **facts: reported with the peak memory.
     """
     started = time.perf_counter()
@@ -39,13 +39,13 @@ def serve(work: Callable[[], Any], *, units: int, **facts: Any) -> None:
 def alternate(
     workers: Mapping[str, Sequence[str]], *, rounds: int, items_per_unit: int, item: str
 ) -> dict[str, dict[str, float]]:
-    """Runs workers in turns and prints a table; the first is what the others are compared with.
+    """Runs workers in turns and prints a table; the others are compared with the first.
 
     Args:
-        workers: command by name.
-        rounds: turns of each.
-        items_per_unit: how many items a unit of work handles, for items per second.
-        item: what an item is.
+        workers: commands by name.
+        rounds: number of turns of each.
+        items_per_unit: number of items in a unit of work, for items per second.
+        item: the name of an item.
 
     Returns:
         For each worker `seconds` (median), `low` and `high` (quartiles), `per_second`, `ratio`

@@ -1,10 +1,10 @@
-"""Einsum against blockwise attention: temporary memory, difference, and where the times cross.
+"""Einsum against blockwise attention: temporary memory, difference, and crossover of times.
 
     python benchmarks/attention.py
 
-Memory is what the compiler plans (`memory_analysis`), forward and backward, batch 1, 4 heads of 32,
-causal. Times are medians of turns taken in one process. From the crossover follows
-`BLOCKWISE_FROM` in `transformer/ops/attention.py`.
+Memory is the compiler's plan (`memory_analysis`), forward and backward, batch 1, 4 heads of 32,
+causal. Times are medians of turns in one process. The crossover determines `BLOCKWISE_FROM` in
+`transformer/ops/attention.py`.
 """
 
 import statistics

@@ -2,12 +2,12 @@
 
 python benchmarks/sweep.py
 
-Measured in one run: launches of `scripts/train.py`, each with nothing compiled before, and with
-what the first left on disk (some of them; all are as long as their mean); all trials in one process
-that compiles each; and `scripts/sweep.py` with one compiled program for all, trained one after
-another, visited by `lax.map`, and together by `vmap`. Seconds are from the start of a process to
-its end, compilation and report included; every way begins without compiled programs on disk. Last
-comes the largest difference of a trial's final loss from its run alone.
+Measured in one run: launches of `scripts/train.py`, each without compiled programs, and with those
+of the first launch on disk (only some are run; their mean stands for all); all trials in one
+process that compiles each; and `scripts/sweep.py` with one compiled program for all: one after
+another, by `lax.map`, and together by `vmap`. Seconds are from start to end of a process, including
+compilation and report; every way begins without compiled programs on disk. The last column is the
+largest difference of a trial's final loss from its run alone.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def base_flags(options):
 
 
 def timed(command, cache):
-    """Seconds and standard output of a command with its compiled programs in a folder."""
+    """Seconds and standard output of a command that keeps compiled programs in a folder."""
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *command],
@@ -61,7 +61,7 @@ def timed(command, cache):
 
 
 def launches(options, folder, count, *, shared):
-    """Seconds of each of some launches of `train.py`, and their losses.
+    """Seconds and losses of several launches of `train.py`.
 
     They share compiled programs on disk, or each begins without any.
     """
@@ -78,27 +78,27 @@ def launches(options, folder, count, *, shared):
 
 
 def launched_anew(options, folder):
-    """All trials launched, two of them measured, each compiling everything."""
+    """Launches of all trials, each compiling everything; two are measured."""
     seconds, losses = launches(options, folder, 2, shared=False)
     return sum(seconds) / len(seconds) * options.trials, losses
 
 
 def launched(options, folder):
-    """All trials launched, some of them measured: the first compiles for the others."""
+    """Launches of all trials, the first compiling for the others; some are measured."""
     seconds, losses = launches(options, folder, options.launches, shared=True)
     rest = sum(seconds[1:]) / max(1, len(seconds) - 1)
     return seconds[0] + rest * (options.trials - 1), losses
 
 
 def compiled_each(options, folder):
-    """All trials in one process in which nothing is shared."""
+    """All trials in one process, without sharing programs."""
     command = [__file__, "--worker", f"--folder={folder}", *sys.argv[1:]]
     seconds, output = timed(command, folder / "cache")
     return seconds, json.loads(output.splitlines()[-1])
 
 
 def worker(options):
-    """What `compiled_each` starts."""
+    """The worker that `compiled_each` starts."""
     sys.path.insert(0, str(ROOT))
     from absl import flags
     from ml_collections import config_flags
@@ -167,7 +167,7 @@ def main():
     for name, way in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
             found[name] = way(options, Path(folder))
-    # Alone where it was launched, else alone in a process that others were in before.
+    # A trial alone is its launch if measured, else its turn in the process that shares nothing.
     alone = found["one process, compiling each"][1] | found["launches of train.py"][1]
     first = found["launches, compiling each"][0]
     print(f"{'':30}{'seconds':>9}{'faster':>9}{'difference':>13}")

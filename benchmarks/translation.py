@@ -8,7 +8,7 @@
 Both have the same layers, sizes and number of parameters (checked), random weights, dropout in the
 same places, and the same batches of random tokens. `tiny` has the sizes of the `multi30k` config,
 `base` those of Vaswani et al. 2017, and both normalise after each branch. `--compile` also runs
-`torch.compile` in training. Tokens are those of the target, without padding.
+`torch.compile` in training. Only target tokens count, without padding.
 
 What differs:
 
@@ -37,10 +37,10 @@ LABEL_SMOOTHING = 0.1
 LEARNING_RATE, BETAS, EPSILON, CLIP_NORM = 1e-3, (0.9, 0.98), 1e-9, 1.0
 BEAM_SIZE, LENGTH_PENALTY = 5, 0.6
 NUM_SENTENCES, SHORTEST, LONGEST = 64, 5, 20
-# The end token included.
+# Including the end token.
 OUTPUT_LENGTH = 24
-# Added to the logit of the end token: an output ends where it is forced to, never before. With
-# random weights they would end anywhere, in each framework elsewhere.
+# Added to the logit of the end token, so that outputs end only where they are forced to. With
+# random weights they would end at random places, different in each framework.
 NEVER = -1e9
 
 
@@ -74,7 +74,7 @@ def make_batches(size: Size) -> dict[str, np.ndarray]:
     real = place < lengths
     tokens = random.integers(FIRST_WORD, size.vocab_size, real.shape)
     tokens[place == lengths - 1] = END
-    # One place behind the labels, from the end token, which begins a text as well.
+    # The labels shifted right by one; the end token also begins a text.
     target = np.roll(tokens[1], 1, axis=-1)
     target[..., 0] = END
     return {
@@ -107,7 +107,7 @@ def pad(sentences: list[np.ndarray], num_columns: int) -> tuple[np.ndarray, np.n
 
 
 def check_outputs(outputs: np.ndarray) -> None:
-    """Refuses a search that did not make `OUTPUT_LENGTH` tokens, the last of which is the end."""
+    """Refuses outputs that do not have `OUTPUT_LENGTH` tokens and end with the end token."""
     assert outputs.shape[1] == OUTPUT_LENGTH, outputs.shape
     assert np.all(outputs[:, -1] == END)
     assert not np.any(outputs[:, :-1] == END)
@@ -266,7 +266,7 @@ def search_ours(size: Size, batch_size: int) -> None:
     from transformer.models.vaswani import Vaswani
 
     class Endless(Vaswani):
-        """Adds to the logits what Marian's own bias adds to its."""
+        """Adds the same bias to the logits as Marian."""
 
         def logits(self, features: jax.Array) -> jax.Array:
             bias = jnp.where(jnp.arange(self.vocab_size) == END, NEVER, 0.0)
@@ -312,7 +312,7 @@ def search_theirs(size: Size, batch_size: int) -> None:
     import torch
 
     model = theirs(size).eval()
-    # Cheaper for it than `min_new_tokens`, which makes a copy of all scores in each step.
+    # Cheaper than `min_new_tokens`, which copies all scores in each step.
     model.final_logits_bias[0, END] = NEVER
     batches = []
     for batch in make_sources(size, batch_size):
@@ -334,7 +334,7 @@ def search_theirs(size: Size, batch_size: int) -> None:
                     use_cache=True,
                     forced_eos_token_id=END,
                 )
-            # The first token is the one that begins a text.
+            # Skip the first token, which begins a text.
             check_outputs(outputs[:, 1:].numpy())
 
     serve(work, units=NUM_SENTENCES, parameters=count_theirs(model))

@@ -9,8 +9,7 @@
 500 steps of 64 strings, 47,824 to train on, 4,528 held out (no string is on both sides). On 2 cores
 of an AMD EPYC (Zen 5): 65 seconds. Accuracy from the pretrained encoder 52.0, 54.9
 and 50.6 percent (seeds 0, 1, 2), with random parameters and the same tokenizer 30.9, 29.2 and 22.9.
-Languages that share a script and many words are taken for each other; 500 steps are few for 93
-classes.
+The model confuses languages that share a script and many words; 500 steps are few for 93 classes.
 """
 
 from ml_collections import ConfigDict

@@ -78,7 +78,7 @@ def _published(num_layers: int, width: int) -> dict:
 
 
 VARIANTS = {
-    # Strings of programs stand in no order that would say what follows.
+    # Strings of programs have no meaningful order, so there is no next sentence to predict.
     "catalogues": {
         "model": {"context": 64, "position_init": "normal"},
         "task": {

@@ -1,4 +1,4 @@
-"""BERT fine-tuned to answer questions by a stretch of a text: who says this line of Shakespeare?
+"""BERT fine-tuned to answer questions with a span of a text: who says this line of Shakespeare?
 
     python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
     python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad \

@@ -1,4 +1,4 @@
-"""BERT fine-tuned to tag words: who and which place is named in Shakespeare?
+"""BERT fine-tuned to tag words: which persons and places are named in Shakespeare?
 
     python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
     python scripts/train.py --config=configs/bert_tag.py --workdir=runs/tags \
@@ -9,8 +9,8 @@
 500 steps of 32 sentences; the tags of the embedded ones are made by rule (`data.play_tags`). On 2
 cores of an AMD EPYC (Zen 5), beside other work, about 50 seconds. F1 of entities in held-out plays
 from the pretrained encoder 65.5, 66.9 and 65.8 percent (seeds 0, 1, 2), with random parameters and
-the same tokenizer 45.9, 46.5 and 47.6. A list of the names in the training plays reaches 66.6: so
-little pretraining does not yet tell a new name by its context better than that.
+the same tokenizer 45.9, 46.5 and 47.6. A list of the names in the training plays reaches 66.6: with
+so little pretraining the model does not recognize new names by their context better than that.
 """
 
 from ml_collections import ConfigDict

@@ -5,8 +5,8 @@
     python scripts/train.py --config=configs/denoising.py --workdir=runs/mine \
         --config.task.path=my.txt
 
-Default: 2+2 layers of width 128, 1,000 steps of 32 windows of Shakespeare. It is meant to try the
-data pipeline: 4.37 nats per target token after 2:11 on 2 cores of an AMD EPYC (Zen 5), beside other
+Default: 2+2 layers of width 128, 1,000 steps of 32 windows of Shakespeare, to try the data
+pipeline: 4.37 nats per target token after 2:11 on 2 cores of an AMD EPYC (Zen 5), beside other
 work. `:prefix` has not been trained to a score.
 """
 

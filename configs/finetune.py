@@ -1,11 +1,11 @@
-r"""Trains any run further on data of your own, with low-rank adapters: an imported model, say.
+r"""Fine-tunes any run, such as an imported model, on your own data with low-rank adapters.
 
     python scripts/train.py --config=configs/finetune.py:runs/imported --workdir=runs/adapted \
         --config.task.path=my.txt
 
-What stands after the colon is the folder of the run to begin from; model and task are as in its
-config, and each of their fields can be changed as always. `--config.lora.rank=0` trains all
-parameters. `scripts/export_hf.py` writes the result with the adapters worked in.
+The folder of the run to begin from follows the colon; model and task are as in its config, and each
+of their fields can be overridden as usual. `--config.lora.rank=0` trains all parameters.
+`scripts/export_hf.py` writes the result with the adapters merged in.
 
 SmolLM2-135M (imported with `--scan_layers`), 60 steps of 4 windows of 128 tokens of Hamlet: 3.67,
 3.53 and 3.50 nats per token of its held-out end after 20, 40 and 60 steps; 4:29 on 2 cores of an
@@ -29,21 +29,19 @@ def get_config(variant: str = "") -> ConfigDict:
         variant: the folder of that run.
 
     Raises:
-        ConfigError: if none is named.
-        WorkdirError: if it is no run.
+        ConfigError: if no run is named.
+        WorkdirError: if the folder is not a run.
     """
     if not variant:
-        raise ConfigError(
-            "which run shall it begin from? --config=configs/finetune.py:FOLDER names it."
-        )
+        raise ConfigError("name the run to start from: --config=configs/finetune.py:FOLDER.")
     source: Any = read_config(Path(variant))
     config: Any = ConfigDict()
     for kind in ("model", "task"):
         values = source[kind].to_dict()
         name = values.pop("name")
-        # The data decide: with other labels than the run's, there is a new head.
+        # The data decide the number of outputs: other labels than the run's need a new head.
         values.pop("num_outputs", None)
-        # JSON knows no tuples.
+        # JSON has no tuples.
         values = {key: tuple(x) if isinstance(x, list) else x for key, x in values.items()}
         config[kind] = section(kind, name, **values)
     if config.task.name == "language_modeling":
@@ -55,7 +53,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.mesh = section("mesh")
     config.init = section("init", workdir=variant)
-    # Heads of labels are trained as they are: they may be new. Output layers of a vocabulary stay.
+    # Heads of labels are trained fully, as they may be new. Output layers of a vocabulary stay
+    # frozen.
     has_labels = "num_outputs" in config.model
     config.lora = section("lora", rank=8, **({} if has_labels else {"trained": ""}))
     return config

@@ -3,8 +3,8 @@
     python scripts/train.py --config=configs/gpt2.py --workdir=runs/gpt2 \
         --config.task.path=my.txt
 
-124,439,808 parameters, embeddings tied. Meant for an accelerator; not yet trained to a score. What
-it takes (parameters, memory, FLOPs) is shown by
+124,439,808 parameters, embeddings tied. Meant for an accelerator; not yet trained to a score. To
+show its parameters, memory and FLOPs:
 
     python scripts/train.py --config=configs/gpt2.py --config.task.path=my.txt --dry_run
 """

@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh = section("mesh")
     config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
-    # Windows are as long as the model can read: overriding one overrides both.
+    # Windows have the length of the model's context: overriding one overrides both.
     config.task.context = config.model.get_ref("context")
     return config
 
@@ -53,7 +53,7 @@ def sweep_seed() -> Iterator[Overrides]:
     return values("train.seed", range(3))
 
 
-# Neither has biases on queries, keys and values; both have an output layer of their own.
+# Both have an untied output layer and no biases on queries, keys and values.
 PUBLISHED = {
     "activation": "relu",
     "qkv_bias": False,

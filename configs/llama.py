@@ -9,7 +9,7 @@ beside other work.
 
 Variants, after a colon, are published shapes, planned and counted but not trained: `llama2-7b`,
 `llama3-8b`, `mistral-7b`, `qwen2-72b`, `qwen3-8b`. They compute in bfloat16, keep only the input of
-each block for the backward pass, and cut parameters and optimizer over all devices.
+each block for the backward pass, and shard parameters and optimizer over all devices.
 
     python scripts/plan.py --config=configs/llama.py:qwen2-72b --topology=v5p:4x4x4 --tokens=1T
 """
@@ -48,7 +48,7 @@ def _published(vocab_size: int, num_layers: int, num_heads: int, width: int, **m
     computed = {"dtype": "bfloat16", "scan_layers": True, "remat": "full"}
     return {
         "model": {"vocab_size": vocab_size, **shape, **computed, **more},
-        # Scores of all tokens of a row at once would take gigabytes.
+        # The logits of all tokens of a row at once would take gigabytes.
         "task": {
             "context": min(8192, more["context"]),
             "batch_size": 256,

@@ -3,11 +3,12 @@
     python scripts/train.py --config=configs/mixtral.py --workdir=runs/mixtral
     python scripts/train.py --config=configs/mixtral.py:mixtral-8x7b --dry_run
 
-Default: llama.py with 8 experts of half the width in each layer, of which two compute a character:
-3.2 times its parameters, and as many of them active as it has. 1.706 nats per character on held-out
+Default: llama.py with 8 experts of half the width in each layer, two of which process a character:
+3.2 times llama.py's parameters, with as many active ones. 1.706 nats per character on held-out
 plays (seed 0; llama.py 1.714) after 17:26 on 2 cores of an AMD EPYC (Zen 5), beside heavy work.
-With `--config.model.capacity_factor=1.25` experts have a quarter more places than an even spread
-needs and some tokens pass by; a step then takes about half the time on CPUs.
+With `--config.model.capacity_factor=1.25` experts have a quarter more capacity than an even
+distribution needs, and tokens over capacity skip the experts; a step then takes about half the time
+on CPUs.
 
 Variants, after a colon, are published shapes, counted and not trained: `mixtral-8x7b`.
 """

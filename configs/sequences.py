@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
 VARIANTS = {
     "copy": {},
     "reverse": {"task": {"embedded": "reverse"}},
-    # Letters that come four times and more are rare: it takes more strings to learn them.
+    # Letters that occur four or more times are rare, so more strings are needed to learn them.
     "sort": {
         "task": {"embedded": "sort", "num_pairs": 100_000, "validation_fraction": 0.01},
         "train": {"duration": "4000 steps"},

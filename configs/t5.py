@@ -1,4 +1,4 @@
-r"""T5 (Raffel et al. 2020): spans of raw text first, then tasks as texts that become other texts.
+r"""T5 (Raffel et al. 2020): pretrained on spans of raw text, then trained on text-to-text tasks.
 
     python scripts/train.py --config=configs/t5.py:pretrain --workdir=runs/spans
     python scripts/train.py --config=configs/t5.py --workdir=runs/summaries \
@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 from transformer.config import section, variant_of
 
 TASKS = {
-    # Both with the same modules held out and the same vocabulary.
+    # Both hold out the same modules and share the vocabulary.
     "text_to_text": {
         "tokenizer": {"size": 2000},
         "validation_fraction": 0.1,
@@ -83,14 +83,14 @@ def get_config(variant: str = "") -> ConfigDict:
         "train", duration="600 steps", evaluate_every="150 steps", save_every="150 steps"
     )
     config.mesh = section("mesh")
-    # The output layer of the pretrained model is as good for the next task.
+    # The output layer of the pretrained model also serves the next task.
     config.init, config.lora = section("init"), section("lora")
     config.update(variant_of(variant, VARIANTS))
     return config
 
 
-# Sections 2.1 and 3.1.2 of the paper, up to the optimizer: sizes, sources of 512 tokens, a constant
-# learning rate for a task that follows pretraining.
+# Sections 2.1 and 3.1.2 of the paper, except for the optimizer: sizes, sources of 512 tokens, a
+# constant learning rate for a task after pretraining.
 PUBLISHED = {
     "task": {"tokenizer": {"size": 32_000}, "max_length": 512, "max_target_length": 128},
     "optimizer": {"learning_rate": 1e-3, "schedule": "constant", "warmup": "0 steps"},
@@ -100,7 +100,7 @@ PUBLISHED = {
         "save_every": "1000 steps",
     },
 }
-# Not the size of the tokenizer: with what is left over, the multiple of 128 that was published.
+# The published table size, a multiple of 128 that is larger than the tokenizer.
 TABLE = {"vocab_size": 32_128, "head_dim": 64}
 OLD = {"gated": False, "activation": "relu", "tie_embeddings": True}
 SMALL = TABLE | {"width": 512}

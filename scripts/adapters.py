@@ -11,15 +11,15 @@ from absl import flags
 from transformer import command_line
 from transformer.errors import ConfigError
 
-flags.DEFINE_string("workdir", None, "The run to save adapters of, or the run folder to make.")
+flags.DEFINE_string("workdir", None, "The run whose adapters to save, or the run folder to create.")
 flags.DEFINE_string("output", None, "The safetensors file to write.")
 flags.DEFINE_string("adapter", None, "A file written with --output, to merge.")
 flags.DEFINE_string("base", None, "The run that the adapters were trained from.")
-flags.DEFINE_string("checkpoint", "best", "Of the run that is read.")
+flags.DEFINE_string("checkpoint", "best", "Which checkpoint of the run to read.")
 
 
 def main() -> int:
-    """Saves or merges."""
+    """Saves or merges adapters."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
     saves, merges = bool(values.output), bool(values.adapter and values.base)

@@ -3,9 +3,9 @@
 python scripts/embed.py --workdir=runs/bert --output=vectors.npy < lines.txt
 python scripts/embed.py --workdir=runs/minilm --output=vectors.safetensors --pooling=cls < lines.txt
 
-A run of a published model makes vectors as its publisher does: pooling, length 1 or not, how many
-tokens, which prompt. Other runs take the mean of the states of all tokens, of length 1. Flags
-decide otherwise.
+A run of a published model uses its publisher's settings: pooling, normalization, maximum number of
+tokens, and prompt. Other runs average the states of all tokens and normalize to length 1. Flags
+override these settings.
 """
 
 import functools
@@ -21,11 +21,11 @@ from transformer.errors import ConfigError, DataError
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_string("output", None, "The file to write: .npy, or .safetensors (`embeddings`).")
-flags.DEFINE_list("pooling", None, "What stands for the line: mean, cls, max, or several of them.")
-flags.DEFINE_bool("normalize", None, "Makes all vectors of length 1.")
-flags.DEFINE_string("prompt_name", None, "Which of the model's prompts stands before each line.")
-flags.DEFINE_integer("max_length", None, "Tokens of a line at most.", **LENGTHS)
-flags.DEFINE_integer("batch_size", 32, "Lines at a time.", lower_bound=1, upper_bound=1 << 16)
+flags.DEFINE_list("pooling", None, "How to pool a line: mean, cls, max, or several of them.")
+flags.DEFINE_bool("normalize", None, "Normalizes all vectors to length 1.")
+flags.DEFINE_string("prompt_name", None, "The name of the model's prompt to put before each line.")
+flags.DEFINE_integer("max_length", None, "Maximum tokens of a line.", **LENGTHS)
+flags.DEFINE_integer("batch_size", 32, "Lines per batch.", lower_bound=1, upper_bound=1 << 16)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def say_cut(total: int, max_length: int, context: int, count: int) -> None:
-    """Says of how many lines the ends were not read."""
+    """Reports how many lines were truncated."""
     from transformer.tasks.parts.encoder import too_long
 
     if count:

@@ -1,4 +1,4 @@
-"""Measures a run on its validation data, or on other files in the format of its task.
+"""Evaluates a run on its validation data, or on other files in the format of its task.
 
 python scripts/evaluate.py --workdir=runs/gpt_char
 python scripts/evaluate.py --workdir=runs/gpt_char --path=other.txt
@@ -23,14 +23,14 @@ flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the
 flags.DEFINE_string("path", None, "Another file (or folder) in the format of config.task.")
 flags.DEFINE_string("source", None, "Other sentences, for a translation model.")
 flags.DEFINE_string("reference", None, "Their translations, line by line.")
-flags.DEFINE_bool("score", False, "Prints how probable each reference is instead.")
-flags.DEFINE_integer("beam_size", None, "Hypotheses kept when translating.", **BEAMS)
+flags.DEFINE_bool("score", False, "Prints the log probability of each reference instead.")
+flags.DEFINE_integer("beam_size", None, "Number of hypotheses when translating.", **BEAMS)
 flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
 flags.DEFINE_integer(
-    "max_length", None, "Tokens of a text at most; not given, as in training.", **LENGTHS
+    "max_length", None, "Maximum tokens of a text; by default as in training.", **LENGTHS
 )
 flags.DEFINE_integer(
-    "neighbors", None, "Of images: classes by so many nearest training images.", lower_bound=1
+    "neighbors", None, "Images: classify by this many nearest training images.", lower_bound=1
 )
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
@@ -56,7 +56,7 @@ def main() -> int:
     for flag in (*search, *(["score"] if values.score else [])):
         if not isinstance(run.task, Rewrites):
             known = ", ".join(names_of(tasks, Rewrites))
-            raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
+            raise ConfigError(f"--{flag} is for {known}, and {workdir} was trained for {job}.")
     run = run.with_task(**{name: getattr(values, name) for name in changed})
     data = run.task.load_validation(paths, workdir) if paths else run.task.load(workdir)
     for note in data.notes if isinstance(data, Noted) else ():
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def score(run, data) -> int:
-    """Prints the log probability of each reference and its number of tokens, end included."""
+    """Prints the log probability of each reference and its number of tokens, including the end."""
     from transformer.decoding.translate import score_pairs
 
     log_probs, counts = score_pairs(run.model, run.params, data.validation)

@@ -1,10 +1,10 @@
-"""Writes a run as a folder that the library `transformers` loads, with equal outputs.
+"""Exports a run as a folder that the library `transformers` loads, with equal outputs.
 
 python scripts/export_hf.py --workdir=runs/adapted --target=exported
 
-The folder gets config.json, model.safetensors (in several files where it is large) and the
-tokenizer, or how images are prepared. Adapters are worked in. Theirs makes RGB of other images, but
-no grey of colours: give it grey ones where the run's are.
+The folder gets config.json, model.safetensors (several files if it is large) and the tokenizer, or
+the preparation of images. Adapters are merged in. The library converts grey images to RGB, but not
+colour images to grey: if the run uses grey images, give it grey images.
 """
 
 from pathlib import Path
@@ -15,17 +15,17 @@ from transformer import command_line
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("workdir", None, "The run folder.")
-flags.DEFINE_string("target", None, "The folder to make.")
+flags.DEFINE_string("target", None, "The folder to create.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
-flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "Of the numbers.")
+flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16", "float16"], "Of the weights.")
 flags.DEFINE_float(
-    "shard_gb", 4.0, "Gigabytes of one file at most.", lower_bound=0.001, upper_bound=1e6
+    "shard_gb", 4.0, "Maximum gigabytes of one file.", lower_bound=0.001, upper_bound=1e6
 )
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
 def main() -> int:
-    """Exports and says what was written."""
+    """Exports and reports what was written."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
     if not values.target:

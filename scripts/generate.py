@@ -1,4 +1,4 @@
-"""Writes with a trained model: continues a prompt, or answers standard input line by line.
+"""Generates text with a trained model: continues a prompt, or answers standard input by line.
 
 python scripts/generate.py --workdir=runs/gpt_char --prompt="ROMEO:"
 python scripts/generate.py --workdir=runs/dates < sentences.en > sentences.de
@@ -19,44 +19,44 @@ flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout when all is written.")
 
-# Of language models. How tokens are chosen, and how many, is as the config of the run says unless
-# it is given: as a model's publisher says, or --temperature=0.8 and --max_new_tokens=500.
-flags.DEFINE_string("prompt", "\n", "What the text begins with; empty for the model's own begin.")
+# Flags of language models. By default the run's config (the publisher's settings of an imported
+# model) decides how and how many tokens are sampled; else --temperature=0.8 --max_new_tokens=500.
+flags.DEFINE_string("prompt", "\n", "The beginning of the text; empty for the model's begin token.")
 flags.DEFINE_integer(
     "max_new_tokens", None, "How many tokens to add.", lower_bound=0, upper_bound=2**31 - 1
 )
 flags.DEFINE_integer(
-    "num_samples", 1, "How many texts to write.", lower_bound=1, upper_bound=1 << 16
+    "num_samples", 1, "How many texts to generate.", lower_bound=1, upper_bound=1 << 16
 )
 flags.DEFINE_float("temperature", None, "Divides the logits; 0 takes the most probable token.")
-flags.DEFINE_integer("top_k", None, "Chooses among this many tokens; 0 among all.")
-flags.DEFINE_float("top_p", None, "Chooses among the fewest tokens of this total probability.")
+flags.DEFINE_integer("top_k", None, "Samples from this many best tokens; 0 from all.")
+flags.DEFINE_float("top_p", None, "Samples from the fewest tokens of this total probability.")
 flags.DEFINE_float("min_p", None, "Drops tokens less probable than this fraction of the best.")
 flags.DEFINE_string(
     "stop",
     None,
-    "Ends a text before this string, as before the model's end tokens; empty: at none.",
+    "Ends a text before this string, as before the model's end tokens; empty for none.",
 )
 flags.DEFINE_integer(
-    "seed", 0, "The same seed writes the same text.", lower_bound=0, upper_bound=2**32 - 1
+    "seed", 0, "The same seed gives the same text.", lower_bound=0, upper_bound=2**32 - 1
 )
 
-# Of encoder-decoders. What is not given is as the config of the run says.
-flags.DEFINE_integer("beam_size", None, "Hypotheses kept; 1 is greedy.", **BEAMS)
+# Flags of encoder-decoders; by default as in the config of the run.
+flags.DEFINE_integer("beam_size", None, "Number of hypotheses; 1 is greedy.", **BEAMS)
 flags.DEFINE_float("length_penalty", None, "0 compares log probabilities.", lower_bound=0.0)
 flags.DEFINE_integer(
-    "max_len", None, "Tokens of an output at most.", lower_bound=1, upper_bound=1 << 16
+    "max_len", None, "Maximum tokens of an output.", lower_bound=1, upper_bound=1 << 16
 )
-flags.DEFINE_integer("max_source_len", None, "Tokens of a source at most.", **LENGTHS)
+flags.DEFINE_integer("max_source_len", None, "Maximum tokens of a source.", **LENGTHS)
 flags.DEFINE_integer(
     "num_return",
     1,
     "Outputs per sentence, different texts. More than one: line number, score, text, with tabs.",
     **BEAMS,
 )
-flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What becomes of longer sentences.")
+flags.DEFINE_enum("too_long", None, ["truncate", "refuse"], "What to do with longer sentences.")
 
-# Where neither a flag nor the run says how many.
+# The default if neither a flag nor the run gives a number.
 _MAX_NEW_TOKENS = 500
 OF_CONTINUING = (
     "prompt",
@@ -80,7 +80,7 @@ OF_REWRITING = (
 
 
 def main() -> int:
-    """Opens the run and writes."""
+    """Opens the run and generates."""
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
     from transformer import tasks
@@ -98,13 +98,13 @@ def main() -> int:
     for flag in foreign:
         if values[flag].present:
             known = ", ".join(names_of(tasks, other))
-            raise ConfigError(f"--{flag} is for {known}, and {workdir} is of {job}.")
+            raise ConfigError(f"--{flag} is for {known}, and {workdir} was trained for {job}.")
     write(run, workdir, values)
     return 0
 
 
 def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
-    """Writes on from `--prompt`, streaming text as it is made."""
+    """Continues `--prompt` and streams the text."""
     import dataclasses
 
     from transformer.data.reading.text import require_characters, with_line_feeds
@@ -156,7 +156,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
 
 
 def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
-    """Says so if the model does not read all of a prompt."""
+    """Warns if the model does not read the whole prompt."""
     from transformer.decoding.sample import tokens_read
 
     count = len(tokenizer.encode_prompt(prompt))
@@ -168,7 +168,7 @@ def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
 
 
 def rewrite_lines(run: Any, workdir: Any, values: Any) -> None:
-    """Reads standard input; line i of the output belongs to line i of the input."""
+    """Answers standard input; line i of the output belongs to line i of the input."""
     import dataclasses
 
     from transformer.decoding.translate import translate_stream
@@ -176,7 +176,7 @@ def rewrite_lines(run: Any, workdir: Any, values: Any) -> None:
     changed = {name: getattr(values, name) for name in ("beam_size", "length_penalty", "too_long")}
     task = run.with_task(**changed).task
     if values.max_source_len is not None:
-        # No batch holds targets beside sources here, so sources may be shorter than targets.
+        # Batches hold no targets here, so sources may be shorter than targets.
         task = dataclasses.replace(task, max_length=values.max_source_len)
     limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)

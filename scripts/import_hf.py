@@ -1,10 +1,10 @@
-"""Makes a run folder of published weights, for all other scripts and for `config.init.workdir`.
+"""Creates a run folder from published weights, for other scripts and `config.init.workdir`.
 
 python scripts/import_hf.py --source=downloads/all-MiniLM-L6-v2 --workdir=runs/minilm
 
-Reads a folder with config.json, model.safetensors and what prepares inputs: tokenizer.json or
-vocab.txt of a BERT, preprocessor_config.json of a ViT, spiece.model of a T5, source.spm, target.spm
-and vocab.json of a Marian (OPUS-MT). Pickles (.bin, .pt) are refused.
+Reads a folder with config.json, model.safetensors and the files that prepare inputs: tokenizer.json
+or vocab.txt of BERT, preprocessor_config.json of ViT, spiece.model of T5, source.spm, target.spm
+and vocab.json of Marian (OPUS-MT). Pickles (.bin, .pt) are refused: loading one runs code.
 """
 
 from pathlib import Path
@@ -16,16 +16,16 @@ from transformer.command_line import LENGTHS
 from transformer.errors import ConfigError
 
 flags.DEFINE_string("source", None, "The folder of the published model.")
-flags.DEFINE_string("workdir", None, "The run folder to make.")
-flags.DEFINE_integer("max_length", None, "Tokens of a row at most.", **LENGTHS)
-flags.DEFINE_string("tokenizer", None, "The tokenizer's file, where it is not with the model.")
+flags.DEFINE_string("workdir", None, "The run folder to create.")
+flags.DEFINE_integer("max_length", None, "Maximum tokens of a row.", **LENGTHS)
+flags.DEFINE_string("tokenizer", None, "The tokenizer's file, if it is not in the model's folder.")
 flags.DEFINE_string("ignore", None, "A pattern of the names of unknown arrays to leave out.")
-flags.DEFINE_bool("scan_layers", False, "Stacks the parameters of all layers, for long compiles.")
+flags.DEFINE_bool("scan_layers", False, "Stacks the parameters of all layers, to compile faster.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 
 def main() -> int:
-    """Imports and says what was read."""
+    """Imports and reports what was read."""
     values = command_line.FLAGS
     if not values.source:
         raise ConfigError("which model? Give --source=FOLDER")

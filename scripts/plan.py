@@ -1,10 +1,10 @@
-"""What training a config would take on machines that need not be here.
+"""Plans the training of a config on machines that this one need not have.
 
     python scripts/plan.py --config=configs/llama.py:llama3-8b --topology=v5e:16x16 --tokens=1T
 
-Compiles the real training step with the real compiler and runs nothing. The compiler for TPUs comes
-with `pip install -e '.[plan]'`. `--search` tries ways to cut the model over the devices, and what
-to recompute, and ranks them. Ends with exit code 1 if it does not fit.
+Compiles the real training step with the real compiler and runs nothing. `pip install -e '.[plan]'`
+installs the compiler for TPUs. `--search` tries and ranks ways to shard the model over devices and
+to recompute activations. The exit code is 1 if it does not fit.
 """
 
 from absl import flags
@@ -13,14 +13,16 @@ from ml_collections import config_flags
 from transformer import command_line
 from transformer.errors import ConfigError
 
-flags.DEFINE_string("topology", None, "v5e:16x16 and the like, cpu:N, or gpu.")
-flags.DEFINE_string("tokens", None, "To train on, like 1T; by default the duration of the config.")
-flags.DEFINE_list(
-    "mfu", ["0.3", "0.5"], "Model FLOPs utilisation that is expected, least and most."
+flags.DEFINE_string("topology", None, "Such as v5e:16x16, cpu:N, or gpu.")
+flags.DEFINE_string("tokens", None, "Tokens to train on, like 1T; default: the config's.")
+flags.DEFINE_list("mfu", ["0.3", "0.5"], "Lowest and highest expected model FLOPs utilisation.")
+flags.DEFINE_float(
+    "price", None, "Price of one chip for one hour.", lower_bound=0.0, upper_bound=1e9
 )
-flags.DEFINE_float("price", None, "Of one chip for one hour.", lower_bound=0.0, upper_bound=1e9)
-flags.DEFINE_bool("search", False, "Tries meshes and what to recompute, and ranks them.")
-flags.DEFINE_integer("most", 16, "How many programs a search compiles at most.", lower_bound=1)
+flags.DEFINE_bool("search", False, "Tries meshes and recomputation, and ranks them.")
+flags.DEFINE_integer(
+    "most", 16, "Maximum number of programs that a search compiles.", lower_bound=1
+)
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or FILE.py:VARIANT.")
 

@@ -4,9 +4,9 @@ python scripts/predict.py --workdir=runs/languages < lines.txt
 python scripts/predict.py --workdir=runs/bert <<< "To be or not to [MASK]."
 python scripts/predict.py --workdir=runs/vit cat.jpg dog.png
 
-A line is a text, or two with a tab between, as the model was trained: a pair of sentences; a
+A line is a text, or two texts separated by a tab, depending on the model: a pair of sentences; a
 question and its context; words to tag; a text with [MASK] (<mask> for RoBERTa); or the path of an
-image. One line of output for each of input, or with --json one JSON object for each.
+image. Each line of input gives one line of output, or with --json one JSON object.
 """
 
 import json
@@ -24,12 +24,12 @@ flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_bool("json", False, "Prints one JSON object for each line.")
 flags.DEFINE_integer(
-    "max_length", None, "Tokens of a row at most; not given, as in training.", **LENGTHS
+    "max_length", None, "Maximum tokens of a row; by default as in training.", **LENGTHS
 )
 flags.DEFINE_integer(
     "max_question_length",
     None,
-    "Tokens of a question at most; not given, as in training.",
+    "Maximum tokens of a question; by default as in training.",
     lower_bound=1,
     upper_bound=LENGTHS["upper_bound"],
 )

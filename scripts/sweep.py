@@ -1,4 +1,4 @@
-"""Trains a config many times over, goes on where that stopped, and reports.
+"""Trains a config with many overrides, resumes where it stopped, and reports.
 
 python scripts/sweep.py --config=configs/gpt_char.py --sweep=learning_rate,seed --workdir=runs/sweep
 python scripts/sweep.py --config=configs/gpt_char.py --workdir=runs/search --search=optuna \
@@ -16,34 +16,36 @@ from transformer import command_line
 
 COUNTS = {"lower_bound": 1, "upper_bound": 10**6}
 
-flags.DEFINE_string("workdir", None, "The folder of the sweep; made if it does not exist.")
+flags.DEFINE_string("workdir", None, "The folder of the sweep; created if it does not exist.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
-flags.DEFINE_bool("collect", False, "Writes the report of what is there, and trains nothing.")
-flags.DEFINE_bool("dry_run", False, "Checks and lists the trials of a grid, and trains nothing.")
+flags.DEFINE_bool("collect", False, "Only writes the report of existing trials.")
+flags.DEFINE_bool("dry_run", False, "Only checks and lists the trials of a grid.")
 flags.DEFINE_list("sweep", [], "Names of sweeps of the config file; their product is taken.")
 flags.DEFINE_multi_string("grid", [], "A further sweep, KEY=VALUE,VALUE,...; may be repeated.")
 flags.DEFINE_string("search", "", "optuna: searches a space instead of a grid.")
-flags.DEFINE_integer("trials", 20, "Trials of a search, over all workers.", **COUNTS)
+flags.DEFINE_integer("trials", 20, "Number of trials of a search, over all workers.", **COUNTS)
 flags.DEFINE_multi_string(
-    "space", [], "Of a search: KEY=log(LOW,HIGH), uniform(LOW,HIGH) or choice(A,B,...)."
+    "space", [], "Search space: KEY=log(LOW,HIGH), uniform(LOW,HIGH) or choice(A,B,...)."
 )
-flags.DEFINE_string("sampler", "tpe", "Of a search: tpe or random.")
-flags.DEFINE_string("pruner", "hyperband", "Of a search: hyperband or none.")
-flags.DEFINE_string("storage", "", "Of a search: a storage URL of Optuna; empty for a journal.")
-flags.DEFINE_integer("search_seed", 0, "Of a search: decides what is suggested.", lower_bound=0)
+flags.DEFINE_string("sampler", "tpe", "Sampler of a search: tpe or random.")
+flags.DEFINE_string("pruner", "hyperband", "Pruner of a search: hyperband or none.")
+flags.DEFINE_string("storage", "", "Storage URL of Optuna for a search; empty for a journal.")
+flags.DEFINE_integer("search_seed", 0, "Seed of the sampler of a search.", lower_bound=0)
 flags.DEFINE_string("vectorize", "auto", "auto, none, scan, vmap or processes.")
-flags.DEFINE_integer("population", 16, "Most trials in one program, for scan and vmap.", **COUNTS)
 flags.DEFINE_integer(
-    "workers", 2, "How many, for --vectorize=processes.", lower_bound=1, upper_bound=1000
+    "population", 16, "Maximum trials in one program, for scan and vmap.", **COUNTS
+)
+flags.DEFINE_integer(
+    "workers", 2, "Number of workers, for --vectorize=processes.", lower_bound=1, upper_bound=1000
 )
 flags.DEFINE_string("shard", "", "I/N: only this part of a grid, I from 0 to N-1.")
-flags.DEFINE_bool("retry_failed", False, "Trains trials again that failed.")
-flags.DEFINE_bool("worker", False, "Trains beside others, and reports nothing.")
+flags.DEFINE_bool("retry_failed", False, "Trains failed trials again.")
+flags.DEFINE_bool("worker", False, "Trains as one of several workers, without a report.")
 config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or FILE.py:VARIANT.")
 
 
 def main() -> int:
-    """Trains what is to be trained, then reports on all that is there."""
+    """Trains the remaining trials, then reports on all of them."""
     given = command_line.FLAGS
     workdir = command_line.required_workdir()
     from transformer.sweeps import report, sweep
@@ -93,7 +95,7 @@ def main() -> int:
 
 
 def config_flags_of(arguments: list[str]) -> list[str]:
-    """Those flags that say what the config is."""
+    """The arguments that define the config."""
     found = []
     for one, after in zip(arguments, [*arguments[1:], ""], strict=True):
         if one.startswith("--config"):

@@ -1,9 +1,9 @@
-"""Trains a config in a run folder, or goes on where it stopped.
+"""Trains a config in a run folder, or resumes where it stopped.
 
 python scripts/train.py --config=configs/gpt_char.py --workdir=runs/gpt_char
 
-On several hosts the same command is started on each. SLURM, Open MPI, Kubernetes and TPU pods say
-who is who; elsewhere --coordinator, --num_processes and --process_id do.
+On several hosts, start the same command on each. SLURM, Open MPI, Kubernetes and TPU pods number
+the processes; elsewhere give --coordinator, --num_processes and --process_id.
 """
 
 from absl import flags
@@ -12,9 +12,9 @@ from ml_collections import config_flags
 from transformer import command_line
 from transformer.errors import ConfigError
 
-flags.DEFINE_string("workdir", None, "The run folder; made if it does not exist.")
-flags.DEFINE_bool("dry_run", False, "Shows what would be trained, and trains nothing.")
-flags.DEFINE_bool("compile", False, "With --dry_run: says what memory a step takes, too.")
+flags.DEFINE_string("workdir", None, "The run folder; created if it does not exist.")
+flags.DEFINE_bool("dry_run", False, "Only shows what would be trained.")
+flags.DEFINE_bool("compile", False, "With --dry_run: also shows the memory of a step.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
@@ -22,7 +22,7 @@ flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower
 flags.DEFINE_integer(
     "heartbeat_seconds",
     30,
-    "Silence after which a process is taken for dead.",
+    "Silence after which a process is considered dead.",
     lower_bound=1,
     upper_bound=10**6,
 )
@@ -30,7 +30,7 @@ config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or 
 
 
 def main() -> int:
-    """Calls the loop, or the plan of it."""
+    """Trains, or shows the plan."""
     values = command_line.FLAGS
     from transformer.runtime import join_processes
 

@@ -1,1 +1,1 @@
-"""What `benchmarks/accelerator.py` measures, each file one part of it."""
+"""The parts of `benchmarks/accelerator.py`."""

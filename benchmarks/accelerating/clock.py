@@ -1,4 +1,4 @@
-"""How a worker measures, and how it says what it found."""
+"""How a worker measures and reports."""
 
 import json
 import statistics
@@ -8,11 +8,11 @@ from typing import Any
 
 
 def report(line: str, part: str = "", **facts: Any) -> None:
-    """Says what is known of a line of the table, at once: a worker may be killed any time.
+    """Reports facts about a line of the table at once, since a worker may be killed any time.
 
     Args:
-        line: of the table.
-        part: `ours` or `peer`, if it is not that which the worker was started for.
+        line: the line of the table.
+        part: `ours` or `peer`, if it is not the part that the worker was started for.
         **facts: see `table`.
     """
     print(json.dumps({"line": line, "part": part, **facts}), flush=True)
@@ -21,13 +21,13 @@ def report(line: str, part: str = "", **facts: Any) -> None:
 def measure(
     work: Callable[[int], None], *, seconds: float, units: int = 1, rounds: int = 5
 ) -> dict[str, float]:
-    """Milliseconds of a unit: the median of some rounds, the least and the most.
+    """Milliseconds of a unit: median, minimum and maximum of several rounds.
 
     Args:
-        work: does its work so many times and waits for the result; it has been called before.
-        seconds: how long all rounds take, about.
-        units: how many units one time is.
-        rounds: how many.
+        work: does its work the given number of times and waits for the result; already warm.
+        seconds: approximate duration of all rounds.
+        units: number of units of one repetition.
+        rounds: number of rounds.
     """
     started = time.perf_counter()
     work(1)

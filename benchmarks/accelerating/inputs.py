@@ -1,20 +1,20 @@
-"""Made-up files for the rows: as large as a row needs, the same in every run."""
+"""Synthetic input files, as large as the rows need and the same in every run."""
 
 from pathlib import Path
 
 import numpy as np
 
-# Of Chinese characters in Unicode: as many tokens as a row may want, each one character long.
+# The first Chinese character in Unicode: a row gets as many one-character tokens as it needs.
 _FIRST_CHARACTER = 0x4E00
 
 
 def write_inputs(folder: Path, tiny: bool) -> None:
-    """Writes what the configs in `rows` name.
+    """Writes the files that the configs in `rows` name.
 
     Args:
-        folder: exists; `characters.txt`, pairs of `source*.txt` and `target*.txt`, `documents.txt`
-            and `images.npz` are put into it.
-        tiny: for a CPU.
+        folder: an existing folder for `characters.txt`, pairs of `source*.txt` and `target*.txt`,
+            `documents.txt` and `images.npz`.
+        tiny: whether to use the small sizes for a CPU.
     """
     random = np.random.default_rng(0)
     vocabulary, length = (200, 20_000) if tiny else (20_000, 1_500_000)
@@ -55,7 +55,7 @@ def _write_lines(
     *,
     document: int = 0,
 ) -> None:
-    """A file with lines of so many words; with `document`, a blank line after so many lines."""
+    """Writes lines with given numbers of words; a blank line ends every `document` lines."""
     chosen = words[random.integers(len(words), size=int(lengths.sum()))]
     lines = [" ".join(part) for part in np.split(chosen, np.cumsum(lengths)[:-1])]
     if document:

@@ -1,4 +1,4 @@
-"""Our side of each row, in a process of its own."""
+"""Our side of each row, in a separate process."""
 
 import dataclasses
 import math
@@ -14,20 +14,20 @@ import numpy as np
 from accelerating.clock import measure, report
 from accelerating.rows import ROOT, Row
 
-# Of the arrays that a batch of tokens can have, those that are read.
+# The arrays of a batch of tokens that the model reads.
 _READ = ("tokens", "source", "target")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a worker was started for.
+    """The job of a worker.
 
     Attributes:
-        row: of the table.
-        tiny: for a CPU.
-        warm: only up to the first step, with compiled programs on disk.
-        folder: of the files of `inputs`, and for whatever is written.
-        started: when the process was started, as `time.time()` gives it.
+        row: the row of the table.
+        tiny: whether to use the small sizes for a CPU.
+        warm: runs only up to the first step, with compiled programs on disk.
+        folder: the folder with the files of `inputs`, also for all output.
+        started: the start of the process, as `time.time()`.
         sizes: see `Row.sizes`.
     """
 
@@ -65,7 +65,7 @@ def training(job: Job) -> None:
     data = build("task", config.task).load(None)
     experiment = prepare(config, data=data)
     stacks = _stacks(experiment, job.setting("dispatches"))
-    # What is made of the text is made once: it is no part of the time to the first step.
+    # The text is processed only once, so this is not part of the time to the first step.
     reading = time.time() - began
     programs, numbers = make_programs(experiment), placed_numbers(experiment)
     with jax.set_mesh(experiment.mesh):
@@ -113,7 +113,7 @@ def _stacks(experiment: Any, dispatches: int) -> list[tuple[Any, int]]:
 def _work_of(job: Job, experiment: Any, stacks: list[tuple[Any, int]]) -> dict[str, Any]:
     """Items and FLOPs of a step, on average, and the shapes of all batches.
 
-    In `flops_causal` pairs that a causal mask hides are none.
+    `flops_causal` leaves out pairs that a causal mask hides.
     """
     import jax
 
@@ -139,7 +139,7 @@ def _work_of(job: Job, experiment: Any, stacks: list[tuple[Any, int]]) -> dict[s
 
 
 def _hidden_flops(model: Any, read: list[tuple[int, ...]]) -> float:
-    """Of the pairs that causal self-attention hides, about half of all, forward and backward."""
+    """FLOPs of the pairs that causal self-attention hides, about half, forward and backward."""
     layers = getattr(model, "num_decoder_layers", None)
     if layers is None:
         from transformer.nn.decoder import DecoderOnly
@@ -152,7 +152,7 @@ def _hidden_flops(model: Any, read: list[tuple[int, ...]]) -> float:
 
 
 def _memory() -> dict[str, float]:
-    """Bytes of the device at the most; nothing on a CPU, which does not say."""
+    """Peak bytes of the device; empty on a CPU, which does not report them."""
     import jax
 
     statistics = jax.local_devices()[0].memory_stats() or {}
@@ -160,7 +160,7 @@ def _memory() -> dict[str, float]:
 
 
 def decoding(job: Job) -> None:
-    """Greedy writing with a cache, batches of several sizes."""
+    """Greedy generation with a cache, for several batch sizes."""
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -200,7 +200,7 @@ def decoding(job: Job) -> None:
         work(1)
         report(line, first=time.time() - before)
         if not job.warm:
-            # What has to be read for a token: each parameter, and the cache as far as it is filled.
+            # Each token reads all parameters, and the filled part of the cache.
             cached = rows * (read + new / 2) * 2 * model.num_layers * model.width
             size = jnp.dtype(model.dtype).itemsize
             found = measure(work, seconds=job.seconds, units=new, rounds=3)
@@ -209,7 +209,7 @@ def decoding(job: Job) -> None:
 
 
 def attention(job: Job) -> None:
-    """Attention alone, causal, forward and backward, by each implementation that is here."""
+    """Causal attention alone, forward and backward, with each available implementation."""
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -252,7 +252,7 @@ def attention(job: Job) -> None:
 
             try:
                 work(1)
-            except Exception as error:  # What one cannot do, the next may.
+            except Exception as error:  # The next implementation may work.
                 report(line, failed=f"{type(error).__name__}: {str(error)[:300]}")
                 continue
             report(line, first=time.time() - before)
@@ -263,14 +263,14 @@ def attention(job: Job) -> None:
 
 
 def loop(job: Job) -> None:
-    """`scripts/train.py` as people run it, a step from the report of one to that of the next."""
+    """`scripts/train.py` as people run it; a step lasts from one report to the next."""
     from transformer.training.metrics import read_metrics
 
     steps, workdir = job.setting("steps"), job.folder / "loop"
     command = [sys.executable, str(ROOT / "scripts/train.py")]
     command += job.row.flags(job.folder, job.tiny)
     command += [f"--config.train.duration={steps} steps", f"--workdir={workdir}"]
-    # Once at the end, after the last step that counts.
+    # Only once at the end, after the last measured step.
     command += [f"--config.train.{name}={steps} steps" for name in ("evaluate_every", "save_every")]
     command += ["--config.train.log_every=1 steps", "--config.train.validation_batches=1"]
     command += ["--config.task.sample_length=0", "--config.train.tensorboard=False"]
@@ -289,7 +289,7 @@ def loop(job: Job) -> None:
 
 
 def sweep(job: Job) -> None:
-    """`scripts/sweep.py` three ways: whole processes, from nothing compiled to the report."""
+    """`scripts/sweep.py` in three ways: whole processes, from an empty cache to the report."""
     from argparse import Namespace
 
     from sweep import swept
@@ -320,7 +320,7 @@ JOBS: dict[str, Callable[[Job], None]] = {
 
 
 def device() -> dict[str, Any]:
-    """What is computed on, and with what."""
+    """The device and the versions of libraries."""
     import importlib.metadata
     import platform
 

@@ -1,4 +1,4 @@
-"""One part of a row: a process with a time limit, whose words are read as it says them."""
+"""Runs one part of a row: a process with a time limit, whose output is read as it appears."""
 
 import contextlib
 import json
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 # Lines of an error that the table shows, and characters of its log in the JSON file.
 _SHOWN, _LOGGED = 3, 4000
-# What follows an error of JAX and says nothing of it.
+# Lines after an error of JAX that say nothing about it.
 _FILTERED = ("For simplicity, JAX has removed", "JAX_TRACEBACK_FILTERING", "-----")
 
 
 class Failure(NamedTuple):
-    """Why a part has no result, or not all of it."""
+    """Why the result of a part is missing or incomplete."""
 
     reason: str
     log: str
@@ -32,16 +32,18 @@ def run_part(
     environment: Mapping[str, str],
     heard: Callable[[dict[str, Any]], None],
 ) -> Failure | None:
-    """Runs a worker until it ends or its time is over; nothing that it started is left.
+    """Runs a worker until it ends or times out, and kills everything that it started.
 
     Args:
-        command: of the worker, which prints JSON objects with a `line` (see `clock.report`).
-        seconds: after which it is killed; it may hang in a compiler, which no signal ends.
-        environment: of the process.
-        heard: is given each object at once.
+        command: the command of the worker, which prints JSON objects with a `line` (see
+            `clock.report`).
+        seconds: its time limit; then it is killed, as it may hang in a compiler that ignores
+            signals.
+        environment: the environment of the process.
+        heard: called with each object at once.
 
     Returns:
-        None if it ended well.
+        None if it succeeded.
     """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -62,7 +64,7 @@ def run_part(
                 _hear(words, heard, patience=0.1)
                 code = process.poll()
         finally:
-            # What it started itself may go on without it.
+            # Its child processes may still be running.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -79,7 +81,7 @@ def run_part(
 
 
 def _listen(stream: Any, words: queue.SimpleQueue) -> None:
-    """Hands on lines, and None after the last."""
+    """Puts lines into the queue, and None after the last."""
     with stream:
         for line in stream:
             words.put(line)
@@ -87,7 +89,7 @@ def _listen(stream: Any, words: queue.SimpleQueue) -> None:
 
 
 def _hear(words: queue.SimpleQueue, heard: Callable, patience: float) -> bool:
-    """Whether there may be more; what is not ours (libraries print, too) is passed over."""
+    """Handles a line and returns whether there may be more; ignores output of libraries."""
     try:
         line = words.get(timeout=patience)
     except queue.Empty:
@@ -102,9 +104,9 @@ def _hear(words: queue.SimpleQueue, heard: Callable, patience: float) -> bool:
 
 
 def _reason(code: int, log: str) -> str:
-    """The end of an error, without what JAX adds to all."""
+    """The end of an error message, without the lines that JAX adds to all."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(_FILTERED)]
+    shown = [line for line in lines if not line.startswith(_FILTERED)]
     if code < 0:
-        told.append(f"ended by {signal.Signals(-code).name}")
-    return " / ".join(told[-_SHOWN:]) or f"exit code {code}"
+        shown.append(f"ended by {signal.Signals(-code).name}")
+    return " / ".join(shown[-_SHOWN:]) or f"exit code {code}"

@@ -1,4 +1,4 @@
-"""The models of the peers, in PyTorch and as its libraries have them, with random weights."""
+"""The models of the peers, in PyTorch or from its libraries, with random weights."""
 
 import math
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Peer(NamedTuple):
 
 
 def on_gpu() -> bool:
-    """Whether there is a GPU, of which nothing is asked in a tiny run."""
+    """Whether to use a GPU; tiny runs do not."""
     return torch.cuda.is_available()
 
 
@@ -37,7 +37,7 @@ def _named(library: str = "") -> str:
 
 
 class _GPT(nn.Module):
-    """GPT-2 as compact as nanoGPT has it."""
+    """A compact GPT-2 as in nanoGPT."""
 
     def __init__(self, sizes: dict[str, Any]) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def gpt2(sizes: dict[str, Any]) -> Peer:
 
 
 def llama(sizes: dict[str, Any]) -> Peer:
-    """Llama, of `transformers`."""
+    """Llama from `transformers`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     model = LlamaForCausalLM(
@@ -118,7 +118,7 @@ def llama(sizes: dict[str, Any]) -> Peer:
 
 
 def vit(sizes: dict[str, Any]) -> Peer:
-    """ViT, of timm where that is installed and of `transformers` elsewhere."""
+    """ViT from timm if installed, else from `transformers`."""
     side, patch = sizes["image_size"], sizes["patch_size"]
     try:
         from timm.models.vision_transformer import VisionTransformer
@@ -169,7 +169,7 @@ class _Logits(nn.Module):
 
 
 def bert(sizes: dict[str, Any]) -> Peer:
-    """BERT with the head for masked words, of `transformers`; a seventh of the places is scored."""
+    """BERT with the masked-word head from `transformers`; a seventh of positions is scored."""
     from transformers import BertConfig, BertModel
 
     width = sizes["width"]
@@ -202,7 +202,7 @@ def bert(sizes: dict[str, Any]) -> Peer:
 
 
 class _Translator(nn.Module):
-    """PyTorch's own `nn.Transformer` between one table and the same table."""
+    """PyTorch's `nn.Transformer` with one shared table for inputs and outputs."""
 
     def __init__(self, sizes: dict[str, Any]) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class _Translator(nn.Module):
         self.dropout = nn.Dropout(sizes["dropout_rate"])
         for module in self.body.modules():
             if isinstance(module, nn.MultiheadAttention):
-                module.dropout = 0.0  # Ours drops embeddings and branches only.
+                module.dropout = 0.0  # Ours has dropout of embeddings and branches only.
         self.apply(_initialize)
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -252,7 +252,7 @@ def translation(sizes: dict[str, Any]) -> Peer:
 
 
 def t5(sizes: dict[str, Any]) -> Peer:
-    """T5, of `transformers`."""
+    """T5 from `transformers`."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     model = T5ForConditionalGeneration(
@@ -278,7 +278,7 @@ def t5(sizes: dict[str, Any]) -> Peer:
 
 
 def _pairs(sizes: dict[str, Any]) -> list[tuple[torch.Tensor, ...]]:
-    """Batches of the shapes that ours had; where ours failed, one of a usual shape."""
+    """Batches of the same shapes as ours; if ours failed, one of a typical shape."""
     usual = [[[sizes["batch_tokens"] // 32, 32]] * 2]
     batches = []
     for source, target in sizes.get("batches") or usual:

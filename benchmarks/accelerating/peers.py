@@ -1,7 +1,7 @@
-"""The peers: the same models in PyTorch, as fast as one writes them without a kernel of one's own.
+"""The peers: the same models in PyTorch, as fast as possible without custom kernels.
 
-On a GPU: `torch.compile`, `scaled_dot_product_attention`, fused AdamW, autocast to bfloat16 where
-ours computes in it, TF32 elsewhere. On a CPU: eager and in float32, which shows that they run.
+On a GPU: `torch.compile`, `scaled_dot_product_attention`, fused AdamW, autocast to bfloat16 if ours
+computes in it, else TF32. On a CPU: eager and in float32, only to show that they run.
 Batches have the shapes of ours and hold no padding. Nothing is downloaded: weights are random.
 """
 
@@ -66,12 +66,12 @@ def training(job: Any) -> None:
 
 
 def _items(batch: tuple[torch.Tensor, ...], item: str) -> int:
-    """Images, or tokens that are read: labels come last and are not."""
+    """The number of images, or of input tokens; labels, which come last, do not count."""
     return batch[0].shape[0] if item == "images" else sum(x.numel() for x in batch[:-1])
 
 
 def decoding(job: Any) -> None:
-    """Greedy writing by `transformers`, with its cache."""
+    """Greedy generation by `transformers`, with its cache."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     _set_up()
@@ -117,7 +117,7 @@ def decoding(job: Any) -> None:
 
 
 def attention(job: Any) -> None:
-    """`scaled_dot_product_attention`, causal, forward and backward; beside each of ours."""
+    """Causal `scaled_dot_product_attention`, forward and backward, next to each of ours."""
     _set_up()
     heads, head_dim = job.setting("heads")
     dtype = torch.bfloat16 if on_gpu() else torch.float32

@@ -1,7 +1,7 @@
-"""The rows of the table: which config each trains, at which size, and against which peer.
+"""The rows of the table: the config, the size and the peer of each.
 
-A row trains what `scripts/train.py` would train: a shipped config with the fields below put in
-their place. `tiny` is what a CPU can do in seconds; it shows that a row works, and no speed.
+A row trains what `scripts/train.py` would train: a shipped config with the fields below overridden.
+`tiny` fields let a CPU run a row in seconds, to test that it works, not to measure speed.
 """
 
 import dataclasses
@@ -18,19 +18,19 @@ class Row:
     """One row, or several lines that belong together.
 
     Attributes:
-        name: for `--rows`.
-        title: for people.
+        name: the name for `--rows`.
+        title: the title in the table.
         job: the function of `ours` that measures it.
-        peer: the model of `peers` that is trained beside it, or what else it is compared with:
-            `decoding`, `attention`, or the name of another row, whose own speed is the peer.
+        peer: the model of `peers` to compare with; or `decoding`, `attention`, or the name of
+            another row whose speed is the peer.
         config: file and variant in `configs/`.
-        fields: put into the config.
-        tiny: put in their place on a CPU.
-        item: what is counted by the second.
-        cache: the row whose compiled programs this one begins with; empty for none.
-        patience: how often the usual time limit our side has.
-        settings: what else the job takes; a pair is the full value and the tiny one. `dispatches`
-            is how many batches are visited in turns, where they differ in shape.
+        fields: overrides of the config.
+        tiny: overrides of the config on a CPU.
+        item: what is counted per second.
+        cache: the row whose compiled programs this one starts with; empty for none.
+        patience: factor of the usual time limit of our side.
+        settings: further settings of the job, as pairs of the full and the tiny value.
+            `dispatches` is the number of batches to alternate if they differ in shape.
     """
 
     name: str
@@ -46,15 +46,15 @@ class Row:
     settings: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
     def setting(self, name: str, tiny: bool) -> Any:
-        """A value of `settings`; where they do not say it, one batch is enough."""
+        """A value of `settings`; `dispatches` is 1 by default."""
         return {"dispatches": (1, 1), **self.settings}[name][tiny]
 
     def made_config(self, folder: Path, tiny: bool) -> Any:
         """The config, with `{folder}` in its texts filled in.
 
         Args:
-            folder: where `inputs.write_inputs` has put its files.
-            tiny: for a CPU.
+            folder: the folder with the files of `inputs.write_inputs`.
+            tiny: whether to use the small sizes for a CPU.
         """
         name, _, variant = self.config.partition(":")
         spec = importlib.util.spec_from_file_location(name, ROOT / "configs" / f"{name}.py")
@@ -65,13 +65,13 @@ class Row:
         return config
 
     def flags(self, folder: Path, tiny: bool) -> list[str]:
-        """The same as arguments of `scripts/train.py`."""
+        """The config as arguments of `scripts/train.py`."""
         return [f"--config={ROOT / 'configs'}/{self._file()}"] + [
             f"--config.{key}={value}" for key, value in self._chosen(folder, tiny).items()
         ]
 
     def sizes(self, folder: Path, tiny: bool) -> dict[str, Any]:
-        """The plain fields of the model and the task: all that a peer knows of the row."""
+        """The plain fields of model and task, which a peer gets."""
         if not self.config:
             return {}
         config = self.made_config(folder, tiny)
@@ -98,7 +98,7 @@ _TINY_DECODER = {
     "model.num_heads": 2,
     "model.width": 32,
     "model.context": 64,
-    # Loops and parts that are computed again compile for longer.
+    # Scans and recomputation take longer to compile.
     "model.scan_layers": False,
     "model.remat": "none",
     "task.batch_size": 2,
@@ -121,7 +121,7 @@ _TINY_PAIRS = {
 
 _GPT2 = {"config": "gpt2", "fields": _CHARACTERS, "tiny": _TINY_DECODER}
 
-# In order of importance: what is cut off by the time at hand is cut off at the end.
+# In order of importance: if time runs out, the last rows are left out.
 ROWS = (
     Row("gpt2", "GPT-2 124M, B 32, T 1,024", peer="gpt2", **_GPT2),
     Row(

@@ -1,10 +1,10 @@
-"""What is known, as a table and as a JSON file."""
+"""The results, as a table and as a JSON file."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-# Bytes/s of the memory, by the beginning of JAX's name of the device; NVIDIA's data sheets "H100
+# Memory bandwidth in bytes/s, by prefix of JAX's device name; NVIDIA's data sheets "H100
 # Tensor Core GPU" (SXM 3.35 TB/s, PCIe 2, NVL 3.9 each), "H200 Tensor Core GPU" (4.8) and "A100
 # Tensor Core GPU" (40 GB 1,555 GB/s, 80 GB SXM 2,039).
 BANDWIDTHS = {
@@ -23,12 +23,12 @@ HEADER = (
 
 
 def bandwidth_of(kind: str) -> float | None:
-    """Bytes/s of a device's memory; None where it is not known."""
+    """Bytes/s of a device's memory; None if unknown."""
     return next((rate for name, rate in BANDWIDTHS.items() if kind.startswith(name)), None)
 
 
 class Results:
-    """What workers have said, by line of the table; written to a file whenever it grows.
+    """The reports of workers, by line of the table; written to a file after each report.
 
     Attributes:
         device: see `ours.device`.
@@ -38,15 +38,15 @@ class Results:
             `flops_causal` without pairs that a causal mask hides, `bytes` that a step must read,
             `peak_bytes_in_use`, the `cpu_seconds` of a part on the last line that it spoke of, and
             `failed` and `log` where something went wrong.
-        seconds: how long all took, once that is known.
+        seconds: the total duration, once known.
     """
 
     def __init__(self, path: Path | None, **facts: Any) -> None:
-        """Nothing is known yet.
+        """Starts without results.
 
         Args:
-            path: of the JSON file; None writes none.
-            **facts: of the whole run, kept beside.
+            path: the JSON file; None writes none.
+            **facts: facts about the whole run, stored as well.
         """
         self.device: dict[str, Any] = {}
         self.lines: dict[str, dict[str, Any]] = {}
@@ -54,7 +54,7 @@ class Results:
         self._path, self._facts = path, facts
 
     def add(self, title: str, row: str, part: str, facts: dict[str, Any]) -> None:
-        """More of a line."""
+        """Adds facts to a line."""
         line = self.lines.setdefault(title, {"row": row})
         line.setdefault(part, {}).update(facts)
         self._derive(line)
@@ -65,7 +65,7 @@ class Results:
         return {title: line for title, line in self.lines.items() if line["row"] == row}
 
     def write(self) -> None:
-        """Replaces the file as a whole, so that it can be read at any time."""
+        """Replaces the file atomically, so that it can be read at any time."""
         if self._path is None:
             return
         known = {**self._facts, "device": self.device, "seconds": self.seconds}
@@ -74,7 +74,7 @@ class Results:
         part.replace(self._path)
 
     def _derive(self, line: dict[str, Any]) -> None:
-        """Speeds, and shares of what the device can do."""
+        """Computes speeds, and fractions of the device's peaks."""
         ours, peer = line.get("ours", {}), line.get("peer", {})
         peak = self.device.get("peak_flops")
         bandwidth = bandwidth_of(self.device.get("kind", ""))
@@ -83,7 +83,7 @@ class Results:
                 continue
             seconds = side["ms"] / 1e3
             side["per_second"] = side["items"] / seconds
-            # The same model: FLOPs and bytes of an item are counted once.
+            # The model is the same, so the peer uses our FLOPs and bytes per item.
             done = side["per_second"] / ours["items"] if "items" in ours else None
             if done and peak and "flops" in ours:
                 side["mfu"] = ours["flops"] * done / peak
@@ -94,7 +94,7 @@ class Results:
             line["ratio"] = ours["per_second"] / peer["per_second"]
 
     def shown(self, title: str) -> str:
-        """A line of the table, the peer's below it, and what failed."""
+        """A line of the table, followed by the peer's line and by failures."""
         line = self.lines[title]
         texts = []
         for part in ("ours", "peer"):
@@ -113,7 +113,7 @@ class Results:
         return "\n".join(texts)
 
     def table(self) -> str:
-        """All that is known."""
+        """The whole table."""
         device = self.device
         versions = ", ".join(f"{k} {v}" for k, v in device.get("versions", {}).items())
         about = f"{device.get('kind', '?')}, Python {device.get('python', '?')}, {versions}"

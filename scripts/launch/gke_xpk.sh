@@ -8,7 +8,7 @@ set -euo pipefail
 : "${CLUSTER:?the name of the cluster}" "${PROJECT:?its project}" "${ZONE:?its zone}"
 : "${STORAGE:?what xpk storage attach was told}" "${NAME:?a name for the job}"
 TPU_TYPE=${TPU_TYPE:-v5litepod-256}
-# What is in this folder is put on top of the image.
+# The content of this folder is added to the image.
 BASE_IMAGE=${BASE_IMAGE:-python:3.12}
 
 exec xpk workload create \

@@ -18,10 +18,10 @@ cd "$SLURM_SUBMIT_DIR" || exit 2
 # shellcheck disable=SC1091
 source .venv/bin/activate
 
-# One that ends badly ends all: they cannot go on without it.
+# If one process fails, end all: the others cannot continue without it.
 srun --kill-on-bad-exit=1 python scripts/train.py "$@"
 code=$?
-# Stopped, not finished: the same job again, which goes on where it stopped.
+# Stopped before it finished: queue the same job again, which resumes where it stopped.
 if [[ $code -eq 143 ]]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains on all hosts of a TPU slice made of TPU VMs. Run it where gcloud is set up; see
-# docs/launch.md. The same command again goes on where the run stopped.
+# docs/launch.md. The same command resumes where the run stopped.
 #
 #   NAME=my-tpu ZONE=us-west4-a scripts/launch/tpu_vm.sh \
 #       --config=configs/llama.py:llama3-8b --workdir=/mnt/runs/llama3
@@ -11,13 +11,13 @@ set -euo pipefail
 FOLDER=${FOLDER:-transformer}
 
 quoted=$(printf ' %q' "$@")
-# What runs on each host: the machine itself knows its number and the addresses of all.
+# The command on each host: the machine knows its number and the addresses of all.
 read -r -d '' command <<'ON_EACH_HOST' || true
 ask() {
     curl --silent --fail --header 'Metadata-Flavor: Google' \
         "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"
 }
-# One address after another, with commas between; in older images each is name:number:address.
+# A comma-separated list of addresses; in older images each is name:number:address.
 addresses=$(ask worker-network-endpoints | tr ',' '\n' | awk -F: '{print $NF}')
 export PYTHONUNBUFFERED=1
 exec .venv/bin/python scripts/train.py \

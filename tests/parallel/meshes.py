@@ -103,7 +103,7 @@ def jobs(path):
                 pooling="mean",
                 **SHAPE,
             ),
-            section("task", "image_classification", image_size=8, batch_size=32),
+            section("task", "image_classification", preparation={"image_size": 8}, batch_size=32),
         ),
     }
 

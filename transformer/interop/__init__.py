@@ -1,1 +1,1 @@
-"""Weights of published models, in and out: one file for each format and family."""
+"""Imports and exports weights of published models: one file for each format and family."""

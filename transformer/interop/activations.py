@@ -1,9 +1,9 @@
-"""What published models call activations: one table for all families."""
+"""Published names of activations: one table for all families."""
 
 from transformer.errors import ConfigError
 from transformer.interop.side_files import SideFile
 
-# Our name by theirs, as the library `transformers` has them; the first of several is written.
+# Maps names of the library `transformers` to ours; the first of several published names is written.
 ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
@@ -19,15 +19,15 @@ ACTIVATIONS = {
 
 
 def activation(config: SideFile, key: str, usual: str) -> str:
-    """Our name of an activation in a config.
+    """Reads an activation from a config; returns our name of it.
 
     Args:
-        config: of the model.
-        key: the activation stands under.
-        usual: their name, where the key is missing.
+        config: the config of the model.
+        key: the key of the activation.
+        usual: the published name to assume if the key is missing.
 
     Raises:
-        DataError: if it is not known here.
+        DataError: if the activation is unknown here.
     """
     return ACTIVATIONS[config.one_of(key, usual, ACTIVATIONS)]
 
@@ -37,7 +37,7 @@ def published_activation(ours: str, *preferred: str) -> str:
 
     Args:
         ours: its name here.
-        *preferred: published names that a family writes before others.
+        *preferred: published names that the family prefers.
 
     Raises:
         ConfigError: if it has no published name.

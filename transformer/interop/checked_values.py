@@ -1,6 +1,6 @@
-"""Values in files from elsewhere: of the kind and in the range that is asked for, or refused.
+"""Checks the type and range of values in files that others wrote.
 
-Nothing is converted: a text of digits is no number, 2.0 no whole number, and true no 1.
+Nothing is converted: a string of digits is not a number, 2.0 is not an integer, true is not 1.
 """
 
 import math
@@ -14,18 +14,18 @@ from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
 
-# What programs compute with.
+# Programs compute in float32.
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).tiny)
-# Of a file, in all usual file systems.
+# The maximum length of a file name in common file systems.
 _NAME_BYTES = 255
 
 
 def refuse(where: Path, key: str, value: Any, expected: str) -> NoReturn:
-    """Refuses a value in the one wording for all of them.
+    """Refuses a value, with the same wording for all values.
 
     Raises:
-        DataError: naming file and key.
+        DataError: names file and key.
     """
     raise DataError(f"{where}: {key} is {shown(value)}, where {expected} is expected.")
 
@@ -39,18 +39,18 @@ def whole(
     most: int = bounds.SIZE,
     also: str = "",
 ) -> int:
-    """A whole number.
+    """Checks a whole number.
 
     Args:
         where: the file, for messages.
-        key: it stands under.
-        value: what stands there.
-        least: it may be.
-        most: it may be.
-        also: what else is expected of it, for messages.
+        key: the key of the value.
+        value: the value to check.
+        least: the smallest valid value.
+        most: the largest valid value.
+        also: a further expectation, for messages.
 
     Raises:
-        DataError: if it is none, or out of range.
+        DataError: if it has another type or is out of range.
     """
     if type(value) is not int or not least <= value <= most:
         refuse(where, key, value, f"a whole number from {least} to {most}{also}")
@@ -58,19 +58,19 @@ def whole(
 
 
 def without_fraction(value: Any) -> Any:
-    """A float that is a whole number as one, for keys that others write as floats, too."""
+    """Converts an integral float to an int, for keys that some files write as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def number(
     where: Path, key: str, value: Any, *, least: float = -LARGEST, most: float = LARGEST
 ) -> float:
-    """A finite number, as float32 can hold it; 0, where that is in range, or no smaller one.
+    """Checks a finite number that is 0 or not smaller than float32's smallest normal number.
 
     Raises:
-        DataError: if it is none, or out of range.
+        DataError: if it has another type or is out of range.
     """
-    # Compared before it is converted: whole numbers may be too large for a float.
+    # Compare before converting: an int may be too large for a float.
     if type(value) not in (int, float) or not least <= value <= most:
         refuse(where, key, value, f"a number from {least:g} to {most:g}")
     if value and abs(value) < SMALLEST:
@@ -79,28 +79,28 @@ def number(
 
 
 def positive(where: Path, key: str, value: Any) -> float:
-    """A finite number above 0.
+    """Checks a finite number above 0.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not.
     """
     return number(where, key, value, least=SMALLEST)
 
 
 def token(where: Path, key: str, value: Any) -> int:
-    """The id of a token.
+    """Checks the id of a token.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not.
     """
     return whole(where, key, value, least=0, most=bounds.TOKENS - 1, also=", the id of a token,")
 
 
 def flag(where: Path, key: str, value: Any) -> bool:
-    """True or false; null is false, as it is for those who write it.
+    """Checks true or false; null counts as false, as in the programs that write it.
 
     Raises:
-        DataError: if it is none of them.
+        DataError: if it has another type.
     """
     if value is not None and type(value) is not bool:
         refuse(where, key, value, "true or false")
@@ -108,10 +108,10 @@ def flag(where: Path, key: str, value: Any) -> bool:
 
 
 def text(where: Path, key: str, value: Any) -> str:
-    """A text.
+    """Checks a string.
 
     Raises:
-        DataError: if it is none.
+        DataError: if it is not.
     """
     if type(value) is not str:
         refuse(where, key, value, "a text")
@@ -119,10 +119,10 @@ def text(where: Path, key: str, value: Any) -> str:
 
 
 def one_of(where: Path, key: str, value: Any, known: Any) -> str:
-    """One of several texts.
+    """Checks that a value is one of several strings.
 
     Raises:
-        DataError: if it is none of them; they are listed.
+        DataError: if it is not; the message lists them.
     """
     if type(value) is not str or value not in known:
         refuse(where, key, value, f"one of {', '.join(known)}")
@@ -130,29 +130,29 @@ def one_of(where: Path, key: str, value: Any, known: Any) -> str:
 
 
 def several(where: Path, key: str, value: Any, each: Callable[[Path, str, Any], Any]) -> list[Any]:
-    """A list of values, each of which is checked.
+    """Checks a list and each of its values.
 
     Args:
         where: the file, for messages.
-        key: the list stands under.
-        value: what stands there.
-        each: checks one.
+        key: the key of the list.
+        value: the value to check.
+        each: checks one value.
 
     Raises:
-        DataError: if it is no list, or one of them is not what it should be.
+        DataError: if it is not a list, or one of its values is invalid.
     """
     if type(value) is not list:
         refuse(where, key, value, "a list")
-    return [each(where, key, one) for one in value]
+    return [each(where, key, x) for x in value]
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name in a file leads to nothing outside of the file's folder, and can be one."""
+    """Whether a name in a file is a valid path that stays inside the file's folder."""
     parts = Path(name).parts
     short = all(len(part.encode("utf-8")) <= _NAME_BYTES for part in parts)
     return not (Path(name).is_absolute() or ".." in parts or "\0" in name) and short
 
 
 def finite(value: Any) -> bool:
-    """Whether something is a finite number that float32 holds."""
+    """Whether a value is a finite number in the range of float32."""
     return type(value) in (int, float) and -LARGEST <= value <= LARGEST and not math.isnan(value)

@@ -1,4 +1,4 @@
-"""What `config.json` of all decoders says alike: sizes and rotary positions."""
+"""The part of `config.json` that all decoders share: sizes and rotary positions."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from transformer.interop.family import Trained
 from transformer.interop.layout import Shape, parameter_shapes
 from transformer.interop.side_files import SideFile
 
-# What a key that is left out means, in the words of `config.json`.
+# Defaults of missing keys of `config.json`.
 SIZES = {
     "vocab_size": 32_000,
     "num_hidden_layers": 32,
@@ -24,14 +24,14 @@ SIZES = {
     "rms_norm_eps": 1e-6,
     "tie_word_embeddings": False,
 }
-# Keys that change no result of a language model, and why.
+# Keys that do not affect the results of a language model, and why.
 IRRELEVANT = {
     "architectures": "arrays say what there is",
     **dict.fromkeys(("id2label", "label2id", "num_labels", "problem_type"), "of classifiers"),
 }
-# Those that may be null, which means what heads and width say.
+# Keys that may be null; heads and width then decide.
 _MAY_BE_NULL = ("num_key_value_heads", "head_dim")
-# Kinds of layers, where models have several.
+# Kinds of layers in models with several kinds.
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
@@ -42,23 +42,23 @@ def decoder_shapes(model: Any) -> dict[str, Shape]:
 
 
 def _called(model: Any, tokens: Any) -> Any:
-    """Calls whatever has parameters."""
+    """Calls every module that has parameters."""
     return model(tokens)
 
 
 def decoder_fields(
     config: SideFile, where: Path, usual: Mapping[str, Any], shapes: Mapping[str, Shape]
 ) -> dict[str, Any]:
-    """The sizes that all of these decoders have.
+    """Reads the sizes that all these decoders have.
 
     Args:
-        config: of the model.
-        where: it stands, for messages.
-        usual: what a missing key means.
-        shapes: of all arrays, by name.
+        config: the config of the model.
+        where: the path of the config, for messages.
+        usual: defaults of missing keys.
+        shapes: the shapes of all arrays, by name.
 
     Raises:
-        DataError: naming a key that the arrays contradict.
+        DataError: names a key that the arrays contradict.
     """
     config.irrelevant(IRRELEVANT)
     config.usual({"is_encoder_decoder": False})
@@ -88,7 +88,7 @@ def decoder_fields(
 
 
 def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, Shape]) -> None:
-    """Refuses sizes that are not those of the arrays, by the names that people can look up."""
+    """Refuses sizes that differ from the arrays, using the names of the published config."""
     layers = {number[1] for name in shapes if (number := _LAYER.match(name))}
     heads = found["num_attention_heads"]
     head_dim = found["head_dim"] or found["hidden_size"] // heads
@@ -116,10 +116,10 @@ def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, S
 
 
 def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None:
-    """Refuses a model that has no output layer and no table that stands for it.
+    """Refuses a model with neither an output layer nor a tied table.
 
     Raises:
-        DataError: naming the key.
+        DataError: names the key.
     """
     if not tied and "lm_head.weight" not in shapes:
         raise DataError(
@@ -129,7 +129,7 @@ def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None
 
 
 def contradicted(where: Path, key: str, value: Any, there: int) -> DataError:
-    """What to raise for a size that is not that of the arrays."""
+    """The error for a size that the arrays contradict."""
     return DataError(
         f"{where} asks for {key}: {value} (a key that is left out has the publisher's default), "
         f"and the arrays have {there}: is a file missing?"
@@ -142,12 +142,12 @@ def _rows(shapes: Mapping[str, Shape], module: str, axis: int) -> int | None:
 
 
 def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str, Any]:
-    """Fields of rotary positions, which newer files keep in one object and older ones in two.
+    """Reads rotary positions, which newer files keep in one object and older files in two.
 
     Args:
-        config: of the model; where it has both, `rope_scaling` stands above `rope_parameters`.
-        where: it stands, for messages.
-        usual_base: where no base is given.
+        config: the config of the model; `rope_scaling` takes precedence over `rope_parameters`.
+        where: the path of the config, for messages.
+        usual_base: the base to assume if none is given.
     """
     if config.get("rope_scaling"):
         config.irrelevant({"rope_parameters": "rope_scaling stands above it"})
@@ -186,7 +186,7 @@ def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str,
 
 
 def decoder_config(trained: Trained) -> dict[str, Any]:
-    """What `decoder_fields` reads, and the tokens that begin and end texts."""
+    """Writes what `decoder_fields` reads, and the tokens that begin and end texts."""
     model = trained.model
     num_kv_heads, head_dim = model.cache_heads()
     return {
@@ -205,7 +205,7 @@ def decoder_config(trained: Trained) -> dict[str, Any]:
 
 
 def rope_parameters(model: Any) -> dict[str, Any]:
-    """What `rotary_fields` reads."""
+    """Writes what `rotary_fields` reads."""
     if model.rope_factor is None:
         return {"rope_type": "default", "rope_theta": model.rope_base}
     if model.rope_old_context is None:

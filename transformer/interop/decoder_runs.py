@@ -1,4 +1,4 @@
-"""Language models as runs: what one becomes when it is read, and its files when it is published."""
+"""Language models: the run made from an imported one, and the files of an exported one."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +14,13 @@ from transformer.interop.generation import sampling_config, writing_fields
 from transformer.interop.tokenizers.decoders import Usual, decoder_tokenizer
 from transformer.ops.logits import Sampling
 
-# Tokens of a window when an imported language model is evaluated or trained further.
+# Maximum number of tokens of a window when an imported language model is evaluated or trained.
 _MOST_TOKENS = 2048
 
 
 @runtime_checkable
 class Writer(Protocol):
-    """What the task of a language model says of how it writes."""
+    """How the task of a language model generates text."""
 
     begin: int | None
     pad: int | None
@@ -29,7 +29,7 @@ class Writer(Protocol):
     max_new_tokens: int | None
 
     def sampling(self) -> Sampling:
-        """How tokens are chosen."""
+        """How tokens are sampled."""
         ...
 
 
@@ -41,16 +41,16 @@ def writes_text(*_: Any) -> Head:
 def decoder_run(
     usual: Mapping[str, Usual], source: Source, published: Published, max_length: int | None
 ) -> RunParts:
-    """The run that a published language model becomes: it continues texts.
+    """The run made from a published language model: it continues texts.
 
     Args:
-        usual: which tokenizer its files are for, by `model_type`.
-        source: what was opened.
-        published: what was read of it.
-        max_length: tokens of a window; None takes what is usual, or what the model has.
+        usual: the default tokenizer by `model_type`.
+        source: the opened checkpoint.
+        published: what was read from it.
+        max_length: tokens of a window; None takes the default, or the model's limit.
 
     Raises:
-        DataError: if it has no tokenizer that can be used.
+        DataError: if it has no usable tokenizer.
     """
     if source.tokenizer is not None:
         tokenizer = LibraryTextTokenizer(parse_tokenizer_json(source.tokenizer, source.where))
@@ -72,7 +72,7 @@ def decoder_run(
 
 
 def token_ids(trained: Trained) -> dict[str, Any]:
-    """The tokens that `config.json` and `generation_config.json` name."""
+    """The special tokens for `config.json` and `generation_config.json`."""
     ends = _ends(trained)
     task: Writer = trained.task
     return {
@@ -83,18 +83,18 @@ def token_ids(trained: Trained) -> dict[str, Any]:
 
 
 def _ends(trained: Trained) -> tuple[int, ...]:
-    """All tokens that end a text: also the one that the run knows by its text alone."""
+    """All tokens that end a text, including the one that the run names by its text."""
     task: Writer = trained.task
     named = trained.tokenizer.index(task.stop) if task.stop else None
     return tuple(dict.fromkeys([*task.stop_ids, *([] if named is None else [named])]))
 
 
 def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
-    """Writes the tokenizer's files and `generation_config.json`; all of the run is in them.
+    """Writes the tokenizer's files and `generation_config.json`, without losing anything.
 
     Args:
         trained: the run.
-        folder: where to write.
+        folder: the folder to write to.
     """
     task: Writer = trained.task
     tokenizer: TextTokenizer = trained.tokenizer
@@ -105,7 +105,7 @@ def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
     }
     tokens = {"bos_token": task.begin, "pad_token": task.pad}
     tokens["eos_token"] = next(iter(_ends(trained)), None)
-    # Theirs would take a token that is named here out of the words it may be a part of.
+    # Their tokenizer would split a token named here out of words that contain it.
     words |= {
         name: tokenizer.tokens([index])[0]
         for name, index in tokens.items()

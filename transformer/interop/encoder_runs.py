@@ -1,4 +1,4 @@
-"""Encoders as runs: what one becomes when it is read, and its files when it is published."""
+"""Encoders: the run made from an imported one, and the files of an exported one."""
 
 import dataclasses
 from pathlib import Path
@@ -17,22 +17,22 @@ from transformer.interop.sentence_transformers import read_embedding, write_embe
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.interop.tokenizers.encoders import read_encoder_tokenizer
 
-# What stands above an encoder, by the end of the class that a checkpoint names: our job for it.
+# Maps the end of the class name in a checkpoint to our job: the head of the encoder.
 JOBS = {
     "ForSequenceClassification": "text_classification",
     "ForTokenClassification": "tagging",
     "ForQuestionAnswering": "question_answering",
 }
-# Tokens of a question, and between the starts of two windows.
+# Tokens of a question, and tokens between the starts of two windows.
 _QUESTION, _STRIDE = 64, 128
 
 
 def encoder_head(files: SideFiles, *, has_output: bool) -> Head:
-    """What an encoder is for, as the class says that its config names.
+    """The job of an encoder, from the class that its config names.
 
     Args:
-        files: of the model.
-        has_output: whether there is an output layer of classes or the like.
+        files: the side files of the model.
+        has_output: whether there is an output layer, such as one of classes.
     """
     config, generation = files[CONFIG], files[GENERATION]
     generation.irrelevant(dict.fromkeys(generation, "of models that write"))
@@ -51,16 +51,16 @@ def encoder_head(files: SideFiles, *, has_output: bool) -> Head:
 def encoder_run(
     usual_class: str, source: Source, published: Published, max_length: int | None
 ) -> RunParts:
-    """The run that a published encoder becomes.
+    """The run made from a published encoder.
 
     Args:
-        usual_class: of tokenizers, where no file names one; see `tokenizers.encoders`.
-        source: what was opened.
-        published: what was read of it.
-        max_length: tokens of a row; None takes what the publisher says, or all positions.
+        usual_class: the default tokenizer class; see `tokenizers.encoders`.
+        source: the opened checkpoint.
+        published: what was read from it.
+        max_length: tokens of a row; None takes the publisher's value, or all positions.
 
     Raises:
-        DataError: if a side file asks for what is not done here.
+        DataError: if a side file requires something unsupported.
     """
     files, where = source.files, source.where
     read = read_encoder_tokenizer(files, where, usual_class, source.tokenizer)
@@ -89,18 +89,18 @@ def encoder_run(
 
 
 def _problem(config: SideFile, count: int, where: Path) -> dict[str, Any]:
-    """What the outputs of a text's head are.
+    """The kind of outputs of a text head.
 
     Raises:
-        DataError: if `problem_type` is none, or not one of so many outputs.
+        DataError: if `problem_type` is invalid, or does not fit the number of outputs.
     """
     problem = config.get("problem_type")
-    # The task's own data would have to be given for training.
+    # A placeholder: training needs data of its own.
     number = {"regression": True, "train": str(where)}
     if problem == "multi_label_classification":
         return {"multi_label": True}
     if count == 1 and problem in (None, "regression"):
-        # Where nothing is said of it, theirs shows a number between 0 and 1.
+        # Without a problem_type, their pipeline shows a number between 0 and 1.
         return number | {"sigmoid": problem is None}
     if count > 1 and problem in (None, "single_label_classification"):
         return {}
@@ -111,14 +111,14 @@ def _problem(config: SideFile, count: int, where: Path) -> dict[str, Any]:
 
 
 def _windows(longest: int, special: int) -> dict[str, Any]:
-    """How long questions may be, and how far apart windows begin."""
+    """Maximum length of questions, and the distance between the starts of windows."""
     question = max(1, min(_QUESTION, (longest - special) // 2))
     room = max(1, longest - special - question)
     return {"max_question_length": question, "stride": min(_STRIDE, max(1, room // 2))}
 
 
 def problem_type(trained: Trained) -> dict[str, str]:
-    """What `config.json` says of the outputs of a classifier of texts; nothing for other jobs."""
+    """The `problem_type` of a text classifier for `config.json`; empty for other jobs."""
     if trained.job != "text_classification":
         return {}
     problem = _problem_of(trained.task, len(trained.labels))
@@ -129,17 +129,17 @@ def _problem_of(task: Any, num_outputs: int) -> str | None:
     if task.multi_label:
         return "multi_label_classification"
     if task.regression:
-        # Theirs squash a single number where nothing is said of it.
+        # Without a problem_type, their pipeline applies a sigmoid to a single number.
         return None if task.sigmoid else "regression"
     return "single_label_classification" if num_outputs > 1 else None
 
 
 def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
-    """Writes `tokenizer.json`, `tokenizer_config.json`, and what makes vectors if the run says so.
+    """Writes `tokenizer.json`, `tokenizer_config.json`, and the pooling files if there is pooling.
 
     Args:
-        trained: the run; all of it is in the files.
-        folder: where to write.
+        trained: the run.
+        folder: the folder to write to.
     """
     task, model = trained.task, trained.model
     tokenizer: EncoderTokenizer = trained.tokenizer
@@ -152,11 +152,11 @@ def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
         "model_input_names": ["input_ids", *types, "attention_mask"],
         **{key: names[field] for field, key in NAME_KEYS.items()},
         "do_lower_case": tokenizer.lowercase,
-        # Masks are found in a text whatever else is.
+        # Mask tokens are always recognized in a text.
         "split_special_tokens": not (task.special_tokens or trained.job == "masked_lm"),
     }
     if tokenizer.separators > 1:
-        # RoBERTa calls two of them by further names.
+        # RoBERTa has further names for two of them.
         settings |= {"bos_token": names["start"], "eos_token": names["separator"]}
     write_json(folder / "tokenizer_config.json", settings)
     if (trained.workdir / EMBEDDING_FILE).is_file():
@@ -165,7 +165,7 @@ def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
 
 
 def _tokenizer_text(trained: Trained) -> str:
-    """The tokenizer as the task uses it."""
+    """The text of the tokenizer as the task uses it."""
     text = trained.tokenizer.to_json()
     library = tokenizers.Tokenizer.from_str(text)
     spaces = library.pre_tokenizer

@@ -1,8 +1,8 @@
-"""What the file of a published family says, and what is handed to it.
+"""The interface of a published family: what its file defines and what it receives.
 
-A file in `interop/families/` has a tuple `FAMILIES`. Each `Family` in it says everything about one
-architecture as others publish it: its names, how weights and config are read and written, what a
-run of it is, and what lies beside its weights. Nothing else has to be edited for a new one.
+A file in `interop/families/` has a tuple `FAMILIES`. Each `Family` in it defines everything about
+one published architecture: its names, how to read and write weights and config, the run that an
+import creates, and the side files. A new family needs no edit elsewhere.
 """
 
 import functools
@@ -22,7 +22,7 @@ from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 
 @runtime_checkable
 class Stored(Protocol):
-    """Arrays in files, by name; each is read when it is asked for."""
+    """Arrays in files, by name; each is read on access."""
 
     def __getitem__(self, name: str, /) -> np.ndarray:
         """Reads one array."""
@@ -33,20 +33,20 @@ class Stored(Protocol):
         ...
 
     def shape(self, name: str, /) -> Shape:
-        """The shape of an array, which is not read."""
+        """The shape of an array, without reading the array."""
         ...
 
 
 class Source(NamedTuple):
-    """A model as somebody else keeps it.
+    """An opened checkpoint of somebody else's model.
 
     Attributes:
         where: the folder or file, for messages.
-        files: what stands beside the arrays, as the library `transformers` writes it.
-        arrays: by the names that this library gives them.
-        tokenizer: the text of a `tokenizer.json` that was given or is inside the file; None where
-            side files are to be read.
-        writing: fields of `config.task` that say how it writes; empty where side files say it.
+        files: the side files, as the library `transformers` writes them.
+        arrays: the arrays, by the names of that library.
+        tokenizer: the text of a `tokenizer.json` that was given or is inside the file; None if it
+            must be read from side files.
+        writing: fields of `config.task` about generation; empty if side files have them.
     """
 
     where: Path
@@ -57,18 +57,18 @@ class Source(NamedTuple):
 
     @property
     def config(self) -> SideFile:
-        """What `config.json` says."""
+        """The content of `config.json`."""
         return self.files[CONFIG]
 
 
 class Head(NamedTuple):
-    """What a checkpoint is for.
+    """The job of a checkpoint.
 
     Attributes:
         job: the name of the task that can train the model further.
         outputs: names of the outputs; None takes those of `id2label` in the config.
-        preparation: fields of `config.task` that say how inputs are prepared, as far as the files
-            say.
+        preparation: fields of `config.task` about the preparation of inputs, as far as known from
+            the files.
     """
 
     job: str
@@ -80,14 +80,14 @@ class Published(NamedTuple):
     """A published checkpoint that was read.
 
     Attributes:
-        family: what can read and write it.
+        family: the family that reads and writes it.
         model: fields of `config.model`.
         job: see `Head`.
-        labels: names of the head's outputs; empty without a head of its own.
+        labels: names of the head's outputs; empty without a head.
         params: parameters by path.
-        unused: names of arrays that have no place in our model.
+        unused: names of arrays that our model does not have.
         preparation: see `Head`.
-        files: what stood beside the arrays, and what became of it.
+        files: the side files, and a record of which keys were used.
     """
 
     family: "Family"
@@ -101,12 +101,12 @@ class Published(NamedTuple):
 
 
 class RunParts(NamedTuple):
-    """What a run has beside its parameters.
+    """Everything in a run except its parameters.
 
     Attributes:
-        task: fields of `config.task`; its name is the job of what was read.
-        tokenizer: of the run; None where there is no text.
-        files: further files of the run, their text by name.
+        task: fields of `config.task`; its name is the job of the checkpoint.
+        tokenizer: the tokenizer of the run; None if there is no text.
+        files: text of further files of the run, by name.
         model: fields of `config.model` that side files decide.
     """
 
@@ -118,15 +118,15 @@ class RunParts(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """A run of ours that is to be published.
+    """One of our runs, to be exported.
 
     Attributes:
         job: the name of its task.
-        task: the task; which fields it has depends on the job.
+        task: the task; its fields depend on the job.
         model: the model.
-        paths: of its parameters.
+        paths: the paths of its parameters.
         labels: names of the outputs; empty for none.
-        workdir: of the run.
+        workdir: the run folder.
     """
 
     job: str
@@ -138,35 +138,35 @@ class Trained:
 
     @functools.cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of a run whose data are texts; read once."""
+        """The tokenizer of a text run; read once."""
         return self.task.load_tokenizer(self.workdir)
 
 
 class Family(NamedTuple):
-    """One architecture as others publish it.
+    """One published architecture.
 
     Attributes:
         kinds: values of `model_type` in `config.json`.
-        name: our model, as in `config.model.name`.
-        model: its class.
-        fields: `config.json`, its place for messages, and the shapes of all arrays, to fields of
-            the model; raises DataError for what our model does not do.
-        entries: all parameters that the model can have, heads included.
-        head: the side files and the paths that were read to what it is for.
-        run: what was opened, what was read of it, and the longest row that is asked for (None takes
-            what is usual), to the run it becomes; raises DataError for side files that cannot be
-            used.
-        config: a run of ours to `config.json`; raises ConfigError for what theirs does not do.
-        beside: writes what lies beside the weights of a run of ours into a folder; returns what the
-            run does and the folder does not, in sentences.
-        suits: whether it is the one that publishes a model of ours, where several have its class.
-        heads: what stands first in the paths of heads, each of which a checkpoint has or lacks.
-        canonical: a name in a file to the one in `entries`; None for what is no parameter.
-        exported: a name in `entries`, the model and the job to the name in files that are written.
-        copies: arrays that some files hold twice, by name: the original.
-        stand_ins: arrays that files may leave out, by name: the one that is taken instead.
-        not_ours: pattern of names that are known and have no place in our model.
-        unnamed: whether a config without `model_type` is of this family.
+        name: the name of our model, as in `config.model.name`.
+        model: the class of our model.
+        fields: maps `config.json`, its path for messages, and the shapes of all arrays to fields of
+            the model; raises DataError for what our model does not support.
+        entries: all parameters that the model can have, including heads.
+        head: maps the side files and the paths that were read to the job of the checkpoint.
+        run: maps the source, what was read from it, and the requested row length (None takes the
+            default) to the parts of the run; raises DataError for unusable side files.
+        config: maps one of our runs to `config.json`; raises ConfigError for what the published
+            model does not support.
+        beside: writes the side files of one of our runs to a folder; returns sentences about what
+            the run does but the folder does not.
+        suits: whether this family exports a given model, if several families have its class.
+        heads: the first path components of heads, each of which a checkpoint has or lacks.
+        canonical: maps a name in a file to the one in `entries`; None for what is no parameter.
+        exported: maps a name in `entries`, the model and the job to the name in exported files.
+        copies: arrays that some files hold twice, mapped to the original.
+        stand_ins: arrays that files may leave out, mapped to the array used instead.
+        not_ours: pattern of known names that our model does not have.
+        unnamed: whether a config without `model_type` belongs to this family.
     """
 
     kinds: tuple[str, ...]
@@ -189,7 +189,7 @@ class Family(NamedTuple):
 
 
 def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
-    """Names of outputs as `config.json` has them."""
+    """The names of outputs in the form of `config.json`."""
     if not labels:
         return {}
     return {

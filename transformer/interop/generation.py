@@ -1,8 +1,8 @@
-"""How a published language model writes: `generation_config.json`, or `config.json` of before it.
+"""Generation settings of language models: `generation_config.json`, or an older `config.json`.
 
-As in `generate` of the library `transformers`: the file counts as a whole. Where there is a
-`generation_config.json`, `config.json` says nothing about writing, not even where texts end; keys
-that are left out have that library's defaults.
+As in `generate` of the library `transformers`, one file counts as a whole: if there is a
+`generation_config.json`, `config.json` is ignored, even for the tokens that end texts. Missing keys
+have that library's defaults.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFil
 from transformer.ops.logits import Sampling
 
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# What they do where a key is left out, and what they do not do then.
+# Defaults of keys for features that we lack; with these values the features are off.
 _USUAL = {
     "num_beams": 1,
     "num_beam_groups": 1,
@@ -102,13 +102,13 @@ _IRRELEVANT = {
 
 
 def writing_fields(files: SideFiles) -> dict[str, Any]:
-    """Fields of `config.task` that say how a language model writes.
+    """Reads the fields of `config.task` about generation.
 
     Args:
-        files: of the model.
+        files: the side files of the model.
 
     Raises:
-        DataError: if a key has a value of another kind.
+        DataError: if a key has a value of another type.
     """
     said = files[GENERATION] if GENERATION in files else files[CONFIG]
     if said is not files[CONFIG]:
@@ -131,7 +131,7 @@ def writing_fields(files: SideFiles) -> dict[str, Any]:
         return fields
     return fields | {
         "temperature": _number(said, "temperature", 1.0),
-        # Null means what a missing key does.
+        # Null means the default.
         "top_k": 50 if said.get("top_k") is None else said.whole("top_k", least=0),
         "top_p": _number(said, "top_p", 1.0),
         "min_p": _number(said, "min_p", 0.0),
@@ -147,20 +147,20 @@ def _ends(said: SideFile) -> tuple[int, ...]:
 
 
 def _token(said: SideFile, key: str, value: Any) -> int | None:
-    """The id of a token; -1, as some write for none, is none."""
+    """The id of a token; -1, which some files use for "none", gives None."""
     if value is None or value == -1:
         return None
     return token(said.where, key, value)
 
 
 def _number(said: SideFile, key: str, usual: float) -> float:
-    """A number of sampling; null means what a missing key does."""
+    """A number of sampling; null means the default."""
     most = 1.0 if key in ("top_p", "min_p") else LARGEST
     return usual if said.get(key) is None else said.number(key, most=most)
 
 
 def sampling_config(sampling: Sampling) -> dict[str, Any]:
-    """What `writing_fields` reads of how tokens are chosen."""
+    """Writes the sampling settings that `writing_fields` reads."""
     if sampling.temperature == 0:
         return {"do_sample": False}
     found: dict[str, Any] = {

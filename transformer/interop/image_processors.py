@@ -1,7 +1,7 @@
-"""What the library `transformers` says of preparing images, and how a run says it to that library.
+"""Converts between the image processors of the library `transformers` and our preparation.
 
-Its processors resize, cut the middle out, rescale and normalise, each step where it is switched on.
-A key that is missing has the default of the processor's class; `null` switches a step off.
+Its processors resize, crop the center, rescale and normalise; each step can be switched on and off.
+A missing key has the default of the processor's class; `null` switches a step off.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from transformer.interop.checked_values import SMALLEST, finite, refuse
 from transformer.interop.side_files import SideFile, SideFiles
 
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-# Where both files are there, theirs looks here, in the second, first.
+# If both files exist, the library prefers this key of the second.
 _INSIDE = "image_processor"
 _HALF = [0.5, 0.5, 0.5]
 _CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -43,7 +43,7 @@ _SHORTER = {
     "image_mean": _CLIP_MEAN,
     "image_std": _CLIP_STD,
 }
-# What their classes set, by `image_processor_type` without its ending.
+# Defaults of the classes, by `image_processor_type` without its suffix.
 _CLASSES: dict[str, dict[str, Any]] = {
     "ViT": {
         **_USUAL,
@@ -72,18 +72,18 @@ _IRRELEVANT = {
 
 
 def read_preparation(files: SideFiles, kind: str, image_size: int, channels: int) -> dict[str, Any]:
-    """Fields of `data.images.preparation.Preparation`, from the processor's file.
+    """Reads fields of `data.images.preparation.Preparation` from the processor's file.
 
-    Without a file they are those that the publisher has for such a model, with its own size.
+    Without a file they are the publisher's defaults for this kind of model, with the model's size.
 
     Args:
-        files: beside the weights.
-        kind: of model, whose processor it is unless the file says which.
-        image_size: of the model.
-        channels: of the model.
+        files: the side files.
+        kind: the kind of model, which decides the processor's class if the file does not.
+        image_size: the image size of the model.
+        channels: the channels of the model.
 
     Raises:
-        DataError: naming the key that cannot be read or does not suit the model.
+        DataError: names the key that cannot be read or does not suit the model.
     """
     file = _file(files)
     defaults = _CLASSES[_class_name(file, kind)]
@@ -108,7 +108,7 @@ def read_preparation(files: SideFiles, kind: str, image_size: int, channels: int
 
 
 def _file(files: SideFiles) -> SideFile:
-    """The one that theirs would read."""
+    """The file that the library would read."""
     if PROCESSOR in files:
         both = files[PROCESSOR]
         if _INSIDE in both:
@@ -118,21 +118,21 @@ def _file(files: SideFiles) -> SideFile:
 
 
 def _class_name(file: SideFile, kind: str) -> str:
-    """The key in `_CLASSES` of the class that theirs would take.
+    """The key in `_CLASSES` of the class that the library would use.
 
     Raises:
-        DataError: if it is not known here.
+        DataError: if it is unknown here.
     """
     usual = {"vit": "ViT", "deit": "DeiT"}[kind]
     named = file.get("image_processor_type")
     if named is not None:
         file.irrelevant({"feature_extractor_type": "image_processor_type says it"})
     else:
-        # What it was called before.
+        # The former name.
         named = file.get("feature_extractor_type")
         named = named and str(named).replace("FeatureExtractor", "ImageProcessor")
     known = {f"{name}ImageProcessor": name for name in _CLASSES}
-    # Its oldest files call the new by the old, too.
+    # The oldest files use the old class names, too.
     known |= {f"{usual}FeatureExtractor": usual, "None": usual}
     name = str(named).removesuffix("Fast")
     if name not in known:
@@ -144,10 +144,10 @@ def _class_name(file: SideFile, kind: str) -> str:
 
 
 def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> dict[str, Any]:
-    """How an image comes to the size of the model.
+    """How images are brought to the size of the model.
 
     Raises:
-        DataError: naming the keys by which it would not.
+        DataError: names the keys that would give another size.
     """
     cut = _flag(file, "do_center_crop", defaults)
     if cut:
@@ -179,7 +179,7 @@ def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> d
 def _require_square(
     file: SideFile, key: str, size: Mapping[str, int], image_size: int, asked: str
 ) -> None:
-    """Refuses what would not be as large as the model's images."""
+    """Refuses sizes that differ from the model's image size."""
     if size != {"height": image_size, "width": image_size}:
         raise DataError(
             f"{file.where}: {asked} and {key} is {dict(size)}{_left_out(file, key)}, but the model "
@@ -188,13 +188,13 @@ def _require_square(
 
 
 def _left_out(file: SideFile, key: str) -> str:
-    """Where a value comes from that is not in the file."""
+    """For messages: the origin of a value that is not in the file."""
     named = file.peek("image_processor_type") or "its class"
     return "" if key in file else f" (left out, as image_processor_type, {named}, has it)"
 
 
 def _numbers(file: SideFile, defaults: Mapping[str, Any], channels: int) -> dict[str, Any]:
-    """How bytes become numbers."""
+    """How bytes are rescaled and normalised."""
     factor, mean, std = 1.0, (0.0,), (1.0,)
     if _flag(file, "do_rescale", defaults):
         factor = file.positive("rescale_factor", defaults["rescale_factor"])
@@ -215,7 +215,7 @@ def _flag(file: SideFile, key: str, defaults: Mapping[str, Any]) -> bool:
 
 
 def _size(file: SideFile, key: str, defaults: Mapping[str, Any], *, square: bool) -> dict[str, int]:
-    """Height and width, or `shortest_edge`; one number means either.
+    """Height and width, or `shortest_edge`; a single number means one of these.
 
     Raises:
         DataError: if it is anything else.
@@ -255,14 +255,15 @@ def _is_pixels(value: Any) -> bool:
 
 
 def processor_content(preparation: Preparation, channels: int) -> dict[str, Any]:
-    """A run's preparation as `preprocessor_config.json` has it.
+    """The content of `preprocessor_config.json` for a run's preparation.
 
-    The class is the oldest one that knows the steps: earlier versions of the library have each
-    class do its own.
+    It names the oldest class that has all steps, because in earlier versions of the library each
+    class has only its own steps.
 
     Args:
-        preparation: of the run.
-        channels: of its images. Theirs makes RGB of other images, and has no way to grey.
+        preparation: the preparation of the run.
+        channels: the channels of its images. The library converts other images to RGB, but cannot
+            convert to grey.
     """
     size = preparation.image_size
     square = {"height": size, "width": size}

@@ -1,7 +1,7 @@
-"""Which arrays of a published checkpoint hold which of our parameters, in both directions.
+"""Maps arrays of published checkpoints to our parameters, in both directions.
 
-A family writes down a list of entries. Reading and writing checkpoints both follow it, so that what
-comes in can go out again, bit for bit.
+A family defines a list of entries. Reading and writing both use it, so that an imported checkpoint
+can be exported again, bit for bit.
 """
 
 import functools
@@ -22,14 +22,14 @@ Arrays = Sequence[np.ndarray]
 
 
 class Entry(NamedTuple):
-    """Some of our parameters, and the arrays that hold them elsewhere; mostly one of each.
+    """Some of our parameters and the published arrays that hold them; mostly one of each.
 
     Attributes:
-        paths: of our parameters.
-        names: of their arrays.
-        shapes: of their arrays.
-        read: their arrays to our parameters.
-        write: our parameters to their arrays.
+        paths: the paths of our parameters.
+        names: the names of the published arrays.
+        shapes: the shapes of the published arrays.
+        read: converts published arrays to our parameters.
+        write: converts our parameters to published arrays.
     """
 
     paths: tuple[str, ...]
@@ -42,14 +42,14 @@ class Entry(NamedTuple):
 def single(
     path: str, name: str, shape: Shape, theirs: Shape, order: Sequence[int] | None = None
 ) -> Entry:
-    """One parameter in one array with the same numbers, laid out another way.
+    """One parameter and one array with the same numbers in another layout.
 
     Args:
-        path: of our parameter.
-        name: of their array.
-        shape: ours.
-        theirs: theirs.
-        order: of the axes of their array in ours; None leaves it. What remains is a reshape.
+        path: the path of our parameter.
+        name: the name of the published array.
+        shape: our shape.
+        theirs: the published shape.
+        order: the order of the published axes in ours; None keeps it. The rest is a reshape.
     """
     order = tuple(range(len(theirs))) if order is None else tuple(order)
     turned = tuple(theirs[axis] for axis in order)
@@ -65,30 +65,30 @@ def single(
 
 
 def matrix(path: str, name: str, shape: Shape, num_inputs: int = 1) -> Entry:
-    """A kernel, of which PyTorch keeps the transposed matrix: outputs first.
+    """A kernel that PyTorch stores as the transposed matrix, outputs first.
 
     Args:
-        path: of our parameter.
-        name: of their array.
-        shape: ours, inputs first; heads have an axis of their own here.
-        num_inputs: how many axes the inputs have.
+        path: the path of our parameter.
+        name: the name of the published array.
+        shape: our shape, inputs first, with a separate axis for heads.
+        num_inputs: number of input axes.
     """
     theirs = (math.prod(shape[num_inputs:]), math.prod(shape[:num_inputs]))
     return single(path, name, shape, theirs, (1, 0))
 
 
 def vector(path: str, name: str, shape: Shape) -> Entry:
-    """A bias or a scale; heads have an axis of their own here."""
+    """A bias or a scale; our shape has a separate axis for heads."""
     return single(path, name, shape, (math.prod(shape),))
 
 
 def same(path: str, name: str, shape: Shape) -> Entry:
-    """What both keep alike."""
+    """A tensor stored identically on both sides."""
     return single(path, name, shape, shape)
 
 
 def without_layer(path: str) -> tuple[str, int | None]:
-    """A path with `{}` in place of its layer, as tables of families have it, and the layer."""
+    """Replaces the layer number in a path by `{}`, as in tables of families; returns both."""
     parts = path.split("/")
     numbers = [layer_number(part) for part in parts]
     found = next((number for number in numbers if number is not None), None)
@@ -97,15 +97,15 @@ def without_layer(path: str) -> tuple[str, int | None]:
 
 
 def usual(path: str, shape: Shape, modules: Mapping[str, str]) -> Entry | None:
-    """The entry of a parameter by the name of its module, as PyTorch's modules call theirs.
+    """The entry of a parameter in PyTorch's naming, found by the name of its module.
 
     Args:
-        path: of our parameter: module and kind, such as `blocks/layer_3/attention/query/kernel`.
-        shape: ours.
-        modules: our modules to theirs, with `{}` for the layer and its number.
+        path: the path of our parameter, such as `blocks/layer_3/attention/query/kernel`.
+        shape: our shape.
+        modules: maps our modules to the published ones, with `{}` for the layer and its number.
 
     Returns:
-        None if the module is not among them.
+        None if `modules` lacks the module.
     """
     module, _, kind = path.rpartition("/")
     general, number = without_layer(module)
@@ -113,7 +113,7 @@ def usual(path: str, shape: Shape, modules: Mapping[str, str]) -> Entry | None:
         return None
     name = modules[general].format("" if number is None else number)
     if kind == "kernel":
-        # Attention's output is the one kernel with two axes of inputs.
+        # Attention's output is the only kernel with two input axes.
         return matrix(
             path, f"{name}.weight", shape, 2 if module.endswith("attention/output") else 1
         )
@@ -130,12 +130,12 @@ def entries(
     """The entries of all parameters of a model.
 
     Args:
-        shapes: of our parameters, by path.
+        shapes: the shapes of our parameters, by path.
         modules: see `usual`.
-        others: entries of parameters that are kept in another way, by path.
+        others: entries of parameters that are stored differently, by path.
 
     Raises:
-        KeyError: if a parameter has no place, which is a mistake of the family's.
+        KeyError: if a parameter has no entry, which is a bug of the family.
     """
     found = {}
     for path, shape in shapes.items():
@@ -156,12 +156,12 @@ def parameter_shapes(
     """The shapes of all parameters that a model can have, by path.
 
     Args:
-        model: with its layers unrolled.
-        use_all: calls whatever has parameters.
-        *inputs: of `use_all`.
-        stacks: fields that say how many layers there are, in the order of the stacks' names.
-        traced: how many layers of each stack are traced. The last of them tells the shapes of all
-            that follow.
+        model: the model, with unrolled layers.
+        use_all: calls every module that has parameters.
+        *inputs: the inputs of `use_all`.
+        stacks: fields with the numbers of layers, in the order of the stacks' names.
+        traced: how many layers of each stack to trace. The last of them gives the shapes of all
+            later layers.
     """
     depths = {field: getattr(model, field) for field in stacks}
     few = {field: min(depth, traced) for field, depth in depths.items()}
@@ -185,16 +185,16 @@ def parameter_shapes(
 def read_entries(
     wanted: Iterable[Entry], arrays: Mapping[str, Any], names: Mapping[str, str], where: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Our parameters by path in float32, one entry at a time.
+    """Yields our parameters by path in float32, one entry at a time.
 
     Args:
-        wanted: all of whose arrays are there.
-        arrays: by their names in the file, read when asked for.
-        names: what entries call an array to its name in the file.
+        wanted: entries whose arrays all exist.
+        arrays: arrays by their names in the file, read on access.
+        names: maps names in entries to names in the file.
         where: the folder or file, for messages.
 
     Raises:
-        DataError: if an array has another shape, or holds whole numbers.
+        DataError: if an array has another shape, or holds integers.
     """
     for entry in wanted:
         found = []
@@ -205,7 +205,7 @@ def read_entries(
                     f"{where}: {names[name]} has the shape {list(array.shape)}, and the config "
                     f"asks for {list(shape)}."
                 )
-            # Of NumPy or of `ml_dtypes`: bytes of one kind, read as the other, are any numbers.
+            # Floats of NumPy or bfloat16 of `ml_dtypes`; other dtypes would be misread.
             if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
                 raise DataError(
                     f"{where}: {names[name]} holds numbers of the kind {array.dtype}, and weights "
@@ -219,11 +219,11 @@ def read_entries(
 def write_entries(
     wanted: Iterable[Entry], params: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Their arrays by name, one entry at a time.
+    """Yields the published arrays by name, one entry at a time.
 
     Args:
-        wanted: all of whose parameters are there.
-        params: by path.
+        wanted: entries whose parameters all exist.
+        params: parameters by path.
     """
     for entry in wanted:
         found = entry.write([np.asarray(params[path]) for path in entry.paths])
@@ -233,15 +233,15 @@ def write_entries(
 def require_sizes(
     where: Any, shapes: Mapping[str, Shape], sizes: Mapping[str, Mapping[str, int]]
 ) -> None:
-    """Refuses arrays of other sizes than a config says, naming its keys.
+    """Refuses arrays whose sizes differ from a config.
 
     Args:
         where: the config, for messages.
-        shapes: of the arrays, by name; those that are missing are not looked at.
-        sizes: of each axis of an array by what says it, by the array's name.
+        shapes: the shapes of the arrays, by name; missing arrays are ignored.
+        sizes: by array name, the expected size of each axis and the key that gives it.
 
     Raises:
-        DataError: naming the first array.
+        DataError: names the first array and the keys.
     """
     for name, axes in sizes.items():
         if name in shapes and tuple(shapes[name]) != tuple(axes.values()):
@@ -252,15 +252,15 @@ def require_sizes(
 def require_layers(
     where: Any, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
 ) -> None:
-    """Refuses stacks of another depth than a config says, naming its key.
+    """Refuses stacks whose depth differs from a config.
 
     Args:
         where: the config, for messages.
-        shapes: of the arrays, by name.
-        counts: the key and what it says, by what stands before a layer's number in names.
+        shapes: the shapes of the arrays, by name.
+        counts: the key and its value, by the prefix of a layer's number in names.
 
     Raises:
-        DataError: naming the first key.
+        DataError: names the first key.
     """
     for before, (key, count) in counts.items():
         found = {name[len(before) :].split(".")[0] for name in shapes if name.startswith(before)}

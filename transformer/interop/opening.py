@@ -1,4 +1,4 @@
-"""The families of published models, found by their files, and the one that a model belongs to."""
+"""Finds the families of published models, and the family of a given model."""
 
 import functools
 import importlib
@@ -20,29 +20,29 @@ from transformer.interop.tokenizers.files import read_tokenizer_text, with_begin
 
 @functools.cache
 def all_families() -> tuple[Family, ...]:
-    """What the files in `interop/families/` say, in the order of their names."""
+    """All families in the files of `interop/families/`, in the order of file names."""
     names = [module.name for module in pkgutil.iter_modules(families.__path__)]
     modules = [importlib.import_module(f"{families.__name__}.{name}") for name in names]
     return tuple(family for module in modules for family in module.FAMILIES)
 
 
 def open_folder(folder: Path) -> Source:
-    """A model in a folder with `config.json` and safetensors, in one file or several.
+    """Opens a folder with `config.json` and one or several safetensors files.
 
     Raises:
         DataError: if a file is missing or damaged.
     """
     files = SideFiles(folder, {CONFIG: read_json(folder / CONFIG)})
-    # Before anything else is opened: another model may come in other files.
+    # First of all, because an unknown model may have other files.
     family_of(files[CONFIG])
     return Source(folder, files, StoredArrays(folder))
 
 
 def family_of(config: SideFile) -> Family:
-    """The family that a config is of.
+    """The family of a config.
 
     Raises:
-        DataError: if it is not known here; the known ones are listed.
+        DataError: if it is unknown; the message lists the known ones.
     """
     kinds = {kind: family for family in all_families() for kind in family.kinds}
     if "model_type" not in config:
@@ -58,25 +58,25 @@ def family_of(config: SideFile) -> Family:
 
 
 def read_published(folder: str | Path, ignore: str | None = None) -> Published:
-    """Reads a folder; nothing in it is run. See `published.read_source`.
+    """Reads a folder without running any code in it. See `published.read_source`.
 
     Args:
-        folder: with `config.json` and safetensors.
-        ignore: pattern of the names of arrays to leave out though they are not known.
+        folder: a folder with `config.json` and safetensors.
+        ignore: pattern of the names of unknown arrays to leave out.
     """
     source = open_folder(Path(folder))
     return read_source(source, family_of(source.config), ignore)
 
 
 def family_for(name: str, model: Any) -> Family:
-    """The family that publishes a model of ours.
+    """The family that can export one of our models.
 
     Args:
         name: `config.model.name`.
         model: the model.
 
     Raises:
-        ConfigError: if none does.
+        ConfigError: if there is none.
     """
     for family in all_families():
         if family.name == name and family.suits(model):
@@ -88,15 +88,15 @@ def family_for(name: str, model: Any) -> Family:
 
 
 def open_published(path: Path, tokenizer: Path | None = None) -> Source:
-    """A published model before its weights are read.
+    """Opens a published model without reading its weights.
 
     Args:
         path: a folder with `config.json` and safetensors, a `.gguf` file, or a `.bin` of llama2.c.
-        tokenizer: a `tokenizer.json`, or the tokenizer of a `.bin`; None takes what lies beside or
-            inside.
+        tokenizer: a `tokenizer.json`, or the tokenizer of a `.bin`; None takes the one in the
+            folder or file.
 
     Raises:
-        DataError: if it cannot be read, or is of a model that is not known here.
+        DataError: if it cannot be read, or its model is unknown here.
     """
     if path.is_dir() or not path.exists():
         source = open_folder(path)

@@ -1,4 +1,4 @@
-"""How published checkpoints of any family are read."""
+"""Reads published checkpoints of any family."""
 
 import functools
 import re
@@ -20,21 +20,21 @@ from transformer.interop.side_files import SideFile
 
 
 def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
-    """Reads a model, array by array; nothing in it is run.
+    """Reads a model array by array, without running any code in it.
 
     Args:
-        source: where it is.
-        family: of the model.
-        ignore: pattern of the names of arrays to leave out though they are not known.
+        source: the opened checkpoint.
+        family: the family of the model.
+        ignore: pattern of the names of unknown arrays to leave out.
 
     Raises:
-        DataError: if an array is missing, has another shape or is not known, or the model is not
-            one that we can build.
+        DataError: if an array is missing, unknown or has another shape, or we cannot build the
+            model.
     """
     where, arrays = source.where, source.arrays
     names: dict[str, str] = {}
     replaced: list[str] = []
-    # A layer of a head may take the place of one that the encoder has and nobody uses: RoBERTa's.
+    # A head's layer may replace an unused layer of the encoder (RoBERTa's pooler).
     for name in sorted(arrays, key=lambda name: family.canonical(name) != name):
         canonical = family.canonical(name)
         if canonical is None:
@@ -56,8 +56,8 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     left = [name for canonical, name in names.items() if canonical not in used]
     _require_known(left, family, ignore, where)
     left += replaced
-    # In the host's memory even where there is an accelerator; checkpoints are written from there
-    # without another copy.
+    # Use host memory even if there is an accelerator: checkpoints are written from there without
+    # another copy.
     host = jax.local_devices(backend="cpu")[0]
     found = read_entries(whole, arrays, names, where)
     params = {path: jax.device_put(array, host) for path, array in found}
@@ -68,15 +68,15 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
 
 @functools.lru_cache(maxsize=8)
 def _entries_of(family: Family, model: Any) -> list[Entry]:
-    """All parameters that a model can have; traced once for each model."""
+    """All parameters that a model can have; each model is traced once."""
     return family.entries(model)
 
 
 def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...]:
-    """Names of the outputs, `LABEL_0` and so on where none are given; none without outputs.
+    """Names of the outputs, by default `LABEL_0` and so on; empty without outputs.
 
     Raises:
-        DataError: if they are not names, or not of all outputs.
+        DataError: if they are not names, or some outputs have none.
     """
     if "output/bias" not in params:
         return ()
@@ -94,7 +94,7 @@ def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...
             )
         labels = tuple(text(config.where, "id2label", names[str(place)]) for place in range(count))
         config.usual({"num_labels": count})
-    # What contradicts is not used, and reported so.
+    # A contradicting label2id is not used, and reported as unused.
     numbers = config.peek("label2id")
     if isinstance(numbers, dict) and all(
         type(place := numbers.get(label)) is int and 0 <= place < count and labels[place] == label
@@ -108,13 +108,13 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     """Fields of a model that can be built.
 
     Raises:
-        DataError: if the config is incomplete or of a model that we cannot build.
+        DataError: if the config is incomplete or describes a model that we cannot build.
     """
     where = source.where if source.where.is_file() else source.where / "config.json"
     try:
         fields = family.fields(source.config, where, shapes)
         _require_fewer(fields, where, len(shapes))
-        # Whether layers are stacked is chosen later.
+        # The final value of scan_layers is chosen later.
         require_allowed("model", family.model(**fields, scan_layers=True))
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
@@ -124,10 +124,10 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
 
 
 def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
-    """Refuses more layers or experts than there are arrays, before anything is made for each.
+    """Refuses more layers or experts than there are arrays, before allocating anything for them.
 
     Raises:
-        DataError: naming the field.
+        DataError: names the field.
     """
     for field in ("num_layers", "num_encoder_layers", "num_decoder_layers", "num_experts"):
         if fields.get(field, 0) > min(there, bounds.LAYERS):
@@ -140,10 +140,10 @@ def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
 def require_complete(
     entries: list[Entry], names: Mapping[str, str], heads: tuple[str, ...], where: Path
 ) -> None:
-    """Refuses a model that lacks parts of its body, or parts of a head that it has.
+    """Refuses a model whose body or head is incomplete.
 
     Raises:
-        DataError: naming one of them.
+        DataError: names one of the missing arrays.
     """
     there = {
         entry.paths[0].split("/")[0]
@@ -169,10 +169,10 @@ def require_complete(
 def _take_copies(
     copies: Mapping[str, str], names: dict[str, str], arrays: Stored, where: Path
 ) -> None:
-    """Leaves out arrays that are there twice; one that is there alone takes the other's place.
+    """Drops duplicates of arrays; a copy without its original replaces it.
 
     Raises:
-        DataError: if the two are not the same.
+        DataError: if copy and original differ.
     """
     for copy, original in copies.items():
         if copy not in names:
@@ -187,10 +187,10 @@ def _take_copies(
 
 
 def _require_known(left: list[str], family: Family, ignore: str | None, where: Path) -> None:
-    """Refuses arrays that nobody knows: without them it may be another model.
+    """Refuses unknown arrays, because ignoring them may change the model.
 
     Raises:
-        DataError: naming some.
+        DataError: names some of them.
     """
     known = [pattern for pattern in (family.not_ours, ignore) if pattern]
     strange = [name for name in left if not any(re.search(pattern, name) for pattern in known)]

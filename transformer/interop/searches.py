@@ -1,7 +1,7 @@
-"""How published encoder-decoders search for their outputs: read from side files, and written.
+"""Reads and writes the search settings of published encoder-decoders.
 
-All of it is as `generate` of the library `transformers` has it, defaults included. What it can do
-and we cannot, such as sampling with several beams, is not asked for, and so reported by name.
+The settings follow `generate` of the library `transformers`, including defaults. Keys of features
+that we lack, such as sampling with several beams, are not read and so reported by name.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, severa
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.search_rules import Search
 
-# Keys with these values ask for nothing.
+# Keys with these values have no effect.
 _NOTHING: dict[str, Any] = {
     "num_return_sequences": 1,
     "do_sample": False,
@@ -47,7 +47,7 @@ _NOTHING: dict[str, Any] = {
         )
     ),
 }
-# Of the tokens that are drawn, where they are drawn.
+# Keys that matter only when tokens are sampled.
 _OF_SAMPLING = (
     *("temperature", "top_k", "top_p", "top_h", "min_p"),
     *("typical_p", "epsilon_cutoff", "eta_cutoff"),
@@ -72,23 +72,23 @@ _WITHOUT_EFFECT = {
     "output_attentions": "what else is returned",
     "output_hidden_states": "what else is returned",
 }
-# What is read; where there is a file for it, nobody looks for them in `config.json`.
+# Keys that are read; `config.json` is ignored if there is a separate file.
 _HONOURED = (
     *("num_beams", "length_penalty", "early_stopping", "max_length", "max_new_tokens"),
     *("min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty"),
     *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id"),
     *("forced_eos_token_id", "eos_token_id", "bos_token_id"),
 )
-# New tokens where no file says how many.
+# The default number of new tokens.
 _USUAL_LENGTH = 20
 
 
 class Searches(NamedTuple):
-    """How a published model searches: fields of `config.task`.
+    """The search settings of a published model: fields of `config.task`.
 
     Attributes:
-        beam_size: hypotheses kept.
-        length_penalty: exponent of lengths.
+        beam_size: number of hypotheses.
+        length_penalty: exponent of the length.
         search: further rules.
     """
 
@@ -98,7 +98,7 @@ class Searches(NamedTuple):
 
 
 def search_files(files: SideFiles) -> SideFile:
-    """Where it is said how to search: in a file of its own, or else in `config.json`."""
+    """The file with search settings: `generation_config.json`, or else `config.json`."""
     if GENERATION not in files:
         return files[CONFIG]
     reason = f"{GENERATION} says it"
@@ -110,7 +110,7 @@ def begin_of(files: SideFiles) -> int:
     """The token that begins every output.
 
     Raises:
-        DataError: if no file says it, or two say otherwise.
+        DataError: if no file has it, or two files disagree.
     """
     said = search_files(files)
     found = said.get("decoder_start_token_id")
@@ -129,16 +129,16 @@ def begin_of(files: SideFiles) -> int:
 
 
 def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
-    """How a model searches.
+    """Reads how a model searches.
 
     Args:
-        files: beside the model.
-        end: the token that the tokenizer puts behind texts.
-        longest: tokens of an output, the one that begins it included, that the model has positions
-            for; None where there is no end to them.
+        files: the side files of the model.
+        end: the token that the tokenizer appends to texts.
+        longest: the maximum number of tokens of an output, including the one that begins it, for
+            which the model has positions; None if unlimited.
 
     Raises:
-        DataError: if outputs end without that token, or a value is none.
+        DataError: if outputs end with another token, or a value is invalid.
     """
     said = search_files(files)
     said.irrelevant(_WITHOUT_EFFECT)
@@ -185,7 +185,7 @@ def _tokens(said: SideFile, key: str) -> tuple[int, ...]:
     """One token, several, or none.
 
     Raises:
-        DataError: if it is none of that.
+        DataError: if the value is anything else.
     """
     found = said.get(key)
     found = [] if found is None else found if isinstance(found, list) else [found]
@@ -193,7 +193,7 @@ def _tokens(said: SideFile, key: str) -> tuple[int, ...]:
 
 
 def _most(said: SideFile, longest: int | None) -> int:
-    """New tokens of an output at most; `max_length` counts the one that begins it."""
+    """Maximum number of new tokens of an output; `max_length` also counts the first token."""
     new, whole = said.get("max_new_tokens"), said.get("max_length")
     if new is None and whole is None:
         return _USUAL_LENGTH if longest is None else min(_USUAL_LENGTH, longest - 1)
@@ -205,28 +205,28 @@ def _most(said: SideFile, longest: int | None) -> int:
 
 
 def _least(said: SideFile) -> int:
-    """New tokens before the end at least."""
+    """Minimum number of new tokens before the end."""
     if said.get("min_new_tokens") is not None:
         return _count(said, "min_new_tokens")
-    # -1 is how some say that there is no least.
+    # Some files write -1 for "no minimum".
     least = said.whole_or_none("min_length", least=-1, most=bounds.LENGTH) or 0
     return max(0, least - 1)
 
 
 def _count(said: SideFile, key: str) -> int:
-    """A whole number, 0 where nothing is said."""
+    """A whole number, by default 0."""
     return said.whole_or_none(key, least=0, most=bounds.LENGTH) or 0
 
 
 def _number(said: SideFile, key: str, usual: float, *, least: float) -> float:
-    """A number; null means what a missing key does."""
+    """A number; null means the default."""
     return usual if said.get(key) is None else said.number(key, least=least)
 
 
 def _unwritten(said: SideFile, ends: tuple[int, ...]) -> str:
-    """Sequences that no output has."""
+    """Sequences that outputs may not contain."""
     sequences = several(said.where, "bad_words_ids", _value(said, "bad_words_ids", []), _sequence)
-    # An end is never kept from ending.
+    # The end token itself is never forbidden.
     found = [sequence for sequence in sequences if sequence not in [[end] for end in ends]]
     found += [[token] for token in _tokens(said, "suppress_tokens")]
     return ";".join(",".join(map(str, sequence)) for sequence in found)
@@ -244,10 +244,10 @@ def written_searches(
     """The content of `generation_config.json`, which `read_searches` reads.
 
     Args:
-        found: how to search.
+        found: the search settings.
         begin: the token that begins outputs.
-        end: the token that the tokenizer ends texts with.
-        max_new_tokens: of an output, its end included.
+        end: the token that ends texts.
+        max_new_tokens: maximum number of tokens of an output, including its end.
     """
     search = found.search
     content: dict[str, Any] = {
@@ -256,7 +256,7 @@ def written_searches(
         "eos_token_id": [end, *search.more_ends] if search.more_ends else end,
         "num_beams": found.beam_size,
         "length_penalty": found.length_penalty,
-        # Theirs counts the token that begins an output.
+        # The library also counts the token that begins an output.
         "max_length": max_new_tokens + 1,
     }
     if found.beam_size > 1:
@@ -282,5 +282,5 @@ def written_searches(
 
 
 def _one(tokens: tuple[int, ...]) -> Any:
-    """A token by itself where there is one."""
+    """A single token as a number, several as a list."""
     return tokens[0] if len(tokens) == 1 else list(tokens)

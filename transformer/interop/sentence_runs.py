@@ -1,4 +1,4 @@
-"""Encoder-decoders as runs: what one becomes when read, and its files when it is published."""
+"""Encoder-decoders: the run made from an imported one, and the files of an exported one."""
 
 import json
 import re
@@ -20,15 +20,15 @@ from transformer.interop.tokenizers.files import with_end
 from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
 from transformer.ops.search_rules import Search
 
-# Tokens of a source, where nothing says how many.
+# The default maximum number of tokens of a source.
 _MAX_SOURCE = 512
-# Larger numbers say that there is no end.
+# Larger numbers mean that there is no limit.
 _ENORMOUS = 1 << 20
 
 
 @runtime_checkable
 class _Beam(Protocol):
-    """How long outputs may be."""
+    """The limits of the length of outputs."""
 
     extra_length: int
     max_length: int | None
@@ -36,7 +36,7 @@ class _Beam(Protocol):
 
 @runtime_checkable
 class _Searcher(Protocol):
-    """What the task of an encoder-decoder says of how it searches."""
+    """The search settings in the task of an encoder-decoder."""
 
     max_length: int
     beam_size: int
@@ -49,15 +49,15 @@ class _Searcher(Protocol):
 
 
 def longest_source(source: Source, asked: int | None, positions: int | None) -> int:
-    """Tokens of a source, its end included: what is asked for, or what the tokenizer says.
+    """Maximum number of tokens of a source, including its end.
 
     Args:
-        source: what was opened.
-        asked: by the user; None if nothing is.
-        positions: of the model; None if they have no end.
+        source: the opened checkpoint.
+        asked: the number that the user requests; None takes the tokenizer's limit.
+        positions: number of positions of the model; None if unlimited.
 
     Raises:
-        DataError: if that is no number, or less than two.
+        DataError: if it is not a number, or less than two.
     """
     said = source.files[SETTINGS].number("model_max_length", float(_MAX_SOURCE), least=2.0)
     found = asked or (_MAX_SOURCE if said > _ENORMOUS else int(said))
@@ -67,16 +67,16 @@ def longest_source(source: Source, asked: int | None, positions: int | None) -> 
 def sentence_run(
     source: Source, tokenizer: SentenceTokenizer, positions: int | None, **values: Any
 ) -> RunParts:
-    """A run of an encoder-decoder that searches as its publisher does.
+    """The run of an encoder-decoder, with the publisher's search settings.
 
     Args:
-        source: what was opened.
-        tokenizer: of the run.
-        positions: of the model; None if they have no end.
+        source: the opened checkpoint.
+        tokenizer: the tokenizer of the run.
+        positions: number of positions of the model; None if unlimited.
         **values: further fields of the task.
 
     Raises:
-        DataError: if the tokenizer ends texts with another token than the model.
+        DataError: if tokenizer and model disagree on the token that ends texts.
     """
     begin = begin_of(source.files)
     searches = read_searches(source.files, tokenizer.end, positions)
@@ -89,13 +89,13 @@ def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
 
     Args:
         trained: a run of an encoder-decoder.
-        folder: where to write.
+        folder: the folder to write to.
 
     Returns:
-        What the run does and published models do not, in sentences.
+        Sentences about what the run does but published models do not.
 
     Raises:
-        ConfigError: if the tokenizer is none that published models have.
+        ConfigError: if published models have no such tokenizer.
     """
     task, tokenizer = trained.task, trained.tokenizer
     begin = trained.model.begin_token()
@@ -132,7 +132,7 @@ def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
 def _generation(
     task: _Searcher, end: int, begin: int, unwritten: tuple[int, ...]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The content of `generation_config.json`, and what it cannot say."""
+    """The content of `generation_config.json`, and sentences about what it cannot express."""
     notes: list[str] = []
     search, alpha = task.search, task.length_penalty
     beam = task.beam()
@@ -149,7 +149,7 @@ def _generation(
                 f"outputs are at most {beam.extra_length} tokens longer than their source, and "
                 f"there at most {room} tokens long."
             )
-        # An output at its limit can only end, and theirs does not pay for that.
+        # The library does not count the end token of an output at its limit.
         room += 1
     content = dict(
         written_searches(
@@ -165,7 +165,7 @@ def _generation(
 
 
 def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> dict[str, Any]:
-    """Writes a tokenizer of Marian's; returns its settings."""
+    """Writes a Marian tokenizer; returns its settings."""
     tokenizer.save(folder)
     special = tokenizer.special
     words = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": False}
@@ -181,10 +181,10 @@ def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> dict[str, Any]:
 def _write_sentencepieces(
     tokenizer: SentencePieceTokenizer, sentinels: int, folder: Path
 ) -> dict[str, Any]:
-    """Writes a model of SentencePiece as that of a T5; returns its settings.
+    """Writes a SentencePiece model as a T5 tokenizer; returns its settings.
 
     Raises:
-        ConfigError: if a T5 would cut texts otherwise.
+        ConfigError: if a T5 tokenizer would split texts differently.
     """
     table = parse_pieces(tokenizer.content)
     if table.kind != UNIGRAM or not (table.begins_with_space and table.joins_spaces):
@@ -205,7 +205,7 @@ def _write_sentencepieces(
 
 
 def _with_sentinels(text: str, first: int, count: int) -> str:
-    """A `tokenizer.json` with tokens for spans, the special ones they are to others."""
+    """Adds span tokens to a `tokenizer.json`, as special tokens."""
     library_tokenizer = tokenizers.Tokenizer.from_str(text)
     names = [f"<extra_id_{index}>" for index in range(count)]
     if names and library_tokenizer.token_to_id(names[0]) is None:

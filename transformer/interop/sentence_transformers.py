@@ -1,6 +1,6 @@
-"""How the library `sentence-transformers` makes vectors of texts, as its files say.
+"""Reads and writes the embedding settings of the library `sentence-transformers`.
 
-`modules.json` lists what a text goes through: the encoder, a pooling, perhaps a normalisation.
+`modules.json` lists the steps from a text to a vector: encoder, pooling, optional normalisation.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ MODULES = "modules.json"
 _SENTENCE = "sentence_bert_config.json"
 _PROMPTS = "config_sentence_transformers.json"
 _POOLING_FOLDER, _NORMALIZE_FOLDER = "1_Pooling", "2_Normalize"
-# The flag of each pooling, in the order in which several are put side by side.
+# The flag of each pooling, in the order in which several are concatenated.
 _FLAGS = {
     "cls": "pooling_mode_cls_token",
     "max": "pooling_mode_max_tokens",
@@ -26,11 +26,11 @@ _FLAGS = {
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-# What a flag is where it is left out.
+# The default pooling.
 _USUALLY = "mean"
-# Tokens of a row: its beginning, something, and its end.
+# The minimum number of tokens of a row: its beginning, one token, and its end.
 _LEAST = 3
-# Only where a user compares vectors, which is done elsewhere.
+# Keys that matter only for comparing vectors, which is done elsewhere.
 _OF_OTHERS = {
     "__version__": "who wrote it",
     "model_type": "who wrote it",
@@ -39,14 +39,14 @@ _OF_OTHERS = {
 
 
 def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
-    """How vectors are made; None where it is no folder of that library.
+    """Reads how vectors are made; None if the folder is not of that library.
 
     Args:
-        files: of the folder.
-        folder: for messages.
+        files: the side files of the folder.
+        folder: the folder, for messages.
 
     Raises:
-        DataError: for what is not done here, by name.
+        DataError: names an unsupported setting.
     """
     if MODULES not in files:
         return None
@@ -98,7 +98,7 @@ def read_embedding(files: SideFiles, folder: Path) -> Embedding | None:
 
 
 def _pooling(files: SideFiles, folder: Path, path: str) -> tuple[tuple[str, ...], bool]:
-    """The poolings that are put side by side, and whether the prompt is in them."""
+    """The poolings to concatenate, and whether they include the prompt."""
     name = f"{path}/config.json"
     if not is_inside(path) or name not in files:
         raise DataError(f"{folder} has no {name}, which {MODULES} names as the path of Pooling.")
@@ -112,8 +112,8 @@ def _pooling(files: SideFiles, folder: Path, path: str) -> tuple[tuple[str, ...]
     else:
         config.irrelevant(dict.fromkeys(_FLAGS.values(), "pooling_mode says it"))
         asked = mode if isinstance(mode, list) else [mode]
-        asked = [str(one).lower() for one in asked]
-        unknown = [one for one in asked if one not in POOLINGS]
+        asked = [str(x).lower() for x in asked]
+        unknown = [x for x in asked if x not in POOLINGS]
         if unknown:
             raise DataError(
                 f"{folder / name}: pooling_mode is {shown(mode)}: what is known are "
@@ -131,8 +131,8 @@ def write_embedding(embedding: Embedding, width: int, folder: Path) -> None:
 
     Args:
         embedding: how vectors are made.
-        width: of the encoder, D.
-        folder: where its `config.json` is.
+        width: D, of the encoder.
+        folder: the folder with its `config.json`.
     """
     parts = [("", "Transformer"), (_POOLING_FOLDER, "Pooling")]
     parts += [(_NORMALIZE_FOLDER, "Normalize")] if embedding.normalize else []

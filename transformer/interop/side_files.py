@@ -1,8 +1,8 @@
-"""The JSON files beside published weights, and what became of each of their keys.
+"""The JSON side files of published weights, and a record of which of their keys were used.
 
-Readers ask a file for keys. What was asked for counts as honoured, what `irrelevant` was told
-changes no result, and everything else is reported by name. So nobody keeps a list of what is
-honoured, and no key is dropped without a word.
+Keys that a reader accesses count as honoured, keys passed to `irrelevant` count as without effect,
+and all others are reported by name. So there is no list of supported keys to maintain, and no key
+is ignored silently.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +16,9 @@ from transformer.interop import checked_values
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
-# Of tokenizers.
+# Side files of tokenizers.
 SETTINGS, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
-# Files of this kind that may lie in a folder; one that nobody opens is reported as a whole.
+# Known side files in a folder; one that is never opened is reported as unused.
 KNOWN = (
     CONFIG,
     GENERATION,
@@ -32,9 +32,9 @@ KNOWN = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-# Those that hold a list: its items have their numbers for keys.
+# Files that hold a list; the indices of its items are the keys.
 LISTS = ("modules.json",)
-# Keys that change no output of any model, and why.
+# Keys that do not affect the output of any model, and why.
 IRRELEVANT: dict[str, dict[str, str]] = {
     CONFIG: {
         "_name_or_path": "where it came from",
@@ -70,12 +70,12 @@ IRRELEVANT: dict[str, dict[str, str]] = {
 
 
 class Used(NamedTuple):
-    """What became of the keys of one file; keys inside an object have dots.
+    """Which keys of one file were used; keys of nested objects are dotted.
 
     Attributes:
-        honoured: those that something was made of.
-        irrelevant: those that change no result.
-        unused: those that nobody knows what to do with.
+        honoured: keys that were read.
+        irrelevant: keys that do not affect results.
+        unused: all other keys.
     """
 
     honoured: tuple[str, ...]
@@ -84,12 +84,12 @@ class Used(NamedTuple):
 
 
 class SideFile(Mapping[str, Any]):
-    """The object in one JSON file, which notes the keys it is asked for.
+    """The object in one JSON file, which records the keys that are read.
 
-    Copying it as a whole (`{**file}`) would count as asking for every key: ask for those needed.
+    Do not copy it as a whole (`{**file}`): that would count as reading every key.
 
     Args:
-        where: for messages.
+        where: the path, for messages.
         content: the object.
     """
 
@@ -101,17 +101,17 @@ class SideFile(Mapping[str, Any]):
         self._inside: dict[str, SideFile] = {}
 
     def __getitem__(self, key: str) -> Any:
-        """The value of a key, which counts as honoured from now on."""
+        """The value of a key, which then counts as honoured."""
         value = self._content[key]
         self._asked.add(key)
         return value
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a key; it does not count as honoured by this."""
+        """Whether there is a key, without marking it as honoured."""
         return key in self._content
 
     def __iter__(self) -> Iterator[str]:
-        """Keys in the order of the file; none counts as honoured by this."""
+        """Keys in the order of the file, without marking them as honoured."""
         return iter(self._content)
 
     def __len__(self) -> int:
@@ -119,11 +119,11 @@ class SideFile(Mapping[str, Any]):
         return len(self._content)
 
     def peek(self, key: str) -> Any:
-        """The value of a key, which does not count as asked for; None without the key."""
+        """The value of a key without marking it as honoured; None if missing."""
         return self._content.get(key)
 
     def inside(self, key: str) -> "SideFile":
-        """The object under a key, whose own keys are noted; an empty one without the key.
+        """The nested object of a key, whose own keys are recorded; empty if missing.
 
         Raises:
             DataError: if there is something else.
@@ -141,14 +141,14 @@ class SideFile(Mapping[str, Any]):
         """A whole number.
 
         Args:
-            key: of it, which counts as honoured.
-            usual: where the key is missing; None if it must be there.
-            least: it may be.
-            most: it may be.
+            key: its key, which then counts as honoured.
+            usual: the default; None if the key is required.
+            least: the smallest valid value.
+            most: the largest valid value.
 
         Raises:
-            KeyError: if it must be there, and is not.
-            DataError: if it is none, or out of range.
+            KeyError: if a required key is missing.
+            DataError: if the value is not a whole number, or out of range.
         """
         value = self._found(key, usual)
         return checked_values.whole(self.where, key, value, least=least, most=most)
@@ -156,7 +156,7 @@ class SideFile(Mapping[str, Any]):
     def whole_or_none(
         self, key: str, usual: int | None = None, *, least: int = 1, most: int = bounds.SIZE
     ) -> int | None:
-        """As `whole`; null is None."""
+        """Like `whole`; null gives None."""
         value = self.get(key, usual)
         if value is None:
             return None
@@ -195,12 +195,12 @@ class SideFile(Mapping[str, Any]):
         return checked_values.text(self.where, key, self._found(key, usual))
 
     def text_or_none(self, key: str) -> str | None:
-        """A text; None where there is null, or no such key."""
+        """A text; None if null or missing."""
         value = self.get(key)
         return None if value is None else checked_values.text(self.where, key, value)
 
     def texts(self, key: str) -> list[str]:
-        """Several texts; none where there is null, or no such key."""
+        """A list of texts; empty if null or missing."""
         found = self.get(key)
         found = [] if found is None else found
         return checked_values.several(self.where, key, found, checked_values.text)
@@ -213,53 +213,53 @@ class SideFile(Mapping[str, Any]):
         return self[key] if usual is None else self.get(key, usual)
 
     def irrelevant(self, keys: Mapping[str, str]) -> None:
-        """Notes keys that change no result.
+        """Records keys that do not affect results.
 
         Args:
-            keys: why, by key.
+            keys: the reasons, by key.
         """
         self._irrelevant |= keys.keys() & self._content.keys()
 
     def usual(self, values: Mapping[str, Any]) -> None:
-        """Counts keys as honoured that say what is done here anyway; with other values they stay.
+        """Marks keys as honoured whose values match what we do anyway; others stay unused.
 
         Args:
-            values: what is done, by key; null says nothing and counts, too.
+            values: what we do, by key; null matches, too.
         """
         for key, value in values.items():
             if key in self._content and self._content[key] in (None, value):
                 self._asked.add(key)
 
     def same(self, names: Mapping[str, str]) -> None:
-        """Refuses other names of keys that say something else.
+        """Refuses aliases of keys whose values contradict.
 
         Args:
-            names: the name that is read, by the other one.
+            names: maps each alias to the key that is read.
 
         Raises:
-            DataError: naming the first that says something else.
+            DataError: names the first contradicting alias.
         """
         self.only({other: self.get(name) for other, name in names.items() if other in self})
 
     def only(self, values: Mapping[str, Any]) -> None:
-        """Refuses what is not done here.
+        """Refuses unsupported values.
 
         Args:
-            values: the one value that is known, by key; it is that of a missing key, too.
+            values: the only supported value, by key; it is also the default.
 
         Raises:
-            DataError: naming the first key with another value.
+            DataError: names the first key with another value.
         """
         for key, known in values.items():
             found = self.get(key, known)
-            # True is 1, and 1.0 is: kinds of numbers do not matter, truth values do.
+            # 1 and 1.0 are equal here, but True and 1 are not.
             if found != known or isinstance(found, bool) != isinstance(known, bool):
                 raise DataError(
                     f"{self.where} has {key}: {shown(found)}, and only {known!r} can be read here."
                 )
 
     def used(self) -> Used:
-        """What became of each key until now."""
+        """Which keys have been used so far."""
         honoured, irrelevant, unused = [], [], []
         for key in self._content:
             if key in self._inside:
@@ -274,11 +274,11 @@ class SideFile(Mapping[str, Any]):
 
 
 class SideFiles:
-    """The side files of one published model, each read when it is first asked for.
+    """The side files of one published model, each read on first access.
 
     Args:
-        folder: with the files, or the one file that a model is in.
-        given: files that are known already, by name; without a folder there are no others.
+        folder: the folder of the files, or the single file of a model.
+        given: contents of files by name, if already known; without a folder there are no others.
     """
 
     def __init__(self, folder: Path, given: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -293,7 +293,7 @@ class SideFiles:
         return name in self._opened or (self._folder / name).is_file()
 
     def __getitem__(self, name: str) -> SideFile:
-        """A file by its name; without keys where there is none.
+        """A file by its name; empty if missing.
 
         Raises:
             DataError: if it is not a JSON object.
@@ -310,7 +310,7 @@ class SideFiles:
         return file
 
     def used(self) -> dict[str, Used]:
-        """What became of each file; one that is there and was not opened is not used at all."""
+        """Which keys of each file have been used; none of a file that was never opened."""
         unopened = [name for name in KNOWN if name in self and name not in self._opened]
         return {name: file.used() for name, file in self._opened.items() if len(file)} | {
             name: Used((), (), ("*",)) for name in unopened
@@ -318,14 +318,14 @@ class SideFiles:
 
 
 def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Reads the object in a JSON file.
 
     Args:
-        path: of the file.
-        is_list: whether there is a list instead; its items get their numbers, from 0, for keys.
+        path: the file.
+        is_list: whether the file holds a list; its indices, from 0, become the keys.
 
     Raises:
-        DataError: if there is none.
+        DataError: if the file holds anything else.
     """
     content = read_json_file(path)
     if is_list and isinstance(content, list):
@@ -336,20 +336,20 @@ def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Tokens and their ids in a JSON file; none where there is no such file.
+    """Reads tokens and their ids from a JSON file; empty if it does not exist.
 
     Raises:
-        DataError: if there is anything else in it.
+        DataError: if the file holds anything else.
     """
     content = read_json(path) if path.is_file() else {}
     return require_vocabulary(content, path)
 
 
 def require_vocabulary(content: Any, where: Path) -> dict[str, int]:
-    """Tokens and their ids, if that is what a file has.
+    """Checks that the content of a file maps tokens to ids.
 
     Raises:
-        DataError: if it is not.
+        DataError: if it does not.
     """
     if not isinstance(content, dict):
         raise DataError(f"{where} is no vocabulary: an object with tokens and their ids.")

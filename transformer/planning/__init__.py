@@ -1,1 +1,1 @@
-"""What training would take, found out without training."""
+"""Estimates what training would require, without training."""

@@ -1,4 +1,4 @@
-"""The training step before it runs: compiled from shapes alone, and where everything lies."""
+"""Compiles the training step from shapes alone, and shows how arrays are sharded."""
 
 import math
 
@@ -26,7 +26,7 @@ def batch_shapes(experiment: Experiment) -> Shapes:
 
 
 def compile_steps(experiment: Experiment) -> Compiled:
-    """The compiled program of a dispatch."""
+    """Compiles the program of one dispatch."""
     count = jax.ShapeDtypeStruct((), jnp.int32)
     with jax.set_mesh(experiment.mesh):
         lowered = make_programs(experiment).steps.lower(
@@ -36,15 +36,15 @@ def compile_steps(experiment: Experiment) -> Compiled:
 
 
 def bytes_per_device(tree: PyTree) -> int:
-    """Bytes of all arrays on the device that has most, from shapes with shardings."""
+    """Bytes of all arrays on the device with the most, from shapes with shardings."""
     return sum(_part_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def parameter_table(experiment: Experiment) -> list[Json]:
     """Each parameter: `path`, `shape`, `dtype`, `count`, `cut` and `bytes_per_device`.
 
-    `cut` names for each axis of the parameter the mesh axes over which it is cut; those of one
-    device are left out.
+    `cut` lists, for each axis of the parameter, the mesh axes that shard it; mesh axes of size one
+    are left out.
     """
     parameters = nn.meta.unbox(experiment.shapes.params)
     return [
@@ -61,7 +61,7 @@ def parameter_table(experiment: Experiment) -> list[Json]:
 
 
 def shown_shape(row: Json) -> str:
-    """The shape of a row of `parameter_table` for people: `80 x 8192/fsdp x 64/tensor x 128`."""
+    """A readable shape of a row of `parameter_table`: `80 x 8192/fsdp x 64/tensor x 128`."""
     sides = zip(row["shape"], row["cut"], strict=True)
     return " x ".join("/".join([str(size), *cut]) for size, cut in sides)
 

@@ -1,17 +1,17 @@
-"""What devices exchange, read from the text of a compiled program.
+"""Counts the collective operations between devices in the text of a compiled program.
 
-Programs of different compilers write it differently; what is counted:
+Compilers write them differently. The rules of counting:
 
-- an exchange that is begun and awaited (`all-gather-start`, `all-gather-done`) counts once, and so
-  does one that is spread over several computations, which has the same channel in all of them;
-- what stands in a loop counts as often as the loop runs, where the text says how often: by the
-  compiler's own note, or by the constant to which its counter is compared. Other loops count once;
-  the outermost one, over the steps of a dispatch, is of them;
-- an `all-reduce` in a computation that is called `all-reduce-scatter` is what TPUs make of a
+- an asynchronous collective (`all-gather-start`, `all-gather-done`) counts once, and so does one
+  that is spread over several computations with the same channel;
+- a collective inside a loop counts as often as the loop runs, if the text says how often: in the
+  compiler's note, or as the constant to which the loop counter is compared. Other loops count once,
+  among them the outermost one, over the steps of a dispatch;
+- an `all-reduce` in a computation called `all-reduce-scatter` is the TPU's form of a
   `reduce-scatter`.
 
-Everything else counts as what it is written as. Over many devices the compiler for TPUs writes some
-gathering and scattering as `all-reduce`, whose traffic is then the upper bound.
+Everything else counts as the kind that is written. Over many devices the TPU compiler writes some
+gathers and scatters as `all-reduce`, whose traffic is then an upper bound.
 """
 
 import math
@@ -39,12 +39,12 @@ _PART_OF_AXIS = re.compile(r"('\w+')(?::\(\d+\)(\d+))?")
 
 
 class Exchange(NamedTuple):
-    """All exchanges of a kind in one step.
+    """All collectives of one kind in one step.
 
     Attributes:
-        count: how many.
-        bytes: of their results on one device.
-        moved: bytes that one device must at least receive for them.
+        count: how many there are.
+        bytes: size of their results on one device.
+        moved: the minimum number of bytes that one device must receive for them.
     """
 
     count: int
@@ -53,7 +53,7 @@ class Exchange(NamedTuple):
 
 
 def collectives(program: str) -> dict[str, Exchange]:
-    """What one device exchanges with others in a step, by kind.
+    """The collectives in which one device takes part in a step, by kind.
 
     Args:
         program: optimised HLO as text.
@@ -81,7 +81,7 @@ def collectives(program: str) -> dict[str, Exchange]:
 
 
 def _computations(program: str) -> dict[str, list[str]]:
-    """The lines of each computation, the entry under the empty name, too."""
+    """The lines of each computation; the entry computation also has the empty name."""
     bodies: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in program.splitlines():
@@ -97,7 +97,7 @@ def _computations(program: str) -> dict[str, list[str]]:
 
 
 def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
-    """How often each computation runs in one run of the entry."""
+    """How often each computation runs in one run of the entry computation."""
     times = dict.fromkeys(bodies, 0)
 
     def visit(name: str, often: int) -> None:
@@ -130,16 +130,16 @@ def _rounds(line: str, condition: list[str]) -> int:
 
 
 def _measured(match: re.Match[str], computation: str) -> tuple[str, int, int]:
-    """Kind, bytes of the result, and bytes that a device must at least receive."""
+    """Kind, bytes of the result, and the minimum number of bytes that a device must receive."""
     shape, kind, begun, rest = match.groups()
     sizes = [_size(*array) for array in _ARRAY.findall(shape) if array[1] or not begun]
-    # The result of a beginning is what goes in and then what comes out, and marks of the runtime.
+    # The result of a `-start` holds inputs, then outputs, and tokens of the runtime.
     if begun and kind != "all-reduce":
         sizes = sizes[len(sizes) // 2 :]
     size = sum(sizes)
     parts = _group_size(rest)
     if "all-reduce-scatter" in computation and kind == "all-reduce":
-        # Each device keeps its part only, which the text cuts out afterwards.
+        # Each device keeps only its part, which the text slices out afterwards.
         kind, size = "reduce-scatter", size // max(1, parts)
     share = (parts - 1) / parts if parts else 1.0
     moved = {
@@ -153,7 +153,7 @@ def _measured(match: re.Match[str], computation: str) -> tuple[str, int, int]:
 
 
 def _group_size(rest: str) -> int:
-    """How many devices take part in an exchange; 0 where the text does not say."""
+    """How many devices take part in a collective; 0 if the text does not say."""
     match = _GROUPS.search(rest)
     if match is None:
         return 0

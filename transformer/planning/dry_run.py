@@ -1,4 +1,4 @@
-"""What a config would train: resolved values, parameters, memory and FLOPs, without training."""
+"""Reports resolved values, parameters, memory and FLOPs of a config, without training."""
 
 import flax.linen as nn
 import jax
@@ -16,18 +16,18 @@ from transformer.types import Json
 
 
 def plan(config: ConfigDict, *, compiles: bool = False) -> Json:
-    """Reports on what a config describes, from shapes alone; nothing is written.
+    """Reports on a config from shapes alone, without writing anything.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         compiles: also compiles the training step, which takes as long as at the start of a run.
 
     Returns:
-        `config` (resolved), `parameters`, `active_parameters` (that compute one token; fewer where
-        there are mixtures of experts), `parameter_table` (see `ahead_of_time`), `data`
-        (what was read), `total_steps`, `flops_per_step` (of the first step, where batches
-        differ), `memory` in bytes (`parameters`, `optimizer`, and if it was compiled `temporary`
-        and `total` as the compiler plans them) and `peak_flops` if it is known.
+        `config` (resolved), `parameters`, `active_parameters` (those used for one token; fewer than
+        all in mixtures of experts), `parameter_table` (see `ahead_of_time`), `data` (what was
+        read), `total_steps`, `flops_per_step` (of the first step, if batches differ), `memory` in
+        bytes (`parameters`, `optimizer`, and if compiled the compiler's `temporary` and `total`)
+        and `peak_flops` if it is known.
     """
     experiment = prepare(config)
     shapes, model = experiment.shapes, experiment.model
@@ -50,7 +50,7 @@ def plan(config: ConfigDict, *, compiles: bool = False) -> Json:
 
 
 def show(report: Json) -> None:
-    """Prints a plan for people."""
+    """Prints a plan."""
     console = rich.console.Console(highlight=False)
     resolved = rich.table.Table("key", "value", title="config", title_justify="left")
     for section, values in sorted(report["config"].items()):
@@ -82,7 +82,7 @@ def show(report: Json) -> None:
 
 
 def _memory(experiment: Experiment) -> dict[str, int]:
-    """Bytes over all devices."""
+    """Bytes of parameters and optimizer over all devices."""
     return {
         "parameters": size_in_bytes(experiment.shapes.params),
         "optimizer": size_in_bytes(experiment.shapes.optimizer),
@@ -90,7 +90,7 @@ def _memory(experiment: Experiment) -> dict[str, int]:
 
 
 def _planned_memory(experiment: Experiment) -> dict[str, int]:
-    """Bytes of one device, as the compiler plans them."""
+    """Bytes on one device, as planned by the compiler."""
     analysis = compile_steps(experiment).memory_analysis()
     return {
         "temporary": analysis.temp_size_in_bytes,

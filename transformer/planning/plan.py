@@ -1,4 +1,4 @@
-"""What training a config on some machine would take, from its compiled step; nothing is run."""
+"""Plans the training of a config on some machine from its compiled step, without running it."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ from transformer.types import Batch, Json, Params, Shapes
 
 _SUFFIXES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 _AMOUNT = re.compile(r"([0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?)([KMBGT]?)")
-# What the TPU's compiler says: how much is needed and how much there is, in powers of two.
+# Messages of the TPU compiler: memory needed and memory available, in binary units.
 _NO_ROOM = (
     re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm"),
     re.compile(r"\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)"),
@@ -41,12 +41,12 @@ _GIB = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Wishes:
-    """What a plan is for.
+    """The assumptions of a plan.
 
     Attributes:
-        tokens: to train on; None takes what `config.train.duration` says.
-        mfu: the least and the most that is expected of the model FLOPs utilisation.
-        price: of one chip for one hour; None leaves the cost out.
+        tokens: number of tokens to train on; None takes `config.train.duration`.
+        mfu: the lowest and the highest expected model FLOPs utilisation.
+        price: price of one chip for one hour; None leaves the cost out.
     """
 
     tokens: float | None = None
@@ -55,10 +55,10 @@ class Wishes:
 
 
 def parse_tokens(text: str) -> float:
-    """A number of tokens written like `1T`, `300B` or `1.5e12`.
+    """Parses a number of tokens such as `1T`, `300B` or `1.5e12`.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if the text has another form.
     """
     match = _AMOUNT.fullmatch(text.strip())
     number = float(match[1]) * _SUFFIXES[match[2]] if match else 0.0
@@ -68,7 +68,7 @@ def parse_tokens(text: str) -> float:
 
 
 def parse_mfu(values: list[str]) -> tuple[float, float]:
-    """One expected utilisation, or the least and the most.
+    """Parses one expected utilisation, or the lowest and the highest.
 
     Raises:
         ConfigError: if they are not between 0 and 1.
@@ -85,15 +85,15 @@ def parse_mfu(values: list[str]) -> tuple[float, float]:
 
 
 def prepared(config: ConfigDict, target: Target, wishes: Wishes) -> Experiment:
-    """The experiment on the devices of a target, without reading data where none are needed.
+    """Prepares the experiment on the devices of a target, reading data only if necessary.
 
-    They are not where the config gives the sizes that data would decide, and the task knows the
+    Data are not needed if the config gives the sizes that data would decide and the task knows the
     shapes of its batches.
     """
     task = build("task", config.task)
     sizes = owner("task", config.task.name).DIMENSIONS
     known = all(config.model[field] is not None for field in sizes)
-    # An epoch is as long as the data.
+    # The length of an epoch depends on the data.
     in_epochs = wishes.tokens is None and "epoch" in config.train.duration
     without_data = isinstance(task, StandsIn) and known and not in_epochs
     data = task.stand_in() if without_data else None
@@ -106,12 +106,12 @@ def plan(config: ConfigDict, target: Target, wishes: Wishes) -> Json:
     Returns:
         `topology`, `device_kind`, `devices`, `chips`, `mesh` (devices by axis), `remat`,
         `parameters`, `parameter_table` (see `ahead_of_time`), `memory` (bytes on each device:
-        `parameters`, `optimizer`, `batch`, and as the compiler says `arguments`, `temporary`,
-        `total`, `peak`; `available`, where there is a limit), `fits`, `needs` (bytes, where it does
-        not fit and the compiler says how much it needs), `collectives` (by kind: `count`, `bytes`
-        and `moved` in a step, see `collectives`), `flops_per_step`, `computed_flops_per_step` (with
-        what is computed twice to save memory), `tokens_per_step`, `steps`, `compile_seconds`,
-        `compile_cpu_seconds`, and where the accelerator's peak is known those of `duration`.
+        `parameters`, `optimizer`, `batch`; from the compiler `arguments`, `temporary`, `total`,
+        `peak`; `available` if there is a limit), `fits`, `needs` (bytes, if it does not fit and the
+        compiler says how much it needs), `collectives` (by kind: `count`, `bytes` and `moved` in a
+        step, see `collectives`), `flops_per_step`, `computed_flops_per_step` (including what is
+        recomputed to save memory), `tokens_per_step`, `steps`, `compile_seconds`,
+        `compile_cpu_seconds`, and if the accelerator's peak is known the results of `duration`.
 
     Raises:
         ConfigError: if the config cannot work on these devices.
@@ -154,8 +154,8 @@ def describe(experiment: Experiment, target: Target, wishes: Wishes) -> Json:
 
 
 def compiled_plan(experiment: Experiment, described: Json, target: Target) -> Json:
-    """A plan, from what `describe` says of it and what the compiler does."""
-    # A program that was kept from before would say nothing about how long compiling takes.
+    """Completes the result of `describe` with that of the compiler."""
+    # A cached program would hide how long compiling takes.
     jax.config.update("jax_enable_compilation_cache", False)
     found: Json = {}
     begun, processor = time.perf_counter(), time.process_time()
@@ -197,19 +197,19 @@ def compiled_plan(experiment: Experiment, described: Json, target: Target) -> Js
 def duration(
     flops: int, tokens_per_step: float, steps: int, target: Target, wishes: Wishes
 ) -> Json:
-    """How long it takes and what it costs; each the best and the worst that is expected.
+    """Expected duration and cost of training, each at the best and the worst utilisation.
 
     Returns:
-        `mfu`, `step_seconds`, `tokens_per_second`, `days`, `chip_hours` and with a price `cost`;
-        nothing where the peak is not known.
+        `mfu`, `step_seconds`, `tokens_per_second`, `days`, `chip_hours` and, given a price, `cost`;
+        empty if the peak is unknown.
     """
     if target.peak_flops is None:
         return {}
-    least, most = wishes.mfu
-    step_seconds = [flops / (target.peak_flops * mfu) for mfu in (most, least)]
+    lowest, highest = wishes.mfu
+    step_seconds = [flops / (target.peak_flops * mfu) for mfu in (highest, lowest)]
     chip_hours = [steps * seconds * target.chips / 3600 for seconds in step_seconds]
     return {
-        "mfu": [most, least],
+        "mfu": [highest, lowest],
         "step_seconds": step_seconds,
         "tokens_per_second": [tokens_per_step / seconds for seconds in step_seconds],
         "days": [steps * seconds / 86_400 for seconds in step_seconds],
@@ -218,10 +218,10 @@ def duration(
 
 
 def computed_flops(experiment: Experiment, batch: Shapes) -> int:
-    """FLOPs of forward and backward pass, those that are computed twice to save memory included.
+    """FLOPs of forward and backward pass, including what is recomputed to save memory.
 
     Args:
-        experiment: what is trained.
+        experiment: the experiment to train.
         batch: shapes of the batch, over all hosts.
     """
     model = experiment.model.clone(attention="einsum")
@@ -235,7 +235,7 @@ def computed_flops(experiment: Experiment, batch: Shapes) -> int:
 
 
 def needed_memory(message: str) -> tuple[int, int] | None:
-    """Bytes needed and bytes there are, from a compiler's message; None if it is about else."""
+    """Bytes needed and available, from a compiler's message; None for any other message."""
     for pattern in _NO_ROOM:
         match = pattern.search(message)
         if match:
@@ -245,7 +245,7 @@ def needed_memory(message: str) -> tuple[int, int] | None:
 
 
 def show(report: Json) -> None:
-    """Prints a plan for people."""
+    """Prints a plan."""
     console = rich.console.Console(highlight=False)
     table = rich.table.Table(title="where parameters lie", title_justify="left")
     table.add_column("path", overflow="fold")
@@ -259,7 +259,7 @@ def show(report: Json) -> None:
 
 
 def verdict(report: Json) -> str:
-    """Whether it fits, and by how much."""
+    """A sentence that says whether the program fits in memory, and by how much."""
     memory = report["memory"]
     available = memory["available"]
     if not report["fits"]:
@@ -272,7 +272,7 @@ def verdict(report: Json) -> str:
 
 
 def _lines(report: Json) -> list[tuple[str, str]]:
-    """The figures of a plan, one a line."""
+    """The figures of a plan, one per line."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items()) or "one device"
     lines = [
         ("devices", f"{report['devices']} of {report['chips']} chips ({report['device_kind']})"),

@@ -1,4 +1,4 @@
-"""Ways to cut a model over devices, compiled one after another and ranked."""
+"""Searches ways to shard a model over devices: compiles them one by one and ranks them."""
 
 import math
 import sys
@@ -16,12 +16,12 @@ from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment
 from transformer.types import Json
 
-# From what recomputes least to what recomputes most; once one fits, no later one is needed.
+# From the least to the most recomputation; once one fits, later ones are not needed.
 REMAT = ("none", "dots", "full")
 
 
 class Cut(NamedTuple):
-    """Devices along the axes that a search chooses; the others stay as the config has them."""
+    """Sizes of the mesh axes that a search chooses; the config gives the other axes."""
 
     data: int
     fsdp: int
@@ -29,25 +29,25 @@ class Cut(NamedTuple):
 
 
 def search(config: ConfigDict, target: Target, wishes: Wishes, limit: int) -> Json:
-    """Plans of several meshes and of what is recomputed in them.
+    """Plans several meshes, each with as little recomputation as fits.
 
-    Meshes come with little cutting first. For each, what is recomputed grows until it fits. What
-    the config refuses, and what does not fit before anything is computed, is not compiled.
+    Meshes with little sharding come first. For each mesh, recomputation increases until the program
+    fits. Meshes that the config refuses, or whose state alone does not fit, are not compiled.
 
     Args:
         config: as for `planning.plan`; its mesh says over how many devices experts and sequences
-            are cut.
+            are sharded.
         target: the devices.
-        wishes: what the plans are for.
-        limit: how many programs are compiled, at most.
+        wishes: the assumptions of the plans.
+        limit: the maximum number of programs to compile.
 
     Returns:
-        `ranked`: the plans that fit, the shortest `estimated_seconds` a step first; `refused`:
+        `ranked`: the plans that fit, the shortest `estimated_seconds` per step first; `refused`:
         `mesh`, `remat` and `why` of the others; `untried`: how many meshes were left when `limit`
         was reached.
 
     Raises:
-        ConfigError: if no mesh works at all, with the reason of the first.
+        ConfigError: if no mesh works, with the reason for the first one.
     """
     ranked, refused, compiled = [], [], 0
     meshes = list(cuts(len(target.devices), config.mesh.expert * config.mesh.sequence))
@@ -73,7 +73,7 @@ def search(config: ConfigDict, target: Target, wishes: Wishes, limit: int) -> Js
             compiled += 1
             try:
                 report = compiled_plan(experiment, described, target)
-            except Exception as error:  # Of one candidate; the others are still worth a try.
+            except Exception as error:  # One candidate failed; try the others.
                 refused.append(row | {"why": str(error).splitlines()[0]})
                 continue
             if report["fits"]:
@@ -88,11 +88,11 @@ def search(config: ConfigDict, target: Target, wishes: Wishes, limit: int) -> Js
 
 
 def cuts(devices: int, taken: int = 1) -> Iterator[Cut]:
-    """All ways to write a number of devices as data x fsdp x tensor, little cutting first.
+    """All factorizations of a number of devices as data x fsdp x tensor, little sharding first.
 
     Args:
-        devices: all there are.
-        taken: how many of them each such part needs for other axes.
+        devices: the number of devices.
+        taken: the product of the sizes of the other mesh axes.
     """
     free = devices // taken if devices % taken == 0 else 0
     divisors = [size for size in range(1, free + 1) if free % size == 0]
@@ -103,23 +103,23 @@ def cuts(devices: int, taken: int = 1) -> Iterator[Cut]:
 
 
 def least_memory(experiment: Experiment) -> int:
-    """Bytes on a device without which no step is possible: the state, and the gradients."""
+    """The minimum of bytes per device that any step needs: the state and the gradients."""
     shapes = experiment.shapes
     moments_of = bytes_per_device(shapes.optimizer)
     state = bytes_per_device(shapes.params) + moments_of + bytes_per_device(shapes.average)
-    # Gradients of what is trained; of its size are the optimizer's moments, two for most.
+    # Gradients of the trained parameters. Most optimizers have two moments of that size.
     return state + min(bytes_per_device(shapes.params), moments_of // 2)
 
 
 def estimate(report: Json, target: Target, wishes: Wishes) -> Json:
-    """How long a step takes if either the arithmetic or the links are always busy.
+    """Estimates the time of a step in which either the arithmetic or the links are always busy.
 
-    The arithmetic runs at the most that is expected of it, and does what is recomputed, too. The
-    links of a chip are all busy in one direction. The longer of the two counts, so that what is
-    exchanged while something is computed costs nothing; that is the best case.
+    The arithmetic, including recomputation, runs at the highest expected utilisation, and all links
+    of a chip are busy in one direction. The longer of the two times counts, as if communication and
+    computation overlapped perfectly; that is the best case.
 
     Returns:
-        `received` (bytes by each chip), and where the accelerator is known `compute_seconds`,
+        `received` (bytes per chip), and if the accelerator is known `compute_seconds`,
         `exchange_seconds` and `estimated_seconds`.
     """
     moved = sum(exchange["moved"] for exchange in report["collectives"].values())
@@ -137,7 +137,7 @@ def estimate(report: Json, target: Target, wishes: Wishes) -> Json:
 
 
 def rank(plans: list[Json]) -> list[Json]:
-    """The fastest first; where no time is known, what computes and then what exchanges least."""
+    """Sorts plans by estimated time; if unknown, by FLOPs and then by bytes exchanged."""
     return sorted(
         plans,
         key=lambda plan: (
@@ -149,7 +149,7 @@ def rank(plans: list[Json]) -> list[Json]:
 
 
 def show(found: Json) -> None:
-    """Prints a search for people."""
+    """Prints the result of a search."""
     console = rich.console.Console(highlight=False)
     table = rich.table.Table(title="what fits, the fastest first", title_justify="left")
     table.caption = "seconds a step, of computing, of links; GiB a device; seconds to compile"

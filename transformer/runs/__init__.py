@@ -1,1 +1,1 @@
-"""What is done with a run folder: opened, imported, exported."""
+"""Opens, imports and exports run folders."""

@@ -1,4 +1,4 @@
-"""Adapters by themselves: saved without the model they are for, and worked into it later."""
+"""Saves adapters without their model, and merges them into it later."""
 
 import json
 from pathlib import Path
@@ -24,18 +24,18 @@ from transformer.training.selection import by_path, compiled_pattern, from_paths
 
 
 class Saved(NamedTuple):
-    """What was written: how many numbers, and how many the whole model has."""
+    """How many numbers were written, and how many the whole model has."""
 
     adapter: int
     model: int
 
 
 def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
-    """Writes the adapters of a run, and what was trained beside them, to a safetensors file.
+    """Writes the adapters of a run and its other trained parameters to a safetensors file.
 
     Args:
-        workdir: of a run with `config.lora.rank`.
-        path: of the file.
+        workdir: the folder of a run with `config.lora.rank`.
+        path: the file to write.
         checkpoint: as in `runs.open_run`.
 
     Raises:
@@ -47,7 +47,7 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
         raise ConfigError(f"{workdir} has no adapters: config.lora.rank is 0.")
     found = read_parameters(workdir, checkpoint, merge=False)
     flat = by_path(found.params)
-    own, base = _divided(flat, lora)
+    trained, base = _divided(flat, lora)
     labels = workdir / LABELS_FILE
     metadata = {
         "config": json.dumps(config.to_dict()),
@@ -55,22 +55,22 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
         "base": json.dumps(_prints(base)),
         "data_fingerprint": found.metadata["data_fingerprint"],
     }
-    write_safetensors({name: np.asarray(x) for name, x in own.items()}, path, metadata)
-    return Saved(sum(x.size for x in own.values()), sum(x.size for x in base.values()))
+    write_safetensors({name: np.asarray(x) for name, x in trained.items()}, path, metadata)
+    return Saved(sum(x.size for x in trained.values()), sum(x.size for x in base.values()))
 
 
 def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "best") -> None:
-    """Writes a run in which adapters are part of the model's parameters.
+    """Writes a run with adapters merged into the model's parameters.
 
     Args:
         base: the run that the adapters were trained from.
-        adapter: from `save_adapter`.
-        workdir: the folder to make.
-        checkpoint: of `base`.
+        adapter: a file written by `save_adapter`.
+        workdir: the folder to create.
+        checkpoint: which checkpoint of `base`.
 
     Raises:
         DataError: if the file holds no adapters.
-        WorkdirError: if they belong to other parameters, or the folder holds something.
+        WorkdirError: if they belong to other parameters, or the folder is not empty.
     """
     require_new(workdir)
     metadata = read_metadata(adapter)
@@ -78,7 +78,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
         raise DataError(f"{adapter} was not written by scripts/adapters.py: it has no config.")
     config: Any = with_optional_sections(saved_config(json.loads(metadata["config"])))
     lora: LoRA = build("lora", config.lora)
-    own = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
+    trained = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
     prints = json.loads(metadata["base"])
     theirs = by_path(read_parameters(base, checkpoint).params)
     kept = {path: x for path, x in theirs.items() if path in prints}
@@ -89,10 +89,10 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
             f"{adapter} was trained from other parameters than those of {base} ({different[0]} "
             f"differs or is missing): give the run, and the --checkpoint, that config.init named."
         )
-    params = merged(from_paths({**kept, **own}), lora)
+    params = merged(from_paths({**kept, **trained}), lora)
     config.lora.rank = 0
     config.init.workdir = ""
-    # What was merged is the average already, if there was one; the run keeps no second one.
+    # If there was a moving average, the merged parameters are the average; keep no second one.
     config.train.ema_decay = 0.0
     task: Any = build("task", config.task)
     write_run(
@@ -111,11 +111,11 @@ def _prints(flat: dict[str, Any]) -> dict[str, int]:
 
 
 def _divided(flat: dict[str, Any], lora: LoRA) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What was trained, and what was not."""
+    """Splits parameters into those that were trained and the others."""
     also = compiled_pattern(lora.trained, "lora.trained")
-    own = {
+    trained = {
         path: x
         for path, x in flat.items()
         if path.startswith(f"{ADAPTERS}/") or (lora.trained and also.search(path))
     }
-    return own, {path: x for path, x in flat.items() if path not in own}
+    return trained, {path: x for path, x in flat.items() if path not in trained}

@@ -1,4 +1,4 @@
-"""How good a trained run is on validation data."""
+"""Evaluates a trained run on validation data."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def evaluate_run(run: Run, data: Any) -> Json:
 
     Args:
         run: opened by `open_run`.
-        data: from the `load` or `load_validation` of its task.
+        data: from `load` or `load_validation` of its task.
 
     Returns:
         The step, the task's metrics and its scores.

@@ -1,4 +1,4 @@
-"""A trained run as a folder that the library `transformers` loads."""
+"""Exports a trained run as a folder that the library `transformers` can load."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ DTYPES: dict[str, Any] = {
     "bfloat16": ml_dtypes.bfloat16,
     "float16": np.float16,
 }
-# What their loaders ask for; the numbers are those of PyTorch.
+# Their loaders require this entry; it marks arrays in PyTorch's format.
 _METADATA = {"format": "pt"}
 
 
@@ -39,22 +39,24 @@ def export_run(
     dtype: str = "float32",
     shard_bytes: int = 4 << 30,
 ) -> dict[str, Any]:
-    """Writes a run's model as `config.json`, safetensors and what prepares inputs.
+    """Writes a run's model as `config.json`, safetensors and the files that prepare inputs.
 
     Args:
-        workdir: the run.
-        target: the folder to make; it must be empty or missing. It is there as a whole or not.
-        checkpoint: see `runs.open_run`. Adapters are worked in.
-        dtype: of the numbers, a name in `DTYPES`; float32 keeps every bit.
-        shard_bytes: of one file of weights at most, unless one array is larger.
+        workdir: the run folder.
+        target: the folder to create; must be empty or missing. It is written completely or not at
+            all.
+        checkpoint: see `runs.open_run`. Adapters are merged.
+        dtype: dtype of the weights, a name in `DTYPES`; float32 keeps every bit.
+        shard_bytes: maximum size of one file of weights, unless a single array is larger.
 
     Returns:
-        What `config.json` says, `num_arrays`, and `notes`: what the run does and the folder does
-        not, in sentences.
+        The content of `config.json`, `num_arrays`, and `notes`: sentences about what the run does
+        but the exported folder does not.
 
     Raises:
-        ConfigError: if nobody publishes such models, or a number is too large for the dtype.
-        WorkdirError: if the run cannot be opened, or the target holds something.
+        ConfigError: if there is no published format for the model, or a number is too large for
+            the dtype.
+        WorkdirError: if the run cannot be opened, or the target is not empty.
     """
     require_writable_folder(target, "--target")
     if target.exists() and any(target.iterdir()):
@@ -87,12 +89,12 @@ def export_run(
 
 
 def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    """Numbers of another type.
+    """Converts an array to another dtype.
 
     Raises:
-        ConfigError: if one is too large for it.
+        ConfigError: if a number is too large for the dtype.
     """
-    # A number that is too large would become infinite, and NumPy warns of what is refused here.
+    # NumPy would warn of numbers that overflow to infinity; they are refused below.
     with np.errstate(over="ignore"):
         result = array.astype(DTYPES[dtype])
     lost = np.isfinite(array) & ~np.isfinite(result.astype(np.float32))
@@ -105,7 +107,7 @@ def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Fields of the model that its data decided, as its parameters show."""
+    """Fields of the model that its data decided, read off its parameters."""
     shown = {
         "vocab_size": ("token_embedding/embedding", 0),
         "num_outputs": ("output/bias", 0),
@@ -119,16 +121,16 @@ def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def _require_all(entries: list[Entry], params: Mapping[str, Any], workdir: Path) -> None:
-    """Refuses a model with parameters that have no place in what is published.
+    """Refuses a model with parameters that the published format cannot hold.
 
     Raises:
-        WorkdirError: naming some.
+        WorkdirError: names some of them.
     """
     written = {path for entry in entries for path in entry.paths}
     left = [path for path in params if path not in written]
     if left:
         raise WorkdirError(
-            f"the model of {workdir} has parameters for which published models have no place: "
+            f"the model of {workdir} has parameters that published models do not have: "
             f"{', '.join(left[:5])}."
         )
 

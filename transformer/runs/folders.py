@@ -1,4 +1,4 @@
-"""Run folders made of parameters that are there already: imported ones, or merged ones."""
+"""Creates run folders from existing parameters: imported or merged ones."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,10 +18,10 @@ from transformer.training.saved_runs import write_config
 
 
 def require_new(workdir: Path) -> None:
-    """Refuses a folder that holds something, or cannot be made.
+    """Refuses a folder that is not empty or cannot be created.
 
     Raises:
-        WorkdirError: naming it.
+        WorkdirError: names the folder.
     """
     require_plain_path(workdir)
     require_writable_folder(workdir)
@@ -39,18 +39,18 @@ def write_run(
     fingerprint: str,
     files: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes a run whose one checkpoint, of step 0, holds parameters and nothing else.
+    """Writes a run whose only checkpoint, of step 0, holds nothing but parameters.
 
-    It is written under another name and moved when it is whole.
+    It is written under another name and moved when it is complete.
 
     Args:
-        workdir: the folder to make, empty or missing.
-        config: with all sections.
+        workdir: the folder to create; must be empty or missing.
+        config: a config with all sections.
         params: a nested dict.
-        tokenizer: with a method `save`; None where there is no text.
+        tokenizer: has a method `save`; None if there is no text.
         labels: names of the outputs; empty for none.
-        fingerprint: of the data, which begins with the digest of the tokenizer.
-        files: further ones, their text by name.
+        fingerprint: fingerprint of the data, which begins with the digest of the tokenizer.
+        files: text of further files, by name.
     """
     workdir = workdir.absolute()
     with making_folder(workdir) as part, holding(workdir):
@@ -67,7 +67,7 @@ def _write(
     fingerprint: str,
     files: Mapping[str, str],
 ) -> None:
-    """The files of `write_run`; the config, which makes it a run, comes last."""
+    """Writes the files of `write_run`; the config, which makes this a run folder, comes last."""
     if tokenizer is not None:
         tokenizer.save(folder)
     if labels:
@@ -75,7 +75,7 @@ def _write(
     for name, text in files.items():
         write_text(folder / name, text)
     metadata = {"data_fingerprint": fingerprint, **described(config, folder)}
-    # Little more than the parameters themselves is held in memory.
+    # Keeps memory use close to the size of the parameters.
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
     with Checkpoints(folder, gigabytes_at_once=1 + largest // 10**9) as checkpoints:
         checkpoints.save(

@@ -1,4 +1,4 @@
-"""A run folder made of published weights, which other scripts open like one that was trained."""
+"""Creates a run folder from published weights; other scripts open it like a trained run."""
 
 import functools
 from pathlib import Path
@@ -22,17 +22,17 @@ from transformer.training.lora import LoRA
 from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.training.selection import by_path, from_paths
 
-# Characters that tokenizers treat in all of their ways.
+# Characters that exercise all parts of a tokenizer.
 _SAMPLE = "Ab1 \u00e9e\u0301 \ufb01 \u017f \uff21 \u4e2d\u6587 \u0627\u0644 \U0001f600 \u3000\t.\n"
 
 
 class Imported(NamedTuple):
-    """All that a run folder of a published checkpoint will hold.
+    """Everything that the run folder of a published checkpoint will hold.
 
     Attributes:
-        published: what was read, without what the run does not keep.
-        config: of the run.
-        run: what it has beside its parameters.
+        published: what was read, without the arrays that the run does not keep.
+        config: the config of the run.
+        run: everything in the run except its parameters.
     """
 
     published: Published
@@ -53,25 +53,26 @@ def import_published(
 
     Args:
         source: see `read_run`.
-        workdir: the folder to make; it must be empty or missing. It is there as a whole or not.
+        workdir: the folder to create; must be empty or missing. It is written completely or not at
+            all.
         tokenizer: see `read_run`.
         max_length: see `read_run`.
         ignore: see `read_run`.
-        scan_layers: stacks the parameters of all layers; see `nn.stack.Stack`.
+        scan_layers: whether to stack the parameters of all layers; see `nn.stack.Stack`.
 
     Returns:
-        What was read, without what the run does not keep.
+        What was read, without the arrays that the run does not keep.
 
     Raises:
         DataError: see `read_run`.
-        WorkdirError: if the folder holds something, or is none.
+        WorkdirError: if the path is not an empty or missing folder.
     """
     require_new(workdir)
     published, config, run = read_run(
         source, tokenizer=tokenizer, max_length=max_length, ignore=ignore
     )
     config.model.scan_layers = scan_layers
-    # Refuses more layers than are compiled one by one.
+    # Building the model refuses more layers than can be compiled one by one.
     model = build("model", config.model)
     task, lora = build("task", config.task), build("lora", config.lora)
     write_run(
@@ -93,20 +94,20 @@ def read_run(
     max_length: int | None = None,
     ignore: str | None = None,
 ) -> Imported:
-    """Reads a published checkpoint as the run it will be; nothing is written.
+    """Reads a published checkpoint and prepares a run from it, without writing anything.
 
-    A checkpoint with all that its job needs keeps just that, as a trained run would. One with less
-    keeps all that it has, to embed with and to begin from.
+    If the checkpoint has all parameters that its job needs, only those are kept, as in a trained
+    run. If some are missing, all are kept, to compute embeddings or to begin training from.
 
     Args:
         source: a folder with `config.json` and safetensors, or a file; see `open_published`.
-        tokenizer: a file; None takes that of the source.
-        max_length: tokens of a row in the run; None takes what is usual, or what the model has.
-        ignore: pattern of the names of arrays to leave out though they are not known.
+        tokenizer: a tokenizer file; None takes the one of the source.
+        max_length: tokens of a row in the run; None takes the default, or the model's limit.
+        ignore: pattern of the names of unknown arrays to leave out.
 
     Raises:
-        DataError: if the checkpoint cannot be read, is of a model that is not known here, or its
-            tokenizer has more tokens than it.
+        DataError: if the checkpoint cannot be read, its model is unknown here, or its tokenizer has
+            more tokens than the model.
     """
     opened = open_published(source, tokenizer)
     family = family_of(opened.config)
@@ -130,22 +131,22 @@ def read_run(
 
 
 def _require_usable(tokenizer: Tokenizer, where: Path) -> None:
-    """Refuses a tokenizer on which its library fails: what is compiled into it is damaged.
+    """Refuses a tokenizer on which its library fails because its compiled data are damaged.
 
     Raises:
-        DataError: naming the folder.
+        DataError: names the folder.
     """
     try:
         tokenizer.encode(_SAMPLE)
     except PanicError as error:
         raise DataError(f"{where} holds a tokenizer that is damaged: {error}") from None
     except DataError:
-        # It need not know all of these characters.
+        # The tokenizer need not know all of these characters.
         return
 
 
 def _of_the_job(published: Published, config: Any) -> Published:
-    """Without parameters that a complete job has no use for, such as the pooler of a tagger."""
+    """Drops parameters that a complete job does not use, such as the pooler of a tagger."""
     task = build("task", config.task)
     model = build("model", {**config.model, "scan_layers": True}).clone(scan_layers=False)
     wanted = _paths_of_the_job(model, task, build("lora", config.lora))

@@ -1,4 +1,4 @@
-"""A trained run, opened again by `--workdir` alone."""
+"""Opens a trained run, given only its `--workdir`."""
 
 import dataclasses
 from pathlib import Path
@@ -27,12 +27,12 @@ class Run:
     """A model with the parameters of one checkpoint.
 
     Attributes:
-        config: resolved, as the run was trained.
-        task: of the run.
+        config: the resolved config that the run was trained with.
+        task: the task of the run.
         model: the Linen module.
-        params: the moving average where the run keeps one; the mean of several checkpoints if
-            that was asked for; with adapters worked in.
-        step: of the checkpoint, the newest of several.
+        params: the parameters with adapters merged in: the moving average if the run keeps one;
+            the mean of several checkpoints if requested.
+        step: the step of the checkpoint; of several, the newest.
     """
 
     config: ConfigDict
@@ -42,7 +42,7 @@ class Run:
     step: int
 
     def with_task(self, **fields: Any) -> "Run":
-        """The same with other fields of the task, by the names of flags; None leaves one as it is.
+        """Returns the run with other fields of its task, by flag name; None keeps a field.
 
         Raises:
             ConfigError: if the task has no such field, or the value cannot work.
@@ -60,7 +60,7 @@ class Run:
 
 
 def open_run(workdir: Path, checkpoint: str = "best") -> Run:
-    """Restores the parameters of a run, and nothing else.
+    """Restores only the parameters of a run.
 
     Args:
         workdir: the run folder.
@@ -68,7 +68,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
             newest N (Vaswani et al. 2017, section 6.1).
 
     Raises:
-        WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
+        WorkdirError: if the folder is not a run, lacks this checkpoint, or has another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
     config: Any = read_run(workdir)
@@ -85,14 +85,14 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
     """Restores the text encoder of a run, without its heads; arguments as in `open_run`.
 
     Raises:
-        ConfigError: if the model is no encoder.
-        WorkdirError: if the folder is no run, has no such checkpoint, or another tokenizer.
+        ConfigError: if the model is not an encoder.
+        WorkdirError: if the folder is not a run, lacks this checkpoint, or has another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
     config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     if not (isinstance(model, TextEncoder) and isinstance(task, Tokenized)):
-        raise ConfigError(f"{workdir} is a run of {config.model.name}, which is no text encoder.")
+        raise ConfigError(f"{workdir} is a run of {config.model.name}, not a text encoder.")
     found = read_parameters(workdir, checkpoint)
     task.check_run(workdir, found.metadata["data_fingerprint"])
     key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)

@@ -1,1 +1,1 @@
-"""Many runs of one config: what differs between them, who trains which, what came of it."""
+"""Sweeps: many runs of one config with different overrides, and their results."""

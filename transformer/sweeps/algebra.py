@@ -1,7 +1,7 @@
-"""Sweeps as sequences of overrides, and what can be made of them.
+"""Sweeps as sequences of overrides, and operations that combine them.
 
 An override is a dict from keys of a config to values, `{"optimizer.learning_rate": 1e-3}`. A config
-file names its sweeps by functions that yield such dicts:
+file defines its sweeps as functions that yield such dicts:
 
     def sweep_learning_rate():
         return product(
@@ -23,7 +23,7 @@ def values(key: str, choices: Iterable[object]) -> Iterator[Overrides]:
     """One key with each of several values.
 
     Args:
-        key: such as `optimizer.learning_rate`.
+        key: a config key such as `optimizer.learning_rate`.
         choices: its values.
     """
     for value in choices:
@@ -31,20 +31,20 @@ def values(key: str, choices: Iterable[object]) -> Iterator[Overrides]:
 
 
 def product(*sweeps: Iterable[Overrides]) -> Iterator[Overrides]:
-    """Everything of each sweep with everything of the others; the last one changes fastest.
+    """The Cartesian product of sweeps; the last one changes fastest.
 
     Raises:
-        ConfigError: if two of them set one key.
+        ConfigError: if two of them set the same key.
     """
     for parts in itertools.product(*sweeps):
         yield _merged(parts)
 
 
 def zipped(*sweeps: Iterable[Overrides]) -> Iterator[Overrides]:
-    """The first of each sweep together, then the second of each, and so on.
+    """Combines the first entries of all sweeps, then the second entries, and so on.
 
     Raises:
-        ConfigError: if they are of different length, or two of them set one key.
+        ConfigError: if their lengths differ, or two of them set the same key.
     """
     lists = [list(sweep) for sweep in sweeps]
     lengths = [len(entries) for entries in lists]

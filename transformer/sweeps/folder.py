@@ -1,7 +1,7 @@
-"""The folder of a sweep: its trials, what became of them, and who is at which.
+"""The folder of a sweep: its trials, their results, and which process trains which.
 
-trials/ID/              the run folder of a trial, and in it
-trials/ID/status.json   what it is and what became of it
+trials/ID/              the run folder of a trial
+trials/ID/status.json   its overrides, status and result
 locks/ID                held by the process that trains it
 """
 
@@ -26,7 +26,7 @@ from transformer.training.saved_runs import write_config
 from transformer.types import Json
 
 STATUS_FILE = "status.json"
-# What a trial is when nobody needs to train it any more.
+# The statuses of trials that need no more training.
 OVER = ("done", "pruned", "failed")
 
 
@@ -35,7 +35,7 @@ class Folder:
     """The folder of a sweep.
 
     Attributes:
-        path: of it.
+        path: its path.
     """
 
     path: Path
@@ -45,11 +45,11 @@ class Folder:
         return self.path / "trials" / trial_id
 
     def begin(self, trial: Trial, command: str) -> Path:
-        """Makes the run folder of a trial, if it is not there, and returns it.
+        """Returns the run folder of a trial, creating it if necessary.
 
         Args:
-            trial: which one.
-            command: that trains it alone.
+            trial: the trial.
+            command: the command that trains it alone.
         """
         run = self.run(trial.id)
         run.mkdir(parents=True, exist_ok=True)
@@ -59,12 +59,12 @@ class Folder:
         return run
 
     def note(self, trial: Trial, status: str, **facts: Any) -> Json:
-        """Writes down what became of a trial, keeps what was noted before, and returns it all.
+        """Updates the notes of a trial and returns all of them.
 
         Args:
-            trial: which one.
+            trial: the trial.
             status: `running`, `stopped`, or one of `OVER`.
-            **facts: what JSON can hold; None forgets what was noted.
+            **facts: JSON values to note; None deletes a note.
         """
         known = self.status(trial.id) or {}
         known |= {"id": trial.id, "overrides": trial.overrides, "status": status, **facts}
@@ -74,12 +74,12 @@ class Folder:
         return written
 
     def status(self, trial_id: str) -> Json | None:
-        """What was noted of a trial; None if nothing was.
+        """The notes of a trial; None if there are none.
 
-        One whose loss is not finite has failed, also where an earlier version noted `done`.
+        A trial whose loss is not finite has failed, even if an earlier version noted `done`.
 
         Raises:
-            WorkdirError: if the note is garbled.
+            WorkdirError: if the notes are damaged.
         """
         path = self.run(trial_id) / STATUS_FILE
         try:
@@ -103,12 +103,12 @@ class Folder:
         return [line["step"] for line in found], [line["loss"] for line in found]
 
     def is_over(self, trial_id: str) -> bool:
-        """Whether nobody needs to train this trial any more."""
+        """Whether this trial needs no more training."""
         status = self.status(trial_id)
         return status is not None and status["status"] in OVER
 
     def statuses(self) -> list[Json]:
-        """What was noted of all trials; `cut off` where it says `running` and nobody is at it."""
+        """The notes of all trials; `cut off` replaces `running` if no process trains the trial."""
         found = []
         for path in sorted(self.path.glob(f"trials/*/{STATUS_FILE}")):
             status = self.status(path.parent.name)
@@ -121,23 +121,24 @@ class Folder:
 
     @contextlib.contextmanager
     def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
-        """Holds the lock of a trial while entered; says whether it could be had.
+        """Inside `with`, holds a lock; yields whether it was available.
 
-        It ends with the process that holds it, however that ends, so that nothing is left behind by
-        one that was killed. `transformer.locks` says where it holds between hosts.
+        The lock is released whenever its process ends, even if killed. `transformer.locks` says
+        where
+        it holds between hosts.
 
         Args:
-            name: of the lock.
-            wait: returns when it can be had, rather than saying no.
+            name: the name of the lock.
+            wait: waits until the lock is available.
 
         Raises:
-            WorkdirError: if the system or the file system has no locks.
+            WorkdirError: if the operating system or the file system has no locks.
         """
         path = self.path / "locks" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             try:
-                # The file stays, which says that a trial is of this folder.
+                # Keep the file: it shows that a trial belongs to this folder.
                 held.enter_context(locked(path, wait=wait, keep=True))
             except LockedError:
                 yield False
@@ -157,7 +158,7 @@ class Folder:
 
 
 def _is_note(value: object) -> bool:
-    """Whether it is what `Folder.note` writes."""
+    """Whether a value has the form that `Folder.note` writes."""
     return (
         isinstance(value, dict)
         and isinstance(value.get("id"), str)

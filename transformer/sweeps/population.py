@@ -1,7 +1,7 @@
-"""Trains many trials at once: one program advances all of them by the same steps.
+"""Trains many trials at once: one program advances all of them together.
 
-It is the loop of `training.loop`, and what a trial leaves in its folder is what it would leave
-there alone, so that either goes on where the other stopped.
+It uses the loop of `training.loop`. A trial's folder has the same content as when it is trained
+alone, so either way of training can resume the other.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from transformer.training.state import TrainState
 
 
 class Members(NamedTuple):
-    """Trials that are at the same step: each with its run and the state at which it begins."""
+    """Trials at the same step, with their runs and initial states."""
 
     trials: list[Trial]
     runs: list[Opened]
@@ -46,20 +46,20 @@ def run_population(
     vectorize: str,
     limit: int,
 ) -> int:
-    """`runner.run_grid`, many trials at once.
+    """Like `runner.run_grid`, but trains many trials at once.
 
     Args:
-        trials: of the grid.
-        plans: of each.
-        folder: of the sweep.
-        shared: what the trials have in common.
-        say: tells people.
-        command: that trains a trial alone.
+        trials: the trials of the grid.
+        plans: the plan of each trial.
+        folder: the folder of the sweep.
+        shared: data and programs that the trials share.
+        say: prints messages.
+        command: returns the command that trains a trial alone.
         vectorize: `scan` or `vmap`.
-        limit: how many trials at once, at most.
+        limit: the maximum number of trials at once.
     """
     plan_of = dict(zip((trial.id for trial in trials), plans, strict=True))
-    # What is said of a trial that is tried again and again is said once.
+    # Messages about a trial that is tried repeatedly are printed once.
     say = functools.cache(say)
     left = list(trials)
     while left:
@@ -85,7 +85,7 @@ def run_population(
 def _groups(
     trials: Iterable[Trial], plan_of: dict[str, Plan], limit: int
 ) -> Iterable[Sequence[Trial]]:
-    """Trials that can be advanced by one program in step with each other."""
+    """Groups trials that one program can advance together."""
     groups: dict[Hashable, list[Trial]] = {}
     for trial in trials:
         plan, config = plan_of[trial.id], trial.config.to_dict()
@@ -104,9 +104,9 @@ def _run_group(
     command: Command,
     vectorize: str,
 ) -> tuple[int, list[Trial]]:
-    """Trains trials of one program; 0 or an exit code, and those that somebody trains alone."""
+    """Trains trials of one program; returns 0 or an exit code, and trials held by other runs."""
     with contextlib.ExitStack() as opened:
-        # Those that were cut off at different steps go on apart.
+        # Trials that were stopped at different steps resume separately.
         at_step, held = _opened(trials, folder, shared, say, command, opened)
         for step, members in sorted(at_step.items()):
             say(f"{len(members.trials)} trials from step {step}, by {vectorize}:")
@@ -126,7 +126,7 @@ def _opened(
     command: Command,
     opened: contextlib.ExitStack,
 ) -> tuple[dict[int, Members], list[Trial]]:
-    """Opens trials: those that can be trained, by their step, and those somebody trains alone.
+    """Opens trials; returns those that can be trained, by step, and those held by other runs.
 
     Leaving `opened` closes them.
     """
@@ -151,7 +151,7 @@ def _opened(
 
 
 def _run_members(members: Members, folder: Folder, shared: Shared, say: Say, vectorize: str) -> int:
-    """Trains opened trials together and notes what became of them; 0 or an exit code."""
+    """Trains opened trials together and notes their results; returns 0 or an exit code."""
     started = time.monotonic()
     trials, runs, states = members
     trial_of = {run.workdir: trial for trial, run in zip(trials, runs, strict=True)}
@@ -163,7 +163,7 @@ def _run_members(members: Members, folder: Folder, shared: Shared, say: Say, vec
     try:
         execution = together(runs, vectorize, shared)
         state = execution.gather(states)
-        states.clear()  # Copied: the memory is needed.
+        states.clear()  # They were copied; free their memory.
         if step < total:
             progress = Progress(total)
             state, step, code = advance(runs, execution, state, progress, on_failure=note_failure)

@@ -1,4 +1,4 @@
-"""What came of a sweep: a table, `results.csv`, a picture and a page."""
+"""Reports the results of a sweep: a table, `results.csv`, a picture and a page."""
 
 import base64
 import csv
@@ -22,17 +22,17 @@ Row = Json
 
 
 def collect(folder: Folder) -> list[Row]:
-    """What is noted of all trials, the best first, then those without a result."""
+    """The notes of all trials, the best first, then those without a result."""
 
     def order(row: Row) -> tuple[bool, float, str]:
-        # A loss at the end is not to be compared with one half way there.
+        # Only losses of finished trials are comparable.
         return (not _has_result(row), row.get("validation_loss", math.inf), row["id"])
 
     return sorted(folder.statuses(), key=order)
 
 
 def keys_of(rows: Sequence[Row]) -> list[str]:
-    """The keys that any trial overrides, in the order in which they first occur."""
+    """All keys that trials override, in order of first occurrence."""
     return list(dict.fromkeys(key for row in rows for key in row["overrides"]))
 
 
@@ -42,7 +42,7 @@ def best_of(rows: Sequence[Row]) -> Row | None:
 
 
 def show_table(rows: Sequence[Row]) -> None:
-    """Prints the trials for people, on standard output."""
+    """Prints a table of the trials on standard output."""
     table = rich.table.Table()
     keys = keys_of(rows)
     for name in ("trial", *keys, "status", "step", "validation loss"):
@@ -73,7 +73,7 @@ def show_plan(plan: Facts) -> None:
 def _print(table: rich.table.Table) -> None:
     console = rich.console.Console(highlight=False)
     if not console.is_terminal:
-        # Whoever reads it from a pipe wants whole lines.
+        # Do not wrap lines in a pipe.
         console.width = 200
     console.print(table)
 
@@ -84,9 +84,9 @@ def write_report(
     """Writes `results.csv`, `report.png` and `report.html`; returns the page.
 
     Args:
-        folder: of the sweep.
-        rows: from `collect`.
-        importance: of each key, where a search knows it.
+        folder: the folder of the sweep.
+        rows: the result of `collect`.
+        importance: the importance of each key, if a search knows it.
     """
     write_text(folder.path / "results.csv", _csv(rows))
     curves = {row["id"]: folder.losses(row["id"]) for row in rows}
@@ -162,7 +162,7 @@ td, th {{ border-bottom: 1px solid #ddd; padding: 0.2em 0.9em 0.2em 0; text-alig
 
 
 def counted(rows: Sequence[Row]) -> str:
-    """How many trials are in which state, for people."""
+    """A sentence with the number of trials of each status."""
     states = [row["status"] for row in rows]
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return f"{len(rows)} trials" + (f": {', '.join(parts)}." if parts else ".")

@@ -1,4 +1,4 @@
-"""Trains the trials of a grid, one after another, beside other workers who do the same."""
+"""Trains the trials of a grid one after another, sharing them with other workers."""
 
 import functools
 import math
@@ -17,29 +17,30 @@ from transformer.training.shared import Shared
 from transformer.types import Json
 
 Say = Callable[[str], None]
-# Asked of every trial that trains: the command that trains it alone.
+# Takes a trial; returns the command that trains it alone.
 Command = Callable[[Trial], str]
 
-# Seconds between two looks at trials that other workers are at.
+# Seconds between two checks of trials that other workers train.
 PATIENCE = 0.5
 
 
 def run_grid(
     trials: Sequence[Trial], folder: Folder, shared: Shared, say: Say, command: Command
 ) -> int:
-    """Trains what is not over yet; returns when all of it is, whoever trained it.
+    """Trains the remaining trials; returns when all are over, including those of other workers.
 
     Args:
-        trials: of the grid.
-        folder: of the sweep.
-        shared: what the trials have in common.
-        say: tells people.
-        command: that trains a trial alone.
+        trials: the trials of the grid.
+        folder: the folder of the sweep.
+        shared: data and programs that the trials share.
+        say: prints messages.
+        command: returns the command that trains a trial alone.
 
     Returns:
-        0, or the exit code of a trial that was asked to stop: all others then wait for a rerun.
+        0, or the exit code of a trial that was asked to stop; the other trials then wait for the
+        next call.
     """
-    # What is said of a trial that is tried again and again is said once.
+    # Messages about a trial that is tried repeatedly are printed once.
     say = functools.cache(say)
     left, waiting = list(trials), False
     while left:
@@ -75,21 +76,21 @@ def run_trial(
     command: str,
     should_stop: ShouldStop | None = None,
 ) -> int:
-    """Trains one trial and notes what became of it; the caller holds its lock.
+    """Trains one trial and notes its result; the caller holds its lock.
 
     Args:
-        trial: which one.
-        folder: of the sweep.
-        shared: what the trials have in common.
-        say: tells people.
-        command: that trains it alone.
-        should_stop: whether to stop it for good, asked after every validation.
+        trial: the trial.
+        folder: the folder of the sweep.
+        shared: data and programs that the trials share.
+        say: prints messages.
+        command: the command that trains it alone.
+        should_stop: whether to stop it for good; called after every validation.
 
     Returns:
-        0, also if it failed, or the exit code of a run that was asked to stop.
+        0 (even if it failed), or the exit code of a run that was asked to stop.
 
     Raises:
-        HeldError: if somebody trains it alone; what comes of that is not known here.
+        HeldError: if another run trains it alone; its result is not known here.
     """
     started = time.monotonic()
     before = folder.status(trial.id) or {}
@@ -119,15 +120,15 @@ def run_trial(
 def note_result(
     trial: Trial, folder: Folder, say: Say, status: str, result: Json, seconds: float
 ) -> None:
-    """Notes what became of a trial; it failed, whatever is said, if its loss is not finite.
+    """Notes the result of a trial; a trial whose loss is not finite always counts as failed.
 
     Args:
-        trial: which one.
-        folder: of the sweep.
-        say: tells people.
+        trial: the trial.
+        folder: the folder of the sweep.
+        say: prints messages.
         status: `done`, `pruned` or `stopped`.
-        result: what `training.loop.train` returned of its run.
-        seconds: that it took.
+        result: the result of `training.loop.train`.
+        seconds: how long it took.
     """
     facts = outcome(result)
     loss = facts["validation_loss"]
@@ -140,14 +141,14 @@ def note_result(
 
 
 def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: Any) -> None:
-    """Notes that a trial failed; what nobody expected with its traceback in `error.txt`.
+    """Notes that a trial failed; an unexpected error leaves its traceback in `error.txt`.
 
     Args:
-        trial: which one.
-        folder: of the sweep.
-        say: tells people.
-        error: why.
-        **facts: more to note; see `Folder.note`.
+        trial: the trial.
+        folder: the folder of the sweep.
+        say: prints messages.
+        error: the reason.
+        **facts: further notes; see `Folder.note`.
     """
     message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     text = message if isinstance(error, UserError) else traceback.format_exc()
@@ -157,7 +158,7 @@ def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: An
 
 
 def outcome(result: Json) -> Json:
-    """What is noted of a run: its step, its last validation loss and its scores."""
+    """The notes about a run: its step, its last validation loss and its scores."""
     final = result.get("final", {})
     return {
         "step": result["step"],

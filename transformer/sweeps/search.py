@@ -1,8 +1,8 @@
 """Random and Bayesian search with early stopping, by Optuna.
 
-Several processes share one study. Which trial is whose is said by the same locks as in a grid: a
-trial that Optuna believes to be running and whose lock nobody holds was cut off, and the next
-worker that looks for something to do goes on with it.
+Several processes share one study. The same locks as in a grid say which process trains which trial:
+if Optuna believes a trial to be running but nobody holds its lock, it was cut off, and the next
+free worker resumes it.
 """
 
 import contextlib
@@ -39,17 +39,17 @@ from transformer.training.shared import Shared
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("hyperband", "none")
 JOURNAL = "study.journal"
-# The lock under which trials are asked for, one worker at a time.
+# The lock held while asking for the next trial, by one worker at a time.
 _ASKING = "study"
 _SPACE = re.compile(r"(?P<key>[\w.]+)=(?P<kind>log|uniform|choice)\((?P<values>.*)\)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """What is searched of one key.
+    """The search range of one key.
 
     Attributes:
-        key: of the config.
+        key: the config key.
         kind: `log`, `uniform` or `choice`.
         values: the bounds, or the choices.
     """
@@ -59,7 +59,7 @@ class Dimension:
     values: tuple[Any, ...]
 
     def suggest(self, trial: Any) -> Any:
-        """Asks an Optuna trial for a value."""
+        """Lets an Optuna trial suggest a value."""
         if self.kind == "choice":
             return trial.suggest_categorical(self.key, self.values)
         low, high = self.values
@@ -69,15 +69,15 @@ class Dimension:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """How to search.
+    """Options of a search.
 
     Attributes:
-        trials: of the whole study, over all workers.
-        space: what is searched.
+        trials: number of trials of the whole study, over all workers.
+        space: the search space.
         sampler: `tpe` (Bergstra et al. 2011) or `random`.
         pruner: `hyperband` (Li et al. 2018) stops trials that fall behind; or `none`.
-        storage: of Optuna, as a URL; empty for a journal in the folder of the sweep.
-        seed: of the sampler; the suggestions of a single worker depend on nothing else.
+        storage: URL of Optuna's storage; empty for a journal in the folder of the sweep.
+        seed: seed of the sampler; the suggestions of a single worker depend on nothing else.
     """
 
     trials: int
@@ -89,10 +89,10 @@ class Search:
 
 
 def parsed_space(config: ConfigDict, texts: Iterable[str]) -> list[Dimension]:
-    """What is searched, written `KEY=log(LOW,HIGH)`, `uniform(LOW,HIGH)` or `choice(A,B,...)`.
+    """Parses dimensions: `KEY=log(LOW,HIGH)`, `KEY=uniform(LOW,HIGH)`, `KEY=choice(A,B,...)`.
 
     Raises:
-        ConfigError: if one is written otherwise, or a value does not fit its key.
+        ConfigError: if one has another form, or a value does not fit its key.
     """
     dimensions = []
     for text in texts:
@@ -103,7 +103,7 @@ def parsed_space(config: ConfigDict, texts: Iterable[str]) -> list[Dimension]:
                 f"KEY=choice(A,B,...), such as --space='optimizer.learning_rate=log(1e-4,1e-2)'"
             )
         key, kind = match["key"], match["kind"]
-        values = tuple(parsed_value(config, key, one) for one in match["values"].split(","))
+        values = tuple(parsed_value(config, key, x) for x in match["values"].split(","))
         if kind != "choice":
             numbers = require_field(config, key).base in (int, float)
             if not numbers or len(values) != 2 or None in values or not values[0] < values[1]:
@@ -121,10 +121,10 @@ def parsed_space(config: ConfigDict, texts: Iterable[str]) -> list[Dimension]:
 
 
 def check_space(config: ConfigDict, space: Sequence[Dimension], shared: Shared) -> None:
-    """Checks the ends of every dimension and each of its choices, before the first trial.
+    """Checks the bounds and choices of every dimension before the first trial.
 
     Raises:
-        UserError: naming the value.
+        UserError: names the value.
     """
     for dimension in space:
         for value in dimension.values:
@@ -135,21 +135,21 @@ def check_space(config: ConfigDict, space: Sequence[Dimension], shared: Shared) 
 def run_search(
     config: ConfigDict, search: Search, folder: Folder, shared: Shared, say: Say, command: Command
 ) -> int:
-    """Trains trials until the study has as many as it should; returns when all of them are over.
+    """Trains trials until the study has enough; returns when all of them are over.
 
     Args:
-        config: without overrides.
-        search: how.
-        folder: of the sweep.
-        shared: what the trials have in common.
-        say: tells people.
-        command: that trains a trial alone.
+        config: the config without overrides.
+        search: the options of the search.
+        folder: the folder of the sweep.
+        shared: data and programs that the trials share.
+        say: prints messages.
+        command: returns the command that trains a trial alone.
 
     Returns:
         0, or the exit code of a trial that was asked to stop.
 
     Raises:
-        MissingDependencyError: without Optuna.
+        MissingDependencyError: if Optuna is not installed.
     """
     optuna = imported_optuna()
     base = prepare(config, shared=shared)
@@ -165,7 +165,7 @@ def run_search(
                 f"{folder.path} holds a search with another config: use another --workdir."
             )
         study.set_user_attr("config", ours)
-    # What is said of a trial that is tried again and again is said once.
+    # Messages about a trial that is tried repeatedly are printed once.
     say = functools.cache(say)
     waiting = False
     while True:
@@ -186,7 +186,7 @@ def run_search(
 
 
 def imported_optuna() -> ModuleType:
-    """Optuna, which speaks only when something is wrong.
+    """Imports Optuna and silences messages below warnings.
 
     Raises:
         MissingDependencyError: if it is not installed.
@@ -200,7 +200,7 @@ def imported_optuna() -> ModuleType:
 
 
 def open_storage(optuna: ModuleType, folder: Path, storage: str = "") -> Any:
-    """Where the study of a sweep is kept: a database by its URL, or a journal in the folder.
+    """Opens the storage of a sweep's study: a database by its URL, or a journal in the folder.
 
     Raises:
         WorkdirError: if it cannot be opened.
@@ -213,18 +213,18 @@ def open_storage(optuna: ModuleType, folder: Path, storage: str = "") -> Any:
 
 
 def open_study(optuna: ModuleType, folder: Path, storage: Any, **options: Any) -> Any:
-    """The study of a sweep's folder, made if it does not exist.
+    """Opens the study of a sweep's folder, creating it if necessary.
 
     Args:
         optuna: the library.
-        folder: of the sweep.
-        storage: from `open_storage`.
-        **options: of a new study.
+        folder: the folder of the sweep.
+        storage: the result of `open_storage`.
+        **options: options of a new study.
 
     Raises:
         WorkdirError: if it cannot be opened.
     """
-    # One study for each folder, so that several sweeps may use one database.
+    # Each folder has its own study, so that several sweeps may use one database.
     journal = isinstance(storage, optuna.storages.JournalStorage)
     name = "sweep" if journal else folder.absolute().name
     with _opening(name):
@@ -233,7 +233,7 @@ def open_study(optuna: ModuleType, folder: Path, storage: Any, **options: Any) -
 
 @contextlib.contextmanager
 def _opening(what: str | Path) -> Iterator[None]:
-    """Each kind of storage raises different errors."""
+    """Inside `with`, turns the different errors of all storages into a WorkdirError."""
     try:
         yield
     except Exception as error:
@@ -255,7 +255,8 @@ def _study(
 def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
     """A sampler for the trial of this number.
 
-    Each trial has one of its own: workers with one seed would else suggest the same at first.
+    Each trial has its own sampler; otherwise workers with equal seeds would start with equal
+    suggestions.
     """
     digest = hashlib.sha256(f"{search.seed} {number}".encode()).digest()
     seed = int.from_bytes(digest[:4], "little")
@@ -263,17 +264,17 @@ def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Trials that still run count as bad ones, so that workers do not all try one place.
+        # Running trials count as bad ones, so that workers do not all try the same region.
         return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
 def _next_trial(
     optuna: ModuleType, study: Any, storage: Any, search: Search, config: ConfigDict, folder: Folder
 ) -> Any:
-    """What to train now; called by one worker at a time.
+    """Chooses the next trial; called by one worker at a time.
 
     Returns:
-        An Optuna trial and ours, `busy` if others are at the last ones, None if all are over.
+        An Optuna trial and ours, `busy` if other workers train the last ones, None if all are over.
     """
     state = optuna.trial.TrialState
     known = study.get_trials(deepcopy=False)
@@ -296,7 +297,7 @@ def _next_trial(
 
 
 def _is_here(frozen: Any, folder: Folder) -> bool:
-    """Whether a trial is trained in this folder, not in that of a host with a disk of its own."""
+    """Whether a trial is trained in this folder, not on another host with its own disk."""
     attributes = frozen.user_attrs
     return "id" in attributes and (
         attributes.get("host") == socket.gethostname()
@@ -314,11 +315,11 @@ def _run(
     say: Say,
     command: Command,
 ) -> int:
-    """Trains a trial, tells the study what came of it, and returns 0 or an exit code."""
+    """Trains a trial, reports its result to the study, and returns 0 or an exit code."""
     state = optuna.trial.TrialState
     with folder.claim(trial.id) as mine:
         if not mine:
-            return 0  # Another worker was faster to see that it was cut off.
+            return 0  # Another worker has already resumed it.
 
         def should_stop(step: int, loss: float) -> bool:
             reported = study.get_trials(deepcopy=False)[asked.number].intermediate_values
@@ -337,13 +338,13 @@ def _run(
                 try:
                     code = run_trial(trial, folder, shared, say, command(trial), should_stop)
                 except HeldError as error:
-                    # It stays the study's, until whoever trains it alone has ended.
+                    # Leave it running in the study until the run that trains it alone has ended.
                     say(f"trial {asked.number + 1}, {trial.id}: {error}")
                     time.sleep(PATIENCE)
                     return 0
                 if code:
-                    return code  # It stays the study's, and whoever comes next goes on with it.
-        # A trial with the same values was here before: its result counts again.
+                    return code  # Stays running in the study; the next worker resumes it.
+        # An earlier trial had the same values; report its result again.
         status: Any = folder.status(trial.id)
         loss = status.get("validation_loss")
         kinds = {"done": state.COMPLETE, "pruned": state.PRUNED, "failed": state.FAIL}

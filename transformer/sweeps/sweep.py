@@ -1,4 +1,4 @@
-"""A sweep from its options to its report: what `scripts/sweep.py` calls."""
+"""Runs a sweep from its options to its report, for `scripts/sweep.py`."""
 
 import dataclasses
 import importlib.util
@@ -40,9 +40,9 @@ from transformer.training.shared import Shared
 from transformer.types import Json
 
 VECTORIZE = ("auto", "none", "scan", "vmap", "processes")
-# Models up to this many parameters leave an accelerator idle when they are alone on it.
+# Models of at most this many parameters cannot keep an accelerator busy alone.
 _SMALL = 50_000_000
-# What a terminal sends beside SIGINT, to which workers do not belong.
+# Signals besides SIGINT that a terminal sends; workers are not in its process group.
 _OF_TERMINALS = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
@@ -50,25 +50,25 @@ _OF_TERMINALS = tuple(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to sweep: what `scripts/sweep.py` takes beside the config.
+    """Options of a sweep: the flags of `scripts/sweep.py` besides the config.
 
     Attributes:
         sweeps: names of the config file's sweeps; their product is taken.
         grids: further sweeps, each `KEY=VALUE,VALUE,...`.
-        search: `optuna`, or empty for all of the grid.
-        trials: of a search.
-        space: of a search; see `search.parsed_space`.
-        sampler: of a search.
-        pruner: of a search.
-        storage: of a search.
-        seed: of a search.
+        search: `optuna`, or empty for the whole grid.
+        trials: number of trials of a search.
+        space: search space; see `search.parsed_space`.
+        sampler: sampler of a search.
+        pruner: pruner of a search.
+        storage: storage of a search.
+        seed: seed of a search.
         vectorize: how trials share the machine: `none` is one after another with one compiled
             program, `scan` and `vmap` put many into one program, `processes` starts workers,
             `auto` chooses.
-        population: the most trials in one program.
-        workers: of `processes`.
-        shard: `I/N`, the part of a grid that is ours; empty for all of it.
-        retry_failed: trains trials again that failed.
+        population: the maximum number of trials in one program.
+        workers: number of workers of `processes`.
+        shard: `I/N`, the part of a grid to train here; empty for all of it.
+        retry_failed: trains failed trials again.
     """
 
     sweeps: Sequence[str] = ()
@@ -87,10 +87,10 @@ class Options:
     retry_failed: bool = False
 
     def check(self) -> None:
-        """Refuses what cannot work.
+        """Refuses values that cannot work.
 
         Raises:
-            ConfigError: naming the flag.
+            ConfigError: names the flag.
         """
         for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS), ("vectorize", VECTORIZE)):
             if getattr(self, name) not in known:
@@ -121,23 +121,23 @@ def run_sweep(
     command: Sequence[str],
     say: Say,
 ) -> int:
-    """Trains all trials of a sweep; returns 0 or the exit code of being asked to stop.
+    """Trains all trials of a sweep; returns 0, or the exit code if asked to stop.
 
     Args:
-        config: what all trials have in common.
-        source: the config file, for its sweeps.
+        config: the config that all trials share.
+        source: the config file, which defines sweeps.
         workdir: the folder of the sweep.
-        options: which trials, and how.
-        command: that trains the config alone, without overrides and folder.
-        say: tells people.
+        options: which trials to train, and how.
+        command: the command that trains the config alone, without overrides and folder.
+        say: prints messages.
 
     Raises:
-        UserError: for whatever the user can mend, before the first trial begins.
+        UserError: for anything the user can fix, before the first trial begins.
     """
     folder, shared = Folder(workdir), Shared()
 
     def alone(trial: Trial) -> str:
-        # No flag can say None.
+        # No flag can express None.
         flags = [f"--config.{k}={v}" for k, v in trial.overrides.items() if v is not None]
         return shlex.join([*command, *flags, f"--workdir={workdir}-{trial.id}"])
 
@@ -164,13 +164,13 @@ def run_sweep(
 def check_sweep(
     config: ConfigDict, source: Path, folder: Folder, options: Options, shared: Shared
 ) -> Search | tuple[list[Trial], list[Plan]]:
-    """Checks a sweep, makes its folder and forgets failures if that was asked for.
+    """Checks a sweep, creates its folder and, if requested, forgets failures.
 
     Returns:
-        The search, or the trials of a grid and what is known of each.
+        The search, or the trials of a grid and their plans.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for anything the user can fix.
     """
     if options.search:
         search = _search(config, options)
@@ -190,10 +190,10 @@ def check_sweep(
 
 
 def grid_trials(config: ConfigDict, source: Path, options: Options) -> list[Trial]:
-    """The trials of a grid, the part of this shard.
+    """The trials of this shard of a grid.
 
     Raises:
-        ConfigError: if they cannot be made.
+        ConfigError: if they cannot be created.
     """
     sweeps = [named_sweep(source, name) for name in options.sweeps]
     trials = make_trials(config, product(*sweeps, *parsed_grid(config, options.grids)))
@@ -206,10 +206,10 @@ def grid_trials(config: ConfigDict, source: Path, options: Options) -> list[Tria
 
 
 def named_sweep(source: Path, name: str) -> list[Overrides]:
-    """What `sweep_NAME` of a config file yields.
+    """The overrides that `sweep_NAME` of a config file yields.
 
     Raises:
-        ConfigError: if it has no such function.
+        ConfigError: if the file has no such function.
     """
     spec: Any = importlib.util.spec_from_file_location("swept_config", source)
     module = importlib.util.module_from_spec(spec)
@@ -226,9 +226,9 @@ def named_sweep(source: Path, name: str) -> list[Overrides]:
 
 
 def chosen(vectorize: str, plans: Sequence[Plan]) -> str:
-    """What `auto` stands for: one after another on CPUs, where many at once are no faster.
+    """Resolves `auto`: `none` on CPUs, where many trials at once are not faster.
 
-    On accelerators small models are computed together if their states fit many times over.
+    On accelerators, small models train together if memory holds their states many times over.
     """
     if vectorize != "auto":
         return vectorize
@@ -237,19 +237,21 @@ def chosen(vectorize: str, plans: Sequence[Plan]) -> str:
         return "none"
     room = (device.memory_stats() or {}).get("bytes_limit", 0)
     small = all(plan.size[1] <= _SMALL for plan in plans)
-    # Activations need as much again and more.
+    # Activations need at least as much memory again.
     return "vmap" if small and 8 * sum(plan.size[0] for plan in plans) < room else "none"
 
 
 def plan(config: ConfigDict, source: Path, options: Options) -> Json:
-    """Checks the trials of a grid and says what they are; nothing is written.
+    """Checks and describes the trials of a grid, without writing anything.
 
     Returns:
-        `trials`, each with `id`, `overrides` and `total_steps`, and how many `programs` are
-        compiled for them.
+        `trials`, each with `id`, `overrides` and `total_steps`, and the number of `programs` to
+        compile for them.
     """
     if options.search:
-        raise ConfigError("--dry_run lists a grid; what a search tries is not known before.")
+        raise ConfigError(
+            "--dry_run lists a grid; the trials of a search are not known in advance."
+        )
     trials = grid_trials(config, source, options)
     plans = check_trials(trials, Shared())
     return {
@@ -262,14 +264,14 @@ def plan(config: ConfigDict, source: Path, options: Options) -> Json:
 
 
 def in_processes(arguments: Sequence[str], workers: int) -> int:
-    """Runs workers of a sweep, each in a process of its own, and waits for all.
+    """Runs workers of a sweep, each in its own process, and waits for all.
 
     Args:
         arguments: the command line of one worker.
-        workers: how many.
+        workers: number of workers.
 
     Returns:
-        The highest exit code, and at least that of a signal. Signals that end are passed on.
+        The highest exit code, and at least that of a signal. Terminating signals are forwarded.
     """
     running: list[subprocess.Popen] = []
     asked: list[int] = []
@@ -284,12 +286,13 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
     try:
         for _ in range(workers):
             if not asked:
-                # In groups of their own: a terminal sends Ctrl-C to all of ours, and who gets it
-                # from us as well would end at once rather than save.
+                # Each worker has its own process group: otherwise it would get Ctrl-C twice, from
+                # the
+                # terminal and from us, and would end at once instead of saving.
                 line = [sys.executable, *arguments]
                 running.append(subprocess.Popen(line, process_group=0))
                 if asked:
-                    # It came while this one was begun.
+                    # The signal came while this worker started.
                     running[-1].send_signal(asked[-1])
         codes = [process.wait() for process in running]
     finally:
@@ -300,10 +303,10 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
 
 
 def finish(workdir: Path, storage: str = "") -> Json:
-    """Collects what is there and writes the report.
+    """Collects the results so far and writes the report.
 
     Returns:
-        `trials`, `best`, `failed`, and where the `report` is.
+        `trials`, `best`, `failed`, and the path of the `report`.
 
     Raises:
         WorkdirError: if there are no trials in the folder.
@@ -311,7 +314,7 @@ def finish(workdir: Path, storage: str = "") -> Json:
     folder = Folder(workdir)
     if not report.collect(folder):
         raise WorkdirError(f"{workdir} holds no trials: it is not the folder of a sweep.")
-    # Workers of one sweep end at the same time.
+    # Workers of one sweep may finish at the same time.
     with folder.claim("report", wait=True):
         rows = report.collect(folder)
         page = report.write_report(folder, rows, _importance(workdir, storage))
@@ -336,27 +339,27 @@ def _search(config: ConfigDict, options: Options) -> Search:
 
 
 def _importance(workdir: Path, storage: str) -> Mapping[str, float] | None:
-    """Of each key, as Optuna measures it; None where it has nothing to measure."""
+    """The importance of each key, measured by Optuna; None if it cannot be measured."""
     if not storage and not (workdir / JOURNAL).exists():
         return None
     try:
         optuna = imported_optuna()
         study = open_study(optuna, workdir, open_storage(optuna, workdir, storage))
         with warnings.catch_warnings():
-            # It says that it is new.
+            # It warns that it is experimental.
             warnings.simplefilter("ignore")
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
             return optuna.importance.get_param_importances(study, evaluator=evaluator)
     except (UserError, ValueError, RuntimeError):
-        # Not installed here, or too few trials, or all the same.
+        # Optuna is not installed, or there are too few trials, or all are equal.
         return None
 
 
 def _make(folder: Folder) -> None:
-    """Makes the folder of a sweep.
+    """Creates the folder of a sweep.
 
     Raises:
-        WorkdirError: if it is the folder of something else.
+        WorkdirError: if the folder belongs to something else.
     """
     path = folder.path
     require_plain_path(path)

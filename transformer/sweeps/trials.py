@@ -1,4 +1,4 @@
-"""Trials: a config with overrides, checked, and named by what it is."""
+"""Trials: configs with overrides, checked, and named by a hash of their content."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ from transformer.training.sections import (
 from transformer.training.shared import Shared
 from transformer.types import Facts
 
-# What of `config.train` does not make another trial, unless it is swept itself.
+# Fields of `config.train` that do not change the identity of a trial, unless they are swept.
 _LOGISTICS = {f"train.{field}" for field in CHANGEABLE if field != "duration"}
 
 
@@ -42,9 +42,9 @@ class Trial:
     """One run of a sweep.
 
     Attributes:
-        overrides: what it has of its own.
-        config: with them, references resolved.
-        id: hexadecimal, a hash of the config; the order of keys does not matter.
+        overrides: the overrides of this trial.
+        config: the config with the overrides, references resolved.
+        id: a hash of the config in hexadecimal, independent of the order of keys.
     """
 
     overrides: Overrides
@@ -56,12 +56,12 @@ class Trial:
 
 
 class Plan(NamedTuple):
-    """What checking a trial found out.
+    """The result of checking a trial.
 
     Attributes:
-        program: what is compiled for it; see `training.programs.program_key`.
-        total_steps: of its run.
-        size: bytes of its state, and how many parameters that is.
+        program: the key of its compiled program; see `training.programs.program_key`.
+        total_steps: number of steps of its run.
+        size: bytes of its state, and the number of its parameters.
     """
 
     program: str
@@ -70,23 +70,23 @@ class Plan(NamedTuple):
 
 
 def described(overrides: Facts) -> str:
-    """Overrides for people: the last parts of their keys, and values."""
+    """Short text of overrides: the last parts of their keys, and values."""
     short = (f"{key.split('.')[-1]}={shown_value(value)}" for key, value in overrides.items())
     return ", ".join(short) or "the config as it is"
 
 
 def shown_value(value: object) -> str:
-    """A value for people: six digits are enough."""
+    """A value as text, with six digits."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def make_trial(base: ConfigDict, overrides: Facts) -> Trial:
-    """The trial of a config with these overrides.
+    """Creates the trial of a config with overrides.
 
     Raises:
-        ConfigError: if a key does not exist or a value is of the wrong type.
+        ConfigError: if a key does not exist or a value has the wrong type.
     """
-    # Not resolved yet: what refers to an overridden field follows it.
+    # References are not resolved yet, so fields that refer to an overridden field follow it.
     config: ConfigDict = deepcopy(base)
     for key in OPTIONAL_SECTIONS:
         if key not in config:
@@ -105,10 +105,10 @@ def make_trial(base: ConfigDict, overrides: Facts) -> Trial:
 
 
 def make_trials(base: ConfigDict, sweep: Iterable[object]) -> list[Trial]:
-    """The trials of a sweep, each once, in order.
+    """The distinct trials of a sweep, in order.
 
     Raises:
-        ConfigError: naming the trial, if its config cannot be made, or if there is none.
+        ConfigError: names a trial whose config cannot be created; or if there are no trials.
     """
     trials: dict[str, Trial] = {}
     for number, overrides in enumerate(sweep, 1):
@@ -122,22 +122,22 @@ def make_trials(base: ConfigDict, sweep: Iterable[object]) -> list[Trial]:
             raise _of_trial(error, number, overrides) from None
         trials.setdefault(trial.id, trial)
     if not trials:
-        raise ConfigError("the sweep has no trials: what it is made of is empty.")
+        raise ConfigError("the sweep has no trials: one of its parts is empty.")
     return list(trials.values())
 
 
 def check_trials(
     trials: Sequence[Trial], shared: Shared, devices: Sequence[jax.Device] | None = None
 ) -> list[Plan]:
-    """Checks every trial as training would, before any begins.
+    """Checks every trial as training would, before any trial begins.
 
     Args:
-        trials: of the sweep.
-        shared: keeps the data for those who train.
-        devices: that a trial has; None for all.
+        trials: the trials of the sweep.
+        shared: keeps the data for training.
+        devices: the devices of a trial; None for all.
 
     Raises:
-        UserError: of the kind that training would raise, naming the trial.
+        UserError: the error that training would raise, with the name of the trial.
     """
     experiments: dict[str, Experiment] = {}
     plans = []
@@ -149,7 +149,7 @@ def check_trials(
             key = program_key(config)
             if key not in experiments:
                 experiments[key] = prepare(config, devices=devices, shared=shared)
-            # What may differ between trials of one program.
+            # These may differ between trials of one program.
             clock = experiments[key].clock
             total = clock.steps(config.train.duration, key="train.duration")
             clock.steps(config.optimizer.warmup, key="optimizer.warmup", total=total)
@@ -165,23 +165,23 @@ def check_trials(
 
 
 def checked_value(config: ConfigDict, key: str, value: Any) -> Any:
-    """A value as its field has it: whole numbers as floats where those are wanted.
+    """Checks the type of a value and converts whole numbers to floats for float fields.
 
     Raises:
-        ConfigError: if the key does not exist, or the value is of another type.
+        ConfigError: if the key does not exist, or the value has another type.
     """
     field = require_field(config, key)
     if isinstance(value, np.generic):
         value = value.item()
-    # Whether it is within its limits, whoever builds the trial says.
+    # Building the trial checks the limits later.
     return checked(f"config.{key}", value, dataclasses.replace(field, limits=(), entry=None))
 
 
 def parsed_value(config: ConfigDict, key: str, text: str) -> Any:
-    """A value written on the command line.
+    """Parses a value from the command line.
 
     Raises:
-        ConfigError: if the key does not exist, or nothing of its type is written so.
+        ConfigError: if the key does not exist, or the text is not a value of its type.
     """
     field = require_field(config, key)
     base, text = field.base, text.strip()
@@ -201,10 +201,10 @@ def parsed_value(config: ConfigDict, key: str, text: str) -> Any:
 
 
 def parsed_grid(config: ConfigDict, texts: Iterable[str]) -> list[list[Overrides]]:
-    """Sweeps of single keys written `KEY=VALUE,VALUE,...`.
+    """Parses sweeps of single keys, `KEY=VALUE,VALUE,...`.
 
     Raises:
-        ConfigError: if one is written otherwise, or a value does not fit its key.
+        ConfigError: if one has another form, or a value does not fit its key.
     """
     sweeps = []
     for text in texts:
@@ -219,19 +219,19 @@ def parsed_grid(config: ConfigDict, texts: Iterable[str]) -> list[list[Overrides
                 f"--grid={text}: config.{key} holds several values itself, so that commas cannot "
                 f"separate those of a sweep: write the sweep into the config file."
             )
-        sweeps.append([{key: parsed_value(config, key, one)} for one in choices.split(",")])
+        sweeps.append([{key: parsed_value(config, key, x)} for x in choices.split(",")])
     return sweeps
 
 
 def require_field(config: ConfigDict, key: str) -> Declared:
-    """What is declared of a field of a config.
+    """The declaration of a field of a config.
 
     Args:
-        config: of an experiment.
-        key: of the field, with dots between, without `config` before it.
+        config: the config of an experiment.
+        key: the dotted key of the field, without `config.`.
 
     Raises:
-        ConfigError: if there is no such field, or it is a section.
+        ConfigError: if the field does not exist or is a section.
     """
     kind, _, path = key.partition(".")
     if kind not in SECTIONS + OPTIONAL_SECTIONS:
@@ -249,6 +249,6 @@ def require_field(config: ConfigDict, key: str) -> Declared:
 
 
 def _of_trial(error: UserError, number: int, overrides: Facts) -> UserError:
-    """The same error with the trial it is of."""
+    """The same error with the name of its trial."""
     shown = ", ".join(f"{key}={value!r}" for key, value in overrides.items())
     return type(error)(f"trial {number} ({shown or 'nothing overridden'}): {error}")

@@ -1,6 +1,6 @@
-"""Many runs in one program, and the devices that they are cut over.
+"""Runs many runs in one program, sharded over devices.
 
-`scan` visits the runs one after another inside of the program (`lax.map`), `vmap` computes them
+`scan` processes the runs one after another inside the program (`lax.map`); `vmap` computes them
 together.
 """
 
@@ -34,8 +34,8 @@ def together(runs: Sequence[Opened], vectorize: str, shared: Shared) -> Executio
     """The execution of runs of one program: every tree has a leading axis of runs.
 
     Args:
-        runs: that share `programs.program_key`.
-        vectorize: `scan` or `vmap`, which cuts them over the devices there are.
+        runs: runs with the same `programs.program_key`.
+        vectorize: `scan`, or `vmap`, which shards the runs over all devices.
         shared: keeps the programs.
     """
     first = runs[0].experiment
@@ -60,7 +60,7 @@ def vectorized_programs(experiment: Experiment, vectorize: str) -> Programs:
     """The programs of several runs, compiled when first called; `steps` donates its state.
 
     Args:
-        experiment: of one of the runs.
+        experiment: the experiment of any of the runs.
         vectorize: `scan` or `vmap`.
     """
     if vectorize == "vmap":
@@ -87,7 +87,7 @@ def scanned_steps(
     count: Count,
     numbers: Numbers,
 ) -> tuple[TrainState, Metrics]:
-    """`plain.steps` of one run after another."""
+    """Applies `plain.steps` to one run after another."""
     return jax.lax.map(
         lambda run: plain.steps(run[0], run[1], count, run[2]), (state, batches, numbers)
     )
@@ -96,17 +96,17 @@ def scanned_steps(
 def scanned_evaluation_step(
     plain: Programs, numbers: Numbers, params: Params, batch: Batch
 ) -> Losses:
-    """`plain.evaluation_step` of one run after another."""
+    """Applies `plain.evaluation_step` to one run after another."""
     return jax.lax.map(lambda run: plain.evaluation_step(*run, batch), (numbers, params))
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:
-    """Trees of arrays on the host as one, with a leading axis."""
+    """Stacks trees of host arrays along a new leading axis."""
     return jax.tree.map(lambda *x: np.stack(x), *trees)
 
 
 def trial_mesh(trials: int) -> jax.sharding.Mesh:
-    """As many devices as trials can be cut over evenly."""
+    """A mesh of the largest number of devices over which the trials divide evenly."""
     devices = jax.local_devices()
     count = max(n for n in range(1, len(devices) + 1) if trials % n == 0)
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:count])

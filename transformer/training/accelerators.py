@@ -1,13 +1,13 @@
-"""What accelerators can do, and how to name some that are not here.
+"""Speed and memory of accelerators, and how to name devices that this machine does not have.
 
-Peaks are dense bfloat16, without sparsity; links are what one chip can send at once over all of
-them, in one direction. TPUs: the pages of each generation in Google's Cloud TPU documentation
-(cloud.google.com/tpu/docs/v5e and so on; where they give both directions together, half of it); v2
-and v3: Jouppi et al. 2020, "A domain-specific supercomputer for training deep neural networks",
-table 3. GPUs: the data sheets of NVIDIA, beside each number; where one gives a peak with sparsity
-only, half of it. Links are those of NVLink, and of PCI Express where there is none. Memory of TPUs
-is what their compiler lets a program have, as it says itself when it refuses one (libtpu 0.0.42): a
-little less than the documentation gives.
+Peaks are dense bfloat16, without sparsity. Link bandwidth is what one chip can send in one
+direction over all its links together. TPUs: the pages of each generation in Google's Cloud TPU
+documentation (cloud.google.com/tpu/docs/v5e and so on; half of the number where they give both
+directions together); v2 and v3: Jouppi et al. 2020, "A domain-specific supercomputer for training
+deep neural networks", table 3. GPUs: NVIDIA's data sheets, named beside each number; half of a peak
+that is only given with sparsity. GPU links are NVLink, or PCI Express on cards without NVLink. TPU
+memory is what the compiler allows a program, as stated in its out-of-memory error (libtpu 0.0.42):
+a little less than the documentation gives.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class Accelerator:
     """One kind of chip.
 
     Attributes:
-        peak_flops: FLOP/s of a chip.
-        links: bytes/s that a chip can send.
-        memory: bytes that a program can have on one device; None where the device must be asked.
+        peak_flops: FLOP/s of one chip.
+        links: bytes/s that one chip can send.
+        memory: bytes that a program can use on one device; None if the device itself reports it.
         devices: JAX devices per chip.
     """
 
@@ -44,13 +44,13 @@ class Accelerator:
     devices: int = 1
 
 
-# By the beginning of what JAX calls the kind of a device.
+# Keys are prefixes of JAX's `device_kind`.
 ACCELERATORS = {
     # "A100 Tensor Core GPU", all forms: 312 TFLOPS; NVLink 600 GB/s in both directions.
     "NVIDIA A100": Accelerator(312e12, 300e9),
     # "H100 Tensor Core GPU", H100 SXM: 1,979 TFLOPS with sparsity; 900 GB/s.
     "NVIDIA H100": Accelerator(989e12, 450e9),
-    # The same, in its first edition, H100 PCIe: 1,513 TFLOPS with sparsity; 600 GB/s.
+    # The same, first edition, H100 PCIe: 1,513 TFLOPS with sparsity; 600 GB/s.
     "NVIDIA H100 PCIe": Accelerator(756e12, 300e9),
     # The same, H100 NVL, each of the two cards: 1,671 TFLOPS with sparsity; 600 GB/s.
     "NVIDIA H100 NVL": Accelerator(835e12, 300e9),
@@ -75,14 +75,14 @@ ACCELERATORS = {
     "TPU7x": Accelerator(2307e12, 600e9, int(94.75 * _GIB), devices=2),
 }
 
-# Other names of them.
+# Aliases.
 ACCELERATORS |= {
     "TPU v5e": ACCELERATORS["TPU v5 lite"],
     "TPU v5p": ACCELERATORS["TPU v5"],
     "TPU v6e": ACCELERATORS["TPU v6 lite"],
 }
 
-# How many numbers the shape of a generation has, and an example.
+# An example shape of each TPU generation; it shows how many numbers a shape has.
 GENERATIONS = {
     "v2": "v2:4x4",
     "v3": "v3:4x4",
@@ -92,7 +92,7 @@ GENERATIONS = {
     "v6e": "v6e:16x16",
     "tpu7x": "tpu7x:4x4x4",
 }
-# Of the largest pods there are 9,216 chips.
+# The largest pods have 9,216 chips.
 _MOST_DEVICES = 16_384
 _TOPOLOGY = re.compile(r"(?P<kind>[a-z0-9]+)(:(?P<shape>[1-9][0-9]*(x[1-9][0-9]*)*))?")
 
@@ -102,11 +102,11 @@ class Target:
     """Devices to compile for.
 
     Attributes:
-        name: as the user wrote it.
-        devices: they need not be here.
-        chips: how many chips they are.
-        accelerator: of which kind; None where nothing is known of it (CPUs).
-        memory: bytes that a program can have on each device; None where there is no limit.
+        name: the topology as the user wrote it.
+        devices: the JAX devices; this machine need not have them.
+        chips: number of chips.
+        accelerator: the kind of chip; None if unknown (CPUs).
+        memory: bytes that a program can use on each device; None if there is no limit.
     """
 
     name: str
@@ -117,15 +117,15 @@ class Target:
 
     @property
     def peak_flops(self) -> float | None:
-        """Peak FLOP/s of all chips together; None where it is not known."""
+        """Peak FLOP/s of all chips together; None if unknown."""
         return None if self.accelerator is None else self.accelerator.peak_flops * self.chips
 
 
 def accelerator_of(device_kind: str) -> Accelerator | None:
-    """What is known of a kind of device, by the name that JAX gives it."""
+    """Looks up an accelerator by JAX's `device_kind`; None if unknown."""
     if " MIG " in device_kind:
-        return None  # A part of a chip.
-    # The longest name first: "TPU v5 lite" is not a "TPU v5". Nor is an "L40S" an "L4".
+        return None  # Only part of a chip.
+    # Longest name first: "TPU v5 lite" must not match "TPU v5", nor "L40S" match "L4".
     for name in sorted(ACCELERATORS, key=len, reverse=True):
         rest = device_kind.removeprefix(name)
         if rest != device_kind and not rest[:1].isalnum():
@@ -134,16 +134,16 @@ def accelerator_of(device_kind: str) -> Accelerator | None:
 
 
 def find_target(topology: str) -> Target:
-    """The devices of a topology.
+    """Returns the devices of a topology.
 
-    To be called before anything else asks JAX for devices: the process is then set up for it.
+    Call this before anything else asks JAX for devices, because it configures the process.
 
     Args:
-        topology: `v5e:16x16` and the like, `cpu:8`, or `gpu` for the GPUs that are here.
+        topology: such as `v5e:16x16`, `cpu:8`, or `gpu` for the GPUs of this machine.
 
     Raises:
-        ConfigError: if there is no such topology; the message lists those there are.
-        MissingDependencyError: if it is of TPUs and their compiler is not installed.
+        ConfigError: if the topology does not exist; the message lists the valid ones.
+        MissingDependencyError: if it names TPUs and their compiler is not installed.
     """
     match = _TOPOLOGY.fullmatch(topology)
     kind, shape = (match["kind"], match["shape"]) if match else ("", None)
@@ -185,9 +185,9 @@ def _gpus(name: str) -> Target:
 def _tpus(name: str, kind: str) -> Target:
     if importlib.util.find_spec("libtpu") is None:
         raise MissingDependencyError("libtpu", "plan", f"compiling for {name}")
-    # There is nothing to ask about a TPU that is not here, and nothing to compute on.
+    # The TPU is not attached, so libtpu must not query its metadata server.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-    # Several plans at once do not get into each other's way: none of them holds a TPU.
+    # Several plans may run at once, because none of them occupies a TPU.
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")

@@ -1,10 +1,11 @@
-"""Checkpoints with Orbax: train state, data position and metadata together, checked on return.
+"""Orbax checkpoints of train state, data position and metadata, verified when restored.
 
-Every checkpoint carries a fingerprint of each array, and its notes a seal (see `training.notes`).
-Restoring compares them, so that a damaged file is detected even where the file format would not
-notice. The notes also have its validation loss, which says in any later process which one is the
-best: one whose notes are damaged has none, and never is. What cannot be used is named and moved out
-of the way, and the next best or newest takes its place; nothing is deleted for being damaged.
+Every checkpoint stores a fingerprint of each array, and its notes carry a seal (see
+`training.notes`). Restoring compares them, so a damaged file is detected even if its format has no
+checksum. The notes also hold the validation loss, so any later process knows which checkpoint is
+the best; a checkpoint with damaged notes has no loss and is never the best. A checkpoint that
+cannot be used is reported and moved aside, and the next best or newest is used instead. Damaged
+checkpoints are never deleted.
 """
 
 import dataclasses
@@ -30,27 +31,27 @@ from transformer.types import Facts, Json
 
 # The trees of arrays a checkpoint may hold.
 ITEMS = ("params", "average", "training")
-# Where a checkpoint's metadata has the validation loss at its step.
+# Key of the validation loss in a checkpoint's metadata.
 VALIDATION_LOSS = "validation_loss"
-# Where checkpoints go that could not be read: nothing is deleted.
+# Folder for checkpoints that could not be read: nothing is deleted.
 UNREADABLE = "unreadable_checkpoints"
-# Where those go that are no longer kept, until they are deleted: of a checkpoint whose deletion a
-# kill cuts short nothing is left that looks like one.
+# Folder for checkpoints that are about to be deleted: if the process is killed in the middle of a
+# deletion, the remains do not look like a checkpoint.
 _DELETED = ".deleted"
 
-# Orbax measures how long it waits by a clock that can be set, and gives a save up when that has
-# jumped ahead: by a day where a laptop has slept, by decades where a board without a battery hears
-# what time it is. A hundred years are no limit; that of another process is its sign of life.
+# Orbax measures its timeout with the wall clock and abandons a save when the clock jumps ahead: by
+# a day after a laptop has slept, by decades when a board without a battery learns the time. A
+# hundred years amount to no timeout; a dead process is noticed by its missing heartbeat instead.
 _PATIENT = ocp.AsyncOptions(timeout_secs=100 * 366 * 86400, create_directories_asynchronously=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What a checkpoint held.
+    """The contents of a restored checkpoint.
 
     Attributes:
-        step: after which it was saved.
-        state: the arrays asked for, by item.
+        step: the step after which it was saved.
+        state: the requested arrays, by item.
         data: position in the data.
         metadata: whatever was given to `save`.
     """
@@ -68,8 +69,8 @@ class NewestAndBest(checkpoint_managers.PreservationPolicy):
     folder unreadable when it is damaged.
 
     Args:
-        keep_last: how many of the newest.
-        losses: validation losses by step; those that come later count, too.
+        keep_last: how many of the newest checkpoints to keep.
+        losses: validation losses by step; losses added to it later count, too.
     """
 
     def __init__(self, keep_last: int, losses: Mapping[int, float]) -> None:
@@ -81,23 +82,23 @@ class NewestAndBest(checkpoint_managers.PreservationPolicy):
         *,
         context: Any,
     ) -> Sequence[bool]:
-        """Whether to keep each of the checkpoints, of which the last one is being saved."""
+        """Whether to keep each checkpoint; the last one is being saved."""
         steps = [checkpoint.step for checkpoint in checkpoints]
         kept = {*sorted(steps)[-self._keep_last :], lowest(self._losses, steps)}
         return [step in kept for step in steps]
 
 
 def lowest(losses: Mapping[int, float], steps: Sequence[int]) -> int | None:
-    """The step with the lowest loss, the first of equals; None if none of them has a loss."""
+    """The step with the lowest loss (the earliest of ties); None if no step has a loss."""
     known = [step for step in sorted(steps) if step in losses]
     return min(known, key=lambda step: losses[step], default=None)
 
 
 class Checkpoints:
-    """The checkpoints of one run: `workdir/checkpoints`. Leaving `with` releases what it holds.
+    """The checkpoints of one run, in `workdir/checkpoints`. Leaving `with` closes them.
 
     Attributes:
-        strange: names in the folder that are no steps.
+        strange: names in the folder that are not steps.
     """
 
     def __init__(
@@ -113,11 +114,12 @@ class Checkpoints:
         Args:
             workdir: the run folder.
             keep_last: how many of the newest checkpoints to keep.
-            read_only: makes nothing and deletes nothing.
-            gigabytes_at_once: of arrays that are copied to be written at the same time; more than
-                the largest has.
+            read_only: creates and deletes nothing.
+            gigabytes_at_once: limit of the copies of arrays that wait to be written; must exceed
+                the
+                size of the largest array.
         """
-        # Orbax logs what we report in words of our own, each failed write separately.
+        # Orbax logs each failed write; we report them ourselves.
         for name in ("absl", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         require_plain_path(workdir)
@@ -129,7 +131,7 @@ class Checkpoints:
             create=not read_only,
             async_options=_PATIENT,
             todelete_subdir=None if read_only else _DELETED,
-            # What a killed process was saving.
+            # Incomplete saves of a killed process.
             cleanup_tmp_directories=not read_only,
         )
         self._deletes = not read_only and is_first()
@@ -151,25 +153,25 @@ class Checkpoints:
             ) from None
         self._notes: dict[int, Notes] = {}
         self._damaged: dict[int, CheckpointError] = {}
-        # Unfinished saves are Orbax's affair.
+        # Orbax takes care of unfinished saves.
         names = [path.name for path in found if "orbax-checkpoint-tmp" not in path.name]
         self.strange = sorted(name for name in names if not (is_step(name) or name.startswith(".")))
         for step in sorted(int(name) for name in names if is_step(name)):
             self._look_at(step)
 
     def _suspects(self) -> str:
-        """Which checkpoints may be damaged, for a message; empty without any."""
+        """A sentence for error messages that lists possibly damaged checkpoints; may be empty."""
         paths = self._folder.iterdir() if self._folder.is_dir() else ()
         steps = sorted(int(path.name) for path in paths if is_step(path.name))
         names = ", ".join(f"checkpoints/{step}/_CHECKPOINT_METADATA" for step in steps)
         return f" One of these may be damaged: {names}." if names else ""
 
     def _look_at(self, step: int) -> None:
-        """Reads the notes of a checkpoint that is there."""
+        """Reads the notes of an existing checkpoint."""
         try:
             self._notes[step] = read_notes(self._folder / str(step))
         except CheckpointError as error:
-            # The process that trains here may have deleted it just now.
+            # A process that trains here may have just deleted it.
             if os.path.lexists(self._folder / str(step)):
                 self._damaged[step] = error
             return
@@ -184,7 +186,7 @@ class Checkpoints:
         try:
             self.close()
         except CheckpointError:
-            # The first error is the one to tell.
+            # Report the first error only.
             if error is None:
                 raise
 
@@ -193,7 +195,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def damaged(self) -> Mapping[int, CheckpointError]:
-        """What is wrong with those whose notes are damaged, or which are no folders, by step."""
+        """By step, the errors of checkpoints with damaged notes or that are not folders."""
         return self._damaged
 
     def whole_steps(self) -> list[int]:
@@ -201,7 +203,7 @@ class Checkpoints:
         return [step for step in self.steps() if step not in self._damaged]
 
     def best_first(self) -> list[int]:
-        """The same by validation loss, the lowest first; those without one last, newest first."""
+        """The whole steps, lowest validation loss first; then those without one, newest first."""
         left, ordered = self.whole_steps(), []
         while (best := lowest(self._losses, left)) is not None:
             ordered.append(best)
@@ -221,18 +223,18 @@ class Checkpoints:
         metadata: Facts,
         validation_loss: float | None,
     ) -> None:
-        """Begins to save; the arrays may change as soon as this returns.
+        """Starts an asynchronous save; the arrays may change as soon as this returns.
 
         Args:
-            step: after which the state is.
-            state: arrays by item; an item can be restored without the others.
+            step: the number of steps taken so far.
+            state: arrays by item; each item can be restored without the others.
             data: position in the data.
-            metadata: anything JSON can hold.
-            validation_loss: at this step, if it was measured, of the average if there is one. One
-                that is not finite is never the best.
+            metadata: any JSON values.
+            validation_loss: measured at this step, with the averaged parameters if there are any;
+                None if not measured. A loss that is not finite is never the best.
 
         Raises:
-            SaveError: if this save or the one before cannot be written.
+            SaveError: if this save or the previous one cannot be written.
         """
         if validation_loss is not None and math.isfinite(validation_loss):
             self._losses[step] = validation_loss
@@ -258,7 +260,7 @@ class Checkpoints:
         self._delete_for_good()
 
     def close(self) -> None:
-        """Releases what the manager holds, when everything is on disk.
+        """Waits until everything is on disk, then closes the manager.
 
         Raises:
             SaveError: if it cannot be written.
@@ -268,7 +270,7 @@ class Checkpoints:
         self._delete_for_good()
 
     def _delete_for_good(self) -> None:
-        """Deletes what is no longer kept; whatever cannot be deleted is tried again next time."""
+        """Deletes discarded checkpoints; those that cannot be deleted are tried again next time."""
         if self._deletes:
             shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
@@ -276,29 +278,29 @@ class Checkpoints:
         """The notes of one checkpoint.
 
         Raises:
-            CheckpointError: if they cannot be read, or are not what was saved.
+            CheckpointError: if they cannot be read or differ from what was saved.
         """
         if step in self._damaged:
             raise self._damaged[step]
         return self._notes[step] if step in self._notes else read_notes(self._folder / str(step))
 
     def restore(self, step: int, wanted: Mapping[str, PyTree]) -> Restored:
-        """Restores the checkpoint of one step; items that are not wanted may be damaged.
+        """Restores the checkpoint of one step; damage in items that are not wanted is ignored.
 
         Args:
             step: one of `steps()`.
             wanted: for each item, a tree of shapes with dtypes and shardings.
 
         Raises:
-            CheckpointError: if it cannot be read, or is not what was saved.
-            WorkdirError: if its arrays have other names, shapes or dtypes than wanted.
+            CheckpointError: if it cannot be read or differs from what was saved.
+            WorkdirError: if the names, shapes or dtypes of its arrays are not the wanted ones.
         """
         notes, place = self.notes(step), self._folder / str(step)
         state = {item: restored_item(place, notes, item, tree) for item, tree in wanted.items()}
         return Restored(step, state, notes.data, notes.metadata)
 
     def saved_shapes(self, step: int, item: str) -> PyTree:
-        """Shapes and dtypes of the arrays that a checkpoint holds under one item.
+        """Shapes and dtypes of the arrays in one item of a checkpoint.
 
         Raises:
             CheckpointError: if it cannot be read, or has no such item.
@@ -308,17 +310,17 @@ class Checkpoints:
     def restore_newest(
         self, wanted: Mapping[str, PyTree], say: Callable[[str], None]
     ) -> Restored | None:
-        """Restores the newest checkpoint that can be read; None if there is none at all.
+        """Restores the newest readable checkpoint; None if there are no checkpoints.
 
         Newer ones that cannot be read, and all with damaged notes, are moved to
-        `unreadable_checkpoints`, and `say` is told: they would be in the way, or be deleted as
-        those that are neither new nor the best.
+        `unreadable_checkpoints` and reported through `say`. Otherwise they would block the next
+        save of their step, or be deleted for being neither new nor the best.
 
         Raises:
-            CheckpointError: if there are checkpoints and none can be read.
+            CheckpointError: if there are checkpoints but none can be read.
         """
         for name in self.strange:
-            say(f"{self._folder / name} is no checkpoint: its name is no step. It is left alone.")
+            say(f"{self._folder / name} is no checkpoint: its name is not a step. It stays.")
         errors = dict(self._damaged)
         for step in reversed(self.whole_steps()):
             try:
@@ -339,17 +341,17 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int) -> Path:
-        """Moves a checkpoint out of the way of the next save of its step."""
+        """Moves a checkpoint aside, so that its step can be saved again."""
         folder, place = self._folder.parent / UNREADABLE, self._folder / str(step)
         count, aside = 1, folder / str(step)
         while os.path.lexists(aside):
             count += 1
             aside = folder / f"{step}-{count}"
-        # All have found the same name before one of them takes it.
+        # All processes choose the same free name before the first one uses it.
         barrier(f"checkpoint {step} is to be set aside")
         if is_first():
             folder.mkdir(exist_ok=True)
-            # Not copied, which a file that cannot be read would stop.
+            # Rename instead of copying, because a copy would fail on an unreadable file.
             place.rename(aside)
         barrier(f"checkpoint {step} is set aside")
         self._manager.reload()
@@ -359,7 +361,7 @@ class Checkpoints:
 
 
 class _Explained:
-    """Turns whatever a write raises into one clear error."""
+    """Inside `with`, turns any exception of a write into one clear error."""
 
     def __init__(self, folder: Path, verb: str) -> None:
         self._folder, self._verb = folder, verb

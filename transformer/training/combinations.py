@@ -1,4 +1,4 @@
-"""Combinations of a config's sections that cannot be trained with."""
+"""Refuses combinations of config sections that cannot be trained."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from transformer.errors import ConfigError
 
 
 def check_dtype(dtype: str) -> None:
-    """Refuses to train with numbers whose gradients would vanish."""
+    """Refuses dtypes whose gradients would underflow."""
     if dtype == "float16":
         raise ConfigError(
             "config.model.dtype is 'float16': small gradients would become 0, as losses are not "
@@ -19,14 +19,14 @@ def check_dtype(dtype: str) -> None:
 
 
 def check_steps(**steps: int) -> None:
-    """Refuses durations in more steps than a run can count."""
+    """Refuses durations of more steps than a run can count."""
     for field, count in steps.items():
         if count >= 1 << 31:
             raise ConfigError(f"config.{field} is {count:,} steps: fewer than 2^31.")
 
 
 def check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
-    """Refuses batches that cannot be cut over microbatches and devices."""
+    """Refuses batches that cannot be divided over microbatches and devices."""
     devices = sharding.batch_parts(mesh)
     if devices % jax.process_count():
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Durations written as people think of them: steps, epochs, examples or tokens."""
+"""Durations in steps, epochs, examples or tokens."""
 
 import dataclasses
 import math
@@ -10,24 +10,24 @@ from transformer.fields import shown
 
 _UNITS = ("steps", "epochs", "examples", "tokens", "%")
 _PATTERN = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*([a-z]+|%)?\s*")
-# More than any text has tokens.
+# More tokens than any text has.
 _LONGEST = 1e18
 
 
 @dataclasses.dataclass(frozen=True)
 class Lasts:
-    """Durations; see `Clock.steps` for how they are written.
+    """The constraint on a duration; `Clock.steps` describes the notation.
 
     Attributes:
-        some: whether it must be more than no time at all.
-        of_run: whether it may be a part of the run, in percent.
+        some: whether it must be greater than 0.
+        of_run: whether it may be a percentage of the run.
     """
 
     some: bool = True
     of_run: bool = True
 
     def refusal(self, value: str) -> str | None:
-        """What is allowed; None if the value is."""
+        """What is allowed instead; None if the value is allowed."""
         number, unit = _parsed(value)
         if unit not in _UNITS or (unit == "%" and not self.of_run):
             units = "steps, epochs, examples, tokens" + (", %" if self.of_run else "")
@@ -41,7 +41,7 @@ class Lasts:
         return None
 
 
-# Of the run itself; of what is done again and again in it; of the beginning of it.
+# The length of the run; the interval of repeated actions; the length of the warmup.
 Duration = Annotated[str, Lasts(of_run=False)]
 Interval = Annotated[str, Lasts()]
 Warmup = Annotated[str, Lasts(some=False)]
@@ -49,7 +49,7 @@ Warmup = Annotated[str, Lasts(some=False)]
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """What it takes to turn durations into steps.
+    """Converts durations to steps.
 
     Attributes:
         examples_per_step: examples per step.
@@ -62,13 +62,13 @@ class Clock:
     examples_per_epoch: int
 
     def steps(self, duration: str, *, key: str, total: int | None = None) -> int:
-        """A duration in steps, rounded up; no time at all is 0 steps, and nothing else is.
+        """A duration in steps, rounded up; only a duration of 0 is 0 steps.
 
         Args:
             duration: `"2000 steps"` or just `"2000"`, `"3 epochs"`, `"1e6 examples"`,
                 `"2.5e9 tokens"`, or `"10%"` of the whole run. Singular units are understood.
-            key: where it stands in the config, for the error message.
-            total: steps of the whole run, for percentages.
+            key: its key in the config, for the error message.
+            total: steps of the whole run, needed for percentages.
 
         Raises:
             ConfigError: if it is not a duration.
@@ -84,12 +84,12 @@ class Clock:
             "tokens": self.tokens_per_step,
             "%": 100.0 / (total or 1),
         }
-        # A hair less before rounding up: 10% of 2000 is 200 steps, not 201.
+        # Subtract a little before rounding up: 10% of 2000 is 200 steps, not 201.
         return max(math.ceil(number / per_step[unit] - 1e-9), int(number > 0))
 
 
 def _parsed(duration: str) -> tuple[float, str]:
-    """Number and unit of a duration; no unit at all if it is none."""
+    """Number and unit of a duration; the unit is empty if the text is not a duration."""
     match = _PATTERN.fullmatch(duration)
     if match is None:
         return 0.0, ""

@@ -1,4 +1,4 @@
-"""How the devices advance the runs of a loop: one run alone, or several in one program."""
+"""How devices execute a training loop: one run alone, or several runs in one program."""
 
 import contextlib
 import dataclasses
@@ -26,20 +26,20 @@ Tree = TypeVar("Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """What the loop calls on the devices. Several runs have a leading axis in all trees.
+    """The functions the loop calls on the devices. With several runs all trees have a leading axis.
 
     Attributes:
-        steps: of state, batches and their count, to the new state and metrics; donates the state.
+        steps: maps state, batches and their count to the new state and metrics; donates the state.
             See `step.train_steps`.
-        evaluation_step: of parameters and a batch: sums, nothing dropped.
-        validation_batches: over all hosts.
-        validation_sharding: of a validation batch.
-        put: brings the batches of all runs to the devices.
-        gather: makes the states of all runs one tree.
-        part: of a tree, what belongs to the run with this number.
-        flops: of a step of one run on such batches; None where the devices' peak is not known, or
-            several runs share them.
-        mesh: that is set while all this is called; None sets none.
+        evaluation_step: maps parameters and a batch to sums of losses, without dropout.
+        validation_batches: the validation batches of all hosts.
+        validation_sharding: the sharding of a validation batch.
+        put: moves the batches of all runs to the devices.
+        gather: joins the states of all runs to one tree.
+        part: takes the part of a tree that belongs to the run with this number.
+        flops: FLOPs of a step of one run on such batches; None if the devices' peak is unknown or
+            several runs share the devices.
+        mesh: the mesh that is set while these functions are called; None sets none.
     """
 
     steps: Callable[[TrainState, Batch, int], tuple[TrainState, Metrics]]
@@ -53,14 +53,14 @@ class Execution:
     mesh: Mesh | None = None
 
     def entered(self) -> contextlib.AbstractContextManager[object]:
-        """Has the mesh set while entered."""
+        """Sets the mesh inside `with`."""
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
     def take(self, runs: Sequence[Opened], count: int) -> tuple[Batch, int]:
-        """The next batches of all runs, `count` at most, and their number.
+        """The next batches of all runs, at most `count`, and their number.
 
         Raises:
-            ConfigError: if they differ in shape.
+            ConfigError: if the batches of the runs differ in shape.
         """
         taken = [run.feeder.take(count) for run in runs]
         batches, counts = zip(*taken, strict=True)
@@ -76,7 +76,7 @@ class Execution:
         """Validation metrics of each run.
 
         Args:
-            params: of all runs.
+            params: the parameters of all runs.
             limit: how many batches to take, spread evenly; None takes all.
             runs: how many there are.
         """
@@ -90,7 +90,7 @@ class Execution:
         """Metrics of all batches, and the loss of those that earlier evaluations took.
 
         Args:
-            params: of all runs.
+            params: the parameters of all runs.
             limit: how many batches the earlier evaluations took; None if they took all.
             runs: how many there are.
         """

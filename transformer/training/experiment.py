@@ -1,4 +1,4 @@
-"""From a config to everything a run needs: task, data, model, optimizer, shapes."""
+"""Builds everything a run needs from its config: task, data, model, optimizer, shapes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -42,22 +42,22 @@ from transformer.types import Boxed, Data, Facts, Json, Params, Shapes
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config made into objects; nothing in it changes while training.
+    """The objects built from a config; none of them changes during training.
 
     Attributes:
-        config: the resolved config: sizes that the data decides are filled in.
-        task: what to train on.
-        data: what the task read from disk.
+        config: the resolved config, including the sizes that the data decide.
+        task: the task to train.
+        data: the data that the task read from disk.
         model: the Linen module.
-        train: how to train.
-        init: what to begin from.
-        lora: adapters, if any.
+        train: the fields of `config.train`.
+        init: the fields of `config.init`.
+        lora: the fields of `config.lora`.
         trained: which parameters are trained.
-        mesh: of devices.
-        clock: turns durations into steps.
-        total_steps: of the run.
-        warmup_steps: of them.
-        optimizer: makes updates.
+        mesh: the device mesh.
+        clock: converts durations to steps.
+        total_steps: number of steps of the run.
+        warmup_steps: how many of them are warmup.
+        optimizer: the Optax optimizer.
         updates: the fields of `config.optimizer`.
         boxes: shapes of all parameters with the logical names of their axes.
         shapes: shapes, dtypes and shardings of the train state.
@@ -86,7 +86,7 @@ class Experiment:
         return self.clock.steps(duration, key=f"train.{field}", total=self.total_steps)
 
     def warnings(self) -> list[str]:
-        """What is probably not meant, for people to read before training begins."""
+        """Warnings about settings that are probably mistakes, shown before training begins."""
         if self.warmup_steps <= self.total_steps:
             return []
         return [
@@ -97,11 +97,11 @@ class Experiment:
         ]
 
     def merged(self, params: Params) -> Params:
-        """Parameters as the model takes them, adapters worked in."""
+        """The parameters of the model, with the adapters merged in."""
         return merged(params, self.lora)
 
     def heads(self) -> Heads:
-        """Which parameters may be new where training begins from another run."""
+        """Which parameters may be new when training begins from another run."""
         source = with_optional_sections(read_config(Path(self.init.workdir)))
         names = self.task.output_names(self.data) if isinstance(self.task, NamesOutputs) else None
         return heads_of(self.config, source, names)
@@ -112,10 +112,11 @@ class Experiment:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
 
     def flops_per_step(self, batch: Shapes) -> int:
-        """Of one training step.
+        """FLOPs of one training step.
 
-        Three times the forward pass, nothing for rematerialisation. Attention counts with all its
-        pairs, as is usual for MFU (Chowdhery et al. 2022, appendix B).
+        Three times the forward pass; rematerialisation does not count. Attention counts all pairs
+        of
+        positions, as is usual for MFU (Chowdhery et al. 2022, appendix B).
 
         Args:
             batch: shapes of the batch, over all hosts.
@@ -142,14 +143,14 @@ def prepare(
     shared: Shared | None = None,
     data: Data = None,
 ) -> Experiment:
-    """Checks a config and builds what it describes; no parameter is allocated yet.
+    """Checks a config and builds what it describes, without allocating any parameter.
 
     Args:
-        config: with the sections of `sections.SECTIONS`.
-        workdir: an existing run folder whose tokenizer is to be used, if it has one.
-        devices: of the mesh; None takes all there are.
-        shared: what other runs of this process have read already.
-        data: used in place of what the task would read.
+        config: has the sections of `sections.SECTIONS`.
+        workdir: an existing run folder whose tokenizer is used, if it has one.
+        devices: the devices of the mesh; None takes all.
+        shared: data that other runs of this process have already read.
+        data: replaces the data that the task would read.
 
     Raises:
         ConfigError: if the config cannot work.
@@ -207,7 +208,7 @@ def prepare(
 
 
 def _has_begun(workdir: Path | None) -> bool:
-    """Whether there are checkpoints; then there is a tokenizer, which is written before them."""
+    """Whether there are checkpoints. The tokenizer is written before them, so it exists then."""
     return workdir is not None and (workdir / FOLDER).is_dir()
 
 
@@ -218,7 +219,7 @@ def _loaded(
     source: ConfigDict | None,
     shared: Shared | None,
 ) -> Data:
-    """The data of a task, read with the tokenizer of the run or of the run it begins from."""
+    """Reads a task's data with the tokenizer of this run or of the run it begins from."""
     if _has_begun(workdir):
         return task.load(workdir)
     begins_from = None if source is None else Path(config.init.workdir)
@@ -232,13 +233,13 @@ def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict |
     """Fills in the sizes of the model that the data decide.
 
     Raises:
-        ConfigError: if the config gives a size that does not go with the data.
+        ConfigError: if a size in the config does not fit the data.
     """
     exact = task.EXACT_DIMENSIONS if isinstance(task, FixesDimensions) else ()
     for field, size in task.dimensions(data).items():
         chosen = config.model[field]
         if chosen is None:
-            # A table may have more entries than the tokenizer; it keeps them.
+            # An embedding table may have more rows than the tokenizer; keep its size.
             kept = source.model[field] if source is not None and field == "vocab_size" else None
             config.model[field] = max(size, kept or 0)
         elif chosen < size:
@@ -254,7 +255,7 @@ def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict |
 
 
 def _without_numbers(section: ConfigDict, made: Task) -> str:
-    """What a section says beside the numbers that programs take as arguments."""
+    """A section as text, without the numbers that programs take as arguments."""
     numbers = traced_fields(made)
     values = flattened(section)
     return str([(key, values[key]) for key in sorted(values) if key not in numbers])
@@ -277,7 +278,7 @@ def _trained(boxed: Boxed, lora: LoRA, optimizer: Optimizer) -> Chooser:
     """Which parameters are trained."""
     if lora.rank and optimizer.frozen:
         raise ConfigError(
-            "config.optimizer.frozen says nothing beside config.lora.rank: only the adapters and "
+            "config.optimizer.frozen has no effect with config.lora.rank: only the adapters and "
             "what config.lora.trained matches are trained. Leave it empty."
         )
     if lora.rank:
@@ -294,7 +295,7 @@ def _trained(boxed: Boxed, lora: LoRA, optimizer: Optimizer) -> Chooser:
 
 
 def initial_parameters(model: Model, task: Task, lora: LoRA, key: jax.Array) -> Boxed:
-    """Parameters in boxes that hold the logical names of their axes, new adapters among them."""
+    """Initial parameters and new adapters, boxed with the logical names of their axes."""
     boxed = model.init(key, *task.example_inputs(model), method=task.entry)["params"]
     return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
 
@@ -318,14 +319,14 @@ def _state_shapes(
 
 
 def _place(shapes: states.TrainState, shardings: Params, other: NamedSharding) -> PyTree:
-    """Shapes with shardings: what mirrors a parameter lies where the parameter lies.
+    """Adds shardings to shapes: whatever mirrors a parameter is sharded as the parameter.
 
-    The optimizer's moments are found by the end of their path, which is that of the parameter.
+    The optimizer's moments are recognized by their path, which ends with the parameter's path.
 
     Args:
-        shapes: of the state.
-        shardings: of the parameters.
-        other: the sharding of everything that mirrors no parameter.
+        shapes: shapes of the state.
+        shardings: shardings of the parameters.
+        other: the sharding of everything else.
     """
     places = zip(
         jax.tree_util.tree_leaves_with_path(shapes.params), jax.tree.leaves(shardings), strict=True
@@ -343,11 +344,11 @@ def _place(shapes: states.TrainState, shardings: Params, other: NamedSharding) -
 
 
 def metadata_of(experiment: Experiment, workdir: Path) -> Json:
-    """What the checkpoints of a run say of it: its data, its config, the files of its task.
+    """The metadata that checkpoints store about their run: its data, config and task files.
 
     Args:
-        experiment: of the run.
-        workdir: its folder, in which these files are made and deleted again.
+        experiment: the experiment of the run.
+        workdir: its folder, where the task files are written temporarily.
     """
     with scratch(workdir) as folder:
         experiment.task.save(experiment.data, folder)
@@ -356,15 +357,15 @@ def metadata_of(experiment: Experiment, workdir: Path) -> Json:
 
 
 def require_same_run(metadata: Facts, workdir: Path, notes: Notes | None) -> None:
-    """Refuses to go on with a run otherwise than it began.
+    """Refuses to resume a run with other data or files than it began with.
 
     Args:
         metadata: from `metadata_of`.
         workdir: the run folder.
-        notes: of a checkpoint; None if there is none.
+        notes: the notes of a checkpoint; None if there is none.
 
     Raises:
-        WorkdirError: if the data have changed, or a file is missing that is not made again.
+        WorkdirError: if the data have changed, or a missing file would be made differently.
     """
     if notes is not None:
         require_made_again(workdir, notes, metadata)
@@ -372,10 +373,10 @@ def require_same_run(metadata: Facts, workdir: Path, notes: Notes | None) -> Non
 
 
 def require_same_data(metadata: Facts, notes: Notes) -> None:
-    """Refuses other data than those that a checkpoint was trained on.
+    """Refuses data that a checkpoint was not trained on.
 
     Raises:
-        WorkdirError: if they are others.
+        WorkdirError: if the data have changed.
     """
     if notes.metadata.get("data_fingerprint") != metadata["data_fingerprint"]:
         raise WorkdirError(

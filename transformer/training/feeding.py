@@ -1,4 +1,4 @@
-"""From batches by step to stacks of them, several steps at a time."""
+"""Stacks the batches of several steps, to hand them to the device together."""
 
 import grain
 import jax
@@ -9,14 +9,14 @@ from transformer.types import Facts, HostBatch
 
 
 def of_this_host(batches: Batches, multiple: int = 1) -> Batches:
-    """The rows of each batch that this process feeds, filled up to a multiple."""
+    """The rows of each batch that this process feeds, padded to a multiple."""
     return batches.of_host(jax.process_index(), jax.process_count(), multiple)
 
 
 class Feeder:
-    """Hands out batches in stacks and knows where in the data it is.
+    """Hands out stacks of batches and knows its position in the data.
 
-    The position is taken before batches are read ahead, so that it belongs to what was handed out.
+    The position ignores batches that were read ahead: it belongs to what was handed out.
     """
 
     def __init__(
@@ -26,12 +26,12 @@ class Feeder:
         limit: int,
         position: Facts | None = None,
     ) -> None:
-        """Begins at `position`, as it was saved, or at the first step.
+        """Begins at a saved `position`, or at the first step.
 
         Args:
-            batches: by step, over all hosts.
-            limit: how many steps are handed out at once, at most; every stack is this large.
-            position: from `position`, earlier.
+            batches: the batches of all hosts, by step.
+            limit: the size of every stack: the maximum number of steps handed out at once.
+            position: an earlier result of `position()`.
         """
         self._limit = limit
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, limit))
@@ -39,24 +39,24 @@ class Feeder:
         self._iterator = iter(dataset.to_iter_dataset(options))
         if position is not None:
             self._iterator.set_state(dict(position))
-        # A batch that was read but not handed out, and where it was read.
+        # A batch that was read but not handed out, and its position.
         self._held: HostBatch | None = None
         self._held_at: Facts = {}
 
     def close(self) -> None:
-        """Ends what reads ahead."""
+        """Stops reading ahead."""
         self._iterator.close()
 
     @property
     def position(self) -> Facts:
-        """Where the next stack begins; the same on every host."""
+        """The position at which the next stack begins; the same on every host."""
         return self._iterator.get_state() if self._held is None else self._held_at
 
     def take(self, count: int) -> tuple[HostBatch, int]:
-        """The next batches of one shape, at most `count` and at least one.
+        """The next batches of equal shape, at least one and at most `count`.
 
         Returns:
-            The batches stacked to `[limit, B, ...]`, zero beyond those taken, and their number.
+            The batches stacked to `[limit, B, ...]`, padded with zeros, and their number.
         """
         batches = [self._next()]
         while len(batches) < count:

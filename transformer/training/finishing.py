@@ -1,7 +1,7 @@
-"""The end of a run: what its task shows, its scores, its curves, and the mark that all is there.
+"""The end of a run: the task's pictures, its scores, its loss curves, and a marker file.
 
-It is a step like any other: what a killed run did not get to is done when it is started again, from
-the parameters in its last checkpoint.
+If a run is killed before all of this is done, restarting it does the rest, from the parameters in
+its last checkpoint.
 """
 
 import json
@@ -24,15 +24,15 @@ from transformer.training.state import TrainState
 from transformer.types import Json, Params, Scalars
 
 FINISHED_FILE = "finished.json"
-# Splits of `metrics.jsonl`: of the validation data, and scores at the end.
+# Splits of `metrics.jsonl`: validation metrics, and scores at the end of the run.
 VALIDATION, FINAL = "validation", "final"
-# The last evaluation of a run is of all batches. What it is compared with is of some, and so is
-# this loss.
+# The last evaluation of a run uses all batches; earlier ones use a sample. This key holds the last
+# loss over that same sample, to compare with them.
 SAMPLED = "sampled_loss"
 
 
 def is_finished(workdir: Path, step: int) -> bool:
-    """Whether all that is made at the end of a run is there, and was made at this step."""
+    """Whether the end of a run was completed at this step."""
     try:
         mark = json.loads((workdir / FINISHED_FILE).read_bytes())
         there = all((workdir / name).exists() for name in mark["files"])
@@ -44,7 +44,7 @@ def is_finished(workdir: Path, step: int) -> bool:
 
 
 def is_validated(workdir: Path, step: int, limit: int | None) -> bool:
-    """Whether the last evaluation of a run is written, which is of all batches."""
+    """Whether the last evaluation of a run, over all batches, is written."""
     return any(
         limit is None or SAMPLED in line
         for line in read_metrics(workdir)
@@ -61,22 +61,22 @@ def finish(
     curves: bool,
     say: Say,
 ) -> None:
-    """Shows what the task shows after training, logs its scores, and marks the run as finished.
+    """Shows the task's results, logs its scores, and marks the run as finished.
 
-    Several processes call this together, and the first one does it.
+    All processes call this; only the first one does the work.
 
     Args:
-        experiment: of the run.
-        state: after its last step.
-        workdir: the run folder; files that are there from an earlier end are replaced.
-        step: that was reached.
-        curves: whether to draw them.
-        say: tells people.
+        experiment: the experiment of the run.
+        state: the state after the last step.
+        workdir: the run folder; files from an earlier end are replaced.
+        step: the step that was reached.
+        curves: whether to draw the loss curves.
+        say: prints messages.
     """
     params = experiment.merged(gather(_as_restored(experiment, state)))
     if not is_first():
         return
-    # Nothing is dropped any more: models that differ in that only are one to what is compiled.
+    # Without dropout, models that differ only in dropout share one compiled program.
     model = for_any_shape(experiment.model.clone(dropout_rate=0.0))
     with filling(workdir) as folder:
         shown = experiment.task.show(model, params, experiment.data, folder)
@@ -93,7 +93,7 @@ def finish(
 
 
 def write_curves(workdir: Path) -> Path | None:
-    """The losses of a run as `curves.png`; None if nothing was measured yet."""
+    """Draws the losses of a run in `curves.png`; returns None if nothing was measured yet."""
     path = workdir / "curves.png"
     return path if draw_curves(read_metrics(workdir), path) else None
 
@@ -106,7 +106,7 @@ def write_again(
     scalars: Scalars,
     say: Say,
 ) -> None:
-    """Writes metrics of the last step, in place of those that a killed run may have written."""
+    """Writes metrics of the last step, replacing those that a killed run may have written."""
     writer = MetricsWriter(
         workdir,
         step=step,
@@ -122,9 +122,9 @@ def write_again(
 
 
 def _as_restored(experiment: Experiment, state: TrainState) -> Params:
-    """The parameters to show, on the devices where a checkpoint brings them.
+    """The parameters to show, on the devices where restoring a checkpoint puts them.
 
-    So what is shown does not depend on whether the run was stopped before.
+    So results do not depend on whether the run was stopped before.
     """
     if jax.process_count() > 1:
         return state.evaluated
@@ -137,8 +137,8 @@ def summary(workdir: Path, step: int, say: Say | None = None) -> Json:
 
     Args:
         workdir: the run folder.
-        step: that was reached.
-        say: is told of lines of metrics that cannot be read.
+        step: the step that was reached.
+        say: reports lines of metrics that cannot be read.
     """
     last = {line["split"]: line for line in read_metrics(workdir, say)}
     return {"workdir": str(workdir), "step": step} | {

@@ -1,8 +1,8 @@
-"""Floating-point operations, counted in the program rather than from a formula.
+"""Counts floating-point operations in the traced program instead of using a formula.
 
-XLA's own count takes the body of a loop once, whatever its length, so it is of no use for scanned
-layers. Here every matrix product of the traced program is counted, loops multiplied out. It holds
-for any architecture.
+XLA's own count takes the body of a loop once, whatever its length, so it is useless for scanned
+layers. Here every matrix product of the traced program is counted, and loops are multiplied by
+their length. This works for any architecture.
 """
 
 import math
@@ -19,7 +19,7 @@ def count_flops(function: Callable[..., Array], *args: PyTree) -> int:
     """FLOPs of the matrix products in one call: two for each multiply-add.
 
     Args:
-        function: traced, never run.
+        function: is traced, not run.
         *args: arrays or their shapes.
 
     Raises:
@@ -29,7 +29,7 @@ def count_flops(function: Callable[..., Array], *args: PyTree) -> int:
 
 
 def peak_flops() -> float | None:
-    """Peak FLOP/s of all devices together; None where it is not known (CPUs)."""
+    """Peak FLOP/s of all devices together; None if unknown (CPUs)."""
     accelerator = accelerator_of(jax.devices()[0].device_kind)
     if accelerator is None:
         return None
@@ -60,7 +60,7 @@ def _count(jaxpr: Jaxpr) -> int:
 
 
 def _inner(equation: JaxprEqn) -> list[Jaxpr]:
-    """The programs inside an equation: of a jit, a checkpoint, a scan, a custom derivative."""
+    """The programs nested in an equation: jit, checkpoint, scan, custom derivatives."""
     found = []
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         program = equation.params.get(key)
@@ -77,12 +77,12 @@ def _dot_flops(equation: JaxprEqn) -> int:
 
 
 def _ragged_dot_flops(equation: JaxprEqn) -> int:
-    """Each row with the kernel of its own group, whatever a backend makes of it."""
+    """FLOPs of multiplying each row by its group's kernel, however a backend computes it."""
     left, _, groups = (operand.aval.shape for operand in equation.invars)
     numbers = equation.params["ragged_dot_dimension_numbers"]
     (contracted, _), _ = numbers.dot_dimension_numbers
     inner = math.prod(left[axis] for axis in contracted)
     flops = 2 * inner * math.prod(equation.outvars[0].aval.shape)
-    # Where rows are what is contracted, each group has a result of its own rows only.
+    # If the rows are contracted, each group has a result that sums over its own rows only.
     summed = set(numbers.lhs_ragged_dimensions) <= set(contracted)
     return flops // groups[-1] if summed else flops

@@ -1,4 +1,4 @@
-"""Who writes into a run folder: one run at a time, of one process or of several."""
+"""Locks a run folder: only one run may write there, with one process or several."""
 
 import contextlib
 import sys
@@ -15,32 +15,32 @@ from transformer.locks import LockedError, NoLocksError, locked
 from transformer.training.processes import first_does
 
 LOCK_FILE = ".lock"
-# Seconds after which NFS frees the locks of a host that is dead, and some more, and between two
-# tries. A job that a scheduler starts again elsewhere comes earlier than that.
+# Seconds after which NFS has released the locks of a dead host (with a margin), and seconds between
+# two attempts. A scheduler restarts a job on another host earlier than that.
 _LEASE, _PAUSE = 100.0, 0.5
-# Several processes wait for the first one in a collective operation, which gives up at 30 seconds.
+# The other processes wait for the first one in a collective operation with a timeout of 30 seconds.
 _TOGETHER = 20.0
 
 
 class HeldError(WorkdirError):
-    """Another process writes into the run folder."""
+    """Another process is writing to the run folder."""
 
 
 @contextlib.contextmanager
 def holding(workdir: Path) -> Iterator[None]:
-    """Keeps others from writing into a run folder while entered; makes it if it does not exist.
+    """Inside `with`, keeps other runs from writing to a run folder; creates it if necessary.
 
-    Of several processes the first one holds the lock, and the others belong to it. A holder on
-    another host is waited for until it would be known to be dead, one on this host is not. What a
-    killed one left half-written is deleted. A folder that was made for nothing is not left behind.
+    The first of several processes holds the lock for all of them. If the holder is on another host,
+    this waits until a dead holder's lock would have expired; on the same host it does not wait.
+    Half-written files of a killed run are deleted. An empty folder created here is removed again.
 
     Args:
-        workdir: the run folder; `transformer.locks` says between whom the lock holds there. Where
-            there are no locks, that is said and nobody is kept out.
+        workdir: the run folder; `transformer.locks` says which processes the lock excludes there.
+            On file systems without locks a warning is printed and nobody is kept out.
 
     Raises:
-        HeldError: if somebody else holds it (in other processes than the first, a WorkdirError).
-        WorkdirError: if the folder cannot be made or written.
+        HeldError: if another run holds it (a WorkdirError in processes other than the first).
+        WorkdirError: if the folder cannot be created or written.
     """
     with contextlib.ExitStack() as held:
         first_does(lambda: _hold(workdir, held))
@@ -48,7 +48,7 @@ def holding(workdir: Path) -> Iterator[None]:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether there is nothing in a folder, or no folder: the lock and what is half-written aside.
+    """Whether a folder is missing or empty, not counting the lock and half-written files.
 
     Raises:
         OSError: if it cannot be read.
@@ -83,7 +83,7 @@ def _hold(workdir: Path, held: contextlib.ExitStack) -> None:
 
 
 def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
-    """Enters the lock, and before it what removes the folders that were made for it."""
+    """Acquires the lock; on exit, folders that were created for it are removed if empty."""
     begun, has_warned = time.monotonic(), False
     lease = _LEASE if jax.process_count() == 1 else min(_LEASE, _TOGETHER)
     while True:
@@ -96,8 +96,8 @@ def _make_and_lock(workdir: Path, held: contextlib.ExitStack) -> None:
             return
         except (LockedError, FileNotFoundError) as error:
             held.close()
-            # Whoever had made the folder has just removed it again; or the holder is on a host that
-            # may be dead, of which the file server does not know yet.
+            # The process that created the folder has just removed it; or the holder's host may be
+            # dead and the file server does not know it yet.
             waits = isinstance(error, FileNotFoundError) or error.other_host
             if not waits or time.monotonic() - begun > lease:
                 raise

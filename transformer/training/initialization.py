@@ -1,7 +1,7 @@
-"""Parameters from another run, instead of random ones: `config.init`.
+"""Initialization from the parameters of another run: `config.init`.
 
-Every parameter is accounted for: loaded, made anew, or left in the checkpoint. What is neither
-expected to be new nor found as it should be stops the run.
+Every parameter is accounted for: loaded, made anew, or left in the checkpoint. A parameter that is
+neither expected to be new nor found with the right shape stops the run.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from transformer.training.selection import (
 )
 from transformer.types import ByPath, Params
 
-# Fields of a model that change how it computes or begins, not which parameters it has.
+# Fields of a model that change how it computes or is initialized, but not which parameters it has.
 _FREE = ("dropout_rate", "dtype", "remat", "attention", "num_outputs", "vocab_size", "name")
 _FREE += ("position_init", "channels", "scan_layers")
 
@@ -40,14 +40,14 @@ class Initialization:
     """Fields of `config.init`.
 
     Attributes:
-        workdir: the run to take parameters and tokenizer from; empty begins with random ones.
+        workdir: the run to take parameters and tokenizer from; empty begins with random parameters.
         checkpoint: `best`, `last`, a step, or `last:N`; see `training.runs.open_run`.
-        fresh: pattern of the parameters that are made anew even if the run has them. Empty takes
-            all that the run has. Left out, these are the heads that the run has in another shape,
-            and output layers of labels where the run had another job or other labels; output
-            layers of a vocabulary are kept.
-        new: pattern of the parameters that the run may lack. Left out, these are the model's heads
-            and adapters.
+        fresh: pattern of the parameters that are made anew even if the run has them. Empty loads
+            all that the run has. Left out, it selects heads of another shape than in the run, and
+            output layers of labels if the run had another job or other labels; output layers of a
+            vocabulary are kept.
+        new: pattern of the parameters that the run may lack. Left out, it selects the model's
+            heads and adapters.
     """
 
     workdir: FilePath = ""
@@ -59,19 +59,19 @@ class Initialization:
         """Refuses values that cannot work.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: names the field.
         """
         compiled_pattern(self.fresh or "", "init.fresh")
         compiled_pattern(self.new or "", "init.new")
 
 
 class Heads(NamedTuple):
-    """What the job decides of the parameters to begin with, where the config leaves it open.
+    """Which parameters the job lets differ from the other run, if the config does not say.
 
     Attributes:
-        modules: that only some jobs have.
-        outputs: those of them whose outputs are labels.
-        difference: in what those labels differ from the run's; empty where they do not.
+        modules: modules that only some jobs have.
+        outputs: those modules whose outputs are labels.
+        difference: how those labels differ from the run's; empty if they are the same.
     """
 
     modules: tuple[str, ...] = ()
@@ -79,17 +79,17 @@ class Heads(NamedTuple):
     difference: str = ""
 
 
-# All parameters are of the model itself.
+# All parameters belong to the model itself.
 NO_HEADS = Heads()
 
 
 def heads_of(config: ConfigDict, source: ConfigDict, names: Sequence[str] | None) -> Heads:
-    """The heads of a run that begins from another of the same model.
+    """The heads of a run that begins from another run of the same model.
 
     Args:
-        config: of this run.
-        source: of the other.
-        names: of the outputs in the order of this run's data; None where they have none.
+        config: the config of this run.
+        source: the config of the other run.
+        names: the names of the outputs in the order of this run's data; None if they have none.
     """
     model = plugin(models, config.model.name, "config.model.name")
     modules, outputs = (model.HEADS, model.LABEL_HEADS) if isinstance(model, HasHeads) else ((), ())
@@ -103,14 +103,14 @@ def heads_of(config: ConfigDict, source: ConfigDict, names: Sequence[str] | None
 
 
 def check_same_model(config: ConfigDict, source: ConfigDict) -> None:
-    """Refuses a model whose parameters cannot be those of another run.
+    """Refuses a model that cannot take over the parameters of another run.
 
     Args:
-        config: of this run.
-        source: of the run to begin from.
+        config: the config of this run.
+        source: the config of the run to begin from.
 
     Raises:
-        ConfigError: saying which flags make it the same.
+        ConfigError: lists the flags that make the model the same.
     """
     name, workdir = source.model.name, config.init.workdir
     model = plugin(models, name, "config.model.name")
@@ -147,22 +147,22 @@ def initialized(
     """The parameters at which training begins.
 
     Args:
-        new: random ones, on the devices where they belong.
-        saved: those of the other run.
-        options: of the config.
-        refit: makes a saved parameter, by path, fit a model of another size, if it can.
-        heads: decide what the options leave open.
+        new: random parameters, on their devices.
+        saved: the parameters of the other run.
+        options: `config.init`.
+        refit: adapts a saved parameter, given its path, to a model of another size if possible.
+        heads: the defaults for what the options leave open.
 
     Returns:
-        The parameters, and a text that accounts for each: what was loaded, what is new, what was
-        not used.
+        The parameters, and a text that says which were loaded, which are new and which were not
+        used.
 
     Raises:
-        WorkdirError: if a parameter is missing or of another shape and is not expected to be new,
-            or if nothing fits.
+        WorkdirError: if a parameter that is not expected to be new is missing or has another
+            shape, or if nothing fits.
     """
     wanted = by_path(new)
-    # The layout of layers is that of this run, whichever the other has.
+    # Convert the other run's layout of layers to that of this run.
     found = by_path(laid_out_like(saved, new))
     is_fresh, may_lack, notes = _expected(wanted, found, options, heads)
     loaded, refitted, made, problems = {}, [], [], []
@@ -199,7 +199,7 @@ def initialized(
 
 
 def _account(workdir: str, rows: dict[str, list[str]], notes: list[str]) -> str:
-    """What became of each parameter, for people."""
+    """A report of what became of each parameter."""
     lines = [f"Parameters from {workdir}:"]
     lines += [
         f"  {word:<9}{len(paths):>4}  {_summary(paths)}"
@@ -212,7 +212,7 @@ def _account(workdir: str, rows: dict[str, list[str]], notes: list[str]) -> str:
 def _expected(
     wanted: ByPath, found: ByPath, options: Initialization, heads: Heads
 ) -> tuple[Chooser, Chooser, list[str]]:
-    """Which parameters are made anew, which the run may lack, and why heads are new, for people."""
+    """Which parameters are made anew, which the run may lack, and messages why heads are new."""
     reasons: dict[str, str] = {}
     if options.fresh is None:
         both = {_module(path) for path in wanted} & {_module(path) for path in found}
@@ -235,7 +235,7 @@ def _one_of(modules: Iterable[str]) -> Chooser:
 
 
 def _reason(module: str, wanted: ByPath, found: ByPath, heads: Heads) -> str:
-    """Why a head that the run has is made anew: it is loaded whole or not at all."""
+    """Why a head that the run has is made anew; a head is loaded whole or not at all."""
     if module in heads.outputs and heads.difference:
         return heads.difference
     ours, theirs = (
@@ -246,7 +246,7 @@ def _reason(module: str, wanted: ByPath, found: ByPath, heads: Heads) -> str:
 
 
 def _matching(pattern: str, field: str) -> Chooser:
-    """Chooses the paths that match a pattern, which need not match any; none if it is empty."""
+    """Chooses the paths that match a pattern, possibly none; an empty pattern chooses none."""
     compiled = compiled_pattern(pattern, field)
     return lambda path: bool(pattern and compiled.search(path))
 
@@ -257,7 +257,7 @@ def _module(path: str) -> str:
 
 
 def _summary(paths: list[str]) -> str:
-    """The modules that paths belong to, with the number of parameters in each."""
+    """The modules of the paths, with the number of parameters in each."""
     counts: dict[str, int] = {}
     for path in paths:
         module = _module(path)

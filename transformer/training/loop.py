@@ -1,4 +1,4 @@
-"""The one training loop, for every task, and for one run as for many that train together."""
+"""The training loop of all tasks, for one run or for many runs that train together."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -31,9 +31,9 @@ from transformer.training.shared import Shared
 from transformer.training.state import TrainState
 from transformer.types import Json, Metrics, Scalars
 
-# Of step and validation loss: whether to stop a run for good.
+# Takes step and validation loss; returns whether to stop the run for good.
 ShouldStop = Callable[[int, float], bool]
-# Of a run and what its loss was.
+# Takes a run and the error of its loss.
 OnFailure = Callable[[Opened, NonFiniteLossError], None]
 
 
@@ -45,24 +45,24 @@ def train(
     should_stop: ShouldStop | None = None,
     curves: bool = True,
 ) -> tuple[int, Json]:
-    """Trains, or goes on training, in a run folder.
+    """Starts or resumes training in a run folder.
 
     Args:
-        config: of the experiment.
+        config: the config of the experiment.
         workdir: the run folder; made if it does not exist.
-        shared: what other runs of this process have read and compiled.
-        should_stop: whether to stop for good, asked after every validation.
-        curves: whether to draw them at the end.
+        shared: data and programs that runs of this process share.
+        should_stop: whether to stop for good; called after every validation.
+        curves: whether to draw loss curves at the end.
 
     Returns:
-        The exit code (0, or 128 + signal if asked to stop) and what to report: the step reached,
-        the last metrics of each split and the folder.
+        The exit code (0, or 128 + signal if asked to stop) and a report: the step reached, the last
+        metrics of each split and the folder.
 
     Raises:
-        UserError: for whatever the user can mend.
+        UserError: for anything the user can fix.
     """
     shared = Shared() if shared is None else shared
-    # What is open is closed in any case, an error too.
+    # Everything is closed in any case, also after an error.
     run, state = open_run(config, workdir, shared=shared)
     with contextlib.closing(run):
         step, total, say = run.step, run.experiment.total_steps, run.progress.say
@@ -98,18 +98,18 @@ def advance(
     should_stop: ShouldStop | None = None,
     on_failure: OnFailure | None = None,
 ) -> tuple[TrainState, int, int]:
-    """Takes the steps that are left, validates and saves, until all are done or something stops it.
+    """Trains the remaining steps, validates and saves, until all are done or it is stopped.
 
     Args:
-        runs: at the same step, with the same pace and the same number of steps.
-        execution: of these runs.
-        state: of all of them; donated.
-        progress: of all of them.
-        should_stop: whether to stop a run for good, asked after every validation.
-        on_failure: is told when the loss of a run is not finite, and the others go on; None raises.
+        runs: runs at the same step, with the same pace and the same number of steps.
+        execution: executes these runs.
+        state: the state of all runs; donated.
+        progress: the progress of all runs.
+        should_stop: whether to stop a run for good; called after every validation.
+        on_failure: called when the loss of a run is not finite; the others go on. None raises.
 
     Returns:
-        The state and the step reached, which are saved, and 0, or 128 + signal if asked to stop.
+        The state and the step reached, both saved, and 0, or 128 + signal if asked to stop.
 
     Raises:
         NonFiniteLossError: see `on_failure`.
@@ -130,18 +130,18 @@ def advance(
             end = min(step + options.steps_per_dispatch, total, *next_stops)
             batches, count = execution.take(runs, end - step)
             state, metrics = execution.steps(state, batches, count)
-            # The report of the steps before is made while the device works on these.
+            # Report the previous steps while the device works on these.
             report(runs, execution, pending, progress, on_failure)
             pending = Pending(step, count, metrics, execution.flops(batches))
             step += count
 
             evaluates = step % every["evaluate_every"] == 0 or step == total
             saves = step % every["save_every"] == 0 or step == total
-            # Looked at once: a signal that comes later is seen a step later.
+            # Checked only once: a later signal is seen one step later.
             stopping = stop.asked()
             if not (evaluates or saves or stopping):
                 continue
-            # Nothing is saved before its losses are known to be finite.
+            # Check that the losses are finite before saving.
             report(runs, execution, pending, progress, on_failure)
             pending, measured = None, None
             if evaluates:
@@ -160,13 +160,13 @@ def advance(
 
 
 class Pending(NamedTuple):
-    """Steps that the device works on.
+    """Steps that the device is working on.
 
     Attributes:
         start: the step before the first of them.
-        count: of them.
-        metrics: of all runs, `[limit, ...]` each.
-        flops: of a step of one run; None where they are not counted.
+        count: number of steps.
+        metrics: the metrics of all runs, `[limit, ...]` each.
+        flops: FLOPs of a step of one run; None if they are not counted.
     """
 
     start: int
@@ -182,10 +182,10 @@ def report(
     progress: Progress,
     on_failure: OnFailure | None,
 ) -> None:
-    """Waits for the metrics of pending steps and has each run write its own.
+    """Waits for the metrics of pending steps and lets each run write its own.
 
     Raises:
-        NonFiniteLossError: if a loss is not finite and nobody is to be told of it.
+        NonFiniteLossError: if a loss is not finite and `on_failure` is None.
     """
     if pending is None:
         return
@@ -213,15 +213,15 @@ def record(
     saves: bool,
     should_stop: ShouldStop | None,
 ) -> None:
-    """Writes the validation metrics of each run, ends those that should stop, and saves.
+    """Writes the validation metrics of each run, ends runs that should stop, and saves.
 
     Args:
-        runs: of which those count that are alive.
-        execution: of these runs.
-        state: of all of them.
-        step: that was reached.
-        measured: validation metrics of each; None if there are none at this step.
-        saves: whether to save all of them; those that end here are saved in any case.
+        runs: the runs; those that are not alive are skipped.
+        execution: executes these runs.
+        state: the state of all runs.
+        step: the step that was reached.
+        measured: validation metrics of each run; None if there are none at this step.
+        saves: whether to save all runs; runs that end here are saved in any case.
         should_stop: see `advance`.
     """
     total = runs[0].experiment.total_steps
@@ -238,21 +238,21 @@ def record(
 def complete(
     runs: Sequence[Opened], execution: Execution, state: TrainState, step: int, *, curves: bool
 ) -> None:
-    """Makes whatever the end of each run still lacks.
+    """Validates and finishes each run as far as that is not done yet.
 
     Args:
-        runs: of which those count that are alive.
-        execution: of these runs.
-        state: of all of them, after their last step.
-        step: that was reached.
-        curves: whether to draw them.
+        runs: the runs; those that are not alive are skipped.
+        execution: executes these runs.
+        state: the state of all runs after their last step.
+        step: the step that was reached.
+        curves: whether to draw loss curves.
     """
     take_back_signals()
     limit = runs[0].experiment.train.validation_batches
     alive = [(index, run) for index, run in enumerate(runs) if run.alive]
     lacking = [pair for pair in alive if not first_says(is_validated(pair[1].workdir, step, limit))]
     if lacking:
-        # They were restored after their last step, and their line was lost.
+        # The runs were restored after their last step, but their line of metrics is missing.
         with execution.entered():
             measured = execution.last_validation(state.evaluated, limit, len(runs))
         for index, run in lacking:
@@ -265,7 +265,7 @@ def complete(
 
 
 def announce(run: Opened) -> None:
-    """Says what is trained on, how, and what is probably not meant so."""
+    """Prints the devices and settings of a run, and warnings about likely mistakes."""
     experiment, say = run.experiment, run.progress.say
     example = experiment.task.example_inputs(experiment.model)
     say(experiment.task.describe(experiment.data))

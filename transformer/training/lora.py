@@ -1,9 +1,8 @@
 """Low-rank adapters (Hu et al. 2021): `config.lora`.
 
-Beside a kernel W that stays as it is, two thin matrices A and B are trained, and the model computes
-with W + (alpha / rank) A B. The sum is made before the model is applied, of parameters alone, so
-that every model can be adapted and none knows of it. Each expert of a mixture has an A and a B of
-its own.
+A kernel W stays frozen, two thin matrices A and B are trained, and the model computes with
+W + (alpha / rank) A B. This sum is computed from the parameters before the model is applied, so
+every model can be adapted without code of its own. Each expert of a mixture has its own A and B.
 """
 
 import dataclasses
@@ -34,11 +33,11 @@ class LoRA:
     """Fields of `config.lora`.
 
     Attributes:
-        rank: of A B; 0 trains all parameters and adds none.
+        rank: rank of A B; 0 trains all parameters and adds none.
         alpha: A B is scaled by alpha / rank (section 4.1).
         targets: pattern of the kernels that get adapters; see `training.selection`. The paper
             adapts queries and values (section 4.2).
-        trained: pattern of other parameters that are trained as they are: new heads.
+        trained: pattern of other parameters to train fully, such as new heads.
     """
 
     rank: Annotated[int, Whole(0, 1 << 16)] = 0
@@ -48,15 +47,15 @@ class LoRA:
 
 
 def with_adapters(boxed: Boxed, config: LoRA, key: Array) -> Boxed:
-    """Parameters with new adapters, which change nothing yet: B is zero.
+    """Adds new adapters to the parameters; they change no output yet, because B is zero.
 
     Args:
         boxed: parameters with the logical names of their axes.
-        config: of the adapters.
-        key: of A.
+        config: `config.lora`.
+        key: random key for A.
 
     Raises:
-        ConfigError: if the targets match no parameter, or one that is no matrix.
+        ConfigError: if the targets match no parameter, or one that is not a matrix.
     """
     if not config.rank:
         return boxed
@@ -70,8 +69,8 @@ def with_adapters(boxed: Boxed, config: LoRA, key: Array) -> Boxed:
 
 
 def is_trained(boxed: Boxed, config: LoRA) -> Chooser:
-    """Chooses adapters and what else is trained beside them."""
-    # The default is for models with a head of their own, which not all have.
+    """Chooses the adapters and the other trained parameters."""
+    # The default pattern is for models with a separate head, which not all models have.
     default = config.trained == LoRA.trained
     compiled = compiled_pattern(config.trained, "lora.trained")
     also = compiled.search if default else chooser(config.trained, "lora.trained", boxed)
@@ -92,7 +91,7 @@ def merged(params: Params, config: LoRA) -> Params:
 
 
 def _adapter(path: str, leaf: PyTree, rank: int, key: Array) -> ByPath:
-    """A and B of a kernel; one of each for every layer and expert that are stacked in it."""
+    """A and B of a kernel; one pair for every layer and expert stacked in it."""
     names, shape = logical_axes(leaf), leaf.value.shape
     batch = num_batch_axes(names)
     inputs = _num_input_axes(path, names[batch:])
@@ -107,7 +106,7 @@ def _adapter(path: str, leaf: PyTree, rank: int, key: Array) -> ByPath:
 
 
 def _num_input_axes(path: str, names: tuple[str | None, ...]) -> int:
-    """How many of a kernel's axes it contracts: those before or up to the model's width."""
+    """How many axes the kernel contracts: those before, or up to, the model's width."""
     if len(names) < 2 or "embed" not in names or "tokens" in names:
         raise ConfigError(
             f"config.lora.targets matches {path}, which is no kernel from or to the model's width."
@@ -121,11 +120,11 @@ def _product(
     """A B in the shape of the kernel.
 
     Args:
-        a: `[*batch, *inputs, r]`, where the batch is that of layers and experts, if any.
+        a: `[*batch, *inputs, r]`; the batch axes are layers and experts, if any.
         b: `[*batch, r, *outputs]`.
         shape: `[*batch, *inputs, *outputs]`.
     """
-    # The axes of the batch are in all three, those of inputs and outputs in two.
+    # Batch axes appear in all three shapes, input and output axes in two.
     batch = shape[: a.ndim + b.ndim - 2 - len(shape)]
     rank = a.shape[-1]
     product = a.reshape(*batch, -1, rank) @ b.reshape(*batch, rank, -1)

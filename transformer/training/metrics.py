@@ -1,4 +1,4 @@
-"""What a run writes and shows: `metrics.jsonl`, TensorBoard, a progress bar and a picture."""
+"""The output of a run: `metrics.jsonl`, TensorBoard, a progress bar and a picture."""
 
 import importlib.util
 import json
@@ -17,11 +17,11 @@ from transformer.files import write_bytes
 from transformer.types import Json
 
 FILE = "metrics.jsonl"
-# Where lines go that cannot be read: nothing is deleted.
+# File for lines that could not be read: nothing is deleted.
 UNREADABLE = "metrics.unreadable.jsonl"
-# How many of their numbers a message lists.
+# How many line numbers a message lists.
 _LISTED = 10
-# Seconds after which TensorBoard sees what is new.
+# Seconds after which TensorBoard sees new events.
 _FLUSHED_EVERY = 30.0
 
 Say = Callable[[str], None]
@@ -40,17 +40,17 @@ class MetricsWriter:
         writes: bool = True,
         again: str = "",
     ) -> None:
-        """Opens the files at `step`, dropping what a killed run wrote beyond it.
+        """Opens the files at `step`, dropping lines that a killed run wrote after it.
 
         Lines that cannot be read are moved to `metrics.unreadable.jsonl`.
 
         Args:
             workdir: the run folder.
-            step: up to which lines are kept.
+            step: lines up to this step are kept.
             tensorboard: whether to write event files, too.
-            say: is told of lines that cannot be read.
-            writes: False does nothing, in processes that are not the one that writes.
-            again: a split that is about to be written again at `step`.
+            say: reports lines that cannot be read.
+            writes: False writes nothing; for processes other than the first.
+            again: a split that will be written again at `step`.
         """
         self._file = self._events = None
         if not writes:
@@ -71,7 +71,7 @@ class MetricsWriter:
             self._events = _Events(workdir / "tensorboard", step)
 
     def write(self, step: int, split: str, scalars: Mapping[str, float]) -> None:
-        """One line: `step`, `split`, then the scalars."""
+        """Writes one line: `step`, `split`, then the scalars."""
         if self._file is not None:
             self._file.write(json.dumps({"step": step, "split": split, **scalars}) + "\n")
             self._file.flush()
@@ -79,14 +79,14 @@ class MetricsWriter:
             self._events.write(step, split, scalars)
 
     def flush(self) -> None:
-        """Returns when all that was written is on disk: no kill, nor power failure, loses it."""
+        """Returns when everything is on disk, safe from a kill or a power failure."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         if self._events is not None:
             self._events.flush()
 
     def close(self) -> None:
-        """Writes out what is still in memory."""
+        """Flushes and closes the files."""
         if self._file is not None:
             self._file.close()
         if self._events is not None:
@@ -96,8 +96,8 @@ class MetricsWriter:
 class _Events:
     """A TensorBoard event file.
 
-    Written by ourselves: tensorboardX hands events to a thread, which nobody can ask whether they
-    are on disk, and two of its writers within one second write the same file.
+    We do not use tensorboardX's writer: it hands events to a thread that cannot confirm that they
+    are on disk, and two of its writers opened within one second share a file.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -105,11 +105,11 @@ class _Events:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         if folder.exists() and not folder.is_dir():
-            raise WorkdirError(f"{folder} is no folder: move it away, so that events can go there.")
+            raise WorkdirError(f"{folder} is not a folder: move it away to make room for events.")
         folder.mkdir(exist_ok=True)
         suffix = f".{os.getpid()}.{time.time_ns()}"
         self._writer = EventsWriter(str(folder / "events"), suffix)
-        # TensorBoard forgets what a killed run wrote beyond this step.
+        # Makes TensorBoard drop what a killed run wrote after this step.
         log = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(step=step + 1, session_log=log))
         self.flush()
@@ -138,12 +138,11 @@ def tensorboard_is_installed() -> bool:
 
 
 def read_metrics(workdir: Path, say: Say | None = None) -> list[Json]:
-    """The lines of `metrics.jsonl`, without those that cannot be read.
+    """The readable lines of `metrics.jsonl`.
 
     Args:
         workdir: the run folder.
-        say: is told of such lines, if there are any; not of a last one that is cut short, which a
-            run may be about to write.
+        say: reports unreadable lines, except an incomplete last one, which a run may be writing.
     """
     found = _read(workdir / FILE)
     unreadable = found.unreadable[:-1] if found.is_cut else found.unreadable
@@ -153,12 +152,12 @@ def read_metrics(workdir: Path, say: Say | None = None) -> list[Json]:
 
 
 class _Found(NamedTuple):
-    """What a file of metrics holds.
+    """The contents of a metrics file.
 
     Attributes:
-        lines: bytes and value of each line that can be read.
-        unreadable: number and bytes of each that cannot.
-        is_cut: whether the last of these is the end of the file, without a line feed.
+        lines: bytes and value of each readable line.
+        unreadable: number and bytes of each unreadable line.
+        is_cut: whether the last unreadable line ends the file without a line feed.
     """
 
     lines: list[tuple[bytes, Json]]
@@ -182,7 +181,7 @@ def _read(path: Path) -> _Found:
 
 
 def _parsed(raw: bytes) -> Json | None:
-    """A line of metrics; None if it is none: an object with a step, a split and numbers."""
+    """Parses a line of metrics, an object with a step, a split and numbers; None if invalid."""
     try:
         line = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -192,14 +191,14 @@ def _parsed(raw: bytes) -> Json | None:
     step, split = line.get("step"), line.get("split")
     if type(step) is not int or step < 0 or type(split) is not str:
         return None
-    # A loss may be infinite, or not a number: it was measured.
+    # A measured loss may be infinite or NaN.
     numbers = (value for name, value in line.items() if name != "split")
     right = all(type(x) is float or (type(x) is int and abs(x) < 2**63) for x in numbers)
     return line if right else None
 
 
 def _set_aside(unreadable: Sequence[tuple[int, bytes]], path: Path) -> None:
-    """Adds lines to those that were kept before, unless a kill came between this and the rest."""
+    """Appends lines to the file of unreadable lines, unless a killed process already did."""
     kept = path.read_bytes() if path.exists() else b""
     more = b"".join(raw + b"\n" for _, raw in unreadable)
     if not kept.endswith(more):
@@ -207,7 +206,7 @@ def _set_aside(unreadable: Sequence[tuple[int, bytes]], path: Path) -> None:
 
 
 def _numbered(unreadable: Sequence[tuple[int, bytes]]) -> str:
-    """The numbers of lines, for people."""
+    """The line numbers as text for a message."""
     numbers = [str(number) for number, _ in unreadable]
     if len(numbers) == 1:
         return f"line {numbers[0]}"
@@ -218,14 +217,14 @@ def _numbered(unreadable: Sequence[tuple[int, bytes]]) -> str:
 
 
 class Progress:
-    """A live bar on a terminal, a line now and then elsewhere; on stderr."""
+    """A live bar on a terminal, otherwise an occasional line; on stderr."""
 
     def __init__(self, total: int, *, shown: bool = True) -> None:
-        """Shows nothing yet.
+        """Creates the bar without showing it.
 
         Args:
             total: steps of the run.
-            shown: False never shows anything, in processes that are not the one that reports.
+            shown: False never shows anything; for processes other than the first.
         """
         self.console = rich.console.Console(stderr=True, highlight=False, quiet=not shown)
         self._total = total
@@ -234,7 +233,7 @@ class Progress:
         self._status: dict[str, str] = {}
 
     def start(self, step: int) -> None:
-        """Begins to count, at a step that may not be the first."""
+        """Begins counting at a step, not necessarily the first."""
         self._started, self._first_step = time.monotonic(), step
         if self.console.is_terminal:
             self._bar = rich.progress.Progress(
@@ -250,7 +249,7 @@ class Progress:
             self._bar.start()
 
     def update(self, step: int, **status: str) -> None:
-        """Shows the step and what is known at it."""
+        """Shows the step and its status."""
         if self.console.quiet:
             return
         self._status |= status
@@ -266,20 +265,20 @@ class Progress:
         self.say(f"step {step}/{self._total}  {text}  ETA {_clock(rate * (self._total - step))}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays."""
         if self._bar is not None:
             self._bar.console.print(text, markup=False)
         elif not self.console.quiet:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Restores the terminal."""
         if self._bar is not None:
             self._bar.stop()
 
 
 def _clock(seconds: float) -> str:
-    """Hours, however many, minutes and seconds."""
+    """Hours (without limit), minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{seconds:02}"

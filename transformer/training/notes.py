@@ -1,12 +1,12 @@
-"""What a checkpoint says of itself, and of what lies beside it in the run's folder.
+"""The notes of a checkpoint, which protect its metadata and the other files of its run.
 
-Arrays have fingerprints; everything else that changes a result is protected by the notes. They hold
-the position in the data, the validation loss, the config and a digest of each file that the task
-wrote (tokenizer, labels, ...), and a seal over all of it. So a digit that changes in the notes is
-noticed as damage of this checkpoint, and one that changes in `config.json` or `labels.json` as a
-file that does not belong to it. This is against damage and mistakes, not against forgery.
+Fingerprints protect arrays; the notes protect everything else that affects results. They hold the
+position in the data, the validation loss, the config and a digest of each file that the task wrote
+(tokenizer, labels, ...), and a seal (a hash) over all of it. If a digit of the notes changes, the
+checkpoint counts as damaged; if a digit of `config.json` or `labels.json` changes, that file no
+longer belongs to the checkpoint. This guards against damage and mistakes, not against forgery.
 
-Checkpoints that were saved before there were seals are taken as they are.
+Checkpoints saved before seals existed are accepted without one.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from transformer.training.options import CHANGEABLE
 from transformer.training.sections import saved_config, with_optional_sections
 from transformer.types import Facts, Json
 
-# Where a run has its checkpoints.
+# The folder of checkpoints inside a run folder.
 FOLDER = "checkpoints"
 CONFIG_FILE = "config.json"
 
 _SEAL, _CONFIG, _FILES = "seal", "config", "files"
-# What the metadata of a checkpoint without a seal may have; with anything else the seal was lost.
+# Metadata keys of checkpoints from before seals existed; with any other key the seal was lost.
 _OF_BEFORE = {"data_fingerprint", "fingerprints", "validation_loss"}
 _ADVICE = (
     "put back what it was, or the checkpoints that belong to it. A run that was trained here makes "
@@ -40,9 +40,9 @@ class Notes(NamedTuple):
     """The notes of one checkpoint.
 
     Attributes:
-        step: after which it was saved.
+        step: the step after which it was saved.
         data: position in the data.
-        metadata: whatever was given to `Checkpoints.save`, and what it added.
+        metadata: the metadata given to `Checkpoints.save`, and what it added.
     """
 
     step: int
@@ -51,16 +51,16 @@ class Notes(NamedTuple):
 
     @property
     def whose(self) -> str:
-        """What messages call the checkpoint: its step, and where it lies in the run's folder."""
+        """How messages name the checkpoint: by its step and its path in the run folder."""
         return f"the checkpoint of step {self.step} ({FOLDER}/{self.step})"
 
 
 def described(config: ConfigDict, folder: Path) -> Json:
-    """What the metadata of a checkpoint says of its run.
+    """The part of a checkpoint's metadata that describes its run.
 
     Args:
-        config: of the run, resolved.
-        folder: in which lie the files that the task wrote, and no others.
+        config: the resolved config of the run.
+        folder: holds the files that the task wrote, and no others.
     """
     content = json.loads(json.dumps(config.to_dict()))
     files = sorted(path for path in folder.iterdir() if path.is_file())
@@ -68,15 +68,15 @@ def described(config: ConfigDict, folder: Path) -> Json:
 
 
 def sealed(step: int, data: Facts, metadata: Facts) -> Json:
-    """The metadata with a seal over all notes of a checkpoint."""
+    """The metadata with a seal over all notes of the checkpoint."""
     return {**metadata, _SEAL: _seal(step, data, metadata)}
 
 
 def read_notes(checkpoint: Path) -> Notes:
-    """The notes of the checkpoint in a folder, called by its step.
+    """Reads the notes of a checkpoint, given its folder, whose name is the step.
 
     Raises:
-        CheckpointError: if they cannot be read, or are not what was saved.
+        CheckpointError: if they cannot be read or differ from what was saved.
     """
     try:
         data, metadata = (
@@ -104,7 +104,7 @@ def read_notes(checkpoint: Path) -> Notes:
 
 
 def newest_notes(workdir: Path) -> Notes | None:
-    """The notes of a run's newest checkpoint that has whole ones; None if none has."""
+    """The newest undamaged notes of a run's checkpoints; None if there are none."""
     try:
         names = [path.name for path in (workdir / FOLDER).iterdir()]
     except OSError:
@@ -119,31 +119,31 @@ def newest_notes(workdir: Path) -> Notes | None:
 
 
 def is_step(name: str) -> bool:
-    """Whether a folder of this name holds a checkpoint."""
+    """Whether a folder with this name holds a checkpoint."""
     return name.isascii() and name.isdecimal() and len(name) < 20 and str(int(name)) == name
 
 
 def of_one_run(notes: Notes, other: Notes) -> bool:
-    """Whether two checkpoints say the same of their runs."""
+    """Whether two checkpoints describe the same run."""
     return all(notes.metadata.get(key) == other.metadata.get(key) for key in (_CONFIG, _FILES))
 
 
 def noted_config(notes: Notes) -> ConfigDict | None:
-    """The config of the run as a checkpoint has it; None if it has none."""
+    """The config of the run stored in a checkpoint; None if it stores none."""
     content = notes.metadata.get(_CONFIG)
     return None if content is None else saved_config(content)
 
 
 def require_config(config: ConfigDict, notes: Notes, where: str | Path) -> None:
-    """Refuses a config with which a checkpoint was not saved.
+    """Refuses a config that differs from the one a checkpoint was saved with.
 
     Args:
-        config: of the run now.
-        notes: of the checkpoint.
-        where: the config stands, for messages.
+        config: the current config of the run.
+        notes: the notes of the checkpoint.
+        where: where the config comes from, for messages.
 
     Raises:
-        WorkdirError: that shows all differences which matter.
+        WorkdirError: lists all relevant differences.
     """
     saved = noted_config(notes)
     if saved is None:
@@ -164,36 +164,36 @@ def require_config(config: ConfigDict, notes: Notes, where: str | Path) -> None:
 
 
 def require_files(workdir: Path, notes: Notes, *, may_lack: bool = False) -> None:
-    """Refuses files in a run's folder with which a checkpoint was not saved.
+    """Refuses files in a run folder that differ from those a checkpoint was saved with.
 
     Args:
         workdir: the run folder.
-        notes: of the checkpoint.
-        may_lack: whether files may be missing, because they are made again.
+        notes: the notes of the checkpoint.
+        may_lack: whether files may be missing because they are made again.
 
     Raises:
-        WorkdirError: naming the first of them.
+        WorkdirError: names the first of them.
     """
     for name, digest in notes.metadata.get(_FILES, {}).items():
         path = workdir / name
         if not path.is_file():
             if may_lack and not path.is_symlink() and not path.exists():
                 continue
-            raise WorkdirError(f"{path} is missing, with which {notes.whose} was saved: {_ADVICE}")
+            raise WorkdirError(f"{path} is missing, but {notes.whose} was saved with it: {_ADVICE}")
         if _digest(path) != digest:
             raise WorkdirError(f"{path} is not what {notes.whose} was saved with: {_ADVICE}")
 
 
 def require_made_again(workdir: Path, notes: Notes, made: Facts) -> None:
-    """Refuses to make a missing file of a run otherwise than it was.
+    """Refuses to replace a missing file of a run by a different one.
 
     Args:
         workdir: the run folder.
-        notes: of a checkpoint.
-        made: what `described` says of the files as they would be now.
+        notes: the notes of a checkpoint.
+        made: the result of `described` for the files that would be written now.
 
     Raises:
-        WorkdirError: naming the first of them.
+        WorkdirError: names the first of them.
     """
     for name, digest in notes.metadata.get(_FILES, {}).items():
         if not (workdir / name).exists() and made[_FILES].get(name) != digest:
@@ -204,11 +204,11 @@ def require_made_again(workdir: Path, notes: Notes, made: Facts) -> None:
 
 
 def _fixed(config: ConfigDict) -> Json:
-    """The fields that must stay as they are: from where a run began is done with."""
+    """The fields that may not change; where a run began from no longer matters."""
     try:
         flat = flattened(with_optional_sections(config))
     except UserError:
-        # A name that does not exist; the message shows the difference.
+        # The name does not exist; the message will show the difference.
         flat = flattened(config)
     free = {f"train.{name}" for name in CHANGEABLE}
     return {
@@ -217,7 +217,7 @@ def _fixed(config: ConfigDict) -> Json:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's content; of JSON, however it is laid out."""
+    """Digest of a file's content; for JSON, independent of its formatting."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -234,5 +234,5 @@ def _seal(step: int, data: Facts, metadata: Facts) -> str:
 
 
 def _canonical(content: Json | list) -> bytes:
-    """JSON of a value, as it is when it was read from JSON."""
+    """Canonical JSON of a value, the same before saving and after reading it back."""
     return json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()

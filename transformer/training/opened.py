@@ -1,4 +1,4 @@
-"""A run whose folder is held: its experiment, its state, and what is open while it trains."""
+"""A run whose folder is locked: its experiment, its state, and the files open in training."""
 
 import contextlib
 import dataclasses
@@ -37,20 +37,20 @@ from transformer.types import Facts, Params
 
 @dataclasses.dataclass
 class Opened:
-    """A run that is about to train, or trains.
+    """A run that is training or about to train.
 
     Attributes:
-        experiment: of the run.
-        workdir: its folder, which is held.
-        about: what its checkpoints say of it; from `experiment.metadata_of`.
-        checkpoints: in the folder.
-        programs: of the experiment.
-        step: at which it begins.
-        position: in the data at this step, as it was saved; None at the first.
-        progress: shows what the run says and where it is.
-        say: is told what people must know in any case.
-        held: closes what is open.
-        alive: whether it goes on: its losses are finite, and it was not stopped early.
+        experiment: the experiment of the run.
+        workdir: its folder, which is locked.
+        about: the metadata that its checkpoints store; from `experiment.metadata_of`.
+        checkpoints: the checkpoints in the folder.
+        programs: the programs of the experiment.
+        step: the step at which it begins.
+        position: the saved position in the data at this step; None at the first step.
+        progress: shows messages and progress.
+        say: prints messages that people must always see.
+        held: closes everything that is open.
+        alive: whether it goes on: its losses are finite and it was not stopped early.
     """
 
     experiment: Experiment
@@ -64,14 +64,14 @@ class Opened:
     say: Say
     held: contextlib.ExitStack
     alive: bool = True
-    # While it trains; see `started`.
+    # Set while it trains; see `started`.
     feeder: Feeder = dataclasses.field(init=False)
     writer: MetricsWriter = dataclasses.field(init=False)
     reporter: Reporter = dataclasses.field(init=False)
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
-        """Keeps `feeder`, `writer` and `reporter` open while entered."""
+        """Keeps `feeder`, `writer` and `reporter` open inside `with`."""
         experiment, options = self.experiment, self.experiment.train
         with contextlib.ExitStack() as held:
             self.feeder = Feeder(
@@ -95,7 +95,7 @@ class Opened:
             yield
 
     def save(self, state: TrainState, step: int, validation_loss: float | None) -> None:
-        """Saves a checkpoint, when the metrics up to its step are on disk."""
+        """Saves a checkpoint after flushing the metrics up to its step to disk."""
         self.writer.flush()
         self.checkpoints.save(
             step,
@@ -106,7 +106,7 @@ class Opened:
         )
 
     def close(self) -> None:
-        """Writes out what is still in memory and releases the folder."""
+        """Closes all files and releases the folder."""
         self.held.close()
 
 
@@ -118,21 +118,21 @@ def open_run(
     devices: Sequence[jax.Device] | None = None,
     say: Say | None = None,
 ) -> tuple[Opened, TrainState]:
-    """Opens a run folder for training: a new one, or one to go on with. Whoever has it closes it.
+    """Opens a run folder to start or resume training. The caller closes the result.
 
     Args:
-        config: of the experiment.
+        config: the config of the experiment.
         workdir: the run folder; made if it does not exist.
-        shared: what other runs of this process have read and compiled.
-        devices: that the run has; None for all.
-        say: is told what people must know in any case; None shows all that the run says.
+        shared: data and programs that runs of this process share.
+        devices: the devices of the run; None for all.
+        say: prints messages that people must always see; None shows all messages of the run.
 
     Returns:
         The run and the state at which it begins.
 
     Raises:
-        HeldError: if somebody else trains there.
-        UserError: for whatever the user can mend.
+        HeldError: if another process trains there.
+        UserError: for anything the user can fix.
     """
     with contextlib.ExitStack() as held:
         held.enter_context(holding(workdir))
@@ -165,19 +165,19 @@ def open_run(
             position=position,
             progress=progress,
             say=say,
-            # What fails before this line is closed here.
+            # After an error before this line, `held` closes everything here.
             held=held.pop_all(),
         )
         return run, state
 
 
 def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) -> None:
-    """Writes what other scripts need beside checkpoints.
+    """Writes the files other than checkpoints that other scripts need.
 
     Args:
-        experiment: of the run.
+        experiment: the experiment of the run.
         workdir: its folder.
-        notes: of a checkpoint; where there is one, files that are there stay as they are.
+        notes: the notes of a checkpoint; if there is one, existing files are not rewritten.
     """
     write_config(experiment.config, workdir)
     if notes is None:
@@ -188,7 +188,7 @@ def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) 
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Params]:
-    """What a checkpoint holds, in parts that can be restored alone."""
+    """The items of a checkpoint, each of which can be restored alone."""
     items = {
         "params": state.params,
         "training": {"step": state.step, "optimizer": state.optimizer, "key": state.key},
@@ -199,10 +199,10 @@ def checkpoint_items(state: TrainState) -> dict[str, Params]:
 
 
 def restored_state(experiment: Experiment, restored: Restored, about: Facts) -> TrainState:
-    """The state that a checkpoint holds.
+    """The train state of a checkpoint.
 
     Raises:
-        WorkdirError: if the checkpoint is of another run than `about` describes.
+        WorkdirError: if the checkpoint belongs to another run than `about` describes.
     """
     notes = Notes(restored.step, restored.data, restored.metadata)
     require_config(experiment.config, notes, "the config of this run")
@@ -221,9 +221,9 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
     """The state before the first step, with the parameters of the run that `config.init` names.
 
     Args:
-        experiment: of the run.
-        programs: of the experiment.
-        say: is told which parameters come from another run.
+        experiment: the experiment of the run.
+        programs: the programs of the experiment.
+        say: reports which parameters come from another run.
 
     Raises:
         WorkdirError: if the parameters of the other run do not fit.

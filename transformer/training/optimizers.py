@@ -36,20 +36,22 @@ class Optimizer:
 
     Attributes:
         algorithm: the update rule, a file of `training/algorithms/`.
-        learning_rate: at the peak.
+        learning_rate: the peak learning rate.
         schedule: after the warmup: `cosine`, `linear`, `inverse_square_root` or `constant`.
         warmup: how long the learning rate rises from 0; a duration, see `training.durations`.
-        final_fraction: of the peak that the last step of `cosine` and `linear` takes, 1 at most.
+        final_fraction: the last learning rate of `cosine` and `linear` as a fraction of the peak,
+            at
+            most 1.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
         epsilon: added to the root of the second moment; Lion has none.
-        weight_decay: pulls matrices and embeddings to zero; never norms or biases.
-        clip_norm: the longest gradient; longer ones are scaled down to it. 0 never clips.
-        muon_beta: momentum of Muon; its matrices use `learning_rate`, scaled so that one value
-            serves both them and AdamW's parameters.
+        weight_decay: decay of matrices and embeddings; norms and biases never decay.
+        clip_norm: gradients with a larger norm are scaled down to this norm. 0 never clips.
+        muon_beta: momentum of Muon; its updates are scaled so that one `learning_rate` serves both
+            its matrices and AdamW's parameters.
         layer_decay: multiplies the learning rate once for each layer between a parameter and the
-            top; 1 treats all alike. See `training.selection.rate_factors`.
-        rate_scales: multiplies the learning rate of some parameters: `PATTERN=FACTOR`, separated by
+            top; 1 treats all layers alike. See `training.selection.rate_factors`.
+        rate_scales: factors of the learning rate of some parameters: `PATTERN=FACTOR`, separated by
             commas, such as `output=10,embedding=0.1`.
         frozen: pattern of the parameters that are not trained; see `training.selection`.
     """
@@ -73,7 +75,7 @@ class Optimizer:
         """Refuses values that cannot work.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: names the field.
         """
         compiled_pattern(self.frozen, "optimizer.frozen")
 
@@ -81,17 +83,17 @@ class Optimizer:
 def make_schedule(
     config: Optimizer, *, warmup_steps: int | Int[Array, ""], total_steps: int | Int[Array, ""]
 ) -> optax.Schedule:
-    """The learning rate of each step, counted from 0: of the update that makes step + 1.
+    """The learning rate as a function of the step, counted from 0.
 
-    Over n steps of warmup, updates 1 to n take 1/n to n/n of the peak. The last update of `cosine`
-    and `linear` takes `final_fraction` of it. Nothing here branches on a number, so that all of
-    them may be arguments of a program.
+    The rate of `step` belongs to update number step + 1. Over n steps of warmup, updates 1 to n use
+    1/n to n/n of the peak. The last update of `cosine` and `linear` uses `final_fraction` of it. No
+    Python branch depends on a number, so all numbers may be arguments of a compiled program.
 
     Args:
-        config: the optimizer's.
-        warmup_steps: the learning rate rises linearly to its peak over this many steps; 0 begins
-            at the peak, as 1 does.
-        total_steps: of the run, warmup included.
+        config: `config.optimizer`.
+        warmup_steps: the learning rate rises linearly to its peak over this many steps; 0 and 1
+            begin at the peak.
+        total_steps: steps of the run, including warmup.
     """
     peak, fraction = config.learning_rate, config.final_fraction
     warmup = jnp.maximum(warmup_steps, 1)
@@ -121,11 +123,11 @@ def make_optimizer(
     """The optimizer of the trained parameters.
 
     Args:
-        config: which, and its constants.
+        config: `config.optimizer`.
         schedule: the learning rate of each step.
-        boxed: all parameters or their shapes with the logical names of their axes, which say what
-            is a matrix even where layers are stacked.
-        trained: which of them are trained.
+        boxed: all parameters or their shapes with the logical names of their axes, which identify
+            matrices even if layers are stacked.
+        trained: which parameters are trained.
     """
     model, boxed = boxed, split(boxed, trained)[0]
     never = is_zero(config.clip_norm)
@@ -138,7 +140,7 @@ def make_optimizer(
 
 
 def _scaled(factors: ByPath) -> optax.GradientTransformation:
-    """Multiplies updates, each by the factor of its parameter."""
+    """Multiplies each update by the factor of its parameter."""
     if all(isinstance(factor, float) and factor == 1.0 for factor in factors.values()):
         return optax.identity()
 
@@ -149,7 +151,7 @@ def _scaled(factors: ByPath) -> optax.GradientTransformation:
 
 
 def decay_mask(boxed: Boxed) -> Params:
-    """True where weight decay applies: to kernels and tables, not to scales and biases."""
+    """True for parameters with weight decay: kernels and tables, not scales and biases."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: path[-1].key in ("kernel", "embedding"), boxed, is_leaf=is_box
     )

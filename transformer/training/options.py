@@ -1,4 +1,4 @@
-"""How to train, whatever the task: `config.train`."""
+"""Settings of training that do not depend on the task: `config.train`."""
 
 import dataclasses
 from typing import Annotated
@@ -13,21 +13,21 @@ class Train:
     """Fields of `config.train`.
 
     Attributes:
-        duration: of the run; for durations see `training.durations`.
-        seed: of parameters, dropout and data order, from 0 to 2**32 - 1.
+        duration: length of the run; for durations see `training.durations`.
+        seed: seed of parameters, dropout and data order, from 0 to 2**32 - 1.
         log_every: how often metrics are written.
         evaluate_every: how often the validation loss is measured.
-        validation_batches: of how many batches, spread evenly; None takes all. The last
-            evaluation of a run always takes all, and compares with earlier ones by its
-            `sampled_loss`, which is of as many as they took.
+        validation_batches: how many batches an evaluation uses, spread evenly; None uses all. The
+            last evaluation of a run always uses all; its `sampled_loss`, over the same batches as
+            earlier evaluations, is the one to compare with theirs.
         save_every: how often a checkpoint is saved; one is always saved at the end.
-        keep_last: how many of the newest checkpoints stay, besides the one with the best
+        keep_last: how many of the newest checkpoints to keep, besides the one with the best
             validation loss.
-        microbatches: parts in which each batch's gradient is computed, to save memory; the
+        microbatches: number of parts in which each batch's gradient is computed to save memory; the
             result is that of the whole batch.
-        steps_per_dispatch: how many steps are handed to the device at once. Small models wait
-            less for Python; results do not depend on it.
-        ema_decay: keeps an exponential moving average of the parameters, which evaluation and
+        steps_per_dispatch: how many steps are handed to the device at once. With more, small models
+            wait less for Python; results do not depend on it.
+        ema_decay: decay of an exponential moving average of the parameters, which evaluation and
             generation then use; 0 keeps none.
         tensorboard: also writes TensorBoard event files.
     """
@@ -45,8 +45,8 @@ class Train:
     tensorboard: bool = True
 
 
-# Fields of `config.train` that may change in an existing workdir: they do not change what has
-# been computed so far.
+# Fields of `config.train` that may change in an existing workdir, because they do not affect what
+# has been computed so far.
 CHANGEABLE = (
     "duration",
     "log_every",

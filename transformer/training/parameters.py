@@ -1,4 +1,4 @@
-"""Parameters read from the checkpoints of a run, whatever the run is."""
+"""Reads parameters from the checkpoints of any run."""
 
 import functools
 import sys
@@ -33,9 +33,9 @@ class Parameters(NamedTuple):
     """Parameters as they were saved.
 
     Attributes:
-        params: those to evaluate with.
-        step: of the checkpoint, the newest of several.
-        metadata: of that checkpoint.
+        params: the parameters to evaluate with.
+        step: the step of the checkpoint; of several, the newest.
+        metadata: the metadata of that checkpoint.
     """
 
     params: Params
@@ -44,16 +44,16 @@ class Parameters(NamedTuple):
 
 
 def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = True) -> Parameters:
-    """The parameters of a run as they were saved, whatever there are.
+    """Reads all parameters of a run as they were saved.
 
     Args:
         workdir: the run folder.
         checkpoint: `best` (lowest validation loss), `last`, a step, or `last:N`, the mean of the
             newest N (Vaswani et al. 2017, section 6.1).
-        merge: works adapters in.
+        merge: whether to merge adapters into the kernels.
 
     Raises:
-        WorkdirError: if the folder is no run or has no such checkpoint.
+        WorkdirError: if the folder is not a run or has no such checkpoint.
         CheckpointError: if the checkpoint cannot be read.
     """
     config = read_run(workdir)
@@ -66,10 +66,10 @@ def read_parameters(workdir: Path, checkpoint: str = "best", *, merge: bool = Tr
 def restore_parameters(
     workdir: Path, config: ConfigDict, name: str, shapes: Params | None
 ) -> Parameters:
-    """Parameters of these shapes, or of any if None; the mean of several checkpoints.
+    """Restores parameters of given shapes (None: any); of several checkpoints, their mean.
 
-    Where the best or the newest is asked for and cannot be read, the next one takes its place, and
-    this is said on stderr.
+    If the best or the newest is requested and cannot be read, the next one takes its place, which
+    is reported on stderr.
     """
     if not (workdir / FOLDER).is_dir():
         raise WorkdirError(
@@ -89,7 +89,7 @@ def restore_parameters(
                 reasons = " ".join(map(str, errors))
                 _say(f"{reasons} The checkpoint of step {found.step} is used in its place.")
             notes, newest = checkpoints.notes(found.step), newest_notes(workdir)
-            # Tokenizers can be large, and `read_run` has compared them with the newest.
+            # Tokenizers can be large, and `read_run` has already compared them with the newest.
             if newest is None or not of_one_run(notes, newest):
                 require_config(config, notes, workdir / CONFIG_FILE)
                 require_files(workdir, notes)
@@ -123,14 +123,14 @@ def _mean(
 
 
 def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[int]]:
-    """The steps that a name stands for, oldest first, and those that may take their place."""
+    """The steps that a name selects, oldest first, followed by those that may replace them."""
     steps = sorted({*checkpoints.steps(), *checkpoints.damaged()})
     if not steps:
         raise WorkdirError(f"{workdir} has no checkpoint yet: train first.")
     for strange in checkpoints.strange:
-        _say(f"{workdir / FOLDER / strange} is no checkpoint: its name is no step.")
+        _say(f"{workdir / FOLDER / strange} is no checkpoint: its name is not a step.")
     if name == "best":
-        # Nobody knows whether one of them is the best.
+        # One of the damaged checkpoints might be the best.
         for error in checkpoints.damaged().values():
             _say(f"{error} It is left out.")
         whole = checkpoints.best_first()
@@ -148,8 +148,8 @@ def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[in
     if last == "last" and colon and number:
         if number > len(steps):
             raise WorkdirError(
-                f"{workdir} has {len(steps)} checkpoints, of the steps {known}: there are no "
-                f"{count} to take the mean of. config.train.keep_last says how many are kept."
+                f"{workdir} has {len(steps)} checkpoints, of the steps {known}, fewer than the "
+                f"{count} to average. config.train.keep_last says how many are kept."
             )
         return [steps[-number:]]
     step = whole_number(name)
@@ -160,7 +160,7 @@ def _choices(checkpoints: Checkpoints, name: str, workdir: Path) -> list[list[in
     return [[step]]
 
 
-# Once in a process: several scripts open a run more than once.
+# Printed once per process, because several scripts open a run more than once.
 @functools.cache
 def _say(text: str) -> None:
     print(text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Many processes that train together: who writes, who waits for whom, when all stop."""
+"""Several processes that train together: who writes, who waits, and when all stop."""
 
 import contextlib
 import os
@@ -14,31 +14,31 @@ from transformer import signals
 from transformer.errors import WorkdirError
 from transformer.types import Params
 
-# Bytes of a message from the first process to the others.
+# Size limit in bytes of a message from the first process to the others.
 _MESSAGE = 2000
 
 
 def is_first() -> bool:
-    """Whether this process writes for all."""
+    """Whether this is the first process, which writes for all."""
     return jax.process_index() == 0
 
 
 def barrier(name: str) -> None:
-    """Returns when all processes have come here; at once where there is just one.
+    """Waits until all processes have reached this point; returns at once with a single process.
 
     Args:
-        name: of this place; the same in all processes.
+        name: identifies this point; the same in all processes.
     """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def first_does(act: Callable[[], object]) -> None:
-    """Has the first process do what one does for all; the others wait for it.
+    """Runs an action in the first process only; the others wait for it.
 
     Raises:
-        Exception: whatever it raises there; in the others a WorkdirError with the same message, so
-            that nobody waits for a process that has ended.
+        Exception: whatever the action raises; the other processes raise a WorkdirError with the
+            same message, so that none waits for a process that has ended.
     """
     failed: Exception | None = None
     if is_first():
@@ -54,12 +54,12 @@ def first_does(act: Callable[[], object]) -> None:
 
 
 def first_says(answer: bool) -> bool:
-    """The answer of the first process, in all of them."""
+    """Returns the first process's answer in all processes."""
     return bool(_broadcast("yes" if answer else ""))
 
 
 def _broadcast(text: str) -> str:
-    """The text of the first process in all of them, cut after 2,000 bytes."""
+    """Returns the first process's text in all processes, cut after 2,000 bytes."""
     if jax.process_count() == 1:
         return text
     sent = np.zeros(_MESSAGE, np.uint8)
@@ -70,17 +70,17 @@ def _broadcast(text: str) -> str:
 
 
 def gather(tree: Params) -> Params:
-    """Whole arrays in every process, from arrays that are cut over the devices of all."""
+    """Gathers arrays that are sharded over all devices to whole arrays in every process."""
     if jax.process_count() == 1:
         return tree
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
 class StopRequest:
-    """Inside `with`, records the first SIGTERM or SIGINT; the second acts as usual.
+    """Inside `with`, records the first SIGTERM or SIGINT; a second one acts as usual.
 
-    Of many processes, one that gets a signal tells the others, and all stop at one step. JAX itself
-    then waits for SIGTERM, and SIGINT is passed on as one.
+    With several processes, the one that gets a signal notifies the others and all stop at the same
+    step. JAX handles SIGTERM for that purpose, and SIGINT is forwarded as SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -91,11 +91,11 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """What the shell expects of a process ended by the signal: 143 or 130; 0 without one."""
+        """The shell's exit code for the signal, 143 or 130; 0 without a signal."""
         return 0 if self.signal is None else 128 + self.signal
 
     def asked(self) -> bool:
-        """Whether to stop now; every process asks as often as the others."""
+        """Whether to stop now; all processes must call this equally often."""
         if self._together:
             self._calls += 1
             if multihost_utils.reached_preemption_sync_point(self._calls):
@@ -123,7 +123,7 @@ class StopRequest:
 
 
 def take_back_signals() -> None:
-    """Gives SIGTERM back to Python's handler: with several processes JAX has taken it over."""
+    """Returns SIGTERM to Python's handler, because JAX takes it over with several processes."""
     if jax.process_count() > 1:
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 

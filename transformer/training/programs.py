@@ -1,4 +1,4 @@
-"""What a run compiles; runs that differ in numbers only compile the same."""
+"""The compiled programs of a run, shared by runs that differ only in numbers."""
 
 import dataclasses
 import json
@@ -21,12 +21,12 @@ from transformer.types import Batch, Metrics, Params
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """The functions of a run, to be compiled; its numbers are arguments of them.
+    """The functions that a run compiles; the numbers of its config are their arguments.
 
     Attributes:
-        new_state: of a random key, the state before the first step.
-        steps: of state, batches, their count and the numbers; see `step.train_steps`.
-        evaluation_step: of the numbers, parameters and a batch: sums, nothing dropped.
+        new_state: maps a random key to the state before the first step.
+        steps: takes state, batches, their count and the numbers; see `step.train_steps`.
+        evaluation_step: maps numbers, parameters and a batch to sums of losses, without dropout.
     """
 
     new_state: Callable[[Array], TrainState]
@@ -35,9 +35,9 @@ class Programs:
 
 
 def plain_programs(experiment: Experiment) -> Programs:
-    """The programs of an experiment as functions that are not compiled yet.
+    """The programs of an experiment as functions, not yet compiled.
 
-    They are those of every other experiment with the same `program_key`, too.
+    Experiments with the same `program_key` have the same programs.
     """
 
     def steps(
@@ -63,7 +63,7 @@ def make_programs(experiment: Experiment) -> Programs:
 
 
 def program_key(config: ConfigDict) -> str:
-    """What the programs are made from, as text: the config without what is no constant of them."""
+    """A text that identifies the programs: the config without fields that do not affect them."""
     constants = config.to_dict()
     for name in ("task", "model", "optimizer", "train"):
         for field in traced_fields(build(name, config[name])):

@@ -1,7 +1,7 @@
-"""From an experiment and its numbers to the recipe of its steps.
+"""Builds the recipe of a training step from an experiment and its numbers.
 
-The numbers of a config (learning rates, dropout rates and the like) are arguments of its compiled
-programs; so runs that differ in them only share these programs.
+The numbers of a config (learning rates, dropout rates and so on) are arguments of its compiled
+programs, so runs that differ only in numbers share these programs.
 """
 
 import jax
@@ -14,12 +14,12 @@ from transformer.training.experiment import Experiment
 from transformer.training.optimizers import make_optimizer, make_schedule
 from transformer.training.step import LossFunction, Recipe
 
-# By section of the config and field: scalars, or arrays with an entry for each of several runs.
+# By config section and field: scalars, or arrays with one entry for each of several runs.
 Numbers = dict[str, dict[str, ArrayLike]]
 
 
 def recipe_of(experiment: Experiment, numbers: Numbers) -> Recipe:
-    """What a step of an experiment is made of, with these numbers in place of its own."""
+    """The recipe of an experiment's steps, with these numbers in place of its own."""
     updates = with_numbers(experiment.updates, numbers["optimizer"])
     schedule = make_schedule(updates, **numbers["steps"])
     return Recipe(

@@ -1,4 +1,4 @@
-"""What a run reports of each step: metrics, speed, and which parameters blew up."""
+"""Reports metrics and speed of each step, and which parameters diverged."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from transformer.types import Batch, HostBatch, Scalars
 
 
 class Reporter:
-    """Writes and shows what the device has computed, and refuses losses that are not finite."""
+    """Writes and shows the metrics computed on the device; rejects losses that are not finite."""
 
     def __init__(
         self, experiment: Experiment, writer: MetricsWriter, progress: Progress, log_every: int
@@ -31,16 +31,16 @@ class Reporter:
         self._previous_norms: np.ndarray | None = None
 
     def report(self, start: int, count: int, metrics: HostBatch, flops: int | None) -> None:
-        """Writes what is due of the metrics of `count` steps after `start`.
+        """Writes those metrics of the `count` steps after `start` that are due.
 
         Args:
             start: the step before the first of them.
-            count: how many there are.
-            metrics: of each, `[limit, ...]`; see `step.train_step`.
-            flops: of a step; None where they are not known.
+            count: number of steps.
+            metrics: metrics of each step, `[limit, ...]`; see `step.train_step`.
+            flops: FLOPs of one step; None if unknown.
 
         Raises:
-            NonFiniteLossError: naming the step and the parameters.
+            NonFiniteLossError: names the step and the parameters.
         """
         now = time.monotonic()
         step_time, self._last = (now - self._last) / count, now
@@ -103,7 +103,7 @@ class StepFlops:
         self._known: dict[tuple, int] = {}
 
     def __call__(self, batches: Batch) -> int | None:
-        """Of one step on batches `[limit, B, ...]`; None where no peak is known to compare with."""
+        """FLOPs of one step on batches `[limit, B, ...]`; None if the device's peak is unknown."""
         if peak_flops() is None:
             return None
         shapes = tuple(array.shape[1:] for array in jax.tree.leaves(batches))

@@ -1,4 +1,4 @@
-"""Arrays as checkpoints hold them: random keys as integers, leaves by path, fingerprints."""
+"""Arrays in the form of checkpoints: random keys as integers, leaves by path, fingerprints."""
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,20 @@ from transformer.types import ByPath
 
 
 def fingerprints(tree: PyTree) -> dict[str, int]:
-    """A 32-bit fingerprint of each array, which changes with any single bit of it.
+    """A 32-bit fingerprint of each array, which changes if any single bit changes.
 
-    It is a sum over the elements, exact in integers, and so does not depend on how the array is
-    cut over devices. Files of adapters have it, and checkpoints of before `described_arrays`.
+    It is a sum over the elements in exact integer arithmetic, so it does not depend on how the
+    array is sharded. Adapter files use it, as do checkpoints older than `described_arrays`.
     """
-    # One at a time: programs over several devices that wait for each other must not overtake.
+    # One at a time: programs over several devices that wait for each other must keep their order.
     return {path: int(_fingerprint(array)) for path, array in leaves_by_path(raw(tree)).items()}
 
 
-# Of one array: those of one shape, of which models have many, share one compiled program.
+# Compiled per array: models have many arrays of equal shape, which share one compiled program.
 @jax.jit
 def _fingerprint(x: jax.Array) -> jax.Array:
     bits = _bits(x)
-    # Each element times an odd number of its own, so that exchanged elements are noticed.
+    # Multiply each element by a different odd number, so that exchanged elements are noticed.
     place = jnp.zeros(x.shape, jnp.uint32)
     for axis in range(x.ndim):
         index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
@@ -34,8 +34,8 @@ def _fingerprint(x: jax.Array) -> jax.Array:
 def described_arrays(tree: PyTree) -> dict[str, list]:
     """A 32-bit fingerprint of each array by path, with its dtype and its shape.
 
-    Every bit of an array counts, also where all of its numbers change alike: `fingerprints` does
-    not notice that 512 ones become 512 halves.
+    It also detects that all numbers change in the same way, which `fingerprints` may miss: 512 ones
+    that become 512 halves have the same `fingerprints`.
     """
     return {
         path: [int(_hashed(array)), str(array.dtype), list(array.shape)]
@@ -52,7 +52,7 @@ def _hashed(x: jax.Array) -> jax.Array:
 
 
 def _mixed(x: jax.Array) -> jax.Array:
-    """The end of MurmurHash3: each bit of the argument changes about half of the result's."""
+    """The final mix of MurmurHash3: each bit of the argument flips about half of the result."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
@@ -66,7 +66,7 @@ def _bits(x: jax.Array) -> jax.Array:
 
 
 def raw(tree: PyTree) -> PyTree:
-    """Typed random keys as the integers they are made of."""
+    """Replaces typed random keys by the integers they consist of."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
 
 
@@ -81,7 +81,7 @@ def _raw_shape(key: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def with_keys_like(found: PyTree, wanted: PyTree) -> PyTree:
-    """Integers as typed random keys again, where they were."""
+    """Turns integers back into typed random keys where `wanted` has keys."""
     return jax.tree.map(
         lambda x, like: jax.random.wrap_key_data(x) if _is_key(like) else x, found, wanted
     )
@@ -92,7 +92,7 @@ def _is_key(x: ArrayLike | jax.ShapeDtypeStruct) -> bool:
 
 
 def leaves_by_path(tree: PyTree) -> ByPath:
-    """Leaves by a path that reads the same for attributes, keys and indices."""
+    """Leaves by path, in the same notation for attributes, keys and indices."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {f"/{jax.tree_util.keystr(path, simple=True, separator='/')}": x for path, x in leaves}
 

@@ -1,4 +1,4 @@
-"""One item of a checkpoint: its arrays, read by themselves and compared with the notes."""
+"""Reads the arrays of one item of a checkpoint and compares them with the notes."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -20,27 +20,27 @@ from transformer.training.saved_arrays import (
 )
 from transformer.types import Json
 
-# Where the notes have fingerprints, dtypes and shapes of arrays, and where they had fingerprints.
+# Keys in the notes: fingerprints, dtypes and shapes of arrays; formerly only fingerprints.
 _ARRAYS, _FINGERPRINTS = "arrays", "fingerprints"
 
 
 def array_notes(state: Mapping[str, PyTree]) -> Json:
-    """What the metadata of a checkpoint say of its arrays, by item."""
+    """The part of a checkpoint's metadata that describes its arrays, by item."""
     return {_ARRAYS: {item: described_arrays(tree) for item, tree in state.items()}}
 
 
 def restored_item(checkpoint: Path, notes: Notes, item: str, wanted: PyTree) -> PyTree:
-    """The arrays of one item; the others are not looked at.
+    """Reads the arrays of one item, without looking at other items.
 
     Args:
         checkpoint: its folder.
-        notes: of the checkpoint.
+        notes: the notes of the checkpoint.
         item: its name.
         wanted: a tree of shapes with dtypes and shardings.
 
     Raises:
-        CheckpointError: if it cannot be read, or is not what was saved.
-        WorkdirError: if its arrays have other names, shapes or dtypes than wanted.
+        CheckpointError: if it cannot be read or differs from what was saved.
+        WorkdirError: if the names, shapes or dtypes of its arrays are not the wanted ones.
     """
     _compare(checkpoint, notes, item, wanted)
     arguments: Any = ocp.args.StandardRestore(raw_shapes(wanted))
@@ -54,7 +54,7 @@ def item_shapes(checkpoint: Path, notes: Notes, item: str) -> PyTree:
     """Shapes and dtypes of the arrays of one item.
 
     Raises:
-        CheckpointError: if there is no such item, or it cannot be read.
+        CheckpointError: if the item does not exist or cannot be read.
     """
     noted = notes.metadata.get(_ARRAYS)
     if noted is not None and item not in noted:
@@ -80,7 +80,7 @@ def _described(tree: PyTree) -> dict[str, tuple[str, list[int]]]:
 
 
 def _compare(checkpoint: Path, notes: Notes, item: str, wanted: PyTree) -> None:
-    """Refuses arrays of other shapes or dtypes: Orbax would cast or crop them silently."""
+    """Refuses arrays of other shapes or dtypes, which Orbax would cast or crop silently."""
     saved, expected = _described(item_shapes(checkpoint, notes, item)), _described(wanted)
     for path in sorted(expected.keys() | saved.keys()):
         theirs, ours = saved.get(path), expected.get(path)
@@ -98,13 +98,13 @@ def _compare(checkpoint: Path, notes: Notes, item: str, wanted: PyTree) -> None:
 
 
 def _require_saved(checkpoint: Path, notes: Notes, item: str, tree: PyTree) -> None:
-    """Refuses arrays that are not what was saved."""
+    """Refuses arrays that differ from what was saved."""
     if _ARRAYS in notes.metadata:
         saved, found = notes.metadata[_ARRAYS], described_arrays(tree)
     else:
         saved, found = notes.metadata.get(_FINGERPRINTS), fingerprints(tree)
     for path, value in found.items():
-        # Notes without a seal may hold anything.
+        # Notes without a seal may contain anything.
         try:
             same = saved[item][path] == value
         except (KeyError, TypeError):
@@ -115,7 +115,7 @@ def _require_saved(checkpoint: Path, notes: Notes, item: str, tree: PyTree) -> N
 
 @contextlib.contextmanager
 def _read(checkpoint: Path, item: str) -> Iterator[None]:
-    """Turns whatever reading raises into one clear error."""
+    """Inside `with`, turns any exception of reading into one clear error."""
     try:
         yield
     except Exception as error:  # A damaged file can fail in any layer below.
@@ -125,8 +125,8 @@ def _read(checkpoint: Path, item: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line that is not too long."""
+    """The message of an error as one line of limited length."""
     text = str(error).strip() or type(error).__name__
     line = text.splitlines()[0]
-    # The cause stands at the end of a long line.
+    # The cause is at the end of a long line.
     return line if len(line) <= 300 else f"{line[:100]} ... {line[-200:]}"

@@ -1,4 +1,4 @@
-"""A run's folder: its config, and whether what lies beside its checkpoints belongs to them."""
+"""The config in a run folder, and checks that the other files belong to the checkpoints."""
 
 import json
 import os
@@ -29,15 +29,15 @@ from transformer.training.sections import (
     with_optional_sections,
 )
 
-# Nothing comes of these fields once a run has begun.
+# These fields have no effect once a run has begun.
 _OF_THE_BEGINNING = ("init.fresh", "init.new")
 
 
 def read_config(workdir: Path) -> ConfigDict:
-    """The resolved config of a run, with the fields that are newer than it.
+    """The resolved config of a run, with defaults for fields added since it was written.
 
     Raises:
-        WorkdirError: if the folder is not that of a run.
+        WorkdirError: if the folder is not a run folder.
     """
     path = workdir / CONFIG_FILE
     if not path.exists():
@@ -59,11 +59,11 @@ def read_config(workdir: Path) -> ConfigDict:
 
 
 def read_run(workdir: Path) -> ConfigDict:
-    """As `read_config`, with all sections, and compared with what the run was saved with.
+    """Like `read_config`, with all sections, and compared with the newest checkpoint.
 
     Raises:
-        WorkdirError: if the folder is not that of a run, or its config or a file beside it is not
-            what its newest checkpoint was saved with.
+        WorkdirError: if the folder is not a run folder, or its config or another file is not what
+            its newest checkpoint was saved with.
     """
     config = read_config(workdir)
     notes = newest_notes(workdir)
@@ -74,19 +74,19 @@ def read_run(workdir: Path) -> ConfigDict:
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes the resolved config where `read_config` finds it."""
+    """Writes the resolved config for `read_config`."""
     content = {"format": FORMAT, **config.to_dict()}
     write_json(workdir / CONFIG_FILE, content, sort_keys=True)
 
 
 def adopt_workdir(config: ConfigDict, workdir: Path) -> ConfigDict:
-    """The config to go on with in a folder that may hold a run already.
+    """The config for a folder that may already hold a run.
 
-    Sizes that the data decided are taken over from the run.
+    Sizes that the data decided are taken from that run.
 
     Raises:
-        WorkdirError: if the folder holds something else, or a run whose config differs in what
-            may not change; all differences are shown.
+        WorkdirError: if the folder holds something else, or a run whose config differs in fields
+            that may not change; all differences are shown.
     """
     require_writable_folder(workdir)
     config = with_optional_sections(config)
@@ -100,7 +100,7 @@ def adopt_workdir(config: ConfigDict, workdir: Path) -> ConfigDict:
         saved = read_config(workdir)
     if notes is not None:
         require_config(saved, notes, workdir / CONFIG_FILE)
-        # What was not made from the data cannot be made again.
+        # Files that were not made from the data cannot be made again.
         require_files(workdir, notes, may_lack=not config.init.workdir)
     saved = with_optional_sections(saved)
     if config.task.name == saved.task.name:

@@ -1,8 +1,8 @@
 """The sections of an experiment's config, and the dataclass that owns each.
 
-A config has the sections `model`, `task`, `optimizer`, `train` and `mesh`, and where training
-begins from another run `init` and `lora`. The model and the task are chosen by `name`, that of a
-file in `transformer/models` or `transformer/tasks`.
+A config has the sections `model`, `task`, `optimizer`, `train` and `mesh`; and `init` and `lora` if
+training begins from another run. `name` chooses the model and the task: the name of a file in
+`transformer/models` or `transformer/tasks`.
 """
 
 import functools
@@ -22,11 +22,11 @@ from transformer.training.options import Train
 from transformer.types import Facts, Json
 
 SECTIONS = ("model", "task", "optimizer", "train", "mesh")
-# A config may leave these out; they then have their defaults.
+# A config may leave these sections out; they then have their defaults.
 OPTIONAL_SECTIONS = ("init", "lora")
-# How `config.json` is written. Format 1, of runs that say none, had flat sections.
+# The format of `config.json`. Format 1 had flat sections and did not store a format number.
 FORMAT = 2
-# Fields of tasks that had another name in format 1, beside those that moved with theirs.
+# Fields of tasks that were renamed since format 1, besides those that only moved to a section.
 RENAMED = {
     "tokenizer": "tokenizer.kind",
     "bpe_vocab_size": "tokenizer.size",
@@ -44,7 +44,7 @@ _PACKAGES = {"model": models, "task": tasks}
 
 
 def choices(kind: str) -> list[str]:
-    """The names that `model` or `task` may have."""
+    """The valid names of `model` or `task`."""
     return plugin_names(_PACKAGES[kind])
 
 
@@ -54,7 +54,7 @@ def owner(kind: str, name: str | None = None) -> type:
 
     Args:
         kind: one of `SECTIONS` or `OPTIONAL_SECTIONS`.
-        name: of the model or the task.
+        name: the name of the model or the task.
 
     Raises:
         ConfigError: if a model or task of this name does not exist.
@@ -65,15 +65,15 @@ def owner(kind: str, name: str | None = None) -> type:
 
 
 def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
-    """All fields of a section with their defaults, `values` put in their place.
+    """All fields of a section with their defaults, overridden by `values`.
 
     Args:
         kind: one of `SECTIONS` or `OPTIONAL_SECTIONS`.
         name: for `model` and `task`, the file in `transformer/models` or `transformer/tasks`.
-        **values: the fields that this experiment sets; a dict for a section inside of this one.
+        **values: the fields that this experiment sets; a dict for a nested section.
 
     Raises:
-        ConfigError: if a value names no field of the owner, or a field without default has none.
+        ConfigError: if a value names no field of the owner, or a field without default is missing.
     """
     result = filled(owner(kind, name), f"config.{kind}", values)
     if name:
@@ -82,15 +82,15 @@ def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
 
 
 def build(kind: str, config: Facts | ConfigDict) -> Any:
-    """The owner of a section, made from the section's values and checked.
+    """Builds the owner of a section from the section's values and checks it.
 
     Args:
         kind: one of `SECTIONS` or `OPTIONAL_SECTIONS`.
         config: the section, `config[kind]` of an experiment.
 
     Raises:
-        ConfigError: for an unknown or missing key, a value of the wrong type, or whatever the
-            owner's own `check` refuses.
+        ConfigError: for an unknown or missing key, a value of the wrong type, or a value that the
+            owner's `check` refuses.
     """
     values: Json = dict(config)
     name = values.pop("name", None)
@@ -98,11 +98,11 @@ def build(kind: str, config: Facts | ConfigDict) -> Any:
 
 
 def field_of(config: ConfigDict, key: str) -> Declared:
-    """What is declared of a field of an experiment's config.
+    """The declaration of a field of an experiment's config.
 
     Args:
-        config: of the experiment.
-        key: of a field that exists, such as `task.search.kind`.
+        config: the config of the experiment.
+        key: the key of an existing field, such as `task.search.kind`.
     """
     kind, _, path = key.partition(".")
     name = config[kind].get("name") if kind in config else None
@@ -110,10 +110,10 @@ def field_of(config: ConfigDict, key: str) -> Declared:
 
 
 def check_sections(config: ConfigDict) -> None:
-    """Refuses a config with a section too many or too few.
+    """Refuses a config with unknown or missing sections.
 
     Raises:
-        ConfigError: naming the section.
+        ConfigError: names the section.
     """
     for key in config:
         if key not in SECTIONS + OPTIONAL_SECTIONS:
@@ -127,9 +127,9 @@ def check_sections(config: ConfigDict) -> None:
 
 
 def with_optional_sections(config: ConfigDict) -> ConfigDict:
-    """A copy that has the sections which a config may leave out."""
+    """A copy of a config with the optional sections added."""
     config = config.copy_and_resolve_references()
-    # A config that was loaded from the command line is locked.
+    # A config loaded from the command line is locked.
     with config.unlocked():
         for key in OPTIONAL_SECTIONS:
             if key not in config:
@@ -138,13 +138,13 @@ def with_optional_sections(config: ConfigDict) -> ConfigDict:
 
 
 def saved_config(content: Facts) -> ConfigDict:
-    """The config of a run as it was saved, with the fields that have been added since.
+    """The config of a saved run, with defaults for fields added since.
 
     Args:
-        content: of `config.json`; sections that are not known stay as they are.
+        content: the content of `config.json`; unknown sections are kept unchanged.
 
     Raises:
-        ValueError: if it was written by a later version of this project.
+        ValueError: if a later version of this project wrote it.
     """
     number = content.get("format", 1)
     if type(number) is not int or not 1 <= number <= FORMAT:
@@ -163,7 +163,7 @@ def saved_config(content: Facts) -> ConfigDict:
             continue
         if isinstance(saved, dict):
             result[kind] = completed(belongs, saved, RENAMED if kind == "task" else {})
-        # What format 1 had as True by default is None today, and means the same.
+        # The default True of format 1 is None today, with the same meaning.
         if number == 1 and kind == "task" and saved.get("lowercase") is True:
             result[kind]["tokenizer"]["lowercase"] = None
     return ConfigDict(result)

@@ -1,7 +1,8 @@
-"""Parameters chosen by their paths: which are trained, and at which fraction of the rate.
+"""Selects parameters by path: which are trained, and with which factor of the learning rate.
 
-A path joins the names from the module down with slashes, as in
-`blocks/layer_0/attention/query/kernel`. Patterns are regular expressions that match anywhere in it.
+A path joins the names of nested modules with slashes, as in
+`blocks/layer_0/attention/query/kernel`. Patterns are regular expressions that may match anywhere in
+a path.
 """
 
 import itertools
@@ -20,7 +21,7 @@ from transformer.types import Boxed, ByPath, Params
 
 Chooser = Callable[[str], bool]
 
-# Where adapters lie among the parameters.
+# The key of the adapters among the parameters.
 ADAPTERS = "lora"
 
 
@@ -34,11 +35,11 @@ def chooser(pattern: str, field: str, tree: Params) -> Chooser:
 
     Args:
         pattern: a regular expression.
-        field: where it stands in the config, for messages.
-        tree: of parameters, one of which must match.
+        field: its key in the config, for messages.
+        tree: the parameters; at least one must match.
 
     Raises:
-        ConfigError: if it is no regular expression, or no parameter matches.
+        ConfigError: if it is not a regular expression, or no parameter matches.
     """
     if not pattern:
         return lambda path: False
@@ -53,10 +54,10 @@ def chooser(pattern: str, field: str, tree: Params) -> Chooser:
 
 
 def compiled_pattern(pattern: str, field: str) -> re.Pattern[str]:
-    """A regular expression.
+    """Compiles a regular expression.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if it is not a regular expression.
     """
     try:
         return re.compile(pattern)
@@ -72,7 +73,7 @@ def by_path(tree: Params) -> ByPath:
 
 
 def from_paths(flat: ByPath) -> Params:
-    """The nested dict of which `by_path` is the inverse."""
+    """The nested dict of parameters by path: the inverse of `by_path`."""
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
@@ -85,7 +86,7 @@ def split(tree: Params, chosen: Chooser) -> tuple[Params, Params]:
 
 
 def join(chosen: Params, others: Params) -> Params:
-    """The parameters that `split` separated, as one nested dict again."""
+    """Joins the parameters that `split` separated to one nested dict."""
     return from_paths({**by_path(chosen), **by_path(others)}) if others else chosen
 
 
@@ -96,21 +97,21 @@ def rate_factors(
 
     Args:
         boxed: the trained parameters or their shapes with the logical names of their axes.
-        layer_decay: a parameter `n` layers below the top has `layer_decay ** n` (Clark et al.
-            2020, appendix A). Heads and last norms stand at the top, and the layers of each stack
-            are counted from its own top. Embeddings stand below the first layer of the deepest
-            stack: tables of tokens and positions, patches, and learned tokens (the class token,
+        layer_decay: a parameter `n` layers below the top gets the factor `layer_decay ** n` (Clark
+            et al. 2020, appendix A). Heads and last norms are at the top, and the layers of each
+            stack are counted from its own top. Embeddings are one layer below the deepest stack:
+            tables of tokens and positions, patches, and learned tokens (the class token,
             registers, mask tokens), as in BEiT (Bao et al. 2022) and MAE (He et al. 2022).
-        scales: `PATTERN=FACTOR`, separated by commas; the first that matches counts
-            (discriminative rates: Howard and Ruder 2018, section 3.2).
-        model: all parameters of the model, which say how deep its stacks are; None means that all
-            are trained.
+        scales: `PATTERN=FACTOR`, separated by commas; the first match counts (discriminative rates:
+            Howard and Ruder 2018, section 3.2).
+        model: all parameters of the model, from which the depth of its stacks is known; None means
+            that all are trained.
 
     Returns:
-        A number for each path; for stacked layers an array that has one for each layer.
+        A number for each path; for stacked layers an array with one number per layer.
 
     Raises:
-        ConfigError: if `scales` is not written so, or a pattern matches nothing.
+        ConfigError: if `scales` has another form, or a pattern matches nothing.
     """
     depths = _stack_depths(boxed if model is None else model)
     rules = list(_rules(scales, boxed))
@@ -127,12 +128,12 @@ def is_in_stack(path: str) -> bool:
 
 
 class _Depth(NamedTuple):
-    """How deep a stack is.
+    """The depth of a stack.
 
     Attributes:
-        layers: L.
-        first: layers that are not stacked although later ones are.
-        turns: how many blocks take turns in those that are stacked.
+        layers: L, the number of layers.
+        first: number of unstacked layers before the stacked ones.
+        turns: how many different blocks alternate in the stacked layers.
     """
 
     layers: int
@@ -157,7 +158,7 @@ def _rules(scales: str, tree: Boxed) -> Iterable[tuple[Chooser, float]]:
 
 
 def _stack_depths(boxed: Boxed) -> dict[str, _Depth]:
-    """How deep each stack is, by the path of the stack."""
+    """The depth of each stack, by the path of the stack."""
     alone: dict[str, set[int]] = {}
     rounds: dict[str, dict[int, int]] = {}
     for path, leaf in by_path(boxed).items():
@@ -171,21 +172,21 @@ def _stack_depths(boxed: Boxed) -> dict[str, _Depth]:
     for stack in alone.keys() | rounds.keys():
         numbers, turns = alone.get(stack, set()), rounds.get(stack, {})
         first = next(n for n in itertools.count() if n not in numbers)
-        # Of an unrolled stack there may be only some layers here.
+        # Only some layers of an unrolled stack may be present.
         layers = max(len(numbers) + sum(turns.values()), max(numbers, default=-1) + 1)
         depths[stack] = _Depth(layers, first, len(turns))
     return depths
 
 
 def _place(path: str) -> Place | None:
-    """Where in a stack a parameter, or an adapter of one, is."""
+    """The place of a parameter, or of its adapter, in a stack; None outside of stacks."""
     return place_of(path.removeprefix(f"{ADAPTERS}/"))
 
 
 def _decayed(
     path: str, leaf: PyTree, layer_decay: float, depths: dict[str, _Depth]
 ) -> float | Array:
-    """The factor of a parameter by how many layers it stands below the top."""
+    """The factor of a parameter, from the number of layers between it and the top."""
     place, names = _place(path), logical_axes(leaf)
     if place is None:
         is_input = "embedding" in path or "tokens" in names

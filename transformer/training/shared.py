@@ -1,4 +1,4 @@
-"""What the runs of one process share."""
+"""Data and programs that the runs of one process share."""
 
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -7,13 +7,13 @@ Made = TypeVar("Made")
 
 
 class Shared:
-    """Data and programs, each made when first asked for."""
+    """A cache of data and programs, each made when first requested."""
 
     def __init__(self) -> None:
         self._made: dict[Hashable, object] = {}
 
     def get_or_make(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """What was made for this key, or is made now."""
+        """Returns the value for this key, making it if it does not exist yet."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]

@@ -1,4 +1,4 @@
-"""Everything that training changes, in one tree."""
+"""Everything that changes during training, in one tree."""
 
 import dataclasses
 
@@ -18,9 +18,9 @@ class TrainState:
     Attributes:
         step: how many steps have been taken, int32.
         params: the parameters.
-        optimizer: the optimizer's state, of the trained parameters.
+        optimizer: the optimizer's state for the trained parameters.
         average: the moving average of the parameters, or None.
-        key: the base of all randomness; never changes, each step folds its number in.
+        key: the base of all randomness; it never changes, and each step folds its number in.
     """
 
     # Not Array, not Params: JAX rebuilds pytrees with placeholders in place of arrays.
@@ -49,7 +49,7 @@ def create(
         step=jnp.zeros((), jnp.int32),
         params=params,
         optimizer=optimizer.init(split(params, trained)[0]),
-        # A copy: the step is donated, and one buffer cannot be donated twice.
+        # Copied because the step donates its state, and one buffer cannot be donated twice.
         average=jax.tree.map(jnp.copy, params) if average else None,
         key=key,
     )

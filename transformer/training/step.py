@@ -15,23 +15,23 @@ from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState
 from transformer.types import Batch, Metrics, Params
 
-# Of parameters, a batch and random keys by what they are for; without keys nothing is dropped.
+# Takes parameters, a batch and random keys by purpose; without keys there is no dropout.
 LossFunction = Callable[[Params, Batch, dict[str, Array]], Losses]
-# How many steps to take; an argument of programs.
+# How many steps to take; an argument of the compiled programs.
 Count = Int[Array, ""] | int
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a step is made of, beside the state and the batch.
+    """What a step needs besides the state and the batch.
 
     Attributes:
-        loss: what is minimised.
-        optimizer: makes updates from gradients.
-        schedule: the learning rate of each step, to be logged.
-        microbatches: parts of the batch whose gradients are added up before the update. Sums are
-            divided once, by the weight of the whole batch, so the result is the whole batch's.
-        ema_decay: of the average of the parameters, if the state has one.
+        loss: the loss to minimise.
+        optimizer: turns gradients into updates.
+        schedule: the learning rate of each step, for logging.
+        microbatches: number of parts of the batch whose gradients are added before the update. Sums
+            are divided once, by the weight of the whole batch, so the result is the whole batch's.
+        ema_decay: decay of the average of the parameters, if the state has one.
         trained: which parameters have gradients; the others stay as they are.
     """
 
@@ -64,7 +64,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainSt
 
     average = state.average
     if average is not None:
-        # What does not move keeps its bits in the average too.
+        # Frozen parameters keep their exact bits in the average, too.
         old, still = split(average, recipe.trained)
         average = join(optax.incremental_update(moved, old, 1.0 - recipe.ema_decay), still)
 
@@ -82,14 +82,14 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainSt
 def train_steps(
     recipe: Recipe, state: TrainState, batches: Batch, count: Count
 ) -> tuple[TrainState, Metrics]:
-    """Several steps in one call.
+    """Several training steps in one call.
 
-    The number of steps is an argument of the compiled program, not a constant of it: any division
-    of a run into calls executes the same instructions and gives the same bits.
+    The number of steps is an argument of the compiled program, not a constant: however a run is
+    divided into calls, it executes the same instructions and gives the same bits.
 
     Args:
-        recipe: of each step.
-        state: before the first.
+        recipe: the recipe of each step.
+        state: the state before the first step.
         batches: `[limit, B, ...]`; those beyond `count` are ignored.
         count: how many steps to take.
 
@@ -115,11 +115,11 @@ def summed_gradients(
     """The losses of a batch and their gradients, summed over its microbatches.
 
     Args:
-        recipe: of the step.
+        recipe: the recipe of the step.
         moving: the parameters that have gradients.
-        kept: the others.
+        kept: the other parameters.
         batch: `[B, ...]`; the number of microbatches divides B.
-        key: of this step.
+        key: the random key of this step.
     """
     gradient = jax.grad(functools.partial(_objective, recipe.loss, kept), has_aux=True)
     if recipe.microbatches == 1:
@@ -147,7 +147,7 @@ def _objective(
 
 
 def parameter_groups(params: Params) -> Params:
-    """Parameters by module: each embedding, norm and output layer, and each layer of the stack.
+    """Groups parameters by module: each embedding, norm and output layer, each layer of a stack.
 
     Scanned layers are one group.
     """
@@ -162,5 +162,5 @@ def parameter_groups(params: Params) -> Params:
 
 
 def mean_metrics(totals: list[Losses]) -> Metrics:
-    """The metrics of several batches together, each prediction counted once."""
+    """The metrics of several batches together; every prediction has equal weight."""
     return jax.tree.map(lambda *parts: sum(parts), *totals).means()

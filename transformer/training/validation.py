@@ -1,4 +1,4 @@
-"""Metrics of a whole data set, every prediction counted once."""
+"""Metrics of a whole data set, in which every prediction has equal weight."""
 
 from collections.abc import Callable
 
@@ -21,15 +21,15 @@ def validation_totals(
     params: Params,
     limit: int | None = None,
 ) -> list[Losses]:
-    """What the evaluation step gives for each batch.
+    """Runs the evaluation step on each batch.
 
-    Batches that do not divide over the devices are filled up with rows that count for nothing.
+    Batches that do not divide over the devices are padded with rows of weight zero.
 
     Args:
-        evaluation_step: of parameters and a batch; compiled.
-        batches: over all hosts.
-        sharding: of a global batch.
-        params: to evaluate.
+        evaluation_step: the compiled evaluation step; takes parameters and a batch.
+        batches: the batches of all hosts.
+        sharding: the sharding of a global batch.
+        params: the parameters to evaluate.
         limit: how many batches to take, spread evenly; None takes all.
     """
     parts = 1 if sharding.is_fully_replicated else batch_parts(sharding.mesh) // jax.process_count()
@@ -47,5 +47,5 @@ def means(totals: list[Losses]) -> Scalars:
 
 
 def placed(batch: HostBatch, sharding: NamedSharding) -> Batch:
-    """A batch on the devices, from the part that each host has."""
+    """Places a batch on the devices, from the part that each host has."""
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -31,7 +31,7 @@ from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, 
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.bert import BERT
 
-# What keys are when they are left out, in the classes BertConfig and RobertaConfig.
+# Defaults of missing keys in the classes BertConfig and RobertaConfig.
 _DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 768,
@@ -45,7 +45,7 @@ _DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-12,
 }
 _VOCABULARIES = {"bert": 30522, "roberta": 50265}
-# Which axis of which array a size is, for messages that name both.
+# The array and axis that show each size, for messages that name both.
 _SIZES = (
     ("vocab_size", "embeddings.word_embeddings.weight", 0),
     ("hidden_size", "embeddings.word_embeddings.weight", 1),
@@ -87,7 +87,7 @@ IRRELEVANT = {
         "of the code before",
     ),
 }
-# Read here with one value only.
+# Keys with a single supported value.
 _ONLY: dict[str, Any] = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
@@ -119,27 +119,27 @@ _HEADS = {
     "roberta": {
         "masked_token/dense": "lm_head.dense",
         "masked_token/norm": "lm_head.layer_norm",
-        # Never published; only here so that every parameter has a name.
+        # Never published; listed so that every parameter has a name.
         "next_sentence": "next_sentence",
     },
 }
 _BIAS = {"bert": "cls.predictions.bias", "roberta": "lm_head.bias"}
-# The output layer is the token table; its bias is written twice.
+# The output layer is tied to the token table; its bias is written twice.
 _DECODER = {"bert": "cls.predictions.decoder", "roberta": "lm_head.decoder"}
-# What RoBERTa's head has in front of masked tokens, whatever its layers have.
+# The activation of RoBERTa's masked-token head, whatever its layers use.
 _ROBERTA_HEAD = "gelu"
-# RoBERTa's positions begin behind the number of its padding token, which is this one.
+# RoBERTa's positions begin after the id of its padding token, which is this one.
 _ROBERTA_PAD = 1
 
 
 def _canonical(kind: str, name: str) -> str | None:
-    """The name with the prefix that encoders alone leave out; newer names of the oldest ones."""
+    """Adds the prefix that bare encoders leave out, and renames the oldest names."""
     if name.endswith("embeddings.position_ids"):
         return None
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
     name = name.replace("LayerNorm.beta", "LayerNorm.bias")
     if kind == "roberta":
-        # The class of a text has a dense layer of its own in front, which is a pooler.
+        # The text classifier has a dense layer in front, which is our pooler.
         name = name.replace("classifier.dense.", "roberta.pooler.dense.")
         name = name.replace("classifier.out_proj.", "classifier.")
     return f"{kind}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
@@ -165,7 +165,7 @@ def _entries(kind: str, model: BERT) -> list[Entry]:
 
 
 def _use_all(model: BERT, tokens: Any) -> None:
-    """Calls whatever has parameters."""
+    """Calls every module that has parameters."""
     features = model(tokens)
     model.logits(model.masked(features, tokens))
     model.follows(features)
@@ -173,7 +173,7 @@ def _use_all(model: BERT, tokens: Any) -> None:
 
 
 def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(IRRELEVANT)
     config.only(_ONLY)
     activated = activation(config, "hidden_act", _DEFAULTS["hidden_act"])
@@ -205,10 +205,10 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
 
 
 def _numbers(kind: str, config: SideFile) -> dict[str, Any]:
-    """All numbers of a model, those of the class where nothing is said.
+    """All numbers of a model; missing ones have the defaults of its class.
 
     Raises:
-        DataError: naming what is no number.
+        DataError: names a value that is not a number.
     """
     usual = {**_DEFAULTS, "vocab_size": _VOCABULARIES[kind]}
     found = {}
@@ -223,10 +223,10 @@ def _numbers(kind: str, config: SideFile) -> dict[str, Any]:
 def _require_sizes(
     kind: str, config: SideFile, said: dict[str, Any], where: Path, shapes: dict[str, Shape]
 ) -> None:
-    """Refuses arrays of another size than the config's, naming its key.
+    """Refuses arrays whose size differs from the config.
 
     Raises:
-        DataError: naming the first.
+        DataError: names the key of the first.
     """
     for key, name, axis in _SIZES:
         shape = shapes.get(f"{kind}.{name}")
@@ -251,7 +251,7 @@ def _require_sizes(
 
 
 def _pad(config: SideFile) -> int:
-    """The number of RoBERTa's padding token, behind which positions begin."""
+    """The id of RoBERTa's padding token, after which positions begin."""
     return config.token("pad_token_id", _ROBERTA_PAD)
 
 
@@ -296,9 +296,9 @@ def _config(kind: str, trained: Trained) -> dict[str, Any]:
 
 
 def _head(files: SideFiles, paths: Set[str]) -> Head:
-    """What the head is for, and the names of its outputs."""
+    """The job of the head, and the names of its outputs."""
     if "masked_token/bias" in paths:
-        # The bias of the output layer is tied with its kernel; neither is in the files.
+        # Kernel and bias of the output layer are both tied; neither is in the files.
         files[CONFIG].only({"tie_word_embeddings": True})
     else:
         files[CONFIG].irrelevant({"tie_word_embeddings": "there is no output layer of tokens"})
@@ -306,10 +306,10 @@ def _head(files: SideFiles, paths: Set[str]) -> Head:
 
 
 def _roberta_run(source: Source, published: Published, max_length: int | None) -> RunParts:
-    """The run of a RoBERTa, whose positions begin behind the number of its padding token.
+    """The run of a RoBERTa, whose positions begin after the id of its padding token.
 
     Raises:
-        DataError: if the tokenizer has another padding token.
+        DataError: if the tokenizer's padding token has another id.
     """
     run = encoder_run("RobertaTokenizer", source, published, max_length)
     offset, pad = published.model["position_offset"], cast("EncoderTokenizer", run.tokenizer).pad
@@ -346,7 +346,7 @@ def _family(kind: str) -> Family:
             f"{decoder}.weight": f"{kind}.embeddings.word_embeddings.weight",
             f"{decoder}.bias": _BIAS[kind],
         },
-        # The oldest BERTs do not say what they are.
+        # The oldest BERTs have no model_type.
         unnamed=lambda config: kind == "bert" and "type_vocab_size" in config,
     )
 

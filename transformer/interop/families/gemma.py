@@ -31,7 +31,7 @@ _NORMS = {
     "blocks/{}/feed_forward_norm": "model.layers.{}.pre_feedforward_layernorm",
     "blocks/{}/feed_forward_output_norm": "model.layers.{}.post_feedforward_layernorm",
 }
-# What a key that is left out means.
+# Defaults of missing keys.
 _SIZES = {
     "num_hidden_layers": 26,
     "num_attention_heads": 8,
@@ -46,7 +46,7 @@ _USUAL = {
     "gemma2": {**_SIZES, "vocab_size": 256_000, "max_position_embeddings": 8192},
     "gemma3_text": {**_SIZES, "vocab_size": 262_208, "max_position_embeddings": 131_072},
 }
-# Where files do not say which layers are global.
+# Defaults for files that do not say which layers are global.
 _GLOBAL_EVERY = {"gemma2": 2, "gemma3_text": 6}
 
 
@@ -55,7 +55,7 @@ def _entries(model: Gemma) -> list[Entry]:
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     kind = config["model_type"]
     usual = _USUAL[kind]
     config.usual({"attention_dropout": 0.0, "use_bidirectional_attention": False})
@@ -83,13 +83,13 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 
 
 def _query_scale(config: SideFile) -> int:
-    """What queries are divided by the square root of; written as a float, too."""
+    """The number whose square root divides queries; some files write it as a float."""
     found = without_fraction(config.get("query_pre_attn_scalar", 256))
     return whole(config.where, "query_pre_attn_scalar", found)
 
 
 def _attention_cap(config: SideFile, kind: str) -> float | None:
-    """What squashes attention; Gemma 3 has the key and does not use it."""
+    """The soft cap of attention logits; Gemma 3 has the key but does not use it."""
     if kind == "gemma2":
         return _cap(config, "attn_logit_softcapping", 50.0)
     config.usual({"attn_logit_softcapping": None})
@@ -97,7 +97,7 @@ def _attention_cap(config: SideFile, kind: str) -> float | None:
 
 
 def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
-    """Every which layer sees everything."""
+    """The period n of global layers: every n-th layer sees everything."""
     every = _GLOBAL_EVERY[config["model_type"]]
     kinds = config.texts("layer_types") or None
     if kinds is None:
@@ -122,7 +122,7 @@ def _layer_types(num_layers: int, every: int) -> list[str]:
 
 
 def _one_rotation(config: SideFile, where: Path) -> dict[str, Any]:
-    """Rotary positions of Gemma 2, which are the same in all layers."""
+    """Rotary positions of Gemma 2, equal in all layers."""
     found = rotary_fields(config, where, 10_000.0)
     if found.get("rope_old_context") is not None:
         raise DataError(
@@ -141,13 +141,13 @@ def _one_rotation(config: SideFile, where: Path) -> dict[str, Any]:
 def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
     """Rotary positions of Gemma 3's global and local layers.
 
-    As in `transformers`, `rope_scaling` is laid over what `rope_parameters` say of global layers,
-    and numbers beside the two count only where those have none.
+    As in `transformers`, `rope_scaling` overrides `rope_parameters` of global layers, and top-level
+    numbers count only if both have none.
     """
     parts, over = config.inside("rope_parameters"), config.inside("rope_scaling")
-    # Theirs has the type `default` before anything is laid over it.
+    # Their default type, before anything overrides it.
     usual = {} if parts else {"rope_type": "default"}
-    # Not copied: a copy would count as asking for all keys.
+    # Not copied, because a copy would count as reading all keys.
     far: Any = ChainMap(*cast("Any", (over, usual, parts.inside(GLOBAL))))
     base, factor = _rotation(far, where)
     local_base, local_factor = _rotation(parts.inside(LOCAL), where)
@@ -166,7 +166,7 @@ def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
 
 
 def _rotation(values: Mapping[str, Any], where: Path) -> tuple[float | None, float | None]:
-    """The base, if it is said, and the factor."""
+    """The base, if given, and the factor."""
     how = values.get("rope_type", values.get("type", "default"))
     if how not in ("default", "linear"):
         raise DataError(
@@ -216,7 +216,7 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 
 def _rope_parameters(base: float, factor: float | None) -> dict[str, Any]:
-    """What `_rotation` reads."""
+    """Writes what `_rotation` reads."""
     if factor is None:
         return {"rope_type": "default", "rope_theta": base}
     return {"rope_type": "linear", "rope_theta": base, "factor": factor}

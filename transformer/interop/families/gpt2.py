@@ -53,15 +53,15 @@ _MODULES = {
     "position_embedding": "transformer.wpe",
     "output": "lm_head",
 }
-# It has queries, keys and values in one array.
+# GPT-2 stores queries, keys and values in one array.
 _QUERY = "blocks/{}/attention/query"
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.")
-# Masks that old files hold beside the weights.
+# Masks that old files hold besides the weights.
 _CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
 
 
 def _canonical(name: str) -> str | None:
-    """The name with the prefix that models without an output layer leave out."""
+    """Adds the prefix that models without an output layer leave out."""
     if _CONSTANT.search(name):
         return None
     return f"transformer.{name}" if name.startswith(("h.", "ln_f.", "wte.", "wpe.")) else name
@@ -77,7 +77,7 @@ def _entries(model: GPT) -> list[Entry]:
             entry = _fused(module.rpartition("/")[0], place, kind, shape)
             others |= dict.fromkeys(entry.paths, entry)
         elif kind == "kernel" and layer is not None and general in _MODULES:
-            # Theirs are no transposed matrices, unlike all others.
+            # GPT-2's matrices are not transposed, unlike those of all other families.
             flat = (int(np.prod(shape[:-1])), shape[-1])
             name = f"{_MODULES[general].format(layer)}.weight"
             others[path] = _flattened(same(path, name, flat), shape)
@@ -85,7 +85,7 @@ def _entries(model: GPT) -> list[Entry]:
 
 
 def _flattened(entry: Entry, shape: Shape) -> Entry:
-    """The entry of a matrix whose first axis is several axes of ours."""
+    """The entry of a matrix whose first axis corresponds to several axes of ours."""
     return entry._replace(
         read=lambda arrays: [arrays[0].reshape(shape)],
         write=lambda arrays: [arrays[0].reshape(entry.shapes[0])],
@@ -93,7 +93,7 @@ def _flattened(entry: Entry, shape: Shape) -> Entry:
 
 
 def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
-    """Queries, keys and values side by side in one array."""
+    """The entry of queries, keys and values that are concatenated in one array."""
     inputs = shape[:1] if kind == "kernel" else ()
     features = int(np.prod(shape[len(inputs) :]))
 
@@ -113,7 +113,7 @@ def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(IRRELEVANT | _NOT_READ)
     config.usual({"is_encoder_decoder": False})
     config.only(
@@ -123,7 +123,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
             "add_cross_attention": False,
         }
     )
-    # One rate for all three: where they differ, it is said which are not honoured.
+    # Our model has one rate for all three; if they differ, the ignored ones are reported.
     dropout_rate = config.fraction("resid_pdrop", 0.1)
     config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
     width, num_heads = config.whole("n_embd", 768), config.whole("n_head", 12)
@@ -152,7 +152,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 def _require_sizes(
     sizes: Mapping[str, int], width: int, where: Path, shapes: Mapping[str | None, Shape]
 ) -> None:
-    """Refuses sizes that are not those of the arrays, by the names that people can look up."""
+    """Refuses sizes that differ from the arrays, using the names of the published config."""
     layers = {found[1] for name in shapes if name and (found := _LAYER.match(name))}
     table, places = shapes.get("transformer.wte.weight"), shapes.get("transformer.wpe.weight")
     inner = shapes.get("transformer.h.0.mlp.c_fc.weight")

@@ -64,19 +64,19 @@ AROUND = {
     "final_norm": "model.norm",
     "output": "lm_head",
 }
-# What old files hold beside the weights.
+# Constants that old files hold besides the weights.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
 
 def canonical(name: str) -> str | None:
-    """The name of an array with the prefix that models without an output layer leave out."""
+    """Adds the prefix that models without an output layer leave out."""
     if _COMPUTED.search(name):
         return None
     return f"model.{name}" if name.startswith(("layers.", "embed_tokens.", "norm.")) else name
 
 
 def tied_output(model: Any) -> dict[str, str]:
-    """The output layer that some files hold beside the table that it is."""
+    """The output layer that some files store although it is tied to the table."""
     return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
 
 
@@ -88,7 +88,7 @@ def _entries(model: Any) -> list[Entry]:
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     kind = config["model_type"]
     config.usual({"attention_dropout": 0.0})
     biases = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
@@ -110,7 +110,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 
 
 def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | None:
-    """The window of Qwen's layers, of which all or none must have it."""
+    """The window of Qwen's layers; either all layers or none must have it."""
     window = None
     if config.flag("use_sliding_window", False):
         window = config.whole_or_none("sliding_window", 4096)
@@ -139,9 +139,9 @@ def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | N
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """`config.json` of the kind that has what the model has."""
+    """`config.json` of the kind with the same features as the model."""
     model: Llama = trained.model
-    # Theirs without biases and normalised heads has a window as a Mistral.
+    # Without biases and normalised heads, a published model with a window is a Mistral.
     if model.head_norm:
         kind, name = "qwen3", "Qwen3ForCausalLM"
     elif model.qkv_bias:
@@ -191,7 +191,8 @@ FAMILIES = (
             decoder_run,
             {
                 "mistral": Usual(as_it_is=True),
-                # Its words are cut as theirs are, whatever a file without a tokenizer.json says.
+                # Without a tokenizer.json, words are split as in Qwen2Tokenizer, whatever the files
+                # say.
                 "qwen2": Usual("Qwen2Tokenizer", without_json="Qwen2Tokenizer"),
                 "qwen3": Usual("Qwen2Tokenizer"),
             },

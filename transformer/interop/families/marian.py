@@ -1,7 +1,7 @@
 """Marian in the layout of the library `transformers`, such as the translators of OPUS-MT.
 
-They are encoder-decoders as Vaswani et al. 2017 have them, up to where sines and cosines stand, the
-activation, a bias of the output layer and a token of its own to begin with.
+They are encoder-decoders as in Vaswani et al. 2017, except for the order of sines and cosines, the
+activation, a bias of the output layer and the token that begins outputs.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ from transformer.interop.tokenizers.added import read_added_tokens
 from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, USUAL
 from transformer.models.vaswani import Vaswani
 
-# What theirs can be and ours is not: keys and the one value that is known here.
+# Options that our model lacks: keys and their only supported value.
 _ONLY = {
     "is_encoder_decoder": True,
     "is_decoder": False,
@@ -45,7 +45,7 @@ _ONLY = {
     "normalize_embedding": False,
     "add_final_layer_norm": False,
 }
-# Keys that change no output, and why; and those that do not where they have these values.
+# Keys that do not affect outputs, and why; and keys that do not with these values.
 _IRRELEVANT = {
     "architectures": "arrays say what there is",
     "classif_dropout": "of another head",
@@ -67,16 +67,16 @@ _IRRELEVANT_SETTINGS = {
     "source_spm": "where it came from",
     "target_spm": "where it came from",
 }
-# Special tokens, ours and theirs.
+# Our names of special tokens and the published ones.
 _NAMES = {"end": "eos_token", "unknown": "unk_token", "pad": "pad_token"}
 _BIAS = "final_logits_bias"
-# Positions are computed; their table has room for so many, as theirs unless told otherwise.
+# Size of the published position table by default; ours are computed.
 _NUM_POSITIONS = 1024
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.usual(_USUAL)
     config.only(_ONLY)
@@ -125,7 +125,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 
 
 def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
-    """Refuses arrays of other sizes than the config says."""
+    """Refuses arrays whose sizes differ from the config."""
     width, inner = {"d_model": fields["width"]}, {"encoder_ffn_dim": fields["feed_forward_width"]}
     sizes = {
         "model.shared.weight": {"vocab_size": fields["vocab_size"], **width},
@@ -140,7 +140,7 @@ def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """What `_fields` reads."""
+    """Writes what `_fields` reads."""
     model: Vaswani = trained.model
     for field, known in {"norm_order": "post", "interleaved_positions": False}.items():
         if getattr(model, field) != known:
@@ -189,12 +189,12 @@ def _entries(model: Vaswani) -> list[Entry]:
 
 
 def _called(model: Vaswani, source: Any, target: Any) -> Any:
-    """Calls whatever has parameters."""
+    """Calls every module that has parameters."""
     return model(source, target)
 
 
 def _modules() -> dict[str, str]:
-    """Our modules to theirs."""
+    """Maps our modules to the published ones."""
     found = {"token_embedding": "model.shared"}
     attentions = {
         "encoder": {"attention": "self_attn"},
@@ -213,16 +213,16 @@ def _modules() -> dict[str, str]:
 
 
 def _copies(model: Vaswani) -> dict[str, str]:
-    """The one table of tokens that files hold up to four times."""
+    """The shared token table, which files hold up to four times."""
     copies = ("lm_head", "model.encoder.embed_tokens", "model.decoder.embed_tokens")
     return {f"{name}.weight": "model.shared.weight" for name in copies}
 
 
 def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
-    """Sentences become sentences.
+    """The run of a translator of sentences.
 
     Raises:
-        DataError: if the tokenizer's files are not in the folder, or another one was given.
+        DataError: if the tokenizer's files are missing, or another tokenizer was given.
     """
     if source.tokenizer is not None:
         raise DataError(
@@ -236,10 +236,10 @@ def _run(source: Source, published: Published, max_length: int | None) -> RunPar
 
 
 def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
-    """The tokenizer of a folder, with the tokens that its side files add.
+    """Reads the tokenizer of a folder, with the tokens that its side files add.
 
     Raises:
-        DataError: if a file is missing or damaged, or asks for what is not done here.
+        DataError: if a file is missing or damaged, or requires something unsupported.
     """
     settings = files[SETTINGS]
     settings.only({"separate_vocabs": False})
@@ -268,7 +268,7 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
         )
         for number, token in added.by_id.items()
     }
-    # Theirs numbers tokens behind as many as there are, whatever the greatest number is.
+    # Their tokenizer numbers added tokens from the count of tokens, not from the largest id.
     count = len(ids.keys() | found.keys())
     for name in special:
         if name not in found and name not in own.values():
@@ -292,7 +292,7 @@ FAMILIES = (
         run=_run,
         beside=write_sentence_files,
         copies=_copies,
-        # Sines and cosines, which are computed here.
+        # Sines and cosines, which our model computes.
         not_ours=r"embed_positions\.weight$",
     ),
 )

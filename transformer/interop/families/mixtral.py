@@ -28,7 +28,7 @@ from transformer.models.mixtral import Mixtral
 
 _ROUTER = {"blocks/{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
 _EXPERTS = re.compile(r"blocks/\{\}/feed_forward/experts/(gate|up|down)/kernel")
-# What a key that is left out means.
+# Defaults of missing keys.
 _USUAL = {
     **SIZES,
     "intermediate_size": 14_336,
@@ -52,7 +52,7 @@ def _entries(model: Mixtral) -> list[Entry]:
 
 
 def _experts(path: str, layer: int, part: str, shape: Shape) -> Entry:
-    """The kernels of all experts, of which they keep the transposed matrices one by one."""
+    """The entry of all experts' kernels; files hold one transposed matrix per expert."""
     num_experts, inputs, outputs = shape
 
     def read(arrays: Arrays) -> Arrays:

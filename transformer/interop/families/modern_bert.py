@@ -48,7 +48,7 @@ _MODULES = {
     "head/norm": "head.norm",
     "output": "classifier",
 }
-# Kernels that lie one above another in one array, by the first of them: all of them, and its name.
+# Kernels that are concatenated in one array, by the first of them: all of them, and its name.
 _JOINED = {
     "blocks/{}/attention/query": (("query", "key", "value"), "model.layers.{}.attn.Wqkv.weight"),
     "blocks/{}/feed_forward/gate": (("gate", "up"), "model.layers.{}.mlp.Wi.weight"),
@@ -68,7 +68,7 @@ _IRRELEVANT = IRRELEVANT | {
         "speed",
     ),
 }
-# Read here with one value only.
+# Keys with a single supported value.
 _ONLY: dict[str, Any] = {
     "attention_bias": False,
     "mlp_bias": False,
@@ -86,7 +86,7 @@ _TABLE = "model.embeddings.tok_embeddings.weight"
 
 
 def _canonical(name: str) -> str | None:
-    """The name with the prefix that encoders alone leave out."""
+    """Adds the prefix that bare encoders leave out."""
     bare = name.startswith(("embeddings.", "layers.", "final_norm."))
     return f"model.{name}" if bare else name
 
@@ -95,12 +95,12 @@ def _canonical(name: str) -> str | None:
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     # It is a rate of its own there.
     config.irrelevant({key: why for key, why in _IRRELEVANT.items() if key not in _DROPOUTS})
     config.only(_ONLY)
     dropout_rate = config.fraction("mlp_dropout", 0.0)
-    # One rate for all: where they differ, it is said which are not honoured.
+    # Our model has one rate for all; if they differ, the ignored ones are reported.
     config.usual(dict.fromkeys(_DROPOUTS, dropout_rate))
     num_layers = config.whole("num_hidden_layers", 22)
     rope_base, local_rope_base = _rotations(config)
@@ -113,7 +113,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "width": config.whole("hidden_size", 768),
         "feed_forward_width": config.whole("intermediate_size", 1152),
         "context": config.whole("max_position_embeddings", 8192),
-        # Theirs is the width of both sides together, and the last position counts.
+        # The published width covers both sides, and the last position counts.
         "window": config.whole("local_attention", 128) // 2 + 1,
         "global_every": _global_every(config, num_layers),
         "rope_base": rope_base,
@@ -140,7 +140,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 
 
 def _rotations(config: SideFile) -> tuple[float, float]:
-    """The bases of rotary positions in global and in local layers.
+    """The bases of rotary positions in global and local layers.
 
     Raises:
         DataError: if they are scaled.
@@ -160,10 +160,10 @@ def _rotations(config: SideFile) -> tuple[float, float]:
 
 
 def _global_every(config: SideFile, num_layers: int) -> int:
-    """Every which layer sees everything, the first one included.
+    """The period n of global layers: layers 0, n, 2n, ... see everything.
 
     Raises:
-        DataError: if layers are in an order that is not known here.
+        DataError: if the order of layers is not supported.
     """
     kinds = config.texts("layer_types") or None
     if kinds is None:
@@ -183,7 +183,7 @@ def _layer_types(num_layers: int, every: int) -> list[str]:
 
 
 def _head(files: SideFiles, paths: Set[str]) -> Head:
-    """What the head is for, and the names of its outputs."""
+    """The job of the head, and the names of its outputs."""
     if "token_bias/bias" in paths:
         files[CONFIG].only({"tie_word_embeddings": True})
     else:
@@ -195,7 +195,7 @@ def _head(files: SideFiles, paths: Set[str]) -> Head:
 
 
 def _entries(model: ModernBert) -> list[Entry]:
-    # The first layer lacks a normalisation that all others have.
+    # The first layer lacks a norm that all other layers have.
     tokens = jnp.zeros((1, 2), jnp.int32)
     shapes = parameter_shapes(model, _use_all, tokens, traced=2)
     others = {
@@ -212,7 +212,7 @@ def _entries(model: ModernBert) -> list[Entry]:
 
 
 def _joined(paths: tuple[str, ...], name: str, shape: Shape) -> Entry:
-    """Kernels of one shape, of which they keep the transposed matrices one above another."""
+    """The entry of kernels of equal shape; files hold their transposes concatenated."""
     inputs, outputs = shape[0], int(np.prod(shape[1:]))
 
     def read(arrays: Arrays) -> Arrays:
@@ -225,7 +225,7 @@ def _joined(paths: tuple[str, ...], name: str, shape: Shape) -> Entry:
 
 
 def _use_all(model: ModernBert, tokens: Any) -> None:
-    """Calls whatever has parameters."""
+    """Calls every module that has parameters."""
     model.logits(model.masked(model(tokens), tokens))
     model.classify(tokens)
 
@@ -234,7 +234,7 @@ def _use_all(model: ModernBert, tokens: Any) -> None:
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """What `_fields` reads."""
+    """Writes what `_fields` reads."""
     model: ModernBert = trained.model
     tokenizer, paths = trained.tokenizer, trained.paths
     plain = "ForMaskedLM" if "token_bias/bias" in paths else "Model"
@@ -280,7 +280,7 @@ FAMILIES = (
         config=_config,
         entries=_entries,
         head=_head,
-        # Its tokenizer is the tokenizer.json as it is.
+        # Its tokenizer is the unchanged tokenizer.json.
         run=partial(encoder_run, "PreTrainedTokenizer"),
         beside=write_encoder_files,
         heads=("head", "token_bias", "output"),

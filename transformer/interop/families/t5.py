@@ -26,7 +26,7 @@ from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
 from transformer.interop.tokenizers.t5 import read_t5_tokenizer
 from transformer.models.t5 import T5
 
-# Keys that change no output, and why.
+# Keys that do not affect outputs, and why.
 _IRRELEVANT = {
     "architectures": "arrays say what there is",
     "classifier_dropout": "of another head",
@@ -38,13 +38,13 @@ _IRRELEVANT = {
     "pad_token_id": "padding is masked",
 }
 _BEGIN = "decoder_start_token_id"
-# Tokens of a target to train on.
+# Maximum number of tokens of a target in training.
 _MAX_TARGET = 128
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
 def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.only({"is_encoder_decoder": True, "is_decoder": False})
     config.same({"hidden_size": "d_model", "num_hidden_layers": "num_layers"})
@@ -52,9 +52,9 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     kind = config.text("feed_forward_proj", "relu")
     gate, _, activation = kind.rpartition("-")
     if kind == "gated-gelu":
-        # The one name that means another activation than it says.
+        # The only name that means another activation than it says.
         activation = "gelu_new"
-    # Newer files say the same once more, and that is what counts.
+    # Newer files repeat this in another key, which takes precedence.
     named, activation = activation, config.text("dense_act_fn", activation)
     gated = config.flag("is_gated_act", gate == "gated")
     if gate not in ("", "gated") or not {named, activation} <= ACTIVATIONS.keys():
@@ -69,7 +69,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         )
     num_layers = config.whole("num_layers", 6)
     decoder_layers = config.whole_or_none("num_decoder_layers")
-    # Newer files always say that weights are tied, and keep in another key what was meant.
+    # Newer files always say that weights are tied; another key holds the real value.
     tied = config.get("tie_word_embeddings") is None or config.flag("tie_word_embeddings", True)
     scaled = config.flag("scale_decoder_outputs", tied)
     begin = "pad_token_id" if config.get(_BEGIN) is None else _BEGIN
@@ -95,7 +95,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
 
 
 def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
-    """Refuses arrays of other sizes than the config says."""
+    """Refuses arrays whose sizes differ from the config."""
     width, heads = {"d_model": fields["width"]}, fields["num_heads"]
     inner = {"num_heads * d_kv": heads * fields["head_dim"]}
     buckets = {"relative_attention_num_buckets": fields["num_buckets"], "num_heads": heads}
@@ -115,7 +115,7 @@ def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]
 
 
 def _config(trained: Trained) -> dict[str, Any]:
-    """What `_fields` reads."""
+    """Writes what `_fields` reads."""
     model: T5 = trained.model
     activation = published_activation(model.activation, "gelu_new")
     if model.gated:
@@ -158,12 +158,12 @@ def _entries(model: T5) -> list[Entry]:
 
 
 def _called(model: T5, source: Any, target: Any) -> Any:
-    """Calls whatever has parameters."""
+    """Calls every module that has parameters."""
     return model(source, target)
 
 
 def _modules(model: T5) -> dict[str, str]:
-    """Our modules to theirs; a layer's branches are numbered there."""
+    """Maps our modules to the published ones, which number a layer's branches."""
     found = {"token_embedding": "shared", "output": "lm_head"}
     branches = {
         "encoder": {"attention": "SelfAttention", "feed_forward": "DenseReluDense"},
@@ -188,7 +188,7 @@ def _modules(model: T5) -> dict[str, str]:
 
 
 def _copies(model: T5) -> dict[str, str]:
-    """The one table of tokens that files hold up to four times."""
+    """The shared token table, which files hold up to four times."""
     copies = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"]
     if model.tie_embeddings:
         copies.append("lm_head.weight")
@@ -196,12 +196,12 @@ def _copies(model: T5) -> dict[str, str]:
 
 
 def _stand_ins(model: T5) -> dict[str, str]:
-    """The table of tokens is the output layer where there is no other, scaled or not."""
+    """If there is no output layer, the token table takes its place, scaled or not."""
     return {} if model.tie_embeddings else {"lm_head.weight": "shared.weight"}
 
 
 def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
-    """Texts become texts; prefixes are in what is given to it.
+    """The run of a model from texts to texts; inputs include their prefixes.
 
     Raises:
         DataError: if there is no tokenizer.
@@ -213,7 +213,7 @@ def _run(source: Source, published: Published, max_length: int | None) -> RunPar
     text = read_t5_tokenizer(folder, files, source.tokenizer, published.model["vocab_size"])
     tokenizer = LibrarySentenceTokenizer(parse_tokenizer_json(text, folder))
     longest = longest_source(source, max_length, None)
-    # How long outputs are is said with how they are searched.
+    # The settings of the search include the length of outputs.
     lengths = {"max_length": longest, "max_target_length": max(2, min(_MAX_TARGET, longest))}
     return sentence_run(source, tokenizer, None, prefix="", **lengths)
 
@@ -231,7 +231,7 @@ FAMILIES = (
         beside=write_sentence_files,
         copies=_copies,
         stand_ins=_stand_ins,
-        # The first version had positions for looking at the source, which nothing used.
+        # Version 1.0 stored relative positions for cross-attention, which nothing used.
         not_ours=r"EncDecAttention\.relative_attention_bias\.weight$",
     ),
 )

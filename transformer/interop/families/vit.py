@@ -27,7 +27,7 @@ from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, 
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.vit import ViT
 
-# What theirs has where a key is missing.
+# Defaults of missing keys.
 _DEFAULTS = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -37,7 +37,7 @@ _DEFAULTS = {
     "image_size": 224,
     "patch_size": 16,
 }
-# Arrays that show a size, and the axis.
+# For each size, the array and axis that show it.
 _SHOWN = {
     "hidden_size": ("embeddings.cls_token", 2),
     "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
@@ -74,8 +74,8 @@ _TOKENS = {
 
 
 def _canonical(kind: str, name: str) -> str | None:
-    """The name with the prefix that encoders alone leave out."""
-    # A model with two heads calls the first of them so.
+    """Adds the prefix that bare encoders leave out."""
+    # The prefix of the first head in models with two heads.
     name = name.removeprefix("cls_")
     return f"{kind}.{name}" if name.startswith(("embeddings.", "encoder.", "layernorm.")) else name
 
@@ -86,14 +86,14 @@ def _entries(kind: str, model: ViT) -> list[Entry]:
     shapes = parameter_shapes(model, _classified, images)
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
     modules |= {"output": "classifier", "distillation_output": "distillation_classifier"}
-    # In front of all patches, with an axis for the batch.
+    # Tokens before all patches; the published arrays have a batch axis.
     others = {
         path: single(path, name.format(kind), shapes[path], (1, *shapes[path]))
         for path, name in _TOKENS.items()
         if path in shapes
     }
     path, side, channels = "patch_embedding/dense/kernel", model.patch_size, model.channels or 0
-    # Theirs is a convolution: [D, C, rows, columns]. A patch of ours is rows, columns, C.
+    # Published as a convolution [D, C, rows, columns]; our patches are [rows, columns, C].
     name = f"{modules['patch_embedding/dense']}.weight"
     theirs = (model.width, channels, side, side)
     others[path] = single(path, name, shapes[path], theirs, (2, 3, 1, 0))
@@ -101,12 +101,12 @@ def _entries(kind: str, model: ViT) -> list[Entry]:
 
 
 def _classified(model: ViT, images: Any) -> Any:
-    """Calls whatever has parameters."""
+    """Calls every module that has parameters."""
     return model.classify(images)
 
 
 def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
-    """Fields of `config.model`, refusing what our model does not do."""
+    """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.only({"qkv_bias": True})
     activated = activation(config, "hidden_act", "gelu")
@@ -135,10 +135,10 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
 
 
 def _size(config: SideFile, key: str) -> int:
-    """A number; of images and patches also two that are equal.
+    """A size; images and patches may have two equal numbers.
 
     Raises:
-        DataError: if they are not.
+        DataError: if the two numbers differ.
     """
     value = config.get(key, _DEFAULTS[key])
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
@@ -150,7 +150,7 @@ def _size(config: SideFile, key: str) -> int:
 
 
 def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[str, Shape]) -> None:
-    """Refuses sizes that are not those of the arrays, naming the key."""
+    """Refuses sizes that differ from the arrays, naming the key."""
     shown = {}
     for key, (name, axis) in _SHOWN.items():
         shape = shapes.get(f"{kind}.{name}")
@@ -179,9 +179,9 @@ def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[s
 
 
 def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
-    """Refuses labels that are none, naming the key."""
+    """Refuses invalid labels, naming the key."""
     if config.get("id2label") is None and config.whole("num_labels", _NUM_LABELS) != outputs:
-        # Theirs takes so many where nothing is said.
+        # The default of the library `transformers`.
         raise DataError(
             f"{where} has neither id2label nor num_labels, which means {_NUM_LABELS}, or another "
             f"number than the {outputs} of the arrays."
@@ -231,7 +231,7 @@ def _config(kind: str, trained: Trained) -> dict[str, Any]:
 
 
 def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
-    """Classes, and how pixels are prepared."""
+    """The classes, and the preprocessing of pixels."""
     config = files[CONFIG]
     sizes = (_size(config, key) for key in ("image_size", "num_channels"))
     fields: dict[str, Any] = {"preparation": read_preparation(files, kind, *sizes)}
@@ -241,12 +241,12 @@ def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
 
 
 def _run(source: Source, published: Published, max_length: int | None) -> RunParts:
-    """A classifier of images."""
+    """The run of an image classifier."""
     return RunParts({"channels": published.model["channels"], **published.preparation})
 
 
 def _write_files(trained: Trained, folder: Path) -> list[str]:
-    """Writes how pixels are prepared."""
+    """Writes the preprocessing of pixels."""
     content = processor_content(trained.task.preparation, trained.model.channels)
     write_json(folder / PREPROCESSOR, content)
     return []

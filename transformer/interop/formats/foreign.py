@@ -1,4 +1,4 @@
-"""What readers of other libraries' model files hand over: what a published folder would hold."""
+"""The common result of reading other libraries' model files."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class ForeignModel(NamedTuple):
-    """A model of another library's file, in the words of the library `transformers`.
+    """A model from another library's file, converted to the conventions of `transformers`.
 
     Attributes:
-        config: as in a `config.json`.
-        arrays: float32 under the names of `transformers`, each read when it is asked for.
-        tokenizer: the text of a `tokenizer.json` of the library `tokenizers`. It adds no token of
-            its own before or after a text.
-        beginning: the token that stands in front of every prompt; None if there is none.
-        first: the token that begins a text out of nothing; None if the file names none.
+        config: the content of `config.json`.
+        arrays: float32 arrays under the names of `transformers`, each read on access.
+        tokenizer: the text of a `tokenizer.json` of the library `tokenizers`. It adds no special
+            token before or after a text.
+        beginning: the token that precedes every prompt; None if there is none.
+        first: the token that begins a text without a prompt; None if the file names none.
         ends: the tokens that end a text.
     """
 
@@ -27,15 +27,15 @@ class ForeignModel(NamedTuple):
     ends: tuple[int, ...]
 
     def writing(self) -> dict[str, Any]:
-        """Fields of `config.task` that say how it writes; how tokens are chosen, no file says."""
+        """Fields of `config.task` about generation; the files do not say how to sample."""
         return {"stop_ids": self.ends, "begin": self.first}
 
 
 class ForeignArray(NamedTuple):
-    """One array that is still in its file.
+    """One array that has not been read from its file.
 
     Attributes:
-        shape: what `read` will give.
+        shape: the shape of the array.
         read: reads it as float32.
     """
 
@@ -44,10 +44,10 @@ class ForeignArray(NamedTuple):
 
 
 class ForeignArrays(Mapping[str, np.ndarray]):
-    """Arrays by name, read anew each time, so that memory holds one of them at a time.
+    """Arrays by name, read on every access, so that memory holds only one at a time.
 
     Args:
-        arrays: where to find them.
+        arrays: the unread arrays.
     """
 
     def __init__(self, arrays: Mapping[str, ForeignArray]) -> None:
@@ -70,19 +70,19 @@ class ForeignArrays(Mapping[str, np.ndarray]):
         return name in self._arrays
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read."""
+        """The shape of an array, without reading the array."""
         return self._arrays[name].shape
 
 
 def split_into_halves(array: np.ndarray, num_heads: int) -> np.ndarray:
     """Orders the rows of a query or key projection for rotary positions over half-heads.
 
-    Rotary positions turn pairs of features. The first Llama files pair neighbours, features 2i and
-    2i + 1 of a head; `transformers` pairs features i and i + H / 2. The two differ in the order of
-    the rows only.
+    Rotary positions rotate pairs of features. The first Llama files pair neighbours, features 2i
+    and 2i + 1 of a head; `transformers` pairs features i and i + H / 2. The two differ only in the
+    order of rows.
 
     Args:
-        array: of the shape [N * H, D], or [N * H] for a bias, with pairs of neighbours.
+        array: an array [N * H, D], or [N * H] for a bias, with pairs of neighbours.
         num_heads: N.
     """
     pairs = array.reshape(num_heads, -1, 2, *array.shape[1:])

@@ -1,7 +1,7 @@
-"""GGUF, the file format of llama.cpp: metadata by name, and arrays in blocks of few bits.
+"""GGUF, the file format of llama.cpp: metadata by name, and quantized arrays.
 
-The format is described in https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Files come
-from anywhere: no number in them is believed before it was compared with the length of the file.
+The format is described in https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Files are not
+trusted: every number in them is compared with the length of the file before it is used.
 """
 
 import math
@@ -20,12 +20,12 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _ALIGNMENT = 32
 _MAX_AXES = 4
-# Bytes of the shortest entries: of metadata (name, kind, value) and of arrays (name, number of
-# axes, one axis, kind, place).
+# Bytes of the shortest entries: metadata (name, kind, value) and arrays (name, number of axes, one
+# axis, kind, place).
 _SHORTEST_ENTRY = 8 + 4 + 1
 _SHORTEST_TENSOR = 8 + 4 + 8 + 4 + 8
 
-# Kinds of metadata, as the letters of `struct`.
+# Kinds of metadata, as format letters of `struct`.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _NUMBERS[12] = "d"
 _FLOAT32, _TEXT, _LIST = 6, 8, 9
@@ -76,7 +76,7 @@ class Tensor(NamedTuple):
     """Where an array lies in a file.
 
     Attributes:
-        shape: rows first, as in NumPy; the file has it the other way round.
+        shape: the shape in NumPy's order; the file has the reverse.
         kind: the name of its kind, a key of `BLOCKS`.
         start: its first byte in the file.
     """
@@ -87,11 +87,11 @@ class Tensor(NamedTuple):
 
 
 class GgufFile(NamedTuple):
-    """What a file says before its arrays.
+    """The header of a file.
 
     Attributes:
-        path: of the file.
-        metadata: numbers, texts, flags and lists of them by name.
+        path: the path of the file.
+        metadata: numbers, strings, flags and lists of them, by name.
         tensors: arrays by name.
     """
 
@@ -100,10 +100,10 @@ class GgufFile(NamedTuple):
     tensors: dict[str, Tensor]
 
     def field(self, name: str, kind: type[_Kind]) -> _Kind | None:
-        """Metadata of a kind; None if there is none of that name.
+        """Metadata by name, of a given type; None if missing.
 
         Raises:
-            DataError: if it is of another kind.
+            DataError: if it has another type.
         """
         value = self.metadata.get(name)
         if value is not None and type(value) is not kind:
@@ -114,10 +114,10 @@ class GgufFile(NamedTuple):
         return value
 
     def needed(self, name: str, kind: type[_Kind]) -> _Kind:
-        """Metadata of a kind.
+        """Required metadata by name, of a given type.
 
         Raises:
-            DataError: if it is missing or of another kind.
+            DataError: if it is missing or has another type.
         """
         value = self.field(name, kind)
         if value is None:
@@ -125,10 +125,10 @@ class GgufFile(NamedTuple):
         return value
 
     def read(self, name: str) -> np.ndarray:
-        """An array as float32; nothing else of the file is read.
+        """Reads a single array as float32.
 
         Raises:
-            DataError: if the file has become shorter.
+            DataError: if the file has been truncated meanwhile.
         """
         tensor = self.tensors[name]
         count = _num_bytes(tensor)
@@ -143,7 +143,7 @@ def read_gguf_file(path: str | Path) -> GgufFile:
     """Reads everything but the arrays.
 
     Raises:
-        DataError: if it is missing or damaged, or holds what is not known here.
+        DataError: if it is missing, damaged or unsupported.
     """
     path = Path(path)
     try:
@@ -158,7 +158,7 @@ def read_gguf_file(path: str | Path) -> GgufFile:
 
 
 class _Header:
-    """Reads a file's beginning piece by piece."""
+    """Reads the header of a file piece by piece."""
 
     def __init__(self, content: mmap.mmap, path: Path) -> None:
         self.path = path
@@ -177,12 +177,12 @@ class _Header:
         return self._content[self.position - count : self.position]
 
     def number(self, letter: str, what: str) -> Any:
-        """The next number, of a kind of `struct`."""
+        """The next number, given its `struct` letter."""
         letter = f"<{letter}"
         return struct.unpack(letter, self.take(struct.calcsize(letter), what))[0]
 
     def count(self, shortest: int, what: str, most: int = bounds.TOKENS) -> int:
-        """How many entries follow, each of which takes some bytes at least."""
+        """The number of entries that follow, each of at least `shortest` bytes."""
         count = self.number("Q", f"the number of {what}")
         if count * shortest > self.size - self.position:
             raise DataError(
@@ -194,7 +194,7 @@ class _Header:
         return count
 
     def text(self, what: str) -> str:
-        """The next text, after its length."""
+        """The next string, which follows its length."""
         content = self.take(self.number("Q", f"the length of {what}"), what)
         try:
             return content.decode("utf-8")
@@ -210,7 +210,7 @@ class _Header:
         if kind == _LIST:
             return self._list(name)
         value = self.number(self._letter(kind, name), f"the value of {name}")
-        # The decimal number that was meant: 1e-05, not 9.999999747378752e-06.
+        # Restores the intended decimal number: 1e-05, not 9.999999747378752e-06.
         return float(str(np.float32(value))) if kind == _FLOAT32 else value
 
     def _list(self, name: str) -> list[Any]:
@@ -241,7 +241,7 @@ def _read(header: _Header) -> GgufFile:
             f"{path} is GGUF of version {version}: versions {_VERSIONS[0]} and {_VERSIONS[1]} are "
             f"read.{also}"
         )
-    # Both counts stand in front of both lists.
+    # Both counts precede both lists.
     num_tensors = header.count(_SHORTEST_TENSOR, "arrays", bounds.ARRAYS)
     num_entries = header.count(_SHORTEST_ENTRY, "metadata", bounds.ARRAYS)
     metadata: dict[str, Any] = {}
@@ -260,7 +260,7 @@ def _read(header: _Header) -> GgufFile:
 
 
 def _tensor(header: _Header, name: str) -> Tensor:
-    """An array whose place still counts from the end of the header."""
+    """An array whose offset is still relative to the end of the header."""
     num_axes = header.number("I", f"the number of axes of {name}")
     if not 1 <= num_axes <= _MAX_AXES:
         raise DataError(
@@ -287,7 +287,7 @@ def _tensor(header: _Header, name: str) -> Tensor:
 def _placed(
     tensors: dict[str, Tensor], metadata: dict[str, Any], header: _Header
 ) -> dict[str, Tensor]:
-    """Arrays with their places in the file."""
+    """Converts the offsets of arrays to positions in the file."""
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if type(alignment) is not int or alignment < 1:
         raise DataError(f"{header.path} is damaged: its general.alignment is {alignment!r}.")
@@ -300,7 +300,7 @@ def _placed(
                 f"{header.path} is truncated: {name} ends at byte {end}, and the file has "
                 f"{header.size}."
             )
-    # Else a small file could hold any number of large arrays.
+    # Without this check a small file could claim any number of large arrays.
     ends, before = 0, ""
     for name, item in sorted(placed.items(), key=lambda found: found[1].start):
         if item.start < ends:

@@ -1,4 +1,4 @@
-"""The kinds of numbers in GGUF files: blocks of few bits each, with a scale for each block.
+"""Number formats of GGUF files: blocks of numbers with few bits, and a scale for each block.
 
 Blocks are described in https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h.
 """
@@ -9,14 +9,14 @@ import numpy as np
 
 
 def dequantize(kind: str, raw: np.ndarray) -> np.ndarray:
-    """The numbers of an array.
+    """Decodes the numbers of an array.
 
     Args:
         kind: a key of `BLOCKS`.
-        raw: bytes, whole blocks of them.
+        raw: the bytes of whole blocks.
 
     Returns:
-        As many float32 as the blocks hold, on one axis.
+        The float32 numbers of all blocks, on one axis.
     """
     count, num_bytes, decode = BLOCKS[kind]
     blocks = np.asarray(raw).reshape(-1, num_bytes)
@@ -46,25 +46,25 @@ def _q8_0(blocks: np.ndarray, values: np.ndarray) -> None:
 
 
 def _q4_0(blocks: np.ndarray, values: np.ndarray) -> None:
-    """A scale in half precision, and 32 numbers of four bits, of which 8 is zero."""
+    """A scale in half precision, and 32 numbers of four bits with zero point 8."""
     _nibbles(blocks[:, 2:], values)
     values -= 8
     values *= _half(blocks, 0)
 
 
 def _q4_1(blocks: np.ndarray, values: np.ndarray) -> None:
-    """A scale and the least value in half precision, and 32 numbers of four bits."""
+    """A scale and the minimum in half precision, and 32 numbers of four bits."""
     _nibbles(blocks[:, 4:], values)
     values *= _half(blocks, 0)
     values += _half(blocks, 2)
 
 
 def _q6_k(blocks: np.ndarray, values: np.ndarray) -> None:
-    """256 numbers of six bits, of which 32 is zero, in two halves of four rows of 32.
+    """256 numbers of six bits with zero point 32, in two halves of four rows of 32.
 
-    Their lower four bits, their upper two bits, a signed byte for each 16 numbers and a scale in
-    half precision, whose product is the scale of these 16. Files whose arrays are mostly Q4_0 have
-    it for the output layer.
+    A block holds their lower four bits, their upper two bits, a signed byte for each 16 numbers and
+    a scale in half precision; byte times scale is the scale of these 16. Files whose arrays are
+    mostly Q4_0 use it for the output layer.
     """
     low, high = blocks[:, :128].reshape(-1, 2, 2, 32), blocks[:, 128:192].reshape(-1, 2, 32)
     rows = values.reshape(-1, 2, 4, 32)
@@ -77,18 +77,18 @@ def _q6_k(blocks: np.ndarray, values: np.ndarray) -> None:
 
 
 def _nibbles(packed: np.ndarray, values: np.ndarray) -> None:
-    """Lower halves of all bytes come first, then upper halves."""
+    """Unpacks half-bytes: first the lower halves of all bytes, then the upper halves."""
     middle = packed.shape[1]
     values[:, :middle] = packed & 15
     values[:, middle:] = packed >> 4
 
 
 def _half(blocks: np.ndarray, start: int) -> np.ndarray:
-    """A number in half precision of each block, as float32 of the shape [blocks, 1]."""
+    """Reads a half-precision number of each block as float32 `[blocks, 1]`."""
     return np.ascontiguousarray(blocks[:, start : start + 2]).view("<f2").astype(np.float32)
 
 
-# Of each kind: numbers in a block, bytes of a block, and what turns blocks into numbers.
+# For each kind: numbers per block, bytes per block, and the decoder.
 BLOCKS: dict[str, tuple[int, int, Callable[[np.ndarray, np.ndarray], None]]] = {
     "F32": (1, 4, _float32),
     "F16": (1, 2, _float16),

@@ -1,4 +1,4 @@
-"""Llama, Mistral, SmolLM, Qwen2 and Qwen3 in GGUF files, as what `transformers` would have."""
+"""Converts Llama, Mistral, SmolLM, Qwen2 and Qwen3 in GGUF files to `transformers`' layout."""
 
 import functools
 import re
@@ -46,27 +46,28 @@ _SINGLE = {
     "output_norm.weight": "model.norm.weight",
     _OUTPUT: "lm_head.weight",
 }
-# What divides the frequencies in all of Llama 3.1 and 3.2 beside a factor: config.json's names.
+# Besides a factor, the constants of frequency scaling in all Llama 3.1 and 3.2, named as in
+# config.json.
 _LLAMA3 = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
 
-# Kinds of tokens: unknown and control tokens are never made from a text's characters.
+# Kinds of tokens: text never encodes to unknown and control tokens.
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
-# Where SentencePiece puts the tokens that begin and end a text if a file does not say.
+# SentencePiece's default ids of the tokens that begin and end a text.
 _BEGINNING, _END = 1, 2
 
 
 def read_gguf(path: str | Path) -> ForeignModel:
-    """Reads a model; its arrays stay in the file until they are asked for.
+    """Reads a model; its arrays stay in the file until they are accessed.
 
     Args:
-        path: of a GGUF file, version 2 or 3.
+        path: a GGUF file, version 2 or 3.
 
     Raises:
-        DataError: if the file is missing or damaged, or the model is not one that is known here.
+        DataError: if the file is missing or damaged, or the model is unknown here.
     """
     file = read_gguf_file(path)
     architecture = file.needed("general.architecture", str)
@@ -93,14 +94,14 @@ def read_gguf(path: str | Path) -> ForeignModel:
 
 
 def _config(file: GgufFile, architecture: str) -> dict[str, Any]:
-    """What stands in a `config.json`."""
+    """The content of the `config.json`."""
     needed = functools.partial(_sized, file, architecture)
     if _EMBEDDING not in file.tensors:
         raise DataError(f"{file.path} lacks the array {_EMBEDDING}.")
     if file.field(f"{architecture}.expert_count", int):
         raise DataError(f"{file.path} is a mixture of experts: that is not known here.")
     width, num_heads = needed("embedding_length"), needed("attention.head_count")
-    # The width of a head is that of rotary positions, unless it has a name of its own.
+    # The width of a head equals that of rotary positions, unless the file gives it separately.
     rotary = needed("rope.dimension_count", width // num_heads)
     head_dim = needed("attention.key_length", rotary)
     if {rotary, needed("attention.value_length", head_dim)} != {head_dim} or head_dim % 2:
@@ -145,7 +146,7 @@ def _sized(file: GgufFile, architecture: str, name: str, default: int | None = N
 
 
 def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
-    """Rotary positions: their base, and how their frequencies are divided."""
+    """Rotary positions: their base, and the scaling of their frequencies."""
     base = _positive(file, f"{architecture}.rope.freq_base", 10_000.0)
     scaling = file.field(f"{architecture}.rope.scaling.type", str) or "none"
     if scaling not in ("none", "linear"):
@@ -153,7 +154,7 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
             f"{file.path} scales rotary positions by {scaling!r}: only 'linear' and llama3's are "
             f"known here."
         )
-    # Once it had a name of its own, without a type.
+    # Older files have a separate name for it, without a type.
     name = "rope.scaling.factor" if scaling == "linear" else "rope.scale_linear"
     factor = _positive(file, f"{architecture}.{name}", 1.0)
     if factor != 1.0 and _FREQUENCIES in file.tensors:
@@ -176,7 +177,7 @@ def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
 
 
 def _positive(file: GgufFile, name: str, usual: float) -> float:
-    """A number above 0; the usual one where the file has 0, or nothing."""
+    """A number above 0; the default if the file has 0 or nothing."""
     return positive(file.path, name, file.field(name, float) or usual)
 
 
@@ -192,15 +193,15 @@ def _are_llama3(divisors: np.ndarray, base: float, head_dim: int, factor: float)
 
 
 def _arrays(file: GgufFile, config: dict[str, Any]) -> ForeignArrays:
-    """All arrays; those that are not known keep their names."""
-    # llama.cpp turns neighbouring features, and has reordered the rows of Llama to that end.
+    """All arrays under their new names; unknown arrays keep their names."""
+    # llama.cpp rotates neighbouring features, and reorders the rows of Llama for that.
     heads = {}
     if config["model_type"] in ("llama", "mistral"):
         heads["attn_q"] = config["num_attention_heads"]
         heads["attn_k"] = config["num_key_value_heads"]
     arrays = {}
     for name, tensor in file.tensors.items():
-        if name == _FREQUENCIES:  # It is in the config.
+        if name == _FREQUENCIES:  # Already in the config.
             continue
         read = functools.partial(file.read, name)
         parts = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
@@ -224,7 +225,7 @@ def _halved(file: GgufFile, name: str, num_heads: int) -> np.ndarray:
 
 
 def _ends(file: GgufFile, num_tokens: int) -> tuple[int | None, tuple[int, ...]]:
-    """The token that begins a text, and those that end one: a text, a turn, a message."""
+    """The token that begins a text, and the tokens that end a text, a turn or a message."""
     scored = file.field("tokenizer.ggml.model", str) == "llama"
     usual = {"bos": _BEGINNING, "eos": _END} if scored else {}
     found: dict[str, int] = {}
@@ -243,7 +244,7 @@ def _ends(file: GgufFile, num_tokens: int) -> tuple[int | None, tuple[int, ...]]
 
 
 def _adds_beginning(file: GgufFile) -> bool:
-    """Whether prompts begin with a token of their own; llama.cpp's choice if the file is silent."""
+    """Whether a special token precedes prompts; llama.cpp's default if the file does not say."""
     added = file.field("tokenizer.ggml.add_bos_token", bool)
     if added is not None:
         return added
@@ -252,12 +253,12 @@ def _adds_beginning(file: GgufFile) -> bool:
 
 
 def _tokenizer(file: GgufFile, tokens: list[Any]) -> tokenizers.Tokenizer:
-    """The library's tokenizer."""
+    """Builds the tokenizer of the library `tokenizers`."""
     kind = file.needed("tokenizer.ggml.model", str)
     kinds = file.field("tokenizer.ggml.token_type", list) or [0] * len(tokens)
     if not all(isinstance(token, str) for token in tokens) or len(kinds) != len(tokens):
         raise DataError(f"{file.path} is damaged: its tokens are not texts, each with its kind.")
-    # Files have empty tokens where ids are not in use.
+    # Unused ids have empty tokens.
     tokens = [token or f"[EMPTY_{index}]" for index, token in enumerate(tokens)]
     if kind == "gpt2":
         tokenizer = _byte_level(file, tokens)
@@ -265,7 +266,7 @@ def _tokenizer(file: GgufFile, tokens: list[Any]) -> tokenizers.Tokenizer:
         tokenizer = _scored(file, tokens)
     else:
         raise DataError(f"{file.path} has a tokenizer {kind!r}: known are 'gpt2' and 'llama'.")
-    # The library's way to keep a token whole, wherever it stands in a text.
+    # Added tokens stay whole anywhere in a text.
     with in_our_words(f"{file.path} holds no tokenizer that can be built"):
         tokenizer.add_special_tokens(_added(tokens, kinds, _UNKNOWN, _CONTROL))
         tokenizer.add_tokens(_added(tokens, kinds, _USER_DEFINED))
@@ -273,7 +274,7 @@ def _tokenizer(file: GgufFile, tokens: list[Any]) -> tokenizers.Tokenizer:
 
 
 def _added(tokens: list[str], kinds: list[Any], *wanted: int) -> list[tokenizers.AddedToken]:
-    """Tokens of some kinds."""
+    """The tokens of the given kinds, as added tokens."""
     pairs = zip(tokens, kinds, strict=True)
     return [
         tokenizers.AddedToken(token, normalized=False) for token, kind in pairs if kind in wanted

@@ -1,6 +1,6 @@
 """Models of Andrej Karpathy's llama2.c: `.bin` files of its first format, with their tokenizers.
 
-Both formats are described by https://github.com/karpathy/llama2.c: `legacy_export` in export.py
+The code in https://github.com/karpathy/llama2.c defines both formats: `legacy_export` in export.py
 and `export` in tokenizer.py write them, run.c reads them.
 """
 
@@ -28,25 +28,25 @@ _LATER = struct.Struct("<Ii")
 _MAGIC = 0x616B3432
 _FIELDS = ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len")
 
-# Cosines and sines of rotary positions, which nobody reads any more.
+# Cosines and sines of rotary positions, which are no longer read.
 _COMPUTED = "freqs_cis"
 
 _UNKNOWN, _BEGINNING = 0, 1
-# Bytes follow the three tokens that are not text.
+# The id of the first byte token, after three special tokens.
 _FIRST_BYTE = 3
 
 
 def read_llama2c(path: str | Path, tokenizer: str | Path) -> ForeignModel:
-    """Reads a model; its arrays stay in the file until they are asked for.
+    """Reads a model; its arrays stay in the file until they are accessed.
 
-    A text begins with token 1 and ends where the next one would begin, as in run.c.
+    A text begins with token 1 and ends at the next token 1, as in run.c.
 
     Args:
-        path: of the model, such as `stories15M.bin`.
-        tokenizer: of its tokenizer, `tokenizer.bin`.
+        path: the file of the model, such as `stories15M.bin`.
+        tokenizer: the file of its tokenizer, `tokenizer.bin`.
 
     Raises:
-        DataError: if a file is missing or damaged, or they do not fit.
+        DataError: if a file is missing or damaged, or the two do not fit together.
     """
     path = Path(path)
     header = _header(path)
@@ -63,7 +63,7 @@ def read_llama2c(path: str | Path, tokenizer: str | Path) -> ForeignModel:
         "hidden_act": "silu",
         "rms_norm_eps": 1e-5,
         "rope_theta": 10_000.0,
-        # A negative vocabulary says that there is an output layer.
+        # A negative size of the vocabulary means that there is an output layer.
         "tie_word_embeddings": header["vocab_size"] > 0,
     }
     text = _tokenizer(Path(tokenizer), config["vocab_size"])
@@ -98,7 +98,7 @@ def _header(path: Path) -> dict[str, int]:
 
 
 def _arrays(path: Path, config: dict[str, Any]) -> ForeignArrays:
-    """All arrays; each kind lies together for all layers."""
+    """All arrays; the file stores each kind for all layers together."""
     width, hidden = config["hidden_size"], config["intermediate_size"]
     heads, key_heads = config["num_attention_heads"], config["num_key_value_heads"]
     keys = key_heads * config["head_dim"]
@@ -120,7 +120,7 @@ def _arrays(path: Path, config: dict[str, Any]) -> ForeignArrays:
     ]
     if not config["tie_word_embeddings"]:
         parts.append(("lm_head.weight", embedding, None))
-    # The header is not believed before the whole is known to fit.
+    # Compare the header with the size of the file before trusting it.
     counts = [1 if _is_single(name) else config["num_hidden_layers"] for name, _, _ in parts]
     numbers = sum(
         count * math.prod(shape) for count, (_, shape, _) in zip(counts, parts, strict=True)
@@ -141,7 +141,7 @@ def _arrays(path: Path, config: dict[str, Any]) -> ForeignArrays:
 
 
 def _is_single(part: str) -> bool:
-    """Whether there is one of it, and not one for each layer."""
+    """Whether the part exists once, not once per layer."""
     return part == _COMPUTED or part.endswith(".weight")
 
 
@@ -157,7 +157,7 @@ def _tokenizer(path: Path, vocab_size: int) -> str:
     """The text of a `tokenizer.json`."""
     content = read_bounded(path)
     tokens, scores = [], []
-    position = 4  # After the length of the longest token.
+    position = 4  # Skips the length of the longest token.
     for index in range(vocab_size):
         end = position + 8
         length = struct.unpack_from("<i", content, position + 4)[0] if end <= len(content) else 0

@@ -1,6 +1,6 @@
-"""Arrays in safetensors files: names, shapes and numbers, and nothing that is run.
+"""Arrays in safetensors files, which contain data only, no code.
 
-Files that other libraries write as pickles can run any code when they are read, and are refused.
+Pickled checkpoints are refused, because loading a pickle can run any code.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ INDEX_FILE = "model.safetensors.index.json"
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of a file, or of a folder with a model in one or several files.
+    """Reads all arrays of a file, or of a folder with a model in one or several files.
 
-    Numbers of half precision become float32, in which our parameters are kept; that loses nothing.
+    Numbers in half precision become float32, the dtype of our parameters; that loses nothing.
 
     Raises:
         MissingDependencyError: if the library is not installed.
-        DataError: if there is no such file, or it is damaged or no safetensors file.
+        DataError: if there is no such file, or it is damaged or not a safetensors file.
     """
     return {name: _widened(array) for name, array in StoredArrays(path).items()}
 
 
 class StoredArrays(Mapping[str, np.ndarray]):
-    """The arrays of a model in one or several files, each read when it is asked for.
+    """The arrays of a model in one or several files, each read on access.
 
-    Memory then holds what was asked for and nothing else.
+    So memory holds only the arrays in use.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,14 +49,14 @@ class StoredArrays(Mapping[str, np.ndarray]):
 
         Raises:
             MissingDependencyError: if the library is not installed.
-            DataError: if there is no such file, or it is damaged or no safetensors file.
+            DataError: if there is no such file, or it is damaged or not a safetensors file.
         """
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         for file in _files(Path(path)):
             _require_header(file)
             with _opened(file) as arrays:
-                for name in arrays.keys():  # noqa: SIM118 - no dict.
+                for name in arrays.keys():  # noqa: SIM118 - not a dict.
                     if name in self._files:
                         raise DataError(
                             f"{path} has the array {shown(name)} twice, in "
@@ -66,11 +66,11 @@ class StoredArrays(Mapping[str, np.ndarray]):
                     self._shapes[name] = tuple(arrays.get_slice(name).get_shape())
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read for it."""
+        """The shape of an array, without reading the array."""
         return self._shapes[name]
 
     def __getitem__(self, name: str) -> np.ndarray:
-        # Opened anew each time: what an open file has been read of counts as memory in use.
+        # Reopened each time: pages read from an open file count as memory in use.
         with _opened(self._files[name]) as arrays:
             return arrays.get_tensor(name)
 
@@ -88,8 +88,8 @@ def write_safetensors(
 
     Args:
         arrays: what to write.
-        path: of the file, which is replaced as a whole.
-        metadata: short texts kept beside them.
+        path: the file to write; it is replaced atomically.
+        metadata: short texts to store with the arrays.
 
     Raises:
         MissingDependencyError: if the library is not installed.
@@ -108,11 +108,11 @@ def write_safetensors(
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The short texts kept beside the arrays of a file.
+    """Reads the short texts stored with the arrays of a file.
 
     Raises:
         MissingDependencyError: if the library is not installed.
-        DataError: if there is no such file, or it is no safetensors file.
+        DataError: if there is no such file, or it is not a safetensors file.
     """
     file, *others = _files(Path(path))
     if others:
@@ -164,7 +164,7 @@ def _shards(index: Path) -> list[Path]:
     if not isinstance(files, dict) or not files:
         raise DataError(f"{index} is damaged: its weight_map names no files.")
     for name in files.values():
-        # Names in a downloaded file must not lead out of its folder.
+        # Names in a downloaded file must not point outside its folder.
         if (
             not isinstance(name, str)
             or name in ("", "..")
@@ -176,9 +176,9 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _require_header(file: Path) -> None:
-    """Refuses what a file says before its arrays, if the library would not see what is wrong.
+    """Refuses damaged headers that the library would accept.
 
-    Names that come twice are one of them; the library takes the last.
+    One example is a duplicate name, of which the library takes the last.
 
     Raises:
         DataError: if it is damaged.
@@ -205,13 +205,13 @@ def _require_header(file: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """An open file; whatever goes wrong with it is said in our words."""
+    """Opens a file; inside `with`, errors of the library become errors of ours."""
     _library()
-    import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 from here on.
+    import ml_dtypes  # noqa: F401 - registers bfloat16 with NumPy.
     import safetensors
 
     try:
-        # Not as arrays of JAX, which would cut numbers of 64 bits to 32.
+        # JAX arrays would truncate 64-bit numbers to 32 bits.
         with safetensors.safe_open(file, framework="numpy") as arrays:
             yield arrays
     except (safetensors.SafetensorError, OSError) as error:

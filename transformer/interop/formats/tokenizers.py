@@ -1,4 +1,4 @@
-"""Tokenizers of other libraries' model files, as tokenizers of the library `tokenizers`."""
+"""Converts tokenizers in other libraries' model files to the library `tokenizers`."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ from transformer.data.reading.json_text import shown
 from transformer.data.reading.library_errors import in_our_words
 from transformer.errors import DataError
 
-# What SentencePiece writes for a space.
+# SentencePiece's character for a space.
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
-# How texts are cut into words: each expression isolates what it matches in what those before left.
+# How texts are split into words: each expression isolates its matches in the rest of the previous.
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -23,7 +23,7 @@ _LLAMA3 = (
 )
 _EXPRESSIONS = {
     "gpt-2": (_GPT2,),
-    # llama.cpp's own, for models of which it knows no better.
+    # llama.cpp's default for unknown models.
     "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"),
     "smollm": (r"\p{N}", _GPT2),
     "llama-bpe": (_LLAMA3,),
@@ -32,7 +32,7 @@ _EXPRESSIONS = {
     "qwen2": (_LLAMA3.replace("{1,3}", ""),),
 }
 SPLITTINGS = tuple(_EXPRESSIONS)
-# Words that are tokens as they are need no merges in these.
+# With these, a word that is a token needs no merges.
 LLAMA3_SPLITTINGS = ("llama-bpe", "llama3", "llama-v3")
 
 
@@ -44,8 +44,8 @@ def byte_level_tokenizer(
     Args:
         tokens: all tokens, in the order of their ids.
         merges: pairs of tokens, the first merged first.
-        splitting: how texts are cut into words, one of `SPLITTINGS`.
-        path: for messages.
+        splitting: how texts are split into words, one of `SPLITTINGS`.
+        path: the file, for messages.
 
     Raises:
         DataError: if the parts do not fit.
@@ -60,11 +60,11 @@ def byte_level_tokenizer(
 
 
 def words_of(splitting: str, *, spaced: bool = False) -> pre_tokenizers.PreTokenizer:
-    """Cuts texts into words, and those into bytes.
+    """Splits texts into words, and words into bytes.
 
     Args:
         splitting: one of `SPLITTINGS`.
-        spaced: puts a space in front of a text that has none.
+        spaced: adds a space before a text that begins with none.
     """
     splits = [
         pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
@@ -85,16 +85,16 @@ def scored_tokenizer(
 ) -> tokenizers.Tokenizer:
     """Byte-pair encoding with scores instead of merges, as in SentencePiece and Llama 2.
 
-    Two neighbours are merged if together they are a token; those with the highest score first, the
-    leftmost of them. What is no token is written in tokens of bytes.
+    Two neighbours are merged if together they are a token; the highest score first, then the
+    leftmost. Characters without a token become tokens of bytes.
 
     Args:
         tokens: all tokens, in the order of their ids; `<0x0A>` is the byte 10.
-        scores: of each token.
-        path: for messages.
-        unknown: the token for what not even bytes can tell.
-        space: what stands for a space in `tokens`.
-        prefix: whether a space is put in front of each text, and taken away when decoding.
+        scores: the score of each token.
+        path: the file, for messages.
+        unknown: the token for text that not even bytes can express.
+        space: the character for a space in `tokens`.
+        prefix: whether to add a space before each text, and remove it when decoding.
 
     Raises:
         DataError: if the parts do not fit.
@@ -130,10 +130,10 @@ def _bpe(
 
 
 def _merges(tokens: Sequence[str], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """All pairs that make a token, the best score first.
+    """All pairs that form a token, the best score first.
 
-    Of pairs that make the same token those with the longer left part come first: where they
-    overlap, as in `aa`, `a`, `aa`, the leftmost then wins as it should.
+    Among pairs that form the same token, those with the longer left part come first: where they
+    overlap, as in `aa`, `a`, `aa`, the leftmost then wins, as required.
     """
     known = frozenset(tokens)
     merges = [

@@ -1,1 +1,1 @@
-"""Tokenizers of published models, made of all files that speak of them."""
+"""Builds tokenizers of published models from all their files."""

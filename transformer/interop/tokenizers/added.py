@@ -1,10 +1,10 @@
-"""Special and added tokens of a published tokenizer, of which up to four files tell.
+"""Special and added tokens of a published tokenizer, defined in up to four files.
 
-They are read, and added to a tokenizer, in the order in which `AutoTokenizer` of the library
-`transformers` does it: what `tokenizer_config.json` says in `added_tokens_decoder` is all there is;
-without it the older files are read, `special_tokens_map.json` and `added_tokens.json`, and what a
-`tokenizer.json` has added. Which special tokens are usual differs between their classes: callers
-say it.
+They are read and added to a tokenizer in the order of `AutoTokenizer` of the library
+`transformers`: `added_tokens_decoder` in `tokenizer_config.json` defines all of them; without it,
+the older files `special_tokens_map.json` and `added_tokens.json` and the added tokens of a
+`tokenizer.json` are read. Default special tokens differ between tokenizer classes, so callers pass
+them.
 """
 
 import sys
@@ -24,7 +24,7 @@ from transformer.interop.side_files import ADDED, SETTINGS, SPECIAL, SideFile, S
 
 BY_ID = "added_tokens_decoder"
 _FURTHER, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
-# In the order in which they are added, before those of other names.
+# In the order in which they are added, before tokens with other names.
 _ROLES = (
     "bos_token",
     "eos_token",
@@ -38,13 +38,13 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class AddedTokens(NamedTuple):
-    """What the files say of tokens.
+    """The special and added tokens in the files.
 
     Attributes:
-        by_id: those with an id.
-        by_role: special ones by what they are for, as `cls_token`; None for "there is none".
-        further: special ones without a role; None where no file says anything of them.
-        additional: the same by an older name, which counts where there are no `further` ones.
+        by_id: tokens with an id.
+        by_role: special tokens by role, such as `cls_token`; None means that there is none.
+        further: special tokens without a role; None if no file mentions any.
+        additional: the same under an older name, used if there are no `further` ones.
     """
 
     by_id: dict[int, tokenizers.AddedToken]
@@ -54,14 +54,14 @@ class AddedTokens(NamedTuple):
 
     @property
     def without_role(self) -> list[tokenizers.AddedToken]:
-        """The special tokens without a role that count."""
+        """The effective special tokens without a role."""
         return (self.additional if self.further is None else self.further) or []
 
     def names(self, usual: Mapping[str, str]) -> dict[str, str]:
-        """The special tokens with a role, by it, in the order in which they are added.
+        """The special tokens by role, in the order in which they are added.
 
         Args:
-            usual: those of the tokenizer's class, where no file says anything of a role.
+            usual: defaults of the tokenizer's class for roles that no file mentions.
         """
         said = {role: token and token.content for role, token in self.by_role.items()}
         names = {**dict.fromkeys(_ROLES), **usual, **said}
@@ -70,12 +70,12 @@ class AddedTokens(NamedTuple):
     def add_to(
         self, made: tokenizers.Tokenizer, usual: Mapping[str, str], room: int = sys.maxsize
     ) -> None:
-        """Adds all of them; those that a tokenizer has keep their ids, others follow its own.
+        """Adds all tokens; existing ones keep their ids, the others get the next free ids.
 
         Args:
-            made: to add them to.
-            usual: special tokens of its class by role, where no file says anything of a role.
-            room: how many tokens the model knows; usual ones behind those are left out.
+            made: the tokenizer to extend.
+            usual: defaults of its class, by role, for roles that no file mentions.
+            room: the number of tokens of the model; default tokens beyond it are left out.
         """
         names = self.names(usual)
         found = [token for _, token in sorted(self.by_id.items())]
@@ -100,17 +100,17 @@ class AddedTokens(NamedTuple):
         made.add_tokens(found)
 
     def require_ids(self, made: tokenizers.Tokenizer, folder: Path) -> None:
-        """Refuses tokens that have other ids in a tokenizer than the files say.
+        """Refuses a tokenizer whose ids differ from the files.
 
-        The library `transformers` numbers them anew without a word, so that a model would read
-        other rows of its table.
+        The library `transformers` silently renumbers such tokens, so that a model would read wrong
+        rows of its table.
 
         Args:
-            made: to which they have been added.
-            folder: of the files, for messages.
+            made: the tokenizer with added tokens.
+            folder: the folder of the files, for messages.
 
         Raises:
-            DataError: naming the first.
+            DataError: names the first such token.
         """
         for index, token in self.by_id.items():
             found = made.token_to_id(token.content)
@@ -123,11 +123,11 @@ class AddedTokens(NamedTuple):
 
 
 def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTokens:
-    """What the files say of tokens.
+    """Reads special and added tokens from the files.
 
     Args:
-        files: of the folder.
-        described: the `tokenizer.json` that the tokenizer is made of; without keys if of none.
+        files: the side files of the folder.
+        described: the `tokenizer.json` that the tokenizer is made from; empty if there is none.
 
     Raises:
         DataError: if a token is none.
@@ -171,10 +171,10 @@ def _require_same_ids(
     old: Mapping[int, tokenizers.AddedToken],
     new: Mapping[int, tokenizers.AddedToken],
 ) -> None:
-    """Refuses a token with one id in the file of its own and another in `tokenizer.json`.
+    """Refuses a token whose ids in its file and in `tokenizer.json` differ.
 
     Raises:
-        DataError: naming the token.
+        DataError: names the token.
     """
     ids = {token.content: index for index, token in new.items()}
     for index, token in old.items():
@@ -186,10 +186,10 @@ def _require_same_ids(
 
 
 def _by_role(file: SideFile, *, special: bool = False) -> dict[str, tokenizers.AddedToken | None]:
-    """The tokens that a file has by their role; other keys that end as theirs are left alone.
+    """The tokens of a file by role; other keys with the same ending are ignored.
 
     Raises:
-        DataError: if one of the usual roles has something else.
+        DataError: if the value of a known role is not a token.
     """
     return {
         role: None if file[role] is None else _token(file[role], file, special=special)
@@ -201,7 +201,7 @@ def _by_role(file: SideFile, *, special: bool = False) -> dict[str, tokenizers.A
 def _listed(
     file: SideFile, key: str, *, special: bool = False
 ) -> list[tokenizers.AddedToken] | dict[str, tokenizers.AddedToken | None] | None:
-    """The tokens in a list, or by names of their own; None without the key.
+    """The tokens in a list, or in an object with names; None without the key.
 
     Raises:
         DataError: if there is something else.
@@ -217,7 +217,7 @@ def _listed(
 
 
 def _by_id(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
-    """What `added_tokens_decoder` says: tokens by id."""
+    """The tokens in `added_tokens_decoder`, by id."""
     content = settings[BY_ID]
     if not isinstance(content, dict) or not all(
         index.isdecimal() and len(index) <= bounds.DIGITS and isinstance(token, dict)
@@ -231,7 +231,7 @@ def _by_id(settings: SideFile) -> dict[int, tokenizers.AddedToken]:
 
 
 def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.AddedToken]:
-    """What an `added_tokens.json` says: ids by token."""
+    """The tokens in an `added_tokens.json`, by id."""
     found = {}
     for name in file:
         index = file.token(name)
@@ -245,7 +245,7 @@ def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.Adde
 def _described(
     described: Mapping[str, Any], settings: SideFile
 ) -> dict[int, tokenizers.AddedToken]:
-    """What a `tokenizer.json` has added."""
+    """The added tokens in a `tokenizer.json`."""
     found = {}
     tokens = described.get("added_tokens") or []
     if not isinstance(tokens, list):
@@ -259,12 +259,12 @@ def _described(
 
 
 def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.AddedToken:
-    """A token as a file has it: its letters, which make a special one, or an object with them.
+    """A token of a file: a string, which makes a special token, or an object with its content.
 
     Args:
-        token: what the file has.
-        file: for messages.
-        special: whether an object makes a special one, whatever it says.
+        token: the value in the file.
+        file: the file, for messages.
+        special: whether an object makes a special token in any case.
 
     Raises:
         DataError: if it is none.
@@ -273,7 +273,7 @@ def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.A
     if not isinstance(values, dict) or not isinstance(values.get("content"), str):
         raise DataError(f"{file.where}: {shown(token)} is no token.")
     if not values["content"]:
-        # The library `transformers` takes it for the unknown token, or does not return.
+        # The library `transformers` would take it for the unknown token, or never return.
         raise DataError(
             f"{file.where}: {shown(token)} is a token without letters: null says that there "
             f"is none."

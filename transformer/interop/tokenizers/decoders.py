@@ -1,10 +1,10 @@
-"""Tokenizers of published decoders, put together from all files that speak of them.
+"""Builds tokenizers of published decoders from all their files.
 
 The rules are those of `AutoTokenizer` in the library `transformers`: `tokenizer_config.json` names
-a class; the classes known here bring their own way to cut texts, and take vocabulary and merges
-from `tokenizer.json`, or from `vocab.json` and `merges.txt`. Under another name, and without one, a
-`tokenizer.json` is taken as it is. So is one that cuts texts in another way than its class, which
-is then reported as not used. At last tokens are added that the other files name.
+a class. The classes known here define how to split texts, and take vocabulary and merges from
+`tokenizer.json`, or from `vocab.json` and `merges.txt`. With any other class, or none, a
+`tokenizer.json` is used unchanged; also if it splits texts differently than its class, which is
+then reported as not used. Finally the tokens that the other files name are added.
 """
 
 import json
@@ -45,13 +45,13 @@ _IRRELEVANT = {
 
 
 class Usual(NamedTuple):
-    """Which class the tokenizers of one kind of model are of.
+    """The tokenizer class of one kind of model.
 
     Attributes:
-        unnamed: the class where no file names one; None where a `tokenizer.json` is needed.
-        as_it_is: whether a `tokenizer.json` is taken as it is, whatever class is named.
-        without_json: the class where there is no `tokenizer.json`, whatever class is named; None
-            takes the named one.
+        unnamed: the class if no file names one; None if a `tokenizer.json` is required.
+        as_it_is: whether a `tokenizer.json` is used unchanged, whatever class is named.
+        without_json: the class if there is no `tokenizer.json`, whatever class is named; None takes
+            the named one.
     """
 
     unnamed: str | None = None
@@ -63,9 +63,9 @@ class _Kind(NamedTuple):
     """A class of tokenizers.
 
     Attributes:
-        make: vocabulary, merges, settings and special tokens by role to a tokenizer without added
-            tokens.
-        special: special tokens by role, where no file says otherwise.
+        make: makes a tokenizer without added tokens from vocabulary, merges, settings and special
+            tokens by role.
+        special: default special tokens by role.
         files: whether its vocabulary may be in `vocab.json` and `merges.txt`.
     """
 
@@ -82,13 +82,13 @@ def decoder_tokenizer(
     """The tokenizer of a published decoder.
 
     Args:
-        files: of the model.
-        folder: they are in.
-        usual: of this kind of model.
+        files: the side files of the model.
+        folder: their folder.
+        usual: the tokenizer class of this kind of model.
         vocab_size: V, of the model.
 
     Raises:
-        DataError: if there is none, or files contradict each other.
+        DataError: if there is no tokenizer, or files contradict each other.
     """
     settings = files[SETTINGS]
     settings.irrelevant(_IRRELEVANT)
@@ -112,7 +112,7 @@ def decoder_tokenizer(
     text, content = read_tokenizer_text(path)
     found = parse_tokenizer_json(text, path)
     added = read_added_tokens(files, content)
-    # What is added to texts is there already, and they do not read these then.
+    # The tokenizer.json already adds tokens to texts; these keys are then ignored.
     settings.irrelevant(dict.fromkeys(("add_bos_token", "add_eos_token"), "tokenizer.json"))
     special: Mapping[str, str] = {}
     if known is not None and _cuts_alike(found, known):
@@ -122,7 +122,7 @@ def decoder_tokenizer(
             remade.post_processor = found.post_processor
         found, special = remade, known.special
     else:
-        # A class that cuts texts in another way than its tokenizer.json is reported as not used.
+        # A class that splits texts differently than its tokenizer.json is reported as not used.
         settings.irrelevant({"legacy": "of another class"})
         settings.usual({"add_prefix_space": False})
     added.add_to(found, special, vocab_size)
@@ -131,7 +131,7 @@ def decoder_tokenizer(
 
 
 def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
-    """Whether a class cuts texts as a tokenizer does, up to what the settings decide."""
+    """Whether a class splits texts like a tokenizer, apart from what settings decide."""
     if not isinstance(found.model, models.BPE):
         return False
     made = known.make({}, [], SideFile(Path(), {}), known.special)
@@ -140,23 +140,23 @@ def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
 
 
 def _undecided(part: dict[str, Any]) -> dict[str, Any]:
-    """A part of a tokenizer without what settings decide, and what changes no token."""
+    """A part of a tokenizer without entries that settings decide or that affect no token."""
     decided = ("add_prefix_space", "prepend_scheme", "trim_offsets")
     return {key: value for key, value in part.items() if key not in decided}
 
 
 def _known_class(place: SideFile, usual: Usual, path: Path) -> _Kind | None:
-    """The class that remakes a tokenizer; None takes `tokenizer.json` as it is.
+    """The class that rebuilds a tokenizer; None uses `tokenizer.json` unchanged.
 
     Args:
-        place: the file that names it.
-        usual: of this kind of model.
-        path: of the `tokenizer.json`, if there is one.
+        place: the file that names the class.
+        usual: the tokenizer class of this kind of model.
+        path: the path of the `tokenizer.json`, if there is one.
     """
     there = path.is_file()
     named = place.peek("tokenizer_class")
     if named is None:
-        # Who has nothing but a tokenizer.json means it.
+        # Without a named class, the tokenizer.json alone decides.
         return None if there else _CLASSES.get(usual.unnamed or "")
     named = text_of(place.where, "tokenizer_class", named).removesuffix("Fast")
     bytes_in_llama = (
@@ -185,7 +185,7 @@ def _no_tokenizer(folder: Path, place: SideFile) -> DataError:
 
 
 def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """What is in `vocab.json` and `merges.txt`.
+    """Reads `vocab.json` and `merges.txt`.
 
     Raises:
         DataError: if one is missing or damaged.
@@ -198,7 +198,7 @@ def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]
         )
     vocabulary = read_vocabulary(folder / _VOCABULARY)
     lines = read_lines(folder / _MERGES)
-    # As GPT-2 has it: the first line says which version it is.
+    # As in GPT-2, the first line holds the version.
     pairs = [tuple(line.split()) for line in lines if line.strip() and not line.startswith("#ver")]
     if not all(len(pair) == 2 for pair in pairs):
         raise DataError(f"{folder / _MERGES} is damaged: a line has two tokens.")
@@ -206,7 +206,7 @@ def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]
 
 
 def _parts(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a `tokenizer.json`; old ones write a merge with a space."""
+    """Vocabulary and merges of a `tokenizer.json`; old files separate the parts by a space."""
     vocabulary = require_vocabulary(content["model"]["vocab"], path)
     return vocabulary, merge_pairs(content["model"].get("merges", []), path)
 
@@ -253,7 +253,7 @@ def _llama(
 ) -> tokenizers.Tokenizer:
     made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True)
     spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
-    # Theirs without `legacy` puts a space in front of a text, with it in front of each part.
+    # Without `legacy` the library adds a space before a text, with it before each part.
     scheme = "never"
     if spaced:
         scheme = "always" if settings.flag("legacy", False) else "first"
@@ -306,12 +306,12 @@ _CLASSES = {
 
 
 def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[str, str]) -> None:
-    """The token in front of a text, and the one behind it, where the settings ask for them."""
+    """Adds special tokens before and after texts, if the settings say so."""
     parts, tokens = ["$A"], []
     if settings.flag("add_bos_token", False) and "bos_token" in special:
         parts.insert(0, special["bos_token"])
         tokens.append(special["bos_token"])
-    # What stands behind a text would end what is to be continued.
+    # A token after the text would end the text that should be continued.
     settings.usual({"add_eos_token": False})
     if tokens:
         pairs = [(token, made.token_to_id(token)) for token in tokens]

@@ -1,9 +1,9 @@
-"""The tokenizer of a published encoder, made of its files as `transformers.AutoTokenizer` does.
+"""Builds the tokenizer of a published encoder from its files, like `transformers.AutoTokenizer`.
 
-A class of theirs, named in `tokenizer_config.json`, decides what the files mean. BERT's and
-RoBERTa's take no more than the vocabulary from a `tokenizer.json`, and how texts are normalised and
-split from `tokenizer_config.json`, whose missing keys have the defaults of the class. Generic
-classes take `tokenizer.json` as it is.
+The class named in `tokenizer_config.json` decides what the files mean. BERT's and RoBERTa's classes
+take only the vocabulary from a `tokenizer.json`; `tokenizer_config.json` says how texts are
+normalised and split, and its missing keys have the defaults of the class. Generic classes use
+`tokenizer.json` unchanged.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ from transformer.interop.tokenizers.files import merge_pairs, read_lines, read_t
 
 _VOCABULARY, _PIECES, _MERGES = "vocab.txt", "vocab.json", "merges.txt"
 _BERT, _ROBERTA, _GENERIC = "BERT", "RoBERTa", "generic"
-# Their classes, without the ending "Fast", and what they do.
+# The library's classes, without the suffix "Fast", and what they do.
 _CLASSES = {
     "BertTokenizer": _BERT,
     "DistilBertTokenizer": _BERT,
@@ -51,7 +51,7 @@ _USUAL_NAMES = {
 }
 _USUAL_NAMES[_ROBERTA] |= {"bos_token": "<s>", "eos_token": "</s>"}
 _USUAL_NAMES[_GENERIC] = {}
-# Larger ones are what theirs writes for "no limit".
+# The library writes larger numbers for "no limit".
 _NO_LIMIT = 10**9
 _MOST = float("inf")
 _IRRELEVANT = {
@@ -64,7 +64,7 @@ _IRRELEVANT = {
     ),
     "chat_template": "of other programs",
 }
-# What these classes do today, whatever is asked for; those of before did as they were told.
+# Settings that these classes now ignore, with their fixed values; earlier versions used them.
 _USUAL: dict[str, Any] = {
     "truncation_side": "right",
     "never_split": None,
@@ -77,13 +77,13 @@ _ONLY_OF_BERT = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 
 
 class ReadTokenizer(NamedTuple):
-    """A tokenizer and what its files say of using it.
+    """A tokenizer and how to use it, according to its files.
 
     Attributes:
         tokenizer: the tokenizer.
-        max_length: tokens of a row at most; None if nothing is said.
-        finds_special: whether special tokens in a text are what they say.
-        first_space: whether the first word of a text follows a space, where spaces are in tokens.
+        max_length: maximum number of tokens of a row; None if not given.
+        finds_special: whether special tokens are recognized in texts.
+        first_space: whether the first word of a text gets a space, if tokens contain spaces.
     """
 
     tokenizer: EncoderTokenizer
@@ -95,16 +95,16 @@ class ReadTokenizer(NamedTuple):
 def read_encoder_tokenizer(
     files: SideFiles, folder: Path, usual_class: str, text: str | None = None
 ) -> ReadTokenizer:
-    """The tokenizer in the folder of an encoder.
+    """Reads the tokenizer in the folder of an encoder.
 
     Args:
-        files: of the folder.
-        folder: with `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`.
-        usual_class: the class, one of `_CLASSES`, where no file names one.
-        text: of another `tokenizer.json`, which is then taken as it is; None takes the folder's.
+        files: the side files of the folder.
+        folder: a folder with `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`.
+        usual_class: the default class, one of `_CLASSES`.
+        text: the text of another `tokenizer.json` to use unchanged; None takes the folder's.
 
     Raises:
-        DataError: if there is none, or it is of a kind that cannot be read.
+        DataError: if there is no tokenizer, or it cannot be read.
     """
     settings = files[SETTINGS]
     settings.irrelevant(_IRRELEVANT)
@@ -112,7 +112,7 @@ def read_encoder_tokenizer(
     finds_special = not settings.flag("split_special_tokens", False)
     limit = settings.get("model_max_length", settings.get("max_len"))
     max_length = None
-    # None, less than 1 and very large numbers are how others write that there is no limit.
+    # None, numbers below 1 and very large numbers mean that there is no limit.
     said = None if limit is None else number(settings.where, "model_max_length", limit, most=_MOST)
     if said is not None and 0 < said < _NO_LIMIT:
         max_length = whole(settings.where, "model_max_length", without_fraction(limit))
@@ -138,16 +138,16 @@ def read_encoder_tokenizer(
     fields |= _other_names(library, names, usual, settings.where)
     _require_special(library, fields, folder)
     tokenizer = parse_encoder_tokenizer(library.to_str(), folder, fields)
-    # Generic classes keep the key and do not use it.
+    # Generic classes store the key but ignore it.
     first_space: Any = getattr(library.pre_tokenizer, "add_prefix_space", False)
     return ReadTokenizer(tokenizer, max_length, finds_special, bool(first_space))
 
 
 def _class_of(files: SideFiles, usual_class: str, folder: Path) -> str:
-    """What their class for these files does, as `AutoTokenizer` chooses it.
+    """What the class does that `AutoTokenizer` would choose for these files.
 
     Raises:
-        DataError: if the class is not known here.
+        DataError: if the class is unknown here.
     """
     settings, config = files[SETTINGS], files[CONFIG]
     of_config = config.text_or_none("tokenizer_class")
@@ -171,7 +171,7 @@ def _class_of(files: SideFiles, usual_class: str, folder: Path) -> str:
 
 
 def _bert(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
-    """BERT's: word pieces, cleaned and split as the settings say."""
+    """BERT's tokenizer: word pieces, cleaned and split according to the settings."""
     vocabulary = _library_model(files, folder, "WordPiece").get("vocab")
     path = folder / _VOCABULARY
     if vocabulary is not None:
@@ -201,14 +201,14 @@ def _bert(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.T
 
 
 def _roberta(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
-    """RoBERTa's: pieces of bytes."""
+    """RoBERTa's tokenizer: byte-level pieces."""
     content = _library_model(files, folder, "BPE")
     vocabulary, merges = content.get("vocab"), content.get("merges")
     if vocabulary is None or merges is None:
         paths = folder / _PIECES, folder / _MERGES
         if not all(path.is_file() for path in paths):
             raise DataError(_nothing(folder))
-        # Within the limits, before the library reads them itself.
+        # Checks limits before the library reads the file itself.
         read_vocabulary(paths[0])
         read_lines(paths[1])
         model = models.BPE.from_file(*map(str, paths))
@@ -223,7 +223,7 @@ def _roberta(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizer
 
 
 def _generic(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
-    """That of a `tokenizer.json` as it is."""
+    """The tokenizer of an unchanged `tokenizer.json`."""
     path = folder / TOKENIZER_FILE
     if not path.is_file():
         raise DataError(f"{folder} has no {TOKENIZER_FILE}, which its tokenizer_class needs.")
@@ -238,10 +238,10 @@ _MAKERS = {_BERT: _bert, _ROBERTA: _roberta, _GENERIC: _generic}
 
 
 def _library_model(files: SideFiles, folder: Path, kind: str) -> SideFile:
-    """The model in `tokenizer.json`; empty where there is no such file.
+    """The model in `tokenizer.json`; empty if there is no such file.
 
     Raises:
-        DataError: if it is of another kind.
+        DataError: if it has another type.
     """
     content = files[TOKENIZER_FILE]
     model = content.inside("model")
@@ -259,7 +259,7 @@ def _library_model(files: SideFiles, folder: Path, kind: str) -> SideFile:
 
 
 def _mark_library(content: SideFile) -> None:
-    """Notes what a `tokenizer.json` says of things that callers decide."""
+    """Records keys of a `tokenizer.json` that callers decide instead."""
     reasons = {"version": "who wrote it", "padding": "what callers ask for"}
     truncation = content.get("truncation")
     if not isinstance(truncation, dict) or truncation.get("direction", "Right") == "Right":
@@ -279,10 +279,10 @@ def _nothing(folder: Path) -> str:
 def _layout(
     library: tokenizers.Tokenizer, whose: str, names: dict[str, str], settings: SideFile
 ) -> Layout:
-    """How special tokens stand around texts.
+    """The layout of special tokens around texts.
 
     Raises:
-        DataError: if no rows of ours do.
+        DataError: if our rows have no such layout.
     """
     start, separator = (names.get(key, "") for key in ("cls_token", "sep_token"))
     if whose == _ROBERTA:
@@ -305,10 +305,10 @@ def _layout(
 
 
 def _require_special(library: tokenizers.Tokenizer, fields: dict[str, str], folder: Path) -> None:
-    """Refuses words for special tokens: they would be taken for those wherever they stand.
+    """Refuses ordinary words as special tokens, because they would match anywhere in texts.
 
     Raises:
-        DataError: naming the first.
+        DataError: names the first.
     """
     special = special_tokens(library)
     says = {"start": "post_processor", "separator": "post_processor", "unknown": "unk_token"}
@@ -322,10 +322,10 @@ def _require_special(library: tokenizers.Tokenizer, fields: dict[str, str], fold
 def _other_names(
     library: tokenizers.Tokenizer, names: dict[str, str], usual: dict[str, str], where: Path
 ) -> dict[str, str]:
-    """What the unknown, padding and mask tokens are called.
+    """The names of the unknown, padding and mask tokens.
 
     Raises:
-        DataError: if one has no name, and none that is usual.
+        DataError: if one has neither a name nor a default.
     """
     vocabulary = library.get_vocab()
     found = {}

@@ -1,4 +1,4 @@
-"""Tokenizers that lie beside published models, as text of a `tokenizer.json`."""
+"""Reads and changes the text of `tokenizer.json` files of published models."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from transformer.errors import DataError
 
 
 def read_tokenizer_text(path: Path) -> tuple[str, dict[str, Any]]:
-    """The text of a `tokenizer.json` from elsewhere, JSON within all limits, and what it says.
+    """Reads a `tokenizer.json` and checks its limits; returns its text and content.
 
     Raises:
-        DataError: if it is not.
+        DataError: if it is not valid JSON within the limits.
     """
     text = decode_text(read_bounded(path), str(path))
     content = parse_json(text, path)
@@ -25,19 +25,19 @@ def read_tokenizer_text(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file beside a model.
+    """Reads the lines of a text file of a model.
 
     Raises:
-        DataError: if it is missing, too large, or no text.
+        DataError: if it is missing, too large, or not text.
     """
     return decode_text(read_bounded(path), str(path)).split("\n")
 
 
 def merge_pairs(merges: Any, path: Path) -> list[tuple[str, str]]:
-    """The pairs of tokens that are merged; old files write one with a space between.
+    """The pairs of tokens to merge; old files write a pair as a string with a space.
 
     Raises:
-        DataError: if one is no pair.
+        DataError: if one is not a pair.
     """
     found = []
     for merge in merges if isinstance(merges, list) else [merges]:
@@ -49,11 +49,11 @@ def merge_pairs(merges: Any, path: Path) -> list[tuple[str, str]]:
 
 
 def with_end(text: str, end: int) -> str:
-    """A tokenizer that puts a token behind every text, where special tokens are asked for.
+    """Lets a tokenizer append a token to every text that is encoded with special tokens.
 
     Args:
-        text: of a `tokenizer.json`; one that puts tokens around texts already is left as it is.
-        end: the token.
+        text: the text of a `tokenizer.json`; unchanged if it already adds tokens.
+        end: the id of the token.
     """
     library_tokenizer = parse_tokenizer_json(text, "the model")
     if library_tokenizer.post_processor is not None:
@@ -66,11 +66,11 @@ def with_end(text: str, end: int) -> str:
 
 
 def with_beginning(text: str, beginning: int | None) -> str:
-    """A tokenizer that puts a token in front of every text, where special tokens are asked for.
+    """Lets a tokenizer prepend a token to every text that is encoded with special tokens.
 
     Args:
-        text: of a `tokenizer.json`.
-        beginning: the token; None leaves the tokenizer as it is.
+        text: the text of a `tokenizer.json`.
+        beginning: the id of the token; None leaves the tokenizer unchanged.
     """
     if beginning is None:
         return text

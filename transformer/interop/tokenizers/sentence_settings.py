@@ -1,4 +1,4 @@
-"""Settings in `tokenizer_config.json` that change no number of a T5's or a Marian's tokens."""
+"""Settings in `tokenizer_config.json` that do not affect the tokens of T5 or Marian."""
 
 # The tokenizer of the first published T5s.
 SENTENCEPIECE = "spiece.model"
@@ -11,12 +11,12 @@ IRRELEVANT = {
     "model_input_names": "what else is returned",
     "unk_id": "numbers are in the tokenizer",
 }
-# The same where they have these values, which are the usual ones.
+# Settings without effect if they have these default values.
 USUAL = {
     "add_prefix_space": False,
     "clean_up_tokenization_spaces": False,
     "do_lower_case": False,
-    # Where positions are counted, padding before a text moves it.
+    # Padding before a text would shift its positions.
     "padding_side": "right",
     "sp_model_kwargs": {},
     "split_special_tokens": False,

@@ -1,7 +1,7 @@
-"""Tokenizers of published T5s, made as the library `transformers` makes them of a folder.
+"""Builds tokenizers of published T5s from a folder, like the library `transformers`.
 
-Its class takes the pieces of `tokenizer.json`, or of `spiece.model`, and makes everything else
-itself. Behind the pieces of `spiece.model` stand tokens for spans, `<extra_id_0>` last.
+Its class takes the pieces of `tokenizer.json` or `spiece.model` and defines everything else itself.
+The tokens for spans follow the pieces of `spiece.model`, with `<extra_id_0>` last.
 """
 
 import base64
@@ -24,38 +24,38 @@ from transformer.interop.tokenizers.added import AddedTokens, read_added_tokens
 from transformer.interop.tokenizers.files import read_tokenizer_text
 from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, SENTENCEPIECE, USUAL
 
-# The library's class for T5s, and the one that takes a `tokenizer.json` as it is.
+# The library's class for T5s, and the classes that use a `tokenizer.json` unchanged.
 _OWN, _AS_IT_IS = "T5Tokenizer", ("PreTrainedTokenizer", "TokenizersBackend")
 _SENTINEL = "<extra_id_"
-# What stands closer in texts, where a file asks for it.
+# Replacements that clean up spaces in decoded texts, if a file asks for it.
 _CLEANED = [
     *((f" {mark}", mark) for mark in ".?!,"),
     (" ' ", "'"),
     *((f" {short}", short) for short in ("n't", "'m", "'s", "'ve", "'re")),
 ]
-# Where its class has the token for what it does not know, whatever the file says.
+# The id of the unknown token in its class, whatever the file says.
 _UNKNOWN = 2
 _END = "</s>"
-# Tokens for spans; published models have 100, or some hundred.
+# Maximum number of tokens for spans; published models have 100 or a few hundred.
 _MOST_EXTRA = 1 << 16
 _USUAL_NAMES = {"eos_token": _END, "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: int) -> str:
-    """The text of a `tokenizer.json` for a run.
+    """Builds the text of a `tokenizer.json` for a run.
 
-    Tokens that a text may contain, as `<extra_id_0>` is, are no special ones there: those are
-    spelled in letters. The end is.
+    Only the end is a special token, which is spelled in letters when it occurs in a text. Tokens
+    that a text may contain, such as `<extra_id_0>`, are not special.
 
     Args:
-        folder: of the model.
-        files: in it.
-        given: the text of a `tokenizer.json` to take instead of the folder's.
-        size: of the model's table. Tokens that are added behind it are left out: there are a
-            hundred for spans unless a file says otherwise, and no model could read them.
+        folder: the folder of the model.
+        files: its side files.
+        given: the text of a `tokenizer.json` to use instead of the folder's.
+        size: the size of the model's table. Tokens beyond it are left out, because the model could
+            not read them: by default a hundred tokens for spans are added.
 
     Raises:
-        DataError: if there is no tokenizer, or one that is not known here.
+        DataError: if there is no tokenizer, or it is unknown here.
     """
     settings = files[SETTINGS]
     said = settings.text_or_none("tokenizer_class") or files[CONFIG].text_or_none("tokenizer_class")
@@ -92,7 +92,7 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
 def _as_t5(
     folder: Path, settings: SideFile, added: AddedTokens, described: dict[str, Any] | None
 ) -> tokenizers.Tokenizer:
-    """What the library's class for T5s makes."""
+    """The tokenizer that the library's class for T5s would make."""
     count = settings.whole("extra_ids", 100, least=0, most=_MOST_EXTRA)
     sentinels = [f"{_SENTINEL}{index}>" for index in range(count)]
     if described is None:
@@ -115,7 +115,9 @@ def _as_t5(
         pieces = _scored(described["model"].get("vocab"), folder / TOKENIZER_FILE)
         additional = added.additional
         character_map = _character_map(described.get("normalizer"))
-    own = [tokenizers.AddedToken(token, special=True, normalized=False) for token in sentinels]
+    span_tokens = [
+        tokenizers.AddedToken(token, special=True, normalized=False) for token in sentinels
+    ]
     if additional is not None:
         there = [token for token in additional if _SENTINEL in token.content]
         if there and count > 0 and len(there) != count:
@@ -123,7 +125,7 @@ def _as_t5(
                 f"{settings.where} has extra_ids {count}, and additional_special_tokens has "
                 f"{len(there)} of the kind {_SENTINEL}0>."
             )
-        own = additional if there else [*additional, *own]
+        span_tokens = additional if there else [*additional, *span_tokens]
     end = added.names(_USUAL_NAMES).get("eos_token")
     if end is None:
         raise DataError(f"{settings.where.parent}: eos_token is null, and texts need an end.")
@@ -135,7 +137,7 @@ def _as_t5(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
     )
     made.decoder = decoders.Metaspace(**space)
-    added._replace(additional=own).add_to(made, _USUAL_NAMES)
+    added._replace(additional=span_tokens).add_to(made, _USUAL_NAMES)
     made.post_processor = processors.TemplateProcessing(
         single=["$A", end],
         pair=["$A", end, "$B", end],
@@ -145,7 +147,7 @@ def _as_t5(
 
 
 def _described(text: str, folder: Path) -> dict[str, Any]:
-    """The object of a `tokenizer.json`.
+    """Parses the object of a `tokenizer.json`.
 
     Raises:
         DataError: if it is none.
@@ -171,7 +173,7 @@ def _scored(vocabulary: Any, path: Path) -> list[tuple[str, float]]:
 
 
 def _character_map(normalizer: Any) -> bytes:
-    """The first compiled map of characters in a description of a normalizer; the rest is left."""
+    """The first compiled character map in a normalizer's description; the rest is ignored."""
     found = normalizer or []
     if isinstance(found, dict):
         found = found["normalizers"] if found.get("type") == "Sequence" else [found]
@@ -182,7 +184,7 @@ def _character_map(normalizer: Any) -> bytes:
 
 
 def _with_tokens_in_texts(made: tokenizers.Tokenizer, end: str, size: int) -> str:
-    """The text of a tokenizer whose one special token is the end, which no text makes."""
+    """The text of a tokenizer whose only special token is the end, which texts cannot produce."""
     described = json.loads(made.to_str())
     found = [token for token in described["added_tokens"] if token["id"] < size]
     for token in found:

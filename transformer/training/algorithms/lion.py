@@ -15,7 +15,7 @@ def make(
         config: the constants.
         schedule: the learning rate of each step.
         boxed: the trained parameters or their shapes, with the logical names of their axes.
-        decayed: where weight decay applies.
+        decayed: True for parameters with weight decay.
     """
     return optax.lion(
         schedule, config.beta1, config.beta2, weight_decay=config.weight_decay, mask=decayed

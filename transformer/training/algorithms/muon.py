@@ -1,6 +1,6 @@
-"""Muon (Jordan et al. 2024) for the matrices of blocks, and AdamW for all else.
+"""Muon (Jordan et al. 2024) for the matrices of blocks, and AdamW for all other parameters.
 
-Embeddings, heads, norms, biases and adapters are left to AdamW.
+AdamW trains embeddings, heads, norms, biases and adapters.
 """
 
 import math
@@ -25,15 +25,15 @@ def make(
         config: the constants.
         schedule: the learning rate of each step.
         boxed: the trained parameters or their shapes, with the logical names of their axes.
-        decayed: where weight decay applies.
+        decayed: True for parameters with weight decay.
     """
-    # Muon's own mask would not reach the parameters that it leaves to AdamW.
+    # Muon's own weight-decay mask would not reach the parameters that AdamW trains.
     decay = optax.add_decayed_weights(config.weight_decay, decayed)
     return optax.chain(_muon_or_adam(config, boxed), decay, optax.scale_by_learning_rate(schedule))
 
 
 def _muon_or_adam(config: Optimizer, boxed: Boxed) -> optax.GradientTransformation:
-    """Muon for the matrices of blocks, Adam for all else: updates before rate and decay."""
+    """Muon for matrices of blocks, Adam for the rest: updates before rate and decay are applied."""
     axes = {
         path: muon_axes("/".join(key.key for key in path), leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(boxed, is_leaf=is_box)
@@ -64,7 +64,7 @@ def _muon_or_adam(config: Optimizer, boxed: Boxed) -> optax.GradientTransformati
 
 
 def _longer_side(axes: contrib.MuonDimensionNumbers, shape: tuple[int, ...]) -> int:
-    """Rows or columns of a matrix, whichever are more."""
+    """The larger of the number of rows and columns."""
     sides = (axes.reduction_axis, axes.output_axis)
     return max(math.prod(shape[axis] for axis in side) for side in sides)
 
@@ -72,12 +72,11 @@ def _longer_side(axes: contrib.MuonDimensionNumbers, shape: tuple[int, ...]) -> 
 def muon_axes(path: str, leaf: PyTree) -> contrib.MuonDimensionNumbers | None:
     """Which axes of a parameter Muon treats as rows and columns; None leaves it to AdamW.
 
-    Muon is for the matrices inside of blocks (Jordan et al. 2024): their kernels from and to the
-    model's width. Stacked layers and experts are many matrices, each of which is orthogonalized by
-    itself.
+    Muon is for the matrices inside blocks (Jordan et al. 2024): their kernels from and to the
+    model's width. Stacked layers and experts are many matrices, each orthogonalized separately.
 
     Args:
-        path: of the parameter.
+        path: the path of the parameter.
         leaf: the parameter or its shape with the logical names of its axes.
     """
     names = logical_axes(leaf)
