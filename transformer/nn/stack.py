@@ -107,8 +107,8 @@ class Stack(nn.Module):
         """Runs the block of one layer whose parameters are not stacked."""
         turns, place = self._turns(), layer - len(self.first)
         make = self.first[layer] if place < 0 else turns[place % len(turns)]
-        own = {name: values[layer] for name, values in per_layer.items()}
-        return _run(self.remat)(make(name=layer_name(layer)), x, cache, own, shared)
+        layer_args = {name: values[layer] for name, values in per_layer.items()}
+        return _run(self.remat)(make(name=layer_name(layer)), x, cache, layer_args, shared)
 
     def _scanned(self, x: Array, caches: Any, per_layer: Any, shared: Any) -> Any:
         """Runs the first blocks, loops over complete rounds, and runs the remaining blocks."""
@@ -167,12 +167,12 @@ class _Round(nn.Module):
     remat: str
 
     @nn.compact
-    def run(self, x: Array, cache: Any, own: Any, shared: Any) -> tuple[Array, Any]:
-        """Runs each block once; `cache` and `own` have a leading axis of the turns."""
+    def run(self, x: Array, cache: Any, layer_args: Any, shared: Any) -> tuple[Array, Any]:
+        """Runs each block once; `cache` and `layer_args` have a leading axis of the turns."""
         run, kept = _run(self.remat, in_loop=True), []
         for turn, make in enumerate(self.turns):
-            cache_of, own_of = jax.tree.map(lambda leaf: leaf[turn], (cache, own))  # noqa: B023
-            x, new = run(make(name=turn_name(turn)), x, cache_of, own_of, shared)
+            cache_of, args_of = jax.tree.map(lambda leaf: leaf[turn], (cache, layer_args))  # noqa: B023
+            x, new = run(make(name=turn_name(turn)), x, cache_of, args_of, shared)
             kept.append(new)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
@@ -180,8 +180,8 @@ class _Round(nn.Module):
 def _run(remat: str, *, in_loop: bool = False) -> Callable[..., Any]:
     """Calls a block; `remat` names what the backward pass recomputes."""
 
-    def run(block: Any, x: Array, cache: Any, own: Any, shared: Any) -> Any:
-        return block(x, cache, **own, **shared)
+    def run(block: Any, x: Array, cache: Any, layer_args: Any, shared: Any) -> Any:
+        return block(x, cache, **layer_args, **shared)
 
     if remat == "none":
         return run
