@@ -25,7 +25,7 @@ class PredictionHead(nn.Module):
         activation: activation after the dense layer.
         make_norm: makes the normalisation.
         use_bias: on the dense layer.
-        dtype: dtype of the computation.
+        dtype: of the computation.
     """
 
     width: int
@@ -77,7 +77,7 @@ class Pooler(nn.Module):
 
     Attributes:
         width: D.
-        dtype: dtype of the computation.
+        dtype: of the computation.
     """
 
     width: int
