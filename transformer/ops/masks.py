@@ -99,8 +99,8 @@ class Mask:
         if self.valid_keys is not None:
             rules.append(_slice(self.valid_keys, key_start, key_size)[:, None, None, :])
         if self.key_lengths is not None:
-            places = key_start + jnp.arange(key_size)
-            rules.append((places < self.key_lengths[:, None])[:, None, None, :])
+            indices = key_start + jnp.arange(key_size)
+            rules.append((indices < self.key_lengths[:, None])[:, None, None, :])
         if self.allowed is not None:
             rows = lax.dynamic_slice_in_dim(self.allowed, query_start, query_size, axis=2)
             rules.append(lax.dynamic_slice_in_dim(rows, key_start, key_size, axis=3))

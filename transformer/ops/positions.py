@@ -47,7 +47,7 @@ def sinusoidal_2d(rows: int, columns: int, width: int) -> Float[Array, "T D"]:
     if width % 4:
         raise ValueError(f"positions on a grid need a width that 4 divides, not {width}.")
     row, column = jnp.divmod(jnp.arange(rows * columns), columns)
-    halves = [sinusoidal(places, width // 2) for places in (row, column)]
+    halves = [sinusoidal(indices, width // 2) for indices in (row, column)]
     return jnp.concatenate(halves, axis=-1)
 
 

@@ -14,11 +14,11 @@ def cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
     Points are the centres of equal parts of the line. Beyond the ends, the last value is repeated.
     This is cubic convolution (Keys 1981, equation 4), without smoothing when `new` is below `old`.
     """
-    places = (np.arange(new) + 0.5) * old / new - 0.5
-    first = np.floor(places).astype(int)
+    points = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(points).astype(int)
     weights = np.zeros((new, old))
     for offset in range(-1, 3):
-        distance = np.abs(places - first - offset)
+        distance = np.abs(points - first - offset)
         near = ((_SHARPNESS + 2) * distance - (_SHARPNESS + 3)) * distance**2 + 1
         far = _SHARPNESS * (((distance - 5) * distance + 8) * distance - 4)
         taken = np.where(distance <= 1, near, far)
