@@ -1,8 +1,8 @@
-"""What is kept between runs so that it need not be made again, under `~/.cache`.
+"""The cache between runs, under `~/.cache`.
 
-Each file ends with the SHA-256 of what stands before it, which is compared whenever it is opened: a
-damaged one is made again. Without a place that can be written, everything works as with an empty
-cache. Both are said once, on stderr.
+Each file ends with the SHA-256 of its content, which is checked whenever the file is opened: a
+damaged file is made again. If the folder cannot be written, everything works as with an empty
+cache. Both cases are reported once, on stderr.
 """
 
 import errno
@@ -18,14 +18,14 @@ from transformer.files import delete_leftovers, replacing
 
 _DIGEST = hashlib.sha256
 _SIZE = _DIGEST().digest_size
-# Bytes that are read at a time.
+# Bytes that are read at once.
 _BLOCK = 1 << 20
 
 
 def cache_folder() -> Path | None:
-    """Where all is kept: `$XDG_CACHE_HOME/transformer`, by default under `~/.cache`.
+    """The folder of the cache: `$XDG_CACHE_HOME/transformer`, by default under `~/.cache`.
 
-    None if there is no home.
+    None if there is no home folder.
     """
     try:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -35,7 +35,7 @@ def cache_folder() -> Path | None:
 
 
 def read_entry(path: Path) -> bytes | None:
-    """What a file of the cache holds; None if it must be made, as it is missing or damaged."""
+    """The content of a file of the cache; None if the file is missing or damaged."""
     try:
         whole = path.read_bytes()
     except OSError as error:
@@ -48,10 +48,10 @@ def read_entry(path: Path) -> bytes | None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of the cache is there and not damaged, read in small pieces.
+    """Whether a file of the cache exists and is undamaged; reads it in small pieces.
 
-    It takes 0.1 to 0.3 s for 100 MB on a core, a third of what the hash of the text takes of which
-    so many bytes of tokens are made.
+    100 MB take 0.1 to 0.3 s on one core: a third of the time for hashing the text from which as
+    many bytes of tokens are made.
     """
     digest = _DIGEST()
     try:
@@ -71,14 +71,14 @@ def is_whole(path: Path) -> bool:
 
 
 def write_entry(path: Path, write: Callable[[Any], None]) -> bool:
-    """Writes a file of the cache, and deletes what killed processes have left beside it.
+    """Writes a file of the cache, and deletes parts that killed processes left beside it.
 
     Args:
-        path: of the file; its folder is made.
-        write: writes the content to what is like a file.
+        path: the path of the file; its folder is made.
+        write: writes the content to a file-like object.
 
     Returns:
-        Whether that was possible.
+        Whether the file could be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def write_entry(path: Path, write: Callable[[Any], None]) -> bool:
 
 
 class _Hashing:
-    """A file whose content is hashed while it is written."""
+    """A file that hashes its content while it is written."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -114,7 +114,7 @@ def _say_damaged(path: Path) -> None:
     _say(f"{path} is damaged, and is made again.")
 
 
-# Once in a process.
+# Warns once in a process.
 @functools.cache
 def _say(text: str) -> None:
     if sys.stderr is not None:

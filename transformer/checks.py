@@ -1,4 +1,4 @@
-"""What folders are checked for, with one wording."""
+"""Checks of paths that will be written, with the same messages everywhere."""
 
 import errno
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from transformer.errors import WorkdirError
 
-# With which a file system says that it takes nothing, also from those who may write everywhere.
+# Errors by which a file system refuses all writes, even to privileged users.
 _CLOSED = (errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO)
-# Of a file or folder in bytes, with what is added while it is written aside.
+# The longest name of a file or folder in bytes, with the suffix it has while it is written.
 _LONGEST_NAME = 255 - len("..part")
 
 
 def whole_number(text: str) -> int | None:
-    """The number that is written in plain digits, and fewer than anybody needs; None if none is."""
+    """The number in a text of a few plain digits; None for any other text."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
@@ -23,11 +23,11 @@ def require_writable_file(path: Path, flag: str) -> None:
     """Refuses the path of a file that cannot be written.
 
     Args:
-        path: of the file, which may be missing; not so its folder.
-        flag: that gives it.
+        path: the path of the file, which may be missing; its folder must exist.
+        flag: the flag that gives the path.
 
     Raises:
-        WorkdirError: naming what stands in the way.
+        WorkdirError: naming the obstacle.
     """
     try:
         is_folder, there = path.is_dir(), path.parent.is_dir()
@@ -44,20 +44,20 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
     """Refuses the path of a folder that cannot be made, or cannot be written into.
 
     Args:
-        path: of the folder, which may be missing.
-        flag: that gives it.
+        path: the path of the folder, which may be missing.
+        flag: the flag that gives the path.
 
     Raises:
-        WorkdirError: naming what stands in the way.
+        WorkdirError: naming the obstacle.
     """
     try:
         str(path.absolute()).encode("utf-8")
     except UnicodeEncodeError:
-        # Whoever writes checkpoints takes no other names.
+        # The checkpoint writer accepts no other names.
         raise WorkdirError(f"{str(path)!r} is not UTF-8: give another {flag}.") from None
     for place in (path.absolute(), *path.absolute().parents):
         try:
-            # A link that leads nowhere is there, and nothing can be made in its place.
+            # A broken link exists, so no folder can be made at its path.
             place.lstat()
             place.stat()
         except NotADirectoryError:
@@ -86,7 +86,7 @@ def require_writable_folder(path: Path, flag: str = "--workdir") -> None:
 
 
 def _try_to_write(place: Path, *, beside: bool) -> None:
-    """Writes nothing that stays; nothing that another process could see, unless it is `beside`.
+    """Writes a temporary file, which other processes cannot see unless it is `beside`.
 
     Raises:
         OSError: if nothing can be written.
@@ -98,16 +98,16 @@ def _try_to_write(place: Path, *, beside: bool) -> None:
         try:
             os.close(os.open(place, nameless | os.O_WRONLY))
         except OSError as error:
-            # Not all systems have files without names.
+            # Not all systems have unnamed files.
             if error.errno in _CLOSED:
                 raise
 
 
 def require_plain_path(workdir: Path) -> None:
-    r"""Refuses the path of a run folder that Orbax takes for a pattern, or for another path.
+    r"""Refuses the path of a run folder that Orbax reads as a pattern, or as another path.
 
-    What it has saved below `runs[1]` it does not find again, and what it should save below
-    `runs\1` it puts below `runs/1`.
+    Orbax does not find what it has saved below `runs[1]`, and saves below `runs/1` what belongs
+    below `runs\1`.
 
     Raises:
         WorkdirError: naming the character.

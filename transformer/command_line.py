@@ -1,4 +1,4 @@
-"""What all scripts share: flags in, one call, one clear message and exit code on failure."""
+"""The frame of all scripts: parses flags, calls `main`, and reports failures by one message."""
 
 import contextlib
 import errno
@@ -16,30 +16,30 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-# Nothing that imports JAX: signals are taken before that, which takes seconds.
+# Import nothing here that imports JAX: that takes seconds, and signals must be handled before.
 from transformer import signals, streams
 from transformer.data.reading.library_errors import is_panic
 from transformer.data.reading.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
 
 FLAGS = flags.FLAGS
-# What a file system may answer, and no fault of ours can bring about.
+# Errors of the file system or the environment that no bug of ours can cause.
 _OF_THE_SYSTEM = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE, errno.ETIMEDOUT),
     *(errno.EMFILE, errno.ENFILE, errno.ENXIO, errno.ENODEV, errno.EBUSY, errno.EOPNOTSUPP),
 )
-# Those of them that say that no file or folder can have this path.
+# Those of these errors that mean that no file or folder can have this path.
 _OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
-# A flag for a part of a config: of boolean ones there is `--noconfig.x`, too.
+# A flag for a part of a config; boolean ones may be negated as `--noconfig.x`.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
-# What ml_collections begins its message with if a config file raises some kinds of errors.
+# The prefix of ml_collections' message if a config file raises certain errors.
 _FROM_FILE = "Error whilst parsing config file"
-# More of a message of others is not shown.
+# Longer messages of libraries are cut to this length.
 _LONGEST = 1000
 
-# Between which numbers flags of several scripts must lie.
+# Limits of flags that several scripts share.
 LENGTHS = {"lower_bound": 4, "upper_bound": 1 << 20}
 BEAMS = {"lower_bound": 1, "upper_bound": 1000}
 
@@ -64,7 +64,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         code = error.exit_code
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            # Whoever read our output has left; the usual end of `generate.py | head`.
+            # The reader of our output has gone, as usual with `generate.py | head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         if error.errno not in _OF_THE_SYSTEM:
@@ -75,7 +75,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
         print(f"error: {error.strerror}{where}. {hint}", file=sys.stderr)
         code = 2 if of_path else 1
     except (MemoryError, RuntimeError) as error:
-        # Of RuntimeErrors JAX says so.
+        # JAX reports exhausted memory by a RuntimeError.
         if not (isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)):
             raise
         reason = str(error).split("\n")[0] or "no more can be had"
@@ -111,7 +111,7 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
         _require_numbers()
     except (UserError, KeyboardInterrupt):
         raise
-    # A config file may raise anything, also what ends a process.
+    # A config file may raise anything, even exceptions that end a process.
     except BaseException as error:
         raise _config_error(error, sys.argv) from None
     if rest and not takes_arguments:
@@ -122,11 +122,11 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
 
 
 def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
-    """What is wrong with the flags, or with a config made from its file and the flags.
+    """Explains what is wrong with the flags, or with a config made from its file and the flags.
 
-    ml_collections says of a wrong key neither where it stands nor, on several levels, which part is
-    wrong. So the file is loaded without the flags: either the fault is in it, or they are compared
-    with what it has.
+    For a wrong key, ml_collections reports neither its place nor, in nested keys, which part is
+    wrong. So the file is loaded without the flags: either the error is in the file, or the flags
+    are compared with its keys.
     """
     found = _error_of_file(error, argv)
     if found is not None:
@@ -151,7 +151,7 @@ def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
 
 
 def _named_after_file(error: BaseException, argv: Sequence[str]) -> str:
-    """An error that came of loading a config file, and of no line of it."""
+    """The message for an error that comes from loading a config file but from no line of it."""
     given = [
         flag.partition("=")[2] or after
         for flag, after in zip(argv[1:], [*argv[2:], ""], strict=True)
@@ -161,13 +161,13 @@ def _named_after_file(error: BaseException, argv: Sequence[str]) -> str:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """What an error was raised in the handling of."""
+    """The first exception in a chain of exceptions."""
     cause = error.__cause__ or error.__context__
     return error if cause is None else _first_cause(cause)
 
 
 def _wrong_override(overrides: Sequence[re.Match[str]]) -> str | None:
-    """What the first override of a key that a config has not gets wrong."""
+    """Explains the first override of a key that the config does not have."""
     from transformer.fields import shown
 
     for match in overrides:
@@ -198,7 +198,7 @@ def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
 
 
 def _value_of_section(overrides: Sequence[re.Match[str]]) -> str | None:
-    """What is wrong with the first override that gives a value to a section."""
+    """Explains the first override that assigns a value to a section."""
     for match in overrides:
         config = FLAGS[match["flag"]].value
         for name in match["path"].split("."):
@@ -210,7 +210,7 @@ def _value_of_section(overrides: Sequence[re.Match[str]]) -> str | None:
 
 
 def _error_of_file(error: BaseException, argv: Sequence[str]) -> Exception | None:
-    """An error that a config file raised, with the line; None if it comes from elsewhere."""
+    """An error raised by a config file, with the line; None if it comes from elsewhere."""
     given = [flag.partition("=")[2].partition(":")[0] for flag in argv if "=" in flag]
     known = {Path(name).absolute() for name in given if name}
     known |= {Path(name.partition(":")[0]).absolute() for name in argv[1:]}
@@ -223,14 +223,14 @@ def _error_of_file(error: BaseException, argv: Sequence[str]) -> Exception | Non
         for file, line in places:
             if Path(file).absolute() in known:
                 return ConfigError(f"{file}, line {line}: {type(cause).__name__}: {_tidy(cause)}")
-        # absl and ml_collections make errors of their own of some.
+        # absl and ml_collections wrap some errors in their own.
         cause = cause.__cause__ or cause.__context__
     return None
 
 
 @contextlib.contextmanager
 def _arguments(argv: Sequence[str]) -> Iterator[None]:
-    """ml_collections looks for overrides in `sys.argv` itself."""
+    """Sets `sys.argv`, in which ml_collections itself looks for overrides."""
     given, sys.argv = sys.argv, list(argv)
     try:
         yield
@@ -239,12 +239,12 @@ def _arguments(argv: Sequence[str]) -> Iterator[None]:
 
 
 def _require_numbers() -> None:
-    """Refuses `nan` and `inf`, which bounds do not keep out, and what no array can hold.
+    """Refuses `nan` and `inf`, which bounds let pass, and integers that no array can hold.
 
     Raises:
         ConfigError: naming the flag.
     """
-    # Those of a config are checked by what they are for.
+    # The values of a config are checked by their sections.
     for name in (name for name in FLAGS if not name.startswith("config.")):
         value = FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value):
@@ -265,7 +265,7 @@ def loaded_config(holder: Any) -> Any:
     try:
         config = holder.config
         if config is not None:
-            _ = config.keys  # A file that failed to load says so only when it is looked into.
+            _ = config.keys  # A file that failed to load raises only at the first access.
     except OSError as error:
         cause = error.__cause__ or error
         name = config_flags.get_config_filename(holder["config"])
@@ -298,10 +298,10 @@ def required_workdir() -> Path:
 
 
 def standard_input_lines() -> IncomingLines:
-    """The lines of standard input as they come.
+    """The lines of standard input as they arrive.
 
     Raises:
-        DataError: if it is closed; see `IncomingLines` for what its lines may hold.
+        DataError: if it is closed; see `IncomingLines` for what lines may contain.
     """
     if sys.stdin is None:
         raise DataError("standard input is closed: give one text a line.")
@@ -309,21 +309,21 @@ def standard_input_lines() -> IncomingLines:
 
 
 def say(text: str) -> None:
-    """A line for people, on stderr."""
+    """Prints a line for people on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def print_json(result: Mapping[str, Any]) -> None:
-    """One JSON object on stdout."""
+    """Prints one JSON object on stdout."""
     print(json.dumps(result))
 
 
 def _report_unraisable(unraisable: Any) -> None:
-    """Leaves out what a failed save drags behind it.
+    """Silences the messages that follow a failed save.
 
-    When one write of a checkpoint fails, Orbax drops the others, and each of those complains from
-    a thread of its own that nobody waits for it; so does each read that it drops. The failure
-    itself is reported by us.
+    When one write of a checkpoint fails, Orbax drops the others, and each dropped write complains
+    from its thread that it was never awaited; so does each dropped read. The failure itself is
+    reported elsewhere.
     """
     code = getattr(unraisable.object, "cr_code", None)
     dropped = code is not None and "orbax" in code.co_filename
@@ -337,6 +337,6 @@ def _tidy(error: BaseException) -> str:
     text = " ".join(text.split())
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
-    # What was given may be very long.
+    # The given value may be very long.
     text = text if len(text) <= _LONGEST else f"{text[:200]} ... {text[-200:]}"
     return text.replace('\\"', '"').replace("\\'", "'")

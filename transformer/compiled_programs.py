@@ -1,8 +1,8 @@
-"""Compiled programs kept between runs, in files that are whole or made again.
+"""A cache of compiled programs between runs; damaged files are replaced.
 
-JAX's own files are written in place and never again: one that a kill has cut is read, refused and
-compiled anew by every later run, and a flipped bit in one is only noticed if the compression of the
-moment has a checksum.
+JAX writes its own cache files in place and never rewrites them: every later run reads a file that
+was cut by a kill, refuses it and compiles anew, and a flipped bit is noticed only if the
+compression in use has a checksum.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import jax
 
 from transformer.caches import read_entry, write_entry
 
-# JAX has no public way to keep programs otherwise. Without these names, it keeps them in its own.
+# JAX has no public interface for another cache. Without these names, JAX's own cache is used.
 try:
     from jax._src import compilation_cache
     from jax._src.compilation_cache_interface import CacheInterface
@@ -22,10 +22,10 @@ except ImportError:  # pragma: no cover
 
 
 def keep_programs(folder: Path) -> None:
-    """Has all programs that are compiled from now on kept in a folder, and taken from there.
+    """From now on, keeps all compiled programs in a folder, and takes them from there.
 
     Args:
-        folder: for them; need not exist.
+        folder: the folder of the programs; it need not exist.
     """
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -35,17 +35,17 @@ def keep_programs(folder: Path) -> None:
 
 
 class _Programs(CacheInterface):
-    """Programs by a key that says all that they were made from."""
+    """Programs by a key that covers everything they were compiled from."""
 
     def __init__(self, folder: str) -> None:
         self._path = Path(folder)
 
     def get(self, key: str) -> bytes | None:
-        """What was put; None if there is nothing, or it is damaged."""
+        """The program with this key; None if it is missing or damaged."""
         return read_entry(self._file(key))
 
     def put(self, key: str, value: bytes) -> None:
-        """Keeps a program, if that is possible."""
+        """Stores a program, if possible."""
         write_entry(self._file(key), lambda file: file.write(value))
 
     def _file(self, key: str) -> Path:

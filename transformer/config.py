@@ -1,4 +1,4 @@
-"""What files in `configs/` are written with: sections, and variants of a config."""
+"""Helpers for the files in `configs/`: sections, and variants of a config."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,10 @@
-"""Errors that a user can mend: one clear message, one exit code, no traceback."""
+"""Errors that a user can fix: one clear message, one exit code, no traceback."""
 
 
 class UserError(Exception):
-    """Base of every error caused by input or environment rather than by a defect of ours.
+    """Base of all errors caused by input or environment, not by a bug of ours.
 
-    `exit_code` is what a script returns to the shell when the error reaches it.
+    `exit_code` is the exit code of a script that ends with the error.
     """
 
     exit_code = 1
@@ -29,7 +29,7 @@ class WorkdirError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint that is damaged, or none that can be restored."""
+    """A checkpoint that is damaged or missing."""
 
     exit_code = 2
 

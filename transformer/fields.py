@@ -1,4 +1,4 @@
-"""Fields of config sections: their types, their limits, and the one check of both."""
+"""Fields of config sections: their types, their limits, and the check of both."""
 
 import dataclasses
 import difflib
@@ -12,19 +12,19 @@ from transformer.errors import ConfigError
 from transformer.limits import Limit
 from transformer.traced import is_number
 
-# More of a value is not shown in a message.
+# Messages show at most this many characters of a value.
 _SHOWN = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Declared:
-    """What the annotation of a field says.
+    """The contents of a field's annotation.
 
     Attributes:
         base: its plain type: `int`, `float`, `bool`, `str`, `tuple`, or a dataclass.
         optional: whether it may be None.
-        limits: of its values, as in `transformer.limits`.
-        entry: of a tuple: what each of its entries is.
+        limits: limits of its values, as in `transformer.limits`.
+        entry: for a tuple, the declaration of its entries.
     """
 
     base: Any
@@ -44,7 +44,7 @@ def config_fields(owner: type) -> dict[str, dataclasses.Field]:
 
 @functools.cache
 def declared(owner: type) -> dict[str, Declared]:
-    """What is declared of each field of a dataclass that a config may set."""
+    """The declaration of each field of a dataclass that a config may set."""
     hints = typing.get_type_hints(owner, include_extras=True)
     return {name: _declared(hints[name]) for name in config_fields(owner)}
 
@@ -66,15 +66,15 @@ def _declared(hint: Any) -> Declared:
 
 
 def checked(where: str, value: Any, field: Declared) -> Any:
-    """A value as its field has it: a whole number as a float, a list of JSON as a tuple.
+    """Checks a value and converts it to its field's type: an integer to a float, a list to a tuple.
 
     Args:
         where: the field, such as `config.model.num_heads`.
-        value: of it.
-        field: what it may have.
+        value: the value of the field.
+        field: the declaration of the field.
 
     Raises:
-        ConfigError: naming the field and what it may have.
+        ConfigError: naming the field and the values that it allows.
     """
     if value is None and field.optional:
         return None
@@ -97,9 +97,9 @@ def checked(where: str, value: Any, field: Declared) -> Any:
 
 
 def as_declared(value: Any, base: Any) -> Any:
-    """A whole number where a float is wanted as one, and a list where a tuple is."""
+    """Converts an integer to a float, and a list to a tuple, if the declared type asks for it."""
     if base is float and type(value) is int:
-        # One with more digits than a float can have is refused as the infinite one it would be.
+        # An integer beyond the range of floats is refused as an infinite float.
         return float(value) if abs(value) < 2**1023 else float("inf")
     if base is tuple and type(value) is list:
         return tuple(value)
@@ -107,12 +107,12 @@ def as_declared(value: Any, base: Any) -> Any:
 
 
 def require_allowed(section: str, made: Any) -> None:
-    """Refuses an owner of a section with a field that it may not have, or that fails its own check.
+    """Refuses the owner of a section if a field's value is not allowed or its own check fails.
 
-    What `config.build` makes has been checked; this is for owners made in other ways.
+    Owners made by `config.build` have been checked; this is for others.
 
     Args:
-        section: for the message, such as `model`.
+        section: the section, such as `model`, for the message.
         made: the owner.
 
     Raises:
@@ -128,11 +128,11 @@ def require_allowed(section: str, made: Any) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for a message, which is not longer for it."""
+    """A value for a message, shortened if it is long."""
     try:
         text = repr(value)
     except ValueError:
-        # Of whole numbers with more digits than Python writes.
+        # Raised for integers with more digits than Python converts to text.
         return f"a whole number of {value.bit_length():,} bits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -141,15 +141,15 @@ def unknown_name(where: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that does not exist, with the nearest one that does.
 
     Args:
-        where: what has no such name.
-        name: that was given.
+        where: the place that has no such name.
+        name: the name that was given.
         known: names that exist; `augmentation.mixup` is a name inside the section `augmentation`.
     """
     known = list(known)
     # A name is compared with whole names and with their last parts; the shortest name wins.
     places = {path.rpartition(".")[2]: path for path in sorted(known, key=len, reverse=True)}
     places |= {path: path for path in known}
-    # Nothing is near a very long name.
+    # Very long names have no near matches.
     near = difflib.get_close_matches(str(name)[:_SHOWN], places, n=1, cutoff=0.5)
     first = sorted(path for path in known if "." not in path)
     hint = f'did you mean "{places[near[0]]}"?' if near else f"choose from {', '.join(first)}."

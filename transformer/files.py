@@ -1,8 +1,8 @@
-"""Files written so that whoever reads them finds the old content or the new, never a part.
+"""Atomic writing of files: readers find the old content or the new one, never a part.
 
-What is being written has another name: it begins with a dot and ends with `.part`. Its writer holds
-a lock on it, which ends with the process; so the next writer of the same file can tell what a
-killed one has left behind, and deletes it.
+A file that is being written has another name, which begins with a dot and ends with `.part`. Its
+writer holds a lock on it, which ends with the process; so the next writer of the same file
+recognises parts that a killed process left behind, and deletes them.
 """
 
 import contextlib
@@ -22,28 +22,28 @@ from transformer.errors import WorkdirError
 # None on systems without it, such as Windows.
 fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
 _PART = ".part"
-# Characters of a name that the name of its part has: at most 4 bytes each, of 255 that there are.
+# Characters of a name that its part's name keeps: at most 4 bytes each, and 255 in all.
 _SHOWN = 48
-# Seconds without a change, after which a part is taken for left behind where there are no locks.
+# Without locks, a part that has not changed for this many seconds counts as left behind.
 _ABANDONED = 24 * 3600
-# What file systems answer that cannot be told to write to disk at once.
+# Errors of file systems that do not support fsync.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path`, which takes its place when the block ends without an error.
+    """Yields a file beside `path` that replaces it when the block ends without an error.
 
-    Its content is on disk before it is renamed, and the rename before this returns: neither a kill
-    nor a power failure leaves a part of it under the name. Two processes that write at once do not
-    meet; the last one to finish wins. A link stays, and what it leads to is replaced. What is no
-    file, such as `/dev/stdout`, is written to as it is.
+    The content is on disk before the file is renamed, and the rename before this returns: neither a
+    kill nor a power failure leaves a partial file under the name. Processes that write at the same
+    time do not disturb each other; the last one to finish wins. A link stays, and its target is
+    replaced. A path that is no regular file, such as `/dev/stdout`, is written directly.
 
     Args:
-        path: of the file; its folder exists.
+        path: the path of the file; its folder exists.
 
     Raises:
-        OSError: if it cannot be written; nothing is left behind, and what was there is kept.
+        OSError: if it cannot be written; nothing is left behind, and the old file is kept.
     """
     if _is_special(path):
         with path.open("wb") as file:
@@ -55,19 +55,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def replacing_by_path(path: Path) -> Iterator[Path]:
-    """As `replacing`, for what a library writes that wants a path and no open file.
+    """As `replacing`, for libraries that write to a path instead of an open file.
 
     Args:
-        path: of the file; its folder exists.
+        path: the path of the file; its folder exists.
 
     Raises:
-        WorkdirError: if there is a device or a pipe.
-        OSError: if it cannot be written; nothing is left behind, and what was there is kept.
+        WorkdirError: if the path is a device or a pipe.
+        OSError: if it cannot be written; nothing is left behind, and the old file is kept.
     """
-    # A link may lead to another disk, and no file can be renamed across.
+    # A link may lead to another disk, and files cannot be renamed across disks.
     path = Path(os.path.realpath(path))
     if _is_special(path):
-        # Whoever may write into /dev would put a file in the place of a device.
+        # A user who may write into /dev would replace a device by a file.
         raise WorkdirError(f"{path} is a device or a pipe: give the path of a file.")
     handle, part = _new_part(path, is_folder=False)
     try:
@@ -88,16 +88,16 @@ def replacing_by_path(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def making_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path`, which takes its name when the block ends without an error.
+    """Yields a folder beside `path` that gets its name when the block ends without an error.
 
-    Whatever is written into it is there as a whole or not at all. Two processes that make the same
-    folder do not meet; the first one to finish wins.
+    The folder appears with its whole content or not at all. Processes that make the same folder do
+    not disturb each other; the first one to finish wins.
 
     Args:
-        path: of the folder; if it is there, it is empty. Its parents are made.
+        path: the path of the folder; if it exists, it is empty. Its parents are made.
 
     Raises:
-        WorkdirError: if something is there meanwhile.
+        WorkdirError: if something else has appeared at the path.
         OSError: if it cannot be made. In any case, nothing is left behind.
     """
     path = Path(os.path.realpath(path))
@@ -122,7 +122,7 @@ def making_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside of `folder` that is deleted when the block ends.
+    """Yields a folder inside `folder` that is deleted when the block ends.
 
     Raises:
         OSError: if it cannot be made.
@@ -137,16 +137,16 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def filling(folder: Path, *, keep: bool = False) -> Iterator[Path]:
-    """A folder inside of `folder`, whose files move there when the block ends without an error.
+    """Yields a folder inside `folder`; its files move up when the block ends without an error.
 
-    Each of them is whole when it is there, and takes the place of one with its name.
+    Each file appears complete, and replaces one of the same name.
 
     Args:
-        folder: where the files are to be.
-        keep: whether files that are there already stay instead.
+        folder: the final folder of the files.
+        keep: whether existing files stay instead.
 
     Raises:
-        OSError: if they cannot be written; what is still in the inner folder is deleted.
+        OSError: if they cannot be written; files still in the inner folder are deleted.
     """
     with scratch(folder) as part:
         yield part
@@ -161,10 +161,10 @@ def filling(folder: Path, *, keep: bool = False) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a small file at once; not at all if it has this content.
+    """Writes a small file atomically; does nothing if it has this content already.
 
     Raises:
-        OSError: if it cannot be written; what was there is kept.
+        OSError: if it cannot be written; the old file is kept.
     """
     with contextlib.suppress(OSError):
         if path.stat().st_size == len(content) and path.read_bytes() == content:
@@ -174,10 +174,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file of UTF-8 at once; not at all if it has this content.
+    """Writes a small UTF-8 file atomically; does nothing if it has this content already.
 
     Raises:
-        OSError: if it cannot be written; what was there is kept.
+        OSError: if it cannot be written; the old file is kept.
     """
     write_bytes(path, text.encode("utf-8"))
 
@@ -185,50 +185,50 @@ def write_text(path: Path, text: str) -> None:
 def write_json(
     path: Path, content: Any, *, indent: int | None = 2, sort_keys: bool = False
 ) -> None:
-    """Writes a value as JSON at once, its letters as they are; not at all if it is there.
+    """Writes a value as unescaped JSON atomically; does nothing if the file has it already.
 
     Raises:
-        OSError: if it cannot be written; what was there is kept.
+        OSError: if it cannot be written; the old file is kept.
     """
     text = json.dumps(content, indent=indent, sort_keys=sort_keys, ensure_ascii=False)
     write_text(path, f"{text}\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Writes values as JSON at once, each on a line, their letters as they are.
+    """Writes values as JSON lines atomically, without escaping letters.
 
     Raises:
-        OSError: if it cannot be written; what was there is kept.
+        OSError: if it cannot be written; the old file is kept.
     """
     write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
 
 def write_picture(path: Path, figure: Any, dpi: int = 130) -> None:
-    """Writes a figure of matplotlib at once.
+    """Writes a matplotlib figure atomically.
 
     Args:
-        path: its ending says the format.
+        path: the path; its suffix decides the format.
         figure: a `matplotlib.figure.Figure`.
-        dpi: dots of an inch.
+        dpi: dots per inch.
 
     Raises:
-        OSError: if it cannot be written; what was there is kept.
+        OSError: if it cannot be written; the old file is kept.
     """
     with replacing(path) as file:
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=dpi)
 
 
 def is_part(path: Path) -> bool:
-    """Whether a name is one of those under which files are written before they are whole."""
+    """Whether a name is one that files have while they are being written."""
     return path.name.startswith(".") and path.name.endswith(_PART)
 
 
 def delete_leftovers(folder: Path, name: str = "") -> None:
-    """Deletes what killed processes were writing, and nobody writes any more.
+    """Deletes parts that killed processes left behind and nobody is writing.
 
     Args:
-        folder: to look into.
-        name: of the file or folder that they were writing; empty for all.
+        folder: the folder to clean.
+        name: the name of the file or folder that they were writing; empty for all.
     """
     with contextlib.suppress(OSError):
         beginning = f".{name[:_SHOWN]}." if name else "."
@@ -238,7 +238,7 @@ def delete_leftovers(folder: Path, name: str = "") -> None:
 
 
 def _new_part(path: Path, *, is_folder: bool) -> tuple[int, Path]:
-    """What becomes `path`, empty, and the open file that holds the lock on it."""
+    """A new, empty part of `path`, and the open file that holds the lock on it."""
     delete_leftovers(path.parent, path.name)
     while True:
         part = path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(4)}{_PART}")
@@ -251,13 +251,13 @@ def _new_part(path: Path, *, is_folder: bool) -> tuple[int, Path]:
             except FileNotFoundError:
                 if not path.parent.is_dir():
                     raise
-                # As `/proc`, which says so only now.
+                # For example `/proc`, which refuses only now.
                 raise WorkdirError(
                     f"{path} cannot be written: {path.parent} takes no files."
                 ) from None
         if _locked(handle, wait=True) is None or part.exists():
             return handle, part
-        # Another writer has looked at it before it was locked, and has deleted it.
+        # Another writer found it before it was locked, and deleted it.
         os.close(handle)
 
 
@@ -276,7 +276,7 @@ def _delete_if_free(part: Path) -> None:
 
 
 def _locked(handle: int, *, wait: bool) -> bool | None:
-    """Whether a lock could be had, which ends when the file is closed; None if there are none."""
+    """Whether a lock, held until the file is closed, was taken; None if there are no locks."""
     if fcntl is None:
         return None
     try:
@@ -289,13 +289,13 @@ def _locked(handle: int, *, wait: bool) -> bool | None:
 
 
 def _require_no_folder(path: Path) -> None:
-    """The error that renaming a file would raise, with the path that it was to have."""
+    """Raises the error that renaming a file would raise, with the final path."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "a folder is where a file should be", str(path))
 
 
 def _is_special(path: Path) -> bool:
-    """Whether there is something that is neither a file nor a folder: a device, or a pipe."""
+    """Whether the path is neither a file nor a folder, but a device or a pipe."""
     try:
         return path.exists() and not (path.is_file() or path.is_dir())
     except OSError:
@@ -311,7 +311,7 @@ def _synchronize(handle: int) -> None:
 
 
 def _synchronize_folder(folder: Path) -> None:
-    # Some file systems (and Windows) do not open folders: they are as safe as they can be.
+    # Some file systems (and Windows) cannot open folders; nothing more can be done there.
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,8 +1,8 @@
-"""What values fields of a config may have, said where each is declared: `num_heads: Heads = 4`.
+"""Limits of the values of config fields, given where a field is declared: `num_heads: Heads = 4`.
 
-A limit is part of a field's annotation, `Annotated[int, Whole(1, 64)]`, or of an alias of one. For
-Python it is not there; `fields.checked` asks it about every value of a config before anything is
-built. A limit that more than one file needs is here, or beside the table of names that it is of.
+A limit is part of a field's annotation, `Annotated[int, Whole(1, 64)]`, or of an alias of one.
+Python ignores it; `fields.checked` applies it to every value of a config before anything is built.
+A limit that more than one file needs is defined here, or beside its table of names.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-# Programs compute in float32: larger numbers are infinite there, and smaller ones 0.
+# Programs compute in float32, where larger numbers are infinite, and smaller ones 0.
 _LARGEST, _SMALLEST = (float(getattr(np.finfo(np.float32), end)) for end in ("max", "tiny"))
 # Programs count in int32.
 MOST = 2**31 - 1
@@ -20,13 +20,13 @@ _IN_FLOAT32 = "a number that float32 holds"
 
 @runtime_checkable
 class Limit(Protocol):
-    """What one field may have."""
+    """A limit of the values of a field."""
 
     def refusal(self, value: Any) -> str | None:
-        """What is allowed, in words that go on from "is VALUE: "; None if the value is.
+        """The allowed values, as the end of the message "is VALUE: "; None if the value is allowed.
 
         Args:
-            value: of the field's type.
+            value: a value of the field's type.
         """
         ...
 
@@ -38,7 +38,7 @@ class Whole:
     Attributes:
         least: the smallest.
         most: the largest.
-        also: others, which stand for something else than a number.
+        also: further values with a special meaning.
     """
 
     least: int
@@ -46,7 +46,7 @@ class Whole:
     also: tuple[int, ...] = ()
 
     def refusal(self, value: int) -> str | None:
-        """What is allowed; None if the value is."""
+        """The allowed values, in words; None if the value is allowed."""
         if self.least <= value <= self.most or value in self.also:
             return None
         others = "".join(f"{other} or " for other in self.also)
@@ -57,7 +57,7 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """Numbers between two ends, as float32 has them; never NaN, never infinite.
+    """Numbers between two ends, rounded to float32; never NaN, never infinite.
 
     Attributes:
         least: the lower end.
@@ -72,9 +72,9 @@ class Real:
     below: bool = False
 
     def refusal(self, value: float) -> str | None:
-        """What is allowed; None if the value is."""
+        """The allowed values, in words; None if the value is allowed."""
         held = self._within(value) and (value == 0 or abs(value) >= _SMALLEST)
-        # What is almost 1 is 1 there.
+        # A number close to 1 is 1 in float32.
         if held and not (self.below and np.float32(value) >= np.float32(self.most)):
             return None
         return f"{self._ends()}."
@@ -93,22 +93,22 @@ class Real:
 
 
 class OneOf:
-    """Names of which a field has one."""
+    """One of several names."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """Takes names, or a table by name."""
+        """Takes names, or a table whose keys are names."""
         self.names = tuple(names)
 
     def refusal(self, value: str) -> str | None:
-        """What is allowed; None if the value is."""
+        """The allowed values, in words; None if the value is allowed."""
         return None if value in self.names else f"choose from {', '.join(sorted(self.names))}."
 
 
 class Written:
-    """Any text, also none at all, that can be written to a file."""
+    """Any text, even empty, that can be written to a file."""
 
     def refusal(self, value: str) -> str | None:
-        """What is allowed; None if the value is."""
+        """The allowed values, in words; None if the value is allowed."""
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
@@ -117,35 +117,35 @@ class Written:
 
 
 class Place:
-    """The path of a file or folder, or empty; what is there, whoever reads it finds out."""
+    """The path of a file or folder, or empty; only its reader checks whether it exists."""
 
     def refusal(self, value: str) -> str | None:
-        """What is allowed; None if the value is."""
+        """The allowed values, in words; None if the value is allowed."""
         return "no path has a character 0." if "\0" in value else None
 
 
 @dataclasses.dataclass(frozen=True)
 class Several:
-    """At most so many entries of a tuple, the limit of each being that of their type.
+    """A tuple with a limited number of entries; the limit of each entry is that of its type.
 
     Attributes:
-        most: of them.
+        most: the largest number of entries.
     """
 
     most: int
 
     def refusal(self, value: Sized) -> str | None:
-        """What is allowed; None if the value is."""
+        """The allowed values, in words; None if the value is allowed."""
         return None if len(value) <= self.most else f"{self.most} entries at most."
 
 
 Count = Annotated[int, Whole(1)]
 CountOrZero = Annotated[int, Whole(0)]
-# Of 2**32 and more no random key keeps the rest.
+# Random keys drop the higher bits of numbers from 2**32 on.
 Seed = Annotated[int, Whole(0, 2**32 - 1)]
 
-# Sizes of models and batches: beyond any that was ever trained, and small enough to say what it
-# would take.
+# Sizes of models and batches: larger than any ever trained, and small enough to compute the memory
+# that they need.
 Layers = Annotated[int, Whole(1, 1000)]
 Heads = Annotated[int, Whole(1, 1 << 14)]
 Width = Annotated[int, Whole(1, 1 << 20)]
@@ -157,7 +157,7 @@ Token = Annotated[int, Whole(0, (1 << 24) - 1)]
 TokenIds = Annotated[tuple[Token, ...], Several(1000)]
 Outputs = Annotated[int, Whole(1, 1 << 24)]
 
-# Neither nothing nor everything; everything; nothing; both.
+# Fractions that exclude 0 and 1; that include 1; that include 0; that include both.
 Part = Annotated[float, Real(0.0, 1.0, above=True, below=True)]
 PartOrAll = Annotated[float, Real(0.0, 1.0, above=True)]
 PartOrNone = Annotated[float, Real(0.0, 1.0, below=True)]

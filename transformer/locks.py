@@ -1,7 +1,8 @@
-"""Locks on files, which end with the process that holds them, however that ends.
+"""Locks on files that end with the process that holds them, however it ends.
 
-Not by the library `filelock`: its native locks leave their files behind, and do not say which
-process of which host holds them, as is needed where NFS frees the locks of a dead host late.
+The library `filelock` does not suffice: its native locks leave their files behind, and do not name
+the process and host that hold them, which is needed because NFS frees the locks of a dead host
+late.
 """
 
 import contextlib
@@ -18,12 +19,12 @@ from pathlib import Path
 # None on systems without it, such as Windows.
 fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
 
-# How systems and file systems say that they have no locks.
+# Errors by which systems and file systems report that they have no locks.
 _NONE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-# Longer notes of who holds a lock are not ours.
+# Longer notes about a lock's holder are not ours.
 _NOTE = 300
 
-# Descriptors of the locks that this process holds.
+# File descriptors of the locks that this process holds.
 _held: set[int] = set()
 
 
@@ -31,8 +32,8 @@ class LockedError(Exception):
     """Another process holds the lock; the message says who, if that is known.
 
     Attributes:
-        other_host: whether it is on another host, which may be dead for a while before its locks
-            are free.
+        other_host: whether the holder is on another host; the locks of a dead host become free only
+            after a while.
     """
 
     def __init__(self, holder: str, *, other_host: bool) -> None:
@@ -46,21 +47,21 @@ class NoLocksError(Exception):
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = False, keep: bool = False) -> Iterator[None]:
-    """Holds the lock on a file while entered; the file is made for it, and deleted afterwards.
+    """Holds the lock on a file inside the `with` block; the file is made and deleted for it.
 
     It is a lock of the kernel (flock). On one host it holds on every local file system of Linux and
-    macOS. On NFS Linux makes it a lock of the server: between hosts it holds with version 4, and
-    with version 3 where lockd runs, unless it is mounted with `nolock` or `local_lock`; the server
-    frees what a dead host held after its lease (usually 90 seconds). Lustre wants the mount option
-    `flock`, and says otherwise that it has none.
+    macOS. On NFS, Linux turns it into a lock of the server: it holds between hosts with version 4,
+    and with version 3 if lockd runs, unless NFS is mounted with `nolock` or `local_lock`; the
+    server frees the locks of a dead host after its lease (usually 90 seconds). Lustre needs the
+    mount option `flock`, and otherwise reports that it has no locks.
 
     Args:
-        path: of the file; its folder exists. It says for people who holds the lock.
-        wait: returns when the lock can be had, rather than refusing.
-        keep: leaves the file there.
+        path: the path of the file; its folder exists. The file names the holder of the lock.
+        wait: waits for the lock instead of refusing.
+        keep: does not delete the file.
 
     Raises:
-        LockedError: if another process, or another place of this one, holds it.
+        LockedError: if another process, or another part of this one, holds it.
         NoLocksError: if the system or the file system has no locks.
         OSError: if the file cannot be opened.
     """
@@ -68,13 +69,13 @@ def locked(path: Path, *, wait: bool = False, keep: bool = False) -> Iterator[No
     try:
         since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
         note = f"{socket.gethostname()} {os.getpid()} since {since}\n".encode()
-        # A full disk does not keep anybody from holding a lock.
+        # The lock holds even if the disk is full.
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)
             os.pwrite(handle, note, 0)
         yield
     finally:
-        # While it is held: whoever has opened it since sees that it is not this file any more.
+        # Deleted while the lock is held: others who have opened it see that the path has changed.
         if not keep:
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -82,11 +83,11 @@ def locked(path: Path, *, wait: bool = False, keep: bool = False) -> Iterator[No
 
 
 def _opened(path: Path, wait: bool) -> int:
-    """A descriptor that holds the lock on the file that has this path now."""
+    """A file descriptor that holds the lock on the file at this path."""
     if fcntl is None:
         raise NoLocksError("this system has no flock")
     while True:
-        # To be written, as NFS locks nothing else exclusively; no link of a stranger is followed.
+        # Opened for writing, since NFS needs that for exclusive locks; links are not followed.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         handle = os.open(path, flags, 0o666)
         _held.add(handle)
@@ -94,7 +95,7 @@ def _opened(path: Path, wait: bool) -> int:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OSError(errno.EISDIR, "is no file", str(path))
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # Whoever held it may have deleted it since it was opened.
+            # The former holder may have deleted the file since it was opened.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), path.stat()):
                     return handle
@@ -105,7 +106,7 @@ def _opened(path: Path, wait: bool) -> int:
         except BaseException as error:
             _close(handle)
             if isinstance(error, OSError) and error.errno in _NONE:
-                # It says nothing, and would be in the way of who wants an empty folder.
+                # The file is empty, and would only keep its folder from being empty.
                 with contextlib.suppress(OSError):
                     path.unlink()
                 raise NoLocksError(error.strerror) from None
@@ -119,7 +120,7 @@ def _close(handle: int) -> None:
 
 
 def _locked_by(note: str) -> LockedError:
-    """The error that names the holder of a lock, from the note in its file."""
+    """The error that names a lock's holder, read from the note in its file."""
     words = note.strip().split(" ")
     if len(words) < 4 or words[2] != "since":
         return LockedError("another process", other_host=False)
@@ -129,7 +130,7 @@ def _locked_by(note: str) -> LockedError:
 
 
 def _close_in_fork() -> None:
-    # The lock stays with the parent; with a copy of the descriptor it would outlive it.
+    # The lock belongs to the parent; a copy of the descriptor in a child would outlive it.
     for handle in _held:
         with contextlib.suppress(OSError):
             os.close(handle)

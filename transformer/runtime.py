@@ -1,4 +1,4 @@
-"""What a process sets once before it computes."""
+"""Process-wide settings, made before the first computation."""
 
 import ctypes
 import os
@@ -11,17 +11,17 @@ from transformer.checks import whole_number
 from transformer.compiled_programs import keep_programs
 from transformer.errors import ConfigError
 
-# From malloc.h: when free memory is given back, how many blocks may be mapped by themselves, and
-# over how many arenas the threads are spread.
+# Options from malloc.h: when free memory is returned, how many blocks may be mapped separately, and
+# the number of arenas for threads.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def prepare_process() -> None:
     """Keeps compiled programs on disk, and freed memory in the process.
 
-    By default glibc maps large blocks by themselves and gives them back to the kernel at once, and
-    every step of a CPU run takes tens of thousands of page faults to get them again. Only the main
-    arena can hold such blocks, hence one arena for all threads.
+    By default glibc maps large blocks separately and returns them to the kernel at once, so every
+    step of a CPU run costs tens of thousands of page faults. Only the main arena can keep such
+    blocks, hence one arena for all threads.
     """
     folder = cache_folder()
     if folder is not None:
@@ -34,8 +34,8 @@ def prepare_process() -> None:
             mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-# Where each of these says that there are several processes, JAX finds out the rest: SLURM, Open
-# MPI, Cloud TPU pods and Kubernetes (whose number JobSet gives to pods).
+# If one of these variables says that there are several processes, JAX detects the rest: SLURM, Open
+# MPI, Cloud TPU pods and Kubernetes (where JobSet sets the number of pods).
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "NUM_PROCESSES", "JAX_NUM_PROCESSES")
 _HOSTS = "TPU_WORKER_HOSTNAMES"
 
@@ -43,18 +43,17 @@ _HOSTS = "TPU_WORKER_HOSTNAMES"
 def join_processes(
     coordinator: str | None, num_processes: int | None, process_id: int | None, patience: int
 ) -> None:
-    """Makes this process one of several that train together, if it is one.
+    """Joins the processes that train together, if there are several.
 
     Args:
-        coordinator: `HOST:PORT` of the first process; None finds it out where a cluster says that
-            there are several.
-        num_processes: how many there are; None finds it out.
-        process_id: which this is, from 0; None finds it out.
-        patience: seconds without a sign of life after which a process is taken for dead and all
-            others end.
+        coordinator: `HOST:PORT` of the first process; None detects it in a cluster.
+        num_processes: the number of processes; None detects it.
+        process_id: the number of this process, from 0; None detects it.
+        patience: seconds without a heartbeat after which a process counts as dead and all others
+            end.
 
     Raises:
-        ConfigError: if only some of them are given, or the others do not come.
+        ConfigError: if only some of them are given, or other processes do not join.
     """
     given = (coordinator is not None, num_processes is not None, process_id is not None)
     if not any(given) and not _in_a_cluster():

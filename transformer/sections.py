@@ -2,8 +2,8 @@
 
 A config is an `ml_collections.ConfigDict` of sections. A section holds exactly the fields of its
 owner, a dataclass (for a model: the Linen module itself), so there is no second list of keys to
-keep in step, and a key that nobody reads cannot exist. A field may be a dataclass itself: it is a
-section inside the section, at any depth. `training/sections.py` says which sections there are.
+keep in step, and no key without a reader. A field may itself be a dataclass: a section inside the
+section, at any depth. `training/sections.py` lists the sections.
 """
 
 import dataclasses
@@ -31,12 +31,12 @@ Owner = TypeVar("Owner")
 
 
 def filled(belongs: type, where: str, given: Mapping[str, Any]) -> ConfigDict:
-    """A section with all fields of its owner: those that are given, and defaults for the rest.
+    """A section with all fields of its owner: given values, and defaults for the rest.
 
     Args:
-        belongs: the owner.
+        belongs: the owner of the section.
         where: the section, such as `config.task`.
-        given: values by field; a field that is a section may be given in part.
+        given: values by field; inner sections may be partial.
 
     Returns:
         A ConfigDict. Fields that may be None become placeholders, so that they can be overridden
@@ -64,12 +64,12 @@ def filled(belongs: type, where: str, given: Mapping[str, Any]) -> ConfigDict:
 
 
 def made(belongs: type[Owner], where: str, given: Mapping[str, Any]) -> Owner:
-    """The owner of a section, made from the section's values and checked.
+    """Makes the owner of a section from the section's values, and checks it.
 
     Args:
-        belongs: the owner.
+        belongs: the owner of the section.
         where: the section, such as `config.task`.
-        given: values of all fields; inner sections may be given in part, or left out.
+        given: values of all fields; inner sections may be partial or missing.
 
     Raises:
         ConfigError: for an unknown or missing key, a value of the wrong type, or whatever the
@@ -93,10 +93,10 @@ def made(belongs: type[Owner], where: str, given: Mapping[str, Any]) -> Owner:
 
 
 def _inside(where: str, key: str, value: Any, field: dataclasses.Field) -> dict[str, Any]:
-    """The values of an inner section, those that are not given from the field's default.
+    """The values of an inner section; missing values come from the field's default.
 
     Raises:
-        ConfigError: if the value is no section.
+        ConfigError: if the value is not a section.
     """
     if dataclasses.is_dataclass(value):
         return _values(value)
@@ -115,14 +115,14 @@ def _values(owner: Any) -> dict[str, Any]:
 def completed(
     belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """A saved section with the fields that its owner has got since, and with tuples for lists.
+    """Completes a saved section with fields added since, and turns lists into tuples.
 
-    The default of a field that comes later is what was done before there was one.
+    The default of a new field must be the behaviour before the field existed.
 
     Args:
-        belongs: the owner.
-        section: as JSON has it; keys and values that do not fit stay as they are.
-        renamed: where fields are that had other names, such as `tokenizer.size`.
+        belongs: the owner of the section.
+        section: the section as read from JSON; keys and values that do not fit stay as they are.
+        renamed: new paths of renamed fields, such as `tokenizer.size`, by old name.
     """
     result = _moved(belongs, section, renamed)
     for key, field in config_fields(belongs).items():
@@ -140,12 +140,12 @@ def completed(
 
 
 def _plain(owner: Any) -> dict[str, Any]:
-    """A dataclass and those inside of it as dicts."""
+    """A dataclass and those inside it as dicts."""
     return dataclasses.asdict(owner)
 
 
 def _moved(belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
-    """A section in which fields that lie in an inner section today are put there."""
+    """A section with fields moved into the inner sections where they are today."""
     known = config_fields(belongs)
     renamed = {key: path for key, path in renamed.items() if path in paths(belongs)}
     places = {path.rpartition(".")[2]: path for path in paths(belongs) if "." in path}
@@ -167,10 +167,10 @@ def _moved(belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str]
 
 
 def require_known(belongs: type, where: str, given: Mapping[str, Any]) -> None:
-    """Refuses a section with a key that its owner has not.
+    """Refuses a section with a key that its owner does not have.
 
     Raises:
-        ConfigError: with the nearest name that there is, at any depth.
+        ConfigError: with the nearest existing name, at any depth.
     """
     for key in given:
         if key not in config_fields(belongs):
@@ -179,7 +179,7 @@ def require_known(belongs: type, where: str, given: Mapping[str, Any]) -> None:
 
 @functools.cache
 def paths(belongs: type) -> tuple[str, ...]:
-    """The fields of an owner and of all sections inside of it, with dots between."""
+    """The dotted paths of all fields of an owner and of the sections inside it."""
     found: list[str] = []
     for key, field in declared(belongs).items():
         found.append(key)
@@ -189,11 +189,11 @@ def paths(belongs: type) -> tuple[str, ...]:
 
 
 def field_at(belongs: type, path: str) -> Declared:
-    """What is declared of a field, at any depth.
+    """The declaration of a field, at any depth.
 
     Args:
         belongs: the owner of the section.
-        path: of the field, with dots between.
+        path: the dotted path of the field.
     """
     key, _, rest = path.partition(".")
     field = declared(belongs)[key]
@@ -201,7 +201,7 @@ def field_at(belongs: type, path: str) -> Declared:
 
 
 def flattened(config: Any, prefix: str = "") -> dict[str, Any]:
-    """All values by their keys with dots, tuples as the lists that JSON has for them."""
+    """All values by dotted keys; tuples become lists, as in JSON."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
@@ -212,17 +212,17 @@ def flattened(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def plugin_names(package: ModuleType) -> list[str]:
-    """The files of a package, each of which is a plugin; folders in it are none."""
+    """The names of a package's files, each a plugin; folders are not plugins."""
     found = pkgutil.iter_modules(package.__path__)
     return sorted(module.name for module in found if not module.ispkg)
 
 
 def plugin(package: ModuleType, name: str, where: str) -> type:
-    """The class of a package that is called like its file: `masked_lm.py` has `MaskedLM`.
+    """The class named like its file: `masked_lm.py` has `MaskedLM`.
 
     Args:
         package: `transformer.models` or `transformer.tasks`.
-        name: of the file.
+        name: the name of the file.
         where: the field that names it, such as `config.task.name`.
 
     Raises:

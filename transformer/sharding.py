@@ -1,7 +1,7 @@
-"""Logical axes to mesh axes, said once.
+"""The one mapping from logical axes to mesh axes.
 
-Modules name the axes of their parameters and of what they compute by meaning (`embed`, `heads`,
-`mlp`, `vocab`). This file alone says over which axes of the device mesh each of them is cut.
+Modules name the axes of their parameters and activations by meaning (`embed`, `heads`, `mlp`,
+`vocab`). Only this file decides over which axes of the device mesh each of them is sharded.
 """
 
 import dataclasses
@@ -19,23 +19,23 @@ from transformer.errors import ConfigError
 from transformer.limits import Whole
 
 AXES = ("data", "fsdp", "expert", "sequence", "tensor")
-# Of one axis; -1 takes those that are left over.
+# The size of one axis; -1 takes the remaining devices.
 Devices = Annotated[int, Whole(1, 1 << 20, also=(-1,))]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Logical axis to mesh axes. An axis that is not among them is whole on every device.
+    """Maps logical axes to mesh axes. Other axes are whole on every device.
 
     Attributes:
-        batch: examples, over everything that holds a part of the data.
-        sequence: tokens of an example, between blocks and inside of them.
-        embed: the width of parameters; what is computed keeps its width whole (`features`).
-        heads: of queries.
-        kv_heads: of keys and values.
+        batch: examples, sharded over all mesh axes that split the data.
+        sequence: tokens of an example, between and inside blocks.
+        embed: the width of parameters; the width of activations (`features`) is never sharded.
+        heads: heads of queries.
+        kv_heads: heads of keys and values.
         mlp: the hidden width of feed-forward layers.
         vocab: the vocabulary.
-        expert: of a mixture.
+        expert: experts of a mixture.
     """
 
     batch: tuple[str, ...] = ("data", "fsdp", "expert")
@@ -48,10 +48,10 @@ class Rules:
     expert: tuple[str, ...] = ("expert",)
 
     def spec(self, names: Sequence[str | None]) -> PartitionSpec:
-        """Over which mesh axes an array with these logical axes is cut.
+        """The mesh axes over which an array with these logical axes is sharded.
 
         Raises:
-            ValueError: if two of its axes would be cut over the same mesh axis.
+            ValueError: if two of its axes would be sharded over the same mesh axis.
         """
         cuts = [getattr(self, name, ()) if name else () for name in names]
         used = [axis for cut in cuts for axis in cut]
@@ -71,17 +71,18 @@ RULES = Rules()
 class Mesh:
     """The shape of the device mesh; `config.mesh`.
 
-    One of the axes may be -1: it takes the devices left over.
+    One of the axes may be -1: it takes the remaining devices.
 
     Attributes:
         data: copies of the model, each with its part of the batch.
-        fsdp: devices over which each copy's parameters and optimizer state are cut, and its part of
-            the batch once more (Rajbhandari et al. 2020, ZeRO stage 3).
-        expert: devices over which the experts of a mixture are cut; everything else treats them
+        fsdp: devices over which each copy's parameters, optimizer state and part of the batch are
+            sharded (Rajbhandari et al. 2020, ZeRO stage 3).
+        expert: devices over which the experts of a mixture are sharded; everything else treats them
             like `data`.
-        sequence: devices over which the tokens of each example are cut. Keys and values of a whole
-            example are brought together for attention.
-        tensor: devices over which heads, feed-forward and vocabulary are cut (Shoeybi et al. 2019).
+        sequence: devices over which the tokens of each example are sharded. Attention gathers the
+            keys and values of a whole example.
+        tensor: devices over which heads, feed-forward and vocabulary are sharded (Shoeybi et al.
+            2019).
     """
 
     data: Devices = -1
@@ -91,7 +92,7 @@ class Mesh:
     tensor: Devices = 1
 
     def check(self) -> None:
-        """Refuses sizes that no mesh can have together."""
+        """Refuses sizes that do not make a mesh."""
         open_axes = [f"config.mesh.{axis}" for axis in AXES if getattr(self, axis) == -1]
         if len(open_axes) > 1:
             raise ConfigError(
@@ -99,10 +100,10 @@ class Mesh:
             )
 
     def make(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
-        """The mesh, neighbours in it near each other where the hardware has such.
+        """Makes the mesh; neighbours in it are near each other in the hardware, if possible.
 
         Args:
-            devices: all of them are used; None takes all there are.
+            devices: the devices to use, all of them; None takes all that exist.
 
         Raises:
             ConfigError: if the devices do not fill it exactly.
@@ -121,12 +122,12 @@ class Mesh:
 
 
 def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
-    """Says how something that is computed lies on the devices, where `jax.set_mesh` named them.
+    """Constrains the sharding of an activation, if `jax.set_mesh` has set a mesh.
 
-    An axis that does not divide over its devices is left whole.
+    An axis that does not divide by its devices is left whole.
 
     Args:
-        x: what is computed.
+        x: the activation.
         *names: the logical names of its axes.
     """
     mesh = jax.sharding.get_abstract_mesh()
@@ -141,7 +142,7 @@ def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]
 
 
 def is_cut(name: str) -> bool:
-    """Whether axes of this meaning are cut over several devices of the mesh in use."""
+    """Whether axes of this meaning are sharded over several devices of the mesh in use."""
     mesh = jax.sharding.get_abstract_mesh()
     return math.prod(mesh.shape.get(axis, 1) for axis in getattr(RULES, name)) > 1
 
@@ -151,12 +152,12 @@ def per_device(
     inputs: tuple[tuple[str | None, ...], ...],
     output: tuple[str | None, ...],
 ) -> Callable[..., Any]:
-    """A function that every device applies to its own parts, where `jax.set_mesh` named several.
+    """Wraps a function so that each device applies it to its shards, if a mesh is set.
 
     Args:
-        compute: of arrays, or trees of arrays that lie alike.
+        compute: a function of arrays, or of trees of arrays with equal sharding.
         inputs: the logical axes of each argument.
-        output: those of the result.
+        output: the logical axes of the result.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
@@ -170,13 +171,13 @@ def per_device(
 
 
 def gathered(parameter: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
-    """A parameter brought together over `fsdp` to compute with it, still cut over other axes.
+    """Gathers a parameter over `fsdp` for computing; it stays sharded over other axes.
 
-    Said here, so that the compiler moves the parameter and not what is computed with it; its
-    gradient goes back in parts.
+    With this the compiler moves the parameter and not the activations; the gradient is scattered
+    back.
 
     Args:
-        parameter: as it is kept.
+        parameter: the parameter as it is stored.
         *names: the logical names of its axes.
     """
     return constrain(parameter, *("features" if name == "embed" else name for name in names))
@@ -190,7 +191,7 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
         boxed: parameters or their shapes as Linen's `init` returns them, boxes included.
 
     Raises:
-        ConfigError: if an axis does not divide over the devices it is cut over.
+        ConfigError: if an axis does not divide by the devices it is sharded over.
     """
 
     def one(path: Any, leaf: Any) -> NamedSharding:
@@ -216,7 +217,7 @@ def batch_sharding(mesh: jax.sharding.Mesh, *, leading_axes: int = 0) -> NamedSh
 
 
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
-    """Over how many devices the examples of a batch are cut."""
+    """The number of devices over which the examples of a batch are sharded."""
     return _parts(mesh, RULES.batch)
 
 
@@ -238,9 +239,9 @@ def logical_axes(leaf: Any) -> tuple[str | None, ...]:
 
 
 def num_batch_axes(names: Sequence[str | None]) -> int:
-    """How many of a parameter's axes, all in front, count kernels and belong to none of them.
+    """The number of leading axes of a parameter that count kernels and are part of none.
 
-    Those of stacked layers and of experts: `[layers, expert, embed, mlp]` has two.
+    These are the axes of stacked layers and of experts: `[layers, expert, embed, mlp]` has two.
 
     Args:
         names: the logical names of its axes.
@@ -250,7 +251,7 @@ def num_batch_axes(names: Sequence[str | None]) -> int:
 
 
 def _parts(mesh: Any, cut: str | tuple[str, ...] | None) -> int:
-    """How many parts an axis is cut into."""
+    """The number of shards of an axis."""
     return math.prod(mesh.shape[name] for name in _as_tuple(cut))
 
 

@@ -1,10 +1,10 @@
-"""Signals that end a process: at any moment, in silence, with the exit code that shells expect.
+"""Signals end a process at any moment, silently, with the exit code that shells expect.
 
-A handler of Python runs when the interpreter comes to it. Within a compilation that is minutes
-later, and an exception that it raises there can be swallowed, or be told with a traceback, by
-whatever lies between. So nothing is raised: the process ends where it is. What it writes is whole
-at any moment and its locks end with it, so nothing is lost by that. A thread that is woken by the
-signal itself ends the process where the interpreter does not come to the handler.
+A Python handler runs only when the interpreter gets control. During a compilation that may be
+minutes later, and an exception raised there can be swallowed, or shown with a traceback, by any
+code in between. So nothing is raised: the process ends where it is. Its files are whole at any
+moment and its locks end with it, so nothing is lost. A thread that the signal itself wakes ends the
+process if the interpreter does not run the handler in time.
 """
 
 import contextlib
@@ -18,22 +18,22 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
-# Seconds in which the interpreter can come to the handler.
+# Seconds that the interpreter has to run the handler.
 PATIENCE = 0.5
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class _Watch:
-    """The thread that is woken by signals; a process has one, as it has one set of handlers."""
+    """The thread that signals wake; a process has one, as it has one set of handlers."""
 
     def __init__(self) -> None:
-        # How many of the next signals somebody else answers.
+        # The number of coming signals that another handler takes.
         self.spared = 0
         self._sockets: tuple[socket.socket, socket.socket] | None = None
 
     def begin(self) -> None:
-        """Starts the thread, if it is not there."""
+        """Starts the thread, if it is not running."""
         if self._sockets is not None:
             return
         self._sockets = woken, wakes = socket.socketpair()
@@ -42,7 +42,7 @@ class _Watch:
         threading.Thread(target=self._look, args=(woken,), name="signals", daemon=True).start()
 
     def forget(self) -> None:
-        """In a fork, which has neither the thread nor signals of its own to tell it of."""
+        """Resets the state in a forked process, which does not have the thread."""
         if self._sockets is not None:
             signal.set_wakeup_fd(-1)
             for one in self._sockets:
@@ -66,7 +66,7 @@ if hasattr(os, "register_at_fork"):
 def take() -> None:
     """From now on SIGINT ends this process with exit code 130, and SIGTERM with 143.
 
-    In threads other than the main one, which get no signals, nothing is done.
+    Does nothing in threads other than the main one, which get no signals.
     """
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
@@ -76,11 +76,11 @@ def take() -> None:
 
 @contextlib.contextmanager
 def first_goes_to(handler: Handler, numbers: Sequence[int] = ENDING) -> Iterator[None]:
-    """In here the first signal calls a handler, and a second one does what it did before.
+    """Inside `with`, the first signal calls a handler, and a second one acts as before.
 
     Args:
         handler: called by the main thread, between two instructions of Python.
-        numbers: of the signals; others do what they did before.
+        numbers: the numbers of these signals; others act as before.
     """
     before = {}
 
@@ -103,8 +103,8 @@ def first_goes_to(handler: Handler, numbers: Sequence[int] = ENDING) -> Iterator
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """Ends the process, when what it has printed is out."""
-    # Whatever the flush meets: it may itself be what was interrupted.
+    """Ends the process after flushing its output."""
+    # Any error of the flush is ignored: the signal may have interrupted a flush itself.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     _leave(number)
@@ -112,6 +112,6 @@ def end(number: int, frame: FrameType | None) -> None:
 
 def _leave(number: int) -> None:
     if os.isatty(2):
-        # Progress bars hide the cursor.
+        # Progress bars hide the cursor; show it again.
         os.write(2, b"\x1b[?25h\n")
     os._exit(128 + number)

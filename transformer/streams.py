@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full or gone: what they had to say is lost, and no more."""
+"""Standard streams that are closed, full or gone: their output is lost, but nothing else."""
 
 import errno
 import io
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def make_safe() -> None:
-    """Sees to it that no stream of people's ends what is done.
+    """Keeps failures of the streams for people from ending the program.
 
-    What is opened later would get the number of a stream that was closed at the start, and what
-    libraries say on stderr would be written into it: into a checkpoint, for example. And a terminal
-    that has gone, or a full disk behind `2>log`, would end a run at its next line of progress.
-    Standard output, which results are written to, still fails.
+    If a stream is closed at the start, the next opened file would get its number, and libraries'
+    messages on stderr would go into that file: into a checkpoint, for example. And a terminal that
+    has gone, or a full disk behind `2>log`, would end a run at its next line of progress. Standard
+    output, which carries results, still fails.
     """
     for number in range(3):
         try:
@@ -26,8 +26,8 @@ def make_safe() -> None:
     if sys.stdout is None:
         sys.stdout = _stream(_Heedless(1))
     elif isinstance(sys.stdout, io.TextIOWrapper):
-        # What is read is UTF-8 whatever the locale says, and so is what is written. Names of files
-        # that are not UTF-8 come out as they went in.
+        # Input and output are UTF-8 in any locale. File names that are not UTF-8 are written as
+        # they were read.
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     if sys.stderr is None:
         sys.stderr = _stream(_Heedless(2))
@@ -36,14 +36,14 @@ def make_safe() -> None:
 
 
 def flushed() -> str:
-    """Writes out what is left for standard output; why that failed, or nothing.
+    """Flushes standard output; returns the reason if that fails, else an empty text.
 
-    Whoever reads it may leave when he has seen enough, as `head` does: that has no reason.
+    A reader that closes the pipe early, as `head` does, is no failure.
     """
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python would try it once more at its end.
+        # Python would flush once more at its exit.
         handle = os.open(os.devnull, os.O_WRONLY)
         os.dup2(handle, 1)
         os.close(handle)
@@ -52,7 +52,7 @@ def flushed() -> str:
 
 
 def _number(stream: Any) -> int | None:
-    """Of the file of the system that a stream writes to; None if it is none."""
+    """The file descriptor that a stream writes to; None if it has none."""
     try:
         return stream.fileno()
     except (OSError, ValueError):
@@ -65,7 +65,7 @@ def _stream(raw: Any, encoding: str = "utf-8") -> io.TextIOWrapper:
 
 
 class _Heedless(io.RawIOBase):
-    """A file of the system whose failures are nobody's concern."""
+    """A file whose write errors are ignored."""
 
     def __init__(self, number: int) -> None:
         self._number = number

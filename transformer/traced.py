@@ -1,8 +1,8 @@
 """Numbers of a config that compiled programs take as arguments.
 
-A program in which they are constants would be compiled again for every learning rate. Which fields
-are such numbers is said where they are declared: their annotation is `Number`, or `NumberOrOff`
-where zero leaves out a part of the program and is therefore a constant.
+If they were constants, a program would be compiled again for every learning rate. Such fields are
+annotated as `Number`, or as `NumberOrOff` if zero leaves out a part of the program and is therefore
+a constant.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ Owner = TypeVar("Owner")
 _OFF = "zero is a constant"
 NumberOrOff = Annotated[Number, _OFF]
 
-# With their limits: below 1, or as much as float32 holds.
+# The same with limits: below 1, or any finite float32.
 Rate = Annotated[Number, Real(0.0, 1.0, below=True)]
 RateOrOff = Annotated[NumberOrOff, Real(0.0, 1.0, below=True)]
 Amount = Annotated[Number, Real(0.0)]
@@ -28,7 +28,7 @@ AmountOrOff = Annotated[NumberOrOff, Real(0.0)]
 
 
 def is_zero(number: Number) -> bool:
-    """Whether a number is the constant zero; what is an argument of the program never is."""
+    """Whether a number is the constant zero; arguments of a program never are."""
     return isinstance(number, int | float) and number == 0
 
 
@@ -44,7 +44,7 @@ def traced_fields(made: Any) -> dict[str, float]:
     """The numbers of a section that a program takes as arguments, by field.
 
     Args:
-        made: an instance whose fields are plain values, as a config has them.
+        made: an instance whose fields are plain values, as in a config.
 
     Returns:
         Numbers by name, those of inner sections by names such as `inner.name`.
@@ -62,7 +62,7 @@ def traced_fields(made: Any) -> dict[str, float]:
 
 
 def with_numbers(made: Owner, numbers: Mapping[str, Number]) -> Owner:
-    """A section with other numbers, named as `traced_fields` names them."""
+    """Replaces numbers of a section, with names as in `traced_fields`."""
     changes: dict[str, Any] = {}
     inner: dict[str, dict[str, Number]] = {}
     for name, number in numbers.items():

@@ -1,4 +1,4 @@
-"""Names for what is handed from one place to the next everywhere."""
+"""Names of types that are used everywhere."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,23 +7,23 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-# Modules by name, and in them arrays by name: parameters, and whatever has one entry for each of
-# them (gradients, shapes, factors).
+# A tree of modules and arrays by name: parameters, and anything with one entry for each of them
+# (gradients, shapes, factors).
 Params = dict[str, Any]
 # The same with the logical names of its axes around each array; see `sharding.logical_axes`.
 Boxed = dict[str, Any]
-# Arrays of a batch by name, `[B, ...]`, on the devices and before they are brought there.
+# Arrays of a batch by name, `[B, ...]`, on the host or on devices.
 Batch = dict[str, Array]
 HostBatch = dict[str, np.ndarray]
 # Shapes and dtypes of the arrays of a batch.
 Shapes = dict[str, jax.ShapeDtypeStruct]
-# Scalars by name, as a program computes them and as they are logged.
+# Scalars by name, as computed by a program and as logged.
 Metrics = dict[str, Float[Array, "..."]]
 Scalars = dict[str, float]
-# An object of JSON: what is read, and what is only read from.
+# A JSON object, mutable and read-only.
 Json = dict[str, Any]
 Facts = Mapping[str, Any]
-# Arrays, or what stands for each of them, by path: `blocks/layer_0/attention/query/kernel`.
+# Arrays, or values for each of them, by path: `blocks/layer_0/attention/query/kernel`.
 ByPath = dict[str, Any]
-# What a task has read from disk; only the task itself knows what that is.
+# The data that a task has read; only the task knows its type.
 Data = Any

@@ -1,9 +1,8 @@
 """Which examples a batch holds: shuffled, in order, bucketed or packed, on one host or several.
 
-A `Source` knows how many examples there are and makes batches of those it is asked for. An `Order`
-knows which examples each step visits. `Batches` puts both together: the batch of a step is a pure
-function of the seed and the step, so that any step can be made without those before it, by any
-number of hosts.
+A `Source` knows its number of examples and makes batches of given examples. An `Order` knows which
+examples each step visits. `Batches` combines both: the batch of a step is a pure function of the
+seed and the step, so any step can be made without those before it, by any number of hosts.
 """
 
 import collections
@@ -21,11 +20,10 @@ from transformer.data.source import Source, Visit, epoch_generator
 from transformer.errors import ConfigError
 from transformer.types import HostBatch
 
-# Permutations of up to this many examples are kept whole. The block cipher that shuffles more has
-# blocks of at least 16 bits, and searches long for the few numbers of a small set: 5 ms for one of
-# ten.
+# Permutations of up to this many examples are held in memory. The block cipher that shuffles larger
+# sets has blocks of at least 16 bits, which makes it slow for small sets: 5 ms for one of ten.
 _KEPT = 1 << 16
-# Rounds of the cipher.
+# The number of rounds of the cipher.
 _ROUNDS = 4
 
 
@@ -33,7 +31,7 @@ _ROUNDS = 4
 class Order(Protocol):
     """Which examples each step visits, over all hosts."""
 
-    # The field of `config.task` that decides the numbers of rows.
+    # The field of `config.task` that determines the numbers of rows.
     SETTING: ClassVar[str]
 
     @property
@@ -50,7 +48,7 @@ class Order(Protocol):
         ...
 
     def visits(self, step: int, rows: slice) -> Sequence[Visit]:
-        """The examples in these rows of a step's batch; fewer where the rest is padding.
+        """The examples in these rows of a step's batch; fewer if the rest is padding.
 
         The first row of every batch holds an example.
         """
@@ -63,10 +61,10 @@ class Batches:
 
     Attributes:
         source: makes batches of examples.
-        order: knows which examples.
+        order: knows the examples of each step.
         host: which part of each batch this is.
         num_hosts: how many parts of equal size each batch has.
-        multiple: rows that count for nothing make the number of rows a multiple of this.
+        multiple: padding rows make the number of rows a multiple of this.
     """
 
     source: Source
@@ -110,7 +108,7 @@ class Batches:
 
 
 def _padded(batch: HostBatch, missing: int, row: HostBatch) -> HostBatch:
-    """A batch, which may be empty, with further rows."""
+    """Adds padding rows to a batch, which may be empty."""
     rows = {name: np.repeat(array, missing, axis=0) for name, array in row.items()}
     if not batch:
         return rows
@@ -124,12 +122,12 @@ def _padded(batch: HostBatch, missing: int, row: HostBatch) -> HostBatch:
 class Epochs:
     """Epoch after epoch, each visiting every example once.
 
-    Batches do not stop at the end of an epoch: they take up the next one.
+    Batches continue across the ends of epochs.
 
     Attributes:
-        count: examples in the source.
+        count: the number of examples in the source.
         batch_size: B over all hosts.
-        seed: of orders and visits.
+        seed: the seed of orders and visits.
         num_steps: how many batches there are.
         shuffled: whether each epoch has a new order.
     """
@@ -171,9 +169,9 @@ class InOrder:
     """Every example once, in order; the last batch is filled up.
 
     Attributes:
-        count: examples in the source.
+        count: the number of examples in the source.
         batch_size: B over all hosts.
-        seed: of the visits.
+        seed: the seed of the visits.
     """
 
     SETTING: ClassVar[str] = "validation_batch_size"
@@ -213,7 +211,7 @@ def make_buckets(
 ) -> tuple[Bucket, ...]:
     """Shapes that hold all lengths: 8, 12, 16, 20, 28, ... tokens, a quarter more each time.
 
-    The lengths do not depend on the data, so that programs compiled for one file serve the next.
+    The lengths do not depend on the data, so programs compiled for one file work for the next.
 
     Args:
         lengths: of all examples.
@@ -241,9 +239,10 @@ class Planned:
 
     Attributes:
         buckets: the shapes.
-        plan: the batches of an epoch, by its number: shape and examples of each, of which there may
-            be too few to fill it. Every epoch has as many batches of a shape.
-        seed: of the visits.
+        plan: gives the batches of an epoch, by its number: the shape and the examples of each
+            batch, perhaps too few to fill it. The number of batches of each shape is the same in
+            every epoch.
+        seed: the seed of the visits.
         num_steps: how many batches there are; None for one epoch.
     """
 
@@ -261,7 +260,7 @@ class Planned:
 
     @functools.cached_property
     def batches_per_epoch(self) -> dict[Bucket, int]:
-        """How many batches of each shape one pass over the examples has."""
+        """The number of batches of each shape in one pass over the examples."""
         counts = collections.Counter(bucket for bucket, _ in self._newest.of(0, self.plan))
         return {bucket: counts[bucket] for bucket in self.buckets}
 
@@ -300,13 +299,13 @@ def bucketed(
 ) -> Planned:
     """Examples of similar length share a batch.
 
-    An epoch visits every example once: the examples of a bucket in a new order, then the batches of
-    all buckets in a new order. The last batch of a bucket is filled up.
+    An epoch visits every example once: it shuffles the examples of each bucket, then the batches of
+    all buckets. The last batch of a bucket is padded.
 
     Args:
         lengths: of all examples, none longer than the last bucket.
         buckets: the shapes, by increasing length.
-        seed: of the orders; None keeps the examples in order, shortest bucket first.
+        seed: the seed of the orders; None keeps the examples in order, shortest bucket first.
         num_steps: how many batches there are; None for one epoch.
     """
     numbers = np.searchsorted([bucket.length for bucket in buckets], lengths)
@@ -325,14 +324,15 @@ def bucketed(
 
 
 def packed(count: int, bucket: Bucket, seed: int, num_steps: int) -> Planned:
-    """Batches of one shape, of rows that a source has packed with several examples each.
+    """Batches of one shape, from rows in which a source has packed several examples.
 
-    An epoch visits every row once, in a new order. Its last batch is filled up.
+    An epoch visits every row once, in a new order. Its last batch is padded.
 
     Args:
-        count: rows in the source.
+        count: the number of rows in the source.
         bucket: the shape.
-        seed: of the orders. The numbers of its epoch 0 have decided which examples share a row.
+        seed: the seed of the orders. Random numbers of its epoch 0 have decided which examples
+            share a row.
         num_steps: how many batches there are.
     """
 
@@ -343,7 +343,7 @@ def packed(count: int, bucket: Bucket, seed: int, num_steps: int) -> Planned:
 
 
 def _cut(bucket: Bucket, examples: np.ndarray) -> Plan:
-    """Batches of these examples, the last of which may have too few."""
+    """Cuts these examples into batches; the last batch may have too few."""
     cuts = range(0, len(examples), bucket.rows)
     return [(bucket, examples[cut : cut + bucket.rows]) for cut in cuts]
 
@@ -352,7 +352,7 @@ def _cut(bucket: Bucket, examples: np.ndarray) -> Plan:
 
 
 def shuffled_place(place: int, count: int, seed: int) -> int:
-    """Where a block cipher puts one of `count` places; nothing of that size is held in memory."""
+    """The place of one of `count` indices after shuffling by a block cipher, in constant memory."""
     if count == 1:
         return 0
     return int(
@@ -375,14 +375,14 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _cipher_seed(seed: int, epoch: int) -> int:
-    """What makes the order of one epoch differ from that of another."""
+    """The key of the cipher for one epoch."""
     return int(epoch_generator(seed, epoch).integers(1 << 31))
 
 
 class _Newest:
-    """The plans of the newest epochs, kept as long as their order.
+    """A cache of the plans of the newest epochs, one for each order.
 
-    A cache of the module would keep orders alive that nobody uses any more.
+    A module-level cache would keep unused orders alive.
     """
 
     def __init__(self) -> None:

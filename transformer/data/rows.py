@@ -1,4 +1,4 @@
-"""Rows of arrays that lie in memory whole and share their first axis."""
+"""Rows of arrays that are held in memory and share their first axis."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

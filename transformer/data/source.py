@@ -1,4 +1,4 @@
-"""What an example is, apart from the order in which steps visit examples: see `data.order`."""
+"""What an example is; `data.order` defines which examples each step visits."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -16,19 +16,19 @@ def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
 def example_generator(seed: int, epoch: int, example: int) -> np.random.Generator:
     """Random numbers of one example in one epoch.
 
-    Philox (Salmon et al. 2011) is a function of a key and a counter of 256 bits. An example owns
-    the numbers below one value of the counter's highest word, and the epoch those of value 0.
+    Philox (Salmon et al. 2011) is a function of a key and a counter of 256 bits. Each example has
+    its own value of the counter's highest word, and the epoch has value 0.
     """
     counter = [0, 0, 0, example + 1]
     return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=counter))
 
 
 class Visit(NamedTuple):
-    """One example at one of its visits, with random numbers that depend on nothing else.
+    """One visit of an example, with random numbers that depend on nothing else.
 
     Attributes:
         example: its number in the source.
-        seed: of the random numbers.
+        seed: the seed of the random numbers.
         epoch: how many times the whole source has been visited before.
     """
 
@@ -47,7 +47,7 @@ class Visit(NamedTuple):
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples, and how some of them become a batch. It knows of no steps and no hosts."""
+    """Examples, and how to make a batch of some of them. It knows nothing of steps and hosts."""
 
     def __len__(self) -> int:
         """How many examples there are."""
@@ -58,5 +58,5 @@ class Source(Protocol):
         ...
 
     def padding(self, visit: Visit) -> HostBatch:
-        """A row that counts for nothing, in the shape that a batch with this visit has."""
+        """A padding row, in the shape of a batch with this visit."""
         ...

@@ -1,1 +1,1 @@
-"""Writing: sampling and search with a cache that is passed in and handed back."""
+"""Generation: sampling and search with a cache that is passed in and returned."""

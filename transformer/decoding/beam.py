@@ -1,8 +1,9 @@
 """Beam search for encoder-decoders, with caches, one compiled program for each shape.
 
 The hypotheses of a sentence share one row of the cache: each step adds one slot for each of them,
-and the mask lets a hypothesis see the slots it descends from. So no cache is ever copied when beams
-change places, and the keys and values of the source are kept once, not once per beam.
+and the mask lets a hypothesis see only the slots that it descends from. So the cache is never
+copied when beams are reordered, and the keys and values of the source are kept once, not once per
+beam.
 """
 
 import functools
@@ -21,10 +22,10 @@ class Hypotheses(NamedTuple):
     """The best outputs of each row, best first.
 
     Attributes:
-        tokens: `[B, R, L]`, the end token last, if there is one, and zeros behind it.
-        lengths: `[B, R]`, the end token included; 0 where there are fewer than R outputs, or where
-            the search was not over after L tokens.
-        log_probs: `[B, R]`, of all tokens together, the end token included, in nats.
+        tokens: `[B, R, L]`, the end token last, if there is one, followed by zeros.
+        lengths: `[B, R]`, the end token included; 0 if there are fewer than R outputs, or if the
+            search had not ended after L tokens.
+        log_probs: `[B, R]`, of each output as a whole, the end token included, in nats.
         scores: `[B, R]`, the log probabilities after the length penalty.
     """
 
@@ -35,12 +36,12 @@ class Hypotheses(NamedTuple):
 
 
 class _Search(NamedTuple):
-    """The state of a search before step `step`: K beams that live, the R best that have ended."""
+    """The state of a search before step `step`: K live beams, and the R best that have ended."""
 
     step: Any
     cache: Any
-    tokens: Any  # [B, K], the last of each beam.
-    texts: Any  # [B, K, L], all of each beam.
+    tokens: Any  # [B, K], the last token of each beam.
+    texts: Any  # [B, K, L], all tokens of each beam.
     slots: Any  # [B, K, L], which of the K slots of each step a beam descends from.
     log_probs: Any  # [B, K], -inf for a beam that does not exist.
     ended: Hypotheses
@@ -48,7 +49,7 @@ class _Search(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """What a search is told, known when it is compiled."""
+    """The settings of a search, static at compilation."""
 
     search: Search
     alpha: float
@@ -57,11 +58,11 @@ class _Rules(NamedTuple):
 
     @property
     def foreign(self) -> bool:
-        """Whether all is as the library `transformers` does it."""
+        """Whether the search follows the library `transformers`."""
         return self.search.kind == "transformers"
 
     def penalty(self, length: Array) -> Array:
-        """What log probabilities are divided by."""
+        """The number that log probabilities are divided by."""
         return length_penalty(length.astype(jnp.float32), self.alpha, self.search.kind)
 
 
@@ -100,22 +101,23 @@ def beam_search(
     """The most probable outputs of each row.
 
     Each step extends every beam by every token and takes the `beam_size` best extensions. Those
-    with an end token leave the search and the best others take their places. A row is done when
-    no beam can still become one of its R best outputs, whatever follows, or as `search` has it;
-    with one beam, which is greedy decoding, at the first end. What a row gets does not depend on
-    the other rows.
+    with an end token leave the search and the best others take their places. A row is done when no
+    beam can still become one of its R best outputs, or by the rule of `search`; with one beam,
+    which is greedy decoding, at the first end token. The outputs of a row do not depend on the
+    other rows.
 
     Args:
         model: an encoder-decoder with `encode`, `decode`, `logits` and `empty_cache`.
         params: its parameters.
         source: token ids.
-        source_lengths: of the rows; what is behind is padding. A row of length 0 is done at once.
+        source_lengths: the tokens of each row before its padding. A row of length 0 is done at
+            once.
         limits: the longest output of each row, the end token included.
         end: the end token.
-        num_tokens: only the first this many entries of the vocabulary are chosen from.
-        max_length: L. Rows whose limit is greater and that are not done by then have no output.
+        num_tokens: outputs contain only the first `num_tokens` entries of the vocabulary.
+        max_length: L. Rows with a greater limit that are not done after L tokens have no output.
         beam_size: K.
-        alpha: of the length penalty.
+        alpha: the exponent of the length penalty.
         num_return: R, at most K.
         begin: the token that begins every output; None takes the end token.
         unwritten: tokens that are never chosen.
@@ -127,12 +129,12 @@ def beam_search(
     rules = _Rules(search, alpha, beam_size, (end, *search.more_ends))
     is_end = jnp.isin(jnp.arange(num_tokens), jnp.array(rules.ends))
     of_slots = jnp.arange(max_length * beam_size) // beam_size
-    # Theirs compares with the worst of as many outputs as there are beams.
+    # `transformers` compares with the worst of as many outputs as there are beams.
     num_kept = beam_size if rules.foreign else num_return
 
     def score_next(module: Any, search: _Search) -> tuple[Float[Array, "B K V"], Any]:
         """Log probabilities of every beam's next token."""
-        # Slot k of this step is beam k's own.
+        # Slot k of this step belongs to beam k.
         seen = search.slots[..., None] == jnp.arange(beam_size)
         seen &= (jnp.arange(max_length) <= search.step)[:, None]
         seen = seen.reshape(batch, 1, beam_size, max_length * beam_size)
@@ -161,7 +163,7 @@ def beam_search(
             log_probs = jnp.where(at_limit[:, None, None] & ~is_end, -jnp.inf, log_probs)
         log_probs += search.log_probs[..., None]
 
-        # So many more than there are beams that enough of them do not end.
+        # Enough candidates that `beam_size` of them do not end.
         count = min((1 + len(rules.ends)) * beam_size, beam_size * num_tokens)
         candidates, flat = jax.lax.top_k(log_probs.reshape(batch, -1), count)
         parents, tokens = flat // num_tokens, flat % num_tokens
@@ -196,12 +198,12 @@ def beam_search(
             slots=_take(search.slots, parents),
             log_probs=log_probs,
             ended=ended,
-            # At the limit it is over even if the model gave no number.
+            # At the limit the search ends even if the model's scores are NaN.
             done=search.done | done | (length >= limits),
         )
 
     def know_source(module: Any) -> Any:
-        """A cache that knows the source; what it holds of the text is written again."""
+        """A cache that holds the source; its entries for the text are overwritten later."""
         segments = valid.astype(jnp.int32)
         cache = module.empty_cache(batch, max_length * beam_size)
         _, cache = module.decode(
@@ -245,7 +247,7 @@ def _log_probs(
     rules: _Rules,
 ) -> Float[Array, "B K V"]:
     """Log probabilities of next tokens after the rules."""
-    # Theirs applies rules to logits where it is greedy.
+    # `transformers` applies the rules to logits when it decodes greedily.
     late = rules.foreign and rules.beam_size == 1
     scores = logits if late else jax.nn.log_softmax(logits)
     begun = jnp.full((*search.texts.shape[:2], 1), begin)
@@ -258,7 +260,7 @@ def _log_probs(
 def _is_done(
     ended: Hypotheses, best: Array, length: Array, limits: Array, rules: _Rules
 ) -> Bool[Array, "B"]:
-    """Whether nothing better can come, given the log probability of each row's best beam."""
+    """Whether no better output is possible, given the log probability of each row's best beam."""
     # Log probabilities only fall, and the longest output is penalised least.
     longest = limits
     if rules.foreign and not (rules.search.early_stopping == "never" and rules.alpha > 0):

@@ -1,4 +1,4 @@
-"""Sentence embeddings: what an encoder makes of a text, as one vector."""
+"""Sentence embeddings: one vector for a text, from an encoder."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError
 from transformer.ops.masks import real_tokens
 
-# Rows are as long as the longest text that they hold needs: one of few lengths, each compiled once.
+# Rows are as long as their longest text needs, rounded to one of few lengths, each compiled once.
 _SHORTEST = 16
-# Lower than any state; what a maximum takes of tokens that do not count.
+# Lower than any state: masks tokens that do not count in a maximum.
 _LOWEST = -1e9
 
 
@@ -42,21 +42,21 @@ def embed(
     Args:
         model: an encoder.
         params: its parameters.
-        tokenizer: of the encoder.
-        texts: n of them, without white space around them; longer ones lose their ends.
-        pooling: of the states of all tokens, start and separator among them: the `mean`; the sum
-            divided by the root of their number, `mean_sqrt_len_tokens`; the mean weighted by
-            place, `weightedmean`; the largest number in each dimension, `max`; or the state of the
-            start, `cls`, or of the last token, `lasttoken`. Vectors of several are put side by
-            side, and D grows.
-        normalize: to length 1.
-        max_length: tokens of a text, at most.
-        lowercase: texts are lowercased before the tokenizer gets them.
-        prompt: stands in front of every text.
+        tokenizer: the encoder's tokenizer.
+        texts: n texts, without white space around them; long ones are cut at the end.
+        pooling: how to pool the states of all tokens, start and separator included: `mean`;
+            `mean_sqrt_len_tokens`, the sum divided by the root of their number; `weightedmean`, the
+            mean weighted by position; `max`, the largest number in each dimension; `cls`, the state
+            of the start token; or `lasttoken`, the state of the last token. The vectors of several
+            kinds are concatenated, so D grows.
+        normalize: whether vectors are scaled to length 1.
+        max_length: the most tokens of a text.
+        lowercase: whether texts are lowercased before they are tokenized.
+        prompt: put in front of every text.
         include_prompt: whether the prompt, and the start before it, are pooled, too.
-        batch_size: texts at a time.
-        on_progress: told how many are done.
-        on_cut: told how many texts have lost their ends.
+        batch_size: texts computed at once.
+        on_progress: called with the number of texts that are done.
+        on_cut: called with the number of texts that were cut.
 
     Raises:
         ConfigError: if there is no such pooling.
@@ -65,7 +65,7 @@ def embed(
     for name in names:
         if name not in POOLINGS:
             raise ConfigError(f"the pooling is {name!r}: choose from {', '.join(POOLINGS)}.")
-    # The prompt alone comes last, to be measured.
+    # The prompt alone is the last text, to find its length.
     whole = [(prompt + text).strip() for text in (*texts, "")]
     rows = lay_out_texts(
         tokenizer, [text.lower() if lowercase else text for text in whole], None, max_length
@@ -73,10 +73,10 @@ def embed(
     if on_cut is not None:
         on_cut(int(rows.cut[:-1].sum()))
     skipped = int(rows.lengths[-1]) - 1 if prompt and not include_prompt else 0
-    # No more rows than there are texts for.
+    # Not more rows than texts.
     batch_size = min(batch_size, 1 << max(0, len(texts) - 1).bit_length())
     vectors = np.zeros((len(texts), len(names) * model.width), np.float32)
-    # Texts of like length together.
+    # Texts of similar length share a batch.
     order = np.argsort(rows.lengths[:-1], kind="stable")
     for first in range(0, len(order), batch_size):
         members = order[first : first + batch_size]
@@ -93,7 +93,7 @@ def embed(
 
 
 def row_length(needed: int, most: int, *, least: int = _SHORTEST) -> int:
-    """The next power of two that is not below `least`, `most` at most."""
+    """The next power of two, between `least` and `most`."""
     length = least
     while length < needed:
         length *= 2
@@ -135,7 +135,7 @@ def _last(features: Float[Array, "B T D"], real: Bool[Array, "B T"]) -> Float[Ar
 
 
 def _places(real: Bool[Array, "B T"]) -> Float[Array, "B T"]:
-    """The number of each token that counts, from 1; 0 for others."""
+    """The number of each token that counts, from 1; 0 for the others."""
     return real * jnp.arange(1.0, real.shape[1] + 1.0)
 
 

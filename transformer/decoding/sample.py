@@ -19,7 +19,7 @@ from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.errors import DataError
 from transformer.ops.logits import Sampling, filter_logits
 
-# Tokens made between two visits to Python: often enough to watch, seldom enough to be fast.
+# Tokens made between two returns to Python: few enough to watch, many enough to be fast.
 STREAM_CHUNK = 16
 
 
@@ -39,20 +39,20 @@ def write(
 ) -> list[str]:
     """Continues each prompt.
 
-    A token without a text, which a model has where its table is larger than its vocabulary or the
-    vocabulary has holes, writes nothing.
+    Tokens without a text write nothing. They exist if the model's table is larger than the
+    vocabulary, or the vocabulary has holes.
 
     Args:
         model: a language model with `context` and `empty_cache`.
         params: its parameters.
-        tokenizer: of the model.
-        prompts: the beginnings; an empty one begins with what the tokenizer puts in front of all
-            texts, or with `begin`.
-        max_new_tokens: how many tokens to add to each.
+        tokenizer: the model's tokenizer.
+        prompts: the texts to continue; an empty one begins with the token that the tokenizer puts
+            in front of all texts, or with `begin`.
+        max_new_tokens: how many tokens to add to each prompt.
         sampling: how to choose them.
-        seed: of the choice; row i makes the same choices in every batch.
+        seed: random seed; row i makes the same choices in every batch.
         stop: a text ends before the first occurrence of this string in what was added.
-        stop_ids: a text ends before the first of these tokens, whether they have a text or not.
+        stop_ids: a text ends before the first of these tokens, even if they have no text.
         begin: the token that begins an empty prompt; None if there is none.
         on_text: called with the row and each new piece of its text, as it is made.
 
@@ -60,8 +60,8 @@ def write(
         Prompts and continuations.
 
     Raises:
-        DataError: if a prompt is empty and nothing begins it, or has a character the tokenizer does
-            not know.
+        DataError: if a prompt is empty without a begin token, or has a character that the tokenizer
+            does not know.
     """
     ids = [_begun(tokenizer, prompt, begin, model.vocab_size) for prompt in prompts]
     streams = [_StoppableStream(tokenizer, stop, stop_ids) for _ in prompts]
@@ -116,8 +116,8 @@ def generate(
 ) -> Iterator[np.ndarray]:
     """Yields the continuation of token prompts, `[B, up to chunk]` tokens at a time.
 
-    A text longer than the model's context goes on from its last half context: learned positions
-    end there, and reading half a context again every half context costs little.
+    Once a text fills the model's context, the model continues from the last half context: learned
+    positions end at the context, and reading half a context again every half context costs little.
 
     Args:
         model: a language model with `context` and `empty_cache`.
@@ -125,8 +125,8 @@ def generate(
         prompts: token ids, one array for each row, none empty.
         max_new_tokens: how many tokens to make for each row.
         sampling: how to choose them.
-        seed: of the choice, from 0 to 2**32 - 1.
-        chunk: how many tokens to make between two visits to Python.
+        seed: random seed, from 0 to 2**32 - 1.
+        chunk: how many tokens to make between two returns to Python.
     """
     model = model.for_writing()
     histories = [list(map(int, prompt)) for prompt in prompts]
@@ -155,19 +155,19 @@ def generate(
 
 
 def tokens_read(count: int, context: int) -> int:
-    """How many of a prompt's tokens are read: all, or half a context from its end if it is full.
+    """How many of a prompt's tokens are read: all, or the last half context if it is full.
 
     Args:
-        count: tokens of the prompt.
-        context: of the model.
+        count: the number of tokens of the prompt.
+        context: the model's context.
     """
     return count if count < context else context // 2
 
 
 def _start(history: list[int], start: int, context: int) -> int:
-    """Where what the model reads of a row begins: half a context from its end once it is full.
+    """The first token of a row that the model reads: half a context from the end once it is full.
 
-    Each row moves on by itself, so that its text does not depend on the rows beside it.
+    Each row moves on separately, so its text does not depend on the rows beside it.
     """
     return len(history) - tokens_read(len(history) - start, context)
 
@@ -210,7 +210,7 @@ def _continue(
     made: Int[Array, ""],
     count: Int[Array, ""],
 ) -> tuple[Any, Int[Array, "B chunk"]]:
-    """Makes `count` tokens, at most `chunk`; the rest of the result is zero."""
+    """Makes `count` tokens (at most `chunk`); the rest of the result is zero."""
 
     def one_token(index: Array, carry: tuple) -> tuple:
         (logits, cache, positions), tokens = carry
@@ -228,7 +228,7 @@ def _continue(
 def choose(
     logits: Float[Array, "B V"], keys: Key[Array, "B"], place: Int[Array, ""], sampling: Sampling
 ) -> Int[Array, "B"]:
-    """The next token of each row, from randomness that depends on the row and the place alone."""
+    """The next token of each row; its randomness depends only on the row and the position."""
     if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     filtered = filter_logits(logits, sampling)
@@ -237,7 +237,7 @@ def choose(
 
 
 class _StoppableStream:
-    """The text of one row up to its end, held back where the stop string may have begun."""
+    """The text of one row up to its end; holds back a possible beginning of the stop string."""
 
     def __init__(self, tokenizer: TextTokenizer, stop: str, stop_ids: Sequence[int]) -> None:
         self._stream = tokenizer.stream()
@@ -248,7 +248,7 @@ class _StoppableStream:
         self.finished = False
 
     def push(self, tokens: np.ndarray) -> str:
-        """Takes new tokens; returns the text that is certain."""
+        """Takes new tokens and returns the text that is final."""
         if self.finished:
             return ""
         for token in tokens.tolist():
@@ -267,7 +267,7 @@ class _StoppableStream:
         return self._release(certain)
 
     def close(self) -> str:
-        """Whatever was held back and turned out not to be the stop string or a whole character."""
+        """Returns what was held back and is neither the stop string nor a whole character."""
         if self.finished:
             return ""
         self._held += self._stream.close()

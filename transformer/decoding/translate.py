@@ -33,13 +33,13 @@ class Beam:
     Attributes:
         size: hypotheses kept at each step; 1 is greedy.
         length_penalty: see `search_rules.length_penalty`.
-        num_return: outputs for each sentence, best first, each another text: several sequences of
-            tokens may be written the same, and the most probable one then stands for all. There are
-            fewer where the beams have no more.
-        extra_length: an output has at most so many tokens more than its source (Vaswani et al.
+        num_return: outputs for each sentence, best first, all different texts: of several token
+            sequences with the same text only the most probable is kept. There are fewer if the
+            beams hold fewer.
+        extra_length: an output has at most this many tokens more than its source (Vaswani et al.
             2017, section 6.1).
-        max_length: of every output in tokens, without an end; None goes by `extra_length`.
-        batch_tokens: source tokens times beams that are searched at once.
+        max_length: the longest output in tokens, without the end; None uses `extra_length`.
+        batch_tokens: the number of source tokens times beams that are searched at once.
         search: further rules.
     """
 
@@ -66,8 +66,8 @@ class Output(NamedTuple):
     Attributes:
         text: the output.
         ids: its tokens, without the end token.
-        log_prob: of the output and its end, in nats.
-        score: the same after the length penalty.
+        log_prob: the log probability of the output and its end, in nats.
+        score: the log probability after the length penalty.
     """
 
     text: str
@@ -94,10 +94,10 @@ def translate(
     Args:
         model: an encoder-decoder; see `beam.beam_search`.
         params: its parameters.
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         sources: token ids without end token; an empty one gives one empty output.
         beam: how to search.
-        on_progress: called with the number of sentences that are done, as they are.
+        on_progress: called with the number of sentences that are done.
     """
     results: list[list[Output]] = [[] for _ in sources]
     for index, ids in enumerate(sources):
@@ -122,9 +122,9 @@ def translate(
 
 
 def _groups(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[list[int], int, int]]:
-    """Sentences of similar length: which, and the rows and the length of their batch.
+    """Groups sentences of similar length: yields their indices, and the shape of their batch.
 
-    One shape for each length, with no more rows than there are sentences for.
+    There is one shape for each length, with not more rows than sentences.
     """
     longest = max(8, 1 << (int(lengths.max()) - 1).bit_length())
     buckets = make_buckets(lengths, batch_tokens=batch_tokens, longest=longest, rows_multiple=1)
@@ -150,18 +150,19 @@ def translate_stream(
 ) -> Iterator[list[Output]]:
     """Translates lines in their order, some at a time, with a live count on stderr.
 
-    Lines are answered as soon as no more of them are there; see `data.text.IncomingLines`.
+    Lines are answered as soon as no more are waiting; see `data.text.IncomingLines`.
 
     Args:
         model: an encoder-decoder.
         params: its parameters.
         tokenizer: of the model.
-        lines: any number; those that are empty give empty outputs.
+        lines: any number of lines; empty ones give empty outputs.
         beam: how to search.
-        encode: lines and the number of the first to token ids, and how many had to be cut.
-        lines_at_once: how many are translated together, at most; more is faster.
-        progress: whether the count is shown, where stderr is a terminal.
-        when_cut: what is said at the end of sentences that were cut, behind their number.
+        encode: maps lines and the number of the first line to token ids and the number of lines
+            cut.
+        lines_at_once: the most lines that are translated together; more is faster.
+        progress: whether the count is shown, if stderr is a terminal.
+        when_cut: the message at the end about cut sentences, printed after their number.
     """
     first = cut = 0
     with sentence_progress(None, shown=progress) as update:
@@ -183,7 +184,7 @@ def _add(update: Callable[[int], None], before: int, done: int) -> None:
 def sentence_progress(
     total: int | None, *, shown: bool = True, verb: str = "translated", unit: str = "sentences"
 ) -> Iterator[Callable[[int], None]]:
-    """A live count on stderr, if that is a terminal; gives the function to call."""
+    """Shows a live count on stderr, if that is a terminal; yields the function to call."""
     console = rich.console.Console(stderr=True, highlight=False)
     columns = (verb, "{task.completed:,}", unit)
     bar = rich.progress.Progress(
@@ -220,7 +221,7 @@ def _search(
 
 
 def _outputs(tokenizer: SentenceTokenizer, found: Hypotheses, row: int, beam: Beam) -> list[Output]:
-    """The outputs of a row, the best first, no two of them the same text."""
+    """The outputs of a row, best first, without repeated texts."""
     ends = (tokenizer.end, *beam.search.more_ends)
     outputs: dict[str, Output] = {}
     for rank in range(found.lengths.shape[1]):
@@ -242,12 +243,12 @@ def _hypotheses(
     lengths: np.ndarray,
     beam: Beam,
 ) -> Hypotheses:
-    """What the search finds, in the host's memory."""
+    """The hypotheses that the search finds, in the host's memory."""
     foreign = beam.search.kind == "transformers"
     limits = lengths + beam.extra_length
     usual = longest = source.shape[1] + beam.extra_length
     if beam.max_length is not None:
-        # What has no end at its limit needs no room for one.
+        # Outputs without an end at their limit need no room for one.
         longest = beam.max_length + (not foreign)
         limits = np.full(len(lengths), longest, np.int32)
     search = functools.partial(
@@ -261,13 +262,13 @@ def _hypotheses(
         num_tokens=model.vocab_size if foreign else tokenizer.vocab_size,
         beam_size=beam.size,
         alpha=beam.length_penalty,
-        # Some may be the same text.
+        # Several hypotheses may have the same text.
         num_return=1 if beam.num_return == 1 else beam.size,
         begin=model.begin_token(),
         unwritten=() if foreign else model.unwritten_tokens(),
         search=beam.search,
     )
-    # Each step looks at all the room there is, of which most outputs need little.
+    # Each step attends to all slots, and most outputs need only a few.
     found = jax.device_get(search(max_length=min(longest, usual)))
     if longest > usual and (found.lengths[lengths > 0, 0] == 0).any():
         found = jax.device_get(search(max_length=longest))
@@ -284,7 +285,7 @@ def score_pairs(
     Args:
         model: an encoder-decoder.
         params: its parameters.
-        pairs: E of them, at least one.
+        pairs: E pairs, at least one.
         batch_tokens: tokens scored at once.
     """
     log_probs = np.zeros(len(pairs.source))

@@ -1,8 +1,8 @@
 """BERT: the bidirectional encoder (Devlin et al. 2019).
 
 The sum of token, position and type embeddings is normalised, and post-norm blocks of attention in
-both directions follow. What is learned on top of them is a method each: filling masked places and
-telling whether a sentence follows another (pretraining), classes of a text, classes of its tokens.
+both directions follow. Each job of the heads is one method: filling masked tokens and predicting
+whether a sentence follows another (pretraining), classifying a text, classifying its tokens.
 Parameters exist for the methods that a job calls, and no others.
 """
 
@@ -35,7 +35,7 @@ class BERT(TextEncoder):
     """An encoder and its heads; its fields are `config.model`.
 
     The defaults are `base` of Devlin et al. 2019. With the published vocabulary of 30,522 entries,
-    the pooler included and other heads left out, the published sizes have
+    with the pooler and without other heads, the published sizes are
 
         size    num_layers  width  num_heads   parameters
         tiny             2    128          2    4,385,920
@@ -49,29 +49,30 @@ class BERT(TextEncoder):
     dense layers and V biases: 624,188 parameters for `base`.
 
     Attributes:
-        vocab_size: V; None takes the tokenizer's.
-        num_outputs: classes, or other outputs, of the head that fine-tuning adds; None takes what
-            the data have.
+        vocab_size: V; None takes the size of the tokenizer's vocabulary.
+        num_outputs: the number of classes, or other outputs, of the fine-tuning head; None takes
+            the number that the data have.
         num_layers: L.
         num_heads: N.
         width: D.
-        context: the longest sequence, the number of learned positions.
-        position_init: of the learned positions: `normal`, as published, or `sinusoidal`, from which
-            small models on little text learn far sooner to look at a token's neighbours.
-        position_offset: rows of the table of positions before the one of the first token, which
-            nobody uses; RoBERTa has 2.
-        num_types: kinds of tokens; 2 tell the first of two sentences from the second. With 1 all
-            tokens are of it.
+        context: the length of the longest sequence, and the number of learned positions.
+        position_init: initialisation of the learned positions: `normal`, as published, or
+            `sinusoidal`, with which small models on little text learn far sooner to attend to a
+            token's neighbours.
+        position_offset: the number of unused rows at the start of the position table; RoBERTa has
+            2.
+        num_types: the number of token types; 2 distinguish the first of two sentences from the
+            second.
         feed_forward_width: F; None means 4 D.
-        activation: of the feed-forward layer.
-        head_activation: of the dense layer in front of masked tokens; None takes `activation`.
-            RoBERTa's is gelu, whatever its feed-forward layers have.
+        activation: activation of the feed-forward layer.
+        head_activation: activation of the dense layer in the head for masked tokens; None takes
+            `activation`. RoBERTa always uses gelu here.
         norm_epsilon: added to variances.
         dropout_rate: on embeddings, attention weights, branches and in front of the heads.
         dtype: of the computation; parameters stay float32.
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: implementation; see `ops.attention.dot_product_attention`.
+        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
     """
 
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "next_sentence")
@@ -164,19 +165,19 @@ class BERT(TextEncoder):
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
     ) -> Float[Array, "B D"]:
-        """What stands for the whole row: made of the state of `[CLS]`."""
+        """The vector that stands for the whole row, computed from the state of `[CLS]`."""
         return self.pooler(features)
 
     def of_masked(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
-        """What masked tokens are told from; the published code has it, the paper does not."""
+        """The head for masked tokens, which is in the published code but not in the paper."""
         return self.masked_token(features)
 
     def biases(self) -> Float[Array, "V"]:
-        """Of the output layer of tokens."""
+        """The biases of the output layer of tokens."""
         return self.masked_token.bias
 
     def follows(self, features: Float[Array, "B T D"]) -> Float[Array, "B 2"]:
-        """Scores, in float32, of: the second sentence follows the first, it does not."""
+        """Scores, in float32, of two classes: the second sentence follows the first, or not."""
         return self.next_sentence(self.pooled(features)).astype(jnp.float32)
 
     def pretrain(
@@ -191,7 +192,7 @@ class BERT(TextEncoder):
         return self.logits(self.masked(features, positions)), self.follows(features)
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.
@@ -210,10 +211,10 @@ class BERT(TextEncoder):
         self.chosen_attention()
 
     def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: Any) -> str:
-        """The implementation that training uses for batches of this length, or of a usual one.
+        """The attention implementation that training uses for batches of this (or a usual) length.
 
         Raises:
-            ConfigError: if what the config asks for cannot do it.
+            ConfigError: if the implementation that the config asks for does not support it.
         """
         length = {} if tokens is None else {"length": tokens.shape[1]}
         return usual_implementation(

@@ -1,8 +1,8 @@
 """Gemma 2 and 3 (Gemma Team 2024, 2025).
 
-A decoder like Llama's, whose branches are normalised on both sides and whose layers take turns:
-most layers see only a window; every n-th sees everything. Embeddings are scaled by the root of the
-width and are the output layer, too. What differs is a field each:
+A decoder like Llama's, with two differences: branches are normalised on both sides, and most layers
+see only a window, while every n-th sees everything. Embeddings are scaled by the root of the width
+and are also the output layer. One field controls each difference between the versions:
 
     Gemma 2    every second layer global; `attention_cap` and `output_cap`
     Gemma 3    every sixth layer global, with slower rotations; `head_norm` in place of the caps
@@ -38,17 +38,17 @@ class Gemma(DecoderOnly):
         head_dim: H; None means D / N.
         feed_forward_width: F.
         norm_epsilon: added to mean squares.
-        window: of local layers: they see only tokens fewer than this many positions away.
-        global_every: the layers of this number, of twice this number and so on see everything,
+        window: local layers see only tokens fewer than this many positions away.
+        global_every: layers `global_every`, 2 `global_every`, ... see everything; layers are
             counted from 1.
         rope_base: the base of the rotary frequencies in global layers.
-        rope_factor: global layers turn by this factor more slowly; None leaves them.
+        rope_factor: global layers rotate this many times more slowly; None changes nothing.
         local_rope_base: the base in local layers.
-        local_rope_factor: local layers turn by this factor more slowly; None leaves them.
+        local_rope_factor: local layers rotate this many times more slowly; None changes nothing.
         query_scale: queries are divided by the root of this; None means H.
-        head_norm: queries and keys are normalised, each over its head.
-        attention_cap: squashes the logits of attention to (-cap, cap); None leaves them.
-        logit_cap: squashes the scores of the output layer likewise.
+        head_norm: whether queries and keys are normalised over each head.
+        attention_cap: squashes the logits of attention to (-cap, cap); None means no cap.
+        logit_cap: squashes the scores of the output layer to (-cap, cap); None means no cap.
     """
 
     num_kv_heads: Heads | None = None
@@ -117,13 +117,13 @@ class Gemma(DecoderOnly):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """Scaled token vectors; positions turn queries and keys."""
+        """Scaled token vectors; positions come in by rotating queries and keys."""
         x = self.token_embedding(tokens)
         # Rounded to the dtype of the computation before it multiplies, as in the published code.
         return self.dropout(x * np.asarray(math.sqrt(self.width), x.dtype))
 
     def layer_kinds(self) -> dict[str, Any]:
-        """Which layers are local."""
+        """For each layer, whether it is local."""
         numbers = np.arange(1, self.num_layers + 1)
         return {"local": numbers % self.global_every != 0}
 
@@ -140,11 +140,11 @@ class Gemma(DecoderOnly):
         return self.attention_cap is not None
 
     def cache_heads(self) -> tuple[int, int]:
-        """Heads of keys and values, and the width of one."""
+        """The number of key and value heads, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

@@ -1,7 +1,7 @@
 """GPT: the decoder-only transformer (Radford et al. 2018, 2019).
 
-Token and position embeddings are added, pre-norm blocks of causal attention and feed-forward
-follow, and a last normalisation before the output layer.
+Token and position embeddings are added; then come pre-norm blocks of causal attention and
+feed-forward, a final normalisation and the output layer.
 """
 
 import functools
@@ -28,7 +28,7 @@ class GPT(DecoderOnly):
 
     Attributes:
         feed_forward_width: F; None means 4 D.
-        activation: of the feed-forward layer.
+        activation: activation of the feed-forward layer.
         norm_epsilon: added to variances.
         qkv_bias: bias on the query, key and value projections.
         output_bias: bias on the output layer; only without tied embeddings.
@@ -87,7 +87,7 @@ class GPT(DecoderOnly):
         return self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

@@ -2,13 +2,11 @@
 
 A pre-norm decoder with RMS normalisation (Zhang and Sennrich 2019), rotary positions (Su et al.
 2021), gated feed-forward layers (Shazeer 2020) and queries that share keys and values (Ainslie et
-al. 2023); no biases, no learned positions. What differs among them is a field each:
+al. 2023); no biases, no learned positions. The fields make the variants:
 
-    Llama 2    as it is (Touvron et al. 2023)
-    Llama 3    `rope_base` 500,000 and, from 3.1 on, `rope_factor` (Grattafiori et al. 2024)
-    Mistral    `window` (Jiang et al. 2023)
-    Qwen2      `qkv_bias` (Yang et al. 2024)
-    Qwen3      `head_norm` (Yang et al. 2025)
+    Llama 2    the defaults (Touvron et al. 2023) Llama 3    `rope_base` 500,000 and, from 3.1 on,
+    `rope_factor` (Grattafiori et al. 2024) Mistral    `window` (Jiang et al. 2023) Qwen2
+    `qkv_bias` (Yang et al. 2024) Qwen3      `head_norm` (Yang et al. 2025)
 """
 
 import functools
@@ -38,19 +36,21 @@ class Llama(DecoderOnly):
     Attributes:
         num_kv_heads: K; None means N.
         head_dim: H; None means D / N.
-        feed_forward_width: F; None means 8/3 D, up to the next multiple of 64.
-        activation: of the gate; `silu` makes it SwiGLU.
+        feed_forward_width: F; None means 8/3 D, rounded up to a multiple of 64.
+        activation: activation of the gate; `silu` makes it SwiGLU.
         norm_epsilon: added to mean squares.
         rope_base: the base of the rotary frequencies.
-        rope_factor: how much longer texts are than those of pretraining; None leaves the
-            frequencies as they are. See `ops.positions.RotaryScaling`, also for the next three.
-        rope_low_frequency: rounds below which frequencies are divided by the factor.
-        rope_high_frequency: rounds from which they stay.
-        rope_old_context: positions of pretraining; None divides all frequencies by the factor, see
-            `ops.positions.LinearRotaryScaling`.
-        window: sees only tokens fewer than this many positions away; None sees all before.
+        rope_factor: how many times longer texts are than in pretraining; None leaves the
+            frequencies as they are. See `ops.positions.RotaryScaling`, also for the next three
+            fields.
+        rope_low_frequency: frequencies with fewer rotations than this are divided by the factor.
+        rope_high_frequency: frequencies with more rotations than this stay as they are.
+        rope_old_context: the number of positions in pretraining; None divides all frequencies by
+            the factor, see `ops.positions.LinearRotaryScaling`.
+        window: each token sees only tokens fewer than this many positions away; None means all
+            before it.
         qkv_bias: bias on the query, key and value projections.
-        head_norm: queries and keys are normalised, each over its head.
+        head_norm: whether queries and keys are normalised over each head.
     """
 
     tie_embeddings: bool = False
@@ -111,7 +111,7 @@ class Llama(DecoderOnly):
             self.output = Linear((self.vocab_size,), ("embed", "vocab"), False, dtype=self.dtype)
 
     def feed_forward_layer(self) -> Callable[..., nn.Module]:
-        """What makes the feed-forward layer of a block."""
+        """The maker of a block's feed-forward layer."""
         return functools.partial(
             FeedForward,
             width=self.hidden_width(),
@@ -128,15 +128,15 @@ class Llama(DecoderOnly):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """Token vectors; positions turn queries and keys."""
+        """Token vectors; positions come in by rotating queries and keys."""
         return self.dropout(self.token_embedding(tokens))
 
     def cache_heads(self) -> tuple[int, int]:
-        """Heads of keys and values, and the width of one."""
+        """The number of key and value heads, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

@@ -12,14 +12,15 @@ from transformer.nn.mixture import MixtureOfExperts
 
 
 class Mixtral(Llama):
-    """A sparse language model (Jiang et al. 2024); its fields and those of `Llama`.
+    """A sparse language model (Jiang et al. 2024); `config.model` has its and `Llama`'s fields.
 
     Attributes:
-        num_experts: E, of each layer; each has the width of a Llama's feed-forward layer.
-        experts_per_token: k, of them compute a token.
+        num_experts: E, in each layer; each expert has the width of a Llama's feed-forward layer.
+        experts_per_token: k, the number of experts that compute each token.
         capacity_factor: see `nn.mixture.MixtureOfExperts`.
-        router_loss_scale: of the routers' balance loss in the objective, a mean over layers.
-        router_z_loss_scale: of the routers' z-loss in the objective, likewise.
+        router_loss_scale: weight of the routers' balance loss, a mean over layers, in the
+            objective.
+        router_z_loss_scale: weight of the routers' z-loss, a mean over layers, in the objective.
     """
 
     num_experts: Heads = 8
@@ -29,7 +30,7 @@ class Mixtral(Llama):
     router_z_loss_scale: Weight = 0.0
 
     def feed_forward_layer(self) -> Callable[..., nn.Module]:
-        """What makes the feed-forward layer of a block."""
+        """The maker of a block's feed-forward layer."""
         return functools.partial(
             MixtureOfExperts,
             num_experts=self.num_experts,
@@ -41,10 +42,10 @@ class Mixtral(Llama):
         )
 
     def for_writing(self) -> "Mixtral":
-        """This model as it writes texts: experts compute all they are sent.
+        """This model for generation: experts have no capacity limit.
 
-        Capacity makes shapes of training fixed. Where texts are written it would let a text depend
-        on those beside it, and a token on how many are read at once.
+        The limit keeps shapes fixed in training. In generation it would make a text depend on the
+        texts beside it, and a token on how many tokens are read at once.
         """
         return super().for_writing().clone(capacity_factor=None)
 
@@ -53,7 +54,7 @@ class Mixtral(Llama):
         return {"router_balance": self.router_loss_scale, "router_z": self.router_z_loss_scale}
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

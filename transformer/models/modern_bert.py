@@ -1,8 +1,8 @@
 """ModernBERT (Warner et al. 2024).
 
 A bidirectional encoder of pre-norm blocks with gated feed-forward layers, rotary positions and no
-biases. Layers take turns: most see only a window; every n-th sees everything, with slower
-rotations. Token vectors are normalised, so that the first block needs no normalisation of its own.
+biases. Most layers see only a window; every n-th sees everything, with slower rotations. Token
+vectors are normalised, so the first block does not normalise its input.
 """
 
 import functools
@@ -44,27 +44,28 @@ class ModernBert(TextEncoder):
     """An encoder and its heads; its fields are `config.model`. The defaults are `base`.
 
     Attributes:
-        vocab_size: V; None takes the tokenizer's.
-        num_outputs: classes, or other outputs, of the head that fine-tuning adds; None takes what
-            the data have.
+        vocab_size: V; None takes the size of the tokenizer's vocabulary.
+        num_outputs: the number of classes, or other outputs, of the fine-tuning head; None takes
+            the number that the data have.
         num_layers: L.
         num_heads: N.
         width: D.
         feed_forward_width: F.
-        context: the longest sequence.
-        window: of local layers: they see only tokens fewer than this many positions away.
-        global_every: the first layer and every so many after it see everything.
+        context: the length of the longest sequence.
+        window: local layers see only tokens fewer than this many positions away.
+        global_every: the first layer and every `global_every`-th after it see everything.
         rope_base: the base of the rotary frequencies in global layers.
         local_rope_base: the base in local layers.
-        activation: of the gate of feed-forward layers.
-        head_activation: of the dense layer under each head.
-        pooling: what stands for a text: `cls`, its first token, or `mean`, the mean of all.
+        activation: activation of the gate in feed-forward layers.
+        head_activation: activation of the dense layer in each head.
+        pooling: the vector that stands for a text: `cls`, the state of its first token, or `mean`,
+            the mean over all tokens.
         norm_epsilon: added to variances.
         dropout_rate: on embeddings, attention weights, branches and in front of the heads.
         dtype: of the computation; parameters stay float32.
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: implementation; see `ops.attention.dot_product_attention`.
+        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
     """
 
     HEADS: ClassVar[tuple[str, ...]] = ("output", "head", "token_bias")
@@ -137,7 +138,7 @@ class ModernBert(TextEncoder):
         token_types: Int[Array, "B T"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """The hidden states of all tokens, whose types do not matter; see `TextEncoder`."""
+        """The hidden states of all tokens; token types are ignored. See `TextEncoder`."""
         mask = None if lengths is None else padding_behind(lengths)
         x = self.dropout(self.embedding_norm(self.token_embedding(tokens)))
         local = {"local": np.arange(self.num_layers) % self.global_every != 0}
@@ -147,26 +148,26 @@ class ModernBert(TextEncoder):
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
     ) -> Float[Array, "B D"]:
-        """What stands for the whole row."""
+        """The vector that stands for the whole row."""
         return self.head(pool(self.pooling, features, lengths))
 
     def of_tokens(self, features: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What the classes of tokens are told from."""
+        """The features from which tokens are classified."""
         return self.head(features)
 
     def of_masked(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
-        """What masked tokens are told from."""
+        """The features from which masked tokens are predicted."""
         return self.head(features)
 
     def biases(self) -> Float[Array, "V"]:
-        """Of the output layer of tokens."""
+        """The biases of the output layer of tokens."""
         return self.token_bias()
 
     def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: Any) -> str:
-        """The implementation that training uses for batches of this length, or of a usual one.
+        """The attention implementation that training uses for batches of this (or a usual) length.
 
         Raises:
-            ConfigError: if what the config asks for cannot do it.
+            ConfigError: if the implementation that the config asks for does not support it.
         """
         length = {} if tokens is None else {"length": tokens.shape[1]}
         return usual_implementation(
@@ -179,7 +180,7 @@ class ModernBert(TextEncoder):
         )
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

@@ -1,9 +1,9 @@
 """T5: an encoder-decoder that turns texts into texts (Raffel et al. 2020).
 
-It knows positions only as biases of attention, learned for buckets of distances and shared by all
-layers of a stack (section 2.1). It has no other biases, normalises before each branch without
-shifting, and does not scale the logits of attention: the initialisation takes care of that. The
-fields make version 1.1 of it, too (Shazeer 2020): gated, with an output layer of its own.
+Positions enter only as biases of attention, learned for buckets of distances and shared by all
+layers of a stack (section 2.1). There are no other biases; each branch normalises its input without
+shifting, and the logits of attention are not scaled: the initialisation makes up for that. The
+fields also make version 1.1 (Shazeer 2020): gated, with a separate output layer.
 """
 
 import functools
@@ -31,18 +31,18 @@ from transformer.traced import is_zero
 class T5(EncoderDecoder):
     """An encoder-decoder with relative positions; its fields are `config.model`.
 
-    The defaults are `small` of version 1.0. Those fields that are not described here are described
-    in `EncoderDecoder`; dropout is on embeddings, attention weights, branches and what leaves a
-    stack. Version 1.1 has `gated=True`, `activation="gelu_tanh"` and `tie_embeddings=False`.
+    The defaults are `small` of version 1.0. `EncoderDecoder` describes the other fields; dropout is
+    on embeddings, attention weights, branches and the output of each stack. Version 1.1 has
+    `gated=True`, `activation="gelu_tanh"` and `tie_embeddings=False`.
 
     Attributes:
-        head_dim: H; None means D / N. Version 1.0 has 64 or 128 whatever the width.
+        head_dim: H; None means D / N. Version 1.0 has 64 or 128 for any width.
         gated: a feed-forward layer with a gate; see `nn.feed_forward.FeedForward`.
         tie_embeddings: the token table is the output layer as well, for features scaled by
             1 / sqrt(D); otherwise the output layer is a matrix of its own.
-        num_buckets: of distances, in each stack; even.
-        max_distance: tokens that far apart and further are told apart no more.
-        norm_epsilon: of the normalisations.
+        num_buckets: the number of buckets of distances in each stack; even.
+        max_distance: all distances from here on share one bucket.
+        norm_epsilon: added to mean squares in the normalisations.
     """
 
     head_dim: Width | None = None
@@ -116,25 +116,25 @@ class T5(EncoderDecoder):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """Embeddings as they are; positions are said by the biases."""
+        """Embeddings as they are; positions come in by the biases of attention."""
         return self.dropout(self.token_embedding(tokens))
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"]:
-        """By how far keys are before or behind queries."""
+        """Biases from the distances of keys before or after queries."""
         return self.encoder_positions(positions, positions)
 
     def decoder_bias(
         self, queries: Int[Array, "#B T"], keys: Int[Array, "#B S"]
     ) -> Float[Array, "#B N T S"]:
-        """By how far keys are before queries."""
+        """Biases from the distances of keys before queries."""
         return self.decoder_positions(queries, keys)
 
     def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
-        """Normalised, as what goes into each branch."""
+        """Normalises the output, as each branch normalises its input."""
         return self.dropout(self.encoder_norm(x))
 
     def finish_decoder(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """Normalised, and scaled for an output layer that is the token table."""
+        """Normalises the output, and scales it if the output layer is the token table."""
         x = self.dropout(self.decoder_norm(x))
         return x * self.width**-0.5 if self.tie_embeddings else x
 
@@ -145,13 +145,13 @@ class T5(EncoderDecoder):
         return self.output(features).astype(jnp.float32)
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
-        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        """Kernel and bias of the output layer, for losses that use it in chunks."""
         if self.tie_embeddings:
             return super().output_layer()
         return self.output.variables["params"]["kernel"], None
 
     def attention_needs(self) -> dict[str, bool]:
-        """Biases, and dropout of weights."""
+        """Biases, and dropout of attention weights."""
         return {"has_bias": True, "has_dropout": not is_zero(self.dropout_rate)}
 
     def head_width(self) -> int:
@@ -159,7 +159,7 @@ class T5(EncoderDecoder):
         return self.head_dim or self.width // self.num_heads
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

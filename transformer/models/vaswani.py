@@ -1,8 +1,8 @@
 """The Transformer: the encoder-decoder of "Attention Is All You Need" (Vaswani et al. 2017).
 
 The encoder reads the source in both directions. The decoder reads the target from left to right
-and, in each layer, looks at what the encoder made of the source. One table embeds source and target
-and is the output layer (section 3.4); positions are sines and cosines (section 3.5).
+and, in each layer, attends to the encoder's output. One table embeds source and target and is also
+the output layer (section 3.4); positions are sines and cosines (section 3.5).
 """
 
 import functools
@@ -29,17 +29,17 @@ from transformer.ops.positions import sinusoidal
 class Vaswani(EncoderDecoder):
     """An encoder-decoder for sequence to sequence; its fields are `config.model`.
 
-    The defaults are `base` of the paper's table 3. Those fields that are not described here are
-    described in `EncoderDecoder`; the width is even, and dropout as in section 5.4.
+    The defaults are `base` of the paper's table 3. `EncoderDecoder` describes the other fields; the
+    width is even, and dropout is as in section 5.4.
 
     Attributes:
         norm_order: `post` as in the paper, or `pre`, which trains deep stacks without warmup
             (Xiong et al. 2020) and needs one more normalisation after each stack.
-        interleaved_positions: sines and cosines by turns, as in the paper; otherwise all sines come
-            first, as in Marian (Junczys-Dowmunt et al. 2018).
-        scale_embeddings: by sqrt(D), as in the paper.
+        interleaved_positions: whether sines and cosines alternate, as in the paper; otherwise all
+            sines come first, as in Marian (Junczys-Dowmunt et al. 2018).
+        scale_embeddings: whether embeddings are scaled by sqrt(D), as in the paper.
         token_bias: adds a learned number to the scores of each token.
-        begin_id: as in `EncoderDecoder`; no output has this token.
+        begin_id: as in `EncoderDecoder`; no output contains this token.
     """
 
     norm_order: Annotated[str, OneOf(ORDERS)] = "post"
@@ -77,7 +77,7 @@ class Vaswani(EncoderDecoder):
             dropout_rate=self.dropout_rate,
         )
         decoder_block = functools.partial(encoder_block, cross_attention=attention)
-        # Of variance 1 / D, so that it is 1 after the scaling by sqrt(D).
+        # The variance is 1 / D, so that it is 1 after the scaling by sqrt(D).
         self.token_embedding = Embedding(
             self.vocab_size,
             self.width,
@@ -105,7 +105,7 @@ class Vaswani(EncoderDecoder):
         return self.dropout(x + places.astype(self.dtype))
 
     def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
-        """One more normalisation where each branch has its own before it."""
+        """One more normalisation if branches normalise their inputs (pre-norm)."""
         return self.encoder_norm(x) if self.norm_order == "pre" else x
 
     def finish_decoder(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -118,16 +118,16 @@ class Vaswani(EncoderDecoder):
         return scores + self.output_bias if self.token_bias else scores
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
-        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        """Kernel and bias of the output layer, for losses that use it in chunks."""
         kernel, _ = super().output_layer()
         return kernel, self.output_bias if self.token_bias else None
 
     def unwritten_tokens(self) -> tuple[int, ...]:
-        """The token that is there to begin with, and for padding in Marian."""
+        """The begin token, which Marian also uses for padding."""
         return () if self.begin_id is None else (self.begin_id,)
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

@@ -1,8 +1,8 @@
 """ViT: an image as a sequence of patches (Dosovitskiy et al. 2021).
 
-Patches become tokens, positions are added, and the pre-norm blocks of an encoder follow. As in
-`models.bert`, what is learned on top is a method each: the class of an image, or the patches that
-were hidden from the encoder (He et al. 2022). Parameters exist for the methods that a job calls.
+Patches become tokens, positions are added, and pre-norm encoder blocks follow. As in `models.bert`,
+each job of the heads is one method: classifying an image, or reconstructing the patches that were
+hidden from the encoder (He et al. 2022). Parameters exist for the methods that a job calls.
 """
 
 import functools
@@ -52,7 +52,7 @@ DISTILLATIONS = ("none", "one", "two")
 class ViT(nn.Module):
     """An encoder of images and its heads; its fields are `config.model`.
 
-    The defaults are B/16. With 1,000 classes and images of 224 pixels the published sizes have
+    The defaults are B/16. With 1,000 classes and images of 224 pixels the published sizes are
 
         size    num_layers  width  num_heads  feed_forward_width   parameters
         Ti/16           12    192          3                 768    5,717,416
@@ -65,40 +65,43 @@ class ViT(nn.Module):
     each; a dense layer makes them as wide as the model.
 
     Attributes:
-        num_outputs: classes; None takes what the data have.
-        channels: C of the images; None takes what the data have.
+        num_outputs: the number of classes; None takes the number that the data have.
+        channels: C of the images; None takes the number that the data have.
         image_size: height and width of the images in pixels.
-        patch_size: of the patches.
+        patch_size: height and width of a patch in pixels.
         num_layers: L.
         num_heads: N.
         width: D.
         feed_forward_width: F; None means 4 D.
-        pooling: what stands for the image: `class`, a token of its own; `mean` of all tokens;
-            `attention`, a learned query that looks at them (Zhai et al. 2022, section 3).
+        pooling: the vector that stands for the image: `class`, the state of a class token; `mean`,
+            the mean over all tokens; `attention`, the output of a learned query that attends to
+            them (Zhai et al. 2022, section 3).
         positions: `learned`, or fixed: `sinusoidal` counts patches row by row, `sinusoidal_2d`
-            tells row and column.
+            encodes row and column.
         distillation: `one` adds DeiT's distillation token, which learns from a teacher (Touvron et
-            al. 2021, section 4); `two` also a head for it, and scores are the mean of both heads.
+            al. 2021, section 4); `two` also adds a head for it, and scores are the mean of both
+            heads.
         num_registers: extra tokens without a patch, registers (Darcet et al. 2024).
         stem: `patches`, or `convolutions` (Xiao et al. 2021).
-        activation: of the feed-forward layer.
+        activation: activation of the feed-forward layer.
         norm_epsilon: added to variances.
         init_scale: standard deviation of the kernels of patches and blocks at initialisation. The
-            usual 0.02 is for widths of several hundred; narrow models want more.
+            usual 0.02 is for widths of several hundred; narrow models need more.
         dropout_rate: on embeddings, attention weights and branches.
-        stochastic_depth_rate: how often the last layer's branches are left out (Huang et al. 2016);
-            the first layer's never, those between in proportion, as in Touvron et al. 2021.
+        stochastic_depth_rate: how often the last layer's branches are left out (Huang et al. 2016).
+            The rate grows linearly from 0 in the first layer, as in Touvron et al. 2021.
         layer_scale: see `nn.block.Block`.
-        decoder_layers: of the decoder that reconstructs hidden patches.
-        decoder_width: of it.
-        decoder_heads: of it.
+        decoder_layers: the number of layers of the decoder that reconstructs hidden patches.
+        decoder_width: the width of that decoder.
+        decoder_heads: the number of heads of that decoder.
         dtype: of the computation; parameters stay float32.
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: implementation; see `ops.attention.dot_product_attention`.
+        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
     """
 
-    # What a run that begins from another may change: heads, and what `refit` can follow.
+    # Fields that may change when a run is initialized from another: heads, and those that `refit`
+    # handles.
     ADAPTABLE: ClassVar[tuple[str, ...]] = (
         "image_size",
         "pooling",
@@ -109,7 +112,7 @@ class ViT(nn.Module):
         "decoder_heads",
     )
 
-    # What only some jobs have; of them, those whose outputs are a job's labels.
+    # Modules of only some jobs; then those among them whose outputs are a job's labels.
     HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
 
@@ -188,7 +191,7 @@ class ViT(nn.Module):
         )
 
     def _parts(self, num_heads: int, feed_forward_width: int, norm: Any) -> dict[str, Any]:
-        """What blocks are made of."""
+        """The makers of a block's parts."""
         attention = functools.partial(
             Attention,
             num_heads=num_heads,
@@ -215,7 +218,7 @@ class ViT(nn.Module):
 
         Args:
             images: normalised pixels.
-            seen: the patches that the encoder is given, by number; None means all, in order.
+            seen: the indices of the patches that the encoder sees; None means all, in order.
         """
         x = self.patch_embedding(images.astype(self.dtype))
         extra, patches = self._positions()
@@ -248,7 +251,7 @@ class ViT(nn.Module):
         return (self.pooling == "class") + (self.distillation != "none")
 
     def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
-        """What stands for the image."""
+        """The vector that stands for the image."""
         if self.pooling == "class":
             return features[:, 0]
         if self.pooling == "attention":
@@ -265,21 +268,22 @@ class ViT(nn.Module):
         return scores
 
     def embed(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B D"]:
-        """A vector for each image, in float32: what the classes are told from."""
+        """A vector for each image, in float32: the input of the class head."""
         return self.pooled(self(images)).astype(jnp.float32)
 
     def reconstruct(
         self, images: Float[Array, "B Y X C"], order: Int[Array, "B T"], num_seen: int
     ) -> Float[Array, "B T P"]:
-        """The patches of images of which the encoder is given only some (He et al. 2022).
+        """Reconstructs all patches of images of which the encoder sees only some (He et al. 2022).
 
         Args:
             images: normalised pixels.
-            order: a permutation of the patches of each image; the encoder sees the first of it.
-            num_seen: how many.
+            order: a permutation of the patches of each image; the encoder sees the first
+                `num_seen`.
+            num_seen: the number of patches that the encoder sees.
 
         Returns:
-            What the values of all patches are thought to be, in float32, in the order of the image.
+            The predicted values of all patches, in float32, in the order of the image.
 
         Raises:
             ConfigError: if the stem mixes patches, so that hidden ones would be seen.
@@ -293,10 +297,10 @@ class ViT(nn.Module):
         return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
 
     def chosen_attention(self, images: Float[Array, "B Y X C"] | None = None, *rest: Any) -> str:
-        """The implementation that training uses for these images, or for those of its size.
+        """The attention implementation that training uses for these images, or for `image_size`.
 
         Raises:
-            ConfigError: if what the config asks for cannot do it.
+            ConfigError: if the implementation that the config asks for does not support it.
         """
         grid = self.grid if images is None else images.shape[1] // self.patch_size
         return usual_implementation(
@@ -308,7 +312,7 @@ class ViT(nn.Module):
         )
 
     def _positions(self) -> tuple[Float[Array, "t D"], Float[Array, "T D"]]:
-        """Of the class token and the one for distillation, and of the patches."""
+        """The positions of the class and distillation tokens, and those of the patches."""
         if self.positions == "learned":
             table = self.position_embedding.embedding.astype(self.dtype)
             return table[: self._num_placed], table[self._num_placed :]
@@ -321,12 +325,12 @@ class ViT(nn.Module):
     def refit(
         self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
     ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
-        """A parameter of a model for images of another size, as this model takes it.
+        """Adapts a parameter of a model for images of another size to this model.
 
         Learned positions are interpolated (Dosovitskiy et al. 2021, section 3.2), bicubically.
 
         Args:
-            path: of the parameter.
+            path: the path of the parameter.
             saved: its value in the other model.
         """
         if path != "position_embedding/embedding":
@@ -340,7 +344,7 @@ class ViT(nn.Module):
         return jnp.concatenate([jnp.asarray(saved[:front]), resized])
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

@@ -32,32 +32,32 @@ from transformer.traced import Number, is_zero
 class KVCache:
     """Keys and values of the positions seen so far, each in a slot.
 
-    The slot of a position is its number, unless whoever writes says otherwise (`slots`). Rows of a
-    batch may be at different positions. What a slot holds beyond a row's own position does not
-    matter: the mask hides it until it is written.
+    The slot of a position is its number, unless the caller gives other `slots`. Rows of a batch may
+    be at different positions. The content of slots after a row's current position does not matter:
+    the mask hides a slot until it is written.
 
-    Heads come before positions, the order in which attention multiplies: otherwise all of the cache
-    would be copied into that order for every token.
+    Heads come before positions, because attention multiplies in this order: otherwise the whole
+    cache would be copied into it for every token.
 
     Attributes:
         key: `[B, K, S, H]`.
         value: `[B, K, S, H]`.
     """
 
-    # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
+    # `Any`, not `Array`: JAX rebuilds pytrees with placeholders in place of arrays.
     key: Any
     value: Any
 
     @classmethod
     def of(cls, key: Float[Array, "B S K H"], value: Float[Array, "B S K H"]) -> "KVCache":
-        """Keys and values as they are: those of a memory, which does not grow."""
+        """Holds the given keys and values, such as those of a memory, which does not grow."""
         return cls(key=key.transpose(0, 2, 1, 3), value=value.transpose(0, 2, 1, 3))
 
     @classmethod
     def empty(
         cls, batch_size: int, length: int, num_kv_heads: int, head_dim: int, dtype: str
     ) -> "KVCache":
-        """A cache with room for `length` positions."""
+        """An empty cache with room for `length` positions."""
         zeros = jnp.zeros((batch_size, num_kv_heads, length, head_dim), dtype)
         return cls(key=zeros, value=zeros)
 
@@ -67,9 +67,9 @@ class KVCache:
         value: Float[Array, "B T K H"],
         slots: Int[Array, "B T"],
     ) -> "KVCache":
-        """The cache with new keys and values put in their slots.
+        """Returns the cache with new keys and values written into their slots.
 
-        The slots of a row must follow each other: it is written as one slice.
+        The slots of a row must be consecutive: they are written as one slice.
         """
 
         @jax.vmap
@@ -80,7 +80,7 @@ class KVCache:
         return KVCache(put(self.key, key, starts), put(self.value, value, starts))
 
     def read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
-        """All keys and values, in the order of axes that attention takes."""
+        """All keys and values, with the axes in the order that attention expects."""
         return self.key.transpose(0, 2, 1, 3), self.value.transpose(0, 2, 1, 3)
 
 
@@ -93,12 +93,13 @@ class Attention(nn.Module):
         num_kv_heads: K; None means N. Fewer share keys and values (Ainslie et al. 2023).
         use_bias: on the query, key and value projections.
         use_output_bias: on the output projection.
-        position: applied to queries and keys with their positions, `ops.positions.rotary` say.
-        head_norm: makes a normalisation for queries and one for keys, over H.
-        window: sees only keys fewer than this many positions away; where a call says what is local,
-            only local attention does.
-        local_position: in place of `position` where attention is local; None means the same.
-        scale: of the logits; None means 1 / sqrt(H).
+        position: applied to queries and keys with their positions, for example
+            `ops.positions.rotary`.
+        head_norm: makes the normalisations of queries and of keys, over H.
+        window: queries see only keys fewer than this many positions away; if calls pass `local`,
+            this holds only for local attention.
+        local_position: replaces `position` in local attention; None means `position`.
+        scale: multiplies the logits; None means 1 / sqrt(H).
         logit_cap: squashes the logits to (-cap, cap).
         dropout_rate: on the attention weights.
         init_scale: standard deviation of the other kernels at initialisation.
@@ -142,22 +143,23 @@ class Attention(nn.Module):
         """Attends from `x` to `memory`, or to itself.
 
         Args:
-            x: where queries come from.
-            memory: where keys and values come from; None means `x`. What an earlier call returned
-                for the same memory saves projecting it again.
-            mask: who sees whom. With a cache it must hold the positions of the queries.
-            positions: of `x`; None means 0, 1, 2, ...
-            slots: of the cache, for the keys of `x`; None means its positions. Beams need them:
-                there several tokens stand at one position.
-            cache: earlier keys and values, to which those of `x` are added.
+            x: the states that queries are computed from.
+            memory: the states that keys and values are computed from; None means `x`. Passing what
+                an earlier call returned for the same memory saves projecting it again.
+            mask: which keys each query sees. With a cache it must hold the positions of the
+                queries.
+            positions: the positions of `x`; None means 0, 1, 2, ...
+            slots: the cache slots for the keys of `x`; None means the positions. Beam search needs
+                them, since several of its tokens share a position.
+            cache: earlier keys and values; those of `x` are added.
             bias: added to the logits.
-            local: whether this layer sees its window only, in stacks where some do and some see
-                everything (Beltagy et al. 2020; Gemma 2, section 2). None means that `window`
-                holds.
+            local: whether this layer sees only its window, in stacks that mix local and global
+                layers (Beltagy et al. 2020; Gemma 2, section 2). None applies `window` if there is
+                one.
 
         Returns:
-            The output, and what to pass in next time: the keys and values of the memory, or else
-            the cache with those of `x` (None if none was passed).
+            The output, and what to pass to the next call: the keys and values of the memory, or
+            else the cache with those of `x` added (None if no cache was passed).
         """
         width = x.shape[-1]
         if positions is None:
@@ -176,13 +178,13 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.read()
         query = constrain(query, "batch", "sequence", "heads", None)
-        # Every query looks at all keys: of those no device has a part only.
+        # Every query attends to all keys, so no device may hold only a part of them.
         key = constrain(key, "batch", None, "kv_heads", None)
         value = constrain(value, "batch", None, "kv_heads", None)
         mask = Mask() if mask is None else mask
         logits = {"bias": bias, "scale": self.scale, "logit_cap": self.logit_cap}
         if self.is_mutable_collection("intermediates"):
-            # For pictures: kept only where somebody asks for them.
+            # For pictures: kept only if the caller asks for them.
             weights = functools.partial(attention_weights, query, key, **logits)
             self.sow("intermediates", "weights", self._within_window(weights, mask, local))
         logits["dropout_rate"] = self.dropout_rate
@@ -204,12 +206,12 @@ class Attention(nn.Module):
         return output(attended), cache
 
     def _within_window(self, attend: Callable[..., Array], mask: Mask, local: Any) -> Array:
-        """Attends with the mask, and within the window where this layer has one."""
+        """Attends with the mask, and within the window if this layer has one."""
         if self.window is None:
             return attend(mask=mask)
         narrow = mask & sliding_window(self.window)
         if isinstance(local, jax.Array):
-            # In a scanned stack a layer learns which kind it is when it runs.
+            # In a scanned stack, a layer learns only at run time whether it is local.
             return jax.lax.cond(local, lambda: attend(mask=narrow), lambda: attend(mask=mask))
         return attend(mask=narrow if local is None or local else mask)
 
@@ -258,12 +260,12 @@ class Attention(nn.Module):
 
 
 def usable(implementation: str, query: Any, num_keys: int, mask: Mask, **asked: bool) -> str:
-    """The implementation that computes this attention, whichever a config asks for.
+    """Resolves the implementation that a config asks for to the one that computes this attention.
 
     Arguments as in `ops.attention.resolved`.
 
     Raises:
-        ConfigError: if that implementation cannot do it, with its reason.
+        ConfigError: if that implementation does not support it, with the reason.
     """
     why_not = refusal(implementation, query, num_keys, mask, **asked)
     if why_not is not None:
@@ -283,28 +285,28 @@ def usual_implementation(
     mask: Mask | None = None,
     **asked: bool,
 ) -> str:
-    """What training uses for rows of a length, which without one is such that all can do it.
+    """The implementation that training uses for rows of a length (None: one that all support).
 
     Args:
-        implementation: of the config.
-        heads: of the queries, and the width of one.
+        implementation: as in the config.
+        heads: the number of query heads, and the width of one.
         dtype: of the computation.
         length: T and S.
-        mask: what attention is made with in training; None hides nothing.
+        mask: the attention mask in training; None hides nothing.
         **asked: as in `ops.attention.resolved`.
 
     Raises:
-        ConfigError: if the implementation cannot do it.
+        ConfigError: if the implementation does not support it.
     """
     query = jax.ShapeDtypeStruct((1, length, *heads), jnp.dtype(dtype))
     return usable(implementation, query, length, Mask() if mask is None else mask, **asked)
 
 
 def require_platform(implementation: str) -> None:
-    """Refuses a kernel of other devices than those that are computed on.
+    """Refuses a kernel that does not run on the devices in use.
 
     Raises:
-        ConfigError: naming both.
+        ConfigError: naming the kernel and the devices.
     """
     platform = foreign_platform(implementation)
     if platform is not None:
@@ -315,16 +317,16 @@ def require_platform(implementation: str) -> None:
 
 
 def for_any_shape(model: Any) -> Any:
-    """A model as it is used after training, when rows have any length and a cache.
+    """The model for use after training, with rows of any length and a cache.
 
-    A kernel that a config asked for may refuse those; `auto` takes it where it can.
+    A kernel that a config asks for may not support those; `auto` uses it where it does.
     """
     kernel = model.attention in ("splash", "cudnn")
     return model.clone(attention="auto") if kernel else model
 
 
 def for_many_at_once(model: Any) -> Any:
-    """A model as it is used under `vmap`, which not every kernel goes through with every mask."""
+    """The model for use under `vmap`, which not every kernel supports with every mask."""
     return model.clone(attention=UNDER_VMAP) if model.attention == "auto" else model
 
 
@@ -336,9 +338,9 @@ def _attend(
     implementation: str,
     options: dict[str, Any],
 ) -> Float[Array, "B T N H"]:
-    """Attention, where a kernel that the compiler cannot cut is called on each device.
+    """Attention; a kernel that the compiler cannot shard is called on each device.
 
-    There every device has rows and heads of its own.
+    Each device then computes its own rows and heads.
     """
     implementation = usable(
         implementation,
@@ -355,7 +357,7 @@ def _attend(
         return dot_product_attention(query, key, value, implementation=implementation, **named)
 
     bias = options["bias"]
-    # JAX cuts cuDNN's kernel over rows and heads by itself, but not over tokens.
+    # JAX shards cuDNN's kernel over rows and heads by itself, but not over tokens.
     if implementation == "splash" or (implementation == "cudnn" and is_cut("sequence")):
         heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
         shared = (1, 1) if bias is None else bias.shape

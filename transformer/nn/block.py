@@ -21,11 +21,11 @@ ORDERS = ("pre", "post", "sandwich")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecoderCache:
-    """What a block with cross-attention keeps between calls.
+    """The state that a block with cross-attention keeps between calls.
 
     Attributes:
         text: keys and values of the text so far.
-        memory: keys and values of the memory; None before the first call, which is given it.
+        memory: keys and values of the memory; None before the first call, which gets the memory.
     """
 
     text: KVCache
@@ -39,16 +39,16 @@ class Block(nn.Module):
         attention: makes the attention module.
         feed_forward: makes the feed-forward module, called as `feed_forward(x, valid)`.
         norm: makes a normalisation.
-        cross_attention: makes the attention to a memory, between the two others; None leaves it
-            out.
+        cross_attention: makes the attention to a memory, between self-attention and feed-forward;
+            None leaves it out.
         order: `pre` is `x + branch(norm(x))` (Xiong et al. 2020), `post` is
             `norm(x + branch(x))` (Vaswani et al. 2017, section 3.1), `sandwich` is
             `x + norm(branch(norm(x)))` (Ding et al. 2021, section 3.1).
         dropout_rate: on the output of each branch.
-        layer_scale: what learned factors on the features of each branch's output begin with
-            (Touvron et al. 2021, CaiT, section 2); None has no such factors.
-        norm_input: with the order `pre`, whether attention's input is normalised; a first block
-            whose input is normalised already may leave it out.
+        layer_scale: initial value of learned factors, one for each feature of a branch's output
+            (Touvron et al. 2021, CaiT, section 2); None leaves the factors out.
+        norm_input: with the order `pre`, whether the input of attention is normalised; False suits
+            a first block whose input is normalised already.
     """
 
     attention: Callable[..., nn.Module]
@@ -80,17 +80,17 @@ class Block(nn.Module):
         Args:
             x: the hidden states.
             cache: a `KVCache`, or a `DecoderCache` if there is cross-attention.
-            mask: of the self-attention.
-            positions: of `x`.
-            slots: of the cache; see `Attention`.
-            memory: what cross-attention looks at. A cache keeps its keys and values, so that later
-                calls leave it out.
-            memory_mask: of the cross-attention.
-            skip_rate: of examples for which a branch is left out in training.
+            mask: the mask of the self-attention.
+            positions: the positions of `x`.
+            slots: the cache slots of `x`; see `Attention`.
+            memory: what cross-attention attends to. A cache keeps its keys and values, so later
+                calls need not pass it.
+            memory_mask: the mask of the cross-attention.
+            skip_rate: the fraction of examples for which a branch is left out in training.
             bias: added to the logits of the self-attention.
-            local: whether the self-attention is the local one; see `Attention`.
-            valid: False at padding, for feed-forward layers whose tokens compete; see
-                `MixtureOfExperts`.
+            local: whether the self-attention is local; see `Attention`.
+            valid: False at padding; used by feed-forward layers in which tokens compete for room,
+                see `MixtureOfExperts`.
 
         Returns:
             The new hidden states and the new cache, as `nn.scan` wants its carry.

@@ -1,4 +1,4 @@
-"""What decoder-only language models share: everything around their blocks."""
+"""The base of decoder-only language models: everything around their blocks."""
 
 from typing import Annotated, Any
 
@@ -18,13 +18,13 @@ from transformer.traced import RateOrOff, is_zero
 
 
 class DecoderOnly(nn.Module):
-    """Tokens in, scores of the next tokens out, through a stack of causal blocks.
+    """Maps tokens to scores of the next tokens by a stack of causal blocks.
 
-    A model that is made from this makes `token_embedding`, `blocks`, `final_norm` and, without tied
-    embeddings, `output` in its `setup`.
+    A subclass makes `token_embedding`, `blocks`, `final_norm` and, without tied embeddings,
+    `output` in its `setup`.
 
     Attributes:
-        vocab_size: V; None takes the tokenizer's.
+        vocab_size: V; None takes the size of the tokenizer's vocabulary.
         num_layers: L.
         num_heads: N.
         width: D.
@@ -34,7 +34,7 @@ class DecoderOnly(nn.Module):
         dtype: of the computation; parameters stay float32.
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: implementation; see `ops.attention.dot_product_attention`.
+        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
     """
 
     vocab_size: VocabSize | None = None
@@ -63,14 +63,14 @@ class DecoderOnly(nn.Module):
         Args:
             tokens: the text so far.
             positions: of the tokens; None means 0, 1, 2, ...
-            segment_ids: the document of each token, where several share a row.
-            valid: False at padding, which takes no place of an expert and counts in no loss of a
-                router. Attention does not ask for it: no token sees padding after it, and from
-                padding before it `segment_ids` keep it apart.
+            segment_ids: the document of each token, if several share a row.
+            valid: False at padding, which takes no slot of an expert and does not count in router
+                losses. Attention does not need it: no token sees padding after it, and
+                `segment_ids` hide padding before it.
             cache: from `empty_cache` or an earlier call.
 
         Returns:
-            Logits in float32, and the cache to pass in next time.
+            Logits in float32, and the cache to pass to the next call.
         """
         features, cache = self.features(
             tokens, positions=positions, segment_ids=segment_ids, valid=valid, cache=cache
@@ -91,7 +91,8 @@ class DecoderOnly(nn.Module):
         if segment_ids is not None:
             mask = mask & segments(segment_ids)
         if positions is not None:
-            # The slots of a cache are positions themselves; without one, keys stand with queries.
+            # The slots of a cache are the positions; without a cache, keys have the queries'
+            # positions.
             mask = mask & at_positions(positions, positions if cache is None else None)
         else:
             positions = jnp.arange(tokens.shape[1])[None, :]
@@ -104,11 +105,11 @@ class DecoderOnly(nn.Module):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """What goes into the first block."""
+        """The input of the first block."""
         raise NotImplementedError
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """The output layer, in float32."""
+        """Applies the output layer, in float32."""
         if self.tie_embeddings:
             scores = jnp.asarray(self.token_embedding.attend(features), jnp.float32)
         else:
@@ -117,7 +118,7 @@ class DecoderOnly(nn.Module):
         return scores if cap is None else soft_cap(scores, cap)
 
     def output_cap(self) -> float | None:
-        """What squashes the output layer's scores to (-cap, cap); None leaves them."""
+        """The cap that squashes the output layer's scores to (-cap, cap); None means no cap."""
         return None
 
     def layer_kinds(self) -> dict[str, Any]:
@@ -125,14 +126,14 @@ class DecoderOnly(nn.Module):
         return {}
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
-        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        """Kernel and bias of the output layer, for losses that use it in chunks."""
         if self.tie_embeddings:
             return self.token_embedding.embedding.T, None
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
 
     def for_writing(self) -> "DecoderOnly":
-        """This model as it writes texts: with a cache, rows of any length and nothing dropped."""
+        """This model for generation: with a cache, rows of any length and no dropped tokens."""
         return for_any_shape(self)
 
     def loss_scales(self) -> dict[str, float]:
@@ -140,10 +141,10 @@ class DecoderOnly(nn.Module):
         return {}
 
     def chosen_attention(self, tokens: Int[Array, "B T"] | None = None) -> str:
-        """The implementation that training uses for batches of this length, or of a usual one.
+        """The attention implementation that training uses for batches of this (or a usual) length.
 
         Raises:
-            ConfigError: if what the config asks for cannot do it.
+            ConfigError: if the implementation that the config asks for does not support it.
         """
         length = {} if tokens is None else {"length": tokens.shape[1]}
         return usual_implementation(
@@ -161,18 +162,18 @@ class DecoderOnly(nn.Module):
         return False
 
     def cache_heads(self) -> tuple[int, int]:
-        """Heads of keys and values, and the width of one."""
+        """The number of key and value heads, and the width of one."""
         return self.num_heads, self.width // self.num_heads
 
     def empty_cache(self, batch_size: int, length: int) -> Any:
-        """A cache with room for `length` positions of `batch_size` texts."""
+        """An empty cache with room for `length` positions of `batch_size` texts."""
         one = KVCache.empty(batch_size, length, *self.cache_heads(), self.dtype)
         if self.scan_layers:
             return jax.tree.map(lambda x: jnp.stack([x] * self.num_layers), one)
         return (one,) * self.num_layers
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.

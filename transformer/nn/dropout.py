@@ -1,4 +1,4 @@
-"""Dropout, of values and of whole branches: on exactly when a key for it is passed in."""
+"""Dropout of values and of whole branches: active exactly when its random key is passed in."""
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ class Dropout(nn.Module):
     There is no train flag: `apply(..., rngs={"dropout": key})` drops, `apply` without it does not.
 
     Attributes:
-        rate: the fraction.
+        rate: the fraction of values that are zeroed.
     """
 
     rate: Number
@@ -30,7 +30,7 @@ class Dropout(nn.Module):
 class StochasticDepth(nn.Module):
     """Leaves out a branch for some examples, and scales it up for the others (Huang et al. 2016).
 
-    On and off as `Dropout`.
+    Active exactly when `Dropout` is.
     """
 
     @nn.compact

@@ -17,8 +17,8 @@ from transformer.sharding import constrain, gathered
 def sinusoidal_table(scale: float) -> Callable[..., Array]:
     """An initialiser: row i holds the sinusoids of position i, with a root mean square of `scale`.
 
-    The way from one position to another is then the same linear map everywhere (Vaswani et al.
-    2017, section 3.5), where a random table has it learned for each position by itself.
+    A step from one position to another is then the same linear map everywhere (Vaswani et al. 2017,
+    section 3.5); with a random table it must be learned for each position.
     """
 
     def init(key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
@@ -33,10 +33,10 @@ class Embedding(nn.Module):
     """A table with one learned vector per entry: tokens, or positions.
 
     Attributes:
-        num_entries: V, or the longest sequence.
+        num_entries: V, or the length of the longest sequence.
         width: D.
         axes: logical names of the table's two axes.
-        initializer: of the table; None means normal with a standard deviation of 0.02.
+        initializer: initialiser of the table; None means normal with a standard deviation of 0.02.
         dtype: of the computation.
     """
 
@@ -57,7 +57,7 @@ class Embedding(nn.Module):
         return constrain(vectors, "batch", "sequence", "features")
 
     def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """The product of `x` with every vector: the table as output layer (Press and Wolf 2017)."""
+        """Multiplies `x` by every vector: the table as output layer (Press and Wolf 2017)."""
         table = gathered(self.embedding.astype(self.dtype), *self.axes)
         scores = dense(x, table.T)
         return constrain(scores, "batch", "sequence", "vocab")

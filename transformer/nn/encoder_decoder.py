@@ -1,4 +1,4 @@
-"""What encoder-decoders share: everything around their blocks."""
+"""The base of encoder-decoders: everything around their blocks."""
 
 from typing import Any
 
@@ -20,27 +20,28 @@ from transformer.traced import RateOrOff
 
 
 class EncoderDecoder(nn.Module):
-    """A source and the target so far in, scores of the target's next tokens out.
+    """Maps a source and the target so far to scores of the target's next tokens.
 
     The encoder reads the source in both directions. The decoder reads the target from left to right
-    and, in each layer, looks at what the encoder made of the source. A model that is made from this
-    makes `token_embedding`, `encoder` and `decoder` in its `setup`.
+    and, in each layer, attends to the encoder's output. A subclass makes `token_embedding`,
+    `encoder` and `decoder` in its `setup`.
 
     Attributes:
-        vocab_size: V, of source and target together; None takes the tokenizer's.
+        vocab_size: V, shared by source and target; None takes the size of the tokenizer's
+            vocabulary.
         num_encoder_layers: blocks of the encoder.
         num_decoder_layers: blocks of the decoder.
         num_heads: N.
         width: D.
         feed_forward_width: F.
-        activation: of the feed-forward layer.
+        activation: activation of the feed-forward layer.
         dropout_rate: on embeddings and branches.
         dtype: of the computation; parameters stay float32.
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: implementation; see `ops.attention.dot_product_attention`.
-        begin_id: the token that begins every target, as published models have one for it; None
-            takes the tokenizer's end token.
+        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
+        begin_id: the token that begins every target, which some published models have; None takes
+            the tokenizer's end token.
     """
 
     vocab_size: VocabSize | None = None
@@ -79,13 +80,14 @@ class EncoderDecoder(nn.Module):
         """The hidden states before the output layer.
 
         Args:
-            source: what is read.
-            target: what is written, one place behind: its first token begins the text.
-            source_segments: which pair each token belongs to, where several share a row; 0 is
-                padding. None means one pair to a row, without padding.
-            target_segments: the same of the target.
-            source_positions: of the tokens within their sentences; None means 0, 1, 2, ...
-            target_positions: the same of the target.
+            source: the tokens to read.
+            target: the tokens to write, shifted right by one: the first is the begin token.
+            source_segments: the pair that each token belongs to, if several share a row; 0 is
+                padding. None means one pair per row, without padding.
+            target_segments: the same for the target.
+            source_positions: positions of the tokens within their sentences; None means 0, 1, 2,
+                ...
+            target_positions: the same for the target.
 
         Raises:
             ValueError: if only one side has segments.
@@ -108,7 +110,7 @@ class EncoderDecoder(nn.Module):
         source_segments: Int[Array, "B S"] | None = None,
         positions: Int[Array, "B S"] | None = None,
     ) -> Float[Array, "B S D"]:
-        """The memory of a source; arguments as in `features`."""
+        """Computes the memory of a source; arguments as in `features`."""
         mask = None if source_segments is None else segments(source_segments)
         places = _places(source, positions)
         bias = self.encoder_bias(places)
@@ -126,16 +128,16 @@ class EncoderDecoder(nn.Module):
         slots: Int[Array, "B T"] | None = None,
         cache: Any = None,
     ) -> tuple[Float[Array, "B T D"], Any]:
-        """The hidden states of the target, and the cache to pass in next time.
+        """The hidden states of the target, and the cache to pass to the next call.
 
         Args:
-            target: the text, or with a cache what is new of it.
-            memory: from `encode`; None if the cache has seen it.
-            mask: which tokens of the text each sees, and where keys stand if not each in the slot
-                of its position.
-            memory_mask: which tokens of the source each sees.
-            positions: of the tokens; None means 0, 1, 2, ...
-            slots: of the cache; None means the positions.
+            target: the text, or with a cache only its new tokens.
+            memory: from `encode`; None if the cache holds it already.
+            mask: which tokens of the text each token sees, with the positions of the keys unless
+                slots are positions.
+            memory_mask: which tokens of the source each token sees.
+            positions: positions of the tokens; None means 0, 1, 2, ...
+            slots: cache slots of the tokens; None means the positions.
             cache: from `empty_cache` or an earlier call.
         """
         places = keys = _places(target, positions)
@@ -158,40 +160,40 @@ class EncoderDecoder(nn.Module):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """What goes into the first block of either stack."""
+        """The input of the first block, for both stacks."""
         raise NotImplementedError
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"] | None:
-        """What is added to the logits of the encoder's self-attention, in all layers."""
+        """The bias on the logits of the encoder's self-attention, the same in all layers."""
         return None
 
     def decoder_bias(
         self, queries: Int[Array, "#B T"], keys: Int[Array, "#B S"]
     ) -> Float[Array, "#B N T S"] | None:
-        """The same of the decoder, by where queries and keys stand."""
+        """The same for the decoder, from the positions of queries and keys."""
         return None
 
     def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
-        """What follows the encoder's last block."""
+        """Applied after the encoder's last block."""
         return x
 
     def finish_decoder(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What follows the decoder's last block."""
+        """Applied after the decoder's last block."""
         return x
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        """The output layer, in float32; by default the table of tokens."""
+        """Applies the output layer, in float32; by default the token table."""
         return jnp.asarray(self.token_embedding.attend(features), jnp.float32)
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
-        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        """Kernel and bias of the output layer, for losses that use it in chunks."""
         return self.token_embedding.embedding.T, None
 
     def chosen_attention(self, *texts: Int[Array, "B _"]) -> str:
-        """The implementation that training uses for batches of these lengths, or of a usual one.
+        """The attention implementation that training uses for batches of these (or usual) lengths.
 
         Raises:
-            ConfigError: if what the config asks for cannot do it.
+            ConfigError: if the implementation that the config asks for does not support it.
         """
         length = {"length": max(text.shape[1] for text in texts)} if texts else {}
         return usual_implementation(
@@ -199,17 +201,17 @@ class EncoderDecoder(nn.Module):
             (self.num_heads, self.head_width()),
             self.dtype,
             **length,
-            # Batches say with segments what is padding.
+            # Batches mark padding by segments.
             mask=Mask(query_segments=True),
             **self.attention_needs(),
         )
 
     def attention_needs(self) -> dict[str, bool]:
-        """What else attention must be able to do; see `ops.attention.resolved`."""
+        """Further features that attention must support; see `ops.attention.resolved`."""
         return {}
 
     def empty_cache(self, batch_size: int, length: int) -> Any:
-        """A cache with room for `length` tokens of `batch_size` targets."""
+        """An empty cache with room for `length` tokens of `batch_size` targets."""
         text = KVCache.empty(batch_size, length, self.num_heads, self.head_width(), self.dtype)
         if self.scan_layers:
             return DecoderCache(
@@ -222,21 +224,21 @@ class EncoderDecoder(nn.Module):
         return self.width // self.num_heads
 
     def begin_token(self) -> int | None:
-        """What begins every target; None means the end token."""
+        """The token that begins every target; None means the end token."""
         return self.begin_id
 
     def unwritten_tokens(self) -> tuple[int, ...]:
-        """Tokens that no output has, however probable the model takes them to be."""
+        """Tokens that no output may contain, however probable they are."""
         return ()
 
     def begun(
         self, target: Int[Array, "B T"], target_segments: Int[Array, "B T"] | None = None
     ) -> Int[Array, "B T"]:
-        """Targets of batches, begun by the token that this model begins with.
+        """Replaces the begin token of a batch's targets by the one of this model.
 
         Args:
-            target: begun by the end token, as batches are laid out for any model.
-            target_segments: which text each token belongs to; None means one text to a row.
+            target: targets that begin with the end token, as batches have them.
+            target_segments: the text that each token belongs to; None means one text per row.
         """
         begin = self.begin_token()
         if begin is None:
@@ -247,7 +249,7 @@ class EncoderDecoder(nn.Module):
         return jnp.where(is_first, begin, target)
 
     def check(self) -> None:
-        """Refuses values that cannot make a model.
+        """Refuses values that do not make a model.
 
         Raises:
             ConfigError: naming the field and what to do.
@@ -271,6 +273,6 @@ def _places(tokens: Int[Array, "B T"], positions: Int[Array, "B T"] | None) -> A
 
 
 def _num_slots(cache: Any) -> int:
-    """S, of the caches of all layers, scanned or not."""
+    """S, from the caches of all layers, scanned or not."""
     first: DecoderCache = cache[0] if isinstance(cache, tuple) else cache
     return first.text.key.shape[-2]

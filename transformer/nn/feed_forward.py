@@ -9,13 +9,13 @@ from transformer.sharding import constrain
 
 
 class FeedForward(nn.Module):
-    """Two dense layers with an activation between (Vaswani et al. 2017, equation 2).
+    """Two dense layers with an activation between them (Vaswani et al. 2017, equation 2).
 
     Attributes:
         width: F, of the hidden layer.
         activation: a name in `ops.activations.ACTIVATIONS`.
-        gated: multiplies the activation with a third projection, as in SwiGLU and GeGLU
-            (Shazeer 2020, equation 6).
+        gated: multiplies the activation by a third projection, as in SwiGLU and GeGLU (Shazeer
+            2020, equation 6).
         use_bias: on all layers.
         init_scale: standard deviation of the other kernels at initialisation.
         output_init_scale: standard deviation of the last kernel at initialisation.
@@ -34,7 +34,7 @@ class FeedForward(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], valid: Bool[Array, "B T"] | None = None
     ) -> Float[Array, "B T D"]:
-        """Computes each token by itself, so that it does not matter which are `valid`."""
+        """Computes each token separately, so that `valid` makes no difference."""
 
         def hidden(name: str) -> Array:
             layer = Linear(

@@ -1,4 +1,4 @@
-"""What stands above the stack of a text encoder, and how jobs use it.
+"""The heads on top of a text encoder's stack, and their methods for each job.
 
 Parameters exist for the methods that a job calls, and no others.
 """
@@ -18,11 +18,11 @@ POOLINGS = ("cls", "mean")
 
 
 class PredictionHead(nn.Module):
-    """A dense layer, an activation and a normalisation of each token's state.
+    """A dense layer, an activation and a normalisation, applied to each token's state.
 
     Attributes:
         width: D.
-        activation: after the dense layer.
+        activation: activation after the dense layer.
         make_norm: makes the normalisation.
         use_bias: on the dense layer.
         dtype: of the computation.
@@ -43,7 +43,7 @@ class PredictionHead(nn.Module):
 
 
 class MaskedTokenHead(PredictionHead):
-    """As `PredictionHead`, with the bias of the output layer that follows.
+    """A `PredictionHead` that also holds the bias of the output layer after it.
 
     Attributes:
         vocab_size: V.
@@ -57,7 +57,7 @@ class MaskedTokenHead(PredictionHead):
 
 
 class TokenBias(nn.Module):
-    """A bias of each token for the output layer.
+    """The bias of the output layer, one number for each token.
 
     Attributes:
         vocab_size: V.
@@ -73,7 +73,7 @@ class TokenBias(nn.Module):
 
 
 class Pooler(nn.Module):
-    """What stands for a whole row: a dense layer on the state of its first token, and tanh.
+    """A vector for a whole row: a dense layer on the state of its first token, then tanh.
 
     Attributes:
         width: D.
@@ -98,7 +98,7 @@ def pool(
 
     Args:
         kind: `cls` takes the first token, `mean` the mean of all before the padding.
-        features: the states of tokens.
+        features: the states of the tokens.
         lengths: tokens of each row before its padding; None means no padding.
     """
     if kind == "cls":
@@ -110,13 +110,13 @@ def pool(
 
 
 class TextEncoder(nn.Module):
-    """Tokens in, states out, and scores by what a job asks of them.
+    """Maps tokens to states, and to the scores that a job asks for.
 
-    A model that is made from this makes `token_embedding`, `dropout` and `output` in its `setup`,
-    and says what its heads do in `pooled`, `of_tokens`, `of_masked` and `biases`.
+    A subclass makes `token_embedding`, `dropout` and `output` in its `setup`, and defines its heads
+    in `pooled`, `of_tokens`, `of_masked` and `biases`.
     """
 
-    # What only some jobs have; of them, those whose outputs are a job's labels.
+    # Parameters of only some jobs; then those among them whose outputs are a job's labels.
     HEADS: ClassVar[tuple[str, ...]]
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
 
@@ -129,7 +129,7 @@ class TextEncoder(nn.Module):
         """The hidden states of all tokens.
 
         Args:
-            tokens: beginning with `[CLS]`, each sentence ended by `[SEP]`.
+            tokens: rows begin with `[CLS]`, and each sentence ends with `[SEP]`.
             token_types: 0 in the first sentence, 1 in the second; None means 0 everywhere.
             lengths: tokens of each row before its padding; None means no padding.
         """
@@ -138,34 +138,34 @@ class TextEncoder(nn.Module):
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
     ) -> Float[Array, "B D"]:
-        """What stands for the whole row."""
+        """The vector that stands for the whole row."""
         raise NotImplementedError
 
     def of_tokens(self, features: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        """What the classes of tokens are told from."""
+        """The features from which tokens are classified."""
         return features
 
     def of_masked(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
-        """What masked tokens are told from, by the output layer."""
+        """The features from which the output layer predicts masked tokens."""
         raise NotImplementedError
 
     def biases(self) -> Float[Array, "V"]:
-        """Of the output layer of tokens."""
+        """The biases of the output layer of tokens."""
         raise NotImplementedError
 
     def masked(
         self, features: Float[Array, "B T D"], positions: Int[Array, "B M"]
     ) -> Float[Array, "B M D"]:
-        """What goes into the output layer at the places whose tokens are to be predicted."""
+        """The input of the output layer at the positions to predict."""
         return self.of_masked(jnp.take_along_axis(features, positions[..., None], axis=1))
 
     def logits(self, masked: Float[Array, "B M D"]) -> Float[Array, "B M V"]:
-        """The output layer, in float32."""
+        """Applies the output layer, in float32."""
         scores = jnp.asarray(self.token_embedding.attend(masked), jnp.float32)
         return scores + self.biases()
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"]]:
-        """Kernel and bias of the output layer, for losses that visit it in chunks."""
+        """Kernel and bias of the output layer, for losses that use it in chunks."""
         return self.token_embedding.embedding.T, self.biases()
 
     def fill(

@@ -1,4 +1,4 @@
-"""The two layouts of a stack's parameters: a tree for each layer, or one of stacked leaves.
+"""The two layouts of a stack's parameters: a tree for each layer, or one tree of stacked leaves.
 
 `nn.stack.Stack` makes the first when it is unrolled and the second when it is scanned. Both hold
 the same numbers. Only this file knows what layers are called.
@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-# What holds the stacked parameters of a scanned stack.
+# The name that holds the stacked parameters of a scanned stack.
 STACKED = "layers"
 _LAYER = re.compile(r"layer_(\d+)")
 _IN_STACK = re.compile(rf"(.*?)/?\b(?:{STACKED}(?:/turn_(\d+))?|layer_(\d+))/")
 
 
 class Place(NamedTuple):
-    """Where in a stack a parameter is.
+    """The place of a parameter in a stack.
 
     Attributes:
         stack: the path of the stack.
-        layer: the layer; None where the parameters of several are stacked.
-        turn: of the blocks that take turns there.
+        layer: the layer; None if the parameters of several layers are stacked.
+        turn: which of the blocks that take turns.
     """
 
     stack: str
@@ -38,7 +38,7 @@ def layer_name(layer: int) -> str:
 
 
 def layer_number(name: str) -> int | None:
-    """The layer of a name that `layer_name` made; None for any other name."""
+    """The layer number in a name made by `layer_name`; None for any other name."""
     found = _LAYER.fullmatch(name)
     return None if found is None else int(found[1])
 
@@ -49,7 +49,7 @@ def turn_name(turn: int) -> str:
 
 
 def place_of(path: str) -> Place | None:
-    """Where in a stack a parameter is, by its path; None if it is in none."""
+    """The place in a stack of the parameter at a path; None if it is in no stack."""
     found = _IN_STACK.match(path)
     if found is None:
         return None
@@ -58,11 +58,11 @@ def place_of(path: str) -> Place | None:
 
 
 def stacked(params: Mapping[str, Any], *, first: int = 0, turns: int = 1) -> dict[str, Any]:
-    """The parameters of a scanned model, from those of an unrolled or a scanned one.
+    """Converts the parameters of an unrolled or a scanned model to those of a scanned one.
 
     Args:
         params: a nested dict of arrays.
-        first: how many layers of each stack stay apart; see `nn.stack.Stack`.
+        first: how many first layers of each stack are not stacked; see `nn.stack.Stack`.
         turns: how many blocks take turns.
     """
     found = {
@@ -73,7 +73,7 @@ def stacked(params: Mapping[str, Any], *, first: int = 0, turns: int = 1) -> dic
 
 
 def _with_stack(params: Mapping[str, Any], first: int, turns: int) -> dict[str, Any]:
-    """Stacks the layers at one place of the tree, if there are enough."""
+    """Stacks the layers at one node of the tree, if there are enough of them."""
     numbers = sorted(n for name in params if (n := layer_number(name)) is not None)
     rounds = max(0, len(numbers) - first) // turns
     if not rounds:
@@ -90,7 +90,7 @@ def _with_stack(params: Mapping[str, Any], first: int, turns: int) -> dict[str, 
 
 
 def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of an unrolled model, from those of a scanned or an unrolled one.
+    """Converts the parameters of a scanned or an unrolled model to those of an unrolled one.
 
     Args:
         params: a nested dict of arrays.
@@ -110,14 +110,14 @@ def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shape_of(params: Mapping[str, Any]) -> tuple[int, int]:
-    """How many layers of a scanned stack stay apart, and how many blocks take turns then."""
+    """How many first layers of a scanned stack are not stacked, and how many blocks take turns."""
     first = next(n for n in itertools.count() if layer_name(n) not in params)
     turns = sum(turn_name(n) in params[STACKED] for n in range(len(params[STACKED])))
     return first, max(1, turns)
 
 
 def laid_out_like(params: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with each stack in the layout that it has in another tree, if it is there."""
+    """Converts each stack to the layout that it has in another tree, if it is there."""
     if STACKED in other:
         params = _with_stack(unstacked(params), *shape_of(other))
     elif any(layer_number(name) is not None for name in other):

@@ -11,13 +11,13 @@ from transformer.limits import OneOf
 from transformer.ops.dense import dense
 from transformer.sharding import gathered
 
-# Of a computation.
+# The dtypes of a computation.
 DTYPES = ("float32", "bfloat16", "float16")
 DType = Annotated[str, OneOf(DTYPES)]
 
 
 def named(init: Callable, *axes: str | None) -> Callable:
-    """An initialiser whose parameter remembers the logical names of its axes."""
+    """An initialiser whose parameter carries the logical names of its axes."""
     return nn.with_logical_partitioning(init, axes)
 
 
@@ -26,8 +26,8 @@ class Linear(nn.Module):
 
     Attributes:
         features: the shape of the output axes.
-        axes: logical names of the kernel's axes, input axes first; its length tells how many
-            input axes there are.
+        axes: logical names of the kernel's axes, input axes first; their number minus that of
+            `features` is the number of input axes.
         use_bias: whether to add a bias.
         init_scale: standard deviation of the kernel's normal initialiser.
         dtype: of the computation; parameters are float32.

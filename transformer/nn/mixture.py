@@ -1,4 +1,4 @@
-"""A feed-forward layer of many experts, few of which compute each token."""
+"""A feed-forward layer of many experts, of which a few compute each token."""
 
 import math
 from typing import Any
@@ -22,25 +22,25 @@ from transformer.ops.routing import (
 )
 from transformer.sharding import constrain, gathered
 
-# The collection of what modules add to the objective, for tasks that ask for it.
+# The collection of auxiliary losses that modules add to the objective, for tasks that use it.
 LOSSES = "losses"
 
 
 class MixtureOfExperts(nn.Module):
     """Gated feed-forward layers without biases, and a router (Jiang et al. 2024, section 2.1).
 
-    The router computes in float32 whatever the dtype is (Fedus et al. 2021, section 2.4). It puts
-    `router_balance` and `router_z` of a call into the collection `losses` where that is mutable.
-    Padding counts in neither and takes no place of an expert: real tokens get what they would get
-    without it.
+    The router computes in float32 whatever the dtype is (Fedus et al. 2021, section 2.4). Each call
+    puts `router_balance` and `router_z` into the collection `losses` if that is mutable. Padding
+    does not count in either loss and takes no slot of an expert: real tokens get the same outputs
+    as without padding.
 
     Attributes:
         num_experts: E.
         experts_per_token: k.
         width: F, of the hidden layer of each expert.
-        activation: of the gates, a name in `ops.activations.ACTIVATIONS`.
-        capacity_factor: an expert computes this many times its even share of a call's tokens at
-            most, and what is beyond passes by; None computes all. See `ops.routing`.
+        activation: activation of the gates, a name in `ops.activations.ACTIVATIONS`.
+        capacity_factor: an expert computes at most this many times its even share of a call's
+            tokens, and drops the others; None computes all. See `ops.routing`.
         init_scale: standard deviation of the other kernels at initialisation.
         output_init_scale: standard deviation of the last kernel at initialisation.
         dtype: of the experts' computation.
@@ -63,7 +63,7 @@ class MixtureOfExperts(nn.Module):
 
         Args:
             x: the hidden states.
-            valid: False at padding; None means that there is none.
+            valid: False at padding; None means no padding.
         """
         tokens = x.reshape(-1, x.shape[-1])
         real = None if valid is None else valid.reshape(-1)
@@ -107,7 +107,7 @@ class MixtureOfExperts(nn.Module):
 
 
 class Experts(nn.Module):
-    """The kernels of all experts; attributes as of `MixtureOfExperts`."""
+    """The kernels of all experts; attributes as in `MixtureOfExperts`."""
 
     num_experts: int
     width: int
@@ -128,13 +128,13 @@ class Experts(nn.Module):
 
 
 class Kernel(nn.Module):
-    """A kernel by itself.
+    """A single kernel.
 
     Attributes:
-        shape: of the kernel.
+        shape: shape of the kernel.
         axes: logical names of its axes.
         init_scale: standard deviation at initialisation.
-        dtype: that it is handed out in; the parameter is float32.
+        dtype: dtype of the returned kernel; the parameter is float32.
     """
 
     shape: tuple[int, ...]
@@ -150,11 +150,11 @@ class Kernel(nn.Module):
 
 
 def active_parameters(params: Any, experts_per_token: int) -> int:
-    """How many parameters compute one token: of mixtures k experts, of all else everything.
+    """The number of parameters that compute one token: k experts of each mixture, and all others.
 
     Args:
         params: parameters of a model, or their shapes.
-        experts_per_token: k, of its mixtures.
+        experts_per_token: k, of the model's mixtures.
     """
 
     def active(path: Any, leaf: Any) -> int:
@@ -162,7 +162,7 @@ def active_parameters(params: Any, experts_per_token: int) -> int:
         parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
         if "experts" not in parts or parts[-1] != "kernel":
             return size
-        num_experts = leaf.shape[-3]  # Layers may come before.
+        num_experts = leaf.shape[-3]  # An axis of layers may come first.
         return size // num_experts * experts_per_token
 
     return sum(jax.tree.leaves(jax.tree_util.tree_map_with_path(active, params)))

@@ -33,8 +33,8 @@ class RMSNorm(nn.Module):
 
     Attributes:
         epsilon: added to the mean square.
-        offset: added to the learned scale, which begins at one less. With 1.0, as in Gemma, weight
-            decay draws the scale to one and not to zero.
+        offset: added to the learned scale, whose initial value is lower by as much. With 1.0, as in
+            Gemma, weight decay draws the total scale to one instead of zero.
     """
 
     epsilon: float = 1e-6

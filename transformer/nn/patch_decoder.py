@@ -15,13 +15,13 @@ from transformer.ops.positions import sinusoidal_2d
 
 
 class PatchDecoder(nn.Module):
-    """Says what hidden patches look like (He et al. 2022, section 3, "MAE decoder").
+    """Reconstructs hidden patches (He et al. 2022, section 3, "MAE decoder").
 
     Attributes:
         block: makes a block.
         num_layers: L.
         width: D.
-        patch_values: P, of a patch.
+        patch_values: P, the number of values of a patch.
         norm_epsilon: added to variances.
         dtype: of the computation.
     """
@@ -37,13 +37,13 @@ class PatchDecoder(nn.Module):
     def __call__(
         self, features: Float[Array, "B S E"], places: Int[Array, "B T"], num_front: int
     ) -> Float[Array, "B T P"]:
-        """The values of all patches.
+        """Reconstructs the values of all patches.
 
         Args:
-            features: of the tokens in front, then of the patches seen.
-            places: where each patch stands among those, counted from the first patch seen; beyond
-                them, it is hidden.
-            num_front: tokens in front, which are kept there.
+            features: features of the front tokens, then of the visible patches.
+            places: the index of each patch among the visible patches; an index beyond them means
+                that the patch is hidden.
+            num_front: the number of front tokens, which stay in front.
         """
         dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
         x = dense((self.width,), name="embedding")(features)

@@ -37,8 +37,8 @@ class PatchEmbedding(nn.Module):
 class ConvolutionalStem(nn.Module):
     """Convolutions of 3x3 that halve the image until a patch is one pixel (Xiao et al. 2021).
 
-    Each has twice the channels of the one before; a dense layer ends at D. Theirs are normalised
-    over the batch, ours over the channels, which needs no running averages.
+    Each has twice the channels of the one before; a final dense layer has width D. The paper
+    normalises over the batch; here it is over the channels, which needs no running averages.
 
     Attributes:
         patch_size: in pixels, a power of 2.
@@ -74,7 +74,7 @@ class ConvolutionalStem(nn.Module):
 
 
 def _dense(stem: PatchEmbedding | ConvolutionalStem) -> Linear:
-    """What makes tokens as wide as the model."""
+    """The dense layer that makes tokens as wide as the model."""
     return Linear(
         (stem.width,),
         (None, "embed"),

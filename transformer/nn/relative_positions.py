@@ -13,9 +13,9 @@ class RelativePositions(nn.Module):
 
     Attributes:
         num_heads: N.
-        bidirectional: whether queries see keys behind them.
-        num_buckets: of distances.
-        max_distance: from which on all distances are the same.
+        bidirectional: whether queries see keys after them.
+        num_buckets: the number of buckets of distances.
+        max_distance: all distances from here on share one bucket.
         init_scale: standard deviation of the table at initialisation.
     """
 

@@ -1,4 +1,4 @@
-"""A stack of blocks, unrolled or scanned, alike or by turns, with rematerialisation by name."""
+"""A stack of equal or alternating blocks, unrolled or scanned, with named rematerialisation."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from transformer.errors import ConfigError
 from transformer.limits import OneOf
 from transformer.nn.layouts import STACKED, layer_name, turn_name
 
-# What the backward pass finds in memory; the rest it computes again.
+# Policies by name: which values are saved for the backward pass; it recomputes all others.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "full": None,
     "dots": jax.checkpoint_policies.checkpoint_dots,
@@ -22,16 +22,16 @@ Remat = Annotated[str, OneOf(("none", *REMAT_POLICIES))]
 
 Maker = Callable[..., nn.Module]
 
-# A compiler takes minutes to hours for more different blocks than this.
+# The compiler takes minutes to hours for more separate blocks than this.
 MOST_UNROLLED = 256
 
 
 def require_compilable(scan_layers: bool, **depths: int) -> None:
-    """Refuses more blocks than can be compiled one by one.
+    """Refuses more blocks than can be compiled separately.
 
     Args:
-        scan_layers: whether one stands for all.
-        **depths: the fields of `config.model` that say how many there are.
+        scan_layers: whether one block is compiled and looped over.
+        **depths: the numbers of blocks, by field of `config.model`.
 
     Raises:
         ConfigError: naming the field.
@@ -47,11 +47,11 @@ def require_compilable(scan_layers: bool, **depths: int) -> None:
 class Stack(nn.Module):
     """L blocks, one after another.
 
-    Blocks may differ in structure: several may take turns, and the first ones may be others. In an
-    unrolled stack the parameters of each are under `layer_0`, `layer_1`, ... In a scanned one those
-    of the first blocks are, too; the others are stacked under `layers`, and where P blocks take
-    turns under `layers/turn_0` to `layers/turn_{P-1}`, each with a leading axis (L - first) // P.
-    Blocks of a last round that is not complete have a `layer_N` again.
+    Blocks may differ in structure: several kinds may take turns, and the first blocks may be
+    special. In an unrolled stack the parameters of each block are under `layer_0`, `layer_1`, ...
+    In a scanned one this holds only for the first blocks; the others are stacked under `layers`,
+    or, if P blocks take turns, under `layers/turn_0` to `layers/turn_{P-1}`, each with a leading
+    axis (L - first) // P. Blocks of an incomplete last round are again under `layer_N`.
 
     Attributes:
         block: makes one block, called as `block(x, cache, **shared) -> (x, cache)`; several makers
@@ -61,7 +61,7 @@ class Stack(nn.Module):
             not grow with L; on CPUs the loop costs time.
         remat: `none`, or a name in `REMAT_POLICIES`: what is recomputed in the backward pass to
             save memory (Chen et al. 2016). `full` keeps only the input of each block.
-        first: makers of the first blocks, where those differ.
+        first: makers of the first blocks, if those differ.
     """
 
     block: Maker | tuple[Maker, ...]
@@ -82,9 +82,10 @@ class Stack(nn.Module):
 
         Args:
             x: the embedded input.
-            caches: one per block in a tuple, or when scanned one with a leading axis L.
-            per_layer: arrays by name with a leading axis L, of which each block is handed its part.
-            **shared: handed to every block: masks, positions, a memory.
+            caches: a tuple with one cache per block; in a scanned stack, one cache with a leading
+                axis L.
+            per_layer: arrays by name with a leading axis L; each block gets its own slice.
+            **shared: passed to every block: masks, positions, a memory.
 
         Returns:
             The hidden states after the last block, and the caches.
@@ -103,14 +104,14 @@ class Stack(nn.Module):
         return self.block if isinstance(self.block, tuple) else (self.block,)
 
     def _one(self, layer: int, x: Array, cache: Any, per_layer: Any, shared: Any) -> Any:
-        """Runs the block of one layer, whose parameters are its own."""
+        """Runs the block of one layer whose parameters are not stacked."""
         turns, place = self._turns(), layer - len(self.first)
         make = self.first[layer] if place < 0 else turns[place % len(turns)]
-        own = {name: values[layer] for name, values in per_layer.items()}
-        return _run(self.remat)(make(name=layer_name(layer)), x, cache, own, shared)
+        layer_args = {name: values[layer] for name, values in per_layer.items()}
+        return _run(self.remat)(make(name=layer_name(layer)), x, cache, layer_args, shared)
 
     def _scanned(self, x: Array, caches: Any, per_layer: Any, shared: Any) -> Any:
-        """Runs the first blocks, loops over whole rounds, and runs the blocks that are left."""
+        """Runs the first blocks, loops over complete rounds, and runs the remaining blocks."""
         turns, first = self._turns(), min(len(self.first), self.num_layers)
         rounds = (self.num_layers - first) // len(turns)
         last = first + rounds * len(turns)
@@ -155,10 +156,10 @@ class Stack(nn.Module):
 
 
 class _Round(nn.Module):
-    """Blocks of different structure, one after another, as a scanned stack loops over them.
+    """One round of blocks that take turns: the body of a scanned stack's loop.
 
     Attributes:
-        turns: makes them.
+        turns: makers of the blocks.
         remat: see `Stack`.
     """
 
@@ -166,21 +167,21 @@ class _Round(nn.Module):
     remat: str
 
     @nn.compact
-    def run(self, x: Array, cache: Any, own: Any, shared: Any) -> tuple[Array, Any]:
-        """Runs each block once; `cache` and `own` have a leading axis of the turns."""
+    def run(self, x: Array, cache: Any, layer_args: Any, shared: Any) -> tuple[Array, Any]:
+        """Runs each block once; `cache` and `layer_args` have a leading axis of the turns."""
         run, kept = _run(self.remat, in_loop=True), []
         for turn, make in enumerate(self.turns):
-            cache_of, own_of = jax.tree.map(lambda leaf: leaf[turn], (cache, own))  # noqa: B023
-            x, new = run(make(name=turn_name(turn)), x, cache_of, own_of, shared)
+            cache_of, args_of = jax.tree.map(lambda leaf: leaf[turn], (cache, layer_args))  # noqa: B023
+            x, new = run(make(name=turn_name(turn)), x, cache_of, args_of, shared)
             kept.append(new)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
 
 def _run(remat: str, *, in_loop: bool = False) -> Callable[..., Any]:
-    """Calls a block, recomputing what `remat` says in the backward pass."""
+    """Calls a block; `remat` names what the backward pass recomputes."""
 
-    def run(block: Any, x: Array, cache: Any, own: Any, shared: Any) -> Any:
-        return block(x, cache, **own, **shared)
+    def run(block: Any, x: Array, cache: Any, layer_args: Any, shared: Any) -> Any:
+        return block(x, cache, **layer_args, **shared)
 
     if remat == "none":
         return run

@@ -26,7 +26,7 @@ def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def soft_cap(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:
-    """Squashes numbers to (-cap, cap), small ones hardly (Bello et al. 2016, section 2)."""
+    """Squashes numbers into (-cap, cap), almost linear at 0 (Bello et al. 2016, section 2)."""
     return cap * jnp.tanh(x / cap)
 
 

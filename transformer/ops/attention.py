@@ -16,10 +16,10 @@ from transformer.ops.masks import Mask, explicit
 from transformer.ops.splash import splash_attention, splash_refusal
 from transformer.traced import Number, is_zero
 
-# From this many query-key pairs on, `auto` takes the blockwise implementation where it can.
-# Measured by benchmarks/attention.py; see LOG.md.
+# From this many query-key pairs on, `auto` uses the blockwise implementation if that supports the
+# call. Measured by benchmarks/attention.py; see LOG.md.
 BLOCKWISE_FROM = 512 * 512
-# `auto` in programs that go through `vmap`, which not all of cuDNN's kernel does.
+# `auto` in programs under `vmap`, which cuDNN's kernel does not always support.
 UNDER_VMAP = "auto under vmap"
 
 
@@ -36,10 +36,10 @@ def dot_product_attention(
     dropout_key: Key[Array, ""] | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "B T N H"]:
-    """Each query's average of the values, weighted by the softmax of its products with the keys.
+    """Averages the values for each query, weighted by the softmax of its products with the keys.
 
-    Query heads are N, key and value heads K, N a multiple of K: head n of the queries looks at
-    head n // (N / K) of the keys (Ainslie et al. 2023). A query that may see no key at all gets
+    There are N query heads and K key and value heads, where N is a multiple of K: query head n
+    attends to key head n // (N / K) (Ainslie et al. 2023). A query that may see no key at all gets
     zeros. The softmax is computed in float32 at least.
 
     Args:
@@ -47,21 +47,21 @@ def dot_product_attention(
         key: the keys.
         value: the values.
         bias: added to the logits after scaling and capping.
-        mask: a `Mask`, or booleans, True where a query may look.
+        mask: a `Mask`, or booleans, True where a query may attend.
         scale: multiplies the logits; None means 1 / sqrt(H).
         logit_cap: squashes the logits to (-cap, cap) with a tanh (Gemma 2, section 2).
         dropout_rate: fraction of the attention weights set to zero.
         dropout_key: randomness for the dropout; without it no weight is dropped.
-        implementation: `einsum`, `blockwise`, `splash` (TPU), `cudnn` (GPU), or `auto`, which takes
-            the kernel of the device where it can do what is asked, else blockwise for long
-            sequences and einsum for short ones and for what blockwise cannot do.
+        implementation: `einsum`, `blockwise`, `splash` (TPU), `cudnn` (GPU), or `auto`. `auto`
+            takes the device's own kernel if that supports the call, otherwise blockwise for long
+            sequences, and einsum for short ones and for calls that blockwise does not support.
 
     Returns:
-        In the dtype of the query.
+        The attended values, in the dtype of the query.
 
     Raises:
-        ValueError: if heads do not divide, the implementation is unknown, or it cannot do what is
-            asked.
+        ValueError: if N is no multiple of K, the implementation is unknown, or it does not support
+            the call.
     """
     num_heads, num_kv_heads = query.shape[2], key.shape[2]
     if num_heads % num_kv_heads:
@@ -103,9 +103,9 @@ def dot_product_attention(
 def choose_implementation(
     num_queries: int, num_keys: int, *, has_bias: bool = False, has_dropout: bool = False
 ) -> str:
-    """What `auto` stands for without a kernel of the device: blockwise for long sequences.
+    """Resolves `auto` without a device kernel: blockwise for long sequences, otherwise einsum.
 
-    With a bias or dropout it is einsum.
+    A bias or dropout always means einsum.
     """
     long = num_queries > 1 and num_queries * num_keys >= BLOCKWISE_FROM
     return "blockwise" if long and not has_bias and not has_dropout else "einsum"
@@ -121,13 +121,13 @@ def resolved(
     has_dropout: bool = False,
     has_cap: bool = False,
 ) -> str:
-    """The implementation, and for `auto` what it stands for: the kernel of the device if it can.
+    """Resolves `auto` to an implementation: the device's own kernel if that supports the call.
 
     Args:
         implementation: as in `dot_product_attention`, or `UNDER_VMAP`.
         query: the queries, or their shape `[B, T, N, H]` and dtype.
         num_keys: S.
-        mask: of the attention.
+        mask: the attention mask.
         has_bias: whether there is a bias.
         has_dropout: whether weights are dropped.
         has_cap: whether logits are capped.
@@ -139,7 +139,7 @@ def resolved(
     kernel = {"tpu": "splash", "gpu": "cudnn"}.get(_platform())
     if kernel == "cudnn":
         batched = implementation == UNDER_VMAP
-        # The weights of one query are few, and an odd number of keys would be copied for it.
+        # One query has few weights, and the kernel would copy the keys if their number is odd.
         if num_queries == 1 or (
             batched and not goes_through_vmap(mask, num_queries, num_keys, has_bias=has_bias)
         ):
@@ -152,7 +152,7 @@ def resolved(
 
 
 def _platform() -> str:
-    """What is computed on: the devices of the mesh in use, which need not be here, or our own."""
+    """The platform to compute on: that of the mesh in use (maybe not present here), or our own."""
     described = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if described is None else described.platform
 
@@ -167,9 +167,9 @@ def refusal(
     has_dropout: bool = False,
     has_cap: bool = False,
 ) -> str | None:
-    """Why an implementation cannot do what is asked, in its own words; None if it can.
+    """Explains why an implementation does not support a call; None if it does.
 
-    Arguments as in `resolved`; `auto`, `UNDER_VMAP` and `einsum` can do all of it.
+    Arguments as in `resolved`; `auto`, `UNDER_VMAP` and `einsum` support every call.
     """
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
     if implementation == "blockwise":
@@ -182,7 +182,7 @@ def refusal(
 
 
 def foreign_platform(implementation: str) -> str | None:
-    """The platform that is computed on, if it is none for a kernel of this name; else None."""
+    """The current platform if the kernel of this name does not run on it; otherwise None."""
     needed = {"splash": "tpu", "cudnn": "gpu"}.get(implementation)
     platform = _platform()
     return None if needed in (None, platform) else platform
@@ -200,7 +200,7 @@ def einsum_attention(
     dropout_rate: Number,
     dropout_key: Key[Array, ""] | None,
 ) -> Float[Array, "B T N H"]:
-    """The reference: all weights at once, fused by XLA."""
+    """The reference implementation: computes all weights at once, fused by XLA."""
     batch, num_queries, num_heads, head_dim = query.shape
     num_keys, num_kv_heads = key.shape[1], key.shape[2]
     weights = attention_weights(query, key, bias=bias, mask=mask, scale=scale, logit_cap=logit_cap)
@@ -230,9 +230,9 @@ def attention_weights(
     scale: float | None = None,
     logit_cap: float | None = None,
 ) -> Float[Array, "B N T S"]:
-    """How much each query looks at each key, in float32 at least; arguments as above.
+    """The weight of each key for each query, in float32 at least; arguments as above.
 
-    Where a query may see no key the weights mean nothing.
+    The weights of a query that may see no key are meaningless.
     """
     batch, num_queries, num_heads, head_dim = query.shape
     num_keys, num_kv_heads = key.shape[1], key.shape[2]
@@ -262,7 +262,7 @@ def attention_weights(
 def softmax(logits: Float[Array, "*B S"]) -> Float[Array, "*B S"]:
     """Softmax over the last axis, with one division for each row.
 
-    Its backward pass needs the result alone; left to itself, the compiler keeps more or computes
+    Its backward pass needs only the result. Without this rule the compiler keeps more, or computes
     the exponentials again (measured on CPUs, see LOG.md).
     """
     exponentials = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))

@@ -1,8 +1,8 @@
 """Attention one block at a time: memory linear in the sequence, with a backward pass of its own.
 
 The softmax is computed online (Milakov and Gimelshein 2018; Rabe and Staats 2021) and its weights
-are made again in the backward pass (Dao et al. 2022, algorithm 4), so that nothing of size T x S is
-ever held. Blocks that the causal rule or a window leaves empty are not visited.
+are recomputed in the backward pass (Dao et al. 2022, algorithm 4), so that no array of size T x S
+is ever held. Blocks that the causal rule or a window leaves empty are not visited.
 """
 
 import functools
@@ -31,7 +31,7 @@ class _Plan(NamedTuple):
 
 
 def blockwise_refusal(*, has_bias: bool, has_dropout: bool) -> str | None:
-    """Why blockwise attention cannot do it; None if it can."""
+    """Explains why blockwise attention does not support a call; None if it does."""
     return "it knows neither bias nor dropout" if has_bias or has_dropout else None
 
 
@@ -51,7 +51,7 @@ def blockwise_attention(
     """`einsum_attention` in memory linear in T and S.
 
     Raises:
-        ValueError: if asked for a bias or for dropout.
+        ValueError: if there is a bias or dropout.
     """
     refusal = blockwise_refusal(
         has_bias=bias is not None, has_dropout=dropout_key is not None and not is_zero(dropout_rate)

@@ -1,9 +1,9 @@
 """Attention by cuDNN's kernel on NVIDIA GPUs, through `jax.nn.dot_product_attention`.
 
-It keeps memory linear in the length where the mask is one that the kernel knows by itself: causal,
-a window behind, padding behind the tokens. Every other mask (documents in a row, padding anywhere,
-positions, windows on both sides) is handed over whole and added to the logits; of that there is one
-entry for each pair, for all heads together. What the kernel refuses follows JAX's own checks
+Memory is linear in the length if the kernel has arguments for the mask: causal, a window behind,
+padding behind the tokens. Every other mask (documents in a row, padding anywhere, positions,
+windows on both sides) is passed as a full array that is added to the logits, with one entry for
+each pair of a query and a key, shared by all heads. The refusals follow JAX's own checks
 (`check_layout` and `check_is_flash_attention` in `jax._src.cudnn.fused_attention_stablehlo`) and
 those of cuDNN's front end that come later, when a program is compiled.
 """
@@ -17,19 +17,19 @@ from jaxtyping import Array, Bool, Float
 from transformer.ops.masks import Mask
 
 _HALF = ("bfloat16", "float16")
-# Entries of a mask that is handed over whole: half a gigabyte.
+# The most entries of a mask that is passed as a full array: half a gigabyte.
 LARGEST_MASK = 1 << 28
 
 
 def cudnn_refusal(
     query: Any, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
 ) -> str | None:
-    """Why cuDNN cannot do it; None if it can.
+    """Explains why cuDNN does not support a call; None if it does.
 
     Args:
         query: the queries, or their shape and dtype.
         num_keys: S.
-        mask: of the attention.
+        mask: the attention mask.
         has_bias: whether there is a bias.
         has_dropout: whether weights are dropped.
         has_cap: whether logits are capped.
@@ -41,13 +41,13 @@ def cudnn_refusal(
     capability = _compute_capability()
     if capability is not None and capability < (8, 0):
         return "it needs a GPU of NVIDIA's, Ampere or later"
-    # Wider heads have a backward pass on Hopper alone.
+    # Only Hopper has a backward pass for wider heads.
     widest = 256 if capability is not None and capability[0] == 9 else 128
     rows, num_queries, num_heads, head_dim = query.shape
     if head_dim % 8 or head_dim > widest:
         return f"heads of {head_dim} are no multiple of 8 up to {widest}"
     if not _is_known(mask, num_queries, num_keys, has_bias=has_bias):
-        # With a bias of each head it becomes a mask of each.
+        # With a bias for each head, the mask is expanded to each head.
         entries = rows * num_queries * num_keys * (num_heads if has_bias else 1)
         if entries > LARGEST_MASK:
             return f"its mask would have {entries:,} entries, more than {LARGEST_MASK:,}"
@@ -55,7 +55,7 @@ def cudnn_refusal(
 
 
 def goes_through_vmap(mask: Mask, num_queries: int, num_keys: int, *, has_bias: bool) -> bool:
-    """Whether JAX can batch it: not with a bias, a mask handed over whole, or lengths."""
+    """Whether JAX can batch the call: not with a bias, a mask passed as an array, or lengths."""
     if has_bias or not _is_known(mask, num_queries, num_keys, has_bias=has_bias):
         return False
     return mask.key_lengths is None and (mask.causal or num_keys % 2 == 0)
@@ -73,13 +73,13 @@ def cudnn_attention(
     dropout_rate: Any,
     dropout_key: Any,
 ) -> Float[Array, "B T N H"]:
-    """Flash attention of cuDNN in half precision; the bias is added in half precision, too.
+    """Flash attention by cuDNN in half precision; the bias is added in half precision, too.
 
     Args:
         query: as in `ops.attention.dot_product_attention`, also for what follows.
         key: the keys.
         value: the values.
-        bias: has a gradient.
+        bias: added to the logits; gradients flow through it.
         mask: any.
         scale: multiplies the logits.
         logit_cap: None.
@@ -87,7 +87,7 @@ def cudnn_attention(
         dropout_key: None.
 
     Raises:
-        ValueError: if it cannot be done.
+        ValueError: if cuDNN does not support the call.
     """
     num_queries, num_keys = query.shape[1], key.shape[1]
     has_bias = bias is not None
@@ -104,7 +104,7 @@ def cudnn_attention(
     known = _is_known(mask, num_queries, num_keys, has_bias=has_bias)
     allowed = None if known else _whole(mask, num_queries, num_keys)
     asked = _asked(mask, query.shape[0], num_queries, num_keys) if known else {}
-    # JAX takes every training call for one with a bias, and those must have even lengths.
+    # JAX treats every training call as one with a bias, and those need even lengths.
     attended = jax.nn.dot_product_attention(
         _even(query, 1),
         _even(key, 1),
@@ -112,7 +112,7 @@ def cudnn_attention(
         None if bias is None else _even(_even(bias.astype(query.dtype), 2), 3),
         None if allowed is None else _even(_even(allowed, 2), 3),
         scale=scale,
-        # Of a mask handed over whole, this part alone lets the kernel leave blocks out.
+        # Where the full mask is passed as an array, only this flag lets the kernel skip blocks.
         is_causal=_is_plainly_causal(mask, num_queries, num_keys),
         implementation="cudnn",
         **asked,
@@ -121,7 +121,7 @@ def cudnn_attention(
 
 
 def _compute_capability() -> tuple[int, ...] | None:
-    """(9, 0) for Hopper; empty for a GPU of others, None where there is no GPU to ask."""
+    """(9, 0) for Hopper; empty for a GPU of another maker, None where there is no GPU."""
     device = jax.local_devices()[0]
     if device.platform != "gpu":
         return None
@@ -130,13 +130,13 @@ def _compute_capability() -> tuple[int, ...] | None:
 
 
 def _is_plainly_causal(mask: Mask, num_queries: int, num_keys: int) -> bool:
-    """Whether query i may see keys 0 to i at most."""
+    """Whether the mask lets query i see only keys 0 to i."""
     positions = (mask.query_positions, mask.key_positions)
     return mask.causal and num_queries == num_keys and all(rule is None for rule in positions)
 
 
 def _is_known(mask: Mask, num_queries: int, num_keys: int, *, has_bias: bool) -> bool:
-    """Whether the kernel has arguments for all rules of a mask."""
+    """Whether the kernel has arguments that express the whole mask."""
     rules = (mask.query_positions, mask.key_positions, mask.query_segments, mask.valid_keys)
     if mask.allowed is not None or any(rule is not None for rule in rules):
         return False
@@ -147,7 +147,7 @@ def _is_known(mask: Mask, num_queries: int, num_keys: int, *, has_bias: bool) ->
 
 
 def _whole(mask: Mask, num_queries: int, num_keys: int) -> Bool[Array, "#B #N T S"]:
-    """A mask with an entry for each pair, none of which the kernel repeats by itself."""
+    """The mask as an array with an entry for each pair: the kernel itself broadcasts nothing."""
     allowed = mask.materialize(num_queries, num_keys)
     if allowed is None:
         raise ValueError("a mask that hides nothing is known to the kernel.")
@@ -159,22 +159,22 @@ def _asked(mask: Mask, rows: int, num_queries: int, num_keys: int) -> dict[str, 
     asked: dict[str, Any] = {}
     lengths = mask.key_lengths
     if lengths is None and num_keys % 2 and not mask.causal:
-        # The key that makes the number even.
+        # The key that was added to make the number even.
         lengths = jnp.full((rows,), num_keys)
     if lengths is not None:
-        # Weights of rows without any key would be no numbers, and so would be gradients.
+        # In rows without any key, the weights would be NaN, and the gradients, too.
         lengths = jnp.maximum(lengths, 1).astype(jnp.int32)
         asked["key_value_seq_lengths"] = lengths
     if mask.window is not None:
         asked["local_window_size"] = (mask.window - 1, 0)
         if lengths is not None:
-            # Queries whose whole window is padding.
+            # Some queries have a window that is all padding.
             asked["query_seq_lengths"] = jnp.minimum(lengths + mask.window - 1, num_queries)
     return asked
 
 
 def _even(x: Array, axis: int) -> Array:
-    """With one more place, of zeros or False, where there is an odd number of them."""
+    """Pads an axis of odd length with one entry of zeros or False."""
     if x.shape[axis] % 2 == 0:
         return x
     return jnp.pad(x, [(0, int(place == axis)) for place in range(x.ndim)])
@@ -183,7 +183,7 @@ def _even(x: Array, axis: int) -> Array:
 def _zero_where_blind(
     attended: Float[Array, "B T N H"], mask: Mask, allowed: Array | None, num_keys: int
 ) -> Float[Array, "B T N H"]:
-    """Zeros for queries that may see no key: the kernel gives anything there."""
+    """Sets the outputs of queries that may see no key to zero: the kernel's are arbitrary."""
     if allowed is not None:
         if not mask.may_hide_all_keys(attended.shape[1], num_keys):
             return attended

@@ -19,7 +19,7 @@ def dense(
     On one device the product is always one plain matrix product: leading axes are collapsed first.
     XLA's CPU backend runs `[B*T, D] @ [D, F]` several times faster than the same product with three
     axes, forward and backward; on other backends the two are equal. Over several devices the axes
-    stay apart, as each may be cut.
+    are kept, as each may be sharded.
 
     Args:
         inputs: `[..., *I]`.

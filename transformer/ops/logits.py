@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Quotients by these are numbers of float32 still.
+# Dividing by these still gives finite float32 numbers.
 _COLDEST, _HOTTEST = 1e-30, 1e30
 
 
@@ -16,8 +16,8 @@ class Sampling:
     """How to choose the next token.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most probable token. Finite; whatever is below
-            1e-30 or above 1e30 is as these are, since float32 could not hold the quotients.
+        temperature: divides the logits; 0 takes the most probable token. Finite; clipped to 1e-30
+            and 1e30, since float32 cannot hold the quotients beyond those.
         top_k: keeps only this many tokens; 0 keeps all.
         top_p: keeps the smallest set of tokens with at least this probability; 1 keeps all.
         min_p: keeps tokens at least this fraction as probable as the best; 0 keeps all.
@@ -40,14 +40,14 @@ class Sampling:
 
 
 def filter_top_k(logits: Float[Array, "... V"], k: int) -> Float[Array, "... V"]:
-    """Leaves the `k` largest logits (and their ties), the rest -inf (Fan et al. 2018)."""
+    """Keeps the `k` largest logits (and ties); sets the rest to -inf (Fan et al. 2018)."""
     k = min(k, logits.shape[-1])
     threshold = jax.lax.top_k(logits, k)[0][..., -1:]
     return jnp.where(logits < threshold, -jnp.inf, logits)
 
 
 def filter_top_p(logits: Float[Array, "... V"], p: float) -> Float[Array, "... V"]:
-    """Leaves the nucleus: the fewest tokens whose probabilities reach `p` (Holtzman et al. 2020).
+    """Keeps the nucleus: the fewest tokens whose probabilities reach `p` (Holtzman et al. 2020).
 
     The most probable token always stays.
     """
@@ -59,7 +59,7 @@ def filter_top_p(logits: Float[Array, "... V"], p: float) -> Float[Array, "... V
 
 
 def filter_min_p(logits: Float[Array, "... V"], p: float) -> Float[Array, "... V"]:
-    """Leaves tokens at least `p` times as probable as the best (Nguyen et al. 2024)."""
+    """Keeps tokens at least `p` times as probable as the best (Nguyen et al. 2024)."""
     if p == 0:
         return logits
     threshold = jnp.max(logits, axis=-1, keepdims=True) + jnp.log(p)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from transformer.ops.activations import soft_cap
 from transformer.traced import Number, is_zero
 
-# Positions with this label are not predicted; the value PyTorch's users know.
+# Positions with this label do not count; the value is PyTorch's.
 IGNORED = -100
 
 
@@ -18,9 +18,9 @@ class TokenLosses(NamedTuple):
     """Per-position results, zero at ignored positions.
 
     Attributes:
-        objective: what is minimised, smoothing and z-loss included, in nats.
+        objective: the loss to minimise, smoothing and z-loss included, in nats.
         nll: the plain negative log likelihood, in nats.
-        correct: 1 where the label is the most probable token, of equals the first, as for `argmax`.
+        correct: 1 where the label is the most probable token; ties go to the first, as in `argmax`.
         weight: 1 where the position counts.
     """
 
@@ -53,7 +53,7 @@ def cross_entropy(
     log_normalizer = maximum + jnp.log(jnp.sum(jnp.exp(logits - maximum[..., None]), axis=-1))
     label_logit = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
     mean_logit = None if is_zero(label_smoothing) else jnp.mean(logits, axis=-1)
-    # Of equals the first is the guess. Cheaper than `argmax`, by half on CPUs.
+    # Ties go to the first token. This takes half the time of `argmax` on CPUs.
     equals = logits >= maximum[..., None]
     earlier = jnp.any(equals & (jnp.arange(logits.shape[-1]) < target[..., None]), axis=-1)
     correct = (label_logit >= maximum) & ~earlier
@@ -76,7 +76,7 @@ def chunked_cross_entropy(
     """`cross_entropy(features @ kernel + bias, labels)` without ever holding all logits.
 
     The vocabulary is visited in chunks of `chunk_size` with a running log-sum-exp; the backward
-    pass makes each chunk's logits again. Temporary memory is that of one chunk, however large V.
+    pass recomputes each chunk's logits. Temporary memory is that of one chunk, however large V is.
 
     Args:
         features: the last hidden states.
@@ -155,10 +155,10 @@ def _assemble(
 def binary_cross_entropy(
     logits: Float[Array, "..."], truth: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Cross-entropy of "yes" and "no" at each place, in nats.
+    """Cross-entropy of "yes" and "no" for each entry, in nats.
 
     Args:
-        logits: of "yes" against "no".
+        logits: the log odds of "yes".
         truth: the probability of "yes", from 0 to 1.
     """
     logits = logits.astype(jnp.float32)

@@ -23,18 +23,18 @@ class Mask:
     """A conjunction of rules; made by the functions below and combined with `&`.
 
     Attributes:
-        query_positions: `[B, T]`, where each query stands; None means 0..T-1.
-        key_positions: `[B, S]`, where each key stands; None means 0..S-1.
+        query_positions: `[B, T]`, the position of each query; None means 0..T-1.
+        key_positions: `[B, S]`, the position of each key; None means 0..S-1.
         query_segments: `[B, T]`, the document each query belongs to.
         key_segments: `[B, S]`, the document each key belongs to.
-        valid_keys: boolean `[B, S]`, False at padding, wherever it is.
-        key_lengths: `[B]`, how many keys of a row come before its padding.
+        valid_keys: boolean `[B, S]`, False at padding, anywhere in a row.
+        key_lengths: `[B]`, the number of keys of each row before its padding.
         allowed: boolean `[B or 1, N or 1, T, S]`, an arbitrary mask.
         causal: a query sees no key after its own position.
         window: a query sees only keys fewer than this many positions away.
     """
 
-    # Any, not Array: JAX rebuilds pytrees with placeholders in place of arrays.
+    # `Any`, not `Array`: JAX rebuilds pytrees with placeholders in place of arrays.
     query_positions: Any = None
     key_positions: Any = None
     query_segments: Any = None
@@ -60,7 +60,7 @@ class Mask:
         )
 
     def may_hide_all_keys(self, num_queries: int, num_keys: int) -> bool:
-        """Whether some query may see no key; never when each certainly sees its own position."""
+        """Whether some query may see no key; False if each certainly sees its own position."""
         rules = (self.query_positions, self.query_segments, self.valid_keys)
         rules += (self.key_lengths, self.allowed)
         beyond_window = self.window is not None and num_queries > num_keys
@@ -69,7 +69,7 @@ class Mask:
     def block(
         self, query_start: Any, query_size: int, key_start: Any, key_size: int
     ) -> Bool[Array, "#B #N t s"] | None:
-        """The mask of one block of queries and keys; None where nothing is masked.
+        """The mask of one block of queries and keys; None if nothing is masked.
 
         Args:
             query_start: index of the first query, an int or a traced scalar.
@@ -99,8 +99,8 @@ class Mask:
         if self.valid_keys is not None:
             rules.append(_slice(self.valid_keys, key_start, key_size)[:, None, None, :])
         if self.key_lengths is not None:
-            places = key_start + jnp.arange(key_size)
-            rules.append((places < self.key_lengths[:, None])[:, None, None, :])
+            indices = key_start + jnp.arange(key_size)
+            rules.append((indices < self.key_lengths[:, None])[:, None, None, :])
         if self.allowed is not None:
             rows = lax.dynamic_slice_in_dim(self.allowed, query_start, query_size, axis=2)
             rules.append(lax.dynamic_slice_in_dim(rows, key_start, key_size, axis=3))
@@ -112,7 +112,7 @@ class Mask:
         return combined
 
     def materialize(self, num_queries: int, num_keys: int) -> Bool[Array, "#B #N T S"] | None:
-        """The whole mask as booleans; None where nothing is masked."""
+        """The whole mask as booleans; None if nothing is masked."""
         return self.block(0, num_queries, 0, num_keys)
 
 
@@ -122,7 +122,7 @@ def full() -> Mask:
 
 
 def causal() -> Mask:
-    """A query sees itself and what came before it."""
+    """A query sees itself and everything before it."""
     return Mask(causal=True)
 
 
@@ -137,15 +137,15 @@ def sliding_window(window: int) -> Mask:
 
 
 def padding(valid: Bool[Array, "B S"]) -> Mask:
-    """Keys that are padding (False in `valid`) are seen by no query.
+    """No query sees keys that are padding (False in `valid`).
 
-    Where all padding is behind the tokens, `padding_behind` says so to kernels that know no other.
+    If all padding is behind the tokens, use `padding_behind`: some kernels support no other.
     """
     return Mask(valid_keys=valid)
 
 
 def padding_behind(lengths: Int[Array, "B"]) -> Mask:
-    """The keys of a row from its length on are padding and seen by no query."""
+    """No query sees the keys of a row from its length on, which are padding."""
     return Mask(key_lengths=lengths)
 
 
@@ -154,7 +154,7 @@ def real_tokens(count: int, lengths: Int[Array, "B"]) -> Bool[Array, "B T"]:
 
     Args:
         count: T.
-        lengths: tokens of each row before its padding.
+        lengths: the number of tokens of each row before its padding.
     """
     return jnp.arange(count)[None, :] < lengths[:, None]
 
@@ -165,12 +165,12 @@ def segments(query: Int[Array, "B T"], key: Int[Array, "B S"] | None = None) -> 
 
 
 def at_positions(query: Int[Array, "#B T"], key: Int[Array, "#B S"] | None = None) -> Mask:
-    """Says where queries (and keys) stand when that is not 0, 1, 2, ...; needed with a cache."""
+    """Gives positions of queries (and keys) other than 0, 1, 2, ...; needed with a cache."""
     return Mask(query_positions=query, key_positions=key)
 
 
 def explicit(allowed: Bool[Array, "#B #N T S"]) -> Mask:
-    """An arbitrary boolean mask, held in memory whole."""
+    """An arbitrary boolean mask, held in memory as a whole."""
     return Mask(allowed=allowed)
 
 

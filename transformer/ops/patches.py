@@ -13,14 +13,14 @@ def patchify(images: Float[Array, "B Y X C"], size: int) -> Float[Array, "B T P"
         (1, 9, 768)
 
     Args:
-        images: of Y by X pixels in C channels.
+        images: Y by X pixels in C channels.
         size: the side of a patch in pixels.
 
     Returns:
         T = Y X / size^2 patches of P = size^2 C values.
 
     Raises:
-        ValueError: if patches do not fill the image.
+        ValueError: if Y or X is not a multiple of `size`.
     """
     batch, height, width, channels = images.shape
     if height % size or width % size:
@@ -31,12 +31,12 @@ def patchify(images: Float[Array, "B Y X C"], size: int) -> Float[Array, "B T P"
 
 
 def unpatchify(patches: Float[Array, "B T P"], size: int, columns: int) -> Float[Array, "B Y X C"]:
-    """The images that `patchify` made patches of.
+    """Puts the patches of `patchify` together to images again.
 
     Args:
         patches: T patches of P values.
         size: the side of a patch in pixels.
-        columns: patches in a row of the image.
+        columns: the number of patches in a row of the image.
     """
     batch, count, values = patches.shape
     rows, channels = count // columns, values // size**2

@@ -18,7 +18,7 @@ def sinusoidal(
         positions: any shape.
         width: D, even.
         base: the ratio between the longest and the shortest wavelength.
-        interleaved: False has all sines before all cosines, as Marian does.
+        interleaved: False puts all sines before all cosines, as Marian does.
 
     Raises:
         ValueError: if `width` is odd.
@@ -32,22 +32,22 @@ def sinusoidal(
 
 
 def sinusoidal_2d(rows: int, columns: int, width: int) -> Float[Array, "T D"]:
-    """Positions on a grid: the first half of the features tells the row, the second the column.
+    """Positions on a grid: the first half of the features encodes the row, the second the column.
 
     As in He et al. 2022 (masked autoencoders), appendix A, up to the order of features.
 
     Args:
-        rows: of the grid.
-        columns: of the grid; T = rows x columns, row by row.
+        rows: rows of the grid.
+        columns: columns of the grid; T = rows x columns, row by row.
         width: D, a multiple of 4.
 
     Raises:
-        ValueError: if `width` is not.
+        ValueError: if `width` is no multiple of 4.
     """
     if width % 4:
         raise ValueError(f"positions on a grid need a width that 4 divides, not {width}.")
     row, column = jnp.divmod(jnp.arange(rows * columns), columns)
-    halves = [sinusoidal(places, width // 2) for places in (row, column)]
+    halves = [sinusoidal(indices, width // 2) for indices in (row, column)]
     return jnp.concatenate(halves, axis=-1)
 
 
@@ -55,15 +55,16 @@ def sinusoidal_2d(rows: int, columns: int, width: int) -> Float[Array, "T D"]:
 class RotaryScaling:
     """Slower rotations for sequences longer than those of pretraining, as in Llama 3.1.
 
-    Wavelengths that go round often within the old context stay as they are, long ones become
-    `factor` times longer, and between them it changes smoothly (Grattafiori et al. 2024, the
-    published code; after Chen et al. 2023, "position interpolation").
+    Wavelengths that complete many rotations within the old context stay as they are, long ones
+    become `factor` times longer, and the factor changes smoothly between them (Grattafiori et al.
+    2024, the published code; after Chen et al. 2023, "position interpolation").
 
     Attributes:
-        factor: how much longer.
-        low_frequency: rounds within the old context below which all of it holds.
-        high_frequency: rounds from which nothing changes.
-        old_context: positions before.
+        factor: how many times longer the long wavelengths become.
+        low_frequency: wavelengths with fewer rotations than this within the old context get the
+            whole factor.
+        high_frequency: wavelengths with more rotations than this stay as they are.
+        old_context: the number of positions in pretraining.
     """
 
     factor: float
@@ -72,7 +73,7 @@ class RotaryScaling:
     old_context: int
 
     def __call__(self, frequencies: Float[Array, " h"]) -> Float[Array, " h"]:
-        """Frequencies in radians a position, scaled."""
+        """Scales frequencies, which are in radians per position."""
         rounds = self.old_context * frequencies / (2.0 * math.pi)
         kept = (rounds - self.low_frequency) / (self.high_frequency - self.low_frequency)
         kept = jnp.clip(kept, 0.0, 1.0)
@@ -81,7 +82,7 @@ class RotaryScaling:
 
 @dataclasses.dataclass(frozen=True)
 class LinearRotaryScaling:
-    """All rotations slower by one factor (Chen et al. 2023, "position interpolation").
+    """Slows down all rotations by one factor (Chen et al. 2023, "position interpolation").
 
     Attributes:
         factor: how much longer sequences are than those of pretraining.
@@ -90,7 +91,7 @@ class LinearRotaryScaling:
     factor: float
 
     def __call__(self, frequencies: Float[Array, " h"]) -> Float[Array, " h"]:
-        """Frequencies in radians a position, scaled."""
+        """Scales frequencies, which are in radians per position."""
         return frequencies / self.factor
 
 
@@ -107,9 +108,9 @@ def rotary(
 
     Args:
         x: queries or keys.
-        positions: where each of them stands.
+        positions: the position of each query or key.
         base: theta in the paper.
-        scaling: of the frequencies.
+        scaling: applied to the frequencies.
 
     Raises:
         ValueError: if the head dimension is odd.

@@ -1,4 +1,4 @@
-"""Relative positions in buckets, as T5 has them."""
+"""Relative positions in buckets, as in T5."""
 
 import functools
 import math
@@ -16,18 +16,18 @@ def relative_buckets(
     max_distance: int = 128,
     bidirectional: bool,
 ) -> Int[Array, "#B T S"]:
-    """Which bucket the way from each query to each key falls into (Raffel et al. 2020, 2.1).
+    """The bucket of the distance from each query to each key (Raffel et al. 2020, section 2.1).
 
-    Half of the buckets hold one distance each, the other half ever more of them, logarithmically;
-    the last holds all from `max_distance` on.
+    Half of the buckets hold one distance each; the others hold logarithmically growing ranges. The
+    last bucket holds all distances from `max_distance` on.
 
     Args:
-        queries: where queries stand.
-        keys: where keys stand.
-        num_buckets: of all distances together.
-        max_distance: from which on all distances are the same.
+        queries: positions of the queries.
+        keys: positions of the keys.
+        num_buckets: the number of buckets for all distances.
+        max_distance: all distances from here on share one bucket.
         bidirectional: the second half of the buckets is for keys behind the query; otherwise such
-            keys count as being at the query itself, since a mask hides them.
+            keys count as distance 0, since a mask hides them.
     """
     per_side = num_buckets // 2 if bidirectional else num_buckets
     buckets = jnp.asarray(_buckets(per_side, max_distance))
@@ -39,10 +39,10 @@ def relative_buckets(
 
 @functools.cache
 def _buckets(count: int, max_distance: int) -> np.ndarray:
-    """The buckets of the distances 0 to `max_distance`, all on one side."""
+    """The buckets of the distances 0 to `max_distance` on one side."""
     exact = count // 2
     distances = np.arange(max_distance + 1)
     rounds = np.log(np.maximum(distances, 1) / exact) / math.log(max_distance / exact)
-    # Where a bucket begins with a whole number, rounding must not put that into the one before.
+    # If a bucket begins at a whole number, rounding must not put that into the bucket before.
     beyond = exact + np.floor(rounds * (count - exact) + 1e-9).astype(np.int32)
     return np.where(distances < exact, distances, np.minimum(beyond, count - 1)).astype(np.int32)

@@ -1,24 +1,24 @@
-"""Values on a grid, read off between its points."""
+"""Interpolation of values on a grid."""
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-# Of the cubic kernel, as in most image libraries; Keys himself prefers -0.5.
+# The parameter of the cubic kernel, as in most image libraries; Keys himself prefers -0.5.
 _SHARPNESS = -0.75
 
 
 def cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """What each of `new` points on a line takes of each of `old` ones.
+    """The weight of each of `old` points on a line for each of `new` points.
 
-    Points stand in the middle of equal parts of the line. Beyond the ends the last value goes on.
-    Cubic convolution (Keys 1981, equation 4), without smoothing where there are fewer points.
+    Points are the centres of equal parts of the line. Beyond the ends, the last value is repeated.
+    This is cubic convolution (Keys 1981, equation 4), without smoothing when `new` is below `old`.
     """
-    places = (np.arange(new) + 0.5) * old / new - 0.5
-    first = np.floor(places).astype(int)
+    points = (np.arange(new) + 0.5) * old / new - 0.5
+    first = np.floor(points).astype(int)
     weights = np.zeros((new, old))
     for offset in range(-1, 3):
-        distance = np.abs(places - first - offset)
+        distance = np.abs(points - first - offset)
         near = ((_SHARPNESS + 2) * distance - (_SHARPNESS + 3)) * distance**2 + 1
         far = _SHARPNESS * (((distance - 5) * distance + 8) * distance - 4)
         taken = np.where(distance <= 1, near, far)
@@ -29,7 +29,7 @@ def cubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
 def resize_grid(
     grid: Float[Array, "Y X D"], height: int, width: int
 ) -> Float[Array, "height width D"]:
-    """A grid of vectors at another resolution, by bicubic interpolation.
+    """Resizes a grid of vectors by bicubic interpolation.
 
     Args:
         grid: Y by X vectors.

@@ -1,8 +1,8 @@
-"""Mixtures of experts: who computes which token, and how evenly the work is spread.
+"""Mixtures of experts: which experts compute each token, and how even their load is.
 
 A router scores E experts for each token and the best k of them compute it (Shazeer et al. 2017,
-section 2.1). Below, S counts the tokens of a batch and M = S k the pairs of a token and an expert
-it goes to, token by token, the best expert first.
+section 2.1). Below, S is the number of tokens in a batch, and M = S k the number of pairs of a
+token and one of its experts, ordered by token, the best expert first.
 """
 
 import math
@@ -19,9 +19,9 @@ class Routing(NamedTuple):
     """What a router decided.
 
     Attributes:
-        experts: of each token, the best first.
-        weights: of their outputs, in float32; those of a token sum to one.
-        probabilities: of all experts, in float32.
+        experts: the experts of each token, the best first.
+        weights: the weights of the experts' outputs, in float32; they sum to one for each token.
+        probabilities: the probabilities of all experts, in float32.
     """
 
     experts: Int[Array, "S k"]
@@ -33,9 +33,9 @@ class ExpertKernels(NamedTuple):
     """The kernels of E gated feed-forward layers (Shazeer 2020, equation 6).
 
     Attributes:
-        gate: goes through the activation.
-        up: is multiplied with it.
-        down: back to the width of the model.
+        gate: the projection that goes through the activation.
+        up: the projection that is multiplied by the gate.
+        down: the projection back to the width of the model.
     """
 
     gate: Float[Array, "E D F"]
@@ -47,13 +47,13 @@ Activation = Callable[[Array], Array]
 
 
 def route(logits: Float[Array, "S E"], experts_per_token: int) -> Routing:
-    """The k most probable experts of each token.
+    """Chooses the k most probable experts of each token.
 
     Their weights are a softmax over the k logits (Jiang et al. 2024, section 2.1). The softmax over
-    all E, made to sum to one over the k, is the same. Of equals, the first expert is taken.
+    all E, renormalised over the k, is the same. Ties go to the first expert.
 
     Args:
-        logits: of the router.
+        logits: the router's logits.
         experts_per_token: k.
     """
     probabilities = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
@@ -64,16 +64,16 @@ def route(logits: Float[Array, "S E"], experts_per_token: int) -> Routing:
 def dropless_experts(
     x: Float[Array, "S D"], routing: Routing, kernels: ExpertKernels, activation: Activation
 ) -> Float[Array, "S D"]:
-    """Every token through all experts that it was sent to, however many share one.
+    """Computes every token by all its experts, without a limit on the tokens of an expert.
 
-    The pairs are sorted by expert, and one product of ragged groups does all experts. TPUs have an
-    instruction for it; CPUs get E products with zeros for what belongs to other experts.
+    The pairs are sorted by expert, and one ragged product computes all experts. TPUs have an
+    instruction for it; CPUs compute E products, with zeros for the tokens of other experts.
     """
     experts_per_token = routing.experts.shape[1]
     expert = routing.experts.reshape(-1)
-    order = jnp.argsort(expert)  # Stable, so that it is the same everywhere.
+    order = jnp.argsort(expert)  # Stable, so that the order is the same everywhere.
     sizes = jnp.bincount(expert, length=kernels.gate.shape[0]).astype(jnp.int32)
-    # No place is read twice, so gradients are never added up in an order that varies.
+    # No index is read twice, so gradients are never added up in a varying order.
     rows = jnp.repeat(x, experts_per_token, axis=0).at[order].get(unique_indices=True)
     gate = jax.lax.ragged_dot(rows, kernels.gate, sizes)
     hidden = activation(gate) * jax.lax.ragged_dot(rows, kernels.up, sizes)
@@ -92,25 +92,25 @@ def experts_with_capacity(
     valid: Bool[Array, "S"] | None = None,
     limit: Int[Array, ""] | None = None,
 ) -> Float[Array, "S D"]:
-    """Experts with C places each, filled in the order of tokens; later tokens get nothing there.
+    """Experts with a capacity of C tokens each, filled in token order; later tokens are dropped.
 
-    Shapes are fixed, so that the products are dense (Lepikhin et al. 2020, section 2.2). They give
-    all first choices before any second one; here a token never loses its place to a later one, so
-    that within a text no word depends on those after it. Pairs go to their places by index: one-hot
-    masks `[S, E, C]` would grow with the square of S.
+    Shapes are fixed, so the products are dense (Lepikhin et al. 2020, section 2.2). The paper
+    serves all first choices before any second choice; here a token never loses its slot to a later
+    token, so that no word of a text depends on the words after it. Pairs go to their slots by
+    index: one-hot masks `[S, E, C]` would grow with the square of S.
 
     Args:
         x: tokens.
-        routing: of the tokens.
-        kernels: of the experts.
-        activation: of the gates.
+        routing: the routing of the tokens.
+        kernels: the experts' kernels.
+        activation: the activation of the gates.
         capacity: C; see `expert_capacity`.
-        place: says on which devices what experts are given, and what they give, `[E, C, D]`, lies.
-        valid: False for tokens that get no place: padding.
-        limit: places of an expert that are filled, at most C; see `limited_capacity`.
+        place: sets the sharding of the experts' inputs and outputs, `[E, C, D]`.
+        valid: False for padding, which takes no slot.
+        limit: the most slots of an expert that are filled, at most C; see `limited_capacity`.
 
     Returns:
-        Outputs, zero for tokens without any place.
+        Outputs, zero for tokens without any slot.
     """
     (num_tokens, width), num_experts = x.shape, kernels.gate.shape[0]
     slots = places(routing.experts, num_experts, capacity, valid, limit)
@@ -130,7 +130,7 @@ def places(
     valid: Bool[Array, "S"] | None = None,
     limit: Int[Array, ""] | None = None,
 ) -> Int[Array, "M"]:
-    """The place of each pair among E C, those of an expert side by side; E C for none.
+    """The slot of each pair, from 0 to E C - 1, grouped by expert; E C for dropped pairs.
 
     Arguments as in `experts_with_capacity`.
     """
@@ -148,9 +148,9 @@ def places(
 def expert_capacity(
     num_tokens: int, num_experts: int, experts_per_token: int, factor: float
 ) -> int:
-    """Places of an expert: `factor` times its fair share (Fedus et al. 2021, equation 3).
+    """Slots of an expert: `factor` times its fair share (Fedus et al. 2021, equation 3).
 
-    Rounded up. No expert is sent more pairs than there are tokens.
+    Rounded up, and at most the number of tokens: no expert gets more pairs than that.
     """
     share = experts_per_token * num_tokens / num_experts
     return min(num_tokens, math.ceil(factor * share))
@@ -159,16 +159,16 @@ def expert_capacity(
 def limited_capacity(
     valid: Bool[Array, "S"], num_experts: int, experts_per_token: int, factor: float
 ) -> Int[Array, ""]:
-    """The `expert_capacity` of the tokens that count, where padding is among them.
+    """The `expert_capacity` of the tokens that are not padding.
 
-    How many those are is known only when the program runs, so the capacities of all numbers of
-    tokens are looked up: computed in the program, in float32, some would be rounded otherwise.
+    Their number is known only when the program runs, so the capacity is looked up in a table over
+    all numbers of tokens: float32 arithmetic in the program would round some of them differently.
 
     Args:
         valid: False for padding.
         num_experts: as in `expert_capacity`.
-        experts_per_token: likewise.
-        factor: likewise.
+        experts_per_token: as in `expert_capacity`.
+        factor: as in `expert_capacity`.
     """
     counts = np.arange(valid.shape[0] + 1)
     shares = experts_per_token * counts / num_experts
@@ -177,14 +177,15 @@ def limited_capacity(
 
 
 def balance_loss(routing: Routing, mask: Bool[Array, "S"] | None = None) -> Float[Array, ""]:
-    """How unevenly a router spreads tokens: k where it is even, up to E.
+    """How unevenly a router spreads tokens: k if evenly, at most E.
 
-    `E sum_e f_e P_e`, where f_e is how many of the tokens go to expert e and P_e its mean
-    probability (Fedus et al. 2021, equations 4 to 6, there with k = 1). Gradients pass through P.
+    `E sum_e f_e P_e`, where f_e is the fraction of tokens that go to expert e and P_e the mean
+    probability of e (Fedus et al. 2021, equations 4 to 6, there with k = 1). Gradients pass through
+    P.
 
     Args:
-        routing: of the tokens of one layer.
-        mask: False for tokens that do not count: padding.
+        routing: the routing of one layer's tokens.
+        mask: False for padding, which does not count.
     """
     num_tokens, num_experts = routing.probabilities.shape
     counts = jnp.ones(num_tokens) if mask is None else mask.astype(jnp.float32)
@@ -201,8 +202,8 @@ def router_z_loss(
     """The mean of `log(Z)^2`, which keeps the router's logits small (Zoph et al. 2022, equation 5).
 
     Args:
-        logits: of the router.
-        mask: False for tokens that do not count: padding.
+        logits: the router's logits.
+        mask: False for padding, which does not count.
     """
     squares = jnp.square(jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1))
     counts = jnp.ones_like(squares) if mask is None else mask.astype(jnp.float32)

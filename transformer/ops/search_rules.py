@@ -1,4 +1,4 @@
-"""Rules of a search for outputs: what scores say, when it ends, and what may not be written."""
+"""Rules of a search for outputs: scores, when the search ends, and which tokens are forbidden."""
 
 import dataclasses
 from typing import Annotated
@@ -12,7 +12,7 @@ from transformer.errors import ConfigError
 from transformer.limits import MOST, CountOrZero, OneOf, Positive, Real, Text, TokenIds
 
 KINDS = ("wu", "transformers")
-# Penalties of texts longer than any are numbers of float32 still with this exponent.
+# With this exponent, penalties of even the longest texts are finite float32 numbers.
 MOST_PENALTY = 8.0
 Penalty = Annotated[float, Real(-MOST_PENALTY, MOST_PENALTY)]
 EARLY_STOPPING = ("false", "true", "never")
@@ -23,24 +23,25 @@ class Search:
     """The rules of a search; its fields are `config.task.search`.
 
     Attributes:
-        kind: whose rules. By `wu` log probabilities are divided by the penalty of Wu et al. 2016
-            (equation 14), the search ends when nothing better can come, an output at its limit can
-            only end, and no token is written that is not the tokenizer's. By `transformers` all is
-            as that library does it: they are divided by length ** length_penalty, `early_stopping`
-            says when to end, and an output at its limit is whole as it is.
-        early_stopping: by `transformers`, once as many outputs have ended as there are beams:
-            `true` stops at once, `false` where the best beam would score less if it ended now,
-            `never` where it would however long it became.
-        max_new_tokens: of an output, its end included; 0 goes by the lengths of the task.
-        min_new_tokens: no output ends before it has so many tokens, the end not counted.
-        no_repeat_ngram_size: no so many tokens stand twice in an output; 0 allows all.
-        repetition_penalty: scores of tokens that an output has already are divided by it, or
-            multiplied where they are negative (Keskar et al. 2019, section 4.1).
-        unwritten: sequences of tokens that no output has, numbers with `,` between and sequences
-            with `;` between, such as `58100;4,7`.
+        kind: which rules to follow. `wu` divides log probabilities by the penalty of Wu et al. 2016
+            (equation 14), ends the search when no better output is possible, forces an output at
+            its limit to end, and writes only tokens of the tokenizer. `transformers` follows that
+            library: it divides by length ** length_penalty, `early_stopping` says when to end, and
+            an output at its limit is complete as it is.
+        early_stopping: for `transformers`, when to stop after as many outputs have ended as there
+            are beams: `true` stops at once; `false` if the best beam would score less if it ended
+            now; `never` only if it would score less at any length.
+        max_new_tokens: the longest output, its end included; 0 takes the task's lengths.
+        min_new_tokens: the shortest output, its end not counted.
+        no_repeat_ngram_size: no sequence of this many tokens occurs twice in an output; 0 allows
+            repetition.
+        repetition_penalty: divides the scores of tokens that an output already contains, or
+            multiplies them if they are negative (Keskar et al. 2019, section 4.1).
+        unwritten: sequences of tokens that no output contains: token ids separated by `,`,
+            sequences by `;`, such as `58100;4,7`.
         unwritten_first: tokens that no output begins with.
-        forced_first: tokens one of which every output begins with, at no cost.
-        forced_last: tokens one of which an output at its limit ends with, at no cost.
+        forced_first: every output begins with one of these tokens, at no cost.
+        forced_last: an output at its limit ends with one of these tokens, at no cost.
         more_ends: tokens that end an output as the tokenizer's end does.
     """
 
@@ -69,27 +70,27 @@ class Search:
 
         Args:
             alpha: the penalty.
-            name: of it, for the message.
+            name: the name of the penalty, for the message.
 
         Raises:
-            ConfigError: if it cannot.
+            ConfigError: if the penalty cannot work.
         """
-        # By `wu` the longest output has to be penalised least.
+        # With `wu`, the longest output must be penalised least.
         least = 0.0 if self.kind == "wu" else -MOST_PENALTY
         if not least <= alpha <= MOST_PENALTY:
             raise ConfigError(f"{name} is {alpha}: from {least:g} to {MOST_PENALTY:g}.")
 
     def limits(self) -> dict[str, int]:
-        """How long outputs may be, without an end that each needs; empty goes by the task."""
+        """The longest outputs, without an end that each needs; empty takes the task's lengths."""
         if not self.max_new_tokens:
             return {}
         return {"max_length": self.max_new_tokens - (self.kind == "wu")}
 
     def sequences(self) -> tuple[tuple[int, ...], ...]:
-        """`unwritten` as numbers.
+        """`unwritten` as token ids.
 
         Raises:
-            ConfigError: if it is none.
+            ConfigError: if `unwritten` is not written as such.
         """
         parts = self.unwritten.replace(" ", "").split(";") if self.unwritten.strip() else []
         numbers = [[whole_number(number) for number in part.split(",")] for part in parts]
@@ -105,11 +106,11 @@ USUAL = Search()
 
 
 def length_penalty(length: Array, alpha: float, kind: str = "wu") -> Array:
-    """What log probabilities are divided by.
+    """The number that log probabilities are divided by.
 
     Args:
-        length: tokens of an output, the end token included.
-        alpha: 0 compares log probabilities as they are; more favours longer outputs.
+        length: the number of tokens of an output, the end token included.
+        alpha: 0 compares log probabilities as they are; a larger number favours longer outputs.
         kind: see `Search`.
     """
     return length**alpha if kind == "transformers" else ((5.0 + length) / 6.0) ** alpha
@@ -123,14 +124,14 @@ def ruled(
     search: Search,
     ends: tuple[int, ...],
 ) -> Float[Array, "B K V"]:
-    """Scores of next tokens after the rules, in the order in which `transformers` applies them.
+    """Applies the rules to scores of next tokens, in the order in which `transformers` does.
 
     Args:
-        scores: log probabilities, or what they are made of.
-        written: each text so far, begun by the token that begins it.
-        step: how many tokens of each text are written, without the one that begins it.
-        at_limit: whether the next token is the last of its row.
-        search: the rules.
+        scores: log probabilities, or unnormalised logits.
+        written: each text so far, including its begin token.
+        step: how many tokens of each text are written, without its begin token.
+        at_limit: whether the next token is the last that its row may have.
+        search: the rules to apply.
         ends: tokens that end a text.
     """
     size = scores.shape[-1]
@@ -174,7 +175,7 @@ def _marked(tokens: Int[Array, "B K N"], which: Array, size: int) -> Array:
 
 
 def _repeated(written: Int[Array, "B K L"], step: Array, n: int) -> Array:
-    """Which n-grams of a text begin with the last n - 1 tokens of it; they begin at 0, 1, ..."""
+    """Which n-grams of a text, by start index, begin with the last n - 1 tokens of the text."""
     count = written.shape[-1] - n + 1
     whole = jnp.broadcast_to(jnp.arange(count) + n - 1 <= step, (*written.shape[:-1], count))
     for place in range(n - 1):
@@ -185,7 +186,7 @@ def _repeated(written: Int[Array, "B K L"], step: Array, n: int) -> Array:
 
 
 def _ends_with(written: Int[Array, "B K L"], step: Array, tokens: tuple[int, ...]) -> Array:
-    """Which texts end with these tokens; all where there are none."""
+    """Which texts end with these tokens; all texts if there are no tokens."""
     found = jnp.broadcast_to(step + 1 >= len(tokens), written.shape[:-1])
     for place, token in enumerate(reversed(tokens)):
         found &= jax.lax.dynamic_slice_in_dim(written, step - place, 1, axis=-1)[..., 0] == token

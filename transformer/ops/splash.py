@@ -1,7 +1,7 @@
-"""Attention by Splash, the kernel of JAX's own for TPUs.
+"""Attention by Splash, JAX's own kernel for TPUs.
 
-It keeps memory linear in the length. It knows neither biases nor dropout nor arbitrary masks; what
-it cannot honour is refused and never left out.
+Memory is linear in the length. The kernel supports neither biases nor dropout nor arbitrary masks;
+such calls are refused, and no argument is ever ignored.
 """
 
 import functools
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from transformer.ops.masks import Mask
 
-# The width of a TPU's vector registers, of which lengths must be multiples.
+# The width of a TPU's vector registers; lengths must be multiples of it.
 LANES = 128
 _LARGEST_BLOCK = 512
 
@@ -21,7 +21,7 @@ _LARGEST_BLOCK = 512
 def splash_refusal(
     num_queries: int, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool
 ) -> str | None:
-    """Why Splash cannot do it; None if it can."""
+    """Explains why Splash does not support a call; None if it does."""
     if has_bias or has_dropout:
         return "it knows neither bias nor dropout"
     if num_queries % LANES or num_keys % LANES:
@@ -60,8 +60,8 @@ def splash_attention(
 ) -> Float[Array, "B T N H"]:
     """Block-sparse flash attention on TPUs (JAX's Pallas kernel of that name).
 
-    Blocks that the mask hides as a whole are never computed. Over several devices it has to be
-    called on each, as the compiler does not cut kernels.
+    Blocks that the mask hides completely are never computed. Over several devices it must be called
+    on each, as the compiler does not shard kernels.
 
     Args:
         query: as in `ops.attention.dot_product_attention`, also for what follows.
@@ -70,13 +70,13 @@ def splash_attention(
         bias: None.
         mask: causal, a window, segments and padding, in any combination.
         scale: multiplies the logits.
-        logit_cap: squashes them.
+        logit_cap: squashes the logits to (-cap, cap).
         dropout_rate: 0.
         dropout_key: None.
-        interpret: computes without a TPU, slowly.
+        interpret: runs in Pallas' interpreter, without a TPU, slowly.
 
     Raises:
-        ValueError: if it cannot be done.
+        ValueError: if Splash does not support the call.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
@@ -130,9 +130,9 @@ def splash_attention(
 def _zero_where_blind(
     attended: Float[Array, "B T N H"], mask: Mask, num_keys: int
 ) -> Float[Array, "B T N H"]:
-    """Zeros for queries that may see no key: kernels give anything there.
+    """Sets the outputs of queries that may see no key to zero: the kernel's are arbitrary.
 
-    With documents each query sees itself.
+    With documents, each query sees itself.
     """
     valid = _valid_keys(mask, num_keys)
     if valid is None:
@@ -151,7 +151,7 @@ def _block(length: int) -> int:
 
 
 def _segments(mask: Mask, batch: int, num_queries: int, num_keys: int) -> Any:
-    """Numbers that must be alike where a query may look; None if all are."""
+    """Segment numbers, equal where a query may attend; None if all are equal."""
     valid = _valid_keys(mask, num_keys)
     if mask.query_segments is None and valid is None:
         return None
@@ -165,7 +165,7 @@ def _segments(mask: Mask, batch: int, num_queries: int, num_keys: int) -> Any:
 
 
 def _valid_keys(mask: Mask, num_keys: int) -> Bool[Array, "B S"] | None:
-    """False at padding, in whichever way the mask says where that is; None without any."""
+    """False at padding, however the mask gives it; None without padding."""
     if mask.key_lengths is None:
         return mask.valid_keys
     before = jnp.arange(num_keys) < mask.key_lengths[:, None]

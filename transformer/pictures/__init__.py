@@ -1,1 +1,1 @@
-"""Everything a person looks at that matplotlib draws."""
+"""All pictures that are drawn with matplotlib."""

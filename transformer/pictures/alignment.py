@@ -1,4 +1,4 @@
-"""What a translation looked at: cross-attention as a picture (Bahdanau et al. 2015, figure 3)."""
+"""The cross-attention of a translation as a picture (Bahdanau et al. 2015, figure 3)."""
 
 import functools
 import warnings
@@ -17,7 +17,7 @@ from transformer.nn.layouts import layer_name, unstacked
 def cross_attention_weights(
     model: Any, params: Any, source: np.ndarray, target: np.ndarray, end: int
 ) -> Float[np.ndarray, "L N T S"]:
-    """How much each token of a translation, when it was made, looked at each token of the source.
+    """The weight of each source token for each token of a translation, when it was made.
 
     Args:
         model: an encoder-decoder.
@@ -53,21 +53,21 @@ def draw_alignment(
     target_ids: np.ndarray,
     path: Path,
 ) -> None:
-    """Draws what each token looked at: the mean over heads of each layer, and over all layers.
+    """Draws each token's attention: the mean over heads of each layer, and over all layers.
 
     Args:
         model: an encoder-decoder.
         params: its parameters.
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         source_ids: token ids without end token.
         target_ids: token ids without end token.
-        path: of the picture.
+        path: the path of the picture.
     """
     weights = cross_attention_weights(model, params, source_ids, target_ids, tokenizer.end)
     source, target = (
         tokenizer.tokens([*ids.tolist(), tokenizer.end]) for ids in (source_ids, target_ids)
     )
-    # A figure of its own, not pyplot: no window system and no global state.
+    # A separate figure, not pyplot: no window system and no global state.
     from matplotlib.figure import Figure
 
     by_layer = weights.mean(axis=1)
@@ -80,12 +80,12 @@ def draw_alignment(
         axes = figure.add_subplot(1, len(panels), place + 1)
         axes.imshow(values, cmap="Blues", vmin=0.0, aspect="auto")
         axes.set_title(title, fontsize=10)
-        # A dollar sign is a dollar sign, not the beginning of a formula.
+        # A dollar sign must not begin a formula.
         axes.set_xticks(range(len(source)), source, rotation=90, fontsize=8, parse_math=False)
         shown = target if place == 0 else [""] * len(target)
         axes.set_yticks(range(len(target)), shown, parse_math=False)
         axes.tick_params(length=0, labelsize=8)
     with warnings.catch_warnings():
-        # What the font cannot show becomes a box.
+        # Characters that the font lacks become boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         write_picture(path, figure)

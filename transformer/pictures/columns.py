@@ -1,4 +1,4 @@
-"""Images beside what became of them, as a picture."""
+"""Images beside their processed versions, as a picture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ def draw_columns(pictures: Mapping[str, Float[np.ndarray, "n Y X C"]], path: Pat
     """Draws images side by side, a column for each name.
 
     Args:
-        pictures: images with numbers from 0 to 1, as many of each name.
-        path: of the picture.
+        pictures: images with numbers from 0 to 1, the same number for each name.
+        path: the path of the picture.
     """
-    # A figure of its own, not pyplot: no window system and no global state.
+    # A separate figure, not pyplot: no window system and no global state.
     from matplotlib.figure import Figure
 
     count = len(next(iter(pictures.values())))

@@ -1,4 +1,4 @@
-"""Which classes are taken for which, as a picture."""
+"""Confusions of classes as a picture."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ from jaxtyping import Int
 
 from transformer.files import write_picture
 
-# Up to so many classes, counts are readable in a picture.
+# Counts are readable in a picture of up to this many classes.
 _FEW_CLASSES = 12
-# The most letters of a name in a picture, and what one takes in inches.
+# The most letters of a name in a picture, and the width of a letter in inches.
 _NAME_LENGTH, _LETTER = 30, 0.08
 
 
 def draw_confusion_matrix(matrix: Int[np.ndarray, "c c"], names: Sequence[str], path: Path) -> None:
     """Draws a confusion matrix, each row as shares of its class.
 
-    Few classes have their counts written in. Of many, rare mistakes are drawn darker than they
-    would be in proportion, or they would not be seen.
+    With few classes, cells show their counts. With many, rare mistakes are drawn darker than in
+    proportion, so that they can be seen.
 
     Args:
         matrix: see `scoring.classification.confusion_matrix`.
-        names: of the classes.
-        path: of the picture; its folder must exist.
+        names: names of the classes.
+        path: the path of the picture; its folder must exist.
     """
-    # A figure of its own, not pyplot: no window system and no global state.
+    # A separate figure, not pyplot: no window system and no global state.
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -42,7 +42,7 @@ def draw_confusion_matrix(matrix: Int[np.ndarray, "c c"], names: Sequence[str], 
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(1.0 if few else 0.5, 0.0, 1.0))
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.6, aspect=30)
-    # A dollar sign is a dollar sign, not the beginning of a formula.
+    # A dollar sign must not begin a formula.
     axes.set_xticks(range(num_classes), names, rotation=90, fontsize=font, parse_math=False)
     axes.set_yticks(range(num_classes), names, fontsize=font, parse_math=False)
     axes.tick_params(length=0)
@@ -56,6 +56,6 @@ def draw_confusion_matrix(matrix: Int[np.ndarray, "c c"], names: Sequence[str], 
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{number:,}", ha="center", va="center", color=color, fontsize=8)
     with warnings.catch_warnings():
-        # What the font cannot show becomes a box.
+        # Characters that the font lacks become boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         write_picture(path, figure)

@@ -13,12 +13,12 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> bool:
 
     Args:
         metrics: the lines of `metrics.jsonl`.
-        path: of the picture.
+        path: the path of the picture.
 
     Returns:
-        False if nothing was measured yet: then there is no picture.
+        False if nothing was measured yet, so that there is no picture.
     """
-    # A figure of its own, not pyplot: no window system and no global state.
+    # A separate figure, not pyplot: no window system and no global state.
     from matplotlib.figure import Figure
 
     lines = [

@@ -16,10 +16,10 @@ from transformer.nn.layouts import layer_name, unstacked
 def image_attention_weights(
     model: Any, params: Any, images: Float[Array, "B Y X C"]
 ) -> Float[np.ndarray, "L B g g"]:
-    """How much each layer looks at each patch, heads averaged.
+    """The attention of each layer to each patch, averaged over heads.
 
-    It is the class token that looks; without one, the mean of all patches; and with attention
-    pooling, in the place of the last layer, the learned query.
+    It is the attention of the class token or, without one, the mean over all patches. With
+    attention pooling, that of the learned query replaces the last layer's.
 
     Args:
         model: a ViT.
@@ -31,7 +31,7 @@ def image_attention_weights(
     layers = unstacked(found["blocks"])
     names = [layer_name(index) for index in range(model.num_layers)]
     weights = np.stack([layers[name]["attention"]["weights"][0] for name in names])
-    # [L, B, N, T, T]: the mean over heads, of the rows that look.
+    # [L, B, N, T, T]: the mean over heads, for the query rows.
     mean = np.asarray(weights, np.float32).mean(axis=2)
     rows = mean[:, :, 0] if model.pooling == "class" else mean[:, :, front:].mean(axis=2)
     looked = rows[:, :, front:]
@@ -55,19 +55,19 @@ def draw_image_attention(
     captions: Sequence[str],
     path: Path,
 ) -> None:
-    """Draws images, and below each what the first, a middle and the last layer look at.
+    """Draws images, and below each the attention of the first, a middle and the last layer.
 
-    Each patch is as bright as it is looked at, the brightest of a picture white.
+    The brightness of a patch is its attention weight; the largest of a picture is white.
 
     Args:
         model: a ViT.
         params: its parameters.
         images: normalised pixels.
-        pixels: the same images to be seen.
-        captions: of the images.
-        path: of the picture.
+        pixels: the same images as they are drawn.
+        captions: captions of the images.
+        path: the path of the picture.
     """
-    # A figure of its own, not pyplot: no window system and no global state.
+    # A separate figure, not pyplot: no window system and no global state.
     from matplotlib.figure import Figure
 
     weights = image_attention_weights(model, params, images)

@@ -24,14 +24,15 @@ def draw_report(
     importance: Mapping[str, float] | None,
     path: Path,
 ) -> None:
-    """Draws the curves of all trials, their losses against each key, all keys at once, and weights.
+    """Draws the curves of all trials, losses against each key, parallel coordinates, importances.
 
     Args:
         rows: the trials, with `overrides` and `validation_loss`.
-        keys: what they override.
-        curves: validation losses by step, of each trial.
-        importance: of each key, where a search knows it; else rank correlations are shown.
-        path: of the picture.
+        keys: the keys that the trials override.
+        curves: validation losses of each trial, by step.
+        importance: importance of each key, if a search knows it; otherwise rank correlations are
+            shown.
+        path: the path of the picture.
     """
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
@@ -54,7 +55,7 @@ def draw_report(
     grid = figure.add_gridspec(2 + scatter_lines, 4, height_ratios=heights)
 
     axes = figure.add_subplot(grid[0, :3])
-    # The best on top.
+    # The best trial is drawn on top.
     for row in reversed(rows):
         steps, values = curves[row["id"]]
         axes.plot(steps, values, "o-", color=colour(row), linewidth=1.2, markersize=2.5)
@@ -63,7 +64,7 @@ def draw_report(
         ylabel="validation loss (nats per prediction)",
         title="All trials: the darker, the lower the final loss; grey did not end",
     )
-    # What blew up must not hide the rest.
+    # Diverged trials must not hide the others.
     low, high = _range([v for row in ended for v in curves[row["id"]][1] if math.isfinite(v)])
     if ended:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
@@ -90,7 +91,7 @@ def draw_report(
 
 
 def rank_correlation(rows: Sequence[Row], key: str) -> float:
-    """The size of Spearman's rank correlation of a key and the loss; 0 where it has no order."""
+    """The absolute value of Spearman's correlation of a key and the loss; 0 without an order."""
     values = [row["overrides"].get(key) for row in rows]
     if len(rows) < 3 or not all(_is_number(value) for value in values):
         return 0.0
@@ -121,7 +122,7 @@ def _scatter(axes: Any, rows: Sequence[Row], key: str, colour: Any) -> None:
     if ticks is not None:
         axes.set_xticks(range(len(ticks)), ticks)
     elif len(set(values)) <= 6 and all(len(f"{value:.6g}") <= 6 for value in values):
-        # What was tried, not what lies between.
+        # Ticks are at the values that were tried.
         axes.set_xticks(sorted(set(values)), [f"{value:.6g}" for value in sorted(set(values))])
         axes.tick_params(axis="x", which="minor", bottom=False)
     axes.set(xlabel=_short(key), ylabel="validation loss")
@@ -168,7 +169,7 @@ def _parallel(axes: Any, rows: Sequence[Row], keys: Sequence[str], colour: Any) 
 
 
 def _places(values: Sequence[Any]) -> tuple[list[float], list[str] | None]:
-    """Numbers as they are; anything else by its place among all that occur, and those as ticks."""
+    """Numbers as they are; other values by their index among all values, which become ticks."""
     if all(_is_number(value) for value in values):
         return [float(value) for value in values], None
     texts = [str(value) for value in values]

@@ -1,1 +1,1 @@
-"""How good outputs are: the scores of each field, as its users define them."""
+"""Scores of outputs, as each field defines them."""

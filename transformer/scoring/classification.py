@@ -1,4 +1,4 @@
-"""How good predicted classes and numbers are, and which classes are taken for which."""
+"""Scores of predicted classes and numbers, and confusions of classes."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ def classification_scores(
 
     Args:
         predicted: class of each example.
-        labels: the class that is right.
-        num_classes: classes are numbered below this.
+        labels: the true class of each example.
+        num_classes: classes are numbered from 0 to below this.
 
     Returns:
         `accuracy`; `macro_f1`, the mean F1 of the classes that occur, as a label or as a
@@ -23,7 +23,7 @@ def classification_scores(
         coefficient", for more.
 
     Raises:
-        ValueError: if there is another class.
+        ValueError: if a class is outside of this range.
     """
     matrix = confusion_matrix(predicted, labels, num_classes).astype(np.float64)
     right, found, true = np.diagonal(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
@@ -45,8 +45,7 @@ def top_accuracy(
 ) -> float:
     """The fraction of examples whose class is among the `count` with the highest scores.
 
-    Of equal scores that of the lower class comes first, as for `argmax`; what is not a number is
-    never right.
+    Of equal scores the lower class comes first, as in `argmax`; NaN is never right.
     """
     if not len(labels):
         return 0.0
@@ -59,12 +58,13 @@ def top_accuracy(
 def calibration_error(
     probabilities: Float[np.ndarray, "n c"], labels: Int[np.ndarray, " n"], num_bins: int = 15
 ) -> float:
-    """How far confidence is from accuracy, on average (Guo et al. 2017, equation 3).
+    """The mean distance of confidence and accuracy (Guo et al. 2017, equation 3).
 
     Args:
-        probabilities: of the classes.
-        labels: the class that is right; without any the error is 0.
-        num_bins: equal parts of [0, 1]; within each, mean confidence is compared with accuracy.
+        probabilities: the probabilities of the classes.
+        labels: the true class of each example; without examples the error is 0.
+        num_bins: the number of equal parts of [0, 1]; within each, mean confidence is compared with
+            accuracy.
     """
     if not len(labels):
         return 0.0
@@ -75,7 +75,7 @@ def calibration_error(
 
 
 def class_accuracies(matrix: Int[np.ndarray, "c c"]) -> Float[np.ndarray, " c"]:
-    """The accuracy within each class; not a number for a class without examples.
+    """The accuracy within each class; NaN for a class without examples.
 
     Args:
         matrix: see `confusion_matrix`.
@@ -87,11 +87,11 @@ def class_accuracies(matrix: Int[np.ndarray, "c c"]) -> Float[np.ndarray, " c"]:
 def regression_scores(
     predicted: Float[np.ndarray, " n"], targets: Float[np.ndarray, " n"]
 ) -> dict[str, float]:
-    """Scores of predicted numbers; 0 where one is undefined, as of constant numbers.
+    """Scores of predicted numbers; 0 where one is undefined, as for constant numbers.
 
     Args:
-        predicted: number of each example.
-        targets: the number that is right.
+        predicted: the predicted number of each example.
+        targets: the true number of each example.
 
     Returns:
         The correlations of `pearson` and of `spearman` (equal numbers share the mean of their
@@ -109,7 +109,7 @@ def regression_scores(
 def confusion_matrix(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_classes: int
 ) -> Int[np.ndarray, "num_classes num_classes"]:
-    """How often each class was taken for each: rows are the truth, columns what was predicted.
+    """Counts of each true class (rows) and each predicted class (columns).
 
     Raises:
         ValueError: if there is a class that is not in [0, num_classes).
@@ -131,11 +131,12 @@ def most_confused(
 
     Args:
         matrix: see `confusion_matrix`.
-        names: of the classes.
-        count: how many mistakes at most.
+        names: names of the classes.
+        count: the most mistakes to return.
 
     Returns:
-        Truth, prediction and how often, the most frequent first; equals in the order of classes.
+        True class, predicted class and count, the most frequent first; ties in the order of
+        classes.
     """
     wrong = matrix - np.diag(np.diagonal(matrix))
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
@@ -148,7 +149,7 @@ def most_confused(
 
 
 def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
-    """Pearson's; 0 if either is constant."""
+    """Pearson's correlation; 0 if either is constant."""
     if not first.size or np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
         return 0.0
     first, second = first - first.mean(), second - second.mean()
@@ -156,7 +157,7 @@ def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]
 
 
 def _ranks(numbers: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The place of each number in order, from 1; equal numbers share the mean of their places."""
+    """The rank of each number, from 1; equal numbers share the mean of their ranks."""
     _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2.0)[places]

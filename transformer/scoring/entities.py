@@ -1,10 +1,10 @@
-"""Entities that tags stand for, and how many of them were found.
+"""Entities in sequences of tags, and scores of how many were found.
 
 The rules are those of the script `conlleval` of the shared task CoNLL-2000 (Tjong Kim Sang and
 Buchholz 2000), which `seqeval` follows by default: an entity counts if its type, first and last
 word are right. Tags may be of IOB1, IOB2, IOBES or BILOU, also mixed or wrong, as a model's are:
-an entity is taken to begin wherever one cannot be going on. Tags without a prefix go on with the
-same tag before them, as `transformers` groups them.
+an entity begins wherever the one before cannot continue. A tag without a prefix continues an equal
+tag before it, as `transformers` groups them.
 """
 
 from collections import Counter
@@ -13,15 +13,15 @@ from typing import NamedTuple
 
 Entity = tuple[str, int, int]
 
-# The tag of words that are part of no entity.
+# The tag of words outside of entities.
 OUTSIDE = "O"
-# Last and unit of BILOU are end and single of IOBES.
+# BILOU's last and unit are IOBES' end and single.
 _PREFIXES = {"B": "B", "I": "I", "E": "E", "S": "S", "L": "E", "U": "S"}
 ALL_PREFIXES = frozenset(_PREFIXES)
 
 
 class _Counts(NamedTuple):
-    """Entities found that are true, found, and true."""
+    """Counts of entities: found and true, found, true."""
 
     correct: int
     found: int
@@ -42,19 +42,19 @@ class _Counts(NamedTuple):
 
 
 def prefixes_of(labels: Iterable[str]) -> frozenset[str]:
-    """The letters that stand for places in an entity, before a hyphen, in a set of tags.
+    """The letters before a hyphen that count as position prefixes in a set of tags.
 
-    Where all tags but `O` have one, all six of IOB, IOBES and BILOU do. Among tags without, only B
-    and I are taken for such: `E-mail` and `S-Bahn` may be types.
+    If all tags but `O` have a prefix, all six letters of IOB, IOBES and BILOU count. Otherwise only
+    B and I do: `E-mail` and `S-Bahn` may be types.
     """
     inside = [label for label in labels if label != OUTSIDE]
     return frozenset(_PREFIXES if all(map(_has_prefix, inside)) else "BI")
 
 
 def tell_entities(labels: Iterable[str]) -> bool:
-    """Whether tags are of entities: some words are of none, or tags have prefixes.
+    """Whether tags mark entities: there is a tag for words outside, or tags have prefixes.
 
-    Parts of speech are not: every word has one, and two neighbours of one kind are two.
+    Parts of speech do not: every word has one, and equal neighbours are not one entity.
     """
     labels = list(labels)
     return OUTSIDE in labels or all(map(_has_prefix, labels))
@@ -69,11 +69,11 @@ def entities(tags: Sequence[str], prefixes: frozenset[str] = ALL_PREFIXES) -> se
     """The entities of one sentence.
 
     Args:
-        tags: of its words, `O`, `PREFIX-TYPE`, or `TYPE`.
+        tags: the tags of its words: `O`, `PREFIX-TYPE`, or `TYPE`.
         prefixes: see `prefixes_of`.
 
     Returns:
-        Type, first word and one beyond the last word of each.
+        Type, first word and one past the last word of each entity.
     """
     found = set()
     previous, kind, first = OUTSIDE, "", 0
@@ -92,7 +92,7 @@ def tag_accuracy(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[st
     """The share of words whose tag is right, over all sentences together; 0 without words.
 
     Raises:
-        ValueError: if the two differ in their numbers of sentences or words.
+        ValueError: if the numbers of sentences or words differ.
     """
     pairs = [
         pair
@@ -111,16 +111,16 @@ def entity_scores(
 
     Args:
         predicted: tags of the words of each sentence.
-        truth: the tags that are right.
+        truth: the true tags.
         prefixes: see `prefixes_of`.
 
     Returns:
         Fractions: `precision`, `recall` and `f1` of all entities, `f1_TYPE` of each type that was
-        found or is true, and `accuracy`, the share of words whose tag is right. What has nothing to
-        be a share of is 0.
+        found or is true, and `accuracy`, the share of words whose tag is right. A share of nothing
+        is 0.
 
     Raises:
-        ValueError: if the two differ in their numbers of sentences or words.
+        ValueError: if the numbers of sentences or words differ.
     """
     accuracy = tag_accuracy(predicted, truth)
     types, everything = _counts(predicted, truth, prefixes)
@@ -142,14 +142,14 @@ def entity_table(
 
     Args:
         predicted: tags of the words of each sentence.
-        truth: the tags that are right.
+        truth: the true tags.
         prefixes: see `prefixes_of`.
 
     Returns:
-        A header and one line for each type, then one for all; `entities` is how many are true.
+        A header, one line for each type, and one for all; `entities` is the number of true ones.
 
     Raises:
-        ValueError: if the two differ in their number of sentences.
+        ValueError: if the numbers of sentences differ.
     """
     types, everything = _counts(predicted, truth, prefixes)
     rows = [*types.items(), ("all", everything)]
@@ -164,7 +164,7 @@ def entity_table(
 
 
 def _split(tag: str, prefixes: frozenset[str]) -> tuple[str, str]:
-    """The prefix, as IOBES has it, and the type."""
+    """The prefix, as an IOBES letter, and the type."""
     prefix, _, kind = tag.partition("-")
     if tag == OUTSIDE:
         return OUTSIDE, ""

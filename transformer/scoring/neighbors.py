@@ -1,11 +1,11 @@
-"""Classes told by the examples that lie nearest: how good vectors are without training a head."""
+"""Nearest-neighbour classification: how good vectors are without training a head."""
 
 import numpy as np
 from jaxtyping import Float, Int
 
-# Of the softmax over similarities, as in Wu et al. 2018.
+# The temperature of the softmax over similarities, as in Wu et al. 2018.
 _TEMPERATURE = 0.07
-# Examples that are compared with all known ones at a time.
+# The number of examples that are compared with all known ones at once.
 _AT_ONCE = 1024
 
 
@@ -25,11 +25,11 @@ def nearest_neighbor_classes(
         known: vectors of examples whose class is known.
         labels: their classes.
         vectors: of the other examples.
-        count: neighbours that vote; all known examples if there are fewer.
-        num_classes: classes are numbered below this.
+        count: the number of neighbours that vote; all known examples if there are fewer.
+        num_classes: classes are numbered from 0 to below this.
 
     Raises:
-        ValueError: if nothing is known.
+        ValueError: if there are no known examples.
     """
     if not len(known):
         raise ValueError("there are no examples whose class is known: nobody can vote.")

@@ -1,6 +1,6 @@
-"""ROUGE: how much of a reference's wording a summary has (Lin 2004).
+"""ROUGE: how much of a reference's wording a summary contains (Lin 2004).
 
-Numbers are those of the package `rouge-score` without stemming, so that they can be compared with
+The scores equal those of the package `rouge-score` without stemming, so they can be compared with
 published ones.
 """
 
@@ -15,8 +15,8 @@ def rouge_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str,
     """Means of ROUGE over pairs of an output and its reference, in percent; 0 without any.
 
     Args:
-        outputs: one for each reference.
-        references: what was expected.
+        outputs: one output for each reference.
+        references: the expected texts.
 
     Returns:
         F1 measures: `rouge1` and `rouge2` of words and pairs of words (Lin 2004, section 2),
@@ -39,7 +39,7 @@ def rouge_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str,
 
 
 def overlap(output: str, reference: str, length: int) -> float:
-    """ROUGE-N: the F1 measure of the runs of `length` words that both have."""
+    """ROUGE-N: the F1 measure of the n-grams of `length` words that both contain."""
     ours, theirs = (_runs(_words(text), length) for text in (output, reference))
     return _f1((ours & theirs).total(), ours.total(), theirs.total())
 
@@ -53,8 +53,8 @@ def common_subsequence(output: str, reference: str) -> float:
 def common_subsequences(output: str, reference: str) -> float:
     """ROUGE-Lsum: as ROUGE-L, for texts of several lines.
 
-    Of each line of the reference those words count that are in a longest common subsequence with
-    any line of the output; no word counts more often than the output has it.
+    The words of a reference line count that are in a longest common subsequence with any line of
+    the output; no word counts more often than it occurs in the output.
     """
     ours, theirs = (
         [words for words in map(_words, text.split("\n")) if words] for text in (output, reference)
@@ -79,11 +79,11 @@ def _runs(words: Sequence[str], length: int) -> collections.Counter:
 
 
 def _longest(reference: Sequence[str], output: Sequence[str]) -> list[int]:
-    """Places in the reference of a longest common subsequence.
+    """Indices in the reference of a longest common subsequence.
 
-    Of several it takes the one that ends latest in the reference, and then in the output.
+    Of several, it is the one that ends latest in the reference, and then in the output.
     """
-    # lengths[i][j]: of a longest common subsequence of the first i and the first j words.
+    # lengths[i][j]: the longest common subsequence of the first i and the first j words.
     lengths = [[0] * (len(output) + 1)]
     for word in reference:
         above, row = lengths[-1], [0]
@@ -105,5 +105,5 @@ def _longest(reference: Sequence[str], output: Sequence[str]) -> list[int]:
 
 
 def _f1(common: int, num_output: int, num_reference: int) -> float:
-    """The harmonic mean of precision and recall, 0 where nothing is shared."""
+    """The harmonic mean of precision and recall; 0 if nothing is shared."""
     return 2.0 * common / (num_output + num_reference) if common else 0.0

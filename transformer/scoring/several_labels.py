@@ -1,4 +1,4 @@
-"""How good predicted sets of labels are."""
+"""Scores of predicted sets of labels."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -10,13 +10,13 @@ def label_set_scores(
     """Scores of several labels at once, as fractions; 0 where one is undefined.
 
     Args:
-        predicted: which labels each example was given.
-        truth: those that are right.
+        predicted: the predicted labels of each example.
+        truth: the true labels.
 
     Returns:
-        `accuracy`, the share of examples whose labels are all right and no others; `micro_f1`, F1
-        of all labels of all examples together; and `macro_f1`, the mean F1 of the labels that
-        occur, as right or as predicted.
+        `accuracy`, the share of examples whose sets of labels are exactly right; `micro_f1`, F1 of
+        all labels of all examples together; and `macro_f1`, the mean F1 of the labels that occur,
+        as true or as predicted.
     """
     right = (predicted & truth).sum(axis=0)
     both = predicted.sum(axis=0) + truth.sum(axis=0)

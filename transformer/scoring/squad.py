@@ -1,8 +1,8 @@
 """Scores of answers to questions, as the scripts published with SQuAD compute them.
 
 A prediction is compared with an answer word by word, without case, punctuation and articles
-(Rajpurkar et al. 2016, section 6.1). Of several answers the one that gives most counts. To a
-question without an answer the empty text is right and nothing else (Rajpurkar et al. 2018).
+(Rajpurkar et al. 2016, section 6.1). Of several answers the best match counts. For a question
+without an answer, only the empty text is right (Rajpurkar et al. 2018).
 """
 
 import re
@@ -21,11 +21,11 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 class NullThreshold(NamedTuple):
-    """From which difference on a question is left without an answer.
+    """The score difference above which a question gets the empty answer.
 
     Attributes:
-        threshold: a question gets the empty answer where its difference is above this.
-        f1: what that gives, in percent.
+        threshold: a question gets the empty answer if its difference is above this.
+        f1: the F1 with this threshold, in percent.
     """
 
     threshold: float
@@ -33,7 +33,7 @@ class NullThreshold(NamedTuple):
 
 
 def normalize_answer(text: str) -> str:
-    """A text in lower case, without ASCII punctuation and English articles, one space between.
+    """A text in lower case, without ASCII punctuation and English articles, single-spaced.
 
     Punctuation is dropped first and leaves no gap, so `a.m.` becomes `am` and `the-end` `theend`.
     """
@@ -42,15 +42,16 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, truth: str) -> float:
-    """1.0 if two texts are the same once normalized, else 0.0."""
+    """1.0 if two texts are equal after normalization, else 0.0."""
     return float(normalize_answer(prediction) == normalize_answer(truth))
 
 
 def f1(prediction: str, truth: str) -> float:
-    """Harmonic mean of precision and recall of the words, each counted as often as it stands there.
+    """Harmonic mean of precision and recall of the words, each counted as often as it occurs.
 
     Returns:
-        Between 0 and 1. If one of the texts has no words left, 1.0 where the other has none either.
+        Between 0 and 1. If one of the texts has no words left, 1.0 if the other has none either,
+        else 0.0.
     """
     predicted, true = (normalize_answer(text).split() for text in (prediction, truth))
     if not predicted or not true:
@@ -62,13 +63,13 @@ def f1(prediction: str, truth: str) -> float:
 def squad_scores(predictions: Mapping[str, str], questions: Sequence[Question]) -> dict[str, float]:
     """Means over the questions, in percent.
 
-    As in the script of version 2, answers that have no words once normalized do not count where
-    there are others.
+    As in the script of version 2, answers without words after normalization do not count if there
+    are others.
 
     Args:
-        predictions: a text for the id of each question, empty for "there is no answer"; others are
-            not looked at.
-        questions: with their true answers.
+        predictions: a text for the id of each question, empty for "there is no answer"; other ids
+            are ignored.
+        questions: the questions with their true answers.
 
     Returns:
         `exact_match` and `f1`. If some of the questions have answers and others have none, also
@@ -90,13 +91,13 @@ def squad_scores(predictions: Mapping[str, str], questions: Sequence[Question]) 
 def best_null_threshold(
     predictions: Mapping[str, str], differences: Mapping[str, float], questions: Sequence[Question]
 ) -> NullThreshold:
-    """The threshold that gives these questions the highest F1 (Devlin et al. 2018, section 4.3).
+    """The threshold with the highest F1 on these questions (Devlin et al. 2018, section 4.3).
 
     Args:
-        predictions: for each question the best text that is not empty.
+        predictions: for each question the best non-empty text.
         differences: for each question the score of no answer minus that of the prediction; infinite
             where there is no prediction.
-        questions: with their true answers.
+        questions: the questions with their true answers.
 
     Raises:
         DataError: if there are no questions, or predictions or differences are missing.
@@ -107,9 +108,9 @@ def best_null_threshold(
     values = np.array([differences[question.id] for question in questions], np.float64)
     order = np.argsort(values, kind="stable")
     values = values[order]
-    # Entry i: the sum where the i lowest differences are answered.
+    # Entry i: the sum if the i questions with the lowest differences are answered.
     sums = np.concatenate([[0.0], np.cumsum((answered - empty)[order])]) + empty.sum()
-    # Equal differences are answered together or not at all.
+    # Questions with equal differences are answered together or not at all.
     possible = np.concatenate([[True], values[1:] > values[:-1], [True]])
     best = int(np.argmax(np.where(possible, sums, -np.inf)))
     threshold = values[best - 1] if best else values[0] - 1.0

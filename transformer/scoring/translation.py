@@ -1,4 +1,4 @@
-"""How good translations are: BLEU and chrF as sacreBLEU defines them, and exact matches."""
+"""Scores of translations: BLEU and chrF as sacreBLEU defines them, and exact matches."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from transformer.errors import MissingDependencyError
 
 
 def require_sacrebleu() -> None:
-    """Says so now, not after hours of training, if translations cannot be scored.
+    """Refuses early, not after hours of training, if translations cannot be scored.
 
     Raises:
         MissingDependencyError: if sacreBLEU is not installed.
@@ -21,8 +21,8 @@ def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dic
     """Scores of a whole file, in percent.
 
     Args:
-        outputs: one for each reference.
-        references: what was expected.
+        outputs: one output for each reference.
+        references: the expected texts.
 
     Returns:
         `bleu` (Papineni et al. 2002; 13a tokens, cased) with `bleu_signature` (Post 2018), `chrf`
@@ -37,7 +37,7 @@ def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dic
 
     bleu, chrf = BLEU(), CHRF()
     same = sum(output == reference for output, reference in zip(outputs, references, strict=True))
-    # sacreBLEU wants a sentence; one without words changes nothing.
+    # sacreBLEU needs at least one sentence; one without words changes nothing.
     texts = (list(outputs) or [""], [list(references) or [""]])
     return {
         "bleu": bleu.corpus_score(*texts).score,

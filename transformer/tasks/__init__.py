@@ -1,1 +1,1 @@
-"""What differs between jobs: data, loss and metrics. The file's name is `config.task.name`."""
+"""Tasks: the data, loss and metrics of each job. A file's name is `config.task.name`."""

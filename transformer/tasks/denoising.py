@@ -1,4 +1,4 @@
-"""Pretraining an encoder-decoder on raw text: hidden spans, or how a text goes on (T5)."""
+"""Pretraining an encoder-decoder on raw text: hidden spans, or the rest of a text (T5)."""
 
 import dataclasses
 import hashlib
@@ -42,7 +42,7 @@ from transformer.tasks.parts.protocol import (
     tokenizer_digest,
 )
 
-# Windows shown after training.
+# The number of windows shown after training.
 _SHOWN = 4
 
 _TOKENIZER = TokenizerChoice("bpe", size=4096)
@@ -69,13 +69,13 @@ class Denoising:
             `docstrings` are those of Python's standard library, whole modules held out as by the
             task `text_to_text` with the same `validation_fraction`.
         validation_path: a text file for validation; empty takes the end of `path`.
-        validation_fraction: how much of `path` that end is, or of the modules.
-        tokenizer: of the text; sentinels are added to it.
+        validation_fraction: the fraction of `path`, or of the modules, for validation.
+        tokenizer: the tokenizer of the text; sentinels are added to it.
         objective: `span_corruption`, or `prefix`: the text is cut in two, and the second part is
             predicted from the first.
-        length: tokens of a source, its end included.
-        density: fraction of the tokens that is hidden.
-        mean_span: tokens of a hidden span, on average.
+        length: the number of tokens of a source, its end included.
+        density: the fraction of tokens that are hidden.
+        mean_span: the mean number of tokens in a hidden span.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
@@ -101,14 +101,14 @@ class Denoising:
 
     @property
     def window(self) -> int:
-        """Tokens of the text that one source and its target are made of."""
+        """The number of tokens of the text from which one source and its target are made."""
         if self.objective == "prefix":
             return self.length
         return raw_length(self.length, self.density, self.mean_span)
 
     @property
     def num_sentinels(self) -> int:
-        """Tokens that stand for hidden spans."""
+        """The number of tokens that stand for hidden spans."""
         if self.objective == "prefix":
             return 0
         return noise_counts(self.window, self.density, self.mean_span)[1]
@@ -160,12 +160,12 @@ class Denoising:
         return {"vocab_size": data.tokenizer.vocab_size}
 
     def fingerprint(self, data: StreamData) -> str:
-        """Of the tokenizer and both token streams."""
+        """Changes with the tokenizer and both token streams."""
         digest = hashlib.sha256(data.train.tobytes() + data.validation.tobytes()).hexdigest()
         return f"{tokenizer_digest(data.tokenizer.identity())}-{digest[:32]}"
 
     def describe(self, data: StreamData) -> str:
-        """Sizes, and what a window becomes."""
+        """Sizes, and the lengths of the source and target of a window."""
         source, target = self._windows(data).lengths
         return (
             f"{len(data.train):,} tokens to train on, {len(data.validation):,} to validate on, "
@@ -221,11 +221,11 @@ class Denoising:
         return sequence_losses(model, params, batch, rngs, self.vocab_chunk)
 
     def scores(self, model: Any, params: Any, data: StreamData) -> dict[str, Any]:
-        """Nothing that the loss does not say."""
+        """No scores besides the loss."""
         return {}
 
     def show(self, model: Any, params: Any, data: StreamData, workdir: Path) -> Shown:
-        """Some validation windows and what the model fills in; also in `fillings.txt`."""
+        """Shows some validation windows with the model's fillings; also in `fillings.txt`."""
         batch = self.validation_batches(data)[0]
         rows = [row for row in range(_SHOWN) if batch["source_segments"][row : row + 1].any()]
         sources = [batch["source"][row][batch["source_segments"][row] > 0][:-1] for row in rows]
@@ -245,15 +245,15 @@ class Denoising:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their line feeds, which are tokens too; nothing else ends one."""
+    """Splits a text into lines, only at line feeds, which are kept: they are tokens too."""
     return [line for line in re.split(r"(?<=\n)", text) if line]
 
 
 def _stream(tokenizer: SentenceTokenizer, text: str, name: str) -> np.ndarray:
-    """The tokens of a text: of each line by itself, as lines are read in other tasks.
+    """The tokens of a text; each line is tokenized separately, as in other tasks.
 
     Raises:
-        DataError: if it is empty, by its name.
+        DataError: if it is empty, naming it.
     """
     lines = _lines(text)
     if not lines:

@@ -36,7 +36,7 @@ from transformer.tasks.parts.labels import (
 from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 from transformer.traced import RateOrOff
 
-# Images whose attention is drawn, and classes that are listed by how well they are told.
+# The number of images whose attention is drawn, and of classes listed by their accuracy.
 _DRAWN, _LISTED = 8, 5
 
 
@@ -46,12 +46,12 @@ class ImageClassification(ImageTask):
 
     Attributes:
         label_smoothing: see `ops.losses.cross_entropy`.
-        multi_label: each class has a probability of its own, so that an image may be of several or
-            of none, and the cross-entropy of "is of it" and "is not" is minimised. Images to train
-            on are of one class all the same, but for mixed ones.
-        label_fraction: trains on so much of the training images, the same share of each class;
-            which ones is drawn with `label_seed`.
-        label_seed: of that draw.
+        multi_label: each class has a separate probability, so that an image may have several
+            classes or none, and the binary cross-entropy of each class is minimised. Training
+            images still have one class, except mixed ones.
+        label_fraction: the fraction of the training images to train on, the same for each class,
+            drawn with `label_seed`.
+        label_seed: the seed of that draw.
     """
 
     label_smoothing: RateOrOff = 0.0
@@ -73,7 +73,7 @@ class ImageClassification(ImageTask):
             )
 
     def load(self, workdir: Path | None) -> ImageData:
-        """Reads the images, and leaves out what is to be left out."""
+        """Reads the images, and applies `label_fraction`."""
         data = super().load(workdir)
         if self.label_fraction == 1.0:
             return data
@@ -84,7 +84,7 @@ class ImageClassification(ImageTask):
     def losses(
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
-        """Cross-entropy of the class, or of each; a mixed image is of both its by their shares."""
+        """Cross-entropy of the class, or of each; a mixed image has both classes, by share."""
         images = self.preparation.normalized(batch["images"])
         outputs: Any = model.apply({"params": params}, images, method="classify", rngs=rngs)
         valid = batch["valid"] > 0
@@ -109,11 +109,11 @@ class ImageClassification(ImageTask):
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: ImageData) -> dict[str, Any]:
-        """Accuracy, of the first and of the first five classes, macro F1, and calibration."""
+        """Top-1 and top-5 accuracy, macro F1, and calibration."""
         return self._scores(self.outputs(model, params, data.validation, "classify"), data)
 
     def probabilities(self, outputs: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-        """Of the classes, from their scores."""
+        """The probabilities of the classes, from their scores."""
         return sigmoid(outputs) if self.multi_label else np.asarray(jax.nn.softmax(outputs))
 
     def _prediction(self, output: Float[np.ndarray, " c"], names: Sequence[str]) -> Prediction:
@@ -129,7 +129,7 @@ class ImageClassification(ImageTask):
         return {**scores, "calibration_error": error}
 
     def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
-        """Scores, pictures of confusions and of attention; predictions in `predictions.jsonl`."""
+        """Shows scores, draws confusions and attention, and writes `predictions.jsonl`."""
         outputs = self.outputs(model, params, data.validation, "classify")
         scores, images = self._scores(outputs, data), data.validation
         names = distinct_names(data.train.names)
@@ -165,7 +165,7 @@ class ImageClassification(ImageTask):
         """The most probable classes of each image, or all with `multi_label`; a line is a path.
 
         Raises:
-            DataError: for a file that is no image.
+            DataError: for a file that is not an image.
         """
         labels = load_labels(workdir)
         for names, images in self.files(lines, model.channels):
@@ -178,7 +178,7 @@ class ImageClassification(ImageTask):
 
 
 def _losses_of_each(outputs: Float[Array, "B c"], batch: Any, valid: Bool[Array, " B"]) -> Losses:
-    """Cross-entropy of "is of this class" and "is not", the mean of all classes."""
+    """Binary cross-entropy, the mean over all classes."""
     first, second = (
         jax.nn.one_hot(batch[name], outputs.shape[-1]) for name in ("labels", "other_labels")
     )

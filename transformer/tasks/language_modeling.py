@@ -72,8 +72,8 @@ class LanguageModeling:
         embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
             `docstrings` are those of Python's standard library, whole modules held out.
         validation_path: a text file for validation; empty takes the end of `path`.
-        validation_fraction: how much of `path` that end is.
-        tokenizer: of both texts.
+        validation_fraction: the fraction of `path` for validation.
+        tokenizer: the tokenizer of both texts.
         context: T, the length of the training windows.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.
@@ -81,21 +81,21 @@ class LanguageModeling:
         z_loss: see `ops.losses.cross_entropy`.
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
             it whole.
-        prompt: what the sample shown after training begins with; empty for the first token of the
+        prompt: the beginning of the sample shown after training; empty for the first token of the
             validation text.
-        sample_length: how many tokens that sample has.
-        stop: the string before which a written text ends, unless `generate.py` is told otherwise;
+        sample_length: the number of tokens of that sample.
+        stop: generated text ends before this string, unless a flag of `generate.py` changes it;
             empty for none.
-        stop_ids: ids of tokens that end a written text, too, whatever their text is.
+        stop_ids: ids of tokens that also end a generated text.
         begin: the token that begins an empty prompt; None for none.
-        pad: the token that fills up rows in other programs; nothing is filled up here.
-        max_new_tokens: how many tokens `generate.py` adds, unless it is told otherwise; None adds
+        pad: the padding token of other programs; this one does not pad.
+        max_new_tokens: how many tokens `generate.py` adds, unless a flag changes it; None means
             500.
-        temperature: how `generate.py` chooses tokens, unless it is told otherwise; see
-            `ops.logits.Sampling`, also for the next three.
-        top_k: among how many tokens.
-        top_p: among the tokens of which total probability.
-        min_p: among tokens of at least which fraction of the best one's probability.
+        temperature: how `generate.py` chooses tokens, unless a flag changes it; see
+            `ops.logits.Sampling`, also for the next three fields.
+        top_k: see `ops.logits.Sampling`.
+        top_p: see `ops.logits.Sampling`.
+        min_p: see `ops.logits.Sampling`.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -144,14 +144,14 @@ class LanguageModeling:
             tokenize(tokenizer, train, cache_folder()),
             tokenize(tokenizer, validation, cache_folder()),
         )
-        tokenizer.encode(self.prompt)  # A prompt it cannot read stops the run now, not at its end.
+        tokenizer.encode(self.prompt)  # A prompt it cannot encode stops the run now, not later.
         name = self.path or self.embedded
         require_length(data.train, self.context, f"the training part of {name}")
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
 
     def stand_in(self) -> TextData:
-        """Data with the shapes of any text's, for plans."""
+        """Placeholder data with the right shapes, for planning."""
         tokenizer = TokenizerChoice("character").make(TextTokenizer, ["ab"])
         tokens = tokenize(tokenizer, "ab" * self.context, cache_folder())
         return TextData(tokenizer, tokens, tokens)
@@ -178,7 +178,7 @@ class LanguageModeling:
         return {"vocab_size": data.tokenizer.vocab_size}
 
     def fingerprint(self, data: TextData) -> str:
-        """Of the tokenizer and both token streams."""
+        """Changes with the tokenizer and both token streams."""
         digest = tokenizer_digest(data.tokenizer.identity())
         return f"{digest}-{data.train.fingerprint}-{data.validation.fingerprint}"
 
@@ -214,7 +214,7 @@ class LanguageModeling:
     def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> Batches:
         """`tokens` and `labels`, both `[B, T]`, for each step."""
         windows = TokenWindows(data.train, self.context, moving=True)
-        # The windows bring their own order.
+        # The windows define their own order.
         order = Epochs(len(windows), self.batch_size, seed, num_steps, shuffled=False)
         return Batches(windows, order)
 
@@ -229,7 +229,7 @@ class LanguageModeling:
         return (jnp.zeros((1, self.context), jnp.int32),)
 
     def losses(self, model: Any, params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
-        """Cross-entropy of every next token, and what the model itself adds: routers' losses."""
+        """Cross-entropy of every next token, plus the model's auxiliary losses (routers)."""
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
 
         def score(module: Any) -> Any:
@@ -246,7 +246,7 @@ class LanguageModeling:
         return Losses(objective, weight, metrics)
 
     def scores(self, model: Any, params: Any, data: TextData) -> dict[str, Any]:
-        """Nothing that the loss does not say."""
+        """No scores besides the loss."""
         return {}
 
     def show(self, model: Any, params: Any, data: TextData, workdir: Path) -> Shown:

@@ -1,4 +1,4 @@
-"""Pretraining an image encoder: it is shown a few patches, and the others are reconstructed."""
+"""Pretraining an image encoder: it sees a few patches, and reconstructs the others."""
 
 import dataclasses
 from pathlib import Path
@@ -18,9 +18,9 @@ from transformer.tasks.parts.images import ImageData, ImageTask
 from transformer.tasks.parts.models import ImageReconstructor
 from transformer.tasks.parts.protocol import Losses, Shown
 
-# Images that are drawn with their reconstructions.
+# The number of images that are drawn with their reconstructions.
 _DRAWN = 6
-# Of validation: the same patches are hidden every time.
+# The seed of validation: the same patches are hidden every time.
 _VALIDATION_SEED = 0
 
 
@@ -28,13 +28,13 @@ _VALIDATION_SEED = 0
 class MaskedImages(ImageTask):
     """Masked-autoencoder pretraining (He et al. 2022).
 
-    Its fields and those of `ImageTask` are `config.task`. Classes are not looked at. The loss is
-    the mean squared error of the values of hidden patches.
+    Its fields and those of `ImageTask` are `config.task`. Classes are ignored. The loss is the mean
+    squared error of the values of hidden patches.
 
     Attributes:
-        masking_rate: fraction of the patches that are hidden.
-        normalize_patches: whether the values of each patch are reconstructed as they are after
-            their mean is subtracted and their standard deviation divided by.
+        masking_rate: the fraction of patches that are hidden.
+        normalize_patches: whether the targets are the values of each patch after normalisation by
+            its mean and standard deviation.
     """
 
     entry: ClassVar[str] = "reconstruct"
@@ -44,7 +44,7 @@ class MaskedImages(ImageTask):
     normalize_patches: bool = True
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model whose tokens overlap, or are too few for any to be hidden."""
+        """Refuses a model whose patches overlap, or are too few to hide any."""
         super().check_model(model)
         patches = model.grid**2
         if self.num_seen(patches) == patches:
@@ -59,7 +59,7 @@ class MaskedImages(ImageTask):
             )
 
     def num_seen(self, num_patches: int) -> int:
-        """Patches that the encoder is shown, at least one."""
+        """The number of patches that the encoder sees, at least one."""
         return max(1, round(num_patches * (1.0 - self.masking_rate)))
 
     def example_inputs(self, model: Any) -> tuple:
@@ -76,7 +76,7 @@ class MaskedImages(ImageTask):
         vit: Any = model
         key = jax.random.key(_VALIDATION_SEED)
         if "dropout" in rngs:
-            # Apart from what the model draws.
+            # Independent of the random numbers of the model.
             key = jax.random.fold_in(rngs["dropout"], 1)
         images = self.preparation.normalized(batch["images"])
         num_patches = vit.grid**2
@@ -101,11 +101,11 @@ class MaskedImages(ImageTask):
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: ImageData) -> dict[str, Any]:
-        """The loss says all."""
+        """No scores besides the loss."""
         return {}
 
     def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
-        """A picture of images, of what the encoder saw of them, and of what it made of that."""
+        """Draws images, the patches that the encoder saw, and the reconstructions."""
         pixels = self.first_images(data.validation, _DRAWN)
         images = self.preparation.normalized(pixels)
         size, grid = model.patch_size, model.grid
@@ -115,7 +115,7 @@ class MaskedImages(ImageTask):
         hidden = (jnp.argsort(order, axis=1) >= seen)[..., None]
         patches = patchify(images, size)
         if self.normalize_patches:
-            # The model knows only the form of a patch: its brightness and contrast are the true
+            # The model predicts only normalised patches: their brightness and contrast are the true
             # ones.
             mean, variance = _moments(patches)
             found = found * jnp.sqrt(variance + 1e-6) + mean

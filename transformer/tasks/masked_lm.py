@@ -1,4 +1,4 @@
-"""Pretraining an encoder: masked tokens are predicted, and whether a sentence follows another."""
+"""Pretraining an encoder: predicts masked tokens, and whether a sentence follows another."""
 
 import dataclasses
 import hashlib
@@ -39,7 +39,7 @@ from transformer.tasks.parts.protocol import (
     vocabulary_losses,
 )
 
-# Lines that `predict` answers at once, at most, and what it answers for each masked token.
+# The most lines that `predict` answers at once, and its answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
 
@@ -48,10 +48,10 @@ class MaskedData(NamedTuple):
     """Documents to train and to validate on.
 
     Attributes:
-        tokenizer: of the documents.
-        train: their tokens.
-        validation: likewise.
-        entropy: in nats, of the masked tokens of the validation documents; see
+        tokenizer: the tokenizer of the documents.
+        train: the tokens of the training documents.
+        validation: the tokens of the validation documents.
+        entropy: the entropy in nats of the masked tokens of the validation documents; see
             `data.masking.unigram_entropy`.
     """
 
@@ -65,28 +65,28 @@ class MaskedData(NamedTuple):
 class MaskedLM(EncoderTask):
     """Masked-language-model and next-sentence pretraining; its fields are `config.task`.
 
-    Devlin et al. 2019, section 3.1. The loss is the sum of both means, in nats; `loss` in the
-    metrics is that of masked tokens alone.
+    Devlin et al. 2019, section 3.1. The objective is the sum of both mean losses, in nats; `loss`
+    in the metrics covers only masked tokens.
 
     Attributes:
-        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
+        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens that are written in a text are what they say, as in
-            published models; otherwise they are text like any other.
+        special_tokens: whether special tokens written in a text count as special tokens, as in
+            published models; otherwise they are ordinary text.
         path: a UTF-8 text file, one sentence a line, a blank line between documents; empty for
             `embedded`.
         validation_path: likewise; empty takes the last documents of `path`.
-        validation_fraction: how many of them.
+        validation_fraction: the fraction of the documents for validation.
         embedded: documents that need no file: `plays` are Shakespeare's, whole plays held out;
             `catalogues` the strings of Django's in many languages.
-        next_sentence: whether rows have two segments, of which the second may be a random one;
-            otherwise rows are filled with sentences that follow each other (Liu et al. 2019).
-        masking_rate: fraction of the tokens that are predicted.
-        mask_fraction: of those, fraction that the mask stands for.
-        random_fraction: of those, fraction that another token stands for; the rest stay.
-        whole_words: all pieces of a word are predicted, or none.
+        next_sentence: whether rows have two segments, the second of which may be random; otherwise
+            rows are filled with consecutive sentences (Liu et al. 2019).
+        masking_rate: the fraction of tokens that are predicted.
+        mask_fraction: the fraction of those that become the mask token.
+        random_fraction: the fraction of those that become a random token; the rest stay.
+        whole_words: whether all pieces of a word are predicted together.
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
             it whole.
     """
@@ -106,12 +106,12 @@ class MaskedLM(EncoderTask):
 
     @property
     def entry(self) -> str:
-        """There are parameters for what is predicted."""
+        """The model's method for this task, depending on `next_sentence`."""
         return "pretrain" if self.next_sentence else "fill"
 
     @property
     def model_kind(self) -> type:
-        """Models that predict what is predicted."""
+        """The protocol of models, depending on `next_sentence`."""
         return SentencePretrainer if self.next_sentence else TokenFiller
 
     @property
@@ -180,7 +180,7 @@ class MaskedLM(EncoderTask):
         return {"vocab_size": data.tokenizer.vocab_size}
 
     def fingerprint(self, data: Any) -> str:
-        """Of the tokenizer, then of all documents."""
+        """Changes with the tokenizer (first part) and all documents."""
         digest = hashlib.sha256()
         for part in (data.train, data.validation):
             for array in part:
@@ -188,7 +188,7 @@ class MaskedLM(EncoderTask):
         return f"{tokenizer_digest(data.tokenizer.identity())}-{digest.hexdigest()[:32]}"
 
     def describe(self, data: Any) -> str:
-        """Sizes, and the loss of knowing nothing but frequencies."""
+        """Sizes, and the loss of a model that knows only frequencies."""
         sizes = [f"{len(part.tokens):,}" for part in (data.train, data.validation)]
         return (
             f"{sizes[0]} tokens in {len(data.train.documents) - 1:,} documents to train on, "
@@ -197,7 +197,7 @@ class MaskedLM(EncoderTask):
         )
 
     def pace(self, data: Any) -> Pace:
-        """Examples are rows; their tokens are nearly all T."""
+        """Examples are rows; almost all have T tokens."""
         size = float(self.batch_size)
         return Pace(size, size * self.max_length, len(self._pairs(data, data.train)))
 
@@ -228,7 +228,7 @@ class MaskedLM(EncoderTask):
             tokens = vocabulary_losses(module, masked, batch["labels"], self.vocab_chunk)
             if not self.next_sentence:
                 return tokens, None
-            # In published checkpoints the first of both scores is that of following.
+            # In published checkpoints, the first of the two scores is for "follows".
             label = jnp.where(batch["is_next"] < 0, IGNORED, 1 - batch["is_next"])
             return tokens, cross_entropy(module.follows(features), label)
 
@@ -242,19 +242,20 @@ class MaskedLM(EncoderTask):
             "next_sentence_loss": jnp.sum(following.nll),
             "next_sentence_accuracy": jnp.sum(following.correct),
         }
-        # A sum over rows becomes one over predictions: a full row has so many. The mean of parts
-        # of a batch is then that of the whole, which the number of its predictions would not give.
+        # A sum over rows is scaled to predictions by the number in a full row. The mean over parts
+        # of a batch then equals that of the whole; with the actual numbers of predictions it would
+        # not.
         objective = loss + batch["labels"].shape[1] * of_pairs["next_sentence_loss"]
         return Losses(objective, weight, metrics | of_pairs, dict.fromkeys(of_pairs, pairs))
 
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: Any) -> dict[str, Any]:
-        """What the loss is to be compared with."""
+        """The entropy, to compare the loss with."""
         return {"unigram_entropy": data.entropy}
 
     def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
-        """Some masked rows with what the model fills in; also in `fillings.txt`."""
+        """Shows some masked rows with the model's fillings; also in `fillings.txt`."""
         batch = self.validation_batches(data)[0]
         inputs = (*(batch[name] for name in INPUTS), batch["positions"])
         logits = np.asarray(apply_to_rows(model, "fill", params, *inputs))
@@ -276,7 +277,7 @@ class MaskedLM(EncoderTask):
     def predict(
         self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """The most probable tokens for each mask of each line: `[MASK]`, or RoBERTa's `<mask>`.
+        """The most probable tokens for each mask (`[MASK]`, or RoBERTa's `<mask>`) of each line.
 
         Raises:
             DataError: for a line without a mask, or with one beyond the longest row.
@@ -303,7 +304,7 @@ class MaskedLM(EncoderTask):
                     array[row : row + 1, :length] if array.ndim == 2 else array[row : row + 1]
                     for array in (rows.arrays()[name] for name in INPUTS)
                 )
-                # Few lengths, each compiled once.
+                # There are few lengths, each compiled once.
                 positions = np.zeros((1, row_length(len(places), length, least=1)), np.int32)
                 positions[0, : len(places)] = places
                 logits = apply_to_rows(model, "fill", params, *inputs, positions)
@@ -313,7 +314,7 @@ class MaskedLM(EncoderTask):
 
 
 def _fillings(tokenizer: EncoderTokenizer, logits: np.ndarray) -> Prediction:
-    """The best tokens of each place, with their probabilities."""
+    """The best tokens for each mask, with their probabilities."""
     exponents = np.exp(logits - logits.max(-1, keepdims=True))
     probabilities = exponents / exponents.sum(-1, keepdims=True)
     masks = []
@@ -334,5 +335,5 @@ def _fillings(tokenizer: EncoderTokenizer, logits: np.ndarray) -> Prediction:
 
 
 def _visible(token: str) -> str:
-    """A token without the space that belongs to it; in quotes if it is nothing else."""
+    """A token without its leading space; in quotes if it is only white space."""
     return token.strip() or repr(token)

@@ -1,4 +1,4 @@
-"""Extractive question answering: the answer is a stretch of a text (SQuAD)."""
+"""Extractive question answering: the answer is a span of a text (SQuAD)."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.parts.encoder import EncoderData, EncoderTask
 from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 
-# Lines that `predict` answers at once, at most.
+# The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 64
 
 
@@ -45,26 +45,27 @@ class QuestionAnswering(EncoderTask):
     Devlin et al. 2019, sections 4.2 and 4.3.
 
     Attributes:
-        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
-        max_length: T, tokens of a window: question, part of the context, three special tokens.
+        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
+        max_length: T, the number of tokens of a window: question, part of the context, three
+            special tokens.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens that are written in a text are what they say, as in
-            published models; otherwise they are text like any other.
+        special_tokens: whether special tokens written in a text count as special tokens, as in
+            published models; otherwise they are ordinary text.
         train: a file in the JSON format of SQuAD 1.1 or 2.0; empty for questions about who says a
             line of Shakespeare's plays.
-        validation: likewise; empty takes the end of `train`.
-        validation_fraction: how much of its questions.
-        num_questions: of the embedded ones, validation included.
-        context_words: of their contexts, at most.
-        unanswerable: the fraction of them that has no answer.
-        stride: tokens from the start of one window's part of the context to that of the next.
-        max_question_length: tokens of a question; longer ones lose their ends.
-        max_answer_length: tokens of an answer, at most.
-        n_best: answers that are looked for.
-        no_answer: whether "there is no answer" is one, as in SQuAD 2.0.
-        null_threshold: "there is no answer" if its score is more than this above that of the best
-            answer.
+        validation: as `train`; empty takes the end of `train`.
+        validation_fraction: the fraction of its questions for validation.
+        num_questions: the number of embedded questions, validation included.
+        context_words: the most words of an embedded context.
+        unanswerable: the fraction of embedded questions without an answer.
+        stride: the number of tokens between the starts of consecutive windows in the context.
+        max_question_length: the most tokens of a question; longer ones are cut at the end.
+        max_answer_length: the most tokens of an answer.
+        n_best: the number of answers that are searched for.
+        no_answer: whether "there is no answer" is a possible answer, as in SQuAD 2.0.
+        null_threshold: "there is no answer" is predicted if its score exceeds that of the best
+            answer by more than this.
     """
 
     train: FilePath = ""
@@ -160,7 +161,7 @@ class QuestionAnswering(EncoderTask):
         )
 
     def _cut_questions(self, windows: Windows, which: str) -> tuple[str, ...]:
-        """What there is to say of questions that have lost their ends."""
+        """The messages about questions that were cut."""
         count = np.count_nonzero(windows.cut)
         if not count:
             return ()
@@ -175,7 +176,7 @@ class QuestionAnswering(EncoderTask):
     def losses(
         self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
     ) -> Losses:
-        """Mean of the cross-entropies of the first and the last token's places."""
+        """Mean of the cross-entropies of the answer's first and last positions."""
         inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
         outputs: Any = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
         real = real_tokens(batch["tokens"].shape[1], batch["lengths"])
@@ -196,7 +197,7 @@ class QuestionAnswering(EncoderTask):
         return self._answered(model, params, data)[1]
 
     def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
-        """Scores and some answers; all are written to `predictions.json`, as SQuAD has them."""
+        """Shows scores and some answers; writes all to `predictions.json` in SQuAD's format."""
         found, scores = self._answered(model, params, data)
         texts = {question_id: self._text(each) for question_id, each in found.items()}
         write_json(workdir / "predictions.json", texts, indent=1)
@@ -253,12 +254,12 @@ class QuestionAnswering(EncoderTask):
     def predict(
         self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """The answer to each line: a question and a context with a tab between.
+        """The answer to each line: a question and a context separated by a tab.
 
         A line may also be a JSON object with `question` and `context`, which may hold line feeds.
 
         Raises:
-            DataError: for a line that is neither, or lacks one of them; the line is named.
+            DataError: for a line that is neither, or lacks one of them, naming the line.
         """
         tokenizer = self.load_tokenizer(workdir)
         number = 0
@@ -290,7 +291,7 @@ def _rows(windows: Windows) -> Rows:
 
 
 def _null_margin(found: question_windows.Prediction) -> float:
-    """By how much "there is no answer" scores above the best answer."""
+    """The score of "there is no answer" minus that of the best answer."""
     return found.null_score - found.answers[0].score if found.answers else float("inf")
 
 

@@ -40,9 +40,9 @@ from transformer.tasks.parts.encoder import EncoderData, EncoderTask, too_long
 from transformer.tasks.parts.labels import distinct_names, load_labels
 from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 
-# Lines that `predict` answers at once, at most.
+# The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 128
-# Of a sentence that is shown as an example, at most.
+# The most words of a sentence that is shown as an example.
 _SHOWN_WORDS = 30
 
 
@@ -58,19 +58,19 @@ class Tagging(EncoderTask):
     """A tag for each word; its fields are `config.task`. Devlin et al. 2019, section 5.3.
 
     Attributes:
-        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
-        max_length: T, tokens of a row; longer sentences go on in further rows.
+        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
+        max_length: T, tokens of a row; longer sentences continue in further rows.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens that are written in a text are what they say, as in
-            published models; otherwise they are text like any other.
-        first_space: of `bpe`, where spaces are part of tokens: whether the first word of a sentence
-            has a space in front like all others.
+        special_tokens: whether special tokens written in a text count as special tokens, as in
+            published models; otherwise they are ordinary text.
+        first_space: for `bpe`, where spaces are part of tokens: whether the first word of a
+            sentence is preceded by a space like all others.
         train: a file in the format of CoNLL 2003, with tags of any kind; empty for names in
             Shakespeare's plays.
-        validation: likewise; empty takes the end of `train`.
-        validation_fraction: how much of its sentences.
-        tag_column: of the tags, from 0; -1 is the last.
+        validation: as `train`; empty takes the end of `train`.
+        validation_fraction: the fraction of its sentences for validation.
+        tag_column: the column of the tags, from 0; -1 is the last.
     """
 
     first_space: bool = True
@@ -91,7 +91,7 @@ class Tagging(EncoderTask):
     # ------------------------------------------------------------------------------- data
 
     def set_reading(self, tokenizer: EncoderTokenizer) -> None:
-        """Tells a tokenizer how this task reads sentences."""
+        """Configures a tokenizer for how this task reads sentences."""
         super().set_reading(tokenizer)
         tokenizer.first_space = self.first_space
 
@@ -99,7 +99,7 @@ class Tagging(EncoderTask):
         """Reads or makes the sentences, makes or loads the tokenizer, and tokenizes."""
         train, validation = self._read()
         found = {tag for tags in train.tags for tag in tags}
-        # Whatever is no entity comes first.
+        # The tag for words outside of entities comes first.
         labels = (*({OUTSIDE} & found), *sorted(found - {OUTSIDE}))
         tokenizer = self.make_tokenizer(workdir, lambda: map(" ".join, train.words))
         rows = align(
@@ -160,7 +160,7 @@ class Tagging(EncoderTask):
         return align(tokenizer, sentences.words, ids, max_length=self.max_length)
 
     def _cut_words(self, rows: AlignedRows, where: str) -> tuple[str, ...]:
-        """What there is to say of words that have lost their ends."""
+        """The messages about words that were cut."""
         count = np.count_nonzero(rows.cut)
         if not count:
             return ()
@@ -186,13 +186,13 @@ class Tagging(EncoderTask):
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
-        """Precision, recall and F1 of entities, and accuracy; of other tags accuracy alone."""
+        """Precision, recall and F1 of entities, and accuracy; for other tags only accuracy."""
         tagged: _Tagged = data.examples
         found = self._found(model, params, data.labels, tagged)
         return _scores([tags for tags, _ in found], tagged.sentences.tags, data.labels)
 
     def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
-        """A table by type and an example; all tags are written to `predictions.conll`."""
+        """Shows a table by type and an example; writes all tags to `predictions.conll`."""
         tagged: _Tagged = data.examples
         words, truth = tagged.sentences
         found = [tags for tags, _ in self._found(model, params, data.labels, tagged)]
@@ -222,7 +222,7 @@ class Tagging(EncoderTask):
     ) -> list[tuple[list[str], list[float]]]:
         """The tag of each word of each sentence, and its probability.
 
-        A word of which nothing is left, which has no piece, is outside of whatever is tagged.
+        A word without pieces gets the tag for words outside of entities.
         """
         shape = tagged.rows.tokens.shape
         predicted, best = np.zeros(shape, np.int64), np.zeros(shape)
@@ -245,10 +245,10 @@ class Tagging(EncoderTask):
     def predict(
         self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """The tags of each line: a sentence, its words with spaces between.
+        """The tags of each line: a sentence, its words separated by spaces.
 
         Raises:
-            DataError: for an empty line, which is named.
+            DataError: for an empty line, naming the line.
         """
         tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         number = 0
@@ -284,7 +284,7 @@ def _prediction(
     probabilities: list[float],
     labels: Sequence[str],
 ) -> Prediction:
-    """What a sentence is told with: tags, their probabilities, and entities if tags are of such."""
+    """The answer to a sentence: tags, their probabilities, and entities if tags mark entities."""
     spans = entities(tags, prefixes_of(labels)) if tell_entities(labels) else set()
     told = [
         {"type": kind, "text": " ".join(words[first:end]), "start": first, "end": end}
@@ -295,7 +295,7 @@ def _prediction(
 
 
 def _tag_names(workdir: Path) -> tuple[str, ...]:
-    """The tags of a run, each with another name but `O`, which says the same of all words."""
+    """The tags of a run with distinct names, except `O`, which may repeat."""
     labels = load_labels(workdir)
     return tuple(
         OUTSIDE if label == OUTSIDE else name
@@ -307,9 +307,9 @@ def marked(words: Sequence[str], tags: Sequence[str], labels: Sequence[str]) -> 
     """A sentence with its entities in brackets, `[PER Sir Toby] comes .`, or `Sir/NOUN Toby/NOUN`.
 
     Args:
-        words: of the sentence.
-        tags: of each word.
-        labels: all tags there are, which tell entities or do not.
+        words: the words of the sentence.
+        tags: the tag of each word.
+        labels: all tags that exist, which decide whether tags mark entities.
     """
     words = list(words)
     if not tell_entities(labels):

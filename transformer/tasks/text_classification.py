@@ -1,4 +1,4 @@
-"""Classifying texts and pairs of texts, one class or several each, or giving them a number."""
+"""Classifying texts and pairs of texts, with one or several labels, or regression."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,41 +47,41 @@ from transformer.tasks.parts.models import TextClassifier
 from transformer.tasks.parts.protocol import Losses, Prediction, Shown
 from transformer.traced import RateOrOff
 
-# Lines that `predict` answers at once, at most.
+# The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 256
-# More tokens than this fraction that the vocabulary does not know are worth a word.
+# A larger fraction of unknown tokens is reported.
 _UNKNOWN = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
 class TextClassification(EncoderTask):
-    """A class, several, or a number for each text or pair of texts; its fields are `config.task`.
+    """One class, several, or a number for each text or text pair; its fields are `config.task`.
 
     Attributes:
-        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
-        max_length: T, tokens of a row; longer texts lose their ends.
+        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
+        max_length: T, tokens of a row; longer texts are cut at the end.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens that are written in a text are what they say, as in
-            published models; otherwise they are text like any other.
+        special_tokens: whether special tokens written in a text count as special tokens, as in
+            published models; otherwise they are ordinary text.
         train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
-            label; empty for strings of Django's catalogues, to be told by their languages.
-        validation: likewise; empty takes a part of `train`.
-        validation_fraction: how much of it.
+            label; empty for strings of Django's catalogues, to be classified by language.
+        validation: as `train`; empty takes a part of `train`.
+        validation_fraction: the fraction of `train` for validation.
         text: the column, or key, of the text.
-        second: of the second text of a pair; empty for single texts.
-        label: of the label.
-        regression: labels are numbers, and the squared error is minimised.
-        sigmoid: of regression: the numbers lie between 0 and 1, the output is squashed by a sigmoid
-            and cross-entropy is minimised, as in cross-encoders.
-        multi_label: a text has any number of labels, each with a probability of its own, and the
-            cross-entropy of "has it" and "has it not" is minimised. The label column then holds
-            labels with `label_separator` between, or nothing; JSON may have a list.
-        label_separator: of `multi_label`.
-        class_weights: `none`, or `balanced`: the loss of a class counts the more, the rarer it is,
-            so that all classes together count alike.
+        second: the column, or key, of the second text of a pair; empty for single texts.
+        label: the column, or key, of the label.
+        regression: whether labels are numbers and the squared error is minimised.
+        sigmoid: for regression: whether numbers lie between 0 and 1, the output goes through a
+            sigmoid and cross-entropy is minimised, as in cross-encoders.
+        multi_label: whether a text has any number of labels, each with a separate probability, and
+            the binary cross-entropy of each label is minimised. The label column then holds labels
+            separated by `label_separator`, or nothing; JSON may have a list.
+        label_separator: the separator for `multi_label`.
+        class_weights: `none`, or `balanced`: the loss of a class is weighted by its rarity, so that
+            all classes count the same in total.
         label_smoothing: see `ops.losses.cross_entropy`.
-        max_examples: trains on so many at most, chosen at random; None takes all.
+        max_examples: the most training examples, chosen at random; None takes all.
     """
 
     entry: ClassVar[str] = "classify"
@@ -225,7 +225,7 @@ class TextClassification(EncoderTask):
         return {**laid_out.arrays(), "label": label_ids(texts.labels, labels, where)}
 
     def _validation_rows(self, *arguments: Any) -> Rows:
-        """Validation rows count alike."""
+        """Validation rows, all with the same weight."""
         rows = self._rows(*arguments)
         return {**rows, "weight": np.ones(len(rows["label"]), np.float32)}
 
@@ -273,7 +273,7 @@ class TextClassification(EncoderTask):
     # ----------------------------------------------------------------------------- scores
 
     def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
-        """Accuracy, F1 and, of one class each, Matthews correlation; of numbers, correlations."""
+        """Accuracy, F1 and, for single labels, Matthews correlation; for numbers, correlations."""
         return self._scores(self.outputs(model, params, data.validation), data)
 
     def _scores(self, outputs: np.ndarray, data: EncoderData) -> dict[str, float]:
@@ -285,7 +285,7 @@ class TextClassification(EncoderTask):
         return classification_scores(outputs.argmax(-1), truth, len(data.labels))
 
     def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
-        """Scores, what is confused most, and a picture of all confusions.
+        """Shows scores and the most frequent confusions, and draws all confusions.
 
         All predictions are written to `predictions.jsonl`.
         """
@@ -313,12 +313,12 @@ class TextClassification(EncoderTask):
     def predict(
         self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """Label and probability, or the number, of each line.
+        """Label and probability, or the number, for each line.
 
-        A pair is written as two texts with a tab between.
+        A pair is two texts separated by a tab.
 
         Raises:
-            DataError: for an empty text, or one where a pair is expected; the line is named.
+            DataError: for an empty text, or a single text instead of a pair, naming the line.
         """
         tokenizer, labels = self.load_tokenizer(workdir), load_labels(workdir)
         number = 0

@@ -1,4 +1,4 @@
-"""Supervised tasks as texts that become other texts, one or several of them (T5)."""
+"""One or several supervised tasks, each turning texts into texts (T5)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ EMBEDDED = ("summaries",)
 class TextToText(PairTask):
     """Text to text with prefixes (Raffel et al. 2020, section 2.4); its fields are `config.task`.
 
-    Those fields that are not described here are described in `PairTask`. `too_long=truncate` cuts
-    long sources in training too: what is left of them still suits the target.
+    `PairTask` describes the other fields. `too_long=truncate` cuts long sources in training too:
+    the rest of a source still suits the target.
 
     Attributes:
         train: a `.jsonl` file of objects with `source`, `target` and perhaps `prefix`, or two
-            line-aligned files with a comma between, `SOURCE,TARGET`, plain or gzip; for several
-            tasks such entries with `;` between. Empty for pairs that need no file.
-        validation: likewise, in the same order; empty takes the end of each task's pairs.
-        prefix: what stands before every source that has no prefix of its own; for several tasks
-            their prefixes with `;` between, white space included.
-        rates: how often the pairs of each task are visited, as a ratio; empty visits every pair
-            once in an epoch.
+            line-aligned files separated by a comma, `SOURCE,TARGET`, plain or gzip; for several
+            tasks such entries separated by `;`. Empty for pairs that need no file.
+        validation: as `train`, in the same order; empty takes the end of each task's pairs.
+        prefix: put before every source without its own prefix; for several tasks their prefixes
+            separated by `;`, white space included.
+        rates: the relative frequencies of the tasks' pairs; empty visits every pair once in an
+            epoch.
         embedded: pairs that need no file: `summaries` are docstrings of Python's standard library
             and their first lines, whole modules held out.
-        max_target_length: tokens of a target, its end included, and of every output.
+        max_target_length: the most tokens of a target, its end included, and of every output.
     """
 
     CUTS_SOURCES: ClassVar[bool] = True
@@ -115,17 +115,17 @@ class TextToText(PairTask):
         return {"max_length": self.max_target_length - 1}
 
     def prompt(self, line: str) -> str:
-        """The line behind the prefix, where there is just one and the line lacks it."""
+        """Puts the prefix before the line, if all sources share one and the line lacks it."""
         prefix = self._only_prefix()
         return line if not line or line.startswith(prefix) else prefix + line
 
     @property
     def longest_target(self) -> int:
-        """Tokens of a target at most, its end included."""
+        """The most tokens of a target, its end included."""
         return self.max_target_length
 
     def _only_prefix(self) -> str:
-        """The prefix of all sources; none where tasks have different ones."""
+        """The prefix of all sources; empty if tasks have different ones."""
         prefixes = set(self.prefix.split(";"))
         return prefixes.pop() if len(prefixes) == 1 else ""
 

@@ -1,4 +1,4 @@
-"""Turning a sequence into another one: translation, or anything else written as pairs of lines."""
+"""Turning a sequence into another: translation, or anything else given as pairs of lines."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ EMBEDDED = ("phrases", *sequences.KINDS)
 class Translation(PairTask):
     """Sequence to sequence; its fields are `config.task`.
 
-    Those fields that are not described here are described in `PairTask`.
+    `PairTask` describes the other fields.
 
     Attributes:
-        train: two line-aligned files with a comma between, `SOURCE,TARGET`, plain or gzip; empty
+        train: two line-aligned files separated by a comma, `SOURCE,TARGET`, plain or gzip; empty
             for pairs that need no file.
-        validation: likewise; empty takes the end of the training pairs.
+        validation: as `train`; empty takes the end of the training pairs.
         embedded: pairs that need no file: `phrases` are dates, numbers, units and the like from
             templates of Unicode's CLDR; `copy`, `reverse` and `sort` are random letters.
-        source_language: of `phrases`, a CLDR locale.
-        target_language: likewise.
-        num_pairs: of embedded pairs, validation included.
-        sequence_length: of the longest `copy`, `reverse` or `sort` in training. Scores are given
-            for sequences up to half as long again too.
-        extra_length: an output has at most so many tokens more than its source.
+        source_language: the CLDR locale of the sources of `phrases`.
+        target_language: the CLDR locale of the targets of `phrases`.
+        num_pairs: the number of embedded pairs, validation included.
+        sequence_length: the length of the longest `copy`, `reverse` or `sort` sequence in training.
+            Sequences of up to 1.5 times this length are scored, too.
+        extra_length: an output has at most this many tokens more than its source.
     """
 
     OUTPUTS: ClassVar[str] = "translations.tsv"
@@ -77,7 +77,7 @@ class Translation(PairTask):
         return PairTexts(Pairs([], []), read_pairs(paths, "--source and --reference"))
 
     def require_scoring(self) -> None:
-        """BLEU and chrF need sacreBLEU."""
+        """Refuses if sacreBLEU, which BLEU and chrF need, is missing."""
         require_sacrebleu()
 
     def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Which language is this? The messages of Django in almost a hundred languages.
+"""Language identification: the messages of Django in almost a hundred languages.
 
 They are the compiled message catalogues of the package `django` (BSD licence), read without
-importing it. Most messages are short: entries of menus, names of months, what went wrong.
+importing it. Most messages are short: menu entries, names of months, error messages.
 """
 
 import functools
@@ -20,10 +20,10 @@ from transformer.errors import DataError, MissingDependencyError
 # The share of messages that is kept for validation.
 VALIDATION_FRACTION = 0.1
 
-# What a language needs of its own to be told from others.
+# The number of unique strings that a language needs to be distinguishable.
 MIN_STRINGS = 100
 
-# What a program fills in: %s, %(name)s, {name}. Its letters are of no language.
+# Placeholders: %s, %(name)s, {name}. Their letters belong to no language.
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?[a-z]|\{\w*\}")
 
 
@@ -46,10 +46,10 @@ _Languages = dict[str, dict[str, _Translation]]
 def languages(*, min_strings: int = MIN_STRINGS) -> tuple[LabelledTexts, LabelledTexts]:
     """Strings and the languages they are in, named as Django names them, such as `pt_BR`.
 
-    Left out is what tells no language: strings that several languages have in common, and English,
-    whose variants hardly differ. Where few strings are a variant's own, as a Spanish one's, it is
-    left out, so that the others need not differ from it. The English message decides whether its
-    translations, in all languages, are for training or for validation.
+    Strings that do not identify a language are left out: those that several languages share, and
+    English, whose variants hardly differ. A variant with few unique strings, such as some Spanish
+    ones, is left out, so that the others need not differ from it. The English message decides
+    whether its translations, in all languages, are for training or for validation.
 
     With Django 5.2 these are 93 languages and 52,000 strings, 9 percent of them for validation;
     4,000 that languages share are left out. Reading takes some 2 seconds.
@@ -69,9 +69,9 @@ def languages(*, min_strings: int = MIN_STRINGS) -> tuple[LabelledTexts, Labelle
 
 
 def catalogue_documents() -> tuple[list[list[str]], list[list[str]]]:
-    """The same strings as raw text, with those that do not tell a language.
+    """The same strings as raw text, including those that do not identify a language.
 
-    A document is one catalogue in one language, a string a line.
+    A document is one catalogue in one language, with one string per line.
 
     Returns:
         For training: what languages share and languages with few strings are in it, but no string

@@ -14,14 +14,14 @@ from transformer.data.images.labelled import LabelledImages, draw_held_out, take
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError, MissingDependencyError
 
-# Of the draws of validation images, for good: scores can then be compared.
+# The seed of the validation images; never change it, so that scores stay comparable.
 SPLIT_SEED = 0
 
 
 def digits() -> tuple[LabelledImages, LabelledImages]:
     """The 1,797 digits of scikit-learn, 8x8 and grey (Alpaydin and Kaynak 1998, the test part).
 
-    Their values from 0 to 16, how many of 4x4 dots are ink, are spread over 0 to 255 and rounded.
+    Their values from 0 to 16, the number of inked dots of 4x4, are scaled to 0 to 255 and rounded.
     Ink is white.
 
     Returns:

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from transformer.data.pairs.files import Pairs, columns
 from transformer.errors import DataError
 
-# Folders whose files document no library: tests, and a program.
+# Folders without library documentation: tests, and a program.
 _SKIPPED = frozenset(("test", "tests", "idle_test", "idlelib", "site-packages", "dist-packages"))
 # Words of a summary, and how many times longer a body must be to be worth summing up.
 _SUMMARY_WORDS = range(3, 25)
 _LEAST_RATIO = 1.0
-# Of a body; what follows says less about the whole.
+# The most words of a body; later text says less about the whole.
 _BODY_WORDS = 150
 # Nodes that definitions may stand in.
 _HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
@@ -67,7 +67,7 @@ def is_held_out(module: str, fraction: float) -> bool:
 
 
 def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs]:
-    """What docstrings say and their first lines: pairs to train on and pairs to validate on.
+    """Bodies and first lines of docstrings: pairs to train on and pairs to validate on.
 
     Validation pairs are those of whole modules. A pair of another module that shares a body or a
     summary with one of them, as copies of a function do, is left out.
@@ -132,7 +132,7 @@ def _of_file(path: Path) -> Iterator[str]:
     """The docstrings of a file, outer ones first."""
     try:
         with warnings.catch_warnings():
-            # Old files have escapes that newer versions warn of.
+            # Old files have escapes that newer Python versions warn about.
             warnings.simplefilter("ignore")
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):

@@ -14,7 +14,7 @@ from transformer.data.embedded.plays import Passage, Play, plays
 from transformer.data.labels.squad import Answer, Question
 from transformer.errors import ConfigError
 
-# Words of a quotation, the longest included.
+# The range of the number of words in a quotation.
 _SHORTEST, _LONGEST = 5, 8
 _SPEAKERS = 3
 # Draws in a row that give nothing new before there are held to be no more questions.
@@ -22,7 +22,7 @@ _TRIES = 3000
 
 
 class _Scene(NamedTuple):
-    """What stands between two headings.
+    """The text between two headings.
 
     Attributes:
         name: of its play, and its number there.
@@ -61,10 +61,10 @@ def play_questions(
     """Questions from the plays to train on, and from the held-out ones.
 
     A context is a run of whole passages of one scene, speeches and stage directions, a paragraph
-    each, with at least three speakers. Quoted are 5 to 8 words of one line that stand in the
-    context once, upper and lower case taken for the same. Every speaker of the context is as likely
-    to be asked about, and so is every speech of theirs that has such a line. Where there is no
-    answer, the words are from another scene of the same play and stand nowhere in the context.
+    each, with at least three speakers. A quotation is 5 to 8 words of one line that occur once in
+    the context, ignoring case. Every speaker of the context is equally likely, and so is each of
+    their speeches with such a line. Without an answer, the words are from another scene of the same
+    play and do not occur in the context.
 
     With a larger `count` come the same questions and more; an id names the play, the passages and
     the words, and so means the same question everywhere.
@@ -193,10 +193,10 @@ def _runs(scene: _Scene, play: int, number: int, context_words: int) -> list[_Ru
 def _draw(
     scenes: Sequence[Sequence[_Scene]], run: _Run, answered: bool, random: np.random.Generator
 ) -> Question | None:
-    """A question on a run; None if the words that were drawn will not do."""
+    """A question on a run; None if the drawn words are unsuitable."""
     scene = scenes[run.play][run.scene]
     if answered:
-        # Evenly over the speakers first: otherwise who speaks most is too good a guess.
+        # Evenly over the speakers first: otherwise the most frequent speaker is too good a guess.
         speeches = run.asked[int(random.integers(len(run.asked)))]
         quoted, passage = scene, speeches[int(random.integers(len(speeches)))]
     else:

@@ -32,7 +32,7 @@ _RANKS = _words(
     queen thane
     """
 )
-# What else is printed in capitals among the characters and is the name of none.
+# Other words in capitals among the characters that are not names.
 _ROLES = _words(
     """
     all and another attendant attendants bastard both boy boys brother citizen citizens clerk
@@ -43,7 +43,7 @@ _ROLES = _words(
     spring the third two vii viii winter with young
     """
 )
-# Whom the plays name often without bringing them on stage, or call by another name.
+# People whom the plays name often but who are not on stage, or have another name there.
 _MORE_PEOPLE = _words(
     """
     abel actaeon aeolus alcides alisander althaea anchises antonius apollo astraea atalanta ate
@@ -180,7 +180,7 @@ def play_tags(*, seed: int = 0) -> tuple[TaggedSentences, TaggedSentences]:
 
 
 class _Names(NamedTuple):
-    """What tells the names of one play.
+    """The names of one play.
 
     Attributes:
         own: words in names of its characters.

@@ -59,7 +59,7 @@ class Play(NamedTuple):
             elif block.startswith("_"):
                 found.append(Passage("direction", scene, "", lines))
             else:
-                # A speech goes on after a direction within it.
+                # A speech continues after a direction within it.
                 speaker = next((p.speaker for p in reversed(found) if p.kind == "speech"), "")
                 kind = "speech" if speaker else "direction"
                 found.append(Passage(kind, scene, speaker, lines))

@@ -18,7 +18,7 @@ def sequence_pairs(
     alphabet: str = string.ascii_lowercase,
     seed: int,
 ) -> list[tuple[str, str]]:
-    """Random strings, each with what is to be made of it.
+    """Random strings, each with its target.
 
     No string comes twice, unless all strings of its length have come.
 

@@ -39,10 +39,10 @@ _IDX_NAME = re.compile(
 # Side of an image of CIFAR.
 _CIFAR_SIDE = 32
 
-# More classes than there can be; a larger label is no number of a class.
+# The limit of class numbers; a larger label is not a class.
 _MOST_CLASSES = 1 << 20
 
-# How many images are converted to grey at a time.
+# The number of images that are converted to grey at once.
 _BLOCK = 4096
 
 
@@ -54,8 +54,8 @@ class ArrayPart:
         where: the file or folder, and the part of it.
         images: with 1 or 3 channels.
         labels: places in `names`.
-        names: of the classes.
-        notes: what there is to say.
+        names: names of the classes.
+        notes: messages about the part.
     """
 
     where: str
@@ -66,11 +66,11 @@ class ArrayPart:
 
     @property
     def channels(self) -> int:
-        """Of the array."""
+        """The number of channels of the array."""
         return self.images.shape[-1]
 
     def conversions(self, channels: int) -> list[str]:
-        """That all are converted, if they are."""
+        """A message that all images are converted, if they are."""
         if channels == self.channels:
             return []
         count, kind = f"{len(self.images):,}", "grey" if channels == 1 else "RGB"
@@ -105,7 +105,7 @@ def numbered_part(where: str, images: np.ndarray, labels: np.ndarray) -> ArrayPa
         labels: whole numbers `[n]` or `[n, 1]`.
 
     Raises:
-        DataError: if the arrays are anything else.
+        DataError: if the arrays have another shape or type.
     """
     _require_images(images, where)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -142,8 +142,8 @@ def numbered_part(where: str, images: np.ndarray, labels: np.ndarray) -> ArrayPa
 def npz_parts(path: Path) -> ImageParts:
     """The parts of a `.npz` file. Images must be uint8; others are refused.
 
-    Numbers of other types do not say which of them is white: some programs divide by 255, and
-    some subtract a mean.
+    With other types it is unclear which number is white: some programs divide by 255, and some
+    subtract a mean.
 
     Raises:
         DataError: if it has none of the known names, or is no such file.
@@ -241,14 +241,14 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            # By NumPy, a damaged file would be left open.
+            # NumPy would leave a damaged file open.
             with path.open("rb") as file:
                 if file.read(len(_ARRAY)) == _ARRAY:
                     raise DataError(
                         f"{path} is no .npz file but a single array: save images and labels with "
                         f"numpy.savez."
                     )
-                # NumPy takes what is no archive for a pickle.
+                # NumPy treats a file that is no archive as a pickle.
                 if not zipfile.is_zipfile(file):
                     raise DataError(f"{path} is no .npz file, or a damaged one.")
                 file.seek(0)
@@ -303,7 +303,7 @@ def _npz_array(path: Path, key: str) -> np.ndarray:
 
 
 def _require_images(images: np.ndarray, where: str) -> None:
-    """Refuses arrays that are no images, and says how to make them such."""
+    """Refuses arrays that are not images, and says how to convert them."""
     has = f"{where}: the images are {images.dtype} {list(images.shape)}"
     if images.dtype != np.uint8:
         hint = (

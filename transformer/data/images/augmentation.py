@@ -12,7 +12,7 @@ from PIL import Image
 
 # Filters by name, with the numbers that Pillow has for them.
 RESAMPLINGS: dict[str, int] = {member.name.lower(): int(member) for member in Image.Resampling}
-# How often a box is drawn before it is given up. Szegedy et al. 2015 do not say; their code has 10.
+# The number of draws of a box before giving up. Szegedy et al. 2015 do not say; their code has 10.
 _TRIES = 10
 # Pillow averages whole blocks of pixels first where an image shrinks to less than a third of that.
 _REDUCING_GAP = 3.0
@@ -43,15 +43,15 @@ def from_pillow(image: Image.Image) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int, resample: str = "bilinear") -> np.ndarray:
-    """An image in another size: each pixel a mean of all that it stands for.
+    """Resizes an image; each pixel is a mean over the area that it covers.
 
-    Where it shrinks far, whole blocks are averaged first, which is faster and nearly the same.
+    For strong shrinking, whole blocks are averaged first, which is faster and nearly the same.
 
     Args:
         image: `[H, W, C]`.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        resample: whose weights are taken, a name in `RESAMPLINGS`.
+        resample: the filter, a name in `RESAMPLINGS`.
     """
     if image.shape[:2] == (height, width):
         return image
@@ -70,8 +70,7 @@ def random_resized_crop(
 ) -> np.ndarray:
     """A random part of an image, stretched to a square (Szegedy et al. 2015, section 6).
 
-    If ten draws do not fit into the image, it is the largest part in the middle whose ratio is
-    allowed.
+    If ten draws do not fit into the image, it is the largest central part with an allowed ratio.
 
     Args:
         image: `[H, W, C]`.
@@ -99,7 +98,7 @@ def flip(image: np.ndarray) -> np.ndarray:
 
 
 def random_shift(image: np.ndarray, pixels: int, generator: np.random.Generator) -> np.ndarray:
-    """An image moved up or down, left or right; what comes in from outside is 0.
+    """Shifts an image up or down, left or right, and fills with 0.
 
     Args:
         image: `[H, W, C]`.
@@ -122,7 +121,7 @@ def random_erasing(
 ) -> np.ndarray:
     """An image with a random box of noise in it (Zhong et al. 2017, algorithm 1).
 
-    Every pixel of the box is drawn by itself, which the paper finds best (it says RE-R).
+    Every pixel of the box is drawn independently, which the paper finds best (RE-R).
 
     Args:
         image: `[H, W, C]`.
@@ -149,7 +148,7 @@ def mixup(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
     Args:
         first: `[H, W, C]`.
         second: `[H, W, C]`.
-        share: weight of the first image, from 0 to 1; that of the second is what is left.
+        share: weight of the first image, from 0 to 1; the second has the remaining weight.
     """
     mixed = np.float32(share) * first + np.float32(1 - share) * second
     return np.rint(mixed).astype(np.uint8)
@@ -161,7 +160,7 @@ def cutmix(first: np.ndarray, second: np.ndarray, box: Box) -> np.ndarray:
     Args:
         first: `[H, W, C]`.
         second: `[H, W, C]`.
-        box: what is taken of the second.
+        box: the part that is taken from the second image.
     """
     mixed = first.copy()
     box.pixels(mixed)[:] = box.pixels(second)
@@ -173,12 +172,12 @@ def cut_box(
 ) -> tuple[Box, float]:
     """A random box for `cutmix`, with the ratio of the image (Yun et al. 2019, equation 2).
 
-    Its middle is anywhere in the image, and what lies outside of the image is cut off.
+    Its centre is anywhere in the image, and the box is clipped to the image.
 
     Args:
         height: of the image.
         width: of the image.
-        share: of the first image that is to be left, from 0 to 1.
+        share: the fraction of the first image that remains, from 0 to 1.
         generator: of the place.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Batches of images with their classes, augmented or as they are."""
+"""Batches of images with their classes, with or without augmentation."""
 
 import concurrent.futures
 import dataclasses
@@ -59,7 +59,7 @@ class Augmentation:
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to be done to an image that has the right size."""
+        """Whether an image of the right size is changed at all."""
         return bool(
             self.resized_crop
             or self.flip
@@ -89,14 +89,14 @@ class ImageRows:
 
     A batch holds `images`, uint8 `[b, size, size, C]`; `labels`, `[b]`, the class of each image;
     `other_labels`, `[b]`, that of the image mixed into it, or else its own; `shares`, float32
-    `[b]`, the weight of `labels`, what is left to 1 being that of `other_labels`; and `valid`,
-    `[b]`, 1 for every image and 0 for padding. Classes and `valid` are int32.
+    `[b]`, the weight of `labels` (`other_labels` has the rest); and `valid`, `[b]`, 1 for every
+    image and 0 for padding. Classes and `valid` are int32.
 
     Attributes:
         source: the images.
         labels: `[n]`, the class of each.
-        preparation: what is done to images that are not cut at random.
-        augmentation: of the images; by default they are only prepared.
+        preparation: the preparation of images that are not cropped at random.
+        augmentation: the augmentation of images; by default they are only prepared.
         num_threads: threads that read and augment the images of a batch; 0 uses the caller's, which
             is faster where images lie in memory and are small.
     """
@@ -148,7 +148,7 @@ class ImageRows:
         return mixed
 
     def _augmented(self, example: int, generator: np.random.Generator) -> np.ndarray:
-        """An image of the right size, changed by itself."""
+        """An image of the right size, augmented before mixing."""
         changes = self.augmentation
         if changes.resized_crop:
             image, scale = self.source[example], (changes.resized_crop, 1.0)
@@ -192,7 +192,7 @@ class ImageRows:
 
     @property
     def _prepared_array(self) -> np.ndarray | None:
-        """All images as one array, if they lie in one and nothing is to be done to them."""
+        """All images as one array, if they are in one array and need no preparation."""
         if not isinstance(self.source, ArrayImages):
             return None
         array = self.source.array
@@ -230,7 +230,7 @@ def _batch(
 def _map(
     function: Callable[[_Input], _Output], inputs: Iterable[_Input], num_threads: int
 ) -> Iterable[_Output]:
-    """What a function makes of each input, in their order."""
+    """Maps a function over inputs, in order."""
     return _threads(num_threads).map(function, inputs) if num_threads else map(function, inputs)
 
 
@@ -241,7 +241,7 @@ def _threads(count: int) -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _require_labels(source: ImageSource, labels: np.ndarray) -> None:
-    """Refuses no images, or another number of classes.
+    """Refuses an empty set, or a wrong number of labels.
 
     Raises:
         DataError: with both numbers.

@@ -1,4 +1,4 @@
-"""Every image file is decoded once, to find the broken ones; what was found is remembered."""
+"""Decodes every image file once to find broken ones, and remembers the results."""
 
 import concurrent.futures
 import contextlib
@@ -15,15 +15,15 @@ import rich.progress
 from transformer.caches import cache_folder, read_entry, write_entry
 from transformer.data.images.decoding import DecodeError, decode, read_content, require_pillow
 
-# How many files are given to the threads at a time: an interrupted check ends soon.
+# The number of files that the threads get at once: small, so that interrupts act soon.
 _BLOCK = 256
 
-# Changes with what is remembered, and with how images are decoded.
+# Increased when the remembered facts or the decoding of images change.
 _VERSION = 3
 
 
 class Checked(NamedTuple):
-    """What is known of a file.
+    """The facts about a file.
 
     Attributes:
         kind: of image, as in `Decoded`; empty if it is broken.
@@ -57,8 +57,8 @@ class _Known(NamedTuple):
 def check_images(root: Path, files: Sequence[str]) -> list[Checked]:
     """Decodes every file that has not been decoded before, with threads.
 
-    What is known of good files is kept in the cache folder, by their names, sizes and times. If
-    that cannot be read or written, all files are decoded.
+    The facts about good files are kept in the cache folder, by names, sizes and times of files. If
+    the cache cannot be read or written, all files are decoded.
 
     Args:
         root: folder that all are in.
@@ -81,7 +81,7 @@ def check_images(root: Path, files: Sequence[str]) -> list[Checked]:
             if old is None or old[:3] != times:
                 content = read_content(path)
                 digest = hashlib.sha256(content).hexdigest()
-                # In colour, which every image can be had in.
+                # In colour, to which every image can be converted.
                 old = fresh[file] = _Known(*times, decode(content, 3).kind, digest)
         except OSError as error:
             return Checked("", "", f"{error.strerror}.")
@@ -98,7 +98,7 @@ def check_images(root: Path, files: Sequence[str]) -> list[Checked]:
                     found += threads.map(check, files[start : start + _BLOCK])
                     update(len(found))
         finally:
-            # Also if it was interrupted: the next time begins where this one ended.
+            # Also after an interrupt: the next check continues from here.
             if fresh:
                 known |= fresh
                 # Files that are no longer there are forgotten.
@@ -120,7 +120,7 @@ def _memory_path(root: Path) -> Path | None:
 
 
 def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
-    """What is known; nothing if that is damaged or of another version."""
+    """The remembered facts; none if the file is damaged or of another version."""
     entry = None if memory is None else read_entry(memory)
     if entry is None:
         return {}
@@ -129,7 +129,7 @@ def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
         if content["version"] != version:
             return {}
         return {file: _as_known(entry) for file, entry in content["files"].items()}
-    # Whatever stands in there, it must do no harm.
+    # Any content of the file must be harmless.
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
@@ -158,7 +158,7 @@ def _remember(memory: Path | None, version: str, known: dict[str, _Known]) -> No
 
 @contextlib.contextmanager
 def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal; gives the function to call with the number done."""
+    """Shows a bar on stderr, if that is a terminal; yields the function to call with the count."""
     console = rich.console.Console(stderr=True, highlight=False)
     bar = rich.progress.Progress(
         rich.progress.TextColumn("checked {task.completed:,} of {task.total:,} images"),

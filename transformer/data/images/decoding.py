@@ -20,7 +20,7 @@ ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
 )
 
-# What Pillow may take a file for, whatever its ending. Others of its formats start programs.
+# The formats that Pillow may detect, whatever the suffix. Some of its other formats start programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 
 # Pixels of an image beyond which threads decode one at a time. Each takes up to 20 bytes while it
@@ -46,10 +46,10 @@ _TRANSPARENT = " with transparency"
 _BITS, _PHOTOMETRIC = 258, 262
 _WHITE_IS_ZERO = 0
 
-# Where warnings of Pillow come from.
+# The module that Pillow's warnings come from.
 _PILLOW_MODULES = r"PIL\."
 
-# What needs one channel only.
+# Modes that need only one channel.
 _GREY_KINDS = ("black and white", "grey", _SIXTEEN_BITS)
 GREY_KINDS = frozenset(_GREY_KINDS) | {kind + _TRANSPARENT for kind in _GREY_KINDS}
 
@@ -72,7 +72,7 @@ class Decoded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileImages:
-    """Images that stay in their files until they are asked for. Threads may ask at the same time.
+    """Images that are decoded from their files on access. Access is thread-safe.
 
     Attributes:
         root: the folder that all are in.
@@ -105,7 +105,7 @@ def read_image_file(
 ) -> UInt8[np.ndarray, "height width {channels}"]:
     """One image.
 
-    It is turned upright if its EXIF data say how. What is transparent lies on white. 16 bits are
+    It is turned upright if its EXIF data say how. Transparent parts are put on white. 16 bits are
     scaled to 8, palettes, CMYK, YCbCr and LAB become RGB, and of several frames or pages the first
     is taken. Grey is made from RGB with the weights of ITU-R BT.601.
 
@@ -128,7 +128,7 @@ def read_content(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        DecodeError: if there are none.
+        DecodeError: if it cannot be read.
     """
     try:
         content = read_image_content(path)
@@ -162,7 +162,7 @@ def decode(content: bytes, channels: int) -> Decoded:
         with contextlib.ExitStack() as held:
             image = held.enter_context(pillow.open(io.BytesIO(content), formats=_FORMATS))
             size = image.width * image.height
-            # Pillow only warns up to twice as many. To tell takes no more than the header.
+            # Pillow only warns up to twice as many. Checking the size reads only the header.
             if size > pillow.MAX_IMAGE_PIXELS:
                 raise DecodeError(_too_large(f"{image.width:,} x {image.height:,}", pillow))
             if size > _LARGE:
@@ -202,17 +202,17 @@ def require_pillow() -> Any:
         from PIL import Image
     except ImportError:
         raise MissingDependencyError("pillow", "vision", "reading image files") from None
-    # All formats are known from now on: threads need not wait for each other to load them.
+    # Loads all formats now, so that threads do not wait for each other to load them.
     Image.init()
     return Image
 
 
 def _silence_pillow() -> None:
-    """Takes away Pillow's warnings, for good.
+    """Silences Pillow's warnings permanently.
 
-    What they say of metadata, such as that of a camera, does not concern the pixels, and what they
-    say of size is an error here. Python 3.11 cannot silence them in some threads only, nor for a
-    while as long as there are others.
+    Warnings about metadata, such as a camera's, do not concern the pixels, and those about size are
+    errors here. Python 3.11 cannot silence them for single threads, nor temporarily while other
+    threads run.
     """
     known = any(
         action == "ignore" and getattr(module, "pattern", "") == _PILLOW_MODULES
@@ -231,7 +231,7 @@ def _too_large(size: str, pillow: Any) -> str:
 def _kind(image: Any) -> str:
     """What an image is, in words."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        # Older Pillows have 16 bits of a PNG, and all those of a PGM, in 32.
+        # Older versions of Pillow store 16-bit PNGs, and all such PGMs, in 32 bits.
         kind = _SIXTEEN_BITS
     else:
         kind = _KINDS.get(image.mode, image.mode)
@@ -243,7 +243,7 @@ def _kind(image: Any) -> str:
 def _grey_scale(image: Any) -> tuple[int, int]:
     """The numbers of black and of white in an image of 16-bit grey.
 
-    Pillow turns those of a TIFF round whose 0 is white only up to 8 bits, and leaves 12 bits small.
+    Pillow inverts a TIFF whose 0 is white only up to 8 bits, and does not scale 12 bits.
     """
     if image.format != "TIFF":
         return 0, 65535
@@ -274,8 +274,8 @@ def _eight_bits(image: Any, scale: tuple[int, int], transparent: Any, pillow: An
 
     Args:
         image: of Pillow.
-        scale: as `_grey_scale` tells it.
-        transparent: as `_transparent_colour` tells it.
+        scale: see `_grey_scale`.
+        transparent: see `_transparent_colour`.
         pillow: the module.
     """
     values = np.asarray(image).astype(np.int64)
@@ -305,14 +305,14 @@ def _converted(image: Any, channels: int, pillow: Any) -> Any:
             "it with 8 or 16 bits."
         )
     if image.mode == "La":
-        # Pillow knows only this way out of greys that are multiplied already.
+        # Pillow has only this conversion from premultiplied grey.
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = pillow.new("RGBA", image.size, "white")
-        # Without its alpha, which is full everywhere now.
+        # Drops alpha, which is full everywhere now.
         image = pillow.alpha_composite(white, image).convert("RGB")
     if image.mode != "L":
-        # Also on the way to grey: what was checked in colour is converted the same way later.
+        # Also for grey, so that images checked in colour are later converted the same way.
         image = image.convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")

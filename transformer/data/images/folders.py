@@ -17,7 +17,7 @@ from transformer.data.images.decoding import ENDINGS, GREY_KINDS, FileImages
 from transformer.data.images.labelled import ImageParts, first_few
 from transformer.errors import DataError
 
-# What folders of parts are called, in any case.
+# The names of folders of parts, in upper or lower case.
 _PART_NAMES = {
     "train": "train",
     "val": "validation",
@@ -80,7 +80,7 @@ class FolderPart:
         """SHA-256 of the paths and contents."""
         digest = hashlib.sha256()
         for index in chosen:
-            # No path has a NUL.
+            # Paths never contain NUL.
             digest.update(os.fsencode(self.files[index]) + b"\0" + self.hashes[index].encode())
         return digest.digest()
 
@@ -115,7 +115,7 @@ def folder_parts(folder: Path, broken: str) -> ImageParts:
         else:
             parts[part] = path
     if parts and classes:
-        # A class may be called "train", too. Its images lie in its folder.
+        # A class may be called "train", too: its images lie directly in its folder.
         if not any(map(_sub_folders, parts.values())):
             parts = {}
         else:
@@ -178,7 +178,7 @@ class _Listed(NamedTuple):
         names: of the classes.
         files: the path of each image below the folder.
         labels: of the images.
-        others: files that are none, or in no class.
+        others: files that are not images, or in no class.
     """
 
     names: tuple[str, ...]
@@ -222,7 +222,7 @@ def _listed(folder: Path) -> _Listed:
 
 
 def _sub_folders(folder: Path) -> list[Path]:
-    """Those that are not hidden, by name."""
+    """The sub-folders that are not hidden, by name."""
     try:
         return sorted(
             path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -233,7 +233,7 @@ def _sub_folders(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> Iterator[Path]:
     """All files in any depth, by name, without hidden ones."""
-    # Links are followed, but not in a circle.
+    # Links are followed, but not in cycles.
     seen = set()
 
     def refuse(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""Images with labels, wherever they are kept, and how some are held out for validation."""
+"""Images with labels, from any storage, and how some are held out for validation."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from transformer.fields import unknown_name
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Images by number, all with as many channels, but not all of one size."""
+    """Images by index, with equal numbers of channels but perhaps different sizes."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -27,11 +27,11 @@ class ImageSource(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """What messages call one of them."""
+        """The name of an image in messages."""
         ...
 
     def some(self, chosen: Int[np.ndarray, " m"]) -> "ImageSource":
-        """Some of them, by number."""
+        """Some of the images, by index."""
         ...
 
 
@@ -57,7 +57,7 @@ class ArrayImages:
         return f"image {index}"
 
     def some(self, chosen: Int[np.ndarray, " m"]) -> "ArrayImages":
-        """Some of them, by number; what channels share they go on to share."""
+        """Some of the images, by index; channels that share memory still share it."""
         shared = self.array.strides[-1] == 0
         images = self.array[..., :1][chosen] if shared else self.array[chosen]
         return ArrayImages(np.broadcast_to(images, (len(chosen), *self.array.shape[1:])))
@@ -72,9 +72,8 @@ class LabelledImages:
         labels: places in `names`.
         names: of the classes.
         digest: SHA-256 of everything above: of pixels that are in memory, or else of the bytes of
-            the files. Names, sizes and times of files do not make sure that their content is the
-            same; and as each file is read once to see whether it can be decoded, to hash it costs
-            little more.
+            the files. Names, sizes and times of files do not guarantee equal content; and since
+            each file is read once to check that it can be decoded, hashing it costs little more.
         notes: what was left out or converted, for people.
     """
 
@@ -85,11 +84,11 @@ class LabelledImages:
     notes: tuple[str, ...]
 
     def part(self, fraction: float, seed: int) -> "LabelledImages":
-        """A fraction of the images, as nearly as possible the same of every class.
+        """A fraction of the images, as nearly as possible the same for every class.
 
         Args:
             fraction: above 0, below 1.
-            seed: of the draw.
+            seed: the seed of the draw.
         """
         count = max(1, round(len(self.labels) * (1.0 - fraction)))
         chosen, _ = draw_held_out(self.labels, count, seed)
@@ -104,7 +103,7 @@ class LabelledImages:
 
 @runtime_checkable
 class ImagePart(Protocol):
-    """One part of a set as it was found, such as what is meant for training.
+    """One part of a set as it was found, such as the training part.
 
     Attributes:
         where: the file or folder, for messages.
@@ -131,11 +130,11 @@ class ImagePart(Protocol):
         ...
 
     def conversions(self, channels: int) -> list[str]:
-        """What is converted to get so many channels, for people."""
+        """Messages about conversions to this number of channels."""
         ...
 
     def source(self, chosen: np.ndarray, channels: int) -> ImageSource:
-        """Some of the images, by number, with so many channels."""
+        """Some of the images, by index, with this number of channels."""
         ...
 
     def content(self, chosen: np.ndarray) -> bytes:
@@ -183,7 +182,7 @@ def _translation(part: ImagePart, names: Sequence[str]) -> Int32[np.ndarray, " c
     if tuple(part.names) == tuple(names):
         return np.arange(len(names), dtype=np.int32)
     places = class_places(names)
-    # Names without images do no harm.
+    # Names without images are harmless.
     translation = np.zeros(len(part.names), np.int32)
     for label in np.unique(part.labels):
         name = part.names[label]
@@ -206,20 +205,20 @@ def draw_held_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of examples for training and for validation, both ascending.
 
-    Every class gives its share, rounded down; the examples that are then missing come from the
-    classes that lost most by rounding. No class gives its last one.
+    Every class gives its share, rounded down; the remaining examples come from the classes with the
+    largest rounding losses. No class gives its last example.
 
     Args:
         labels: class of each example.
         count: of the examples to hold out.
-        seed: of the draw.
+        seed: the seed of the draw.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
     classes, sizes = np.unique(labels, return_counts=True)
-    # In whole numbers, so that equal shares are equal everywhere.
+    # In integers, so that equal shares are equal on all machines.
     shares, lost = np.divmod(sizes * count, len(labels))
     shares = np.minimum(shares, sizes - 1)
-    # Classes that lost as much as others are in random order.
+    # Classes with equal losses are in random order.
     order = generator.permutation(len(classes))
     order = order[np.argsort(-lost[order], kind="stable")]
     missing = count - int(shares.sum())

@@ -1,4 +1,4 @@
-"""How an image becomes what a model is given: resized, cut, rescaled and normalised."""
+"""How an image becomes the input of a model: resized, cropped, rescaled and normalised."""
 
 import dataclasses
 import math
@@ -19,23 +19,23 @@ RESIZINGS = {"shorter": 1, "stretch": 2, "cut": 0, "none": 0}
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """What is done to an image, in this order; nothing of it is random.
+    """The steps of preparing an image, in this order; none is random.
 
-    Pixels are bytes until they are rescaled, on the device. Where other libraries do the same, such
-    as the image processors of `transformers`, they give the same numbers.
+    Pixels are bytes until they are rescaled, on the device. The results equal those of other
+    libraries with the same steps, such as the image processors of `transformers`.
 
     Attributes:
         image_size: height and width of the result, in pixels.
-        resize: `shorter` resizes until the shorter side has so many pixels, `stretch` height and
-            width, each by itself; then the middle is cut out, or black is added on all sides where
-            the image is smaller. `cut` only cuts; `none` refuses images of another size.
-        resize_to: how many pixels: of the shorter side, or height and width. Empty takes
+        resize: `shorter` resizes the shorter side to this many pixels, `stretch` resizes height and
+            width separately; then the centre is cropped, or smaller images are padded with black.
+            `cut` only crops; `none` refuses images of another size.
+        resize_to: the size in pixels: of the shorter side, or height and width. Empty takes
             `image_size / crop_fraction`.
         resample: the filter, a name in `RESAMPLINGS`.
         crop_fraction: how much of the resized image's shorter side is kept.
-        rescale_factor: by which pixels from 0 to 255 are multiplied.
-        mean: subtracted from what that gives, for each channel or for all.
-        std: by which the difference is divided, likewise.
+        rescale_factor: multiplies pixels from 0 to 255.
+        mean: subtracted from the rescaled pixels, for each channel or for all.
+        std: divides the difference, for each channel or for all.
     """
 
     image_size: Pixels = 224
@@ -75,7 +75,7 @@ class Preparation:
 
     @property
     def resized(self) -> tuple[int, ...]:
-        """`resize_to`, also where it is left out."""
+        """`resize_to`, with the default filled in."""
         side = round(self.image_size / self.crop_fraction)
         return self.resize_to or (side,) * RESIZINGS[self.resize]
 
@@ -126,14 +126,14 @@ class Preparation:
     def normalized(
         self, pixels: UInt8[Array, "B Y X C"] | UInt8[np.ndarray, "B Y X C"]
     ) -> Float[Array, "B Y X C"]:
-        """Pixels as the model takes them."""
+        """Pixels normalised for the model."""
         scaled = jnp.asarray(pixels, jnp.float32) * self.rescale_factor
         return (scaled - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
     def visible(
         self, values: Float[Array, "B Y X C"] | Float[np.ndarray, "B Y X C"]
     ) -> Float[np.ndarray, "B Y X C"]:
-        """What `normalized` gave as brightness from 0 to 1."""
+        """Converts normalised pixels back to brightness from 0 to 1."""
         scaled = np.asarray(values) * np.asarray(self.std) + np.asarray(self.mean)
         return np.clip(scaled / (255 * self.rescale_factor), 0.0, 1.0)
 

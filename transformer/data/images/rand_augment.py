@@ -1,4 +1,4 @@
-"""RandAugment: a few random changes of an image, all of one strength (Cubuk et al. 2019)."""
+"""RandAugment: a few random changes of an image, all with the same strength (Cubuk et al. 2019)."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,8 @@ def rand_augment(
     Each is drawn from all of them, and so may come again. Rotating, shearing, translating, and the
     four enhancements go either way with even odds, and farther the higher the magnitude is; at 0
     they leave the image as it is, as do posterizing and solarizing. Equalizing and stretching the
-    contrast know no magnitude. What comes in from outside the image is 0. A grey image has no
-    colour to change, and Pillow does not equalize images of fewer than 256 pixels.
+    contrast ignore the magnitude. Pixels from outside the image are 0. A grey image has no colour
+    to change, and Pillow does not equalize images of fewer than 256 pixels.
 
     Args:
         image: uint8 `[H, W, C]`, grey or in colour.
@@ -58,7 +58,7 @@ def _affine(
 ) -> Image.Image:
     """An image sheared about its middle and moved, by fractions of its sides."""
     width, height = image.size
-    # Where each pixel is taken from: x + shear_x y + ..., and y + shear_y x + ...
+    # The source of each pixel: x + shear_x y + ..., and y + shear_y x + ...
     across = 1, shear_x, move_x * width - shear_x * height / 2
     down = shear_y, 1, move_y * height - shear_y * width / 2
     return image.transform(

@@ -28,7 +28,7 @@ __all__ = [
     "read_images",
 ]
 
-# What is read, for messages.
+# The supported formats, for messages.
 _READABLE = (
     "a folder with a folder of images for each class; one with such folders in train and in val or "
     "test; a .npz file; or a folder with the files of MNIST (train-images-idx3-ubyte, ...) or of "
@@ -60,7 +60,7 @@ def read_images(
     - MNIST's IDX files, plain or compressed with gzip, and those of sets made like it.
     - CIFAR's binary version, of 100 classes the fine ones.
 
-    Where only numbers are known of classes, they are named "0", "1" and so on.
+    Classes without names are named "0", "1" and so on.
 
     Args:
         path: of the file or folder.
@@ -73,7 +73,7 @@ def read_images(
 
     Raises:
         DataError: if something is missing or damaged, or classes do not fit.
-        ConfigError: if an argument means nothing.
+        ConfigError: if an argument is invalid.
         MissingDependencyError: if images are in files and Pillow is not installed.
     """
     _require_arguments(channels, broken)
@@ -111,7 +111,7 @@ def read_evaluation_images(
 
     Raises:
         DataError: if something is missing or damaged, or a class is not among the names.
-        ConfigError: if an argument means nothing.
+        ConfigError: if an argument is invalid.
         MissingDependencyError: if images are in files and Pillow is not installed.
     """
     _require_arguments(channels, broken)
@@ -130,7 +130,7 @@ def _require_arguments(channels: int | None, broken: str) -> None:
 
 
 def _parts(path: str, broken: str) -> ImageParts:
-    """What is there, in whichever form.
+    """The parts of a file or folder in any known form.
 
     Raises:
         DataError: if it has none of the known forms.
@@ -152,7 +152,7 @@ def _parts(path: str, broken: str) -> ImageParts:
 
 
 def _first(parts: ImageParts, *order: str) -> ImagePart:
-    """The first of some parts that is there."""
+    """The first part that exists, in this order."""
     return next(parts[name] for name in order if name in parts)()
 
 

@@ -1,11 +1,11 @@
-"""Names of classes, of which several may have the same one."""
+"""Names of classes; several classes may share a name."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 
 def distinct_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Names that tell all classes apart: of several with one name, each has its number behind it.
+    """Distinct names for all classes: classes that share a name get their number behind it.
 
     ImageNet has two cranes, a bird and a machine: "crane (134)" and "crane (517)".
 
@@ -13,7 +13,7 @@ def distinct_names(labels: Sequence[str]) -> tuple[str, ...]:
         labels: of the classes, as they are kept and published.
     """
     names = list(labels)
-    # What has a number now may be the name of another class.
+    # A name with a number may be the name of another class.
     while len(set(names)) < len(names):
         counts = Counter(names)
         names = [

@@ -36,8 +36,7 @@ class AlignedRows(NamedTuple):
         rows: [n] int32, the sentence that each row is of, from 0.
         words: [n, T] int32, the word that a first piece stands for, from 0 within its sentence; -1
             elsewhere.
-        cut: [m] bool, which of the m sentences have a word that is longer than a row, and has lost
-            its end.
+        cut: [m] bool, which of the m sentences have a word that is longer than a row and was cut.
     """
 
     tokens: np.ndarray
@@ -65,7 +64,7 @@ class WordPieces(Protocol):
 
 @runtime_checkable
 class PieceTokenizer(Protocol):
-    """What `align` needs of a tokenizer; `data.pieces.EncoderTokenizer` has it."""
+    """The methods of a tokenizer that `align` needs; `data.pieces.EncoderTokenizer` has it."""
 
     @property
     def pad(self) -> int:
@@ -97,9 +96,9 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
 
     One word a line, its columns separated by tabs if the first word's line has one, else by spaces.
     The word is the first column. A blank line ends a sentence; `-DOCSTART-` lines are skipped. So
-    are lines before the first word of a sentence that start with `#` and white space, as
-    `# id = 3`, unless they have the columns of a word and end with a tag: `# O` is the word `#`,
-    and so is `# SYM` where another word has the tag SYM. Tags may be any, of entities or not.
+    are lines before the first word of a sentence that start with `#` and white space, as `# id =
+    3`, unless they have the columns of a word and end with a tag: `# O` is the word `#`, and so is
+    `# SYM` where another word has the tag SYM. Tags may be any, of entities or not.
 
     Args:
         path: UTF-8 text, plain or gzip.
@@ -173,7 +172,7 @@ def _count(columns: list[str]) -> str:
 
 
 def _check_first(columns: list[str], tag_column: int, where: str) -> None:
-    """There must be a column of tags beside the words."""
+    """Refuses files without a column of tags beside the words."""
     if len(columns) == 1:
         raise DataError(
             f"{where} has one column: expected a word and its tag, separated by spaces or a tab, "
@@ -187,7 +186,7 @@ def _check_first(columns: list[str], tag_column: int, where: str) -> None:
 
 
 def check_tag(tag: str, where: str) -> None:
-    """Refuses what can be no tag.
+    """Refuses a text that cannot be a tag.
 
     Args:
         tag: anything without white space, such as `O`, `B-PER`, `PER` or `NOUN`.
@@ -242,8 +241,8 @@ def align(
     """Rows of pieces in which each word that has a piece has its label once.
 
     The first piece of a word stands for it (Devlin et al. 2019, section 5.3). A sentence that does
-    not fit is continued in a further row, from a word on; what a single word has beyond a whole row
-    is left out. A sentence without any piece has no row.
+    not fit continues in a further row, beginning with a word; a word that is longer than a row is
+    cut. A sentence without any piece has no row.
 
     Args:
         tokenizer: makes the pieces.
@@ -292,7 +291,7 @@ def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
 
     Args:
         words: [n], the word of each piece.
-        room: for how many pieces there is room.
+        room: the most pieces of a row.
     """
     starts = np.flatnonzero(np.diff(words, prepend=-1)).tolist()
     spans: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Questions on texts whose answers are stretches of the text: the files of SQuAD.
+"""Questions on texts whose answers are spans of the text: the files of SQuAD.
 
 Version 1.1 (Rajpurkar et al. 2016) has an answer to every question; version 2 (Rajpurkar et al.
 2018) has questions that the text does not answer as well.
@@ -21,7 +21,7 @@ _SHOWN = 60
 
 
 class Answer(NamedTuple):
-    """A stretch of the context.
+    """A span of the context.
 
     Attributes:
         text: the characters as they stand there.
@@ -36,10 +36,10 @@ class Question(NamedTuple):
     """A question and the text it is asked about.
 
     Attributes:
-        id: no other question of the file has it.
-        question: what is asked.
+        id: unique within the file.
+        question: the text of the question.
         context: the text to answer from.
-        answers: what different people marked; none if the context does not answer the question.
+        answers: the answers of different annotators; none if the context has no answer.
     """
 
     id: str

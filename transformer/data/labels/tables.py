@@ -15,14 +15,14 @@ from transformer.data.reading.text import SURROGATES, read_text
 from transformer.errors import DataError
 from transformer.fields import unknown_name
 
-# What is read, for messages.
+# The supported formats, for messages.
 _READABLE = (
     "a .jsonl, .csv or .tsv file (also with .gz), or a folder with a sub-folder for each label"
 )
 
 
 class LabelledTexts(NamedTuple):
-    """Texts, or pairs of them, and what each is labelled as.
+    """Texts, or pairs of texts, and their labels.
 
     Attributes:
         texts: the first or only text of each example.
@@ -36,7 +36,7 @@ class LabelledTexts(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """What one line holds under the wanted names, in the order of these names.
+    """The values of one line for the wanted names, in their order.
 
     Attributes:
         where: the file and the line, for messages.
@@ -122,7 +122,7 @@ def numbers(labels: Sequence[str], where: str) -> Float32[np.ndarray, " n"]:
             number = float(label)
         except ValueError:
             number = np.nan
-        # Not a number compares false.
+        # Comparisons with NaN are false.
         if not abs(number) <= largest:
             raise DataError(
                 f"{where}: the label of example {index + 1} is {label!r}, and regression needs "
@@ -182,7 +182,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _rows(path: Path, wanted: Sequence[str]) -> Iterator[_Row]:
-    """The rows of a file; blank lines are none.
+    """The rows of a file, without blank lines.
 
     Raises:
         DataError: if the file cannot be used.
@@ -308,7 +308,7 @@ def _label(value: Any, name: str, where: str) -> str:
 
 
 def _several(value: Any, name: str, where: str, separator: str) -> str:
-    """Any number of labels as one string."""
+    """Joins any number of labels to one string."""
     if isinstance(value, list):
         found = [_label(each, name, where) for each in value]
         for each in found:

@@ -1,8 +1,8 @@
 """Questions with their contexts as token ids, and answers from logits back to characters.
 
-A context that is longer than the model reads is seen through windows that overlap (Devlin et al.
-2018, section 4.2, and its published code). Answers keep the characters of the context throughout:
-they are never put together from pieces.
+A context that is too long for the model is split into overlapping windows (Devlin et al. 2018,
+section 4.2, and its published code). Answers keep the characters of the context throughout: they
+are never put together from pieces.
 """
 
 import unicodedata
@@ -39,7 +39,7 @@ class Windows(NamedTuple):
         last_chars: `[n, T]` int32, one more than the place of its last character, or -1.
         best_context: `[n, T]` bool, whether no other window shows more around this token of the
             context. Only there may an answer start.
-        cut: `[q]` bool, which of the q questions were too long and have lost their ends.
+        cut: `[q]` bool, which of the q questions were too long and were cut.
     """
 
     tokens: np.ndarray
@@ -55,7 +55,7 @@ class Windows(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A stretch of a context.
+    """A span of a context.
 
     Attributes:
         text: its characters, `context[start:end]`.
@@ -71,7 +71,7 @@ class Found(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model takes for the answer to a question.
+    """A model's answers to a question.
 
     Attributes:
         answers: the best one first; none if the context has no tokens.
@@ -101,9 +101,9 @@ def make_windows(
 ) -> Windows:
     """The windows of all questions; the first answer of each is the one to learn.
 
-    White space around a question or a context is no part of it; places are those of the whole.
-    An answer that starts or ends within a piece gets the pieces that cover it. A context
-    without pieces has one window, without an answer.
+    White space around a question or a context is ignored; offsets refer to the whole text. An
+    answer that starts or ends within a piece gets the pieces that cover it. A context without
+    pieces has one window, without an answer.
 
     Args:
         tokenizer: makes pieces of questions and contexts.
@@ -186,7 +186,7 @@ def _fill(
 ) -> Windows:
     rooms = np.array([max_length - len(ids) - _special(tokenizer) for ids in asked], np.int64)
     sizes = np.array([len(contexts[question.context].ids) for question in questions], np.int64)
-    # Windows move on until one of them reaches the end.
+    # Windows advance until one of them reaches the end.
     counts = 1 + np.maximum(0, -(-(sizes - rooms) // stride))
     shape = (int(counts.sum()), max_length)
     windows = Windows(
@@ -269,7 +269,7 @@ def best_answers(
     max_answer_length: int,
     n_best: int,
 ) -> list[Prediction]:
-    """The answers that logits speak for, the windows of a question compared with each other.
+    """The best answers by logits, compared over all windows of a question.
 
     An answer starts and ends within the part of the context of one window, and starts where that
     window is the one with the best context. Its score is the sum of two logits, not of

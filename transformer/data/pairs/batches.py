@@ -1,4 +1,4 @@
-"""Pairs of sentences as rows of batches: one pair a row, or several packed into it."""
+"""Pairs of sentences as rows of batches: one pair per row, or several packed into a row."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from transformer.types import HostBatch
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PairRows:
-    """Pairs as examples, each in a row of its own.
+    """Pairs as examples, each in a separate row.
 
     A batch is as long as the shortest bucket that holds its pairs.
 
@@ -23,7 +23,7 @@ class PairRows:
         pairs: none longer than the last bucket.
         buckets: the shapes, by increasing length.
         longest_target: the limit for targets, so that their side of a batch can be shorter; None
-            has both sides alike.
+            gives both sides the same length.
     """
 
     pairs: TokenPairs
@@ -43,7 +43,7 @@ class PairRows:
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
-        """Of the longer side of each pair."""
+        """The length of the longer side of each pair."""
         return self.pairs.lengths
 
     def _lay_out(self, rows: Sequence[Sequence[int]], visits: Sequence[Visit]) -> HostBatch:
@@ -63,7 +63,7 @@ class PackedPairs:
         pairs: none longer than a row.
         length: of a row.
         seed: of the order.
-        longest_target: the targets of a row have so many tokens; None has as many as the sources.
+        longest_target: the length of a row's targets; None takes that of the sources.
     """
 
     pairs: TokenPairs
@@ -130,12 +130,12 @@ def pack(
 ) -> list:
     """Rows of pairs whose sources and whose targets each fit into `length` tokens.
 
-    Those of the targets have `target_length` tokens, if that is another number. First fit over the
-    rows opened last: time and memory stay linear in the number of pairs.
+    Targets fit into `target_length` tokens, if given. It is first fit over the rows opened last, so
+    time and memory are linear in the number of pairs.
     """
     sources, targets = pairs.source.lengths, pairs.target.lengths
     rows: list[list[int]] = []
-    room: list[tuple[int, int, int]] = []  # Row, and what is left of its source and target.
+    room: list[tuple[int, int, int]] = []  # Row, and the free tokens of its source and target.
     for pair in order.tolist():
         source, target = int(sources[pair]), int(targets[pair])
         for place, (row, source_left, target_left) in enumerate(room):
@@ -162,9 +162,9 @@ def lay_out(
 ) -> HostBatch:
     """The arrays of a batch, all `[num_rows, length]`.
 
-    `source` and `target` hold tokens, `*_segments` which pair of its row a token belongs to (0 is
-    padding), `labels` the token that follows in the target. A target begins with the end token,
-    which so is the sign to begin as well. Rows beyond those given are empty.
+    `source` and `target` hold tokens, `*_segments` the pair in its row that a token belongs to (0
+    is padding), and `labels` the next token of the target. A target begins with the end token,
+    which so is the begin token, too. Rows beyond those given are empty.
 
     Args:
         pairs: all of them.

@@ -14,7 +14,7 @@ from transformer.errors import ConfigError, DataError
 
 
 class Pairs(NamedTuple):
-    """Sentences and what they are to become, line by line."""
+    """Source and target sentences, line by line."""
 
     source: list[str]
     target: list[str]
@@ -24,7 +24,7 @@ def read_pairs(paths: str | Sequence[str], field: str) -> Pairs:
     """Two line-aligned UTF-8 files, plain or gzip.
 
     Args:
-        paths: two of them, or one string with a comma between.
+        paths: two paths, or one string with both separated by a comma.
         field: where the paths come from, for messages.
 
     Raises:
@@ -87,7 +87,7 @@ class TokenPairs(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of the longer side of each pair."""
+        """The length of the longer side of each pair."""
         return np.maximum(self.source.lengths, self.target.lengths)
 
 
@@ -98,7 +98,7 @@ class PairTexts(NamedTuple):
         train: pairs to train on.
         validation: pairs to validate on.
         longer: pairs longer than any in training; only of made-up sequences.
-        groups: which kind each validation pair is of, where there are several; else empty.
+        groups: the kind of each validation pair, if there are several; else empty.
     """
 
     train: Pairs
@@ -108,7 +108,7 @@ class PairTexts(NamedTuple):
 
 
 class PairData(NamedTuple):
-    """The pairs of a job, as text where they are compared, as tokens where they are trained on.
+    """The pairs of a job: as text for scores, and as tokens for training.
 
     Attributes:
         tokenizer: of both sides.
@@ -165,7 +165,7 @@ def split_pairs(pairs: Pairs, validation_fraction: float, where: str) -> tuple[P
     """Pairs to train on, and the last ones for validation; at least one of each.
 
     Raises:
-        DataError: if there is but one.
+        DataError: if there is only one.
     """
     if len(pairs.source) < 2:
         raise DataError(f"{where} has one pair: give more, or config.task.validation.")

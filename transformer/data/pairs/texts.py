@@ -1,4 +1,4 @@
-"""Supervised tasks as pairs of texts: what is to be done stands before each source.
+"""Supervised tasks as pairs of texts: a prefix of each source says what to do.
 
 "summarize: ...", "translate English to German: ..." (Raffel et al. 2020, section 2.4).
 """
@@ -14,12 +14,12 @@ from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import read_text, require_characters
 from transformer.errors import ConfigError, DataError
 
-# More visits of a pair in an epoch than this are a mistake in the rates.
+# More visits of a pair in an epoch than this mean a mistake in the rates.
 _MOST_REPEATS = 1000
 
 
 class TextPairs(NamedTuple):
-    """Pairs of texts, each with the prefix that tells what to do.
+    """Pairs of texts, each with the prefix that says what to do.
 
     Attributes:
         prefix: stands before the source.
@@ -95,7 +95,7 @@ def split_text_pairs(
     """Pairs to train on, and the last ones for validation; at least one of each.
 
     Raises:
-        DataError: if there is but one.
+        DataError: if there is only one.
     """
     count = len(pairs.source)
     if count < 2:
@@ -105,9 +105,10 @@ def split_text_pairs(
 
 
 def mixed(tasks: Sequence[TextPairs], rates: Sequence[float]) -> TextPairs:
-    """The pairs of several tasks, repeated until their numbers stand in the ratio of the rates.
+    """The pairs of several tasks, repeated until their numbers are in the ratio of the rates.
 
-    Each pair is there at least once, and as often as any other of its task or once more. Raffel et
+    Each pair occurs at least once; within a task, the numbers of repetitions differ by at most one.
+    Raffel et
     al. 2020, section 3.5.2, compare rates.
 
     Args:

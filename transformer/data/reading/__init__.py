@@ -1,1 +1,1 @@
-"""From bytes to text, numbers and JSON, and no more of them than anybody needs."""
+"""From bytes to text, numbers and JSON, with limits on their sizes."""

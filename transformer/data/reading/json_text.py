@@ -1,7 +1,7 @@
-"""JSON of files from elsewhere: the one place that parses it.
+"""Parses JSON from files of strangers, in one place.
 
-What Python's own parser takes beyond JSON is refused, and so is what no reader expects: numbers
-that are none or infinite, one key with two values, half characters, and brackets without end.
+Refuses what Python's own parser accepts beyond JSON, and what no reader expects: NaN and infinite
+numbers, repeated keys, halves of surrogate pairs, and very deep nesting.
 """
 
 import json
@@ -18,11 +18,11 @@ _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])|([\]}])')
 
 
 def parse_json(text: str, where: str | Path) -> Any:
-    """What a JSON text says.
+    """The value of a JSON text.
 
     Args:
         text: of the file.
-        where: it comes from, for messages.
+        where: its origin, for messages.
 
     Raises:
         DataError: if it is no JSON, or goes beyond `bounds`.
@@ -41,7 +41,7 @@ def parse_json(text: str, where: str | Path) -> Any:
         raise _too_deep(where) from None
     except ValueError as error:
         raise DataError(f"{where} is not JSON: {error}") from None
-    # What was parsed has an end to every text, so that this looks at each character once.
+    # In parsed JSON every string is closed, so this visits each character once.
     if text.count("[") + text.count("{") > bounds.DEPTH and _depth(text) > bounds.DEPTH:
         raise _too_deep(where)
     if "\\ud" in text or "\\uD" in text:
@@ -52,7 +52,7 @@ def parse_json(text: str, where: str | Path) -> Any:
 
 
 def read_json_file(path: str | Path) -> Any:
-    """What a JSON file says; UTF-8, not compressed.
+    """The value of a JSON file; UTF-8, not compressed.
 
     Raises:
         DataError: if it is missing, is no JSON, or goes beyond `bounds`.
@@ -61,7 +61,7 @@ def read_json_file(path: str | Path) -> Any:
 
 
 def read_bounded(path: str | Path, most: int = bounds.TEXT_BYTES) -> bytes:
-    """The content of a file that is not larger than it may be.
+    """The content of a file, refused if it is larger than the limit.
 
     Raises:
         DataError: if it is missing, no file, or larger.
@@ -81,7 +81,7 @@ def read_bounded(path: str | Path, most: int = bounds.TEXT_BYTES) -> bytes:
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """A value for a message, however long it is."""
+    """A value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."
 

@@ -1,8 +1,7 @@
-"""What the library `tokenizers` raises, in our words.
+"""Converts errors of the library `tokenizers` to our own.
 
-It raises bare `Exception` on what it cannot use. Where it is written in Rust and a file is damaged
-in a way that nobody thought of, it panics, which is no `Exception` at all: whoever catches those
-only would end with a traceback.
+It raises bare `Exception` for input that it cannot use. On unforeseen damage of a file its Rust
+code panics, and a panic is not an `Exception`: catching only those would end in a traceback.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ def in_our_words(what: str) -> Iterator[None]:
     """Raises whatever the library raises as a `DataError`.
 
     Args:
-        what: is wrong then, with the name of the file.
+        what: the problem to report, with the name of the file.
 
     Raises:
         PanicError: if it panics.
@@ -40,7 +39,7 @@ def in_our_words(what: str) -> Iterator[None]:
 
 def is_panic(error: BaseException) -> bool:
     """Whether a library that is written in Rust has panicked."""
-    # The class has a name of its own in each such library, and none to import it by.
+    # Each such library has its own class for it, and none can be imported.
     return type(error).__name__ == "PanicException"
 
 

@@ -1,10 +1,10 @@
-"""How much of a file of texts, arrays or images is read: what it is worth, and no more.
+"""Limits on how much of a file of texts, arrays or images is read.
 
-`data.bounds` says the same of published models, which are files of strangers.
+`data.bounds` has the limits for published models, which are files of strangers.
 
-A plain file may be as large as it is: reading it takes a few times its size. What is compressed may
-become much larger than it is, and what has no size, such as a pipe, may never end; so there are
-limits for those, and each message says how to get around them.
+A plain file may have any size: reading it takes a few times its size. A compressed file may expand
+to a far larger size, and a file without size, such as a pipe, may never end; so there are limits
+for those, and each message says how to get around them.
 """
 
 import errno
@@ -19,10 +19,10 @@ from typing import Any
 
 from transformer.errors import DataError
 
-# Bytes that any compressed file may become.
+# Bytes to which any compressed file may expand.
 MOST_UNPACKED = 1 << 26
-# Beyond them, how many times its size it may become. Texts and images become 2 to 20 times as
-# large, and nothing but repetitions becomes 1,000 times as large.
+# Beyond that, the largest ratio of expanded to compressed size. Texts and images expand 2 to 20
+# times; only repetitions expand 1,000 times.
 MOST_EXPANSION = 50
 # Bytes that are read of a pipe.
 MOST_PIPED = 1 << 30
@@ -30,7 +30,7 @@ MOST_PIPED = 1 << 30
 MOST_LINE = 1 << 26
 # Bytes of an image file.
 MOST_IMAGE_FILE = 1 << 30
-# Lists and objects of JSON inside of each other.
+# The depth of nested JSON lists and objects.
 MOST_DEPTH = 100
 # Characters of the header of an array of NumPy, which says its type and its shape.
 MOST_HEADER = 1024
@@ -46,8 +46,8 @@ def read_content(path: Path, what: str, *, is_text: bool = False) -> bytes:
 
     Args:
         path: of the file, or of a pipe.
-        what: is expected, for messages, such as "a text file".
-        is_text: whether reading may end with the first NUL byte, which text has not.
+        what: what is expected, for messages, such as "a text file".
+        is_text: whether reading may end at the first NUL byte, which text does not contain.
 
     Raises:
         DataError: if it is missing, no file, damaged, or above a limit.
@@ -91,12 +91,12 @@ def read_image_content(path: Path) -> bytes:
 
 
 def require_worth(unpacked: int, size: int, where: str, hint: str) -> None:
-    """Refuses what would become far larger than it is.
+    """Refuses a file that would expand far beyond its size.
 
     Args:
-        unpacked: bytes that it would become.
-        size: bytes that it has.
-        where: it is, for the message.
+        unpacked: bytes of the expanded content.
+        size: bytes of the file.
+        where: the file, for the message.
         hint: how to get around the limit.
 
     Raises:
@@ -107,7 +107,7 @@ def require_worth(unpacked: int, size: int, where: str, hint: str) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON says.
+    """The value of a JSON text.
 
     Raises:
         ValueError: if it is none, or nested too deeply.
@@ -133,7 +133,7 @@ def _require_end(mode: int, path: Path) -> None:
 
 
 def _piped(state: os.stat_result) -> tuple[int | None, str]:
-    """A limit, None for a file, and what is said of more."""
+    """The limit (None for a file), and the message if it is exceeded."""
     if stat.S_ISREG(state.st_mode):
         return None, ""
     return MOST_PIPED, f"gives more than {MOST_PIPED:,} bytes: write them into a file and give that"
@@ -152,7 +152,7 @@ def _too_much(size: int) -> str:
 
 
 def _read(file: Any, path: Path, most: tuple[int | None, str], is_text: bool) -> bytes:
-    """All that a file gives, up to a limit."""
+    """The content of a file, up to a limit."""
     limit, refusal = most
     # Its content can be had without a copy.
     content = io.BytesIO()

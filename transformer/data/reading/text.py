@@ -3,8 +3,8 @@
 Text is UTF-8, with or without a byte-order mark. A line ends with a line feed, or with a carriage
 return and a line feed, which become one line feed; no other separator of Unicode ends one, and a
 text whose lines end with lone carriage returns is refused. So a text means the same in training and
-in use, whatever program wrote it. Other encodings are refused by name: a second one would have to
-be told from the first wherever a text comes in, also where it comes line by line.
+in use, whatever program wrote it. Other encodings are refused by name: otherwise encodings would
+have to be detected at every input, even if text arrives line by line.
 """
 
 import collections
@@ -18,15 +18,15 @@ from transformer.data.reading.limits import GZIP, MOST_LINE, read_content
 from transformer.errors import DataError
 
 _MARK = "\ufeff"
-# How other encodings begin; the longer marks first, as one begins with the other.
+# The byte-order marks of other encodings; longer ones first, as one is a prefix of another.
 _OTHER_MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
     (b"\x00\x00\xfe\xff", "UTF-32"),
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-# What is no character by itself and cannot be encoded: JSON can write it as an escape, and
-# arguments that are not UTF-8 become it.
+# Halves of surrogate pairs, which cannot be encoded: they come from escapes in JSON, and from
+# arguments that are not UTF-8.
 SURROGATES = re.compile("[\ud800-\udfff]")
 # Bytes of standard input that are taken at a time, at most.
 _AT_ONCE = 1 << 16
@@ -50,7 +50,7 @@ def read_text(path: str | Path, *, may_be_empty: bool = False) -> str:
 
 
 def decode_text(content: bytes, where: str) -> str:
-    """The text that bytes are, without byte-order mark; lines end with line feeds.
+    """Decodes bytes, without byte-order mark; lines end with line feeds.
 
     Args:
         content: UTF-8.
@@ -90,9 +90,9 @@ def require_characters(text: str, where: str) -> str:
 
 
 class IncomingLines(Iterator[str]):
-    """The lines of a stream as they come, without their ends.
+    """The lines of a stream as they arrive, without their line ends.
 
-    Each is there as soon as it is written, also where the stream then waits.
+    Each line is available as soon as it is written, even if the stream then waits.
     """
 
     def __init__(self, stream: io.BufferedIOBase, name: str) -> None:
@@ -104,7 +104,7 @@ class IncomingLines(Iterator[str]):
         """
         self._stream, self._name = stream, name
         self._lines: collections.deque[bytes] = collections.deque()
-        # What has come of a line that has not ended.
+        # The beginning of a line that has not ended yet.
         self._rest: list[bytes] = []
         self._count = 0
         self._at_end = self._unended = False
@@ -133,7 +133,7 @@ class IncomingLines(Iterator[str]):
         return not self._lines and not self._at_end
 
     def _take(self) -> None:
-        """Takes what there is, waiting until there is something."""
+        """Takes all available bytes, waiting until there are some."""
         try:
             data = self._stream.read1(_AT_ONCE)
         except OSError as error:
@@ -168,7 +168,7 @@ class IncomingLines(Iterator[str]):
 
 
 def in_chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Lines, as many at a time as there are without waiting, and so many at most."""
+    """Groups of lines: as many as are available without waiting, at most `size`."""
     chunk: list[str] = []
     for line in lines:
         chunk.append(line)
@@ -186,7 +186,7 @@ def split_text(text: str, validation_fraction: float) -> tuple[str, str]:
 
 
 def _has_more(stream: io.BufferedIOBase) -> bool:
-    """Whether reading would not wait; also at the end. What is no file of the system never does."""
+    """Whether reading returns at once, also at the end; always, if it is no file of the system."""
     try:
         return bool(select.select([stream.fileno()], [], [], 0)[0])
     except (OSError, ValueError):
@@ -194,7 +194,7 @@ def _has_more(stream: io.BufferedIOBase) -> bool:
 
 
 def _require_utf8_mark(content: bytes, where: str) -> None:
-    """Refuses what begins as another encoding or as a compressed file does."""
+    """Refuses content that begins like another encoding or a compressed file."""
     for mark, name in _OTHER_MARKS:
         if content.startswith(mark):
             raise DataError(

@@ -1,1 +1,1 @@
-"""Plain text: streams of tokens, rows, documents, and what is hidden in them."""
+"""Plain text: streams of tokens, rows, documents, and masking."""

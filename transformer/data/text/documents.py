@@ -1,8 +1,7 @@
 """Documents of sentences, and the pairs of segments that BERT is pretrained on.
 
 A sentence is any stretch of text, as in Devlin et al. 2018, section 3; here it is a line. Texts are
-cut between sentences only, so that nothing but the meaning shows whether two segments belong
-together.
+cut only between sentences, so that only the meaning shows whether two segments belong together.
 """
 
 import bisect
@@ -21,7 +20,7 @@ from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 from transformer.types import HostBatch
 
-# How often a place is drawn for a random second segment before a sentence too long for it is cut.
+# The number of draws for a random second segment before a sentence that is too long is cut.
 _TRIES = 8
 
 
@@ -90,19 +89,19 @@ class SentencePairs:
     random place of another document. Otherwise a row is `[CLS] chunk [SEP]` (the DOC-SENTENCES of
     Liu et al. 2019, section 4.2). Segments and masks are drawn anew for each visit.
 
-    A random B must not be known by its form. It is as long as sentences allow that the true one
-    could have been, and begins and ends as that does: with whole sentences, or within a sentence if
-    a chunk is a single one and therefore halved.
+    The form of a random B must not give it away. It is as close as sentences allow to a possible
+    length of the true B, and begins and ends as that does: with whole sentences, or within a
+    sentence if a chunk is a single sentence and therefore halved.
 
     A batch holds `tokens` and `token_types`, `[b, T]`; `lengths`, `[b]`, without padding;
     `positions` and `labels`, `[b, M]`, as in `Masked`; `is_next`, `[b]`: 1 if B follows A, 0 if it
-    is random, `IGNORED` where there is no such question. All are int32.
+    is random, `IGNORED` if rows have one segment. All are int32.
 
     Attributes:
         data: the documents.
-        tokenizer: that they were made with.
-        context: T, tokens of a row.
-        masking: of the tokens.
+        tokenizer: the tokenizer of the documents.
+        context: T, the number of tokens of a row.
+        masking: how tokens are masked.
         next_sentence: whether rows have two segments.
     """
 
@@ -173,7 +172,7 @@ class SentencePairs:
         }
 
     def padding(self, visit: Visit) -> HostBatch:
-        """An empty row, of which nothing is asked."""
+        """An empty row without predictions."""
         slots = num_predictions(self.context, self.masking.rate)
         return {
             "tokens": np.full((1, self.context), self.tokenizer.pad, np.int32),
@@ -214,20 +213,20 @@ class SentencePairs:
             split = chunks.sentences[generator.integers(first + 1, last)] - chunks.sentences[first]
         if is_next:
             return chunk[:split], chunk[split:], 1
-        # Where the next sentence did not fit, the true B might have been a little longer.
+        # If the next sentence did not fit, the true B might have been a little longer.
         room = (len(chunk) if halved else chunks.room[example]) - split
         start, end = chunks.random_segment(example, int(room), generator, whole=not halved)
         return chunk[:split], self.data.tokens[start:end], 0
 
 
 class _Chunks(NamedTuple):
-    """Documents cut into chunks of whole sentences, of C chunks in all.
+    """Documents cut into C chunks of whole sentences.
 
     Attributes:
         sentences: `[m + 1]`, as in `DocumentTokens`, but none is longer than a chunk may be.
         documents: `[d + 1]`, in those sentences.
         first: `[C]`, the first sentence of each chunk.
-        last: `[C]`, one beyond its last.
+        last: `[C]`, one past its last sentence.
         room: `[C]`, tokens it might have had: as many as it has where its document ends.
     """
 
@@ -238,7 +237,7 @@ class _Chunks(NamedTuple):
     room: np.ndarray
 
     def others(self, chunk: int) -> int:
-        """How many sentences a random segment for a chunk may begin with."""
+        """The number of sentences with which a random segment for a chunk may begin."""
         low, high = self._own(chunk)
         return len(self.sentences) - 1 - (high - low)
 
@@ -286,9 +285,9 @@ class _Chunks(NamedTuple):
         return int(self.documents[document + 1])
 
     def _own(self, chunk: int) -> tuple[int, int]:
-        """The sentences that no random segment is drawn from: the document's, or the chunk's.
+        """The sentences that are excluded from random segments: those of the document.
 
-        The chunk's, where there is only one document.
+        If there is only one document, those of the chunk.
         """
         if len(self.documents) == 2:
             return int(self.first[chunk]), int(self.last[chunk])
@@ -327,5 +326,5 @@ def _cut(data: DocumentTokens, longest: int, least: int) -> _Chunks:
 
 
 def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Where stretches of these lengths begin when laid one after another, and the end of all."""
+    """The start of each segment when segments of these lengths are concatenated, and the end."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""How the texts of an encoder become vectors, kept in the run's folder."""
+"""How an encoder turns texts into vectors, saved in the run's folder."""
 
 import dataclasses
 import json
@@ -14,15 +14,15 @@ EMBEDDING_FILE = "embedding.json"
 
 @dataclasses.dataclass(frozen=True)
 class Embedding:
-    """How a model's texts become vectors, as its publisher makes them.
+    """How a model turns texts into vectors, as its publisher does.
 
     Attributes:
-        pooling: of `POOLINGS`; the vectors of several are put side by side.
-        normalize: to length 1.
-        max_length: tokens of a text, at most; None takes all that the model has positions for.
-        lowercase: texts are lowercased before the tokenizer gets them.
+        pooling: names in `POOLINGS`; the vectors of several are concatenated.
+        normalize: whether vectors are scaled to length 1.
+        max_length: the most tokens of a text; None takes the model's context.
+        lowercase: whether texts are lowercased before they are tokenized.
         prompts: texts by name, one of which may be put in front of every text.
-        default_prompt: the name of the one that is, unless another is asked for.
+        default_prompt: the name of the prompt that is used by default.
         include_prompt: whether the tokens of the prompt are pooled, too.
     """
 
@@ -39,7 +39,7 @@ class Embedding:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=1)
 
     def prompt(self, name: str | None) -> str:
-        """What stands in front of every text.
+        """The prompt that is put in front of every text.
 
         Args:
             name: of a prompt; None takes the default one, and there may be none.

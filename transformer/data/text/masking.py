@@ -1,8 +1,8 @@
 """Masked language modeling (Devlin et al. 2018, BERT, section 3.1 and appendix A.1).
 
 Some tokens of a text are hidden and predicted from all others. A tenth of the tokens to predict is
-left as it is and another tenth replaced by random tokens, so that what a model makes of a token is
-of use where nothing is hidden.
+kept and another tenth is replaced by random tokens, so that the states of tokens are useful even if
+nothing is masked.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from transformer.ops.losses import IGNORED
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
-    """How many tokens are predicted, and what stands in their places.
+    """How many tokens are predicted, and what replaces them.
 
     Attributes:
         rate: fraction of the tokens that are predicted.
@@ -75,18 +75,17 @@ def mask_tokens(
     """Chooses tokens to predict, uniformly, and hides them.
 
     A row with n maskable tokens gets round(rate * n) predictions (to even from one half), at least
-    one where n is not 0. Whole words are taken in random order and left out where they do not fit
-    into what remains of that number, so that there may be fewer; a row none of whose words fits
-    predicts single pieces.
+    one if n is not 0. Whole words are taken in random order and skipped if they exceed the
+    remaining number, so there may be fewer; if no word of a row fits, single pieces are predicted.
 
     Args:
         tokens: `[B, T]` ids.
         maskable: `[B, T]` bool, where a prediction may be: no padding, no special token.
-        masking: how many, and what stands in their places.
+        masking: how many tokens are predicted, and what replaces them.
         mask: id of the mask token.
         random_ids: the ids that random tokens are drawn from.
-        continues: `[V]` bool, ids that go on with the word of the token before; for whole words.
-        generator: of all draws; or one for each row, and a row then does not depend on the others.
+        continues: `[V]` bool, ids that continue the word of the token before; for whole words.
+        generator: the generator of all draws; or one for each row, so that rows are independent.
     """
     length = tokens.shape[1]
     slots = num_predictions(length, masking.rate)
@@ -124,7 +123,7 @@ def mask_tokens(
 def unigram_entropy(ids: np.ndarray, vocab_size: int) -> float:
     """The entropy in nats of how often each id occurs, over what is not `IGNORED`; 0 for none.
 
-    Of masked tokens it is the loss of a model that knows only their frequencies.
+    This is the loss of a model that knows only the frequencies of masked tokens.
     """
     counts = np.bincount(ids[ids != IGNORED].ravel(), minlength=vocab_size)
     fractions = counts[counts > 0] / max(1, counts.sum())

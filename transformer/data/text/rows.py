@@ -13,14 +13,14 @@ from transformer.data.tokenizers.pieces import EncoderTokenizer
 
 
 class TextRows(NamedTuple):
-    """n texts laid out.
+    """n texts in rows.
 
     Attributes:
         tokens: `[n, T]` int32, filled up with padding.
         token_types: `[n, T]` int32, the tokenizer's `second_type` (1 with BERT's) in B and the
             separator after it, 0 elsewhere.
         lengths: `[n]` int32, tokens before the padding.
-        cut: `[n]` bool, which texts were too long and have lost their ends.
+        cut: `[n]` bool, which texts were too long and were cut.
         unknown: the fraction of the texts' tokens that is unknown.
     """
 
@@ -32,7 +32,7 @@ class TextRows(NamedTuple):
 
     @property
     def num_cut(self) -> int:
-        """How many texts have lost their ends."""
+        """The number of texts that were cut."""
         return int(np.count_nonzero(self.cut))
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -64,8 +64,8 @@ def lay_out_texts(
         texts: A.
         seconds: B; None for single texts.
         max_length: T.
-        special: whether special tokens that are written in a text, such as the mask, are what they
-            say; None takes the tokenizer's `finds_special`.
+        special: whether special tokens written in a text, such as the mask, count as special
+            tokens; None takes the tokenizer's `finds_special`.
     """
     firsts = _ids(tokenizer, texts, special)
     others = None if seconds is None else _ids(tokenizer, seconds, special)
@@ -97,7 +97,7 @@ def _ids(
 
 
 def _kept(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text stay: the longer text gives way until both are equal."""
+    """How many tokens of each text stay: the longer text is cut first until both are equal."""
     if first + second <= room:
         return first, second
     shorter, longer = sorted((first, second))

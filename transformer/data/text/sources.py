@@ -1,7 +1,7 @@
-"""Where the text of a job comes from: files, or what comes with a package.
+"""The texts of a job: from files, or from a package.
 
-A text that needs no file is a module of `data/embedded/texts/`, documents that need none are one of
-`data/embedded/documents/`: a new one is a new file there.
+Texts that need no file are modules of `data/embedded/texts/`, and such documents are modules of
+`data/embedded/documents/`: to add one, add a file there.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from transformer.data.text.documents import split_documents
 from transformer.errors import DataError
 from transformer.sections import plugin_names
 
-# What `config.task.embedded` can be.
+# The values of `config.task.embedded`.
 TEXTS, DOCUMENTS = tuple(plugin_names(texts)), tuple(plugin_names(documents))
 
 
@@ -22,7 +22,7 @@ def read_texts(
     """A text to train on and one to validate on.
 
     Args:
-        path: a UTF-8 text file; empty takes what needs no file.
+        path: a UTF-8 text file; empty takes `embedded`.
         validation_path: likewise, for validation; empty takes the end of `path`.
         validation_fraction: how much of `path` that end is. What needs no file may hold out as
             much in its own way.

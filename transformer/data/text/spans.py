@@ -1,8 +1,8 @@
 """Pretraining of encoder-decoders on plain text (Raffel et al. 2020, T5).
 
-Span corruption (section 3.3.4): the source is a text in which spans are replaced by sentinels, the
-target what was there. Prefix language modeling (section 3.3.1): the source is the first part of a
-text, the target how it goes on.
+Span corruption (section 3.3.4): the source is a text in which spans are replaced by sentinels, and
+the target holds the spans. Prefix language modeling (section 3.3.1): the source is the first part
+of a text, and the target is the rest.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def noise_counts(length: int, density: float, mean_span: float) -> tuple[int, in
         mean_span: tokens of a span on average.
 
     Raises:
-        ConfigError: if that cannot be.
+        ConfigError: if that is impossible.
     """
     if length < 2 or not 0.0 < density < 1.0 or not 1.0 <= mean_span < math.inf:
         raise ConfigError(
@@ -46,9 +46,9 @@ def noise_counts(length: int, density: float, mean_span: float) -> tuple[int, in
 
 
 def corrupted_lengths(length: int, density: float, mean_span: float) -> tuple[int, int]:
-    """Tokens of source and target, both with the end token, that a text becomes.
+    """The lengths of the source and target of a text, both with the end token.
 
-    They depend on nothing else, so that all texts of one length make batches of one shape.
+    They depend only on the arguments, so all texts of one length make batches of one shape.
     """
     hidden, spans = noise_counts(length, density, mean_span)
     return length - hidden + spans + 1, hidden + spans + 1
@@ -87,7 +87,7 @@ def split_prefix(
 
 @dataclasses.dataclass(frozen=True)
 class DenoisingWindows:
-    """Windows of a token stream that do not overlap, made examples for an encoder-decoder.
+    """Non-overlapping windows of a token stream, as examples for an encoder-decoder.
 
     A batch has the arrays of a translation's, all int32: `source` and `source_segments`, `[b, S]`;
     `target`, which begins with the end token, `labels`, the tokens that follow, and
@@ -129,9 +129,9 @@ class DenoisingWindows:
 
     def __len__(self) -> int:
         if not self.moving:
-            # A window of a single token has nothing to hide.
+            # A window of a single token has nothing to mask.
             return math.ceil((len(self._stream) - 1) / self.length)
-        # One window fewer than would fit, where there are several, leaves room for an offset.
+        # If there are several windows, one fewer than fits leaves room for an offset.
         return max(1, len(self._stream) // self.length - 1)
 
     @property
@@ -206,7 +206,7 @@ def corrupt_spans(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hides random spans of texts of one length.
 
-    The hidden tokens are cut into spans, and the others into the stretches between them, each
+    The hidden tokens are cut into spans, and the others into the segments between them, each
     uniformly among all ways to do so. A text begins with a token that is left and ends with one
     that is hidden, as in the published code.
 
@@ -244,7 +244,7 @@ def corrupt_spans(
 
 
 def _segment(draws: np.ndarray, parts: int) -> np.ndarray:
-    """Cuts n things into parts of at least one, all ways equally likely.
+    """Cuts n items into non-empty parts, all ways equally likely.
 
     Args:
         draws: `[B, n - 1]` random numbers, one for each place between two things.

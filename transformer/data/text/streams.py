@@ -17,9 +17,9 @@ from transformer.errors import DataError
 from transformer.ops.losses import IGNORED
 from transformer.types import HostBatch
 
-# Changes when the way from text to tokens changes, so that older files are not used.
+# Increased when tokenization changes, so that older files are not used.
 _VERSION = 3
-# Characters of a text that are hashed at a time.
+# Characters of a text that are hashed at once.
 _BLOCK = 1 << 24
 
 
@@ -40,7 +40,7 @@ class Tokens(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeldTokens:
-    """Token ids in memory, where there is no cache.
+    """Token ids in memory, if there is no cache.
 
     Attributes:
         array: the tokens, `[length]`.
@@ -53,7 +53,7 @@ class HeldTokens:
 
 @dataclasses.dataclass(frozen=True)
 class TokenFile:
-    """Token ids in an `.npy` file, memory-mapped wherever the object travels.
+    """Token ids in an `.npy` file, memory-mapped again in each process.
 
     Attributes:
         path: of the file.
@@ -102,7 +102,7 @@ def tokenize(tokenizer: TextTokenizer, text: str, cache: Path | None) -> Tokens:
 
 @dataclasses.dataclass(frozen=True)
 class TokenWindows:
-    """Windows of a token stream that do not overlap, each with the tokens that follow.
+    """Non-overlapping windows of a token stream, each with its next tokens.
 
     A batch has `tokens` and `labels`, both int32 `[b, T]`.
 
@@ -120,7 +120,7 @@ class TokenWindows:
 
     def __len__(self) -> int:
         length = len(self.tokens.array) - 1
-        # One window fewer than would fit, where there are several, leaves room for an offset.
+        # If there are several windows, one fewer than fits leaves room for an offset.
         return max(1, length // self.context - 1) if self.moving else -(-length // self.context)
 
     def batch(self, visits: Sequence[Visit]) -> HostBatch:

@@ -27,9 +27,9 @@ from transformer.errors import ConfigError, DataError
 
 SPECIAL_TOKENS = SpecialTokens("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 
-# Merges that are found once teach nothing.
+# Merges that occur only once are useless.
 _MIN_FREQUENCY = 2
-# What white space of ASCII is in a vocabulary of bytes.
+# The letters that stand for ASCII white space in a byte-level vocabulary.
 _BLANKS = tuple(
     pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(
         " \t\n\r\v\f"
@@ -44,8 +44,8 @@ class BytePieceTokenizer(EncoderTokenizer):
     characters that its bytes are of, without white space around them; only pieces that are nothing
     but white space have its place. Several pieces may share a character.
 
-    A word is what stands between white space: `continues` says so of all pieces that do not begin
-    with some. Words that are given one by one get a space in front, as in a text.
+    Words are separated by white space: `continues` holds for all pieces that do not begin with it.
+    Words that are given one by one get a space in front, as in a text.
     """
 
     usual_names = SPECIAL_TOKENS
@@ -55,11 +55,11 @@ class BytePieceTokenizer(EncoderTokenizer):
     def __init__(
         self, library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens = SPECIAL_TOKENS
     ) -> None:
-        """Takes a tokenizer over; padding and truncation in it no longer matter.
+        """Wraps a tokenizer; its padding and truncation are ignored.
 
         Args:
-            library_tokenizer: the tokenizer. How it puts special tokens around texts is kept where
-                it is a layout that rows can have; otherwise it is RoBERTa's.
+            library_tokenizer: the tokenizer. Its layout of special tokens around texts is kept if
+                rows can have it; otherwise it is RoBERTa's.
             names: of its special tokens.
 
         Raises:
@@ -131,7 +131,7 @@ class BytePieceTokenizer(EncoderTokenizer):
 
 def _added(names: SpecialTokens = SPECIAL_TOKENS) -> list[tokenizers.AddedToken]:
     """The special tokens as the library knows them, in the order of their ids in RoBERTa."""
-    # The mask takes the space in front of it along, as the word would that it stands for.
+    # The mask includes the space in front of it, like the word that it replaces.
     order = (names.start, names.pad, names.separator, names.unknown, names.mask)
     return [
         tokenizers.AddedToken(token, special=True, normalized=False, lstrip=token == names.mask)
@@ -185,7 +185,7 @@ def train_byte_pieces(texts: Iterable[str], vocab_size: int) -> BytePieceTokeniz
 
     Args:
         texts: to count in.
-        vocab_size: tokens, at most: the special ones, all bytes and the merges.
+        vocab_size: the most tokens: the special ones, all bytes and the merges.
 
     Raises:
         ConfigError: if there is no room for special tokens and bytes.

@@ -1,4 +1,4 @@
-"""Which tokenizer a config or a folder means: the files of `kinds/` say what there is."""
+"""Finds the tokenizer of a config or a folder; the kinds are the files of `kinds/`."""
 
 import dataclasses
 import functools
@@ -18,17 +18,17 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerChoice:
-    """Which tokenizer a job has; its fields are `config.task.tokenizer`.
+    """The choice of a tokenizer; its fields are `config.task.tokenizer`.
 
     Attributes:
         kind: the name of a way to make one from the training texts, or the path of a file that
             holds one. The kinds of text models are `character`, `byte` and `bpe`; of models that
-            write sentences `character` and `bpe`; of encoders `wordpiece` and `bpe`. A run that
-            begins from another run takes that one's tokenizer.
-        size: tokens of a vocabulary that is made, special ones included; there are fewer if the
-            texts do not have so many.
+            write sentences `character` and `bpe`; of encoders `wordpiece` and `bpe`. A run that is
+            initialized from another run takes that run's tokenizer.
+        size: the number of tokens of a new vocabulary, special ones included; fewer if the texts do
+            not have as many.
         lowercase: whether word pieces are lowercase and without accents, as in BERT's uncased
-            models; None means yes. No other kind can be.
+            models; None means yes. Other kinds cannot be lowercase.
     """
 
     kind: FilePath
@@ -39,7 +39,7 @@ class TokenizerChoice:
         """A new tokenizer, or one that is read from a file.
 
         Args:
-            role: what it is used for; see `Kind`.
+            role: the use of the tokenizer; see `Kind`.
             texts: what a vocabulary is made from. The same texts give the same vocabulary.
 
         Raises:

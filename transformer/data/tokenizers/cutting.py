@@ -1,21 +1,21 @@
-"""Where a text may be cut so that its parts have, one after another, the tokens of the whole.
+"""Cuts texts into parts whose tokens, concatenated, are those of the whole text.
 
-Long texts are handed to the library `tokenizers` in parts, which its threads share and which take
-less memory. A text is cut after a line feed between a word's or a sign's last character and a
-word's first one. That nothing of a tokenizer reaches over such a place is not tried out but follows
-from what it is made of, as its `tokenizer.json` says:
+The library `tokenizers` gets long texts in parts, which its threads share and which take less
+memory. A text is cut after a line feed between a word's or a sign's last character and a word's
+first one. That no part of a tokenizer looks across such a place is not tested but derived from its
+components in `tokenizer.json`:
 
 * Normalizers change characters by themselves or with the marks behind them. They leave a line feed
   and what kind of characters stand beside it. (Whatever adds, strips or replaces does not.)
-* Something that splits texts ends a split at such a place, whatever comes before and after: see
+* Some component ends a split at such a place, whatever comes before and after: see
   `_SPLITS_THERE`. What comes before it in a sequence splits off characters that are no line feeds.
   What comes after it works on each split by itself.
 * An added token has no line feed in it, and none that begins like a word takes the white space in
   front of it along.
-* Nothing is put around texts, and nothing repeats them, when special tokens are not asked for.
+* Nothing is added around texts, and nothing repeats them, unless special tokens are requested.
 
-The model itself then sees the same splits. A tokenizer of which one of these cannot be said, such
-as BPE on whole texts (Llama 2, Gemma), gets its texts whole.
+The model itself then sees the same splits. If one of these does not hold for a tokenizer, such as
+BPE on whole texts (Llama 2, Gemma), it gets its texts whole.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from typing import Any
 
 import tokenizers
 
-# Parts of a text have about so many characters.
+# The approximate number of characters of a part.
 PART = 1 << 16
 # The place of a cut: signs, those of Chinese and Japanese among them, that no normalizer below
 # makes white space of; and no characters that become white space or marks when taken apart.
@@ -49,11 +49,11 @@ _GPT4 = tuple(
 )
 _EACH_CHARACTER = r"[\s\S]"
 _SPLITS_THERE = frozenset((_GPT2, rf"{_GPT2}|\s+", *_GPT4, _EACH_CHARACTER))
-# Those that split off characters which are no line feeds.
+# Pre-tokenizers that split off characters other than line feeds.
 _SPLITS_OFF = frozenset(
     (r"\p{N}", r"\p{N}+", r"\p{N}{1,3}", "[0-9]", "[0-9][0-9][0-9]", r"[\p{P}\$\+<=>\^~\|]+")
 )
-# Those that work on each split by itself, wherever it is in the text.
+# Pre-tokenizers that process each split separately, wherever it is in the text.
 _SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 _CHARACTERS = ("CharDelimiterSplit", "Digits", "FixedLength", "Punctuation", "UnicodeScripts")
 _LOCAL = frozenset((*_SPACES, *_CHARACTERS, "ByteLevel", "Metaspace", "Split"))
@@ -102,7 +102,7 @@ def _splits_there(pre_tokenizers: list[Mapping[str, Any]]) -> bool:
         ends = _expression(splitter) in _SPLITS_THERE
     else:
         ends = kind in _SPACES
-    # One that puts something in front of a text would do so to every part.
+    # A component that puts something in front of a text would do so to every part.
     return ends and all(
         each["type"] in _LOCAL and each.get("prepend_scheme") != "first" for each in after
     )
@@ -123,7 +123,7 @@ def _expression(split: Mapping[str, Any]) -> str:
 
 
 def _adds_nothing(processor: Mapping[str, Any]) -> bool:
-    """Whether texts stay as they are where no special tokens are asked for."""
+    """Whether texts stay unchanged if no special tokens are requested."""
     if processor["type"] == "TemplateProcessing":
         return sum("Sequence" in piece for piece in processor["single"]) == 1
     return processor["type"] in ("ByteLevel", "BertProcessing", "RobertaProcessing")
@@ -133,6 +133,6 @@ def _reaches_over(token: Mapping[str, Any], library_tokenizer: tokenizers.Tokeni
     """Whether an added token may hold a cut, or take the line feed in front of it along."""
     content, normalizer = token["content"], library_tokenizer.normalizer
     if token["normalized"] and normalizer is not None:
-        # It is looked for in the normalized text, where words may begin in another way.
+        # It is searched in the normalized text, where words may begin differently.
         return token["lstrip"] or "\n" in normalizer.normalize_str(content)
     return "\n" in content or (token["lstrip"] and re.match(r"\w", content) is not None)

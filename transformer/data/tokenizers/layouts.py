@@ -1,4 +1,4 @@
-"""How a tokenizer of an encoder puts special tokens around one text or two."""
+"""How an encoder's tokenizer puts special tokens around one text or two."""
 
 import json
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
 
 
 def layout_of(library_tokenizer: tokenizers.Tokenizer) -> Layout | None:
-    """What a tokenizer's post-processor makes; None if that is no such layout, or there is none."""
+    """The layout of a tokenizer's post-processor; None if it has none, or another format."""
     processor = library_tokenizer.post_processor
     if processor is None:
         return None
@@ -37,7 +37,7 @@ def layout_of(library_tokenizer: tokenizers.Tokenizer) -> Layout | None:
 def _layout(content: dict[str, Any]) -> Layout | None:
     kind = content["type"]
     if kind == "Sequence":
-        # Those that only move the places of pieces change no token.
+        # Processors that only change offsets do not change tokens.
         rest = [part for part in content["processors"] if part["type"] != "ByteLevel"]
         return _layout(rest[0]) if len(rest) == 1 else None
     if kind in ("BertProcessing", "RobertaProcessing"):

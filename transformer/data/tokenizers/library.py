@@ -1,4 +1,4 @@
-"""Tokenizers of the library `tokenizers`: reading them, and what can be asked of any."""
+"""Tokenizers of the library `tokenizers`: reading and inspecting them."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from transformer.errors import DataError
 
 
 def bare_and_whole(library_tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """The ids of some text that a tokenizer knows, by themselves and with what it puts around."""
+    """The ids of a text that a tokenizer knows, without and with the tokens that it adds around."""
     for text in ("a", *sorted(library_tokenizer.get_vocab())):
         try:
             bare = library_tokenizer.encode(text, add_special_tokens=False).ids
@@ -25,7 +25,7 @@ def bare_and_whole(library_tokenizer: tokenizers.Tokenizer) -> tuple[list[int], 
 
 
 def table_size(library_tokenizer: tokenizers.Tokenizer) -> int:
-    """V: the rows that a table of embeddings must have, which is the largest id + 1."""
+    """V: the number of rows of an embedding table, which is the largest id + 1."""
     return max(library_tokenizer.get_vocab().values(), default=-1) + 1
 
 
@@ -80,11 +80,11 @@ def _of_text(text: str, wrong: str) -> tokenizers.Tokenizer:
 
 
 def require_ids(library_tokenizer: tokenizers.Tokenizer, wrong: str) -> tokenizers.Tokenizer:
-    """Refuses ids so large that tables as long as the largest one have no room.
+    """Refuses ids so large that embedding tables would not fit into memory.
 
     Args:
         library_tokenizer: is returned.
-        wrong: what is wrong then, with the name of the file.
+        wrong: the problem to report, with the name of the file.
 
     Raises:
         DataError: if there is one.

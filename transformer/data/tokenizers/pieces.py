@@ -1,7 +1,7 @@
-"""What the tokenizers of encoders have in common: five special tokens, and pieces with places.
+"""The base of encoder tokenizers: five special tokens, and pieces with offsets.
 
-The work is done by the library `tokenizers`. Texts stay texts: what looks like a special token in
-one becomes that token only where this is asked for.
+The work is done by the library `tokenizers`. Text that looks like a special token becomes that
+token only on request.
 """
 
 import json
@@ -20,9 +20,9 @@ from transformer.data.tokenizers.protocol import TOKENIZER_FILE, Tokenizer
 from transformer.errors import DataError
 from transformer.files import write_text
 
-# Which tokens are the special ones, where they have other names than usual.
+# The file with the names of the special tokens, if they are unusual.
 NAMES_FILE = "special_tokens_map.json"
-# Texts at a time: what the library keeps of a token is about a hundred times larger than an id.
+# Texts encoded at once: the library needs about a hundred times more memory for a token than an id.
 _BATCH = 512
 
 
@@ -32,9 +32,10 @@ class Pieces(NamedTuple):
     Attributes:
         ids: `[n]` int32.
         starts: `[n]` int32, index of each piece's first character in the Python string.
-        ends: `[n]` int32, index one beyond its last character. An accent that is written by itself
-            at the end of a piece, and is dropped, lies outside.
-        words: `[n]` int32, number of the word that each piece belongs to, from 0. It may skip some.
+        ends: `[n]` int32, index one past its last character. A separate accent at the end of a
+            piece, which is dropped, lies outside.
+        words: `[n]` int32, number of the word that each piece belongs to, from 0. Numbers may be
+            skipped.
     """
 
     ids: np.ndarray
@@ -47,11 +48,11 @@ class SpecialTokens(NamedTuple):
     """The special tokens of an encoder as they are in the vocabulary.
 
     Attributes:
-        pad: fills up what is shorter than its batch.
-        unknown: for what the vocabulary cannot cover.
+        pad: fills up rows that are shorter than their batch.
+        unknown: stands for text that the vocabulary cannot cover.
         start: the first token of every input.
         separator: ends each text of an input.
-        mask: in place of a token that is to be guessed.
+        mask: replaces a token that is to be predicted.
     """
 
     pad: str
@@ -61,7 +62,7 @@ class SpecialTokens(NamedTuple):
     mask: str
 
 
-# What published files call them.
+# The names in published files.
 NAME_KEYS = {
     "pad": "pad_token",
     "unknown": "unk_token",
@@ -72,7 +73,7 @@ NAME_KEYS = {
 
 
 class EncoderTokenizer(Tokenizer):
-    """Text to the pieces that an encoder reads and back, kept in one `tokenizer.json`.
+    """Text to an encoder's pieces and back, saved in one `tokenizer.json`.
 
     A row of one text is `start A separator`. A row of two has `separators` between them.
 
@@ -81,12 +82,12 @@ class EncoderTokenizer(Tokenizer):
         separators: how many separators stand between two texts.
         second_type: token type of the second text and the separator after it; all others are 0.
         special: `[V]` bool, which ids are special tokens, `unknown` included.
-        continues: `[V]` bool, which ids go on with the word of the token before.
+        continues: `[V]` bool, which ids continue the word of the token before.
         lowercase: whether capitals are lowercased before anything else.
-        finds_special: whether special tokens written in a text are what they say, unless the caller
-            of `pieces` decides.
-        first_space: whether the first of given words follows a space like all others, where spaces
-            are part of tokens.
+        finds_special: whether special tokens written in a text count as special tokens, unless the
+            caller of `pieces` decides.
+        first_space: whether the first of given words follows a space like all others, if spaces are
+            part of tokens.
     """
 
     usual_names: ClassVar[SpecialTokens]
@@ -98,7 +99,7 @@ class EncoderTokenizer(Tokenizer):
     def __init__(
         self, library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens | None = None
     ) -> None:
-        """Takes a tokenizer over, which neither cuts nor fills up.
+        """Wraps a tokenizer, which then neither truncates nor pads.
 
         Args:
             library_tokenizer: what is saved.
@@ -121,7 +122,7 @@ class EncoderTokenizer(Tokenizer):
         self.lowercase = normalizer is not None and "A" not in normalizer.normalize_str("A")
 
     def _goes_on(self, token: str) -> bool:
-        """Whether a token of the vocabulary goes on with the word of the token before."""
+        """Whether a token of the vocabulary continues the word of the token before."""
         raise NotImplementedError
 
     def _variant(self, *, words: bool, special: bool) -> tokenizers.Tokenizer:
@@ -129,7 +130,7 @@ class EncoderTokenizer(Tokenizer):
         raise NotImplementedError
 
     def _library(self, *, words: bool, special: bool) -> tokenizers.Tokenizer:
-        """As `_variant`, each made once.
+        """As `_variant`, but each variant is made once.
 
         There are several because switching one would not be safe while another thread encodes.
         """
@@ -187,8 +188,8 @@ class EncoderTokenizer(Tokenizer):
 
         Args:
             texts: any text.
-            special: whether special tokens written in a text, such as the mask, become what they
-                say, as in published tokenizers. Otherwise they are text. None takes
+            special: whether special tokens written in a text, such as the mask, become special
+                tokens, as in published tokenizers. Otherwise they are text. None takes
                 `finds_special`.
         """
         special = self.finds_special if special is None else special
@@ -211,7 +212,7 @@ class EncoderTokenizer(Tokenizer):
 
         Returns:
             Pieces whose `words` are indices of the given words, and whose `starts` and `ends` are
-            places within the word. A word of which nothing is left has no piece.
+            places within the word. A word that normalizes to nothing has no piece.
         """
         special = self.finds_special
         whole = [[whole_characters(word) for word in sentence] for sentence in sentences]
@@ -254,7 +255,7 @@ class EncoderTokenizer(Tokenizer):
         return [self._tokenizer.id_to_token(int(i)) or "" for i in ids]
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.json`, and the names of special tokens where they are not the usual."""
+        """Writes `tokenizer.json`, and the names of special tokens if they are unusual."""
         write_text(folder / TOKENIZER_FILE, self.to_json())
         if self.names != self.usual_names:
             write_text(folder / NAMES_FILE, self._names_text())

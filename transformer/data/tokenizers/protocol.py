@@ -1,4 +1,4 @@
-"""What tokenizers have in common, and what further methods the jobs ask of theirs."""
+"""The protocols of tokenizers: what all have in common, and further methods for each use."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Generic, Protocol, SupportsInt, TypeVar, runtime_checkable
 
 import numpy as np
 
-# What tokenizers of the library `tokenizers` are kept in.
+# The file in which tokenizers of the library `tokenizers` are saved.
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -15,7 +15,7 @@ TOKENIZER_FILE = "tokenizer.json"
 class Tokenizer(Protocol):
     """Text to token ids and back.
 
-    What is asked of a text's pieces (their places, their words) is in `pieces.EncoderTokenizer`.
+    Offsets and words of a text's pieces are in `pieces.EncoderTokenizer`.
     """
 
     @property
@@ -24,7 +24,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> np.ndarray:
-        """The token ids of one text as int32, nothing put around them.
+        """The token ids of one text as int32, without added tokens.
 
         Raises:
             DataError: if the text has a character that the tokenizer does not know.
@@ -62,7 +62,7 @@ class TextStream(Protocol):
         ...
 
     def close(self) -> str:
-        """What the last tokens began and did not complete, as replacement characters."""
+        """The unfinished character of the last tokens, as replacement characters."""
         ...
 
 
@@ -70,7 +70,7 @@ class TextStream(Protocol):
 class TextTokenizer(Tokenizer, Protocol):
     """The tokenizer of a model that continues texts.
 
-    Special tokens that are written in a text are what they say.
+    Special tokens written in a text count as special tokens.
     """
 
     def encode_prompt(self, text: str) -> np.ndarray:
@@ -86,7 +86,7 @@ class TextTokenizer(Tokenizer, Protocol):
         ...
 
     def stands_apart(self, index: int) -> bool:
-        """Whether a token is looked for in a text before the text is cut into words."""
+        """Whether a token is searched in a text before the text is cut into words."""
         ...
 
 
@@ -95,9 +95,8 @@ class SentenceTokenizer(Tokenizer, Protocol):
     """The tokenizer of a model that reads one text and writes another.
 
     It knows a token for the end of a sentence. A vocabulary is shared by both sides. Encoded
-    sentences are without their end token: who makes batches appends it to the targets, and starts
-    the decoder's input with it, as fairseq does. Nothing that is written in a text makes a special
-    token of it, `</s>` included.
+    sentences have no end token: batches append it to the targets, and begin the decoder's input
+    with it, as in fairseq. Text never becomes a special token, not even `</s>`.
     """
 
     @property
@@ -106,29 +105,28 @@ class SentenceTokenizer(Tokenizer, Protocol):
         ...
 
     def encode_targets(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """As `encode_all`, of what is to be written; usually it has the same tokens."""
+        """As `encode_all`, for targets; usually the tokens are the same."""
         return self.encode_all(texts)
 
 
-# A kind of tokenizer. It is not bound to `Tokenizer`: no class can be asked whether it keeps a
-# protocol with properties.
+# A kind of tokenizer. It has no bound `Tokenizer`: `issubclass` does not support protocols with
+# properties.
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind(Generic[T]):
-    """A way to make and to keep tokenizers. Each file in `kinds/` has one, called `KIND`.
+    """A way to make, save and load tokenizers. Each file in `kinds/` has one, called `KIND`.
 
     Attributes:
-        role: what its tokenizers are used for: `TextTokenizer`, `SentenceTokenizer` or
-            `EncoderTokenizer`.
-        values: of `config.task.tokenizer.kind` that make a new one.
-        files: what one can be read from: endings of paths, each with what to call such a file.
-        kept_in: the file by which a folder is known to keep one.
-        make: of a value or a path, texts for a new vocabulary, its size, and whether it is
-            lowercase.
-        lowercase: endings of the values and paths whose tokenizers can be lowercase.
-        load: of a folder with the file `kept_in`; None if that holds another kind of tokenizer.
+        role: the use of its tokenizers: `TextTokenizer`, `SentenceTokenizer` or `EncoderTokenizer`.
+        values: the values of `config.task.tokenizer.kind` that make a new one.
+        files: suffixes of files to read one from, each with a name for such a file.
+        kept_in: the file that shows that a folder holds one.
+        make: makes one from a value or a path, texts for a new vocabulary, its size, and whether it
+            is lowercase.
+        lowercase: suffixes of the values and paths whose tokenizers can be lowercase.
+        load: loads one from a folder with the file `kept_in`; None if that holds another kind.
     """
 
     role: type[T]

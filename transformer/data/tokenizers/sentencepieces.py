@@ -35,13 +35,13 @@ class Piece(NamedTuple):
 
 
 class PieceTable(NamedTuple):
-    """What is in the file of a model.
+    """The content of a model's file.
 
     Attributes:
         pieces: by number.
         kind: of the model; `UNIGRAM` or another.
-        character_map: what characters are replaced by before, as the library compiles it.
-        begins_with_space: whether a text is cut as if a space stood before it.
+        character_map: the replacements of characters before cutting, as the library compiles them.
+        begins_with_space: whether a text is cut as if it began with a space.
         joins_spaces: whether several spaces count as one, and those around a text not at all.
     """
 
@@ -66,7 +66,7 @@ def read_sentencepieces(path: str | Path) -> SentencePieces:
             "sentencepiece", "sentencepiece", "reading a SentencePiece model"
         ) from None
     content = _content(path)
-    # Ours first: theirs does not ask whether scores are numbers.
+    # Our parser first: the library does not check that scores are numbers.
     _parsed(content, path)
     processor = sentencepiece.SentencePieceProcessor()
     try:

@@ -1,4 +1,4 @@
-"""Tokenizers of sentences by the library `tokenizers`, and with further tokens for hidden spans."""
+"""Sentence tokenizers of the library `tokenizers`, also with tokens for hidden spans."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from transformer.data.tokenizers.library import bare_and_whole, check_characters
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE, SentenceTokenizer
 from transformer.files import write_text
 
-# What ends a sentence, or a text, in published vocabularies; we add the first where none is known.
+# The end tokens of published vocabularies; we add the first if a vocabulary has none.
 _ENDS = ("</s>", "<eos>", "<|endoftext|>", "[SEP]", "<|im_end|>")
 
 
@@ -21,7 +21,7 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
     """A tokenizer of the library `tokenizers`, kept in one `tokenizer.json`."""
 
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
-        """Takes a tokenizer over, and adds the end token `</s>` if it has none."""
+        """Wraps a tokenizer, and adds the end token `</s>` if it has none."""
         library_tokenizer.no_truncation()
         library_tokenizer.no_padding()
         known = (token for token in _ENDS if library_tokenizer.token_to_id(token) is not None)
@@ -40,7 +40,7 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
         description = json.loads(library_tokenizer.to_str())
         self._byte_level = "ByteLevel" in str(description["decoder"])
         model = description["model"]
-        # The only special token that a text may become: for what the vocabulary lacks.
+        # The only special token that text may become: the unknown token.
         unknown = model.get("unk_id", vocabulary.get(model.get("unk_token")))
         self._special = {
             index: token.content
@@ -117,9 +117,9 @@ class LibrarySentenceTokenizer(SentenceTokenizer):
 
 
 class SentinelTokenizer(SentenceTokenizer):
-    """A tokenizer with further tokens, which occur in no text: they stand for hidden spans.
+    """A tokenizer with sentinels, tokens that occur in no text and stand for hidden spans.
 
-    Raffel et al. 2020, section 3.1.4. What is saved is the tokenizer without them.
+    Raffel et al. 2020, section 3.1.4. It is saved without the sentinels.
     """
 
     def __init__(self, tokenizer: SentenceTokenizer, num_sentinels: int) -> None:
@@ -175,7 +175,7 @@ class SentinelTokenizer(SentenceTokenizer):
 
 
 def _put_behind(library_tokenizer: tokenizers.Tokenizer) -> str | None:
-    """The one token that a tokenizer puts behind texts, if it puts no other and none before."""
+    """The token that a tokenizer appends to texts, if it adds no other token."""
     with in_our_words("the tokenizer cannot encode any text"):
         bare, whole = bare_and_whole(library_tokenizer)
     if len(whole) != len(bare) + 1 or whole[:-1] != bare:

@@ -20,8 +20,8 @@ class LibraryTextTokenizer(TextTokenizer):
     """Characters, bytes or byte-pair encoding, kept in one `tokenizer.json`.
 
     Attributes:
-        beginning: int32 ids that stand in front of every text; those of published models may have
-            one, ours have none.
+        beginning: int32 ids that are put in front of every text; published tokenizers may have one,
+            ours have none.
     """
 
     def __init__(self, library_tokenizer: tokenizers.Tokenizer) -> None:
@@ -42,7 +42,7 @@ class LibraryTextTokenizer(TextTokenizer):
         return self._vocab_size
 
     def _beginning(self) -> np.ndarray:
-        """The tokens that it puts in front of every text, if any."""
+        """The tokens that the tokenizer puts in front of every text, if any."""
         if self._tokenizer.post_processor is None:
             return np.zeros(0, np.int32)
         with in_our_words("the tokenizer cannot encode any text"):
@@ -65,7 +65,7 @@ class LibraryTextTokenizer(TextTokenizer):
         return [self._tokenizer.id_to_token(int(i)) or "" for i in ids]
 
     def stands_apart(self, index: int) -> bool:
-        """Whether a token is looked for in a text before the text is cut into words."""
+        """Whether a token is searched in a text before the text is cut into words."""
         return index in self._tokenizer.get_added_tokens_decoder()
 
     def encode(self, text: str) -> np.ndarray:

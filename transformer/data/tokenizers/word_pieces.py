@@ -3,7 +3,7 @@
 A text is cleaned, split at white space, around punctuation and around Chinese characters, and each
 word is then covered from left to right by the longest pieces of the vocabulary (Devlin et al. 2018,
 section 3, and its published code). The work is done by the library `tokenizers`, as for nearly all
-BERT models in use. It departs from the published Python code in rare characters only:
+BERT models in use. It differs from the published Python code only in rare characters:
 
 * `Σ` at the end of a word becomes `σ` and not `ς` where text is lowercased.
 * Its tables of Unicode are older than Python's: some 100 later signs of punctuation do not split a
@@ -34,10 +34,10 @@ SPECIAL_TOKENS = SpecialTokens("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _PREFIX = "##"
 # Longer words are unknown as a whole, in BERT's published code.
 _LONGEST_WORD = 100
-# Pieces that occur once teach nothing.
+# Pieces that occur only once are useless.
 _MIN_FREQUENCY = 2
-# The characters that are never left out of a vocabulary make up so much of the text: what
-# SentencePiece (Kudo and Richardson 2018) covers by default.
+# The characters of a vocabulary cover at least this fraction of the text: the default of
+# SentencePiece (Kudo and Richardson 2018).
 _COVERAGE = 0.9995
 
 
@@ -53,11 +53,11 @@ class WordPieceTokenizer(EncoderTokenizer):
     def __init__(
         self, library_tokenizer: tokenizers.Tokenizer, names: SpecialTokens = SPECIAL_TOKENS
     ) -> None:
-        """Takes a tokenizer over; padding and truncation in it no longer matter.
+        """Wraps a tokenizer; its padding and truncation are ignored.
 
         Args:
-            library_tokenizer: the tokenizer. How it puts special tokens around texts is kept where
-                it is a layout that rows can have; otherwise it is BERT's.
+            library_tokenizer: the tokenizer. Its layout of special tokens around texts is kept if
+                rows can have it; otherwise it is BERT's.
             names: of its special tokens.
 
         Raises:
@@ -184,8 +184,8 @@ def _without_vocabulary(lowercase: bool) -> tokenizers.Tokenizer:
 def _train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, int]:
     """A vocabulary of word pieces, special tokens first.
 
-    How BERT's vocabulary was trained was never published. As the library does, pieces are joined by
-    the number of times that they stand together (Sennrich et al. 2016), not by likelihood.
+    How BERT's vocabulary was trained was never published. As in the library, pieces are merged by
+    how often they occur together (Sennrich et al. 2016), not by likelihood.
     """
     library_tokenizer = _without_vocabulary(lowercase)
     texts = [whole_characters(text) for text in texts]
@@ -210,10 +210,10 @@ def _train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> dict[str, 
 def _alphabet(
     library_tokenizer: tokenizers.Tokenizer, texts: Sequence[str], vocab_size: int
 ) -> tuple[list[str], list[str]]:
-    """The characters that are pieces by themselves, and those of them that are `##` pieces too.
+    """The characters that are single pieces, and those that are `##` pieces too.
 
-    They are the most frequent ones: as many as fill half of the vocabulary, and more if those do
-    not cover the texts.
+    They are the most frequent characters: as many as fill half of the vocabulary, or more if those
+    do not cover the texts.
 
     Raises:
         ConfigError: if the vocabulary has no room for them.

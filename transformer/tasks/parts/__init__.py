@@ -1,1 +1,1 @@
-"""What tasks are made of."""
+"""Parts that tasks share."""

@@ -1,4 +1,4 @@
-"""What jobs of an encoder share: a tokenizer, rows of one length, and outputs for all rows."""
+"""The base of text encoder tasks: a tokenizer, rows of one length, outputs for all rows."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from transformer.tasks.parts.labels import save_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
 
-# What an encoder reads of a row.
+# The arrays of a row that an encoder reads.
 INPUTS = ("tokens", "token_types", "lengths")
 
 _TOKENIZER = TokenizerChoice("wordpiece")
@@ -34,12 +34,12 @@ class EncoderData(NamedTuple):
     """Rows to train and to validate on.
 
     Attributes:
-        tokenizer: of the texts.
+        tokenizer: the tokenizer of the texts.
         labels: names of the outputs, if they have names.
-        train: arrays by name, `INPUTS` and what the job adds.
-        validation: likewise.
-        examples: what the validation rows were made of, as the job needs it for its scores.
-        notes: what there is to say of the data: what was left out or cut.
+        train: arrays by name: `INPUTS` and those that the task adds.
+        validation: as `train`.
+        examples: the examples behind the validation rows, as the task needs them for its scores.
+        notes: messages about the data: what was left out or cut.
     """
 
     tokenizer: EncoderTokenizer
@@ -52,15 +52,15 @@ class EncoderData(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EncoderTask:
-    """The fields and methods that jobs of an encoder share.
+    """The fields and methods that text encoder tasks share.
 
     Attributes:
-        tokenizer: word pieces as BERT's, or pieces of bytes as RoBERTa's.
+        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
         max_length: T, tokens of a row.
         batch_size: B, rows per step over all hosts and microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens that are written in a text are what they say, as in
-            published models; otherwise they are text like any other.
+        special_tokens: whether special tokens written in a text count as special tokens, as in
+            published models; otherwise they are ordinary text.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
@@ -86,7 +86,7 @@ class EncoderTask:
         return tokenizer
 
     def set_reading(self, tokenizer: EncoderTokenizer) -> None:
-        """Tells a tokenizer how this task reads texts."""
+        """Configures a tokenizer for how this task reads texts."""
         tokenizer.finds_special = self.special_tokens
 
     def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
@@ -119,7 +119,7 @@ class EncoderTask:
         return {"vocab_size": data.tokenizer.vocab_size, "num_outputs": len(data.labels)}
 
     def fingerprint(self, data: EncoderData) -> str:
-        """Of the tokenizer, then of labels and rows."""
+        """Changes with the tokenizer (first part), labels and rows."""
         digest = hashlib.sha256(json.dumps(data.labels).encode())
         for rows in (data.train, data.validation):
             for name in sorted(rows):
@@ -177,10 +177,10 @@ class EncoderTask:
     # ----------------------------------------------------------------------------- outputs
 
     def outputs(self, model: Any, params: Any, rows: Rows, *, progress: bool = True) -> np.ndarray:
-        """What `entry` gives for all rows, float32 `[n, ...]`.
+        """The outputs of `entry` for all rows, float32 `[n, ...]`.
 
-        Only as many places are computed as the longest row has; where there is an output for each
-        place, those beyond are 0.
+        Only as many positions are computed as the longest row has; outputs for later positions are
+        0.
         """
         width = rows["tokens"].shape[1]
         length = row_length(int(rows["lengths"].max(initial=1)), width)
@@ -203,17 +203,17 @@ class EncoderTask:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def apply_to_rows(model: Any, method: str, params: Any, *inputs: Any) -> Any:
-    """A method of an encoder, compiled once for each shape."""
+    """Calls a method of an encoder; it is compiled once for each shape."""
     return model.apply({"params": params}, *inputs, method=method)
 
 
 def too_long(length: int, context: int, what: str = "") -> str:
-    """What a prediction says of a text that was not read to its end.
+    """The note of a prediction about a text that was not read to its end.
 
     Args:
-        length: tokens of a row.
-        context: of the longest row that the model reads.
-        what: is too long, if it is not the text.
+        length: the number of tokens of a row.
+        context: the length of the longest row that the model reads.
+        what: the thing that is too long, if it is not the text.
     """
     more = f"--max_length reads up to {context}" if length < context else "the model reads no more"
     return f"have {what}more than {length} tokens ({more})"

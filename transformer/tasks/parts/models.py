@@ -1,8 +1,8 @@
-"""What training asks of every model, and tasks of theirs: one protocol for each kind of job.
+"""What training needs of every model, and each kind of task of its models, as protocols.
 
-A task names its protocol as `model_kind`, and a model of any architecture fits that keeps it.
-Shapes and meanings stand where the models are: `nn/decoder.py`, `nn/encoder_decoder.py`,
-`models/bert.py`, `models/vit.py`.
+A task names its protocol as `model_kind`, and any model that implements it fits. Shapes and
+meanings are documented with the models: `nn/decoder.py`, `nn/encoder_decoder.py`, `models/bert.py`,
+`models/vit.py`.
 """
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -37,14 +37,14 @@ class Model(Protocol):
         """The implementation that training uses for such inputs.
 
         Raises:
-            ConfigError: if what the config asks for cannot do it.
+            ConfigError: if the implementation that the config asks for does not support it.
         """
         ...
 
 
 @runtime_checkable
 class HasHeads(Protocol):
-    """A model with modules that only some jobs have; `LABEL_HEADS` are those that give labels."""
+    """A model with modules for only some tasks; `LABEL_HEADS` are those that output labels."""
 
     HEADS: ClassVar[tuple[str, ...]]
     LABEL_HEADS: ClassVar[tuple[str, ...]]
@@ -52,20 +52,20 @@ class HasHeads(Protocol):
 
 @runtime_checkable
 class Refits(Protocol):
-    """A model that can begin from one whose fields in `ADAPTABLE` have other values."""
+    """A model that can be initialized from one with other values in the fields `ADAPTABLE`."""
 
     ADAPTABLE: ClassVar[tuple[str, ...]]
 
     def refit(
         self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
     ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
-        """A parameter of the other model, by path, as this one takes it."""
+        """Adapts a parameter of the other model, by path, to this one."""
         ...
 
 
 @runtime_checkable
 class HasExperts(Protocol):
-    """A model of which each token uses a few experts only."""
+    """A model in which each token uses only a few experts."""
 
     experts_per_token: int
 
@@ -77,7 +77,7 @@ class TextDecoder(Protocol):
     context: int
 
     def features(self, tokens: Int[Array, "B T"], **layout: Any) -> Any:
-        """What the output layer is applied to, and the cache."""
+        """The input of the output layer, and the cache."""
         ...
 
     def loss_scales(self) -> dict[str, float]:
@@ -94,11 +94,11 @@ class SequenceToSequence(Protocol):
     """Reads one sequence and predicts another."""
 
     def encode(self, source: Int[Array, "B S"], **layout: Any) -> Any:
-        """What the decoder attends to."""
+        """The memory that the decoder attends to."""
         ...
 
     def decode(self, target: Int[Array, "B T"], *memory: Any, **layout: Any) -> Any:
-        """What the output layer is applied to, and the cache."""
+        """The input of the output layer, and the cache."""
         ...
 
     def begun(self, target: Int[Array, "B T"], segments: Int[Array, "B T"] | None = None) -> Any:

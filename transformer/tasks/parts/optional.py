@@ -1,4 +1,4 @@
-"""What only some tasks say of themselves, and training and planning ask for."""
+"""Optional abilities of tasks, as protocols that training and planning ask for."""
 
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -7,14 +7,14 @@ from transformer.types import Data
 
 @runtime_checkable
 class FixesDimensions(Protocol):
-    """A task whose data refuse fields of the model that are larger than they need, too."""
+    """A task whose data fix the model's dimensions exactly: larger ones are refused, too."""
 
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]]
 
 
 @runtime_checkable
 class NamesOutputs(Protocol):
-    """A task whose models have an output for each of some names."""
+    """A task whose models have named outputs."""
 
     def output_names(self, data: Data) -> tuple[str, ...]:
         """The names, in the order of the outputs."""
@@ -23,8 +23,8 @@ class NamesOutputs(Protocol):
 
 @runtime_checkable
 class StandsIn(Protocol):
-    """A task that knows the shapes of its batches without its data."""
+    """A task that knows the shapes of its batches without data."""
 
     def stand_in(self) -> Data:
-        """Data of these shapes."""
+        """Placeholder data with these shapes."""
         ...

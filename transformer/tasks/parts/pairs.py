@@ -1,4 +1,4 @@
-"""What jobs on pairs of texts share: one is read, the other is written."""
+"""The base of tasks on pairs of texts: the model reads one and writes the other."""
 
 import dataclasses
 import hashlib
@@ -60,23 +60,24 @@ _TOKENIZER = TokenizerChoice("bpe")
 
 @dataclasses.dataclass(frozen=True)
 class PairTask:
-    """Sequence to sequence. A task made from this says which pairs there are and what scores say.
+    """Sequence to sequence. A subclass defines the pairs and the scores.
 
     Attributes:
-        tokenizer: of both sides, made from the training pairs.
-        validation_fraction: how much of the training pairs is kept for validation where there is
-            nothing else to validate on.
-        max_length: tokens of a sentence, its end included.
-        too_long: what becomes of longer ones: `truncate` leaves such pairs out of training and cuts
-            the sentence elsewhere, and says how many; `refuse` stops.
-        batch_tokens: of one side of a batch, padding included, over all hosts and microbatches.
-        rows_multiple: what the number of rows in a batch is a multiple of; microbatches times
+        tokenizer: the tokenizer of both sides, made from the training pairs.
+        validation_fraction: the fraction of the training pairs for validation, if there are no
+            other validation pairs.
+        max_length: the most tokens of a sentence, its end included.
+        too_long: what happens to longer sentences: `truncate` drops such pairs in training, cuts
+            the sentences elsewhere, and reports how many; `refuse` stops.
+        batch_tokens: the tokens of one side of a batch, padding included, over all hosts and
+            microbatches.
+        rows_multiple: the number of rows in a batch is a multiple of this; microbatches times
             devices must divide it.
-        packing: several pairs share a row of `max_length` tokens, so that all batches have one
-            shape; otherwise a batch holds pairs of similar length.
+        packing: whether several pairs share a row of `max_length` tokens, so that all batches have
+            one shape; otherwise a batch holds pairs of similar length.
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        vocab_chunk: tokens of the vocabulary that are scored at a time; 0 scores all at once.
-        beam_size: hypotheses kept when translating; the paper's section 6.1.
+        vocab_chunk: scores the vocabulary in chunks of this many tokens; 0 scores it whole.
+        beam_size: the number of hypotheses kept in the search; Vaswani et al. 2017, section 6.1.
         length_penalty: see `ops.search_rules.length_penalty`.
         search: further rules of the search; see `ops.search_rules.Search`.
     """
@@ -86,7 +87,7 @@ class PairTask:
     model_kind: ClassVar[type] = SequenceToSequence
     # The file in a run's folder with all outputs for the validation pairs.
     OUTPUTS: ClassVar[str] = "outputs.tsv"
-    # Whether a long source is cut in training as well, where it then still suits its target.
+    # Whether long sources are cut in training, too: only if they then still suit their targets.
     CUTS_SOURCES: ClassVar[bool] = False
 
     tokenizer: TokenizerChoice = _TOKENIZER
@@ -121,36 +122,36 @@ class PairTask:
         raise NotImplementedError
 
     def read_others(self, paths: Sequence[str]) -> PairTexts:
-        """Other pairs to validate on, nothing to train on.
+        """Other pairs to validate on, without training pairs.
 
         Raises:
-            ConfigError: if these are not the paths of pairs.
+            ConfigError: if the paths are not those of pairs.
             DataError: if they cannot be used.
         """
         raise NotImplementedError
 
     def require_scoring(self) -> None:
-        """Says so now, not after hours of training, if outputs cannot be scored.
+        """Refuses early, not after hours of training, if outputs cannot be scored.
 
         Raises:
-            MissingDependencyError: naming what is not installed.
+            MissingDependencyError: naming the missing package.
         """
 
     def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        """How good outputs are, in percent."""
+        """Scores of outputs, in percent."""
         raise NotImplementedError
 
     def output_limits(self) -> dict[str, Any]:
-        """How long outputs may be: fields of `decoding.translate.Beam`."""
+        """Limits of the output length: fields of `decoding.translate.Beam`."""
         raise NotImplementedError
 
     def prompt(self, line: str) -> str:
-        """The source that stands for a line which somebody gives to a trained model."""
+        """The source for a line of input to a trained model."""
         return line
 
     @property
     def longest_target(self) -> int | None:
-        """Tokens of a target at most, its end included; None means as a source."""
+        """The most tokens of a target, its end included; None means `max_length`."""
         return None
 
     # ---------------------------------------------------------------------------- data
@@ -208,7 +209,7 @@ class PairTask:
         return {"vocab_size": data.tokenizer.vocab_size}
 
     def fingerprint(self, data: PairData) -> str:
-        """Of the tokenizer, then of all pairs."""
+        """Changes with the tokenizer (first part) and all pairs."""
         sides = [*data.train, *data.validation]
         contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
         digest = tokenizer_digest(data.tokenizer.identity())
@@ -230,7 +231,7 @@ class PairTask:
         return "\n".join(lines)
 
     def check_model(self, model: Any) -> None:
-        """All encoder-decoders can do the job."""
+        """Nothing to check: all encoder-decoders can do the job."""
 
     def pace(self, data: PairData) -> Pace:
         """Tokens are those of the target, without padding."""
@@ -239,7 +240,7 @@ class PairTask:
         return Pace(pairs / steps, len(data.train.target.tokens) / steps, pairs)
 
     def batch_rows(self, data: PairData) -> tuple[int]:
-        """All numbers of rows are multiples of this one."""
+        """`rows_multiple`, which divides all numbers of rows."""
         return (self.rows_multiple,)
 
     def train_batches(self, data: PairData, *, seed: int, num_steps: int) -> Batches:
@@ -270,9 +271,9 @@ class PairTask:
         """Token ids of sentences to translate, and how many were cut to `max_length`.
 
         Args:
-            tokenizer: of the run.
+            tokenizer: the run's tokenizer.
             lines: the sentences.
-            first: how many lines came before them, for messages.
+            first: the number of lines before these, for messages.
 
         Raises:
             DataError: if one is too long and `too_long` is `refuse`.
@@ -294,17 +295,17 @@ class PairTask:
         return [ids[:room] for ids in encoded], len(long)
 
     def beam(self, **changes: Any) -> Beam:
-        """The search that the config asks for, `changes` put in their places."""
+        """The search that the config asks for, with `changes` applied."""
         limits = self.search.limits() or self.output_limits()
         beam = Beam(self.beam_size, self.length_penalty, search=self.search, **limits)
         return dataclasses.replace(beam, **changes)
 
     def scores(self, model: Any, params: Any, data: PairData) -> dict[str, Any]:
-        """Of the outputs for the validation pairs."""
+        """Scores of the outputs for the validation pairs."""
         return self._translate(model, params, data)[1]
 
     def show(self, model: Any, params: Any, data: PairData, workdir: Path) -> Shown:
-        """Scores, some translations, and a picture of what one of them looked at.
+        """Shows scores and some translations, and draws the cross-attention of one.
 
         All outputs are written to the file `OUTPUTS`.
         """
@@ -313,7 +314,7 @@ class PairTask:
         rows = [("source", "reference", "output"), *zip(source, target, outputs, strict=True)]
         lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
         write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
-        # Of a validation pair of middling length.
+        # For a validation pair of medium length.
         order = np.argsort(data.validation.source.lengths, kind="stable")
         index = int(order[int(0.6 * len(order))])
         ids = data.validation.source[index][:-1]
@@ -375,7 +376,7 @@ class PairTask:
     def _translate(
         self, model: Any, params: Any, data: PairData
     ) -> tuple[list[list[Output]], dict[str, Any]]:
-        """The outputs of the validation pairs, and scores."""
+        """The outputs for the validation pairs, and their scores."""
 
         def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
             sources = self._encode(data.tokenizer, text.source)[0]

@@ -1,4 +1,4 @@
-"""What the training loop asks of a task."""
+"""The interface between tasks and the training loop."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +25,11 @@ class Losses(NamedTuple):
     """Sums over a batch, so that parts of a batch add up to the whole.
 
     Attributes:
-        objective: what is minimised, summed over predictions.
-        weight: how many predictions that is.
-        metrics: more sums; each is logged divided by `weight`. `loss` is in nats per prediction.
-        weights: by which other number to divide, for metrics of something else than predictions.
+        objective: the loss to minimise, summed over predictions.
+        weight: the number of predictions.
+        metrics: further sums; each is divided by `weight` and logged. `loss` is in nats per
+            prediction.
+        weights: other divisors, for metrics that are not means over predictions.
     """
 
     objective: Float[Array, ""]
@@ -45,12 +46,13 @@ class Losses(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How much a step and an epoch hold, on average where batches differ.
+    """The size of a step and of an epoch, on average if batches differ.
 
     Attributes:
-        examples_per_step: over all hosts and microbatches.
-        tokens_per_step: likewise; for durations in tokens and for tokens/s.
-        examples_per_epoch: one pass over the training data.
+        examples_per_step: examples over all hosts and microbatches.
+        tokens_per_step: tokens over all hosts and microbatches; for durations in tokens and for
+            tokens/s.
+        examples_per_epoch: examples in one pass over the training data.
     """
 
     examples_per_step: float
@@ -59,10 +61,10 @@ class Pace(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What there is to look at after training.
+    """The results shown after training.
 
     Attributes:
-        text: for the terminal.
+        text: the text for the terminal.
         scores: logged as the split `final`.
     """
 
@@ -71,12 +73,12 @@ class Shown(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model says of one line of input.
+    """A model's answer to one line of input.
 
     Attributes:
-        text: for people and pipes, its parts with tabs between.
-        details: the same and more, for JSON.
-        cut: what of the line was too long to be read to its end, in words; empty if all was read.
+        text: the answer for people and pipes, its parts separated by tabs.
+        details: the answer with more details, for JSON.
+        cut: a message that says what was too long and cut; empty if all was read.
     """
 
     text: str
@@ -131,11 +133,11 @@ class Continues(Tokenized, Protocol):
 
 @runtime_checkable
 class Rewrites(Tokenized, Protocol):
-    """A task whose models write a text for each text, found by a search.
+    """A task whose models write a text for each text, by a search.
 
     Attributes:
-        max_length: tokens of a source, its end included.
-        beam_size: hypotheses that are kept.
+        max_length: the most tokens of a source, its end included.
+        beam_size: the number of hypotheses that are kept.
     """
 
     max_length: int
@@ -146,7 +148,7 @@ class Rewrites(Tokenized, Protocol):
         ...
 
     def encode_sources(self, tokenizer: Any, lines: Sequence[str], first: int) -> Any:
-        """Token ids of lines, of which the first has the number `first`; how many were cut."""
+        """Token ids of lines (the first has the number `first`), and how many were cut."""
         ...
 
 
@@ -155,7 +157,7 @@ class FindsNeighbors(Protocol):
     """A task that can judge vectors by the classes of their nearest neighbours."""
 
     def neighbor_scores(self, model: Any, params: Any, data: Any, count: int) -> dict[str, float]:
-        """How well the nearest training examples tell the classes of the others."""
+        """How well the nearest training examples predict the classes of the others."""
         ...
 
 
@@ -174,20 +176,20 @@ class Noted(Protocol):
 
 
 def names_of(package: ModuleType, protocol: type) -> list[str]:
-    """The names of the models or tasks, as they are by default, that keep a protocol.
+    """The names of the models or tasks that implement a protocol with default fields.
 
     Args:
         package: `transformer.models` or `transformer.tasks`.
-        protocol: that can be checked at run time.
+        protocol: a runtime-checkable protocol.
     """
     return [name for name, kind in plugins(package, "name") if isinstance(kind(), protocol)]
 
 
 def require_fitting(task: "Task", model: Any) -> None:
-    """Refuses a model of a kind that the task cannot train.
+    """Refuses a model that does not implement the task's protocol.
 
     Raises:
-        ConfigError: naming the model, and those that fit.
+        ConfigError: naming the model, and models that fit.
     """
     if not isinstance(model, task.model_kind):
         ours, theirs = (type(one).__module__.rpartition(".")[2] for one in (task, model))
@@ -204,10 +206,10 @@ def tokenizer_digest(tokenizer: str) -> str:
 
 
 def require_tokenizer_of(fingerprint: str, tokenizer: str, workdir: Path) -> None:
-    """Refuses a tokenizer, given as text, with which the data of a checkpoint were not made.
+    """Refuses a tokenizer, given as text, other than that of a checkpoint's data.
 
     Raises:
-        WorkdirError: if it is another one.
+        WorkdirError: if the tokenizers differ.
     """
     if not fingerprint.startswith(tokenizer_digest(tokenizer)):
         raise WorkdirError(
@@ -227,9 +229,9 @@ def vocabulary_losses(
 
     Args:
         module: a bound model with `logits` and `output_layer`.
-        features: what goes into the output layer.
+        features: the input of the output layer.
         labels: token ids, or `IGNORED`.
-        chunk: how many tokens of the vocabulary are scored at a time; 0 means all.
+        chunk: how many tokens of the vocabulary are scored at once; 0 means all.
         **terms: `label_smoothing` and `z_loss`; see `ops.losses.cross_entropy`.
     """
     if not chunk:
@@ -243,7 +245,7 @@ def vocabulary_losses(
 
 
 def auxiliary_losses(collected: Any) -> dict[str, Float[Array, ""]]:
-    """What modules put into the collection `losses`, by name, each a mean over layers.
+    """The losses in the collection `losses`, by name, each a mean over layers.
 
     Args:
         collected: the collections that applying a model changed.
@@ -269,10 +271,10 @@ def sequence_losses(
     Args:
         model: the encoder-decoder.
         params: its parameters.
-        batch: `source`, `target`, `labels`, and segments and positions where rows are shared.
+        batch: `source`, `target`, `labels`, and segments and positions if pairs share rows.
         rngs: for dropout; empty for none.
         vocab_chunk: see `vocabulary_losses`.
-        label_smoothing: see `ops.losses.cross_entropy`; `loss` in the metrics is without.
+        label_smoothing: see `ops.losses.cross_entropy`; `loss` in the metrics is without smoothing.
     """
     layout = {name: batch[name] for name in batch if name.endswith(("_segments", "_positions"))}
 
@@ -282,8 +284,8 @@ def sequence_losses(
         terms = {"label_smoothing": label_smoothing}
         return vocabulary_losses(module, features, batch["labels"], vocab_chunk, **terms)
 
-    # Inside of the module's scope: features and output layer are two calls on one bound model, so
-    # that logits need not exist for all of the vocabulary at once.
+    # Inside the module's scope, features and output layer are two calls on one bound model, so
+    # logits need never exist for the whole vocabulary at once.
     scores = nn.apply(score, model)({"params": params}, rngs=rngs)
     objective = jnp.sum(scores.objective)
     metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
@@ -294,23 +296,23 @@ def sequence_losses(
 
 @runtime_checkable
 class Task(Protocol):
-    """A job: its data, its loss and what it shows at the end.
+    """A job: its data, its loss and the results that it shows at the end.
 
-    A task is a frozen dataclass of `config.task`. What it reads from disk is an object of its own,
-    returned by `load` and handed to every method that needs it.
+    A task is a frozen dataclass of `config.task`. The data that it reads are a separate object,
+    returned by `load` and passed to every method that needs it.
     """
 
-    # Fields of the model that the data decide; `dimensions` gives their sizes.
+    # Fields of the model that the data determine; `dimensions` gives their values.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
-    # The protocol that the models of this task keep, from `tasks/parts/models.py`.
+    # The protocol that the models of this task implement, from `tasks/parts/models.py`.
     model_kind: ClassVar[type]
 
     def load(self, workdir: Path | None) -> Any:
         """Reads and prepares the data; a tokenizer in `workdir` is used rather than made anew.
 
-        `workdir` is the run's own folder, or that of the run which it begins from.
+        `workdir` is the run's folder, or that of the run from which it is initialized.
         """
         ...
 
@@ -319,27 +321,27 @@ class Task(Protocol):
         ...
 
     def describe(self, data: Any) -> str:
-        """What was read, in a line or two: how much, what was left out."""
+        """Describes the data in a line or two: how much there is, what was left out."""
         ...
 
     def save(self, data: Any, workdir: Path) -> None:
-        """Writes what later scripts need beside the config (a tokenizer) into `workdir`."""
+        """Writes what later scripts need besides the config (a tokenizer) into `workdir`."""
         ...
 
     def dimensions(self, data: Any) -> dict[str, int]:
-        """Fields of the model that the data decides, such as `vocab_size`."""
+        """Fields of the model that the data determine, such as `vocab_size`."""
         ...
 
     def fingerprint(self, data: Any) -> str:
-        """Changes when the data changes; begins with `tokenizer_digest` where there is one."""
+        """Changes when the data change; begins with `tokenizer_digest` if there is a tokenizer."""
         ...
 
     def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Refuses what lies in a run's folder and does not belong to its checkpoint.
+        """Refuses files in a run's folder that do not belong to its checkpoint.
 
         Args:
             workdir: the run folder.
-            fingerprint: of the data that the checkpoint was trained on.
+            fingerprint: the fingerprint of the data that the checkpoint was trained on.
         """
         ...
 
@@ -348,7 +350,7 @@ class Task(Protocol):
         ...
 
     def pace(self, data: Any) -> Pace:
-        """For durations and speeds."""
+        """The size of steps and epochs, for durations and speeds."""
         ...
 
     def batch_rows(self, data: Any) -> Iterable[int]:
@@ -362,8 +364,8 @@ class Task(Protocol):
     def validation_batches(self, data: Any) -> Batches:
         """All validation batches once, over all hosts.
 
-        A row counts for nothing where its `valid` is 0, or in batches without that where all of
-        its `labels` are `IGNORED`.
+        A row does not count if its `valid` is 0 or, in batches without `valid`, if all of its
+        `labels` are `IGNORED`.
         """
         ...
 
@@ -378,13 +380,13 @@ class Task(Protocol):
         ...
 
     def scores(self, model: Any, params: Any, data: Any) -> dict[str, Any]:
-        """What a loss does not say, of the validation data: outputs compared with references."""
+        """Scores of the validation data besides the loss: outputs compared with references."""
         ...
 
     def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
-        """Something to look at after training.
+        """Shows results after training.
 
-        Files go into `workdir`, which holds nothing else yet: they are moved into the run folder
-        when all of them are whole. So the text names them without it.
+        Files go into `workdir`, an empty folder: they are moved into the run folder when all are
+        complete. So the text names the files without a folder.
         """
         ...

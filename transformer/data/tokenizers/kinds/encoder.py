@@ -1,4 +1,4 @@
-"""The tokenizer of an encoder: BERT's word pieces, or RoBERTa's pieces of bytes."""
+"""The tokenizer of an encoder: BERT's word pieces, or RoBERTa's byte-level pieces."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,8 +22,8 @@ from transformer.errors import DataError
 def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> EncoderTokenizer:
     """`wordpiece`, `bpe`, the path of a BERT `vocab.txt`, or of a `tokenizer.json` of either kind.
 
-    A vocabulary's size has the five special tokens in it. `lowercase` is of `wordpiece` and
-    `vocab.txt`: as BERT's uncased models do, accents dropped.
+    The vocabulary size includes the five special tokens. `lowercase` is for `wordpiece` and
+    `vocab.txt`: it also drops accents, as BERT's uncased models do.
     """
     if value == "wordpiece":
         return train_word_pieces(texts, vocab_size, lowercase)
@@ -71,7 +71,7 @@ def _of_library(
 
 
 def _names_beside(folder: Path) -> dict[str, str]:
-    """What special tokens are called, as far as a file beside the tokenizer says so."""
+    """The names of special tokens, as far as a file beside the tokenizer gives them."""
     path = folder / NAMES_FILE
     if not path.is_file():
         return {}

@@ -1,8 +1,8 @@
 """Tokenizers of Marian's published models: two SentencePiece models and one table of numbers.
 
-Each language has its model that cuts it into pieces, and `vocab.json` numbers the pieces of both
-(Tiedemann and Thottingal 2020, OPUS-MT). Marian's scripts also normalise punctuation before;
-this does not, and neither does the library `transformers` by default.
+A model for each language cuts texts into pieces, and `vocab.json` numbers the pieces of both
+(Tiedemann and Thottingal 2020, OPUS-MT). Marian's scripts normalise punctuation first; this file
+does not, and neither does the library `transformers` by default.
 """
 
 import base64
@@ -23,10 +23,10 @@ from transformer.errors import DataError
 from transformer.files import write_bytes, write_text
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
-# A run keeps here the special tokens that published models keep in their settings.
+# The file of a run with the special tokens that published models have in their settings.
 TOKENS_FILE = "marian_tokens.json"
 
-# What SentencePiece writes for a space, and for what it does not know.
+# SentencePiece's symbols for a space and for unknown text.
 _SPACE, _NOT_KNOWN = "\N{LOWER ONE EIGHTH BLOCK}", " \N{DOUBLE QUESTION MARK} "
 
 
@@ -36,10 +36,10 @@ class Added(NamedTuple):
     Attributes:
         content: its letters.
         id: its number.
-        special: whether it stands by itself in what is written, with a space behind it.
-        lstrip: takes the white space before it with it.
-        rstrip: takes the white space behind it with it.
-        single_word: is one only between white space.
+        special: whether decoded text sets it apart, with a space behind it.
+        lstrip: whether it includes the white space before it.
+        rstrip: whether it includes the white space behind it.
+        single_word: whether it counts only between white space.
     """
 
     content: str
@@ -145,7 +145,7 @@ class MarianTokenizer(SentenceTokenizer):
         ]
 
     def _parts(self, line: str) -> Iterator[int | str]:
-        """The tokens of a line that are no pieces, by number, and the texts between them."""
+        """The ids of a line's added tokens, and the texts between them."""
         texts, tokens, place = [], [], 0
         for found in self._split.finditer(line) if self._split else ():
             token = self._added[found.group()]
@@ -164,7 +164,7 @@ class MarianTokenizer(SentenceTokenizer):
             yield rest
 
     def _id(self, piece: str) -> int:
-        # What SentencePiece does not know comes as it was written, whatever that is.
+        # SentencePiece returns unknown text as it was written.
         if piece in self._own:
             return self._unknown
         return self._ids.get(piece, self._unknown)
@@ -193,7 +193,7 @@ class MarianTokenizer(SentenceTokenizer):
         return [self._pieces.get(int(i), "") for i in ids]
 
     def save(self, folder: Path) -> None:
-        """Writes the three files as they were, and one more where tokens are not the usual."""
+        """Writes the three files unchanged, and one more if special tokens are unusual."""
         write_bytes(folder / SOURCE_FILE, self._source.content)
         write_bytes(folder / TARGET_FILE, self._target.content)
         write_text(folder / VOCABULARY_FILE, self._text)
@@ -219,13 +219,13 @@ def _split_language(line: str) -> tuple[list[str], str]:
 
 
 def _written(special: MarianTokens) -> str:
-    """What `_read_tokens` reads."""
+    """The special tokens as text, for `_read_tokens`."""
     content = special._asdict() | {"added": [token._asdict() for token in special.added]}
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _read_tokens(path: Path) -> MarianTokens:
-    """The tokens that a run keeps; the usual ones where it keeps none.
+    """The special tokens saved in a run; the usual ones if there are none.
 
     Raises:
         DataError: if the file is damaged.

@@ -1,4 +1,4 @@
-"""Tokenizers of sentences that are models of the library `sentencepiece`."""
+"""Sentence tokenizers that are models of the library `sentencepiece`."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ SENTENCEPIECE_FILE = "tokenizer.model"
 class SentencePieceTokenizer(SentenceTokenizer):
     """A model of the library `sentencepiece` (Kudo and Richardson 2018), kept as it is.
 
-    SentencePiece itself never makes a control token such as `</s>` of a text.
+    SentencePiece itself never turns text into a control token such as `</s>`.
 
     Attributes:
         content: of the model's file.

@@ -1,4 +1,4 @@
-"""Tokenizers of sentences that are made here, or that are in a `tokenizer.json`."""
+"""Sentence tokenizers that are trained here, or read from a `tokenizer.json`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) ->
     """One token per Unicode code point of the texts, or byte-level BPE (Sennrich et al. 2016).
 
     BPE is trained on the texts of both languages together, the end token included in its size.
-    Capitals stay.
+    Capitals are kept.
     """
     if value == "character":
         return LibrarySentenceTokenizer(character_tokenizer(texts))

@@ -20,7 +20,7 @@ from transformer.errors import ConfigError
 def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> TextTokenizer:
     """One token per Unicode code point of the texts, 256 tokens for bytes, or byte-level BPE.
 
-    BPE (Sennrich et al. 2016) is trained on the texts. Capitals stay in all of them.
+    BPE (Sennrich et al. 2016) is trained on the texts. All of them keep capitals.
     """
     if value == "character":
         return LibraryTextTokenizer(character_tokenizer(texts))
