@@ -11,8 +11,8 @@ pairs to train on, whole modules held out, nothing to download; 2+2 layers of ve
 128. `:pretrain` is span corruption on the same docstrings, 1.4 million characters, and without the
 modules that are held out. On 2 cores of an AMD EPYC (Zen 5), beside other work: `:pretrain` 4:05,
 4.35 nats a token of hidden spans; then 2:36 and on 162 held-out docstrings ROUGE-1 4.9, ROUGE-2
-0.2, ROUGE-L 4.5, no exact match (9.0, 1.0, 8.7 before the schedule moved by one update: a few outputs
-decide it). So few pairs make no summariser: what it writes is a plausible first line of another
+0.2, ROUGE-L 4.5, no exact match (9.0, 1.0, 8.7 before the schedule moved by one update: a few
+outputs decide it). So few pairs make no summariser: it writes a plausible first line of another
 docstring.
 
 Other variants, for data of your own and a machine with accelerators; not trained here:

@@ -171,7 +171,7 @@ def _require_same_ids(
     old: Mapping[int, tokenizers.AddedToken],
     new: Mapping[int, tokenizers.AddedToken],
 ) -> None:
-    """Refuses a token whose ids in its file and in `tokenizer.json` differ.
+    """Refuses a token whose id in its file is another in `tokenizer.json`, or another token's.
 
     Raises:
         DataError: names the token.
@@ -182,6 +182,11 @@ def _require_same_ids(
             raise DataError(
                 f"{file.where}: {shown(token.content)} has the id {index}, and in tokenizer.json "
                 f"{ids[token.content]}."
+            )
+        if index in new and new[index].content != token.content:
+            raise DataError(
+                f"{file.where}: {shown(token.content)} has the id {index}, which is that of "
+                f"{shown(new[index].content)} in tokenizer.json."
             )
 
 
