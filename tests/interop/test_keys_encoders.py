@@ -428,7 +428,7 @@ def test_all_keys_of_the_class_are_tried(kind):
     ("file", "change", "said"),
     [
         # The library numbers it 69 without a word.
-        (ADDED, {"<new>": 3}, "'<new>' has the id 3 in"),
+        (ADDED, {"<new>": 3}, "'<new>' has the id 3 and gets"),
         (ADDED, {"": 71}, "the token 71 has no letters"),
         (SPECIAL, {"unk_token": ""}, "'' is a token without letters: null says"),
         (SPECIAL, {"additional_special_tokens": {}}, "additional_special_tokens is {}"),

@@ -37,6 +37,10 @@ _ROLES = (
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
+# A message names at most so many tokens.
+_SHOWN = 5
+
+
 class AddedTokens(NamedTuple):
     """The special and added tokens in the files.
 
@@ -110,16 +114,20 @@ class AddedTokens(NamedTuple):
             folder: the folder of the files, for messages.
 
         Raises:
-            DataError: names the first such token.
+            DataError: names the first such tokens.
         """
-        for index, token in self.by_id.items():
-            found = made.token_to_id(token.content)
-            if found != index:
-                raise DataError(
-                    f"{folder}: {token.content!r} has the id {index} in {BY_ID}, {ADDED} or "
-                    f"{TOKENIZER_FILE}, and gets {found} when it is added: the ids behind the "
-                    f"vocabulary may have no holes, and no other token may have them."
-                )
+        moved = [
+            f"{token.content!r} has the id {index} and gets {made.token_to_id(token.content)}"
+            for index, token in sorted(self.by_id.items())
+            if made.token_to_id(token.content) != index
+        ]
+        if moved:
+            more = f", and so on ({len(moved)} tokens)" if len(moved) > _SHOWN else ""
+            raise DataError(
+                f"{folder}: by {BY_ID}, {ADDED} or {TOKENIZER_FILE} {', '.join(moved[:_SHOWN])}"
+                f"{more}: ids behind the vocabulary may have no holes, and no other token may have "
+                f"them."
+            )
 
 
 def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTokens:
