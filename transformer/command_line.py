@@ -200,6 +200,9 @@ def _unknown_key(where: str, name: str, config: ConfigDict) -> str:
 def _value_of_section(overrides: Sequence[re.Match[str]]) -> str | None:
     """Explains the first override that assigns a value to a section."""
     for match in overrides:
+        # Scripts without a config have no such flag.
+        if match["flag"] not in FLAGS:
+            continue
         config = FLAGS[match["flag"]].value
         for name in match["path"].split("."):
             config = config.get(name) if isinstance(config, ConfigDict) else None

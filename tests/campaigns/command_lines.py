@@ -66,6 +66,8 @@ MODELS_OF = {
     "image_classification": ("vit",),
     "masked_images": ("vit",),
 }
+# Models of few tasks, which would change what each seed draws.
+NOT_DRAWN = {"modern_bert"}
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
     **dict.fromkeys(
@@ -437,7 +439,7 @@ WEIGHTED = (
 
 
 if __name__ == "__main__":
-    assert {model for _, model in PAIRS} == set(choices("model"))
+    assert {model for _, model in PAIRS} == set(choices("model")) - NOT_DRAWN
     assert set(MODELS_OF) == set(choices("task"))
     # Before the first case, so that none waits for it.
     if "-h" not in sys.argv and "--help" not in sys.argv:

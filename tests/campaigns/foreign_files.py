@@ -66,11 +66,12 @@ def read(question: tuple[str, str | None, bool]) -> dict[str, Any]:
         digest.update(f"{path} {array.shape}".encode() + np.asarray(array).tobytes())
     used = {name: one._asdict() for name, one in found.published.files.used().items()}
     model, task = found.config.model.to_dict(), found.config.task.to_dict()
+    text = "" if found.run.tokenizer is None else found.run.tokenizer.identity()
     answer = {
         "model": model,
         "task": task,
         "labels": found.published.labels,
-        "tokenizer": hashlib.sha256(found.run.text.encode()).hexdigest(),
+        "tokenizer": hashlib.sha256(text.encode()).hexdigest(),
         "files": dict(found.run.files),
         "params": digest.hexdigest(),
         "sample": _sample(found),
