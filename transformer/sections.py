@@ -131,17 +131,12 @@ def completed(
             inner = result.get(key, {})
             if isinstance(inner, Mapping | ConfigDict):
                 given = completed(kind.base, inner)
-                result[key] = _plain(field.default) | given
+                result[key] = dataclasses.asdict(field.default) | given
         elif key not in result and field.default is not dataclasses.MISSING:
             result[key] = field.default
         elif kind.base is tuple and isinstance(result.get(key), list):
             result[key] = tuple(result[key])
     return result
-
-
-def _plain(owner: Any) -> dict[str, Any]:
-    """A dataclass and those inside it as dicts."""
-    return dataclasses.asdict(owner)
 
 
 def _moved(belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
