@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.tokenizers.library import parse_tokenizer_json
@@ -12,7 +12,9 @@ from transformer.files import write_bytes, write_json
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
 from transformer.interop.generation import sampling_config, writing_fields
 from transformer.interop.tokenizers.decoders import Usual, decoder_tokenizer
+from transformer.nn.decoder import DecoderOnly
 from transformer.ops.logits import Sampling
+from transformer.types import Json
 
 # Maximum number of tokens of a window when an imported language model is evaluated or trained.
 _MOST_TOKENS = 2048
@@ -33,7 +35,12 @@ class Writer(Protocol):
         ...
 
 
-def writes_text(*_: Any) -> Head:
+# The class of a decoder, and a run of it.
+Decoder = TypeVar("Decoder")
+TrainedDecoder = Trained[Decoder, Writer, TextTokenizer]
+
+
+def writes_text(*_: object) -> Head:
     """The head of all language models."""
     return Head("language_modeling", ())
 
@@ -71,10 +78,9 @@ def decoder_run(
     return RunParts(fields, tokenizer)
 
 
-def token_ids(trained: Trained) -> dict[str, Any]:
+def token_ids(trained: TrainedDecoder) -> Json:
     """The special tokens for `config.json` and `generation_config.json`."""
-    ends = _ends(trained)
-    task: Writer = trained.task
+    ends, task = _ends(trained), trained.task
     return {
         "bos_token_id": task.begin,
         "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
@@ -82,24 +88,23 @@ def token_ids(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _ends(trained: Trained) -> tuple[int, ...]:
+def _ends(trained: TrainedDecoder) -> tuple[int, ...]:
     """All tokens that end a text, including the one that the run names by its text."""
-    task: Writer = trained.task
+    task = trained.task
     named = trained.tokenizer.index(task.stop) if task.stop else None
     return tuple(dict.fromkeys([*task.stop_ids, *([] if named is None else [named])]))
 
 
-def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
+def write_decoder_files(trained: TrainedDecoder[DecoderOnly], folder: Path) -> list[str]:
     """Writes the tokenizer's files and `generation_config.json`, without losing anything.
 
     Args:
         trained: the run.
         folder: the folder to write to.
     """
-    task: Writer = trained.task
-    tokenizer: TextTokenizer = trained.tokenizer
+    task, tokenizer = trained.task, trained.tokenizer
     write_bytes(folder / TOKENIZER_FILE, (trained.workdir / TOKENIZER_FILE).read_bytes())
-    words: dict[str, Any] = {
+    words: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": trained.model.context,
     }

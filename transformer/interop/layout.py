@@ -7,7 +7,8 @@ can be exported again, bit for bit.
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from flax import traverse_util
 
 from transformer.errors import DataError
 from transformer.nn.layouts import layer_name, layer_number
+from transformer.types import Params
 
 Shape = tuple[int, ...]
 Arrays = Sequence[np.ndarray]
@@ -147,10 +149,10 @@ def entries(
 
 
 def parameter_shapes(
-    model: Any,
-    use_all: Callable,
-    *inputs: Any,
-    stacks: tuple[str, ...] = ("num_layers",),
+    model: nn.Module,
+    use_all: Callable[..., object],
+    *inputs: jax.Array | jax.ShapeDtypeStruct,
+    depths: Mapping[str, int],
     traced: int = 1,
 ) -> dict[str, Shape]:
     """The shapes of all parameters that a model can have, by path.
@@ -159,21 +161,21 @@ def parameter_shapes(
         model: the model, with unrolled layers.
         use_all: calls every module that has parameters.
         *inputs: the inputs of `use_all`.
-        stacks: fields with the numbers of layers, in the order of the stacks' names.
+        depths: the number of layers of each stack, by its field of the model and in the order of
+            the stacks' names.
         traced: how many layers of each stack to trace. The last of them gives the shapes of all
             later layers.
     """
-    depths = {field: getattr(model, field) for field in stacks}
     few = {field: min(depth, traced) for field, depth in depths.items()}
     init = functools.partial(model.clone(**few, scan_layers=False).init, method=use_all)
-    shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
-    flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
+    shapes: Params = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *inputs)["params"])
+    flat: dict[str, jax.ShapeDtypeStruct] = traverse_util.flatten_dict(shapes, sep="/")
     first = f"/{layer_name(0)}/"
     names = sorted({path.split(first)[0] for path in flat if first in path})
     found = {}
     for path, leaf in flat.items():
         found[path] = tuple(leaf.shape)
-        for name, field in zip(names, stacks, strict=True):
+        for name, field in zip(names, depths, strict=True):
             last = f"{name}/{layer_name(few[field] - 1)}/"
             if path.startswith(last):
                 rest = path.removeprefix(last)
@@ -183,13 +185,16 @@ def parameter_shapes(
 
 
 def read_entries(
-    wanted: Iterable[Entry], arrays: Mapping[str, Any], names: Mapping[str, str], where: Any
+    wanted: Iterable[Entry],
+    arrays: Callable[[str], np.ndarray],
+    names: Mapping[str, str],
+    where: Path,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields our parameters by path in float32, one entry at a time.
 
     Args:
         wanted: entries whose arrays all exist.
-        arrays: arrays by their names in the file, read on access.
+        arrays: reads an array by its name in the file.
         names: maps names in entries to names in the file.
         where: the folder or file, for messages.
 
@@ -199,7 +204,7 @@ def read_entries(
     for entry in wanted:
         found = []
         for name, shape in zip(entry.names, entry.shapes, strict=True):
-            array = arrays[names[name]]
+            array = arrays(names[name])
             if array.shape != shape:
                 raise DataError(
                     f"{where}: {names[name]} has the shape {list(array.shape)}, and the config "
@@ -231,7 +236,7 @@ def write_entries(
 
 
 def require_sizes(
-    where: Any, shapes: Mapping[str, Shape], sizes: Mapping[str, Mapping[str, int]]
+    where: Path, shapes: Mapping[str, Shape], sizes: Mapping[str, Mapping[str, int]]
 ) -> None:
     """Refuses arrays whose sizes differ from a config.
 
@@ -250,7 +255,7 @@ def require_sizes(
 
 
 def require_layers(
-    where: Any, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
+    where: Path, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
 ) -> None:
     """Refuses stacks whose depth differs from a config.
 

@@ -4,7 +4,8 @@ import functools
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import Any
+
+import flax.linen as nn
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
@@ -68,7 +69,7 @@ def read_published(folder: str | Path, ignore: str | None = None) -> Published:
     return read_source(source, family_of(source.config), ignore)
 
 
-def family_for(name: str, model: Any) -> Family:
+def family_for(name: str, model: nn.Module) -> Family:
     """The family that can export one of our models.
 
     Args:

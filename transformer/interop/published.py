@@ -4,8 +4,8 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -17,6 +17,7 @@ from transformer.interop.checked_values import text
 from transformer.interop.family import Family, Published, Source, Stored
 from transformer.interop.layout import Entry, Shape, read_entries
 from transformer.interop.side_files import SideFile
+from transformer.types import Facts, Json
 
 
 def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
@@ -59,7 +60,7 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     # Use host memory even if there is an accelerator: checkpoints are written from there without
     # another copy.
     host = jax.local_devices(backend="cpu")[0]
-    found = read_entries(whole, arrays, names, where)
+    found = read_entries(whole, arrays.__getitem__, names, where)
     params = {path: jax.device_put(array, host) for path, array in found}
     head = family.head(source.files, set(params))
     labels = _labels(source.config, params) if head.outputs is None else head.outputs
@@ -67,7 +68,7 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
 
 
 @functools.lru_cache(maxsize=8)
-def _entries_of(family: Family, model: Any) -> list[Entry]:
+def _entries_of(family: Family, model: nn.Module) -> list[Entry]:
     """All parameters that a model can have; each model is traced once."""
     return family.entries(model)
 
@@ -104,7 +105,7 @@ def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...
     return labels
 
 
-def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> dict[str, Any]:
+def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> Json:
     """Fields of a model that can be built.
 
     Raises:
@@ -123,7 +124,7 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     return fields
 
 
-def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
+def _require_fewer(fields: Facts, where: Path, there: int) -> None:
     """Refuses more layers or experts than there are arrays, before allocating anything for them.
 
     Raises:

@@ -4,15 +4,17 @@ import functools
 from collections.abc import Set
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.encoder_runs import (
     JOBS,
+    TrainedEncoder,
     encoder_head,
     encoder_run,
     problem_type,
@@ -24,25 +26,21 @@ from transformer.interop.family import (
     Published,
     RunParts,
     Source,
-    Trained,
     label_names,
 )
 from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, vector
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.bert import BERT
+from transformer.types import Json
 
-# Defaults of missing keys in the classes BertConfig and RobertaConfig.
-_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 30522,
+# Default sizes of missing keys in the classes BertConfig and RobertaConfig.
+_DEFAULTS = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
     "max_position_embeddings": 512,
     "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
 }
 _VOCABULARIES = {"bert": 30522, "roberta": 50265}
 # The array and axis that show each size, for messages that name both.
@@ -88,7 +86,7 @@ IRRELEVANT = {
     ),
 }
 # Keys with a single supported value.
-_ONLY: dict[str, Any] = {
+_ONLY: dict[str, object] = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
@@ -156,7 +154,8 @@ def _exported(kind: str, name: str, job: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _entries(kind: str, model: BERT) -> list[Entry]:
-    shapes = parameter_shapes(model, _use_all, jnp.zeros((1, 1), jnp.int32))
+    tokens, depths = jnp.zeros((1, 1), jnp.int32), {"num_layers": model.num_layers}
+    shapes = parameter_shapes(model, _use_all, tokens, depths=depths)
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
     others = {
         "masked_token/bias": vector("masked_token/bias", _BIAS[kind], (model.vocab_size or 0,))
@@ -164,7 +163,7 @@ def _entries(kind: str, model: BERT) -> list[Entry]:
     return entries(shapes, modules | _HEADS[kind] | {"output": "classifier"}, others)
 
 
-def _use_all(model: BERT, tokens: Any) -> None:
+def _use_all(model: BERT, tokens: Int[Array, "B T"]) -> None:
     """Calls every module that has parameters."""
     features = model(tokens)
     model.logits(model.masked(features, tokens))
@@ -172,14 +171,15 @@ def _use_all(model: BERT, tokens: Any) -> None:
     model.output(features)
 
 
-def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(IRRELEVANT)
     config.only(_ONLY)
-    activated = activation(config, "hidden_act", _DEFAULTS["hidden_act"])
+    activated = activation(config, "hidden_act", "gelu")
     if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
         raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
-    said = _numbers(kind, config)
+    usual = {"vocab_size": _VOCABULARIES[kind], **_DEFAULTS}
+    said = {key: config.whole(key, value) for key, value in usual.items()}
     _require_sizes(kind, config, said, where, shapes)
     offset = 0
     if kind == "roberta":
@@ -199,29 +199,13 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "num_types": said["type_vocab_size"],
         "activation": activated,
         "head_activation": _ROBERTA_HEAD if kind == "roberta" else None,
-        "norm_epsilon": said["layer_norm_eps"],
-        "dropout_rate": said["hidden_dropout_prob"],
+        "norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "dropout_rate": config.number("hidden_dropout_prob", 0.1),
     }
 
 
-def _numbers(kind: str, config: SideFile) -> dict[str, Any]:
-    """All numbers of a model; missing ones have the defaults of its class.
-
-    Raises:
-        DataError: names a value that is not a number.
-    """
-    usual = {**_DEFAULTS, "vocab_size": _VOCABULARIES[kind]}
-    found = {}
-    for key, value in usual.items():
-        if isinstance(value, str):
-            continue
-        read = config.number if isinstance(value, float) else config.whole
-        found[key] = read(key, value)
-    return found
-
-
 def _require_sizes(
-    kind: str, config: SideFile, said: dict[str, Any], where: Path, shapes: dict[str, Shape]
+    kind: str, config: SideFile, said: dict[str, int], where: Path, shapes: dict[str, Shape]
 ) -> None:
     """Refuses arrays whose size differs from the config.
 
@@ -255,9 +239,8 @@ def _pad(config: SideFile) -> int:
     return config.token("pad_token_id", _ROBERTA_PAD)
 
 
-def _config(kind: str, trained: Trained) -> dict[str, Any]:
-    model: BERT = trained.model
-    paths, pad = trained.paths, trained.tokenizer.pad
+def _config(kind: str, trained: TrainedEncoder[BERT]) -> Json:
+    model, paths, pad = trained.model, trained.paths, trained.tokenizer.pad
     if model.position_offset not in (0, pad + 1):
         raise ConfigError(
             f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "

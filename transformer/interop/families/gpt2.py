@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,16 +16,18 @@ from transformer.interop.decoder_configs import (
     require_output,
 )
 from transformer.interop.decoder_runs import (
+    TrainedDecoder,
     decoder_run,
     token_ids,
     write_decoder_files,
     writes_text,
 )
-from transformer.interop.family import Family, Trained
+from transformer.interop.family import Family
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same, without_layer
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.gpt import GPT
+from transformer.types import Json
 
 _NOT_READ = {
     "reorder_and_upcast_attn": "how float16 is rounded",
@@ -112,7 +113,7 @@ def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
     )
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(IRRELEVANT | _NOT_READ)
     config.usual({"is_encoder_decoder": False})
@@ -167,8 +168,8 @@ def _require_sizes(
             raise contradicted(where, key, value, there)
 
 
-def _config(trained: Trained) -> dict[str, Any]:
-    model: GPT = trained.model
+def _config(trained: TrainedDecoder[GPT]) -> Json:
+    model = trained.model
     if not model.qkv_bias or model.output_bias:
         raise ConfigError(
             "GPT-2 has biases on queries, keys and values and none on the output layer: "

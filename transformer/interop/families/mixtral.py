@@ -3,7 +3,6 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,16 +14,21 @@ from transformer.interop.decoder_configs import (
     decoder_config,
     decoder_fields,
     decoder_shapes,
-    rope_parameters,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
-from transformer.interop.families.llama import AROUND, canonical, tied_output
-from transformer.interop.family import Family, Trained
+from transformer.interop.decoder_runs import (
+    TrainedDecoder,
+    decoder_run,
+    write_decoder_files,
+    writes_text,
+)
+from transformer.interop.families.llama import AROUND, canonical, rotation, tied_output
+from transformer.interop.family import Family
 from transformer.interop.layout import Arrays, Entry, Shape, entries, without_layer
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.mixtral import Mixtral
+from transformer.types import Json
 
 _ROUTER = {"blocks/{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
 _EXPERTS = re.compile(r"blocks/\{\}/feed_forward/experts/(gate|up|down)/kernel")
@@ -71,7 +75,7 @@ def _experts(path: str, layer: int, part: str, shape: Shape) -> Entry:
     )
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`."""
     config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
     config.irrelevant({"output_router_logits": "what else is returned"})
@@ -94,8 +98,8 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     }
 
 
-def _config(trained: Trained) -> dict[str, Any]:
-    model: Mixtral = trained.model
+def _config(trained: TrainedDecoder[Mixtral]) -> Json:
+    model = trained.model
     if model.qkv_bias or model.head_norm:
         raise ConfigError(
             "Mixtral has neither biases nor normalised heads: config.model.qkv_bias or "
@@ -106,7 +110,7 @@ def _config(trained: Trained) -> dict[str, Any]:
         "model_type": "mixtral",
         **decoder_config(trained),
         "hidden_act": published_activation(model.activation),
-        "rope_parameters": rope_parameters(model),
+        "rope_parameters": rotation(model),
         "sliding_window": model.window,
         "num_local_experts": model.num_experts,
         "num_experts_per_tok": model.experts_per_token,

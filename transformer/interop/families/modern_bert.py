@@ -3,10 +3,10 @@
 from collections.abc import Set
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
@@ -14,13 +14,14 @@ from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import GLOBAL, LOCAL
 from transformer.interop.encoder_runs import (
     JOBS,
+    TrainedEncoder,
     encoder_head,
     encoder_run,
     problem_type,
     write_encoder_files,
 )
 from transformer.interop.families.bert import IRRELEVANT
-from transformer.interop.family import Family, Head, Trained, label_names
+from transformer.interop.family import Family, Head, label_names
 from transformer.interop.layout import (
     Arrays,
     Entry,
@@ -35,6 +36,7 @@ from transformer.interop.layout import (
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.modern_bert import ModernBert
 from transformer.nn.heads import POOLINGS
+from transformer.types import Json
 
 _MODULES = {
     "blocks/{}/attention_norm": "model.layers.{}.attn_norm",
@@ -69,7 +71,7 @@ _IRRELEVANT = IRRELEVANT | {
     ),
 }
 # Keys with a single supported value.
-_ONLY: dict[str, Any] = {
+_ONLY: dict[str, object] = {
     "attention_bias": False,
     "mlp_bias": False,
     "norm_bias": False,
@@ -94,7 +96,7 @@ def _canonical(name: str) -> str | None:
 # -------------------------------------------------------------------------- theirs to ours
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     # It is a rate of its own there.
     config.irrelevant({key: why for key, why in _IRRELEVANT.items() if key not in _DROPOUTS})
@@ -197,7 +199,8 @@ def _head(files: SideFiles, paths: Set[str]) -> Head:
 def _entries(model: ModernBert) -> list[Entry]:
     # The first layer lacks a norm that all other layers have.
     tokens = jnp.zeros((1, 2), jnp.int32)
-    shapes = parameter_shapes(model, _use_all, tokens, traced=2)
+    depths = {"num_layers": model.num_layers}
+    shapes = parameter_shapes(model, _use_all, tokens, depths=depths, traced=2)
     others = {
         "token_bias/bias": vector("token_bias/bias", "decoder.bias", shapes["token_bias/bias"])
     }
@@ -224,7 +227,7 @@ def _joined(paths: tuple[str, ...], name: str, shape: Shape) -> Entry:
     return Entry(paths, (name,), ((len(paths) * outputs, inputs),), read, write)
 
 
-def _use_all(model: ModernBert, tokens: Any) -> None:
+def _use_all(model: ModernBert, tokens: Int[Array, "B T"]) -> None:
     """Calls every module that has parameters."""
     model.logits(model.masked(model(tokens), tokens))
     model.classify(tokens)
@@ -233,10 +236,9 @@ def _use_all(model: ModernBert, tokens: Any) -> None:
 # -------------------------------------------------------------------------- ours to theirs
 
 
-def _config(trained: Trained) -> dict[str, Any]:
+def _config(trained: TrainedEncoder[ModernBert]) -> Json:
     """Writes what `_fields` reads."""
-    model: ModernBert = trained.model
-    tokenizer, paths = trained.tokenizer, trained.paths
+    model, tokenizer, paths = trained.model, trained.tokenizer, trained.paths
     plain = "ForMaskedLM" if "token_bias/bias" in paths else "Model"
     names = {job: name for name, job in JOBS.items()}
     suffix = names.get(trained.job, plain) if "output/kernel" in paths else plain

@@ -1,7 +1,6 @@
 """T5 in the layout of the library `transformers`, versions 1.0 and 1.1."""
 
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -11,7 +10,7 @@ from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import ACTIVATIONS, published_activation
-from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
+from transformer.interop.family import Family, Head, Published, RunParts, Source
 from transformer.interop.layout import (
     Entry,
     Shape,
@@ -20,11 +19,17 @@ from transformer.interop.layout import (
     require_layers,
     require_sizes,
 )
-from transformer.interop.sentence_runs import longest_source, sentence_run, write_sentence_files
+from transformer.interop.sentence_runs import (
+    TrainedWriter,
+    longest_source,
+    sentence_run,
+    write_sentence_files,
+)
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
 from transformer.interop.tokenizers.t5 import read_t5_tokenizer
 from transformer.models.t5 import T5
+from transformer.types import Facts, Json
 
 # Keys that do not affect outputs, and why.
 _IRRELEVANT = {
@@ -43,7 +48,7 @@ _MAX_TARGET = 128
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.only({"is_encoder_decoder": True, "is_decoder": False})
@@ -94,7 +99,7 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     return found
 
 
-def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+def _require_sizes(fields: Facts, where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses arrays whose sizes differ from the config."""
     width, heads = {"d_model": fields["width"]}, fields["num_heads"]
     inner = {"num_heads * d_kv": heads * fields["head_dim"]}
@@ -114,9 +119,9 @@ def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]
     require_layers(where, shapes, counts)
 
 
-def _config(trained: Trained) -> dict[str, Any]:
+def _config(trained: TrainedWriter[T5]) -> Json:
     """Writes what `_fields` reads."""
-    model: T5 = trained.model
+    model = trained.model
     activation = published_activation(model.activation, "gelu_new")
     if model.gated:
         activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
@@ -152,14 +157,12 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 def _entries(model: T5) -> list[Entry]:
     tokens = jnp.zeros((1, 2), jnp.int32)
-    stacks = ("num_decoder_layers", "num_encoder_layers")
-    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
+    depths = {
+        "num_decoder_layers": model.num_decoder_layers,
+        "num_encoder_layers": model.num_encoder_layers,
+    }
+    shapes = parameter_shapes(model, T5.__call__, tokens, tokens, depths=depths)
     return entries(shapes, _modules(model))
-
-
-def _called(model: T5, source: Any, target: Any) -> Any:
-    """Calls every module that has parameters."""
-    return model(source, target)
 
 
 def _modules(model: T5) -> dict[str, str]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
+from transformer.data.images.preparation import Preparation
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
-from transformer.errors import ConfigError, DataError
+from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.checked_values import whole
@@ -21,11 +22,13 @@ from transformer.interop.family import (
     Source,
     Trained,
     label_names,
+    require_known,
 )
 from transformer.interop.image_processors import PREPROCESSOR, processor_content, read_preparation
 from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, single
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.vit import ViT
+from transformer.types import Json
 
 # Defaults of missing keys.
 _DEFAULTS = {
@@ -44,6 +47,8 @@ _SHOWN = {
     "num_channels": ("embeddings.patch_embeddings.projection.weight", 1),
     "patch_size": ("embeddings.patch_embeddings.projection.weight", 2),
 }
+# The image processors of the library, by kind of model.
+_PROCESSORS = {"vit": "ViT", "deit": "DeiT"}
 _MULTI_LABEL = "multi_label_classification"
 _NUM_LABELS = 2
 _PROBLEMS = (None, "single_label_classification", _MULTI_LABEL)
@@ -73,6 +78,23 @@ _TOKENS = {
 }
 
 
+@runtime_checkable
+class _ImageTask(Protocol):
+    """How the task of a ViT prepares images."""
+
+    preparation: Preparation
+
+
+@runtime_checkable
+class _ImageClasses(Protocol):
+    """The outputs of an image classifier."""
+
+    multi_label: bool
+
+
+_TrainedViT = Trained[ViT, _ImageTask, None]
+
+
 def _canonical(kind: str, name: str) -> str | None:
     """Adds the prefix that bare encoders leave out."""
     # The prefix of the first head in models with two heads.
@@ -83,7 +105,8 @@ def _canonical(kind: str, name: str) -> str | None:
 def _entries(kind: str, model: ViT) -> list[Entry]:
     size = (1, model.image_size, model.image_size, model.channels or 0)
     images = jax.ShapeDtypeStruct(size, jnp.float32)
-    shapes = parameter_shapes(model, _classified, images)
+    depths = {"num_layers": model.num_layers}
+    shapes = parameter_shapes(model, ViT.classify, images, depths=depths)
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
     modules |= {"output": "classifier", "distillation_output": "distillation_classifier"}
     # Tokens before all patches; the published arrays have a batch axis.
@@ -100,12 +123,7 @@ def _entries(kind: str, model: ViT) -> list[Entry]:
     return entries(shapes, modules, others)
 
 
-def _classified(model: ViT, images: Any) -> Any:
-    """Calls every module that has parameters."""
-    return model.classify(images)
-
-
-def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.only({"qkv_bias": True})
@@ -194,21 +212,17 @@ def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
         )
 
 
-def _config(kind: str, trained: Trained) -> dict[str, Any]:
-    model: ViT = trained.model
-    beyond = {
-        "pooling": "class",
-        "positions": "learned",
-        "num_registers": 0,
-        "stem": "patches",
-        "layer_scale": None,
-    }
-    for field, value in beyond.items():
-        if getattr(model, field) != value:
-            raise ConfigError(
-                f"config.model.{field} is {getattr(model, field)!r}: published ViTs have {value!r}."
-            )
-    several = trained.job == "image_classification" and trained.task.multi_label
+def _config(kind: str, trained: _TrainedViT) -> Json:
+    model, task = trained.model, trained.task
+    require_known(
+        "published ViTs",
+        pooling=(model.pooling, "class"),
+        positions=(model.positions, "learned"),
+        num_registers=(model.num_registers, 0),
+        stem=(model.stem, "patches"),
+        layer_scale=(model.layer_scale, None),
+    )
+    several = isinstance(task, _ImageClasses) and task.multi_label
     name = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}[kind]
     return {
         "architectures": [name + ("WithTeacher" if model.distillation == "two" else "")],
@@ -234,7 +248,7 @@ def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     """The classes, and the preprocessing of pixels."""
     config = files[CONFIG]
     sizes = (_size(config, key) for key in ("image_size", "num_channels"))
-    fields: dict[str, Any] = {"preparation": read_preparation(files, kind, *sizes)}
+    fields: Json = {"preparation": read_preparation(files, _PROCESSORS[kind], *sizes)}
     if config.get("problem_type") == _MULTI_LABEL:
         fields["multi_label"] = True
     return Head("image_classification", None, fields)
@@ -245,7 +259,7 @@ def _run(source: Source, published: Published, max_length: int | None) -> RunPar
     return RunParts({"channels": published.model["channels"], **published.preparation})
 
 
-def _write_files(trained: Trained, folder: Path) -> list[str]:
+def _write_files(trained: _TrainedViT, folder: Path) -> list[str]:
     """Writes the preprocessing of pixels."""
     content = processor_content(trained.task.preparation, trained.model.channels)
     write_json(folder / PREPROCESSOR, content)

@@ -1,9 +1,11 @@
 """The common result of reading other libraries' model files."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from transformer.types import Json
 
 
 class ForeignModel(NamedTuple):
@@ -19,14 +21,14 @@ class ForeignModel(NamedTuple):
         ends: the tokens that end a text.
     """
 
-    config: dict[str, Any]
+    config: Json
     arrays: "ForeignArrays"
     tokenizer: str
     beginning: int | None
     first: int | None
     ends: tuple[int, ...]
 
-    def writing(self) -> dict[str, Any]:
+    def writing(self) -> Json:
         """Fields of `config.task` about generation; the files do not say how to sample."""
         return {"stop_ids": self.ends, "begin": self.first}
 

@@ -6,8 +6,10 @@ Pickled checkpoints are refused, because loading a pickle can run any code.
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from transformer.data.reading import bounds
@@ -33,6 +35,24 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         DataError: if there is no such file, or it is damaged or not a safetensors file.
     """
     return {name: _widened(array) for name, array in StoredArrays(path).items()}
+
+
+@runtime_checkable
+class _Slice(Protocol):
+    """An array that has not been read."""
+
+    def get_shape(self) -> list[int]: ...
+
+
+@runtime_checkable
+class _OpenFile(Protocol):
+    """An open file of the library."""
+
+    def keys(self) -> list[str]: ...
+
+    def get_slice(self, name: str) -> _Slice: ...
+
+    def get_tensor(self, name: str) -> np.ndarray: ...
 
 
 class StoredArrays(Mapping[str, np.ndarray]):
@@ -82,7 +102,9 @@ class StoredArrays(Mapping[str, np.ndarray]):
 
 
 def write_safetensors(
-    arrays: Mapping[str, Any], path: str | Path, metadata: Mapping[str, str] | None = None
+    arrays: Mapping[str, np.ndarray | jax.Array],
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes arrays by name.
 
@@ -127,7 +149,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise DataError(f"{file} cannot be read as safetensors: {error}") from None
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError:
@@ -204,7 +226,7 @@ def _require_header(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: Path) -> Iterator[_OpenFile]:
     """Opens a file; inside `with`, errors of the library become errors of ours."""
     _library()
     import ml_dtypes  # noqa: F401 - registers bfloat16 with NumPy.

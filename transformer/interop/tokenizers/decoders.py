@@ -10,7 +10,7 @@ then reported as not used. Finally the tokens that the other files name are adde
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
@@ -31,6 +31,7 @@ from transformer.interop.side_files import (
 )
 from transformer.interop.tokenizers.added import read_added_tokens
 from transformer.interop.tokenizers.files import merge_pairs, read_lines, read_tokenizer_text
+from transformer.types import Json
 
 _VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
 _AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
@@ -139,7 +140,7 @@ def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
     return all(ours[part] == theirs[part] for part in ("normalizer", "pre_tokenizer"))
 
 
-def _undecided(part: dict[str, Any]) -> dict[str, Any]:
+def _undecided(part: Json) -> Json:
     """A part of a tokenizer without entries that settings decide or that affect no token."""
     decided = ("add_prefix_space", "prepend_scheme", "trim_offsets")
     return {key: value for key, value in part.items() if key not in decided}
@@ -205,14 +206,14 @@ def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]
     return vocabulary, pairs  # type: ignore[return-value]
 
 
-def _parts(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _parts(content: Json, path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges of a `tokenizer.json`; old files separate the parts by a space."""
     vocabulary = require_vocabulary(content["model"]["vocab"], path)
     return vocabulary, merge_pairs(content["model"].get("merges", []), path)
 
 
 def _bpe(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: Any
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: bool | str | None
 ) -> tokenizers.Tokenizer:
     with in_our_words("the vocabulary and the merges make no tokenizer"):
         return tokenizers.Tokenizer(models.BPE(vocabulary, merges, **options))

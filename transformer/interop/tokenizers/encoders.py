@@ -7,7 +7,7 @@ normalised and split, and its missing keys have the defaults of the class. Gener
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
@@ -65,7 +65,7 @@ _IRRELEVANT = {
     "chat_template": "of other programs",
 }
 # Settings that these classes now ignore, with their fixed values; earlier versions used them.
-_USUAL: dict[str, Any] = {
+_USUAL: dict[str, object] = {
     "truncation_side": "right",
     "never_split": None,
     "do_basic_tokenize": True,
@@ -139,8 +139,9 @@ def read_encoder_tokenizer(
     _require_special(library, fields, folder)
     tokenizer = parse_encoder_tokenizer(library.to_str(), folder, fields)
     # Generic classes store the key but ignore it.
-    first_space: Any = getattr(library.pre_tokenizer, "add_prefix_space", False)
-    return ReadTokenizer(tokenizer, max_length, finds_special, bool(first_space))
+    spaces = library.pre_tokenizer
+    first_space = isinstance(spaces, pre_tokenizers.ByteLevel) and spaces.add_prefix_space
+    return ReadTokenizer(tokenizer, max_length, finds_special, first_space)
 
 
 def _class_of(files: SideFiles, usual_class: str, folder: Path) -> str:
