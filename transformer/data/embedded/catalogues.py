@@ -12,7 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformer.data.labels.tables import LabelledTexts
 from transformer.errors import DataError, MissingDependencyError
@@ -196,7 +196,7 @@ def _messages(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with path.open("rb") as file:
             # Plural forms make tuples of messages and translations.
-            messages: list[Any] = list(read_mo(file))
+            messages = list(read_mo(file))
     except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{path} is no message catalogue: {error}. Install Django again.") from None
     for message in messages:

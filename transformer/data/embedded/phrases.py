@@ -188,9 +188,10 @@ def _lists(random: Random) -> list[Rendering]:
 def _list(kind: str, keys: list, style, *, locale: "Locale") -> str:
     from babel.lists import format_list
 
-    names = getattr(locale, kind)
-    if kind != "territories":
-        names = names["stand-alone"]["wide"]
+    if kind == "territories":
+        names = locale.territories
+    else:
+        names = (locale.months if kind == "months" else locale.days)["stand-alone"]["wide"]
     return format_list([names.get(key, key) for key in keys], style, locale)
 
 

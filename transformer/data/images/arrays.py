@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from transformer.data.images.labelled import ArrayImages, ImageParts, first_few
-from transformer.data.reading.limits import MOST_HEADER, read_content, require_worth
+from transformer.data.reading import bounds
+from transformer.data.reading.content import read_content, require_worth
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError
 
@@ -252,7 +253,9 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
                 if not zipfile.is_zipfile(file):
                     raise DataError(f"{path} is no .npz file, or a damaged one.")
                 file.seek(0)
-                with np.load(file, allow_pickle=False, max_header_size=MOST_HEADER) as opened:
+                with np.load(
+                    file, allow_pickle=False, max_header_size=bounds.ARRAY_HEADER
+                ) as opened:
                     yield opened
         except DataError:
             raise

@@ -5,9 +5,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rich.console
 import rich.progress
@@ -134,7 +134,7 @@ def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
         return {}
 
 
-def _as_known(entry: Any) -> _Known:
+def _as_known(entry: Iterable[object]) -> _Known:
     """One entry of the memory.
 
     Raises:

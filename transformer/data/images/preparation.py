@@ -53,8 +53,7 @@ class Preparation:
         Raises:
             ConfigError: naming the field.
         """
-        for field in ("mean", "std"):
-            values = getattr(self, field)
+        for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3):
                 raise ConfigError(
                     f"config.task.preparation.{field} is {values}: one number, or one a channel."

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -305,7 +305,7 @@ def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
 
 def word_tags(
     rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: int | float
-) -> list[list[Any]]:
+) -> list[list[int | float]]:
     """Predictions of pieces as predictions of words.
 
     Args:

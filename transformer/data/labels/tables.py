@@ -5,12 +5,12 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import SURROGATES, read_text
 from transformer.errors import DataError
 from transformer.fields import unknown_name
@@ -44,7 +44,7 @@ class _Row(NamedTuple):
     """
 
     where: str
-    values: list[Any]
+    values: Sequence[object]
 
 
 def read_labelled_texts(
@@ -201,15 +201,14 @@ def _json_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row
             continue
         where = f"{path}, line {number}"
         try:
-            row = parse_json(line)
+            row = loads(line)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{where} is not JSON: {error.msg} at character {error.colno}. Each line must be "
                 f"one JSON object."
             ) from None
         except ValueError as error:
-            # Python refuses to read integers of more than some thousand digits.
-            raise DataError(f"{where} is JSON that cannot be read: {error}") from None
+            raise DataError(f"{where} is JSON that cannot be read: {error}.") from None
         if not isinstance(row, dict):
             raise DataError(
                 f"{where} holds {_kind(row)}: expected a JSON object with "
@@ -221,12 +220,12 @@ def _json_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row
 
 def _csv_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
     # Line feeds may be part of a field.
-    reader = csv.reader(io.StringIO(content, newline="\n"), strict=True)
-    return _table_rows(path, _csv_lines(path, reader), wanted)
+    return _table_rows(path, _csv_lines(path, content), wanted)
 
 
-def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the line where a row begins, and its fields."""
+    reader = csv.reader(io.StringIO(content, newline="\n"), strict=True)
     while True:
         first = reader.line_num + 1
         try:
@@ -293,13 +292,13 @@ def _require(wanted: Iterable[str], there: Iterable[str], where: str) -> None:
             raise DataError(message)
 
 
-def _text(value: Any, name: str, where: str) -> str:
+def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(f"{where}: {name!r} is {_kind(value)}: expected a string.")
     return _plain(value, name, where)
 
 
-def _label(value: Any, name: str, where: str) -> str:
+def _label(value: object, name: str, where: str) -> str:
     if not isinstance(value, str | int | float):
         raise DataError(
             f"{where}: {name!r} is {_kind(value)}: expected a string, a number, true or false."
@@ -307,7 +306,7 @@ def _label(value: Any, name: str, where: str) -> str:
     return _plain(value if isinstance(value, str) else json.dumps(value), name, where)
 
 
-def _several(value: Any, name: str, where: str, separator: str) -> str:
+def _several(value: object, name: str, where: str, separator: str) -> str:
     """Joins any number of labels to one string."""
     if isinstance(value, list):
         found = [_label(each, name, where) for each in value]
@@ -368,7 +367,7 @@ def _plain(value: str, name: str, where: str) -> str:
     return value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """What a JSON value is, for messages."""
     if value is None:
         return "null"

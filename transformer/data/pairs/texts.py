@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from transformer.data.pairs.files import Pairs, read_pairs
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import read_text, require_characters
 from transformer.errors import ConfigError, DataError
 
@@ -74,7 +74,7 @@ def read_text_pairs(paths: str, prefix: str, field: str) -> TextPairs:
 def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
     """Prefix, source and target of a line of JSON."""
     try:
-        values = parse_json(line)
+        values = loads(line)
     except ValueError as error:
         raise DataError(f"{where} is not JSON: {error}.") from None
     if not isinstance(values, dict):

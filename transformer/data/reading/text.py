@@ -14,7 +14,8 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from transformer.data.reading.limits import GZIP, MOST_LINE, read_content
+from transformer.data.reading import bounds
+from transformer.data.reading.content import GZIP, read_content
 from transformer.errors import DataError
 
 _MARK = "\ufeff"
@@ -41,7 +42,7 @@ def read_text(path: str | Path, *, may_be_empty: bool = False) -> str:
 
     Raises:
         DataError: if it is missing, not a file, empty, not UTF-8 (the byte's place is named), or
-            above a limit of `reading_limits`.
+            above a limit of `bounds`.
     """
     text = decode_text(read_content(Path(path), "a text file", is_text=True), str(path))
     if not may_be_empty and (not text or text.isspace()):
@@ -145,10 +146,10 @@ class IncomingLines(Iterator[str]):
             self._rest = []
         if rest:
             self._rest.append(rest)
-            if sum(map(len, self._rest)) > MOST_LINE:
+            if sum(map(len, self._rest)) > bounds.LINE_BYTES:
                 raise DataError(
                     f"line {self._count + len(self._lines) + 1} of {self._name} has more than "
-                    f"{MOST_LINE:,} bytes: give shorter lines."
+                    f"{bounds.LINE_BYTES:,} bytes: give shorter lines."
                 )
         if not data:
             self._at_end, self._unended = True, bool(self._rest)

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, SupportsInt
+from typing import ClassVar, NamedTuple, SupportsInt
 
 import numpy as np
 import tokenizers
@@ -222,7 +222,7 @@ class EncoderTokenizer(Tokenizer):
     def _encoded(
         self,
         library: tokenizers.Tokenizer,
-        texts: Sequence[Any],
+        texts: Sequence[str] | Sequence[list[str]],
         *,
         is_pretokenized: bool = False,
         special: bool = False,

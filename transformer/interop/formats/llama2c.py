@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from transformer.data.reading.json_text import read_bounded
+from transformer.data.reading.content import read_bounded
 from transformer.errors import DataError
 from transformer.interop.formats.foreign import (
     ForeignArray,

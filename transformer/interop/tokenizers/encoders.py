@@ -12,7 +12,8 @@ from typing import NamedTuple
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from transformer.data.reading.json_text import read_bounded, shown
+from transformer.data.reading.content import read_bounded
+from transformer.data.reading.json_text import shown
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.reading.text import decode_text
 from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer

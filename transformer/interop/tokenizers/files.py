@@ -4,7 +4,8 @@ from pathlib import Path
 
 from tokenizers import processors
 
-from transformer.data.reading.json_text import parse_json, read_bounded, shown
+from transformer.data.reading.content import read_bounded
+from transformer.data.reading.json_text import parse_json, shown
 from transformer.data.reading.text import decode_text
 from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.errors import DataError

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from transformer.data.images.reading import (
     read_images,
 )
 from transformer.data.order import Batches, Epochs, InOrder
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import in_chunks
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
@@ -40,6 +40,7 @@ from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.parts.labels import load_labels, save_labels
 from transformer.tasks.parts.models import ImageClassifier
 from transformer.tasks.parts.protocol import Pace
+from transformer.types import Facts
 
 PREPARATION_FILE = "preparation.json"
 _PREPARATION, _AUGMENTATION = Preparation(), Augmentation()
@@ -177,7 +178,7 @@ class ImageTask:
             return self.channels
         path = workdir / PREPARATION_FILE
         try:
-            return int(parse_json(path.read_text("utf-8"))["channels"])
+            return int(cast("Facts", loads(path.read_text("utf-8")))["channels"])
         except (OSError, ValueError, KeyError, TypeError):
             raise WorkdirError(
                 f"{path} is missing or damaged: it says how the images of the run were prepared."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import tokenizers
 from tokenizers import models
@@ -17,6 +18,7 @@ from transformer.data.tokenizers.word_pieces import (
     train_word_pieces,
 )
 from transformer.errors import DataError
+from transformer.types import Facts
 
 
 def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> EncoderTokenizer:
@@ -76,7 +78,7 @@ def _names_beside(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = read_json_file(path)
+        content = cast("Facts", read_json_file(path))
         return {
             field: str(content[key]["content"] if isinstance(content[key], dict) else content[key])
             for field, key in NAME_KEYS.items()
