@@ -11,7 +11,8 @@ from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.files import write_bytes, write_json
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
 from transformer.interop.generation import sampling_config, writing_fields
-from transformer.interop.tokenizers.decoders import Usual, decoder_tokenizer
+from transformer.interop.opening import tokenizer_classes
+from transformer.interop.tokenizers.decoders import DecoderClass, Usual, decoder_tokenizer
 from transformer.nn.decoder import DecoderOnly
 from transformer.ops.logits import Sampling
 from transformer.types import Json
@@ -66,6 +67,7 @@ def decoder_run(
             made = decoder_tokenizer(
                 source.files,
                 source.where,
+                tokenizer_classes(DecoderClass),
                 usual.get(source.config["model_type"], Usual()),
                 published.model["vocab_size"],
             )

@@ -13,9 +13,10 @@ from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.files import write_json, write_text
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
+from transformer.interop.opening import tokenizer_classes
 from transformer.interop.sentence_transformers import read_embedding, write_embedding
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
-from transformer.interop.tokenizers.encoders import read_encoder_tokenizer
+from transformer.interop.tokenizers.encoders import EncoderClass, read_encoder_tokenizer
 from transformer.types import Json
 
 # Maps the end of the class name in a checkpoint to our job: the head of the encoder.
@@ -101,7 +102,9 @@ def encoder_run(
         DataError: if a side file requires something unsupported.
     """
     files, where = source.files, source.where
-    read = read_encoder_tokenizer(files, where, usual_class, source.tokenizer)
+    read = read_encoder_tokenizer(
+        files, where, tokenizer_classes(EncoderClass), usual_class, source.tokenizer
+    )
     context = published.model["context"]
     longest = min(max_length or read.max_length or context, context)
     values: Json = {

@@ -7,7 +7,7 @@ import creates, and the side files. A new family needs no edit elsewhere.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
@@ -19,6 +19,8 @@ from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import ConfigError
 from transformer.interop.layout import Entry, Shape
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.interop.tokenizers.decoders import DecoderClass
+from transformer.interop.tokenizers.encoders import EncoderClass
 from transformer.types import Facts, Json
 
 # The class of a family's model.
@@ -160,7 +162,7 @@ class Trained(Generic[Model_co, Task_co, Tokenizer_co]):
         return cast("_TextTask[Tokenizer_co]", self.task).load_tokenizer(self.workdir)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family(Generic[Model]):
     """One published architecture.
 
@@ -178,6 +180,7 @@ class Family(Generic[Model]):
             model does not support.
         beside: writes the side files of one of our runs to a folder; returns sentences about what
             the run does but the folder does not.
+        tokenizers: the classes of tokenizers that this family brings, by the names in the library.
         suits: whether this family exports a given model, if several families have its class.
         heads: the first path components of heads, each of which a checkpoint has or lacks.
         canonical: maps a name in a file to the one in `entries`; None for what is no parameter.
@@ -197,6 +200,7 @@ class Family(Generic[Model]):
     run: Callable[[Source, Published, int | None], RunParts]
     config: Callable[[Trained], Json]
     beside: Callable[[Trained, Path], list[str]]
+    tokenizers: Mapping[str, DecoderClass | EncoderClass] = field(default_factory=dict)
     suits: Callable[[Model], bool] = lambda model: True
     heads: tuple[str, ...] = ()
     canonical: Callable[[str], str | None] = str
@@ -217,9 +221,9 @@ def require_known(whose: str, **fields: tuple[object, object]) -> None:
     Raises:
         ConfigError: names the first such field.
     """
-    for field, (value, known) in fields.items():
+    for name, (value, known) in fields.items():
         if value != known:
-            raise ConfigError(f"config.model.{field} is {value!r}: {whose} have {known!r}.")
+            raise ConfigError(f"config.model.{name} is {value!r}: {whose} have {known!r}.")
 
 
 def label_names(labels: tuple[str, ...]) -> dict[str, dict[str, str] | dict[str, int]]:

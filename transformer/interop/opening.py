@@ -4,6 +4,7 @@ import functools
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import TypeVar
 
 import flax.linen as nn
 
@@ -18,6 +19,8 @@ from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.interop.tokenizers.files import read_tokenizer_text, with_beginning
 
+T = TypeVar("T")
+
 
 @functools.cache
 def all_families() -> tuple[Family, ...]:
@@ -25,6 +28,12 @@ def all_families() -> tuple[Family, ...]:
     names = [module.name for module in pkgutil.iter_modules(families.__path__)]
     modules = [importlib.import_module(f"{families.__name__}.{name}") for name in names]
     return tuple(family for module in modules for family in module.FAMILIES)
+
+
+def tokenizer_classes(kind: type[T]) -> dict[str, T]:
+    """The tokenizer classes of one kind that all families define, by the names in the library."""
+    found = [item for family in all_families() for item in family.tokenizers.items()]
+    return {name: known for name, known in found if isinstance(known, kind)}
 
 
 def open_folder(folder: Path) -> Source:

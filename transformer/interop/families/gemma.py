@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import tokenizers
+from tokenizers import decoders, normalizers, pre_tokenizers
+
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import activation
@@ -27,9 +30,10 @@ from transformer.interop.decoder_runs import (
 )
 from transformer.interop.families.llama import AROUND, FEED_FORWARD, canonical, tied_output
 from transformer.interop.family import Family
+from transformer.interop.formats.tokenizers import SPACE
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import Usual
+from transformer.interop.tokenizers.decoders import DecoderClass, Usual, byte_pairs
 from transformer.models.gemma import Gemma
 from transformer.types import Json
 
@@ -223,6 +227,23 @@ def _config(trained: TrainedDecoder[Gemma]) -> Json:
     }
 
 
+def _gemma_tokenizer(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
+    unknown = names.get("unk_token")
+    made = byte_pairs(vocabulary, merges, fuse_unk=True, byte_fallback=True, unk_token=unknown)
+    made.normalizer = normalizers.Replace(" ", SPACE)
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return made
+
+
 _KINDS = tuple(_USUAL)
 FAMILIES = (
     Family(
@@ -237,5 +258,17 @@ FAMILIES = (
         head=writes_text,
         run=partial(decoder_run, dict.fromkeys(_KINDS, Usual("GemmaTokenizer"))),
         beside=write_decoder_files,
+        tokenizers={
+            "GemmaTokenizer": DecoderClass(
+                _gemma_tokenizer,
+                {
+                    "unk_token": "<unk>",
+                    "bos_token": "<bos>",
+                    "eos_token": "<eos>",
+                    "pad_token": "<pad>",
+                    "mask_token": "<mask>",
+                },
+            )
+        },
     ),
 )

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, pre_tokenizers
 
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import activation, published_activation
@@ -25,7 +27,7 @@ from transformer.interop.decoder_runs import (
 from transformer.interop.family import Family
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same, without_layer
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import Usual
+from transformer.interop.tokenizers.decoders import DecoderClass, Usual, byte_pairs
 from transformer.models.gpt import GPT
 from transformer.types import Json
 
@@ -54,6 +56,7 @@ _MODULES = {
     "position_embedding": "transformer.wpe",
     "output": "lm_head",
 }
+_END = "<|endoftext|>"
 # GPT-2 stores queries, keys and values in one array.
 _QUERY = "blocks/{}/attention/query"
 _LAYER = re.compile(r"transformer\.h\.(\d+)\.")
@@ -196,6 +199,19 @@ def _tied(model: GPT) -> dict[str, str]:
     return {"lm_head.weight": "transformer.wte.weight"} if model.tie_embeddings else {}
 
 
+def _gpt2_tokenizer(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    made = byte_pairs(vocabulary, merges)
+    spaced = settings.flag("add_prefix_space", False)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
 FAMILIES = (
     Family(
         kinds=("gpt2",),
@@ -209,5 +225,12 @@ FAMILIES = (
         head=writes_text,
         run=partial(decoder_run, {"gpt2": Usual("GPT2Tokenizer")}),
         beside=write_decoder_files,
+        tokenizers={
+            "GPT2Tokenizer": DecoderClass(
+                _gpt2_tokenizer,
+                dict.fromkeys(("unk_token", "bos_token", "eos_token"), _END),
+                files=True,
+            )
+        },
     ),
 )

@@ -1,8 +1,12 @@
 """Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, normalizers, pre_tokenizers
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
@@ -24,9 +28,10 @@ from transformer.interop.decoder_runs import (
     writes_text,
 )
 from transformer.interop.family import Family
+from transformer.interop.formats.tokenizers import SPACE, words_of
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import Usual
+from transformer.interop.tokenizers.decoders import DecoderClass, Usual, byte_pairs
 from transformer.models.llama import Llama
 from transformer.nn.decoder import DecoderOnly
 from transformer.types import Json
@@ -195,6 +200,43 @@ def rotation(model: Llama) -> Json:
     }
 
 
+# ------------------------------------------------------------------------------- tokenizers
+
+
+def _llama_tokenizer(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    made = byte_pairs(vocabulary, merges, fuse_unk=True, byte_fallback=True)
+    spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
+    # Without `legacy` the library adds a space before a text, with it before each part.
+    scheme = "never"
+    if spaced:
+        scheme = "always" if settings.flag("legacy", False) else "first"
+    made.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement=SPACE, prepend_scheme=scheme, split=False
+    )
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    made.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", 1, 0)] if spaced else [])])
+    return made
+
+
+def _qwen2_tokenizer(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    settings: SideFile,
+    names: Mapping[str, str],
+) -> tokenizers.Tokenizer:
+    made = byte_pairs(vocabulary, merges)
+    spaced = settings.flag("add_prefix_space", False)
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = words_of("qwen2", spaced=spaced)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
 FAMILIES = (
     Family(
         kinds=tuple(_USUAL),
@@ -217,5 +259,18 @@ FAMILIES = (
             },
         ),
         beside=write_decoder_files,
+        tokenizers={
+            "LlamaTokenizer": DecoderClass(
+                _llama_tokenizer,
+                {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+                # Llama 3's tokenizer, which some files call by the name of Llama 2's.
+                foreign="ByteLevel",
+            ),
+            "Qwen2Tokenizer": DecoderClass(
+                _qwen2_tokenizer,
+                dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>"),
+                files=True,
+            ),
+        },
     ),
 )
