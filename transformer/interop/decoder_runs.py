@@ -1,5 +1,6 @@
 """Language models: the run made from an imported one, and the files of an exported one."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -9,7 +10,7 @@ from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE, TextTokenizer
 from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.files import write_bytes, write_json
-from transformer.interop.family import Head, Published, RunParts, Source, Trained
+from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
 from transformer.interop.generation import sampling_config, writing_fields
 from transformer.interop.opening import tokenizer_classes
 from transformer.interop.tokenizers.decoders import DecoderClass, Usual, decoder_tokenizer
@@ -39,11 +40,6 @@ class Writer(Protocol):
 # The class of a decoder, and a run of it.
 Decoder = TypeVar("Decoder")
 TrainedDecoder = Trained[Decoder, Writer, TextTokenizer]
-
-
-def writes_text(*_: object) -> Head:
-    """The head of all language models."""
-    return Head("language_modeling", ())
 
 
 def decoder_run(
@@ -125,3 +121,9 @@ def write_decoder_files(trained: TrainedDecoder[DecoderOnly], folder: Path) -> l
         writing["max_new_tokens"] = task.max_new_tokens
     write_json(folder / "generation_config.json", writing)
     return []
+
+
+# The families of language models have these parts in common.
+decoder_family = functools.partial(
+    Family, head=lambda files, paths: Head("language_modeling", ()), beside=write_decoder_files
+)

@@ -6,18 +6,17 @@ import creates, and the side files. A new family needs no edit elsewhere.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
-import numpy as np
 
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import ConfigError
-from transformer.interop.layout import Entry, Shape
+from transformer.interop.layout import Entry, Shape, Stored
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.interop.tokenizers.decoders import DecoderClass
 from transformer.interop.tokenizers.encoders import EncoderClass
@@ -29,23 +28,6 @@ Model = TypeVar("Model")
 Model_co = TypeVar("Model_co", covariant=True)
 Task_co = TypeVar("Task_co", covariant=True)
 Tokenizer_co = TypeVar("Tokenizer_co", covariant=True)
-
-
-@runtime_checkable
-class Stored(Protocol):
-    """Arrays in files, by name; each is read on access."""
-
-    def __getitem__(self, name: str, /) -> np.ndarray:
-        """Reads one array."""
-        ...
-
-    def __iter__(self) -> Iterator[str]:
-        """The names."""
-        ...
-
-    def shape(self, name: str, /) -> Shape:
-        """The shape of an array, without reading the array."""
-        ...
 
 
 class Source(NamedTuple):

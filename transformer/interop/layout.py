@@ -4,6 +4,7 @@ A family defines a list of entries. Reading and writing both use it, so that an 
 can be exported again, bit for bit.
 """
 
+import abc
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,14 @@ from transformer.types import Params
 
 Shape = tuple[int, ...]
 Arrays = Sequence[np.ndarray]
+
+
+class Stored(Mapping[str, np.ndarray]):
+    """Arrays in files, by name; each is read on every access, so memory holds only those in use."""
+
+    @abc.abstractmethod
+    def shape(self, name: str) -> Shape:
+        """The shape of an array, without reading the array."""
 
 
 class Entry(NamedTuple):
@@ -186,7 +195,7 @@ def parameter_shapes(
 
 def read_entries(
     wanted: Iterable[Entry],
-    arrays: Callable[[str], np.ndarray],
+    arrays: Mapping[str, np.ndarray],
     names: Mapping[str, str],
     where: Path,
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -194,7 +203,7 @@ def read_entries(
 
     Args:
         wanted: entries whose arrays all exist.
-        arrays: reads an array by its name in the file.
+        arrays: arrays by their names in the file, read on access.
         names: maps names in entries to names in the file.
         where: the folder or file, for messages.
 
@@ -204,7 +213,7 @@ def read_entries(
     for entry in wanted:
         found = []
         for name, shape in zip(entry.names, entry.shapes, strict=True):
-            array = arrays(names[name])
+            array = arrays[names[name]]
             if array.shape != shape:
                 raise DataError(
                     f"{where}: {names[name]} has the shape {list(array.shape)}, and the config "

@@ -14,8 +14,8 @@ from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.checked_values import text
-from transformer.interop.family import Family, Published, Source, Stored
-from transformer.interop.layout import Entry, Shape, read_entries
+from transformer.interop.family import Family, Published, Source
+from transformer.interop.layout import Entry, Shape, Stored, read_entries
 from transformer.interop.side_files import SideFile
 from transformer.types import Facts, Json
 
@@ -60,7 +60,7 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
     # Use host memory even if there is an accelerator: checkpoints are written from there without
     # another copy.
     host = jax.local_devices(backend="cpu")[0]
-    found = read_entries(whole, arrays.__getitem__, names, where)
+    found = read_entries(whole, arrays, names, where)
     params = {path: jax.device_put(array, host) for path, array in found}
     head = family.head(source.files, set(params))
     labels = _labels(source.config, params) if head.outputs is None else head.outputs

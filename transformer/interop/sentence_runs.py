@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
+import jax.numpy as jnp
 import tokenizers
 
 from transformer.data.tokenizers.kinds.marian import MarianTokenizer
@@ -14,6 +15,7 @@ from transformer.data.tokenizers.sentencepieces import UNIGRAM, parse_pieces
 from transformer.errors import ConfigError
 from transformer.files import write_bytes, write_json, write_text
 from transformer.interop.family import RunParts, Source, Trained
+from transformer.interop.layout import Shape, parameter_shapes
 from transformer.interop.searches import Searches, begin_of, read_searches, written_searches
 from transformer.interop.side_files import SETTINGS
 from transformer.interop.tokenizers.files import with_end
@@ -65,6 +67,17 @@ class _Denoiser(Protocol):
 # The class of an encoder-decoder, and a run of it.
 Model = TypeVar("Model")
 TrainedWriter = Trained[Model, _Searcher | _Denoiser, SentenceTokenizer]
+
+
+def sentence_shapes(model: EncoderDecoder) -> dict[str, Shape]:
+    """The shapes of all parameters of an encoder-decoder."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    # In the order of the names of the stacks.
+    depths = {
+        "num_decoder_layers": model.num_decoder_layers,
+        "num_encoder_layers": model.num_encoder_layers,
+    }
+    return parameter_shapes(model, type(model).__call__, tokens, tokens, depths=depths)
 
 
 def longest_source(source: Source, asked: int | None, positions: int | None) -> int:

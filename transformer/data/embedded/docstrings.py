@@ -5,13 +5,13 @@ learned without any download.
 """
 
 import ast
-import hashlib
 import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from transformer.data.embedded.held_out import is_held_out
 from transformer.data.pairs.files import Pairs, columns
 from transformer.errors import DataError
 
@@ -60,12 +60,6 @@ def docstrings(folder: Path | None = None) -> list[Docstring]:
     return found
 
 
-def is_held_out(module: str, fraction: float) -> bool:
-    """Whether a module is kept for validation: by its name alone, the same wherever it is read."""
-    number = int.from_bytes(hashlib.sha256(module.encode()).digest()[:8], "big")
-    return number < fraction * 2**64
-
-
 def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs]:
     """Bodies and first lines of docstrings: pairs to train on and pairs to validate on.
 
@@ -73,7 +67,7 @@ def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs
     summary with one of them, as copies of a function do, is left out.
 
     Args:
-        held_out: the fraction of modules kept for validation, by `is_held_out`.
+        held_out: the fraction of modules kept for validation; their names decide.
         folder: see `docstrings`.
 
     Raises:

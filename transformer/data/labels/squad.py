@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from transformer.data.reading.json_text import loads
-from transformer.data.reading.text import read_text
+from transformer.data.reading.json_text import kind_of, loads
+from transformer.data.reading.text import read_text, require_characters
 from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.types import Json
@@ -71,7 +71,7 @@ def read_squad(path: str | Path) -> list[Question]:
         raise DataError(f"{path} is not a SQuAD file: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(
-            f"{path} holds {_kind(content)}: an object with the key 'data' was expected, as in "
+            f"{path} holds {kind_of(content)}: an object with the key 'data' was expected, as in "
             f"SQuAD v1.1 and v2."
         )
     found: dict[str, Question] = {}
@@ -131,7 +131,7 @@ def _question(entry: Json, context: str, place: str, path: str) -> Question:
     question = _text(entry, "question", place)
     impossible = entry.get("is_impossible", False)
     if not isinstance(impossible, bool):
-        raise DataError(f"{place}: 'is_impossible' is {_kind(impossible)}: true or false.")
+        raise DataError(f"{place}: 'is_impossible' is {kind_of(impossible)}: true or false.")
     if impossible:
         return Question(name, question, context, ())
     answers = tuple(
@@ -180,7 +180,7 @@ def _entries(owner: Json, key: str, place: str) -> list[tuple[Json, str]]:
     places = [f"{place}, {key}[{index}]" for index in range(len(entries))]
     for entry, where in zip(entries, places, strict=True):
         if not isinstance(entry, dict):
-            raise DataError(f"{where} is {_kind(entry)}: an object was expected, as in SQuAD.")
+            raise DataError(f"{where} is {kind_of(entry)}: an object was expected, as in SQuAD.")
     return list(zip(entries, places, strict=True))
 
 
@@ -189,14 +189,7 @@ def _text(owner: Json, key: str, place: str) -> str:
     text = _value(owner, key, str, place)
     if not text.strip():
         raise DataError(f"{place}: {key!r} is empty: a text was expected.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{place}: {key!r} has half of a surrogate pair as character {error.start}: "
-            f"write the whole character."
-        ) from None
-    return text
+    return require_characters(text, f"{place}: {key!r}")
 
 
 def _value(owner: Json, key: str, kind: type[T], place: str) -> T:
@@ -204,17 +197,8 @@ def _value(owner: Json, key: str, kind: type[T], place: str) -> T:
         raise DataError(f"{place} lacks {key!r}: {_KINDS[kind]} was expected, as in SQuAD.")
     value = owner[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{place}: {key!r} is {_kind(value)}: {_KINDS[kind]} was expected.")
+        raise DataError(f"{place}: {key!r} is {kind_of(value)}: {_KINDS[kind]} was expected.")
     return value
-
-
-def _kind(value: object) -> str:
-    """What a JSON value is, for messages."""
-    if isinstance(value, bool):
-        return json.dumps(value)
-    return next(
-        (name for kind, name in _KINDS.items() if isinstance(value, kind)), json.dumps(value)
-    )
 
 
 def _shown(text: str) -> str:

@@ -5,12 +5,14 @@ numbers, repeated keys with different values, and very deep nesting.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformer.data.reading import bounds
 from transformer.data.reading.content import read_bounded
-from transformer.data.reading.text import SURROGATES, decode_text
+from transformer.data.reading.text import SURROGATES, decode_text, read_text
 from transformer.errors import DataError
+from transformer.types import Json
 
 
 def loads(text: str) -> object:
@@ -59,6 +61,46 @@ def read_json_file(path: str | Path) -> object:
         DataError: if it is missing, is no JSON, or goes beyond `bounds`.
     """
     return parse_json(decode_text(read_bounded(path), str(path)), path)
+
+
+def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Json]]:
+    """The objects in a file of JSON lines, each with its place in words.
+
+    Args:
+        path: a UTF-8 text file, plain or gzip; its blank lines are skipped.
+        expected: what each object holds, for messages.
+
+    Raises:
+        DataError: if the file cannot be read, or a line is no JSON object.
+    """
+    # Only line feeds end a line: other separators of Unicode may stand inside of strings.
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            content = loads(line)
+        except json.JSONDecodeError as error:
+            problem = f"{error.msg} at character {error.colno}"
+            raise DataError(
+                f"{where} is not JSON: {problem}. Each line must be one JSON object with "
+                f"{expected}."
+            ) from None
+        except ValueError as error:
+            raise DataError(f"{where} is not JSON that can be read: {error}.") from None
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{where} holds {kind_of(content)}: expected a JSON object with {expected}."
+            )
+        yield where, content
+
+
+def kind_of(value: object) -> str:
+    """What a JSON value is, for messages."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    kinds = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
+    return kinds[type(value)]
 
 
 def shown(value: object, most: int = 60) -> str:

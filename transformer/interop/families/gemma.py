@@ -22,18 +22,12 @@ from transformer.interop.decoder_configs import (
     rope_parameters,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import (
-    TrainedDecoder,
-    decoder_run,
-    write_decoder_files,
-    writes_text,
-)
+from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
 from transformer.interop.families.llama import AROUND, FEED_FORWARD, canonical, tied_output
-from transformer.interop.family import Family
 from transformer.interop.formats.tokenizers import SPACE
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import DecoderClass, Usual, byte_pairs
+from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.gemma import Gemma
 from transformer.types import Json
 
@@ -227,15 +221,10 @@ def _config(trained: TrainedDecoder[Gemma]) -> Json:
     }
 
 
-def _gemma_tokenizer(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
-    unknown = names.get("unk_token")
-    made = byte_pairs(vocabulary, merges, fuse_unk=True, byte_fallback=True, unk_token=unknown)
+def _gemma_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    parts.settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
+    unknown = parts.special.get("unk_token")
+    made = parts.tokenizer(fuse_unk=True, byte_fallback=True, unk_token=unknown)
     made.normalizer = normalizers.Replace(" ", SPACE)
     made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     made.decoder = decoders.Sequence(
@@ -246,7 +235,7 @@ def _gemma_tokenizer(
 
 _KINDS = tuple(_USUAL)
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=_KINDS,
         name="gemma",
         model=Gemma,
@@ -255,9 +244,7 @@ FAMILIES = (
         entries=_entries,
         canonical=canonical,
         copies=tied_output,
-        head=writes_text,
         run=partial(decoder_run, dict.fromkeys(_KINDS, Usual("GemmaTokenizer"))),
-        beside=write_decoder_files,
         tokenizers={
             "GemmaTokenizer": DecoderClass(
                 _gemma_tokenizer,

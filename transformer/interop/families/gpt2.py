@@ -19,15 +19,13 @@ from transformer.interop.decoder_configs import (
 )
 from transformer.interop.decoder_runs import (
     TrainedDecoder,
+    decoder_family,
     decoder_run,
     token_ids,
-    write_decoder_files,
-    writes_text,
 )
-from transformer.interop.family import Family
 from transformer.interop.layout import Arrays, Entry, Shape, entries, same, without_layer
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import DecoderClass, Usual, byte_pairs
+from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.gpt import GPT
 from transformer.types import Json
 
@@ -199,21 +197,16 @@ def _tied(model: GPT) -> dict[str, str]:
     return {"lm_head.weight": "transformer.wte.weight"} if model.tie_embeddings else {}
 
 
-def _gpt2_tokenizer(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    made = byte_pairs(vocabulary, merges)
-    spaced = settings.flag("add_prefix_space", False)
+def _gpt2_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    made = parts.tokenizer()
+    spaced = parts.settings.flag("add_prefix_space", False)
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     made.decoder = decoders.ByteLevel()
     return made
 
 
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=("gpt2",),
         name="gpt",
         model=GPT,
@@ -222,9 +215,7 @@ FAMILIES = (
         entries=_entries,
         canonical=_canonical,
         copies=_tied,
-        head=writes_text,
         run=partial(decoder_run, {"gpt2": Usual("GPT2Tokenizer")}),
-        beside=write_decoder_files,
         tokenizers={
             "GPT2Tokenizer": DecoderClass(
                 _gpt2_tokenizer,

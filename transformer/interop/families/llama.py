@@ -1,7 +1,6 @@
 """Llama, Mistral, Qwen2 and Qwen3 in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,17 +20,11 @@ from transformer.interop.decoder_configs import (
     rope_parameters,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import (
-    TrainedDecoder,
-    decoder_run,
-    write_decoder_files,
-    writes_text,
-)
-from transformer.interop.family import Family
+from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
 from transformer.interop.formats.tokenizers import SPACE, words_of
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import DecoderClass, Usual, byte_pairs
+from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.llama import Llama
 from transformer.nn.decoder import DecoderOnly
 from transformer.types import Json
@@ -203,13 +196,8 @@ def rotation(model: Llama) -> Json:
 # ------------------------------------------------------------------------------- tokenizers
 
 
-def _llama_tokenizer(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    made = byte_pairs(vocabulary, merges, fuse_unk=True, byte_fallback=True)
+def _llama_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    made, settings = parts.tokenizer(fuse_unk=True, byte_fallback=True), parts.settings
     spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
     # Without `legacy` the library adds a space before a text, with it before each part.
     scheme = "never"
@@ -223,14 +211,9 @@ def _llama_tokenizer(
     return made
 
 
-def _qwen2_tokenizer(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    made = byte_pairs(vocabulary, merges)
-    spaced = settings.flag("add_prefix_space", False)
+def _qwen2_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    made = parts.tokenizer()
+    spaced = parts.settings.flag("add_prefix_space", False)
     made.normalizer = normalizers.NFC()
     made.pre_tokenizer = words_of("qwen2", spaced=spaced)
     made.decoder = decoders.ByteLevel()
@@ -238,7 +221,7 @@ def _qwen2_tokenizer(
 
 
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=tuple(_USUAL),
         name="llama",
         model=Llama,
@@ -247,7 +230,6 @@ FAMILIES = (
         entries=_entries,
         canonical=canonical,
         copies=tied_output,
-        head=writes_text,
         run=partial(
             decoder_run,
             {
@@ -258,7 +240,6 @@ FAMILIES = (
                 "qwen3": Usual("Qwen2Tokenizer"),
             },
         ),
-        beside=write_decoder_files,
         tokenizers={
             "LlamaTokenizer": DecoderClass(
                 _llama_tokenizer,

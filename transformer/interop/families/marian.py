@@ -6,8 +6,6 @@ activation, a bias of the output layer and the token that begins outputs.
 
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from transformer.data.tokenizers.kinds.marian import (
     FILES,
     VOCABULARY_FILE,
@@ -22,7 +20,6 @@ from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
-    parameter_shapes,
     require_layers,
     require_sizes,
     single,
@@ -31,6 +28,7 @@ from transformer.interop.sentence_runs import (
     TrainedWriter,
     longest_source,
     sentence_run,
+    sentence_shapes,
     write_sentence_files,
 )
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_vocabulary
@@ -184,15 +182,9 @@ def _config(trained: TrainedWriter[Vaswani]) -> Json:
 
 
 def _entries(model: Vaswani) -> list[Entry]:
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    depths = {
-        "num_decoder_layers": model.num_decoder_layers,
-        "num_encoder_layers": model.num_encoder_layers,
-    }
-    shapes = parameter_shapes(model, Vaswani.__call__, tokens, tokens, depths=depths)
     size = model.vocab_size or 0
     bias = {"output_bias": single("output_bias", _BIAS, (size,), (1, size))}
-    return entries(shapes, _modules(), bias)
+    return entries(sentence_shapes(model), _modules(), bias)
 
 
 def _modules() -> dict[str, str]:

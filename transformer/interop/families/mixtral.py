@@ -16,14 +16,8 @@ from transformer.interop.decoder_configs import (
     decoder_shapes,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import (
-    TrainedDecoder,
-    decoder_run,
-    write_decoder_files,
-    writes_text,
-)
+from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
 from transformer.interop.families.llama import AROUND, canonical, rotation, tied_output
-from transformer.interop.family import Family
 from transformer.interop.layout import Arrays, Entry, Shape, entries, without_layer
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
@@ -119,7 +113,7 @@ def _config(trained: TrainedDecoder[Mixtral]) -> Json:
 
 
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=("mixtral",),
         name="mixtral",
         model=Mixtral,
@@ -128,8 +122,6 @@ FAMILIES = (
         entries=_entries,
         canonical=canonical,
         copies=tied_output,
-        head=writes_text,
         run=partial(decoder_run, {"mixtral": Usual(as_it_is=True)}),
-        beside=write_decoder_files,
     ),
 )

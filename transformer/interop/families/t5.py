@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from transformer.data.reading import bounds
 from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE
@@ -15,7 +13,6 @@ from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
-    parameter_shapes,
     require_layers,
     require_sizes,
 )
@@ -23,6 +20,7 @@ from transformer.interop.sentence_runs import (
     TrainedWriter,
     longest_source,
     sentence_run,
+    sentence_shapes,
     write_sentence_files,
 )
 from transformer.interop.side_files import SideFile
@@ -156,13 +154,7 @@ def _config(trained: TrainedWriter[T5]) -> Json:
 
 
 def _entries(model: T5) -> list[Entry]:
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    depths = {
-        "num_decoder_layers": model.num_decoder_layers,
-        "num_encoder_layers": model.num_encoder_layers,
-    }
-    shapes = parameter_shapes(model, T5.__call__, tokens, tokens, depths=depths)
-    return entries(shapes, _modules(model))
+    return entries(sentence_shapes(model), _modules(model))
 
 
 def _modules(model: T5) -> dict[str, str]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from transformer.interop.layout import Stored
 from transformer.types import Json
 
 
@@ -45,8 +46,8 @@ class ForeignArray(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-class ForeignArrays(Mapping[str, np.ndarray]):
-    """Arrays by name, read on every access, so that memory holds only one at a time.
+class ForeignArrays(Stored):
+    """The arrays of a model.
 
     Args:
         arrays: the unread arrays.

@@ -18,6 +18,7 @@ from transformer.data.reading.text import decode_text
 from transformer.errors import DataError, MissingDependencyError, WorkdirError
 from transformer.files import replacing_by_path
 from transformer.interop.checked_values import is_inside
+from transformer.interop.layout import Stored
 from transformer.interop.side_files import read_json
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -55,11 +56,8 @@ class _OpenFile(Protocol):
     def get_tensor(self, name: str) -> np.ndarray: ...
 
 
-class StoredArrays(Mapping[str, np.ndarray]):
-    """The arrays of a model in one or several files, each read on access.
-
-    So memory holds only the arrays in use.
-    """
+class StoredArrays(Stored):
+    """The arrays of a model in one or several files."""
 
     def __init__(self, path: str | Path) -> None:
         """Reads the names and shapes.

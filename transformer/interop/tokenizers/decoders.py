@@ -59,20 +59,45 @@ class Usual(NamedTuple):
     without_json: str | None = None
 
 
+class BytePairs(NamedTuple):
+    """What a tokenizer of a decoder is made from.
+
+    Attributes:
+        vocabulary: tokens and their ids.
+        merges: pairs of tokens, the first merged first.
+        settings: `tokenizer_config.json`.
+        special: special tokens by role.
+    """
+
+    vocabulary: dict[str, int]
+    merges: list[tuple[str, str]]
+    settings: SideFile
+    special: Mapping[str, str]
+
+    def tokenizer(self, **options: bool | str | None) -> tokenizers.Tokenizer:
+        """A tokenizer that does not split texts yet.
+
+        Args:
+            **options: of the library's model.
+
+        Raises:
+            DataError: if vocabulary and merges do not fit together.
+        """
+        with in_our_words("the vocabulary and the merges make no tokenizer"):
+            return tokenizers.Tokenizer(models.BPE(self.vocabulary, self.merges, **options))
+
+
 class DecoderClass(NamedTuple):
     """A class of tokenizers of decoders, which a family defines.
 
     Attributes:
-        make: makes a tokenizer without added tokens from vocabulary, merges, settings and special
-            tokens by role.
+        make: makes a tokenizer without added tokens.
         special: default special tokens by role.
         files: whether its vocabulary may be in `vocab.json` and `merges.txt`.
         foreign: a part whose name in a `tokenizer.json` shows that the file is used unchanged.
     """
 
-    make: Callable[
-        [dict[str, int], list[tuple[str, str]], SideFile, Mapping[str, str]], tokenizers.Tokenizer
-    ]
+    make: Callable[[BytePairs], tokenizers.Tokenizer]
     special: Mapping[str, str]
     files: bool = False
     foreign: str | None = None
@@ -111,7 +136,7 @@ def decoder_tokenizer(
         place.get("tokenizer_class")
         added = read_added_tokens(files, {})
         names = added.names(known.special)
-        found = known.make(*_files_of_gpt2(folder), settings, names)
+        found = known.make(BytePairs(*_files_of_gpt2(folder), settings, names))
         added.add_to(found, known.special, vocab_size)
         added.require_ids(found, folder)
         _put_around(found, settings, names)
@@ -124,7 +149,7 @@ def decoder_tokenizer(
     special: Mapping[str, str] = {}
     if known is not None and _cuts_alike(found, known):
         place.get("tokenizer_class")
-        remade = known.make(*_parts(content, path), settings, added.names(known.special))
+        remade = known.make(BytePairs(*_parts(content, path), settings, added.names(known.special)))
         if found.post_processor is not None:
             remade.post_processor = found.post_processor
         found, special = remade, known.special
@@ -141,7 +166,7 @@ def _cuts_alike(found: tokenizers.Tokenizer, known: DecoderClass) -> bool:
     """Whether a class splits texts like a tokenizer, apart from what settings decide."""
     if not isinstance(found.model, models.BPE):
         return False
-    made = known.make({}, [], SideFile(Path(), {}), known.special)
+    made = known.make(BytePairs({}, [], SideFile(Path(), {}), known.special))
     ours, theirs = (json.loads(one.to_str(), object_hook=_undecided) for one in (found, made))
     return all(ours[part] == theirs[part] for part in ("normalizer", "pre_tokenizer"))
 
@@ -217,23 +242,6 @@ def _parts(content: Json, path: Path) -> tuple[dict[str, int], list[tuple[str, s
     """Vocabulary and merges of a `tokenizer.json`; old files separate the parts by a space."""
     vocabulary = require_vocabulary(content["model"]["vocab"], path)
     return vocabulary, merge_pairs(content["model"].get("merges", []), path)
-
-
-def byte_pairs(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: bool | str | None
-) -> tokenizers.Tokenizer:
-    """A tokenizer of byte-pair encoding that does not split texts yet.
-
-    Args:
-        vocabulary: tokens and their ids.
-        merges: pairs of tokens, the first merged first.
-        **options: of the library's model.
-
-    Raises:
-        DataError: if they do not fit together.
-    """
-    with in_our_words("the vocabulary and the merges make no tokenizer"):
-        return tokenizers.Tokenizer(models.BPE(vocabulary, merges, **options))
 
 
 def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[str, str]) -> None:
