@@ -56,18 +56,16 @@ from transformer.training.sections import OPTIONAL_SECTIONS, choices, owner
 
 MODELS_OF = {
     "language_modeling": ("gpt", "llama", "gemma", "mixtral"),
-    "masked_lm": ("bert",),
-    "text_classification": ("bert",),
-    "tagging": ("bert",),
-    "question_answering": ("bert",),
+    "masked_lm": ("bert", "modern_bert"),
+    "text_classification": ("bert", "modern_bert"),
+    "tagging": ("bert", "modern_bert"),
+    "question_answering": ("bert", "modern_bert"),
     "translation": ("vaswani", "t5"),
     "text_to_text": ("t5", "vaswani"),
     "denoising": ("t5",),
     "image_classification": ("vit",),
     "masked_images": ("vit",),
 }
-# Models of few tasks, which would change what each seed draws.
-NOT_DRAWN = {"modern_bert"}
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
     **dict.fromkeys(
@@ -439,7 +437,7 @@ WEIGHTED = (
 
 
 if __name__ == "__main__":
-    assert {model for _, model in PAIRS} == set(choices("model")) - NOT_DRAWN
+    assert {model for _, model in PAIRS} == set(choices("model"))
     assert set(MODELS_OF) == set(choices("task"))
     # Before the first case, so that none waits for it.
     if "-h" not in sys.argv and "--help" not in sys.argv:
