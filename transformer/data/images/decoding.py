@@ -117,7 +117,7 @@ def read_image_file(
     is taken. Grey is made from RGB with the weights of ITU-R BT.601.
 
     Args:
-        path: of a PNG, JPEG, BMP, GIF, WebP, TIFF or PPM file.
+        path: the path of a PNG, JPEG, BMP, GIF, WebP, TIFF or PPM file.
         channels: C, 1 for grey or 3 for RGB.
 
     Raises:
@@ -154,7 +154,7 @@ def decode(content: bytes, channels: int) -> Decoded:
     """An image file's bytes as an array, as `read_image_file` does it.
 
     Args:
-        content: of the whole file.
+        content: the content of the whole file.
         channels: C, 1 or 3.
 
     Raises:
@@ -285,7 +285,7 @@ def _eight_bits(
     """16-bit grey in mode `L`, or in `LA` where a colour is transparent.
 
     Args:
-        image: of Pillow.
+        image: an image of Pillow.
         scale: see `_grey_scale`.
         transparent: see `_transparent_colour`.
         pillow: the module.
@@ -304,7 +304,7 @@ def _converted(image: "PIL.Image.Image", channels: int, pillow: ModuleType) -> "
     """An image in mode `L` or `RGB`.
 
     Args:
-        image: of Pillow.
+        image: an image of Pillow.
         channels: 1 or 3.
         pillow: the module.
 

@@ -51,7 +51,7 @@ class Preparation:
         """Refuses values that cannot work together.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: names the field.
         """
         for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3):

@@ -262,7 +262,7 @@ def align(
 
     Args:
         tokenizer: makes the pieces.
-        words: of each sentence.
+        words: the words of each sentence.
         ids: the tag of each word of each sentence; None if there are none to learn from, and all
             labels are `IGNORED`.
         max_length: the width of the rows, T, start and separator included.
@@ -325,9 +325,9 @@ def word_tags(
     """Predictions of pieces as predictions of words.
 
     Args:
-        rows: of all sentences.
+        rows: the rows of all sentences.
         predicted: [n, T], a number for each piece, such as its tag; read at the first pieces only.
-        num_words: of each sentence.
+        num_words: the number of words of each sentence.
         default: the number of words that have no piece.
 
     Returns:

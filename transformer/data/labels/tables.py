@@ -136,7 +136,7 @@ def label_ids(labels: Sequence[str], known: Sequence[str], where: str) -> Int32[
     """The place of each label among the known ones.
 
     Args:
-        labels: of the examples.
+        labels: the labels of the examples.
         known: all labels there are, each once.
         where: what `labels` were read from, for messages.
 
@@ -237,7 +237,7 @@ def _table_rows(
     """The rows below a header.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         lines: the number of each line and its fields.
         wanted: names of columns.
     """
@@ -313,7 +313,7 @@ def label_sets(
     """Which of the known labels each example has, as 1 and 0.
 
     Args:
-        labels: of the examples, with separators between.
+        labels: the labels of the examples, with separators between.
         known: all labels there are, each once.
         separator: what stands between two.
         where: what `labels` were read from, for messages.

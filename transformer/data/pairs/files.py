@@ -57,7 +57,7 @@ class Sentences:
 
     Attributes:
         tokens: all of them, one after another.
-        starts: where each sentence begins; one more than there are sentences.
+        starts: the place where each sentence begins, and the end of the last one.
     """
 
     def __init__(self, sentences: Sequence[np.ndarray], end: int) -> None:
@@ -111,7 +111,7 @@ class PairData(NamedTuple):
     """The pairs of a job: as text for scores, and as tokens for training.
 
     Attributes:
-        tokenizer: of both sides.
+        tokenizer: the tokenizer of both sides.
         train: pairs to train on.
         validation: pairs to validate on.
         validation_text: the same as text.
@@ -141,14 +141,14 @@ def made_up_pairs(
 
     Args:
         kind: `phrases`, or one of `sequences.KINDS`.
-        count: how many, validation included.
-        languages: of phrases.
-        longest: of the sequences in training.
-        validation_fraction: how many are kept for validation.
+        count: the number of pairs, including validation.
+        languages: the languages of phrases.
+        longest: the length of the longest sequence in training.
+        validation_fraction: the fraction that is kept for validation.
 
     Returns:
-        Pairs to train on, pairs to validate on, and sequences longer than those, up to half as long
-        again (none of phrases). No source is in two of them.
+        Pairs to train on, pairs to validate on, and sequences up to half as long again as those
+        (none for phrases). No source is in two of them.
     """
     if kind == "phrases":
         pairs, longer = phrase_pairs(*languages, count=count, seed=0), []
@@ -208,15 +208,15 @@ def tokenize_pairs(
     """The tokens of pairs.
 
     Args:
-        tokenizer: of both sides.
+        tokenizer: the tokenizer of both sides.
         pairs: text.
-        max_length: tokens of a sentence at most, its end included.
-        too_long: `refuse` longer pairs, or `truncate`: in training they are left out, since what is
-            left of two sentences need not be a translation.
+        max_length: the maximum number of tokens of a sentence, including its end.
+        too_long: `refuse` longer pairs, or `truncate` them; in training they are left out, because
+            the beginnings of two sentences need not be translations of each other.
         training: whether these are training pairs.
-        notes: what was left out or cut is added here.
-        max_target_length: tokens of a target at most, if that is another number.
-        cut_sources: in training too, long sources are cut and keep their pairs.
+        notes: sentences about what was left out or cut are added here.
+        max_target_length: the maximum number of tokens of a target, if that is another number.
+        cut_sources: whether training pairs with a long source are kept and their sources cut.
 
     Raises:
         DataError: if a pair is too long and refused, or none is left.

@@ -56,7 +56,7 @@ def read_text_pairs(paths: str, prefix: str, field: str) -> TextPairs:
         paths: a file of JSON lines, `.jsonl` or `.jsonl.gz`, each an object with the texts `source`
             and `target` and perhaps a `prefix` of its own; or two line-aligned files with a comma
             between, `SOURCE,TARGET`, plain or gzip.
-        prefix: of pairs that have none of their own.
+        prefix: the prefix of pairs that have none of their own.
         field: where the paths come from, for messages.
 
     Raises:

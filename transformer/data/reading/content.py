@@ -26,7 +26,7 @@ def read_content(path: Path, what: str, *, is_text: bool = False) -> bytes:
     """The bytes of a file, unpacked if it is compressed with gzip.
 
     Args:
-        path: of the file, or of a pipe.
+        path: the path of the file, or of a pipe.
         what: what is expected, for messages, such as "a text file".
         is_text: whether reading may end at the first NUL byte, which text does not contain.
 
@@ -81,7 +81,7 @@ def require_worth(unpacked: int, size: int, where: str, hint: str) -> None:
         hint: how to get around the limit.
 
     Raises:
-        DataError: naming the limit.
+        DataError: names the limit.
     """
     if unpacked > _room(size):
         raise DataError(f"{where} {_too_much(size)}: {hint}.")

@@ -37,7 +37,7 @@ def read_text(path: str | Path, *, may_be_empty: bool = False) -> str:
     """A UTF-8 text file, plain or gzip, without byte-order mark; lines end with line feeds.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         may_be_empty: whether a file of nothing but white space is one.
 
     Raises:
@@ -55,7 +55,7 @@ def decode_text(content: bytes, where: str) -> str:
 
     Args:
         content: UTF-8.
-        where: they come from, for messages.
+        where: their origin, for messages.
 
     Raises:
         DataError: if they are of another encoding, or lines end with lone carriage returns.
@@ -100,8 +100,8 @@ class IncomingLines(Iterator[str]):
         """Reads nothing yet.
 
         Args:
-            stream: of bytes, as `sys.stdin.buffer`.
-            name: of the stream, for messages.
+            stream: the stream of bytes, as `sys.stdin.buffer`.
+            name: the name of the stream, for messages.
         """
         self._stream, self._name = stream, name
         self._lines: collections.deque[bytes] = collections.deque()
@@ -211,7 +211,7 @@ def _decoded(content: bytes, where: str, line_of: Callable[[int], str]) -> str:
 
     Args:
         content: the bytes.
-        where: they come from, for messages.
+        where: their origin, for messages.
         line_of: names the line of the byte at a place.
     """
     try:

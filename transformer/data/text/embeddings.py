@@ -44,7 +44,7 @@ class Embedding:
         """The prompt that is put in front of every text.
 
         Args:
-            name: of a prompt; None takes the default one, and there may be none.
+            name: the name of a prompt; None takes the default one, and there may be none.
 
         Raises:
             ConfigError: if there is no prompt of that name.

@@ -60,7 +60,7 @@ class BytePieceTokenizer(EncoderTokenizer):
         Args:
             library_tokenizer: the tokenizer. Its layout of special tokens around texts is kept if
                 rows can have it; otherwise it is RoBERTa's.
-            names: of its special tokens.
+            names: the names of its special tokens.
 
         Raises:
             DataError: if its model is not BPE of bytes or lacks one of RoBERTa's special tokens.

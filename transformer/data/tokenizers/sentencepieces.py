@@ -21,7 +21,7 @@ class SentencePieces(NamedTuple):
     """A model of SentencePiece.
 
     Attributes:
-        content: of its file.
+        content: the content of its file.
         processor: the library's object that cuts texts into pieces.
     """
 
@@ -42,7 +42,7 @@ class PieceTable(NamedTuple):
 
     Attributes:
         pieces: by number.
-        kind: of the model; `UNIGRAM` or another.
+        kind: the kind of the model; `UNIGRAM` or another.
         character_map: the replacements of characters before cutting, as the library compiles them.
         begins_with_space: whether a text is cut as if it began with a space.
         joins_spaces: whether several spaces count as one, and those around a text not at all.

@@ -137,7 +137,7 @@ class Kind(NamedTuple):
         heads: maps the modules of heads to the published ones.
         bias: the bias of the output layer of tokens.
         decoder: the output layer of tokens, tied to the token table; its bias is written twice.
-        head_activation: of the masked-token head; None takes that of the layers.
+        head_activation: the activation of the masked-token head; None takes that of the layers.
         pad: the default id of the padding token, after which positions begin; None if they begin
             at 0.
         classifier: names in the head of text classifiers, mapped to those of other heads.

@@ -50,10 +50,10 @@ def parse_encoder_tokenizer(
     """The tokenizer of an encoder in the text of a `tokenizer.json`.
 
     Args:
-        text: of the file.
-        where: it comes from, for messages.
-        names: of its special tokens, by the fields of `SpecialTokens`; those of BERT or RoBERTa
-            where there is none.
+        text: the text of the file.
+        where: its origin, for messages.
+        names: the names of its special tokens, by the fields of `SpecialTokens`; by default those
+            of BERT or RoBERTa.
 
     Raises:
         DataError: if it is none.
