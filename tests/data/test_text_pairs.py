@@ -41,12 +41,12 @@ def test_files_of_lines(tmp_path):
     ("row", "message"),
     [
         ("{", "line 2 is not JSON"),
-        ("3\n", "line 2 holds a number: expected a JSON object with 'source' and 'target'"),
+        ("3\n", "line 2 holds a whole number: expected a JSON object with 'source' and 'target'"),
         ({"source": "a"}, "line 2 has no 'target'.*prefix, source"),
         ({"source": 3, "target": "a"}, "line 2: 'source' is 3"),
         ({"source": "a", "target": "b", "prefix": None}, "line 2: 'prefix' is None"),
         ({"source": "a", "target": "b\ud83d"}, "line 2: 'target' has half of a surrogate pair"),
-        ("[" * 200_000, "line 2 is not JSON"),
+        ("[" * 200_000, "line 2 is JSON that cannot be read"),
     ],
     ids=lambda value: str(value)[:60],
 )

@@ -180,8 +180,8 @@ def _take_copies(
             continue
         if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
             raise DataError(
-                f"{where}: {names[copy]} is not {names[original]}, which tie_word_embeddings says "
-                f"it is (of a T5, scale_decoder_outputs)."
+                f"{where}: {names[copy]} is not {names[original]}, and the config (its key "
+                f"tie_word_embeddings, or scale_decoder_outputs) says that it is."
             )
         names.setdefault(original, names[copy])
         del names[copy]

@@ -115,7 +115,7 @@ class _Sentence(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """How often words are in lower case, and how often in capitals that are no line's or sentence's."""
+    """How often words are in lower case, and in capitals that begin no line or sentence."""
 
     small: Counter[str]
     capital: Counter[str]

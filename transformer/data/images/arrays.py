@@ -39,10 +39,8 @@ _IDX_NAME = re.compile(
 
 # Side of an image of CIFAR.
 _CIFAR_SIDE = 32
-
 # The limit of class numbers; a larger label is not a class.
 _MOST_CLASSES = 1 << 20
-
 # The number of images that are converted to grey at once.
 _BLOCK = 4096
 
@@ -253,9 +251,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
                 if not zipfile.is_zipfile(file):
                     raise DataError(f"{path} is no .npz file, or a damaged one.")
                 file.seek(0)
-                with np.load(
-                    file, allow_pickle=False, max_header_size=bounds.ARRAY_HEADER
-                ) as opened:
+                with np.load(file, allow_pickle=False, max_header_size=bounds.NPY_HEADER) as opened:
                     yield opened
         except DataError:
             raise

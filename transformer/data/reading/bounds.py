@@ -49,4 +49,4 @@ LINE_BYTES = 1 << 26
 # Bytes of an image file.
 IMAGE_BYTES = 1 << 30
 # Characters of the header of an array of NumPy, which says its type and its shape.
-ARRAY_HEADER = 1024
+NPY_HEADER = 1024

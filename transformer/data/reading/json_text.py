@@ -87,7 +87,7 @@ def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Json]]:
                 f"{expected}."
             ) from None
         except ValueError as error:
-            raise DataError(f"{where} is not JSON that can be read: {error}.") from None
+            raise DataError(f"{where} is JSON that cannot be read: {error}.") from None
         if not isinstance(content, dict):
             raise DataError(
                 f"{where} holds {kind_of(content)}: expected a JSON object with {expected}."
@@ -99,8 +99,8 @@ def kind_of(value: object) -> str:
     """What a JSON value is, for messages."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    kinds = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
-    return kinds[type(value)]
+    kinds = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
+    return kinds.get(type(value), "a number")
 
 
 def shown(value: object, most: int = 60) -> str:
