@@ -1,6 +1,5 @@
 """The part of `config.json` that all decoders share: sizes and rotary positions."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 
 from transformer.errors import DataError
 from transformer.interop.decoder_runs import TrainedDecoder, token_ids
-from transformer.interop.layout import Shape, parameter_shapes
+from transformer.interop.layout import Shape, parameter_shapes, require_counts, require_sizes
 from transformer.interop.side_files import SideFile
 from transformer.nn.decoder import DecoderOnly
 from transformer.types import Facts, Json
@@ -34,7 +33,6 @@ IRRELEVANT = {
 _MAY_BE_NULL = ("num_key_value_heads", "head_dim")
 # Kinds of layers in models with several kinds.
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
-_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 
 @runtime_checkable
@@ -107,30 +105,22 @@ def decoder_fields(
 
 def _require_sizes(found: Facts, where: Path, shapes: Mapping[str, Shape]) -> None:
     """Refuses sizes that differ from the arrays, using the names of the published config."""
-    layers = {number[1] for name in shapes if (number := _LAYER.match(name))}
     heads = found["num_attention_heads"]
     head_dim = found["head_dim"] or found["hidden_size"] // heads
-    asked = {
-        "num_hidden_layers": (found["num_hidden_layers"], len(layers) or None),
-        "vocab_size": (found["vocab_size"], _rows(shapes, "model.embed_tokens", 0)),
-        "hidden_size": (found["hidden_size"], _rows(shapes, "model.embed_tokens", 1)),
-        "intermediate_size": (
-            found["intermediate_size"],
-            _rows(shapes, "model.layers.0.mlp.gate_proj", 0),
-        ),
-        "num_attention_heads x head_dim": (
-            heads * head_dim,
-            _rows(shapes, "model.layers.0.self_attn.q_proj", 0),
-        ),
-        "num_key_value_heads x head_dim": (
-            (found["num_key_value_heads"] or heads) * head_dim,
-            _rows(shapes, "model.layers.0.self_attn.k_proj", 0),
-        ),
-    }
+    keys = (found["num_key_value_heads"] or heads) * head_dim
+    table, block = "model.embed_tokens.weight", "model.layers.0"
     require_output(found["tie_word_embeddings"], where, shapes)
-    for key, (value, there) in asked.items():
-        if there is not None and value != there:
-            raise contradicted(where, key, value, there)
+    require_counts(
+        where, shapes, {"model.layers.": ("num_hidden_layers", found["num_hidden_layers"])}
+    )
+    sizes = (
+        ("vocab_size", found["vocab_size"], table, 0),
+        ("hidden_size", found["hidden_size"], table, 1),
+        ("intermediate_size", found["intermediate_size"], f"{block}.mlp.gate_proj.weight", 0),
+        ("num_attention_heads x head_dim", heads * head_dim, f"{block}.self_attn.q_proj.weight", 0),
+        ("num_key_value_heads x head_dim", keys, f"{block}.self_attn.k_proj.weight", 0),
+    )
+    require_sizes(where, shapes, sizes)
 
 
 def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None:
@@ -144,19 +134,6 @@ def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None
             f"{where} has tie_word_embeddings off (a key that is left out has the publisher's "
             f"default), and there is no output layer (lm_head.weight): is a file missing?"
         )
-
-
-def contradicted(where: Path, key: str, value: int, there: int) -> DataError:
-    """The error for a size that the arrays contradict."""
-    return DataError(
-        f"{where} asks for {key}: {value} (a key that is left out has the publisher's default), "
-        f"and the arrays have {there}: is a file missing?"
-    )
-
-
-def _rows(shapes: Mapping[str, Shape], module: str, axis: int) -> int | None:
-    shape = shapes.get(f"{module}.weight", ())
-    return shape[axis] if len(shape) > axis else None
 
 
 def rotary_fields(config: SideFile, where: Path, usual_base: float) -> Json:

@@ -245,33 +245,33 @@ def write_entries(
 
 
 def require_sizes(
-    where: Path, shapes: Mapping[str, Shape], sizes: Mapping[str, Mapping[str, int]]
+    where: Path, shapes: Mapping[str, Shape], sizes: Iterable[tuple[str, int, str, int]]
 ) -> None:
-    """Refuses arrays whose sizes differ from a config.
+    """Refuses sizes in a config that differ from the arrays.
 
     Args:
         where: the config, for messages.
         shapes: the shapes of the arrays, by name; missing arrays are ignored.
-        sizes: by array name, the expected size of each axis and the key that gives it.
+        sizes: the key and value of each size, and the array and axis that show it.
 
     Raises:
-        DataError: names the first array and the keys.
+        DataError: names the first key and its array.
     """
-    for name, axes in sizes.items():
-        if name in shapes and tuple(shapes[name]) != tuple(axes.values()):
-            said = ", ".join(f"{key} {size}" for key, size in axes.items())
-            raise DataError(f"{where} has {said}, and {name} is an array of {list(shapes[name])}.")
+    for key, value, name, axis in sizes:
+        shape = shapes.get(name)
+        if shape is not None and (len(shape) <= axis or shape[axis] != value):
+            raise _contradicted(where, key, value, f"{name} is an array of {list(shape)}")
 
 
-def require_layers(
+def require_counts(
     where: Path, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
 ) -> None:
-    """Refuses stacks whose depth differs from a config.
+    """Refuses numbers of layers or experts that differ from the arrays.
 
     Args:
         where: the config, for messages.
         shapes: the shapes of the arrays, by name.
-        counts: the key and its value, by the prefix of a layer's number in names.
+        counts: the key and its value, by the part of names before the number of a layer.
 
     Raises:
         DataError: names the first key.
@@ -279,4 +279,28 @@ def require_layers(
     for before, (key, count) in counts.items():
         found = {name[len(before) :].split(".")[0] for name in shapes if name.startswith(before)}
         if found and len(found) != count:
-            raise DataError(f"{where} has {key} {count}, and there are arrays of {len(found)}.")
+            raise _contradicted(where, key, count, f"there are arrays of {len(found)}")
+
+
+def _contradicted(where: Path, key: str, value: int, there: str) -> DataError:
+    return DataError(
+        f"{where} has {key} {value} (a key that is left out has the publisher's default), and "
+        f"{there}: is a file missing?"
+    )
+
+
+def require_heads(where: Path, heads: tuple[str, int], width: tuple[str, int]) -> None:
+    """Refuses a number of heads that does not divide the width.
+
+    Args:
+        where: the config, for messages.
+        heads: the key and the number of heads.
+        width: the key and the width.
+
+    Raises:
+        DataError: names both keys.
+    """
+    if width[1] % heads[1]:
+        raise DataError(
+            f"{where} has {heads[0]} {heads[1]}, which must divide {width[0]}, {width[1]}."
+        )

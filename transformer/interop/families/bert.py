@@ -33,7 +33,15 @@ from transformer.interop.family import (
     Source,
     label_names,
 )
-from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, vector
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    parameter_shapes,
+    require_heads,
+    require_sizes,
+    vector,
+)
 from transformer.interop.side_files import (
     CONFIG,
     SETTINGS,
@@ -233,20 +241,10 @@ def _require_sizes(
     Raises:
         DataError: names the key of the first.
     """
-    for key, name, axis in _SIZES:
-        shape = shapes.get(f"{kind}.{name}")
-        if shape is not None and len(shape) > axis and shape[axis] != said[key]:
-            wanted = [said[key] if place == axis else size for place, size in enumerate(shape)]
-            raise DataError(
-                f"{where} has {key} {said[key]}{'' if key in config else ', its default'}: "
-                f"{kind}.{name} would be {wanted}, and is {list(shape)}."
-            )
-    heads = said["num_attention_heads"]
-    if said["hidden_size"] % heads:
-        raise DataError(
-            f"{where} has num_attention_heads {heads} (config.model.num_heads): heads must divide "
-            f"the width, hidden_size {said['hidden_size']}."
-        )
+    shown = ((key, said[key], f"{kind}.{name}", axis) for key, name, axis in _SIZES)
+    require_sizes(where, shapes, shown)
+    heads = ("num_attention_heads", said["num_attention_heads"])
+    require_heads(where, heads, ("hidden_size", said["hidden_size"]))
     layers = {name.split(".")[3] for name in shapes if name.startswith(f"{kind}.encoder.layer.")}
     count = said["num_hidden_layers"]
     if count > len(layers) or ("num_hidden_layers" not in config and count != len(layers)):

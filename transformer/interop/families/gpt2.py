@@ -1,7 +1,6 @@
 """GPT-2 in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, pre_tokenizers
 
-from transformer.errors import ConfigError, DataError
+from transformer.errors import ConfigError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
     IRRELEVANT,
-    contradicted,
     decoder_shapes,
     require_output,
 )
@@ -23,7 +21,17 @@ from transformer.interop.decoder_runs import (
     decoder_run,
     token_ids,
 )
-from transformer.interop.layout import Arrays, Entry, Shape, entries, same, without_layer
+from transformer.interop.layout import (
+    Arrays,
+    Entry,
+    Shape,
+    entries,
+    require_counts,
+    require_heads,
+    require_sizes,
+    same,
+    without_layer,
+)
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.gpt import GPT
@@ -57,7 +65,6 @@ _MODULES = {
 _END = "<|endoftext|>"
 # GPT-2 stores queries, keys and values in one array.
 _QUERY = "blocks/{}/attention/query"
-_LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 # Masks that old files hold besides the weights.
 _CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
 
@@ -129,15 +136,21 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     dropout_rate = config.fraction("resid_pdrop", 0.1)
     config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
     width, num_heads = config.whole("n_embd", 768), config.whole("n_head", 12)
-    if width % num_heads:
-        raise DataError(f"{where}: n_head is {num_heads}, and must divide n_embd, {width}.")
+    require_heads(where, ("n_head", num_heads), ("n_embd", width))
     sizes = {
         "vocab_size": config.whole("vocab_size", 50_257),
         "num_layers": config.whole("n_layer", 12),
         "context": config.whole("n_positions", 1024),
         "feed_forward_width": config.whole_or_none("n_inner") or 4 * width,
     }
-    _require_sizes(sizes, width, where, {_canonical(name): size for name, size in shapes.items()})
+    require_counts(where, shapes, {"transformer.h.": ("n_layer", sizes["num_layers"])})
+    shown = (
+        ("vocab_size", sizes["vocab_size"], "transformer.wte.weight", 0),
+        ("n_embd", width, "transformer.wte.weight", 1),
+        ("n_positions", sizes["context"], "transformer.wpe.weight", 0),
+        ("n_inner", sizes["feed_forward_width"], "transformer.h.0.mlp.c_fc.weight", 1),
+    )
+    require_sizes(where, shapes, shown)
     tied = config.flag("tie_word_embeddings", True)
     require_output(tied, where, shapes)
     return {
@@ -149,24 +162,6 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
         "tie_embeddings": tied,
         "dropout_rate": dropout_rate,
     }
-
-
-def _require_sizes(
-    sizes: Mapping[str, int], width: int, where: Path, shapes: Mapping[str | None, Shape]
-) -> None:
-    """Refuses sizes that differ from the arrays, using the names of the published config."""
-    layers = {found[1] for name in shapes if name and (found := _LAYER.match(name))}
-    table, places = shapes.get("transformer.wte.weight"), shapes.get("transformer.wpe.weight")
-    inner = shapes.get("transformer.h.0.mlp.c_fc.weight")
-    for key, value, there in (
-        ("n_layer", sizes["num_layers"], len(layers) or None),
-        ("vocab_size", sizes["vocab_size"], table and table[0]),
-        ("n_embd", width, table and table[-1]),
-        ("n_positions", sizes["context"], places and places[0]),
-        ("n_inner", sizes["feed_forward_width"], inner and inner[-1]),
-    ):
-        if there is not None and value != there:
-            raise contradicted(where, key, value, there)
 
 
 def _config(trained: TrainedDecoder[GPT]) -> Json:

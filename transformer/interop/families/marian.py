@@ -20,7 +20,7 @@ from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
-    require_layers,
+    require_counts,
     require_sizes,
     single,
 )
@@ -129,17 +129,18 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
 
 def _require_sizes(fields: Facts, where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses arrays whose sizes differ from the config."""
-    width, inner = {"d_model": fields["width"]}, {"encoder_ffn_dim": fields["feed_forward_width"]}
-    sizes = {
-        "model.shared.weight": {"vocab_size": fields["vocab_size"], **width},
-        "model.encoder.layers.0.fc1.weight": {**inner, **width},
-    }
+    inner = "model.encoder.layers.0.fc1.weight"
+    sizes = (
+        ("vocab_size", fields["vocab_size"], "model.shared.weight", 0),
+        ("d_model", fields["width"], "model.shared.weight", 1),
+        ("encoder_ffn_dim", fields["feed_forward_width"], inner, 0),
+    )
     require_sizes(where, shapes, sizes)
     counts = {
         f"model.{side}.layers.": (f"{side}_layers", fields[f"num_{side}_layers"])
         for side in ("encoder", "decoder")
     }
-    require_layers(where, shapes, counts)
+    require_counts(where, shapes, counts)
 
 
 def _config(trained: TrainedWriter[Vaswani]) -> Json:

@@ -10,7 +10,6 @@ from transformer.errors import ConfigError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
     SIZES,
-    contradicted,
     decoder_config,
     decoder_fields,
     decoder_shapes,
@@ -18,7 +17,15 @@ from transformer.interop.decoder_configs import (
 )
 from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
 from transformer.interop.families.llama import AROUND, canonical, rotation, tied_output
-from transformer.interop.layout import Arrays, Entry, Shape, entries, without_layer
+from transformer.interop.layout import (
+    Arrays,
+    Entry,
+    Shape,
+    entries,
+    require_counts,
+    require_sizes,
+    without_layer,
+)
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.mixtral import Mixtral
@@ -34,7 +41,8 @@ _USUAL = {
     "max_position_embeddings": 131_072,
     "rms_norm_eps": 1e-5,
 }
-_EXPERT = re.compile(r"model\.layers\.0\.block_sparse_moe\.experts\.(\d+)\.")
+# The beginning of the names of an expert's arrays.
+_EXPERT = "model.layers.0.block_sparse_moe.experts."
 _PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -75,12 +83,9 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     config.irrelevant({"output_router_logits": "what else is returned"})
     num_experts = config.whole("num_local_experts", 8)
     fields = decoder_fields(config, where, _USUAL, shapes)
-    there = {found[1] for name in shapes if (found := _EXPERT.match(name))}
-    if there and num_experts != len(there):
-        raise contradicted(where, "num_local_experts", num_experts, len(there))
-    inner = shapes.get("model.layers.0.block_sparse_moe.experts.0.w1.weight")
-    if inner and fields["feed_forward_width"] != inner[0]:
-        raise contradicted(where, "intermediate_size", fields["feed_forward_width"], inner[0])
+    require_counts(where, shapes, {_EXPERT: ("num_local_experts", num_experts)})
+    inner = ("intermediate_size", fields["feed_forward_width"], f"{_EXPERT}0.w1.weight", 0)
+    require_sizes(where, shapes, (inner,))
     return {
         **fields,
         "activation": activation(config, "hidden_act", "silu"),

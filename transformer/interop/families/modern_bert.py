@@ -28,7 +28,8 @@ from transformer.interop.layout import (
     Shape,
     entries,
     parameter_shapes,
-    require_layers,
+    require_counts,
+    require_heads,
     require_sizes,
     vector,
     without_layer,
@@ -126,18 +127,16 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
         "norm_epsilon": config.number("norm_eps", 1e-5),
         "dropout_rate": dropout_rate,
     }
-    width = {"hidden_size": found["width"]}
-    sizes = {
-        _TABLE: {"vocab_size": found["vocab_size"], **width},
-        "model.layers.0.mlp.Wo.weight": {**width, "intermediate_size": found["feed_forward_width"]},
-    }
+    inner = "model.layers.0.mlp.Wo.weight"
+    sizes = (
+        ("vocab_size", found["vocab_size"], _TABLE, 0),
+        ("hidden_size", found["width"], _TABLE, 1),
+        ("intermediate_size", found["feed_forward_width"], inner, 1),
+    )
     require_sizes(where, shapes, sizes)
-    require_layers(where, shapes, {"model.layers.": ("num_hidden_layers", num_layers)})
-    if found["width"] % found["num_heads"]:
-        raise DataError(
-            f"{where} has num_attention_heads {found['num_heads']}, which must divide hidden_size, "
-            f"{found['width']}."
-        )
+    require_counts(where, shapes, {"model.layers.": ("num_hidden_layers", num_layers)})
+    heads = ("num_attention_heads", found["num_heads"])
+    require_heads(where, heads, ("hidden_size", found["width"]))
     return found
 
 

@@ -13,7 +13,7 @@ from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
-    require_layers,
+    require_counts,
     require_sizes,
 )
 from transformer.interop.sentence_runs import (
@@ -99,22 +99,22 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
 
 def _require_sizes(fields: Facts, where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses arrays whose sizes differ from the config."""
-    width, heads = {"d_model": fields["width"]}, fields["num_heads"]
-    inner = {"num_heads * d_kv": heads * fields["head_dim"]}
-    buckets = {"relative_attention_num_buckets": fields["num_buckets"], "num_heads": heads}
-    block = "encoder.block.0.layer"
-    sizes = {
-        "shared.weight": {"vocab_size": fields["vocab_size"], **width},
-        f"{block}.0.SelfAttention.q.weight": {**inner, **width},
-        f"{block}.0.SelfAttention.relative_attention_bias.weight": buckets,
-        f"{block}.1.DenseReluDense.wo.weight": {**width, "d_ff": fields["feed_forward_width"]},
-    }
+    heads, block = fields["num_heads"], "encoder.block.0.layer"
+    query, bias = (f"{block}.0.SelfAttention.{x}.weight" for x in ("q", "relative_attention_bias"))
+    sizes = (
+        ("vocab_size", fields["vocab_size"], "shared.weight", 0),
+        ("d_model", fields["width"], "shared.weight", 1),
+        ("num_heads * d_kv", heads * fields["head_dim"], query, 0),
+        ("relative_attention_num_buckets", fields["num_buckets"], bias, 0),
+        ("num_heads", heads, bias, 1),
+        ("d_ff", fields["feed_forward_width"], f"{block}.1.DenseReluDense.wo.weight", 1),
+    )
     require_sizes(where, shapes, sizes)
     counts = {
         "encoder.block.": ("num_layers", fields["num_encoder_layers"]),
         "decoder.block.": ("num_decoder_layers", fields["num_decoder_layers"]),
     }
-    require_layers(where, shapes, counts)
+    require_counts(where, shapes, counts)
 
 
 def _config(trained: TrainedWriter[T5]) -> Json:

@@ -25,7 +25,16 @@ from transformer.interop.family import (
     require_known,
 )
 from transformer.interop.image_processors import PREPROCESSOR, processor_content, read_preparation
-from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, single
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    parameter_shapes,
+    require_counts,
+    require_heads,
+    require_sizes,
+    single,
+)
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.vit import ViT
 from transformer.types import Json
@@ -41,12 +50,12 @@ _DEFAULTS = {
     "patch_size": 16,
 }
 # For each size, the array and axis that show it.
-_SHOWN = {
-    "hidden_size": ("embeddings.cls_token", 2),
-    "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
-    "num_channels": ("embeddings.patch_embeddings.projection.weight", 1),
-    "patch_size": ("embeddings.patch_embeddings.projection.weight", 2),
-}
+_SHOWN = (
+    ("hidden_size", "embeddings.cls_token", 2),
+    ("intermediate_size", "encoder.layer.0.intermediate.dense.bias", 0),
+    ("num_channels", "embeddings.patch_embeddings.projection.weight", 1),
+    ("patch_size", "embeddings.patch_embeddings.projection.weight", 2),
+)
 # The image processors of the library, by kind of model.
 _PROCESSORS = {"vit": "ViT", "deit": "DeiT"}
 _MULTI_LABEL = "multi_label_classification"
@@ -169,23 +178,14 @@ def _size(config: SideFile, key: str) -> int:
 
 def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses sizes that differ from the arrays, naming the key."""
-    shown = {}
-    for key, (name, axis) in _SHOWN.items():
-        shape = shapes.get(f"{kind}.{name}")
-        if shape and len(shape) > axis:
-            shown[key] = shape[axis]
-    layers = {name.split(".")[3] for name in shapes if name.startswith(f"{kind}.encoder.layer.")}
-    shown["num_hidden_layers"] = len(layers)
-    for key, found in shown.items():
-        if sizes[key] != found:
-            raise DataError(f"{where}: {key} is {sizes[key]}, and the arrays are for {found}.")
+    shown = ((key, sizes[key], f"{kind}.{name}", axis) for key, name, axis in _SHOWN)
+    require_sizes(where, shapes, shown)
+    layers = ("num_hidden_layers", sizes["num_hidden_layers"])
+    require_counts(where, shapes, {f"{kind}.encoder.layer.": layers})
+    heads = ("num_attention_heads", sizes["num_attention_heads"])
+    require_heads(where, heads, ("hidden_size", sizes["hidden_size"]))
     if sizes["num_channels"] not in (1, 3):
         raise DataError(f"{where}: num_channels is {sizes['num_channels']}: 1 or 3 can be read.")
-    if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        raise DataError(
-            f"{where}: hidden_size is {sizes['hidden_size']}, which num_attention_heads, "
-            f"{sizes['num_attention_heads']}, does not divide."
-        )
     table = shapes.get(f"{kind}.embeddings.position_embeddings")
     patches = (sizes["image_size"] // sizes["patch_size"]) ** 2
     front = 2 if kind == "deit" else 1
