@@ -64,7 +64,7 @@ def decoder_run(
                 source.files,
                 source.where,
                 tokenizer_classes(DecoderClass),
-                usual.get(source.config["model_type"], Usual()),
+                usual.get(source.config.text("model_type"), Usual()),
                 published.model["vocab_size"],
             )
             tokenizer = LibraryTextTokenizer(made)

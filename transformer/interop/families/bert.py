@@ -305,10 +305,10 @@ def _head(files: SideFiles, paths: Set[str]) -> Head:
 
 def _tokenizer(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
     """BERT's tokenizer: word pieces, cleaned and split according to the settings."""
-    vocabulary = library_model(files, folder, "WordPiece").get("vocab")
+    given = library_model(files, folder, "WordPiece").get("vocab")
     path = folder / VOCABULARY
-    if vocabulary is not None:
-        require_vocabulary(vocabulary, folder / TOKENIZER_FILE)
+    if given is not None:
+        vocabulary = require_vocabulary(given, folder / TOKENIZER_FILE)
     elif path.is_file():
         vocabulary = vocabulary_of_lines(decode_text(read_bounded(path), str(path)), path)
     else:
