@@ -82,6 +82,13 @@ def test_wrong_flags(tiny_flags, tmp_path, flag, said):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize("flag", ["--=", "-=x"])
+def test_flags_without_a_name(tmp_path, flag):
+    """predict.py takes arguments: only behind `--` is this one of them."""
+    fails(call("predict.py", f"--workdir={tmp_path}", flag), 2, f"what is '{flag}'?")
+    fails(call("predict.py", f"--workdir={tmp_path}", "--", flag), 2, "no config.json")
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
