@@ -205,7 +205,7 @@ def test_missing_key_is_named():
         ("train", None, {"duration": 100}, r"duration is 100 \(int\): expected str"),
         ("train", None, {"seed": None}, "expected int"),
         ("model", "gpt", {"vocab_size": 3.5}, "vocab_size.*expected int or nothing"),
-        ("model", "gpt", {"scan_layers": 1}, "scan_layers.*expected bool"),
+        ("model", "gpt", {"compute": {"scan_layers": 1}}, "compute.scan_layers.*expected bool"),
     ],
     ids=str,
 )

@@ -35,7 +35,7 @@ def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
         ("--config.optimizer.clip_norm=-1", "config.optimizer.clip_norm"),
         ("--config.optimizer.learning_rate=nan", "config.optimizer.learning_rate"),
         ("--config.optimizer.epsilon=0", "config.optimizer.epsilon"),
-        ("--config.model.dtype=float16", "bfloat16"),
+        ("--config.model.compute.dtype=float16", "bfloat16"),
         ("--config.train.microbatches=3", "microbatches"),
         ("--config.task.tokenizer.kind=word", "bpe"),
         ("--config.task.tokenizer=bpe", "such as --config.task.tokenizer.kind="),

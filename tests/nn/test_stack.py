@@ -219,6 +219,6 @@ def test_depths_that_no_compiler_takes_one_by_one():
     deep = {"num_layers": MOST_UNROLLED + 1, "width": 8, "num_heads": 1}
     with pytest.raises(ConfigError, match=r"config\.model\.num_layers is 257.*scan_layers=True"):
         build("model", section("model", "gpt", **deep))
-    build("model", section("model", "gpt", scan_layers=True, **deep))
+    build("model", section("model", "gpt", compute={"scan_layers": True}, **deep))
     with pytest.raises(ConfigError, match=r"num_decoder_layers is 300.*scan_layers=True"):
         build("model", section("model", "t5", num_decoder_layers=300))

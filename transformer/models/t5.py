@@ -9,7 +9,6 @@ fields also make version 1.1 (Shazeer 2020): gated, with a separate output layer
 import functools
 from typing import Annotated
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -17,14 +16,12 @@ from transformer.errors import ConfigError
 from transformer.limits import Count, Positive, Whole, Width
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
-from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.relative_positions import RelativePositions
-from transformer.nn.stack import Stack
+from transformer.nn.sizes import decided, require_multiple
 from transformer.traced import is_zero
 
 
@@ -53,8 +50,6 @@ class T5(EncoderDecoder):
     norm_epsilon: Positive = 1e-6
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         # As in the published code: outputs of unit variance from inputs of unit variance, and
         # queries that make up for logits that are not scaled by 1 / sqrt(H).
         by_width = self.width**-0.5
@@ -70,11 +65,11 @@ class T5(EncoderDecoder):
             init_scale=by_width,
             query_init_scale=(self.width * heads) ** -0.5,
             output_init_scale=(self.num_heads * heads) ** -0.5,
-            implementation=self.attention,
-            dtype=self.dtype,
+            implementation=self.compute.attention,
+            dtype=self.compute.dtype,
         )
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon)
-        encoder_block = functools.partial(
+        block = functools.partial(
             Block,
             attention=attention,
             feed_forward=functools.partial(
@@ -85,15 +80,12 @@ class T5(EncoderDecoder):
                 use_bias=False,
                 init_scale=by_width,
                 output_init_scale=self.feed_forward_width**-0.5,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
-        decoder_block = functools.partial(encoder_block, cross_attention=attention)
-        self.token_embedding = Embedding(
-            self.vocab_size, self.width, initializer=nn.initializers.normal(1.0), dtype=self.dtype
-        )
+        self.surround(block, attention, init_scale=1.0)
         positions = functools.partial(
             RelativePositions,
             self.num_heads,
@@ -103,14 +95,14 @@ class T5(EncoderDecoder):
         )
         self.encoder_positions = positions(bidirectional=True)
         self.decoder_positions = positions(bidirectional=False)
-        self.dropout = Dropout(self.dropout_rate)
-        layers = (self.scan_layers, self.remat)
-        self.encoder = Stack(encoder_block, self.num_encoder_layers, *layers)
-        self.decoder = Stack(decoder_block, self.num_decoder_layers, *layers)
         self.encoder_norm, self.decoder_norm = norm(), norm()
         if not self.tie_embeddings:
             self.output = Linear(
-                (self.vocab_size,), ("embed", "vocab"), False, by_width, dtype=self.dtype
+                (decided("vocab_size", self.vocab_size),),
+                ("embed", "vocab"),
+                use_bias=False,
+                init_scale=by_width,
+                dtype=self.compute.dtype,
             )
 
     def embed(
@@ -165,10 +157,11 @@ class T5(EncoderDecoder):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        if self.head_dim is None and self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) must divide config.model.width "
-                f"({self.width}) where config.model.head_dim is not given."
+        if self.head_dim is None:
+            require_multiple(
+                "heads must divide the width, or have config.model.head_dim",
+                width=self.width,
+                num_heads=self.num_heads,
             )
         if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
             raise ConfigError(

@@ -14,15 +14,12 @@ from jaxtyping import Array, Bool, Float, Int
 from transformer.errors import ConfigError
 from transformer.nn.linear import Linear
 from transformer.ops.attention import (
-    UNDER_VMAP,
     attention_weights,
     dot_product_attention,
-    foreign_platform,
     refusal,
     resolved,
 )
 from transformer.ops.masks import Mask, sliding_window
-from transformer.ops.splash import LANES
 from transformer.sharding import constrain, is_cut, per_device
 from transformer.traced import Number, is_zero
 
@@ -270,64 +267,10 @@ def usable(implementation: str, query: Any, num_keys: int, mask: Mask, **asked: 
     why_not = refusal(implementation, query, num_keys, mask, **asked)
     if why_not is not None:
         raise ConfigError(
-            f"config.model.attention is {implementation!r}, which cannot compute this: {why_not}. "
-            f"Give auto or einsum."
+            f"config.model.compute.attention is {implementation!r}, which cannot compute this: "
+            f"{why_not}. Give auto or einsum."
         )
     return resolved(implementation, query, num_keys, mask, **asked)
-
-
-def usual_implementation(
-    implementation: str,
-    heads: tuple[int, int],
-    dtype: str,
-    *,
-    length: int = LANES,
-    mask: Mask | None = None,
-    **asked: bool,
-) -> str:
-    """The implementation that training uses for rows of a length (None: one that all support).
-
-    Args:
-        implementation: as in the config.
-        heads: the number of query heads, and the width of one.
-        dtype: of the computation.
-        length: T and S.
-        mask: the attention mask in training; None hides nothing.
-        **asked: as in `ops.attention.resolved`.
-
-    Raises:
-        ConfigError: if the implementation does not support it.
-    """
-    query = jax.ShapeDtypeStruct((1, length, *heads), jnp.dtype(dtype))
-    return usable(implementation, query, length, Mask() if mask is None else mask, **asked)
-
-
-def require_platform(implementation: str) -> None:
-    """Refuses a kernel that does not run on the devices in use.
-
-    Raises:
-        ConfigError: naming the kernel and the devices.
-    """
-    platform = foreign_platform(implementation)
-    if platform is not None:
-        raise ConfigError(
-            f"config.model.attention is {implementation!r}, which does not run on {platform}: give "
-            f"auto or einsum."
-        )
-
-
-def for_any_shape(model: Any) -> Any:
-    """The model for use after training, with rows of any length and a cache.
-
-    A kernel that a config asks for may not support those; `auto` uses it where it does.
-    """
-    kernel = model.attention in ("splash", "cudnn")
-    return model.clone(attention="auto") if kernel else model
-
-
-def for_many_at_once(model: Any) -> Any:
-    """The model for use under `vmap`, which not every kernel supports with every mask."""
-    return model.clone(attention=UNDER_VMAP) if model.attention == "auto" else model
 
 
 def _attend(

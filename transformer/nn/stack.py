@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from transformer.errors import ConfigError
 from transformer.limits import OneOf
 from transformer.nn.layouts import STACKED, layer_name, turn_name
 
@@ -24,24 +23,6 @@ Maker = Callable[..., nn.Module]
 
 # The compiler takes minutes to hours for more separate blocks than this.
 MOST_UNROLLED = 256
-
-
-def require_compilable(scan_layers: bool, **depths: int) -> None:
-    """Refuses more blocks than can be compiled separately.
-
-    Args:
-        scan_layers: whether one block is compiled and looped over.
-        **depths: the numbers of blocks, by field of `config.model`.
-
-    Raises:
-        ConfigError: naming the field.
-    """
-    for field, depth in depths.items():
-        if depth > MOST_UNROLLED and not scan_layers:
-            raise ConfigError(
-                f"config.model.{field} is {depth}: more than {MOST_UNROLLED} layers are not "
-                f"compiled one by one. Set config.model.scan_layers=True."
-            )
 
 
 class Stack(nn.Module):

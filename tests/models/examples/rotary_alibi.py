@@ -14,7 +14,6 @@ from transformer.nn.decoder import DecoderOnly
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
-from transformer.nn.stack import Stack
 from transformer.ops.alibi import alibi
 from transformer.ops.positions import rotary
 
@@ -57,12 +56,15 @@ class RotaryAlibi(DecoderOnly):
     feed_forward_width: Width = 64
 
     def setup(self) -> None:
-        sizes = {"num_heads": self.num_heads, "use_bias": False, "dtype": self.dtype}
+        sizes = {"num_heads": self.num_heads, "use_bias": False, "dtype": self.compute.dtype}
         attention = functools.partial(Attention, implementation="einsum", **sizes)
         block = functools.partial(
             Block,
             feed_forward=functools.partial(
-                FeedForward, width=self.feed_forward_width, activation="gelu", dtype=self.dtype
+                FeedForward,
+                width=self.feed_forward_width,
+                activation="gelu",
+                dtype=self.compute.dtype,
             ),
             norm=RMSNorm,
             dropout_rate=self.dropout_rate,
@@ -72,8 +74,8 @@ class RotaryAlibi(DecoderOnly):
             block,
             attention=functools.partial(AlibiAttention, attention, self.num_heads),
         )
-        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
-        self.blocks = Stack((turning, fading), self.num_layers, self.scan_layers, self.remat)
+        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.compute.dtype)
+        self.blocks = self.compute.stack((turning, fading), self.num_layers)
         self.final_norm = RMSNorm()
 
     def embed(
