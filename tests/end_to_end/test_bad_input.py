@@ -40,6 +40,7 @@ def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
         ("--config.task.tokenizer.kind=word", "bpe"),
         ("--config.task.tokenizer=bpe", "such as --config.task.tokenizer.kind="),
         ("--config.task.bpe_vocab_size=300", 'did you mean "tokenizer.size"'),
+        ("--config.model.attention=einsum", 'did you mean "compute.attention"'),
         ("--config.task.path=x", "does not exist"),
         ("--config.task.context=4096", "config.task.context"),
         ("--config.mesh.fsdp=3", "devices"),

@@ -73,7 +73,9 @@ class BERT(TextEncoder):
         norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
-            attention=self.attention_layer(),
+            attention=self.compute.attention_layer(
+                num_heads=self.num_heads, dropout_rate=self.dropout_rate
+            ),
             feed_forward=functools.partial(
                 FeedForward,
                 width=self.feed_forward_width or 4 * self.width,

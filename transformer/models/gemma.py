@@ -10,7 +10,6 @@ and are also the output layer. One field controls each difference between the ve
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -22,6 +21,7 @@ from transformer.nn.decoder import DecoderOnly
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
 from transformer.nn.sizes import require_multiple
+from transformer.nn.stack import PerLayer
 from transformer.ops.positions import LinearRotaryScaling, rotary
 
 
@@ -106,7 +106,7 @@ class Gemma(DecoderOnly):
         # Rounded to the dtype of the computation before it multiplies, as in the published code.
         return self.dropout(x * np.asarray(math.sqrt(self.width), x.dtype))
 
-    def layer_kinds(self) -> dict[str, Any]:
+    def layer_kinds(self) -> PerLayer:
         """For each layer, whether it is local."""
         numbers = np.arange(1, self.num_layers + 1)
         return {"local": numbers % self.global_every != 0}

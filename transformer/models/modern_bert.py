@@ -61,7 +61,9 @@ class ModernBert(TextEncoder):
         norm = functools.partial(LayerNorm, use_bias=False, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
-            attention=self.attention_layer(
+            attention=self.compute.attention_layer(
+                num_heads=self.num_heads,
+                dropout_rate=self.dropout_rate,
                 use_bias=False,
                 use_output_bias=False,
                 position=functools.partial(rotary, base=self.rope_base),

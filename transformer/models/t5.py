@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import Count, Positive, Whole, Width
-from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.feed_forward import FeedForward
@@ -54,8 +53,7 @@ class T5(EncoderDecoder):
         # queries that make up for logits that are not scaled by 1 / sqrt(H).
         by_width = self.width**-0.5
         heads = self.head_width()
-        attention = functools.partial(
-            Attention,
+        attention = self.compute.attention_layer(
             num_heads=self.num_heads,
             head_dim=heads,
             use_bias=False,
@@ -65,8 +63,6 @@ class T5(EncoderDecoder):
             init_scale=by_width,
             query_init_scale=(self.width * heads) ** -0.5,
             output_init_scale=(self.num_heads * heads) ** -0.5,
-            implementation=self.compute.attention,
-            dtype=self.compute.dtype,
         )
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon)
         block = functools.partial(

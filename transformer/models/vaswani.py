@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import OneOf
-from transformer.nn.attention import Attention
 from transformer.nn.block import ORDERS, Block
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.feed_forward import FeedForward
@@ -49,13 +48,10 @@ class Vaswani(EncoderDecoder):
         # Glorot and Bengio 2010, equation 16: sqrt(2 / (inputs + outputs)).
         square = math.sqrt(1 / self.width)
         rectangle = math.sqrt(2 / (self.width + self.feed_forward_width))
-        attention = functools.partial(
-            Attention,
+        attention = self.compute.attention_layer(
             num_heads=self.num_heads,
             init_scale=square,
             output_init_scale=square,
-            implementation=self.compute.attention,
-            dtype=self.compute.dtype,
         )
         block = functools.partial(
             Block,

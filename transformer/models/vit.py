@@ -27,7 +27,6 @@ from transformer.limits import (
     Whole,
     Width,
 )
-from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.compute import Compute
 from transformer.nn.dropout import Dropout
@@ -186,14 +185,11 @@ class ViT(nn.Module):
 
     def _parts(self, num_heads: int, feed_forward_width: int, norm: Maker) -> dict[str, Maker]:
         """The makers of a block's parts."""
-        attention = functools.partial(
-            Attention,
+        attention = self.compute.attention_layer(
             num_heads=num_heads,
             dropout_rate=self.dropout_rate,
             init_scale=self.init_scale,
             output_init_scale=self.init_scale,
-            implementation=self.compute.attention,
-            dtype=self.compute.dtype,
         )
         feed_forward = functools.partial(
             FeedForward,

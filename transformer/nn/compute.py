@@ -1,13 +1,14 @@
 """How a model computes, apart from what it computes: the section `config.model.compute`."""
 
 import dataclasses
+import functools
 from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
 from transformer.errors import ConfigError
-from transformer.nn.attention import usable
+from transformer.nn.attention import Attention, usable
 from transformer.nn.linear import DType
 from transformer.nn.stack import MOST_UNROLLED, Maker, Remat, Stack
 from transformer.ops.attention import UNDER_VMAP, Implementation, foreign_platform
@@ -32,6 +33,11 @@ class Compute:
     scan_layers: bool = False
     remat: Remat = "none"
     attention: Implementation = "auto"
+
+    def attention_layer(self, **fields: object) -> Maker:
+        """The maker of an attention module with the given fields of `Attention`."""
+        usual = functools.partial(Attention, implementation=self.attention, dtype=self.dtype)
+        return functools.partial(usual, **fields)
 
     def stack(
         self, block: Maker | tuple[Maker, ...], num_layers: int, first: tuple[Maker, ...] = ()

@@ -1,23 +1,25 @@
 """The base of decoder-only language models: everything around their blocks."""
 
-import functools
-from typing import Annotated, Any
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.limits import Heads, Layers, VocabSize, Whole, Width
-from transformer.nn.attention import Attention, KVCache
+from transformer.nn.attention import KVCache
 from transformer.nn.compute import Compute, for_any_shape
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.linear import Linear
 from transformer.nn.sizes import decided
-from transformer.nn.stack import Maker
+from transformer.nn.stack import Maker, PerLayer
 from transformer.ops.activations import soft_cap
 from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import RateOrOff, is_zero
+
+# The caches of all layers; in a scanned stack, one with a leading axis L.
+Caches = KVCache | tuple[KVCache, ...]
 
 
 class DecoderOnly(nn.Module):
@@ -47,16 +49,13 @@ class DecoderOnly(nn.Module):
     compute: Compute = Compute()
 
     def attention_layer(self, **fields: object) -> Maker:
-        """The maker of a block's attention; `fields` are those of `Attention` to add."""
+        """The maker of a block's attention; `fields` of `Attention` are added."""
         num_kv_heads, head_dim = self.cache_heads()
-        return functools.partial(
-            Attention,
+        return self.compute.attention_layer(
             num_heads=self.num_heads,
-            head_dim=head_dim,
             num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
             dropout_rate=self.dropout_rate,
-            implementation=self.compute.attention,
-            dtype=self.compute.dtype,
             **fields,
         )
 
@@ -88,8 +87,8 @@ class DecoderOnly(nn.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         valid: Bool[Array, "B T"] | None = None,
-        cache: Any = None,
-    ) -> tuple[Float[Array, "B T V"], Any]:
+        cache: Caches | None = None,
+    ) -> tuple[Float[Array, "B T V"], Caches | None]:
         """Scores every next token.
 
         Args:
@@ -116,8 +115,8 @@ class DecoderOnly(nn.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         valid: Bool[Array, "B T"] | None = None,
-        cache: Any = None,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+        cache: Caches | None = None,
+    ) -> tuple[Float[Array, "B T D"], Caches | None]:
         """The hidden states before the output layer; arguments as in `__call__`."""
         mask: Mask = causal()
         if segment_ids is not None:
@@ -153,7 +152,7 @@ class DecoderOnly(nn.Module):
         """The cap that squashes the output layer's scores to (-cap, cap); None means no cap."""
         return None
 
-    def layer_kinds(self) -> dict[str, Any]:
+    def layer_kinds(self) -> PerLayer:
         """What differs between layers: arguments of blocks by name, each stacked over L."""
         return {}
 
@@ -195,7 +194,7 @@ class DecoderOnly(nn.Module):
         """The number of key and value heads, and the width of one."""
         return self.num_heads, self.width // self.num_heads
 
-    def empty_cache(self, batch_size: int, length: int) -> Any:
+    def empty_cache(self, batch_size: int, length: int) -> Caches:
         """An empty cache with room for `length` positions of `batch_size` texts."""
         one = KVCache.empty(batch_size, length, *self.cache_heads(), self.compute.dtype)
         return self.compute.caches(one, self.num_layers)

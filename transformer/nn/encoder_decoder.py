@@ -1,7 +1,6 @@
 """The base of encoder-decoders: everything around their blocks."""
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,6 +18,9 @@ from transformer.nn.stack import Maker
 from transformer.ops.activations import Activation
 from transformer.ops.masks import Mask, causal, segments
 from transformer.traced import RateOrOff
+
+# The caches of all layers; in a scanned stack, one with a leading axis L.
+Caches = DecoderCache | tuple[DecoderCache, ...]
 
 
 class EncoderDecoder(nn.Module):
@@ -80,7 +82,7 @@ class EncoderDecoder(nn.Module):
         self,
         source: Int[Array, "B S"],
         target: Int[Array, "B T"],
-        **layout: Any,
+        **layout: Int[Array, "B _"] | None,
     ) -> Float[Array, "B T V"]:
         """Scores every next token of the target, in float32; arguments as in `features`."""
         return self.logits(self.features(source, target, **layout))
@@ -144,8 +146,8 @@ class EncoderDecoder(nn.Module):
         memory_mask: Mask | None,
         positions: Int[Array, "B T"] | None = None,
         slots: Int[Array, "B T"] | None = None,
-        cache: Any = None,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+        cache: Caches | None = None,
+    ) -> tuple[Float[Array, "B T D"], Caches | None]:
         """The hidden states of the target, and the cache to pass to the next call.
 
         Args:
@@ -226,7 +228,7 @@ class EncoderDecoder(nn.Module):
         """Further features that attention must support; see `ops.attention.resolved`."""
         return {}
 
-    def empty_cache(self, batch_size: int, length: int) -> Any:
+    def empty_cache(self, batch_size: int, length: int) -> Caches:
         """An empty cache with room for `length` tokens of `batch_size` targets."""
         heads = self.num_heads, self.head_width()
         text = KVCache.empty(batch_size, length, *heads, self.compute.dtype)
@@ -284,7 +286,7 @@ def _places(tokens: Int[Array, "B T"], positions: Int[Array, "B T"] | None) -> A
     return jnp.arange(tokens.shape[1])[None, :] if positions is None else positions
 
 
-def _num_slots(cache: Any) -> int:
+def _num_slots(cache: Caches) -> int:
     """S, from the caches of all layers, scanned or not."""
-    first: DecoderCache = cache[0] if isinstance(cache, tuple) else cache
+    first = cache[0] if isinstance(cache, tuple) else cache
     return first.text.key.shape[-2]

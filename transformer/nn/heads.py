@@ -3,7 +3,6 @@
 Parameters exist for the methods that a job calls, and no others.
 """
 
-import functools
 from typing import Annotated, ClassVar
 
 import flax.linen as nn
@@ -11,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.limits import Heads, Layers, Outputs, VocabSize, Whole, Width
-from transformer.nn.attention import Attention
 from transformer.nn.compute import Compute
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
@@ -147,17 +145,6 @@ class TextEncoder(nn.Module):
     context: Annotated[int, Whole(3, 1 << 24)] = 512
     dropout_rate: RateOrOff = 0.1
     compute: Compute = Compute()
-
-    def attention_layer(self, **fields: object) -> Maker:
-        """The maker of a block's attention; `fields` are those of `Attention` to add."""
-        return functools.partial(
-            Attention,
-            num_heads=self.num_heads,
-            dropout_rate=self.dropout_rate,
-            implementation=self.compute.attention,
-            dtype=self.compute.dtype,
-            **fields,
-        )
 
     def surround(self, block: Maker, norm: Maker, *, first: tuple[Maker, ...] = ()) -> None:
         """Makes the parts that all encoders have; called by `setup`.

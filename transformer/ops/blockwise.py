@@ -6,12 +6,12 @@ is ever held. Blocks that the causal rule or a window leaves empty are not visit
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from transformer.ops.masks import Mask
 from transformer.traced import Number, is_zero
@@ -45,7 +45,7 @@ def blockwise_attention(
     scale: float,
     logit_cap: float | None,
     dropout_rate: Number,
-    dropout_key: Any,
+    dropout_key: Key[Array, ""] | None,
     block_size: int = BLOCK_SIZE,
 ) -> Float[Array, "B T N H"]:
     """`einsum_attention` in memory linear in T and S.
@@ -67,7 +67,7 @@ def blockwise_attention(
     query = _pad(query, query_block).transpose(0, 2, 1, 3)
     key = _pad(key, key_block).transpose(0, 2, 1, 3)
     value = _pad(value, key_block).transpose(0, 2, 1, 3)
-    output: Any = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
+    output: Array = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
     return output.transpose(0, 2, 1, 3)[:, :num_queries]
 
 

@@ -8,13 +8,15 @@ each pair of a query and a key, shared by all heads. The refusals follow JAX's o
 those of cuDNN's front end that come later, when a program is compiled.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from transformer.ops.masks import Mask
+from transformer.traced import Number
+
+# Queries, or their shape `[B, T, N, H]` and dtype.
+Queries = Float[Array, "B T N H"] | jax.ShapeDtypeStruct
 
 _HALF = ("bfloat16", "float16")
 # The most entries of a mask that is passed as a full array: half a gigabyte.
@@ -22,7 +24,7 @@ LARGEST_MASK = 1 << 28
 
 
 def cudnn_refusal(
-    query: Any, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
+    query: Queries, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
 ) -> str | None:
     """Explains why cuDNN does not support a call; None if it does.
 
@@ -70,8 +72,8 @@ def cudnn_attention(
     mask: Mask,
     scale: float,
     logit_cap: float | None,
-    dropout_rate: Any,
-    dropout_key: Any,
+    dropout_rate: Number,
+    dropout_key: Key[Array, ""] | None,
 ) -> Float[Array, "B T N H"]:
     """Flash attention by cuDNN in half precision; the bias is added in half precision, too.
 
@@ -154,9 +156,11 @@ def _whole(mask: Mask, num_queries: int, num_keys: int) -> Bool[Array, "#B #N T 
     return jnp.broadcast_to(allowed, (*allowed.shape[:2], num_queries, num_keys))
 
 
-def _asked(mask: Mask, rows: int, num_queries: int, num_keys: int) -> dict[str, Any]:
+def _asked(
+    mask: Mask, rows: int, num_queries: int, num_keys: int
+) -> dict[str, Array | tuple[int, int]]:
     """The arguments for lengths and windows."""
-    asked: dict[str, Any] = {}
+    asked: dict[str, Array | tuple[int, int]] = {}
     lengths = mask.key_lengths
     if lengths is None and num_keys % 2 and not mask.causal:
         # The key that was added to make the number even.
