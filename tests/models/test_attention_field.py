@@ -33,7 +33,7 @@ def asking(model, kernel, fields):
         ("gpt", "cudnn", NO_DROPOUT, "not in float32"),
         ("gpt", "cudnn", {**HALF, "width": 36}, "heads of 3"),
         ("gemma", "cudnn", {**HALF, "attention_cap": 50.0}, "capped"),
-        ("vit", "splash", {**NO_DROPOUT, "image_size": 32}, "no multiples of 128"),
+        ("vit", "splash", {**NO_DROPOUT, "image_size": 32}, "not multiples of 128"),
     ],
 )  # fmt: skip
 def test_what_a_kernel_cannot_compute_is_refused(model, kernel, fields, reason):
@@ -62,9 +62,9 @@ def test_lengths_of_batches_are_asked_too():
     sizes = {"vocab_size": 9, "num_layers": 1, "num_heads": 2, "width": 8, "context": 64}
     model = GPT(**sizes, compute=Compute(attention="splash"))
     tokens = jnp.zeros((1, 64), int)
-    with pytest.raises(ConfigError, match="64 queries and 64 keys are no multiples of 128"):
+    with pytest.raises(ConfigError, match="64 queries and 64 keys are not multiples of 128"):
         model.chosen_attention(tokens)
-    with pytest.raises(ConfigError, match="64 queries and 64 keys are no multiples of 128"):
+    with pytest.raises(ConfigError, match="64 queries and 64 keys are not multiples of 128"):
         jax.eval_shape(model.init, jax.random.key(0), tokens)
     assert model.for_writing().compute.attention == "auto"
 

@@ -20,7 +20,6 @@ from transformer.nn.block import Block
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
-from transformer.nn.sizes import require_multiple
 from transformer.nn.stack import PerLayer
 from transformer.ops.positions import LinearRotaryScaling, rotary
 
@@ -134,14 +133,12 @@ class Gemma(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        num_kv_heads, head_dim = self.cache_heads()
-        require_multiple(
-            "as many queries share each", num_heads=self.num_heads, num_kv_heads=num_kv_heads
-        )
-        if head_dim % 2 or (self.head_dim is None and self.width % self.num_heads):
+        if self.cache_heads()[1] % 2 or (self.head_dim is None and self.width % self.num_heads):
             raise ConfigError(
                 f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
-                f"no even number, as rotary positions need: give config.model.head_dim."
+                f"not an even number, which rotary positions need: set config.model.head_dim."
             )
         if not self.tie_embeddings:
-            raise ConfigError("config.model.tie_embeddings must be True: Gemma has no other.")
+            raise ConfigError(
+                "config.model.tie_embeddings must be True: Gemma has no separate output layer."
+            )

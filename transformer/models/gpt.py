@@ -76,6 +76,6 @@ class GPT(DecoderOnly):
         require_multiple("heads must divide the width", width=self.width, num_heads=self.num_heads)
         if self.tie_embeddings and self.output_bias:
             raise ConfigError(
-                "config.model.output_bias needs an output layer of its own: "
+                "config.model.output_bias needs a separate output layer: "
                 "set config.model.tie_embeddings=False or drop the bias."
             )

@@ -13,8 +13,6 @@ al. 2023); no biases, no learned positions. The fields make the variants:
 
 import functools
 
-from jaxtyping import Array, Float, Int
-
 from transformer.errors import ConfigError
 from transformer.limits import AtLeastOne, Count, Heads, Length, Positive, Width
 from transformer.nn.block import Block
@@ -112,12 +110,6 @@ class Llama(DecoderOnly):
         """F."""
         return self.feed_forward_width or -(-8 * self.width // (3 * 64)) * 64
 
-    def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
-    ) -> Float[Array, "B T D"]:
-        """Token vectors; positions come in by rotating queries and keys."""
-        return self.dropout(self.token_embedding(tokens))
-
     def cache_heads(self) -> tuple[int, int]:
         """The number of key and value heads, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads
@@ -135,14 +127,12 @@ class Llama(DecoderOnly):
                 width=self.width,
                 num_heads=self.num_heads,
             )
-        num_kv_heads, head_dim = self.cache_heads()
-        require_multiple(
-            "as many queries share each", num_heads=self.num_heads, num_kv_heads=num_kv_heads
-        )
+        head_dim = self.cache_heads()[1]
         if head_dim % 2:
             raise ConfigError(
-                f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
-                f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
+                f"the head dimension {head_dim} is odd, and rotary positions rotate pairs: give an "
+                f"even config.model.head_dim, or an even config.model.width / "
+                f"config.model.num_heads."
             )
         by_frequency = self.rope_factor is not None and self.rope_old_context is not None
         if by_frequency and self.rope_low_frequency >= self.rope_high_frequency:

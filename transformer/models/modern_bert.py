@@ -133,5 +133,5 @@ class ModernBert(TextEncoder):
         if self.width // self.num_heads % 2:
             raise ConfigError(
                 f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
-                f"no even number, as rotary positions need."
+                f"not an even number, which rotary positions need."
             )

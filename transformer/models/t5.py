@@ -35,7 +35,7 @@ class T5(EncoderDecoder):
         head_dim: H; None means D / N. Version 1.0 has 64 or 128 for any width.
         gated: a feed-forward layer with a gate; see `nn.feed_forward.FeedForward`.
         tie_embeddings: the token table is the output layer as well, for features scaled by
-            1 / sqrt(D); otherwise the output layer is a matrix of its own.
+            1 / sqrt(D); otherwise the output layer is a separate matrix.
         num_buckets: the number of buckets of distances in each stack; even.
         max_distance: all distances from here on share one bucket.
         norm_epsilon: added to mean squares in the normalisations.
@@ -101,12 +101,6 @@ class T5(EncoderDecoder):
                 dtype=self.compute.dtype,
             )
 
-    def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
-    ) -> Float[Array, "B T D"]:
-        """Embeddings as they are; positions come in by the biases of attention."""
-        return self.dropout(self.token_embedding(tokens))
-
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"]:
         """Biases from the distances of keys before or after queries."""
         return self.encoder_positions(positions, positions)
@@ -161,7 +155,7 @@ class T5(EncoderDecoder):
             )
         if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
             raise ConfigError(
-                f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
-                f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
-                f"distance each, and the others what is between."
+                f"config.model.num_buckets ({self.num_buckets}) must be even, and half of it less "
+                f"than config.model.max_distance ({self.max_distance}): half of the buckets hold "
+                f"one distance each, the others hold ranges."
             )

@@ -38,7 +38,7 @@ from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.sizes import decided, require_multiple
-from transformer.nn.stack import MOST_UNROLLED, Maker
+from transformer.nn.stack import MAX_UNROLLED, Maker
 from transformer.ops.activations import Activation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
@@ -94,7 +94,7 @@ class ViT(nn.Module):
         decoder_layers: the number of layers of the decoder that reconstructs hidden patches.
         decoder_width: the width of that decoder.
         decoder_heads: the number of heads of that decoder.
-        compute: how all this is computed.
+        compute: how it computes; see `nn.compute.Compute`.
     """
 
     # Fields that may change when a run is initialized from another: heads, and those that `refit`
@@ -109,7 +109,7 @@ class ViT(nn.Module):
         "decoder_heads",
     )
 
-    # Modules of only some jobs; then those among them whose outputs are a job's labels.
+    # Modules that only some jobs use; then those of them whose outputs are labels.
     HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
 
@@ -132,7 +132,7 @@ class ViT(nn.Module):
     dropout_rate: RateOrOff = 0.0
     stochastic_depth_rate: PartOrNone = 0.0
     layer_scale: Weight | None = None
-    decoder_layers: Annotated[int, Whole(1, MOST_UNROLLED)] = 8
+    decoder_layers: Annotated[int, Whole(1, MAX_UNROLLED)] = 8
     decoder_width: Width = 512
     decoder_heads: Heads = 16
     compute: Compute = Compute()
@@ -280,8 +280,8 @@ class ViT(nn.Module):
         """
         if self.stem != "patches":
             raise ConfigError(
-                f"config.model.stem is {self.stem!r}: it mixes neighbouring patches, and what is "
-                f"hidden would be seen in them. Reconstruction needs config.model.stem=patches."
+                f"config.model.stem is {self.stem!r}: it mixes neighbouring patches, so "
+                f"hidden patches could be seen. Reconstruction needs config.model.stem=patches."
             )
         features = self(images, order[:, :num_seen])
         return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
@@ -356,8 +356,8 @@ class ViT(nn.Module):
             )
         if self.decoder_width % 4:
             raise ConfigError(
-                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, as its "
-                f"positions need."
+                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, which "
+                f"its positions need."
             )
         fixed = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(self.positions, 1)
         if self.width % fixed:
@@ -368,5 +368,5 @@ class ViT(nn.Module):
         if self.stem == "convolutions" and self.patch_size & (self.patch_size - 1):
             raise ConfigError(
                 f"config.model.patch_size is {self.patch_size}: the convolutional stem halves the "
-                f"image again and again and needs a power of 2."
+                f"image repeatedly and needs a power of 2."
             )

@@ -40,7 +40,7 @@ class KVCache:
     the mask hides a slot until it is written.
 
     Heads come before positions, because attention multiplies in this order: otherwise the whole
-    cache would be copied into it for every token.
+    cache would be transposed for every token.
 
     Attributes:
         key: `[B, K, S, H]`.

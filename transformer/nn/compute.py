@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from transformer.errors import ConfigError
 from transformer.nn.attention import Attention, usable
 from transformer.nn.linear import DType
-from transformer.nn.stack import MOST_UNROLLED, Maker, Remat, Stack
+from transformer.nn.stack import MAX_UNROLLED, Maker, Remat, Stack
 from transformer.ops.attention import UNDER_VMAP, Implementation, foreign_platform
 from transformer.ops.masks import Mask
 from transformer.ops.splash import LANES
@@ -86,9 +86,9 @@ class Compute:
             ConfigError: naming the field.
         """
         for field, depth in depths.items():
-            if depth > MOST_UNROLLED and not self.scan_layers:
+            if depth > MAX_UNROLLED and not self.scan_layers:
                 raise ConfigError(
-                    f"config.model.{field} is {depth}: more than {MOST_UNROLLED} layers are not "
+                    f"config.model.{field} is {depth}: more than {MAX_UNROLLED} layers are not "
                     f"compiled one by one. Set config.model.compute.scan_layers=True."
                 )
 

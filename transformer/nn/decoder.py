@@ -12,7 +12,7 @@ from transformer.nn.compute import Compute, for_any_shape
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.linear import Linear
-from transformer.nn.sizes import decided
+from transformer.nn.sizes import decided, require_multiple
 from transformer.nn.stack import Maker, PerLayer
 from transformer.ops.activations import soft_cap
 from transformer.ops.masks import Mask, at_positions, causal, segments
@@ -25,8 +25,7 @@ Caches = KVCache | tuple[KVCache, ...]
 class DecoderOnly(nn.Module):
     """Maps tokens to scores of the next tokens by a stack of causal blocks.
 
-    A subclass says in its `setup` what a block is, by `surround`, and how tokens become the input
-    of the first block, by `embed`.
+    A subclass calls `surround` in its `setup`.
 
     Attributes:
         vocab_size: V; None takes the size of the tokenizer's vocabulary.
@@ -36,7 +35,7 @@ class DecoderOnly(nn.Module):
         context: the longest sequence.
         tie_embeddings: the token table is also the output layer (Press and Wolf 2017).
         dropout_rate: on embeddings, attention weights and branches.
-        compute: how all this is computed.
+        compute: how it computes; see `nn.compute.Compute`.
     """
 
     vocab_size: VocabSize | None = None
@@ -67,7 +66,7 @@ class DecoderOnly(nn.Module):
         Args:
             block: the maker of a block; several take turns.
             norm: the maker of the normalisation after the last block.
-            output_bias: whether an output layer of its own has a bias.
+            output_bias: whether a separate output layer has a bias.
 
         Raises:
             ConfigError: if nothing has decided the size of the vocabulary.
@@ -136,8 +135,8 @@ class DecoderOnly(nn.Module):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """The input of the first block."""
-        raise NotImplementedError
+        """The input of the first block; by default the vectors of the tokens."""
+        return self.dropout(self.token_embedding(tokens))
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Applies the output layer, in float32."""
@@ -205,5 +204,10 @@ class DecoderOnly(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
+        require_multiple(
+            "each key head serves equally many query heads",
+            num_heads=self.num_heads,
+            num_kv_heads=self.cache_heads()[0],
+        )
         self.compute.require_compilable(num_layers=self.num_layers)
         self.chosen_attention()

@@ -27,8 +27,7 @@ class EncoderDecoder(nn.Module):
     """Maps a source and the target so far to scores of the target's next tokens.
 
     The encoder reads the source in both directions. The decoder reads the target from left to right
-    and, in each layer, attends to the encoder's output. A subclass says in its `setup` what a block
-    is, by `surround`, and how tokens become the input of the first block, by `embed`.
+    and, in each layer, attends to the encoder's output. A subclass calls `surround` in its `setup`.
 
     Attributes:
         vocab_size: V, shared by source and target; None takes the size of the tokenizer's
@@ -40,7 +39,7 @@ class EncoderDecoder(nn.Module):
         feed_forward_width: F.
         activation: activation of the feed-forward layer.
         dropout_rate: on embeddings and branches.
-        compute: how all this is computed.
+        compute: how it computes; see `nn.compute.Compute`.
         begin_id: the token that begins every target, which some published models have; None takes
             the tokenizer's end token.
     """
@@ -180,8 +179,8 @@ class EncoderDecoder(nn.Module):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """The input of the first block, for both stacks."""
-        raise NotImplementedError
+        """The input of the first block of both stacks; by default the vectors of the tokens."""
+        return self.dropout(self.token_embedding(tokens))
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"] | None:
         """The bias on the logits of the encoder's self-attention, the same in all layers."""

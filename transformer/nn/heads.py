@@ -118,8 +118,8 @@ def pool(
 class TextEncoder(nn.Module):
     """Maps tokens to states, and to the scores that a job asks for.
 
-    A subclass says in its `setup` what a block is, by `surround`, and defines its heads in
-    `pooled`, `of_tokens`, `of_masked` and `biases`.
+    A subclass calls `surround` in its `setup`, and defines its heads in `pooled`, `of_tokens`,
+    `of_masked` and `biases`.
 
     Attributes:
         vocab_size: V; None takes the size of the tokenizer's vocabulary.
@@ -130,10 +130,10 @@ class TextEncoder(nn.Module):
         width: D.
         context: the length of the longest sequence.
         dropout_rate: on embeddings, attention weights, branches and in front of the heads.
-        compute: how all this is computed.
+        compute: how it computes; see `nn.compute.Compute`.
     """
 
-    # Parameters of only some jobs; then those among them whose outputs are a job's labels.
+    # Modules that only some jobs use; then those of them whose outputs are labels.
     HEADS: ClassVar[tuple[str, ...]]
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
 

@@ -29,7 +29,7 @@ PerLayer = Mapping[str, Array | np.ndarray]
 Arguments = Mapping[str, object]
 
 # The compiler takes minutes to hours for more separate blocks than this.
-MOST_UNROLLED = 256
+MAX_UNROLLED = 256
 
 
 class Stack(nn.Module):

@@ -60,8 +60,8 @@ def dot_product_attention(
         The attended values, in the dtype of the query.
 
     Raises:
-        ValueError: if N is no multiple of K, the implementation is unknown, or it does not support
-            the call.
+        ValueError: if N is not a multiple of K, or the implementation is unknown or does not
+            support the call.
     """
     num_heads, num_kv_heads = query.shape[2], key.shape[2]
     if num_heads % num_kv_heads:

@@ -1,4 +1,4 @@
-"""Attention one block at a time: memory linear in the sequence, with a backward pass of its own.
+"""Attention one block at a time: memory linear in the sequence, with its own backward pass.
 
 The softmax is computed online (Milakov and Gimelshein 2018; Rabe and Staats 2021) and its weights
 are recomputed in the backward pass (Dao et al. 2022, algorithm 4), so that no array of size T x S
@@ -32,7 +32,7 @@ class _Plan(NamedTuple):
 
 def blockwise_refusal(*, has_bias: bool, has_dropout: bool) -> str | None:
     """Explains why blockwise attention does not support a call; None if it does."""
-    return "it knows neither bias nor dropout" if has_bias or has_dropout else None
+    return "it supports neither bias nor dropout" if has_bias or has_dropout else None
 
 
 def blockwise_attention(
@@ -238,9 +238,9 @@ def _add_rows(x: Array, rows: Array, start) -> Array:
     return lax.dynamic_update_slice_in_dim(x, _rows(x, start, rows.shape[2]) + rows, start, axis=2)
 
 
-def _even_block(length: int, most: int) -> int:
-    """The smallest block that cuts `length` into no more blocks than blocks of `most` would."""
-    return -(-length // -(-length // most))
+def _even_block(length: int, largest: int) -> int:
+    """The smallest block size that needs no more blocks than the largest size."""
+    return -(-length // -(-length // largest))
 
 
 def _pad(x: Array, multiple: int, axis: int = 1) -> Array:

@@ -109,12 +109,7 @@ def chunked_cross_entropy(
     width, vocab_size = kernel.shape
     flat = features.reshape(-1, width)
     target = jnp.maximum(labels, 0).reshape(-1)
-    num_chunks = -(-vocab_size // chunk_size)
-    padding = num_chunks * chunk_size - vocab_size
-    kernels = jnp.pad(kernel, ((0, 0), (0, padding))).reshape(width, num_chunks, chunk_size)
-    biases = jnp.zeros(vocab_size) if bias is None else bias
-    biases = jnp.pad(biases, (0, padding)).reshape(num_chunks, chunk_size)
-    starts = jnp.arange(num_chunks) * chunk_size
+    chunks = _chunks(kernel, jnp.zeros(vocab_size) if bias is None else bias, chunk_size)
 
     @jax.checkpoint
     def visit(
@@ -128,7 +123,6 @@ def chunked_cross_entropy(
 
     zeros = jnp.zeros(flat.shape[0], jnp.float32)
     first = _SoFar(zeros - jnp.inf, zeros, zeros, zeros, jnp.full(flat.shape[0], -1))
-    chunks = (kernels.swapaxes(0, 1), biases, starts)
     (maximum, total, label_logit, logit_sum, guess), _ = lax.scan(visit, first, chunks)
 
     def shape(flat_values: Array) -> Array:
@@ -143,6 +137,18 @@ def chunked_cross_entropy(
         label_smoothing,
         z_loss,
     )
+
+
+def _chunks(
+    kernel: Float[Array, "D V"], bias: Float[Array, "V"], size: int
+) -> tuple[Float[Array, "C D v"], Float[Array, "C v"], Int[Array, "C"]]:
+    """Kernels and biases of C chunks, padded with zeros, and the first token of each chunk."""
+    width, vocab_size = kernel.shape
+    count = -(-vocab_size // size)
+    padding = count * size - vocab_size
+    kernels = jnp.pad(kernel, ((0, 0), (0, padding))).reshape(width, count, size)
+    biases = jnp.pad(bias, (0, padding)).reshape(count, size)
+    return kernels.swapaxes(0, 1), biases, jnp.arange(count) * size
 
 
 def _with_chunk(

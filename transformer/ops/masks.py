@@ -50,13 +50,19 @@ class Mask:
 
     def __and__(self, other: "Mask") -> "Mask":
         windows = [w for w in (self.window, other.window) if w is not None]
+
+        def one(what: str, first: Array | None, second: Array | None) -> Array | None:
+            if first is not None and second is not None:
+                raise ValueError(f"both masks give {what}: only one of them may.")
+            return second if first is None else first
+
         return Mask(
-            query_positions=_only_one("query positions", self, other, "query_positions"),
-            key_positions=_only_one("key positions", self, other, "key_positions"),
-            query_segments=_only_one("query segments", self, other, "query_segments"),
-            key_segments=_only_one("key segments", self, other, "key_segments"),
+            query_positions=one("query positions", self.query_positions, other.query_positions),
+            key_positions=one("key positions", self.key_positions, other.key_positions),
+            query_segments=one("query segments", self.query_segments, other.query_segments),
+            key_segments=one("key segments", self.key_segments, other.key_segments),
             valid_keys=_both(self.valid_keys, other.valid_keys),
-            key_lengths=_only_one("lengths", self, other, "key_lengths"),
+            key_lengths=one("lengths", self.key_lengths, other.key_lengths),
             allowed=_both(self.allowed, other.allowed),
             causal=self.causal or other.causal,
             window=min(windows) if windows else None,
@@ -171,13 +177,6 @@ def at_positions(query: Int[Array, "#B T"], key: Int[Array, "#B S"] | None = Non
 def explicit(allowed: Bool[Array, "#B #N T S"]) -> Mask:
     """An arbitrary boolean mask, held in memory as a whole."""
     return Mask(allowed=allowed)
-
-
-def _only_one(what: str, left: Mask, right: Mask, field: str) -> Array | None:
-    first, second = getattr(left, field), getattr(right, field)
-    if first is not None and second is not None:
-        raise ValueError(f"both masks give {what}: only one of them may.")
-    return second if first is None else first
 
 
 def _both(first: Array | None, second: Array | None) -> Array | None:

@@ -24,9 +24,9 @@ def splash_refusal(
 ) -> str | None:
     """Explains why Splash does not support a call; None if it does."""
     if has_bias or has_dropout:
-        return "it knows neither bias nor dropout"
+        return "it supports neither bias nor dropout"
     if num_queries % LANES or num_keys % LANES:
-        return f"{num_queries} queries and {num_keys} keys are no multiples of {LANES}"
+        return f"{num_queries} queries and {num_keys} keys are not multiples of {LANES}"
     return _mask_refusal(mask, num_queries, num_keys)
 
 
@@ -34,7 +34,7 @@ def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
     alike = num_queries == num_keys
     padded = mask.valid_keys is not None or mask.key_lengths is not None
     if mask.query_segments is not None and (padded or not alike):
-        return "documents come with padding, or queries and keys are not as many"
+        return "documents come with padding, or there are not as many queries as keys"
     if padded and mask.window is not None and not mask.causal:
         return "padding comes with a window on both sides"
     if mask.allowed is not None:
@@ -42,7 +42,7 @@ def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
     if mask.query_positions is not None or mask.key_positions is not None:
         return "positions are not 0, 1, 2, ..."
     if (mask.causal or mask.window is not None) and not alike:
-        return "queries and keys are not as many"
+        return "there are not as many queries as keys"
     return None
 
 

@@ -74,9 +74,3 @@ class RotaryAlibi(DecoderOnly):
             attention=functools.partial(AlibiAttention, attention, self.num_heads),
         )
         self.surround((turning, fading), RMSNorm)
-
-    def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
-    ) -> Float[Array, "B T D"]:
-        """Token vectors."""
-        return self.token_embedding(tokens)
