@@ -70,7 +70,7 @@ def test_scaled_rotations():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"num_heads": 3}, "heads must divide"),
+        ({"num_heads": 3, "num_kv_heads": 3}, "heads must divide"),
         ({"num_kv_heads": 3}, "num_kv_heads"),
         ({"head_dim": 3}, "odd"),
         ({"window": 0}, "config.model.window"),
