@@ -20,7 +20,7 @@ Cache = TypeVar("Cache")
 
 @dataclasses.dataclass(frozen=True)
 class Compute:
-    """A section of every model. Runs that differ only here have the same parameters.
+    """A section of every model, which changes neither the number nor the meaning of parameters.
 
     Attributes:
         dtype: of the computation; parameters stay float32.
