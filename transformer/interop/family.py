@@ -69,30 +69,6 @@ class Head(NamedTuple):
     preparation: Facts = MappingProxyType({})
 
 
-class Published(NamedTuple):
-    """A published checkpoint that was read.
-
-    Attributes:
-        family: the family that reads and writes it.
-        model: fields of `config.model`.
-        job: see `Head`.
-        labels: names of the head's outputs; empty without a head.
-        params: parameters by path.
-        unused: names of arrays that our model does not have.
-        preparation: see `Head`.
-        files: the side files, and a record of which keys were used.
-    """
-
-    family: "Family"
-    model: Json
-    job: str
-    labels: tuple[str, ...]
-    params: dict[str, jax.Array]
-    unused: list[str]
-    preparation: Facts
-    files: SideFiles
-
-
 class RunParts(NamedTuple):
     """Everything in a run except its parameters.
 
@@ -179,7 +155,7 @@ class Family(Generic[Model]):
     fields: Callable[[SideFile, Path, dict[str, Shape]], Json]
     entries: Callable[[Model], list[Entry]]
     head: Callable[[SideFiles, Set[str]], Head]
-    run: Callable[[Source, Published, int | None], RunParts]
+    run: Callable[[Source, "Published", int | None], RunParts]
     config: Callable[[Trained], Json]
     beside: Callable[[Trained, Path], list[str]]
     tokenizers: Mapping[str, DecoderClass | EncoderClass] = field(default_factory=dict)
@@ -191,6 +167,30 @@ class Family(Generic[Model]):
     stand_ins: Callable[[Model], dict[str, str]] = lambda model: {}
     not_ours: str | None = None
     unnamed: Callable[[SideFile], bool] = lambda config: False
+
+
+class Published(NamedTuple):
+    """A published checkpoint that was read.
+
+    Attributes:
+        family: the family that reads and writes it.
+        model: fields of `config.model`.
+        job: see `Head`.
+        labels: names of the head's outputs; empty without a head.
+        params: parameters by path.
+        unused: names of arrays that our model does not have.
+        preparation: see `Head`.
+        files: the side files, and a record of which keys were used.
+    """
+
+    family: Family
+    model: Json
+    job: str
+    labels: tuple[str, ...]
+    params: dict[str, jax.Array]
+    unused: list[str]
+    preparation: Facts
+    files: SideFiles
 
 
 def require_known(whose: str, **fields: tuple[object, object]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from transformer.errors import DataError
+from transformer.nn.compute import Compute
 from transformer.nn.layouts import layer_name, layer_number
 from transformer.types import Params
 
@@ -176,7 +177,7 @@ def parameter_shapes(
             later layers.
     """
     few = {field: min(depth, traced) for field, depth in depths.items()}
-    init = functools.partial(model.clone(**few, scan_layers=False).init, method=use_all)
+    init = functools.partial(model.clone(**few, compute=Compute()).init, method=use_all)
     shapes: Params = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *inputs)["params"])
     flat: dict[str, jax.ShapeDtypeStruct] = traverse_util.flatten_dict(shapes, sep="/")
     first = f"/{layer_name(0)}/"
