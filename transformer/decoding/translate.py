@@ -20,7 +20,7 @@ from transformer.data.pairs.batches import lay_out
 from transformer.data.pairs.files import TokenPairs
 from transformer.data.reading.text import in_chunks
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding.beam import Hypotheses, beam_search
+from transformer.decoding.beam import Hypotheses, Settings, beam_search
 from transformer.errors import ConfigError
 from transformer.ops.losses import cross_entropy
 from transformer.ops.search_rules import USUAL, Search
@@ -251,15 +251,11 @@ def _hypotheses(
         # Outputs without an end at their limit need no room for one.
         longest = beam.max_length + (not foreign)
         limits = np.full(len(lengths), longest, np.int32)
-    search = functools.partial(
-        beam_search,
-        model,
-        params,
-        source,
-        lengths,
-        limits,
+    settings = Settings(
         end=tokenizer.end,
         num_tokens=model.vocab_size if foreign else tokenizer.vocab_size,
+        # Each step attends to all slots, and most outputs need only a few.
+        max_length=min(longest, usual),
         beam_size=beam.size,
         alpha=beam.length_penalty,
         # Several hypotheses may have the same text.
@@ -268,10 +264,10 @@ def _hypotheses(
         unwritten=() if foreign else model.unwritten_tokens(),
         search=beam.search,
     )
-    # Each step attends to all slots, and most outputs need only a few.
-    found = jax.device_get(search(max_length=min(longest, usual)))
+    found = jax.device_get(beam_search(model, params, source, lengths, limits, settings))
     if longest > usual and (found.lengths[lengths > 0, 0] == 0).any():
-        found = jax.device_get(search(max_length=longest))
+        settings = dataclasses.replace(settings, max_length=longest)
+        found = jax.device_get(beam_search(model, params, source, lengths, limits, settings))
     return found
 
 
