@@ -107,12 +107,12 @@ def _weighted(
 
 def _last(features: Float[Array, "B T D"], real: Bool[Array, "B T"]) -> Float[Array, "B D"]:
     """The state of the last token that counts; 0 if none does."""
-    places = jnp.max(jnp.where(real, jnp.arange(real.shape[1]), 0), axis=1)
-    found = jnp.take_along_axis(features, places[:, None, None], axis=1)[:, 0]
+    positions = jnp.max(jnp.where(real, jnp.arange(real.shape[1]), 0), axis=1)
+    found = jnp.take_along_axis(features, positions[:, None, None], axis=1)[:, 0]
     return found * jnp.any(real, axis=1)[:, None]
 
 
-def _places(real: Bool[Array, "B T"]) -> Float[Array, "B T"]:
+def _numbers(real: Bool[Array, "B T"]) -> Float[Array, "B T"]:
     """The number of each token that counts, from 1; 0 for the others."""
     return real * jnp.arange(1.0, real.shape[1] + 1.0)
 
@@ -124,6 +124,6 @@ _POOL: dict[str, Callable[[Array, Array], Array]] = {
     "mean_sqrt_len_tokens": lambda features, real: _weighted(
         features, real.astype(jnp.float32), 0.5
     ),
-    "weightedmean": lambda features, real: _weighted(features, _places(real)),
+    "weightedmean": lambda features, real: _weighted(features, _numbers(real)),
     "lasttoken": _last,
 }

@@ -104,14 +104,14 @@ def translate(
     for index, ids in enumerate(sources):
         if len(ids) == 0:
             results[index] = [Output("", ids, 0.0, 0.0)]
-    told = [index for index, ids in enumerate(sources) if len(ids)]
-    done = len(sources) - len(told)
+    filled = [index for index, ids in enumerate(sources) if len(ids)]
+    done = len(sources) - len(filled)
     on_progress(done)
-    if not told:
+    if not filled:
         return results
-    lengths = np.array([len(sources[index]) + 1 for index in told])
+    lengths = np.array([len(sources[index]) + 1 for index in filled])
     for members, rows, length in _groups(lengths, max(1, beam.batch_tokens // beam.size)):
-        batch = [told[member] for member in members]
+        batch = [filled[member] for member in members]
         found = _search(
             model, params, tokenizer, [sources[index] for index in batch], rows, length, beam
         )
@@ -129,9 +129,9 @@ def _groups(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[list[int],
     """
     longest = rounded_up(int(lengths.max()), least=8)
     buckets = make_buckets(lengths, batch_tokens=batch_tokens, longest=longest, rows_multiple=1)
-    places = np.searchsorted([bucket.length for bucket in buckets], lengths)
-    for place, bucket in enumerate(buckets):
-        members = np.flatnonzero(places == place).tolist()
+    buckets_of = np.searchsorted([bucket.length for bucket in buckets], lengths)
+    for index, bucket in enumerate(buckets):
+        members = np.flatnonzero(buckets_of == index).tolist()
         rows = rounded_up(len(members), bucket.rows, least=1)
         for first in range(0, len(members), rows):
             yield members[first : first + rows], rows, bucket.length
@@ -170,15 +170,12 @@ def translate_stream(
         for chunk in in_chunks(lines, lines_at_once):
             sources, too_long = encode(chunk, first)
             cut += too_long
-            before, first = first, first + len(chunk)
-            yield from translate(
-                model,
-                params,
-                tokenizer,
-                sources,
-                beam,
-                lambda done, before=before: update(before + done),
-            )
+
+            def on_progress(done: int, before: int = first) -> None:
+                update(before + done)
+
+            yield from translate(model, params, tokenizer, sources, beam, on_progress)
+            first += len(chunk)
     if cut:
         print(f"{cut:,} of {first:,} sentences {when_cut}", file=sys.stderr)
 
