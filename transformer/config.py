@@ -1,16 +1,16 @@
 """Helpers for the files in `configs/`: sections, and variants of a config."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from transformer.errors import ConfigError
 from transformer.fields import unknown_name
 from transformer.training.sections import section
+from transformer.types import Facts
 
 __all__ = ["section", "variant_of"]
 
 
-def variant_of(name: str, variants: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+def variant_of(name: str, variants: Mapping[str, Facts]) -> Facts:
     """The changes of a config's variant; none for the empty name.
 
     Raises:

@@ -105,7 +105,7 @@ class OneOf:
 
 
 class Written:
-    """Any text, even empty, that can be written to a file."""
+    """A text, possibly empty, that can be written to a file."""
 
     def refusal(self, value: str) -> str | None:
         """The allowed values, in words; None if the value is allowed."""

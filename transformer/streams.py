@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import sys
-from typing import Any
+from typing import TextIO
 
 
 def make_safe() -> None:
@@ -51,7 +51,7 @@ def flushed() -> str:
     return ""
 
 
-def _number(stream: Any) -> int | None:
+def _number(stream: TextIO) -> int | None:
     """The file descriptor that a stream writes to; None if it has none."""
     try:
         return stream.fileno()
@@ -59,7 +59,7 @@ def _number(stream: Any) -> int | None:
         return None
 
 
-def _stream(raw: Any, encoding: str = "utf-8") -> io.TextIOWrapper:
+def _stream(raw: io.RawIOBase, encoding: str = "utf-8") -> io.TextIOWrapper:
     buffered = io.BufferedWriter(raw, buffer_size=1)
     return io.TextIOWrapper(buffered, encoding, errors="backslashreplace", write_through=True)
 
@@ -79,7 +79,7 @@ class _Heedless(io.RawIOBase):
     def fileno(self) -> int:
         return self._number
 
-    def write(self, content: Any, /) -> int:
+    def write(self, content: bytes | bytearray | memoryview, /) -> int:
         view = memoryview(content).cast("B")
         try:
             while view:

@@ -9,11 +9,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import rich.console
 import rich.table
 
 from transformer.files import write_text
 from transformer.pictures.sweep import draw_report
+from transformer.scoring.correlation import rank_correlation
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import shown_value
 from transformer.types import Facts, Json
@@ -91,10 +93,29 @@ def write_report(
     write_text(folder.path / "results.csv", _csv(rows))
     curves = {row["id"]: folder.losses(row["id"]) for row in rows}
     picture = folder.path / "report.png"
-    draw_report(rows, keys_of(rows), curves, importance, picture)
+    ended = [row for row in rows if _has_result(row)]
+    varied = [
+        key for key in keys_of(rows) if len({repr(row["overrides"].get(key)) for row in ended}) > 1
+    ]
+    weights, title = importance, "Importance (Optuna)"
+    if not weights:
+        weights = {key: order_with_loss(ended, key) for key in varied}
+        title = "|rank correlation| with the loss"
+    draw_report(rows, ended, varied, curves, weights, title, picture)
     page = folder.path / "report.html"
     write_text(page, _page(folder.path.absolute().name, rows, picture.read_bytes()))
     return page
+
+
+def order_with_loss(ended: Sequence[Row], key: str) -> float:
+    """The absolute value of Spearman's correlation of a key and the loss; 0 without an order."""
+    values = [row["overrides"].get(key) for row in ended]
+    if len(values) < 3 or any(
+        isinstance(x, bool) or not isinstance(x, int | float) for x in values
+    ):
+        return 0.0
+    losses = [row["validation_loss"] for row in ended]
+    return abs(rank_correlation(np.array(values, np.float64), np.array(losses, np.float64)))
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from operator import getitem
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -164,7 +164,7 @@ def check_trials(
     return plans
 
 
-def checked_value(config: ConfigDict, key: str, value: Any) -> Any:
+def checked_value(config: ConfigDict, key: str, value: object) -> object:
     """Checks the type of a value and converts whole numbers to floats for float fields.
 
     Raises:
@@ -177,7 +177,7 @@ def checked_value(config: ConfigDict, key: str, value: Any) -> Any:
     return checked(f"config.{key}", value, dataclasses.replace(field, limits=(), entry=None))
 
 
-def parsed_value(config: ConfigDict, key: str, text: str) -> Any:
+def parsed_value(config: ConfigDict, key: str, text: str) -> object:
     """Parses a value from the command line.
 
     Raises:
