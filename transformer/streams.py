@@ -4,7 +4,6 @@ import errno
 import io
 import os
 import sys
-from typing import TextIO
 
 
 def make_safe() -> None:
@@ -31,7 +30,7 @@ def make_safe() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     if sys.stderr is None:
         sys.stderr = _stream(_Heedless(2))
-    elif _number(sys.stderr) == 2:
+    elif _writes_to_stderr():
         sys.stderr = _stream(_Heedless(2), sys.stderr.encoding)
 
 
@@ -51,12 +50,12 @@ def flushed() -> str:
     return ""
 
 
-def _number(stream: TextIO) -> int | None:
-    """The file descriptor that a stream writes to; None if it has none."""
+def _writes_to_stderr() -> bool:
+    """Whether `sys.stderr` is the standard stream, and nothing that replaces it."""
     try:
-        return stream.fileno()
+        return sys.stderr.fileno() == 2
     except (OSError, ValueError):
-        return None
+        return False
 
 
 def _stream(raw: io.RawIOBase, encoding: str = "utf-8") -> io.TextIOWrapper:
