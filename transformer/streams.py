@@ -7,7 +7,7 @@ import sys
 
 
 def make_safe() -> None:
-    """Keeps failures of the streams for people from ending the program.
+    """Prevents closed streams, and failures of stderr, from ending the program.
 
     If a stream is closed at the start, the next opened file would get its number, and libraries'
     messages on stderr would go into that file: into a checkpoint, for example. And a terminal that

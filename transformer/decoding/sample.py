@@ -27,7 +27,7 @@ STREAM_CHUNK = 16
 
 
 class _State(NamedTuple):
-    """Texts as far as they are made: scores of the next tokens, and the positions of those."""
+    """The state of a generation: scores of each row's next token, and that token's position."""
 
     logits: Float[Array, "B V"]
     cache: object

@@ -123,8 +123,7 @@ class Folder:
         """Inside `with`, holds a lock; yields whether it was available.
 
         The lock is released whenever its process ends, even if killed. `transformer.locks` says
-        where it
-        holds between hosts.
+        where it holds between hosts.
 
         Args:
             name: the name of the lock.

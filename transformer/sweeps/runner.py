@@ -60,7 +60,7 @@ def run_grid(
                         return code
         if len(busy) == len(left):
             if not waiting:
-                say(f"Waiting for {len(left)} trials that other workers are at.")
+                say(f"Waiting for {len(left)} trials that other workers train.")
             waiting = True
             time.sleep(PATIENCE)
         left = busy

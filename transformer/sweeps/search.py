@@ -178,7 +178,7 @@ def run_search(
             return 0
         if found == "busy":
             if not waiting:
-                say("Waiting for trials that other workers are at.")
+                say("Waiting for trials that other workers train.")
             waiting = True
             time.sleep(PATIENCE)
             continue

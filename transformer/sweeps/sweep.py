@@ -288,8 +288,7 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
         for _ in range(workers):
             if not asked:
                 # Each worker has its own process group: otherwise it would get Ctrl-C twice, from
-                # the
-                # terminal and from us, and would end at once instead of saving.
+                # the terminal and from us, and would end at once instead of saving.
                 line = [sys.executable, *arguments]
                 running.append(subprocess.Popen(line, process_group=0))
                 if asked:
