@@ -23,7 +23,7 @@ AXES = ("data", "fsdp", "expert", "sequence", "tensor")
 # The size of one axis; -1 takes the remaining devices.
 Devices = Annotated[int, Whole(1, 1 << 20, also=(-1,))]
 # A parameter or its shape, in a box with the logical names of its axes or without names.
-Leaf = nn.LogicallyPartitioned | jax.ShapeDtypeStruct | Float[Array, "..."]
+Parameter = nn.LogicallyPartitioned | jax.ShapeDtypeStruct | Float[Array, "..."]
 # A function of arrays.
 Compute = TypeVar("Compute", bound=Callable)
 
@@ -199,7 +199,7 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Boxed) -> Params:
         ConfigError: if an axis does not divide by the devices it is sharded over.
     """
 
-    def one(path: jax.tree_util.KeyPath, leaf: Leaf) -> NamedSharding:
+    def one(path: jax.tree_util.KeyPath, leaf: Parameter) -> NamedSharding:
         names = logical_axes(leaf)
         value = nn.meta.unbox(leaf)
         spec = RULES.spec(names)
@@ -236,7 +236,7 @@ def is_box(leaf: object) -> bool:
     return isinstance(leaf, nn.LogicallyPartitioned)
 
 
-def logical_axes(leaf: Leaf) -> tuple[str | None, ...]:
+def logical_axes(leaf: Parameter) -> tuple[str | None, ...]:
     """The names of a parameter's axes, None where it has no name."""
     if isinstance(leaf, nn.LogicallyPartitioned):
         return tuple(leaf.names)

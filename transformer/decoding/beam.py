@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.nn.encoder_decoder import EncoderDecoder
+from transformer.nn.encoder_decoder import Caches, EncoderDecoder
 from transformer.ops.masks import at_positions, explicit, full, padding_behind
 from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
 from transformer.types import Params
@@ -97,7 +97,7 @@ class _State(NamedTuple):
     """A search before step `step`: its live beams, and the best outputs that have ended."""
 
     step: Int[Array, ""]
-    cache: object
+    cache: Caches
     tokens: Int[Array, "B K"]  # The last token of each beam.
     texts: Int[Array, "B K L"]  # All tokens of each beam.
     slots: Int[Array, "B K L"]  # Which of the K slots of each step a beam descends from.
@@ -167,7 +167,7 @@ def _read_source(
     source: Int[Array, "B S"],
     source_lengths: Int[Array, "B"],
     settings: Settings,
-) -> object:
+) -> Caches:
     """A cache that holds the source; its entries for the text are overwritten later."""
     valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
     cache = model.empty_cache(len(source), settings.max_length * settings.beam_size)
@@ -181,7 +181,7 @@ def _read_source(
     return cache
 
 
-def _initial_state(cache: object, source_lengths: Int[Array, "B"], settings: Settings) -> _State:
+def _initial_state(cache: Caches, source_lengths: Int[Array, "B"], settings: Settings) -> _State:
     """All beams are the same at first, so only one of them exists."""
     beams = len(source_lengths), settings.beam_size
     outputs = len(source_lengths), settings.num_kept
@@ -214,7 +214,7 @@ def _next_log_probs(
     source_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],
     settings: Settings,
-) -> tuple[Float[Array, "B K V"], object]:
+) -> tuple[Float[Array, "B K V"], Caches]:
     """Log probabilities of every beam's next token after the rules, and the new cache."""
     batch, size, length = state.slots.shape
     # A slot is seen if its step is not later than this one and the beam descends from it.
@@ -281,7 +281,7 @@ def _best_ended(
 
 def _next_state(
     state: _State,
-    cache: object,
+    cache: Caches,
     found: _Candidates,
     ended: Hypotheses,
     has_ended: Bool[Array, "B"],

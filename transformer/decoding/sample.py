@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
-from transformer.nn.decoder import DecoderOnly
+from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, filter_logits
 from transformer.types import Params
 
@@ -30,7 +30,7 @@ class _State(NamedTuple):
     """The state of a generation: scores of each row's next token, and that token's position."""
 
     logits: Float[Array, "B V"]
-    cache: object
+    cache: Caches
     positions: Int[Array, "B"]
 
 
