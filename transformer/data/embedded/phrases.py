@@ -11,7 +11,7 @@ from transformer.data.embedded.held_out import is_held_out
 from transformer.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from babel import Locale
+    import babel
 
 # One way to write one meaning, in the language passed as `locale`. The package `babel` is optional,
 # so the functions that make these import it.
@@ -83,7 +83,7 @@ def split_phrases(
     return train, validation
 
 
-def _locale(field: str, name: str) -> "Locale":
+def _locale(field: str, name: str) -> "babel.Locale":
     try:
         from babel import Locale, UnknownLocaleError
     except ImportError:
@@ -135,7 +135,7 @@ def _moments(random: Random) -> list[Rendering]:
     return [partial(_moment, day, time, style) for style in DATE_STYLES]
 
 
-def _moment(day: datetime.date, time: datetime.time, style, *, locale: "Locale") -> str:
+def _moment(day: datetime.date, time: datetime.time, style, *, locale: "babel.Locale") -> str:
     """A date with a time; Babel's own longer styles would append the name of a time zone."""
     from babel.dates import format_date, format_time, get_datetime_format
 
@@ -183,7 +183,7 @@ def _lists(random: Random) -> list[Rendering]:
     return [partial(_list, kind, keys, style) for style in LIST_STYLES]
 
 
-def _list(kind: str, keys: list, style, *, locale: "Locale") -> str:
+def _list(kind: str, keys: list, style, *, locale: "babel.Locale") -> str:
     from babel.lists import format_list
 
     if kind == "territories":
