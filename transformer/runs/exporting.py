@@ -17,6 +17,7 @@ from transformer.interop.layout import Entry, write_entries
 from transformer.interop.opening import family_for
 from transformer.nn.layouts import unstacked
 from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build
@@ -64,7 +65,7 @@ def export_run(
     config: Any = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     found = read_parameters(workdir, checkpoint)
-    task.check_run(workdir, found.metadata["data_fingerprint"])
+    require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     params: Any = {path: np.asarray(x) for path, x in by_path(unstacked(found.params)).items()}
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
     model = model.clone(scan_layers=False, **_decided(model, params))

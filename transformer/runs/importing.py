@@ -16,7 +16,8 @@ from transformer.interop.opening import family_of, open_published
 from transformer.interop.published import read_source
 from transformer.nn.layouts import laid_out_like
 from transformer.runs.folders import require_new, write_run
-from transformer.tasks.parts.protocol import Task, tokenizer_digest
+from transformer.tasks.parts.protocol import Task
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA
 from transformer.training.sections import OPTIONAL_SECTIONS, build, section
@@ -81,7 +82,7 @@ def import_published(
         laid_out_like(from_paths(published.params), _parameters_of(model, task, lora)),
         tokenizer=run.tokenizer,
         labels=published.labels,
-        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
+        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer),
         files=run.files,
     )
     return published

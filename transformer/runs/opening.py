@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
 from transformer.nn.attention import for_any_shape
+from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.models import TextEncoder
-from transformer.tasks.parts.protocol import Task, Tokenized
+from transformer.tasks.parts.protocol import Task
+from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA, merged
 from transformer.training.parameters import read_parameters, restore_parameters
@@ -77,7 +79,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     found = restore_parameters(workdir, config, checkpoint, nn.meta.unbox(shapes))
-    task.check_run(workdir, found.metadata["data_fingerprint"])
+    require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     return Run(config, task, for_any_shape(model), merged(found.params, lora), found.step)
 
 
@@ -94,7 +96,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
     if not (isinstance(model, TextEncoder) and isinstance(task, Tokenized)):
         raise ConfigError(f"{workdir} is a run of {config.model.name}, not a text encoder.")
     found = read_parameters(workdir, checkpoint)
-    task.check_run(workdir, found.metadata["data_fingerprint"])
+    require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)
     wanted = by_path(nn.meta.unbox(jax.eval_shape(model.init, key, tokens)["params"]))
     saved = by_path(found.params)

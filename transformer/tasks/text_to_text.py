@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from transformer.data.embedded.docstrings import summaries
 from transformer.data.pairs.files import Pairs, PairTexts
@@ -12,6 +12,7 @@ from transformer.limits import FilePath, OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.pairs import PairTask
 from transformer.traced import RateOrOff
+from transformer.types import Json
 
 # Pairs that need no file.
 EMBEDDED = ("summaries",)
@@ -64,8 +65,8 @@ class TextToText(PairTask):
         if self.validation and not self.train:
             raise ConfigError("config.task.validation needs config.task.train beside it.")
         count = len(self.train.split(";"))
-        for field in ("validation", "prefix"):
-            given = len(getattr(self, field).split(";"))
+        for field, entries in (("validation", self.validation), ("prefix", self.prefix)):
+            given = len(entries.split(";"))
             if given != count and (field == "prefix" or self.validation):
                 raise ConfigError(
                     f"config.task.{field} has {given} entries and config.task.train {count}: give "
@@ -104,13 +105,13 @@ class TextToText(PairTask):
         others = read_text_pairs(",".join(paths), prefix, "--path, or --source and --reference,")
         return _texts(others.part([]), others)
 
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
         """ROUGE and exact matches."""
         same = sum(output == target for output, target in zip(outputs, references, strict=True))
         scores = rouge_scores(outputs, references)
         return {**scores, "exact_match": 100.0 * same / max(1, len(references))}
 
-    def output_limits(self) -> dict[str, Any]:
+    def output_limits(self) -> dict[str, int]:
         """`max_target_length`, which counts the end."""
         return {"max_length": self.max_target_length - 1}
 

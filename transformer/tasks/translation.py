@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from transformer.data.embedded import sequences
 from transformer.data.pairs.files import Pairs, PairTexts, made_up_pairs, read_pairs, split_pairs
@@ -10,6 +10,7 @@ from transformer.errors import ConfigError
 from transformer.limits import FilePath, OneOf, Text, Whole
 from transformer.scoring.translation import require_sacrebleu, translation_scores
 from transformer.tasks.parts.pairs import PairTask
+from transformer.types import Json
 
 # Pairs that need no file.
 EMBEDDED = ("phrases", *sequences.KINDS)
@@ -80,10 +81,10 @@ class Translation(PairTask):
         """Refuses if sacreBLEU, which BLEU and chrF need, is missing."""
         require_sacrebleu()
 
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
         """BLEU, chrF and exact matches."""
         return translation_scores(outputs, references)
 
-    def output_limits(self) -> dict[str, Any]:
+    def output_limits(self) -> dict[str, int]:
         """As many tokens as the source, and `extra_length` more."""
         return {"extra_length": self.extra_length}

@@ -15,8 +15,8 @@ from transformer import sharding
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import scratch
 from transformer.sections import flattened
+from transformer.tasks.parts.abilities import FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
-from transformer.tasks.parts.optional import FixesDimensions, NamesOutputs
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states

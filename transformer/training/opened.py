@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from transformer.files import filling
 from transformer.nn.attention import require_platform
 from transformer.tasks.parts.models import Refits
+from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
 from transformer.training.experiment import Experiment
@@ -234,7 +235,7 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
         return state
     source = Path(init.workdir)
     saved = read_parameters(source, init.checkpoint)
-    experiment.task.check_run(source, saved.metadata["data_fingerprint"])
+    require_same_tokenizer(experiment.task, source, saved.metadata["data_fingerprint"])
     params, report = initialized(
         state.params,
         saved.params,

@@ -12,7 +12,7 @@ from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError, WorkdirError
 from transformer.files import write_text
-from transformer.tasks.parts.protocol import Prediction
+from transformer.tasks.parts.abilities import Prediction
 
 LABELS_FILE = "labels.json"
 

@@ -6,12 +6,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from transformer.data.order import (
     Batches,
@@ -30,7 +30,7 @@ from transformer.data.pairs.files import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.translate import (
     Beam,
@@ -44,16 +44,12 @@ from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, OneOf, PartOrNone, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.tasks.parts.losses import sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
-from transformer.tasks.parts.protocol import (
-    Losses,
-    Pace,
-    Shown,
-    require_tokenizer_of,
-    sequence_losses,
-    tokenizer_digest,
-)
+from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.traced import RateOrOff
+from transformer.types import Batch, Data, Json, Params
 
 _TOKENIZER = TokenizerChoice("bpe")
 
@@ -137,11 +133,11 @@ class PairTask:
             MissingDependencyError: naming the missing package.
         """
 
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
         """Scores of outputs, in percent."""
         raise NotImplementedError
 
-    def output_limits(self) -> dict[str, Any]:
+    def output_limits(self) -> dict[str, int]:
         """Limits of the output length: fields of `decoding.translate.Beam`."""
         raise NotImplementedError
 
@@ -162,13 +158,8 @@ class PairTask:
         texts = self.read()
         notes: list[str] = []
         train, validation = without_empty(texts.train, notes), texts.validation
-        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
-        if tokenizer is None:
-            lines = [*train.source, *train.target]
-            if self.tokenizer.kind == "character":
-                # Characters that only the validation pairs have are in the vocabulary too.
-                lines += [*validation.source, *validation.target]
-            tokenizer = self.tokenizer.make(SentenceTokenizer, lines)
+        lines = ([*pairs.source, *pairs.target] for pairs in (train, validation))
+        tokenizer = self.tokenizer.of_run(SentenceTokenizer, workdir, *lines)
         return PairData(
             tokenizer,
             self._tokenize(tokenizer, train, notes, training=True),
@@ -189,16 +180,8 @@ class PairTask:
         return PairData(tokenizer, tokens, tokens, *text, tuple(notes), texts.groups)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
-        """The tokenizer of a run.
-
-        Raises:
-            WorkdirError: if there is none.
-        """
+        """The tokenizer of a run."""
         return require_tokenizer(SentenceTokenizer, workdir)
-
-    def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: PairData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -212,7 +195,7 @@ class PairTask:
         """Changes with the tokenizer (first part) and all pairs."""
         sides = [*data.train, *data.validation]
         contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
-        digest = tokenizer_digest(data.tokenizer.identity())
+        digest = tokenizer_digest(data.tokenizer)
         return f"{digest}-{hashlib.sha256(contents).hexdigest()[:32]}"
 
     def describe(self, data: PairData) -> str:
@@ -230,7 +213,7 @@ class PairTask:
         ]
         return "\n".join(lines)
 
-    def check_model(self, model: Any) -> None:
+    def check_model(self, model: SequenceToSequence) -> None:
         """Nothing to check: all encoder-decoders can do the job."""
 
     def pace(self, data: PairData) -> Pace:
@@ -239,7 +222,7 @@ class PairTask:
         pairs = len(data.train.target)
         return Pace(pairs / steps, len(data.train.target.tokens) / steps, pairs)
 
-    def batch_rows(self, data: PairData) -> tuple[int]:
+    def batch_rows(self, data: Data) -> tuple[int]:
         """`rows_multiple`, which divides all numbers of rows."""
         return (self.rows_multiple,)
 
@@ -254,13 +237,13 @@ class PairTask:
 
     # -------------------------------------------------------------------- loss and scores
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(self, model: SequenceToSequence) -> tuple[Int[Array, "1 T"], ...]:
         """One pair of the greatest length."""
         tokens = jnp.zeros((1, self.max_length), jnp.int32)
         return tokens, tokens
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target; `loss` is without smoothing."""
         return sequence_losses(model, params, batch, rngs, self.vocab_chunk, self.label_smoothing)
@@ -294,17 +277,19 @@ class PairTask:
             )
         return [ids[:room] for ids in encoded], len(long)
 
-    def beam(self, **changes: Any) -> Beam:
+    def beam(self, **changes: object) -> Beam:
         """The search that the config asks for, with `changes` applied."""
         limits = self.search.limits() or self.output_limits()
         beam = Beam(self.beam_size, self.length_penalty, search=self.search, **limits)
         return dataclasses.replace(beam, **changes)
 
-    def scores(self, model: Any, params: Any, data: PairData) -> dict[str, Any]:
+    def scores(self, model: SequenceToSequence, params: Params, data: PairData) -> Json:
         """Scores of the outputs for the validation pairs."""
         return self._translate(model, params, data)[1]
 
-    def show(self, model: Any, params: Any, data: PairData, workdir: Path) -> Shown:
+    def show(
+        self, model: SequenceToSequence, params: Params, data: PairData, workdir: Path
+    ) -> Shown:
         """Shows scores and some translations, and draws the cross-attention of one.
 
         All outputs are written to the file `OUTPUTS`.
@@ -374,11 +359,11 @@ class PairTask:
         return rows, packed(len(rows), bucket, seed, num_steps)
 
     def _translate(
-        self, model: Any, params: Any, data: PairData
-    ) -> tuple[list[list[Output]], dict[str, Any]]:
+        self, model: SequenceToSequence, params: Params, data: PairData
+    ) -> tuple[list[list[Output]], Json]:
         """The outputs for the validation pairs, and their scores."""
 
-        def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
+        def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], Json]:
             sources = self._encode(data.tokenizer, text.source)[0]
             with sentence_progress(len(sources)) as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
