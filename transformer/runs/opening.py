@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError, WorkdirError
-from transformer.fields import require_allowed
+from transformer.fields import config_fields, require_allowed
 from transformer.nn.attention import for_any_shape
 from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.models import TextEncoder
@@ -22,6 +21,7 @@ from transformer.training.parameters import read_parameters, restore_parameters
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build
 from transformer.training.selection import by_path, from_paths
+from transformer.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Run:
 
     config: ConfigDict
     task: Task
-    model: Any
-    params: Any
+    model: Model
+    params: Params
     step: int
 
-    def with_task(self, **fields: Any) -> "Run":
+    def with_task(self, **fields: object) -> "Run":
         """Returns the run with other fields of its task, by flag name; None keeps a field.
 
         Raises:
@@ -52,10 +52,9 @@ class Run:
         given = {name: value for name, value in fields.items() if value is not None}
         if not given:
             return self
-        task: Any = self.task
-        for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
+        for name in given.keys() - config_fields(type(self.task)).keys():
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
-        task = dataclasses.replace(task, **given)
+        task = dataclasses.replace(self.task, **given)
         require_allowed("task", task)
         task.check_model(self.model)
         return dataclasses.replace(self, task=task)
@@ -73,7 +72,7 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is not a run, lacks this checkpoint, or has another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     lora: LoRA = build("lora", config.lora)
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -91,7 +90,7 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is not a run, lacks this checkpoint, or has another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     if not (isinstance(model, TextEncoder) and isinstance(task, Tokenized)):
         raise ConfigError(f"{workdir} is a run of {config.model.name}, not a text encoder.")

@@ -1,5 +1,6 @@
 """The interface between tasks and the training loop."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -80,6 +81,7 @@ class Task(Protocol[Kind_contra, Data]):
     returned by `load` and passed to every method that needs it.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
     # Fields of the model that the data determine; `dimensions` gives their values.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
