@@ -31,6 +31,7 @@ from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderTask, encoder_inputs, too_long
+from transformer.tasks.parts.labels import softmax
 from transformer.tasks.parts.losses import vocabulary_losses
 from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
 from transformer.tasks.parts.outputs import apply
@@ -305,10 +306,8 @@ class MaskedLM(EncoderTask):
 
 def _fillings(tokenizer: EncoderTokenizer, logits: Float[np.ndarray, "M V"]) -> Prediction:
     """The best tokens for each mask, with their probabilities."""
-    exponents = np.exp(logits - logits.max(-1, keepdims=True))
-    probabilities = exponents / exponents.sum(-1, keepdims=True)
     masks = []
-    for scores in probabilities[:, : tokenizer.vocab_size]:
+    for scores in softmax(logits)[:, : tokenizer.vocab_size]:
         best = np.argsort(-scores, kind="stable")[:_FILLINGS]
         tokens = tokenizer.tokens(best)
         masks.append(

@@ -25,7 +25,7 @@ from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask
+from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask, num_held_out
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.types import Batch, Json, Params
@@ -138,12 +138,7 @@ class QuestionAnswering(LabellingTask):
         train = read_squad(self.train)
         if self.validation:
             return train, read_squad(self.validation)
-        count = round(len(train) * self.validation_fraction)
-        if not 0 < count < len(train):
-            raise DataError(
-                f"{self.train} has {len(train)} questions: too few to keep some for validation. "
-                f"Give more, or config.task.validation."
-            )
+        count = num_held_out(len(train), self.validation_fraction, self.train, "questions")
         return train[:-count], train[-count:]
 
     def _windows(self, tokenizer: EncoderTokenizer, questions: Sequence[Question]) -> Windows:

@@ -37,7 +37,13 @@ from transformer.scoring.entities import (
     tell_entities,
 )
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask, too_long
+from transformer.tasks.parts.encoder import (
+    INPUTS,
+    LabelledRows,
+    LabellingTask,
+    num_held_out,
+    too_long,
+)
 from transformer.tasks.parts.labels import distinct_names, load_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
@@ -140,13 +146,8 @@ class Tagging(LabellingTask):
         train = read_conll(self.train, tag_column=self.tag_column)
         if self.validation:
             return train, read_conll(self.validation, tag_column=self.tag_column)
-        count = round(len(train.words) * self.validation_fraction)
-        if not 0 < count < len(train.words):
-            raise DataError(
-                f"{self.train} has {len(train.words)} sentences: too few to keep some for "
-                f"validation. Give more, or config.task.validation."
-            )
-        cut = len(train.words) - count
+        total = len(train.words)
+        cut = total - num_held_out(total, self.validation_fraction, self.train, "sentences")
         return (
             TaggedSentences(train.words[:cut], train.tags[:cut]),
             TaggedSentences(train.words[cut:], train.tags[cut:]),

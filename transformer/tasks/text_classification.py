@@ -36,7 +36,13 @@ from transformer.scoring.classification import (
 )
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask, too_long
+from transformer.tasks.parts.encoder import (
+    INPUTS,
+    LabelledRows,
+    LabellingTask,
+    num_held_out,
+    too_long,
+)
 from transformer.tasks.parts.labels import (
     class_prediction,
     distinct_names,
@@ -166,13 +172,9 @@ class TextClassification(LabellingTask):
         train = self._read_file(self.train)
         if self.validation:
             return train, self._read_file(self.validation)
-        count = round(len(train.texts) * self.validation_fraction)
-        if not 0 < count < len(train.texts):
-            raise DataError(
-                f"{self.train} has {len(train.texts)} examples: too few to keep some for "
-                f"validation. Give more, or config.task.validation."
-            )
-        order = np.random.default_rng(0).permutation(len(train.texts))
+        total = len(train.texts)
+        count = num_held_out(total, self.validation_fraction, self.train, "examples")
+        order = np.random.default_rng(0).permutation(total)
         held_out = np.sort(order[:count]).tolist()
         return _chosen(train, np.sort(order[count:]).tolist()), _chosen(train, held_out)
 

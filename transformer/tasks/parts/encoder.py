@@ -17,7 +17,7 @@ from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokeni
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, DataError
 from transformer.limits import BatchSize, Whole
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import save_labels
@@ -185,6 +185,27 @@ class LabellingTask(EncoderTask):
 def encoder_inputs(batch: HostBatch) -> list[np.ndarray]:
     """The arrays of a batch that an encoder reads."""
     return [batch[name] for name in INPUTS]
+
+
+def num_held_out(total: int, fraction: float, path: str, what: str) -> int:
+    """How many examples of a file to train on are kept for validation.
+
+    Args:
+        total: the number of examples.
+        fraction: the fraction of them for validation.
+        path: the file.
+        what: the word for examples, in the plural.
+
+    Raises:
+        DataError: if there are too few.
+    """
+    count = round(total * fraction)
+    if not 0 < count < total:
+        raise DataError(
+            f"{path} has {total} {what}: too few to keep some for validation. Give more, or "
+            f"config.task.validation."
+        )
+    return count
 
 
 def too_long(length: int, context: int, what: str = "") -> str:

@@ -47,8 +47,7 @@ def class_prediction(
         most: how many probabilities the details hold.
     """
     names = distinct_names(labels)
-    exponents = np.exp(output - output.max())
-    probabilities = exponents / exponents.sum()
+    probabilities = softmax(output)
     order = np.argsort(-probabilities, kind="stable")[:most]
     best = names[order[0]], float(probabilities[order[0]])
     details = {
@@ -77,6 +76,12 @@ def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) ->
     }
     text = "\t".join(f"{names[place]}\t{probabilities[place]:.4f}" for place in chosen)
     return Prediction(text or "none", details)
+
+
+def softmax(scores: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
+    """Probabilities of classes, from their scores."""
+    exponents = np.exp(scores - scores.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
 
 
 def sigmoid(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -1,5 +1,6 @@
 """The base of tasks on pairs of texts: the model reads one and writes the other."""
 
+import abc
 import dataclasses
 import hashlib
 import re
@@ -55,7 +56,7 @@ _TOKENIZER = TokenizerChoice("bpe")
 
 
 @dataclasses.dataclass(frozen=True)
-class PairTask:
+class PairTask(abc.ABC):
     """Sequence to sequence. A subclass defines the pairs and the scores.
 
     Attributes:
@@ -107,16 +108,17 @@ class PairTask:
         """
         self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
-    # ------------------------------------------------------------- what a job says of itself
+    # ------------------------------------------------------------- what a subclass defines
 
+    @abc.abstractmethod
     def read(self) -> PairTexts:
         """The pairs to train on and to validate on.
 
         Raises:
             DataError: if they cannot be used.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read_others(self, paths: Sequence[str]) -> PairTexts:
         """Other pairs to validate on, without training pairs.
 
@@ -124,22 +126,23 @@ class PairTask:
             ConfigError: if the paths are not those of pairs.
             DataError: if they cannot be used.
         """
-        raise NotImplementedError
 
-    def require_scoring(self) -> None:
+    @abc.abstractmethod
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
+        """Scores of outputs, in percent."""
+
+    @abc.abstractmethod
+    def output_limits(self) -> dict[str, int]:
+        """Limits of the output length: fields of `decoding.translate.Beam`."""
+
+    # ------------------------------------------------------------- what a subclass may define
+
+    def require_scoring(self) -> None:  # noqa: B027 - most scores need no package.
         """Refuses early, not after hours of training, if outputs cannot be scored.
 
         Raises:
             MissingDependencyError: naming the missing package.
         """
-
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
-        """Scores of outputs, in percent."""
-        raise NotImplementedError
-
-    def output_limits(self) -> dict[str, int]:
-        """Limits of the output length: fields of `decoding.translate.Beam`."""
-        raise NotImplementedError
 
     def prompt(self, line: str) -> str:
         """The source for a line of input to a trained model."""
@@ -213,7 +216,7 @@ class PairTask:
         ]
         return "\n".join(lines)
 
-    def check_model(self, model: SequenceToSequence) -> None:
+    def check_model(self, model: SequenceToSequence) -> None:  # noqa: B027
         """Nothing to check: all encoder-decoders can do the job."""
 
     def pace(self, data: PairData) -> Pace:
