@@ -63,11 +63,7 @@ class ImageClassification(ImageTask):
     label_seed: Seed = 0
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         super().check()
         if self.multi_label and self.label_smoothing:
             raise ConfigError(
@@ -120,8 +116,9 @@ class ImageClassification(ImageTask):
         return sigmoid(outputs) if self.multi_label else np.asarray(jax.nn.softmax(outputs))
 
     def _prediction(self, output: Float[np.ndarray, " c"], names: Sequence[str]) -> Prediction:
-        told = labels_prediction if self.multi_label else class_prediction
-        return told(output, names)
+        if self.multi_label:
+            return labels_prediction(output, names)
+        return class_prediction(output, names)
 
     def _scores(self, outputs: np.ndarray, data: ImageData) -> dict[str, float]:
         truth, num_classes = data.validation.labels, len(data.train.names)

@@ -116,11 +116,7 @@ class MaskedLM(EncoderTask):
         )
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         _ = self.masking  # It has checks of its own.
         if self.mask_fraction + self.random_fraction == 0.0:
             raise ConfigError(

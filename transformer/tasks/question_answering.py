@@ -20,7 +20,7 @@ from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json
-from transformer.limits import AnyReal, FilePath, Length, Share, Whole
+from transformer.limits import AnyReal, Length, Share, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
@@ -45,7 +45,7 @@ class _Asked(NamedTuple):
 class QuestionAnswering(LabellingTask):
     """Finding the first and the last token of an answer; its fields are `config.task`.
 
-    Devlin et al. 2019, sections 4.2 and 4.3. `EncoderTask` describes the other fields. A row is a
+    Devlin et al. 2019, sections 4.2 and 4.3. `LabellingTask` describes the other fields. A row is a
     window: question, part of the context, three special tokens.
 
     Attributes:
@@ -65,8 +65,6 @@ class QuestionAnswering(LabellingTask):
             answer by more than this.
     """
 
-    train: FilePath = ""
-    validation: FilePath = ""
     validation_fraction: Share = 0.1
     num_questions: Annotated[int, Whole(20, 10**6)] = 20_000
     context_words: Annotated[int, Whole(20, 10**6)] = 120
@@ -77,15 +75,6 @@ class QuestionAnswering(LabellingTask):
     n_best: Annotated[int, Whole(1, 1000)] = 5
     no_answer: bool = False
     null_threshold: AnyReal = 0.0
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
 
     # ------------------------------------------------------------------------------- data
 

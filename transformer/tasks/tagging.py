@@ -25,7 +25,7 @@ from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import FilePath, PartOrNone, Whole
+from transformer.limits import PartOrNone, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
     OUTSIDE,
@@ -66,7 +66,7 @@ class _Tagged(NamedTuple):
 class Tagging(LabellingTask):
     """A tag for each word; its fields are `config.task`. Devlin et al. 2019, section 5.3.
 
-    `EncoderTask` describes the other fields. Sentences longer than a row continue in further rows.
+    `LabellingTask` describes the other fields. Sentences longer than a row go on in further rows.
 
     Attributes:
         first_space: for `bpe`, where spaces are part of tokens: whether the first word of a
@@ -79,19 +79,8 @@ class Tagging(LabellingTask):
     """
 
     first_space: bool = True
-    train: FilePath = ""
-    validation: FilePath = ""
     validation_fraction: PartOrNone = 0.1
     tag_column: Annotated[int, Whole(-1000, 1000)] = -1
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
 
     # ------------------------------------------------------------------------------- data
 
@@ -213,8 +202,8 @@ class Tagging(LabellingTask):
         if tell_entities(data.labels):
             lines = [entity_table(found, truth, prefixes)]
         short = [place for place, sentence in enumerate(words) if len(sentence) <= _SHOWN_WORDS]
-        most = sorted(short, key=lambda place: len(entities(found[place])), reverse=True)
-        lines += [f"  {marked(words[place], found[place], data.labels)}" for place in most[:3]]
+        richest = sorted(short, key=lambda place: len(entities(found[place])), reverse=True)
+        lines += [f"  {marked(words[place], found[place], data.labels)}" for place in richest[:3]]
         return Shown("\n".join(lines), scores)
 
     def _found(
@@ -272,8 +261,8 @@ class Tagging(LabellingTask):
             for words, (tags, probabilities), is_cut in zip(
                 sentences, found, rows.cut, strict=True
             ):
-                told = _prediction(words, tags, probabilities, labels)
-                yield told._replace(cut=too_large if is_cut else "")
+                answer = _prediction(words, tags, probabilities, labels)
+                yield answer._replace(cut=too_large if is_cut else "")
 
 
 def _scores(
@@ -292,11 +281,11 @@ def _prediction(
 ) -> Prediction:
     """The answer to a sentence: tags, their probabilities, and entities if tags mark entities."""
     spans = entities(tags, prefixes_of(labels)) if tell_entities(labels) else set()
-    told = [
+    named = [
         {"type": kind, "text": " ".join(words[first:end]), "start": first, "end": end}
         for kind, first, end in sorted(spans, key=lambda span: span[1])
     ]
-    details = {"tags": tags, "probabilities": probabilities, "entities": told}
+    details = {"tags": tags, "probabilities": probabilities, "entities": named}
     return Prediction(marked(words, tags, labels), details)
 
 

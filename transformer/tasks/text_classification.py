@@ -25,7 +25,7 @@ from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json_lines
-from transformer.limits import Count, FilePath, OneOf, PartOrNone, Text
+from transformer.limits import Count, OneOf, PartOrNone, Text
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.scoring.classification import (
@@ -67,7 +67,7 @@ _Data = LabelledRows[LabelledTexts]
 class TextClassification(LabellingTask):
     """One class, several, or a number for each text or text pair; its fields are `config.task`.
 
-    `EncoderTask` describes the other fields. Texts longer than a row are cut at the end.
+    `LabellingTask` describes the other fields. Texts longer than a row are cut at the end.
 
     Attributes:
         train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
@@ -93,8 +93,6 @@ class TextClassification(LabellingTask):
     entry: ClassVar[str] = "classify"
     model_kind: ClassVar[type] = TextClassifier
 
-    train: FilePath = ""
-    validation: FilePath = ""
     validation_fraction: PartOrNone = 0.1
     text: Text = "text"
     second: Text = ""
@@ -108,13 +106,8 @@ class TextClassification(LabellingTask):
     max_examples: Count | None = None
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
+        """Refuses values that cannot work."""
+        super().check()
         if self.regression and not self.train:
             raise ConfigError(
                 "config.task.regression needs config.task.train: languages are names."

@@ -8,7 +8,7 @@ from transformer.data.embedded.docstrings import summaries
 from transformer.data.pairs.files import Pairs, PairTexts
 from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs, split_text_pairs
 from transformer.errors import ConfigError
-from transformer.limits import FilePath, OneOf, Positive, Text, Whole
+from transformer.limits import OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.pairs import PairTask
 from transformer.traced import RateOrOff
@@ -41,8 +41,6 @@ class TextToText(PairTask):
 
     CUTS_SOURCES: ClassVar[bool] = True
 
-    train: FilePath = ""
-    validation: FilePath = ""
     prefix: Text = "summarize: "
     rates: tuple[Positive, ...] = ()
     embedded: Annotated[str, OneOf(EMBEDDED)] = "summaries"
@@ -51,19 +49,13 @@ class TextToText(PairTask):
     label_smoothing: RateOrOff = 0.0
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         super().check()
         if self.max_target_length > self.max_length:
             raise ConfigError(
                 f"config.task.max_target_length ({self.max_target_length}) must not be more than "
                 f"config.task.max_length ({self.max_length}): no batch has longer rows."
             )
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
         count = len(self.train.split(";"))
         for field, entries in (("validation", self.validation), ("prefix", self.prefix)):
             given = len(entries.split(";"))

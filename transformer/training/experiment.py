@@ -204,11 +204,19 @@ def _read_data(
     shared: Shared | None,
     data: Data,
 ) -> Data:
-    """Reads the data unless they are given, and fills in the sizes that they decide."""
+    """Reads the data, unless they are given, and fills in the sizes that they decide.
+
+    The tokenizer is that of this run, or of the run it begins from.
+    """
+    begun = _has_begun(workdir)
     # A run that has begun no longer needs the run it was initialized from.
-    source = None if _has_begun(workdir) else _source(config, lora)
-    if data is None:
-        data = _loaded(config, task, workdir, source, shared)
+    source = None if begun else _source(config, lora)
+    begins_from = None if source is None else Path(config.init.workdir)
+    if data is None and (begun or shared is None):
+        data = task.load(workdir if begins_from is None else begins_from)
+    elif data is None:
+        key = ("data", begins_from, _without_numbers(config.task, task))
+        data = shared.get_or_make(key, lambda: task.load(begins_from))
     _fill_sizes(config, task, data, source)
     return data
 
@@ -224,23 +232,6 @@ def _checked_model(config: ConfigDict, task: Task) -> Model:
 def _has_begun(workdir: Path | None) -> bool:
     """Whether there are checkpoints. The tokenizer is written before them, so it exists then."""
     return workdir is not None and (workdir / FOLDER).is_dir()
-
-
-def _loaded(
-    config: ConfigDict,
-    task: Task,
-    workdir: Path | None,
-    source: ConfigDict | None,
-    shared: Shared | None,
-) -> Data:
-    """Reads a task's data with the tokenizer of this run or of the run it begins from."""
-    if _has_begun(workdir):
-        return task.load(workdir)
-    begins_from = None if source is None else Path(config.init.workdir)
-    if shared is None:
-        return task.load(workdir if begins_from is None else begins_from)
-    key = ("data", begins_from, _without_numbers(config.task, task))
-    return shared.get_or_make(key, lambda: task.load(begins_from))
 
 
 def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict | None) -> None:

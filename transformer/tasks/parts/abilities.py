@@ -41,7 +41,6 @@ class Predicts(Protocol):
         Raises:
             DataError: for a line that cannot be answered, by its number.
         """
-        ...
 
 
 @runtime_checkable
@@ -54,7 +53,6 @@ class Tokenized(Protocol):
         Raises:
             WorkdirError: if there is none.
         """
-        ...
 
 
 @runtime_checkable
@@ -75,11 +73,9 @@ class Continues(Tokenized, Protocol):
 
     def load_tokenizer(self, workdir: Path) -> TextTokenizer:
         """The tokenizer of a run; see `Tokenized`."""
-        ...
 
     def sampling(self) -> Sampling:
         """How tokens are chosen."""
-        ...
 
 
 @runtime_checkable
@@ -96,17 +92,14 @@ class Rewrites(Tokenized, Protocol):
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
         """The tokenizer of a run; see `Tokenized`."""
-        ...
 
     def beam(self, **changes: object) -> Beam:
         """The search that the config asks for, with other values for some of its fields."""
-        ...
 
     def encode_sources(
         self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0
     ) -> tuple[list[np.ndarray], int]:
         """Token ids of lines (the first has the number `first`), and how many were cut."""
-        ...
 
 
 @runtime_checkable
@@ -115,7 +108,6 @@ class FindsNeighbors(Protocol):
 
     def neighbor_scores(self, model: Model, params: Params, data: Data, count: int) -> Scalars:
         """How well the nearest training examples predict the classes of the others."""
-        ...
 
 
 @runtime_checkable
@@ -131,7 +123,6 @@ class NamesOutputs(Protocol):
 
     def output_names(self, data: Data) -> tuple[str, ...]:
         """The names, in the order of the outputs."""
-        ...
 
 
 @runtime_checkable
@@ -140,7 +131,6 @@ class StandsIn(Protocol):
 
     def stand_in(self) -> Data:
         """Placeholder data with these shapes."""
-        ...
 
 
 @runtime_checkable
@@ -150,7 +140,6 @@ class Noted(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that say what."""
-        ...
 
 
 def names_of(package: ModuleType, protocol: type) -> list[str]:

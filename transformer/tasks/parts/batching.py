@@ -9,14 +9,10 @@ from transformer.tasks.parts.protocol import Pace
 
 @runtime_checkable
 class FixedRows(Protocol):
-    """A task whose batches have a fixed number of rows, over all hosts and microbatches.
-
-    Attributes:
-        batch_size: rows per step.
-        validation_batch_size: rows per validation batch; None takes `batch_size`.
-    """
+    """A task whose batches have a fixed number of rows, over all hosts and microbatches."""
 
     batch_size: int
+    # None takes `batch_size`.
     validation_batch_size: int | None
 
 
@@ -24,8 +20,7 @@ def train_batches(
     task: FixedRows, source: Source, *, seed: int, num_steps: int, shuffled: bool = True
 ) -> Batches:
     """Epoch after epoch of a source; arguments as in `data.order.Epochs`."""
-    order = Epochs(len(source), task.batch_size, seed, num_steps, shuffled=shuffled)
-    return Batches(source, order)
+    return Batches(source, Epochs(len(source), task.batch_size, seed, num_steps, shuffled))
 
 
 def validation_batches(task: FixedRows, source: Source) -> Batches:

@@ -18,7 +18,7 @@ from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.embed import row_length
 from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError
-from transformer.limits import BatchSize, Whole
+from transformer.limits import BatchSize, FilePath, Whole
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import save_labels
 from transformer.tasks.parts.models import RowReader, TextTagger
@@ -108,11 +108,24 @@ class LabelledRows(Generic[Examples]):
 
 @dataclasses.dataclass(frozen=True)
 class LabellingTask(EncoderTask):
-    """What encoder tasks share whose data are `LabelledRows`; fields as in `EncoderTask`."""
+    """What encoder tasks share whose data are `LabelledRows`; `EncoderTask` has further fields.
+
+    Attributes:
+        train: a file to train on; empty for examples that need no file.
+        validation: as `train`; empty takes a part of `train`. Needs `train`.
+    """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "tag"
     model_kind: ClassVar[type] = TextTagger
+
+    train: FilePath = ""
+    validation: FilePath = ""
+
+    def check(self) -> None:
+        """Refuses values that cannot work."""
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
 
     def save(self, data: LabelledRows, workdir: Path) -> None:
         """Writes the tokenizer and the labels."""

@@ -105,11 +105,7 @@ class ImageTask:
     validation_batch_size: BatchSize | None = None
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
         if self.validation_path and not self.path:
@@ -240,9 +236,9 @@ class ImageTask:
 
     # ----------------------------------------------------------------------------- outputs
 
-    def first_images(self, images: LabelledImages, most: int) -> UInt8[np.ndarray, "n Y X C"]:
+    def first_images(self, images: LabelledImages, limit: int) -> UInt8[np.ndarray, "n Y X C"]:
         """The first images of a set, to be drawn."""
-        return self._in_order(images)[0]["images"][: min(most, len(images.labels))]
+        return self._in_order(images)[0]["images"][: min(limit, len(images.labels))]
 
     def outputs(
         self, model: ImageModel, params: Params, images: LabelledImages, method: str

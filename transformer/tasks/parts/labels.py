@@ -37,18 +37,18 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
 
 
 def class_prediction(
-    output: Float[np.ndarray, " c"], labels: Sequence[str], most: int = 5
+    output: Float[np.ndarray, " c"], labels: Sequence[str], limit: int = 5
 ) -> Prediction:
     """The most probable class; the details hold its number and the top probabilities.
 
     Args:
         output: the scores of the classes.
         labels: their names; `distinct_names` are shown.
-        most: how many probabilities the details hold.
+        limit: how many probabilities the details hold.
     """
     names = distinct_names(labels)
     probabilities = softmax(output)
-    order = np.argsort(-probabilities, kind="stable")[:most]
+    order = np.argsort(-probabilities, kind="stable")[:limit]
     best = names[order[0]], float(probabilities[order[0]])
     details = {
         "predicted": best[0],

@@ -27,15 +27,12 @@ class Model(Protocol):
 
     def init(self, rngs: jax.Array, *inputs: object, method: str) -> dict[str, Boxed]:
         """Collections of variables; `params` are the parameters."""
-        ...
 
     def apply(self, variables: dict[str, Params], *inputs: object, **options: object) -> PyTree:
         """What a method of the model returns with these parameters; see Flax's `Module.apply`."""
-        ...
 
     def clone(self, **fields: object) -> "Model":
         """The same model with other values in some fields."""
-        ...
 
     def chosen_attention(self, *inputs: object) -> str:
         """The implementation that training uses for such inputs.
@@ -43,7 +40,6 @@ class Model(Protocol):
         Raises:
             ConfigError: if the implementation that the config asks for does not support it.
         """
-        ...
 
 
 @runtime_checkable
@@ -64,7 +60,6 @@ class Refits(Protocol):
         self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
     ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
         """Adapts a parameter of the other model, by path, to this one."""
-        ...
 
 
 @runtime_checkable
@@ -80,11 +75,9 @@ class HasOutputLayer(Protocol):
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Applies the output layer, in float32."""
-        ...
 
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
         """Kernel and bias of the output layer, for losses that use it in chunks."""
-        ...
 
 
 @runtime_checkable
@@ -93,7 +86,6 @@ class CapsOutputs(Protocol):
 
     def output_cap(self) -> float | None:
         """The cap, which squashes scores to (-cap, cap); None means no cap."""
-        ...
 
 
 @runtime_checkable
@@ -106,15 +98,12 @@ class TextDecoder(Model, HasOutputLayer, Protocol):
         self, tokens: Int[Array, "B T"], **layout: object
     ) -> tuple[Float[Array, "B T D"], PyTree]:
         """The input of the output layer, and the cache."""
-        ...
 
     def loss_scales(self) -> dict[str, float]:
         """The weights of auxiliary losses, by name."""
-        ...
 
     def empty_cache(self, batch_size: int, length: int) -> PyTree:
         """A cache without entries."""
-        ...
 
 
 @runtime_checkable
@@ -125,23 +114,19 @@ class SequenceToSequence(Model, HasOutputLayer, Protocol):
         self, source: Int[Array, "B S"], target: Int[Array, "B T"], **layout: object
     ) -> Float[Array, "B T D"]:
         """The input of the output layer."""
-        ...
 
     def encode(self, source: Int[Array, "B S"], **layout: object) -> Float[Array, "B S D"]:
         """The memory that the decoder attends to."""
-        ...
 
     def decode(
         self, target: Int[Array, "B T"], *memory: object, **layout: object
     ) -> tuple[Float[Array, "B T D"], PyTree]:
         """The input of the output layer, and the cache."""
-        ...
 
     def begun(
         self, target: Int[Array, "B T"], segments: Int[Array, "B T"] | None = None
     ) -> Int[Array, "B T"]:
         """The target with the begin token in front of each of its texts."""
-        ...
 
 
 @runtime_checkable
@@ -152,7 +137,6 @@ class RowReader(Model, Protocol):
 
     def __call__(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B T D"]:
         """The states of all tokens."""
-        ...
 
 
 @runtime_checkable
@@ -161,7 +145,6 @@ class TextTagger(RowReader, Protocol):
 
     def tag(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B T c"]:
         """Logits of each token."""
-        ...
 
 
 @runtime_checkable
@@ -170,7 +153,6 @@ class TextClassifier(RowReader, Protocol):
 
     def classify(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B c"]:
         """Logits of each row."""
-        ...
 
 
 @runtime_checkable
@@ -181,11 +163,9 @@ class TokenFiller(RowReader, HasOutputLayer, Protocol):
         self, features: Float[Array, "B T D"], positions: Int[Array, "B M"]
     ) -> Float[Array, "B M D"]:
         """The input of the output layer at the positions of masked tokens."""
-        ...
 
     def fill(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B M V"]:
         """Logits of the masked tokens."""
-        ...
 
 
 @runtime_checkable
@@ -194,13 +174,11 @@ class SentencePretrainer(TokenFiller, Protocol):
 
     def follows(self, features: Float[Array, "B T D"]) -> Float[Array, "B 2"]:
         """Logits of whether the second sentence follows the first, or not."""
-        ...
 
     def pretrain(
         self, tokens: Int[Array, "B T"], *row: object
     ) -> tuple[Float[Array, "B M V"], Float[Array, "B 2"]]:
         """Logits of the masked tokens and of the pair."""
-        ...
 
 
 @runtime_checkable
@@ -209,7 +187,6 @@ class TextEncoder(RowReader, Protocol):
 
     def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
         """One vector for each row."""
-        ...
 
 
 @runtime_checkable
@@ -221,7 +198,6 @@ class ImageClassifier(Model, Protocol):
 
     def classify(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B c"]:
         """Logits of each image."""
-        ...
 
 
 @runtime_checkable
@@ -240,10 +216,8 @@ class ImageReconstructor(Model, Protocol):
     @property
     def grid(self) -> int:
         """The number of patches along a side of the image."""
-        ...
 
     def reconstruct(
         self, images: Float[Array, "B Y X C"], order: Int[Array, "B T"], num_seen: int
     ) -> Float[Array, "B T P"]:
         """The pixels of all patches."""
-        ...

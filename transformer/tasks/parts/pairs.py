@@ -40,9 +40,9 @@ from transformer.decoding.translate import (
     sentence_progress,
     translate,
 )
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import BatchSize, CountOrZero, OneOf, PartOrNone, Whole
+from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
 from transformer.tasks.parts.losses import sequence_losses
@@ -60,6 +60,8 @@ class PairTask(abc.ABC):
     """Sequence to sequence. A subclass defines the pairs and the scores.
 
     Attributes:
+        train: files to train on; empty for pairs that need no file.
+        validation: as `train`; empty takes a part of the training pairs. Needs `train`.
         tokenizer: the tokenizer of both sides, made from the training pairs.
         validation_fraction: the fraction of the training pairs for validation, if there are no
             other validation pairs.
@@ -87,6 +89,8 @@ class PairTask(abc.ABC):
     # Whether long sources are cut in training, too: only if they then still suit their targets.
     CUTS_SOURCES: ClassVar[bool] = False
 
+    train: FilePath = ""
+    validation: FilePath = ""
     tokenizer: TokenizerChoice = _TOKENIZER
     validation_fraction: PartOrNone = 0.05
     max_length: Annotated[int, Whole(2, 1 << 20)] = 128
@@ -101,11 +105,9 @@ class PairTask(abc.ABC):
     search: Search = USUAL
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
         self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
     # ------------------------------------------------------------- what a subclass defines
@@ -379,6 +381,6 @@ class PairTask(abc.ABC):
         for kind in kinds if len(kinds) > 1 else ():
             rows = [row for row, group in enumerate(data.groups) if group == kind]
             sides = (best_texts(found), data.validation_text.target)
-            own = self.output_scores(*([side[row] for row in rows] for side in sides))
-            scores |= {f"{name}[{kind}]": value for name, value in own.items()}
+            part = self.output_scores(*([side[row] for row in rows] for side in sides))
+            scores |= {f"{name}[{kind}]": value for name, value in part.items()}
         return found, scores

@@ -94,43 +94,33 @@ class Task(Protocol[Kind_contra, Data]):
 
         `workdir` is the run's folder, or that of the run from which it is initialized.
         """
-        ...
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> Data:
         """Other files to validate on, read as the run in `workdir` reads its own."""
-        ...
 
     def describe(self, data: Data) -> str:
         """Describes the data in a line or two: how much there is, what was left out."""
-        ...
 
     def save(self, data: Data, workdir: Path) -> None:
         """Writes what later scripts need besides the config (a tokenizer) into `workdir`."""
-        ...
 
     def dimensions(self, data: Data) -> dict[str, int]:
         """Fields of the model that the data determine, such as `vocab_size`."""
-        ...
 
     def fingerprint(self, data: Data) -> str:
         """Changes when the data change; begins with `tokenizer_digest` if there is a tokenizer."""
-        ...
 
     def check_model(self, model: Kind_contra) -> None:
         """Refuses a model of the right kind that cannot do the job with this task's settings."""
-        ...
 
     def pace(self, data: Data) -> Pace:
         """The size of steps and epochs, for durations and speeds."""
-        ...
 
     def batch_rows(self, data: Data) -> Iterable[int]:
         """The numbers of rows that batches have, over all hosts and microbatches."""
-        ...
 
     def train_batches(self, data: Data, *, seed: int, num_steps: int) -> Batches:
         """Batches by step, over all hosts; few shapes, each compiled once."""
-        ...
 
     def validation_batches(self, data: Data) -> Batches:
         """All validation batches once, over all hosts.
@@ -138,21 +128,17 @@ class Task(Protocol[Kind_contra, Data]):
         A row does not count if its `valid` is 0 or, in batches without `valid`, if all of its
         `labels` are `IGNORED`.
         """
-        ...
 
     def example_inputs(self, model: Kind_contra) -> tuple:
         """Positional arguments to call `entry` with: one example, of any values."""
-        ...
 
     def losses(
         self, model: Kind_contra, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """The loss of a batch; without `rngs` nothing is dropped."""
-        ...
 
     def scores(self, model: Kind_contra, params: Params, data: Data) -> Json:
         """Scores of the validation data besides the loss: outputs compared with references."""
-        ...
 
     def show(self, model: Kind_contra, params: Params, data: Data, workdir: Path) -> Shown:
         """Shows results after training.
@@ -160,7 +146,6 @@ class Task(Protocol[Kind_contra, Data]):
         Files go into `workdir`, an empty folder: they are moved into the run folder when all are
         complete. So the text names the files without a folder.
         """
-        ...
 
 
 def require_fitting(task: Task, model: Model) -> None:
