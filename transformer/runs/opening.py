@@ -12,7 +12,7 @@ from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import config_fields, require_allowed
 from transformer.nn.attention import for_any_shape
 from transformer.tasks.parts.abilities import Tokenized
-from transformer.tasks.parts.models import TextEncoder
+from transformer.tasks.parts.models import Model, TextEncoder
 from transformer.tasks.parts.protocol import Task
 from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.experiment import initial_parameters
