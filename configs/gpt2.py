@@ -18,7 +18,10 @@ def get_config(variant: str = "") -> ConfigDict:
     """GPT-2 small; it has no variants."""
     config = ConfigDict()
     config.model = section(
-        "model", "gpt", vocab_size=50257, dtype="bfloat16", scan_layers=True, remat="dots"
+        "model",
+        "gpt",
+        vocab_size=50257,
+        compute={"dtype": "bfloat16", "scan_layers": True, "remat": "dots"},
     )
     config.task = section(
         "task",

@@ -45,9 +45,9 @@ def get_config(variant: str = "") -> ConfigDict:
 def _published(vocab_size: int, num_layers: int, num_heads: int, width: int, **more) -> dict:
     """A published model, with batches of 256 windows of at most 8,192 tokens."""
     shape = {"num_layers": num_layers, "num_heads": num_heads, "width": width}
-    computed = {"dtype": "bfloat16", "scan_layers": True, "remat": "full"}
+    compute = {"dtype": "bfloat16", "scan_layers": True, "remat": "full"}
     return {
-        "model": {"vocab_size": vocab_size, **shape, **computed, **more},
+        "model": {"vocab_size": vocab_size, **shape, "compute": compute, **more},
         # The logits of all tokens of a row at once would take gigabytes.
         "task": {
             "context": min(8192, more["context"]),

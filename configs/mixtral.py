@@ -60,7 +60,7 @@ VARIANTS = {
             "feed_forward_width": 14_336,
             "rope_base": 1e6,
             "context": 32_768,
-            "scan_layers": True,
+            "compute": {"scan_layers": True},
         }
     },
 }

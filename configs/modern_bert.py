@@ -7,11 +7,12 @@
 
 Default: masked words of Shakespeare's plays, 4 layers of width 128 whose window is 17 tokens, rows
 of 64 tokens, 1,000 steps of 64 rows; 30 percent of the tokens are hidden, and there are no next
-sentences.
+sentences. On one core of an Intel Xeon, beside other work: 7:22 (6:15 of CPU time). Masked
+tokens of the held-out plays: 4.61 nats where their unigram entropy is 6.43.
 
 Variants, after a colon:
 
-- `squad`: the questions of bert_squad.py, 1,000 steps.
+- `squad`: the questions of bert_squad.py, 1,000 steps; not measured.
 - `base`: the published size and its rows of 1,024 tokens; not trained here.
 
 Other jobs of encoders take the model from the pretrained run: --config=configs/finetune.py:FOLDER

@@ -31,6 +31,7 @@ _OF_THE_SYSTEM = (
 )
 # Those of these errors that mean that no file or folder can have this path.
 _OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_NAMELESS = re.compile(r"--?=")
 # A flag for a part of a config; boolean ones may be negated as `--noconfig.x`.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
@@ -114,10 +115,13 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
     # A config file may raise anything, even exceptions that end a process.
     except BaseException as error:
         raise _config_error(error, sys.argv) from None
-    if rest and not takes_arguments:
+    # absl takes a flag without a name for an argument; all is an argument after `--`.
+    nameless = [] if "--" in sys.argv else [each for each in rest if _NAMELESS.match(each)]
+    wrong = nameless if takes_arguments else rest
+    if wrong:
         from transformer.fields import shown
 
-        raise ConfigError(f"what is {shown(rest[0])}? Flags are written --name=value.")
+        raise ConfigError(f"what is {shown(wrong[0])}? Flags are written --name=value.")
     return main(*rest)
 
 

@@ -14,6 +14,7 @@ from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.opening import family_for
+from transformer.nn.compute import computing
 from transformer.nn.layouts import unstacked
 from transformer.tasks.parts.labels import load_labels
 from transformer.tasks.parts.models import Model
@@ -69,7 +70,7 @@ def export_run(
     require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     params = {path: np.asarray(x) for path, x in by_path(unstacked(found.params)).items()}
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
-    model = model.clone(scan_layers=False, **_decided(model, params))
+    model = computing(model, scan_layers=False).clone(**_decided(model, params))
     family = family_for(config.model.name, model)
     trained = Trained(config.task.name, task, model, frozenset(params), labels, workdir)
     content = family.config(trained) | {"dtype": dtype}

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import config_fields, require_allowed
-from transformer.nn.attention import for_any_shape
+from transformer.nn.compute import for_any_shape
 from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.models import Model, TextEncoder
 from transformer.tasks.parts.protocol import Task

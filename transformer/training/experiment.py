@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from transformer import sharding
 from transformer.errors import ConfigError
+from transformer.nn.compute import computing
 from transformer.sections import flattened
 from transformer.tasks.parts.abilities import FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
@@ -119,7 +120,7 @@ class Experiment:
         Args:
             batch: shapes of the batch, over all hosts.
         """
-        model = self.model.clone(attention="einsum", remat="none")
+        model = computing(self.model, attention="einsum", remat="none")
         return 3 * count_flops(
             lambda params, batch: self.task.losses(model, self.merged(params), batch, {}).objective,
             self.shapes.params,
@@ -164,7 +165,7 @@ def prepare(
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
-    check_dtype(config.model.dtype)
+    check_dtype(config.model.compute.dtype)
     data = _read_data(config, task, lora, workdir, shared, data)
     model = _checked_model(config, task)
     check_rows(task.batch_rows(data), train.microbatches, mesh)
