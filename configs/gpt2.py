@@ -11,7 +11,7 @@ show its parameters, memory and FLOPs:
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "language_modeling",
         tokenizer={"kind": "bpe", "size": 50257},
         batch_size=32,
+        context=config.model.get_ref("context"),
         vocab_chunk=8192,
     )
     config.optimizer = section("optimizer", learning_rate=6e-4, warmup="2%")
@@ -38,8 +39,4 @@ def get_config(variant: str = "") -> ConfigDict:
         validation_batches=20,
         save_every="1000 steps",
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, {}))
-    config.task.context = config.model.get_ref("context")
-    return config
+    return complete(config, variant)

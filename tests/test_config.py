@@ -348,6 +348,13 @@ def test_every_config_builds(path, variant):
         build(kind, config.copy_and_resolve_references()[kind])
 
 
+@pytest.mark.parametrize(("name", "answer"), [("gpt2", "no variants"), ("llama", "llama3-8b")])
+def test_variants_that_there_are_not(name, answer):
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    with pytest.raises(ConfigError, match=answer):
+        load(path).get_config("llama3-8")
+
+
 def test_messages_name_fields_that_there_are():
     """Each `config.SECTION.FIELD` in the package."""
     known = {

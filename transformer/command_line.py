@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformer import signals, streams
 from transformer.data.reading.library_errors import is_panic
 from transformer.data.reading.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
+from transformer.types import Facts
 
 FLAGS = flags.FLAGS
 # Errors of the file system or the environment that no bug of ours can cause.
@@ -260,7 +261,7 @@ def _require_numbers() -> None:
             raise ConfigError(f"--{name} is {value}: a number of 64 bits is needed.")
 
 
-def loaded_config(holder: Any) -> Any:
+def loaded_config(holder: flags.FlagValues) -> ConfigDict:
     """The value of a config flag, with all sections.
 
     Raises:
@@ -320,7 +321,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_json(result: Mapping[str, Any]) -> None:
+def print_json(result: Facts) -> None:
     """Prints one JSON object on stdout."""
     print(json.dumps(result))
 

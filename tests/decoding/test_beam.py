@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.decoding.beam import beam_search
+from transformer.decoding.beam import Settings, beam_search
 from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
 from transformer.nn.compute import computing
@@ -112,11 +112,7 @@ def search(model=MODEL, sources=SOURCES, lengths=LENGTHS, limits=(L, L, L), para
             sources,
             lengths,
             jnp.asarray(limits),
-            end=END,
-            begin=model.begin_token(),
-            num_tokens=V,
-            max_length=L,
-            **options,
+            Settings(END, num_tokens=V, max_length=L, begin=model.begin_token(), **options),
         )
     )
 

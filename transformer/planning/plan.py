@@ -286,7 +286,7 @@ def _lines(report: Json) -> list[tuple[str, str]]:
             lines.append((f"GiB a device, {name}", f"{memory[name] / _GIB:.3f}"))
     lines.append(("memory", verdict(report)))
     flops, computed = report["flops_per_step"], report["computed_flops_per_step"]
-    lines.append(("FLOPs a step", f"{flops:.4g}, {computed:.4g} with what is recomputed"))
+    lines.append(("FLOPs a step", f"{flops:.4g}, {computed:.4g} with recomputation"))
     for kind, exchange in report.get("collectives", {}).items():
         sizes = f"{exchange['bytes'] / 2**20:,.1f} MiB, {exchange['moved'] / 2**20:,.1f} received"
         lines.append((f"a step, {kind}", f"{exchange['count']:,}: {sizes}"))

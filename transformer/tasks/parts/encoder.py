@@ -15,10 +15,10 @@ from transformer.data.order import Batches
 from transformer.data.rows import Rows, RowSource, num_rows
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.decoding.embed import row_length
-from transformer.decoding.translate import sentence_progress
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
 from transformer.limits import BatchSize, FilePath, Whole
+from transformer.progress import counting
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import save_labels
 from transformer.tasks.parts.models import RowReader, TextTagger
@@ -182,13 +182,13 @@ class LabellingTask(EncoderTask):
         0.
         """
         width = rows["tokens"].shape[1]
-        length = row_length(int(rows["lengths"].max(initial=1)), width)
+        length = rounded_up(int(rows["lengths"].max(initial=1)), width)
         inputs = {
             name: array if array.ndim == 1 else array[:, :length]
             for name, array in ((name, rows[name]) for name in INPUTS)
         }
         batches = batching.validation_batches(self, RowSource(inputs))
-        with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
+        with counting(num_rows(rows), "read", "sentences", shown=progress) as update:
             outputs = outputs_of(model, self.entry, params, batches, encoder_inputs, update)
         if outputs.ndim == 2:
             return outputs

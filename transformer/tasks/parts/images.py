@@ -24,7 +24,6 @@ from transformer.data.images.reading import (
 from transformer.data.order import Batches
 from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import in_chunks
-from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
 from transformer.limits import (
@@ -34,6 +33,7 @@ from transformer.limits import (
     Part,
     Whole,
 )
+from transformer.progress import counting
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.parts import batching
@@ -248,7 +248,7 @@ class ImageTask:
         def pixels(batch: HostBatch) -> list[Float[Array, "B Y X C"]]:
             return [self.preparation.normalized(batch["images"])]
 
-        with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
+        with counting(len(images.labels), "looked at", "images") as update:
             return outputs_of(model, method, params, self._in_order(images), pixels, update)
 
     def neighbor_scores(

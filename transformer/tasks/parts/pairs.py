@@ -33,18 +33,13 @@ from transformer.data.pairs.files import (
 )
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding.translate import (
-    Beam,
-    Output,
-    best_texts,
-    sentence_progress,
-    translate,
-)
+from transformer.decoding.translate import Beam, Output, best_texts, translate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.progress import counting
 from transformer.tasks.parts.losses import sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
@@ -370,7 +365,7 @@ class PairTask(abc.ABC):
 
         def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], Json]:
             sources = self._encode(data.tokenizer, text.source)[0]
-            with sentence_progress(len(sources)) as update:
+            with counting(len(sources), "translated", "sentences") as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
             return found, self.output_scores(best_texts(found), text.target)
 
