@@ -182,7 +182,7 @@ def _mutation(source: random.Random, base: Base, path: Path) -> Mutation:  # noq
         return Mutation(None, "deleted")
     if bases.is_json(path):
         if source.random() < 0.8:
-            return mutations.of_json(source, content, bases.special_tokens(base.folder))
+            return mutations.of_json(source, content, bases.known(base.folder))
         return mutations.of_bytes(source, content)
     end = bases.beginning(content, path.name)
     if path.suffix == ".safetensors":

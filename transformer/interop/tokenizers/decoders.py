@@ -197,8 +197,9 @@ def _known_class(
     foreign = classes[named].foreign if named in classes else None
     if usual.as_it_is or (foreign and there and foreign in read_tokenizer_text(path)[0]):
         named = _AS_IT_IS[0]
-    if not there:
-        named = usual.without_json or named
+    if not there and usual.without_json is not None:
+        named = usual.without_json
+        place.irrelevant({"tokenizer_class": f"it is {named} where there is no {TOKENIZER_FILE}"})
     if named in _AS_IT_IS:
         place.get("tokenizer_class")
     return classes.get(named)
