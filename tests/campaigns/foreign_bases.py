@@ -155,6 +155,21 @@ def chosen(source: random.Random, folder: Path) -> Path:
     return source.choices(found, [1 + is_often for is_often in often])[0]
 
 
+def special_tokens(folder: Path) -> frozenset[str]:
+    """The tokens of a base that stay special if no list of special tokens names them."""
+    found: set[str] = set()
+    settings, library = (
+        json.loads((folder / name).read_bytes()) if (folder / name).is_file() else {}
+        for name in ("tokenizer_config.json", "tokenizer.json")
+    )
+    described = [*settings.get("added_tokens_decoder", {}).values()]
+    described += library.get("added_tokens", [])
+    found |= {token["content"] for token in described if token.get("special")}
+    # T5's class makes these itself.
+    found |= {f"<extra_id_{index}>" for index in range(settings.get("extra_ids", 0))}
+    return frozenset(found)
+
+
 def is_json(path: Path) -> bool:
     """Whether a file should hold JSON."""
     if path.suffix != ".json":

@@ -117,8 +117,16 @@ def _replaced(source: random.Random, content: bytes) -> Mutation:
     return Mutation(make(), name)
 
 
-def of_json(source: random.Random, content: bytes) -> Mutation:
-    """Changes a value, a key or the order of a JSON file."""
+def of_json(
+    source: random.Random, content: bytes, special: frozenset[str] = frozenset()
+) -> Mutation:
+    """Changes a value, a key or the order of a JSON file.
+
+    Args:
+        source: of randomness.
+        content: of the file.
+        special: tokens that are special by more than the lists of such tokens.
+    """
     root = json.loads(content)
     holder, key, path = _place(source, root)
     if holder is None:
@@ -141,14 +149,14 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
         text = _dumped(root).decode("utf-8")
         text = text.replace(f'"{_MARK}": 0', f"{json.dumps(key)}: {value}")
         return Mutation(text.encode("utf-8", "surrogatepass"), f"{path} again: {name}", path)
-    believed, other = _kinds(key, holder[key], value)
+    believed, other = _kinds(key, holder[key], value, special)
     holder[key] = _MARK
     text = _dumped(root).decode("utf-8").replace(f'"{_MARK}"', value)
     content = text.encode("utf-8", "surrogatepass")
     return Mutation(content, f"{path} set to {name}", path, "", believed, other)
 
 
-def _kinds(key: Any, old: Any, text: str) -> tuple[str, bool]:
+def _kinds(key: Any, old: Any, text: str, special: frozenset[str]) -> tuple[str, bool]:
     """Why a value may not be taken for one of the kind of another, and whether it is another."""
     try:
         new = json.loads(text)
@@ -168,17 +176,17 @@ def _kinds(key: Any, old: Any, text: str) -> tuple[str, bool]:
     known = (*kinds.get(type(old), (type(new),)), list, type(None))
     if type(new) not in known:
         return f"a {type(new).__name__} is no {type(old).__name__}", True
-    return "", new is not None and not _means_the_same(key, old, new)
+    return "", new is not None and not _means_the_same(key, old, new, special)
 
 
-def _means_the_same(key: Any, old: Any, new: Any) -> bool:
+def _means_the_same(key: Any, old: Any, new: Any, special: frozenset[str]) -> bool:
     """Whether nothing has to change where one value stands instead of another."""
     if key == "eos_token_id" and [old] == new:
         # Where texts end: a token, or a list of such.
         return True
     if key in ("additional_special_tokens", "extra_special_tokens") and new in ([], {}):
-        # Those of the bases are named in other files, too: `transformers` keeps them as well.
-        return True
+        tokens = list(old.values()) if isinstance(old, dict) else old
+        return all((t["content"] if isinstance(t, dict) else t) in special for t in tokens)
     return new == old and type(new) is type(old)
 
 

@@ -127,9 +127,9 @@ def changed(folder, **config):
         ({"hidden_act": "mish"}, "mish"),
         ({"qkv_bias": False}, "qkv_bias"),
         ({"hidden_size": "wide"}, "hidden_size is 'wide', where a whole number"),
-        ({"patch_size": 5}, "patch_size is 5, and the arrays are for 4"),
-        ({"hidden_size": 18}, "hidden_size is 18, and the arrays are for 16"),
-        ({"num_hidden_layers": 3}, "num_hidden_layers is 3, and the arrays are for 2"),
+        ({"patch_size": 5}, "projection.weight is an array of [16, 3, 4, 4]"),
+        ({"hidden_size": 18}, "cls_token is an array of [1, 1, 16]"),
+        ({"num_hidden_layers": 3}, "and there are arrays of 2"),
     ],
 )
 def test_configs_that_do_not_fit(tmp_path, config, said):

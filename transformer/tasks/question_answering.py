@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from transformer.data.embedded.play_questions import play_questions
 from transformer.data.labels import windows as question_windows
 from transformer.data.labels.squad import Question, read_squad
 from transformer.data.labels.windows import Windows, best_answers, make_windows
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
@@ -28,7 +28,7 @@ from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask, num_held_out
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
-from transformer.types import Batch, Json, Params
+from transformer.types import Batch, Facts, Json, Params
 
 # The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 64
@@ -284,8 +284,8 @@ def _asked_in(line: str, number: int) -> Question:
     )
     if line.lstrip().startswith("{"):
         try:
-            given = parse_json(line)
-            question, context = given["question"], given["context"]
+            given = cast("Facts", loads(line))
+            question, context = (given[key] for key in ("question", "context"))
         except (ValueError, KeyError) as error:
             raise DataError(f"{expected}; {error}.") from None
     else:

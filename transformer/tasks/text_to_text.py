@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from transformer.data.embedded.docstrings import summaries
 from transformer.data.pairs.files import Pairs, PairTexts
-from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs, split_text_pairs
+from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs
 from transformer.errors import ConfigError
 from transformer.limits import OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
@@ -87,7 +87,7 @@ class TextToText(PairTask):
                     field = "config.task.validation"
                     tasks.append((pairs, read_text_pairs(validation[index], prefix, field)))
                 else:
-                    tasks.append(split_text_pairs(pairs, self.validation_fraction, paths))
+                    tasks.append(pairs.split(self.validation_fraction, paths))
         train = mixed([task[0] for task in tasks], self.rates)
         return _texts(train, mixed([task[1] for task in tasks], ()))
 

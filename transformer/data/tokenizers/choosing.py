@@ -105,8 +105,8 @@ def require_tokenizer(role: type[T], workdir: Path) -> T:
 
     Raises:
         WorkdirError: if there is none.
-        DataError: as `load_tokenizer`.
-        MissingDependencyError: as `load_tokenizer`.
+        DataError: see `load_tokenizer`.
+        MissingDependencyError: see `load_tokenizer`.
     """
     tokenizer = load_tokenizer(role, workdir)
     if tokenizer is None:

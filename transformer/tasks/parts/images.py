@@ -22,7 +22,7 @@ from transformer.data.images.reading import (
     read_images,
 )
 from transformer.data.order import Batches
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import in_chunks
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
@@ -41,7 +41,7 @@ from transformer.tasks.parts.labels import load_labels, save_labels
 from transformer.tasks.parts.models import ImageClassifier, ImageReconstructor
 from transformer.tasks.parts.outputs import outputs_of
 from transformer.tasks.parts.protocol import Pace
-from transformer.types import Data, HostBatch, Params, Scalars
+from transformer.types import Data, Facts, HostBatch, Params, Scalars
 
 PREPARATION_FILE = "preparation.json"
 _PREPARATION, _AUGMENTATION = Preparation(), Augmentation()
@@ -175,7 +175,7 @@ class ImageTask:
             return self.channels
         path = workdir / PREPARATION_FILE
         try:
-            return int(parse_json(path.read_text("utf-8"))["channels"])
+            return int(cast("Facts", loads(path.read_text("utf-8")))["channels"])
         except (OSError, ValueError, KeyError, TypeError):
             raise WorkdirError(
                 f"{path} is missing or damaged: it says how the images of the run were prepared."

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 
 from transformer.data.labels.class_names import distinct_names
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError, WorkdirError
 from transformer.files import write_text
@@ -29,7 +30,7 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         WorkdirError: if the run has none.
     """
     try:
-        return tuple(parse_json(read_text(workdir / LABELS_FILE)))
+        return tuple(cast("list[str]", loads(read_text(workdir / LABELS_FILE))))
     except (DataError, OSError, ValueError, TypeError):
         raise WorkdirError(
             f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
