@@ -21,7 +21,7 @@ continues the job of a run.
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 TASKS = {
     "masked_lm": {
@@ -65,10 +65,7 @@ def get_config(variant: str = "") -> ConfigDict:
         save_every="250 steps",
         steps_per_dispatch=10,
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 VARIANTS = {
