@@ -154,6 +154,8 @@ BatchSize = Annotated[int, Whole(1, 1 << 16)]
 Pixels = Annotated[int, Whole(1, 1 << 14)]
 VocabSize = Annotated[int, Whole(1, 1 << 24)]
 Token = Annotated[int, Whole(0, (1 << 24) - 1)]
+# The tokens of the shortest row of a text encoder: its beginning, two tokens and its end.
+LEAST_ROW = 4
 TokenIds = Annotated[tuple[Token, ...], Several(1000)]
 Outputs = Annotated[int, Whole(1, 1 << 24)]
 

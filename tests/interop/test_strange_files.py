@@ -126,6 +126,21 @@ def test_ways_to_write_how_long_a_row_may_be(tmp_path, written, read):
     assert found.max_length == read
 
 
+def test_rows_too_short_for_a_sentence(tmp_path):
+    """The file that says so is named, unless the user asks for longer rows."""
+    folder = checkpoints.write(tmp_path / "tokenizer")
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 3}')
+    with pytest.raises(DataError, match=r"tokenizer_config.json: model_max_length.* 3 tokens"):
+        read_run(folder)
+    read_run(folder, max_length=8)
+    arrays = checkpoints.arrays("pooler", "masked", "next")
+    name = "bert.embeddings.position_embeddings.weight"
+    arrays[name] = arrays[name][:3]
+    folder = checkpoints.write(tmp_path / "model", arrays, max_position_embeddings=3)
+    with pytest.raises(DataError, match=r"config.json: max_position_embeddings.* 3 tokens"):
+        read_run(folder)
+
+
 @pytest.mark.parametrize(
     ("content", "field"),
     [
