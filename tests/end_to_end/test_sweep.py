@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import CONFIG, call, command, fails, run
+from tests.end_to_end.conftest import CONFIG, call, command, fails
 from tests.runs import assert_same_run
 from transformer.training.metrics import read_metrics
 
@@ -91,8 +91,9 @@ def test_three_workers_of_one_grid_one_of_them_killed(flags, tmp_path):
 
 
 def test_a_search_in_several_processes(short, tmp_path):
+    """Workers are processes of their own; the one that starts them need not be."""
     workdir = tmp_path / "search"
-    done = run(
+    done = call(
         "sweep.py",
         *short,
         "--search=optuna",
