@@ -78,7 +78,7 @@ def trained(training, tmp_path_factory) -> Path:
     return workdir
 
 
-def test_a_killed_run_ends_with_the_same_bits(training, trained, tmp_path):
+def test_a_run_cut_short_ends_with_the_same_bits(training, trained, tmp_path):
     """As if killed before the last checkpoint; `test_resume.py` kills processes of their own."""
     workdir = shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(workdir / "checkpoints" / str(STEPS))
