@@ -126,8 +126,9 @@ def test_grids_of_the_command_line(config):
     ],
 )
 def test_grids_that_are_none(config, text, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as error:
         parsed_grid(config, [text])
+    assert f"--grid={text}" in str(error.value)
 
 
 def test_a_section_inside_of_one():

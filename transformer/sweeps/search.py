@@ -106,7 +106,10 @@ def parsed_space(config: ConfigDict, texts: Iterable[str]) -> list[Dimension]:
                 f"KEY=choice(A,B,...), such as --space='optimizer.learning_rate=log(1e-4,1e-2)'"
             )
         key, kind = match["key"], match["kind"]
-        values = tuple(parsed_value(config, key, x) for x in match["values"].split(","))
+        try:
+            values = tuple(parsed_value(config, key, x) for x in match["values"].split(","))
+        except ConfigError as error:
+            raise ConfigError(f"--space={text}: {error}") from None
         if kind != "choice":
             numbers = require_field(config, key).base in (int, float)
             if not numbers or len(values) != 2 or None in values or not values[0] < values[1]:

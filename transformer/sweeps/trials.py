@@ -214,7 +214,10 @@ def parsed_grid(config: ConfigDict, texts: Iterable[str]) -> list[list[Overrides
                 f"--grid={text}: write KEY=VALUE,VALUE,... such as "
                 f"--grid=optimizer.learning_rate=1e-4,3e-4"
             )
-        sweeps.append([{key: parsed_value(config, key, x)} for x in choices.split(",")])
+        try:
+            sweeps.append([{key: parsed_value(config, key, x)} for x in choices.split(",")])
+        except ConfigError as error:
+            raise ConfigError(f"--grid={text}: {error}") from None
     return sweeps
 
 
