@@ -25,6 +25,7 @@ from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
 from transformer.nn.stack import Stack
+from transformer.nn.taps import tap
 from transformer.ops.positions import LinearRotaryScaling, rotary
 
 
@@ -120,7 +121,8 @@ class Gemma(DecoderOnly):
         """Scaled token vectors; positions come in by rotating queries and keys."""
         x = self.token_embedding(tokens)
         # Rounded to the dtype of the computation before it multiplies, as in the published code.
-        return self.dropout(x * np.asarray(math.sqrt(self.width), x.dtype))
+        x = x * np.asarray(math.sqrt(self.width), x.dtype)
+        return self.dropout(tap(self, "token_embedding", x))
 
     def layer_kinds(self) -> dict[str, Any]:
         """For each layer, whether it is local."""

@@ -26,6 +26,7 @@ from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.stack import Stack
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.positions import LinearRotaryScaling, RotaryScaling, rotary
 
@@ -129,7 +130,7 @@ class Llama(DecoderOnly):
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
         """Token vectors; positions come in by rotating queries and keys."""
-        return self.dropout(self.token_embedding(tokens))
+        return self.dropout(tap(self, "token_embedding", self.token_embedding(tokens)))
 
     def cache_heads(self) -> tuple[int, int]:
         """The number of key and value heads, and the width of one."""

@@ -33,6 +33,7 @@ from transformer.nn.heads import POOLINGS, PredictionHead, TextEncoder, TokenBia
 from transformer.nn.linear import DType, Linear
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import Remat, Stack, require_compilable
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, padding_behind, sliding_window
@@ -140,10 +141,11 @@ class ModernBert(TextEncoder):
     ) -> Float[Array, "B T D"]:
         """The hidden states of all tokens; token types are ignored. See `TextEncoder`."""
         mask = None if lengths is None else padding_behind(lengths)
-        x = self.dropout(self.embedding_norm(self.token_embedding(tokens)))
+        x = tap(self, "token_embedding", self.token_embedding(tokens))
+        x = self.dropout(self.embedding_norm(x))
         local = {"local": np.arange(self.num_layers) % self.global_every != 0}
         x, _ = self.blocks(x, None, local, mask=mask)
-        return self.final_norm(x)
+        return tap(self, "final", self.final_norm(x))
 
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None

@@ -25,6 +25,7 @@ from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.relative_positions import RelativePositions
 from transformer.nn.stack import Stack
+from transformer.nn.taps import tap
 from transformer.traced import is_zero
 
 
@@ -114,10 +115,10 @@ class T5(EncoderDecoder):
             )
 
     def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"], stack: str
     ) -> Float[Array, "B T D"]:
         """Embeddings as they are; positions come in by the biases of attention."""
-        return self.dropout(self.token_embedding(tokens))
+        return self.dropout(tap(self, f"{stack}_token_embedding", self.token_embedding(tokens)))
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"]:
         """Biases from the distances of keys before or after queries."""

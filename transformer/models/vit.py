@@ -38,6 +38,7 @@ from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.stack import MOST_UNROLLED, Remat, Stack, require_compilable
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
@@ -220,9 +221,9 @@ class ViT(nn.Module):
             images: normalised pixels.
             seen: the indices of the patches that the encoder sees; None means all, in order.
         """
-        x = self.patch_embedding(images.astype(self.dtype))
+        x = tap(self, "token_embedding", self.patch_embedding(images.astype(self.dtype)))
         extra, patches = self._positions()
-        x = x + patches
+        x = x + tap(self, "position_embedding", patches)
         if seen is not None:
             x = jnp.take_along_axis(x, seen[..., None], axis=1)
         front = []
@@ -238,7 +239,7 @@ class ViT(nn.Module):
         if self.stochastic_depth_rate:
             rates["skip_rate"] = jnp.linspace(0.0, self.stochastic_depth_rate, self.num_layers)
         x, _ = self.blocks(x, per_layer=rates)
-        return self.final_norm(x)
+        return tap(self, "final", self.final_norm(x))
 
     @property
     def num_front(self) -> int:

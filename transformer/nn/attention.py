@@ -13,15 +13,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.nn.linear import Linear
+from transformer.nn.taps import is_tapped, tap
 from transformer.ops.attention import (
     UNDER_VMAP,
-    attention_weights,
     dot_product_attention,
+    einsum_attention,
     foreign_platform,
     refusal,
     resolved,
 )
-from transformer.ops.masks import Mask, sliding_window
+from transformer.ops.masks import Mask, explicit, sliding_window
 from transformer.ops.splash import LANES
 from transformer.sharding import constrain, is_cut, per_device
 from transformer.traced import Number, is_zero
@@ -165,14 +166,15 @@ class Attention(nn.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         query = self._project("query", x, self.num_heads, "heads")
-        query = self._place(query, positions, local)
+        query = tap(self, "query", self._place(query, positions, local))
         if isinstance(memory, KVCache):
             cache = memory
         elif memory is not None:
-            cache = KVCache.of(*self._keys_and_values(memory))
+            key, value = self._keys_and_values(memory)
+            cache = KVCache.of(tap(self, "key", key), value)
         else:
             key, value = self._keys_and_values(x)
-            key = self._place(key, positions, local)
+            key = tap(self, "key", self._place(key, positions, local))
             if cache is not None:
                 cache = cache.write(key, value, positions if slots is None else slots)
         if cache is not None:
@@ -183,18 +185,20 @@ class Attention(nn.Module):
         value = constrain(value, "batch", None, "kv_heads", None)
         mask = Mask() if mask is None else mask
         logits = {"bias": bias, "scale": self.scale, "logit_cap": self.logit_cap}
-        if self.is_mutable_collection("intermediates"):
-            # For pictures: kept only if the caller asks for them.
-            weights = functools.partial(attention_weights, query, key, **logits)
-            self.sow("intermediates", "weights", self._within_window(weights, mask, local))
         logits["dropout_rate"] = self.dropout_rate
         logits["dropout_key"] = self.make_rng("dropout") if self._drops() else None
 
         def attend(mask: Mask) -> Array:
             return _attend(query, key, value, mask, self.implementation, logits)
 
-        attended = self._within_window(attend, mask, local)
+        if is_tapped(self, "scores", "weights"):
+            mask = self._whole_mask(mask, local, query.shape[1], key.shape[1])
+            watch = functools.partial(tap, self)
+            attended = einsum_attention(query, key, value, mask=mask, **logits, watch=watch)
+        else:
+            attended = self._within_window(attend, mask, local)
         attended = constrain(attended, "batch", "sequence", "heads", None)
+        attended = tap(self, "mixed", attended)
         output = Linear(
             (width,),
             ("heads", None, "embed"),
@@ -215,6 +219,16 @@ class Attention(nn.Module):
             return jax.lax.cond(local, lambda: attend(mask=narrow), lambda: attend(mask=mask))
         return attend(mask=narrow if local is None or local else mask)
 
+    def _whole_mask(self, mask: Mask, local: Any, num_queries: int, num_keys: int) -> Mask:
+        """The mask with the window if this layer has one, without a choice between programs."""
+
+        def visible(mask: Mask) -> Array:
+            allowed = mask.materialize(num_queries, num_keys)
+            shape = (1, 1, num_queries, num_keys)
+            return jnp.ones(shape, bool) if allowed is None else allowed
+
+        return explicit(self._within_window(visible, mask, local))
+
     def _place(
         self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Any
     ) -> Float[Array, "B T N H"]:
@@ -233,7 +247,8 @@ class Attention(nn.Module):
     ) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
         num_kv_heads = self.num_kv_heads or self.num_heads
         key = self._project("key", source, num_kv_heads, "kv_heads")
-        return key, self._project("value", source, num_kv_heads, "kv_heads", normed=False)
+        value = self._project("value", source, num_kv_heads, "kv_heads", normed=False)
+        return key, tap(self, "value", value)
 
     def _project(
         self, name: str, x: Array, num_heads: int, axis: str, *, normed: bool = True

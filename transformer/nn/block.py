@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from transformer.nn.attention import KVCache
 from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
+from transformer.nn.taps import tap
 from transformer.ops.masks import Mask
 from transformer.sharding import constrain
 from transformer.traced import Number
@@ -102,6 +103,7 @@ class Block(nn.Module):
                 init = named(nn.initializers.constant(self.layer_scale), "embed")
                 factors = self.param(f"{name}_scale", init, (x.shape[-1],))
                 output = output * factors.astype(output.dtype)
+            output = tap(self, f"{name}_output", output)
             x = x + skip(dropout(output), skip_rate)
             return constrain(x, "batch", "sequence", "features")
 
@@ -127,11 +129,12 @@ class Block(nn.Module):
         def feed_forward(x: Array) -> tuple[Array, None]:
             return self.feed_forward(name="feed_forward")(x, valid), None
 
-        x, new_cache = residual("attention", x, attend)
+        x, new_cache = residual("attention", tap(self, "residual_before", x), attend)
         if self.cross_attention is not None:
+            x = tap(self, "residual_before_cross", x)
             look = self.cross_attention(name="cross_attention")
             source = cache.memory if memory is None else memory
             x, kept = residual("cross_attention", x, lambda x: look(x, source, mask=memory_mask))
             new_cache = None if cache is None else DecoderCache(new_cache, kept)
-        x, _ = residual("feed_forward", x, feed_forward)
-        return x, new_cache
+        x, _ = residual("feed_forward", tap(self, "residual_middle", x), feed_forward)
+        return tap(self, "residual_after", x), new_cache

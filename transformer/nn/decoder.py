@@ -11,6 +11,7 @@ from transformer.limits import Heads, Layers, VocabSize, Whole, Width
 from transformer.nn.attention import KVCache, for_any_shape, usual_implementation
 from transformer.nn.linear import DType
 from transformer.nn.stack import Remat, require_compilable
+from transformer.nn.taps import tap
 from transformer.ops.activations import soft_cap
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
@@ -100,7 +101,7 @@ class DecoderOnly(nn.Module):
         positions = jnp.broadcast_to(positions, tokens.shape)
         kinds = self.layer_kinds()
         x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions, valid=valid)
-        return self.final_norm(x), cache
+        return tap(self, "final", self.final_norm(x)), cache
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]

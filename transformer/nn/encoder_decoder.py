@@ -13,6 +13,7 @@ from transformer.nn.attention import KVCache, usual_implementation
 from transformer.nn.block import DecoderCache
 from transformer.nn.linear import DType
 from transformer.nn.stack import Remat, require_compilable
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, causal, segments
@@ -114,8 +115,8 @@ class EncoderDecoder(nn.Module):
         mask = None if source_segments is None else segments(source_segments)
         places = _places(source, positions)
         bias = self.encoder_bias(places)
-        x, _ = self.encoder(self.embed(source, places), mask=mask, bias=bias)
-        return self.finish_encoder(x)
+        x, _ = self.encoder(self.embed(source, places, "encoder"), mask=mask, bias=bias)
+        return tap(self, "encoder_final", self.finish_encoder(x))
 
     def decode(
         self,
@@ -146,7 +147,7 @@ class EncoderDecoder(nn.Module):
         elif cache is not None:
             keys = jnp.arange(_num_slots(cache))[None, :]
         x, cache = self.decoder(
-            self.embed(target, places),
+            self.embed(target, places, "decoder"),
             cache,
             mask=mask,
             positions=positions,
@@ -155,12 +156,12 @@ class EncoderDecoder(nn.Module):
             memory_mask=memory_mask,
             bias=self.decoder_bias(places, keys),
         )
-        return self.finish_decoder(x), cache
+        return tap(self, "decoder_final", self.finish_decoder(x)), cache
 
     def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"], stack: str
     ) -> Float[Array, "B T D"]:
-        """The input of the first block, for both stacks."""
+        """The input of the first block of a stack, `encoder` or `decoder`."""
         raise NotImplementedError
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"] | None:
