@@ -192,7 +192,8 @@ class Attention(nn.Module):
             return _attend(query, key, value, mask, self.implementation, logits)
 
         if is_tapped(self, "scores", "weights"):
-            mask = self._whole_mask(mask, local, query.shape[1], key.shape[1])
+            visible = self._visible(mask, local, query.shape[1], key.shape[1])
+            mask = explicit(tap(self, "visible", visible))
             watch = functools.partial(tap, self)
             attended = einsum_attention(query, key, value, mask=mask, **logits, watch=watch)
         else:
@@ -219,15 +220,17 @@ class Attention(nn.Module):
             return jax.lax.cond(local, lambda: attend(mask=narrow), lambda: attend(mask=mask))
         return attend(mask=narrow if local is None or local else mask)
 
-    def _whole_mask(self, mask: Mask, local: Any, num_queries: int, num_keys: int) -> Mask:
-        """The mask with the window if this layer has one, without a choice between programs."""
+    def _visible(
+        self, mask: Mask, local: Any, num_queries: int, num_keys: int
+    ) -> Bool[Array, "#B #N T S"]:
+        """The whole mask as booleans, with the window if this layer has one."""
 
         def visible(mask: Mask) -> Array:
             allowed = mask.materialize(num_queries, num_keys)
             shape = (1, 1, num_queries, num_keys)
             return jnp.ones(shape, bool) if allowed is None else allowed
 
-        return explicit(self._within_window(visible, mask, local))
+        return self._within_window(visible, mask, local)
 
     def _place(
         self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Any

@@ -1,0 +1,255 @@
+"""All activations of a model for one prompt, by name."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from transformer.errors import ConfigError
+from transformer.explaining.editing import Edit, as_collection
+from transformer.explaining.names import Place, axes_of, from_transformer_lens
+from transformer.explaining.readings import Reading, Token, read
+from transformer.nn.layouts import layer_name, layer_number, unstacked
+from transformer.nn.taps import EDITS, RECORDED
+from transformer.runs.opening import Run
+from transformer.types import Params
+
+# The path in a model of each stack of a family.
+STACKS = {
+    "decoder": {"decoder": "blocks"},
+    "encoder": {"encoder": "blocks"},
+    "image": {"encoder": "blocks"},
+    "encoder-decoder": {"encoder": "encoder", "decoder": "decoder"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StackTrace:
+    """The activations of one stack, float32; `explaining.names` lists them with their shapes.
+
+    Attributes:
+        name: `encoder` or `decoder`.
+        path: the stack's name in the model.
+        tokens: the tokens that it reads.
+        layers: the activations of each layer, by name.
+        whole: activations outside of layers, by name.
+    """
+
+    name: str
+    path: str
+    tokens: tuple[Token, ...]
+    layers: tuple[Mapping[str, np.ndarray], ...]
+    whole: Mapping[str, np.ndarray]
+
+    def __getitem__(self, key: str | tuple[str, int]) -> np.ndarray:
+        """An activation of one layer, or of all with a leading axis L; or one outside of layers.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        if not isinstance(key, str):
+            name, layer = key
+            return self.layers[layer][name]
+        if key in self.whole:
+            return self.whole[key]
+        return np.stack([layer[key] for layer in self.layers])
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """A model's activations and outputs for one prompt.
+
+    `trace["attention_weights"]` has the weights of all layers, `trace["attention_weights", 3]`
+    those of one; `trace["blocks.3.attn.hook_pattern"]`, as in TransformerLens, is the same. They
+    are of the last stack: `trace.stack("encoder")[...]` has those of an encoder below a decoder.
+
+    Attributes:
+        run: the run.
+        reading: what the model read.
+        stacks: the stacks, in the order of computation.
+        outputs: float32. `[T, V]` scores of next tokens, `[c]` of classes, `[T, c]` of each token's
+            classes, `[M, V]` of masked tokens, `[T, 2]` of first and last tokens of an answer.
+        edits: what was changed in the model.
+    """
+
+    run: Run
+    reading: Reading
+    stacks: tuple[StackTrace, ...]
+    outputs: Float[np.ndarray, "..."]
+    edits: tuple[Edit, ...] = ()
+
+    def stack(self, which: str | int = -1) -> StackTrace:
+        """A stack by name or number.
+
+        Raises:
+            ConfigError: if there is no such stack.
+        """
+        names = [stack.name for stack in self.stacks]
+        index = names.index(which) if which in names else which
+        if not isinstance(index, int) or not -len(names) <= index < len(names):
+            raise ConfigError(f"there is no stack {which!r}: choose from {', '.join(names)}.")
+        return self.stacks[index]
+
+    def __getitem__(self, key: str | tuple[str, int]) -> np.ndarray:
+        """An activation by our name or by that of TransformerLens.
+
+        Raises:
+            ConfigError: if there is none, with the names that exist.
+        """
+        name, layer = (key, None) if isinstance(key, str) else key
+        place = from_transformer_lens(name) or Place(None, layer, name)
+        stack = self.stack(-1 if place.stack is None else place.stack)
+        if place.layer is not None and not -len(stack.layers) <= place.layer < len(stack.layers):
+            raise ConfigError(f"there is no layer {place.layer}: there are {len(stack.layers)}.")
+        known = {*stack.layers[0], *stack.whole}
+        if place.name not in known:
+            raise ConfigError(
+                f"there is no activation {place.name!r}: choose from {', '.join(sorted(known))}."
+            )
+        return stack[place.name if place.layer is None else (place.name, place.layer)]
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """The tokens of the last stack."""
+        return self.stacks[-1].tokens
+
+    @property
+    def loss(self) -> float | None:
+        """The mean loss of the prompt's next tokens, in nats; None where nothing follows."""
+        if self.reading.output != "next_token" or len(self.tokens) < 2:
+            return None
+        return float(np.mean(next_token_losses(self)))
+
+
+def trace(
+    run: Run,
+    prompt: str,
+    target: str | None = None,
+    *,
+    edits: Sequence[Edit] | None = None,
+    most: int | None = None,
+) -> Trace:
+    """Runs a model on a prompt and keeps every activation.
+
+    Args:
+        run: an open run; see `runs.opening.open_run`.
+        prompt: a text, or the path of an image.
+        target: the second text, where the model reads two; see `readings.read`.
+        edits: what to change in the model; `()` changes nothing, with the program of edits.
+        most: the most tokens of a stack; None means as many as the model reads.
+
+    Raises:
+        ConfigError: if the run cannot be explained, or an edit names what the model does not have.
+        DataError: if the prompt cannot be read.
+    """
+    return trace_reading(run, read(run, prompt, target, most=most), edits)
+
+
+def trace_reading(run: Run, reading: Reading, edits: Sequence[Edit] | None = None) -> Trace:
+    """As `trace`, for inputs that are prepared already."""
+    model = model_of(run, reading)
+    paths = STACKS[reading.family]
+    changes = None
+    if edits is not None:
+        changes = as_collection(edits, model, run.params, reading, paths)
+    named = dict(reading.named)
+    outputs, found = _apply(model, reading.method, run.params, changes, reading.inputs, named)
+    found = unstacked(found)
+    lengths = [len(tokens) for tokens in reading.stacks.values()]
+    stacks = tuple(
+        _stack_trace(name, paths[name], tokens, lengths[0], found)
+        for name, tokens in reading.stacks.items()
+    )
+    outputs = np.asarray(outputs)[0].astype(np.float32)
+    if reading.output in ("next_token", "token_classes", "span"):
+        outputs = outputs[: lengths[-1]]
+    return Trace(run, reading, stacks, outputs, tuple(edits or ()))
+
+
+def model_of(run: Run, reading: Reading) -> Any:
+    """The model as it is used: without limits that depend on the other texts of a batch."""
+    return run.model.for_writing() if reading.family == "decoder" else run.model
+
+
+def next_token_losses(trace: Trace) -> Float[np.ndarray, " t"]:
+    """The loss of each token after the first, in nats: -log of its probability.
+
+    Of an encoder-decoder, these are the target's tokens.
+    """
+    logits = trace.outputs[:-1].astype(np.float64)
+    ids = np.array([token.id for token in trace.tokens[1:]])
+    largest = logits.max(-1)
+    totals = largest + np.log(np.exp(logits - largest[:, None]).sum(-1))
+    return totals - logits[np.arange(len(ids)), ids]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(
+    model: Any,
+    method: str,
+    params: Params,
+    edits: Params | None,
+    inputs: tuple[Any, ...],
+    named: Mapping[str, Any],
+) -> tuple[Any, Any]:
+    """The outputs and all recorded activations; compiled once for each shape."""
+    variables = {"params": params} if edits is None else {"params": params, EDITS: edits}
+    outputs, found = model.apply(variables, *inputs, method=method, mutable=[RECORDED], **named)
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    # 16 bits are widened here: NumPy has no such type of its own.
+    return outputs, jax.tree.map(
+        lambda x: x if x.dtype == bool else x.astype(jnp.float32), found[RECORDED]
+    )
+
+
+def _stack_trace(
+    name: str, path: str, tokens: tuple[Token, ...], num_memory: int, found: Mapping[str, Any]
+) -> StackTrace:
+    """The activations of one stack, without batch axis and padding."""
+    count = len(tokens)
+    numbers = sorted(n for key in found[path] if (n := layer_number(key)) is not None)
+    layers = []
+    for number in numbers:
+        flat = dict(_flat(found[path][layer_name(number)]))
+        layers.append(
+            {
+                key: _tidy(key, x, count, num_memory if key.startswith("cross") else count)
+                for key, x in flat.items()
+            }
+        )
+    whole = {}
+    for key, x in found.items():
+        ours = key.removeprefix(f"{name}_") if path == name else key
+        if not isinstance(x, Mapping) and (path != name or key.startswith(f"{name}_")):
+            whole[ours] = _tidy(ours, x, count, count)
+    return StackTrace(name, path, tokens, tuple(layers), whole)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """The leaves of a layer's activations; names are joined by underscores."""
+    found = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{name}_")
+        else:
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
+def _tidy(name: str, x: Any, count: int, num_keys: int) -> np.ndarray:
+    """An activation of the only row: its real tokens, heads first."""
+    x, axes = np.asarray(x), axes_of(name)
+    if axes == "flat":
+        return x[:count]
+    if axes == "pairs":
+        return x[0, :, :count, :num_keys]
+    if axes == "heads":
+        of_keys = name.endswith(("_key", "_value"))
+        return x[0, : num_keys if of_keys else count].transpose(1, 0, 2)
+    # Positions may be the same for all rows, and then have no batch axis.
+    return (x[0] if x.ndim == 3 else x)[:count]
