@@ -227,8 +227,8 @@ class Attention(nn.Module):
 
         def visible(mask: Mask) -> Array:
             allowed = mask.materialize(num_queries, num_keys)
-            shape = (1, 1, num_queries, num_keys)
-            return jnp.ones(shape, bool) if allowed is None else allowed
+            allowed = jnp.ones((1, 1, 1, 1), bool) if allowed is None else allowed
+            return jnp.broadcast_to(allowed, (*allowed.shape[:2], num_queries, num_keys))
 
         return self._within_window(visible, mask, local)
 
