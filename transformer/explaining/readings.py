@@ -4,7 +4,7 @@ Each kind of task has one reader, found by the protocol of its models.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +94,23 @@ class Reading:
     notes: tuple[str, ...] = ()
 
 
-def read(run: Run, prompt: str, target: str | None = None, *, most: int | None = None) -> Reading:
+class _Wanted(NamedTuple):
+    """The arguments of `read`."""
+
+    prompt: str
+    target: str | None
+    most: int | None
+    append: tuple[int, ...]
+
+
+def read(
+    run: Run,
+    prompt: str,
+    target: str | None = None,
+    *,
+    most: int | None = None,
+    append: Sequence[int] = (),
+) -> Reading:
     """The inputs of a run's model for a prompt.
 
     Args:
@@ -103,6 +119,7 @@ def read(run: Run, prompt: str, target: str | None = None, *, most: int | None =
         target: the target of an encoder-decoder (None lets the model write one); the second text of
             a pair; the context of a question.
         most: the most tokens of a stack; None means as many as the model reads.
+        append: token ids behind the prompt of a decoder, or the target of an encoder-decoder.
 
     Raises:
         ConfigError: if runs of this task cannot be explained.
@@ -122,15 +139,34 @@ def read(run: Run, prompt: str, target: str | None = None, *, most: int | None =
             f"models have no outputs that a page can show. Give a run that predicts tokens, "
             f"classes, tags or answers."
         )
-    return reader(run, prompt, target, most)
+    wanted = _Wanted(prompt, target, most, tuple(append))
+    if append:
+        _require_tokens(run, append)
+    return reader(run, wanted)
 
 
-def _read_text(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _require_tokens(run: Run, append: Sequence[int]) -> None:
+    if run.task.model_kind not in (TextDecoder, SequenceToSequence):
+        raise ConfigError(
+            f"{run.workdir} was trained for {run.config.task.name}, which does not write: tokens "
+            f"can be appended only for models that do."
+        )
+    for index in append:
+        if not 0 <= index < run.model.vocab_size:
+            raise ConfigError(
+                f"there is no token {index}: the model has {run.model.vocab_size:,}, from 0."
+            )
+
+
+def _read_text(run: Run, wanted: _Wanted) -> Reading:
     """A prompt of a language model."""
+    prompt, target, most = wanted[:3]
     _require_no_target(run, target)
     task: Any = run.task
     tokenizer: TextTokenizer = task.load_tokenizer(run.workdir)
-    ids = tokenizer.encode_prompt(prompt)
+    ids = np.array([*tokenizer.encode_prompt(prompt), *wanted.append], np.int32)
+    if wanted.append:
+        prompt += tokenizer.decode(wanted.append)
     if not len(ids):
         if task.begin is None or not 0 <= task.begin < run.model.vocab_size:
             raise DataError(
@@ -176,8 +212,9 @@ def _text_of_decoder(tokenizer: TextTokenizer) -> Callable[[int], str]:
     return text_of
 
 
-def _read_pair(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _read_pair(run: Run, wanted: _Wanted) -> Reading:
     """A source and a target of an encoder-decoder."""
+    prompt, target, most = wanted[:3]
     task: Any = run.task
     tokenizer: SentenceTokenizer = task.load_tokenizer(run.workdir)
     notes: list[str] = []
@@ -201,6 +238,9 @@ def _read_pair(run: Run, prompt: str, target: str | None, most: int | None) -> R
         notes.append("The target was written by the model.")
     else:
         (written,) = tokenizer.encode_targets([target])
+    if wanted.append:
+        written = np.array([*written, *wanted.append], np.int32)
+        target = tokenizer.decode(written)
     if most and len(written) >= most:
         notes.append(f"The target was cut to its first {most - 1:,} tokens.")
         written = written[: most - 1]
@@ -239,8 +279,9 @@ def _read_pair(run: Run, prompt: str, target: str | None, most: int | None) -> R
     )
 
 
-def _read_class(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _read_class(run: Run, wanted: _Wanted) -> Reading:
     """A text, or a pair of texts, that is classified."""
+    prompt, target, most = wanted[:3]
     task: Any = run.task
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     first, second = prompt, target
@@ -276,8 +317,9 @@ def _read_class(run: Run, prompt: str, target: str | None, most: int | None) -> 
     )
 
 
-def _read_tags(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _read_tags(run: Run, wanted: _Wanted) -> Reading:
     """A sentence whose words are tagged."""
+    prompt, target, most = wanted[:3]
     _require_no_target(run, target)
     task: Any = run.task
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
@@ -308,8 +350,9 @@ def _read_tags(run: Run, prompt: str, target: str | None, most: int | None) -> R
     )
 
 
-def _read_question(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _read_question(run: Run, wanted: _Wanted) -> Reading:
     """A question, and a context in which the answer is."""
+    prompt, target = wanted[:2]
     task: Any = run.task
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     question, context = prompt, target
@@ -347,8 +390,9 @@ def _read_question(run: Run, prompt: str, target: str | None, most: int | None) 
     )
 
 
-def _read_masked(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _read_masked(run: Run, wanted: _Wanted) -> Reading:
     """A text with masks; without one, every token is predicted where it stands."""
+    prompt, target, most = wanted[:3]
     _require_no_target(run, target)
     task: Any = run.task
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
@@ -397,12 +441,12 @@ def _encoder_reading(
     )
 
 
-def _read_image(run: Run, prompt: str, target: str | None, most: int | None) -> Reading:
+def _read_image(run: Run, wanted: _Wanted) -> Reading:
     """An image that is classified; the prompt is its path."""
+    prompt, target = wanted[:2]
     _require_no_target(run, target)
-    del most
-    task, model = run.task, run.model
-    task: Any = task
+    task: Any = run.task
+    model = run.model
     if not prompt:
         raise DataError("which image? Give the path of one.")
     ((_, images),) = task.files([prompt], model.channels)
@@ -446,7 +490,7 @@ def _filled(ids: Iterable[int], width: int) -> np.ndarray:
 
 
 _QUESTIONS = _read_question
-READERS: dict[type, Callable[[Run, str, str | None, int | None], Reading]] = {
+READERS: dict[type, Callable[[Run, _Wanted], Reading]] = {
     TextDecoder: _read_text,
     SequenceToSequence: _read_pair,
     TextClassifier: _read_class,

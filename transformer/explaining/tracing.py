@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,10 +121,11 @@ class Trace:
 
     @property
     def loss(self) -> float | None:
-        """The mean loss of the prompt's next tokens, in nats; None where nothing follows."""
+        """The mean loss of the prompt's next tokens, in nats; None without any."""
         if self.reading.output != "next_token" or len(self.tokens) < 2:
             return None
-        return float(np.mean(next_token_losses(self)))
+        loss = float(np.mean(next_token_losses(self)))
+        return loss if math.isfinite(loss) else None
 
 
 def trace(
@@ -133,6 +135,7 @@ def trace(
     *,
     edits: Sequence[Edit] | None = None,
     most: int | None = None,
+    append: Sequence[int] = (),
 ) -> Trace:
     """Runs a model on a prompt and keeps every activation.
 
@@ -142,12 +145,14 @@ def trace(
         target: the second text, where the model reads two; see `readings.read`.
         edits: what to change in the model; `()` changes nothing, with the program of edits.
         most: the most tokens of a stack; None means as many as the model reads.
+        append: token ids behind the prompt, or behind the target of an encoder-decoder.
 
     Raises:
         ConfigError: if the run cannot be explained, or an edit names what the model does not have.
         DataError: if the prompt cannot be read.
     """
-    return trace_reading(run, read(run, prompt, target, most=most), edits)
+    reading = read(run, prompt, target, most=most, append=append)
+    return trace_reading(run, reading, edits)
 
 
 def trace_reading(run: Run, reading: Reading, edits: Sequence[Edit] | None = None) -> Trace:
