@@ -1,8 +1,8 @@
 """Looks into a trained model: every activation by name, what it does, and a page that shows it.
 
-    run = open_run(Path("runs/gpt_char"))
-    trace = explaining.trace(run, "ROMEO:")
-    weights = trace["attention_weights", 3]
+run = open_run(Path("runs/gpt_char"))
+trace = explaining.trace(run, "ROMEO:")
+weights = trace["attention_weights", 3]
 """
 
 from transformer.explaining.editing import Ablate, Patch

@@ -176,16 +176,14 @@ def _patch(
         count: real tokens of this stack.
         stack: the name of the stack.
     """
-    theirs = edit.source.stack(stack).layers
-    if edit.name not in theirs[edit.layer] or edit.name.endswith("visible"):
-        known = ", ".join(name for name in OF_LAYERS if name in theirs[edit.layer])
+    theirs = edit.source.stack(stack).layers[edit.layer]
+    if edit.name not in theirs or edit.name.endswith("visible"):
+        known = ", ".join(name for name in OF_LAYERS if name in theirs)
         raise ConfigError(f"there is no activation {edit.name!r}: choose from {known}.")
-    value, axes = theirs[edit.layer][edit.name], axes_of(edit.name)
-    cross = edit.name.startswith("cross_")
-    of_keys = edit.name.endswith(("_key", "_value"))
-    width = lengths[0] if cross and of_keys else lengths[1]
-    there = value.shape[0] if axes in ("tokens", "flat") else value.shape[1]
-    if edit.position is None and there != count and not (cross and of_keys):
+    value = theirs[edit.name]
+    there = value.shape[0] if value.ndim == 2 else value.shape[1]
+    is_of_memory = edit.name in ("cross_attention_key", "cross_attention_value")
+    if edit.position is None and there != count and not is_of_memory:
         raise ConfigError(
             f"the other prompt has {there} tokens and this one {count}: give a position, or "
             f"prompts of equal length."
@@ -194,39 +192,55 @@ def _patch(
         raise ConfigError(
             f"there is no token {edit.position} in both prompts, which have {count} and {there}."
         )
-    tokens = slice(None, there) if edit.position is None else slice(edit.position, edit.position + 1)
-    heads = slice(None) if edit.head is None else slice(edit.head, edit.head + 1)
-    if axes == "heads":
-        value = value.transpose(1, 0, 2)[None]
-        whole, mask = (1, width, *value.shape[2:]), np.zeros((1, width, value.shape[2], 1), bool)
-        mask[:, tokens, heads] = True
-    elif axes == "pairs":
-        value = value[None]
-        keys = lengths[0] if cross else lengths[1]
-        whole = (1, value.shape[1], width, keys)
-        mask = np.zeros((1, value.shape[1], width, 1), bool)
-        mask[:, heads, tokens] = True
-    else:
-        value = value if axes == "flat" else value[None]
-        whole = (*value.shape[:-2], width, value.shape[-1])
-        mask = np.zeros((*whole[:-1], 1), bool)
-        mask[..., tokens, :] = True
-    filled = np.zeros(whole, np.float32)
-    filled[tuple(slice(0, size) for size in np.minimum(value.shape, whole))] = value[
-        tuple(slice(0, size) for size in np.minimum(value.shape, whole))
-    ]
+    mask, filled = _laid_out(edit, value, lengths, is_of_memory)
     for number, layer in enumerate(layers):
         entry = _entry(layer, edit.name)
-        mine = number == edit.layer % len(layers)
-        old = entry.get("mask", np.zeros_like(mask)), entry.get("value", np.zeros_like(filled))
-        entry["mask"] = old[0] | mask if mine else old[0]
-        entry["value"] = np.where(mask, filled, old[1]) if mine else old[1]
+        old_mask = entry.setdefault("mask", np.zeros_like(mask))
+        old = entry.setdefault("value", np.zeros_like(filled))
+        if number == edit.layer % len(layers):
+            entry["mask"], entry["value"] = old_mask | mask, np.where(mask, filled, old)
+
+
+def _laid_out(
+    edit: Patch, value: np.ndarray, lengths: tuple[int, int], is_of_memory: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where an activation is replaced, and by what, with the axes that the model gives it."""
+    first, width = lengths
+    width = first if is_of_memory else width
+    here = slice(None) if edit.position is None else slice(edit.position, edit.position + 1)
+    heads = slice(None) if edit.head is None else slice(edit.head, edit.head + 1)
+    axes = axes_of(edit.name)
+    if axes == "heads":
+        value = value.transpose(1, 0, 2)[None]
+        shape, chosen = (1, width, *value.shape[2:]), (slice(None), here, heads)
+    elif axes == "pairs":
+        value = value[None]
+        keys = first if edit.name.startswith("cross_") else width
+        shape, chosen = (1, value.shape[1], width, keys), (slice(None), heads, here)
+    elif axes == "flat":
+        shape, chosen = (width, value.shape[-1]), (here,)
+    else:
+        value = value[None]
+        shape, chosen = (1, width, value.shape[-1]), (slice(None), here)
+    both = tuple(slice(0, min(sizes)) for sizes in zip(shape, value.shape, strict=True))
+    filled, there = np.zeros(shape, np.float32), np.zeros((*shape[:-1], 1), bool)
+    filled[both], there[both[:-1]] = value[both], True
+    mask = np.zeros_like(there)
+    mask[chosen] = True
+    # Padding keeps what it has.
+    return mask & there, filled
 
 
 def _entry(layer: Params, name: str) -> Params:
     """The entry of an activation in a layer's tree, made if it is not there."""
-    part = next((part for part in ("cross_attention", "attention", "feed_forward")
-                 if name.startswith(f"{part}_")), None)
+    part = next(
+        (
+            part
+            for part in ("cross_attention", "attention", "feed_forward")
+            if name.startswith(f"{part}_")
+        ),
+        None,
+    )
     if part is None or name == f"{part}_output":
         return layer.setdefault(name, {})
     return layer.setdefault(part, {}).setdefault(name.removeprefix(f"{part}_"), {})

@@ -18,7 +18,7 @@ def png_address(pixels: UInt8[np.ndarray, "Y X C"]) -> str:
 
 
 def png(pixels: UInt8[np.ndarray, "Y X C"]) -> bytes:
-    """An image as a PNG file, without a library: 8 bits, no filter (PNG, third edition, 5 to 11)."""
+    """An image as a PNG file, made without a library (PNG, third edition, sections 5 to 11)."""
     height, width, channels = pixels.shape
     rows = np.zeros((height, 1 + width * channels), np.uint8)
     rows[:, 1:] = pixels.reshape(height, -1)

@@ -28,16 +28,16 @@ def positions_of(
         tables |= {"table": added, "added": added}
         if learned:
             total = params["position_embedding"]["embedding"].shape[0]
-            words = f"Each of {total:,} positions has a learned vector, which is added to the token."
+            words = (
+                f"Each of {total:,} positions has a learned vector, which is added to the token."
+            )
             return tables, ("learned", words)
         return tables, (
             "sinusoidal",
             "Each position has a fixed vector of sines and cosines, which is added to the token.",
         )
     # Of layers that differ, the one that sees everything.
-    layer = next(
-        (number for number, fact in enumerate(facts) if fact.attention.window is None), 0
-    )
+    layer = next((number for number, fact in enumerate(facts) if fact.attention.window is None), 0)
     rotation = facts[layer].attention.rotation
     if rotation is not None:
         width = stack.layers[layer]["attention_query"].shape[-1]
@@ -71,10 +71,8 @@ def _bias(trace: Trace, stack: str, count: int) -> np.ndarray:
     return np.asarray(found, np.float32)[0]
 
 
-def _of_image(
-    trace: Trace, stack: StackTrace
-) -> tuple[Mapping[str, np.ndarray], tuple[str, str]]:
-    """The tables of an image model; tokens in front of the patches have theirs in the parameters."""
+def _of_image(trace: Trace, stack: StackTrace) -> tuple[Mapping[str, np.ndarray], tuple[str, str]]:
+    """The tables of an image model; those of tokens before the patches are parameters."""
     model, params = trace.run.model, trace.run.params
     patches, places = stack.whole["token_embedding"], stack.whole["position_embedding"]
     names = ["class_token"] if model.pooling == "class" else []

@@ -208,13 +208,13 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "explainer"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802 - the name is given.
+    def do_GET(self) -> None:
         """The page."""
         if self._is_allowed("/"):
             policy = "frame-ancestors 'none'"
             self._send(HTTPStatus.OK, self.server.explainer.page(), "text/html", policy)
 
-    def do_POST(self) -> None:  # noqa: N802 - the name is given.
+    def do_POST(self) -> None:
         """A trace."""
         if not self._is_allowed("/trace"):
             return
@@ -277,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is given.
+    def log_message(self, format: str, *args: Any) -> None:
         """Says nothing: the address has the token in it."""
 
 

@@ -16,6 +16,7 @@ from transformer.nn.block import Block
 from transformer.nn.layouts import STACKED, layer_name, shape_of, turn_name
 from transformer.nn.mixture import MixtureOfExperts
 from transformer.ops.positions import rotary
+from transformer.types import Params
 
 # The order of normalisations as the page has it.
 ORDERS = {"pre": "pre", "post": "post", "sandwich": "both"}
@@ -95,28 +96,31 @@ class _Seen(NamedTuple):
 
 def _modules(trace: Trace) -> Mapping[tuple[str, ...], _Seen]:
     """The modules of layers by their paths, from tracing the model without computing it."""
-    found: dict[tuple[str, ...], _Seen] = {}
     reading = trace.reading
+    call = (trace.run.params, reading.inputs, dict(reading.named))
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda *x: x, *call))
+    return _seen(model_of(trace.run, reading), reading.method, tuple(leaves), tree)
+
+
+@functools.lru_cache(maxsize=32)
+def _seen(
+    model: Any, method: str, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
+) -> Mapping[tuple[str, ...], _Seen]:
+    found: dict[tuple[str, ...], _Seen] = {}
 
     def look(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module = context.module
-        kinds = (Attention, Block)
         if context.method_name == "__call__" and (
-            isinstance(module, kinds) or module.name == "feed_forward"
+            isinstance(module, Attention | Block) or module.name == "feed_forward"
         ):
             found[module.path] = _Seen(module, kwargs.get("local"))
         return call(*args, **kwargs)
 
-    model = model_of(trace.run, reading)
-    # Numbers of the batch stay outside: only shapes matter.
-    shapes = jax.eval_shape(lambda *x: x, trace.run.params, reading.inputs, dict(reading.named))
+    def run(params: Params, inputs: Any, named: Any) -> Any:
+        return model.apply({"params": params}, *inputs, method=method, **named)
+
     with nn.intercept_methods(look):
-        jax.eval_shape(
-            lambda params, inputs, named: model.apply(
-                {"params": params}, *inputs, method=reading.method, **named
-            ),
-            *shapes,
-        )
+        jax.eval_shape(run, *tree.unflatten(leaves))
     return found
 
 

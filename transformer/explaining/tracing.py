@@ -14,7 +14,8 @@ from jaxtyping import Float
 from transformer.errors import ConfigError
 from transformer.explaining.editing import Edit, as_collection
 from transformer.explaining.names import Place, axes_of, from_transformer_lens
-from transformer.explaining.readings import Reading, Token, read
+from transformer.explaining.prompts import read
+from transformer.explaining.readings import Reading, Token
 from transformer.nn.layouts import layer_name, layer_number, unstacked
 from transformer.nn.taps import EDITS, RECORDED
 from transformer.runs.opening import Run
@@ -142,7 +143,7 @@ def trace(
     Args:
         run: an open run; see `runs.opening.open_run`.
         prompt: a text, or the path of an image.
-        target: the second text, where the model reads two; see `readings.read`.
+        target: the second text, where the model reads two; see `prompts.read`.
         edits: what to change in the model; `()` changes nothing, with the program of edits.
         most: the most tokens of a stack; None means as many as the model reads.
         append: token ids behind the prompt, or behind the target of an encoder-decoder.
