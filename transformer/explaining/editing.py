@@ -109,6 +109,10 @@ def as_collection(
     """
     names = list(paths)
     found: Params = {}
+    # The tokens of an image are not among the inputs, and are never padded.
+    padded = [x.shape[1] for x in reading.inputs]
+    if reading.picture is not None:
+        padded = [len(tokens) for tokens in reading.stacks.values()]
     for name, path in paths.items():
         depth = getattr(model, _DEPTHS[path])
         crossed = name == "decoder" and len(paths) > 1
@@ -120,7 +124,7 @@ def as_collection(
         for edit in mine:
             if isinstance(edit, Ablate):
                 _ablate(layers[edit.layer], edit, model.num_heads)
-        lengths = (reading.inputs[0].shape[1], reading.inputs[names.index(name)].shape[1])
+        lengths = padded[0], padded[names.index(name)]
         for edit in mine:
             if isinstance(edit, Patch):
                 _patch(layers, edit, lengths, len(reading.stacks[name]), name)

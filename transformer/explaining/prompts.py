@@ -3,7 +3,7 @@
 Each kind of task has one reader, found by the protocol of its models.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -246,10 +246,9 @@ def read_image(run: Run, wanted: Wanted) -> Reading:
     )
 
 
-def _filled(ids: Iterable[int], width: int) -> np.ndarray:
+def _filled(ids: np.ndarray, width: int) -> np.ndarray:
     """A row of token ids, filled up with zeros."""
     row = np.zeros((1, width), np.int32)
-    ids = np.asarray(ids, np.int32)
     row[0, : len(ids)] = ids
     return row
 

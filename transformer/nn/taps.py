@@ -19,6 +19,7 @@ editing those two, chooses it.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -51,10 +52,10 @@ def is_tapped(module: nn.Module, *names: str) -> bool:
     )
 
 
-def edited(x: Array, edit: Mapping[str, Array]) -> Array:
+def edited(x: Array, edit: Mapping[str, Any]) -> Array:
     """Applies one entry of `EDITS` to an activation."""
     if "scale" in edit:
-        x = x * edit["scale"].astype(x.dtype)
+        x = x * jnp.asarray(edit["scale"], x.dtype)
     if "mask" in edit:
-        x = jnp.where(edit["mask"], edit["value"].astype(x.dtype), x)
+        x = jnp.where(edit["mask"], jnp.asarray(edit["value"], x.dtype), x)
     return x
