@@ -110,7 +110,7 @@ def as_collection(
     names = list(paths)
     found: Params = {}
     # The tokens of an image are not among the inputs, and are never padded.
-    padded = [x.shape[1] for x in reading.inputs]
+    padded = [x.shape[1] for x in reading.inputs[: len(names)]]
     if reading.picture is not None:
         padded = [len(tokens) for tokens in reading.stacks.values()]
     for name, path in paths.items():
