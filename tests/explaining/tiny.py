@@ -16,6 +16,7 @@ from transformer.models.modern_bert import ModernBert
 from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
 from transformer.models.vit import ViT
+from transformer.nn.compute import Compute
 from transformer.runs.opening import Run
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.language_modeling import LanguageModeling
@@ -90,7 +91,7 @@ def image(folder, task=ImageClassification, **fields):
 
 RUNS = {
     "gpt": functools.partial(decoder, GPT, "gpt"),
-    "gpt-scanned": functools.partial(decoder, GPT, "gpt", scan_layers=True),
+    "gpt-scanned": functools.partial(decoder, GPT, "gpt", compute=Compute(scan_layers=True)),
     "llama": functools.partial(decoder, Llama, "llama", num_kv_heads=2, window=4),
     "gemma": functools.partial(
         decoder,
@@ -102,7 +103,7 @@ RUNS = {
         feed_forward_width=24,
         attention_cap=5.0,
         logit_cap=4.0,
-        scan_layers=True,
+        compute=Compute(scan_layers=True),
     ),
     "mixtral": functools.partial(decoder, Mixtral, "mixtral", num_experts=3, feed_forward_width=24),
     "vaswani": functools.partial(pair, Vaswani, "vaswani"),

@@ -11,6 +11,7 @@ from transformer.models.gemma import Gemma
 from transformer.models.gpt import GPT
 from transformer.models.t5 import T5
 from transformer.models.vit import ViT
+from transformer.nn.compute import Compute
 from transformer.nn.layouts import laid_out_like, stacked, unstacked
 from transformer.nn.taps import EDITS, RECORDED, tap
 
@@ -32,8 +33,8 @@ IMAGES = ViT(num_outputs=3, channels=3, image_size=8, patch_size=4, **SIZES)
 PAIRS = T5(11, 1, 1, 2, 8, 12)
 CASES = {
     "gpt": (GPTS(), "__call__", (TOKENS,)),
-    "gpt scanned": (GPTS(scan_layers=True, remat="full"), "__call__", (TOKENS,)),
-    "gemma scanned": (GEMMAS(scan_layers=True), "__call__", (TOKENS,)),
+    "gpt scanned": (GPTS(compute=Compute(scan_layers=True, remat="full")), "__call__", (TOKENS,)),
+    "gemma scanned": (GEMMAS(compute=Compute(scan_layers=True)), "__call__", (TOKENS,)),
     "vit": (IMAGES, "classify", (jnp.zeros((1, 8, 8, 3)),)),
     "t5": (PAIRS, "__call__", (TOKENS, TOKENS)),
 }
@@ -98,7 +99,7 @@ def test_what_is_recorded_is_what_was_computed():
 def test_scanned_records_what_unrolled_does(make):
     params = noisy_parameters(make(), TOKENS)
     _, unrolled = recorded(make(), params, TOKENS)
-    looped = recorded(make(scan_layers=True), stacked(params), TOKENS)[1]
+    looped = recorded(make(compute=Compute(scan_layers=True)), stacked(params), TOKENS)[1]
     looped = unstacked(looped)
     assert jax.tree.structure(looped) == jax.tree.structure(dict(unrolled))
     for one, other in zip(*map(jax.tree.leaves, (unrolled, looped)), strict=True):
@@ -146,7 +147,7 @@ def test_edits_are_made_where_they_are_asked_for(scan):
     }
     _, clean = recorded(model, params, TOKENS)
     if scan:
-        model, params = GPTS(scan_layers=True), stacked(params)
+        model, params = GPTS(compute=Compute(scan_layers=True)), stacked(params)
         edits = laid_out_like(edits, params)
     (logits, _), found = recorded(model, params, TOKENS, edits=edits)
     found = unstacked(found)["blocks"]
@@ -164,7 +165,7 @@ def test_edits_are_made_where_they_are_asked_for(scan):
 
 
 def test_editing_weights_chooses_the_reference():
-    model = GPTS(attention="blockwise")
+    model = GPTS(compute=Compute(attention="blockwise"))
     params = noisy_parameters(model, TOKENS)
     edits = {"blocks": {"layer_0": {"attention": {"weights": {"scale": np.zeros(())}}}}}
     variables = {"params": params, EDITS: edits}

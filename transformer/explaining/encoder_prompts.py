@@ -12,7 +12,7 @@ from transformer.data.labels.squad import Question
 from transformer.data.labels.windows import make_windows
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.decoding.embed import row_length
+from  import row_length
 from transformer.errors import DataError
 from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
 from transformer.runs.opening import Run

@@ -82,7 +82,7 @@ def _require_tokens(trace: Trace, what: str) -> None:
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(model: Any, params: Params, x: Float[Array, "T D"]) -> Float[Array, "T V"]:
     def score(module: Any, x: Array) -> Array:
-        return module.logits(_finished(module, x.astype(module_dtype(module))))[0]
+        return module.logits(_finished(module, x.astype(module.compute.dtype)))[0]
 
     return nn.apply(score, model)({"params": params}, x[None])
 
@@ -92,11 +92,6 @@ def _best(model: Any, k: int, params: Params, x: Float[Array, "T D"]) -> tuple[A
     probabilities = jax.nn.softmax(_logits(model, params, x), axis=-1)
     values, ids = jax.lax.top_k(probabilities, k)
     return ids, values
-
-
-def module_dtype(module: Any) -> jnp.dtype:
-    """The dtype in which a model computes."""
-    return jnp.dtype(module.dtype)
 
 
 def _finished(module: Any, x: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from transformer.data.labels.class_names import distinct_names
 from transformer.data.reading.text import require_characters
 from transformer.data.tokenizers.protocol import SentenceTokenizer, TextTokenizer
-from transformer.decoding.embed import row_length
+from  import row_length
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.explaining.encoder_prompts import (

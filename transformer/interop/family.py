@@ -76,30 +76,6 @@ class Head(NamedTuple):
     preparation: Mapping[str, Any] = MappingProxyType({})
 
 
-class Published(NamedTuple):
-    """A published checkpoint that was read.
-
-    Attributes:
-        family: the family that reads and writes it.
-        model: fields of `config.model`.
-        job: see `Head`.
-        labels: names of the head's outputs; empty without a head.
-        params: parameters by path.
-        unused: names of arrays that our model does not have.
-        preparation: see `Head`.
-        files: the side files, and a record of which keys were used.
-    """
-
-    family: "Family"
-    model: dict[str, Any]
-    job: str
-    labels: tuple[str, ...]
-    params: dict[str, jax.Array]
-    unused: list[str]
-    preparation: Mapping[str, Any]
-    files: SideFiles
-
-
 class RunParts(NamedTuple):
     """Everything in a run except its parameters.
 
@@ -175,7 +151,7 @@ class Family(NamedTuple):
     fields: Callable[[SideFile, Path, dict[str, Shape]], dict[str, Any]]
     entries: Callable[[Any], list[Entry]]
     head: Callable[[SideFiles, Set[str]], Head]
-    run: Callable[[Source, Published, int | None], RunParts]
+    run: Callable[[Source, "Published", int | None], RunParts]
     config: Callable[[Trained], dict[str, Any]]
     beside: Callable[[Trained, Path], list[str]]
     suits: Callable[[Any], bool] = lambda model: True
@@ -186,6 +162,30 @@ class Family(NamedTuple):
     stand_ins: Callable[[Any], dict[str, str]] = lambda model: {}
     not_ours: str | None = None
     unnamed: Callable[[SideFile], bool] = lambda config: False
+
+
+class Published(NamedTuple):
+    """A published checkpoint that was read.
+
+    Attributes:
+        family: the family that reads and writes it.
+        model: fields of `config.model`.
+        job: see `Head`.
+        labels: names of the head's outputs; empty without a head.
+        params: parameters by path.
+        unused: names of arrays that our model does not have.
+        preparation: see `Head`.
+        files: the side files, and a record of which keys were used.
+    """
+
+    family: Family
+    model: dict[str, Any]
+    job: str
+    labels: tuple[str, ...]
+    params: dict[str, jax.Array]
+    unused: list[str]
+    preparation: Mapping[str, Any]
+    files: SideFiles
 
 
 def label_names(labels: tuple[str, ...]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from transformer.errors import DataError
+from transformer.nn.compute import Compute
 from transformer.nn.layouts import layer_name, layer_number
 
 Shape = tuple[int, ...]
@@ -165,7 +166,7 @@ def parameter_shapes(
     """
     depths = {field: getattr(model, field) for field in stacks}
     few = {field: min(depth, traced) for field, depth in depths.items()}
-    init = functools.partial(model.clone(**few, scan_layers=False).init, method=use_all)
+    init = functools.partial(model.clone(**few, compute=Compute()).init, method=use_all)
     shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
     flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
     first = f"/{layer_name(0)}/"

@@ -17,6 +17,7 @@ from transformer.interop.checked_values import text
 from transformer.interop.family import Family, Published, Source, Stored
 from transformer.interop.layout import Entry, Shape, read_entries
 from transformer.interop.side_files import SideFile
+from transformer.nn.compute import Compute
 
 
 def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
@@ -114,8 +115,8 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     try:
         fields = family.fields(source.config, where, shapes)
         _require_fewer(fields, where, len(shapes))
-        # The final value of scan_layers is chosen later.
-        require_allowed("model", family.model(**fields, scan_layers=True))
+        # Whether layers are scanned is chosen later.
+        require_allowed("model", family.model(**fields, compute=Compute(scan_layers=True)))
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
     except ConfigError as error:

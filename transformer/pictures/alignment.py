@@ -3,7 +3,6 @@
 import functools
 import warnings
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,12 +10,14 @@ from jaxtyping import Array, Float, Int
 
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.files import write_picture
+from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.layouts import layer_name, unstacked
 from transformer.nn.taps import RECORDED
+from transformer.types import Params
 
 
 def cross_attention_weights(
-    model: Any, params: Any, source: np.ndarray, target: np.ndarray, end: int
+    model: EncoderDecoder, params: Params, source: np.ndarray, target: np.ndarray, end: int
 ) -> Float[np.ndarray, "L N T S"]:
     """The weight of each source token for each token of a translation, when it was made.
 
@@ -38,7 +39,7 @@ def cross_attention_weights(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _weights(
-    model: Any, params: Any, source: Int[Array, "1 S"], target: Int[Array, "1 T"]
+    model: EncoderDecoder, params: Params, source: Int[Array, "1 S"], target: Int[Array, "1 T"]
 ) -> list[Float[Array, "1 N T S"]]:
     """The weights of each layer; what else is recorded is not computed."""
     _, found = model.apply({"params": params}, source, target, mutable=[RECORDED])
@@ -48,8 +49,8 @@ def _weights(
 
 
 def draw_alignment(
-    model: Any,
-    params: Any,
+    model: EncoderDecoder,
+    params: Params,
     tokenizer: SentenceTokenizer,
     source_ids: np.ndarray,
     target_ids: np.ndarray,

@@ -3,19 +3,18 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from transformer.files import write_picture
-from transformer.nn.layouts import layer_name, unstacked
-from transformer.nn.taps import RECORDED
+from transformer.models.vit import ViT
+from transformer.types import Params
 
 
 def image_attention_weights(
-    model: Any, params: Any, images: Float[Array, "B Y X C"]
+    model: ViT, params: Params, images: Float[Array, "B Y X C"]
 ) -> Float[np.ndarray, "L B g g"]:
     """The attention of each layer to each patch, averaged over heads.
 
@@ -41,7 +40,7 @@ def image_attention_weights(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _weights(
-    model: Any, params: Any, images: Float[Array, "B Y X C"]
+    model: ViT, params: Params, images: Float[Array, "B Y X C"]
 ) -> tuple[list[Float[Array, "B N T T"]], Float[Array, "B N 1 T"] | None]:
     """The weights of each layer and of the pooling query; nothing else is computed."""
     _, found = model.apply({"params": params}, images, method="classify", mutable=[RECORDED])
@@ -55,8 +54,8 @@ def _weights(
 
 
 def draw_image_attention(
-    model: Any,
-    params: Any,
+    model: ViT,
+    params: Params,
     images: Float[Array, "B Y X C"],
     pixels: UInt8[np.ndarray, "B Y X C"],
     captions: Sequence[str],

@@ -15,6 +15,7 @@ from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.opening import family_for
+from transformer.nn.compute import computing
 from transformer.nn.layouts import unstacked
 from transformer.tasks.parts.labels import load_labels
 from transformer.training.parameters import read_parameters
@@ -67,7 +68,7 @@ def export_run(
     task.check_run(workdir, found.metadata["data_fingerprint"])
     params: Any = {path: np.asarray(x) for path, x in by_path(unstacked(found.params)).items()}
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
-    model = model.clone(scan_layers=False, **_decided(model, params))
+    model = computing(model, scan_layers=False).clone(**_decided(model, params))
     family = family_for(config.model.name, model)
     trained = Trained(config.task.name, task, model, frozenset(params), labels, workdir)
     content = family.config(trained) | {"dtype": dtype}

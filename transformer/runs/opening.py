@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError, WorkdirError
 from transformer.fields import require_allowed
-from transformer.nn.attention import for_any_shape
+from transformer.nn.compute import for_any_shape
 from transformer.tasks.parts.models import TextEncoder
 from transformer.tasks.parts.protocol import Task, Tokenized
 from transformer.training.experiment import initial_parameters

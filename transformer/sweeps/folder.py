@@ -12,7 +12,6 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from transformer.data.reading.limits import parse_json
 from transformer.errors import WorkdirError
@@ -58,7 +57,7 @@ class Folder:
         self.note(trial, "running", command=command)
         return run
 
-    def note(self, trial: Trial, status: str, **facts: Any) -> Json:
+    def note(self, trial: Trial, status: str, **facts: object) -> Json:
         """Updates the notes of a trial and returns all of them.
 
         Args:
@@ -124,8 +123,7 @@ class Folder:
         """Inside `with`, holds a lock; yields whether it was available.
 
         The lock is released whenever its process ends, even if killed. `transformer.locks` says
-        where
-        it holds between hosts.
+        where it holds between hosts.
 
         Args:
             name: the name of the lock.

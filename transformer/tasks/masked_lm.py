@@ -23,7 +23,7 @@ from transformer.data.text.masking import Masking, unigram_entropy
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.text.sources import DOCUMENTS, read_documents
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.decoding.embed import row_length
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
@@ -299,13 +299,13 @@ class MaskedLM(EncoderTask):
                         else f"line {number} of the input has a {mask} beyond {self.max_length} "
                         f"tokens: shorten it."
                     )
-                length = row_length(int(rows.lengths[row]), self.max_length)
+                length = rounded_up(int(rows.lengths[row]), self.max_length)
                 inputs = (
                     array[row : row + 1, :length] if array.ndim == 2 else array[row : row + 1]
                     for array in (rows.arrays()[name] for name in INPUTS)
                 )
                 # There are few lengths, each compiled once.
-                positions = np.zeros((1, row_length(len(places), length, least=1)), np.int32)
+                positions = np.zeros((1, rounded_up(len(places), length, least=1)), np.int32)
                 positions[0, : len(places)] = places
                 logits = apply_to_rows(model, "fill", params, *inputs, positions)
                 found = _fillings(tokenizer, np.asarray(logits)[0, : len(places)])

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from transformer import sharding
 from transformer.errors import ConfigError, WorkdirError
 from transformer.files import scratch
+from transformer.nn.compute import computing
 from transformer.sections import flattened
 from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.optional import FixesDimensions, NamesOutputs
@@ -121,7 +122,7 @@ class Experiment:
         Args:
             batch: shapes of the batch, over all hosts.
         """
-        model = self.model.clone(attention="einsum", remat="none")
+        model = computing(self.model, attention="einsum", remat="none")
         return 3 * count_flops(
             lambda params, batch: self.task.losses(model, self.merged(params), batch, {}).objective,
             self.shapes.params,
@@ -166,7 +167,7 @@ def prepare(
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
-    check_dtype(config.model.dtype)
+    check_dtype(config.model.compute.dtype)
     # A run that has begun no longer needs the run it was initialized from.
     source = None if _has_begun(workdir) else _source(config, lora)
     if data is None:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from transformer.files import filling
-from transformer.nn.attention import require_platform
 from transformer.tasks.parts.models import Refits
 from transformer.training import experiment as experiments
 from transformer.training.checkpoints import Checkpoints, Restored
@@ -138,7 +137,7 @@ def open_run(
         held.enter_context(holding(workdir))
         config = adopt_workdir(config, workdir)
         experiment = experiments.prepare(config, workdir, devices=devices, shared=shared)
-        require_platform(experiment.model.attention)
+        experiment.model.compute.require_platform()
         about, notes = experiments.metadata_of(experiment, workdir), newest_notes(workdir)
         experiments.require_same_run(about, workdir, notes)
         barrier("all have read the folder")

@@ -17,13 +17,17 @@ class Embedding:
     """How a model turns texts into vectors, as its publisher does.
 
     Attributes:
-        pooling: names in `POOLINGS`; the vectors of several are concatenated.
+        pooling: how to pool the states of all tokens, start and separator included: `mean`;
+            `mean_sqrt_len_tokens`, the sum divided by the root of their number; `weightedmean`, the
+            mean weighted by position; `max`, the largest number in each dimension; `cls`, the state
+            of the start token; or `lasttoken`, the state of the last token. The vectors of several
+            are concatenated.
         normalize: whether vectors are scaled to length 1.
         max_length: the most tokens of a text; None takes the model's context.
         lowercase: whether texts are lowercased before they are tokenized.
         prompts: texts by name, one of which may be put in front of every text.
         default_prompt: the name of the prompt that is used by default.
-        include_prompt: whether the tokens of the prompt are pooled, too.
+        include_prompt: whether the prompt, and the start before it, are pooled, too.
     """
 
     pooling: tuple[str, ...] = ("mean",)

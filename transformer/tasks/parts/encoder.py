@@ -16,10 +16,10 @@ from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.rows import Rows, RowSource, num_rows
 from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.decoding.embed import row_length
-from transformer.decoding.translate import sentence_progress
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError
 from transformer.limits import BatchSize, Whole
+from transformer.progress import counting
 from transformer.tasks.parts.labels import save_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
@@ -183,13 +183,13 @@ class EncoderTask:
         0.
         """
         width = rows["tokens"].shape[1]
-        length = row_length(int(rows["lengths"].max(initial=1)), width)
+        length = rounded_up(int(rows["lengths"].max(initial=1)), width)
         inputs = {
             name: array if array.ndim == 1 else array[:, :length]
             for name, array in ((name, rows[name]) for name in INPUTS)
         }
         batches, found = self._in_order(inputs), []
-        with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
+        with counting(num_rows(rows), "read", "sentences", shown=progress) as update:
             for step in range(len(batches)):
                 batch = batches[step]
                 output = apply_to_rows(model, self.entry, params, *(batch[name] for name in INPUTS))

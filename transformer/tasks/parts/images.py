@@ -25,7 +25,6 @@ from transformer.data.images.reading import (
 from transformer.data.order import Batches, Epochs, InOrder
 from transformer.data.reading.limits import parse_json
 from transformer.data.reading.text import in_chunks
-from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
 from transformer.limits import (
@@ -35,6 +34,7 @@ from transformer.limits import (
     Part,
     Whole,
 )
+from transformer.progress import counting
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
 from transformer.tasks.parts.labels import load_labels, save_labels
@@ -252,7 +252,7 @@ class ImageTask:
     ) -> Float[np.ndarray, "n D"]:
         """The outputs of a method of the model for all images."""
         batches, found = self._in_order(images), []
-        with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
+        with counting(len(images.labels), "looked at", "images") as update:
             for step in range(len(batches)):
                 batch = batches[step]
                 pixels = self.preparation.normalized(batch["images"])

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.nn.compute import Compute
 from transformer.traced import Number
 from transformer.types import Boxed
 
@@ -20,10 +21,7 @@ class Model(Protocol):
     """A Linen module of `transformer/models`: its fields are `config.model`."""
 
     dropout_rate: Number
-    dtype: str
-    attention: str
-    # What the backward pass recomputes; see `nn.stack.Stack`.
-    remat: str
+    compute: Compute
 
     def init(self, rngs: jax.Array, *inputs: Any, method: str) -> dict[str, Boxed]:
         """Collections of variables; `params` are the parameters."""

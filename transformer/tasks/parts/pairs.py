@@ -32,18 +32,13 @@ from transformer.data.pairs.files import (
 )
 from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding.translate import (
-    Beam,
-    Output,
-    best_texts,
-    sentence_progress,
-    translate,
-)
+from transformer.decoding.translate import Beam, Output, best_texts, translate
 from transformer.errors import DataError
 from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, OneOf, PartOrNone, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.progress import counting
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import (
     Losses,
@@ -380,7 +375,7 @@ class PairTask:
 
         def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
             sources = self._encode(data.tokenizer, text.source)[0]
-            with sentence_progress(len(sources)) as update:
+            with counting(len(sources), "translated", "sentences") as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
             return found, self.output_scores(best_texts(found), text.target)
 
