@@ -12,7 +12,7 @@ from transformer.data.labels.squad import Question
 from transformer.data.labels.windows import make_windows
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from  import row_length
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
 from transformer.runs.opening import Run
@@ -166,7 +166,7 @@ def _encoder_reading(
 ) -> Reading:
     """The reading of the only row of an encoder."""
     (length,) = rows["lengths"]
-    width = row_length(int(length), rows["tokens"].shape[1])
+    width = rounded_up(int(length), rows["tokens"].shape[1])
     text_of = names_by(tokenizer)
     tokens = tuple(
         Token(text_of(int(i)), int(i), "special" if tokenizer.special[i] else "text")

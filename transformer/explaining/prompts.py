@@ -11,7 +11,7 @@ import numpy as np
 from transformer.data.labels.class_names import distinct_names
 from transformer.data.reading.text import require_characters
 from transformer.data.tokenizers.protocol import SentenceTokenizer, TextTokenizer
-from  import row_length
+from transformer.decoding.shapes import rounded_up
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.explaining.encoder_prompts import (
@@ -120,7 +120,7 @@ def read_text(run: Run, wanted: Wanted) -> Reading:
         Token(text_of(int(i)), int(i), "special" if tokenizer.stands_apart(int(i)) else "text")
         for i in ids
     )
-    width = row_length(len(ids), run.model.context)
+    width = rounded_up(len(ids), run.model.context)
     return Reading(
         prompt=prompt,
         family="decoder",
@@ -195,7 +195,7 @@ def read_pair(run: Run, wanted: Wanted) -> Reading:
         )
         for name, ids in zip(("encoder", "decoder"), sides, strict=True)
     }
-    widths = [row_length(len(ids), 1 << 24) for ids in sides]
+    widths = [rounded_up(len(ids)) for ids in sides]
     segments = [
         (np.arange(width) < len(ids)).astype(np.int32)[None]
         for ids, width in zip(sides, widths, strict=True)
