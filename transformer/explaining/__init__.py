@@ -6,6 +6,7 @@ weights = trace["attention_weights", 3]
 """
 
 from transformer.explaining.editing import Ablate, Patch
-from transformer.explaining.tracing import StackTrace, Trace, next_token_losses, trace
+from transformer.explaining.traces import StackTrace, Trace, next_token_losses
+from transformer.explaining.tracing import trace
 
 __all__ = ["Ablate", "Patch", "StackTrace", "Trace", "next_token_losses", "trace"]

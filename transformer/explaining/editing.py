@@ -6,18 +6,16 @@ program is compiled once, whatever is switched off.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from transformer.errors import ConfigError
 from transformer.explaining.names import OF_LAYERS, axes_of
 from transformer.explaining.readings import Reading
+from transformer.explaining.traces import Trace
 from transformer.nn.layouts import laid_out_like, layer_name
 from transformer.types import Params
-
-if TYPE_CHECKING:
-    from transformer.explaining.tracing import Trace
 
 PARTS = ("attention", "cross_attention", "feed_forward")
 # The field of a model that holds the number of layers of a stack, by the stack's path.
@@ -68,7 +66,7 @@ class Patch:
         stack: the name or the number of the stack.
     """
 
-    source: "Trace"
+    source: Trace
     name: str
     layer: int
     position: int | None = None

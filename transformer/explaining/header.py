@@ -14,7 +14,7 @@ from transformer.explaining.pictures import png_address
 from transformer.explaining.positions import positions_of
 from transformer.explaining.scores import norms
 from transformer.explaining.structure import AttentionFacts, LayerFacts, layer_facts
-from transformer.explaining.tracing import StackTrace, Trace
+from transformer.explaining.traces import StackTrace, Trace
 from transformer.types import Json
 
 FORMAT = 1
@@ -147,7 +147,7 @@ def _trace(trace: Trace, arrays: Arrays, fidelity: Fidelity) -> Json:
         "label": reading.prompt,
         "prompt": reading.prompt,
         "target": reading.target,
-        "edits": [edit.sentence() for edit in trace.edits],
+        "edits": list(trace.edits),
         "loss": trace.loss,
         "stacks": stacks,
         "output": output,

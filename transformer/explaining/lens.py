@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
-from transformer.explaining.tracing import Trace, model_of
+from transformer.explaining.traces import Trace
+from transformer.explaining.tracing import model_of
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.layouts import layer_name, unstacked

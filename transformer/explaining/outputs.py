@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from transformer.explaining.arrays import Arrays
-from transformer.explaining.tracing import Trace
+from transformer.explaining.traces import Trace
 from transformer.types import Json
 
 # The most tokens listed at each position, and listed in all.

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from transformer.explaining.structure import LayerFacts, rotary_angles
-from transformer.explaining.tracing import StackTrace, Trace, model_of
+from transformer.explaining.traces import StackTrace, Trace
+from transformer.explaining.tracing import model_of
 
 
 def positions_of(

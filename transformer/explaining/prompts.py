@@ -173,6 +173,7 @@ def read_pair(run: Run, wanted: Wanted) -> Reading:
         if not found:
             raise DataError("the model writes nothing for this prompt: give a target.")
         written = np.asarray(found[0].ids, np.int32)
+        target = found[0].text
         notes.append("The target was written by the model.")
     else:
         (written,) = tokenizer.encode_targets([target])

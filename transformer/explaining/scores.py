@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from transformer.explaining.tracing import Trace
+from transformer.explaining.traces import Trace
 
 
 def attention_rollout(weights: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L T T"]:

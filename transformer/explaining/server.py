@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 from transformer.data.reading.limits import parse_json
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.explaining.editing import PARTS, Ablate, Edit, Patch
-from transformer.explaining.tracing import Trace, trace
+from transformer.explaining.traces import Trace
+from transformer.explaining.tracing import trace
 from transformer.explaining.writing import html_of, most_tokens, packed, require_one_family
 from transformer.runs.opening import Run
 from transformer.types import Json
@@ -142,7 +143,8 @@ def _patch(given: Any) -> Json:
     for name in ("stack", "layer", "position"):
         if not (_is_whole(found[name]) or (name == "position" and found[name] is None)):
             raise ConfigError(f"{name} of patch is {found[name]!r}: a whole number is needed.")
-    return {**{k: v for k, v in found.items() if k != "part"}, "name": found["part"]}
+    found["name"] = found.pop("part").replace("/", "_")
+    return found
 
 
 def _object(what: str, given: Any, usual: Json) -> Json:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from transformer.explaining.tracing import Trace, model_of
+from transformer.explaining.traces import Trace
+from transformer.explaining.tracing import model_of
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.layouts import STACKED, layer_name, shape_of, turn_name

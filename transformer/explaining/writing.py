@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformer.errors import ConfigError
 from transformer.explaining.header import LEVELS, header_and_arrays
-from transformer.explaining.tracing import Trace
+from transformer.explaining.traces import Trace
 from transformer.runs.opening import Run
 from transformer.types import Json
 
