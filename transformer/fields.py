@@ -33,6 +33,19 @@ class Declared:
     entry: "Declared | None" = None
 
 
+@typing.runtime_checkable
+class Checks(typing.Protocol):
+    """The owner of a section that refuses values which cannot work together."""
+
+    def check(self) -> None:
+        """Refuses such values.
+
+        Raises:
+            ConfigError: naming the fields.
+        """
+        ...
+
+
 def config_fields(owner: type) -> dict[str, dataclasses.Field]:
     """The fields of a dataclass that a config may set (for a Linen module, all but Flax's own)."""
     return {
@@ -123,7 +136,7 @@ def require_allowed(section: str, made: object) -> None:
             require_allowed(f"{section}.{name}", getattr(made, name))
         else:
             checked(f"config.{section}.{name}", getattr(made, name), field)
-    if hasattr(made, "check"):
+    if isinstance(made, Checks):
         made.check()
 
 

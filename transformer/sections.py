@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_dict
 
 from transformer.errors import ConfigError
 from transformer.fields import (
+    Checks,
     Declared,
     as_declared,
     checked,
@@ -88,7 +89,7 @@ def made(belongs: type[Owner], where: str, given: Facts) -> Owner:
         else:
             values[key] = checked(name, given[key], kind)
     result = belongs(**values)
-    if hasattr(result, "check"):
+    if isinstance(result, Checks):
         result.check()
     return result
 

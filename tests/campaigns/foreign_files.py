@@ -181,8 +181,9 @@ def _mutation(source: random.Random, base: Base, path: Path) -> Mutation:  # noq
     if source.random() < 0.02:
         return Mutation(None, "deleted")
     if bases.is_json(path):
-        change = mutations.of_json if source.random() < 0.8 else mutations.of_bytes
-        return change(source, content)
+        if source.random() < 0.8:
+            return mutations.of_json(source, content, bases.known(base.folder))
+        return mutations.of_bytes(source, content)
     end = bases.beginning(content, path.name)
     if path.suffix == ".safetensors":
         if source.random() < 0.7:

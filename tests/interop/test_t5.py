@@ -19,7 +19,7 @@ from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.families import t5
 from transformer.interop.family import Source, Trained
-from transformer.interop.layout import read_entries
+from transformer.interop.layout import Stored, read_entries
 from transformer.interop.opening import read_published
 from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFiles
@@ -60,7 +60,7 @@ MODELS = {
 LENGTHS = np.array([150, 140, 9]), np.array([140, 135, 7])
 
 
-class Arrays(dict):
+class Arrays(dict, Stored):
     """Arrays as a folder holds them."""
 
     def shape(self, name):
@@ -164,7 +164,7 @@ def test_what_was_read_is_written_again(pair):
         for name, array in zip(entry.names, back, strict=True):
             np.testing.assert_array_equal(array, arrays[name])
     names = {name: name for name in arrays}
-    again = dict(read_entries(entries, arrays, names, "there"))
+    again = dict(read_entries(entries, arrays, names, Path("there")))
     assert again.keys() == published.params.keys()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from transformer.explaining.structure import LayerFacts, rotary_angles
+from transformer.explaining.structure import LayerFacts, rotary_angles, rotary_base
 from transformer.explaining.traces import StackTrace, Trace
 from transformer.explaining.tracing import model_of
 
@@ -44,7 +44,7 @@ def positions_of(
         width = stack.layers[layer]["attention_query"].shape[-1]
         tables["angles"] = rotary_angles(rotation, count, width)
         bases = dict.fromkeys(
-            fact.attention.rotation.keywords["base"]
+            rotary_base(fact.attention.rotation)
             for fact in facts
             if fact.attention.rotation is not None
         )

@@ -1,6 +1,7 @@
 """How the layers of a model are built, read off its modules while it is traced."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -162,13 +163,22 @@ def _attention_facts(module: Attention, head_width: int, local: bool) -> Attenti
     position = module.position
     if local and module.local_position is not None:
         position = module.local_position
-    is_rotary = isinstance(position, functools.partial) and position.func is rotary
+    # A function as it is, or with some of its arguments.
+    rotation = position
+    if not isinstance(position, functools.partial):
+        rotation = None if position is None else functools.partial(position)
     return AttentionFacts(
         window=module.window if local else None,
         scale=head_width**-0.5 if module.scale is None else float(module.scale),
         cap=module.logit_cap,
-        rotation=position if is_rotary else None,
+        rotation=rotation if rotation is not None and rotation.func is rotary else None,
     )
+
+
+def rotary_base(rotation: functools.partial) -> float:
+    """The base of the wavelengths of a rotation from `AttentionFacts`."""
+    usual = inspect.signature(rotary).parameters["base"].default
+    return float(rotation.keywords.get("base", usual))
 
 
 def rotary_angles(
@@ -183,8 +193,10 @@ def rotary_angles(
         count: T.
         head_width: H.
     """
-    base, scaling = rotation.keywords["base"], rotation.keywords.get("scaling")
-    frequencies = base ** (-jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width)
+    scaling = rotation.keywords.get("scaling")
+    frequencies = rotary_base(rotation) ** (
+        -jnp.arange(0, head_width, 2, dtype=jnp.float32) / head_width
+    )
     if scaling:
         frequencies = scaling(frequencies)
     return np.asarray(jnp.arange(count, dtype=jnp.float32)[:, None] * frequencies)

@@ -51,7 +51,7 @@ class Mask:
     def __and__(self, other: "Mask") -> "Mask":
         windows = [w for w in (self.window, other.window) if w is not None]
 
-        def one(what: str, first: Array | None, second: Array | None) -> Array | None:
+        def one(what: str, first: Leaf, second: Leaf) -> Leaf:
             if first is not None and second is not None:
                 raise ValueError(f"both masks give {what}: only one of them may.")
             return second if first is None else first

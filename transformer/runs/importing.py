@@ -17,7 +17,8 @@ from transformer.interop.published import read_source
 from transformer.nn.compute import Compute, computing
 from transformer.nn.layouts import laid_out_like
 from transformer.runs.folders import require_new, write_run
-from transformer.tasks.parts.protocol import Task, tokenizer_digest
+from transformer.tasks.parts.protocol import Task
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA
 from transformer.training.sections import OPTIONAL_SECTIONS, build, section
@@ -82,7 +83,7 @@ def import_published(
         laid_out_like(from_paths(published.params), _parameters_of(model, task, lora)),
         tokenizer=run.tokenizer,
         labels=published.labels,
-        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
+        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer),
         files=run.files,
     )
     return published

@@ -8,12 +8,12 @@ locks/ID                held by the process that trains it
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformer.data.reading.limits import parse_json
 from transformer.errors import WorkdirError
 from transformer.files import write_json
 from transformer.locks import LockedError, NoLocksError, locked
@@ -82,10 +82,10 @@ class Folder:
         """
         path = self.run(trial_id) / STATUS_FILE
         try:
-            noted = parse_json(path.read_text("utf-8"))
+            noted = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WorkdirError(f"{path} is not JSON: {error}. Delete it to train again.") from None
         if not _is_note(noted):
             raise WorkdirError(f"{path} is damaged: delete it to train again.")

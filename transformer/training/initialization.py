@@ -56,11 +56,7 @@ class Initialization:
     new: Text | None = None
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: names the field.
-        """
+        """Refuses values that cannot work."""
         compiled_pattern(self.fresh or "", "init.fresh")
         compiled_pattern(self.new or "", "init.new")
 

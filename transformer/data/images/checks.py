@@ -4,9 +4,9 @@ import concurrent.futures
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformer.caches import cache_folder, read_entry, write_entry
 from transformer.data.images.decoding import DecodeError, decode, read_content, require_pillow
@@ -23,7 +23,7 @@ class Checked(NamedTuple):
     """The facts about a file.
 
     Attributes:
-        kind: of image, as in `Decoded`; empty if it is broken.
+        kind: the kind of image, as in `Decoded`; empty if it is broken.
         content: SHA-256 of its bytes, hexadecimal; empty if it is broken.
         problem: why it is broken; empty if it is not.
     """
@@ -40,7 +40,7 @@ class _Known(NamedTuple):
         size: in bytes.
         modified: time of the last change of its content, in nanoseconds, which can be set at will.
         changed: time of the last change of anything, in nanoseconds, which cannot.
-        kind: of image.
+        kind: the kind of image.
         content: hash of its bytes.
     """
 
@@ -131,7 +131,7 @@ def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
         return {}
 
 
-def _as_known(entry: Any) -> _Known:
+def _as_known(entry: Iterable[object]) -> _Known:
     """One entry of the memory.
 
     Raises:

@@ -4,9 +4,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from transformer.data.reading.json_text import read_json_file
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.types import Facts
 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 EMBEDDING_FILE = "embedding.json"
@@ -46,7 +48,7 @@ class Embedding:
         """The prompt that is put in front of every text.
 
         Args:
-            name: of a prompt; None takes the default one, and there may be none.
+            name: the name of a prompt; None takes the default one, and there may be none.
 
         Raises:
             ConfigError: if there is no prompt of that name.
@@ -70,7 +72,7 @@ def load_embedding(workdir: Path) -> Embedding:
     if not path.is_file():
         return Embedding()
     try:
-        content = read_json_file(path)
+        content = cast("Facts", read_json_file(path))
         return Embedding(**{**content, "pooling": tuple(content["pooling"])})
     except (DataError, TypeError, KeyError):
         raise WorkdirError(f"{path} is damaged: it says how vectors are made.") from None
