@@ -86,7 +86,7 @@ def test_prompts_and_runs_are_shown_side_by_side(workdir, tmp_path):
 
 def test_markup_right_to_left_text_and_emoji_are_data(masked, tmp_path):
     path = tmp_path / "page.html"
-    prompt = "</script><b>light</b> \u202eשלום 😀 [MASK]"
+    prompt = "</script><b>light</b> \u202eאבג 😀 [MASK]"
     done = explain(masked, f"--prompt={prompt}", f"--output={path}")
     assert done.returncode == 0, done.stderr
     assert header_of(path)["traces"][0]["prompt"] == prompt
