@@ -13,25 +13,25 @@ from ml_collections import ConfigDict
 
 from tests.end_to_end.conftest import call, command
 from transformer.runs.folders import write_run
-from transformer.tasks.parts.protocol import tokenizer_digest
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.training.sections import section
 
 SIZES = {"num_layers": 2, "num_heads": 4, "width": 16, "context": 32}
 
 
-def written(folder, run, model, task, labels=(), **fields):
+def written(folder, run, model, task, **fields):
     """A run folder, as training leaves it."""
     config = ConfigDict({name: section(name) for name in ("optimizer", "train", "mesh")})
-    config.model = section("model", model, vocab_size=run.model.vocab_size, **SIZES, **fields)
-    config.task = section("task", task)
+    config.model = section("model", model, vocab_size=run.model.vocab_size, **SIZES)
+    config.task = section("task", task, **fields)
     tokenizer = run.task.load_tokenizer(run.workdir)
     write_run(
         folder,
         config,
         run.params,
         tokenizer=tokenizer,
-        labels=labels,
-        fingerprint=tokenizer_digest(tokenizer.identity()),
+        labels=(),
+        fingerprint=tokenizer_digest(tokenizer),
     )
     return folder
 
@@ -40,15 +40,15 @@ def written(folder, run, model, task, labels=(), **fields):
 def workdir(run_of, tmp_path_factory):
     """A GPT's."""
     folder = tmp_path_factory.mktemp("scripts") / "gpt"
-    return written(folder, run_of("gpt"), "gpt", "language_modeling")
+    return written(folder, run_of("gpt"), "gpt", "language_modeling", context=32)
 
 
 @pytest.fixture(scope="module")
 def masked(run_of, tmp_path_factory):
     """A BERT's."""
     folder = tmp_path_factory.mktemp("scripts") / "bert"
-    config = {"model": "bert", "task": "masked_lm"}
-    return written(folder, run_of("masked"), **config)
+    fields = {"next_sentence": False, "max_length": 32}
+    return written(folder, run_of("masked"), "bert", "masked_lm", **fields)
 
 
 def explain(workdir, *flags):

@@ -32,7 +32,7 @@ from transformer.tasks.parts.models import (
     TextTagger,
     TokenFiller,
 )
-from transformer.tasks.parts.protocol import Rewrites
+from transformer.tasks.parts.abilities import Rewrites
 from transformer.tasks.question_answering import QuestionAnswering
 
 # Longer prompts are refused before they are tokenized, in characters.

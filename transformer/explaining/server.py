@@ -16,13 +16,14 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.explaining.editing import PARTS, Ablate, Edit, Patch
 from transformer.explaining.traces import Trace
 from transformer.explaining.tracing import trace
 from transformer.explaining.writing import html_of, most_tokens, packed, require_one_family
 from transformer.runs.opening import Run
+from transformer.tasks.parts.models import ImageClassifier
 from transformer.types import Json
 
 ADDRESS = "127.0.0.1"
@@ -83,7 +84,7 @@ class Explainer:
     def _traces(self, run: Run, request: Mapping[str, Any]) -> list[Trace]:
         asked = _checked(request)
         prompt, target = asked["prompt"], asked["target"]
-        if run.task.model_kind.__name__ == "ImageClassifier":
+        if run.task.model_kind is ImageClassifier:
             # A page opens no files: it stays at the image of the command line.
             prompt = self.prompt
         options = {"most": most_tokens(run, BUDGET), "append": asked["append"]}
@@ -231,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return
         try:
-            request = parse_json(self.rfile.read(int(length)).decode("utf-8"))
+            request = loads(self.rfile.read(int(length)).decode("utf-8"))
             if not isinstance(request, dict):
                 raise DataError("a request is a JSON object.")
         except (ValueError, UserError) as error:
