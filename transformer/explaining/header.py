@@ -43,15 +43,13 @@ class Fidelity:
         """Says what was left out or stored less exactly; None if nothing was."""
         if self == LEVELS[0]:
             return None
-        said = []
-        if self.vectors == "rows" or self.scores == "rows":
-            said.append("queries, keys and scores are stored with 8 bits")
+        short = [name for name in ("vectors", "scores") if getattr(self, name) == "rows"]
+        left = [name for name in ("vectors", "scores") if getattr(self, name) == "none"]
+        words = {"vectors": "queries and keys", "scores": "scores"}
+        said = [f"{words[name]} are stored with 8 bits" for name in short]
+        said += [f"{words[name]} were left out" for name in left]
         if not self.values:
             said.append("values were left out")
-        if self.vectors == "none":
-            said.append("queries and keys were left out")
-        if self.scores == "none":
-            said.append("scores were left out")
         if not self.units:
             said.append("units of feed-forward layers were left out")
         return f"To keep the page small, {', '.join(said)}."
@@ -63,6 +61,7 @@ LEVELS = (
     Fidelity(vectors="rows"),
     Fidelity(vectors="rows", scores="rows"),
     Fidelity(vectors="rows", values=False, scores="rows"),
+    Fidelity(vectors="none", values=False),
     Fidelity(vectors="none", values=False, scores="rows"),
     Fidelity(vectors="none", values=False, scores="none"),
     Fidelity(vectors="none", values=False, scores="none", units=0),

@@ -22,6 +22,7 @@ from transformer.explaining.encoder_prompts import (
 )
 from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
 from transformer.runs.opening import Run
+from transformer.tasks.parts.abilities import Rewrites
 from transformer.tasks.parts.labels import load_labels
 from transformer.tasks.parts.models import (
     ImageClassifier,
@@ -32,7 +33,6 @@ from transformer.tasks.parts.models import (
     TextTagger,
     TokenFiller,
 )
-from transformer.tasks.parts.abilities import Rewrites
 from transformer.tasks.question_answering import QuestionAnswering
 
 # Longer prompts are refused before they are tokenized, in characters.

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, UInt8
 
 from transformer.files import write_picture
 from transformer.models.vit import ViT
+from transformer.nn.layouts import layer_name, unstacked
+from transformer.nn.taps import RECORDED
 from transformer.types import Params
 
 
