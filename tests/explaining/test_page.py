@@ -262,6 +262,8 @@ def test_nothing_of_a_run_becomes_markup(trace_of):
     header["traces"][0]["prompt"] = header["traces"][0]["label"] = HOSTILE
     header["traces"][0]["output"]["names"] = [HOSTILE, "b"]
     page = html_of(header, arrays.base64())
+    for own in filter(None, writing.bundle()):
+        page = page.replace(own, "")
     assert "alert(1)</" not in page
     assert page.count("<script") == page.count("</script>") == 3
     assert "<!--" not in page
