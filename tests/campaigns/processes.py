@@ -28,6 +28,7 @@ from tests.campaigns.kills import (
     use_cache,
 )
 from tests.runs import logged
+from tests.simulated import simulated_devices
 
 # After which the others take a process for dead, and what they may take to end then.
 HEARTBEAT, PATIENCE = 5, 60.0
@@ -108,8 +109,7 @@ def started(
 
     Args:
         count: of processes.
-        devices: of all together. Several of one process wait for each other in threads, of which
-            there may be too few on one core where others of theirs are in other processes.
+        devices: of all together.
         folder: has the run and `log-INDEX` of each process.
         victim: index of the process that is struck.
         strike: with what.
@@ -119,8 +119,7 @@ def started(
         port = found.getsockname()[1]
 
     def run(index: int) -> int:
-        own = f"--xla_force_host_platform_device_count={devices // count}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {own}"
+        os.environ.update(simulated_devices(devices // count))
         use_cache(folder / "cache")
         flags = JOB.flags(campaign_folder() / "data")
         who = (

@@ -1,7 +1,6 @@
 """Cut over devices in any way, training computes the same."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.parallel.meshes import ALL, STEPS, VALIDATED
+from tests.simulated import simulated_devices
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.sharding import AXES, Mesh, Rules
 
 ROOT = Path(__file__).parents[2]
-EIGHT = "--xla_force_host_platform_device_count=8"
 JOBS = [
     ("gpt", {}),
     ("gpt", {"data": 8}),
@@ -39,7 +38,6 @@ def key(name, mesh):
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("meshes")
-    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {EIGHT}"}
     command = [sys.executable, "-m", "tests.parallel.meshes", str(folder / "text.txt")]
     done = subprocess.run(
         [*command, json.dumps(JOBS)],
@@ -47,7 +45,7 @@ def found(tmp_path_factory):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=environment,
+        env=simulated_devices(8),
     )
     assert done.returncode == 0, done.stderr
     # The compiler says so where it has to bring a whole array together to cut it another way.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import command
+from tests.simulated import simulated_devices
 from transformer.errors import ConfigError
 from transformer.locks import locked
 from transformer.runtime import join_processes
@@ -42,8 +43,7 @@ def free_port():
 
 def start(folder, workdir, count, *flags):
     """As many processes as asked for, of four devices together."""
-    devices = f"--xla_force_host_platform_device_count={4 // count}"
-    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {devices}"}
+    environment = simulated_devices(4 // count)
     place = f"--coordinator=127.0.0.1:{free_port()}"
     (folder / "text.txt").write_text("".join(f"{n} is {n}. " for n in range(600)))
     started = []
