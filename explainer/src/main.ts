@@ -1,0 +1,95 @@
+/** Reads the trace from the page and builds everything around it. */
+import { App } from './app.ts';
+import { Arrays, decodeBase64 } from './arrays.ts';
+import { h } from './dom.ts';
+import { attentionChapter, positionsChapter, lensChapter } from './chapters.ts';
+import { header } from './parts/header.ts';
+import { hero } from './hero.ts';
+import type { Header } from './types.ts';
+import { FORMATS, valueOf } from './values.ts';
+import { say, speak } from './words/index.ts';
+
+function remembered(name: string): string | null {
+  try {
+    return window.localStorage.getItem(`explainer-${name}`);
+  } catch {
+    return null;
+  }
+}
+
+function read(): App | string {
+  const text = (id: string): string => document.getElementById(id)?.textContent ?? '';
+  let trace: Header, arrays: Arrays;
+  try {
+    trace = JSON.parse(text('trace')) as Header;
+    if (trace.format !== 1) return say('newer', { format: String(trace.format) });
+    arrays = new Arrays(trace.arrays, decodeBase64(text('arrays')));
+  } catch (error) {
+    return say('damaged', { why: error instanceof Error ? error.message : String(error) });
+  }
+  const stacks = trace.traces[0]!.stacks;
+  const last = stacks[stacks.length - 1]!;
+  const dark = remembered('theme') ?? (window.matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
+  const masked = trace.traces[0]!.output;
+  const token = masked.kind === 'masked_tokens' ? masked.positions[0] : last.image ? 0 : last.tokens.length - 1;
+  const language = remembered('language') ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
+  return new App(trace, arrays, {
+    theme: dark === 'dark' ? 'dark' : 'light', language: language === 'zh' ? 'zh' : 'en', token: token ?? 0, source: Math.max(0, (token ?? 1) - 1),
+    layer: Math.floor((last.layers.length - 1) / 2), part: 'attention', other: trace.traces.length > 1 ? 1 : null,
+  });
+}
+
+function build(app: App): void {
+  const place = window.scrollY;
+  const focused = document.activeElement?.id;
+  app.forget();
+  speak(app.state.language);
+  const root = document.documentElement;
+  root.lang = app.state.language;
+  root.dataset['theme'] = app.state.theme;
+  document.title = `${app.header.title} · ${say('pageTitle')}`;
+  const main = h('main', { id: 'model' });
+  document.querySelectorAll('body > .page').forEach((element) => element.remove());
+  document.body.append(h('div', { class: 'page' }, h('a', { class: 'skip', href: '#model' }, say('skip')), header(app), main));
+  const space = main.clientWidth;
+  main.append(hero(app, space));
+  for (const chapter of [positionsChapter, attentionChapter, lensChapter]) {
+    const element = chapter(app, space);
+    if (element) main.append(element);
+  }
+  window.scrollTo(0, place);
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+function watch(app: App): void {
+  let width = document.documentElement.clientWidth;
+  let timer = 0;
+  window.addEventListener('resize', () => {
+    if (document.documentElement.clientWidth === width) return;
+    window.clearTimeout(timer);
+    timer = window.setTimeout(() => { width = document.documentElement.clientWidth; app.rebuild(); }, 120);
+  });
+  window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', (event) => { if (!remembered('theme')) app.set({ theme: event.matches ? 'dark' : 'light' }); });
+}
+
+function start(): void {
+  const app = read();
+  if (typeof app === 'string') {
+    document.body.append(h('p', { class: 'failure', role: 'alert' }, app));
+    return;
+  }
+  app.rebuild = () => build(app);
+  build(app);
+  watch(app);
+  Object.defineProperty(window, 'explainer', {
+    value: {
+      format: app.header.format,
+      value: (path: string, ...indices: number[]) => valueOf(app, path, ...indices),
+      text: (format: keyof typeof FORMATS, value: number) => FORMATS[format](value),
+      state: () => ({ ...app.state }),
+      set: (change: Parameters<App['set']>[0]) => { app.set(change); app.flush(); },
+    },
+  });
+}
+
+start();

@@ -1,0 +1,138 @@
+/** A thumbnail of every head, under the column of its layer. */
+import type { App } from '../app.ts';
+import { css, palette } from '../colors.ts';
+import { clamp, h, Sheet } from '../dom.ts';
+import { columns, edge, layerAt } from '../geometry.ts';
+import type { AttentionPart } from '../types.ts';
+import { thumbnail } from '../weights.ts';
+import { say } from '../words/index.ts';
+
+interface Row {
+  part: AttentionPart;
+  head: number;
+  y: number;
+  /** The heads that share keys with it: first of its group, and how many. */
+  group: number;
+  opens: boolean;
+}
+
+/** Rows of heads, with a gap between groups that share keys and before cross-attention. */
+function rowsOf(app: App, index: number, size: number): { rows: Row[]; height: number } {
+  const rows: Row[] = [];
+  let y = 4;
+  for (const part of ['attention', 'cross_attention'] as const) {
+    const most = app.trace.stacks[index]!.layers.map((layer) => layer[part]).sort((a, b) => (b?.num_heads ?? 0) - (a?.num_heads ?? 0))[0];
+    if (!most) continue;
+    if (rows.length) y += 18;
+    const shared = Math.max(1, Math.round(most.num_heads / most.num_key_heads));
+    for (let head = 0; head < most.num_heads; head++) {
+      const opens = head % shared === 0;
+      if (opens && head && shared > 1) y += 5;
+      rows.push({ part, head, y, group: Math.floor(head / shared), opens });
+      y += size + 4;
+    }
+  }
+  return { rows, height: y + 4 };
+}
+
+export function rail(app: App, index: number, space: number): HTMLElement {
+  const stack = app.trace.stacks[index]!;
+  const c = columns(space, stack.layers.length);
+  const size = Math.floor(clamp(c.width - 5, 11, 44));
+  const { rows, height } = rowsOf(app, index, size);
+  const colors = palette();
+  const still = new Sheet('flow-still');
+  const marks = new Sheet('flow-chosen');
+  for (const sheet of [still, marks]) sheet.resize(c.total, height);
+  const box = h('div', { class: 'flow rail', tabindex: 0, role: 'group' }, still.element, marks.element);
+  box.style.height = `${height}px`;
+  box.style.width = `${c.total}px`;
+  const left = (layer: number): number => edge(c, layer) + (c.width - size) / 2;
+
+  const paintStill = (): void => {
+    const context = still.clear();
+    context.imageSmoothingEnabled = false;
+    context.font = '11px system-ui, sans-serif';
+    context.textAlign = 'right';
+    context.textBaseline = 'middle';
+    for (const row of rows) {
+      const shared = rows.some((other) => other !== row && other.part === row.part && other.group === row.group);
+      context.fillStyle = css(colors.soft);
+      const every = Math.ceil(13 / (size + 4));
+      if (row.head % every === 0) context.fillText(row.head === 0 ? `${say(row.part === 'attention' ? 'head' : 'cross')} 0` : String(row.head), c.left + c.embedding - 14, row.y + size / 2);
+      if (shared && row.opens) {
+        const last = rows.filter((other) => other.part === row.part && other.group === row.group).pop()!;
+        context.strokeStyle = css(colors.key);
+        context.lineWidth = 1.5;
+        context.beginPath();
+        context.moveTo(c.left + c.embedding - 5, row.y + 2);
+        context.lineTo(c.left + c.embedding - 9, row.y + 2);
+        context.lineTo(c.left + c.embedding - 9, last.y + size - 2);
+        context.lineTo(c.left + c.embedding - 5, last.y + size - 2);
+        context.stroke();
+        if (!c.narrow) {
+          context.fillStyle = css(colors.key);
+          context.fillText(say('keysOf', { group: row.group }), c.left + c.embedding - 44, (row.y + last.y + size) / 2);
+        }
+      }
+      stack.layers.forEach((layer, l) => {
+        const attention = layer[row.part];
+        if (!attention || row.head >= attention.num_heads) return;
+        const x = left(l);
+        context.fillStyle = css(colors.line);
+        context.fillRect(x - 0.5, row.y - 0.5, size + 1, size + 1);
+        context.drawImage(thumbnail(app.arrays, attention, row.head, colors, Math.max(16, size * 2)), x, row.y, size, size);
+      });
+    }
+  };
+
+  const paintMarks = (): void => {
+    const context = marks.clear();
+    for (const off of app.state.off) {
+      if (off.stack !== index || off.part === 'feed_forward') continue;
+      for (const row of rows) {
+        if (row.part !== off.part || (off.head !== null && off.head !== row.head)) continue;
+        context.fillStyle = css(colors.card, 0.75);
+        context.fillRect(left(off.layer), row.y, size, size);
+        context.strokeStyle = css(colors.output);
+        context.lineWidth = 2;
+        context.beginPath();
+        context.moveTo(left(off.layer) + 3, row.y + 3);
+        context.lineTo(left(off.layer) + size - 3, row.y + size - 3);
+        context.stroke();
+      }
+    }
+    if (app.state.stack !== index) return;
+    const row = rows.find((other) => other.part === app.state.part && other.head === app.state.head);
+    if (!row) return;
+    context.strokeStyle = css(colors.attention);
+    context.lineWidth = 2.5;
+    context.beginPath();
+    context.roundRect(left(app.state.layer) - 2.5, row.y - 2.5, size + 5, size + 5, 4);
+    context.stroke();
+  };
+
+  const label = (): void => box.setAttribute('aria-label', say('railLabel', { layer: app.layer.name, head: app.state.head }));
+  marks.element.addEventListener('click', (event) => {
+    const [x, y] = marks.place(event);
+    const layer = layerAt(c, x);
+    const row = rows.find((other) => y >= other.y - 2 && y < other.y + size + 2);
+    if (layer !== null && row) app.set({ stack: index, layer, head: row.head, part: row.part });
+  });
+  box.addEventListener('keydown', (event) => {
+    const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (step) {
+      const at = rows.findIndex((row) => row.part === app.state.part && row.head === app.state.head);
+      const next = rows[clamp(at + step, 0, rows.length - 1)]!;
+      app.set({ stack: index, part: next.part, head: next.head });
+    } else if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
+      app.set({ stack: index, layer: app.state.layer + (event.key === 'ArrowLeft' ? -1 : 1) });
+    } else return;
+    event.preventDefault();
+  });
+  app.on(['layer', 'head', 'part', 'off'], () => { paintMarks(); label(); });
+  paintStill();
+  paintMarks();
+  label();
+  return h('div', { class: 'scroll-x' }, box);
+}
