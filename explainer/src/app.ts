@@ -40,6 +40,11 @@ export interface State {
 
 export type Key = keyof State;
 
+/** What a trace is called: its label, and what was changed in it. */
+export function traceName(trace: Trace): string {
+  return [trace.label, ...(trace.edits ?? [])].join(' \u2014 ');
+}
+
 export class App {
   readonly loaded: Loaded[];
   state: State;

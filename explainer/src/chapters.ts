@@ -2,7 +2,7 @@
 import type { App } from './app.ts';
 import { h } from './dom.ts';
 import { chapter } from './hero.ts';
-import { byHand, headButtons, headWords, matrices, reading, stepper } from './parts/attention.ts';
+import { byHand, headButtons, headWords, matrices, mixture, reading, stepper } from './parts/attention.ts';
 import { feedForward } from './parts/feed_forward.ts';
 import { lens } from './parts/lens.ts';
 import { patching, switches } from './parts/live.ts';
@@ -58,8 +58,8 @@ function attentionPart(app: App, space: number): HTMLElement {
   paint();
   const picture = app.stack.image ? headPictures(app) : null;
   return h(
-    'section', { class: 'card', id: 'part-attention' }, h('h3', {}, say('attention')), words, symbols, group, headButtons(app), switches(app),
-    h('div', { class: 'attention-grid' }, h('div', { class: 'left' }, stepper(app), matrices(app, matrix)), h('div', { class: 'right' }, headWords(app), reading(app), byHand(app, Math.max(240, Math.min(side, 520))))), picture,
+    'section', { class: 'card', id: 'part-attention' }, h('h3', {}, say('attention')), words, symbols, group, picture ?? headButtons(app), switches(app),
+    h('div', { class: 'attention-grid' }, h('div', { class: 'left' }, stepper(app), matrices(app, matrix)), h('div', { class: 'right' }, headWords(app), reading(app), byHand(app, Math.max(240, Math.min(side, 560))), mixture(app, Math.max(240, Math.min(side, 560))))),
   );
 }
 

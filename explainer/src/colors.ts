@@ -11,6 +11,8 @@ export interface Palette {
   weights: Ramp;
   /** 256 colours from the most negative to the most positive. */
   signed: Ramp;
+  /** The same for units of feed-forward parts. */
+  units: Ramp;
 }
 
 function parse(text: string): Rgb {
@@ -46,6 +48,7 @@ export function palette(): Palette {
     query: get('query'), key: get('key'), value: get('value'), attention, hidden: get('hidden'), stream: get('stream'), output: get('output'), place: get('place'),
     dark,
     weights: ramp(dark ? [card, mix(card, attention, 0.45), attention, [240, 234, 255]] : [card, mix(card, attention, 0.4), attention, [40, 16, 92]]),
+    units: ramp([get('key'), card, get('hidden'), mix(get('hidden'), dark ? [255, 255, 255] : [40, 20, 0], 0.35)].flatMap((color, i) => (i === 0 ? [color, mix(color, card, 0.5)] : [color]))),
     signed: ramp([mix(get('key'), dark ? [255, 255, 255] : [0, 0, 40], 0.25), get('key'), card, get('query'), mix(get('query'), dark ? [255, 255, 255] : [40, 0, 0], 0.25)]),
   };
 }

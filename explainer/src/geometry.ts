@@ -10,9 +10,10 @@ export interface Columns {
   narrow: boolean;
 }
 
-export function columns(space: number, layers: number): Columns {
+/** `longest` is the number of letters of the longest label. */
+export function columns(space: number, layers: number, longest: number): Columns {
   const narrow = space < 560;
-  const left = narrow ? 58 : 104;
+  const left = Math.min(narrow ? 58 : 112, Math.max(narrow ? 34 : 60, 14 + 8 * longest));
   const embedding = narrow ? 26 : 60;
   const right = narrow ? 46 : 92;
   const width = Math.min(170, Math.max(15, (space - left - embedding - right) / Math.max(1, layers)));

@@ -98,6 +98,8 @@ export type Output =
 export interface Trace {
   label: string;
   prompt: string;
+  /** The target of an encoder-decoder as a user types it. */
+  target?: string | null;
   stacks: Stack[];
   output: Output;
   /** What was changed in this run, one sentence each. */

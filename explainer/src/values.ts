@@ -16,7 +16,7 @@ function plain(value: number): string {
 export const FORMATS = {
   plain,
   signed: (value: number): string => (value < 0 ? '−' : '+') + plain(Math.abs(value)),
-  percent: (value: number): string => `${(100 * value).toFixed(value >= 0.0995 ? 0 : 1)} %`,
+  percent: (value: number): string => value > 0 && value < 0.0005 ? '<0.1 %' : `${(100 * value).toFixed(value >= 0.0995 ? 0 : 1)} %`,
   fixed: (value: number): string => value.toFixed(2),
   whole: (value: number): string => value.toLocaleString('en-US', { maximumFractionDigits: 0 }),
 };

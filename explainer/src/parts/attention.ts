@@ -1,9 +1,9 @@
 /** One head: its matrix step by step, what the chosen token reads, and one cell by hand. */
-import type { App } from '../app.ts';
+import { traceName, type App } from '../app.ts';
 import { css, look, palette, type Palette } from '../colors.ts';
 import { h, seen, Sheet } from '../dom.ts';
 import { headFacts, type HeadFact } from '../math.ts';
-import { keyVector, matrixOf, queryVector, stepsOf, type Steps } from '../scores.ts';
+import { keyVector, matrixOf, queryVector, stepsOf, valueVector, type Steps } from '../scores.ts';
 import { number, show } from '../values.ts';
 import { headWeights, largest, rowOf, thumbnail } from '../weights.ts';
 import { formula, say, type WordKey } from '../words/index.ts';
@@ -175,9 +175,8 @@ export function reading(app: App): HTMLElement {
   return h('div', { class: 'reading' }, title, list);
 }
 
-function strip(sheet: Sheet, values: ArrayLike<number>, colors: Palette): void {
+function strip(sheet: Sheet, values: ArrayLike<number>, colors: Palette, range = rangeOf(Float32Array.from(values))): void {
   const context = sheet.clear();
-  const range = rangeOf(Float32Array.from(values));
   const width = sheet.width / values.length;
   for (let i = 0; i < values.length; i++) {
     context.fillStyle = css(look(colors.signed, 0.5 + values[i]! / (2 * range)));
@@ -226,6 +225,36 @@ export function byHand(app: App, space: number): HTMLElement {
   return h('div', { class: 'by-hand' }, h('h4', {}, say('arithmetic')), strips, chain);
 }
 
+/** The values of the largest sources, each as strong as its share, and their sum: what the head writes. */
+export function mixture(app: App, space: number): HTMLElement {
+  const colors = palette();
+  const rows = h('div', { class: 'strips mixture' });
+  const box = h('div', {}, h('h4', {}, say('mixture')), rows);
+  const paint = (): void => {
+    const { attention } = app;
+    const current = steps(app);
+    box.hidden = !attention?.value;
+    if (!attention?.value || !current) return;
+    const shares = rowOf(current.weights, app.token, current.S);
+    const total = new Float32Array(attention.head_width);
+    for (let s = 0; s < current.S; s++) if (shares[s]! > 0) valueVector(app.arrays, attention, app.state.head, s)!.forEach((v, i) => { total[i]! += v * shares[s]!; });
+    const best = largest(shares, 4).filter((s) => shares[s]! > 0.005);
+    const range = rangeOf(total);
+    rows.replaceChildren();
+    const row = (name: HTMLElement, values: Float32Array, share: Node): void => {
+      const sheet = new Sheet('strip');
+      sheet.resize(space - 132, 13);
+      strip(sheet, values, colors, range);
+      rows.append(name, sheet.element, share);
+    };
+    for (const s of best) row(h('bdi', { class: 'token' }, seen(app.keyStack.tokens[s]!.text)), valueVector(app.arrays, attention, app.state.head, s)!.map((v) => v * shares[s]!), number(app, 'percent', app.attentionPath('weights'), app.state.head, app.token, s));
+    row(h('b', { class: 'token' }, 'Σ'), total, document.createTextNode(''));
+  };
+  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint);
+  paint();
+  return box;
+}
+
 export function matrices(app: App, space: number): HTMLElement {
   const { other } = app.state;
   const list = [new Matrix(app, () => app.state.trace, space)];
@@ -233,5 +262,5 @@ export function matrices(app: App, space: number): HTMLElement {
   app.on(['layer', 'head', 'part', 'step'], () => list.forEach((matrix) => matrix.update(true)));
   app.on(['token', 'hoverToken', 'source', 'hoverSource'], () => list.forEach((matrix) => matrix.mark()));
   list.forEach((matrix) => matrix.update(false));
-  return h('div', { class: 'matrices' }, ...list.map((matrix, i) => h('figure', {}, matrix.element, other === null ? null : h('figcaption', {}, app.loaded[i ? other : app.state.trace]!.trace.label))));
+  return h('div', { class: 'matrices' }, ...list.map((matrix, i) => h('figure', {}, matrix.element, other === null ? null : h('figcaption', {}, traceName(app.loaded[i ? other : app.state.trace]!.trace)))));
 }

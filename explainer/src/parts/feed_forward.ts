@@ -26,7 +26,7 @@ function tokenMap(app: App, space: number, label: string, values: () => { rows: 
     box.style.height = `${height}px`;
     box.style.width = `${space}px`;
     const range = found.signed ? rangeOf(found.flat) : 1;
-    const picture = bitmap(found.columns, rows, found.signed ? colors.signed : colors.weights, (i) => (found.signed ? 0.5 + found.flat[i]! / (2 * range) : Math.sqrt(found.flat[i]!)));
+    const picture = bitmap(found.columns, rows, found.signed ? colors.units : colors.weights, (i) => (found.signed ? 0.5 + found.flat[i]! / (2 * range) : Math.sqrt(found.flat[i]!)));
     const context = still.clear();
     context.imageSmoothingEnabled = false;
     context.drawImage(picture, 0, 0, space, height);
@@ -65,7 +65,7 @@ export function units(app: App, space: number): HTMLElement {
     missing.hidden = Boolean(part?.hidden);
     title.hidden = list.hidden = !part?.hidden;
     if (!part?.hidden) return;
-    title.replaceChildren(h('bdi', { class: 'token query' }, seen(app.stack.tokens[app.token]!.text)), ` ${say('units')}`);
+    title.replaceChildren(`${say('units')} `, h('bdi', { class: 'token query' }, seen(app.stack.tokens[app.token]!.text)));
     const row = app.arrays.slice(part.hidden, app.token);
     const most = rangeOf(row);
     list.replaceChildren(...bars(largest(row.map(Math.abs), 8).map((i) => ({

@@ -1,13 +1,14 @@
 /** The whole model in one picture: a line for each token, a column for each layer. */
 import type { App } from '../app.ts';
 import { css, palette, type Palette } from '../colors.ts';
-import { clamp, fit, h, seen, Sheet } from '../dom.ts';
+import { calm, clamp, fit, h, seen, Sheet } from '../dom.ts';
 import { columns, edge, layerAt, type Columns } from '../geometry.ts';
 import type { Attention, Layer, Stack } from '../types.ts';
 import { headWeights, largest, meanWeights, rowOf } from '../weights.ts';
 import { say } from '../words/index.ts';
 
 const TOP = 26;
+const DRAWING = 900;
 const MOST_CURVES = 3;
 
 interface Scene {
@@ -22,6 +23,10 @@ interface Scene {
 }
 
 const y = (scene: Scene, token: number): number => TOP + (token + 0.5) * scene.row;
+
+export function longestLabel(stack: Stack): number {
+  return Math.max(...stack.tokens.map((token) => [...seen(token.text)].length));
+}
 
 /** Lengths of the streams on a common scale, logarithmic: some tokens are a hundred times longer. */
 function streamLengths(app: App, stack: Stack): number[][] {
@@ -186,21 +191,35 @@ function paintStill(scene: Scene, sheet: Sheet): void {
 }
 
 /** The chosen token on top of the still picture. */
-function paintChosen(scene: Scene, sheet: Sheet): void {
+function paintChosen(scene: Scene, sheet: Sheet, progress: number): void {
   const context = sheet.clear();
   const { app, colors, columns: c } = scene;
   if (app.state.stack !== scene.index) return;
   const token = app.token;
-  context.fillStyle = css(colors.card, colors.dark ? 0.55 : 0.62);
+  context.fillStyle = css(colors.card, colors.dark ? 0.42 : 0.4);
   context.fillRect(0, TOP - 2, sheet.width, sheet.height);
   heads(scene, context);
   context.fillStyle = css(colors.stream, 0.16);
   for (let t = 0; t < scene.stack.tokens.length; t++) ribbon(scene, context, t);
+  // As the data flows: what lies to the left is computed first.
+  const front = c.left + (c.total - c.left) * progress;
+  context.save();
+  context.beginPath();
+  context.rect(0, 0, front, sheet.height);
+  context.clip();
   context.fillStyle = css(colors.stream);
   ribbon(scene, context, token);
   curves(scene, context, token, true);
   beads(scene, context, token, true);
   embeddings(scene, context, token, true);
+  context.restore();
+  if (progress < 1) {
+    const glow = context.createRadialGradient(front, y(scene, token), 0, front, y(scene, token), 22);
+    glow.addColorStop(0, css(colors.attention, 0.9));
+    glow.addColorStop(1, css(colors.attention, 0));
+    context.fillStyle = glow;
+    context.fillRect(front - 22, y(scene, token) - 22, 44, 44);
+  }
   const found = scene.stack.layers[app.state.layer] ? weightsOf(scene, app.layer, app.state.layer) : null;
   const near = new Set<number>([token]);
   if (found) for (const source of largest(rowOf(found.weights, token, scene.stack.tokens.length), 5)) near.add(source);
@@ -224,7 +243,7 @@ export function flow(app: App, index: number, space: number): HTMLElement {
   const still = new Sheet('flow-still');
   const chosen = new Sheet('flow-chosen');
   const scene: Scene = {
-    app, index, stack, columns: columns(space, stack.layers.length), row: clamp((space < 560 ? 330 : 400) / count, 2.4, 24), colors: palette(), lengths: streamLengths(app, stack),
+    app, index, stack, columns: columns(space, stack.layers.length, longestLabel(stack)), row: clamp((space < 560 ? 330 : 400) / count, 2.4, 24), colors: palette(), lengths: streamLengths(app, stack),
   };
   const height = TOP + count * scene.row + 6;
   for (const sheet of [still, chosen]) sheet.resize(scene.columns.total, height);
@@ -256,9 +275,24 @@ export function flow(app: App, index: number, space: number): HTMLElement {
     return box.setAttribute('aria-label', say('flowLabel', { token: seen(stack.tokens[app.token]!.text), source: seen(stack.tokens[best]!.text), layer: app.layer.name }));
   };
   app.on(['layer', 'head', 'part'], () => paintStill(scene, still));
-  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], () => { paintChosen(scene, chosen); describe(); });
+  let drawing = 0;
+  /** Lets the chosen token run through the layers once; under a moving pointer it is there at once. */
+  const redraw = (run: boolean): void => {
+    const mine = ++drawing;
+    if (!run || calm() || app.state.hoverToken !== null || app.state.stack !== index) return paintChosen(scene, chosen, 1);
+    const start = performance.now();
+    const tick = (now: number): void => {
+      if (mine !== drawing) return;
+      const x = clamp((now - start) / DRAWING, 0, 1);
+      paintChosen(scene, chosen, x * x * (3 - 2 * x));
+      if (x < 1) requestAnimationFrame(tick);
+    };
+    return tick(start);
+  };
+  app.on(['token'], () => { redraw(true); describe(); });
+  app.on(['hoverToken', 'layer', 'head', 'part'], () => { redraw(false); describe(); });
   paintStill(scene, still);
-  paintChosen(scene, chosen);
+  redraw(true);
   describe();
   return h('div', { class: 'scroll-x' }, box);
 }

@@ -63,8 +63,8 @@ class Session {
       const { app } = this;
       const base = { prompt: this.prompt, target: this.target, append };
       const runs = clean ? await ask({ ...base, ablate: [], patch: null }) : app.loaded.slice(0, this.others + 1);
-      if (append !== null) this.prompt = runs[0]!.trace.prompt;
-      const changed = app.state.off.length || this.patch ? await ask({ ...base, prompt: this.prompt, append: null, ablate: app.state.off, patch: this.patch }) : [];
+      if (append !== null) [this.prompt, this.target] = [runs[0]!.trace.prompt, runs[0]!.trace.target ?? this.target];
+      const changed = app.state.off.length || this.patch ? await ask({ ...base, prompt: this.prompt, target: this.target, append: null, ablate: app.state.off, patch: this.patch }) : [];
       const beside = changed[0] ? { ...changed[0], trace: { ...changed[0].trace, label: say('changed') } } : null;
       app.loaded.splice(0, app.loaded.length, ...runs, ...(beside ? [beside] : []));
       const last = runs[0]!.trace.stacks[runs[0]!.trace.stacks.length - 1]!;
@@ -101,8 +101,7 @@ let session: Session | null = null;
 
 function sessionOf(app: App): Session {
   if (!session) {
-    const source = app.trace.stacks.length > 1 ? app.trace.stacks[1]!.tokens.filter((token) => token.kind === 'text').map((token) => token.text).join('') : null;
-    session = new Session(app, app.trace.prompt, source);
+    session = new Session(app, app.trace.prompt, app.trace.target ?? null);
   }
   return session;
 }
@@ -126,7 +125,7 @@ function promptForm(app: App): HTMLElement {
   current.message = (text) => { state.textContent = text; };
   const run = (): void => {
     current.prompt = prompt.value;
-    current.target = app.trace.stacks.length > 1 ? target.value : null;
+    current.target = app.trace.stacks.length > 1 && target.value ? target.value : null;
     void current.run();
   };
   const form = h('form', { class: 'live' }, h('label', { for: 'prompt' }, say('prompt')), prompt);

@@ -92,9 +92,11 @@ export class Matrix {
     const { T, S } = this.steps!;
     const narrow = this.space < 420;
     const room = (labels: number): number => clamp((this.space - labels) / Math.max(T, S), 0.5, 64);
-    const roomy = room(narrow ? 52 : 84) >= 9;
-    this.left = roomy ? (narrow ? 52 : 84) : 8;
-    this.top = roomy ? (narrow ? 44 : 62) : 8;
+    const longest = (which: 'rows' | 'columns'): number => 22 + 7.4 * Math.max(...this.texts(which).map((text) => [...text].length));
+    const left = Math.min(narrow ? 52 : 84, longest('rows')), top = Math.min(narrow ? 44 : 62, longest('columns'));
+    const roomy = room(left) >= 9;
+    this.left = roomy ? left : 8;
+    this.top = roomy ? top : 8;
     this.cell = room(this.left + 4);
     const width = this.left + this.cell * S + 6, height = this.top + this.cell * T + 6;
     for (const sheet of [this.still, this.marks]) sheet.resize(width, height);

@@ -1,5 +1,5 @@
 /** What comes out: the next token with its sliders, or the output of whatever head the model has. */
-import type { App, Loaded } from '../app.ts';
+import { traceName, type App, type Loaded } from '../app.ts';
 import { clamp, h, seen } from '../dom.ts';
 import { distribution, draw, softmax, type Distribution, type Sampling } from '../math.ts';
 import type { NextToken, Output } from '../types.ts';
@@ -102,7 +102,7 @@ function nextToken(app: App): HTMLElement[] {
     if (probabilities.length > SHOWN || rest > 0) list.append(barRow(say('rest'), more, exact ? number(app, 'percent', 'derived.output.more') : document.createTextNode('?'), { kept: true }));
     if (!exact) list.append(h('li', { class: 'soft note' }, say('restUnknown')));
     legend.hidden = !beside;
-    if (beside) legend.replaceChildren(h('i', { class: 'first' }), app.trace.label, h('i', { class: 'second' }), other()!.trace.label);
+    if (beside) legend.replaceChildren(h('i', { class: 'first' }), h('bdi', {}, traceName(app.trace)), h('i', { class: 'second' }), h('bdi', {}, traceName(other()!.trace)));
     tally.replaceChildren(...(drawn.length ? [`${say('drawn')} `, ...drawn.slice(-7).map((i) => h('bdi', { class: 'token' }, i < probabilities.length ? seen(textOf(app, idAt(i))) : say('rest')))] : []));
   };
   const { element, reset } = sliders(app, app.arrays.shape(output.logits)[1]!);

@@ -48,7 +48,7 @@ export function paintPicture(sheet: Sheet, stack: Stack, light: Light, grid: boo
       for (const token of patches) largest = Math.max(largest, light.shares[token] ?? 0);
       patches.forEach((token, i) => {
         const lit = Math.sqrt((light.shares![token] ?? 0) / largest);
-        context.fillStyle = `rgba(12,10,24,${0.82 * (1 - lit)})`;
+        context.fillStyle = `rgba(12,10,24,${0.76 * (1 - lit)})`;
         context.fillRect((i % picture.columns) * cw, Math.floor(i / picture.columns) * ch, cw + 0.4, ch + 0.4);
       });
     }
@@ -104,7 +104,7 @@ export function pictureChooser(app: App, index: number, size: number): HTMLEleme
   app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint);
   paint();
   const others = tokenRow(app, index, (kind) => kind !== 'patch');
-  return h('div', { class: 'image-tokens' }, box, others);
+  return h('div', { class: 'image-tokens' }, box, h('div', {}, others, headPictures(app)));
 }
 
 /** One picture for each head of the layer, as seen from the chosen token. */
@@ -130,5 +130,5 @@ export function headPictures(app: App): HTMLElement {
   const sheets: Sheet[] = [];
   app.on(['token', 'hoverToken', 'layer', 'head', 'part'], build);
   build();
-  return h('section', { class: 'card' }, h('h3', {}, say('imageHeads')), list);
+  return h('div', {}, h('h4', {}, say('imageHeads')), list);
 }

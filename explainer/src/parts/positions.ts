@@ -87,8 +87,8 @@ function dials(app: App, index: number, space: number, count: number, angle: (pa
   const colors = palette();
   const shown = Math.min(count, space < 420 ? 20 : 32);
   const pairs = Array.from({ length: shown }, (_, i) => Math.round((i * (count - 1)) / Math.max(1, shown - 1)));
-  const across = Math.max(4, Math.min(8, Math.floor(space / 58)));
-  const cell = Math.min(64, space / across);
+  const across = Math.max(4, Math.min(8, Math.floor(space / 70)));
+  const cell = Math.min(78, space / across);
   const sheet = new Sheet('dials', say('anglesLabel', { position: 0 }));
   sheet.resize(cell * across, cell * Math.ceil(shown / across));
   const paint = (): void => {
@@ -223,6 +223,7 @@ export function positions(app: App, index: number, space: number): HTMLElement {
   const stack = app.trace.stacks[index]!;
   const { kind, table, angles, bias, words } = stack.positions;
   const wide = space > 760;
+  const single = !table;
   const first = wide ? space * 0.56 - 44 : space - 34, second = wide ? space * 0.44 - 44 : space - 34;
   const figures: (HTMLElement | null)[] = [];
   if (table) figures.push(tablePicture(app, index, table, first));
@@ -238,5 +239,5 @@ export function positions(app: App, index: number, space: number): HTMLElement {
   if (bias) figures.push(biasCurves(app, index, bias, wide ? first : second));
   const title = app.trace.stacks.length > 1 ? h('h3', {}, stack.name) : null;
   const side = h('div', { class: 'position-words' }, title, h('p', { class: 'says' }, say(kind)), formula(FORMULAS[kind]), words ? h('p', { class: 'soft' }, words) : null, norms(app, index), kind === 'sinusoidal' && table ? checks(app, index, table) : null);
-  return h('div', { class: 'card positions' }, side, ...figures.map((figure) => figure && h('div', { class: 'figure' }, figure)));
+  return h('div', { class: `card positions${single ? ' single' : ''}` }, side, ...figures.map((figure) => figure && h('div', { class: 'figure' }, figure)));
 }

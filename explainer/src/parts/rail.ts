@@ -5,6 +5,7 @@ import { clamp, h, Sheet } from '../dom.ts';
 import { columns, edge, layerAt } from '../geometry.ts';
 import type { AttentionPart } from '../types.ts';
 import { thumbnail } from '../weights.ts';
+import { longestLabel } from './flow.ts';
 import { say } from '../words/index.ts';
 
 interface Row {
@@ -37,8 +38,8 @@ function rowsOf(app: App, index: number, size: number): { rows: Row[]; height: n
 
 export function rail(app: App, index: number, space: number): HTMLElement {
   const stack = app.trace.stacks[index]!;
-  const c = columns(space, stack.layers.length);
-  const size = Math.floor(clamp(c.width - 5, 11, 44));
+  const c = columns(space, stack.layers.length, longestLabel(stack));
+  const size = Math.floor(clamp(c.width - 5, 11, app.trace.stacks.length > 1 ? 32 : (stack.layers[0]?.attention?.num_heads ?? 0) <= 6 ? 58 : 44));
   const { rows, height } = rowsOf(app, index, size);
   const colors = palette();
   const still = new Sheet('flow-still');
@@ -72,7 +73,7 @@ export function rail(app: App, index: number, space: number): HTMLElement {
         context.stroke();
         if (!c.narrow) {
           context.fillStyle = css(colors.key);
-          context.fillText(say('keysOf', { group: row.group }), c.left + c.embedding - 44, (row.y + last.y + size) / 2);
+          context.fillText(say('keysOf', { group: row.group }), c.left + c.embedding - 42, (row.y + last.y + size) / 2);
         }
       }
       stack.layers.forEach((layer, l) => {

@@ -110,9 +110,10 @@ export const en = {
   imageLabel: 'The picture, lit where head {head} looks from {token}',
 
   feedForwardText: 'Each token is now worked on alone: a wide layer of {width} units looks for features, and those that fire write to the line. Most of what a model knows is stored here.',
-  units: 'the units that fire most at this token',
+  units: 'Units that fire most at',
   unit: 'unit',
   hiddenLabel: 'Units (columns) by token (rows)',
+  mixture: 'The mixture: each value times its share',
   hiddenMissing: 'The hidden units are not in this file.',
   expertsText: 'A router looks at each token and sends it to a few of {count} feed-forward parts, the experts. Only those are computed, so the model is large and yet cheap.',
   expert: 'expert',

@@ -16,6 +16,16 @@ export function say(key: WordKey, data: Record<string, string | number> = {}): s
   return (language === 'zh' ? zh : en)[key].replace(/\{(\w+)\}/g, (whole, name: string) => (name in data ? String(data[name]) : whole));
 }
 
+/** Names of facts that the page knows are said in its language; others stay as they are. */
+export function named(name: string): string {
+  return language === 'zh' && Object.hasOwn(FACTS, name) ? FACTS[name]! : name;
+}
+
+const FACTS: Record<string, string> = {
+  layers: '层', heads: '头', width: '宽度', 'feed-forward width': '前馈宽度', context: '上下文', positions: '位置', norm: '归一化', image: '图像', patch: '方块',
+  patches: '方块', experts: '专家', window: '窗口', 'keys shared by': '共用键的', classes: '类别', 'key heads': '键的头',
+};
+
 const PIECE = /\\(\w+)\{([^}]*)\}|\^\{([^}]*)\}|_\{([^}]*)\}|([^\\^_]+)/g;
 
 /** A formula from our own notation: `\q{Q}` is a coloured symbol, `^{..}` raises, `_{..}` lowers. */

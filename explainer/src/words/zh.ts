@@ -112,9 +112,10 @@ export const zh: Record<WordKey, string> = {
   imageLabel: '图像，亮处是第 {head} 头从 {token} 看的地方',
 
   feedForwardText: '现在每个词元被单独加工：一个有 {width} 个单元的宽层寻找特征，被激活的单元写回到线上。模型知道的东西大多存在这里。',
-  units: '在这个词元上激活最强的单元',
+  units: '激活最强的单元，词元',
   unit: '单元',
   hiddenLabel: '单元（列）与词元（行）',
+  mixture: '混合：每个值乘以它的份额',
   hiddenMissing: '文件里没有隐藏单元。',
   expertsText: '路由器看每个词元，把它送到 {count} 个前馈部分（专家）中的几个。只计算这几个，所以模型很大却很省。',
   expert: '专家',
