@@ -15,7 +15,7 @@ export function positionsChapter(app: App, space: number): HTMLElement {
   const { stacks } = app.trace;
   const [first, second] = stacks;
   const table = first!.positions.table;
-  const width = table ? app.arrays.shape(table)[1]! : 'D';
+  const width = table ? app.arrays.shape(table)[1]! : (app.header.model.words.find(([name]) => name === 'width')?.[1] ?? 'D');
   const alike = second && second.positions.kind === first!.positions.kind && ['none', 'rotary', 'sinusoidal'].includes(second.positions.kind);
   const shown = alike ? [stacks.length - 1] : stacks.map((_, i) => i);
   return chapter(3, say('positions'), h('p', { class: 'says lead' }, say(first!.image ? 'embeddingTextImage' : 'embeddingText', { width })), ...shown.map((i) => positions(app, i, space)));

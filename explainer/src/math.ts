@@ -70,6 +70,8 @@ export function distribution(logits: ArrayLike<number>, restLog: number | null, 
     }
     for (let i = 0; i < count; i++) if (scaled[i]! < limit) { kept[i] = 0; scaled[i] = -Infinity; }
     if (before >= sampling.topP) rest = -Infinity;
+    // Which of the tokens that are not listed stay cannot be known.
+    else if (rest > -Infinity) exact = false;
   }
   const total = logSumExp([...scaled, rest]);
   const probabilities = scaled.map((v) => Math.exp(v - total));

@@ -9,6 +9,11 @@ const FLAGS = '--headless --no-sandbox --disable-gpu --disable-quic --no-first-r
 
 export const available = () => existsSync(EXECUTABLE);
 
+/** A browser whose contexts are fresh. */
+export function launch() {
+  return chromium.launch({ executablePath: EXECUTABLE, args: FLAGS, headless: true });
+}
+
 export async function withBrowser(run, options = {}) {
   const folder = mkdtempSync(path.join(tmpdir(), 'explainer-'));
   const context = await chromium.launchPersistentContext(folder, { executablePath: EXECUTABLE, args: FLAGS, headless: true, viewport: { width: 1280, height: 900 }, locale: 'en-US', ...options });

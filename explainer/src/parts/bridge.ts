@@ -20,7 +20,7 @@ export function bridge(app: App, space: number): HTMLElement {
     const layer = layers[Math.min(app.state.layer, layers.length - 1)]!;
     const attention = layer.cross_attention;
     const chosen = onDecoder && app.state.part === 'cross_attention';
-    text.textContent = say('bridgeText', { layer: layer.name, head: chosen ? app.state.head : say('onlyShown') });
+    text.textContent = say('bridgeText', { layer: layer.name, head: chosen ? `${say('head')} ${app.state.head}` : say('onlyShown') });
     const context = sheet.clear();
     if (!attention) return;
     const weights = chosen ? headWeights(app.arrays, attention, app.state.head) : meanWeights(app.arrays, attention);

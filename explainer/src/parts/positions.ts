@@ -10,9 +10,9 @@ import { formula, say, type WordKey } from '../words/index.ts';
 const FORMULAS: Record<Stack['positions']['kind'], string> = {
   learned: '\\x{x}_{t} = E[token_{t}] + \\p{P}[t],  \\p{P} ∈ ℝ^{T × D}',
   sinusoidal: '\\p{P}[t, 2i] = sin(t ω_{i}),  \\p{P}[t, 2i+1] = cos(t ω_{i}),  ω_{i} = 10000^{−2i/D}',
-  rotary: '(R_{t}\\q{q})·(R_{s}\\k{k}) = \\q{q}·R_{s−t}\\k{k},  R_{t} turns pair i by t ω_{i}',
+  rotary: '(R_{t}\\q{q})·(R_{s}\\k{k}) = \\q{q}·R_{s−t}\\k{k},  R_{t} = diag(e^{i t ω})',
   relative: '\\q{q}·\\k{k} + \\p{b}_{n}[s − t],  \\p{b} ∈ ℝ^{N × T × T}',
-  alibi: '\\q{q}·\\k{k} − \\p{m}_{n} |t − s|,  one slope \\p{m}_{n} for each head',
+  alibi: '\\q{q}·\\k{k} − \\p{m}_{n} |t − s|,  \\p{m} ∈ ℝ^{N}',
   none: '\\x{x}_{t} = E[token_{t}]',
 };
 

@@ -92,7 +92,7 @@ export const en = {
   stepSoftmaxText: 'Exponentials, divided by their sum: each row becomes shares of one.',
   stepMissing: 'The scores are not in this file (see the notes), so only the last two steps are shown.',
   matrixLabel: 'Matrix of {step}. Arrow keys move. Row {query} reads column {key}.',
-  onlyShown: 'of all heads',
+  onlyShown: 'mean of all heads',
   groupText: '{heads} heads share {keys} sets of keys and values: heads of one bracket ask different questions to the same answers.',
   reads: 'reads from',
   arithmetic: 'One cell, by hand',
@@ -121,7 +121,7 @@ export const en = {
   routerLabel: 'Probability of each expert (columns) by token (rows)',
 
   bridge: 'The bridge',
-  bridgeText: 'The encoder has read the whole source; each layer of the decoder reads what it made of it. The bands show from which source tokens layer {layer}, head {head} takes.',
+  bridgeText: 'The encoder has read the whole source; each layer of the decoder reads what it made of it. The bands show what layer {layer} takes from which source token ({head}).',
   bridgeLabel: 'Cross-attention from the target tokens to the source tokens',
   encoder: 'encoder',
   decoder: 'decoder',
@@ -158,7 +158,7 @@ export const en = {
   drawn: 'drawn',
   reset: 'Reset',
   clean: 'as shown',
-  restUnknown: 'How much the tokens that are not listed hold at this temperature is not in the file.',
+  restUnknown: 'How much the tokens that are not listed hold with these settings is not in the file.',
   loss: 'Mean surprise at each token of the prompt',
 
   live: 'Try it',

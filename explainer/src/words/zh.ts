@@ -94,7 +94,7 @@ export const zh: Record<WordKey, string> = {
   stepSoftmaxText: '取指数，再除以总和：每一行变成一的份额。',
   stepMissing: '文件里没有分数（见说明），所以只显示最后两步。',
   matrixLabel: '{step}矩阵。用方向键移动。行 {query} 读取列 {key}。',
-  onlyShown: '所有头',
+  onlyShown: '所有头的平均',
   groupText: '{heads} 个头共用 {keys} 组键和值：同一括号里的头向同样的答案提不同的问题。',
   reads: '读取自',
   arithmetic: '手算一个格子',
@@ -123,7 +123,7 @@ export const zh: Record<WordKey, string> = {
   routerLabel: '每个专家（列）的概率与词元（行）',
 
   bridge: '桥',
-  bridgeText: '编码器读完了整个原文；解码器的每一层读取它的结果。色带显示第 {layer} 层第 {head} 头从哪些原文词元取用。',
+  bridgeText: '编码器读完了整个原文；解码器的每一层读取它的结果。色带显示第 {layer} 层从哪些原文词元取用（{head}）。',
   bridgeLabel: '从译文词元到原文词元的交叉注意力',
   encoder: '编码器',
   decoder: '解码器',
@@ -160,7 +160,7 @@ export const zh: Record<WordKey, string> = {
   drawn: '抽到',
   reset: '复位',
   clean: '当前',
-  restUnknown: '文件里没有未列出的词元在这个温度下的总概率。',
+  restUnknown: '文件里没有未列出的词元在这些设置下的总概率。',
   loss: '提示中每个词元的平均惊讶度',
 
   live: '试一试',
