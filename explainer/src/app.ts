@@ -40,6 +40,14 @@ export interface State {
 
 export type Key = keyof State;
 
+interface Listener {
+  keys: Set<Key>;
+  run: () => void;
+  /** Where it draws; a pointer that moves elsewhere does not make it draw while it is out of sight. */
+  place: Element | undefined;
+  stale: boolean;
+}
+
 /** What a trace is called: its label, and what was changed in it. */
 export function traceName(trace: Trace): string {
   return [trace.label, ...(trace.edits ?? [])].join(' \u2014 ');
@@ -49,7 +57,9 @@ export class App {
   readonly loaded: Loaded[];
   state: State;
   readonly derived = new Map<string, (...indices: number[]) => number>();
-  private listeners: { keys: Set<Key>; run: () => void }[] = [];
+  private listeners: Listener[] = [];
+  private near = new WeakMap<Element, boolean>();
+  private observer: IntersectionObserver | null = null;
   private changed = new Set<Key>();
   private waiting = false;
   rebuild: () => void = () => {};
@@ -113,12 +123,25 @@ export class App {
     return this.layerPath(this.layer[this.state.part] ? this.state.part : 'attention', name);
   }
 
-  on(keys: Key[], run: () => void): void {
-    this.listeners.push({ keys: new Set(keys), run });
+  on(keys: Key[], run: () => void, place?: Element): void {
+    this.listeners.push({ keys: new Set(keys), run, place, stale: false });
+    if (!place) return;
+    this.observer ??= new IntersectionObserver((entries) => this.see(entries), { rootMargin: '120px' });
+    this.observer.observe(place);
+  }
+
+  private see(entries: IntersectionObserverEntry[]): void {
+    for (const { target, isIntersecting } of entries) {
+      this.near.set(target, isIntersecting);
+      if (!isIntersecting) continue;
+      for (const listener of this.listeners) if (listener.place === target && listener.stale) { listener.stale = false; listener.run(); }
+    }
   }
 
   forget(): void {
     this.listeners = [];
+    this.observer?.disconnect();
+    this.observer = null;
     this.derived.clear();
   }
 
@@ -137,7 +160,12 @@ export class App {
     const changed = this.changed;
     this.changed = new Set();
     if (['trace', 'other', 'stack', 'language', 'theme'].some((key) => changed.has(key as Key))) return this.rebuild();
-    for (const { keys, run } of this.listeners) if ([...changed].some((key) => keys.has(key))) run();
+    const hovering = [...changed].every((key) => key === 'hoverToken' || key === 'hoverSource');
+    for (const listener of [...this.listeners]) {
+      if (![...changed].some((key) => listener.keys.has(key))) continue;
+      listener.stale = hovering && listener.place !== undefined && this.near.get(listener.place) === false;
+      if (!listener.stale) listener.run();
+    }
     return;
   }
 

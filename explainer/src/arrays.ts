@@ -27,13 +27,18 @@ export function decodeBase64(text: string): Uint8Array {
   return bytes;
 }
 
+const KINDS = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int32: Int32Array, float16: Uint16Array, float32: Float32Array };
+
+function checkPlace(info: ArrayInfo, size: number): void {
+  if (!Object.hasOwn(KINDS, info.dtype)) throw new Error(`an array has the unknown type ${info.dtype}`);
+  const length = info.shape.reduce((a, b) => a * b, 1) * KINDS[info.dtype].BYTES_PER_ELEMENT;
+  if (!(info.offset >= 0 && info.offset + length <= size)) throw new Error(`an array of shape ${info.shape.join(' x ')} lies outside the file`);
+}
+
 function view(bytes: Uint8Array, info: ArrayInfo): Stored {
   const count = info.shape.reduce((a, b) => a * b, 1);
-  const kinds = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int32: Int32Array, float16: Uint16Array, float32: Float32Array };
-  const Kind = kinds[info.dtype];
-  if (!Kind) throw new Error(`the array has the unknown type ${info.dtype}`);
+  const Kind = KINDS[info.dtype];
   const length = count * Kind.BYTES_PER_ELEMENT;
-  if (info.offset + length > bytes.length) throw new Error(`an array of shape ${info.shape.join(' x ')} lies outside the file`);
   const part = bytes.slice(info.offset, info.offset + length);
   return new Kind(part.buffer, 0, count);
 }
@@ -45,7 +50,9 @@ export class Arrays {
   constructor(
     private infos: Record<string, ArrayInfo>,
     private bytes: Uint8Array,
-  ) {}
+  ) {
+    for (const info of Object.values(infos)) checkPlace(info, bytes.length);
+  }
 
   has(id: unknown): id is Id {
     return typeof id === 'string' && Object.hasOwn(this.infos, id);
@@ -99,7 +106,14 @@ export class Arrays {
   slice(id: Id, ...indices: number[]): Float32Array {
     const [start, count] = this.start(id, indices);
     const values = new Float32Array(count);
-    for (let i = 0; i < count; i++) values[i] = this.flat(id, start + i);
+    const info = this.info(id);
+    const stored = this.raw(id);
+    if (info.dtype === 'float16' && info.scale === 1 && info.zero === 0) {
+      const table = halfTable();
+      for (let i = 0; i < count; i++) values[i] = table[stored[start + i]!]!;
+    } else if (typeof info.scale === 'number' && info.dtype !== 'float16') {
+      for (let i = 0; i < count; i++) values[i] = info.zero + info.scale * stored[start + i]!;
+    } else for (let i = 0; i < count; i++) values[i] = this.flat(id, start + i);
     return values;
   }
 }

@@ -53,6 +53,12 @@ export function palette(): Palette {
   };
 }
 
+/** Black or white, whichever is read better on `color` (WCAG 2, relative luminance). */
+export function readable(color: Rgb): string {
+  const [r, g, b] = color.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4)) as Rgb;
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? '#000000' : '#ffffff';
+}
+
 /** The colour of `t` in 0..1. */
 export function look(colors: Ramp, t: number): Rgb {
   const i = Math.round(Math.min(1, Math.max(0, t)) * 255) * 3;

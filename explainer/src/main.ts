@@ -39,7 +39,8 @@ function read(): App | string {
   });
 }
 
-function build(app: App): void {
+/** The first screen; the chapters under it come at once, or after the browser has shown the first. */
+function build(app: App, atOnce: boolean, done: () => void): void {
   const place = window.scrollY;
   const focused = document.activeElement?.id;
   app.forget();
@@ -53,10 +54,19 @@ function build(app: App): void {
   document.body.append(h('div', { class: 'page' }, h('a', { class: 'skip', href: '#model' }, say('skip')), header(app), main));
   const space = main.clientWidth;
   main.append(hero(app, space));
-  for (const chapter of [positionsChapter, attentionChapter, lensChapter]) {
-    const element = chapter(app, space);
-    if (element) main.append(element);
+  const rest = (): void => {
+    if (!main.isConnected) return done();
+    for (const chapter of [positionsChapter, attentionChapter, lensChapter]) {
+      const element = chapter(app, space);
+      if (element) main.append(element);
+    }
+    return done();
+  };
+  if (!atOnce) {
+    requestAnimationFrame(() => window.setTimeout(rest));
+    return;
   }
+  rest();
   window.scrollTo(0, place);
   if (focused) document.getElementById(focused)?.focus();
 }
@@ -78,9 +88,18 @@ function start(): void {
     document.body.append(h('p', { class: 'failure', role: 'alert' }, app));
     return;
   }
-  app.rebuild = () => build(app);
-  build(app);
+  app.rebuild = () => build(app, true, () => {});
+  try {
+    build(app, false, () => offer(app));
+  } catch (error) {
+    document.body.append(h('p', { class: 'failure', role: 'alert' }, say('damaged', { why: error instanceof Error ? error.message : String(error) })));
+    return;
+  }
   watch(app);
+}
+
+/** What tests and curious readers can ask. */
+function offer(app: App): void {
   Object.defineProperty(window, 'explainer', {
     value: {
       format: app.header.format,

@@ -50,8 +50,8 @@ test('arrays of every type, with one scale and with a scale for each row, at odd
 });
 
 test('an array outside the file is refused', () => {
-  const arrays = new page.Arrays({ 0: { dtype: 'float32', shape: [1000], offset: 0, scale: 1, zero: 0 } }, new Uint8Array(8));
-  assert.throws(() => arrays.slice('0'), /outside the file/);
+  assert.throws(() => new page.Arrays({ 0: { dtype: 'float32', shape: [1000], offset: 0, scale: 1, zero: 0 } }, new Uint8Array(8)), /outside the file/);
+  assert.throws(() => new page.Arrays({ 0: { dtype: 'float64', shape: [1], offset: 0, scale: 1, zero: 0 } }, new Uint8Array(8)), /unknown type/);
 });
 
 test('softmax of large and of hidden scores', () => {

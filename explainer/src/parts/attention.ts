@@ -166,11 +166,11 @@ export function reading(app: App): HTMLElement {
     }));
   };
   list.addEventListener('pointerleave', () => app.set({ hoverSource: null }));
-  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint);
+  app.on(['token', 'hoverToken', 'layer', 'head', 'part', 'other'], paint, list);
   app.on(['source', 'hoverSource'], () => [...list.children].forEach((item, i) => {
     const current = steps(app);
     if (current) item.classList.toggle('chosen', largest(rowOf(current.weights, app.token, current.S), 8)[i] === app.source);
-  }));
+  }), list);
   paint();
   return h('div', { class: 'reading' }, title, list);
 }
@@ -220,7 +220,7 @@ export function byHand(app: App, space: number): HTMLElement {
       add(say('mixed'), value);
     }
   };
-  app.on(['token', 'hoverToken', 'source', 'hoverSource', 'layer', 'head', 'part'], paint);
+  app.on(['token', 'hoverToken', 'source', 'hoverSource', 'layer', 'head', 'part'], paint, chain);
   paint();
   return h('div', { class: 'by-hand' }, h('h4', {}, say('arithmetic')), strips, chain);
 }
@@ -229,6 +229,7 @@ export function byHand(app: App, space: number): HTMLElement {
 export function mixture(app: App, space: number): HTMLElement {
   const colors = palette();
   const rows = h('div', { class: 'strips mixture' });
+  const pool: [HTMLElement, Sheet, HTMLElement][] = [];
   const box = h('div', {}, h('h4', {}, say('mixture')), rows);
   const paint = (): void => {
     const { attention } = app;
@@ -240,17 +241,22 @@ export function mixture(app: App, space: number): HTMLElement {
     for (let s = 0; s < current.S; s++) if (shares[s]! > 0) valueVector(app.arrays, attention, app.state.head, s)!.forEach((v, i) => { total[i]! += v * shares[s]!; });
     const best = largest(shares, 4).filter((s) => shares[s]! > 0.005);
     const range = rangeOf(total);
-    rows.replaceChildren();
-    const row = (name: HTMLElement, values: Float32Array, share: Node): void => {
+    const lines = [...best, -1];
+    while (pool.length < lines.length) {
       const sheet = new Sheet('strip');
       sheet.resize(space - 132, 13);
-      strip(sheet, values, colors, range);
-      rows.append(name, sheet.element, share);
-    };
-    for (const s of best) row(h('bdi', { class: 'token' }, seen(app.keyStack.tokens[s]!.text)), valueVector(app.arrays, attention, app.state.head, s)!.map((v) => v * shares[s]!), number(app, 'percent', app.attentionPath('weights'), app.state.head, app.token, s));
-    row(h('b', { class: 'token' }, 'Σ'), total, document.createTextNode(''));
+      pool.push([h('bdi', { class: 'token' }), sheet, h('span', { class: 'number' })]);
+    }
+    lines.forEach((source, i) => {
+      const [name, sheet, share] = pool[i]!;
+      name.textContent = source < 0 ? 'Σ' : seen(app.keyStack.tokens[source]!.text);
+      strip(sheet, source < 0 ? total : valueVector(app.arrays, attention, app.state.head, source)!.map((v) => v * shares[source]!), colors, range);
+      if (source >= 0) show(app, share, 'percent', app.attentionPath('weights'), app.state.head, app.token, source);
+      if (source < 0) { share.textContent = ''; delete share.dataset['path']; }
+    });
+    rows.replaceChildren(...lines.flatMap((_, i) => [pool[i]![0], pool[i]![1].element, pool[i]![2]]));
   };
-  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint);
+  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint, box);
   paint();
   return box;
 }
@@ -260,7 +266,7 @@ export function matrices(app: App, space: number): HTMLElement {
   const list = [new Matrix(app, () => app.state.trace, space)];
   if (other !== null) list.push(new Matrix(app, () => app.state.other ?? app.state.trace, space));
   app.on(['layer', 'head', 'part', 'step'], () => list.forEach((matrix) => matrix.update(true)));
-  app.on(['token', 'hoverToken', 'source', 'hoverSource'], () => list.forEach((matrix) => matrix.mark()));
+  app.on(['token', 'hoverToken', 'source', 'hoverSource'], () => list.forEach((matrix) => matrix.mark()), list[0]!.element);
   list.forEach((matrix) => matrix.update(false));
   return h('div', { class: 'matrices' }, ...list.map((matrix, i) => h('figure', {}, matrix.element, other === null ? null : h('figcaption', {}, traceName(app.loaded[i ? other : app.state.trace]!.trace)))));
 }

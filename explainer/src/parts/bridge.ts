@@ -57,7 +57,7 @@ export function bridge(app: App, space: number): HTMLElement {
   sheet.element.addEventListener('pointermove', (event) => { if (event.pointerType !== 'touch' && app.state.stack === 1) app.set({ hoverToken: under(event) }); });
   sheet.element.addEventListener('pointerleave', () => app.set({ hoverToken: null }));
   sheet.element.addEventListener('click', (event) => app.set({ stack: 1, token: under(event), part: 'cross_attention' }));
-  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint);
+  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint, sheet.element);
   paint();
   return h('div', { class: 'bridge-box' }, h('h3', {}, say('bridge')), text, sheet.element);
 }

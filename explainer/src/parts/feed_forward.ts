@@ -43,7 +43,7 @@ function tokenMap(app: App, space: number, label: string, values: () => { rows: 
   marks.element.addEventListener('pointerleave', () => app.set({ hoverToken: null }));
   marks.element.addEventListener('click', (event) => app.set({ token: clamp(Math.floor(marks.place(event)[1] / cell[1]), 0, rows - 1) }));
   app.on(['layer'], paint);
-  app.on(['token', 'hoverToken'], mark);
+  app.on(['token', 'hoverToken'], mark, box);
   paint();
   return box;
 }
@@ -73,7 +73,7 @@ export function units(app: App, space: number): HTMLElement {
       value: number(app, 'signed', app.layerPath('feed_forward', 'hidden'), app.token, i),
     }))));
   };
-  app.on(['token', 'hoverToken', 'layer'], paint);
+  app.on(['token', 'hoverToken', 'layer'], paint, title);
   paint();
   const map = tokenMap(app, space, say('hiddenLabel'), () => {
     const hidden = app.layer.feed_forward?.hidden;
@@ -97,7 +97,7 @@ export function experts(app: App, space: number): HTMLElement {
       name: `${say('expert')} ${i}`, share, chosen: chosen.has(i), value: number(app, 'percent', app.layerPath('router', 'probabilities'), app.token, i),
     }))));
   };
-  app.on(['token', 'hoverToken', 'layer'], paint);
+  app.on(['token', 'hoverToken', 'layer'], paint, title);
   paint();
   const colors = palette();
   const map = tokenMap(app, space, say('routerLabel'), () => {

@@ -196,11 +196,6 @@ function paintChosen(scene: Scene, sheet: Sheet, progress: number): void {
   const { app, colors, columns: c } = scene;
   if (app.state.stack !== scene.index) return;
   const token = app.token;
-  context.fillStyle = css(colors.card, colors.dark ? 0.42 : 0.4);
-  context.fillRect(0, TOP - 2, sheet.width, sheet.height);
-  heads(scene, context);
-  context.fillStyle = css(colors.stream, 0.16);
-  for (let t = 0; t < scene.stack.tokens.length; t++) ribbon(scene, context, t);
   // As the data flows: what lies to the left is computed first.
   const front = c.left + (c.total - c.left) * progress;
   context.save();
@@ -223,16 +218,12 @@ function paintChosen(scene: Scene, sheet: Sheet, progress: number): void {
   const found = scene.stack.layers[app.state.layer] ? weightsOf(scene, app.layer, app.state.layer) : null;
   const near = new Set<number>([token]);
   if (found) for (const source of largest(rowOf(found.weights, token, scene.stack.tokens.length), 5)) near.add(source);
-  for (const t of labelled(scene)) if (scene.row >= 11 || ![...near].some((n) => Math.abs(n - t) * scene.row < 13)) near.add(t);
-  context.clearRect(0, TOP - 2, c.left - 1, sheet.height);
-  context.clearRect(edge(c, c.layers) + 6, TOP - 2, c.right, sheet.height);
-  context.fillStyle = css(colors.card);
-  context.fillRect(0, TOP - 2, c.left - 1, sheet.height);
-  context.fillRect(edge(c, c.layers) + 6, TOP - 2, c.right, sheet.height);
   const taken: number[] = [];
   for (const t of near) {
     if (taken.some((n) => Math.abs(n - t) * scene.row < 11)) continue;
     taken.push(t);
+    context.fillStyle = css(colors.card);
+    for (const [x, width] of [[0, c.left], [edge(c, c.layers) + 6, c.right]] as const) context.fillRect(x, y(scene, t) - 7, width, 14);
     labels(scene, context, t, t === token);
   }
 }
@@ -268,6 +259,8 @@ export function flow(app: App, index: number, space: number): HTMLElement {
     event.preventDefault();
     app.set({ stack: index, ...move });
   });
+  const dim = (): void => { still.element.style.opacity = app.state.stack === index ? '0.72' : ''; };
+  dim();
   const describe = (): void => {
     if (app.state.stack !== index) return box.setAttribute('aria-label', stack.name);
     const found = stack.layers.length ? weightsOf(scene, app.layer, app.state.layer) : null;
@@ -289,8 +282,8 @@ export function flow(app: App, index: number, space: number): HTMLElement {
     };
     return tick(start);
   };
-  app.on(['token'], () => { redraw(true); describe(); });
-  app.on(['hoverToken', 'layer', 'head', 'part'], () => { redraw(false); describe(); });
+  app.on(['token'], () => { redraw(true); describe(); }, box);
+  app.on(['hoverToken', 'layer', 'head', 'part'], () => { redraw(false); describe(); }, box);
   paintStill(scene, still);
   redraw(true);
   describe();

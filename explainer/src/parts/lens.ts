@@ -1,6 +1,6 @@
 /** What the model would say after each layer: a table of layers and tokens. */
 import type { App } from '../app.ts';
-import { css, look, palette } from '../colors.ts';
+import { css, look, palette, readable } from '../colors.ts';
 import { h, seen } from '../dom.ts';
 import type { Stack } from '../types.ts';
 import { number } from '../values.ts';
@@ -35,7 +35,7 @@ function table(app: App, stack: Stack, choose: (token: number, layer: number) =>
       const color = look(colors.weights, Math.min(0.62, probability * 0.62));
       const cell = h('td', { onclick: () => choose(t, l) }, h('bdi', {}, seen(textOf(app, app.arrays.at(layer.lens.ids, t, 0)))));
       cell.style.backgroundColor = css(color);
-      cell.style.color = 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 135 ? '#17131f' : '#ffffff';
+      cell.style.color = readable(color);
       cells.set(`${t},${l}`, cell);
       return row.append(cell);
     });
@@ -74,7 +74,7 @@ export function lens(app: App): HTMLElement | null {
       list.append(h('li', {}, h('bdi', { class: 'token' }, seen(textOf(app, app.arrays.at(found.ids, token, i)))), h('span', { class: 'track' }, bar), number(app, 'percent', path, token, i)));
     }
   };
-  app.on(['token', 'hoverToken', 'layer'], paint);
+  app.on(['token', 'hoverToken', 'layer'], paint, list);
   paint();
   return h('div', { class: 'lens-box' }, h('div', { class: 'scroll-x lens-scroll', tabindex: 0, role: 'region', 'aria-label': say('lensLabel') }, element), h('div', { class: 'lens-top' }, title, list));
 }

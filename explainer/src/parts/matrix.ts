@@ -1,6 +1,6 @@
 /** The matrix of one head in four animated steps: products, scale, mask, softmax. */
 import type { App } from '../app.ts';
-import { css, look, palette, type Palette } from '../colors.ts';
+import { css, look, palette, readable, type Palette } from '../colors.ts';
 import { calm, clamp, fit, h, seen, Sheet } from '../dom.ts';
 import { matrixOf, stepsOf, type Steps } from '../scores.ts';
 import type { Attention } from '../types.ts';
@@ -174,8 +174,7 @@ export class Matrix {
     context.textBaseline = 'middle';
     for (let i = 0; i < T * S; i++) {
       if (this.app.state.step >= 2 && !visible[i]) continue;
-      const [r, g, b] = [field.colors[i * 3]!, field.colors[i * 3 + 1]!, field.colors[i * 3 + 2]!];
-      context.fillStyle = 0.3 * r + 0.59 * g + 0.11 * b > 140 ? '#16131f' : '#ffffff';
+      context.fillStyle = readable([field.colors[i * 3]!, field.colors[i * 3 + 1]!, field.colors[i * 3 + 2]!]);
       const text = this.app.state.step === 3 ? values[i]!.toFixed(2) : values[i]!.toFixed(1);
       context.fillText(text, this.left + ((i % S) + 0.5) * this.cell, this.top + (Math.floor(i / S) + 0.5) * this.cell);
     }

@@ -68,7 +68,13 @@ function nextToken(app: App): HTMLElement[] {
   const output = app.trace.output as NextToken;
   const other = (): Loaded | null => (app.state.other === null ? null : app.loaded[app.state.other]!);
   const sampling = (): Sampling => ({ temperature: app.state.temperature, topK: app.state.topK, topP: app.state.topP });
-  const now = (): Distribution => sampled(app.loaded[app.state.trace]!, outputPosition(app), sampling());
+  let known: { key: string; found: Distribution } | null = null;
+  const now = (): Distribution => {
+    const { temperature, topK, topP, trace } = app.state;
+    const key = [temperature, topK, topP, trace, outputPosition(app)].join();
+    if (known?.key !== key) known = { key, found: sampled(app.loaded[trace]!, outputPosition(app), sampling()) };
+    return known.found;
+  };
   const theirs = (): Distribution | null => {
     const beside = other();
     return beside && beside.trace.output.kind === 'next_token' && outputPosition(app) < beside.arrays.shape(beside.trace.output.logits)[0]! ? sampled(beside, outputPosition(app), sampling()) : null;
@@ -108,7 +114,7 @@ function nextToken(app: App): HTMLElement[] {
   const { element, reset } = sliders(app, app.arrays.shape(output.logits)[1]!);
   const drawing = h('button', { type: 'button', onclick: () => { drawn.push(draw(now().probabilities, Math.random())); paint(); } }, say('draw'));
   const resetting = h('button', { type: 'button', class: 'quiet', onclick: () => { drawn = []; reset(); paint(); } }, say('reset'));
-  app.on(['token', 'hoverToken'], () => { drawn = []; paint(); });
+  app.on(['token', 'hoverToken'], () => { drawn = []; paint(); }, list);
   app.on(['temperature', 'topK', 'topP'], paint);
   paint();
   return [after, list, legend, element, h('div', { class: 'buttons' }, drawing, resetting), tally];
@@ -138,7 +144,7 @@ function classes(app: App, output: Scores): HTMLElement[] {
       return barRow(output.names[i] ?? String(i), kind === 'number' ? 0 : values[i]!, value, { second: theirs ? theirs[i]! : null, secondValue: theirs ? number(app, 'percent', 'derived.output.other', i) : null });
     }));
   };
-  app.on(['token', 'hoverToken'], paint);
+  app.on(['token', 'hoverToken'], paint, list);
   paint();
   return [after, list];
 }
@@ -158,7 +164,7 @@ function maskedTokens(app: App, output: Extract<Output, { kind: 'masked_tokens' 
     after.replaceChildren(h('bdi', { class: 'token query' }, seen(app.trace.stacks[0]!.tokens[position]!.text)), ` (${position})`);
     return list.replaceChildren(...largest(probabilities, SHOWN).map((i) => barRow(seen(textOf(app, app.arrays.at(output.ids, row(), i))), probabilities[i]!, number(app, 'percent', 'derived.output.probability', i))));
   };
-  app.on(['token', 'hoverToken'], paint);
+  app.on(['token', 'hoverToken'], paint, list);
   paint();
   return [after, list];
 }

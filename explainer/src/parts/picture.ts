@@ -101,7 +101,7 @@ export function pictureChooser(app: App, index: number, size: number): HTMLEleme
     paintPicture(sheet, stack, { shares: shares(app, app.state.head), chosen: app.token }, true);
     sheet.element.setAttribute('aria-label', say('imageLabel', { head: app.state.head, token: stack.tokens[app.token]?.text ?? '' }));
   };
-  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint);
+  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], paint, box);
   paint();
   const others = tokenRow(app, index, (kind) => kind !== 'patch');
   return h('div', { class: 'image-tokens' }, box, h('div', {}, others, headPictures(app)));
@@ -128,7 +128,7 @@ export function headPictures(app: App): HTMLElement {
     }
   };
   const sheets: Sheet[] = [];
-  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], build);
+  app.on(['token', 'hoverToken', 'layer', 'head', 'part'], build, list);
   build();
   return h('div', {}, h('h4', {}, say('imageHeads')), list);
 }

@@ -52,7 +52,7 @@ function tablePicture(app: App, index: number, id: string, space: number): HTMLE
   };
   marks.element.addEventListener('pointermove', (event) => { if (event.pointerType !== 'touch' && app.state.stack === index) app.set({ hoverToken: clamp(Math.floor(marks.place(event)[1] / row), 0, T - 1) }); });
   marks.element.addEventListener('pointerleave', () => app.set({ hoverToken: null }));
-  app.on(['token', 'hoverToken'], mark);
+  app.on(['token', 'hoverToken'], mark, box);
   mark();
   return h('figure', {}, box, h('figcaption', {}, say('tableLabel'), ` (${T} × ${D})`));
 }
@@ -77,7 +77,7 @@ function similarity(app: App, index: number, id: string, space: number): HTMLEle
     context.lineWidth = 1.5;
     context.strokeRect(0.5, (tokenOf(app, index) * size) / T, size - 1, Math.max(1, size / T));
   };
-  app.on(['token', 'hoverToken'], mark);
+  app.on(['token', 'hoverToken'], mark, box);
   mark();
   return h('figure', {}, box, h('figcaption', {}, say('similarity')));
 }
@@ -130,7 +130,7 @@ function dials(app: App, index: number, space: number, count: number, angle: (pa
       hand(position, both ? colors.query : colors.place, 2.4);
     });
   };
-  app.on(['token', 'hoverToken', 'source', 'hoverSource'], paint);
+  app.on(['token', 'hoverToken', 'source', 'hoverSource'], paint, sheet.element);
   paint();
   return h('figure', {}, sheet.element, h('figcaption', {}, say('clocks')));
 }
@@ -214,7 +214,7 @@ function norms(app: App, index: number): HTMLElement {
       if (id && Number.isFinite(app.arrays.at(id, token))) list.append(h('div', {}, h('dt', {}, say(text)), h('dd', {}, number(app, 'plain', app.path('stacks', index, 'embedding', name), token))));
     }
   };
-  app.on(['token', 'hoverToken'], paint);
+  app.on(['token', 'hoverToken'], paint, list);
   paint();
   return list;
 }

@@ -51,14 +51,14 @@ export function tokenRow(app: App, index: number, only: (kind: string) => boolea
     const tab = app.state.stack === index && buttons.has(app.state.token) ? app.state.token : buttons.keys().next().value;
     for (const [i, button] of buttons) {
       const share = shares ? Math.sqrt(Math.min(1, shares[i] ?? 0)) : 0;
-      button.style.backgroundColor = share > 0.02 ? css(colors.attention, 0.42 * share) : '';
+      button.style.backgroundColor = share > 0.02 && i !== chosen ? css(colors.attention, 0.42 * share) : '';
       button.classList.toggle('chosen', i === chosen);
       button.classList.toggle('source', app.keyStack === stack && i === app.source && i !== chosen);
       button.setAttribute('aria-pressed', String(i === chosen));
       button.tabIndex = i === tab ? 0 : -1;
     }
   };
-  app.on(['token', 'hoverToken', 'source', 'hoverSource', 'layer', 'head', 'part'], paint);
+  app.on(['token', 'hoverToken', 'source', 'hoverSource', 'layer', 'head', 'part'], paint, row);
   paint();
   return row;
 }

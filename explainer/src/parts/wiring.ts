@@ -129,7 +129,7 @@ export function wiring(app: App, space: number): HTMLElement {
     (narrow ? down : across)({ app, layer, list, halves: lengths.map((v) => 3 + 10 * ((v ?? most * 0.5) / most)), value, press }, picture, space);
     element.replaceChildren(picture);
   };
-  app.on(['token', 'hoverToken', 'layer'], paint);
+  app.on(['token', 'hoverToken', 'layer'], paint, element);
   paint();
   return element;
 }
