@@ -20,12 +20,18 @@ export function lensStack(app: App): number {
 
 const WINDOW = 48;
 
-function table(app: App, stack: Stack, choose: (token: number, layer: number) => void): { element: HTMLElement; mark: () => void } {
+interface Table {
+  element: HTMLElement;
+  mark: () => void;
+  shows: (token: number) => boolean;
+}
+
+function table(app: App, stack: Stack, chosen: number, choose: (token: number, layer: number) => void): Table {
   const colors = palette();
   const cells = new Map<string, HTMLTableCellElement>();
   const body = h('tbody');
   // Of a long prompt the part around the chosen token.
-  const first = Math.max(0, Math.min(app.state.token - WINDOW / 2, stack.tokens.length - WINDOW));
+  const first = Math.max(0, Math.min(chosen - WINDOW / 2, stack.tokens.length - WINDOW));
   const last = Math.min(stack.tokens.length, first + WINDOW);
   for (let t = first; t < last; t++) {
     const row = h('tr', {}, h('th', { scope: 'row' }, h('bdi', {}, seen(stack.tokens[t]!.text))));
@@ -48,18 +54,24 @@ function table(app: App, stack: Stack, choose: (token: number, layer: number) =>
     marked = cells.get(`${app.token},${app.state.layer}`);
     marked?.classList.add('chosen');
   };
-  return { element: h('table', { class: 'lens' }, h('caption', { class: 'hidden' }, say('lensLabel')), h('thead', {}, head), body), mark };
+  return { element: h('table', { class: 'lens' }, h('caption', { class: 'hidden' }, say('lensLabel')), h('thead', {}, head), body), mark, shows: (token) => token >= first && token < last };
 }
 
 export function lens(app: App): HTMLElement | null {
   const index = lensStack(app);
   if (index < 0) return null;
   const stack = app.trace.stacks[index]!;
-  const { element, mark } = table(app, stack, (token, layer) => app.set({ stack: index, token, layer }));
+  const make = (chosen: number): Table => table(app, stack, chosen, (token, layer) => app.set({ stack: index, token, layer }));
+  let shown = make(app.state.stack === index ? app.state.token : stack.tokens.length - 1);
+  const scroll = h('div', { class: 'scroll-x lens-scroll', tabindex: 0, role: 'region', 'aria-label': say('lensLabel') }, shown.element);
   const title = h('h4');
   const list = h('ol', { class: 'bars output-bars' });
   const paint = (): void => {
-    mark();
+    if (app.state.stack === index && app.state.hoverToken === null && !shown.shows(app.state.token)) {
+      shown = make(app.state.token);
+      scroll.replaceChildren(shown.element);
+    }
+    shown.mark();
     const layer = app.state.stack === index ? app.state.layer : stack.layers.length - 1;
     const token = app.state.stack === index ? app.token : stack.tokens.length - 1;
     const found = stack.layers[layer]?.lens;
@@ -76,5 +88,5 @@ export function lens(app: App): HTMLElement | null {
   };
   app.on(['token', 'hoverToken', 'layer'], paint, list);
   paint();
-  return h('div', { class: 'lens-box' }, h('div', { class: 'scroll-x lens-scroll', tabindex: 0, role: 'region', 'aria-label': say('lensLabel') }, element), h('div', { class: 'lens-top' }, title, list));
+  return h('div', { class: 'lens-box' }, scroll, h('div', { class: 'lens-top' }, title, list));
 }

@@ -20,7 +20,7 @@ interface Request {
   target: string | null;
   ablate: Ablation[];
   patch: Patch | null;
-  append: number | null;
+  append: number[] | null;
 }
 
 async function ask(request: Request): Promise<Loaded[]> {
@@ -33,47 +33,33 @@ async function ask(request: Request): Promise<Loaded[]> {
   return answer.header.traces.map((trace) => ({ trace, arrays }));
 }
 
-/** What the page asks for next; every request is answered beside the clean run of the same prompt. */
+/** What the page asks for next. With something switched off or patched the answer has the clean run too. */
 class Session {
   patch: Patch | null = null;
+  /** Tokens that were drawn after the prompt, as ids: joined as text they might be cut otherwise. */
+  drawn: number[] = [];
+  message: (text: string) => void = () => {};
   private running = false;
   private again = false;
-  message: (text: string) => void = () => {};
-  /** Runs of other models, or of the same one at other steps, that the file began with. */
-  private readonly others: number;
 
   constructor(
     private app: App,
     public prompt: string,
     public target: string | null,
-  ) {
-    this.others = app.loaded.length - 1;
-  }
+  ) {}
 
-  /** Runs the prompt clean, and once more with what is switched off or patched. */
-  async run(append: number | null = null, clean = true): Promise<void> {
+  async run(): Promise<void> {
     if (this.running) {
       this.again = true;
       return;
     }
     this.running = true;
-    this.message(say('running'));
     this.app.set({ busy: true });
+    this.message(say('running'));
     try {
-      const { app } = this;
-      const base = { prompt: this.prompt, target: this.target, append };
-      const runs = clean ? await ask({ ...base, ablate: [], patch: null }) : app.loaded.slice(0, this.others + 1);
-      if (append !== null) [this.prompt, this.target] = [runs[0]!.trace.prompt, runs[0]!.trace.target ?? this.target];
-      const changed = app.state.off.length || this.patch ? await ask({ ...base, prompt: this.prompt, target: this.target, append: null, ablate: app.state.off, patch: this.patch }) : [];
-      const beside = changed[0] ? { ...changed[0], trace: { ...changed[0].trace, label: say('changed') } } : null;
-      app.loaded.splice(0, app.loaded.length, ...runs, ...(beside ? [beside] : []));
-      const last = runs[0]!.trace.stacks[runs[0]!.trace.stacks.length - 1]!;
-      const stays = !clean || app.state.token < last.tokens.length - (append === null ? 0 : 1);
-      app.state.other = null;
-      app.set({ trace: 0, token: stays && append === null ? app.state.token : last.tokens.length - 1, hoverToken: null, hoverSource: null });
-      app.state.other = beside ? app.loaded.length - 1 : null;
+      const { prompt, target, patch, drawn, app } = this;
+      this.show(await ask({ prompt, target, ablate: app.state.off, patch, append: drawn.length ? drawn : null }));
       this.message('');
-      app.rebuild();
     } catch (error) {
       this.message(error instanceof Error ? error.message : say('failed'));
     }
@@ -81,19 +67,40 @@ class Session {
     this.app.set({ busy: false });
     if (this.again) {
       this.again = false;
-      await this.run(null, false);
+      await this.run();
     }
+  }
+
+  /** Keeps the chosen token where the text is as long as before; else the last one is chosen. */
+  private show(runs: Loaded[]): void {
+    const { app } = this;
+    const length = (loaded: Loaded): number => loaded.trace.stacks[loaded.trace.stacks.length - 1]!.tokens.length;
+    const stays = length(app.loaded[0]!) === length(runs[0]!);
+    const changed = runs.findIndex(({ trace }) => (trace.edits ?? []).length > 0);
+    app.loaded.splice(0, app.loaded.length, ...runs);
+    const last = runs[0]!.trace.stacks.length - 1;
+    // Indices may point outside the new runs: `set` brings them back.
+    Object.assign(app.state, { trace: 0, other: null, hoverToken: null, hoverSource: null });
+    app.set({ other: changed > 0 ? changed : runs.length > 1 ? 1 : null, ...(stays ? {} : { stack: last, token: length(runs[0]!) - 1 }) });
+    app.rebuild();
   }
 
   /** Appends the token that the sliders draw at the last position. */
   async append(): Promise<void> {
     const { app } = this;
-    const output = app.trace.output;
+    const { output, stacks } = app.loaded[0]!.trace;
     if (output.kind !== 'next_token') return;
-    const last = app.trace.stacks[app.trace.stacks.length - 1]!.tokens.length - 1;
-    const { probabilities } = sampled(app.loaded[app.state.trace]!, last, app.state);
+    const last = stacks[stacks.length - 1]!.tokens.length - 1;
+    const { probabilities } = sampled(app.loaded[0]!, last, app.state);
+    // Tokens that are not listed cannot be drawn: their share goes to the others.
     const index = draw(probabilities, Math.random() * probabilities.reduce((a, b) => a + b, 0));
-    await this.run(app.arrays.at(output.ids, last, Math.min(index, probabilities.length - 1)));
+    this.drawn.push(app.loaded[0]!.arrays.at(output.ids, last, Math.min(index, probabilities.length - 1)));
+    await this.run();
+  }
+
+  begin(prompt: string, target: string | null): void {
+    Object.assign(this, { prompt, target, drawn: [] });
+    void this.run();
   }
 }
 
@@ -112,7 +119,7 @@ const same = (a: Ablation, b: Ablation): boolean => a.stack === b.stack && a.lay
 export function toggle(app: App, off: Ablation): void {
   const rest = app.state.off.filter((other) => !same(other, off));
   app.set({ off: rest.length < app.state.off.length ? rest : [...rest, off] });
-  void sessionOf(app).run(null, false);
+  void sessionOf(app).run();
 }
 
 function promptForm(app: App): HTMLElement {
@@ -123,11 +130,7 @@ function promptForm(app: App): HTMLElement {
   target.value = current.target ?? '';
   const state = h('p', { class: 'state', role: 'status' });
   current.message = (text) => { state.textContent = text; };
-  const run = (): void => {
-    current.prompt = prompt.value;
-    current.target = app.trace.stacks.length > 1 && target.value ? target.value : null;
-    void current.run();
-  };
+  const run = (): void => current.begin(prompt.value, app.trace.stacks.length > 1 && target.value ? target.value : null);
   const form = h('form', { class: 'live' }, h('label', { for: 'prompt' }, say('prompt')), prompt);
   if (app.trace.stacks.length > 1) form.append(h('label', { for: 'target' }, say('target')), target);
   form.append(h('div', { class: 'buttons' }, h('button', { type: 'submit' }, say('run')), app.trace.output.kind === 'next_token' ? h('button', { type: 'button', onclick: () => void current.append() }, say('step')) : null, state));
@@ -155,14 +158,14 @@ export function switches(app: App): HTMLElement | null {
     if (app.layer.attention) box.append(one({ stack, layer, head: null, part: 'attention' }, say('attention')));
     if (app.layer.cross_attention) box.append(one({ stack, layer, head: null, part: 'cross_attention' }, say('crossAttention')));
     if (app.layer.feed_forward || app.layer.router) box.append(one({ stack, layer, head: null, part: 'feed_forward' }, say(app.layer.router ? 'experts' : 'feedForward')));
-    if (off.length) box.append(h('button', { type: 'button', class: 'quiet', onclick: () => { app.set({ off: [] }); void sessionOf(app).run(null, false); } }, say('allOn')));
+    if (off.length) box.append(h('button', { type: 'button', class: 'quiet', onclick: () => { app.set({ off: [] }); void sessionOf(app).run(); } }, say('allOn')));
   };
   app.on(['layer', 'head', 'part', 'off'], paint);
   paint();
   return box;
 }
 
-const PATCHED = ['residual_before', 'attention/output', 'residual_middle', 'feed_forward/output', 'residual_after'];
+const PATCHED = ['residual_before', 'attention_output', 'residual_middle', 'feed_forward_output', 'residual_after'];
 
 /** Takes one vector from the run of another prompt. */
 export function patching(app: App): HTMLElement | null {
@@ -178,11 +181,11 @@ export function patching(app: App): HTMLElement | null {
   paint();
   const apply = (): void => {
     current.patch = prompt.value ? { prompt: prompt.value, stack: app.state.stack, layer: app.state.layer, part: part.value, position: app.state.stack === app.trace.stacks.length - 1 ? outputPosition(app) : app.token } : null;
-    void current.run(null, false);
+    void current.run();
   };
   const remove = (): void => {
     current.patch = null;
-    void current.run(null, false);
+    void current.run();
   };
   return h('details', { class: 'card patch' }, h('summary', {}, say('patch')), text, prompt, h('div', { class: 'buttons' }, part, h('button', { type: 'button', onclick: apply }, say('patchDo')), h('button', { type: 'button', class: 'quiet', onclick: remove }, say('reset'))));
 }

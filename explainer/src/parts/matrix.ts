@@ -75,7 +75,8 @@ export class Matrix {
   /** Another head or layer: everything anew, without a transition of the sizes. */
   update(animate: boolean): void {
     const attention = this.attention();
-    if (!attention) return this.element.replaceChildren();
+    this.element.hidden = !attention;
+    if (!attention) return;
     const { arrays } = this.app.loaded[this.index()]!;
     const steps = stepsOf(arrays, attention, Math.min(this.app.state.head, attention.num_heads - 1));
     const resized = !this.steps || this.steps.T !== steps.T || this.steps.S !== steps.S;
@@ -205,7 +206,7 @@ export class Matrix {
 
   mark(): void {
     const { steps, cell, left, top, colors, app } = this;
-    if (!steps) return;
+    if (!steps || this.element.hidden) return;
     const context = this.marks.clear();
     const row = Math.min(app.token, steps.T - 1), column = Math.min(app.source, steps.S - 1);
     const x = left + column * cell, y = top + row * cell;
