@@ -5,7 +5,8 @@ import { h } from './dom.ts';
 import { attentionChapter, positionsChapter, lensChapter } from './chapters.ts';
 import { header } from './parts/header.ts';
 import { hero } from './hero.ts';
-import type { Header } from './types.ts';
+import { headFacts } from './math.ts';
+import type { Attention, Header } from './types.ts';
 import { FORMATS, valueOf } from './values.ts';
 import { say, speak } from './words/index.ts';
 
@@ -19,24 +20,33 @@ function remembered(name: string): string | null {
 
 function read(): App | string {
   const text = (id: string): string => document.getElementById(id)?.textContent ?? '';
-  let trace: Header, arrays: Arrays;
-  try {
-    trace = JSON.parse(text('trace')) as Header;
-    if (trace.format !== 1) return say('newer', { format: String(trace.format) });
-    arrays = new Arrays(trace.arrays, decodeBase64(text('arrays')));
-  } catch (error) {
-    return say('damaged', { why: error instanceof Error ? error.message : String(error) });
-  }
+  const trace = JSON.parse(text('trace')) as Header;
+  if (trace.format !== 1) return say('newer', { format: String(trace.format) });
+  const arrays = new Arrays(trace.arrays, decodeBase64(text('arrays')));
   const stacks = trace.traces[0]!.stacks;
   const last = stacks[stacks.length - 1]!;
   const dark = remembered('theme') ?? (window.matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   const masked = trace.traces[0]!.output;
   const token = masked.kind === 'masked_tokens' ? masked.positions[0] : last.image ? 0 : last.tokens.length - 1;
   const language = remembered('language') ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
+  const layer = Math.floor((last.layers.length - 1) / 2);
   return new App(trace, arrays, {
     theme: dark === 'dark' ? 'dark' : 'light', language: language === 'zh' ? 'zh' : 'en', token: token ?? 0, source: Math.max(0, (token ?? 1) - 1),
-    layer: Math.floor((last.layers.length - 1) / 2), part: 'attention', other: trace.traces.length > 1 ? 1 : null,
+    layer, head: tellingHead(last.layers[layer]?.attention, arrays), part: 'attention', other: trace.traces.length > 1 ? 1 : null,
   });
+}
+
+/** The head of a layer that looks at few tokens, and not only at the first: the best one to begin with. */
+function tellingHead(attention: Attention | null | undefined, arrays: Arrays): number {
+  if (!attention) return 0;
+  const [N, T, S] = arrays.shape(attention.weights) as [number, number, number];
+  let best = 0, least = Infinity;
+  for (let head = 0; head < N; head++) {
+    const { entropy, first } = headFacts(arrays.slice(attention.weights, head), T, S);
+    const score = entropy / Math.log(S + 1) + 0.8 * first;
+    if (score < least) [best, least] = [head, score];
+  }
+  return best;
 }
 
 /** The first screen; the chapters under it come at once, or after the browser has shown the first. */
@@ -82,20 +92,21 @@ function watch(app: App): void {
   window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', (event) => { if (!remembered('theme')) app.set({ theme: event.matches ? 'dark' : 'light' }); });
 }
 
+function fail(message: string): void {
+  document.querySelectorAll('body > .page').forEach((element) => element.remove());
+  document.body.append(h('p', { class: 'failure', role: 'alert' }, message));
+}
+
 function start(): void {
-  const app = read();
-  if (typeof app === 'string') {
-    document.body.append(h('p', { class: 'failure', role: 'alert' }, app));
-    return;
-  }
-  app.rebuild = () => build(app, true, () => {});
   try {
+    const app = read();
+    if (typeof app === 'string') return fail(app);
+    app.rebuild = () => build(app, true, () => {});
     build(app, false, () => offer(app));
+    return watch(app);
   } catch (error) {
-    document.body.append(h('p', { class: 'failure', role: 'alert' }, say('damaged', { why: error instanceof Error ? error.message : String(error) })));
-    return;
+    return fail(say('damaged', { why: error instanceof Error ? error.message : String(error) }));
   }
-  watch(app);
 }
 
 /** What tests and curious readers can ask. */
