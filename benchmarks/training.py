@@ -27,12 +27,13 @@ def train_ours(size: Size, units: int, attention: str) -> None:
     import jax
     import jax.numpy as jnp
 
+    from transformer.nn.compute import Compute
     from transformer.tasks.language_modeling import LanguageModeling
     from transformer.training import state as states
     from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
     from transformer.training.step import Recipe, train_steps
 
-    model = ours(size, attention=attention)
+    model = ours(size, compute=Compute(attention=attention))
     task = LanguageModeling(context=size.context, batch_size=size.batch_size)
     boxed = model.init(jax.random.key(0), *task.example_inputs(model))["params"]
     options = Optimizer(schedule="constant", warmup="0 steps")

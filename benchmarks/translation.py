@@ -262,7 +262,7 @@ def search_ours(size: Size, batch_size: int) -> None:
     import jax.numpy as jnp
 
     from transformer.data.order import make_buckets
-    from transformer.decoding.beam import beam_search
+    from transformer.decoding.beam import Settings, beam_search
     from transformer.models.vaswani import Vaswani
 
     class Endless(Vaswani):
@@ -286,6 +286,15 @@ def search_ours(size: Size, batch_size: int) -> None:
         for batch, length in zip(sources, longest, strict=True)
     ]
 
+    settings = Settings(
+        end=END,
+        num_tokens=size.vocab_size,
+        max_length=OUTPUT_LENGTH,
+        beam_size=BEAM_SIZE,
+        alpha=LENGTH_PENALTY,
+        num_return=1,
+    )
+
     def work() -> None:
         for rows, lengths in batches:
             found = beam_search(
@@ -294,12 +303,7 @@ def search_ours(size: Size, batch_size: int) -> None:
                 rows.astype(np.int32),
                 lengths.astype(np.int32),
                 np.full(len(rows), OUTPUT_LENGTH, np.int32),
-                end=END,
-                num_tokens=size.vocab_size,
-                max_length=OUTPUT_LENGTH,
-                beam_size=BEAM_SIZE,
-                alpha=LENGTH_PENALTY,
-                num_return=1,
+                settings,
             )
             found = jax.device_get(found)
             assert np.all(found.lengths == OUTPUT_LENGTH)

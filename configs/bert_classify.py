@@ -14,7 +14,7 @@ The model confuses languages that share a script and many words; 500 steps are f
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -32,10 +32,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="500 steps", evaluate_every="100 steps", save_every="250 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
-
-
-VARIANTS = {}
+    return complete(config, variant)

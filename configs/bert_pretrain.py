@@ -19,7 +19,7 @@ Variants, after a colon:
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -50,10 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
         save_every="500 steps",
         steps_per_dispatch=10,
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 def _published(num_layers: int, width: int) -> dict:

@@ -16,7 +16,7 @@ machinery, not a recipe.
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -48,10 +48,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="2000 steps", evaluate_every="250 steps", save_every="250 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
-
-
-VARIANTS = {}
+    return complete(config, variant)

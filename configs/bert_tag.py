@@ -15,7 +15,7 @@ so little pretraining the model does not recognize new names by their context be
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -38,10 +38,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="500 steps", evaluate_every="100 steps", save_every="250 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
-
-
-VARIANTS = {}
+    return complete(config, variant)

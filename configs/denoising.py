@@ -12,7 +12,7 @@ work. `:prefix` has not been trained to a score.
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -34,10 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="1000 steps", evaluate_every="250 steps", save_every="250 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 VARIANTS = {"prefix": {"task": {"objective": "prefix"}}}

@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from transformer.config import section
+from transformer.config import complete, section
 from transformer.errors import ConfigError
 from transformer.training.experiment import read_config
 
@@ -51,10 +51,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="200 steps", evaluate_every="50 steps", save_every="50 steps"
     )
-    config.mesh = section("mesh")
     config.init = section("init", workdir=variant)
     # Heads of labels are trained fully, as they may be new. Output layers of a vocabulary stay
     # frozen.
     has_labels = "num_outputs" in config.model
     config.lora = section("lora", rank=8, **({} if has_labels else {"trained": ""}))
-    return config
+    return complete(config)

@@ -11,20 +11,24 @@ show its parameters, memory and FLOPs:
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """GPT-2 small; it has no variants."""
     config = ConfigDict()
     config.model = section(
-        "model", "gpt", vocab_size=50257, dtype="bfloat16", scan_layers=True, remat="dots"
+        "model",
+        "gpt",
+        vocab_size=50257,
+        compute={"dtype": "bfloat16", "scan_layers": True, "remat": "dots"},
     )
     config.task = section(
         "task",
         "language_modeling",
         tokenizer={"kind": "bpe", "size": 50257},
         batch_size=32,
+        context=config.model.get_ref("context"),
         vocab_chunk=8192,
     )
     config.optimizer = section("optimizer", learning_rate=6e-4, warmup="2%")
@@ -35,8 +39,4 @@ def get_config(variant: str = "") -> ConfigDict:
         validation_batches=20,
         save_every="1000 steps",
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, {}))
-    config.task.context = config.model.get_ref("context")
-    return config
+    return complete(config, variant)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 from transformer.sweeps.algebra import Overrides, values
 
 
@@ -25,7 +25,14 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section("model", "gpt", num_layers=4, num_heads=4, width=128, context=64)
-    config.task = section("task", "language_modeling", batch_size=12, validation_batch_size=128)
+    config.task = section(
+        "task",
+        "language_modeling",
+        # Windows have the length of the model's context: overriding one overrides both.
+        context=config.model.get_ref("context"),
+        batch_size=12,
+        validation_batch_size=128,
+    )
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="100 steps")
     config.train = section(
         "train",
@@ -35,12 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
         save_every="250 steps",
         steps_per_dispatch=10,
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    # Windows have the length of the model's context: overriding one overrides both.
-    config.task.context = config.model.get_ref("context")
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 def sweep_learning_rate() -> Iterator[Overrides]:

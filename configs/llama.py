@@ -16,7 +16,7 @@ each block for the backward pass, and shard parameters and optimizer over all de
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -36,18 +36,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="2000 steps", evaluate_every="250 steps", save_every="500 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 def _published(vocab_size: int, num_layers: int, num_heads: int, width: int, **more) -> dict:
     """A published model, with batches of 256 windows of at most 8,192 tokens."""
     shape = {"num_layers": num_layers, "num_heads": num_heads, "width": width}
-    computed = {"dtype": "bfloat16", "scan_layers": True, "remat": "full"}
+    compute = {"dtype": "bfloat16", "scan_layers": True, "remat": "full"}
     return {
-        "model": {"vocab_size": vocab_size, **shape, **computed, **more},
+        "model": {"vocab_size": vocab_size, **shape, "compute": compute, **more},
         # The logits of all tokens of a row at once would take gigabytes.
         "task": {
             "context": min(8192, more["context"]),

@@ -15,7 +15,7 @@ Variants, after a colon, are published shapes, counted and not trained: `mixtral
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -42,10 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="2000 steps", evaluate_every="250 steps", save_every="500 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 VARIANTS = {
@@ -60,7 +57,7 @@ VARIANTS = {
             "feed_forward_width": 14_336,
             "rope_base": 1e6,
             "context": 32_768,
-            "scan_layers": True,
+            "compute": {"scan_layers": True},
         }
     },
 }

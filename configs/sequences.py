@@ -11,7 +11,7 @@ strings of 17 to 24 letters, longer than any in training: 14.5, 11.0 and 39.5 pe
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -48,10 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
         save_every="500 steps",
         steps_per_dispatch=10,
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 VARIANTS = {

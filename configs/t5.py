@@ -32,7 +32,7 @@ Several tasks at once, `en.txt` and `de.txt` line by line, twice as often as the
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 TASKS = {
     # Both hold out the same modules and share the vocabulary.
@@ -82,11 +82,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="600 steps", evaluate_every="150 steps", save_every="150 steps"
     )
-    config.mesh = section("mesh")
-    # The output layer of the pretrained model also serves the next task.
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 # Sections 2.1 and 3.1.2 of the paper, except for the optimizer: sizes, sources of 512 tokens, a

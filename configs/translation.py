@@ -25,7 +25,7 @@ Variants, after a colon, for line-aligned files (plain or gzip):
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -54,10 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="1500 steps", evaluate_every="250 steps", save_every="250 steps"
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 # Section 5 of the paper: Adam without decay or clipping, warmup of 4,000 steps, 25,000 tokens of

@@ -20,7 +20,7 @@ trained to a score.
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "B/16") -> ConfigDict:
@@ -48,10 +48,7 @@ def get_config(variant: str = "B/16") -> ConfigDict:
         "optimizer", learning_rate=1e-3, warmup="10%", weight_decay=0.1, clip_norm=1.0
     )
     config.train = section("train", duration="300 epochs", evaluate_every="1%", save_every="1%")
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 def _published(num_layers: int, width: int, num_heads: int, patch_size: int = 16) -> dict:

@@ -14,7 +14,7 @@ Variants, after a colon: `patches`, whose first layer is dense, as vit_mae.py pr
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -50,10 +50,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="120 epochs", evaluate_every="10%", save_every="50%", ema_decay=0.99
     )
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
+    return complete(config, variant, VARIANTS)
 
 
 VARIANTS = {

@@ -16,7 +16,7 @@ training on labels: 83.3 percent (seed 0).
 
 from ml_collections import ConfigDict
 
-from transformer.config import section, variant_of
+from transformer.config import complete, section
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -48,10 +48,4 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.optimizer = section("optimizer", learning_rate=3e-3, warmup="10%", weight_decay=0.05)
     config.train = section("train", duration="200 epochs", evaluate_every="10%", save_every="50%")
-    config.mesh = section("mesh")
-    config.init, config.lora = section("init"), section("lora")
-    config.update(variant_of(variant, VARIANTS))
-    return config
-
-
-VARIANTS = {}
+    return complete(config, variant)

@@ -8,6 +8,7 @@ tokens, and prompt. Other runs average the states of all tokens and normalize to
 override these settings.
 """
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def main() -> int:
 
     from transformer.data.text.embeddings import load_embedding
     from transformer.decoding.embed import embed
-    from transformer.decoding.translate import sentence_progress
     from transformer.interop.formats.safetensors import write_safetensors
+    from transformer.progress import counting
     from transformer.runs.opening import open_encoder
 
     run: Any = open_encoder(workdir, values.checkpoint)
@@ -65,18 +66,20 @@ def main() -> int:
             raise DataError(f"line {number} of the input is empty: give a text.")
     if not lines:
         raise DataError("standard input is empty: give one text a line.")
-    with sentence_progress(len(lines), verb="embedded") as update:
+    how = dataclasses.replace(
+        usual,
+        pooling=tuple(pooling or usual.pooling),
+        normalize=usual.normalize if values.normalize is None else values.normalize,
+        max_length=max_length,
+    )
+    with counting(len(lines), "embedded", "sentences") as update:
         vectors = embed(
             run.model,
             run.params,
             run.task.load_tokenizer(workdir),
             lines,
-            pooling=pooling or usual.pooling,
-            normalize=usual.normalize if values.normalize is None else values.normalize,
-            max_length=max_length,
-            lowercase=usual.lowercase,
+            how,
             prompt=usual.prompt(values.prompt_name),
-            include_prompt=usual.include_prompt,
             batch_size=values.batch_size,
             on_progress=update,
             on_cut=functools.partial(say_cut, len(lines), max_length, context),

@@ -47,7 +47,7 @@ def main() -> int:
     from transformer import tasks
     from transformer.runs.evaluating import evaluate_run
     from transformer.runs.opening import open_run
-    from transformer.tasks.parts.protocol import FindsNeighbors, Noted, Rewrites, names_of
+    from transformer.tasks.parts.abilities import FindsNeighbors, Noted, Rewrites, names_of
 
     run: Any = open_run(workdir, values.checkpoint)
     changed = ("beam_size", "length_penalty", "max_length")

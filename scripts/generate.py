@@ -85,7 +85,7 @@ def main() -> int:
     workdir = command_line.required_workdir()
     from transformer import tasks
     from transformer.runs.opening import open_run
-    from transformer.tasks.parts.protocol import Continues, Rewrites, names_of
+    from transformer.tasks.parts.abilities import Continues, Rewrites, names_of
 
     run: Any = open_run(workdir, values.checkpoint)
     job = run.config.task.name

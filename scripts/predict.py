@@ -40,7 +40,7 @@ def main(*arguments: str) -> int:
     values = command_line.FLAGS
     workdir = command_line.required_workdir()
     from transformer.runs.opening import open_run
-    from transformer.tasks.parts.protocol import Predicts
+    from transformer.tasks.parts.abilities import Predicts
 
     run: Any = open_run(workdir, values.checkpoint)
     if not isinstance(run.task, Predicts):

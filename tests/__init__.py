@@ -2,8 +2,11 @@
 
 import os
 from importlib.metadata import version
+from pathlib import Path
 
 import jaxtyping
+from beartype import BeartypeConf
+from beartype.claw import beartype_package
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs run for milliseconds here: it takes longer to make them fast than to run them slow.
@@ -13,4 +16,13 @@ if version("jaxlib").startswith("0.10."):
     # The older emitters compile in half the time. Later versions have none, and end at this flag.
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
-jaxtyping.install_import_hook("transformer", "beartype.beartype")
+
+# Checking shapes makes each call of a function slower: only modules that name shapes pay for it.
+ROOT = Path(__file__).parents[1]
+SHAPED = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "transformer").rglob("*.py"))
+    if "from jaxtyping import" in path.read_text("utf-8")
+]
+beartype_package("transformer", conf=BeartypeConf(claw_is_pep526=False))
+jaxtyping.install_import_hook(SHAPED, "beartype.beartype")

@@ -26,6 +26,7 @@ from transformer.limits import (
     Weight,
 )
 from transformer.models.gpt import GPT
+from transformer.nn.compute import Compute
 from transformer.ops.search_rules import Search
 from transformer.sharding import Devices
 from transformer.tasks.language_modeling import LanguageModeling
@@ -205,7 +206,7 @@ def test_missing_key_is_named():
         ("train", None, {"duration": 100}, r"duration is 100 \(int\): expected str"),
         ("train", None, {"seed": None}, "expected int"),
         ("model", "gpt", {"vocab_size": 3.5}, "vocab_size.*expected int or nothing"),
-        ("model", "gpt", {"scan_layers": 1}, "scan_layers.*expected bool"),
+        ("model", "gpt", {"compute": {"scan_layers": 1}}, "compute.scan_layers.*expected bool"),
     ],
     ids=str,
 )
@@ -347,6 +348,13 @@ def test_every_config_builds(path, variant):
         build(kind, config.copy_and_resolve_references()[kind])
 
 
+@pytest.mark.parametrize(("name", "answer"), [("gpt2", "no variants"), ("llama", "llama3-8b")])
+def test_variants_that_there_are_not(name, answer):
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    with pytest.raises(ConfigError, match=answer):
+        load(path).get_config("llama3-8")
+
+
 def test_messages_name_fields_that_there_are():
     """Each `config.SECTION.FIELD` in the package."""
     known = {
@@ -419,6 +427,15 @@ def test_flat_sections_of_format_1_are_read(name):
     assert saved.model.vocab_size == 5
     again = saved_config({"format": 2, **saved.to_dict()})
     assert again.to_dict() == saved.to_dict()
+
+
+def test_how_a_flat_model_computes_is_read():
+    how = {"dtype": "bfloat16", "scan_layers": True, "remat": "full", "attention": "einsum"}
+    for number in ({}, {"format": 2}):
+        saved = saved_config({**number, "model": {"name": "bert", "width": 24, **how}})
+        model = build("model", saved.model)
+        assert (model.width, model.compute) == (24, Compute(**how))
+        assert saved.model.to_dict() == section("model", "bert", width=24, compute=how).to_dict()
 
 
 @pytest.mark.parametrize("number", [0, 3, "2", True])

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from transformer.files import delete_leftovers, replacing
 
@@ -70,12 +70,12 @@ def is_whole(path: Path) -> bool:
     return False
 
 
-def write_entry(path: Path, write: Callable[[Any], None]) -> bool:
+def write_entry(path: Path, write: Callable[["Hashing"], object]) -> bool:
     """Writes a file of the cache, and deletes parts that killed processes left beside it.
 
     Args:
         path: the path of the file; its folder is made.
-        write: writes the content to a file-like object.
+        write: writes the content to the file that it gets.
 
     Returns:
         Whether the file could be written.
@@ -84,7 +84,7 @@ def write_entry(path: Path, write: Callable[[Any], None]) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         delete_leftovers(path.parent)
         with replacing(path) as file:
-            hashing = _Hashing(file)
+            hashing = Hashing(file)
             write(hashing)
             file.write(hashing.digest.digest())
     except OSError as error:
@@ -93,14 +93,15 @@ def write_entry(path: Path, write: Callable[[Any], None]) -> bool:
     return True
 
 
-class _Hashing:
+class Hashing:
     """A file that hashes its content while it is written."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.digest = _DIGEST()
 
-    def write(self, content: Any) -> int:
+    def write(self, content: bytes) -> int:
+        """Appends bytes and returns their number."""
         self.digest.update(content)
         return self._file.write(content)
 

@@ -116,6 +116,6 @@ def require_plain_path(workdir: Path) -> None:
     for character in "[*?\\":
         if character in path:
             raise WorkdirError(
-                f"{path} has a {character!r}, with which checkpoints cannot be kept: give the path "
-                f"of a folder without any of [ * ? \\"
+                f"{path} has a {character!r}: no checkpoint can be stored at such a path. Give the "
+                f"path of a folder without any of [ * ? \\"
             )

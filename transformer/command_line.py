@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformer import signals, streams
 from transformer.data.reading.library_errors import is_panic
 from transformer.data.reading.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
+from transformer.types import Facts
 
 FLAGS = flags.FLAGS
 # Errors of the file system or the environment that no bug of ours can cause.
@@ -31,6 +32,7 @@ _OF_THE_SYSTEM = (
 )
 # Those of these errors that mean that no file or folder can have this path.
 _OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_NAMELESS = re.compile(r"--?=")
 # A flag for a part of a config; boolean ones may be negated as `--noconfig.x`.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
 
@@ -114,10 +116,13 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
     # A config file may raise anything, even exceptions that end a process.
     except BaseException as error:
         raise _config_error(error, sys.argv) from None
-    if rest and not takes_arguments:
+    # absl takes a flag without a name for an argument; all is an argument after `--`.
+    nameless = [] if "--" in sys.argv else [each for each in rest if _NAMELESS.match(each)]
+    wrong = nameless if takes_arguments else rest
+    if wrong:
         from transformer.fields import shown
 
-        raise ConfigError(f"what is {shown(rest[0])}? Flags are written --name=value.")
+        raise ConfigError(f"what is {shown(wrong[0])}? Flags are written --name=value.")
     return main(*rest)
 
 
@@ -256,7 +261,7 @@ def _require_numbers() -> None:
             raise ConfigError(f"--{name} is {value}: a number of 64 bits is needed.")
 
 
-def loaded_config(holder: Any) -> Any:
+def loaded_config(holder: flags.FlagValues) -> ConfigDict:
     """The value of a config flag, with all sections.
 
     Raises:
@@ -316,7 +321,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_json(result: Mapping[str, Any]) -> None:
+def print_json(result: Facts) -> None:
     """Prints one JSON object on stdout."""
     print(json.dumps(result))
 

@@ -6,7 +6,6 @@ compression in use has a checksum.
 """
 
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -17,8 +16,8 @@ try:
     from jax._src import compilation_cache
     from jax._src.compilation_cache_interface import CacheInterface
 except ImportError:  # pragma: no cover
-    compilation_cache: Any = None
-    CacheInterface: Any = object
+    compilation_cache = None  # pyright: ignore
+    CacheInterface = object  # pyright: ignore
 
 
 def keep_programs(folder: Path) -> None:

@@ -6,7 +6,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from transformer.errors import ConfigError
 from transformer.limits import Limit
@@ -27,10 +27,23 @@ class Declared:
         entry: for a tuple, the declaration of its entries.
     """
 
-    base: Any
+    base: type
     optional: bool = False
     limits: tuple[Limit, ...] = ()
     entry: "Declared | None" = None
+
+
+@typing.runtime_checkable
+class Checks(typing.Protocol):
+    """The owner of a section that refuses values which cannot work together."""
+
+    def check(self) -> None:
+        """Refuses such values.
+
+        Raises:
+            ConfigError: naming the fields.
+        """
+        ...
 
 
 def config_fields(owner: type) -> dict[str, dataclasses.Field]:
@@ -49,8 +62,8 @@ def declared(owner: type) -> dict[str, Declared]:
     return {name: _declared(hints[name]) for name in config_fields(owner)}
 
 
-def _declared(hint: Any) -> Declared:
-    limits: tuple[Any, ...] = ()
+def _declared(hint: object) -> Declared:
+    limits: tuple[Limit, ...] = ()
     if typing.get_origin(hint) is Annotated:
         hint, *notes = typing.get_args(hint)
         limits = tuple(note for note in notes if isinstance(note, Limit))
@@ -65,7 +78,7 @@ def _declared(hint: Any) -> Declared:
     return Declared(hint, limits=limits)
 
 
-def checked(where: str, value: Any, field: Declared) -> Any:
+def checked(where: str, value: object, field: Declared) -> object:
     """Checks a value and converts it to its field's type: an integer to a float, a list to a tuple.
 
     Args:
@@ -96,7 +109,7 @@ def checked(where: str, value: Any, field: Declared) -> Any:
     return plain
 
 
-def as_declared(value: Any, base: Any) -> Any:
+def as_declared(value: object, base: type) -> object:
     """Converts an integer to a float, and a list to a tuple, if the declared type asks for it."""
     if base is float and type(value) is int:
         # An integer beyond the range of floats is refused as an infinite float.
@@ -106,7 +119,7 @@ def as_declared(value: Any, base: Any) -> Any:
     return value
 
 
-def require_allowed(section: str, made: Any) -> None:
+def require_allowed(section: str, made: object) -> None:
     """Refuses the owner of a section if a field's value is not allowed or its own check fails.
 
     Owners made by `config.build` have been checked; this is for others.
@@ -123,16 +136,18 @@ def require_allowed(section: str, made: Any) -> None:
             require_allowed(f"{section}.{name}", getattr(made, name))
         else:
             checked(f"config.{section}.{name}", getattr(made, name), field)
-    if hasattr(made, "check"):
+    if isinstance(made, Checks):
         made.check()
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value for a message, shortened if it is long."""
     try:
         text = repr(value)
     except ValueError:
         # Raised for integers with more digits than Python converts to text.
+        if not isinstance(value, int):
+            return f"a {type(value).__name__} with a very large number"
         return f"a whole number of {value.bit_length():,} bits"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 

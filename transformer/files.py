@@ -15,9 +15,12 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from transformer.errors import WorkdirError
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 # None on systems without it, such as Windows.
 fcntl = importlib.import_module("fcntl") if importlib.util.find_spec("fcntl") else None
@@ -183,7 +186,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(
-    path: Path, content: Any, *, indent: int | None = 2, sort_keys: bool = False
+    path: Path, content: object, *, indent: int | None = 2, sort_keys: bool = False
 ) -> None:
     """Writes a value as unescaped JSON atomically; does nothing if the file has it already.
 
@@ -194,7 +197,7 @@ def write_json(
     write_text(path, f"{text}\n")
 
 
-def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+def write_json_lines(path: Path, rows: Iterable[object]) -> None:
     """Writes values as JSON lines atomically, without escaping letters.
 
     Raises:
@@ -203,12 +206,12 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
     write_text(path, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
 
 
-def write_picture(path: Path, figure: Any, dpi: int = 130) -> None:
+def write_picture(path: Path, figure: "matplotlib.figure.Figure", dpi: int = 130) -> None:
     """Writes a matplotlib figure atomically.
 
     Args:
         path: the path; its suffix decides the format.
-        figure: a `matplotlib.figure.Figure`.
+        figure: what is drawn.
         dpi: dots per inch.
 
     Raises:

@@ -62,8 +62,8 @@ class Real:
     Attributes:
         least: the lower end.
         most: the upper end.
-        above: whether the lower end itself is left out.
-        below: whether the upper end itself is left out.
+        above: whether numbers must be above the lower end, not equal to it.
+        below: whether numbers must be below the upper end, not equal to it.
     """
 
     least: float = 0.0
@@ -105,7 +105,7 @@ class OneOf:
 
 
 class Written:
-    """Any text, even empty, that can be written to a file."""
+    """A text, possibly empty, that can be written to a file."""
 
     def refusal(self, value: str) -> str | None:
         """The allowed values, in words; None if the value is allowed."""

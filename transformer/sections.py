@@ -12,12 +12,13 @@ import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType, ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
 from transformer.errors import ConfigError
 from transformer.fields import (
+    Checks,
     Declared,
     as_declared,
     checked,
@@ -26,11 +27,12 @@ from transformer.fields import (
     shown,
     unknown_name,
 )
+from transformer.types import Facts, Json
 
 Owner = TypeVar("Owner")
 
 
-def filled(belongs: type, where: str, given: Mapping[str, Any]) -> ConfigDict:
+def filled(belongs: type, where: str, given: Facts) -> ConfigDict:
     """A section with all fields of its owner: given values, and defaults for the rest.
 
     Args:
@@ -63,7 +65,7 @@ def filled(belongs: type, where: str, given: Mapping[str, Any]) -> ConfigDict:
     return result
 
 
-def made(belongs: type[Owner], where: str, given: Mapping[str, Any]) -> Owner:
+def made(belongs: type[Owner], where: str, given: Facts) -> Owner:
     """Makes the owner of a section from the section's values, and checks it.
 
     Args:
@@ -76,7 +78,7 @@ def made(belongs: type[Owner], where: str, given: Mapping[str, Any]) -> Owner:
             owner's own `check` refuses.
     """
     require_known(belongs, where, given)
-    values: dict[str, Any] = {}
+    values: Json = {}
     for key, field in config_fields(belongs).items():
         kind, name = declared(belongs)[key], f"{where}.{key}"
         if dataclasses.is_dataclass(kind.base):
@@ -87,12 +89,12 @@ def made(belongs: type[Owner], where: str, given: Mapping[str, Any]) -> Owner:
         else:
             values[key] = checked(name, given[key], kind)
     result = belongs(**values)
-    if hasattr(result, "check"):
+    if isinstance(result, Checks):
         result.check()
     return result
 
 
-def _inside(where: str, key: str, value: Any, field: dataclasses.Field) -> dict[str, Any]:
+def _inside(where: str, key: str, value: object, field: dataclasses.Field) -> Json:
     """The values of an inner section; missing values come from the field's default.
 
     Raises:
@@ -108,13 +110,13 @@ def _inside(where: str, key: str, value: Any, field: dataclasses.Field) -> dict[
     return _values(field.default) | dict(value.items())
 
 
-def _values(owner: Any) -> dict[str, Any]:
+def _values(owner: object) -> Json:
     return {key: getattr(owner, key) for key in config_fields(type(owner))}
 
 
 def completed(
-    belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str] = MappingProxyType({})
-) -> dict[str, Any]:
+    belongs: type, section: Facts, renamed: Mapping[str, str] = MappingProxyType({})
+) -> Json:
     """Completes a saved section with fields added since, and turns lists into tuples.
 
     The default of a new field must be the behaviour before the field existed.
@@ -139,7 +141,7 @@ def completed(
     return result
 
 
-def _moved(belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+def _moved(belongs: type, section: Facts, renamed: Mapping[str, str]) -> Json:
     """A section with fields moved into the inner sections where they are today."""
     known = config_fields(belongs)
     renamed = {key: path for key, path in renamed.items() if path in paths(belongs)}
@@ -161,7 +163,7 @@ def _moved(belongs: type, section: Mapping[str, Any], renamed: Mapping[str, str]
     return result
 
 
-def require_known(belongs: type, where: str, given: Mapping[str, Any]) -> None:
+def require_known(belongs: type, where: str, given: Facts) -> None:
     """Refuses a section with a key that its owner does not have.
 
     Raises:
@@ -195,7 +197,7 @@ def field_at(belongs: type, path: str) -> Declared:
     return field_at(field.base, rest) if rest else field
 
 
-def flattened(config: Any, prefix: str = "") -> dict[str, Any]:
+def flattened(config: ConfigDict, prefix: str = "") -> Json:
     """All values by dotted keys; tuples become lists, as in JSON."""
     flat = {}
     for key, value in config.items():

@@ -7,7 +7,7 @@ Modules name the axes of their parameters and activations by meaning (`embed`, `
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import flax.linen as nn
 import jax
@@ -17,10 +17,15 @@ from jaxtyping import Array, Float
 
 from transformer.errors import ConfigError
 from transformer.limits import Whole
+from transformer.types import Boxed, Params
 
 AXES = ("data", "fsdp", "expert", "sequence", "tensor")
 # The size of one axis; -1 takes the remaining devices.
 Devices = Annotated[int, Whole(1, 1 << 20, also=(-1,))]
+# A parameter or its shape, in a box with the logical names of its axes or without names.
+Parameter = nn.LogicallyPartitioned | jax.ShapeDtypeStruct | Float[Array, "..."]
+# A function of arrays.
+Compute = TypeVar("Compute", bound=Callable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Mesh:
                 f"{' and '.join(open_axes)} are -1: only one axis takes the devices left over."
             )
 
-    def make(self, devices: Sequence[Any] | None = None) -> jax.sharding.Mesh:
+    def make(self, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
         """Makes the mesh; neighbours in it are near each other in the hardware, if possible.
 
         Args:
@@ -148,10 +153,10 @@ def is_cut(name: str) -> bool:
 
 
 def per_device(
-    compute: Callable[..., Any],
+    compute: Compute,
     inputs: tuple[tuple[str | None, ...], ...],
     output: tuple[str | None, ...],
-) -> Callable[..., Any]:
+) -> Compute:
     """Wraps a function so that each device applies it to its shards, if a mesh is set.
 
     Args:
@@ -183,7 +188,7 @@ def gathered(parameter: Float[Array, "..."], *names: str | None) -> Float[Array,
     return constrain(parameter, *("features" if name == "embed" else name for name in names))
 
 
-def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
+def shardings_of(mesh: jax.sharding.Mesh, boxed: Boxed) -> Params:
     """The sharding of each parameter from the logical axes in its box.
 
     Args:
@@ -194,9 +199,9 @@ def shardings_of(mesh: jax.sharding.Mesh, boxed: Any) -> Any:
         ConfigError: if an axis does not divide by the devices it is sharded over.
     """
 
-    def one(path: Any, leaf: Any) -> NamedSharding:
+    def one(path: jax.tree_util.KeyPath, leaf: Parameter) -> NamedSharding:
         names = logical_axes(leaf)
-        value: Any = nn.meta.unbox(leaf)
+        value = nn.meta.unbox(leaf)
         spec = RULES.spec(names)
         for axis, (size, cut) in enumerate(zip(value.shape, spec, strict=True)):
             parts = _parts(mesh, cut)
@@ -226,14 +231,14 @@ def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def is_box(leaf: Any) -> bool:
+def is_box(leaf: object) -> bool:
     """Whether a leaf is a parameter together with the names of its axes."""
     return isinstance(leaf, nn.LogicallyPartitioned)
 
 
-def logical_axes(leaf: Any) -> tuple[str | None, ...]:
+def logical_axes(leaf: Parameter) -> tuple[str | None, ...]:
     """The names of a parameter's axes, None where it has no name."""
-    if is_box(leaf):
+    if isinstance(leaf, nn.LogicallyPartitioned):
         return tuple(leaf.names)
     return (None,) * leaf.ndim
 
@@ -250,7 +255,9 @@ def num_batch_axes(names: Sequence[str | None]) -> int:
     return next(others, len(names))
 
 
-def _parts(mesh: Any, cut: str | tuple[str, ...] | None) -> int:
+def _parts(
+    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh, cut: str | tuple[str, ...] | None
+) -> int:
     """The number of shards of an axis."""
     return math.prod(mesh.shape[name] for name in _as_tuple(cut))
 

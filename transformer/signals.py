@@ -104,7 +104,7 @@ def first_goes_to(handler: Handler, numbers: Sequence[int] = ENDING) -> Iterator
 
 def end(number: int, frame: FrameType | None) -> None:
     """Ends the process after flushing its output."""
-    # Any error of the flush is ignored: the signal may have interrupted a flush itself.
+    # Each error of the flush is ignored: the signal may have interrupted a flush itself.
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     _leave(number)

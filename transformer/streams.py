@@ -4,11 +4,10 @@ import errno
 import io
 import os
 import sys
-from typing import Any
 
 
 def make_safe() -> None:
-    """Keeps failures of the streams for people from ending the program.
+    """Prevents closed streams, and failures of stderr, from ending the program.
 
     If a stream is closed at the start, the next opened file would get its number, and libraries'
     messages on stderr would go into that file: into a checkpoint, for example. And a terminal that
@@ -31,7 +30,7 @@ def make_safe() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     if sys.stderr is None:
         sys.stderr = _stream(_Heedless(2))
-    elif _number(sys.stderr) == 2:
+    elif _writes_to_stderr():
         sys.stderr = _stream(_Heedless(2), sys.stderr.encoding)
 
 
@@ -51,15 +50,15 @@ def flushed() -> str:
     return ""
 
 
-def _number(stream: Any) -> int | None:
-    """The file descriptor that a stream writes to; None if it has none."""
+def _writes_to_stderr() -> bool:
+    """Whether `sys.stderr` is the standard stream, and nothing that replaces it."""
     try:
-        return stream.fileno()
+        return sys.stderr.fileno() == 2
     except (OSError, ValueError):
-        return None
+        return False
 
 
-def _stream(raw: Any, encoding: str = "utf-8") -> io.TextIOWrapper:
+def _stream(raw: io.RawIOBase, encoding: str = "utf-8") -> io.TextIOWrapper:
     buffered = io.BufferedWriter(raw, buffer_size=1)
     return io.TextIOWrapper(buffered, encoding, errors="backslashreplace", write_through=True)
 
@@ -79,7 +78,7 @@ class _Heedless(io.RawIOBase):
     def fileno(self) -> int:
         return self._number
 
-    def write(self, content: Any, /) -> int:
+    def write(self, content: bytes | bytearray | memoryview, /) -> int:
         view = memoryview(content).cast("B")
         try:
             while view:

@@ -8,7 +8,7 @@ a constant.
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from jaxtyping import AbstractArray, Array, Float
 
@@ -32,7 +32,7 @@ def is_zero(number: Number) -> bool:
     return isinstance(number, int | float) and number == 0
 
 
-def is_number(hint: Any) -> bool:
+def is_number(hint: object) -> bool:
     """Whether a type hint is `Number` or `NumberOrOff`."""
     if typing.get_origin(hint) is Annotated:
         hint = typing.get_args(hint)[0]
@@ -40,7 +40,7 @@ def is_number(hint: Any) -> bool:
     return any(isinstance(kind, type) and issubclass(kind, AbstractArray) for kind in kinds)
 
 
-def traced_fields(made: Any) -> dict[str, float]:
+def traced_fields(made: object) -> dict[str, float]:
     """The numbers of a section that a program takes as arguments, by field.
 
     Args:
@@ -63,7 +63,7 @@ def traced_fields(made: Any) -> dict[str, float]:
 
 def with_numbers(made: Owner, numbers: Mapping[str, Number]) -> Owner:
     """Replaces numbers of a section, with names as in `traced_fields`."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     inner: dict[str, dict[str, Number]] = {}
     for name, number in numbers.items():
         section, dot, key = name.partition(".")

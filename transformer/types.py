@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 Params = dict[str, Any]
 # The same with the logical names of its axes around each array; see `sharding.logical_axes`.
 Boxed = dict[str, Any]
+# An array in a pytree of ours: JAX also makes such trees with placeholders in place of arrays.
+Leaf = Any
 # Arrays of a batch by name, `[B, ...]`, on the host or on devices.
 Batch = dict[str, Array]
 HostBatch = dict[str, np.ndarray]

@@ -202,7 +202,7 @@ def decoding(job: Job) -> None:
         if not job.warm:
             # Each token reads all parameters, and the filled part of the cache.
             cached = rows * (read + new / 2) * 2 * model.num_layers * model.width
-            size = jnp.dtype(model.dtype).itemsize
+            size = jnp.dtype(model.compute.dtype).itemsize
             found = measure(work, seconds=job.seconds, units=new, rounds=3)
             report(line, **found, **_memory(), items=rows, bytes=size * (count + cached))
         before = time.time()

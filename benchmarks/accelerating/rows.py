@@ -76,7 +76,7 @@ class Row:
             return {}
         config = self.made_config(folder, tiny)
         plain = (int, float, str, bool, tuple, type(None))
-        fields = {**dict(config.task), **dict(config.model)}
+        fields = {**config.task, **config.model, "dtype": config.model.compute.dtype}
         return {key: value for key, value in fields.items() if isinstance(value, plain)}
 
     def _file(self) -> str:
@@ -99,8 +99,8 @@ _TINY_DECODER = {
     "model.width": 32,
     "model.context": 64,
     # Scans and recomputation take longer to compile.
-    "model.scan_layers": False,
-    "model.remat": "none",
+    "model.compute.scan_layers": False,
+    "model.compute.remat": "none",
     "task.batch_size": 2,
     "task.vocab_chunk": 64,
 }
@@ -134,14 +134,14 @@ ROWS = (
             "task.path": "{folder}/images.npz",
             "task.batch_size": 256,
             "model.num_outputs": 1000,
-            "model.dtype": "bfloat16",
+            "model.compute.dtype": "bfloat16",
         },
         tiny={
             "model.num_layers": 1,
             "model.num_heads": 2,
             "model.width": 32,
             "model.image_size": 32,
-            "model.dtype": "float32",
+            "model.compute.dtype": "float32",
             "task.batch_size": 4,
         },
     ),
@@ -196,9 +196,9 @@ ROWS = (
             "model.width": 1280,
             "model.feed_forward_width": 3456,
             "model.context": 2048,
-            "model.dtype": "bfloat16",
-            "model.scan_layers": True,
-            "model.remat": "dots",
+            "model.compute.dtype": "bfloat16",
+            "model.compute.scan_layers": True,
+            "model.compute.remat": "dots",
             "task.batch_size": 8,
             "task.validation_batch_size": 8,
             "task.vocab_chunk": 8000,
@@ -214,7 +214,7 @@ ROWS = (
             "task.path": "{folder}/documents.txt",
             "task.batch_size": 32,
             "model.vocab_size": 30_522,
-            "model.dtype": "bfloat16",
+            "model.compute.dtype": "bfloat16",
         },
         tiny={
             "model.vocab_size": 400,
@@ -232,8 +232,8 @@ ROWS = (
         "translation, :base",
         peer="translation",
         config="translation:base",
-        fields=_PAIRS | {"model.vocab_size": 37_000, "model.dtype": "bfloat16"},
-        tiny=_TINY_PAIRS | {"model.dtype": "float32"},
+        fields=_PAIRS | {"model.vocab_size": 37_000, "model.compute.dtype": "bfloat16"},
+        tiny=_TINY_PAIRS | {"model.compute.dtype": "float32"},
         settings={"dispatches": (12, 1)},
     ),
     Row(
@@ -245,14 +245,14 @@ ROWS = (
         | {
             "task.prefix": "translate: ",
             "task.batch_tokens": 16_384,
-            "model.dtype": "bfloat16",
+            "model.compute.dtype": "bfloat16",
         },
         tiny=_TINY_PAIRS
         | {
             "model.head_dim": 16,
             "task.max_length": 64,
             "task.max_target_length": 64,
-            "model.dtype": "float32",
+            "model.compute.dtype": "float32",
         },
     ),
     Row(

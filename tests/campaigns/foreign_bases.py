@@ -1,11 +1,14 @@
 """Small published models of every family and format, made by those who publish them."""
 
 import json
+import math
 import random
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.campaigns.mutations import Known
 
 # Which of their files what is read is in; the others are side files.
 WEIGHTS = (".safetensors", ".gguf")
@@ -153,6 +156,18 @@ def chosen(source: random.Random, folder: Path) -> Path:
     found = files_of(folder)
     often = [path.suffix == ".json" and path.name != "tokenizer.json" for path in found]
     return source.choices(found, [1 + is_often for is_often in often])[0]
+
+
+def known(folder: Path) -> Known:
+    """What other files of a base say, whatever one key of one file says."""
+    settings, library, config = (
+        json.loads((folder / name).read_bytes()) if (folder / name).is_file() else {}
+        for name in ("tokenizer_config.json", "tokenizer.json", "config.json")
+    )
+    described = [*settings.get("added_tokens_decoder", {}).values()]
+    described += library.get("added_tokens", [])
+    special = {token["content"] for token in described if token.get("special")}
+    return Known(frozenset(special), config.get("max_position_embeddings", math.inf))
 
 
 def is_json(path: Path) -> bool:

@@ -38,6 +38,7 @@ from tests.campaigns.mutations import Mutation
 from tests.campaigns.worker import Worker
 from transformer.errors import UserError
 from transformer.interop import published
+from transformer.nn.compute import Compute
 from transformer.runs import importing as imported
 from transformer.runs.importing import Imported, read_run
 from transformer.training.sections import build
@@ -101,7 +102,7 @@ def _sample(found: Imported) -> list[int]:
 def _compute(found: Imported) -> None:
     """The forward pass, operation by operation: nothing is compiled as a whole."""
     config = found.config.model
-    model = build("model", {**config, "scan_layers": False})
+    model = build("model", {**config, "compute": Compute()})
     variables = {"params": from_paths(found.published.params)}
     tokens = jnp.zeros((1, 4), jnp.int32)
     if config.name == "vit":
@@ -180,8 +181,9 @@ def _mutation(source: random.Random, base: Base, path: Path) -> Mutation:  # noq
     if source.random() < 0.02:
         return Mutation(None, "deleted")
     if bases.is_json(path):
-        change = mutations.of_json if source.random() < 0.8 else mutations.of_bytes
-        return change(source, content)
+        if source.random() < 0.8:
+            return mutations.of_json(source, content, bases.known(base.folder))
+        return mutations.of_bytes(source, content)
     end = bases.beginning(content, path.name)
     if path.suffix == ".safetensors":
         if source.random() < 0.7:

@@ -100,7 +100,7 @@ JOBS = (
         "language modeling, BPE, Llama in one scan",
         "llama.py",
         _settings(
-            DECODER | {"num_layers": 2, "num_kv_heads": 1, "scan_layers": True},
+            DECODER | {"num_layers": 2, "num_kv_heads": 1, "compute.scan_layers": True},
             TEXT | {"tokenizer.kind": "bpe", "tokenizer.size": 280, "sample_length": 20},
             train__steps_per_dispatch=3,
         ),

@@ -117,8 +117,29 @@ def _replaced(source: random.Random, content: bytes) -> Mutation:
     return Mutation(make(), name)
 
 
-def of_json(source: random.Random, content: bytes) -> Mutation:
-    """Changes a value, a key or the order of a JSON file."""
+class Known(NamedTuple):
+    """What other files say, whatever one key of one file says.
+
+    Attributes:
+        special: tokens that are special.
+        positions: the longest text that the model reads.
+    """
+
+    special: frozenset[str] = frozenset()
+    positions: float = math.inf
+
+
+_NOTHING = Known()
+
+
+def of_json(source: random.Random, content: bytes, known: Known = _NOTHING) -> Mutation:
+    """Changes a value, a key or the order of a JSON file.
+
+    Args:
+        source: of randomness.
+        content: of the file.
+        known: what other files say.
+    """
     root = json.loads(content)
     holder, key, path = _place(source, root)
     if holder is None:
@@ -141,14 +162,16 @@ def of_json(source: random.Random, content: bytes) -> Mutation:
         text = _dumped(root).decode("utf-8")
         text = text.replace(f'"{_MARK}": 0', f"{json.dumps(key)}: {value}")
         return Mutation(text.encode("utf-8", "surrogatepass"), f"{path} again: {name}", path)
-    believed, other = _kinds(key, holder[key], value)
+    believed, other = _kinds(
+        key, holder[key], value, known if key == "extra_ids" else _with_sentinels(known, root)
+    )
     holder[key] = _MARK
     text = _dumped(root).decode("utf-8").replace(f'"{_MARK}"', value)
     content = text.encode("utf-8", "surrogatepass")
     return Mutation(content, f"{path} set to {name}", path, "", believed, other)
 
 
-def _kinds(key: Any, old: Any, text: str) -> tuple[str, bool]:
+def _kinds(key: Any, old: Any, text: str, known: Known) -> tuple[str, bool]:
     """Why a value may not be taken for one of the kind of another, and whether it is another."""
     try:
         new = json.loads(text)
@@ -165,20 +188,35 @@ def _kinds(key: Any, old: Any, text: str) -> tuple[str, bool]:
         str: (str, dict),
     }
     # Lists are often another way to say the same.
-    known = (*kinds.get(type(old), (type(new),)), list, type(None))
-    if type(new) not in known:
+    right = (*kinds.get(type(old), (type(new),)), list, type(None))
+    if type(new) not in right:
         return f"a {type(new).__name__} is no {type(old).__name__}", True
-    return "", new is not None and not _means_the_same(key, old, new)
+    return "", new is not None and not _means_the_same(key, old, new, known)
 
 
-def _means_the_same(key: Any, old: Any, new: Any) -> bool:
+def _with_sentinels(known: Known, root: Any) -> Known:
+    """With those that T5's class makes itself, if this is a file of its settings."""
+    count = root.get("extra_ids", 0) if isinstance(root, dict) else 0
+    return known._replace(special=known.special | _sentinels(0, count))
+
+
+def _sentinels(first: int, last: int) -> frozenset[str]:
+    return frozenset(f"<extra_id_{index}>" for index in range(first, last))
+
+
+def _means_the_same(key: Any, old: Any, new: Any, known: Known) -> bool:
     """Whether nothing has to change where one value stands instead of another."""
     if key == "eos_token_id" and [old] == new:
         # Where texts end: a token, or a list of such.
         return True
     if key in ("additional_special_tokens", "extra_special_tokens") and new in ([], {}):
-        # Those of the bases are named in other files, too: `transformers` keeps them as well.
-        return True
+        tokens = list(old.values()) if isinstance(old, dict) else old
+        return all((t["content"] if isinstance(t, dict) else t) in known.special for t in tokens)
+    if key == "extra_ids" and type(new) is int:
+        # The class adds none that is there.
+        return _sentinels(min(old, new), max(old, new)) <= known.special
+    if key == "model_max_length" and isinstance(new, int | float):
+        return min(old, new) >= known.positions
     return new == old and type(new) is type(old)
 
 

@@ -144,7 +144,7 @@ FILES: dict[str, str | bytes | None] = {
     "imports from what is not there": "from configs import nonsense\n",
     "nests too deep": "x = " + "[" * 5000 + "\n",
     "has a number too long": "x = " + "9" * 5000 + "\n",
-    "recurses": "def get_config(variant=''):\n    return get_config()\n",
+    "recurses": "def get_config(variant=''):\n    return get_config(variant)\n",
     "reads a file that is not there": "def get_config(): return open('/not/there').read()\n",
     "reads a folder": "def get_config(): return open('/').read()\n",
     "lacks sections": "from ml_collections import ConfigDict\nget_config = ConfigDict\n",

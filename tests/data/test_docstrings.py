@@ -1,7 +1,8 @@
 import pytest
 
 from transformer.data.embedded import docstrings as module
-from transformer.data.embedded.docstrings import docstring_text, docstrings, is_held_out, summaries
+from transformer.data.embedded.docstrings import docstring_text, docstrings, summaries
+from transformer.data.embedded.held_out import is_held_out
 from transformer.errors import DataError
 
 BODY = "It goes through all of them,\n    one   after another, and stops at the last."

@@ -160,7 +160,7 @@ GOOD = '{"text": "a", "label": "b"}\n'
         ("x.jsonl", '{"txt": "a", "label": 1}', 1, 'no "text".*mean "txt".*It has: txt, label'),
         ("x.jsonl", '{"text": "a", "gold": 1}', 1, 'no "label": choose from gold, text'),
         ("x.jsonl", "{}", 1, "is empty: expected 'text', 'label'"),
-        ("x.jsonl", GOOD + '{"text": 3, "label": 1}', 2, "'text' is a number: expected a string"),
+        ("x.jsonl", GOOD + '{"text": 3, "label": 1}', 2, "'text' is a whole number: exp"),
         ("x.jsonl", '{"text": true, "label": 1}', 1, "'text' is true"),
         ("x.jsonl", '{"text": "a", "label": null}', 1, "'label' is null: expected a string, a num"),
         ("x.jsonl", '{"text": "a", "label": {}}', 1, "'label' is an object"),

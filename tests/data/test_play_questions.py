@@ -155,8 +155,8 @@ def test_what_is_not_said_is_not_in_the_context(monkeypatch):
         ({"unanswerable": 1.1}, "unanswerable is 1.1"),
         ({"unanswerable": -0.1}, "unanswerable is -0.1"),
         ({"unanswerable": float("nan")}, "unanswerable is nan"),
-        ({"context_words": 20}, "context_words is 20: no 3 speakers"),
-        ({"context_words": 0}, "context_words is 0: no 3 speakers"),
+        ({"context_words": 20}, "context_words is 20: no context of that size has 3"),
+        ({"context_words": 0}, "context_words is 0: no context of that size has 3"),
     ],
 )
 def test_numbers_out_of_range(parts, options, message):
@@ -167,7 +167,7 @@ def test_numbers_out_of_range(parts, options, message):
 def test_there_are_not_so_many_questions(monkeypatch):
     play = made_up("one", 0, scenes=2, speeches=4)
     monkeypatch.setattr(module, "plays", lambda: ([play], [play]))
-    with pytest.raises(ConfigError, match=r"9,000 questions of one part.*no more than \d+ were"):
+    with pytest.raises(ConfigError, match=r"9,000 questions in one part.*only \d+ were"):
         play_questions(10_000, seed=0, context_words=40)
 
 

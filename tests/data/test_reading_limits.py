@@ -14,8 +14,9 @@ from transformer.data.images.reading import read_images
 from transformer.data.labels.squad import read_squad
 from transformer.data.labels.tables import read_labelled_texts
 from transformer.data.pairs.texts import read_text_pairs
-from transformer.data.reading import limits as reading_limits
-from transformer.data.reading.limits import parse_json, read_content
+from transformer.data.reading import bounds
+from transformer.data.reading.content import read_content
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import IncomingLines, read_text
 from transformer.errors import DataError
 
@@ -26,7 +27,7 @@ BOMB = r"becomes more than [\d,]+ bytes when it is unpacked.*: if it is meant, u
 
 @pytest.fixture(autouse=True)
 def limits(monkeypatch):
-    monkeypatch.setattr(reading_limits, "MOST_UNPACKED", SMALL)
+    monkeypatch.setattr(bounds, "UNPACKED_BYTES", SMALL)
 
 
 def bomb(content=b"a" * 1000, times=20_000, head=b""):
@@ -67,7 +68,7 @@ def test_compressed_texts_that_are_far_larger(tmp_path, name, read):
 
 
 def test_compressed_texts_that_are_as_large_as_texts_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading_limits, "MOST_UNPACKED", 1000)
+    monkeypatch.setattr(bounds, "UNPACKED_BYTES", 1000)
     text = "\n".join(f"the {number}th sentence, which is none" for number in range(2000))
     path = tmp_path / "a.txt"
     for content in (gzip.compress(text.encode()), text.encode()):
@@ -155,15 +156,15 @@ def test_what_is_no_archive(tmp_path, content):
     refused(read_images, str(path), match=r"a.npz is no .npz file")
 
 
-@pytest.mark.parametrize("depth", [101, 900, 5000, 100_000])
+@pytest.mark.parametrize("depth", [65, 900, 5000, 100_000])
 @pytest.mark.parametrize("pair", ["[]", ('{"a":', "}")])
 def test_deep_json(tmp_path, depth, pair):
     text = pair[0] * depth + "0" * (pair[1] == "}") + pair[1] * depth
-    with pytest.raises(ValueError, match="nested too deeply, more than 100"):
-        parse_json(text)
+    with pytest.raises(ValueError, match="more than 64 brackets"):
+        loads(text)
     path = tmp_path / "a.jsonl"
     path.write_text(f'{{"text": "a", "label": "b", "source": "c", "target": {text}}}\n', "utf-8")
-    deep = "a.jsonl.*nested too deeply"
+    deep = "a.jsonl.*more than 64 brackets within each other"
     refused(read_labelled_texts, path, match=deep)
     refused(read_text_pairs, str(path), "", "config.task.train", match=deep)
     refused(read_squad, path, match=deep)
@@ -171,9 +172,9 @@ def test_deep_json(tmp_path, depth, pair):
 
 def test_json_of_usual_depth():
     content = {"a": [{"b": [[1, 2.5, None, "x"]]}] * 3}
-    assert parse_json(json.dumps(content)) == content
-    assert parse_json("[" * 100 + "]" * 100) is not None
-    assert parse_json("1") == 1
+    assert loads(json.dumps(content)) == content
+    assert loads("[" * 64 + "]" * 64) is not None
+    assert loads("1") == 1
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/urandom", "/dev/null"])
@@ -193,7 +194,7 @@ def test_a_text_is_read_up_to_what_no_text_has(tmp_path):
 
 
 def test_pipes_are_read_up_to_a_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading_limits, "MOST_PIPED", 1000)
+    monkeypatch.setattr(bounds, "PIPED_BYTES", 1000)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -210,7 +211,7 @@ def test_pipes_are_read_up_to_a_limit(tmp_path, monkeypatch):
 
 
 def test_lines_that_never_end(monkeypatch):
-    monkeypatch.setattr("transformer.data.reading.text.MOST_LINE", 1 << 17)
+    monkeypatch.setattr("transformer.data.reading.bounds.LINE_BYTES", 1 << 17)
     long = b"a\n" + b"b" * (1 << 18)
     lines = IncomingLines(io.BytesIO(long), "the input")
     assert next(lines) == "a"
@@ -218,7 +219,7 @@ def test_lines_that_never_end(monkeypatch):
 
 
 def test_image_files_of_any_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading_limits, "MOST_IMAGE_FILE", 1000)
+    monkeypatch.setattr(bounds, "IMAGE_BYTES", 1000)
     path = tmp_path / "a.png"
     path.write_bytes(bytes(1001))
     refused(read_image_file, path, 3, match="it has 1,001 bytes, more than 1,000")

@@ -120,7 +120,7 @@ def test_a_file_that_cannot_be_written(tmp_path):
     ("text", "message"),
     [
         ('{"data": [}', "is not JSON: Expecting value in line 1, column 11"),
-        ("[" * 100_000, "nested too deeply"),
+        ("[" * 100_000, "brackets within each other"),
         ("[]", "holds a list: an object with the key 'data'"),
         ("3", "holds a whole number"),
         ("null", "holds null"),
@@ -134,8 +134,11 @@ def test_a_file_that_cannot_be_written(tmp_path):
         ('{"data": [{"paragraphs": [{}]}]}', ", data[0], paragraphs[0] lacks 'context'"),
         ('{"data": [{"paragraphs": [{"context": "a"}]}]}', "paragraphs[0] lacks 'qas'"),
         ('{"data": [{"paragraphs": [{"context": " "}]}]}', "'context' is empty"),
-        ('{"data": [{"paragraphs": [{"context": 3.5}]}]}', "'context' is 3.5: a string"),
-        ('{"data": [{"paragraphs": [{"context": "a\\ud800"}]}]}', "as character 1: write the"),
+        ('{"data": [{"paragraphs": [{"context": 3.5}]}]}', "'context' is a number: a string"),
+        (
+            '{"data": [{"paragraphs": [{"context": "a\\ud800"}]}]}',
+            "half of a surrogate pair as character 1",
+        ),
         ('{"data": [{"paragraphs": [{"context": "a", "qas": [0]}]}]}', "qas[0] is a whole number"),
     ],
 )
@@ -159,7 +162,10 @@ def test_files_of_another_shape(write, text, message):
         ({"answers": [{"text": "", "answer_start": 0}]}, "'text' is empty"),
         ({"answers": [{"text": "Z", "answer_start": "0"}]}, "'answer_start' is a string: a whole"),
         ({"answers": [{"text": "Z", "answer_start": False}]}, "'answer_start' is false"),
-        ({"answers": [{"text": "Z", "answer_start": 0.0}]}, "'answer_start' is 0.0"),
+        (
+            {"answers": [{"text": "Z", "answer_start": 0.0}]},
+            "'answer_start' is a number: a whole number",
+        ),
         ({"is_impossible": "false"}, "'is_impossible' is a string: true or false"),
         ({"is_impossible": 1}, "'is_impossible' is a whole number: true or false"),
     ],

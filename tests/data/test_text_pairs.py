@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs, split_text_pairs
+from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs
 from transformer.errors import ConfigError, DataError
 
 
@@ -41,12 +41,12 @@ def test_files_of_lines(tmp_path):
     ("row", "message"),
     [
         ("{", "line 2 is not JSON"),
-        ("3\n", "line 2 is no JSON object"),
+        ("3\n", "line 2 holds a whole number: expected a JSON object with 'source' and 'target'"),
         ({"source": "a"}, "line 2 has no 'target'.*prefix, source"),
         ({"source": 3, "target": "a"}, "line 2: 'source' is 3"),
         ({"source": "a", "target": "b", "prefix": None}, "line 2: 'prefix' is None"),
         ({"source": "a", "target": "b\ud83d"}, "line 2: 'target' has half of a surrogate pair"),
-        ("[" * 200_000, "line 2 is not JSON"),
+        ("[" * 200_000, "line 2 is JSON that cannot be read"),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -62,12 +62,12 @@ def test_one_file_of_lines_is_refused(tmp_path):
 
 
 def test_split():
-    train, validation = split_text_pairs(some("a", 10), 0.2, "file")
+    train, validation = some("a", 10).split(0.2, "file")
     assert (train.source[-1], validation.source) == ("a7", ["a8", "a9"])
-    train, validation = split_text_pairs(some("a", 2), 0.0, "file")
+    train, validation = some("a", 2).split(0.0, "file")
     assert (train.source, validation.source) == (["a0"], ["a1"])
     with pytest.raises(DataError, match="file has one pair"):
-        split_text_pairs(some("a", 1), 0.5, "file")
+        some("a", 1).split(0.5, "file")
 
 
 def test_without_rates_every_pair_is_there_once():

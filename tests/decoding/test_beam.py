@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.decoding.beam import beam_search
+from transformer.decoding.beam import Settings, beam_search
 from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
+from transformer.nn.compute import computing
 from transformer.ops.search_rules import length_penalty
 
 V, L, END = 4, 5, 0
@@ -47,7 +48,7 @@ RELATIVE = T5(
 # Against float64, log probabilities of whole outputs are up to 1e-5 off in float32, cached or read
 # at once; in float64 both are the same to 1e-13.
 TOLERANCE = 4e-5
-SCANNED, POST = MODEL.clone(scan_layers=True), MODEL.clone(norm_order="post")
+SCANNED, POST = computing(MODEL, scan_layers=True), MODEL.clone(norm_order="post")
 
 
 @functools.cache
@@ -111,11 +112,7 @@ def search(model=MODEL, sources=SOURCES, lengths=LENGTHS, limits=(L, L, L), para
             sources,
             lengths,
             jnp.asarray(limits),
-            end=END,
-            begin=model.begin_token(),
-            num_tokens=V,
-            max_length=L,
-            **options,
+            Settings(END, num_tokens=V, max_length=L, begin=model.begin_token(), **options),
         )
     )
 

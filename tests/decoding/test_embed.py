@@ -52,14 +52,22 @@ def by_hand(tokenizer, text, pooling, max_length=LONGEST, skipped=0):
     }[pooling]
 
 
-def vectors(tokenizer, texts=TEXTS, **options):
-    options = {"max_length": LONGEST, "normalize": False, "batch_size": 2} | options
-    return embed(MODEL, parameters(), tokenizer, texts, **options)
+def vectors(tokenizer, texts=TEXTS, *, batch_size=2, prompt="", on_progress=print, **how):
+    return embed(
+        MODEL,
+        parameters(),
+        tokenizer,
+        texts,
+        Embedding(**{"normalize": False} | how),
+        prompt=prompt,
+        batch_size=batch_size,
+        on_progress=on_progress,
+    )
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_is_as_defined(tokenizer, pooling):
-    found = vectors(tokenizer, pooling=pooling, batch_size=8)
+    found = vectors(tokenizer, pooling=(pooling,), batch_size=8)
     assert found.shape == (len(TEXTS), 8)
     assert found.dtype == np.float32
     for text, vector in zip(TEXTS, found, strict=True):
@@ -68,7 +76,7 @@ def test_pooling_is_as_defined(tokenizer, pooling):
 
 def test_several_poolings_side_by_side(tokenizer):
     found = vectors(tokenizer, pooling=("cls", "max"), batch_size=8)
-    expected = [vectors(tokenizer, pooling=name, batch_size=8) for name in ("cls", "max")]
+    expected = [vectors(tokenizer, pooling=(name,), batch_size=8) for name in ("cls", "max")]
     np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-6)
 
 
@@ -77,7 +85,12 @@ def test_prompts_stand_in_front_and_may_be_left_out(tokenizer, pooling):
     texts, prompt = TEXTS[:1] + TEXTS[2:3], "d c "
     for include, skipped in ((True, 0), (False, 3)):
         found = vectors(
-            tokenizer, texts, pooling=pooling, prompt=prompt, include_prompt=include, batch_size=8
+            tokenizer,
+            texts,
+            pooling=(pooling,),
+            prompt=prompt,
+            include_prompt=include,
+            batch_size=8,
         )
         for text, vector in zip(texts, found, strict=True):
             expected = by_hand(tokenizer, prompt + text, pooling, skipped=skipped)
@@ -138,4 +151,4 @@ def test_no_texts(tokenizer):
 
 def test_unknown_pooling(tokenizer):
     with pytest.raises(ConfigError, match=r"'median'.*cls, max, mean"):
-        vectors(tokenizer, pooling="median")
+        vectors(tokenizer, pooling=("median",))

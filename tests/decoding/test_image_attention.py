@@ -9,6 +9,7 @@ import pytest
 
 from tests.common import noisy_parameters, normal
 from transformer.models.vit import ViT
+from transformer.nn.compute import Compute
 from transformer.pictures import image_attention
 from transformer.pictures.image_attention import draw_image_attention, image_attention_weights
 
@@ -122,7 +123,7 @@ def test_scanned_is_unrolled():
     layers = [params["blocks"][f"layer_{index}"] for index in range(L)]
     together = {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
     scanned = image_attention_weights(
-        tiny("class", scan_layers=True), {**params, "blocks": together}, IMAGES
+        tiny("class", compute=Compute(scan_layers=True)), {**params, "blocks": together}, IMAGES
     )
     np.testing.assert_allclose(scanned, weights("class"), atol=1e-5)
 

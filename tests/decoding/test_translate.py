@@ -14,6 +14,7 @@ from transformer.decoding.translate import Beam, score_pairs, translate, transla
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani
+from transformer.nn.compute import computing
 from transformer.ops.search_rules import length_penalty
 from transformer.pictures.alignment import cross_attention_weights, draw_alignment
 from transformer.tasks.translation import Translation
@@ -262,7 +263,7 @@ def test_cross_attention_weights(model, params, tokenizer, sources):
         "encoder": {"layers": jax.tree.map(lambda x: x[None], params["encoder"]["layer_0"])},
         "decoder": {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)},
     }
-    scanned, other = model.clone(scan_layers=True), {**params, **stacked}
+    scanned, other = computing(model, scan_layers=True), {**params, **stacked}
     looped = cross_attention_weights(scanned, other, source, target, tokenizer.end)
     np.testing.assert_allclose(looped, weights, atol=1e-5)
 

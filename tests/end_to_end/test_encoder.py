@@ -280,3 +280,38 @@ def test_a_model_that_does_not_fit(classifying, tmp_path):
         "train.py", *classifying, "--config.model.width=32", f"--workdir={tmp_path / 'run'}"
     )
     fails(done, 2, "--config.model.width=16")
+
+
+def test_modern_bert_is_trained_and_answers(tmp_path):
+    contexts = [f"the {animal} is near the oak" for animal in WORDS["animals"]]
+    paragraphs = []
+    for context in contexts:
+        answers = [{"text": "oak", "answer_start": context.index("oak")}]
+        question = {"id": context, "question": "where?", "answers": answers}
+        paragraphs.append({"context": context, "qas": [question]})
+    questions, workdir = tmp_path / "questions.json", f"--workdir={tmp_path / 'run'}"
+    questions.write_text(json.dumps({"data": [{"title": "near", "paragraphs": paragraphs}]}))
+    done = call(
+        "train.py",
+        f"--config={ROOT / 'configs' / 'modern_bert.py'}:squad",
+        *(f"--config.task.{part}={questions}" for part in ("train", "validation")),
+        "--config.task.max_question_length=8",
+        "--config.task.stride=8",
+        "--config.task.tokenizer.size=80",
+        *MODEL,
+        "--config.model.feed_forward_width=16",
+        "--config.model.window=5",
+        "--config.train.duration=2",
+        "--config.train.evaluate_every=2",
+        "--config.train.save_every=2",
+        workdir,
+    )
+    assert done.returncode == 0, done.stderr
+    done = call("predict.py", workdir, "--json", input=f"where?\t{contexts[0]}")
+    assert json.loads(done.stdout)["answer"] in contexts[0]
+    output = tmp_path / "vectors.npy"
+    done = call("embed.py", workdir, f"--output={output}", input="\n".join(contexts))
+    assert done.returncode == 0, done.stderr
+    vectors = np.load(output)
+    assert vectors.shape == (len(contexts), 16)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)

@@ -81,7 +81,7 @@ def test_dry_run_counts_the_published_parameters(text_file, tmp_path, variant, p
         f"--config.task.path={text_file}",
         "--config.task.batch_size=2",
         "--config.model.vocab_size=6148",
-        "--config.model.scan_layers=True",
+        "--config.model.compute.scan_layers=True",
         f"--workdir={tmp_path / 'run'}",
         "--dry_run",
         "--json",

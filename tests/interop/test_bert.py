@@ -173,9 +173,9 @@ def test_missing_arrays(tmp_path, missing):
 @pytest.mark.parametrize(
     ("config", "part"),
     [
-        ({"vocab_size": 14}, "[14"),
-        ({"hidden_size": 16}, "16]"),
-        ({"intermediate_size": 13}, "13]"),
+        ({"vocab_size": 14}, "vocab_size 14"),
+        ({"hidden_size": 16}, "hidden_size 16"),
+        ({"intermediate_size": 13}, "intermediate_size 13"),
         ({"max_position_embeddings": 21}, "position_embeddings"),
         ({"type_vocab_size": 1}, "token_type_embeddings"),
         ({"num_hidden_layers": 3}, "layer_2"),
@@ -224,7 +224,7 @@ def test_fields_of_the_model(tmp_path):
         ({"hidden_size": "wide"}, ["wide"]),
         ({"hidden_size": None}, []),
         ({"hidden_size": {}}, []),
-        ({"num_attention_heads": 3}, ["num_heads", "3"]),
+        ({"num_attention_heads": 3}, ["num_attention_heads", "3"]),
         ({"num_attention_heads": 0}, ["num_attention_heads is 0"]),
         ({"num_hidden_layers": 0}, ["num_hidden_layers is 0"]),
         ({"vocab_size": -1}, ["vocab_size", "-1"]),

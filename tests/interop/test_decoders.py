@@ -53,6 +53,7 @@ SLOWER = {
     "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
 }
+TURNS = ["sliding_attention", "full_attention", "sliding_attention"]
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
 # Classes, and what they are made with; windows are shorter than the texts.
 MODELS = {
@@ -85,7 +86,8 @@ MODELS = {
     "gemma 3": (
         "Gemma3ForCausalLM",
         "Gemma3Text",
-        {**GEMMA, "num_hidden_layers": 7, "rope_parameters": SLOWER},
+        # By turns of two, and one left over.
+        {**GEMMA, "num_hidden_layers": 3, "layer_types": TURNS, "rope_parameters": SLOWER},
     ),
 }
 

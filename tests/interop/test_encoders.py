@@ -24,9 +24,9 @@ from transformer.runs.exporting import export_run
 from transformer.runs.folders import write_run
 from transformer.runs.importing import import_published, read_run
 from transformer.runs.opening import open_encoder, open_run
-from transformer.tasks.parts.encoder import apply_to_rows
 from transformer.tasks.parts.labels import load_labels
-from transformer.tasks.parts.protocol import tokenizer_digest
+from transformer.tasks.parts.outputs import apply
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.training.sections import OPTIONAL_SECTIONS, section
 from transformer.training.selection import from_paths
 
@@ -213,7 +213,7 @@ def test_a_run_of_ours_is_read_by_transformers(kind, tmp_path):
         with torch.no_grad():
             expected = theirs(**inputs).logits
         arrays = map(jnp.asarray, rows.arrays().values())
-        found = apply_to_rows(model, "classify", params, *arrays)
+        found = apply(model, "classify", params, *arrays)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
@@ -222,7 +222,7 @@ def write_classifier(workdir, tokenizer, params, **fields):
     config = ConfigDict({name: section(name) for name in REST})
     config.model = section("model", "bert", **fields)
     config.task = section("task", "text_classification", max_length=40, second="second")
-    digest = tokenizer_digest(tokenizer.identity())
+    digest = tokenizer_digest(tokenizer)
     write_run(workdir, config, params, tokenizer=tokenizer, labels=LABELS, fingerprint=digest)
 
 

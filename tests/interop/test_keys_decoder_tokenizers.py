@@ -264,3 +264,16 @@ def test_a_tokenizer_json_that_cuts_in_another_way_than_its_class(place, tmp_pat
     assert "tokenizer_class" in found.published.files.used()[SETTINGS].unused
     one, two, three = (found.run.tokenizer.index(digit) for digit in "123")
     assert found.run.tokenizer.encode("123").tolist() == [one, two, three]
+
+
+def test_without_a_tokenizer_json_the_kind_of_model_names_the_class(place, tmp_path):
+    """As transformers, which makes Qwen2's tokenizer whatever class the file names."""
+    folder = tmp_path / "changed"
+    shutil.copytree(subject("Qwen2Tokenizer", "vocab.json", place).folder, folder)
+    settings = json.loads((folder / SETTINGS).read_text())
+    (folder / SETTINGS).write_text(json.dumps({**settings, "tokenizer_class": "GPT2Tokenizer"}))
+    found = read_run(folder)
+    assert "tokenizer_class" in found.published.files.used()[SETTINGS].irrelevant
+    expected = theirs(folder)
+    for text, ids in ours(found).items():
+        np.testing.assert_array_equal(ids, expected[text])

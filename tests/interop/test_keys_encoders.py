@@ -113,18 +113,8 @@ def our_vectors(found):
     for name, text in found.run.files.items():
         (Path("ours") / name).write_text(text, "utf-8")
     usual = load_embedding(Path("ours"))
-    vectors = embed(
-        model,
-        params,
-        task.load_tokenizer(Path("ours")),
-        TEXTS,
-        pooling=usual.pooling,
-        normalize=usual.normalize,
-        max_length=min(usual.max_length or model.context, model.context),
-        lowercase=usual.lowercase,
-        prompt=usual.prompt(None),
-        include_prompt=usual.include_prompt,
-    )
+    tokenizer = task.load_tokenizer(Path("ours"))
+    vectors = embed(model, params, tokenizer, TEXTS, usual, prompt=usual.prompt(None))
     return {"vectors": vectors}
 
 

@@ -19,7 +19,7 @@ from tests.interop.round_trips import arrays_of, reloaded
 from tests.tokenizers import load_sentence_tokenizer
 from transformer.data.tokenizers.kinds.marian import MarianTokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding.beam import beam_search
+from transformer.decoding.beam import Settings, beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.families import marian
@@ -170,21 +170,18 @@ def test_logits_and_greedy_texts_are_theirs(pair):
     assert np.abs(expected).max() > 3.0
     np.testing.assert_allclose(found[written], expected[written], atol=1e-5)
 
-    outputs = beam_search(
-        ours,
-        params,
-        jnp.asarray(source),
-        jnp.asarray(LENGTHS[0]),
-        jnp.full(3, 32),
+    settings = Settings(
         end=0,
-        begin=ours.begin_token(),
-        unwritten=ours.unwritten_tokens(),
         num_tokens=ours.vocab_size,
         max_length=32,
         beam_size=1,
         alpha=0.0,
         num_return=1,
+        begin=ours.begin_token(),
+        unwritten=ours.unwritten_tokens(),
     )
+    lengths = jnp.asarray(LENGTHS[0])
+    outputs = beam_search(ours, params, jnp.asarray(source), lengths, jnp.full(3, 32), settings)
     for text, tokens, length in zip(
         texts, outputs.tokens[:, 0], outputs.lengths[:, 0], strict=True
     ):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.tokenizers import make_encoder_tokenizer
+from transformer.data.text.embeddings import Embedding
 from transformer.decoding.embed import embed
 from transformer.interop.opening import read_published
 from transformer.models.bert import BERT
@@ -44,7 +45,8 @@ def embedded():
 
     @functools.cache
     def vectors(*texts):
-        return embed(model, params, tokenizer, texts, max_length=256, batch_size=len(texts))
+        how = Embedding(max_length=256)
+        return embed(model, params, tokenizer, texts, how, batch_size=len(texts))
 
     return vectors
 

@@ -8,7 +8,7 @@ import pytest
 from transformer.models.mixtral import Mixtral
 from transformer.nn.mixture import LOSSES
 from transformer.ops.routing import balance_loss, route
-from transformer.tasks.parts.protocol import auxiliary_losses
+from transformer.tasks.parts.losses import auxiliary_losses
 
 torch = pytest.importorskip("torch", reason="torch makes the models")
 transformers = pytest.importorskip("transformers", reason="transformers makes the models")

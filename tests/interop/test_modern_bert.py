@@ -10,7 +10,7 @@ from tests.interop.round_trips import arrays_of, disturbed, reloaded
 from transformer.runs.exporting import export_run
 from transformer.runs.importing import import_published, read_run
 from transformer.runs.opening import open_run
-from transformer.tasks.parts.encoder import apply_to_rows
+from transformer.tasks.parts.outputs import apply
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -95,7 +95,7 @@ def their_logits(model):
 def our_logits(model, params, method):
     places = (np.tile(np.arange(T, dtype=np.int32), (2, 1)),) if method == "fill" else ()
     lengths = np.array(LENGTHS, np.int32)
-    return apply_to_rows(model, method, params, TOKENS, None, lengths, *places)
+    return apply(model, method, params, TOKENS, None, lengths, *places)
 
 
 def compared(found, expected):

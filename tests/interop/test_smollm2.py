@@ -14,6 +14,7 @@ from transformer.decoding.sample import Sampling, write
 from transformer.interop.layout import write_entries
 from transformer.interop.opening import family_of, open_published
 from transformer.interop.published import read_source
+from transformer.nn.compute import Compute
 from transformer.nn.layouts import stacked
 from transformer.training.selection import from_paths
 
@@ -49,7 +50,7 @@ def published(opened):
 @pytest.fixture(scope="module")
 def ours(published):
     """The model, its layers stacked, and its parameters: 30 layers compile as one."""
-    model = published.family.model(**published.model, scan_layers=True)
+    model = published.family.model(**published.model, compute=Compute(scan_layers=True))
     return model, stacked(from_paths(published.params))
 
 

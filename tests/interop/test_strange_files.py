@@ -22,9 +22,9 @@ from transformer.errors import DataError
 from transformer.interop.checked_values import is_inside
 from transformer.interop.formats.gguf_models import read_gguf
 from transformer.interop.formats.safetensors import StoredArrays, write_safetensors
-from transformer.interop.opening import read_published
+from transformer.interop.opening import read_published, tokenizer_classes
 from transformer.interop.side_files import SideFiles
-from transformer.interop.tokenizers.encoders import read_encoder_tokenizer
+from transformer.interop.tokenizers.encoders import EncoderClass, read_encoder_tokenizer
 from transformer.runs.importing import read_run
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -121,7 +121,8 @@ def test_values_of_a_config(tmp_path, key, text):
 def test_ways_to_write_how_long_a_row_may_be(tmp_path, written, read):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     (tmp_path / "tokenizer_config.json").write_text(f'{{"model_max_length": {written}}}')
-    found = read_encoder_tokenizer(SideFiles(tmp_path), tmp_path, "BertTokenizer")
+    classes = tokenizer_classes(EncoderClass)
+    found = read_encoder_tokenizer(SideFiles(tmp_path), tmp_path, classes, "BertTokenizer")
     assert found.max_length == read
 
 

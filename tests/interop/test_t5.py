@@ -14,12 +14,12 @@ import tokenizers
 from tests.end_to_end.conftest import call
 from tests.interop.round_trips import arrays_of, reloaded
 from tests.tokenizers import load_sentence_tokenizer
-from transformer.decoding.beam import beam_search
+from transformer.decoding.beam import Settings, beam_search
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.families import t5
 from transformer.interop.family import Source, Trained
-from transformer.interop.layout import read_entries
+from transformer.interop.layout import Stored, read_entries
 from transformer.interop.opening import read_published
 from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFiles
@@ -60,7 +60,7 @@ MODELS = {
 LENGTHS = np.array([150, 140, 9]), np.array([140, 135, 7])
 
 
-class Arrays(dict):
+class Arrays(dict, Stored):
     """Arrays as a folder holds them."""
 
     def shape(self, name):
@@ -124,20 +124,17 @@ def test_logits_and_greedy_texts_are_theirs(pair):
     # The greatest difference that was seen is 1e-5.
     np.testing.assert_allclose(np.asarray(logits)[written], expected[written], atol=1e-4)
 
-    found = beam_search(
-        ours,
-        params,
-        jnp.asarray(source),
-        jnp.asarray(LENGTHS[0]),
-        jnp.full(3, 33),
-        end=END,
-        begin=ours.begin_token(),
+    settings = Settings(
+        END,
         num_tokens=V,
         max_length=33,
         beam_size=1,
         alpha=0.0,
         num_return=1,
+        begin=ours.begin_token(),
     )
+    lengths = jnp.asarray(LENGTHS[0])
+    found = beam_search(ours, params, jnp.asarray(source), lengths, jnp.full(3, 33), settings)
     for text, tokens, length in zip(texts, found.tokens[:, 0], found.lengths[:, 0], strict=True):
         count = min(int(length), 32)
         assert tokens[:count].tolist() == text[1 : count + 1].tolist()
@@ -167,7 +164,7 @@ def test_what_was_read_is_written_again(pair):
         for name, array in zip(entry.names, back, strict=True):
             np.testing.assert_array_equal(array, arrays[name])
     names = {name: name for name in arrays}
-    again = dict(read_entries(entries, arrays, names, "there"))
+    again = dict(read_entries(entries, arrays, names, Path("there")))
     assert again.keys() == published.params.keys()
 
 

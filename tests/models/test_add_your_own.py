@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from tests.common import noisy_parameters
 from tests.models import examples
 from transformer import models
+from transformer.nn.compute import computing
 from transformer.nn.layouts import stacked
 from transformer.ops.alibi import alibi, alibi_slopes
 from transformer.training.loop import train
@@ -46,7 +47,7 @@ def test_cached_is_full_and_scanned_is_unrolled(model, tokens):
         )
         parts.append(logits)
     np.testing.assert_allclose(jnp.concatenate(parts, 1), whole, atol=1e-5)
-    scanned = model.clone(scan_layers=True)
+    scanned = computing(model, scan_layers=True)
     shapes = jax.eval_shape(scanned.init, jax.random.key(0), tokens)["params"]
     assert set(shapes["blocks"]["layers"]) == {"turn_0", "turn_1"}
     found, _ = scanned.apply({"params": stacked(params, turns=2)}, tokens)

@@ -1,4 +1,4 @@
-"""Where `config.model.attention` names what cannot compute the model, its own reason is given."""
+"""A kernel of `config.model.compute.attention` that cannot compute a model is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,18 @@ import pytest
 from transformer.errors import ConfigError
 from transformer.models.gemma import Gemma
 from transformer.models.gpt import GPT
-from transformer.nn.attention import for_any_shape, require_platform
+from transformer.nn.compute import Compute, for_any_shape
 from transformer.training.sections import build, section
 
-NO_DROPOUT, HALF = {"dropout_rate": 0.0}, {"dropout_rate": 0.0, "dtype": "bfloat16"}
+NO_DROPOUT, HALF = {"dropout_rate": 0.0}, {"dropout_rate": 0.0, "compute": {"dtype": "bfloat16"}}
 BIAS, DROPOUT = "neither bias nor dropout", "neither dropout nor capped logits"
+
+
+def asking(model, kernel, fields):
+    """A section whose model asks for a kernel."""
+    result = section("model", model, **fields)
+    result.compute.attention = kernel
+    return result
 
 
 @pytest.mark.parametrize(
@@ -26,12 +33,14 @@ BIAS, DROPOUT = "neither bias nor dropout", "neither dropout nor capped logits"
         ("gpt", "cudnn", NO_DROPOUT, "not in float32"),
         ("gpt", "cudnn", {**HALF, "width": 36}, "heads of 3"),
         ("gemma", "cudnn", {**HALF, "attention_cap": 50.0}, "capped"),
-        ("vit", "splash", {**NO_DROPOUT, "image_size": 32}, "no multiples of 128"),
+        ("vit", "splash", {**NO_DROPOUT, "image_size": 32}, "not multiples of 128"),
     ],
 )  # fmt: skip
 def test_what_a_kernel_cannot_compute_is_refused(model, kernel, fields, reason):
-    config = section("model", model, attention=kernel, **fields)
-    with pytest.raises(ConfigError, match=f"config.model.attention is '{kernel}'.*{reason}"):
+    config = asking(model, kernel, fields)
+    with pytest.raises(
+        ConfigError, match=f"config.model.compute.attention is '{kernel}'.*{reason}"
+    ):
         build("model", config)
 
 
@@ -45,22 +54,24 @@ def test_what_a_kernel_cannot_compute_is_refused(model, kernel, fields, reason):
     ],
 )
 def test_what_a_kernel_can_compute_is_not(model, kernel, fields):
-    assert build("model", section("model", model, attention=kernel, **fields)).attention == kernel
+    made = build("model", asking(model, kernel, fields))
+    assert made.compute.attention == kernel
 
 
 def test_lengths_of_batches_are_asked_too():
-    model = GPT(vocab_size=9, num_layers=1, num_heads=2, width=8, context=64, attention="splash")
+    sizes = {"vocab_size": 9, "num_layers": 1, "num_heads": 2, "width": 8, "context": 64}
+    model = GPT(**sizes, compute=Compute(attention="splash"))
     tokens = jnp.zeros((1, 64), int)
-    with pytest.raises(ConfigError, match="64 queries and 64 keys are no multiples of 128"):
+    with pytest.raises(ConfigError, match="64 queries and 64 keys are not multiples of 128"):
         model.chosen_attention(tokens)
-    with pytest.raises(ConfigError, match="64 queries and 64 keys are no multiples of 128"):
+    with pytest.raises(ConfigError, match="64 queries and 64 keys are not multiples of 128"):
         jax.eval_shape(model.init, jax.random.key(0), tokens)
-    assert model.for_writing().attention == "auto"
+    assert model.for_writing().compute.attention == "auto"
 
 
 def test_a_capped_model_is_logged_with_what_it_uses(monkeypatch):
     monkeypatch.setattr("transformer.ops.attention._platform", lambda: "gpu")
-    model = Gemma(dtype="bfloat16", vocab_size=9)
+    model = Gemma(vocab_size=9, compute=Compute(dtype="bfloat16"))
     tokens = jnp.zeros((1, 512), int)
     assert model.chosen_attention(tokens) == "cudnn"
     # Heads of 256, as published, have a backward pass on Hopper alone.
@@ -73,8 +84,10 @@ def test_a_capped_model_is_logged_with_what_it_uses(monkeypatch):
 def test_kernels_of_other_devices():
     for kernel in ("splash", "cudnn"):
         with pytest.raises(ConfigError, match=f"'{kernel}', which does not run on cpu"):
-            require_platform(kernel)
-        assert for_any_shape(GPT(attention=kernel)).attention == "auto"
+            Compute(attention=kernel).require_platform()
+        model = GPT(compute=Compute(attention=kernel))
+        assert for_any_shape(model).compute.attention == "auto"
     for other in ("auto", "einsum", "blockwise"):
-        require_platform(other)
-        assert for_any_shape(GPT(attention=other)).attention == other
+        Compute(attention=other).require_platform()
+        model = GPT(compute=Compute(attention=other))
+        assert for_any_shape(model) is model

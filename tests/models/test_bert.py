@@ -12,6 +12,7 @@ from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.interop.opening import read_published
 from transformer.models.bert import BERT
+from transformer.nn.compute import Compute, computing
 from transformer.training.selection import from_paths
 
 TINY = BERT(
@@ -100,13 +101,13 @@ def test_numbers_of_parameters_are_the_published_ones(size):
     expected, fields = SIZES[size]
     # Scanned, for it is traced sooner; of `base` both ways.
     for scan in {True, size != "base"}:
-        model = BERT(vocab_size=30_522, scan_layers=scan, **fields)
+        model = BERT(vocab_size=30_522, compute=Compute(scan_layers=scan), **fields)
         init = functools.partial(model.init, method=with_pooler)
         assert count(jax.eval_shape(init, jax.random.key(0), TOKENS)) == expected
 
 
 def test_number_of_parameters_with_both_heads_of_pretraining():
-    model = BERT(vocab_size=30_522, scan_layers=True)
+    model = BERT(vocab_size=30_522, compute=Compute(scan_layers=True))
     init = functools.partial(model.init, method="pretrain")
     shapes = jax.eval_shape(init, jax.random.key(0), *INPUTS, PLACES)
     assert count(shapes) == 110_106_428 == 109_482_240 + 624_188
@@ -185,7 +186,7 @@ def test_scanned_is_unrolled():
     params = parameters()
     layers = [params["blocks"][f"layer_{index}"] for index in range(TINY.num_layers)]
     stacked = {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
-    model, params = TINY.clone(scan_layers=True), {**params, "blocks": stacked}
+    model, params = computing(TINY, scan_layers=True), {**params, "blocks": stacked}
     scanned = ours("__call__", *INPUTS, model=model, params=params)
     np.testing.assert_allclose(scanned, all_of()["features"], atol=1e-5)
 
@@ -193,7 +194,7 @@ def test_scanned_is_unrolled():
 def test_blockwise_is_einsum():
     # So short that it is einsum unless told otherwise.
     assert TINY.chosen_attention(TOKENS) == "einsum"
-    blockwise = ours("__call__", *INPUTS, model=TINY.clone(attention="blockwise"))
+    blockwise = ours("__call__", *INPUTS, model=computing(TINY, attention="blockwise"))
     np.testing.assert_allclose(blockwise[REAL], all_of()["features"][REAL], atol=1e-5)
 
 
@@ -203,7 +204,7 @@ def test_blockwise_is_einsum():
         ({}, 512, "einsum"),
         ({"dropout_rate": 0.0}, 512, "blockwise"),
         ({"dropout_rate": 0.0}, 128, "einsum"),
-        ({"attention": "blockwise", "dropout_rate": 0.0}, 128, "blockwise"),
+        ({"compute": Compute(attention="blockwise"), "dropout_rate": 0.0}, 128, "blockwise"),
     ],
     ids=str,
 )
@@ -212,7 +213,7 @@ def test_chosen_attention(fields, length, expected):
 
 
 def test_bfloat16_keeps_parameters_and_scores_in_float32():
-    model = TINY.clone(dtype="bfloat16")
+    model = computing(TINY, dtype="bfloat16")
     init = functools.partial(model.init, method=everything)
     shapes = jax.eval_shape(init, jax.random.key(0), *INPUTS, PLACES)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
@@ -254,9 +255,9 @@ def test_dropout_is_on_exactly_with_a_key():
         ({"width": 10, "num_heads": 3}, ["width", "num_heads", "10", "3"]),
         ({"dropout_rate": 1.0}, ["dropout_rate"]),
         ({"activation": "swish"}, ["activation", "gelu_tanh"]),
-        ({"dtype": "float64"}, ["dtype", "bfloat16"]),
-        ({"remat": "all"}, ["remat", "full"]),
-        ({"attention": "flash"}, ["attention", "einsum", "auto"]),
+        ({"compute": Compute(dtype="float64")}, ["dtype", "bfloat16"]),
+        ({"compute": Compute(remat="all")}, ["remat", "full"]),
+        ({"compute": Compute(attention="flash")}, ["attention", "einsum", "auto"]),
     ],
     ids=str,
 )

@@ -21,7 +21,7 @@ from transformer.training.sections import build, section
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {"vocab_size": 32, "num_outputs": 3, "num_layers": 1, "num_experts": 2, "channels": 3}
-SMALL |= {"num_encoder_layers": 1, "num_decoder_layers": 1, "decoder_layers": 1, "remat": "none"}
+SMALL |= {"num_encoder_layers": 1, "num_decoder_layers": 1, "decoder_layers": 1}
 # Published models whose attention no shipped config has.
 FAMILIES = {
     "gemma": {"num_heads": 8, "num_kv_heads": 1, "width": 2048, "head_dim": 256, "context": 8192},
@@ -142,7 +142,7 @@ def traced(model, method, args, named):
 @pytest.mark.parametrize("name", CASES)
 def test_what_auto_picks_passes_the_checks_of_jax(chosen, name):
     section, length = CASES[name]
-    model = made(section, dtype="bfloat16", dropout_rate=0.0)
+    model = made(section, compute={"dtype": "bfloat16"}, dropout_rate=0.0)
     for method, args, named in inputs_of(model, length):
         chosen.clear()
         traced(model, method, args, named)
@@ -158,7 +158,7 @@ def test_what_auto_picks_passes_the_checks_of_jax(chosen, name):
 def test_a_model_in_float32_or_with_dropout_is_left_to_others(chosen):
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    for fields in ({"dropout_rate": 0.0}, {"dropout_rate": 0.1, "dtype": "bfloat16"}):
+    for fields in ({"dropout_rate": 0.0}, {"dropout_rate": 0.1, "compute": {"dtype": "bfloat16"}}):
         model = made(section("model", "vit", num_heads=3, width=192, **fields))
         init = functools.partial(model.init, keys, method="classify")
         jax.eval_shape(init, images)

@@ -11,6 +11,7 @@ from tests.common import noisy_parameters
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.gpt import GPT
+from transformer.nn.compute import Compute, computing
 from transformer.ops.losses import cross_entropy
 
 CHARACTER = {
@@ -31,7 +32,7 @@ CHARACTER = {
             15_466_756,
         ),
         ({"vocab_size": 50257}, 124_439_808),
-        ({"vocab_size": 50257, "scan_layers": True}, 124_439_808),
+        ({"vocab_size": 50257, "compute": Compute(scan_layers=True)}, 124_439_808),
     ],
     ids=["tiny", "small", "GPT-2", "GPT-2 scanned"],
 )
@@ -119,7 +120,7 @@ def features_and_logits(model, params, tokens):
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32(gpt, gpt_params, gpt_logits):
-    model, tokens = gpt.clone(dtype="bfloat16"), random_tokens(0, 2, 16)
+    model, tokens = computing(gpt, dtype="bfloat16"), random_tokens(0, 2, 16)
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     features, logits = features_and_logits(model, gpt_params, tokens)
@@ -149,7 +150,7 @@ def test_scanned_is_unrolled(gpt, gpt_params, gpt_logits):
     layers = [blocks[f"layer_{index}"] for index in range(gpt.num_layers)]
     stacked = {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
     tokens = random_tokens(0, 2, 16)
-    scanned = gpt.clone(scan_layers=True)
+    scanned = computing(gpt, scan_layers=True)
     logits, _ = scanned.apply({"params": {**gpt_params, "blocks": stacked}}, tokens)
     np.testing.assert_allclose(logits, gpt_logits(tokens), atol=1e-5)
 
@@ -178,9 +179,9 @@ def test_dropout_is_on_exactly_with_a_key(gpt, gpt_params, gpt_logits):
         ({"dropout_rate": 1.0}, ["dropout_rate"]),
         ({"dropout_rate": -0.1}, ["dropout_rate"]),
         ({"activation": "swish"}, ["activation", "gelu_tanh"]),
-        ({"dtype": "float64"}, ["dtype", "bfloat16"]),
-        ({"remat": "all"}, ["remat", "full"]),
-        ({"attention": "flash"}, ["attention", "einsum", "auto"]),
+        ({"compute": Compute(dtype="float64")}, ["dtype", "bfloat16"]),
+        ({"compute": Compute(remat="all")}, ["remat", "full"]),
+        ({"compute": Compute(attention="flash")}, ["attention", "einsum", "auto"]),
     ],
     ids=str,
 )

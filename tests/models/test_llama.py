@@ -7,6 +7,7 @@ from tests.common import noisy_parameters
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.llama import Llama
+from transformer.nn.compute import Compute
 from transformer.ops.positions import RotaryScaling
 
 TINY = {
@@ -34,7 +35,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_published_counts(count):
-    model = Llama(**COUNTS[count], scan_layers=True)
+    model = Llama(**COUNTS[count], compute=Compute(scan_layers=True))
     shapes = jax.eval_shape(model.init, jax.random.key(0), TOKENS)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
 
@@ -69,7 +70,7 @@ def test_scaled_rotations():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"num_heads": 3}, "heads must divide"),
+        ({"num_heads": 3, "num_kv_heads": 3}, "heads must divide"),
         ({"num_kv_heads": 3}, "num_kv_heads"),
         ({"head_dim": 3}, "odd"),
         ({"window": 0}, "config.model.window"),

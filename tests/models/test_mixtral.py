@@ -11,6 +11,7 @@ from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.llama import Llama
 from transformer.models.mixtral import Mixtral
+from transformer.nn.compute import Compute
 from transformer.nn.mixture import active_parameters
 from transformer.ops.logits import Sampling
 from transformer.tasks.language_modeling import LanguageModeling
@@ -74,13 +75,13 @@ def test_scanned_and_recomputed_is_unrolled(params):
         return jax.grad(losses, has_aux=True)(params)
 
     gradients, losses = run(params)
-    found, same = run(stacked(params), scan_layers=True, remat="full")
+    found, same = run(stacked(params), compute=Compute(scan_layers=True, remat="full"))
     assert_trees_close(same, losses, rtol=1e-5)
     assert_trees_close(found, stacked(gradients), rtol=1e-3, atol=1e-4)
 
 
 def test_cached_is_whole(params):
-    model, params = Mixtral(**TINY, scan_layers=True), stacked(params)
+    model, params = Mixtral(**TINY, compute=Compute(scan_layers=True)), stacked(params)
     whole, _ = jax.jit(model.apply)({"params": params}, TOKENS)
     step = jax.jit(
         lambda token, position, cache: model.apply(

@@ -12,6 +12,7 @@ from transformer.data.pairs.files import Sentences, TokenPairs
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.t5 import T5
+from transformer.nn.compute import Compute, computing
 from transformer.ops.losses import cross_entropy
 from transformer.ops.masks import at_positions, causal
 
@@ -75,18 +76,19 @@ def both(test):
     return pytest.mark.parametrize("model", [OLD, NEW], ids=["1.0", "1.1"])(test)
 
 
+SCANNED = Compute(scan_layers=True)
 SMALL = {"vocab_size": 32_128, "head_dim": 64, "width": 512}
 BASE = SMALL | {
     "width": 768,
     "num_heads": 12,
     "num_encoder_layers": 12,
     "num_decoder_layers": 12,
-    "scan_layers": True,
+    "compute": SCANNED,
 }
 GATED = {"gated": True, "activation": "gelu_tanh", "tie_embeddings": False}
 SIZES = {
     "small": (SMALL, 60_506_624),
-    "small, scanned": (SMALL | {"scan_layers": True}, 60_506_624),
+    "small, scanned": (SMALL | {"compute": SCANNED}, 60_506_624),
     "base": (BASE | {"feed_forward_width": 3072}, 222_903_552),
     "1.1 small": (
         SMALL
@@ -96,7 +98,7 @@ SIZES = {
             "num_encoder_layers": 8,
             "num_decoder_layers": 8,
             "feed_forward_width": 1024,
-            "scan_layers": True,
+            "compute": SCANNED,
         },
         76_961_152,
     ),
@@ -232,7 +234,7 @@ def test_scanned_is_unrolled(model):
     for stack in ("encoder", "decoder"):
         layers = [params[stack][f"layer_{index}"] for index in range(2)]
         params[stack] = {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
-    scanned = model.clone(scan_layers=True)
+    scanned = computing(model, scan_layers=True)
     layout = layout_of([9, 6, 3], [2, 8, 5])
     logits = jax.jit(scanned.apply)({"params": params}, SOURCE, TARGET, **layout)
     np.testing.assert_allclose(logits, logits_of(model, layout=layout), atol=1e-5)
@@ -303,7 +305,7 @@ def test_every_text_begins_with_the_token_that_the_model_begins_with():
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():
-    model, variables = NEW.clone(dtype="bfloat16"), {"params": params_of(NEW)}
+    model, variables = computing(NEW, dtype="bfloat16"), {"params": params_of(NEW)}
     shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     encode = functools.partial(model.apply, method="encode")
@@ -325,7 +327,7 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32():
         ({"max_distance": 16}, ["max_distance", "16"]),
         ({"begin_id": -1}, ["begin_id"]),
         ({"begin_id": 9, "vocab_size": 9}, ["begin_id", "vocab_size"]),
-        ({"attention": "blockwise"}, ["attention", "einsum"]),
+        ({"compute": Compute(attention="blockwise")}, ["attention", "einsum"]),
         ({"activation": "swish"}, ["activation", "relu"]),
         ({"dropout_rate": 1.0}, ["dropout_rate"]),
     ],

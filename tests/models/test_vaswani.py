@@ -13,6 +13,7 @@ from transformer.data.pairs.files import Sentences, TokenPairs
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani
+from transformer.nn.compute import Compute, computing
 from transformer.ops.losses import cross_entropy
 
 TINY = Vaswani(
@@ -90,7 +91,7 @@ def by_hand(vocab_size, width, hidden, order):
     ids=["base", "big", "base, pre"],
 )
 def test_number_of_parameters(fields, expected, scan):
-    model = Vaswani(vocab_size=37_000, scan_layers=scan, **fields)
+    model = Vaswani(vocab_size=37_000, compute=Compute(scan_layers=scan), **fields)
     shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET)
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes)) == expected
     width, hidden = model.width, model.feed_forward_width
@@ -195,14 +196,14 @@ def test_scanned_is_unrolled(order):
     for stack in ("encoder", "decoder"):
         layers = [params[stack][f"layer_{index}"] for index in range(2)]
         params[stack] = {"layers": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
-    scanned = TINY.clone(norm_order=order, scan_layers=True)
+    scanned = TINY.clone(norm_order=order, compute=Compute(scan_layers=True))
     layout = layout_of([9, 6, 3], [2, 8, 5])
     logits = jax.jit(scanned.apply)({"params": params}, SOURCE, TARGET, **layout)
     np.testing.assert_allclose(logits, logits_of(order, layout=layout), atol=1e-5)
 
 
 def test_bfloat16_keeps_parameters_and_logits_in_float32():
-    model, variables = TINY.clone(dtype="bfloat16"), {"params": params_of("post")}
+    model, variables = computing(TINY, dtype="bfloat16"), {"params": params_of("post")}
     shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, TARGET)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     block = functools.partial(model.apply, method="encode")
@@ -226,9 +227,9 @@ def test_bfloat16_keeps_parameters_and_logits_in_float32():
         ({"dropout_rate": 1.0}, ["dropout_rate"]),
         ({"norm_order": "middle"}, ["norm_order", "post", "pre"]),
         ({"activation": "swish"}, ["activation", "relu"]),
-        ({"dtype": "float64"}, ["dtype", "bfloat16"]),
-        ({"remat": "all"}, ["remat", "full"]),
-        ({"attention": "flash"}, ["attention", "einsum", "auto"]),
+        ({"compute": Compute(dtype="float64")}, ["dtype", "bfloat16"]),
+        ({"compute": Compute(remat="all")}, ["remat", "full"]),
+        ({"compute": Compute(attention="flash")}, ["attention", "einsum", "auto"]),
     ],
     ids=str,
 )

@@ -12,6 +12,7 @@ from tests.common import noisy_parameters, normal
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vit import POOLINGS, POSITIONS, ViT
+from transformer.nn.compute import Compute, computing
 from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.ops.patches import patchify, unpatchify
@@ -57,7 +58,11 @@ CONFIGURATIONS = {
         "num_registers": 2,
         "layer_scale": 0.5,
     },
-    "attention": {"pooling": "attention", "positions": "sinusoidal_2d", "scan_layers": True},
+    "attention": {
+        "pooling": "attention",
+        "positions": "sinusoidal_2d",
+        "compute": Compute(scan_layers=True),
+    },
 }
 
 
@@ -119,7 +124,7 @@ def test_numbers_of_parameters_are_the_published_ones(size):
     images = jnp.zeros((1, 224, 224, 3))
     # Scanned, for it is traced sooner; of `B/16` both ways.
     for scan in {True, size != "B/16"}:
-        model = ViT(num_outputs=1000, channels=3, scan_layers=scan, **fields)
+        model = ViT(num_outputs=1000, channels=3, compute=Compute(scan_layers=scan), **fields)
         require_allowed("model", model)
         assert count(shapes_of(model, images=images)) == expected
 
@@ -278,7 +283,7 @@ def stacked(params):
 
 
 def test_scanned_is_unrolled():
-    model = TINY.clone(scan_layers=True)
+    model = computing(TINY, scan_layers=True)
     scanned = features(model=model, params=stacked(parameters(TINY)))
     np.testing.assert_allclose(scanned, features(), atol=1e-5)
 
@@ -366,7 +371,7 @@ def test_branches_are_left_out_exactly_with_a_key():
 
 
 def test_initial_classes_are_equally_likely():
-    model = TINY.clone(scan_layers=True, num_outputs=10, width=64)
+    model = TINY.clone(compute=Compute(scan_layers=True), num_outputs=10, width=64)
     init = jax.jit(functools.partial(model.init, method="classify"))
     params = nn.meta.unbox(init(jax.random.key(0), IMAGES))["params"]
     logits = ours("classify", IMAGES, model=model, params=params)
@@ -377,7 +382,7 @@ def test_initial_classes_are_equally_likely():
 
 
 def test_bfloat16_keeps_parameters_and_scores_in_float32():
-    model = TINY.clone(dtype="bfloat16", pooling="attention")
+    model = TINY.clone(compute=Compute(dtype="bfloat16"), pooling="attention")
     for method, rest in (("classify", ()), ("embed", ()), ("reconstruct", (IN_ORDER, NUM_SEEN))):
         params = shapes_of(model, method, *rest)
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}

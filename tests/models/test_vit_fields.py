@@ -8,6 +8,7 @@ from tests.common import normal
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.models.vit import ViT
+from transformer.nn.compute import Compute
 
 GRID, SIDE = 3, 2
 T = GRID**2
@@ -93,9 +94,9 @@ def test_tables_of_no_square_are_left_alone(model, rows):
         ({"positions": "rotary"}, ["positions", "learned", "sinusoidal_2d"]),
         ({"stem": "convolution"}, ["stem", "convolutions", "patches"]),
         ({"activation": "swish"}, ["activation", "gelu_tanh"]),
-        ({"dtype": "float64"}, ["dtype", "bfloat16"]),
-        ({"remat": "all"}, ["remat", "full"]),
-        ({"attention": "flash"}, ["attention", "einsum", "auto"]),
+        ({"compute": Compute(dtype="float64")}, ["dtype", "bfloat16"]),
+        ({"compute": Compute(remat="all")}, ["remat", "full"]),
+        ({"compute": Compute(attention="flash")}, ["attention", "einsum", "auto"]),
         (
             {"positions": "sinusoidal", "width": 9, "num_heads": 3},
             ["width", "9", "2", "positions=sinusoidal"],
@@ -140,7 +141,7 @@ def test_check_accepts(fields):
         ({}, 224, "einsum"),
         ({}, 512, "blockwise"),
         ({"dropout_rate": 0.1}, 512, "einsum"),
-        ({"attention": "blockwise"}, 32, "blockwise"),
+        ({"compute": Compute(attention="blockwise")}, 32, "blockwise"),
     ],
     ids=str,
 )

@@ -7,6 +7,7 @@ import pytest
 
 from tests.common import noisy_parameters, normal
 from transformer.models.gpt import GPT
+from transformer.nn.compute import Compute
 from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm, RMSNorm
 from transformer.ops.normalization import layer_norm, rms_norm
@@ -24,7 +25,7 @@ def test_every_parameter_names_its_axes(scan, tied):
         num_heads=2,
         width=8,
         context=4,
-        scan_layers=scan,
+        compute=Compute(scan_layers=scan),
         tie_embeddings=tied,
         output_bias=not tied,
     )

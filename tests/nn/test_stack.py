@@ -13,7 +13,7 @@ from transformer.nn.attention import Attention, KVCache
 from transformer.nn.block import Block
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import MOST_UNROLLED, REMAT_POLICIES, Stack
+from transformer.nn.stack import MAX_UNROLLED, REMAT_POLICIES, Stack
 from transformer.ops.masks import at_positions, causal
 from transformer.training.sections import build, section
 
@@ -216,9 +216,9 @@ def test_blocks_of_other_structure_take_turns(x, depth):
 
 
 def test_depths_that_no_compiler_takes_one_by_one():
-    deep = {"num_layers": MOST_UNROLLED + 1, "width": 8, "num_heads": 1}
+    deep = {"num_layers": MAX_UNROLLED + 1, "width": 8, "num_heads": 1}
     with pytest.raises(ConfigError, match=r"config\.model\.num_layers is 257.*scan_layers=True"):
         build("model", section("model", "gpt", **deep))
-    build("model", section("model", "gpt", scan_layers=True, **deep))
+    build("model", section("model", "gpt", compute={"scan_layers": True}, **deep))
     with pytest.raises(ConfigError, match=r"num_decoder_layers is 300.*scan_layers=True"):
         build("model", section("model", "t5", num_decoder_layers=300))

@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
+from transformer.nn.compute import Compute
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
 from transformer.training.experiment import prepare
@@ -29,7 +30,7 @@ ALL = {"data": 2, "fsdp": 2, "tensor": 2}
 # Meshes with which validation is tried as well.
 VALIDATED = ({}, {"data": 8}, ALL)
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-SHAPE = {"scan_layers": True}
+SHAPE = {"compute": Compute(scan_layers=True)}
 DECODER = {"num_layers": 2, "num_heads": 4, "width": 32, "context": 16, **SHAPE}
 
 

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from transformer.errors import WorkdirError
-from transformer.pictures.sweep import rank_correlation
 from transformer.sweeps.folder import Folder
-from transformer.sweeps.report import best_of, collect, counted
+from transformer.sweeps.report import best_of, collect, counted, order_with_loss
 from transformer.sweeps.sweep import finish
 from transformer.sweeps.trials import make_trial
 
@@ -102,7 +101,7 @@ def test_rank_correlation():
         for a, loss in [(1, 5.0), (10, 4.0), (100, 4.0), (1000, 1.0), (10000, 2.0)]
     ]
     expected = -np.corrcoef([0, 1, 2, 3, 4], [4, 2.5, 2.5, 0, 1])[0, 1]
-    np.testing.assert_allclose(rank_correlation(rows, "a"), expected)
-    assert rank_correlation(rows[:2], "a") == 0.0
-    assert rank_correlation([{**row, "overrides": {"a": "x"}} for row in rows], "a") == 0.0
-    assert rank_correlation([{**row, "overrides": {"a": 1}} for row in rows], "a") == 0.0
+    np.testing.assert_allclose(order_with_loss(rows, "a"), expected)
+    assert order_with_loss(rows[:2], "a") == 0.0
+    assert order_with_loss([{**row, "overrides": {"a": "x"}} for row in rows], "a") == 0.0
+    assert order_with_loss([{**row, "overrides": {"a": 1}} for row in rows], "a") == 0.0

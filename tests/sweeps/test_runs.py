@@ -190,7 +190,7 @@ def test_trials_of_other_workers_are_waited_for(trials, shared, tmp_path, monkey
 
     monkeypatch.setattr(runner.time, "sleep", end)
     code, said = run([trial], folder, shared)
-    assert (code, said) == (0, ["Waiting for 1 trials that other workers are at."])
+    assert (code, said) == (0, ["Waiting for 1 trials that other workers train."])
 
 
 def test_an_unexpected_error_is_noted_and_the_others_go_on(trials, shared, tmp_path, monkeypatch):

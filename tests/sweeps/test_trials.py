@@ -99,10 +99,14 @@ def test_plans(config):
 
 
 def test_grids_of_the_command_line(config):
-    texts = ["optimizer.learning_rate=1,2e-3", "model.scan_layers=true,False", "task.stop=a,"]
+    texts = [
+        "optimizer.learning_rate=1,2e-3",
+        "model.compute.scan_layers=true,False",
+        "task.stop=a,",
+    ]
     assert parsed_grid(config, texts) == [
         [{"optimizer.learning_rate": 1.0}, {"optimizer.learning_rate": 0.002}],
-        [{"model.scan_layers": True}, {"model.scan_layers": False}],
+        [{"model.compute.scan_layers": True}, {"model.compute.scan_layers": False}],
         [{"task.stop": "a"}, {"task.stop": ""}],
     ]
     assert parsed_grid(config, ["config.train.validation_batches=none,3"]) == [
@@ -117,7 +121,7 @@ def test_grids_of_the_command_line(config):
         ("optimizer.learning_rate=", "write KEY=VALUE,VALUE"),
         ("optimizer.learning_rate=1e-3,fast", "cannot be 'fast': expected float"),
         ("train.seed=0.5", "cannot be '0.5': expected int"),
-        ("model.scan_layers=yes", "cannot be 'yes': expected bool"),
+        ("model.compute.scan_layers=yes", "cannot be 'yes': expected bool"),
         ("model.widht=3", 'did you mean "width"'),
     ],
 )

@@ -20,6 +20,7 @@ from transformer.errors import ConfigError, DataError
 from transformer.models.bert import BERT
 from transformer.ops.losses import IGNORED
 from transformer.tasks.masked_lm import MaskedLM
+from transformer.tasks.parts.abilities import NamesOutputs
 from transformer.tasks.question_answering import QuestionAnswering
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
@@ -244,3 +245,9 @@ def test_models_with_too_few_positions(name):
     task = build("task", section("task", name, max_length=64))
     with pytest.raises(ConfigError, match=r"max_length \(64\).*context \(16\)"):
         task.check_model(BERT(vocab_size=9, context=16))
+
+
+def test_only_labels_are_names_of_outputs():
+    """A run that continues another asks whether the outputs have the same names."""
+    assert isinstance(Tagging(), NamesOutputs)
+    assert not isinstance(MaskedLM(), NamesOutputs)

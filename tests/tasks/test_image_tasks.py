@@ -21,8 +21,9 @@ from transformer.models.vit import ViT
 from transformer.ops.patches import patchify
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.masked_images import MaskedImages
-from transformer.tasks.parts.images import ImageData, apply_to_images
+from transformer.tasks.parts.images import ImageData
 from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.parts.outputs import apply
 
 MODEL = ViT(
     num_outputs=3,
@@ -81,7 +82,7 @@ def test_pixels_are_normalized():
 def test_mixed_images_have_two_classes(params, smoothing):
     task = ImageClassification(**SIZE, label_smoothing=smoothing)
     pixels = (BATCH["images"] / 255.0 - 0.3) / 0.5
-    scores = np.asarray(apply_to_images(MODEL, "classify", params, jnp.float32(pixels)), float)
+    scores = np.asarray(apply(MODEL, "classify", params, jnp.float32(pixels)), float)
     logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
     wanted = np.eye(3)[[0, 2, 1]] * BATCH["shares"][:3, None]
     wanted += np.eye(3)[[0, 1, 1]] * (1 - BATCH["shares"][:3, None])
@@ -97,7 +98,7 @@ def test_mixed_images_have_two_classes(params, smoothing):
 def test_classes_each_by_itself(params):
     task = ImageClassification(**SIZE, multi_label=True)
     pixels = task.preparation.normalized(BATCH["images"])
-    scores = np.asarray(apply_to_images(MODEL, "classify", params, pixels), float)[:3]
+    scores = np.asarray(apply(MODEL, "classify", params, pixels), float)[:3]
     truth = np.eye(3)[[0, 2, 1]] * BATCH["shares"][:3, None]
     truth += np.eye(3)[[0, 1, 1]] * (1 - BATCH["shares"][:3, None])
     probabilities = 1 / (1 + np.exp(-scores))

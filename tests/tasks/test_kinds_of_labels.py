@@ -1,9 +1,7 @@
 """Texts with several labels or a number between 0 and 1, and tags that are no entities."""
 
 import json
-import types
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
+from transformer.models.bert import BERT
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.parts.labels import labels_prediction, save_labels
 from transformer.tasks.tagging import Tagging
@@ -21,10 +20,15 @@ SIZE = {"max_length": 12, "batch_size": 4, "tokenizer": TokenizerChoice("wordpie
 OUTPUTS = np.array([[2.0, -1.0, 0.5], [-3.0, 0.0, 4.0], [1.0, 1.0, -9.0]], np.float32)
 
 
-class Fixed(nn.Module):
+# Never applied: outputs are given.
+MODEL = BERT(context=12)
+
+
+class Fixed(BERT):
     """A model with outputs that are known."""
 
-    outputs: tuple
+    vocab_size: int = 60
+    outputs: tuple = ()
 
     def classify(self, *inputs):
         del inputs
@@ -34,14 +38,14 @@ class Fixed(nn.Module):
 def losses(task, outputs, labels, valid=(1, 1, 0)):
     rows = len(outputs)
     batch = {
-        "tokens": np.zeros((rows, 12), np.int32),
-        "token_types": np.zeros((rows, 12), np.int32),
-        "lengths": np.full(rows, 12, np.int32),
-        "valid": np.array(valid, np.int32),
-        "weight": np.ones(rows, np.float32),
+        "tokens": jnp.zeros((rows, 12), int),
+        "token_types": jnp.zeros((rows, 12), int),
+        "lengths": jnp.full(rows, 12),
+        "valid": jnp.asarray(valid),
+        "weight": jnp.ones(rows),
         "label": jnp.asarray(labels),
     }
-    return task.losses(Fixed(tuple(map(tuple, outputs.tolist()))), {}, batch, {})
+    return task.losses(Fixed(outputs=tuple(map(tuple, outputs.tolist()))), {}, batch, {})
 
 
 def by_hand(outputs, truth):
@@ -171,17 +175,16 @@ def test_tags_of_any_kind_are_learned_scored_and_told(name, tmp_path, monkeypatc
 
     monkeypatch.setattr(Tagging, "outputs", right)
     for read in (data, task.load_validation([str(path)], tmp_path)):
-        scores = task.scores(None, None, read)
+        scores = task.scores(MODEL, {}, read)
         assert scores["accuracy"] == 1.0
         assert ("f1" in scores) == are_entities
         assert scores.get("f1", 1.0) == 1.0
-    shown = task.show(None, None, data, tmp_path).text
+    shown = task.show(MODEL, {}, data, tmp_path).text
     written = (tmp_path / "predictions.conll").read_text()
     assert [line.split()[1:] for line in written.split("\n")[:2]] == [
         [tag, tag] for tag in data.examples.sentences.tags[0][:2]
     ]
-    model = types.SimpleNamespace(context=12)
-    (answer,) = task.predict(model, None, tmp_path, ["the cat"])
+    (answer,) = task.predict(MODEL, {}, tmp_path, ["the cat"])
     first = data.labels[0]
     assert answer.details["tags"] == [first, first]
     np.testing.assert_allclose(answer.details["probabilities"], 1.0, atol=1e-6)
@@ -206,8 +209,7 @@ def test_tags_of_one_name_are_told_apart(tmp_path, monkeypatch):
         return scores
 
     monkeypatch.setattr(Tagging, "outputs", fixed)
-    model = types.SimpleNamespace(context=12)
-    (answer,) = task.predict(model, None, tmp_path, ["the cat"])
+    (answer,) = task.predict(MODEL, {}, tmp_path, ["the cat"])
     assert answer.details["tags"] == ["N (1)", "O"]
     path.write_text("the N\n")
     with pytest.raises(DataError, match=r"tag N, .*N \([12]\)"):

@@ -69,7 +69,7 @@ def test_flops_of_a_step_are_three_forward_passes(config):
     vocab, width, tokens = len(set(TEXT)), 8, 4 * 8
     expected = 6 * tokens * (12 * width**2 + vocab * width) + 12 * 8 * width * tokens
     for fields in ({}, {"remat": "full"}, {"scan_layers": True}):
-        config.model.update(fields)
+        config.model.compute.update(fields)
         experiment = prepare(config)
         counted = experiment.flops_per_step(experiment.example_batch())
         np.testing.assert_allclose(counted, expected, rtol=0.01)
@@ -85,7 +85,11 @@ def test_flops_of_a_step_are_three_forward_passes(config):
         ("optimizer", {"warmup": "soon"}, r"config\.optimizer\.warmup is 'soon'"),
         ("optimizer", {"warmup": "1e10 steps"}, r"config\.optimizer\.warmup is 10,000,000,000 st"),
         ("train", {"duration": "1e15 tokens"}, r"config\.train\.duration is .* steps: fewer than"),
-        ("model", {"dtype": "float16"}, r"config\.model\.dtype is 'float16'.*dtype=bfloat16"),
+        (
+            "model",
+            {"compute": {"dtype": "float16"}},
+            r"compute\.dtype is 'float16'.*dtype=bfloat16",
+        ),
         ("mesh", {"tensor": 64}, "devices"),
         ("optimizer", {"frozen": "kernels"}, r"config\.optimizer\.frozen is 'kernels'.*no param"),
         ("optimizer", {"frozen": "."}, r"matches all parameters: nothing would be trained"),

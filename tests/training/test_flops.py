@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from transformer.models.gpt import GPT
+from transformer.nn.compute import Compute
 from transformer.ops.losses import cross_entropy
 from transformer.training.accelerators import ACCELERATORS
 from transformer.training.flops import count_flops, peak_flops
@@ -11,15 +12,15 @@ from transformer.training.flops import count_flops, peak_flops
 LAYERS, WIDTH, CONTEXT, BATCH, VOCAB = 3, 16, 24, 4, 50
 
 
-def model(**fields):
+def model(tie_embeddings=True, **how):
     return GPT(
         vocab_size=VOCAB,
         num_layers=LAYERS,
         num_heads=2,
         width=WIDTH,
         context=CONTEXT,
-        attention="einsum",
-        **fields,
+        tie_embeddings=tie_embeddings,
+        compute=Compute(attention="einsum", **how),
     )
 
 

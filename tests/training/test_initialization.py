@@ -240,7 +240,9 @@ def model_config(name="gpt", **fields):
 
 
 def test_what_does_not_change_parameters_may_differ():
-    config = model_config(dropout_rate=0.5, dtype="bfloat16", remat="full", vocab_size=9)
+    config = model_config(
+        dropout_rate=0.5, compute={"dtype": "bfloat16", "remat": "full"}, vocab_size=9
+    )
     check_same_model(config, model_config())
 
 

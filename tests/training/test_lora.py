@@ -14,6 +14,7 @@ from transformer.models.bert import BERT
 from transformer.models.gpt import GPT
 from transformer.models.mixtral import Mixtral
 from transformer.models.vaswani import Vaswani
+from transformer.nn.compute import Compute
 from transformer.nn.linear import Linear
 from transformer.nn.mixture import MixtureOfExperts
 from transformer.training.lora import ADAPTERS, LoRA, is_trained, merged, with_adapters
@@ -95,7 +96,7 @@ def by_numpy(params, config):
 )
 def test_new_adapters_change_nothing(name, scan, targets):
     config = LoRA(rank=2, targets=targets, trained="")
-    boxed = filled(boxes_of(name, scan_layers=scan))
+    boxed = filled(boxes_of(name, compute=Compute(scan_layers=scan)))
     params = nn.meta.unbox(with_adapters(boxed, config, jax.random.key(1)))
     adapters = by_path(params[ADAPTERS])
     for path, leaf in adapters.items():
@@ -110,14 +111,14 @@ def test_new_adapters_change_nothing(name, scan, targets):
 @pytest.mark.parametrize("name", ["gpt", "vaswani", "bert", "mixtral"])
 def test_merged_is_the_sum_by_numpy(name, scan):
     config = LoRA(rank=3, alpha=5.0, targets=ALL)
-    params = adapted(name, config, scan_layers=scan)
+    params = adapted(name, config, compute=Compute(scan_layers=scan))
     assert_trees_close(merged(params, config), by_numpy(params, config), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [GPT, Mixtral])
 def test_one_stacked_layer(make):
     config = LoRA(rank=3, alpha=5.0, targets=ALL)
-    model = make(**SIZES, num_layers=1, context=4, scan_layers=True)
+    model = make(**SIZES, num_layers=1, context=4, compute=Compute(scan_layers=True))
     boxed = jax.eval_shape(model.init, jax.random.key(0), TOKENS)["params"]
     boxed = jax.eval_shape(lambda boxed: with_adapters(boxed, config, jax.random.key(1)), boxed)
     params = nn.meta.unbox(filled(boxed))
@@ -261,7 +262,7 @@ def num_parameters(tree):
 )
 def test_what_is_trained(name, trained, expected, scan):
     config = LoRA(rank=3, trained=trained)
-    params = adapted(name, config, scan_layers=scan)
+    params = adapted(name, config, compute=Compute(scan_layers=scan))
     moving, kept = split(params, is_trained(params, config))
     assert num_parameters(moving) == expected
     assert num_parameters(kept) == num_parameters(params) - expected
@@ -274,7 +275,7 @@ def test_thin_kernels_of_other_axes():
     """Adapters keep the names of the axes that they share with their kernel."""
     config = LoRA(rank=3, targets=ALL)
     for scan in (False, True):
-        shapes = boxes_of("gpt", scan_layers=scan)
+        shapes = boxes_of("gpt", compute=Compute(scan_layers=scan))
         boxed = jax.eval_shape(
             lambda boxed: with_adapters(boxed, config, jax.random.key(1)), shapes
         )
@@ -294,7 +295,7 @@ def test_thin_kernels_of_other_axes():
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("targets", ["query", "attention/query/bias", "final_norm", "output/bias"])
 def test_only_kernels_can_be_adapted(targets, scan):
-    boxed = boxes_of("gpt", scan_layers=scan)
+    boxed = boxes_of("gpt", compute=Compute(scan_layers=scan))
     with pytest.raises(
         ConfigError, match=r"config\.lora\.targets matches .*(bias|scale), .*no kern"
     ):

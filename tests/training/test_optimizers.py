@@ -19,6 +19,7 @@ from transformer.models.mixtral import Mixtral
 from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
 from transformer.models.vit import ViT
+from transformer.nn.compute import Compute, computing
 from transformer.ops.losses import cross_entropy
 from transformer.sections import plugin_names
 from transformer.sharding import is_box
@@ -128,7 +129,9 @@ def test_inverse_square_root_of_a_plain_number():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_matrices_and_embeddings_decay_norms_do_not(scan):
-    for path, decayed in by_path(bool, decay_mask(boxes(scan_layers=scan))).items():
+    for path, decayed in by_path(
+        bool, decay_mask(boxes(compute=Compute(scan_layers=scan)))
+    ).items():
         if "kernel" in path or "embedding" in path:
             assert decayed, path
         if "norm" in path:
@@ -137,7 +140,7 @@ def test_matrices_and_embeddings_decay_norms_do_not(scan):
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_no_bias_decays(scan):
-    mask = by_path(bool, decay_mask(boxes(scan_layers=scan)))
+    mask = by_path(bool, decay_mask(boxes(compute=Compute(scan_layers=scan))))
     assert [path for path, decayed in mask.items() if decayed and "bias" in path] == []
 
 
@@ -217,7 +220,7 @@ def model_boxes(name, scan=False):
 
     def init(key):
         # As closed over, numbers stay numbers.
-        return model.clone(scan_layers=scan).init(key, *inputs, method=method)["params"]
+        return computing(model, scan_layers=scan).init(key, *inputs, method=method)["params"]
 
     return jax.eval_shape(init, jax.random.key(0))
 
@@ -332,7 +335,7 @@ class Learning(NamedTuple):
 
 @functools.cache
 def learning(scan):
-    gpt = model(scan_layers=scan)
+    gpt = model(compute=Compute(scan_layers=scan))
 
     def loss(params):
         logits, _ = gpt.apply({"params": params}, TOKENS[:, :-1])
@@ -354,7 +357,7 @@ class Rule(NamedTuple):
 def rule(algorithm, scan):
     rate = 1e-2 if algorithm == "lion" else 2e-2
     config = constants(algorithm, rate, weight_decay=0.1)
-    optimizer = make_optimizer(*config, boxes(scan_layers=scan))
+    optimizer = make_optimizer(*config, boxes(compute=Compute(scan_layers=scan)))
     return Rule(rate, jax.jit(optimizer.init), jax.jit(optimizer.update))
 
 
@@ -376,7 +379,7 @@ def test_a_tiny_loss_falls(algorithm, scan):
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_without_gradients_only_the_decayed_move(algorithm, scan):
-    boxed = boxes(scan_layers=scan)
+    boxed = boxes(compute=Compute(scan_layers=scan))
     params = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), nn.meta.unbox(boxed))
     rate, init, update = rule(algorithm, scan)
     updates, _ = update(jax.tree.map(np.zeros_like, params), init(params), params)

@@ -35,7 +35,7 @@ def get_config():
     config = ConfigDict()
     config.model = section(
         "model", "gpt", vocab_size=64, num_layers=2, num_heads=4, width=32, context=32,
-        scan_layers=True,
+        compute={"scan_layers": True},
     )
     config.task = section("task", "language_modeling", context=32, batch_size=16)
     config.optimizer, config.train = section("optimizer"), section("train")

@@ -89,7 +89,7 @@ def test_programs_are_the_same_for_other_numbers_and_logistics(config):
 
 VARIANTS = [
     {
-        "model": {"dropout_rate": 0.2, "scan_layers": True, "remat": "full"},
+        "model": {"dropout_rate": 0.2, "compute": {"scan_layers": True, "remat": "full"}},
         "task": {"label_smoothing": 0.1, "z_loss": 0.01},
         "train": {"ema_decay": 0.9},
         "optimizer": {"schedule": "inverse_square_root"},

@@ -11,9 +11,15 @@ from ml_collections import ConfigDict
 from tests.runs import without_seals
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints
-from transformer.training.experiment import metadata_of, prepare, require_same_run
-from transformer.training.notes import described, newest_notes, require_files, sealed
-from transformer.training.opened import checkpoint_items
+from transformer.training.experiment import prepare
+from transformer.training.notes import (
+    described,
+    newest_notes,
+    require_files,
+    require_same_run,
+    sealed,
+)
+from transformer.training.opened import checkpoint_items, metadata_of
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import adopt_workdir, read_run, write_config
 from transformer.training.sections import section

@@ -13,6 +13,7 @@ from transformer.models.gpt import GPT
 from transformer.models.t5 import T5
 from transformer.models.vaswani import Vaswani
 from transformer.models.vit import ViT
+from transformer.nn.compute import Compute
 from transformer.training.lora import LoRA, with_adapters
 from transformer.training.selection import (
     by_path,
@@ -124,7 +125,7 @@ def test_factors_of_layers(make):
 
 @pytest.mark.parametrize("make", [gpt, bert])
 def test_stacked_layers_have_a_factor_each(make):
-    boxed = make(scan_layers=True)
+    boxed = make(compute=Compute(scan_layers=True))
     shapes = by_path(nn.meta.unbox(boxed))
     unrolled, stacked = rate_factors(make(), 0.5, ""), rate_factors(boxed, 0.5, "")
     for path, factor in stacked.items():
@@ -170,7 +171,7 @@ THEIRS = {
 @pytest.mark.parametrize("stem", ["patches", "convolutions"])
 @pytest.mark.parametrize("scan", [False, True])
 def test_factors_of_vit_are_those_of_beit_and_mae(scan, stem):
-    boxed = vit(scan_layers=scan, distillation="two", stem=stem)
+    boxed = vit(compute=Compute(scan_layers=scan), distillation="two", stem=stem)
     factors, num_layers, seen = rate_factors(boxed, 0.75, ""), 3 + 1, set()
     assert set(THEIRS) - {"patch_embedding"} <= factors.keys()
     for path, factor in factors.items():
@@ -213,7 +214,7 @@ def test_each_stack_counts_from_its_own_top(make, depths, scan):
         feed_forward_width=8,
         num_encoder_layers=depths[0],
         num_decoder_layers=depths[1],
-        scan_layers=scan,
+        compute=Compute(scan_layers=scan),
     )
     factors = rate_factors(boxes(model, TOKENS, TOKENS), 0.5, "")
     for stack, depth in zip(("encoder", "decoder"), depths, strict=True):
@@ -242,7 +243,7 @@ def test_layers_that_are_not_trained_count_too():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_adapters_have_the_factors_of_their_layers(scan):
-    boxed = gpt(scan_layers=scan)
+    boxed = gpt(compute=Compute(scan_layers=scan))
     config = LoRA(rank=2, targets="query/kernel" if scan else "layer_1/attention/query/kernel")
     adapted = jax.eval_shape(lambda boxed: with_adapters(boxed, config, jax.random.key(0)), boxed)
     moving, _ = split(adapted, lambda path: path.startswith("lora/"))
@@ -254,7 +255,7 @@ def test_adapters_have_the_factors_of_their_layers(scan):
 
 def test_without_a_decay_all_factors_are_one():
     for scan in (False, True):
-        assert set(rate_factors(gpt(scan_layers=scan), 1.0, "").values()) == {1.0}
+        assert set(rate_factors(gpt(compute=Compute(scan_layers=scan)), 1.0, "").values()) == {1.0}
 
 
 def test_the_first_rule_that_matches_counts():
@@ -269,7 +270,7 @@ def test_the_first_rule_that_matches_counts():
 
 @pytest.mark.parametrize("scan", [False, True])
 def test_rules_and_decay_multiply(scan):
-    factors = rate_factors(gpt(scan_layers=scan), 0.5, "query=4,embedding=0.5")
+    factors = rate_factors(gpt(compute=Compute(scan_layers=scan)), 0.5, "query=4,embedding=0.5")
     layer = "layers" if scan else "layer_1"
     found = np.ravel(factors[f"blocks/{layer}/attention/query/kernel"])
     np.testing.assert_array_equal(found, [0.5, 1.0, 2.0] if scan else [1.0])

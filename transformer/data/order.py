@@ -214,7 +214,7 @@ def make_buckets(
     The lengths do not depend on the data, so programs compiled for one file work for the next.
 
     Args:
-        lengths: of all examples.
+        lengths: the lengths of all examples.
         batch_tokens: the limit for a batch, padding included.
         longest: the length of the last bucket; no example is longer.
         rows_multiple: every number of rows is a multiple of this.
@@ -303,7 +303,7 @@ def bucketed(
     all buckets. The last batch of a bucket is padded.
 
     Args:
-        lengths: of all examples, none longer than the last bucket.
+        lengths: the lengths of all examples, none longer than the last bucket.
         buckets: the shapes, by increasing length.
         seed: the seed of the orders; None keeps the examples in order, shortest bucket first.
         num_steps: how many batches there are; None for one epoch.

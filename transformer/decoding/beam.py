@@ -4,115 +4,31 @@ The hypotheses of a sentence share one row of the cache: each step adds one slot
 and the mask lets a hypothesis see only the slots that it descends from. So the cache is never
 copied when beams are reordered, and the keys and values of the source are kept once, not once per
 beam.
+
+In this file, B is sentences, K beams, C candidates of a step, R outputs, L the longest output.
 """
 
+import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.nn.encoder_decoder import Caches, EncoderDecoder
 from transformer.ops.masks import at_positions, explicit, full, padding_behind
 from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
+from transformer.types import Params
 
 
-class Hypotheses(NamedTuple):
-    """The best outputs of each row, best first.
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to search; static at compilation.
 
     Attributes:
-        tokens: `[B, R, L]`, the end token last, if there is one, followed by zeros.
-        lengths: `[B, R]`, the end token included; 0 if there are fewer than R outputs, or if the
-            search had not ended after L tokens.
-        log_probs: `[B, R]`, of each output as a whole, the end token included, in nats.
-        scores: `[B, R]`, the log probabilities after the length penalty.
-    """
-
-    tokens: Any
-    lengths: Any
-    log_probs: Any
-    scores: Any
-
-
-class _Search(NamedTuple):
-    """The state of a search before step `step`: K live beams, and the R best that have ended."""
-
-    step: Any
-    cache: Any
-    tokens: Any  # [B, K], the last token of each beam.
-    texts: Any  # [B, K, L], all tokens of each beam.
-    slots: Any  # [B, K, L], which of the K slots of each step a beam descends from.
-    log_probs: Any  # [B, K], -inf for a beam that does not exist.
-    ended: Hypotheses
-    done: Any  # [B]
-
-
-class _Rules(NamedTuple):
-    """The settings of a search, static at compilation."""
-
-    search: Search
-    alpha: float
-    beam_size: int
-    ends: tuple[int, ...]
-
-    @property
-    def foreign(self) -> bool:
-        """Whether the search follows the library `transformers`."""
-        return self.search.kind == "transformers"
-
-    def penalty(self, length: Array) -> Array:
-        """The number that log probabilities are divided by."""
-        return length_penalty(length.astype(jnp.float32), self.alpha, self.search.kind)
-
-
-@functools.partial(
-    jax.jit,
-    static_argnums=0,
-    static_argnames=(
-        "end",
-        "num_tokens",
-        "max_length",
-        "beam_size",
-        "alpha",
-        "num_return",
-        "begin",
-        "unwritten",
-        "search",
-    ),
-)
-def beam_search(
-    model: Any,
-    params: Any,
-    source: Int[Array, "B S"],
-    source_lengths: Int[Array, "B"],
-    limits: Int[Array, "B"],
-    *,
-    end: int,
-    num_tokens: int,
-    max_length: int,
-    beam_size: int,
-    alpha: float,
-    num_return: int,
-    begin: int | None = None,
-    unwritten: tuple[int, ...] = (),
-    search: Search = USUAL,
-) -> Hypotheses:
-    """The most probable outputs of each row.
-
-    Each step extends every beam by every token and takes the `beam_size` best extensions. Those
-    with an end token leave the search and the best others take their places. A row is done when no
-    beam can still become one of its R best outputs, or by the rule of `search`; with one beam,
-    which is greedy decoding, at the first end token. The outputs of a row do not depend on the
-    other rows.
-
-    Args:
-        model: an encoder-decoder with `encode`, `decode`, `logits` and `empty_cache`.
-        params: its parameters.
-        source: token ids.
-        source_lengths: the tokens of each row before its padding. A row of length 0 is done at
-            once.
-        limits: the longest output of each row, the end token included.
         end: the end token.
         num_tokens: outputs contain only the first `num_tokens` entries of the vocabulary.
         max_length: L. Rows with a greater limit that are not done after L tokens have no output.
@@ -123,152 +39,299 @@ def beam_search(
         unwritten: tokens that are never chosen.
         search: further rules.
     """
-    begin = end if begin is None else begin
-    batch = source.shape[0]
+
+    end: int
+    num_tokens: int
+    max_length: int
+    beam_size: int
+    alpha: float
+    num_return: int
+    begin: int | None = None
+    unwritten: tuple[int, ...] = ()
+    search: Search = USUAL
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the search follows the library `transformers`."""
+        return self.search.kind == "transformers"
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """All tokens that end an output."""
+        return (self.end, *self.search.more_ends)
+
+    @property
+    def first(self) -> int:
+        """The token that begins every output."""
+        return self.end if self.begin is None else self.begin
+
+    @property
+    def num_kept(self) -> int:
+        """How many ended outputs are kept."""
+        # `transformers` compares with the worst of as many outputs as there are beams.
+        return self.beam_size if self.foreign else self.num_return
+
+    def penalty(self, length: Int[Array, "*B"]) -> Float[Array, "*B"]:
+        """The number that log probabilities are divided by."""
+        return length_penalty(length.astype(jnp.float32), self.alpha, self.search.kind)
+
+
+class Hypotheses(NamedTuple):
+    """The best outputs of each row, best first.
+
+    Attributes:
+        tokens: the end token last, if there is one, followed by zeros.
+        lengths: with the end token; 0 if there are fewer than R outputs, or if the search had not
+            ended after L tokens.
+        log_probs: of each output as a whole, with the end token, in nats.
+        scores: the log probabilities after the length penalty.
+    """
+
+    tokens: Int[Array | np.ndarray, "B R L"]
+    lengths: Int[Array | np.ndarray, "B R"]
+    log_probs: Float[Array | np.ndarray, "B R"]
+    scores: Float[Array | np.ndarray, "B R"]
+
+
+class _State(NamedTuple):
+    """A search before step `step`: its live beams, and the best outputs that have ended."""
+
+    step: Int[Array, ""]
+    cache: Caches
+    tokens: Int[Array, "B K"]  # The last token of each beam.
+    texts: Int[Array, "B K L"]  # All tokens of each beam.
+    slots: Int[Array, "B K L"]  # Which of the K slots of each step a beam descends from.
+    log_probs: Float[Array, "B K"]  # -inf for a beam that does not exist.
+    ended: Hypotheses
+    done: Bool[Array, "B"]
+
+
+class _Candidates(NamedTuple):
+    """The best extensions of all beams by one token, best first."""
+
+    log_probs: Float[Array, "B C"]
+    parents: Int[Array, "B C"]  # The beams that they extend.
+    tokens: Int[Array, "B C"]
+    texts: Int[Array, "B C L"]
+    ends: Bool[Array, "B C"]  # Whether they are complete outputs.
+
+
+@functools.partial(jax.jit, static_argnames=("model", "settings"))
+def beam_search(
+    model: EncoderDecoder,
+    params: Params,
+    source: Int[Array, "B S"],
+    source_lengths: Int[Array, "B"],
+    limits: Int[Array, "B"],
+    settings: Settings,
+) -> Hypotheses:
+    """The most probable outputs of each row.
+
+    Each step extends every beam by every token and takes the `beam_size` best extensions. Those
+    with an end token leave the search and the best others take their places. A row is done when no
+    beam can still become one of its R best outputs, or by the rule of `settings.search`; with one
+    beam, which is greedy decoding, at the first end token. The outputs of a row do not depend on
+    the other rows.
+
+    Args:
+        model: an encoder-decoder.
+        params: its parameters.
+        source: token ids.
+        source_lengths: the tokens of each row before its padding. A row of length 0 is done at
+            once.
+        limits: the longest output of each row, the end token included.
+        settings: how to search.
+    """
+    variables = {"params": params}
+
+    def is_searching(state: _State) -> Bool[Array, ""]:
+        return ~jnp.all(state.done) & (state.step < settings.max_length)
+
+    def advance(state: _State) -> _State:
+        state = _with_next_slot(state)
+        log_probs, cache = nn.apply(_next_log_probs, model)(
+            variables, state, source_lengths, limits, settings
+        )
+        found = _extensions(state, log_probs, limits, settings)
+        ended, has_ended = _best_ended(state, found, settings)
+        return _next_state(state, cache, found, ended, has_ended, limits, settings)
+
+    cache = nn.apply(_read_source, model)(variables, source, source_lengths, settings)
+    first = _initial_state(cache, source_lengths, settings)
+    last = jax.lax.while_loop(is_searching, advance, first)
+    return _outputs(last, settings)
+
+
+def _read_source(
+    model: EncoderDecoder,
+    source: Int[Array, "B S"],
+    source_lengths: Int[Array, "B"],
+    settings: Settings,
+) -> Caches:
+    """A cache that holds the source; its entries for the text are overwritten later."""
     valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
-    rules = _Rules(search, alpha, beam_size, (end, *search.more_ends))
-    is_end = jnp.isin(jnp.arange(num_tokens), jnp.array(rules.ends))
-    of_slots = jnp.arange(max_length * beam_size) // beam_size
-    # `transformers` compares with the worst of as many outputs as there are beams.
-    num_kept = beam_size if rules.foreign else num_return
+    cache = model.empty_cache(len(source), settings.max_length * settings.beam_size)
+    _, cache = model.decode(
+        jnp.full((len(source), 1), settings.first),
+        model.encode(source, valid.astype(jnp.int32)),
+        mask=full(),
+        memory_mask=padding_behind(source_lengths),
+        cache=cache,
+    )
+    return cache
 
-    def score_next(module: Any, search: _Search) -> tuple[Float[Array, "B K V"], Any]:
-        """Log probabilities of every beam's next token."""
-        # Slot k of this step belongs to beam k.
-        seen = search.slots[..., None] == jnp.arange(beam_size)
-        seen &= (jnp.arange(max_length) <= search.step)[:, None]
-        seen = seen.reshape(batch, 1, beam_size, max_length * beam_size)
-        positions = jnp.full((batch, beam_size), search.step)
-        features, cache = module.decode(
-            search.tokens,
-            None,
-            mask=explicit(seen) & at_positions(positions, of_slots[None]),
-            memory_mask=padding_behind(source_lengths),
-            positions=positions,
-            slots=jnp.broadcast_to(
-                search.step * beam_size + jnp.arange(beam_size), (batch, beam_size)
-            ),
-            cache=search.cache,
-        )
-        log_probs = _log_probs(module.logits(features), search, begin, limits, rules)
-        return log_probs.at[..., unwritten].set(-jnp.inf)[..., :num_tokens], cache
 
-    def advance(search: _Search) -> _Search:
-        own = jnp.broadcast_to(jnp.arange(beam_size), (batch, beam_size))
-        search = search._replace(slots=search.slots.at[:, :, search.step].set(own))
-        log_probs, cache = nn.apply(score_next, model)({"params": params}, search)
-        at_limit = search.step + 1 >= limits
-        if not rules.foreign:
-            # At its limit a row can only end.
-            log_probs = jnp.where(at_limit[:, None, None] & ~is_end, -jnp.inf, log_probs)
-        log_probs += search.log_probs[..., None]
-
-        # Enough candidates that `beam_size` of them do not end.
-        count = min((1 + len(rules.ends)) * beam_size, beam_size * num_tokens)
-        candidates, flat = jax.lax.top_k(log_probs.reshape(batch, -1), count)
-        parents, tokens = flat // num_tokens, flat % num_tokens
-        texts = jnp.take_along_axis(search.texts, parents[..., None], axis=1)
-        texts = texts.at[:, :, search.step].set(tokens)
-        ends = is_end[tokens] | (at_limit[:, None] & rules.foreign)
-
-        ending = ends & (jnp.arange(count) < beam_size) & jnp.isfinite(candidates)
-        ending &= ~search.done[:, None]
-        length = search.step + 1
-        new = Hypotheses(
-            tokens=texts,
-            lengths=jnp.full((batch, count), length),
-            log_probs=candidates,
-            scores=jnp.where(ending, candidates / rules.penalty(length), -jnp.inf),
-        )
-        both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), search.ended, new)
-        ended = jax.tree.map(
-            functools.partial(_take, rows=jax.lax.top_k(both.scores, num_kept)[1]), both
-        )
-
-        log_probs, going_on = jax.lax.top_k(jnp.where(ends, -jnp.inf, candidates), beam_size)
-        parents = jnp.take_along_axis(parents, going_on, axis=1)
-        done = _is_done(ended, log_probs[:, 0], length, limits, rules)
-        if beam_size == 1:
-            done = jnp.any(ending, axis=1) | (done & (not rules.foreign))
-        return _Search(
-            step=length,
-            cache=cache,
-            tokens=jnp.take_along_axis(tokens, going_on, axis=1),
-            texts=_take(texts, going_on),
-            slots=_take(search.slots, parents),
-            log_probs=log_probs,
-            ended=ended,
-            # At the limit the search ends even if the model's scores are NaN.
-            done=search.done | done | (length >= limits),
-        )
-
-    def know_source(module: Any) -> Any:
-        """A cache that holds the source; its entries for the text are overwritten later."""
-        segments = valid.astype(jnp.int32)
-        cache = module.empty_cache(batch, max_length * beam_size)
-        _, cache = module.decode(
-            jnp.full((batch, 1), begin),
-            module.encode(source, segments),
-            mask=full(),
-            memory_mask=padding_behind(source_lengths),
-            cache=cache,
-        )
-        return cache
-
-    first = _Search(
+def _initial_state(cache: Caches, source_lengths: Int[Array, "B"], settings: Settings) -> _State:
+    """All beams are the same at first, so only one of them exists."""
+    beams = len(source_lengths), settings.beam_size
+    outputs = len(source_lengths), settings.num_kept
+    return _State(
         step=jnp.asarray(0),
-        cache=nn.apply(know_source, model)({"params": params}),
-        tokens=jnp.full((batch, beam_size), begin),
-        texts=jnp.zeros((batch, beam_size, max_length), jnp.int32),
-        slots=jnp.zeros((batch, beam_size, max_length), jnp.int32),
-        # All beams are the same at first: one of them exists.
-        log_probs=jnp.full((batch, beam_size), -jnp.inf).at[:, 0].set(0.0),
+        cache=cache,
+        tokens=jnp.full(beams, settings.first),
+        texts=jnp.zeros((*beams, settings.max_length), jnp.int32),
+        slots=jnp.zeros((*beams, settings.max_length), jnp.int32),
+        log_probs=jnp.full(beams, -jnp.inf).at[:, 0].set(0.0),
         ended=Hypotheses(
-            tokens=jnp.zeros((batch, num_kept, max_length), jnp.int32),
-            lengths=jnp.zeros((batch, num_kept), jnp.int32),
-            log_probs=jnp.full((batch, num_kept), -jnp.inf),
-            scores=jnp.full((batch, num_kept), -jnp.inf),
+            tokens=jnp.zeros((*outputs, settings.max_length), jnp.int32),
+            lengths=jnp.zeros(outputs, jnp.int32),
+            log_probs=jnp.full(outputs, -jnp.inf),
+            scores=jnp.full(outputs, -jnp.inf),
         ),
         done=source_lengths == 0,
     )
-    last = jax.lax.while_loop(
-        lambda search: ~jnp.all(search.done) & (search.step < max_length), advance, first
-    )
-    found = jax.tree.map(lambda x: x[:, :num_return], last.ended)
-    exist = jnp.isfinite(found.scores) & last.done[:, None]
-    return found._replace(lengths=jnp.where(exist, found.lengths, 0))
 
 
-def _log_probs(
-    logits: Float[Array, "B K V"],
-    search: _Search,
-    begin: int,
+def _with_next_slot(state: _State) -> _State:
+    """Slot k of this step belongs to beam k."""
+    own = jnp.broadcast_to(jnp.arange(state.tokens.shape[1]), state.tokens.shape)
+    return state._replace(slots=state.slots.at[:, :, state.step].set(own))
+
+
+def _next_log_probs(
+    model: EncoderDecoder,
+    state: _State,
+    source_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],
-    rules: _Rules,
-) -> Float[Array, "B K V"]:
-    """Log probabilities of next tokens after the rules."""
+    settings: Settings,
+) -> tuple[Float[Array, "B K V"], Caches]:
+    """Log probabilities of every beam's next token after the rules, and the new cache."""
+    batch, size, length = state.slots.shape
+    # A slot is seen if its step is not later than this one and the beam descends from it.
+    seen = state.slots[..., None] == jnp.arange(size)
+    seen &= (jnp.arange(length) <= state.step)[:, None]
+    seen = seen.reshape(batch, 1, size, length * size)
+    positions = jnp.full((batch, size), state.step)
+    features, cache = model.decode(
+        state.tokens,
+        None,
+        mask=explicit(seen) & at_positions(positions, (jnp.arange(length * size) // size)[None]),
+        memory_mask=padding_behind(source_lengths),
+        positions=positions,
+        slots=jnp.broadcast_to(state.step * size + jnp.arange(size), (batch, size)),
+        cache=state.cache,
+    )
+    logits = model.logits(features)
     # `transformers` applies the rules to logits when it decodes greedily.
-    late = rules.foreign and rules.beam_size == 1
+    late = settings.foreign and size == 1
     scores = logits if late else jax.nn.log_softmax(logits)
-    begun = jnp.full((*search.texts.shape[:2], 1), begin)
-    written = jnp.concatenate([begun, search.texts], axis=2)
-    at_limit = search.step + 1 >= limits
-    scores = ruled(scores, written, search.step, at_limit, rules.search, rules.ends)
-    return jax.nn.log_softmax(scores) if late else scores
+    written = jnp.concatenate([jnp.full((batch, size, 1), settings.first), state.texts], axis=2)
+    at_limit = state.step + 1 >= limits
+    scores = ruled(scores, written, state.step, at_limit, settings.search, settings.ends)
+    log_probs = jax.nn.log_softmax(scores) if late else scores
+    return log_probs.at[..., settings.unwritten].set(-jnp.inf)[..., : settings.num_tokens], cache
+
+
+def _extensions(
+    state: _State, log_probs: Float[Array, "B K V"], limits: Int[Array, "B"], settings: Settings
+) -> _Candidates:
+    """The best beams longer by one token, enough that K of them do not end."""
+    size, num_tokens = settings.beam_size, settings.num_tokens
+    is_end = jnp.isin(jnp.arange(num_tokens), jnp.array(settings.ends))
+    at_limit = (state.step + 1 >= limits)[:, None]
+    if not settings.foreign:
+        # At its limit a row can only end.
+        log_probs = jnp.where(at_limit[..., None] & ~is_end, -jnp.inf, log_probs)
+    log_probs += state.log_probs[..., None]
+    count = min((1 + len(settings.ends)) * size, size * num_tokens)
+    best, flat = jax.lax.top_k(log_probs.reshape(len(limits), -1), count)
+    parents, tokens = flat // num_tokens, flat % num_tokens
+    texts = _take(state.texts, parents).at[:, :, state.step].set(tokens)
+    ends = is_end[tokens] | (at_limit & settings.foreign)
+    return _Candidates(best, parents, tokens, texts, ends)
+
+
+def _best_ended(
+    state: _State, found: _Candidates, settings: Settings
+) -> tuple[Hypotheses, Bool[Array, "B"]]:
+    """The best outputs after this step, and whether a row has a new one, good or not."""
+    ending = found.ends & (jnp.arange(found.ends.shape[1]) < settings.beam_size)
+    ending &= jnp.isfinite(found.log_probs) & ~state.done[:, None]
+    length = state.step + 1
+    new = Hypotheses(
+        tokens=found.texts,
+        lengths=jnp.full(found.ends.shape, length),
+        log_probs=found.log_probs,
+        scores=jnp.where(ending, found.log_probs / settings.penalty(length), -jnp.inf),
+    )
+    both = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), state.ended, new)
+    _, kept = jax.lax.top_k(both.scores, settings.num_kept)
+    return jax.tree.map(lambda values: _take(values, kept), both), jnp.any(ending, axis=1)
+
+
+def _next_state(
+    state: _State,
+    cache: Caches,
+    found: _Candidates,
+    ended: Hypotheses,
+    has_ended: Bool[Array, "B"],
+    limits: Int[Array, "B"],
+    settings: Settings,
+) -> _State:
+    """The best candidates that did not end become the beams of the next step."""
+    length = state.step + 1
+    log_probs, going_on = jax.lax.top_k(
+        jnp.where(found.ends, -jnp.inf, found.log_probs), settings.beam_size
+    )
+    done = _is_done(ended, log_probs[:, 0], length, limits, settings)
+    if settings.beam_size == 1:
+        done = has_ended | (done & (not settings.foreign))
+    return _State(
+        step=length,
+        cache=cache,
+        tokens=_take(found.tokens, going_on),
+        texts=_take(found.texts, going_on),
+        slots=_take(state.slots, _take(found.parents, going_on)),
+        log_probs=log_probs,
+        ended=ended,
+        # At the limit the search ends even if the model's scores are NaN.
+        done=state.done | done | (length >= limits),
+    )
 
 
 def _is_done(
-    ended: Hypotheses, best: Array, length: Array, limits: Array, rules: _Rules
+    ended: Hypotheses,
+    best: Float[Array, "B"],
+    length: Int[Array, ""],
+    limits: Int[Array, "B"],
+    settings: Settings,
 ) -> Bool[Array, "B"]:
     """Whether no better output is possible, given the log probability of each row's best beam."""
     # Log probabilities only fall, and the longest output is penalised least.
-    longest = limits
-    if rules.foreign and not (rules.search.early_stopping == "never" and rules.alpha > 0):
+    longest, early = limits, settings.search.early_stopping
+    if settings.foreign and not (early == "never" and settings.alpha > 0):
         longest = length
-    done = ended.scores[:, -1] >= best / rules.penalty(longest)
-    if rules.foreign and rules.search.early_stopping == "true":
+    done = ended.scores[:, -1] >= best / settings.penalty(longest)
+    if settings.foreign and early == "true":
         done |= jnp.isfinite(ended.scores[:, -1])
     return done
+
+
+def _outputs(last: _State, settings: Settings) -> Hypotheses:
+    """The outputs of rows whose search has ended."""
+    found = jax.tree.map(lambda x: x[:, : settings.num_return], last.ended)
+    exist = jnp.isfinite(found.scores) & last.done[:, None]
+    return found._replace(lengths=jnp.where(exist, found.lengths, 0))
 
 
 def _take(values: Array, rows: Int[Array, "B K"]) -> Array:

@@ -7,7 +7,7 @@ the cache, and the causal rule hides slots that are not written yet.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,16 +16,27 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from transformer.data.tokenizers.protocol import TextTokenizer
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
+from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, filter_logits
+from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
 STREAM_CHUNK = 16
 
 
+class _State(NamedTuple):
+    """The state of a generation: scores of each row's next token, and that token's position."""
+
+    logits: Float[Array, "B V"]
+    cache: Caches
+    positions: Int[Array, "B"]
+
+
 def write(
-    model: nn.Module,
-    params: Any,
+    model: DecoderOnly,
+    params: Params,
     tokenizer: TextTokenizer,
     prompts: Sequence[str],
     *,
@@ -43,7 +54,7 @@ def write(
     vocabulary, or the vocabulary has holes.
 
     Args:
-        model: a language model with `context` and `empty_cache`.
+        model: a language model.
         params: its parameters.
         tokenizer: the model's tokenizer.
         prompts: the texts to continue; an empty one begins with the token that the tokenizer puts
@@ -66,12 +77,7 @@ def write(
     ids = [_begun(tokenizer, prompt, begin, model.vocab_size) for prompt in prompts]
     streams = [_StoppableStream(tokenizer, stop, stop_ids) for _ in prompts]
     chunks = generate(
-        model,
-        params,
-        ids,
-        max_new_tokens=max_new_tokens,
-        sampling=sampling,
-        seed=seed,
+        model, params, ids, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed
     )
     for chunk in chunks:
         for row, stream in enumerate(streams):
@@ -105,8 +111,8 @@ def _begun(tokenizer: TextTokenizer, prompt: str, begin: int | None, vocab_size:
 
 
 def generate(
-    model: Any,
-    params: Any,
+    model: DecoderOnly,
+    params: Params,
     prompts: Sequence[np.ndarray],
     *,
     max_new_tokens: int,
@@ -120,7 +126,7 @@ def generate(
     positions end at the context, and reading half a context again every half context costs little.
 
     Args:
-        model: a language model with `context` and `empty_cache`.
+        model: a language model.
         params: its parameters.
         prompts: token ids, one array for each row, none empty.
         max_new_tokens: how many tokens to make for each row.
@@ -137,12 +143,11 @@ def generate(
         starts = [_start(*row, model.context) for row in zip(histories, starts, strict=True)]
         windows = [history[start:] for history, start in zip(histories, starts, strict=True)]
         longest = max(map(len, windows))
-        padded = np.zeros((len(windows), _bucket(longest, model.context)), np.int32)
+        padded = np.zeros((len(windows), rounded_up(longest, model.context, least=8)), np.int32)
         for row, window in enumerate(windows):
             padded[row, : len(window)] = window
         lengths = np.array([len(window) for window in windows], np.int32)
-        logits, cache = _read(model, params, padded, lengths)
-        state = (logits, cache, jnp.asarray(lengths))
+        state = _read(model, params, padded, lengths)
         room = min(model.context - longest, max_new_tokens - made)
         while room > 0:
             count = min(room, chunk)
@@ -172,11 +177,6 @@ def _start(history: list[int], start: int, context: int) -> int:
     return len(history) - tokens_read(len(history) - start, context)
 
 
-def _bucket(length: int, context: int) -> int:
-    """The next power of two, so that few prompt lengths are compiled."""
-    return min(context, 1 << max(3, (length - 1).bit_length()))
-
-
 @functools.partial(jax.jit, static_argnums=1)
 def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
     """One key for each row, the same in every batch."""
@@ -185,54 +185,53 @@ def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _read(
-    model: Any, params: Any, tokens: Int[Array, "B T"], lengths: Int[Array, "B"]
-) -> tuple[Float[Array, "B V"], Any]:
+    model: DecoderOnly, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, "B"]
+) -> _State:
     """Fills an empty cache with prompts and scores the token after each."""
 
-    def run(module: Any) -> tuple[Array, Any]:
+    def run(module: DecoderOnly) -> _State:
         cache = module.empty_cache(tokens.shape[0], module.context)
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         features, cache = module.features(tokens, positions=positions, cache=cache)
         last = jnp.take_along_axis(features, (lengths - 1)[:, None, None], axis=1)
-        return module.logits(last)[:, 0], cache
+        return _State(module.logits(last)[:, 0], cache, lengths)
 
     return nn.apply(run, model)({"params": params})
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
 def _continue(
-    model: Any,
+    model: DecoderOnly,
     sampling: Sampling,
     chunk: int,
-    params: Any,
-    state: tuple[Float[Array, "B V"], Any, Int[Array, "B"]],
+    params: Params,
+    state: _State,
     keys: Key[Array, "B"],
     made: Int[Array, ""],
     count: Int[Array, ""],
-) -> tuple[Any, Int[Array, "B chunk"]]:
+) -> tuple[_State, Int[Array, "B chunk"]]:
     """Makes `count` tokens (at most `chunk`); the rest of the result is zero."""
 
-    def one_token(index: Array, carry: tuple) -> tuple:
-        (logits, cache, positions), tokens = carry
+    def one_token(index: Array, made_so_far: tuple[_State, Array]) -> tuple[_State, Array]:
+        (logits, cache, positions), tokens = made_so_far
         token = choose(logits, keys, made + index, sampling)
         logits, cache = model.apply(
             {"params": params}, token[:, None], positions=positions[:, None], cache=cache
         )
-        tokens = tokens.at[:, index].set(token)
-        return (logits[:, 0], cache, positions + 1), tokens
+        return _State(logits[:, 0], cache, positions + 1), tokens.at[:, index].set(token)
 
     tokens = jnp.zeros((keys.shape[0], chunk), jnp.int32)
     return jax.lax.fori_loop(0, count, one_token, (state, tokens))
 
 
 def choose(
-    logits: Float[Array, "B V"], keys: Key[Array, "B"], place: Int[Array, ""], sampling: Sampling
+    logits: Float[Array, "B V"], keys: Key[Array, "B"], position: Int[Array, ""], sampling: Sampling
 ) -> Int[Array, "B"]:
     """The next token of each row; its randomness depends only on the row and the position."""
     if sampling.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     filtered = filter_logits(logits, sampling)
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, place)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
     return jax.vmap(jax.random.categorical)(keys, filtered).astype(jnp.int32)
 
 

@@ -1,18 +1,15 @@
 """Sentences in, sentences out: translation line by line, and the scores of given translations."""
 
-import contextlib
 import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.console
-import rich.progress
 from jaxtyping import Array, Float, Int
 
 from transformer.data.order import make_buckets
@@ -20,10 +17,14 @@ from transformer.data.pairs.batches import lay_out
 from transformer.data.pairs.files import TokenPairs
 from transformer.data.reading.text import in_chunks
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding.beam import Hypotheses, beam_search
+from transformer.decoding.beam import Hypotheses, Settings, beam_search
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError
+from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.ops.losses import cross_entropy
 from transformer.ops.search_rules import USUAL, Search
+from transformer.progress import counting
+from transformer.types import Batch, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +83,8 @@ def best_texts(found: Sequence[Sequence[Output]]) -> list[str]:
 
 
 def translate(
-    model: Any,
-    params: Any,
+    model: EncoderDecoder,
+    params: Params,
     tokenizer: SentenceTokenizer,
     sources: Sequence[np.ndarray],
     beam: Beam,
@@ -103,14 +104,14 @@ def translate(
     for index, ids in enumerate(sources):
         if len(ids) == 0:
             results[index] = [Output("", ids, 0.0, 0.0)]
-    told = [index for index, ids in enumerate(sources) if len(ids)]
-    done = len(sources) - len(told)
+    filled = [index for index, ids in enumerate(sources) if len(ids)]
+    done = len(sources) - len(filled)
     on_progress(done)
-    if not told:
+    if not filled:
         return results
-    lengths = np.array([len(sources[index]) + 1 for index in told])
+    lengths = np.array([len(sources[index]) + 1 for index in filled])
     for members, rows, length in _groups(lengths, max(1, beam.batch_tokens // beam.size)):
-        batch = [told[member] for member in members]
+        batch = [filled[member] for member in members]
         found = _search(
             model, params, tokenizer, [sources[index] for index in batch], rows, length, beam
         )
@@ -126,19 +127,19 @@ def _groups(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[list[int],
 
     There is one shape for each length, with not more rows than sentences.
     """
-    longest = max(8, 1 << (int(lengths.max()) - 1).bit_length())
+    longest = rounded_up(int(lengths.max()), least=8)
     buckets = make_buckets(lengths, batch_tokens=batch_tokens, longest=longest, rows_multiple=1)
-    places = np.searchsorted([bucket.length for bucket in buckets], lengths)
-    for place, bucket in enumerate(buckets):
-        members = np.flatnonzero(places == place).tolist()
-        rows = min(bucket.rows, 1 << (len(members) - 1).bit_length())
+    buckets_of = np.searchsorted([bucket.length for bucket in buckets], lengths)
+    for index, bucket in enumerate(buckets):
+        members = np.flatnonzero(buckets_of == index).tolist()
+        rows = rounded_up(len(members), bucket.rows, least=1)
         for first in range(0, len(members), rows):
             yield members[first : first + rows], rows, bucket.length
 
 
 def translate_stream(
-    model: Any,
-    params: Any,
+    model: EncoderDecoder,
+    params: Params,
     tokenizer: SentenceTokenizer,
     lines: Iterable[str],
     beam: Beam,
@@ -165,44 +166,23 @@ def translate_stream(
         when_cut: the message at the end about cut sentences, printed after their number.
     """
     first = cut = 0
-    with sentence_progress(None, shown=progress) as update:
+    with counting(None, "translated", "sentences", shown=progress) as update:
         for chunk in in_chunks(lines, lines_at_once):
             sources, too_long = encode(chunk, first)
             cut += too_long
-            on_progress = functools.partial(_add, update, first)
+
+            def on_progress(done: int, before: int = first) -> None:
+                update(before + done)
+
             yield from translate(model, params, tokenizer, sources, beam, on_progress)
             first += len(chunk)
     if cut:
         print(f"{cut:,} of {first:,} sentences {when_cut}", file=sys.stderr)
 
 
-def _add(update: Callable[[int], None], before: int, done: int) -> None:
-    update(before + done)
-
-
-@contextlib.contextmanager
-def sentence_progress(
-    total: int | None, *, shown: bool = True, verb: str = "translated", unit: str = "sentences"
-) -> Iterator[Callable[[int], None]]:
-    """Shows a live count on stderr, if that is a terminal; yields the function to call."""
-    console = rich.console.Console(stderr=True, highlight=False)
-    columns = (verb, "{task.completed:,}", unit)
-    bar = rich.progress.Progress(
-        *(rich.progress.TextColumn(column) for column in columns),
-        rich.progress.BarColumn(),
-        rich.progress.TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not (shown and console.is_terminal),
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
 def _search(
-    model: Any,
-    params: Any,
+    model: EncoderDecoder,
+    params: Params,
     tokenizer: SentenceTokenizer,
     sources: Sequence[np.ndarray],
     rows: int,
@@ -236,8 +216,8 @@ def _outputs(tokenizer: SentenceTokenizer, found: Hypotheses, row: int, beam: Be
 
 
 def _hypotheses(
-    model: Any,
-    params: Any,
+    model: EncoderDecoder,
+    params: Params,
     tokenizer: SentenceTokenizer,
     source: np.ndarray,
     lengths: np.ndarray,
@@ -251,15 +231,11 @@ def _hypotheses(
         # Outputs without an end at their limit need no room for one.
         longest = beam.max_length + (not foreign)
         limits = np.full(len(lengths), longest, np.int32)
-    search = functools.partial(
-        beam_search,
-        model,
-        params,
-        source,
-        lengths,
-        limits,
+    settings = Settings(
         end=tokenizer.end,
         num_tokens=model.vocab_size if foreign else tokenizer.vocab_size,
+        # Each step attends to all slots, and most outputs need only a few.
+        max_length=min(longest, usual),
         beam_size=beam.size,
         alpha=beam.length_penalty,
         # Several hypotheses may have the same text.
@@ -268,15 +244,15 @@ def _hypotheses(
         unwritten=() if foreign else model.unwritten_tokens(),
         search=beam.search,
     )
-    # Each step attends to all slots, and most outputs need only a few.
-    found = jax.device_get(search(max_length=min(longest, usual)))
+    found = jax.device_get(beam_search(model, params, source, lengths, limits, settings))
     if longest > usual and (found.lengths[lengths > 0, 0] == 0).any():
-        found = jax.device_get(search(max_length=longest))
+        settings = dataclasses.replace(settings, max_length=longest)
+        found = jax.device_get(beam_search(model, params, source, lengths, limits, settings))
     return found
 
 
 def score_pairs(
-    model: Any, params: Any, pairs: TokenPairs, *, batch_tokens: int = 4096
+    model: EncoderDecoder, params: Params, pairs: TokenPairs, *, batch_tokens: int = 4096
 ) -> tuple[Float[np.ndarray, "E"], Int[np.ndarray, "E"]]:
     """The log probability of each target given its source, and how many tokens it has.
 
@@ -296,8 +272,8 @@ def score_pairs(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _log_probs(model: Any, params: Any, batch: dict[str, Array]) -> Float[Array, "B"]:
-    def run(module: Any) -> Array:
+def _log_probs(model: EncoderDecoder, params: Params, batch: Batch) -> Float[Array, "B"]:
+    def run(module: EncoderDecoder) -> Array:
         labels = batch["labels"]
         inputs = {name: batch[name] for name in ("source_segments", "target_segments")}
         target = module.begun(batch["target"], batch["target_segments"])

@@ -3,10 +3,9 @@
 Nothing is converted: a string of digits is not a number, 2.0 is not an integer, true is not 1.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
 
+T = TypeVar("T")
 # Programs compute in float32.
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -21,7 +21,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 _NAME_BYTES = 255
 
 
-def refuse(where: Path, key: str, value: Any, expected: str) -> NoReturn:
+def refuse(where: Path, key: str, value: object, expected: str) -> NoReturn:
     """Refuses a value, with the same wording for all values.
 
     Raises:
@@ -33,7 +33,7 @@ def refuse(where: Path, key: str, value: Any, expected: str) -> NoReturn:
 def whole(
     where: Path,
     key: str,
-    value: Any,
+    value: object,
     *,
     least: int = 1,
     most: int = bounds.SIZE,
@@ -57,13 +57,13 @@ def whole(
     return value
 
 
-def without_fraction(value: Any) -> Any:
+def without_fraction(value: object) -> object:
     """Converts an integral float to an int, for keys that some files write as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def number(
-    where: Path, key: str, value: Any, *, least: float = -LARGEST, most: float = LARGEST
+    where: Path, key: str, value: object, *, least: float = -LARGEST, most: float = LARGEST
 ) -> float:
     """Checks a finite number that is 0 or not smaller than float32's smallest normal number.
 
@@ -71,14 +71,14 @@ def number(
         DataError: if it has another type or is out of range.
     """
     # Compare before converting: an int may be too large for a float.
-    if type(value) not in (int, float) or not least <= value <= most:
+    if not _is_number(value) or not least <= value <= most:
         refuse(where, key, value, f"a number from {least:g} to {most:g}")
     if value and abs(value) < SMALLEST:
         refuse(where, key, value, f"0 or a number of at least {SMALLEST:g}")
     return float(value)
 
 
-def positive(where: Path, key: str, value: Any) -> float:
+def positive(where: Path, key: str, value: object) -> float:
     """Checks a finite number above 0.
 
     Raises:
@@ -87,7 +87,7 @@ def positive(where: Path, key: str, value: Any) -> float:
     return number(where, key, value, least=SMALLEST)
 
 
-def token(where: Path, key: str, value: Any) -> int:
+def token(where: Path, key: str, value: object) -> int:
     """Checks the id of a token.
 
     Raises:
@@ -96,7 +96,7 @@ def token(where: Path, key: str, value: Any) -> int:
     return whole(where, key, value, least=0, most=bounds.TOKENS - 1, also=", the id of a token,")
 
 
-def flag(where: Path, key: str, value: Any) -> bool:
+def flag(where: Path, key: str, value: object) -> bool:
     """Checks true or false; null counts as false, as in the programs that write it.
 
     Raises:
@@ -107,7 +107,7 @@ def flag(where: Path, key: str, value: Any) -> bool:
     return bool(value)
 
 
-def text(where: Path, key: str, value: Any) -> str:
+def text(where: Path, key: str, value: object) -> str:
     """Checks a string.
 
     Raises:
@@ -118,7 +118,7 @@ def text(where: Path, key: str, value: Any) -> str:
     return value
 
 
-def one_of(where: Path, key: str, value: Any, known: Any) -> str:
+def one_of(where: Path, key: str, value: object, known: Collection[str]) -> str:
     """Checks that a value is one of several strings.
 
     Raises:
@@ -129,7 +129,9 @@ def one_of(where: Path, key: str, value: Any, known: Any) -> str:
     return value
 
 
-def several(where: Path, key: str, value: Any, each: Callable[[Path, str, Any], Any]) -> list[Any]:
+def several(
+    where: Path, key: str, value: object, each: Callable[[Path, str, object], T]
+) -> list[T]:
     """Checks a list and each of its values.
 
     Args:
@@ -153,6 +155,10 @@ def is_inside(name: str) -> bool:
     return not (Path(name).is_absolute() or ".." in parts or "\0" in name) and short
 
 
-def finite(value: Any) -> bool:
+def finite(value: object) -> TypeGuard[float]:
     """Whether a value is a finite number in the range of float32."""
-    return type(value) in (int, float) and -LARGEST <= value <= LARGEST and not math.isnan(value)
+    return _is_number(value) and -LARGEST <= value <= LARGEST
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) in (int, float)

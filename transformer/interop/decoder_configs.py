@@ -1,17 +1,17 @@
 """The part of `config.json` that all decoders share: sizes and rotary positions."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 
 from transformer.errors import DataError
-from transformer.interop.decoder_runs import token_ids
-from transformer.interop.family import Trained
-from transformer.interop.layout import Shape, parameter_shapes
+from transformer.interop.decoder_runs import TrainedDecoder, token_ids
+from transformer.interop.layout import Shape, parameter_shapes, require_counts, require_sizes
 from transformer.interop.side_files import SideFile
+from transformer.nn.decoder import DecoderOnly
+from transformer.types import Facts, Json
 
 # Defaults of missing keys of `config.json`.
 SIZES = {
@@ -33,22 +33,38 @@ IRRELEVANT = {
 _MAY_BE_NULL = ("num_key_value_heads", "head_dim")
 # Kinds of layers in models with several kinds.
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
-_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 
 
-def decoder_shapes(model: Any) -> dict[str, Shape]:
+@runtime_checkable
+class _Decoder(Protocol):
+    """The sizes that all these decoders have."""
+
+    vocab_size: int | None
+    num_layers: int
+    num_heads: int
+    width: int
+    context: int
+    norm_epsilon: float
+    tie_embeddings: bool
+
+    def hidden_width(self) -> int:
+        """F."""
+        ...
+
+    def cache_heads(self) -> tuple[int, int]:
+        """K and H."""
+        ...
+
+
+def decoder_shapes(model: DecoderOnly) -> dict[str, Shape]:
     """The shapes of all parameters of a decoder."""
-    return parameter_shapes(model, _called, jnp.zeros((1, 2), jnp.int32))
-
-
-def _called(model: Any, tokens: Any) -> Any:
-    """Calls every module that has parameters."""
-    return model(tokens)
+    tokens, depths = jnp.zeros((1, 2), jnp.int32), {"num_layers": model.num_layers}
+    return parameter_shapes(model, type(model).__call__, tokens, depths=depths)
 
 
 def decoder_fields(
-    config: SideFile, where: Path, usual: Mapping[str, Any], shapes: Mapping[str, Shape]
-) -> dict[str, Any]:
+    config: SideFile, where: Path, usual: Facts, shapes: Mapping[str, Shape]
+) -> Json:
     """Reads the sizes that all these decoders have.
 
     Args:
@@ -62,7 +78,7 @@ def decoder_fields(
     """
     config.irrelevant(IRRELEVANT)
     config.usual({"is_encoder_decoder": False})
-    found: dict[str, Any] = {}
+    found: Json = {}
     for key, value in usual.items():
         if isinstance(value, bool):
             found[key] = config.flag(key, value)
@@ -87,32 +103,24 @@ def decoder_fields(
     }
 
 
-def _require_sizes(found: Mapping[str, Any], where: Path, shapes: Mapping[str, Shape]) -> None:
+def _require_sizes(found: Facts, where: Path, shapes: Mapping[str, Shape]) -> None:
     """Refuses sizes that differ from the arrays, using the names of the published config."""
-    layers = {number[1] for name in shapes if (number := _LAYER.match(name))}
     heads = found["num_attention_heads"]
     head_dim = found["head_dim"] or found["hidden_size"] // heads
-    asked = {
-        "num_hidden_layers": (found["num_hidden_layers"], len(layers) or None),
-        "vocab_size": (found["vocab_size"], _rows(shapes, "model.embed_tokens", 0)),
-        "hidden_size": (found["hidden_size"], _rows(shapes, "model.embed_tokens", 1)),
-        "intermediate_size": (
-            found["intermediate_size"],
-            _rows(shapes, "model.layers.0.mlp.gate_proj", 0),
-        ),
-        "num_attention_heads x head_dim": (
-            heads * head_dim,
-            _rows(shapes, "model.layers.0.self_attn.q_proj", 0),
-        ),
-        "num_key_value_heads x head_dim": (
-            (found["num_key_value_heads"] or heads) * head_dim,
-            _rows(shapes, "model.layers.0.self_attn.k_proj", 0),
-        ),
-    }
+    keys = (found["num_key_value_heads"] or heads) * head_dim
+    table, block = "model.embed_tokens.weight", "model.layers.0"
     require_output(found["tie_word_embeddings"], where, shapes)
-    for key, (value, there) in asked.items():
-        if there is not None and value != there:
-            raise contradicted(where, key, value, there)
+    require_counts(
+        where, shapes, {"model.layers.": ("num_hidden_layers", found["num_hidden_layers"])}
+    )
+    sizes = (
+        ("vocab_size", found["vocab_size"], table, 0),
+        ("hidden_size", found["hidden_size"], table, 1),
+        ("intermediate_size", found["intermediate_size"], f"{block}.mlp.gate_proj.weight", 0),
+        ("num_attention_heads x head_dim", heads * head_dim, f"{block}.self_attn.q_proj.weight", 0),
+        ("num_key_value_heads x head_dim", keys, f"{block}.self_attn.k_proj.weight", 0),
+    )
+    require_sizes(where, shapes, sizes)
 
 
 def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None:
@@ -128,20 +136,7 @@ def require_output(tied: bool, where: Path, shapes: Mapping[str, Shape]) -> None
         )
 
 
-def contradicted(where: Path, key: str, value: Any, there: int) -> DataError:
-    """The error for a size that the arrays contradict."""
-    return DataError(
-        f"{where} asks for {key}: {value} (a key that is left out has the publisher's default), "
-        f"and the arrays have {there}: is a file missing?"
-    )
-
-
-def _rows(shapes: Mapping[str, Shape], module: str, axis: int) -> int | None:
-    shape = shapes.get(f"{module}.weight", ())
-    return shape[axis] if len(shape) > axis else None
-
-
-def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str, Any]:
+def rotary_fields(config: SideFile, where: Path, usual_base: float) -> Json:
     """Reads rotary positions, which newer files keep in one object and older files in two.
 
     Args:
@@ -162,7 +157,7 @@ def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str,
     if "rope_type" in values:
         values.irrelevant({"type": "rope_type says it"})
     kind = values.get("rope_type") if "rope_type" in values else values.get("type", "default")
-    found: dict[str, Any] = {"rope_base": base}
+    found: Json = {"rope_base": base}
     if kind == "llama3":
         key = "original_max_position_embeddings"
         of_model = config.whole_or_none("max_position_embeddings")
@@ -185,7 +180,7 @@ def rotary_fields(config: SideFile, where: Path, usual_base: float) -> dict[str,
 # -------------------------------------------------------------------------- ours to theirs
 
 
-def decoder_config(trained: Trained) -> dict[str, Any]:
+def decoder_config(trained: TrainedDecoder[_Decoder]) -> Json:
     """Writes what `decoder_fields` reads, and the tokens that begin and end texts."""
     model = trained.model
     num_kv_heads, head_dim = model.cache_heads()
@@ -204,21 +199,12 @@ def decoder_config(trained: Trained) -> dict[str, Any]:
     }
 
 
-def rope_parameters(model: Any) -> dict[str, Any]:
-    """Writes what `rotary_fields` reads."""
-    if model.rope_factor is None:
-        return {"rope_type": "default", "rope_theta": model.rope_base}
-    if model.rope_old_context is None:
-        return {
-            "rope_type": "linear",
-            "rope_theta": model.rope_base,
-            "factor": model.rope_factor,
-        }
-    return {
-        "rope_type": "llama3",
-        "rope_theta": model.rope_base,
-        "factor": model.rope_factor,
-        "low_freq_factor": model.rope_low_frequency,
-        "high_freq_factor": model.rope_high_frequency,
-        "original_max_position_embeddings": model.rope_old_context,
-    }
+def rope_parameters(base: float, factor: float | None) -> Json:
+    """The object of rotary positions, which `rotary_fields` reads.
+
+    Args:
+        base: the base of frequencies.
+        factor: divides all frequencies; None leaves them.
+    """
+    kind = {"rope_type": "default" if factor is None else "linear", "rope_theta": base}
+    return kind if factor is None else {**kind, "factor": factor}

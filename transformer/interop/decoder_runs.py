@@ -1,18 +1,22 @@
 """Language models: the run made from an imported one, and the files of an exported one."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE, TextTokenizer
 from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.files import write_bytes, write_json
-from transformer.interop.family import Head, Published, RunParts, Source, Trained
+from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
 from transformer.interop.generation import sampling_config, writing_fields
-from transformer.interop.tokenizers.decoders import Usual, decoder_tokenizer
+from transformer.interop.opening import tokenizer_classes
+from transformer.interop.tokenizers.decoders import DecoderClass, Usual, decoder_tokenizer
+from transformer.nn.decoder import DecoderOnly
 from transformer.ops.logits import Sampling
+from transformer.types import Json
 
 # Maximum number of tokens of a window when an imported language model is evaluated or trained.
 _MOST_TOKENS = 2048
@@ -33,9 +37,9 @@ class Writer(Protocol):
         ...
 
 
-def writes_text(*_: Any) -> Head:
-    """The head of all language models."""
-    return Head("language_modeling", ())
+# The class of a decoder, and a run of it.
+Decoder = TypeVar("Decoder")
+TrainedDecoder = Trained[Decoder, Writer, TextTokenizer]
 
 
 def decoder_run(
@@ -59,7 +63,8 @@ def decoder_run(
             made = decoder_tokenizer(
                 source.files,
                 source.where,
-                usual.get(source.config["model_type"], Usual()),
+                tokenizer_classes(DecoderClass),
+                usual.get(source.config.text("model_type"), Usual()),
                 published.model["vocab_size"],
             )
             tokenizer = LibraryTextTokenizer(made)
@@ -71,10 +76,9 @@ def decoder_run(
     return RunParts(fields, tokenizer)
 
 
-def token_ids(trained: Trained) -> dict[str, Any]:
+def token_ids(trained: TrainedDecoder) -> Json:
     """The special tokens for `config.json` and `generation_config.json`."""
-    ends = _ends(trained)
-    task: Writer = trained.task
+    ends, task = _ends(trained), trained.task
     return {
         "bos_token_id": task.begin,
         "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
@@ -82,24 +86,23 @@ def token_ids(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _ends(trained: Trained) -> tuple[int, ...]:
+def _ends(trained: TrainedDecoder) -> tuple[int, ...]:
     """All tokens that end a text, including the one that the run names by its text."""
-    task: Writer = trained.task
+    task = trained.task
     named = trained.tokenizer.index(task.stop) if task.stop else None
     return tuple(dict.fromkeys([*task.stop_ids, *([] if named is None else [named])]))
 
 
-def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
+def write_decoder_files(trained: TrainedDecoder[DecoderOnly], folder: Path) -> list[str]:
     """Writes the tokenizer's files and `generation_config.json`, without losing anything.
 
     Args:
         trained: the run.
         folder: the folder to write to.
     """
-    task: Writer = trained.task
-    tokenizer: TextTokenizer = trained.tokenizer
+    task, tokenizer = trained.task, trained.tokenizer
     write_bytes(folder / TOKENIZER_FILE, (trained.workdir / TOKENIZER_FILE).read_bytes())
-    words: dict[str, Any] = {
+    words: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": trained.model.context,
     }
@@ -118,3 +121,9 @@ def write_decoder_files(trained: Trained, folder: Path) -> list[str]:
         writing["max_new_tokens"] = task.max_new_tokens
     write_json(folder / "generation_config.json", writing)
     return []
+
+
+# The families of language models have these parts in common.
+decoder_family = functools.partial(
+    Family, head=lambda files, paths: Head("language_modeling", ()), beside=write_decoder_files
+)

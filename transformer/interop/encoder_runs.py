@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar, runtime_checkable
 
 import tokenizers
 from tokenizers import pre_tokenizers
@@ -13,9 +13,11 @@ from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.files import write_json, write_text
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
+from transformer.interop.opening import tokenizer_classes
 from transformer.interop.sentence_transformers import read_embedding, write_embedding
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
-from transformer.interop.tokenizers.encoders import read_encoder_tokenizer
+from transformer.interop.tokenizers.encoders import EncoderClass, read_encoder_tokenizer
+from transformer.types import Json
 
 # Maps the end of the class name in a checkpoint to our job: the head of the encoder.
 JOBS = {
@@ -25,6 +27,43 @@ JOBS = {
 }
 # Tokens of a question, and tokens between the starts of two windows.
 _QUESTION, _STRIDE = 64, 128
+
+
+@runtime_checkable
+class _Encoder(Protocol):
+    """Sizes of an encoder."""
+
+    context: int
+    width: int
+
+
+@runtime_checkable
+class _EncoderTask(Protocol):
+    """How the task of an encoder makes rows of tokens."""
+
+    max_length: int
+    special_tokens: bool
+
+
+@runtime_checkable
+class _TextClasses(Protocol):
+    """The outputs of a text classifier."""
+
+    multi_label: bool
+    regression: bool
+    sigmoid: bool
+
+
+@runtime_checkable
+class _Tags(Protocol):
+    """How a tagger reads words."""
+
+    first_space: bool
+
+
+# The class of an encoder, and a run of it.
+Encoder = TypeVar("Encoder")
+TrainedEncoder = Trained[Encoder, _EncoderTask, EncoderTokenizer]
 
 
 def encoder_head(files: SideFiles, *, has_output: bool) -> Head:
@@ -63,10 +102,12 @@ def encoder_run(
         DataError: if a side file requires something unsupported.
     """
     files, where = source.files, source.where
-    read = read_encoder_tokenizer(files, where, usual_class, source.tokenizer)
+    read = read_encoder_tokenizer(
+        files, where, tokenizer_classes(EncoderClass), usual_class, source.tokenizer
+    )
     context = published.model["context"]
     longest = min(max_length or read.max_length or context, context)
-    values: dict[str, Any] = {
+    values: Json = {
         "max_length": longest,
         "tokenizer": {"lowercase": read.tokenizer.lowercase},
         "special_tokens": read.finds_special,
@@ -88,7 +129,7 @@ def encoder_run(
     return RunParts(values, read.tokenizer, more)
 
 
-def _problem(config: SideFile, count: int, where: Path) -> dict[str, Any]:
+def _problem(config: SideFile, count: int, where: Path) -> Json:
     """The kind of outputs of a text head.
 
     Raises:
@@ -110,39 +151,35 @@ def _problem(config: SideFile, count: int, where: Path) -> dict[str, Any]:
     )
 
 
-def _windows(longest: int, special: int) -> dict[str, Any]:
+def _windows(longest: int, special: int) -> dict[str, int]:
     """Maximum length of questions, and the distance between the starts of windows."""
     question = max(1, min(_QUESTION, (longest - special) // 2))
     room = max(1, longest - special - question)
     return {"max_question_length": question, "stride": min(_STRIDE, max(1, room // 2))}
 
 
-def problem_type(trained: Trained) -> dict[str, str]:
+def problem_type(trained: TrainedEncoder) -> dict[str, str]:
     """The `problem_type` of a text classifier for `config.json`; empty for other jobs."""
-    if trained.job != "text_classification":
+    task: object = trained.task
+    if not isinstance(task, _TextClasses):
         return {}
-    problem = _problem_of(trained.task, len(trained.labels))
-    return {"problem_type": problem} if problem else {}
-
-
-def _problem_of(task: Any, num_outputs: int) -> str | None:
     if task.multi_label:
-        return "multi_label_classification"
+        return {"problem_type": "multi_label_classification"}
     if task.regression:
         # Without a problem_type, their pipeline applies a sigmoid to a single number.
-        return None if task.sigmoid else "regression"
-    return "single_label_classification" if num_outputs > 1 else None
+        return {} if task.sigmoid else {"problem_type": "regression"}
+    several = len(trained.labels) > 1
+    return {"problem_type": "single_label_classification"} if several else {}
 
 
-def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
+def write_encoder_files(trained: TrainedEncoder[_Encoder], folder: Path) -> list[str]:
     """Writes `tokenizer.json`, `tokenizer_config.json`, and the pooling files if there is pooling.
 
     Args:
         trained: the run.
         folder: the folder to write to.
     """
-    task, model = trained.task, trained.model
-    tokenizer: EncoderTokenizer = trained.tokenizer
+    task, model, tokenizer = trained.task, trained.model, trained.tokenizer
     write_text(folder / TOKENIZER_FILE, _tokenizer_text(trained))
     names = tokenizer.names._asdict()
     types = ["token_type_ids"] if tokenizer.second_type else []
@@ -164,15 +201,15 @@ def write_encoder_files(trained: Trained, folder: Path) -> list[str]:
     return []
 
 
-def _tokenizer_text(trained: Trained) -> str:
+def _tokenizer_text(trained: TrainedEncoder) -> str:
     """The text of the tokenizer as the task uses it."""
     text = trained.tokenizer.to_json()
     library = tokenizers.Tokenizer.from_str(text)
-    spaces = library.pre_tokenizer
-    if trained.job != "tagging" or not isinstance(spaces, pre_tokenizers.ByteLevel):
+    spaces, task = library.pre_tokenizer, trained.task
+    if not isinstance(task, _Tags) or not isinstance(spaces, pre_tokenizers.ByteLevel):
         return text
     library.pre_tokenizer = pre_tokenizers.ByteLevel(
-        add_prefix_space=spaces.add_prefix_space or trained.task.first_space,
+        add_prefix_space=spaces.add_prefix_space or task.first_space,
         use_regex=spaces.use_regex,
     )
     return library.to_str(pretty=True)

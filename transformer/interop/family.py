@@ -6,35 +6,28 @@ import creates, and the side files. A new family needs no edit elsewhere.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
-import numpy as np
 
 from transformer.data.tokenizers.protocol import Tokenizer
-from transformer.interop.layout import Entry, Shape
+from transformer.errors import ConfigError
+from transformer.interop.layout import Entry, Shape, Stored
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.interop.tokenizers.decoders import DecoderClass
+from transformer.interop.tokenizers.encoders import EncoderClass
+from transformer.types import Facts, Json
 
-
-@runtime_checkable
-class Stored(Protocol):
-    """Arrays in files, by name; each is read on access."""
-
-    def __getitem__(self, name: str, /) -> np.ndarray:
-        """Reads one array."""
-        ...
-
-    def __iter__(self) -> Iterator[str]:
-        """The names."""
-        ...
-
-    def shape(self, name: str, /) -> Shape:
-        """The shape of an array, without reading the array."""
-        ...
+# The class of a family's model.
+Model = TypeVar("Model")
+# The model of a run, what its export needs of the task, and the tokenizer.
+Model_co = TypeVar("Model_co", covariant=True)
+Task_co = TypeVar("Task_co", covariant=True)
+Tokenizer_co = TypeVar("Tokenizer_co", covariant=True)
 
 
 class Source(NamedTuple):
@@ -53,7 +46,7 @@ class Source(NamedTuple):
     files: SideFiles
     arrays: Stored
     tokenizer: str | None = None
-    writing: Mapping[str, Any] = MappingProxyType({})
+    writing: Facts = MappingProxyType({})
 
     @property
     def config(self) -> SideFile:
@@ -73,31 +66,7 @@ class Head(NamedTuple):
 
     job: str
     outputs: tuple[str, ...] | None
-    preparation: Mapping[str, Any] = MappingProxyType({})
-
-
-class Published(NamedTuple):
-    """A published checkpoint that was read.
-
-    Attributes:
-        family: the family that reads and writes it.
-        model: fields of `config.model`.
-        job: see `Head`.
-        labels: names of the head's outputs; empty without a head.
-        params: parameters by path.
-        unused: names of arrays that our model does not have.
-        preparation: see `Head`.
-        files: the side files, and a record of which keys were used.
-    """
-
-    family: "Family"
-    model: dict[str, Any]
-    job: str
-    labels: tuple[str, ...]
-    params: dict[str, jax.Array]
-    unused: list[str]
-    preparation: Mapping[str, Any]
-    files: SideFiles
+    preparation: Facts = MappingProxyType({})
 
 
 class RunParts(NamedTuple):
@@ -110,14 +79,23 @@ class RunParts(NamedTuple):
         model: fields of `config.model` that side files decide.
     """
 
-    task: Mapping[str, Any]
+    task: Facts
     tokenizer: Tokenizer | None = None
     files: Mapping[str, str] = MappingProxyType({})
-    model: Mapping[str, Any] = MappingProxyType({})
+    model: Facts = MappingProxyType({})
+
+
+@runtime_checkable
+class _TextTask(Protocol[Tokenizer_co]):
+    """A task of texts."""
+
+    def load_tokenizer(self, workdir: Path) -> Tokenizer_co:
+        """The tokenizer of a run."""
+        ...
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Generic[Model_co, Task_co, Tokenizer_co]):
     """One of our runs, to be exported.
 
     Attributes:
@@ -130,19 +108,20 @@ class Trained:
     """
 
     job: str
-    task: Any
-    model: Any
+    task: Task_co
+    model: Model_co
     paths: Set[str] = frozenset()
     labels: tuple[str, ...] = ()
     workdir: Path = Path()
 
     @functools.cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Tokenizer_co:
         """The tokenizer of a text run; read once."""
-        return self.task.load_tokenizer(self.workdir)
+        return cast("_TextTask[Tokenizer_co]", self.task).load_tokenizer(self.workdir)
 
 
-class Family(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Family(Generic[Model]):
     """One published architecture.
 
     Attributes:
@@ -159,6 +138,7 @@ class Family(NamedTuple):
             model does not support.
         beside: writes the side files of one of our runs to a folder; returns sentences about what
             the run does but the folder does not.
+        tokenizers: the classes of tokenizers that this family brings, by the names in the library.
         suits: whether this family exports a given model, if several families have its class.
         heads: the first path components of heads, each of which a checkpoint has or lacks.
         canonical: maps a name in a file to the one in `entries`; None for what is no parameter.
@@ -171,24 +151,64 @@ class Family(NamedTuple):
 
     kinds: tuple[str, ...]
     name: str
-    model: Callable[..., Any]
-    fields: Callable[[SideFile, Path, dict[str, Shape]], dict[str, Any]]
-    entries: Callable[[Any], list[Entry]]
+    model: Callable[..., Model]
+    fields: Callable[[SideFile, Path, dict[str, Shape]], Json]
+    entries: Callable[[Model], list[Entry]]
     head: Callable[[SideFiles, Set[str]], Head]
-    run: Callable[[Source, Published, int | None], RunParts]
-    config: Callable[[Trained], dict[str, Any]]
+    run: Callable[[Source, "Published", int | None], RunParts]
+    config: Callable[[Trained], Json]
     beside: Callable[[Trained, Path], list[str]]
-    suits: Callable[[Any], bool] = lambda model: True
+    tokenizers: Mapping[str, DecoderClass | EncoderClass] = field(default_factory=dict)
+    suits: Callable[[Model], bool] = lambda model: True
     heads: tuple[str, ...] = ()
     canonical: Callable[[str], str | None] = str
-    exported: Callable[[str, Any, str], str] = lambda name, model, job: name
-    copies: Callable[[Any], dict[str, str]] = lambda model: {}
-    stand_ins: Callable[[Any], dict[str, str]] = lambda model: {}
+    exported: Callable[[str, Model, str], str] = lambda name, model, job: name
+    copies: Callable[[Model], dict[str, str]] = lambda model: {}
+    stand_ins: Callable[[Model], dict[str, str]] = lambda model: {}
     not_ours: str | None = None
     unnamed: Callable[[SideFile], bool] = lambda config: False
 
 
-def label_names(labels: tuple[str, ...]) -> dict[str, Any]:
+class Published(NamedTuple):
+    """A published checkpoint that was read.
+
+    Attributes:
+        family: the family that reads and writes it.
+        model: fields of `config.model`.
+        job: see `Head`.
+        labels: names of the head's outputs; empty without a head.
+        params: parameters by path.
+        unused: names of arrays that our model does not have.
+        preparation: see `Head`.
+        files: the side files, and a record of which keys were used.
+    """
+
+    family: Family
+    model: Json
+    job: str
+    labels: tuple[str, ...]
+    params: dict[str, jax.Array]
+    unused: list[str]
+    preparation: Facts
+    files: SideFiles
+
+
+def require_known(whose: str, **fields: tuple[object, object]) -> None:
+    """Refuses fields of a model that differ from all published models of a family.
+
+    Args:
+        whose: the published models, for messages.
+        **fields: the value of each field, and the value that the published models have.
+
+    Raises:
+        ConfigError: names the first such field.
+    """
+    for name, (value, known) in fields.items():
+        if value != known:
+            raise ConfigError(f"config.model.{name} is {value!r}: {whose} have {known!r}.")
+
+
+def label_names(labels: tuple[str, ...]) -> dict[str, dict[str, str] | dict[str, int]]:
     """The names of outputs in the form of `config.json`."""
     if not labels:
         return {}

@@ -5,12 +5,11 @@ As in `generate` of the library `transformers`, one file counts as a whole: if t
 have that library's defaults.
 """
 
-from typing import Any
-
 from transformer.data.reading import bounds
 from transformer.interop.checked_values import LARGEST, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.logits import Sampling
+from transformer.types import Json
 
 _TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Defaults of keys for features that we lack; with these values the features are off.
@@ -101,7 +100,7 @@ _IRRELEVANT = {
 }
 
 
-def writing_fields(files: SideFiles) -> dict[str, Any]:
+def writing_fields(files: SideFiles) -> Json:
     """Reads the fields of `config.task` about generation.
 
     Args:
@@ -117,7 +116,7 @@ def writing_fields(files: SideFiles) -> dict[str, Any]:
         files[CONFIG].usual(dict.fromkeys(_TOKENS))
     said.irrelevant(_IRRELEVANT)
     said.usual(_USUAL)
-    fields: dict[str, Any] = {
+    fields: Json = {
         "stop_ids": _ends(said),
         "begin": _token(said, "bos_token_id", said.get("bos_token_id")),
         "pad": _token(said, "pad_token_id", said.get("pad_token_id")),
@@ -146,7 +145,7 @@ def _ends(said: SideFile) -> tuple[int, ...]:
     return tuple(token for token in tokens if token is not None)
 
 
-def _token(said: SideFile, key: str, value: Any) -> int | None:
+def _token(said: SideFile, key: str, value: object) -> int | None:
     """The id of a token; -1, which some files use for "none", gives None."""
     if value is None or value == -1:
         return None
@@ -159,11 +158,11 @@ def _number(said: SideFile, key: str, usual: float) -> float:
     return usual if said.get(key) is None else said.number(key, most=most)
 
 
-def sampling_config(sampling: Sampling) -> dict[str, Any]:
+def sampling_config(sampling: Sampling) -> Json:
     """Writes the sampling settings that `writing_fields` reads."""
     if sampling.temperature == 0:
         return {"do_sample": False}
-    found: dict[str, Any] = {
+    found: Json = {
         "do_sample": True,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,

@@ -5,7 +5,6 @@ A missing key has the default of the processor's class; `null` switches a step o
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from transformer.data.images.augmentation import RESAMPLINGS
 from transformer.data.images.preparation import Preparation
@@ -14,6 +13,7 @@ from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
 from transformer.interop.checked_values import SMALLEST, finite, refuse
 from transformer.interop.side_files import SideFile, SideFiles
+from transformer.types import Facts, Json
 
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 # If both files exist, the library prefers this key of the second.
@@ -21,7 +21,7 @@ _INSIDE = "image_processor"
 _HALF = [0.5, 0.5, 0.5]
 _CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 _CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
-_USUAL: dict[str, Any] = {
+_USUAL: Json = {
     "do_resize": True,
     "default_to_square": True,
     "do_center_crop": False,
@@ -44,7 +44,7 @@ _SHORTER = {
     "image_std": _CLIP_STD,
 }
 # Defaults of the classes, by `image_processor_type` without its suffix.
-_CLASSES: dict[str, dict[str, Any]] = {
+_CLASSES: dict[str, Json] = {
     "ViT": {
         **_USUAL,
         "size": {"height": 224, "width": 224},
@@ -71,14 +71,14 @@ _IRRELEVANT = {
 }
 
 
-def read_preparation(files: SideFiles, kind: str, image_size: int, channels: int) -> dict[str, Any]:
+def read_preparation(files: SideFiles, usual: str, image_size: int, channels: int) -> Json:
     """Reads fields of `data.images.preparation.Preparation` from the processor's file.
 
     Without a file they are the publisher's defaults for this kind of model, with the model's size.
 
     Args:
         files: the side files.
-        kind: the kind of model, which decides the processor's class if the file does not.
+        usual: the processor's class if the file names none, a key of `_CLASSES`.
         image_size: the image size of the model.
         channels: the channels of the model.
 
@@ -86,7 +86,7 @@ def read_preparation(files: SideFiles, kind: str, image_size: int, channels: int
         DataError: names the key that cannot be read or does not suit the model.
     """
     file = _file(files)
-    defaults = _CLASSES[_class_name(file, kind)]
+    defaults = _CLASSES[_class_name(file, usual)]
     if not len(file):
         larger = round(image_size * defaults["size"]["height"] / 224)
         square = {"height": image_size, "width": image_size}
@@ -117,13 +117,12 @@ def _file(files: SideFiles) -> SideFile:
     return files[PREPROCESSOR]
 
 
-def _class_name(file: SideFile, kind: str) -> str:
+def _class_name(file: SideFile, usual: str) -> str:
     """The key in `_CLASSES` of the class that the library would use.
 
     Raises:
         DataError: if it is unknown here.
     """
-    usual = {"vit": "ViT", "deit": "DeiT"}[kind]
     named = file.get("image_processor_type")
     if named is not None:
         file.irrelevant({"feature_extractor_type": "image_processor_type says it"})
@@ -143,7 +142,7 @@ def _class_name(file: SideFile, kind: str) -> str:
     return known[name]
 
 
-def _resizing(file: SideFile, defaults: Mapping[str, Any], image_size: int) -> dict[str, Any]:
+def _resizing(file: SideFile, defaults: Facts, image_size: int) -> Json:
     """How images are brought to the size of the model.
 
     Raises:
@@ -193,7 +192,7 @@ def _left_out(file: SideFile, key: str) -> str:
     return "" if key in file else f" (left out, as image_processor_type, {named}, has it)"
 
 
-def _numbers(file: SideFile, defaults: Mapping[str, Any], channels: int) -> dict[str, Any]:
+def _numbers(file: SideFile, defaults: Facts, channels: int) -> Json:
     """How bytes are rescaled and normalised."""
     factor, mean, std = 1.0, (0.0,), (1.0,)
     if _flag(file, "do_rescale", defaults):
@@ -210,11 +209,11 @@ def _numbers(file: SideFile, defaults: Mapping[str, Any], channels: int) -> dict
     return {"rescale_factor": factor, "mean": mean, "std": std}
 
 
-def _flag(file: SideFile, key: str, defaults: Mapping[str, Any]) -> bool:
+def _flag(file: SideFile, key: str, defaults: Facts) -> bool:
     return file.flag(key, defaults[key])
 
 
-def _size(file: SideFile, key: str, defaults: Mapping[str, Any], *, square: bool) -> dict[str, int]:
+def _size(file: SideFile, key: str, defaults: Facts, *, square: bool) -> dict[str, int]:
     """Height and width, or `shortest_edge`; a single number means one of these.
 
     Raises:
@@ -235,9 +234,7 @@ def _size(file: SideFile, key: str, defaults: Mapping[str, Any], *, square: bool
     )
 
 
-def _of_channels(
-    file: SideFile, key: str, defaults: Mapping[str, Any], channels: int
-) -> tuple[float, ...]:
+def _of_channels(file: SideFile, key: str, defaults: Facts, channels: int) -> tuple[float, ...]:
     value = file.get(key, defaults[key])
     values = [value] if finite(value) else value
     if not isinstance(values, list) or not values or not all(map(finite, values)):
@@ -250,11 +247,11 @@ def _of_channels(
     return tuple(float(value) for value in values)
 
 
-def _is_pixels(value: Any) -> bool:
+def _is_pixels(value: object) -> bool:
     return type(value) is int and 0 < value <= bounds.PIXELS
 
 
-def processor_content(preparation: Preparation, channels: int) -> dict[str, Any]:
+def processor_content(preparation: Preparation, channels: int) -> Json:
     """The content of `preprocessor_config.json` for a run's preparation.
 
     It names the oldest class that has all steps, because in earlier versions of the library each
@@ -268,7 +265,7 @@ def processor_content(preparation: Preparation, channels: int) -> dict[str, Any]
     size = preparation.image_size
     square = {"height": size, "width": size}
     resized = preparation.resized
-    content: dict[str, Any] = {"do_resize": bool(resized)}
+    content: Json = {"do_resize": bool(resized)}
     if preparation.resize == "shorter":
         content |= {"size": {"shortest_edge": resized[0]}, "default_to_square": False}
     elif resized:

@@ -4,10 +4,12 @@ A family defines a list of entries. Reading and writing both use it, so that an 
 can be exported again, bit for bit.
 """
 
+import abc
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,10 +17,20 @@ import numpy as np
 from flax import traverse_util
 
 from transformer.errors import DataError
+from transformer.nn.compute import Compute
 from transformer.nn.layouts import layer_name, layer_number
+from transformer.types import Params
 
 Shape = tuple[int, ...]
 Arrays = Sequence[np.ndarray]
+
+
+class Stored(Mapping[str, np.ndarray]):
+    """Arrays in files, by name; each is read on every access, so memory holds only those in use."""
+
+    @abc.abstractmethod
+    def shape(self, name: str) -> Shape:
+        """The shape of an array, without reading the array."""
 
 
 class Entry(NamedTuple):
@@ -147,10 +159,10 @@ def entries(
 
 
 def parameter_shapes(
-    model: Any,
-    use_all: Callable,
-    *inputs: Any,
-    stacks: tuple[str, ...] = ("num_layers",),
+    model: nn.Module,
+    use_all: Callable[..., object],
+    *inputs: jax.Array | jax.ShapeDtypeStruct,
+    depths: Mapping[str, int],
     traced: int = 1,
 ) -> dict[str, Shape]:
     """The shapes of all parameters that a model can have, by path.
@@ -159,21 +171,21 @@ def parameter_shapes(
         model: the model, with unrolled layers.
         use_all: calls every module that has parameters.
         *inputs: the inputs of `use_all`.
-        stacks: fields with the numbers of layers, in the order of the stacks' names.
+        depths: the number of layers of each stack, by its field of the model and in the order of
+            the stacks' names.
         traced: how many layers of each stack to trace. The last of them gives the shapes of all
             later layers.
     """
-    depths = {field: getattr(model, field) for field in stacks}
     few = {field: min(depth, traced) for field, depth in depths.items()}
-    init = functools.partial(model.clone(**few, scan_layers=False).init, method=use_all)
-    shapes: Any = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
-    flat: Any = traverse_util.flatten_dict(nn.meta.unbox(shapes), sep="/")
+    init = functools.partial(model.clone(**few, compute=Compute()).init, method=use_all)
+    shapes: Params = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *inputs)["params"])
+    flat: dict[str, jax.ShapeDtypeStruct] = traverse_util.flatten_dict(shapes, sep="/")
     first = f"/{layer_name(0)}/"
     names = sorted({path.split(first)[0] for path in flat if first in path})
     found = {}
     for path, leaf in flat.items():
         found[path] = tuple(leaf.shape)
-        for name, field in zip(names, stacks, strict=True):
+        for name, field in zip(names, depths, strict=True):
             last = f"{name}/{layer_name(few[field] - 1)}/"
             if path.startswith(last):
                 rest = path.removeprefix(last)
@@ -183,7 +195,10 @@ def parameter_shapes(
 
 
 def read_entries(
-    wanted: Iterable[Entry], arrays: Mapping[str, Any], names: Mapping[str, str], where: Any
+    wanted: Iterable[Entry],
+    arrays: Mapping[str, np.ndarray],
+    names: Mapping[str, str],
+    where: Path,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields our parameters by path in float32, one entry at a time.
 
@@ -231,33 +246,33 @@ def write_entries(
 
 
 def require_sizes(
-    where: Any, shapes: Mapping[str, Shape], sizes: Mapping[str, Mapping[str, int]]
+    where: Path, shapes: Mapping[str, Shape], sizes: Iterable[tuple[str, int, str, int]]
 ) -> None:
-    """Refuses arrays whose sizes differ from a config.
+    """Refuses sizes in a config that differ from the arrays.
 
     Args:
         where: the config, for messages.
         shapes: the shapes of the arrays, by name; missing arrays are ignored.
-        sizes: by array name, the expected size of each axis and the key that gives it.
+        sizes: the key and value of each size, and the array and axis that show it.
 
     Raises:
-        DataError: names the first array and the keys.
+        DataError: names the first key and its array.
     """
-    for name, axes in sizes.items():
-        if name in shapes and tuple(shapes[name]) != tuple(axes.values()):
-            said = ", ".join(f"{key} {size}" for key, size in axes.items())
-            raise DataError(f"{where} has {said}, and {name} is an array of {list(shapes[name])}.")
+    for key, value, name, axis in sizes:
+        shape = shapes.get(name)
+        if shape is not None and (len(shape) <= axis or shape[axis] != value):
+            raise _contradicted(where, key, value, f"{name} is an array of {list(shape)}")
 
 
-def require_layers(
-    where: Any, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
+def require_counts(
+    where: Path, shapes: Mapping[str, Shape], counts: Mapping[str, tuple[str, int]]
 ) -> None:
-    """Refuses stacks whose depth differs from a config.
+    """Refuses numbers of layers or experts that differ from the arrays.
 
     Args:
         where: the config, for messages.
         shapes: the shapes of the arrays, by name.
-        counts: the key and its value, by the prefix of a layer's number in names.
+        counts: the key and its value, by the part of names before the number of a layer.
 
     Raises:
         DataError: names the first key.
@@ -265,4 +280,28 @@ def require_layers(
     for before, (key, count) in counts.items():
         found = {name[len(before) :].split(".")[0] for name in shapes if name.startswith(before)}
         if found and len(found) != count:
-            raise DataError(f"{where} has {key} {count}, and there are arrays of {len(found)}.")
+            raise _contradicted(where, key, count, f"there are arrays of {len(found)}")
+
+
+def _contradicted(where: Path, key: str, value: int, there: str) -> DataError:
+    return DataError(
+        f"{where} has {key} {value} (a key that is left out has the publisher's default), and "
+        f"{there}: is a file missing?"
+    )
+
+
+def require_heads(where: Path, heads: tuple[str, int], width: tuple[str, int]) -> None:
+    """Refuses a number of heads that does not divide the width.
+
+    Args:
+        where: the config, for messages.
+        heads: the key and the number of heads.
+        width: the key and the width.
+
+    Raises:
+        DataError: names both keys.
+    """
+    if width[1] % heads[1]:
+        raise DataError(
+            f"{where} has {heads[0]} {heads[1]}, which must divide {width[0]}, {width[1]}."
+        )

@@ -4,7 +4,9 @@ import functools
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import flax.linen as nn
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
@@ -17,6 +19,8 @@ from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.interop.tokenizers.files import read_tokenizer_text, with_beginning
 
+T = TypeVar("T")
+
 
 @functools.cache
 def all_families() -> tuple[Family, ...]:
@@ -24,6 +28,12 @@ def all_families() -> tuple[Family, ...]:
     names = [module.name for module in pkgutil.iter_modules(families.__path__)]
     modules = [importlib.import_module(f"{families.__name__}.{name}") for name in names]
     return tuple(family for module in modules for family in module.FAMILIES)
+
+
+def tokenizer_classes(kind: type[T]) -> dict[str, T]:
+    """The tokenizer classes of one kind that all families define, by the names in the library."""
+    found = [item for family in all_families() for item in family.tokenizers.items()]
+    return {name: known for name, known in found if isinstance(known, kind)}
 
 
 def open_folder(folder: Path) -> Source:
@@ -68,7 +78,7 @@ def read_published(folder: str | Path, ignore: str | None = None) -> Published:
     return read_source(source, family_of(source.config), ignore)
 
 
-def family_for(name: str, model: Any) -> Family:
+def family_for(name: str, model: nn.Module) -> Family:
     """The family that can export one of our models.
 
     Args:

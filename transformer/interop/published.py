@@ -4,8 +4,8 @@ import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -14,9 +14,11 @@ from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.interop.checked_values import text
-from transformer.interop.family import Family, Published, Source, Stored
-from transformer.interop.layout import Entry, Shape, read_entries
+from transformer.interop.family import Family, Published, Source
+from transformer.interop.layout import Entry, Shape, Stored, read_entries
 from transformer.interop.side_files import SideFile
+from transformer.nn.compute import Compute
+from transformer.types import Facts, Json
 
 
 def read_source(source: Source, family: Family, ignore: str | None = None) -> Published:
@@ -67,7 +69,7 @@ def read_source(source: Source, family: Family, ignore: str | None = None) -> Pu
 
 
 @functools.lru_cache(maxsize=8)
-def _entries_of(family: Family, model: Any) -> list[Entry]:
+def _entries_of(family: Family, model: nn.Module) -> list[Entry]:
     """All parameters that a model can have; each model is traced once."""
     return family.entries(model)
 
@@ -104,7 +106,7 @@ def _labels(config: SideFile, params: Mapping[str, jax.Array]) -> tuple[str, ...
     return labels
 
 
-def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> dict[str, Any]:
+def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> Json:
     """Fields of a model that can be built.
 
     Raises:
@@ -114,8 +116,8 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     try:
         fields = family.fields(source.config, where, shapes)
         _require_fewer(fields, where, len(shapes))
-        # The final value of scan_layers is chosen later.
-        require_allowed("model", family.model(**fields, scan_layers=True))
+        # Whether layers are scanned is chosen later.
+        require_allowed("model", family.model(**fields, compute=Compute(scan_layers=True)))
     except KeyError as error:
         raise DataError(f"{where} is incomplete: there is no {error.args[0]}.") from None
     except ConfigError as error:
@@ -123,7 +125,7 @@ def checked_fields(family: Family, source: Source, shapes: dict[str, Shape]) -> 
     return fields
 
 
-def _require_fewer(fields: Mapping[str, Any], where: Path, there: int) -> None:
+def _require_fewer(fields: Facts, where: Path, there: int) -> None:
     """Refuses more layers or experts than there are arrays, before allocating anything for them.
 
     Raises:
@@ -179,8 +181,8 @@ def _take_copies(
             continue
         if original in names and not np.array_equal(arrays[names[copy]], arrays[names[original]]):
             raise DataError(
-                f"{where}: {names[copy]} is not {names[original]}, which tie_word_embeddings says "
-                f"it is (of a T5, scale_decoder_outputs)."
+                f"{where}: {names[copy]} is not {names[original]}, and the config (its key "
+                f"tie_word_embeddings, or scale_decoder_outputs) says that it is."
             )
         names.setdefault(original, names[copy])
         del names[copy]

@@ -4,9 +4,8 @@ The settings follow `generate` of the library `transformers`, including defaults
 that we lack, such as sampling with several beams, are not read and so reported by name.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformer.data.reading import bounds
 from transformer.errors import ConfigError, DataError
@@ -14,9 +13,10 @@ from transformer.fields import require_allowed
 from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, several, token
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.search_rules import Search
+from transformer.types import Json
 
 # Keys with these values have no effect.
-_NOTHING: dict[str, Any] = {
+_NOTHING: dict[str, object] = {
     "num_return_sequences": 1,
     "do_sample": False,
     "encoder_no_repeat_ngram_size": 0,
@@ -176,7 +176,7 @@ def read_searches(files: SideFiles, end: int, longest: int | None) -> Searches:
         raise DataError(f"{said.where} says of searches what cannot be read: {error}") from None
 
 
-def _value(said: SideFile, key: str, usual: Any) -> Any:
+def _value(said: SideFile, key: str, usual: object) -> object:
     found = said.get(key)
     return usual if found is None else found
 
@@ -232,15 +232,13 @@ def _unwritten(said: SideFile, ends: tuple[int, ...]) -> str:
     return ";".join(",".join(map(str, sequence)) for sequence in found)
 
 
-def _sequence(where: Path, key: str, value: Any) -> list[int]:
+def _sequence(where: Path, key: str, value: object) -> list[int]:
     if not value:
         refuse(where, key, value, "a list of tokens")
     return several(where, key, value, token)
 
 
-def written_searches(
-    found: Searches, *, begin: int, end: int, max_new_tokens: int
-) -> Mapping[str, Any]:
+def written_searches(found: Searches, *, begin: int, end: int, max_new_tokens: int) -> Json:
     """The content of `generation_config.json`, which `read_searches` reads.
 
     Args:
@@ -250,7 +248,7 @@ def written_searches(
         max_new_tokens: maximum number of tokens of an output, including its end.
     """
     search = found.search
-    content: dict[str, Any] = {
+    content: Json = {
         "decoder_start_token_id": begin,
         "pad_token_id": begin,
         "eos_token_id": [end, *search.more_ends] if search.more_ends else end,
@@ -275,12 +273,7 @@ def written_searches(
         ("forced_eos_token_id", search.forced_last),
     ):
         if tokens:
-            content[key] = _one(tokens)
+            content[key] = tokens[0] if len(tokens) == 1 else list(tokens)
     if search.repetition_penalty != 1.0:
         content["repetition_penalty"] = search.repetition_penalty
     return content
-
-
-def _one(tokens: tuple[int, ...]) -> Any:
-    """A single token as a number, several as a list."""
-    return tokens[0] if len(tokens) == 1 else list(tokens)

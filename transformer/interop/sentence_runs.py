@@ -3,8 +3,9 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
+import jax.numpy as jnp
 import tokenizers
 
 from transformer.data.tokenizers.kinds.marian import MarianTokenizer
@@ -14,11 +15,14 @@ from transformer.data.tokenizers.sentencepieces import UNIGRAM, parse_pieces
 from transformer.errors import ConfigError
 from transformer.files import write_bytes, write_json, write_text
 from transformer.interop.family import RunParts, Source, Trained
+from transformer.interop.layout import Shape, parameter_shapes
 from transformer.interop.searches import Searches, begin_of, read_searches, written_searches
 from transformer.interop.side_files import SETTINGS
 from transformer.interop.tokenizers.files import with_end
 from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
+from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.ops.search_rules import Search
+from transformer.types import Json
 
 # The default maximum number of tokens of a source.
 _MAX_SOURCE = 512
@@ -48,6 +52,34 @@ class _Searcher(Protocol):
         ...
 
 
+@runtime_checkable
+class _Denoiser(Protocol):
+    """A task that writes what is missing in texts."""
+
+    length: int
+
+    @property
+    def num_sentinels(self) -> int:
+        """How many tokens stand for spans."""
+        ...
+
+
+# The class of an encoder-decoder, and a run of it.
+Model = TypeVar("Model")
+TrainedWriter = Trained[Model, _Searcher | _Denoiser, SentenceTokenizer]
+
+
+def sentence_shapes(model: EncoderDecoder) -> dict[str, Shape]:
+    """The shapes of all parameters of an encoder-decoder."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    # In the order of the names of the stacks.
+    depths = {
+        "num_decoder_layers": model.num_decoder_layers,
+        "num_encoder_layers": model.num_encoder_layers,
+    }
+    return parameter_shapes(model, type(model).__call__, tokens, tokens, depths=depths)
+
+
 def longest_source(source: Source, asked: int | None, positions: int | None) -> int:
     """Maximum number of tokens of a source, including its end.
 
@@ -65,7 +97,7 @@ def longest_source(source: Source, asked: int | None, positions: int | None) -> 
 
 
 def sentence_run(
-    source: Source, tokenizer: SentenceTokenizer, positions: int | None, **values: Any
+    source: Source, tokenizer: SentenceTokenizer, positions: int | None, **values: int | str
 ) -> RunParts:
     """The run of an encoder-decoder, with the publisher's search settings.
 
@@ -84,7 +116,7 @@ def sentence_run(
     return RunParts(fields, tokenizer, model={"begin_id": begin})
 
 
-def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
+def write_sentence_files(trained: TrainedWriter[EncoderDecoder], folder: Path) -> list[str]:
     """Writes the tokenizer's files, `tokenizer_config.json` and `generation_config.json`.
 
     Args:
@@ -100,14 +132,13 @@ def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
     task, tokenizer = trained.task, trained.tokenizer
     begin = trained.model.begin_token()
     begin = tokenizer.end if begin is None else begin
-    denoises = trained.job == "denoising"
-    words: dict[str, Any] = {
-        "model_max_length": task.length if denoises else task.max_length,
+    words: Json = {
+        "model_max_length": task.length if isinstance(task, _Denoiser) else task.max_length,
         "eos_token": tokenizer.tokens([tokenizer.end])[0],
     }
     if begin < tokenizer.vocab_size and tokenizer.tokens([begin])[0]:
         words["pad_token"] = tokenizer.tokens([begin])[0]
-    sentinels = task.num_sentinels if denoises else 0
+    sentinels = task.num_sentinels if isinstance(task, _Denoiser) else 0
     if isinstance(tokenizer, MarianTokenizer):
         words |= _write_marian(tokenizer, folder)
     elif isinstance(tokenizer, SentencePieceTokenizer):
@@ -118,10 +149,10 @@ def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
         write_text(folder / TOKENIZER_FILE, text)
         words |= {"tokenizer_class": "PreTrainedTokenizerFast"}
     write_json(folder / "tokenizer_config.json", words)
-    content: dict[str, Any]
-    if denoises:
-        tokens = {"decoder_start_token_id": begin, "pad_token_id": begin}
-        content, notes = {**tokens, "eos_token_id": tokenizer.end}, []
+    notes: list[str] = []
+    if isinstance(task, _Denoiser):
+        content = {"decoder_start_token_id": begin, "pad_token_id": begin}
+        content["eos_token_id"] = tokenizer.end
     else:
         unwritten = trained.model.unwritten_tokens()
         content, notes = _generation(task, tokenizer.end, begin, unwritten)
@@ -131,7 +162,7 @@ def write_sentence_files(trained: Trained, folder: Path) -> list[str]:
 
 def _generation(
     task: _Searcher, end: int, begin: int, unwritten: tuple[int, ...]
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[Json, list[str]]:
     """The content of `generation_config.json`, and sentences about what it cannot express."""
     notes: list[str] = []
     search, alpha = task.search, task.length_penalty
@@ -151,10 +182,8 @@ def _generation(
             )
         # The library does not count the end token of an output at its limit.
         room += 1
-    content = dict(
-        written_searches(
-            Searches(task.beam_size, alpha, search), begin=begin, end=end, max_new_tokens=room
-        )
+    content = written_searches(
+        Searches(task.beam_size, alpha, search), begin=begin, end=end, max_new_tokens=room
     )
     if search.kind == "wu":
         content.setdefault("forced_eos_token_id", end)
@@ -164,11 +193,11 @@ def _generation(
     return content, notes
 
 
-def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> dict[str, Any]:
+def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> Json:
     """Writes a Marian tokenizer; returns its settings."""
     tokenizer.save(folder)
     special = tokenizer.special
-    words = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": False}
+    words: Json = {"tokenizer_class": "MarianTokenizer", "separate_vocabs": False}
     words |= {"unk_token": special.unknown, "pad_token": special.pad, "eos_token": special.end}
     if special.added:
         added = {str(token.id): {**token._asdict(), "normalized": False} for token in special.added}
@@ -178,9 +207,7 @@ def _write_marian(tokenizer: MarianTokenizer, folder: Path) -> dict[str, Any]:
     return words
 
 
-def _write_sentencepieces(
-    tokenizer: SentencePieceTokenizer, sentinels: int, folder: Path
-) -> dict[str, Any]:
+def _write_sentencepieces(tokenizer: SentencePieceTokenizer, sentinels: int, folder: Path) -> Json:
     """Writes a SentencePiece model as a T5 tokenizer; returns its settings.
 
     Raises:

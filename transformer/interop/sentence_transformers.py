@@ -4,7 +4,6 @@
 """
 
 from pathlib import Path
-from typing import Any
 
 from transformer.data.reading.json_text import shown
 from transformer.data.text.embeddings import POOLINGS, Embedding
@@ -12,6 +11,7 @@ from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.interop.checked_values import is_inside
 from transformer.interop.side_files import SideFiles
+from transformer.types import Json
 
 MODULES = "modules.json"
 _SENTENCE = "sentence_bert_config.json"
@@ -147,7 +147,7 @@ def write_embedding(embedding: Embedding, width: int, folder: Path) -> None:
     ]
     for path, _ in parts[1:]:
         (folder / path).mkdir()
-    pooling: dict[str, Any] = {"word_embedding_dimension": width}
+    pooling: Json = {"word_embedding_dimension": width}
     pooling |= {key: pool in embedding.pooling for pool, key in _FLAGS.items()}
     sentence = {"max_seq_length": embedding.max_length, "do_lower_case": embedding.lowercase}
     prompts = {

@@ -7,7 +7,7 @@ is ignored silently.
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import read_json_file, shown
@@ -83,7 +83,7 @@ class Used(NamedTuple):
     unused: tuple[str, ...]
 
 
-class SideFile(Mapping[str, Any]):
+class SideFile(Mapping[str, object]):
     """The object in one JSON file, which records the keys that are read.
 
     Do not copy it as a whole (`{**file}`): that would count as reading every key.
@@ -93,14 +93,14 @@ class SideFile(Mapping[str, Any]):
         content: the object.
     """
 
-    def __init__(self, where: Path, content: Mapping[str, Any]) -> None:
+    def __init__(self, where: Path, content: Mapping[str, object]) -> None:
         self.where = where
         self._content = dict(content)
         self._asked: set[str] = set()
         self._irrelevant: set[str] = set()
         self._inside: dict[str, SideFile] = {}
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> object:
         """The value of a key, which then counts as honoured."""
         value = self._content[key]
         self._asked.add(key)
@@ -118,7 +118,7 @@ class SideFile(Mapping[str, Any]):
         """The number of keys."""
         return len(self._content)
 
-    def peek(self, key: str) -> Any:
+    def peek(self, key: str) -> object:
         """The value of a key without marking it as honoured; None if missing."""
         return self._content.get(key)
 
@@ -209,7 +209,7 @@ class SideFile(Mapping[str, Any]):
         """One of several texts; see `whole`."""
         return checked_values.one_of(self.where, key, self.get(key, usual), tuple(known))
 
-    def _found(self, key: str, usual: Any) -> Any:
+    def _found(self, key: str, usual: object) -> object:
         return self[key] if usual is None else self.get(key, usual)
 
     def irrelevant(self, keys: Mapping[str, str]) -> None:
@@ -220,7 +220,7 @@ class SideFile(Mapping[str, Any]):
         """
         self._irrelevant |= keys.keys() & self._content.keys()
 
-    def usual(self, values: Mapping[str, Any]) -> None:
+    def usual(self, values: Mapping[str, object]) -> None:
         """Marks keys as honoured whose values match what we do anyway; others stay unused.
 
         Args:
@@ -241,7 +241,7 @@ class SideFile(Mapping[str, Any]):
         """
         self.only({other: self.get(name) for other, name in names.items() if other in self})
 
-    def only(self, values: Mapping[str, Any]) -> None:
+    def only(self, values: Mapping[str, object]) -> None:
         """Refuses unsupported values.
 
         Args:
@@ -281,7 +281,9 @@ class SideFiles:
         given: contents of files by name, if already known; without a folder there are no others.
     """
 
-    def __init__(self, folder: Path, given: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self, folder: Path, given: Mapping[str, Mapping[str, object]] | None = None
+    ) -> None:
         self._folder = folder
         self._opened = {
             name: self._new(folder if folder.is_file() else folder / name, name, content)
@@ -304,7 +306,7 @@ class SideFiles:
             self._opened[name] = self._new(path, name, content)
         return self._opened[name]
 
-    def _new(self, where: Path, name: str, content: Mapping[str, Any]) -> SideFile:
+    def _new(self, where: Path, name: str, content: Mapping[str, object]) -> SideFile:
         file = SideFile(where, content)
         file.irrelevant(IRRELEVANT.get(name, {}))
         return file
@@ -317,7 +319,7 @@ class SideFiles:
         }
 
 
-def read_json(path: Path, *, is_list: bool = False) -> dict[str, Any]:
+def read_json(path: Path, *, is_list: bool = False) -> dict[str, object]:
     """Reads the object in a JSON file.
 
     Args:
@@ -345,7 +347,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     return require_vocabulary(content, path)
 
 
-def require_vocabulary(content: Any, where: Path) -> dict[str, int]:
+def require_vocabulary(content: object, where: Path) -> dict[str, int]:
     """Checks that the content of a file maps tokens to ids.
 
     Raises:

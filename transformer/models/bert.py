@@ -7,32 +7,28 @@ Parameters exist for the methods that a job calls, and no others.
 """
 
 import functools
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
-from transformer.limits import Heads, Layers, OneOf, Outputs, Positive, VocabSize, Whole, Width
-from transformer.nn.attention import Attention, usual_implementation
+from transformer.limits import OneOf, Positive, Whole, Width
 from transformer.nn.block import Block
-from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding, sinusoidal_table
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.heads import MaskedTokenHead, Pooler, TextEncoder
-from transformer.nn.linear import DType, Linear
+from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import Remat, Stack, require_compilable
+from transformer.nn.sizes import decided
 from transformer.ops.activations import Activation
-from transformer.ops.attention import Implementation
-from transformer.ops.masks import Mask, padding_behind
-from transformer.traced import RateOrOff, is_zero
+from transformer.ops.masks import padding_behind
 
 _POSITION_INITS = {"normal": None, "sinusoidal": sinusoidal_table(0.02)}
 
 
 class BERT(TextEncoder):
-    """An encoder and its heads; its fields are `config.model`.
+    """An encoder and its heads; its fields and those of `TextEncoder` are `config.model`.
 
     The defaults are `base` of Devlin et al. 2019. With the published vocabulary of 30,522 entries,
     with the pooler and without other heads, the published sizes are
@@ -49,15 +45,8 @@ class BERT(TextEncoder):
     dense layers and V biases: 624,188 parameters for `base`.
 
     Attributes:
-        vocab_size: V; None takes the size of the tokenizer's vocabulary.
-        num_outputs: the number of classes, or other outputs, of the fine-tuning head; None takes
-            the number that the data have.
-        num_layers: L.
-        num_heads: N.
-        width: D.
-        context: the length of the longest sequence, and the number of learned positions.
-        position_init: initialisation of the learned positions: `normal`, as published, or
-            `sinusoidal`, with which small models on little text learn far sooner to attend to a
+        position_init: initialisation of the `context` learned positions: `normal`, as published,
+            or `sinusoidal`, with which small models on little text learn far sooner to attend to a
             token's neighbours.
         position_offset: the number of unused rows at the start of the position table; RoBERTa has
             2.
@@ -68,21 +57,10 @@ class BERT(TextEncoder):
         head_activation: activation of the dense layer in the head for masked tokens; None takes
             `activation`. RoBERTa always uses gelu here.
         norm_epsilon: added to variances.
-        dropout_rate: on embeddings, attention weights, branches and in front of the heads.
-        dtype: of the computation; parameters stay float32.
-        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
-        remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
     """
 
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "next_sentence")
 
-    vocab_size: VocabSize | None = None
-    num_outputs: Outputs | None = None
-    num_layers: Layers = 12
-    num_heads: Heads = 12
-    width: Width = 768
-    context: Annotated[int, Whole(3, 1 << 24)] = 512
     position_init: Annotated[str, OneOf(_POSITION_INITS)] = "normal"
     position_offset: Annotated[int, Whole(0, 1 << 10)] = 0
     num_types: Annotated[int, Whole(1, 1 << 10)] = 2
@@ -90,58 +68,42 @@ class BERT(TextEncoder):
     activation: Activation = "gelu"
     head_activation: Activation | None = None
     norm_epsilon: Positive = 1e-12
-    dropout_rate: RateOrOff = 0.1
-    dtype: DType = "float32"
-    scan_layers: bool = False
-    remat: Remat = "none"
-    attention: Implementation = "auto"
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
-            attention=functools.partial(
-                Attention,
-                num_heads=self.num_heads,
-                dropout_rate=self.dropout_rate,
-                implementation=self.attention,
-                dtype=self.dtype,
+            attention=self.compute.attention_layer(
+                num_heads=self.num_heads, dropout_rate=self.dropout_rate
             ),
             feed_forward=functools.partial(
                 FeedForward,
                 width=self.feed_forward_width or 4 * self.width,
                 activation=self.activation,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=norm,
             order="post",
             dropout_rate=self.dropout_rate,
         )
-        table = functools.partial(Embedding, width=self.width, dtype=self.dtype)
-        self.token_embedding = table(self.vocab_size)
+        self.surround(block, norm)
+        dtype = self.compute.dtype
+        table = functools.partial(Embedding, width=self.width, dtype=dtype)
         self.position_embedding = table(
             self.position_offset + self.context,
             axes=("positions", "embed"),
             initializer=_POSITION_INITS[self.position_init],
         )
         self.type_embedding = table(self.num_types, axes=(None, "embed"))
-        self.embedding_norm = norm()
-        self.dropout = Dropout(self.dropout_rate)
-        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
-
-        dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
-        self.pooler = Pooler(self.width, self.dtype)
+        self.pooler = Pooler(self.width, dtype)
         self.masked_token = MaskedTokenHead(
             width=self.width,
             activation=self.head_activation or self.activation,
             make_norm=norm,
-            vocab_size=self.vocab_size,
-            dtype=self.dtype,
+            vocab_size=decided("vocab_size", self.vocab_size),
+            dtype=dtype,
         )
-        self.next_sentence = dense((2,))
-        self.output = dense((self.num_outputs or 0,))
+        self.next_sentence = Linear((2,), ("embed", None), dtype=dtype)
 
     def __call__(
         self,
@@ -197,31 +159,9 @@ class BERT(TextEncoder):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
-                f"({self.num_heads}): heads must divide the width."
-            )
+        super().check()
         if self.position_init == "sinusoidal" and self.width % 2:
             raise ConfigError(
                 f"config.model.width is {self.width}: config.model.position_init=sinusoidal needs "
                 f"an even one."
             )
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
-        self.chosen_attention()
-
-    def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: Any) -> str:
-        """The attention implementation that training uses for batches of this (or a usual) length.
-
-        Raises:
-            ConfigError: if the implementation that the config asks for does not support it.
-        """
-        length = {} if tokens is None else {"length": tokens.shape[1]}
-        return usual_implementation(
-            self.attention,
-            (self.num_heads, self.width // self.num_heads),
-            self.dtype,
-            **length,
-            mask=Mask(key_lengths=True),
-            has_dropout=not is_zero(self.dropout_rate),
-        )

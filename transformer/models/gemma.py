@@ -10,21 +10,17 @@ and are also the output layer. One field controls each difference between the ve
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import AtLeastOne, Count, Heads, Positive, Width
-from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.decoder import DecoderOnly
-from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
-from transformer.nn.stack import Stack
+from transformer.nn.stack import PerLayer
 from transformer.ops.positions import LinearRotaryScaling, rotary
 
 
@@ -67,9 +63,6 @@ class Gemma(DecoderOnly):
     logit_cap: Positive | None = None
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
-        num_kv_heads, head_dim = self.cache_heads()
         rotations = [
             functools.partial(rotary, base=base, scaling=factor and LinearRotaryScaling(factor))
             for base, factor in (
@@ -80,22 +73,15 @@ class Gemma(DecoderOnly):
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon, offset=1.0)
         block = functools.partial(
             Block,
-            attention=functools.partial(
-                Attention,
-                num_heads=self.num_heads,
-                head_dim=head_dim,
-                num_kv_heads=num_kv_heads,
+            attention=self.attention_layer(
                 use_bias=False,
                 use_output_bias=False,
                 position=rotations[0],
                 local_position=rotations[1],
                 head_norm=norm if self.head_norm else None,
                 window=self.window,
-                scale=1.0 / math.sqrt(self.query_scale or head_dim),
+                scale=1.0 / math.sqrt(self.query_scale or self.cache_heads()[1]),
                 logit_cap=self.attention_cap,
-                dropout_rate=self.dropout_rate,
-                implementation=self.attention,
-                dtype=self.dtype,
             ),
             feed_forward=functools.partial(
                 FeedForward,
@@ -103,16 +89,13 @@ class Gemma(DecoderOnly):
                 activation="gelu_tanh",
                 gated=True,
                 use_bias=False,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=norm,
             order="sandwich",
             dropout_rate=self.dropout_rate,
         )
-        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
-        self.dropout = Dropout(self.dropout_rate)
-        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
-        self.final_norm = norm()
+        self.surround(block, norm)
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
@@ -122,7 +105,7 @@ class Gemma(DecoderOnly):
         # Rounded to the dtype of the computation before it multiplies, as in the published code.
         return self.dropout(x * np.asarray(math.sqrt(self.width), x.dtype))
 
-    def layer_kinds(self) -> dict[str, Any]:
+    def layer_kinds(self) -> PerLayer:
         """For each layer, whether it is local."""
         numbers = np.arange(1, self.num_layers + 1)
         return {"local": numbers % self.global_every != 0}
@@ -150,16 +133,12 @@ class Gemma(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        num_kv_heads, head_dim = self.cache_heads()
-        if self.num_heads % num_kv_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
-                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
-            )
-        if head_dim % 2 or (self.head_dim is None and self.width % self.num_heads):
+        if self.cache_heads()[1] % 2 or (self.head_dim is None and self.width % self.num_heads):
             raise ConfigError(
                 f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
-                f"no even number, as rotary positions need: give config.model.head_dim."
+                f"not an even number, which rotary positions need: set config.model.head_dim."
             )
         if not self.tie_embeddings:
-            raise ConfigError("config.model.tie_embeddings must be True: Gemma has no other.")
+            raise ConfigError(
+                "config.model.tie_embeddings must be True: Gemma has no separate output layer."
+            )

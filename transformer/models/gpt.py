@@ -11,15 +11,12 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import Positive, Width
-from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.decoder import DecoderOnly
-from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import Stack
+from transformer.nn.sizes import require_multiple
 from transformer.ops.activations import Activation
 
 
@@ -41,44 +38,27 @@ class GPT(DecoderOnly):
     output_bias: bool = False
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         # GPT-2 scales the layers that write to the residual stream by their number (Radford et
         # al. 2019, section 2.3), so that its variance does not grow with depth.
         residual_init = 0.02 / math.sqrt(2 * self.num_layers)
         norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
-            attention=functools.partial(
-                Attention,
-                num_heads=self.num_heads,
-                use_bias=self.qkv_bias,
-                dropout_rate=self.dropout_rate,
-                output_init_scale=residual_init,
-                implementation=self.attention,
-                dtype=self.dtype,
-            ),
+            attention=self.attention_layer(use_bias=self.qkv_bias, output_init_scale=residual_init),
             feed_forward=functools.partial(
                 FeedForward,
                 width=self.feed_forward_width or 4 * self.width,
                 activation=self.activation,
                 output_init_scale=residual_init,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
-        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
+        self.surround(block, norm, output_bias=self.output_bias)
         self.position_embedding = Embedding(
-            self.context, self.width, axes=("positions", "embed"), dtype=self.dtype
+            self.context, self.width, axes=("positions", "embed"), dtype=self.compute.dtype
         )
-        self.dropout = Dropout(self.dropout_rate)
-        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
-        self.final_norm = norm()
-        if not self.tie_embeddings:
-            self.output = Linear(
-                (self.vocab_size,), ("embed", "vocab"), self.output_bias, dtype=self.dtype
-            )
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
@@ -93,13 +73,9 @@ class GPT(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        if self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
-                f"({self.num_heads}): heads must divide the width."
-            )
+        require_multiple("heads must divide the width", width=self.width, num_heads=self.num_heads)
         if self.tie_embeddings and self.output_bias:
             raise ConfigError(
-                "config.model.output_bias needs an output layer of its own: "
+                "config.model.output_bias needs a separate output layer: "
                 "set config.model.tie_embeddings=False or drop the bias."
             )

@@ -4,28 +4,23 @@ A pre-norm decoder with RMS normalisation (Zhang and Sennrich 2019), rotary posi
 2021), gated feed-forward layers (Shazeer 2020) and queries that share keys and values (Ainslie et
 al. 2023); no biases, no learned positions. The fields make the variants:
 
-    Llama 2    the defaults (Touvron et al. 2023) Llama 3    `rope_base` 500,000 and, from 3.1 on,
-    `rope_factor` (Grattafiori et al. 2024) Mistral    `window` (Jiang et al. 2023) Qwen2
-    `qkv_bias` (Yang et al. 2024) Qwen3      `head_norm` (Yang et al. 2025)
+    Llama 2    the defaults (Touvron et al. 2023)
+    Llama 3    `rope_base` 500,000 and, from 3.1 on, `rope_factor` (Grattafiori et al. 2024)
+    Mistral    `window` (Jiang et al. 2023)
+    Qwen2      `qkv_bias` (Yang et al. 2024)
+    Qwen3      `head_norm` (Yang et al. 2025)
 """
 
 import functools
-from collections.abc import Callable
-
-import flax.linen as nn
-from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import AtLeastOne, Count, Heads, Length, Positive, Width
-from transformer.nn.attention import Attention
 from transformer.nn.block import Block
 from transformer.nn.decoder import DecoderOnly
-from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
-from transformer.nn.stack import Stack
+from transformer.nn.sizes import require_multiple
+from transformer.nn.stack import Maker
 from transformer.ops.activations import Activation
 from transformer.ops.positions import LinearRotaryScaling, RotaryScaling, rotary
 
@@ -69,48 +64,38 @@ class Llama(DecoderOnly):
     head_norm: bool = False
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
-        scaling: RotaryScaling | LinearRotaryScaling | None = None
-        if self.rope_factor is not None and self.rope_old_context is None:
-            scaling = LinearRotaryScaling(self.rope_factor)
-        elif self.rope_factor is not None:
-            scaling = RotaryScaling(
-                self.rope_factor,
-                self.rope_low_frequency,
-                self.rope_high_frequency,
-                self.rope_old_context,
-            )
-        num_kv_heads, head_dim = self.cache_heads()
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
-            attention=functools.partial(
-                Attention,
-                num_heads=self.num_heads,
-                head_dim=head_dim,
-                num_kv_heads=num_kv_heads,
+            attention=self.attention_layer(
                 use_bias=self.qkv_bias,
                 use_output_bias=False,
-                position=functools.partial(rotary, base=self.rope_base, scaling=scaling),
+                position=functools.partial(
+                    rotary, base=self.rope_base, scaling=self.rotary_scaling()
+                ),
                 head_norm=norm if self.head_norm else None,
                 window=self.window,
-                dropout_rate=self.dropout_rate,
-                implementation=self.attention,
-                dtype=self.dtype,
             ),
             feed_forward=self.feed_forward_layer(),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
-        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
-        self.dropout = Dropout(self.dropout_rate)
-        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
-        self.final_norm = norm()
-        if not self.tie_embeddings:
-            self.output = Linear((self.vocab_size,), ("embed", "vocab"), False, dtype=self.dtype)
+        self.surround(block, norm)
 
-    def feed_forward_layer(self) -> Callable[..., nn.Module]:
+    def rotary_scaling(self) -> RotaryScaling | LinearRotaryScaling | None:
+        """The change of the rotary frequencies for texts longer than in pretraining."""
+        if self.rope_factor is None:
+            return None
+        if self.rope_old_context is None:
+            return LinearRotaryScaling(self.rope_factor)
+        return RotaryScaling(
+            self.rope_factor,
+            self.rope_low_frequency,
+            self.rope_high_frequency,
+            self.rope_old_context,
+        )
+
+    def feed_forward_layer(self) -> Maker:
         """The maker of a block's feed-forward layer."""
         return functools.partial(
             FeedForward,
@@ -118,18 +103,12 @@ class Llama(DecoderOnly):
             activation=self.activation,
             gated=True,
             use_bias=False,
-            dtype=self.dtype,
+            dtype=self.compute.dtype,
         )
 
     def hidden_width(self) -> int:
         """F."""
         return self.feed_forward_width or -(-8 * self.width // (3 * 64)) * 64
-
-    def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
-    ) -> Float[Array, "B T D"]:
-        """Token vectors; positions come in by rotating queries and keys."""
-        return self.dropout(self.token_embedding(tokens))
 
     def cache_heads(self) -> tuple[int, int]:
         """The number of key and value heads, and the width of one."""
@@ -142,21 +121,18 @@ class Llama(DecoderOnly):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        if self.head_dim is None and self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.width ({self.width}) is not a multiple of config.model.num_heads "
-                f"({self.num_heads}): heads must divide the width, or have config.model.head_dim."
+        if self.head_dim is None:
+            require_multiple(
+                "heads must divide the width, or have config.model.head_dim",
+                width=self.width,
+                num_heads=self.num_heads,
             )
-        num_kv_heads, head_dim = self.cache_heads()
-        if self.num_heads % num_kv_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) is not a multiple of "
-                f"config.model.num_kv_heads ({num_kv_heads}): as many queries share each."
-            )
+        head_dim = self.cache_heads()[1]
         if head_dim % 2:
             raise ConfigError(
-                f"heads of {head_dim} are odd, and rotary positions rotate pairs: give an even "
-                f"config.model.head_dim, or an even config.model.width / config.model.num_heads."
+                f"the head dimension {head_dim} is odd, and rotary positions rotate pairs: give an "
+                f"even config.model.head_dim, or an even config.model.width / "
+                f"config.model.num_heads."
             )
         by_frequency = self.rope_factor is not None and self.rope_old_context is not None
         if by_frequency and self.rope_low_frequency >= self.rope_high_frequency:

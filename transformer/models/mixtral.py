@@ -1,14 +1,12 @@
 """Mixtral: a Llama whose feed-forward layers are mixtures of experts."""
 
 import functools
-from collections.abc import Callable
-
-import flax.linen as nn
 
 from transformer.errors import ConfigError
 from transformer.limits import Heads, Positive, Weight
 from transformer.models.llama import Llama
 from transformer.nn.mixture import MixtureOfExperts
+from transformer.nn.stack import Maker
 
 
 class Mixtral(Llama):
@@ -29,7 +27,7 @@ class Mixtral(Llama):
     router_loss_scale: Weight = 0.02
     router_z_loss_scale: Weight = 0.0
 
-    def feed_forward_layer(self) -> Callable[..., nn.Module]:
+    def feed_forward_layer(self) -> Maker:
         """The maker of a block's feed-forward layer."""
         return functools.partial(
             MixtureOfExperts,
@@ -38,7 +36,7 @@ class Mixtral(Llama):
             width=self.hidden_width(),
             activation=self.activation,
             capacity_factor=self.capacity_factor,
-            dtype=self.dtype,
+            dtype=self.compute.dtype,
         )
 
     def for_writing(self) -> "Mixtral":

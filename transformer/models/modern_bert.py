@@ -6,52 +6,31 @@ vectors are normalised, so the first block does not normalise its input.
 """
 
 import functools
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
-from transformer.limits import (
-    AtLeastOne,
-    Count,
-    Heads,
-    Layers,
-    OneOf,
-    Outputs,
-    Positive,
-    VocabSize,
-    Whole,
-    Width,
-)
-from transformer.nn.attention import Attention, usual_implementation
+from transformer.limits import AtLeastOne, Count, Layers, OneOf, Positive, Whole, Width
 from transformer.nn.block import Block
-from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.heads import POOLINGS, PredictionHead, TextEncoder, TokenBias, pool
-from transformer.nn.linear import DType, Linear
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import Remat, Stack, require_compilable
+from transformer.nn.sizes import decided
 from transformer.ops.activations import Activation
-from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, padding_behind, sliding_window
 from transformer.ops.positions import rotary
-from transformer.traced import RateOrOff, is_zero
+from transformer.traced import RateOrOff
 
 
 class ModernBert(TextEncoder):
-    """An encoder and its heads; its fields are `config.model`. The defaults are `base`.
+    """An encoder and its heads; its fields and those of `TextEncoder` are `config.model`.
+
+    The defaults are `base`.
 
     Attributes:
-        vocab_size: V; None takes the size of the tokenizer's vocabulary.
-        num_outputs: the number of classes, or other outputs, of the fine-tuning head; None takes
-            the number that the data have.
-        num_layers: L.
-        num_heads: N.
-        width: D.
         feed_forward_width: F.
-        context: the length of the longest sequence.
         window: local layers see only tokens fewer than this many positions away.
         global_every: the first layer and every `global_every`-th after it see everything.
         rope_base: the base of the rotary frequencies in global layers.
@@ -61,20 +40,11 @@ class ModernBert(TextEncoder):
         pooling: the vector that stands for a text: `cls`, the state of its first token, or `mean`,
             the mean over all tokens.
         norm_epsilon: added to variances.
-        dropout_rate: on embeddings, attention weights, branches and in front of the heads.
-        dtype: of the computation; parameters stay float32.
-        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
-        remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
     """
 
     HEADS: ClassVar[tuple[str, ...]] = ("output", "head", "token_bias")
 
-    vocab_size: VocabSize | None = None
-    num_outputs: Outputs | None = None
     num_layers: Layers = 22
-    num_heads: Heads = 12
-    width: Width = 768
     feed_forward_width: Width = 1152
     context: Annotated[int, Whole(3, 1 << 24)] = 8192
     window: Count = 65
@@ -86,28 +56,19 @@ class ModernBert(TextEncoder):
     pooling: Annotated[str, OneOf(POOLINGS)] = "cls"
     norm_epsilon: Positive = 1e-5
     dropout_rate: RateOrOff = 0.0
-    dtype: DType = "float32"
-    scan_layers: bool = False
-    remat: Remat = "none"
-    attention: Implementation = "auto"
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         norm = functools.partial(LayerNorm, use_bias=False, epsilon=self.norm_epsilon)
         block = functools.partial(
             Block,
-            attention=functools.partial(
-                Attention,
+            attention=self.compute.attention_layer(
                 num_heads=self.num_heads,
+                dropout_rate=self.dropout_rate,
                 use_bias=False,
                 use_output_bias=False,
                 position=functools.partial(rotary, base=self.rope_base),
                 local_position=functools.partial(rotary, base=self.local_rope_base),
                 window=self.window,
-                dropout_rate=self.dropout_rate,
-                implementation=self.attention,
-                dtype=self.dtype,
             ),
             feed_forward=functools.partial(
                 FeedForward,
@@ -115,22 +76,17 @@ class ModernBert(TextEncoder):
                 activation=self.activation,
                 gated=True,
                 use_bias=False,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
-        first = functools.partial(block, norm_input=False)
-        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
-        self.embedding_norm = norm()
-        self.dropout = Dropout(self.dropout_rate)
-        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat, (first,))
+        self.surround(block, norm, first=(functools.partial(block, norm_input=False),))
         self.final_norm = norm()
         self.head = PredictionHead(
-            self.width, self.head_activation, norm, use_bias=False, dtype=self.dtype
+            self.width, self.head_activation, norm, use_bias=False, dtype=self.compute.dtype
         )
-        self.token_bias = TokenBias(self.vocab_size)
-        self.output = Linear((self.num_outputs or 0,), ("embed", None), dtype=self.dtype)
+        self.token_bias = TokenBias(decided("vocab_size", self.vocab_size))
 
     def __call__(
         self,
@@ -163,21 +119,9 @@ class ModernBert(TextEncoder):
         """The biases of the output layer of tokens."""
         return self.token_bias()
 
-    def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: Any) -> str:
-        """The attention implementation that training uses for batches of this (or a usual) length.
-
-        Raises:
-            ConfigError: if the implementation that the config asks for does not support it.
-        """
-        length = {} if tokens is None else {"length": tokens.shape[1]}
-        return usual_implementation(
-            self.attention,
-            (self.num_heads, self.width // self.num_heads),
-            self.dtype,
-            **length,
-            mask=Mask(key_lengths=True) & sliding_window(self.window),
-            has_dropout=not is_zero(self.dropout_rate),
-        )
+    def training_mask(self) -> Mask:
+        """Padding behind the tokens, and the window of local layers."""
+        return super().training_mask() & sliding_window(self.window)
 
     def check(self) -> None:
         """Refuses values that do not make a model.
@@ -185,10 +129,9 @@ class ModernBert(TextEncoder):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        if self.width % (2 * self.num_heads):
+        super().check()
+        if self.width // self.num_heads % 2:
             raise ConfigError(
                 f"config.model.width ({self.width}) / config.model.num_heads ({self.num_heads}) is "
-                f"no even number, as rotary positions need."
+                f"not an even number, which rotary positions need."
             )
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
-        self.chosen_attention()

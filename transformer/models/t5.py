@@ -9,22 +9,18 @@ fields also make version 1.1 (Shazeer 2020): gated, with a separate output layer
 import functools
 from typing import Annotated
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import Count, Positive, Whole, Width
-from transformer.nn.attention import Attention
 from transformer.nn.block import Block
-from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import Linear
 from transformer.nn.norms import RMSNorm
 from transformer.nn.relative_positions import RelativePositions
-from transformer.nn.stack import Stack
+from transformer.nn.sizes import decided, require_multiple
 from transformer.traced import is_zero
 
 
@@ -39,7 +35,7 @@ class T5(EncoderDecoder):
         head_dim: H; None means D / N. Version 1.0 has 64 or 128 for any width.
         gated: a feed-forward layer with a gate; see `nn.feed_forward.FeedForward`.
         tie_embeddings: the token table is the output layer as well, for features scaled by
-            1 / sqrt(D); otherwise the output layer is a matrix of its own.
+            1 / sqrt(D); otherwise the output layer is a separate matrix.
         num_buckets: the number of buckets of distances in each stack; even.
         max_distance: all distances from here on share one bucket.
         norm_epsilon: added to mean squares in the normalisations.
@@ -53,14 +49,11 @@ class T5(EncoderDecoder):
     norm_epsilon: Positive = 1e-6
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         # As in the published code: outputs of unit variance from inputs of unit variance, and
         # queries that make up for logits that are not scaled by 1 / sqrt(H).
         by_width = self.width**-0.5
         heads = self.head_width()
-        attention = functools.partial(
-            Attention,
+        attention = self.compute.attention_layer(
             num_heads=self.num_heads,
             head_dim=heads,
             use_bias=False,
@@ -70,11 +63,9 @@ class T5(EncoderDecoder):
             init_scale=by_width,
             query_init_scale=(self.width * heads) ** -0.5,
             output_init_scale=(self.num_heads * heads) ** -0.5,
-            implementation=self.attention,
-            dtype=self.dtype,
         )
         norm = functools.partial(RMSNorm, epsilon=self.norm_epsilon)
-        encoder_block = functools.partial(
+        block = functools.partial(
             Block,
             attention=attention,
             feed_forward=functools.partial(
@@ -85,15 +76,12 @@ class T5(EncoderDecoder):
                 use_bias=False,
                 init_scale=by_width,
                 output_init_scale=self.feed_forward_width**-0.5,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=norm,
             dropout_rate=self.dropout_rate,
         )
-        decoder_block = functools.partial(encoder_block, cross_attention=attention)
-        self.token_embedding = Embedding(
-            self.vocab_size, self.width, initializer=nn.initializers.normal(1.0), dtype=self.dtype
-        )
+        self.surround(block, attention, init_scale=1.0)
         positions = functools.partial(
             RelativePositions,
             self.num_heads,
@@ -103,21 +91,15 @@ class T5(EncoderDecoder):
         )
         self.encoder_positions = positions(bidirectional=True)
         self.decoder_positions = positions(bidirectional=False)
-        self.dropout = Dropout(self.dropout_rate)
-        layers = (self.scan_layers, self.remat)
-        self.encoder = Stack(encoder_block, self.num_encoder_layers, *layers)
-        self.decoder = Stack(decoder_block, self.num_decoder_layers, *layers)
         self.encoder_norm, self.decoder_norm = norm(), norm()
         if not self.tie_embeddings:
             self.output = Linear(
-                (self.vocab_size,), ("embed", "vocab"), False, by_width, dtype=self.dtype
+                (decided("vocab_size", self.vocab_size),),
+                ("embed", "vocab"),
+                use_bias=False,
+                init_scale=by_width,
+                dtype=self.compute.dtype,
             )
-
-    def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
-    ) -> Float[Array, "B T D"]:
-        """Embeddings as they are; positions come in by the biases of attention."""
-        return self.dropout(self.token_embedding(tokens))
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"]:
         """Biases from the distances of keys before or after queries."""
@@ -165,14 +147,15 @@ class T5(EncoderDecoder):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        if self.head_dim is None and self.width % self.num_heads:
-            raise ConfigError(
-                f"config.model.num_heads ({self.num_heads}) must divide config.model.width "
-                f"({self.width}) where config.model.head_dim is not given."
+        if self.head_dim is None:
+            require_multiple(
+                "heads must divide the width, or have config.model.head_dim",
+                width=self.width,
+                num_heads=self.num_heads,
             )
         if self.num_buckets % 2 or self.max_distance <= self.num_buckets // 2:
             raise ConfigError(
-                f"config.model.num_buckets ({self.num_buckets}) must be even, and its half less "
-                f"than config.model.max_distance ({self.max_distance}): that many buckets hold one "
-                f"distance each, and the others what is between."
+                f"config.model.num_buckets ({self.num_buckets}) must be even, and half of it less "
+                f"than config.model.max_distance ({self.max_distance}): half of the buckets hold "
+                f"one distance each, the others hold ranges."
             )

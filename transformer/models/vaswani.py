@@ -14,15 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import OneOf
-from transformer.nn.attention import Attention
 from transformer.nn.block import ORDERS, Block
-from transformer.nn.dropout import Dropout
-from transformer.nn.embeddings import Embedding
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import named
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import Stack
+from transformer.nn.sizes import decided, require_multiple
 from transformer.ops.positions import sinusoidal
 
 
@@ -48,20 +45,15 @@ class Vaswani(EncoderDecoder):
     token_bias: bool = False
 
     def setup(self) -> None:
-        if self.vocab_size is None:
-            raise ConfigError("config.model.vocab_size is missing, and no data have decided it.")
         # Glorot and Bengio 2010, equation 16: sqrt(2 / (inputs + outputs)).
         square = math.sqrt(1 / self.width)
         rectangle = math.sqrt(2 / (self.width + self.feed_forward_width))
-        attention = functools.partial(
-            Attention,
+        attention = self.compute.attention_layer(
             num_heads=self.num_heads,
             init_scale=square,
             output_init_scale=square,
-            implementation=self.attention,
-            dtype=self.dtype,
         )
-        encoder_block = functools.partial(
+        block = functools.partial(
             Block,
             attention=attention,
             feed_forward=functools.partial(
@@ -70,29 +62,20 @@ class Vaswani(EncoderDecoder):
                 activation=self.activation,
                 init_scale=rectangle,
                 output_init_scale=rectangle,
-                dtype=self.dtype,
+                dtype=self.compute.dtype,
             ),
             norm=LayerNorm,
             order=self.norm_order,
             dropout_rate=self.dropout_rate,
         )
-        decoder_block = functools.partial(encoder_block, cross_attention=attention)
-        # The variance is 1 / D, so that it is 1 after the scaling by sqrt(D).
-        self.token_embedding = Embedding(
-            self.vocab_size,
-            self.width,
-            initializer=nn.initializers.normal(square),
-            dtype=self.dtype,
-        )
-        self.dropout = Dropout(self.dropout_rate)
-        layers = (self.scan_layers, self.remat)
-        self.encoder = Stack(encoder_block, self.num_encoder_layers, *layers)
-        self.decoder = Stack(decoder_block, self.num_decoder_layers, *layers)
+        # The variance of embeddings is 1 / D, so that it is 1 after the scaling by sqrt(D).
+        self.surround(block, attention, init_scale=square)
         if self.norm_order == "pre":
             self.encoder_norm, self.decoder_norm = LayerNorm(), LayerNorm()
         if self.token_bias:
             zeros = named(nn.initializers.zeros, "vocab")
-            self.output_bias = self.param("output_bias", zeros, (self.vocab_size,))
+            shape = (decided("vocab_size", self.vocab_size),)
+            self.output_bias = self.param("output_bias", zeros, shape)
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
@@ -102,7 +85,7 @@ class Vaswani(EncoderDecoder):
         if self.scale_embeddings:
             x *= math.sqrt(self.width)
         places = sinusoidal(positions, self.width, interleaved=self.interleaved_positions)
-        return self.dropout(x + places.astype(self.dtype))
+        return self.dropout(x + places.astype(self.compute.dtype))
 
     def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         """One more normalisation if branches normalise their inputs (pre-norm)."""
@@ -133,9 +116,8 @@ class Vaswani(EncoderDecoder):
             ConfigError: naming the field and what to do.
         """
         super().check()
-        if self.width % self.num_heads or self.width % 2:
+        require_multiple("heads must divide the width", width=self.width, num_heads=self.num_heads)
+        if self.width % 2:
             raise ConfigError(
-                f"config.model.width ({self.width}) must be even, for sines and cosines, and a "
-                f"multiple of config.model.num_heads ({self.num_heads}): heads must divide the "
-                f"width."
+                f"config.model.width ({self.width}) must be even: sines and cosines come in pairs."
             )

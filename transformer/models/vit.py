@@ -7,7 +7,7 @@ hidden from the encoder (He et al. 2022). Parameters exist for the methods that 
 
 import functools
 import math
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -27,19 +27,19 @@ from transformer.limits import (
     Whole,
     Width,
 )
-from transformer.nn.attention import Attention, usual_implementation
 from transformer.nn.block import Block
+from transformer.nn.compute import Compute
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.linear import DType, Linear, named
+from transformer.nn.linear import Linear, named
 from transformer.nn.norms import LayerNorm
 from transformer.nn.patch_decoder import PatchDecoder
 from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
-from transformer.nn.stack import MOST_UNROLLED, Remat, Stack, require_compilable
+from transformer.nn.sizes import decided, require_multiple
+from transformer.nn.stack import MAX_UNROLLED, Maker
 from transformer.ops.activations import Activation
-from transformer.ops.attention import Implementation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
 from transformer.traced import RateOrOff, is_zero
@@ -94,10 +94,7 @@ class ViT(nn.Module):
         decoder_layers: the number of layers of the decoder that reconstructs hidden patches.
         decoder_width: the width of that decoder.
         decoder_heads: the number of heads of that decoder.
-        dtype: of the computation; parameters stay float32.
-        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
-        remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
+        compute: how it computes; see `nn.compute.Compute`.
     """
 
     # Fields that may change when a run is initialized from another: heads, and those that `refit`
@@ -112,7 +109,7 @@ class ViT(nn.Module):
         "decoder_heads",
     )
 
-    # Modules of only some jobs; then those among them whose outputs are a job's labels.
+    # Modules that only some jobs use; then those of them whose outputs are labels.
     HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output", "pooler", "decoder")
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output", "distillation_output")
 
@@ -135,13 +132,10 @@ class ViT(nn.Module):
     dropout_rate: RateOrOff = 0.0
     stochastic_depth_rate: PartOrNone = 0.0
     layer_scale: Weight | None = None
-    decoder_layers: Annotated[int, Whole(1, MOST_UNROLLED)] = 8
+    decoder_layers: Annotated[int, Whole(1, MAX_UNROLLED)] = 8
     decoder_width: Width = 512
     decoder_heads: Heads = 16
-    dtype: DType = "float32"
-    scan_layers: bool = False
-    remat: Remat = "none"
-    attention: Implementation = "auto"
+    compute: Compute = Compute()
 
     @property
     def grid(self) -> int:
@@ -149,10 +143,9 @@ class ViT(nn.Module):
         return self.image_size // self.patch_size
 
     def setup(self) -> None:
-        if self.channels is None:
-            raise ConfigError("config.model.channels is missing, and no data have decided it.")
+        channels, dtype = decided("channels", self.channels), self.compute.dtype
         stem = STEMS[self.stem]
-        self.patch_embedding = stem(self.patch_size, self.width, self.init_scale, self.dtype)
+        self.patch_embedding = stem(self.patch_size, self.width, self.init_scale, dtype)
         token = named(nn.initializers.normal(0.02), "tokens", "embed")
         if self.pooling == "class":
             self.class_token = self.param("class_token", token, (1, self.width))
@@ -165,7 +158,7 @@ class ViT(nn.Module):
                 self.grid**2 + self._num_placed,
                 self.width,
                 axes=("positions", "embed"),
-                dtype=self.dtype,
+                dtype=dtype,
             )
         norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
         parts = self._parts(self.num_heads, self.feed_forward_width or 4 * self.width, norm)
@@ -173,10 +166,10 @@ class ViT(nn.Module):
             Block, **parts, dropout_rate=self.dropout_rate, layer_scale=self.layer_scale
         )
         self.dropout = Dropout(self.dropout_rate)
-        self.blocks = Stack(block, self.num_layers, self.scan_layers, self.remat)
+        self.blocks = self.compute.stack(block, self.num_layers)
         self.final_norm = norm()
         self.pooler = AttentionPooling(**parts)
-        dense = functools.partial(Linear, axes=("embed", None), dtype=self.dtype)
+        dense = functools.partial(Linear, axes=("embed", None), dtype=dtype)
         self.output = dense((self.num_outputs or 0,))
         self.distillation_output = dense((self.num_outputs or 0,))
         self.decoder = PatchDecoder(
@@ -185,21 +178,18 @@ class ViT(nn.Module):
             ),
             self.decoder_layers,
             self.decoder_width,
-            self.patch_size**2 * self.channels,
+            self.patch_size**2 * channels,
             self.norm_epsilon,
-            self.dtype,
+            dtype,
         )
 
-    def _parts(self, num_heads: int, feed_forward_width: int, norm: Any) -> dict[str, Any]:
+    def _parts(self, num_heads: int, feed_forward_width: int, norm: Maker) -> dict[str, Maker]:
         """The makers of a block's parts."""
-        attention = functools.partial(
-            Attention,
+        attention = self.compute.attention_layer(
             num_heads=num_heads,
             dropout_rate=self.dropout_rate,
             init_scale=self.init_scale,
             output_init_scale=self.init_scale,
-            implementation=self.attention,
-            dtype=self.dtype,
         )
         feed_forward = functools.partial(
             FeedForward,
@@ -207,7 +197,7 @@ class ViT(nn.Module):
             activation=self.activation,
             init_scale=self.init_scale,
             output_init_scale=self.init_scale,
-            dtype=self.dtype,
+            dtype=self.compute.dtype,
         )
         return {"attention": attention, "feed_forward": feed_forward, "norm": norm}
 
@@ -220,7 +210,7 @@ class ViT(nn.Module):
             images: normalised pixels.
             seen: the indices of the patches that the encoder sees; None means all, in order.
         """
-        x = self.patch_embedding(images.astype(self.dtype))
+        x = self.patch_embedding(images.astype(self.compute.dtype))
         extra, patches = self._positions()
         x = x + patches
         if seen is not None:
@@ -290,37 +280,37 @@ class ViT(nn.Module):
         """
         if self.stem != "patches":
             raise ConfigError(
-                f"config.model.stem is {self.stem!r}: it mixes neighbouring patches, and what is "
-                f"hidden would be seen in them. Reconstruction needs config.model.stem=patches."
+                f"config.model.stem is {self.stem!r}: it mixes neighbouring patches, so "
+                f"hidden patches could be seen. Reconstruction needs config.model.stem=patches."
             )
         features = self(images, order[:, :num_seen])
         return self.decoder(features, jnp.argsort(order, axis=1), self.num_front)
 
-    def chosen_attention(self, images: Float[Array, "B Y X C"] | None = None, *rest: Any) -> str:
+    def chosen_attention(self, images: Float[Array, "B Y X C"] | None = None, *rest: object) -> str:
         """The attention implementation that training uses for these images, or for `image_size`.
 
         Raises:
             ConfigError: if the implementation that the config asks for does not support it.
         """
         grid = self.grid if images is None else images.shape[1] // self.patch_size
-        return usual_implementation(
-            self.attention,
-            (self.num_heads, self.width // self.num_heads),
-            self.dtype,
-            length=self.num_front + grid**2,
+        return self.compute.chosen_attention(
+            self.num_heads,
+            self.width // self.num_heads,
+            self.num_front + grid**2,
             has_dropout=not is_zero(self.dropout_rate),
         )
 
     def _positions(self) -> tuple[Float[Array, "t D"], Float[Array, "T D"]]:
         """The positions of the class and distillation tokens, and those of the patches."""
+        dtype = self.compute.dtype
         if self.positions == "learned":
-            table = self.position_embedding.embedding.astype(self.dtype)
+            table = self.position_embedding.embedding.astype(dtype)
             return table[: self._num_placed], table[self._num_placed :]
         if self.positions == "sinusoidal":
             table = sinusoidal(jnp.arange(self.grid**2), self.width)
         else:
             table = sinusoidal_2d(self.grid, self.grid, self.width)
-        return jnp.zeros((2, self.width), self.dtype), table.astype(self.dtype)
+        return jnp.zeros((2, self.width), dtype), table.astype(dtype)
 
     def refit(
         self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
@@ -349,18 +339,15 @@ class ViT(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        if self.image_size % self.patch_size:
-            raise ConfigError(
-                f"config.model.image_size ({self.image_size}) is not a multiple of "
-                f"config.model.patch_size ({self.patch_size}): patches must fill the image."
-            )
-        for width, heads in (("width", "num_heads"), ("decoder_width", "decoder_heads")):
-            if getattr(self, width) % getattr(self, heads):
-                raise ConfigError(
-                    f"config.model.{width} ({getattr(self, width)}) is not a multiple of "
-                    f"config.model.{heads} ({getattr(self, heads)}): heads must divide the width."
-                )
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
+        require_multiple(
+            "patches must fill the image", image_size=self.image_size, patch_size=self.patch_size
+        )
+        for sizes in (
+            {"width": self.width, "num_heads": self.num_heads},
+            {"decoder_width": self.decoder_width, "decoder_heads": self.decoder_heads},
+        ):
+            require_multiple("heads must divide the width", **sizes)
+        self.compute.require_compilable(num_layers=self.num_layers)
         self.chosen_attention()
         if self.distillation != "none" and self.pooling != "class":
             raise ConfigError(
@@ -369,8 +356,8 @@ class ViT(nn.Module):
             )
         if self.decoder_width % 4:
             raise ConfigError(
-                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, as its "
-                f"positions need."
+                f"config.model.decoder_width ({self.decoder_width}) is not a multiple of 4, which "
+                f"its positions need."
             )
         fixed = {"sinusoidal": 2, "sinusoidal_2d": 4}.get(self.positions, 1)
         if self.width % fixed:
@@ -381,5 +368,5 @@ class ViT(nn.Module):
         if self.stem == "convolutions" and self.patch_size & (self.patch_size - 1):
             raise ConfigError(
                 f"config.model.patch_size is {self.patch_size}: the convolutional stem halves the "
-                f"image again and again and needs a power of 2."
+                f"image repeatedly and needs a power of 2."
             )

@@ -3,28 +3,31 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from transformer.errors import ConfigError
 from transformer.nn.linear import Linear
+from transformer.nn.stack import Maker
 from transformer.ops.attention import (
-    UNDER_VMAP,
     attention_weights,
     dot_product_attention,
-    foreign_platform,
     refusal,
     resolved,
 )
+from transformer.ops.cudnn import Queries
 from transformer.ops.masks import Mask, sliding_window
-from transformer.ops.splash import LANES
 from transformer.sharding import constrain, is_cut, per_device
 from transformer.traced import Number, is_zero
+from transformer.types import Leaf
+
+# Whether a layer is local, which a scanned stack knows only at run time. None: see `Attention`.
+Local = bool | np.bool_ | Bool[Array, ""] | None
 
 
 @jax.tree_util.register_dataclass
@@ -37,16 +40,15 @@ class KVCache:
     the mask hides a slot until it is written.
 
     Heads come before positions, because attention multiplies in this order: otherwise the whole
-    cache would be copied into it for every token.
+    cache would be transposed for every token.
 
     Attributes:
         key: `[B, K, S, H]`.
         value: `[B, K, S, H]`.
     """
 
-    # `Any`, not `Array`: JAX rebuilds pytrees with placeholders in place of arrays.
-    key: Any
-    value: Any
+    key: Leaf
+    value: Leaf
 
     @classmethod
     def of(cls, key: Float[Array, "B S K H"], value: Float[Array, "B S K H"]) -> "KVCache":
@@ -115,7 +117,7 @@ class Attention(nn.Module):
     use_bias: bool = True
     use_output_bias: bool = True
     position: Callable[..., Array] | None = None
-    head_norm: Callable[..., nn.Module] | None = None
+    head_norm: Maker | None = None
     window: int | None = None
     local_position: Callable[..., Array] | None = None
     scale: float | None = None
@@ -138,7 +140,7 @@ class Attention(nn.Module):
         slots: Int[Array, "B T"] | None = None,
         cache: KVCache | None = None,
         bias: Float[Array, "#B #N T S"] | None = None,
-        local: bool | np.bool_ | Bool[Array, ""] | None = None,
+        local: Local = None,
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
         """Attends from `x` to `memory`, or to itself.
 
@@ -161,15 +163,12 @@ class Attention(nn.Module):
             The output, and what to pass to the next call: the keys and values of the memory, or
             else the cache with those of `x` added (None if no cache was passed).
         """
-        width = x.shape[-1]
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         query = self._project("query", x, self.num_heads, "heads")
         query = self._place(query, positions, local)
-        if isinstance(memory, KVCache):
-            cache = memory
-        elif memory is not None:
-            cache = KVCache.of(*self._keys_and_values(memory))
+        if memory is not None:
+            cache = self._remembered(memory)
         else:
             key, value = self._keys_and_values(x)
             key = self._place(key, positions, local)
@@ -182,20 +181,29 @@ class Attention(nn.Module):
         key = constrain(key, "batch", None, "kv_heads", None)
         value = constrain(value, "batch", None, "kv_heads", None)
         mask = Mask() if mask is None else mask
-        logits = {"bias": bias, "scale": self.scale, "logit_cap": self.logit_cap}
+        logits = _Logits(bias=bias, scale=self.scale, logit_cap=self.logit_cap)
         if self.is_mutable_collection("intermediates"):
             # For pictures: kept only if the caller asks for them.
             weights = functools.partial(attention_weights, query, key, **logits)
             self.sow("intermediates", "weights", self._within_window(weights, mask, local))
-        logits["dropout_rate"] = self.dropout_rate
-        logits["dropout_key"] = self.make_rng("dropout") if self._drops() else None
+        dropout_key = self.make_rng("dropout") if self._drops() else None
+        options = _Options(**logits, dropout_rate=self.dropout_rate, dropout_key=dropout_key)
 
         def attend(mask: Mask) -> Array:
-            return _attend(query, key, value, mask, self.implementation, logits)
+            return _attend(query, key, value, mask, self.implementation, options)
 
         attended = self._within_window(attend, mask, local)
         attended = constrain(attended, "batch", "sequence", "heads", None)
-        output = Linear(
+        return self._output(attended, x.shape[-1]), cache
+
+    def _remembered(self, memory: Float[Array, "B S D"] | KVCache) -> KVCache:
+        """Keys and values of a memory."""
+        if isinstance(memory, KVCache):
+            return memory
+        return KVCache.of(*self._keys_and_values(memory))
+
+    def _output(self, attended: Float[Array, "B T N H"], width: int) -> Float[Array, "B T D"]:
+        layer = Linear(
             (width,),
             ("heads", None, "embed"),
             self.use_output_bias,
@@ -203,9 +211,9 @@ class Attention(nn.Module):
             dtype=self.dtype,
             name="output",
         )
-        return output(attended), cache
+        return layer(attended)
 
-    def _within_window(self, attend: Callable[..., Array], mask: Mask, local: Any) -> Array:
+    def _within_window(self, attend: Callable[..., Array], mask: Mask, local: Local) -> Array:
         """Attends with the mask, and within the window if this layer has one."""
         if self.window is None:
             return attend(mask=mask)
@@ -216,7 +224,7 @@ class Attention(nn.Module):
         return attend(mask=narrow if local is None or local else mask)
 
     def _place(
-        self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Any
+        self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Local
     ) -> Float[Array, "B T N H"]:
         """Applies positions, rotary ones for example, to queries or keys."""
         if self.position is None:
@@ -259,7 +267,7 @@ class Attention(nn.Module):
         return not is_zero(self.dropout_rate) and self.has_rng("dropout")
 
 
-def usable(implementation: str, query: Any, num_keys: int, mask: Mask, **asked: bool) -> str:
+def usable(implementation: str, query: Queries, num_keys: int, mask: Mask, **asked: bool) -> str:
     """Resolves the implementation that a config asks for to the one that computes this attention.
 
     Arguments as in `ops.attention.resolved`.
@@ -270,64 +278,25 @@ def usable(implementation: str, query: Any, num_keys: int, mask: Mask, **asked: 
     why_not = refusal(implementation, query, num_keys, mask, **asked)
     if why_not is not None:
         raise ConfigError(
-            f"config.model.attention is {implementation!r}, which cannot compute this: {why_not}. "
-            f"Give auto or einsum."
+            f"config.model.compute.attention is {implementation!r}, which cannot compute this: "
+            f"{why_not}. Give auto or einsum."
         )
     return resolved(implementation, query, num_keys, mask, **asked)
 
 
-def usual_implementation(
-    implementation: str,
-    heads: tuple[int, int],
-    dtype: str,
-    *,
-    length: int = LANES,
-    mask: Mask | None = None,
-    **asked: bool,
-) -> str:
-    """The implementation that training uses for rows of a length (None: one that all support).
+class _Logits(TypedDict):
+    """How logits become what the softmax sees; see `ops.attention.dot_product_attention`."""
 
-    Args:
-        implementation: as in the config.
-        heads: the number of query heads, and the width of one.
-        dtype: of the computation.
-        length: T and S.
-        mask: the attention mask in training; None hides nothing.
-        **asked: as in `ops.attention.resolved`.
-
-    Raises:
-        ConfigError: if the implementation does not support it.
-    """
-    query = jax.ShapeDtypeStruct((1, length, *heads), jnp.dtype(dtype))
-    return usable(implementation, query, length, Mask() if mask is None else mask, **asked)
+    bias: Float[Array, "#B #N T S"] | None
+    scale: float | None
+    logit_cap: float | None
 
 
-def require_platform(implementation: str) -> None:
-    """Refuses a kernel that does not run on the devices in use.
+class _Options(_Logits):
+    """Further arguments of `ops.attention.dot_product_attention`."""
 
-    Raises:
-        ConfigError: naming the kernel and the devices.
-    """
-    platform = foreign_platform(implementation)
-    if platform is not None:
-        raise ConfigError(
-            f"config.model.attention is {implementation!r}, which does not run on {platform}: give "
-            f"auto or einsum."
-        )
-
-
-def for_any_shape(model: Any) -> Any:
-    """The model for use after training, with rows of any length and a cache.
-
-    A kernel that a config asks for may not support those; `auto` uses it where it does.
-    """
-    kernel = model.attention in ("splash", "cudnn")
-    return model.clone(attention="auto") if kernel else model
-
-
-def for_many_at_once(model: Any) -> Any:
-    """The model for use under `vmap`, which not every kernel supports with every mask."""
-    return model.clone(attention=UNDER_VMAP) if model.attention == "auto" else model
+    dropout_rate: Number
+    dropout_key: Key[Array, ""] | None
 
 
 def _attend(
@@ -336,7 +305,7 @@ def _attend(
     value: Float[Array, "B S K H"],
     mask: Mask,
     implementation: str,
-    options: dict[str, Any],
+    options: _Options,
 ) -> Float[Array, "B T N H"]:
     """Attention; a kernel that the compiler cannot shard is called on each device.
 
@@ -353,8 +322,10 @@ def _attend(
     )
 
     def compute(query: Array, key: Array, value: Array, mask: Mask, bias: Array | None) -> Array:
-        named = options | {"mask": mask, "bias": bias}
-        return dot_product_attention(query, key, value, implementation=implementation, **named)
+        others = {**options, "bias": bias}
+        return dot_product_attention(
+            query, key, value, mask=mask, implementation=implementation, **others
+        )
 
     bias = options["bias"]
     # JAX shards cuDNN's kernel over rows and heads by itself, but not over tokens.

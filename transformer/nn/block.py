@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.nn.attention import KVCache
+from transformer.nn.attention import KVCache, Local
 from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
+from transformer.nn.stack import Maker
 from transformer.ops.masks import Mask
 from transformer.sharding import constrain
 from transformer.traced import Number
@@ -32,6 +32,10 @@ class DecoderCache:
     memory: KVCache | None = None
 
 
+# What a block keeps between calls.
+Cache = KVCache | DecoderCache
+
+
 class Block(nn.Module):
     """Attention, then feed-forward, each on a residual branch with its own normalisation.
 
@@ -51,10 +55,10 @@ class Block(nn.Module):
             a first block whose input is normalised already.
     """
 
-    attention: Callable[..., nn.Module]
-    feed_forward: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
-    cross_attention: Callable[..., nn.Module] | None = None
+    attention: Maker
+    feed_forward: Maker
+    norm: Maker
+    cross_attention: Maker | None = None
     order: str = "pre"
     dropout_rate: Number = 0.0
     layer_scale: float | None = None
@@ -64,7 +68,7 @@ class Block(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        cache: Any = None,
+        cache: Cache | None = None,
         mask: Mask | None = None,
         positions: Int[Array, "B T"] | None = None,
         slots: Int[Array, "B T"] | None = None,
@@ -72,9 +76,9 @@ class Block(nn.Module):
         memory_mask: Mask | None = None,
         skip_rate: Float[Array, ""] | None = None,
         bias: Float[Array, "#B #N T _"] | None = None,
-        local: Any = None,
+        local: Local = None,
         valid: Bool[Array, "B T"] | None = None,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+    ) -> tuple[Float[Array, "B T D"], Cache | None]:
         """Runs the branches.
 
         Args:
@@ -97,26 +101,8 @@ class Block(nn.Module):
         """
         dropout, skip = Dropout(self.dropout_rate), StochasticDepth()
 
-        def add(name: str, x: Array, output: Array) -> Array:
-            if self.layer_scale is not None:
-                init = named(nn.initializers.constant(self.layer_scale), "embed")
-                factors = self.param(f"{name}_scale", init, (x.shape[-1],))
-                output = output * factors.astype(output.dtype)
-            x = x + skip(dropout(output), skip_rate)
-            return constrain(x, "batch", "sequence", "features")
-
-        def residual(name: str, x: Array, branch: Callable[[Array], tuple]) -> tuple[Array, Any]:
-            if name == "attention" and not self.norm_input:
-                output, kept = branch(x)
-                return add(name, x, output), kept
-            norm = self.norm(name=f"{name}_norm")
-            if self.order == "post":
-                output, kept = branch(x)
-                return norm(add(name, x, output)), kept
-            output, kept = branch(norm(x))
-            if self.order == "sandwich":
-                output = self.norm(name=f"{name}_output_norm")(output)
-            return add(name, x, output), kept
+        def dropped(output: Array) -> Array:
+            return skip(dropout(output), skip_rate)
 
         def attend(x: Array) -> tuple[Array, KVCache | None]:
             text = cache.text if isinstance(cache, DecoderCache) else cache
@@ -127,11 +113,50 @@ class Block(nn.Module):
         def feed_forward(x: Array) -> tuple[Array, None]:
             return self.feed_forward(name="feed_forward")(x, valid), None
 
-        x, new_cache = residual("attention", x, attend)
+        x, new_cache = self._residual("attention", x, attend, dropped)
         if self.cross_attention is not None:
             look = self.cross_attention(name="cross_attention")
             source = cache.memory if memory is None else memory
-            x, kept = residual("cross_attention", x, lambda x: look(x, source, mask=memory_mask))
+
+            def look_up(x: Array) -> tuple[Array, KVCache | None]:
+                return look(x, source, mask=memory_mask)
+
+            x, kept = self._residual("cross_attention", x, look_up, dropped)
             new_cache = None if cache is None else DecoderCache(new_cache, kept)
-        x, _ = residual("feed_forward", x, feed_forward)
+        x, _ = self._residual("feed_forward", x, feed_forward, dropped)
         return x, new_cache
+
+    def _residual(
+        self,
+        name: str,
+        x: Float[Array, "B T D"],
+        branch: Callable[[Array], tuple[Array, KVCache | None]],
+        dropped: Callable[[Array], Array],
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """Adds the output of a branch, with normalisations in the block's order.
+
+        Args:
+            name: the name of the branch.
+            x: the hidden states.
+            branch: computes the output, and what it keeps between calls.
+            dropped: drops a part of the output in training.
+        """
+
+        def add(output: Array) -> Array:
+            if self.layer_scale is not None:
+                init = named(nn.initializers.constant(self.layer_scale), "embed")
+                factors = self.param(f"{name}_scale", init, (x.shape[-1],))
+                output = output * factors.astype(output.dtype)
+            return constrain(x + dropped(output), "batch", "sequence", "features")
+
+        if name == "attention" and not self.norm_input:
+            output, kept = branch(x)
+            return add(output), kept
+        norm = self.norm(name=f"{name}_norm")
+        if self.order == "post":
+            output, kept = branch(x)
+            return norm(add(output)), kept
+        output, kept = branch(norm(x))
+        if self.order == "sandwich":
+            output = self.norm(name=f"{name}_output_norm")(output)
+        return add(output), kept

@@ -1,27 +1,31 @@
 """The base of decoder-only language models: everything around their blocks."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.limits import Heads, Layers, VocabSize, Whole, Width
-from transformer.nn.attention import KVCache, for_any_shape, usual_implementation
-from transformer.nn.linear import DType
-from transformer.nn.stack import Remat, require_compilable
+from transformer.nn.attention import KVCache
+from transformer.nn.compute import Compute, for_any_shape
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
+from transformer.nn.linear import Linear
+from transformer.nn.sizes import decided, require_multiple
+from transformer.nn.stack import Maker, PerLayer
 from transformer.ops.activations import soft_cap
-from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import RateOrOff, is_zero
+
+# The caches of all layers; in a scanned stack, one with a leading axis L.
+Caches = KVCache | tuple[KVCache, ...]
 
 
 class DecoderOnly(nn.Module):
     """Maps tokens to scores of the next tokens by a stack of causal blocks.
 
-    A subclass makes `token_embedding`, `blocks`, `final_norm` and, without tied embeddings,
-    `output` in its `setup`.
+    A subclass calls `surround` in its `setup`.
 
     Attributes:
         vocab_size: V; None takes the size of the tokenizer's vocabulary.
@@ -31,10 +35,7 @@ class DecoderOnly(nn.Module):
         context: the longest sequence.
         tie_embeddings: the token table is also the output layer (Press and Wolf 2017).
         dropout_rate: on embeddings, attention weights and branches.
-        dtype: of the computation; parameters stay float32.
-        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
-        remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
+        compute: how it computes; see `nn.compute.Compute`.
     """
 
     vocab_size: VocabSize | None = None
@@ -44,10 +45,39 @@ class DecoderOnly(nn.Module):
     context: Annotated[int, Whole(2, 1 << 24)] = 1024
     tie_embeddings: bool = True
     dropout_rate: RateOrOff = 0.0
-    dtype: DType = "float32"
-    scan_layers: bool = False
-    remat: Remat = "none"
-    attention: Implementation = "auto"
+    compute: Compute = Compute()
+
+    def attention_layer(self, **fields: object) -> Maker:
+        """The maker of a block's attention; `fields` of `Attention` are added."""
+        num_kv_heads, head_dim = self.cache_heads()
+        return self.compute.attention_layer(
+            num_heads=self.num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            dropout_rate=self.dropout_rate,
+            **fields,
+        )
+
+    def surround(
+        self, block: Maker | tuple[Maker, ...], norm: Maker, *, output_bias: bool = False
+    ) -> None:
+        """Makes the parts that all decoders have; called by `setup`.
+
+        Args:
+            block: the maker of a block; several take turns.
+            norm: the maker of the normalisation after the last block.
+            output_bias: whether a separate output layer has a bias.
+
+        Raises:
+            ConfigError: if nothing has decided the size of the vocabulary.
+        """
+        vocab_size, dtype = decided("vocab_size", self.vocab_size), self.compute.dtype
+        self.token_embedding = Embedding(vocab_size, self.width, dtype=dtype)
+        self.dropout = Dropout(self.dropout_rate)
+        self.blocks = self.compute.stack(block, self.num_layers)
+        self.final_norm = norm()
+        if not self.tie_embeddings:
+            self.output = Linear((vocab_size,), ("embed", "vocab"), output_bias, dtype=dtype)
 
     def __call__(
         self,
@@ -56,8 +86,8 @@ class DecoderOnly(nn.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         valid: Bool[Array, "B T"] | None = None,
-        cache: Any = None,
-    ) -> tuple[Float[Array, "B T V"], Any]:
+        cache: Caches | None = None,
+    ) -> tuple[Float[Array, "B T V"], Caches | None]:
         """Scores every next token.
 
         Args:
@@ -84,8 +114,8 @@ class DecoderOnly(nn.Module):
         positions: Int[Array, "B T"] | None = None,
         segment_ids: Int[Array, "B T"] | None = None,
         valid: Bool[Array, "B T"] | None = None,
-        cache: Any = None,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+        cache: Caches | None = None,
+    ) -> tuple[Float[Array, "B T D"], Caches | None]:
         """The hidden states before the output layer; arguments as in `__call__`."""
         mask: Mask = causal()
         if segment_ids is not None:
@@ -105,8 +135,8 @@ class DecoderOnly(nn.Module):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """The input of the first block."""
-        raise NotImplementedError
+        """The input of the first block; by default the vectors of the tokens."""
+        return self.dropout(self.token_embedding(tokens))
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Applies the output layer, in float32."""
@@ -121,7 +151,7 @@ class DecoderOnly(nn.Module):
         """The cap that squashes the output layer's scores to (-cap, cap); None means no cap."""
         return None
 
-    def layer_kinds(self) -> dict[str, Any]:
+    def layer_kinds(self) -> PerLayer:
         """What differs between layers: arguments of blocks by name, each stacked over L."""
         return {}
 
@@ -146,12 +176,10 @@ class DecoderOnly(nn.Module):
         Raises:
             ConfigError: if the implementation that the config asks for does not support it.
         """
-        length = {} if tokens is None else {"length": tokens.shape[1]}
-        return usual_implementation(
-            self.attention,
-            (self.num_heads, self.cache_heads()[1]),
-            self.dtype,
-            **length,
+        return self.compute.chosen_attention(
+            self.num_heads,
+            self.cache_heads()[1],
+            None if tokens is None else tokens.shape[1],
             mask=causal(),
             has_dropout=not is_zero(self.dropout_rate),
             has_cap=self.has_attention_cap(),
@@ -165,12 +193,10 @@ class DecoderOnly(nn.Module):
         """The number of key and value heads, and the width of one."""
         return self.num_heads, self.width // self.num_heads
 
-    def empty_cache(self, batch_size: int, length: int) -> Any:
+    def empty_cache(self, batch_size: int, length: int) -> Caches:
         """An empty cache with room for `length` positions of `batch_size` texts."""
-        one = KVCache.empty(batch_size, length, *self.cache_heads(), self.dtype)
-        if self.scan_layers:
-            return jax.tree.map(lambda x: jnp.stack([x] * self.num_layers), one)
-        return (one,) * self.num_layers
+        one = KVCache.empty(batch_size, length, *self.cache_heads(), self.compute.dtype)
+        return self.compute.caches(one, self.num_layers)
 
     def check(self) -> None:
         """Refuses values that do not make a model.
@@ -178,5 +204,10 @@ class DecoderOnly(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        require_compilable(self.scan_layers, num_layers=self.num_layers)
+        require_multiple(
+            "each key head serves equally many query heads",
+            num_heads=self.num_heads,
+            num_kv_heads=self.cache_heads()[0],
+        )
+        self.compute.require_compilable(num_layers=self.num_layers)
         self.chosen_attention()

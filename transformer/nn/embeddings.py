@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.linear import named
@@ -21,7 +21,7 @@ def sinusoidal_table(scale: float) -> Callable[..., Array]:
     section 3.5); with a random table it must be learned for each position.
     """
 
-    def init(key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    def init(key: object, shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:
         del key
         table = scale * math.sqrt(2.0) * sinusoidal(jnp.arange(shape[0]), shape[1])
         return table.astype(dtype)

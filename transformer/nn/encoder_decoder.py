@@ -1,30 +1,33 @@
 """The base of encoder-decoders: everything around their blocks."""
 
-from typing import Any
+import functools
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import Heads, Layers, Token, VocabSize, Width
-from transformer.nn.attention import KVCache, usual_implementation
+from transformer.nn.attention import KVCache
 from transformer.nn.block import DecoderCache
-from transformer.nn.linear import DType
-from transformer.nn.stack import Remat, require_compilable
+from transformer.nn.compute import Compute
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
+from transformer.nn.sizes import decided
+from transformer.nn.stack import Maker
 from transformer.ops.activations import Activation
-from transformer.ops.attention import Implementation
 from transformer.ops.masks import Mask, causal, segments
 from transformer.traced import RateOrOff
+
+# The caches of all layers; in a scanned stack, one with a leading axis L.
+Caches = DecoderCache | tuple[DecoderCache, ...]
 
 
 class EncoderDecoder(nn.Module):
     """Maps a source and the target so far to scores of the target's next tokens.
 
     The encoder reads the source in both directions. The decoder reads the target from left to right
-    and, in each layer, attends to the encoder's output. A subclass makes `token_embedding`,
-    `encoder` and `decoder` in its `setup`.
+    and, in each layer, attends to the encoder's output. A subclass calls `surround` in its `setup`.
 
     Attributes:
         vocab_size: V, shared by source and target; None takes the size of the tokenizer's
@@ -36,10 +39,7 @@ class EncoderDecoder(nn.Module):
         feed_forward_width: F.
         activation: activation of the feed-forward layer.
         dropout_rate: on embeddings and branches.
-        dtype: of the computation; parameters stay float32.
-        scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
-        remat: what the backward pass recomputes; see `nn.stack.Stack`.
-        attention: the implementation of attention; see `ops.attention.dot_product_attention`.
+        compute: how it computes; see `nn.compute.Compute`.
         begin_id: the token that begins every target, which some published models have; None takes
             the tokenizer's end token.
     """
@@ -52,17 +52,36 @@ class EncoderDecoder(nn.Module):
     feed_forward_width: Width = 2048
     activation: Activation = "relu"
     dropout_rate: RateOrOff = 0.1
-    dtype: DType = "float32"
-    scan_layers: bool = False
-    remat: Remat = "none"
-    attention: Implementation = "auto"
+    compute: Compute = Compute()
     begin_id: Token | None = None
+
+    def surround(self, block: Maker, attention: Maker, *, init_scale: float) -> None:
+        """Makes the parts that all encoder-decoders have; called by `setup`.
+
+        Args:
+            block: the maker of the encoder's blocks.
+            attention: the maker of the attention to the memory, which the decoder's blocks add.
+            init_scale: standard deviation of the token table at initialisation.
+
+        Raises:
+            ConfigError: if nothing has decided the size of the vocabulary.
+        """
+        self.token_embedding = Embedding(
+            decided("vocab_size", self.vocab_size),
+            self.width,
+            initializer=nn.initializers.normal(init_scale),
+            dtype=self.compute.dtype,
+        )
+        self.dropout = Dropout(self.dropout_rate)
+        self.encoder = self.compute.stack(block, self.num_encoder_layers)
+        decoder_block = functools.partial(block, cross_attention=attention)
+        self.decoder = self.compute.stack(decoder_block, self.num_decoder_layers)
 
     def __call__(
         self,
         source: Int[Array, "B S"],
         target: Int[Array, "B T"],
-        **layout: Any,
+        **layout: Int[Array, "B _"] | None,
     ) -> Float[Array, "B T V"]:
         """Scores every next token of the target, in float32; arguments as in `features`."""
         return self.logits(self.features(source, target, **layout))
@@ -126,8 +145,8 @@ class EncoderDecoder(nn.Module):
         memory_mask: Mask | None,
         positions: Int[Array, "B T"] | None = None,
         slots: Int[Array, "B T"] | None = None,
-        cache: Any = None,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+        cache: Caches | None = None,
+    ) -> tuple[Float[Array, "B T D"], Caches | None]:
         """The hidden states of the target, and the cache to pass to the next call.
 
         Args:
@@ -160,8 +179,8 @@ class EncoderDecoder(nn.Module):
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
-        """The input of the first block, for both stacks."""
-        raise NotImplementedError
+        """The input of the first block of both stacks; by default the vectors of the tokens."""
+        return self.dropout(self.token_embedding(tokens))
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"] | None:
         """The bias on the logits of the encoder's self-attention, the same in all layers."""
@@ -195,12 +214,10 @@ class EncoderDecoder(nn.Module):
         Raises:
             ConfigError: if the implementation that the config asks for does not support it.
         """
-        length = {"length": max(text.shape[1] for text in texts)} if texts else {}
-        return usual_implementation(
-            self.attention,
-            (self.num_heads, self.head_width()),
-            self.dtype,
-            **length,
+        return self.compute.chosen_attention(
+            self.num_heads,
+            self.head_width(),
+            max(text.shape[1] for text in texts) if texts else None,
             # Batches mark padding by segments.
             mask=Mask(query_segments=True),
             **self.attention_needs(),
@@ -210,14 +227,11 @@ class EncoderDecoder(nn.Module):
         """Further features that attention must support; see `ops.attention.resolved`."""
         return {}
 
-    def empty_cache(self, batch_size: int, length: int) -> Any:
+    def empty_cache(self, batch_size: int, length: int) -> Caches:
         """An empty cache with room for `length` tokens of `batch_size` targets."""
-        text = KVCache.empty(batch_size, length, self.num_heads, self.head_width(), self.dtype)
-        if self.scan_layers:
-            return DecoderCache(
-                jax.tree.map(lambda x: jnp.stack([x] * self.num_decoder_layers), text)
-            )
-        return (DecoderCache(text),) * self.num_decoder_layers
+        heads = self.num_heads, self.head_width()
+        text = KVCache.empty(batch_size, length, *heads, self.compute.dtype)
+        return self.compute.caches(DecoderCache(text), self.num_decoder_layers)
 
     def head_width(self) -> int:
         """H."""
@@ -254,8 +268,7 @@ class EncoderDecoder(nn.Module):
         Raises:
             ConfigError: naming the field and what to do.
         """
-        require_compilable(
-            self.scan_layers,
+        self.compute.require_compilable(
             num_encoder_layers=self.num_encoder_layers,
             num_decoder_layers=self.num_decoder_layers,
         )
@@ -272,7 +285,7 @@ def _places(tokens: Int[Array, "B T"], positions: Int[Array, "B T"] | None) -> A
     return jnp.arange(tokens.shape[1])[None, :] if positions is None else positions
 
 
-def _num_slots(cache: Any) -> int:
+def _num_slots(cache: Caches) -> int:
     """S, from the caches of all layers, scanned or not."""
-    first: DecoderCache = cache[0] if isinstance(cache, tuple) else cache
+    first = cache[0] if isinstance(cache, tuple) else cache
     return first.text.key.shape[-2]

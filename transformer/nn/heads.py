@@ -3,16 +3,22 @@
 Parameters exist for the methods that a job calls, and no others.
 """
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from transformer.limits import Heads, Layers, Outputs, VocabSize, Whole, Width
+from transformer.nn.compute import Compute
+from transformer.nn.dropout import Dropout
+from transformer.nn.embeddings import Embedding
 from transformer.nn.linear import Linear, named
+from transformer.nn.sizes import decided, require_multiple
+from transformer.nn.stack import Maker
 from transformer.ops.activations import ACTIVATIONS
-from transformer.ops.masks import real_tokens
+from transformer.ops.masks import Mask, real_tokens
+from transformer.traced import RateOrOff, is_zero
 
 POOLINGS = ("cls", "mean")
 
@@ -30,7 +36,7 @@ class PredictionHead(nn.Module):
 
     width: int
     activation: str
-    make_norm: Callable[..., nn.Module]
+    make_norm: Maker
     use_bias: bool = True
     dtype: str = "float32"
 
@@ -112,13 +118,51 @@ def pool(
 class TextEncoder(nn.Module):
     """Maps tokens to states, and to the scores that a job asks for.
 
-    A subclass makes `token_embedding`, `dropout` and `output` in its `setup`, and defines its heads
-    in `pooled`, `of_tokens`, `of_masked` and `biases`.
+    A subclass calls `surround` in its `setup`, and defines its heads in `pooled`, `of_tokens`,
+    `of_masked` and `biases`.
+
+    Attributes:
+        vocab_size: V; None takes the size of the tokenizer's vocabulary.
+        num_outputs: the number of classes, or other outputs, of the fine-tuning head; None takes
+            the number that the data have.
+        num_layers: L.
+        num_heads: N.
+        width: D.
+        context: the length of the longest sequence.
+        dropout_rate: on embeddings, attention weights, branches and in front of the heads.
+        compute: how it computes; see `nn.compute.Compute`.
     """
 
-    # Parameters of only some jobs; then those among them whose outputs are a job's labels.
+    # Modules that only some jobs use; then those of them whose outputs are labels.
     HEADS: ClassVar[tuple[str, ...]]
     LABEL_HEADS: ClassVar[tuple[str, ...]] = ("output",)
+
+    vocab_size: VocabSize | None = None
+    num_outputs: Outputs | None = None
+    num_layers: Layers = 12
+    num_heads: Heads = 12
+    width: Width = 768
+    context: Annotated[int, Whole(3, 1 << 24)] = 512
+    dropout_rate: RateOrOff = 0.1
+    compute: Compute = Compute()
+
+    def surround(self, block: Maker, norm: Maker, *, first: tuple[Maker, ...] = ()) -> None:
+        """Makes the parts that all encoders have; called by `setup`.
+
+        Args:
+            block: the maker of a block.
+            norm: the maker of the normalisation of token vectors.
+            first: makers of the first blocks, if those differ.
+
+        Raises:
+            ConfigError: if nothing has decided the size of the vocabulary.
+        """
+        vocab_size, dtype = decided("vocab_size", self.vocab_size), self.compute.dtype
+        self.token_embedding = Embedding(vocab_size, self.width, dtype=dtype)
+        self.embedding_norm = norm()
+        self.dropout = Dropout(self.dropout_rate)
+        self.blocks = self.compute.stack(block, self.num_layers, first)
+        self.output = Linear((self.num_outputs or 0,), ("embed", None), dtype=dtype)
 
     def __call__(
         self,
@@ -197,3 +241,31 @@ class TextEncoder(nn.Module):
         """Scores of each token, in float32; arguments as in `__call__`."""
         features = self.of_tokens(self(tokens, token_types, lengths))
         return self.output(self.dropout(features)).astype(jnp.float32)
+
+    def training_mask(self) -> Mask:
+        """The rules of the attention mask in training."""
+        return Mask(key_lengths=True)
+
+    def chosen_attention(self, tokens: Int[Array, "B T"] | None = None, *rest: object) -> str:
+        """The attention implementation that training uses for batches of this (or a usual) length.
+
+        Raises:
+            ConfigError: if the implementation that the config asks for does not support it.
+        """
+        return self.compute.chosen_attention(
+            self.num_heads,
+            self.width // self.num_heads,
+            None if tokens is None else tokens.shape[1],
+            mask=self.training_mask(),
+            has_dropout=not is_zero(self.dropout_rate),
+        )
+
+    def check(self) -> None:
+        """Refuses values that do not make a model.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+        require_multiple("heads must divide the width", width=self.width, num_heads=self.num_heads)
+        self.compute.require_compilable(num_layers=self.num_layers)
+        self.chosen_attention()

@@ -6,11 +6,12 @@ the same numbers. Only this file knows what layers are called.
 
 import itertools
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+
+from transformer.types import Params
 
 # The name that holds the stacked parameters of a scanned stack.
 STACKED = "layers"
@@ -57,7 +58,7 @@ def place_of(path: str) -> Place | None:
     return Place(stack, None if layer is None else int(layer), int(turn or 0))
 
 
-def stacked(params: Mapping[str, Any], *, first: int = 0, turns: int = 1) -> dict[str, Any]:
+def stacked(params: Params, *, first: int = 0, turns: int = 1) -> Params:
     """Converts the parameters of an unrolled or a scanned model to those of a scanned one.
 
     Args:
@@ -66,13 +67,13 @@ def stacked(params: Mapping[str, Any], *, first: int = 0, turns: int = 1) -> dic
         turns: how many blocks take turns.
     """
     found = {
-        name: stacked(value, first=first, turns=turns) if isinstance(value, Mapping) else value
+        name: stacked(value, first=first, turns=turns) if isinstance(value, dict) else value
         for name, value in params.items()
     }
     return _with_stack(found, first, turns)
 
 
-def _with_stack(params: Mapping[str, Any], first: int, turns: int) -> dict[str, Any]:
+def _with_stack(params: Params, first: int, turns: int) -> Params:
     """Stacks the layers at one node of the tree, if there are enough of them."""
     numbers = sorted(n for name in params if (n := layer_number(name)) is not None)
     rounds = max(0, len(numbers) - first) // turns
@@ -89,15 +90,15 @@ def _with_stack(params: Mapping[str, Any], first: int, turns: int) -> dict[str, 
     return {**others, STACKED: by_turn if turns > 1 else stacks[0]}
 
 
-def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
+def unstacked(params: Params) -> Params:
     """Converts the parameters of a scanned or an unrolled model to those of an unrolled one.
 
     Args:
         params: a nested dict of arrays.
     """
-    result: dict[str, Any] = {}
+    result: Params = {}
     for name, value in params.items():
-        if name == STACKED and isinstance(value, Mapping):
+        if name == STACKED and isinstance(value, dict):
             first, turns = shape_of(params)
             for turn in range(turns):
                 stack = value[turn_name(turn)] if turns > 1 else value
@@ -105,18 +106,18 @@ def unstacked(params: Mapping[str, Any]) -> dict[str, Any]:
                     layer = layer_name(first + index * turns + turn)
                     result[layer] = jax.tree.map(lambda leaf: leaf[index], stack)  # noqa: B023
         else:
-            result[name] = unstacked(value) if isinstance(value, Mapping) else value
+            result[name] = unstacked(value) if isinstance(value, dict) else value
     return result
 
 
-def shape_of(params: Mapping[str, Any]) -> tuple[int, int]:
+def shape_of(params: Params) -> tuple[int, int]:
     """How many first layers of a scanned stack are not stacked, and how many blocks take turns."""
     first = next(n for n in itertools.count() if layer_name(n) not in params)
     turns = sum(turn_name(n) in params[STACKED] for n in range(len(params[STACKED])))
     return first, max(1, turns)
 
 
-def laid_out_like(params: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def laid_out_like(params: Params, other: Params) -> Params:
     """Converts each stack to the layout that it has in another tree, if it is there."""
     if STACKED in other:
         params = _with_stack(unstacked(params), *shape_of(other))
@@ -124,7 +125,7 @@ def laid_out_like(params: Mapping[str, Any], other: Mapping[str, Any]) -> dict[s
         params = unstacked(params)
     return {
         name: laid_out_like(value, other[name])
-        if isinstance(value, Mapping) and isinstance(other.get(name), Mapping)
+        if isinstance(value, dict) and isinstance(other.get(name), dict)
         else value
         for name, value in params.items()
     }

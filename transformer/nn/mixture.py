@@ -1,11 +1,11 @@
 """A feed-forward layer of many experts, of which a few compute each token."""
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float
 
 from transformer.nn.linear import Linear, named
@@ -21,6 +21,7 @@ from transformer.ops.routing import (
     router_z_loss,
 )
 from transformer.sharding import constrain, gathered
+from transformer.types import Params
 
 # The collection of auxiliary losses that modules add to the objective, for tasks that use it.
 LOSSES = "losses"
@@ -149,7 +150,7 @@ class Kernel(nn.Module):
         return gathered(kernel.astype(self.dtype), *self.axes)
 
 
-def active_parameters(params: Any, experts_per_token: int) -> int:
+def active_parameters(params: Params, experts_per_token: int) -> int:
     """The number of parameters that compute one token: k experts of each mixture, and all others.
 
     Args:
@@ -157,7 +158,7 @@ def active_parameters(params: Any, experts_per_token: int) -> int:
         experts_per_token: k, of the model's mixtures.
     """
 
-    def active(path: Any, leaf: Any) -> int:
+    def active(path: KeyPath, leaf: Float[Array, "..."] | jax.ShapeDtypeStruct) -> int:
         size = math.prod(leaf.shape)
         parts = jax.tree_util.keystr(path, simple=True, separator="/").split("/")
         if "experts" not in parts or parts[-1] != "kernel":

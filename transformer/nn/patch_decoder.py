@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.nn.linear import Linear, named
 from transformer.nn.norms import LayerNorm
-from transformer.nn.stack import Stack
+from transformer.nn.stack import Maker, Stack
 from transformer.ops.positions import sinusoidal_2d
 
 
@@ -26,7 +25,7 @@ class PatchDecoder(nn.Module):
         dtype: of the computation.
     """
 
-    block: Any
+    block: Maker
     num_layers: int
     width: int
     patch_values: int

@@ -1,12 +1,11 @@
 """One vector for many tokens."""
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from transformer.nn.linear import named
+from transformer.nn.stack import Maker
 
 
 class AttentionPooling(nn.Module):
@@ -21,9 +20,9 @@ class AttentionPooling(nn.Module):
         norm: makes the normalisation in front of the feed-forward branch.
     """
 
-    attention: Callable[..., nn.Module]
-    feed_forward: Callable[..., nn.Module]
-    norm: Callable[..., nn.Module]
+    attention: Maker
+    feed_forward: Maker
+    norm: Maker
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B D"]:

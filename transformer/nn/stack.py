@@ -1,16 +1,17 @@
 """A stack of equal or alternating blocks, unrolled or scanned, with named rematerialisation."""
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree
 
-from transformer.errors import ConfigError
 from transformer.limits import OneOf
 from transformer.nn.layouts import STACKED, layer_name, turn_name
+from transformer.nn.mixture import LOSSES
 
 # Policies by name: which values are saved for the backward pass; it recomputes all others.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -20,28 +21,16 @@ REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
 }
 Remat = Annotated[str, OneOf(("none", *REMAT_POLICIES))]
 
+# A module with some of its fields.
 Maker = Callable[..., nn.Module]
+# What blocks keep between calls, in a form that only they know.
+Caches = PyTree[Array]
+# Arguments of all blocks by name, each with a leading axis L; then those of one call of a block.
+PerLayer = Mapping[str, Array | np.ndarray]
+Arguments = Mapping[str, object]
 
 # The compiler takes minutes to hours for more separate blocks than this.
-MOST_UNROLLED = 256
-
-
-def require_compilable(scan_layers: bool, **depths: int) -> None:
-    """Refuses more blocks than can be compiled separately.
-
-    Args:
-        scan_layers: whether one block is compiled and looped over.
-        **depths: the numbers of blocks, by field of `config.model`.
-
-    Raises:
-        ConfigError: naming the field.
-    """
-    for field, depth in depths.items():
-        if depth > MOST_UNROLLED and not scan_layers:
-            raise ConfigError(
-                f"config.model.{field} is {depth}: more than {MOST_UNROLLED} layers are not "
-                f"compiled one by one. Set config.model.scan_layers=True."
-            )
+MAX_UNROLLED = 256
 
 
 class Stack(nn.Module):
@@ -74,10 +63,10 @@ class Stack(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B T D"],
-        caches: Any = None,
-        per_layer: Any = None,
-        **shared: Any,
-    ) -> tuple[Float[Array, "B T D"], Any]:
+        caches: Caches | None = None,
+        per_layer: PerLayer | None = None,
+        **shared: object,
+    ) -> tuple[Float[Array, "B T D"], Caches | None]:
         """Runs the blocks.
 
         Args:
@@ -103,14 +92,18 @@ class Stack(nn.Module):
     def _turns(self) -> tuple[Maker, ...]:
         return self.block if isinstance(self.block, tuple) else (self.block,)
 
-    def _one(self, layer: int, x: Array, cache: Any, per_layer: Any, shared: Any) -> Any:
+    def _one(
+        self, layer: int, x: Array, cache: Caches | None, per_layer: PerLayer, shared: Arguments
+    ) -> tuple[Array, Caches | None]:
         """Runs the block of one layer whose parameters are not stacked."""
         turns, place = self._turns(), layer - len(self.first)
         make = self.first[layer] if place < 0 else turns[place % len(turns)]
         layer_args = {name: values[layer] for name, values in per_layer.items()}
         return _run(self.remat)(make(name=layer_name(layer)), x, cache, layer_args, shared)
 
-    def _scanned(self, x: Array, caches: Any, per_layer: Any, shared: Any) -> Any:
+    def _scanned(
+        self, x: Array, caches: Caches | None, per_layer: PerLayer, shared: Arguments
+    ) -> tuple[Array, Caches | None]:
         """Runs the first blocks, loops over complete rounds, and runs the remaining blocks."""
         turns, first = self._turns(), min(len(self.first), self.num_layers)
         rounds = (self.num_layers - first) // len(turns)
@@ -124,11 +117,11 @@ class Stack(nn.Module):
                 kept.append(jax.tree.map(lambda leaf: leaf[None], cache))
             return x, kept
 
-        def in_rounds(leaf: Any) -> Any:
+        def in_rounds(leaf: Array | np.ndarray) -> Array | np.ndarray:
             leaf = leaf if rounds * len(turns) == self.num_layers else leaf[first:last]
             return leaf if len(turns) == 1 else leaf.reshape(rounds, len(turns), *leaf.shape[1:])
 
-        def in_layers(leaf: Any) -> Any:
+        def in_layers(leaf: Array) -> Array:
             return leaf if len(turns) == 1 else leaf.reshape(-1, *leaf.shape[2:])
 
         x, before = alone(x, range(first))
@@ -140,7 +133,7 @@ class Stack(nn.Module):
                 block, run = _Round(turns, self.remat, name=STACKED), _Round.run
             run = nn.scan(
                 run,
-                variable_axes={"params": 0, "intermediates": 0, "losses": 0},
+                variable_axes={"params": 0, "intermediates": 0, LOSSES: 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, 0, nn.broadcast),  # pyright: ignore[reportArgumentType]
                 length=rounds,
@@ -167,7 +160,9 @@ class _Round(nn.Module):
     remat: str
 
     @nn.compact
-    def run(self, x: Array, cache: Any, layer_args: Any, shared: Any) -> tuple[Array, Any]:
+    def run(
+        self, x: Array, cache: Caches | None, layer_args: Arguments, shared: Arguments
+    ) -> tuple[Array, Caches | None]:
         """Runs each block once; `cache` and `layer_args` have a leading axis of the turns."""
         run, kept = _run(self.remat, in_loop=True), []
         for turn, make in enumerate(self.turns):
@@ -177,10 +172,12 @@ class _Round(nn.Module):
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
 
-def _run(remat: str, *, in_loop: bool = False) -> Callable[..., Any]:
+def _run(remat: str, *, in_loop: bool = False) -> Callable[..., tuple[Array, Caches | None]]:
     """Calls a block; `remat` names what the backward pass recomputes."""
 
-    def run(block: Any, x: Array, cache: Any, layer_args: Any, shared: Any) -> Any:
+    def run(
+        block: nn.Module, x: Array, cache: Caches | None, layer_args: Arguments, shared: Arguments
+    ) -> tuple[Array, Caches | None]:
         return block(x, cache, **layer_args, **shared)
 
     if remat == "none":

@@ -7,8 +7,9 @@ from jaxtyping import Array, Float, Int
 def alibi_slopes(num_heads: int) -> Float[Array, " N"]:
     """How fast each head forgets.
 
-    The slopes are a geometric sequence; for a number of heads that is no power of two it is filled
-    up with every other slope of twice the next smaller power, as in the paper's code.
+    The slopes are a geometric sequence. If the number of heads is not a power of two, the slopes of
+    the next smaller power come first, then every other slope of twice that power, as in the paper's
+    code.
 
     Args:
         num_heads: N.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 from transformer.limits import OneOf
 from transformer.ops import blockwise
 from transformer.ops.activations import soft_cap
-from transformer.ops.cudnn import cudnn_attention, cudnn_refusal, goes_through_vmap
+from transformer.ops.cudnn import Queries, cudnn_attention, cudnn_refusal, goes_through_vmap
 from transformer.ops.masks import Mask, explicit
 from transformer.ops.splash import splash_attention, splash_refusal
 from transformer.traced import Number, is_zero
@@ -60,8 +60,8 @@ def dot_product_attention(
         The attended values, in the dtype of the query.
 
     Raises:
-        ValueError: if N is no multiple of K, the implementation is unknown, or it does not support
-            the call.
+        ValueError: if N is not a multiple of K, or the implementation is unknown or does not
+            support the call.
     """
     num_heads, num_kv_heads = query.shape[2], key.shape[2]
     if num_heads % num_kv_heads:
@@ -113,7 +113,7 @@ def choose_implementation(
 
 def resolved(
     implementation: str,
-    query: Any,
+    query: Queries,
     num_keys: int,
     mask: Mask,
     *,
@@ -159,7 +159,7 @@ def _platform() -> str:
 
 def refusal(
     implementation: str,
-    query: Any,
+    query: Queries,
     num_keys: int,
     mask: Mask,
     *,

@@ -1,4 +1,4 @@
-"""Attention one block at a time: memory linear in the sequence, with a backward pass of its own.
+"""Attention one block at a time: memory linear in the sequence, with its own backward pass.
 
 The softmax is computed online (Milakov and Gimelshein 2018; Rabe and Staats 2021) and its weights
 are recomputed in the backward pass (Dao et al. 2022, algorithm 4), so that no array of size T x S
@@ -6,12 +6,12 @@ is ever held. Blocks that the causal rule or a window leaves empty are not visit
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from transformer.ops.masks import Mask
 from transformer.traced import Number, is_zero
@@ -32,7 +32,7 @@ class _Plan(NamedTuple):
 
 def blockwise_refusal(*, has_bias: bool, has_dropout: bool) -> str | None:
     """Explains why blockwise attention does not support a call; None if it does."""
-    return "it knows neither bias nor dropout" if has_bias or has_dropout else None
+    return "it supports neither bias nor dropout" if has_bias or has_dropout else None
 
 
 def blockwise_attention(
@@ -45,7 +45,7 @@ def blockwise_attention(
     scale: float,
     logit_cap: float | None,
     dropout_rate: Number,
-    dropout_key: Any,
+    dropout_key: Key[Array, ""] | None,
     block_size: int = BLOCK_SIZE,
 ) -> Float[Array, "B T N H"]:
     """`einsum_attention` in memory linear in T and S.
@@ -67,7 +67,7 @@ def blockwise_attention(
     query = _pad(query, query_block).transpose(0, 2, 1, 3)
     key = _pad(key, key_block).transpose(0, 2, 1, 3)
     value = _pad(value, key_block).transpose(0, 2, 1, 3)
-    output: Any = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
+    output: Array = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
     return output.transpose(0, 2, 1, 3)[:, :num_queries]
 
 
@@ -238,9 +238,9 @@ def _add_rows(x: Array, rows: Array, start) -> Array:
     return lax.dynamic_update_slice_in_dim(x, _rows(x, start, rows.shape[2]) + rows, start, axis=2)
 
 
-def _even_block(length: int, most: int) -> int:
-    """The smallest block that cuts `length` into no more blocks than blocks of `most` would."""
-    return -(-length // -(-length // most))
+def _even_block(length: int, largest: int) -> int:
+    """The smallest block size that needs no more blocks than the largest size."""
+    return -(-length // -(-length // largest))
 
 
 def _pad(x: Array, multiple: int, axis: int = 1) -> Array:

@@ -8,21 +8,23 @@ each pair of a query and a key, shared by all heads. The refusals follow JAX's o
 those of cuDNN's front end that come later, when a program is compiled.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
 from transformer.ops.masks import Mask
+from transformer.traced import Number
+
+# Queries, or their shape `[B, T, N, H]` and dtype.
+Queries = Float[Array, "B T N H"] | jax.ShapeDtypeStruct
 
 _HALF = ("bfloat16", "float16")
-# The most entries of a mask that is passed as a full array: half a gigabyte.
+# A mask that is passed as a full array has at most this many entries: half a gigabyte.
 LARGEST_MASK = 1 << 28
 
 
 def cudnn_refusal(
-    query: Any, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
+    query: Queries, num_keys: int, mask: Mask, *, has_bias: bool, has_dropout: bool, has_cap: bool
 ) -> str | None:
     """Explains why cuDNN does not support a call; None if it does.
 
@@ -35,7 +37,7 @@ def cudnn_refusal(
         has_cap: whether logits are capped.
     """
     if has_dropout or has_cap:
-        return "it knows neither dropout nor capped logits"
+        return "it supports neither dropout nor capped logits"
     if query.dtype.name not in _HALF:
         return f"it computes in {' and '.join(_HALF)}, not in {query.dtype.name}"
     capability = _compute_capability()
@@ -45,7 +47,7 @@ def cudnn_refusal(
     widest = 256 if capability is not None and capability[0] == 9 else 128
     rows, num_queries, num_heads, head_dim = query.shape
     if head_dim % 8 or head_dim > widest:
-        return f"heads of {head_dim} are no multiple of 8 up to {widest}"
+        return f"heads of {head_dim} are not a multiple of 8 up to {widest}"
     if not _is_known(mask, num_queries, num_keys, has_bias=has_bias):
         # With a bias for each head, the mask is expanded to each head.
         entries = rows * num_queries * num_keys * (num_heads if has_bias else 1)
@@ -70,10 +72,10 @@ def cudnn_attention(
     mask: Mask,
     scale: float,
     logit_cap: float | None,
-    dropout_rate: Any,
-    dropout_key: Any,
+    dropout_rate: Number,
+    dropout_key: Key[Array, ""] | None,
 ) -> Float[Array, "B T N H"]:
-    """Flash attention by cuDNN in half precision; the bias is added in half precision, too.
+    """Flash attention by cuDNN in half precision, in which the bias is added as well.
 
     Args:
         query: as in `ops.attention.dot_product_attention`, also for what follows.
@@ -121,7 +123,7 @@ def cudnn_attention(
 
 
 def _compute_capability() -> tuple[int, ...] | None:
-    """(9, 0) for Hopper; empty for a GPU of another maker, None where there is no GPU."""
+    """(9, 0) for Hopper; empty for a GPU of another maker, None without a GPU."""
     device = jax.local_devices()[0]
     if device.platform != "gpu":
         return None
@@ -154,15 +156,17 @@ def _whole(mask: Mask, num_queries: int, num_keys: int) -> Bool[Array, "#B #N T 
     return jnp.broadcast_to(allowed, (*allowed.shape[:2], num_queries, num_keys))
 
 
-def _asked(mask: Mask, rows: int, num_queries: int, num_keys: int) -> dict[str, Any]:
+def _asked(
+    mask: Mask, rows: int, num_queries: int, num_keys: int
+) -> dict[str, Array | tuple[int, int]]:
     """The arguments for lengths and windows."""
-    asked: dict[str, Any] = {}
+    asked: dict[str, Array | tuple[int, int]] = {}
     lengths = mask.key_lengths
     if lengths is None and num_keys % 2 and not mask.causal:
         # The key that was added to make the number even.
         lengths = jnp.full((rows,), num_keys)
     if lengths is not None:
-        # In rows without any key, the weights would be NaN, and the gradients, too.
+        # In rows without any key, the weights and the gradients would be NaN.
         lengths = jnp.maximum(lengths, 1).astype(jnp.int32)
         asked["key_value_seq_lengths"] = lengths
     if mask.window is not None:

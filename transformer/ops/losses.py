@@ -30,6 +30,24 @@ class TokenLosses(NamedTuple):
     weight: Float[Array, "..."]
 
 
+class _SoFar(NamedTuple):
+    """What `chunked_cross_entropy` keeps of the chunks that it has visited, for each position.
+
+    Attributes:
+        maximum: the highest logit.
+        total: the sum of `exp(logit - maximum)`.
+        label_logit: the logit of the label, if it was visited.
+        logit_sum: the sum of all logits.
+        guess: the token with the highest logit.
+    """
+
+    maximum: Float[Array, "P"]
+    total: Float[Array, "P"]
+    label_logit: Float[Array, "P"]
+    logit_sum: Float[Array, "P"]
+    guess: Int[Array, "P"]
+
+
 def cross_entropy(
     logits: Float[Array, "... V"],
     labels: Int[Array, "..."],
@@ -91,40 +109,23 @@ def chunked_cross_entropy(
     width, vocab_size = kernel.shape
     flat = features.reshape(-1, width)
     target = jnp.maximum(labels, 0).reshape(-1)
-    num_chunks = -(-vocab_size // chunk_size)
-    padding = num_chunks * chunk_size - vocab_size
-    kernels = jnp.pad(kernel, ((0, 0), (0, padding))).reshape(width, num_chunks, chunk_size)
-    biases = jnp.zeros(vocab_size) if bias is None else bias
-    biases = jnp.pad(biases, (0, padding)).reshape(num_chunks, chunk_size)
-    starts = jnp.arange(num_chunks) * chunk_size
+    chunks = _chunks(kernel, jnp.zeros(vocab_size) if bias is None else bias, chunk_size)
 
     @jax.checkpoint
-    def visit(carry, chunk):
-        maximum, total, label_logit, logit_sum, guess = carry
+    def visit(
+        so_far: _SoFar, chunk: tuple[Float[Array, "D v"], Float[Array, "v"], Int[Array, ""]]
+    ) -> tuple[_SoFar, None]:
         chunk_kernel, chunk_bias, start = chunk
         logits = (flat @ chunk_kernel).astype(jnp.float32) + chunk_bias
         if logit_cap is not None:
             logits = soft_cap(logits, logit_cap)
-        real = start + jnp.arange(chunk_size) < vocab_size
-        logit_sum = logit_sum + jnp.sum(jnp.where(real, logits, 0.0), axis=-1)
-        logits = jnp.where(real, logits, -jnp.inf)
-        highest = lax.stop_gradient(jnp.max(logits, axis=-1))
-        guess = jnp.where(highest > maximum, start + jnp.argmax(logits, axis=-1), guess)
-        higher = jnp.maximum(maximum, highest)
-        total = total * jnp.exp(maximum - higher)
-        total = total + jnp.sum(jnp.exp(logits - higher[:, None]), axis=-1)
-        inside = (target >= start) & (target < start + chunk_size)
-        place = jnp.clip(target - start, 0, chunk_size - 1)
-        here = jnp.take_along_axis(logits, place[:, None], axis=-1)[:, 0]
-        label_logit = jnp.where(inside, here, label_logit)
-        return (higher, total, label_logit, logit_sum, guess), None
+        return _with_chunk(so_far, logits, target, start, vocab_size), None
 
     zeros = jnp.zeros(flat.shape[0], jnp.float32)
-    first = (zeros - jnp.inf, zeros, zeros, zeros, jnp.full(flat.shape[0], -1))
-    chunks = (kernels.swapaxes(0, 1), biases, starts)
+    first = _SoFar(zeros - jnp.inf, zeros, zeros, zeros, jnp.full(flat.shape[0], -1))
     (maximum, total, label_logit, logit_sum, guess), _ = lax.scan(visit, first, chunks)
 
-    def shape(flat_values):
+    def shape(flat_values: Array) -> Array:
         return flat_values.reshape(labels.shape)
 
     return _assemble(
@@ -136,6 +137,43 @@ def chunked_cross_entropy(
         label_smoothing,
         z_loss,
     )
+
+
+def _chunks(
+    kernel: Float[Array, "D V"], bias: Float[Array, "V"], size: int
+) -> tuple[Float[Array, "C D v"], Float[Array, "C v"], Int[Array, "C"]]:
+    """Kernels and biases of C chunks, padded with zeros, and the first token of each chunk."""
+    width, vocab_size = kernel.shape
+    count = -(-vocab_size // size)
+    padding = count * size - vocab_size
+    kernels = jnp.pad(kernel, ((0, 0), (0, padding))).reshape(width, count, size)
+    biases = jnp.pad(bias, (0, padding)).reshape(count, size)
+    return kernels.swapaxes(0, 1), biases, jnp.arange(count) * size
+
+
+def _with_chunk(
+    so_far: _SoFar,
+    logits: Float[Array, "P v"],
+    target: Int[Array, "P"],
+    start: Int[Array, ""],
+    vocab_size: int,
+) -> _SoFar:
+    """Adds a chunk that begins with the token `start`; tokens from `vocab_size` on are padding."""
+    maximum, total, label_logit, logit_sum, guess = so_far
+    chunk_size = logits.shape[1]
+    real = start + jnp.arange(chunk_size) < vocab_size
+    logit_sum = logit_sum + jnp.sum(jnp.where(real, logits, 0.0), axis=-1)
+    logits = jnp.where(real, logits, -jnp.inf)
+    highest = lax.stop_gradient(jnp.max(logits, axis=-1))
+    guess = jnp.where(highest > maximum, start + jnp.argmax(logits, axis=-1), guess)
+    higher = jnp.maximum(maximum, highest)
+    total = total * jnp.exp(maximum - higher)
+    total = total + jnp.sum(jnp.exp(logits - higher[:, None]), axis=-1)
+    inside = (target >= start) & (target < start + chunk_size)
+    place = jnp.clip(target - start, 0, chunk_size - 1)
+    here = jnp.take_along_axis(logits, place[:, None], axis=-1)[:, 0]
+    label_logit = jnp.where(inside, here, label_logit)
+    return _SoFar(higher, total, label_logit, logit_sum, guess)
 
 
 def _assemble(

@@ -9,12 +9,16 @@ True means "may attend" everywhere.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
+
+from transformer.types import Leaf
+
+# The index of the first entry of a block, which may be known only at run time.
+Start = int | Int[Array, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -34,26 +38,31 @@ class Mask:
         window: a query sees only keys fewer than this many positions away.
     """
 
-    # `Any`, not `Array`: JAX rebuilds pytrees with placeholders in place of arrays.
-    query_positions: Any = None
-    key_positions: Any = None
-    query_segments: Any = None
-    key_segments: Any = None
-    valid_keys: Any = None
-    key_lengths: Any = None
-    allowed: Any = None
+    query_positions: Leaf = None
+    key_positions: Leaf = None
+    query_segments: Leaf = None
+    key_segments: Leaf = None
+    valid_keys: Leaf = None
+    key_lengths: Leaf = None
+    allowed: Leaf = None
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     window: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __and__(self, other: "Mask") -> "Mask":
         windows = [w for w in (self.window, other.window) if w is not None]
+
+        def one(what: str, first: Leaf, second: Leaf) -> Leaf:
+            if first is not None and second is not None:
+                raise ValueError(f"both masks give {what}: only one of them may.")
+            return second if first is None else first
+
         return Mask(
-            query_positions=_only_one("query positions", self, other, "query_positions"),
-            key_positions=_only_one("key positions", self, other, "key_positions"),
-            query_segments=_only_one("query segments", self, other, "query_segments"),
-            key_segments=_only_one("key segments", self, other, "key_segments"),
+            query_positions=one("query positions", self.query_positions, other.query_positions),
+            key_positions=one("key positions", self.key_positions, other.key_positions),
+            query_segments=one("query segments", self.query_segments, other.query_segments),
+            key_segments=one("key segments", self.key_segments, other.key_segments),
             valid_keys=_both(self.valid_keys, other.valid_keys),
-            key_lengths=_only_one("lengths", self, other, "key_lengths"),
+            key_lengths=one("lengths", self.key_lengths, other.key_lengths),
             allowed=_both(self.allowed, other.allowed),
             causal=self.causal or other.causal,
             window=min(windows) if windows else None,
@@ -67,22 +76,18 @@ class Mask:
         return beyond_window or any(rule is not None for rule in rules)
 
     def block(
-        self, query_start: Any, query_size: int, key_start: Any, key_size: int
+        self, query_start: Start, query_size: int, key_start: Start, key_size: int
     ) -> Bool[Array, "#B #N t s"] | None:
         """The mask of one block of queries and keys; None if nothing is masked.
 
         Args:
-            query_start: index of the first query, an int or a traced scalar.
+            query_start: index of the first query.
             query_size: number of queries, t.
-            key_start: index of the first key, an int or a traced scalar.
+            key_start: index of the first key.
             key_size: number of keys, s.
         """
-        queries = _slice(self.query_positions, query_start, query_size)
-        if queries is None:
-            queries = (query_start + jnp.arange(query_size))[None, :]
-        keys = _slice(self.key_positions, key_start, key_size)
-        if keys is None:
-            keys = (key_start + jnp.arange(key_size))[None, :]
+        queries = _positions(self.query_positions, query_start, query_size)
+        keys = _positions(self.key_positions, key_start, key_size)
         distance = queries[:, None, :, None] - keys[:, None, None, :]
 
         rules = []
@@ -174,20 +179,18 @@ def explicit(allowed: Bool[Array, "#B #N T S"]) -> Mask:
     return Mask(allowed=allowed)
 
 
-def _only_one(what: str, left: Mask, right: Mask, field: str) -> Any:
-    first, second = getattr(left, field), getattr(right, field)
-    if first is not None and second is not None:
-        raise ValueError(f"both masks give {what}: only one of them may.")
-    return second if first is None else first
-
-
-def _both(first: Any, second: Any) -> Any:
+def _both(first: Array | None, second: Array | None) -> Array | None:
     if first is None or second is None:
         return second if first is None else first
     return first & second
 
 
-def _slice(values: Any, start: Any, size: int) -> Any:
-    if values is None:
-        return None
+def _positions(given: Int[Array, "#B _"] | None, start: Start, size: int) -> Int[Array, "#B _"]:
+    """The positions of a block: those given, or else the indices themselves."""
+    if given is None:
+        return (start + jnp.arange(size))[None, :]
+    return _slice(given, start, size)
+
+
+def _slice(values: Array, start: Start, size: int) -> Array:
     return lax.dynamic_slice_in_dim(values, start, size, axis=1)

@@ -31,7 +31,7 @@ def patchify(images: Float[Array, "B Y X C"], size: int) -> Float[Array, "B T P"
 
 
 def unpatchify(patches: Float[Array, "B T P"], size: int, columns: int) -> Float[Array, "B Y X C"]:
-    """Puts the patches of `patchify` together to images again.
+    """The images whose patches `patchify` has cut.
 
     Args:
         patches: T patches of P values.

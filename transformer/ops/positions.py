@@ -42,10 +42,10 @@ def sinusoidal_2d(rows: int, columns: int, width: int) -> Float[Array, "T D"]:
         width: D, a multiple of 4.
 
     Raises:
-        ValueError: if `width` is no multiple of 4.
+        ValueError: if `width` is not a multiple of 4.
     """
     if width % 4:
-        raise ValueError(f"positions on a grid need a width that 4 divides, not {width}.")
+        raise ValueError(f"positions on a grid need a width that is a multiple of 4, not {width}.")
     row, column = jnp.divmod(jnp.arange(rows * columns), columns)
     halves = [sinusoidal(indices, width // 2) for indices in (row, column)]
     return jnp.concatenate(halves, axis=-1)

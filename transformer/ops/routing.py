@@ -107,7 +107,7 @@ def experts_with_capacity(
         capacity: C; see `expert_capacity`.
         place: sets the sharding of the experts' inputs and outputs, `[E, C, D]`.
         valid: False for padding, which takes no slot.
-        limit: the most slots of an expert that are filled, at most C; see `limited_capacity`.
+        limit: how many slots of an expert may be filled, at most C; see `limited_capacity`.
 
     Returns:
         Outputs, zero for tokens without any slot.

@@ -96,8 +96,8 @@ class Search:
         numbers = [[whole_number(number) for number in part.split(",")] for part in parts]
         if any(number is None or number > MOST for part in numbers for number in part):
             raise ConfigError(
-                f"config.task.search.unwritten is {self.unwritten!r}: numbers of tokens with , "
-                f"between, and sequences of them with ; between."
+                f"config.task.search.unwritten is {self.unwritten!r}: separate token ids by , "
+                f"and sequences by ;."
             )
         return tuple(tuple(number for number in part if number is not None) for part in numbers)
 

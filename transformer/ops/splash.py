@@ -5,13 +5,14 @@ such calls are refused, and no argument is ever ignored.
 """
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from transformer.ops.masks import Mask
+from transformer.traced import Number
 
 # The width of a TPU's vector registers; lengths must be multiples of it.
 LANES = 128
@@ -23,9 +24,9 @@ def splash_refusal(
 ) -> str | None:
     """Explains why Splash does not support a call; None if it does."""
     if has_bias or has_dropout:
-        return "it knows neither bias nor dropout"
+        return "it supports neither bias nor dropout"
     if num_queries % LANES or num_keys % LANES:
-        return f"{num_queries} queries and {num_keys} keys are no multiples of {LANES}"
+        return f"{num_queries} queries and {num_keys} keys are not multiples of {LANES}"
     return _mask_refusal(mask, num_queries, num_keys)
 
 
@@ -33,7 +34,7 @@ def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
     alike = num_queries == num_keys
     padded = mask.valid_keys is not None or mask.key_lengths is not None
     if mask.query_segments is not None and (padded or not alike):
-        return "documents come with padding, or queries and keys are not as many"
+        return "documents come with padding, or there are not as many queries as keys"
     if padded and mask.window is not None and not mask.causal:
         return "padding comes with a window on both sides"
     if mask.allowed is not None:
@@ -41,7 +42,7 @@ def _mask_refusal(mask: Mask, num_queries: int, num_keys: int) -> str | None:
     if mask.query_positions is not None or mask.key_positions is not None:
         return "positions are not 0, 1, 2, ..."
     if (mask.causal or mask.window is not None) and not alike:
-        return "queries and keys are not as many"
+        return "there are not as many queries as keys"
     return None
 
 
@@ -50,12 +51,12 @@ def splash_attention(
     key: Float[Array, "B S K H"],
     value: Float[Array, "B S K H"],
     *,
-    bias: Any,
+    bias: Float[Array, "#B #N T S"] | None,
     mask: Mask,
     scale: float,
     logit_cap: float | None,
-    dropout_rate: Any,
-    dropout_key: Any,
+    dropout_rate: Number,
+    dropout_key: Key[Array, ""] | None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
     """Block-sparse flash attention on TPUs (JAX's Pallas kernel of that name).
@@ -78,6 +79,38 @@ def splash_attention(
     Raises:
         ValueError: if Splash does not support the call.
     """
+    from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
+
+    num_queries, num_keys = query.shape[1], key.shape[1]
+    refusal = splash_refusal(
+        num_queries,
+        num_keys,
+        mask,
+        has_bias=bias is not None,
+        has_dropout=dropout_key is not None,
+    )
+    if refusal is not None:
+        raise ValueError(f"splash attention cannot do this: {refusal}.")
+    kernel = _kernel(mask, (num_queries, num_keys), query.shape[2], logit_cap, interpret)
+    heads_first = [x.swapaxes(1, 2) for x in ((query * scale).astype(query.dtype), key, value)]
+    segments = _segments(mask, query.shape[0], num_queries, num_keys)
+    of_documents = [] if segments is None else [SegmentIds(*segments)]
+    attended = jax.vmap(kernel)(*heads_first, *of_documents)
+    return _zero_where_blind(attended.swapaxes(1, 2).astype(query.dtype), mask, num_keys)
+
+
+def _kernel(
+    mask: Mask, shape: tuple[int, int], num_heads: int, logit_cap: float | None, interpret: bool
+) -> Callable[..., Array]:
+    """The kernel for one row, called with `[N, T, H]`, `[K, S, H]` and `[K, S, H]`.
+
+    Args:
+        mask: its rules about causality and windows.
+        shape: T and S.
+        num_heads: N.
+        logit_cap: squashes the logits.
+        interpret: runs in Pallas' interpreter.
+    """
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
     )
@@ -85,21 +118,13 @@ def splash_attention(
         splash_attention_mask as masks,
     )
 
-    num_queries, num_keys, num_heads = query.shape[1], key.shape[1], query.shape[2]
-    dropping = dropout_key is not None
-    refusal = splash_refusal(
-        num_queries, num_keys, mask, has_bias=bias is not None, has_dropout=dropping
-    )
-    if refusal is not None:
-        raise ValueError(f"splash attention cannot do this: {refusal}.")
-    shape = (num_queries, num_keys)
     if mask.window is not None:
         sides = (mask.window - 1, 0 if mask.causal else mask.window - 1)
-        seen: Any = masks.LocalMask(shape, sides, 0)
+        seen = masks.LocalMask(shape, sides, 0)
     else:
         seen = masks.CausalMask(shape) if mask.causal else masks.FullMask(shape)
-    block_queries, block_keys = _block(num_queries), _block(num_keys)
-    kernel = kernels.make_splash_mha(
+    block_queries, block_keys = map(_block, shape)
+    return kernels.make_splash_mha(
         masks.MultiHeadMask([seen] * num_heads),
         block_sizes=kernels.BlockSizes(
             block_q=block_queries,
@@ -116,15 +141,6 @@ def splash_attention(
         attn_logits_soft_cap=logit_cap,
         interpret=interpret,
     )
-    heads_first = [x.swapaxes(1, 2) for x in ((query * scale).astype(query.dtype), key, value)]
-    segments = _segments(mask, query.shape[0], *shape)
-    attended: Any
-    if segments is None:
-        attended = jax.vmap(kernel)(*heads_first)
-    else:
-        pairs = kernels.SegmentIds(*segments)
-        attended = jax.vmap(kernel)(*heads_first, pairs)
-    return _zero_where_blind(attended.swapaxes(1, 2).astype(query.dtype), mask, num_keys)
 
 
 def _zero_where_blind(
@@ -150,7 +166,9 @@ def _block(length: int) -> int:
     return next(b for b in range(min(_LARGEST_BLOCK, length), 0, -LANES) if length % b == 0)
 
 
-def _segments(mask: Mask, batch: int, num_queries: int, num_keys: int) -> Any:
+def _segments(
+    mask: Mask, batch: int, num_queries: int, num_keys: int
+) -> tuple[Int[Array, "B T"], Int[Array, "B S"]] | None:
     """Segment numbers, equal where a query may attend; None if all are equal."""
     valid = _valid_keys(mask, num_keys)
     if mask.query_segments is None and valid is None:

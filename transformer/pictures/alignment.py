@@ -3,7 +3,6 @@
 import functools
 import warnings
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,11 +10,13 @@ from jaxtyping import Array, Float, Int
 
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.files import write_picture
+from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.layouts import layer_name, unstacked
+from transformer.types import Params
 
 
 def cross_attention_weights(
-    model: Any, params: Any, source: np.ndarray, target: np.ndarray, end: int
+    model: EncoderDecoder, params: Params, source: np.ndarray, target: np.ndarray, end: int
 ) -> Float[np.ndarray, "L N T S"]:
     """The weight of each source token for each token of a translation, when it was made.
 
@@ -39,15 +40,15 @@ def cross_attention_weights(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _intermediates(
-    model: Any, params: Any, source: Int[Array, "1 S"], target: Int[Array, "1 T"]
-) -> Any:
+    model: EncoderDecoder, params: Params, source: Int[Array, "1 S"], target: Int[Array, "1 T"]
+) -> Params:
     _, found = model.apply({"params": params}, source, target, mutable=["intermediates"])
     return found["intermediates"]
 
 
 def draw_alignment(
-    model: Any,
-    params: Any,
+    model: EncoderDecoder,
+    params: Params,
     tokenizer: SentenceTokenizer,
     source_ids: np.ndarray,
     target_ids: np.ndarray,

@@ -1,14 +1,14 @@
 """The losses of a run as a picture."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformer.files import write_picture
+from transformer.types import Facts
 
 
-def draw_curves(metrics: Sequence[Mapping[str, Any]], path: Path) -> bool:
+def draw_curves(metrics: Sequence[Facts], path: Path) -> bool:
     """Draws losses, gradient norms and learning rates.
 
     Args:

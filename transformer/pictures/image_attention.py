@@ -3,18 +3,19 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from transformer.files import write_picture
+from transformer.models.vit import ViT
 from transformer.nn.layouts import layer_name, unstacked
+from transformer.types import Params
 
 
 def image_attention_weights(
-    model: Any, params: Any, images: Float[Array, "B Y X C"]
+    model: ViT, params: Params, images: Float[Array, "B Y X C"]
 ) -> Float[np.ndarray, "L B g g"]:
     """The attention of each layer to each patch, averaged over heads.
 
@@ -42,14 +43,14 @@ def image_attention_weights(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _intermediates(model: Any, params: Any, images: Float[Array, "B Y X C"]) -> Any:
+def _intermediates(model: ViT, params: Params, images: Float[Array, "B Y X C"]) -> Params:
     _, found = model.apply({"params": params}, images, method="classify", mutable=["intermediates"])
     return found["intermediates"]
 
 
 def draw_image_attention(
-    model: Any,
-    params: Any,
+    model: ViT,
+    params: Params,
     images: Float[Array, "B Y X C"],
     pixels: UInt8[np.ndarray, "B Y X C"],
     captions: Sequence[str],

@@ -1,16 +1,22 @@
 """The picture of a sweep."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from transformer.files import write_picture
+from transformer.types import Json
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    import matplotlib.axes
+
+Row = Json
 Curve = tuple[Sequence[int], Sequence[float]]
+ColourOf = Callable[[Row], str | tuple[float, ...]]
 
 # Beyond this many keys there is no room; the most important ones are shown.
 MOST_KEYS = 8
@@ -19,42 +25,64 @@ _PER_LINE = 4
 
 def draw_report(
     rows: Sequence[Row],
+    ended: Sequence[Row],
     keys: Sequence[str],
     curves: Mapping[str, Curve],
-    importance: Mapping[str, float] | None,
+    weights: Mapping[str, float],
+    title: str,
     path: Path,
 ) -> None:
     """Draws the curves of all trials, losses against each key, parallel coordinates, importances.
 
     Args:
-        rows: the trials, with `overrides` and `validation_loss`.
-        keys: the keys that the trials override.
+        rows: the trials, with `overrides` and `validation_loss`, the best first.
+        ended: those of them that ended with a loss.
+        keys: the keys that the trials override, with values that differ between ended trials.
         curves: validation losses of each trial, by step.
-        importance: importance of each key, if a search knows it; otherwise rank correlations are
-            shown.
+        weights: the importance of keys, from 0 to 1.
+        title: what the importances are.
         path: the path of the picture.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    ended = [row for row in rows if row["status"] == "done" and _finite(row)]
-    losses = [row["validation_loss"] for row in ended]
-    varied = [key for key in keys if len({repr(row["overrides"].get(key)) for row in ended}) > 1]
-    weights = importance or {key: rank_correlation(ended, key) for key in varied}
-    shown = sorted(varied, key=lambda key: -weights.get(key, 0.0))[:MOST_KEYS]
+    shown = sorted(keys, key=lambda key: -weights.get(key, 0.0))[:MOST_KEYS]
+    colour = _colours(ended)
+
     scatter_lines = math.ceil(len(shown) / _PER_LINE)
-    norm = Normalize(*_range(losses))
-    colours = colormaps["viridis"]
-
-    def colour(row: Row) -> Any:
-        return colours(0.9 * norm(row["validation_loss"])) if row in ended else "#bbbbbb"
-
     figure = Figure(figsize=(13, 4.2 * 2 + 3.0 * scatter_lines), layout="constrained")
     heights = [4.2, *[3.0] * scatter_lines, 4.2]
     grid = figure.add_gridspec(2 + scatter_lines, 4, height_ratios=heights)
+    _curves(figure.add_subplot(grid[0, :3]), rows, ended, curves, colour)
+    _importances(figure.add_subplot(grid[0, 3]), weights, title)
+    for line in range(scatter_lines):
+        here = shown[line * _PER_LINE : (line + 1) * _PER_LINE]
+        cells = grid[1 + line, :].subgridspec(1, min(len(shown), _PER_LINE))
+        for index, key in enumerate(here):
+            _scatter(figure.add_subplot(cells[0, index]), ended, key, colour)
+    _parallel(figure.add_subplot(grid[-1, :]), ended, shown, colour)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    write_picture(path, figure, dpi=110)
 
-    axes = figure.add_subplot(grid[0, :3])
+
+def _colours(ended: Sequence[Row]) -> ColourOf:
+    """The colour of each trial: the darker, the lower its loss; grey if it did not end."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    norm = Normalize(*_range([row["validation_loss"] for row in ended]))
+    colours = colormaps["viridis"]
+    return lambda row: colours(0.9 * norm(row["validation_loss"])) if row in ended else "#bbbbbb"
+
+
+def _curves(
+    axes: "matplotlib.axes.Axes",
+    rows: Sequence[Row],
+    ended: Sequence[Row],
+    curves: Mapping[str, Curve],
+    colour: ColourOf,
+) -> None:
+    """The validation losses of all trials by step."""
     # The best trial is drawn on top.
     for row in reversed(rows):
         steps, values = curves[row["id"]]
@@ -70,47 +98,16 @@ def draw_report(
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     axes.grid(alpha=0.25)
 
-    axes = figure.add_subplot(grid[0, 3])
+
+def _importances(axes: "matplotlib.axes.Axes", weights: Mapping[str, float], title: str) -> None:
+    """A bar for each of the most important keys."""
     ordered = sorted(weights, key=lambda key: weights[key])[-MOST_KEYS:]
     axes.barh(ordered, [weights[key] for key in ordered], color="#5b8db8")
     axes.set_yticks(range(len(ordered)), [_short(key) for key in ordered])
-    title = "Importance (Optuna)" if importance else "|rank correlation| with the loss"
     axes.set(xlim=(0, 1), title=title)
 
-    for line in range(scatter_lines):
-        here = shown[line * _PER_LINE : (line + 1) * _PER_LINE]
-        cells = grid[1 + line, :].subgridspec(1, min(len(shown), _PER_LINE))
-        for index, key in enumerate(here):
-            _scatter(figure.add_subplot(cells[0, index]), ended, key, colour)
 
-    axes = figure.add_subplot(grid[-1, :])
-    _parallel(axes, ended, shown, colour)
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    write_picture(path, figure, dpi=110)
-
-
-def rank_correlation(rows: Sequence[Row], key: str) -> float:
-    """The absolute value of Spearman's correlation of a key and the loss; 0 without an order."""
-    values = [row["overrides"].get(key) for row in rows]
-    if len(rows) < 3 or not all(_is_number(value) for value in values):
-        return 0.0
-    one, other = _ranks(values), _ranks([row["validation_loss"] for row in rows])
-    spread = one.std() * other.std()
-    return (
-        float(abs(np.mean((one - one.mean()) * (other - other.mean())) / spread)) if spread else 0.0
-    )
-
-
-def _ranks(values: Sequence[Any]) -> np.ndarray:
-    """Ranks from 0; equal values share the mean of theirs."""
-    array = np.asarray(values, np.float64)
-    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts) - 1
-    return (last - (counts - 1) / 2)[inverse]
-
-
-def _scatter(axes: Any, rows: Sequence[Row], key: str, colour: Any) -> None:
+def _scatter(axes: "matplotlib.axes.Axes", rows: Sequence[Row], key: str, colour: ColourOf) -> None:
     """Final losses against the values of one key."""
     values = [row["overrides"].get(key) for row in rows]
     places, ticks = _places(values)
@@ -129,7 +126,9 @@ def _scatter(axes: Any, rows: Sequence[Row], key: str, colour: Any) -> None:
     axes.grid(alpha=0.25)
 
 
-def _parallel(axes: Any, rows: Sequence[Row], keys: Sequence[str], colour: Any) -> None:
+def _parallel(
+    axes: "matplotlib.axes.Axes", rows: Sequence[Row], keys: Sequence[str], colour: ColourOf
+) -> None:
     """A line for each trial through its values and its loss, each axis from 0 to 1."""
     names = [*keys, "validation loss"]
     columns = []
@@ -168,7 +167,7 @@ def _parallel(axes: Any, rows: Sequence[Row], keys: Sequence[str], colour: Any) 
     axes.spines["left"].set_visible(False)
 
 
-def _places(values: Sequence[Any]) -> tuple[list[float], list[str] | None]:
+def _places(values: Sequence[object]) -> tuple[list[float], list[str] | None]:
     """Numbers as they are; other values by their index among all values, which become ticks."""
     if all(_is_number(value) for value in values):
         return [float(value) for value in values], None
@@ -177,21 +176,16 @@ def _places(values: Sequence[Any]) -> tuple[list[float], list[str] | None]:
     return [float(ticks.index(text)) for text in texts], ticks
 
 
-def _is_logarithmic(values: Sequence[Any]) -> bool:
+def _is_logarithmic(values: Sequence[object]) -> bool:
     """Whether values span more than a factor of eight above zero."""
     return bool(values) and min(values) > 0 and max(values) / min(values) > 8
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _finite(row: Row) -> bool:
-    loss = row.get("validation_loss")
-    return loss is not None and math.isfinite(loss)
-
-
-def _range(values: Any) -> tuple[float, float]:
+def _range(values: Sequence[float] | Float[np.ndarray, "n"]) -> tuple[float, float]:
     """The lowest and the highest value, never the same."""
     if len(values) == 0:
         return 0.0, 1.0

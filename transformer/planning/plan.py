@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError
+from transformer.nn.compute import computing
 from transformer.planning.ahead_of_time import (
     batch_shapes,
     bytes_per_device,
@@ -20,7 +21,7 @@ from transformer.planning.ahead_of_time import (
     shown_shape,
 )
 from transformer.planning.collectives import collectives
-from transformer.tasks.parts.optional import StandsIn
+from transformer.tasks.parts.abilities import StandsIn
 from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import count_flops
@@ -136,7 +137,7 @@ def describe(experiment: Experiment, target: Target, wishes: Wishes) -> Json:
         "devices": len(target.devices),
         "chips": target.chips,
         "mesh": {axis: size for axis, size in experiment.mesh.shape.items() if size > 1},
-        "remat": experiment.model.remat,
+        "remat": experiment.model.compute.remat,
         "parameters": sum(row["count"] for row in table),
         "parameter_table": table,
         "memory": {
@@ -224,7 +225,7 @@ def computed_flops(experiment: Experiment, batch: Shapes) -> int:
         experiment: the experiment to train.
         batch: shapes of the batch, over all hosts.
     """
-    model = experiment.model.clone(attention="einsum")
+    model = computing(experiment.model, attention="einsum")
     moving, kept = split(experiment.shapes.params, experiment.trained)
 
     def objective(moving: Params, kept: Params, batch: Batch) -> Float[Array, ""]:
@@ -285,7 +286,7 @@ def _lines(report: Json) -> list[tuple[str, str]]:
             lines.append((f"GiB a device, {name}", f"{memory[name] / _GIB:.3f}"))
     lines.append(("memory", verdict(report)))
     flops, computed = report["flops_per_step"], report["computed_flops_per_step"]
-    lines.append(("FLOPs a step", f"{flops:.4g}, {computed:.4g} with what is recomputed"))
+    lines.append(("FLOPs a step", f"{flops:.4g}, {computed:.4g} with recomputation"))
     for kind, exchange in report.get("collectives", {}).items():
         sizes = f"{exchange['bytes'] / 2**20:,.1f} MiB, {exchange['moved'] / 2**20:,.1f} received"
         lines.append((f"a step, {kind}", f"{exchange['count']:,}: {sizes}"))

@@ -56,7 +56,7 @@ def search(config: ConfigDict, target: Target, wishes: Wishes, limit: int) -> Js
         if compiled >= limit:
             untried += 1
             continue
-        for remat in REMAT if "remat" in config.model else (None,):
+        for remat in REMAT if "compute" in config.model else (None,):
             row = {"mesh": cut._asdict(), "remat": remat}
             try:
                 experiment = prepared(_changed(config, cut, remat), target, wishes)
@@ -184,5 +184,5 @@ def _changed(config: ConfigDict, cut: Cut, remat: str | None) -> ConfigDict:
     with config.unlocked():
         config.mesh.update(cut._asdict())
         if remat is not None:
-            config.model.remat = remat
+            config.model.compute.remat = remat
     return config

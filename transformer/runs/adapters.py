@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +14,7 @@ from transformer.interop.formats.safetensors import (
     write_safetensors,
 )
 from transformer.runs.folders import require_new, write_run
+from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.labels import LABELS_FILE
 from transformer.training.lora import ADAPTERS, LoRA, merged
 from transformer.training.parameters import read_parameters
@@ -21,6 +22,7 @@ from transformer.training.saved_arrays import fingerprints
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build, saved_config, with_optional_sections
 from transformer.training.selection import by_path, compiled_pattern, from_paths
+from transformer.types import ByPath
 
 
 class Saved(NamedTuple):
@@ -41,7 +43,7 @@ def save_adapter(workdir: Path, path: Path, checkpoint: str = "best") -> Saved:
     Raises:
         ConfigError: if the run has no adapters.
     """
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     lora: LoRA = build("lora", config.lora)
     if not lora.rank:
         raise ConfigError(f"{workdir} has no adapters: config.lora.rank is 0.")
@@ -76,7 +78,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
     metadata = read_metadata(adapter)
     if not {"config", "labels", "base", "data_fingerprint"} <= metadata.keys():
         raise DataError(f"{adapter} was not written by scripts/adapters.py: it has no config.")
-    config: Any = with_optional_sections(saved_config(json.loads(metadata["config"])))
+    config = with_optional_sections(saved_config(json.loads(metadata["config"])))
     lora: LoRA = build("lora", config.lora)
     trained = {name: jnp.asarray(x) for name, x in read_safetensors(adapter).items()}
     prints = json.loads(metadata["base"])
@@ -94,7 +96,7 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
     config.init.workdir = ""
     # If there was a moving average, the merged parameters are the average; keep no second one.
     config.train.ema_decay = 0.0
-    task: Any = build("task", config.task)
+    task: Tokenized = build("task", config.task)
     write_run(
         workdir,
         config,
@@ -105,12 +107,12 @@ def merge_adapter(base: Path, adapter: Path, workdir: Path, checkpoint: str = "b
     )
 
 
-def _prints(flat: dict[str, Any]) -> dict[str, int]:
+def _prints(flat: ByPath) -> dict[str, int]:
     """A fingerprint of each parameter, by path."""
     return {path.removeprefix("/"): value for path, value in fingerprints(flat).items()}
 
 
-def _divided(flat: dict[str, Any], lora: LoRA) -> tuple[dict[str, Any], dict[str, Any]]:
+def _divided(flat: ByPath, lora: LoRA) -> tuple[ByPath, ByPath]:
     """Splits parameters into those that were trained and the others."""
     also = compiled_pattern(lora.trained, "lora.trained")
     trained = {

@@ -1,17 +1,15 @@
 """Evaluates a trained run on validation data."""
 
-from typing import Any
-
 import jax
 
 from transformer.runs.opening import Run
 from transformer.sharding import Mesh, batch_sharding, replicated
 from transformer.tasks.parts.protocol import Losses
 from transformer.training.validation import means, validation_totals
-from transformer.types import Batch, Json, Params
+from transformer.types import Batch, Data, Json, Params
 
 
-def evaluate_run(run: Run, data: Any) -> Json:
+def evaluate_run(run: Run, data: Data) -> Json:
     """Evaluates the checkpoint of a run.
 
     Args:

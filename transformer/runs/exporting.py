@@ -1,28 +1,31 @@
 """Exports a trained run as a folder that the library `transformers` can load."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
 from transformer.errors import ConfigError, WorkdirError
+from transformer.fields import config_fields
 from transformer.files import making_folder, write_json
 from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors
 from transformer.interop.layout import Entry, write_entries
 from transformer.interop.opening import family_for
+from transformer.nn.compute import computing
 from transformer.nn.layouts import unstacked
 from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.parameters import read_parameters
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build
 from transformer.training.selection import by_path
+from transformer.types import Json
 
-DTYPES: dict[str, Any] = {
+DTYPES: dict[str, type[np.generic]] = {
     "float32": np.float32,
     "bfloat16": ml_dtypes.bfloat16,
     "float16": np.float16,
@@ -38,7 +41,7 @@ def export_run(
     checkpoint: str = "best",
     dtype: str = "float32",
     shard_bytes: int = 4 << 30,
-) -> dict[str, Any]:
+) -> Json:
     """Writes a run's model as `config.json`, safetensors and the files that prepare inputs.
 
     Args:
@@ -61,13 +64,13 @@ def export_run(
     require_writable_folder(target, "--target")
     if target.exists() and any(target.iterdir()):
         raise WorkdirError(f"{target} is not an empty folder: give a new --target.")
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     found = read_parameters(workdir, checkpoint)
-    task.check_run(workdir, found.metadata["data_fingerprint"])
-    params: Any = {path: np.asarray(x) for path, x in by_path(unstacked(found.params)).items()}
+    require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
+    params = {path: np.asarray(x) for path, x in by_path(unstacked(found.params)).items()}
     labels = load_labels(workdir) if (workdir / "labels.json").exists() else ()
-    model = model.clone(scan_layers=False, **_decided(model, params))
+    model = computing(model, scan_layers=False).clone(**_decided(model, params))
     family = family_for(config.model.name, model)
     trained = Trained(config.task.name, task, model, frozenset(params), labels, workdir)
     content = family.config(trained) | {"dtype": dtype}
@@ -106,13 +109,13 @@ def _converted(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
     return result
 
 
-def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:
+def _decided(model: Model, params: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Fields of the model that its data decided, read off its parameters."""
     shown = {
         "vocab_size": ("token_embedding/embedding", 0),
         "num_outputs": ("output/bias", 0),
     }
-    known = {field.name for field in dataclasses.fields(model)}
+    known = config_fields(type(model))
     return {
         field: params[path].shape[axis]
         for field, (path, axis) in shown.items()
@@ -120,7 +123,7 @@ def _decided(model: Any, params: Mapping[str, np.ndarray]) -> dict[str, int]:
     }
 
 
-def _require_all(entries: list[Entry], params: Mapping[str, Any], workdir: Path) -> None:
+def _require_all(entries: list[Entry], params: Mapping[str, np.ndarray], workdir: Path) -> None:
     """Refuses a model with parameters that the published format cannot hold.
 
     Raises:

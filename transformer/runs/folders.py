@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from transformer.checks import require_plain_path, require_writable_folder
+from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import WorkdirError
 from transformer.files import making_folder, write_text
 from transformer.tasks.parts.labels import save_labels
@@ -15,6 +16,7 @@ from transformer.training.checkpoints import Checkpoints
 from transformer.training.holding import holding, is_empty
 from transformer.training.notes import described
 from transformer.training.saved_runs import write_config
+from transformer.types import Params
 
 
 def require_new(workdir: Path) -> None:
@@ -31,10 +33,10 @@ def require_new(workdir: Path) -> None:
 
 def write_run(
     workdir: Path,
-    config: Any,
-    params: Any,
+    config: ConfigDict,
+    params: Params,
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer | None,
     labels: tuple[str, ...],
     fingerprint: str,
     files: Mapping[str, str] = MappingProxyType({}),
@@ -47,7 +49,7 @@ def write_run(
         workdir: the folder to create; must be empty or missing.
         config: a config with all sections.
         params: a nested dict.
-        tokenizer: has a method `save`; None if there is no text.
+        tokenizer: the tokenizer of the run; None if there is no text.
         labels: names of the outputs; empty for none.
         fingerprint: fingerprint of the data, which begins with the digest of the tokenizer.
         files: text of further files, by name.
@@ -60,9 +62,9 @@ def write_run(
 
 def _write(
     folder: Path,
-    config: Any,
-    params: Any,
-    tokenizer: Any,
+    config: ConfigDict,
+    params: Params,
+    tokenizer: Tokenizer | None,
     labels: tuple[str, ...],
     fingerprint: str,
     files: Mapping[str, str],

@@ -14,9 +14,11 @@ from transformer.errors import DataError
 from transformer.interop.family import Published, RunParts
 from transformer.interop.opening import family_of, open_published
 from transformer.interop.published import read_source
+from transformer.nn.compute import Compute, computing
 from transformer.nn.layouts import laid_out_like
 from transformer.runs.folders import require_new, write_run
-from transformer.tasks.parts.protocol import Task, tokenizer_digest
+from transformer.tasks.parts.protocol import Task
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA
 from transformer.training.sections import OPTIONAL_SECTIONS, build, section
@@ -71,7 +73,7 @@ def import_published(
     published, config, run = read_run(
         source, tokenizer=tokenizer, max_length=max_length, ignore=ignore
     )
-    config.model.scan_layers = scan_layers
+    config.model.compute.scan_layers = scan_layers
     # Building the model refuses more layers than can be compiled one by one.
     model = build("model", config.model)
     task, lora = build("task", config.task), build("lora", config.lora)
@@ -81,7 +83,7 @@ def import_published(
         laid_out_like(from_paths(published.params), _parameters_of(model, task, lora)),
         tokenizer=run.tokenizer,
         labels=published.labels,
-        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer.identity()),
+        fingerprint="" if run.tokenizer is None else tokenizer_digest(run.tokenizer),
         files=run.files,
     )
     return published
@@ -148,7 +150,9 @@ def _require_usable(tokenizer: Tokenizer, where: Path) -> None:
 def _of_the_job(published: Published, config: Any) -> Published:
     """Drops parameters that a complete job does not use, such as the pooler of a tagger."""
     task = build("task", config.task)
-    model = build("model", {**config.model, "scan_layers": True}).clone(scan_layers=False)
+    # The number of layers was checked already.
+    model = build("model", {**config.model, "compute": Compute(scan_layers=True)})
+    model = computing(model, scan_layers=False)
     wanted = _paths_of_the_job(model, task, build("lora", config.lora))
     if not wanted <= published.params.keys():
         return published

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,16 +9,19 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from transformer.errors import ConfigError, WorkdirError
-from transformer.fields import require_allowed
-from transformer.nn.attention import for_any_shape
-from transformer.tasks.parts.models import TextEncoder
-from transformer.tasks.parts.protocol import Task, Tokenized
+from transformer.fields import config_fields, require_allowed
+from transformer.nn.compute import for_any_shape
+from transformer.tasks.parts.abilities import Tokenized
+from transformer.tasks.parts.models import Model, TextEncoder
+from transformer.tasks.parts.protocol import Task
+from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.experiment import initial_parameters
 from transformer.training.lora import LoRA, merged
 from transformer.training.parameters import read_parameters, restore_parameters
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build
 from transformer.training.selection import by_path, from_paths
+from transformer.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +39,11 @@ class Run:
 
     config: ConfigDict
     task: Task
-    model: Any
-    params: Any
+    model: Model
+    params: Params
     step: int
 
-    def with_task(self, **fields: Any) -> "Run":
+    def with_task(self, **fields: object) -> "Run":
         """Returns the run with other fields of its task, by flag name; None keeps a field.
 
         Raises:
@@ -50,10 +52,9 @@ class Run:
         given = {name: value for name, value in fields.items() if value is not None}
         if not given:
             return self
-        task: Any = self.task
-        for name in given.keys() - {field.name for field in dataclasses.fields(task)}:
+        for name in given.keys() - config_fields(type(self.task)).keys():
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
-        task = dataclasses.replace(task, **given)
+        task = dataclasses.replace(self.task, **given)
         require_allowed("task", task)
         task.check_model(self.model)
         return dataclasses.replace(self, task=task)
@@ -71,13 +72,13 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is not a run, lacks this checkpoint, or has another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     lora: LoRA = build("lora", config.lora)
     key = jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     found = restore_parameters(workdir, config, checkpoint, nn.meta.unbox(shapes))
-    task.check_run(workdir, found.metadata["data_fingerprint"])
+    require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     return Run(config, task, for_any_shape(model), merged(found.params, lora), found.step)
 
 
@@ -89,12 +90,12 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
         WorkdirError: if the folder is not a run, lacks this checkpoint, or has another tokenizer.
         CheckpointError: if the checkpoint cannot be read.
     """
-    config: Any = read_run(workdir)
+    config = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     if not (isinstance(model, TextEncoder) and isinstance(task, Tokenized)):
         raise ConfigError(f"{workdir} is a run of {config.model.name}, not a text encoder.")
     found = read_parameters(workdir, checkpoint)
-    task.check_run(workdir, found.metadata["data_fingerprint"])
+    require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     key, tokens = jax.random.key(0), jnp.zeros((1, 1), jnp.int32)
     wanted = by_path(nn.meta.unbox(jax.eval_shape(model.init, key, tokens)["params"]))
     saved = by_path(found.params)

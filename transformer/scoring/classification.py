@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from transformer.scoring.correlation import correlation, rank_correlation
+
 
 def classification_scores(
     predicted: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], num_classes: int
@@ -100,8 +102,8 @@ def regression_scores(
     predicted, targets = predicted.astype(np.float64), targets.astype(np.float64)
     error = np.mean(np.square(predicted - targets)) if len(predicted) else 0.0
     return {
-        "pearson": _correlation(predicted, targets),
-        "spearman": _correlation(_ranks(predicted), _ranks(targets)),
+        "pearson": correlation(predicted, targets),
+        "spearman": rank_correlation(predicted, targets),
         "mean_squared_error": float(error),
     }
 
@@ -146,18 +148,3 @@ def most_confused(
         for truth, guess in places
         if wrong[truth, guess]
     ]
-
-
-def _correlation(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
-    """Pearson's correlation; 0 if either is constant."""
-    if not first.size or np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
-        return 0.0
-    first, second = first - first.mean(), second - second.mean()
-    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
-
-
-def _ranks(numbers: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The rank of each number, from 1; equal numbers share the mean of their ranks."""
-    _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2.0)[places]

@@ -53,8 +53,8 @@ def common_subsequence(output: str, reference: str) -> float:
 def common_subsequences(output: str, reference: str) -> float:
     """ROUGE-Lsum: as ROUGE-L, for texts of several lines.
 
-    The words of a reference line count that are in a longest common subsequence with any line of
-    the output; no word counts more often than it occurs in the output.
+    A word of a reference line counts if it is in a longest common subsequence with any line of the
+    output, but not more often than it occurs in the output.
     """
     ours, theirs = (
         [words for words in map(_words, text.split("\n")) if words] for text in (output, reference)

@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
 
 from transformer.errors import MissingDependencyError
 
@@ -17,7 +16,7 @@ def require_sacrebleu() -> None:
         raise MissingDependencyError("sacrebleu", "translation", "measuring BLEU and chrF")
 
 
-def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+def translation_scores(outputs: Sequence[str], references: Sequence[str]) -> dict[str, float | str]:
     """Scores of a whole file, in percent.
 
     Args:

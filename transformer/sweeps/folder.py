@@ -8,13 +8,12 @@ locks/ID                held by the process that trains it
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from transformer.data.reading.limits import parse_json
 from transformer.errors import WorkdirError
 from transformer.files import write_json
 from transformer.locks import LockedError, NoLocksError, locked
@@ -58,7 +57,7 @@ class Folder:
         self.note(trial, "running", command=command)
         return run
 
-    def note(self, trial: Trial, status: str, **facts: Any) -> Json:
+    def note(self, trial: Trial, status: str, **facts: object) -> Json:
         """Updates the notes of a trial and returns all of them.
 
         Args:
@@ -83,10 +82,10 @@ class Folder:
         """
         path = self.run(trial_id) / STATUS_FILE
         try:
-            noted = parse_json(path.read_text("utf-8"))
+            noted = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WorkdirError(f"{path} is not JSON: {error}. Delete it to train again.") from None
         if not _is_note(noted):
             raise WorkdirError(f"{path} is damaged: delete it to train again.")
@@ -124,8 +123,7 @@ class Folder:
         """Inside `with`, holds a lock; yields whether it was available.
 
         The lock is released whenever its process ends, even if killed. `transformer.locks` says
-        where
-        it holds between hosts.
+        where it holds between hosts.
 
         Args:
             name: the name of the lock.

@@ -9,11 +9,13 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import rich.console
 import rich.table
 
 from transformer.files import write_text
 from transformer.pictures.sweep import draw_report
+from transformer.scoring.correlation import rank_correlation
 from transformer.sweeps.folder import Folder
 from transformer.sweeps.trials import shown_value
 from transformer.types import Facts, Json
@@ -45,16 +47,10 @@ def show_table(rows: Sequence[Row]) -> None:
     """Prints a table of the trials on standard output."""
     table = rich.table.Table()
     keys = keys_of(rows)
-    for name in ("trial", *keys, "status", "step", "validation loss"):
+    for name in _heads(keys):
         table.add_column(name, justify="left" if name in ("trial", "status") else "right")
     for row in rows:
-        values = (_text(row["overrides"].get(key)) for key in keys)
-        status = row["status"]
-        if "error" in row:
-            status += f": {textwrap.shorten(row['error'].splitlines()[0], 60)}"
-        loss = row.get("validation_loss")
-        shown = "" if loss is None else f"{loss:.4f}"
-        table.add_row(row["id"], *values, status, str(row.get("step", "")), shown)
+        table.add_row(*_cells(row, keys, decimals=4, longest=60))
     _print(table)
 
 
@@ -91,10 +87,29 @@ def write_report(
     write_text(folder.path / "results.csv", _csv(rows))
     curves = {row["id"]: folder.losses(row["id"]) for row in rows}
     picture = folder.path / "report.png"
-    draw_report(rows, keys_of(rows), curves, importance, picture)
+    ended = [row for row in rows if _has_result(row)]
+    varied = [
+        key for key in keys_of(rows) if len({repr(row["overrides"].get(key)) for row in ended}) > 1
+    ]
+    weights, title = importance, "Importance (Optuna)"
+    if not weights:
+        weights = {key: order_with_loss(ended, key) for key in varied}
+        title = "|rank correlation| with the loss"
+    draw_report(rows, ended, varied, curves, weights, title, picture)
     page = folder.path / "report.html"
     write_text(page, _page(folder.path.absolute().name, rows, picture.read_bytes()))
     return page
+
+
+def order_with_loss(ended: Sequence[Row], key: str) -> float:
+    """The absolute value of Spearman's correlation of a key and the loss; 0 without an order."""
+    values = [row["overrides"].get(key) for row in ended]
+    if len(values) < 3 or any(
+        isinstance(x, bool) or not isinstance(x, int | float) for x in values
+    ):
+        return 0.0
+    losses = [row["validation_loss"] for row in ended]
+    return abs(rank_correlation(np.array(values, np.float64), np.array(losses, np.float64)))
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -118,25 +133,15 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _page(name: str, rows: Sequence[Row], picture: bytes) -> str:
     keys, best = keys_of(rows), best_of(rows)
-    heads = ["trial", *keys, "status", "step", "validation loss"]
     lines = []
     for row in rows:
-        loss = row.get("validation_loss")
-        cells = [
-            row["id"],
-            *(_text(row["overrides"].get(key)) for key in keys),
-            row["status"] + (f": {row['error']}" if "error" in row else ""),
-            str(row.get("step", "")),
-            "" if loss is None else f"{loss:.6f}",
-        ]
-        lines.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
-    command = (
-        ""
-        if best is None
-        else (f"<h2>The best, alone</h2>\n<pre>{html.escape(best['command'])}</pre>\n")
-    )
+        cells = (f"<td>{html.escape(cell)}</td>" for cell in _cells(row, keys, decimals=6))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    command = ""
+    if best is not None:
+        command = f"<h2>The best, alone</h2>\n<pre>{html.escape(best['command'])}</pre>\n"
     image = base64.b64encode(picture).decode()
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in _heads(keys))
     return f"""<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -166,6 +171,23 @@ def counted(rows: Sequence[Row]) -> str:
     states = [row["status"] for row in rows]
     parts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return f"{len(rows)} trials" + (f": {', '.join(parts)}." if parts else ".")
+
+
+def _heads(keys: Sequence[str]) -> list[str]:
+    return ["trial", *keys, "status", "step", "validation loss"]
+
+
+def _cells(
+    row: Row, keys: Sequence[str], *, decimals: int, longest: int | None = None
+) -> list[str]:
+    """The cells of a trial below `_heads`; errors are cut to one line of at most `longest`."""
+    status, loss = row["status"], row.get("validation_loss")
+    if error := row.get("error"):
+        shown = textwrap.shorten(error.splitlines()[0], longest) if longest else error
+        status = f"{status}: {shown}"
+    values = (_text(row["overrides"].get(key)) for key in keys)
+    measured = "" if loss is None else f"{loss:.{decimals}f}"
+    return [row["id"], *values, status, str(row.get("step", "")), measured]
 
 
 def _has_result(row: Row) -> bool:

@@ -5,7 +5,6 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from transformer.errors import NonFiniteLossError, UserError
 from transformer.files import write_text
@@ -61,7 +60,7 @@ def run_grid(
                         return code
         if len(busy) == len(left):
             if not waiting:
-                say(f"Waiting for {len(left)} trials that other workers are at.")
+                say(f"Waiting for {len(left)} trials that other workers train.")
             waiting = True
             time.sleep(PATIENCE)
         left = busy
@@ -140,7 +139,7 @@ def note_result(
     failed(trial, folder, say, error, seconds=seconds, **facts)
 
 
-def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: Any) -> None:
+def failed(trial: Trial, folder: Folder, say: Say, error: Exception, **facts: object) -> None:
     """Notes that a trial failed; an unexpected error leaves its traceback in `error.txt`.
 
     Args:

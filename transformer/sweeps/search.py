@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
@@ -35,6 +35,9 @@ from transformer.sweeps.trials import (
 from transformer.training.experiment import prepare
 from transformer.training.holding import HeldError
 from transformer.training.shared import Shared
+
+if TYPE_CHECKING:
+    import optuna
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("hyperband", "none")
@@ -56,9 +59,9 @@ class Dimension:
 
     key: str
     kind: str
-    values: tuple[Any, ...]
+    values: tuple[object, ...]
 
-    def suggest(self, trial: Any) -> Any:
+    def suggest(self, trial: "optuna.Trial") -> object:
         """Lets an Optuna trial suggest a value."""
         if self.kind == "choice":
             return trial.suggest_categorical(self.key, self.values)
@@ -175,7 +178,7 @@ def run_search(
             return 0
         if found == "busy":
             if not waiting:
-                say("Waiting for trials that other workers are at.")
+                say("Waiting for trials that other workers train.")
             waiting = True
             time.sleep(PATIENCE)
             continue
@@ -199,7 +202,9 @@ def imported_optuna() -> ModuleType:
     return optuna
 
 
-def open_storage(optuna: ModuleType, folder: Path, storage: str = "") -> Any:
+def open_storage(
+    optuna: ModuleType, folder: Path, storage: str = ""
+) -> "optuna.storages.BaseStorage":
     """Opens the storage of a sweep's study: a database by its URL, or a journal in the folder.
 
     Raises:
@@ -212,7 +217,9 @@ def open_storage(optuna: ModuleType, folder: Path, storage: str = "") -> Any:
         return optuna.storages.JournalStorage(backend)
 
 
-def open_study(optuna: ModuleType, folder: Path, storage: Any, **options: Any) -> Any:
+def open_study(
+    optuna: ModuleType, folder: Path, storage: "optuna.storages.BaseStorage", **options: object
+) -> "optuna.Study":
     """Opens the study of a sweep's folder, creating it if necessary.
 
     Args:
@@ -242,8 +249,13 @@ def _opening(what: str | Path) -> Iterator[None]:
 
 
 def _study(
-    optuna: ModuleType, search: Search, storage: Any, folder: Folder, first: int, total: int
-) -> Any:
+    optuna: ModuleType,
+    search: Search,
+    storage: "optuna.storages.BaseStorage",
+    folder: Folder,
+    first: int,
+    total: int,
+) -> "optuna.Study":
     pruner = optuna.pruners.NopPruner()
     if search.pruner == "hyperband":
         pruner = optuna.pruners.HyperbandPruner(
@@ -252,7 +264,7 @@ def _study(
     return open_study(optuna, folder.path, storage, direction="minimize", pruner=pruner)
 
 
-def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
+def _sampler(optuna: ModuleType, search: Search, number: int) -> "optuna.samplers.BaseSampler":
     """A sampler for the trial of this number.
 
     Each trial has its own sampler; otherwise workers with equal seeds would start with equal
@@ -269,8 +281,13 @@ def _sampler(optuna: ModuleType, search: Search, number: int) -> Any:
 
 
 def _next_trial(
-    optuna: ModuleType, study: Any, storage: Any, search: Search, config: ConfigDict, folder: Folder
-) -> Any:
+    optuna: ModuleType,
+    study: "optuna.Study",
+    storage: "optuna.storages.BaseStorage",
+    search: Search,
+    config: ConfigDict,
+    folder: Folder,
+) -> "tuple[optuna.Trial, Trial] | str | None":
     """Chooses the next trial; called by one worker at a time.
 
     Returns:
@@ -296,7 +313,7 @@ def _next_trial(
     return asked, trial
 
 
-def _is_here(frozen: Any, folder: Folder) -> bool:
+def _is_here(frozen: "optuna.trial.FrozenTrial", folder: Folder) -> bool:
     """Whether a trial is trained in this folder, not on another host with its own disk."""
     attributes = frozen.user_attrs
     return "id" in attributes and (
@@ -307,8 +324,8 @@ def _is_here(frozen: Any, folder: Folder) -> bool:
 
 def _run(
     optuna: ModuleType,
-    study: Any,
-    asked: Any,
+    study: "optuna.Study",
+    asked: "optuna.Trial",
     trial: Trial,
     folder: Folder,
     shared: Shared,
@@ -345,7 +362,7 @@ def _run(
                 if code:
                     return code  # Stays running in the study; the next worker resumes it.
         # An earlier trial had the same values; report its result again.
-        status: Any = folder.status(trial.id)
+        status = folder.status(trial.id) or {}
         loss = status.get("validation_loss")
         kinds = {"done": state.COMPLETE, "pruned": state.PRUNED, "failed": state.FAIL}
         kind = kinds[status["status"]]

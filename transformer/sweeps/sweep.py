@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -211,7 +210,9 @@ def named_sweep(source: Path, name: str) -> list[Overrides]:
     Raises:
         ConfigError: if the file has no such function.
     """
-    spec: Any = importlib.util.spec_from_file_location("swept_config", source)
+    spec = importlib.util.spec_from_file_location("swept_config", source)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{source} is no Python file: the name of a config ends with .py.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     known = [key.removeprefix("sweep_") for key in vars(module) if key.startswith("sweep_")]
@@ -287,8 +288,7 @@ def in_processes(arguments: Sequence[str], workers: int) -> int:
         for _ in range(workers):
             if not asked:
                 # Each worker has its own process group: otherwise it would get Ctrl-C twice, from
-                # the
-                # terminal and from us, and would end at once instead of saving.
+                # the terminal and from us, and would end at once instead of saving.
                 line = [sys.executable, *arguments]
                 running.append(subprocess.Popen(line, process_group=0))
                 if asked:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from operator import getitem
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -164,7 +164,7 @@ def check_trials(
     return plans
 
 
-def checked_value(config: ConfigDict, key: str, value: Any) -> Any:
+def checked_value(config: ConfigDict, key: str, value: object) -> object:
     """Checks the type of a value and converts whole numbers to floats for float fields.
 
     Raises:
@@ -177,7 +177,7 @@ def checked_value(config: ConfigDict, key: str, value: Any) -> Any:
     return checked(f"config.{key}", value, dataclasses.replace(field, limits=(), entry=None))
 
 
-def parsed_value(config: ConfigDict, key: str, text: str) -> Any:
+def parsed_value(config: ConfigDict, key: str, text: str) -> object:
     """Parses a value from the command line.
 
     Raises:
@@ -195,8 +195,8 @@ def parsed_value(config: ConfigDict, key: str, text: str) -> Any:
     except (KeyError, ValueError):
         raise ConfigError(f"config.{key} cannot be {text!r}: expected {base.__name__}.") from None
     raise ConfigError(
-        f"config.{key} is a {base.__name__}, of which commas cannot separate several: write a "
-        f"sweep into the config file."
+        f"config.{key} is a {base.__name__}: commas cannot separate several of them. Write a sweep "
+        f"into the config file."
     )
 
 
@@ -213,11 +213,6 @@ def parsed_grid(config: ConfigDict, texts: Iterable[str]) -> list[list[Overrides
             raise ConfigError(
                 f"--grid={text}: write KEY=VALUE,VALUE,... such as "
                 f"--grid=optimizer.learning_rate=1e-4,3e-4"
-            )
-        if require_field(config, key).base is tuple:
-            raise ConfigError(
-                f"--grid={text}: config.{key} holds several values itself, so that commas cannot "
-                f"separate those of a sweep: write the sweep into the config file."
             )
         sweeps.append([{key: parsed_value(config, key, x)} for x in choices.split(",")])
     return sweeps

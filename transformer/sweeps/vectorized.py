@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from transformer.nn.attention import for_many_at_once
+from transformer.nn.compute import for_many_at_once
 from transformer.tasks.parts.protocol import Losses
 from transformer.training.execution import Execution
 from transformer.training.experiment import Experiment

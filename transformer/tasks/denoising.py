@@ -5,18 +5,18 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
-from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.order import Batches
 from transformer.data.reading.text import read_text
 from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
-from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.data.tokenizers.sentences import SentinelTokenizer
 from transformer.decoding.translate import Beam, translate
@@ -32,15 +32,12 @@ from transformer.limits import (
     Whole,
 )
 from transformer.ops.losses import IGNORED
+from transformer.tasks.parts import batching
+from transformer.tasks.parts.losses import sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
-from transformer.tasks.parts.protocol import (
-    Losses,
-    Pace,
-    Shown,
-    require_tokenizer_of,
-    sequence_losses,
-    tokenizer_digest,
-)
+from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.types import Batch, Data, Json, Params
 
 # The number of windows shown after training.
 _SHOWN = 4
@@ -118,13 +115,9 @@ class Denoising:
         train, validation = read_texts(
             self.path, self.validation_path, self.validation_fraction, self.embedded
         )
-        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
-        if tokenizer is None:
-            lines = _lines(train)
-            if self.tokenizer.kind == "character":
-                # Characters that only the validation text has are in the vocabulary too.
-                lines += _lines(validation)
-            tokenizer = self.tokenizer.make(SentenceTokenizer, lines)
+        tokenizer = self.tokenizer.of_run(
+            SentenceTokenizer, workdir, _lines(train), _lines(validation)
+        )
         return StreamData(
             SentinelTokenizer(tokenizer, self.num_sentinels),
             _stream(tokenizer, train, "the training text"),
@@ -140,16 +133,8 @@ class Denoising:
         return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
-        """The tokenizer of a run, without sentinels.
-
-        Raises:
-            WorkdirError: if there is none.
-        """
+        """The tokenizer of a run, without sentinels."""
         return require_tokenizer(SentenceTokenizer, workdir)
-
-    def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: StreamData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -162,7 +147,7 @@ class Denoising:
     def fingerprint(self, data: StreamData) -> str:
         """Changes with the tokenizer and both token streams."""
         digest = hashlib.sha256(data.train.tobytes() + data.validation.tobytes()).hexdigest()
-        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest[:32]}"
+        return f"{tokenizer_digest(data.tokenizer)}-{digest[:32]}"
 
     def describe(self, data: StreamData) -> str:
         """Sizes, and the lengths of the source and target of a window."""
@@ -174,28 +159,24 @@ class Denoising:
             f"of {target}."
         )
 
-    def check_model(self, model: Any) -> None:
+    def check_model(self, model: SequenceToSequence) -> None:
         """All encoder-decoders can do the job."""
 
     def pace(self, data: StreamData) -> Pace:
         """Examples are windows; tokens are those of the text."""
-        size = float(self.batch_size)
-        return Pace(size, size * self.window, len(self._windows(data)))
+        return batching.pace(self, len(self._windows(data)), self.window)
 
-    def batch_rows(self, data: StreamData) -> tuple[int]:
+    def batch_rows(self, data: Data) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
     def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> Batches:
         """The arrays of `data.text.spans.DenoisingWindows` for each step."""
-        windows = self._windows(data)
-        return Batches(windows, Epochs(len(windows), self.batch_size, seed, num_steps))
+        return batching.train_batches(self, self._windows(data), seed=seed, num_steps=num_steps)
 
     def validation_batches(self, data: StreamData) -> Batches:
         """Every window of the validation text once, always with the same spans."""
-        windows = self._windows(data, training=False)
-        size = self.validation_batch_size or self.batch_size
-        return Batches(windows, InOrder(len(windows), size))
+        return batching.validation_batches(self, self._windows(data, training=False))
 
     def _windows(self, data: StreamData, *, training: bool = True) -> DenoisingWindows:
         return DenoisingWindows(
@@ -209,22 +190,24 @@ class Denoising:
             moving=training,
         )
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(self, model: SequenceToSequence) -> tuple[Int[Array, "1 T"], ...]:
         """One source and one target."""
         tokens = jnp.zeros((1, self.length), jnp.int32)
         return tokens, tokens
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target."""
         return sequence_losses(model, params, batch, rngs, self.vocab_chunk)
 
-    def scores(self, model: Any, params: Any, data: StreamData) -> dict[str, Any]:
+    def scores(self, model: SequenceToSequence, params: Params, data: StreamData) -> Json:
         """No scores besides the loss."""
         return {}
 
-    def show(self, model: Any, params: Any, data: StreamData, workdir: Path) -> Shown:
+    def show(
+        self, model: SequenceToSequence, params: Params, data: StreamData, workdir: Path
+    ) -> Shown:
         """Shows some validation windows with the model's fillings; also in `fillings.txt`."""
         batch = self.validation_batches(data)[0]
         rows = [row for row in range(_SHOWN) if batch["source_segments"][row : row + 1].any()]

@@ -3,14 +3,13 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
+from transformer.data.images.decoding import FileImages
 from transformer.data.labels.class_names import distinct_names
 from transformer.errors import ConfigError
 from transformer.files import write_json_lines
@@ -26,15 +25,19 @@ from transformer.scoring.classification import (
     most_confused,
     top_accuracy,
 )
-from transformer.tasks.parts.images import ImageData, ImageTask, apply_to_images
+from transformer.tasks.parts.abilities import Prediction
+from transformer.tasks.parts.images import ImageData, ImageTask
 from transformer.tasks.parts.labels import (
     class_prediction,
     labels_prediction,
     load_labels,
     sigmoid,
 )
-from transformer.tasks.parts.protocol import Losses, Prediction, Shown
+from transformer.tasks.parts.models import ImageClassifier
+from transformer.tasks.parts.outputs import apply
+from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.traced import RateOrOff
+from transformer.types import Batch, Json, Params
 
 # The number of images whose attention is drawn, and of classes listed by their accuracy.
 _DRAWN, _LISTED = 8, 5
@@ -60,11 +63,7 @@ class ImageClassification(ImageTask):
     label_seed: Seed = 0
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         super().check()
         if self.multi_label and self.label_smoothing:
             raise ConfigError(
@@ -82,11 +81,11 @@ class ImageClassification(ImageTask):
     # ------------------------------------------------------------------------------- loss
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: ImageClassifier, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the class, or of each; a mixed image has both classes, by share."""
         images = self.preparation.normalized(batch["images"])
-        outputs: Any = model.apply({"params": params}, images, method="classify", rngs=rngs)
+        outputs: PyTree = model.apply({"params": params}, images, method="classify", rngs=rngs)
         valid = batch["valid"] > 0
         if self.multi_label:
             return _losses_of_each(outputs, batch, valid)
@@ -100,7 +99,7 @@ class ImageClassification(ImageTask):
         )
         share = batch["shares"]
 
-        def mixed(first: Any, second: Any) -> Any:
+        def mixed(first: Float[Array, "B"], second: Float[Array, "B"]) -> Float[Array, ""]:
             return jnp.sum(share * first + (1.0 - share) * second)
 
         metrics = {"loss": mixed(one.nll, other.nll), "accuracy": jnp.sum(one.correct)}
@@ -108,7 +107,7 @@ class ImageClassification(ImageTask):
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: Any, params: Any, data: ImageData) -> dict[str, Any]:
+    def scores(self, model: ImageClassifier, params: Params, data: ImageData) -> Json:
         """Top-1 and top-5 accuracy, macro F1, and calibration."""
         return self._scores(self.outputs(model, params, data.validation, "classify"), data)
 
@@ -117,8 +116,9 @@ class ImageClassification(ImageTask):
         return sigmoid(outputs) if self.multi_label else np.asarray(jax.nn.softmax(outputs))
 
     def _prediction(self, output: Float[np.ndarray, " c"], names: Sequence[str]) -> Prediction:
-        told = labels_prediction if self.multi_label else class_prediction
-        return told(output, names)
+        if self.multi_label:
+            return labels_prediction(output, names)
+        return class_prediction(output, names)
 
     def _scores(self, outputs: np.ndarray, data: ImageData) -> dict[str, float]:
         truth, num_classes = data.validation.labels, len(data.train.names)
@@ -128,13 +128,14 @@ class ImageClassification(ImageTask):
         error = calibration_error(self.probabilities(outputs), truth)
         return {**scores, "calibration_error": error}
 
-    def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
+    def show(self, model: ImageClassifier, params: Params, data: ImageData, workdir: Path) -> Shown:
         """Shows scores, draws confusions and attention, and writes `predictions.jsonl`."""
         outputs = self.outputs(model, params, data.validation, "classify")
         scores, images = self._scores(outputs, data), data.validation
         names = distinct_names(data.train.names)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
-        files = getattr(images.source, "files", range(len(images.labels)))
+        source = images.source
+        files = source.files if isinstance(source, FileImages) else range(len(source))
         rows = (
             {"image": image, "label": names[label], **self._prediction(output, names).details}
             for image, label, output in zip(files, images.labels, outputs, strict=True)
@@ -160,7 +161,7 @@ class ImageClassification(ImageTask):
     # ---------------------------------------------------------------------------- predict
 
     def predict(
-        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+        self, model: ImageClassifier, params: Params, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
         """The most probable classes of each image, or all with `multi_label`; a line is a path.
 
@@ -170,14 +171,14 @@ class ImageClassification(ImageTask):
         labels = load_labels(workdir)
         for names, images in self.files(lines, model.channels):
             pixels = self.preparation.normalized(images)
-            outputs = apply_to_images(model, "classify", params, pixels)
+            outputs = apply(model, "classify", params, pixels)
             for name, output in zip(names, np.asarray(outputs), strict=True):
                 details = self._prediction(output, labels).details
                 found = (f"{k} {v:.4f}" for k, v in details["probabilities"].items())
                 yield Prediction("\t".join((name, *found)), {"image": name, **details})
 
 
-def _losses_of_each(outputs: Float[Array, "B c"], batch: Any, valid: Bool[Array, " B"]) -> Losses:
+def _losses_of_each(outputs: Float[Array, "B c"], batch: Batch, valid: Bool[Array, " B"]) -> Losses:
     """Binary cross-entropy, the mean over all classes."""
     first, second = (
         jax.nn.one_hot(batch[name], outputs.shape[-1]) for name in ("labels", "other_labels")

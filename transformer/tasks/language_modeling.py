@@ -3,22 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from transformer.caches import cache_folder
-from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.order import Batches
 from transformer.data.reading.text import read_text
 from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
-from transformer.data.tokenizers.choosing import (
-    TokenizerChoice,
-    load_tokenizer,
-    require_tokenizer,
-)
+from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
@@ -39,18 +35,14 @@ from transformer.limits import (
 )
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
-from transformer.ops.losses import IGNORED
+from transformer.ops.losses import IGNORED, TokenLosses
+from transformer.tasks.parts import batching
+from transformer.tasks.parts.losses import auxiliary_losses, vocabulary_losses
 from transformer.tasks.parts.models import TextDecoder
-from transformer.tasks.parts.protocol import (
-    Losses,
-    Pace,
-    Shown,
-    auxiliary_losses,
-    require_tokenizer_of,
-    tokenizer_digest,
-    vocabulary_losses,
-)
+from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.traced import AmountOrOff, RateOrOff
+from transformer.types import Batch, Data, Json, Params
 
 _TOKENIZER = TokenizerChoice("character")
 
@@ -134,11 +126,7 @@ class LanguageModeling:
         train, validation = read_texts(
             self.path, self.validation_path, self.validation_fraction, self.embedded
         )
-        tokenizer = None if workdir is None else load_tokenizer(TextTokenizer, workdir)
-        if tokenizer is None:
-            # Characters that only the validation text has are in the vocabulary too.
-            seen = [train, validation] if self.tokenizer.kind == "character" else [train]
-            tokenizer = self.tokenizer.make(TextTokenizer, seen)
+        tokenizer = self.tokenizer.of_run(TextTokenizer, workdir, [train], [validation])
         data = TextData(
             tokenizer,
             tokenize(tokenizer, train, cache_folder()),
@@ -179,12 +167,8 @@ class LanguageModeling:
 
     def fingerprint(self, data: TextData) -> str:
         """Changes with the tokenizer and both token streams."""
-        digest = tokenizer_digest(data.tokenizer.identity())
+        digest = tokenizer_digest(data.tokenizer)
         return f"{digest}-{data.train.fingerprint}-{data.validation.fingerprint}"
-
-    def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def describe(self, data: TextData) -> str:
         """Sizes of the two streams and of the vocabulary."""
@@ -193,7 +177,7 @@ class LanguageModeling:
             f"validate on, {data.tokenizer.vocab_size:,} in the vocabulary."
         )
 
-    def check_model(self, model: Any) -> None:
+    def check_model(self, model: TextDecoder) -> None:
         """Refuses a model with fewer positions than the windows have."""
         if self.context > model.context:
             raise ConfigError(
@@ -203,11 +187,10 @@ class LanguageModeling:
 
     def pace(self, data: TextData) -> Pace:
         """Examples are windows."""
-        size = float(self.batch_size)
         windows = TokenWindows(data.train, self.context, moving=True)
-        return Pace(size, size * self.context, len(windows))
+        return batching.pace(self, len(windows), self.context)
 
-    def batch_rows(self, data: TextData) -> tuple[int]:
+    def batch_rows(self, data: Data) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
@@ -215,29 +198,30 @@ class LanguageModeling:
         """`tokens` and `labels`, both `[B, T]`, for each step."""
         windows = TokenWindows(data.train, self.context, moving=True)
         # The windows define their own order.
-        order = Epochs(len(windows), self.batch_size, seed, num_steps, shuffled=False)
-        return Batches(windows, order)
+        return batching.train_batches(self, windows, seed=seed, num_steps=num_steps, shuffled=False)
 
     def validation_batches(self, data: TextData) -> Batches:
         """Every token of the validation stream predicted once."""
         windows = TokenWindows(data.validation, self.context, moving=False)
-        size = self.validation_batch_size or self.batch_size
-        return Batches(windows, InOrder(len(windows), size))
+        return batching.validation_batches(self, windows)
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(self, model: TextDecoder) -> tuple[Int[Array, "1 T"]]:
         """One window of tokens."""
         return (jnp.zeros((1, self.context), jnp.int32),)
 
-    def losses(self, model: Any, params: Any, batch: Any, rngs: dict[str, jax.Array]) -> Losses:
+    def losses(
+        self, model: TextDecoder, params: Params, batch: Batch, rngs: dict[str, jax.Array]
+    ) -> Losses:
         """Cross-entropy of every next token, plus the model's auxiliary losses (routers)."""
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
 
-        def score(module: Any) -> Any:
+        def score(module: TextDecoder) -> TokenLosses:
             features, _ = module.features(batch["tokens"], valid=batch["labels"] != IGNORED)
             return vocabulary_losses(module, features, batch["labels"], self.vocab_chunk, **terms)
 
-        apply = nn.apply(score, model, mutable=[LOSSES])
-        scores, collected = apply({"params": params}, rngs=rngs)
+        scores, collected = model.apply(
+            {"params": params}, method=score, rngs=rngs, mutable=[LOSSES]
+        )
         objective, weight = jnp.sum(scores.objective), jnp.sum(scores.weight)
         metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
         for name, value in auxiliary_losses(collected).items():
@@ -245,11 +229,11 @@ class LanguageModeling:
             objective += model.loss_scales()[name] * metrics[name]
         return Losses(objective, weight, metrics)
 
-    def scores(self, model: Any, params: Any, data: TextData) -> dict[str, Any]:
+    def scores(self, model: TextDecoder, params: Params, data: TextData) -> Json:
         """No scores besides the loss."""
         return {}
 
-    def show(self, model: Any, params: Any, data: TextData, workdir: Path) -> Shown:
+    def show(self, model: TextDecoder, params: Params, data: TextData, workdir: Path) -> Shown:
         """A text sample, also written to `sample.txt`."""
         prompt = self.prompt or data.tokenizer.decode(data.validation.array[:1])
         (sample,) = write(

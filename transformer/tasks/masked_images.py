@@ -2,13 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from transformer.errors import ConfigError
 from transformer.limits import Part
@@ -17,6 +16,7 @@ from transformer.pictures.columns import draw_columns
 from transformer.tasks.parts.images import ImageData, ImageTask
 from transformer.tasks.parts.models import ImageReconstructor
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.types import Batch, Json, Params
 
 # The number of images that are drawn with their reconstructions.
 _DRAWN = 6
@@ -43,7 +43,7 @@ class MaskedImages(ImageTask):
     masking_rate: Part = 0.75
     normalize_patches: bool = True
 
-    def check_model(self, model: Any) -> None:
+    def check_model(self, model: ImageReconstructor) -> None:
         """Refuses a model whose patches overlap, or are too few to hide any."""
         super().check_model(model)
         patches = model.grid**2
@@ -62,7 +62,9 @@ class MaskedImages(ImageTask):
         """The number of patches that the encoder sees, at least one."""
         return max(1, round(num_patches * (1.0 - self.masking_rate)))
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(
+        self, model: ImageReconstructor
+    ) -> tuple[Float[Array, "1 Y X C"], Int[Array, "1 T"], int]:
         """One image and one order of its patches."""
         order = jnp.arange(model.grid**2)[None]
         return *super().example_inputs(model), order, self.num_seen(model.grid**2)
@@ -70,22 +72,21 @@ class MaskedImages(ImageTask):
     # ------------------------------------------------------------------------------- loss
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: ImageReconstructor, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Squared error of the values of hidden patches."""
-        vit: Any = model
         key = jax.random.key(_VALIDATION_SEED)
         if "dropout" in rngs:
             # Independent of the random numbers of the model.
             key = jax.random.fold_in(rngs["dropout"], 1)
         images = self.preparation.normalized(batch["images"])
-        num_patches = vit.grid**2
+        num_patches = model.grid**2
         order = _orders(key, images.shape[0], num_patches)
         num_seen = self.num_seen(num_patches)
-        found: Any = vit.apply(
+        found: PyTree = model.apply(
             {"params": params}, images, order, num_seen, method="reconstruct", rngs=rngs
         )
-        errors = jnp.mean(jnp.square(found - self._targets(images, vit.patch_size)), axis=-1)
+        errors = jnp.mean(jnp.square(found - self._targets(images, model.patch_size)), axis=-1)
         hidden = jnp.argsort(order, axis=1) >= num_seen
         weight = hidden * (batch["valid"] > 0)[:, None]
         objective = jnp.sum(errors * weight)
@@ -100,11 +101,13 @@ class MaskedImages(ImageTask):
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: Any, params: Any, data: ImageData) -> dict[str, Any]:
+    def scores(self, model: ImageReconstructor, params: Params, data: ImageData) -> Json:
         """No scores besides the loss."""
         return {}
 
-    def show(self, model: Any, params: Any, data: ImageData, workdir: Path) -> Shown:
+    def show(
+        self, model: ImageReconstructor, params: Params, data: ImageData, workdir: Path
+    ) -> Shown:
         """Draws images, the patches that the encoder saw, and the reconstructions."""
         pixels = self.first_images(data.validation, _DRAWN)
         images = self.preparation.normalized(pixels)

@@ -4,14 +4,14 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.order import Batches
 from transformer.data.reading.text import in_chunks, read_text, require_characters
 from transformer.data.text.documents import (
     DocumentTokens,
@@ -23,21 +23,21 @@ from transformer.data.text.masking import Masking, unigram_entropy
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.text.sources import DOCUMENTS, read_documents
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.decoding.embed import row_length
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
-from transformer.ops.losses import IGNORED, cross_entropy
-from transformer.tasks.parts.encoder import INPUTS, EncoderTask, apply_to_rows, too_long
+from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy
+from transformer.tasks.parts import batching
+from transformer.tasks.parts.abilities import Prediction
+from transformer.tasks.parts.encoder import INPUTS, EncoderTask, encoder_inputs, too_long
+from transformer.tasks.parts.labels import softmax
+from transformer.tasks.parts.losses import vocabulary_losses
 from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
-from transformer.tasks.parts.protocol import (
-    Losses,
-    Pace,
-    Prediction,
-    Shown,
-    tokenizer_digest,
-    vocabulary_losses,
-)
+from transformer.tasks.parts.outputs import apply
+from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.types import Batch, Json, Params
 
 # The most lines that `predict` answers at once, and its answers for each masked token.
 _LINES_AT_ONCE = 64
@@ -66,15 +66,9 @@ class MaskedLM(EncoderTask):
     """Masked-language-model and next-sentence pretraining; its fields are `config.task`.
 
     Devlin et al. 2019, section 3.1. The objective is the sum of both mean losses, in nats; `loss`
-    in the metrics covers only masked tokens.
+    in the metrics covers only masked tokens. `EncoderTask` describes the other fields.
 
     Attributes:
-        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
-        max_length: T, tokens of a row.
-        batch_size: B, rows per step over all hosts and microbatches.
-        validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens written in a text count as special tokens, as in
-            published models; otherwise they are ordinary text.
         path: a UTF-8 text file, one sentence a line, a blank line between documents; empty for
             `embedded`.
         validation_path: likewise; empty takes the last documents of `path`.
@@ -122,11 +116,7 @@ class MaskedLM(EncoderTask):
         )
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         _ = self.masking  # It has checks of its own.
         if self.mask_fraction + self.random_fraction == 0.0:
             raise ConfigError(
@@ -141,9 +131,7 @@ class MaskedLM(EncoderTask):
         train, validation = read_documents(
             self.path, self.validation_path, self.validation_fraction, self.embedded
         )
-        tokenizer = self.make_tokenizer(
-            workdir, lambda: (line for document in train for line in document)
-        )
+        tokenizer = self.make_tokenizer(workdir, (line for document in train for line in document))
         tokens = tokenize_documents(tokenizer, train)
         return self._data(tokenizer, tokens, tokenize_documents(tokenizer, validation))
 
@@ -171,23 +159,23 @@ class MaskedLM(EncoderTask):
 
     # ---------------------------------------------------------------------------- protocol
 
-    def save(self, data: Any, workdir: Path) -> None:
+    def save(self, data: MaskedData, workdir: Path) -> None:
         """Writes the tokenizer."""
         data.tokenizer.save(workdir)
 
-    def dimensions(self, data: Any) -> dict[str, int]:
+    def dimensions(self, data: MaskedData) -> dict[str, int]:
         """The vocabulary."""
         return {"vocab_size": data.tokenizer.vocab_size}
 
-    def fingerprint(self, data: Any) -> str:
+    def fingerprint(self, data: MaskedData) -> str:
         """Changes with the tokenizer (first part) and all documents."""
         digest = hashlib.sha256()
         for part in (data.train, data.validation):
             for array in part:
                 digest.update(np.ascontiguousarray(array).tobytes())
-        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest.hexdigest()[:32]}"
+        return f"{tokenizer_digest(data.tokenizer)}-{digest.hexdigest()[:32]}"
 
-    def describe(self, data: Any) -> str:
+    def describe(self, data: MaskedData) -> str:
         """Sizes, and the loss of a model that knows only frequencies."""
         sizes = [f"{len(part.tokens):,}" for part in (data.train, data.validation)]
         return (
@@ -196,43 +184,42 @@ class MaskedLM(EncoderTask):
             f"Unigram entropy of the masked tokens to validate on: {data.entropy:.4f} nats."
         )
 
-    def pace(self, data: Any) -> Pace:
+    def pace(self, data: MaskedData) -> Pace:
         """Examples are rows; almost all have T tokens."""
-        size = float(self.batch_size)
-        return Pace(size, size * self.max_length, len(self._pairs(data, data.train)))
+        return batching.pace(self, len(self._pairs(data, data.train)), self.max_length)
 
-    def train_batches(self, data: Any, *, seed: int, num_steps: int) -> Batches:
+    def train_batches(self, data: MaskedData, *, seed: int, num_steps: int) -> Batches:
         """The arrays of `data.text.documents.SentencePairs` for each step."""
         pairs = self._pairs(data, data.train)
-        return Batches(pairs, Epochs(len(pairs), self.batch_size, seed, num_steps))
+        return batching.train_batches(self, pairs, seed=seed, num_steps=num_steps)
 
-    def validation_batches(self, data: Any) -> Batches:
+    def validation_batches(self, data: MaskedData) -> Batches:
         """Every chunk of the validation documents once, always with the same masks."""
-        pairs = self._pairs(data, data.validation)
-        return Batches(pairs, InOrder(len(pairs), self.validation_batch_size or self.batch_size))
+        return batching.validation_batches(self, self._pairs(data, data.validation))
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(self, model: TokenFiller) -> tuple[Int[Array, "..."], ...]:
         """One row with one masked token."""
         return *super().example_inputs(model), jnp.zeros((1, 1), jnp.int32)
 
     # ------------------------------------------------------------------------------- loss
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: TokenFiller, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the masked tokens, and of the next sentence."""
 
-        def score(module: Any) -> Any:
+        def score(module: TokenFiller) -> tuple[TokenLosses, TokenLosses | None]:
             features = module(*(batch[name] for name in INPUTS))
             masked = module.masked(features, batch["positions"])
             tokens = vocabulary_losses(module, masked, batch["labels"], self.vocab_chunk)
             if not self.next_sentence:
                 return tokens, None
+            assert isinstance(module, SentencePretrainer)
             # In published checkpoints, the first of the two scores is for "follows".
             label = jnp.where(batch["is_next"] < 0, IGNORED, 1 - batch["is_next"])
             return tokens, cross_entropy(module.follows(features), label)
 
-        tokens, following = nn.apply(score, model)({"params": params}, rngs=rngs)
+        tokens, following = model.apply({"params": params}, method=score, rngs=rngs)
         loss, weight = jnp.sum(tokens.nll), jnp.sum(tokens.weight)
         metrics = {"loss": loss, "accuracy": jnp.sum(tokens.correct)}
         if following is None:
@@ -250,15 +237,15 @@ class MaskedLM(EncoderTask):
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: Any, params: Any, data: Any) -> dict[str, Any]:
+    def scores(self, model: TokenFiller, params: Params, data: MaskedData) -> Json:
         """The entropy, to compare the loss with."""
         return {"unigram_entropy": data.entropy}
 
-    def show(self, model: Any, params: Any, data: Any, workdir: Path) -> Shown:
+    def show(self, model: TokenFiller, params: Params, data: MaskedData, workdir: Path) -> Shown:
         """Shows some masked rows with the model's fillings; also in `fillings.txt`."""
         batch = self.validation_batches(data)[0]
-        inputs = (*(batch[name] for name in INPUTS), batch["positions"])
-        logits = np.asarray(apply_to_rows(model, "fill", params, *inputs))
+        inputs = (*encoder_inputs(batch), batch["positions"])
+        logits = np.asarray(apply(model, "fill", params, *inputs))
         lines = [f"unigram entropy {data.entropy:.4f} nats"]
         for row in range(min(3, int((batch["labels"] != IGNORED).any(1).sum()))):
             tokens = data.tokenizer.tokens(batch["tokens"][row, : batch["lengths"][row]])
@@ -275,7 +262,7 @@ class MaskedLM(EncoderTask):
     # ---------------------------------------------------------------------------- predict
 
     def predict(
-        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+        self, model: TokenFiller, params: Params, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
         """The most probable tokens for each mask (`[MASK]`, or RoBERTa's `<mask>`) of each line.
 
@@ -299,26 +286,24 @@ class MaskedLM(EncoderTask):
                         else f"line {number} of the input has a {mask} beyond {self.max_length} "
                         f"tokens: shorten it."
                     )
-                length = row_length(int(rows.lengths[row]), self.max_length)
+                length = rounded_up(int(rows.lengths[row]), self.max_length)
                 inputs = (
                     array[row : row + 1, :length] if array.ndim == 2 else array[row : row + 1]
                     for array in (rows.arrays()[name] for name in INPUTS)
                 )
                 # There are few lengths, each compiled once.
-                positions = np.zeros((1, row_length(len(places), length, least=1)), np.int32)
+                positions = np.zeros((1, rounded_up(len(places), length, least=1)), np.int32)
                 positions[0, : len(places)] = places
-                logits = apply_to_rows(model, "fill", params, *inputs, positions)
+                logits = apply(model, "fill", params, *inputs, positions)
                 found = _fillings(tokenizer, np.asarray(logits)[0, : len(places)])
                 cut = too_long(self.max_length, model.context) if rows.cut[row] else ""
                 yield found._replace(cut=cut)
 
 
-def _fillings(tokenizer: EncoderTokenizer, logits: np.ndarray) -> Prediction:
+def _fillings(tokenizer: EncoderTokenizer, logits: Float[np.ndarray, "M V"]) -> Prediction:
     """The best tokens for each mask, with their probabilities."""
-    exponents = np.exp(logits - logits.max(-1, keepdims=True))
-    probabilities = exponents / exponents.sum(-1, keepdims=True)
     masks = []
-    for scores in probabilities[:, : tokenizer.vocab_size]:
+    for scores in softmax(logits)[:, : tokenizer.vocab_size]:
         best = np.argsort(-scores, kind="stable")[:_FILLINGS]
         tokens = tokenizer.tokens(best)
         masks.append(

@@ -3,29 +3,32 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from transformer.data.embedded.play_questions import play_questions
 from transformer.data.labels import windows as question_windows
 from transformer.data.labels.squad import Question, read_squad
 from transformer.data.labels.windows import Windows, best_answers, make_windows
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json
-from transformer.limits import AnyReal, FilePath, Length, Share, Whole
+from transformer.limits import AnyReal, Length, Share, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
-from transformer.tasks.parts.encoder import EncoderData, EncoderTask
-from transformer.tasks.parts.protocol import Losses, Prediction, Shown
+from transformer.tasks.parts.abilities import Prediction
+from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask, num_held_out
+from transformer.tasks.parts.models import TextTagger
+from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.types import Batch, Facts, Json, Params
 
 # The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 64
@@ -39,19 +42,13 @@ class _Asked(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class QuestionAnswering(EncoderTask):
+class QuestionAnswering(LabellingTask):
     """Finding the first and the last token of an answer; its fields are `config.task`.
 
-    Devlin et al. 2019, sections 4.2 and 4.3.
+    Devlin et al. 2019, sections 4.2 and 4.3. `LabellingTask` describes the other fields. A row is a
+    window: question, part of the context, three special tokens.
 
     Attributes:
-        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
-        max_length: T, the number of tokens of a window: question, part of the context, three
-            special tokens.
-        batch_size: B, windows per step over all hosts and microbatches.
-        validation_batch_size: windows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens written in a text count as special tokens, as in
-            published models; otherwise they are ordinary text.
         train: a file in the JSON format of SQuAD 1.1 or 2.0; empty for questions about who says a
             line of Shakespeare's plays.
         validation: as `train`; empty takes the end of `train`.
@@ -68,8 +65,6 @@ class QuestionAnswering(EncoderTask):
             answer by more than this.
     """
 
-    train: FilePath = ""
-    validation: FilePath = ""
     validation_fraction: Share = 0.1
     num_questions: Annotated[int, Whole(20, 10**6)] = 20_000
     context_words: Annotated[int, Whole(20, 10**6)] = 120
@@ -81,24 +76,13 @@ class QuestionAnswering(EncoderTask):
     no_answer: bool = False
     null_threshold: AnyReal = 0.0
 
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
-
     # ------------------------------------------------------------------------------- data
 
-    def load(self, workdir: Path | None) -> EncoderData:
+    def load(self, workdir: Path | None) -> LabelledRows[_Asked]:
         """Reads or makes the questions, makes or loads the tokenizer, and cuts windows."""
         train, validation = self._read()
-        tokenizer = self.make_tokenizer(
-            workdir,
-            lambda: [*dict.fromkeys(q.context for q in train), *(q.question for q in train)],
-        )
+        texts = [*dict.fromkeys(q.context for q in train), *(q.question for q in train)]
+        tokenizer = self.make_tokenizer(workdir, texts)
         windows, held_out = self._windows(tokenizer, train), self._windows(tokenizer, validation)
         without = sum(not q.answers for q in train)
         if without and not self.no_answer:
@@ -113,7 +97,7 @@ class QuestionAnswering(EncoderTask):
             *self._cut_questions(windows, "to train on"),
             *self._cut_questions(held_out, "to validate on"),
         )
-        return EncoderData(
+        return LabelledRows(
             tokenizer,
             ("start", "end"),
             _rows(windows),
@@ -122,7 +106,7 @@ class QuestionAnswering(EncoderTask):
             notes,
         )
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> EncoderData:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> LabelledRows[_Asked]:
         """Other questions to validate on, with the tokenizer of a run."""
         if len(paths) != 1:
             raise ConfigError("questions are evaluated from one file: give --path.")
@@ -130,7 +114,7 @@ class QuestionAnswering(EncoderTask):
         windows = self._windows(tokenizer, questions)
         rows = _rows(windows)
         asked, notes = _Asked(questions, windows), self._cut_questions(windows, f"of {paths[0]}")
-        return EncoderData(tokenizer, ("start", "end"), rows, rows, asked, notes)
+        return LabelledRows(tokenizer, ("start", "end"), rows, rows, asked, notes)
 
     def _read(self) -> tuple[list[Question], list[Question]]:
         if not self.train:
@@ -143,12 +127,7 @@ class QuestionAnswering(EncoderTask):
         train = read_squad(self.train)
         if self.validation:
             return train, read_squad(self.validation)
-        count = round(len(train) * self.validation_fraction)
-        if not 0 < count < len(train):
-            raise DataError(
-                f"{self.train} has {len(train)} questions: too few to keep some for validation. "
-                f"Give more, or config.task.validation."
-            )
+        count = num_held_out(len(train), self.validation_fraction, self.train, "questions")
         return train[:-count], train[-count:]
 
     def _windows(self, tokenizer: EncoderTokenizer, questions: Sequence[Question]) -> Windows:
@@ -174,11 +153,11 @@ class QuestionAnswering(EncoderTask):
     # ------------------------------------------------------------------------------- loss
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: TextTagger, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Mean of the cross-entropies of the answer's first and last positions."""
-        inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
-        outputs: Any = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
+        inputs = (batch[name] for name in INPUTS)
+        outputs: PyTree = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
         real = real_tokens(batch["tokens"].shape[1], batch["lengths"])
         outputs = jnp.where(real[..., None], outputs, -1e9)
         valid = batch["valid"]
@@ -192,17 +171,19 @@ class QuestionAnswering(EncoderTask):
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
+    def scores(self, model: TextTagger, params: Params, data: LabelledRows[_Asked]) -> Json:
         """Exact match and F1 in percent."""
         return self._answered(model, params, data)[1]
 
-    def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
+    def show(
+        self, model: TextTagger, params: Params, data: LabelledRows[_Asked], workdir: Path
+    ) -> Shown:
         """Shows scores and some answers; writes all to `predictions.json` in SQuAD's format."""
         found, scores = self._answered(model, params, data)
         texts = {question_id: self._text(each) for question_id, each in found.items()}
         write_json(workdir / "predictions.json", texts, indent=1)
         lines = [f"{name:<26} {value:.2f}" for name, value in scores.items()]
-        asked: _Asked = data.examples
+        asked = data.examples
         for question in asked.questions[:: max(1, len(asked.questions) // 3)][:3]:
             truth = question.answers[0].text if question.answers else "(no answer)"
             answer = texts[question.id] or "(no answer)"
@@ -212,9 +193,9 @@ class QuestionAnswering(EncoderTask):
         return Shown("\n".join(lines), scores)
 
     def _answered(
-        self, model: Any, params: Any, data: EncoderData
+        self, model: TextTagger, params: Params, data: LabelledRows[_Asked]
     ) -> tuple[dict[str, question_windows.Prediction], dict[str, float]]:
-        asked: _Asked = data.examples
+        asked = data.examples
         predictions = self._answers(model, params, asked)
         found = {q.id: each for q, each in zip(asked.questions, predictions, strict=True)}
         texts = {question_id: self._text(each) for question_id, each in found.items()}
@@ -229,7 +210,7 @@ class QuestionAnswering(EncoderTask):
         return found, scores
 
     def _answers(
-        self, model: Any, params: Any, asked: _Asked, *, progress: bool = True
+        self, model: TextTagger, params: Params, asked: _Asked, *, progress: bool = True
     ) -> list[question_windows.Prediction]:
         outputs = self.outputs(model, params, _rows(asked.windows), progress=progress)
         return best_answers(
@@ -252,7 +233,7 @@ class QuestionAnswering(EncoderTask):
     # ---------------------------------------------------------------------------- predict
 
     def predict(
-        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+        self, model: TextTagger, params: Params, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
         """The answer to each line: a question and a context separated by a tab.
 
@@ -303,8 +284,8 @@ def _asked_in(line: str, number: int) -> Question:
     )
     if line.lstrip().startswith("{"):
         try:
-            given = parse_json(line)
-            question, context = given["question"], given["context"]
+            given = cast("Facts", loads(line))
+            question, context = (given[key] for key in ("question", "context"))
         except (ValueError, KeyError) as error:
             raise DataError(f"{expected}; {error}.") from None
     else:

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from transformer.data.embedded.play_tags import play_tags
 from transformer.data.labels.conll import (
@@ -25,7 +25,7 @@ from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import FilePath, PartOrNone, Whole
+from transformer.limits import PartOrNone, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
     OUTSIDE,
@@ -36,9 +36,18 @@ from transformer.scoring.entities import (
     tag_accuracy,
     tell_entities,
 )
-from transformer.tasks.parts.encoder import EncoderData, EncoderTask, too_long
+from transformer.tasks.parts.abilities import Prediction
+from transformer.tasks.parts.encoder import (
+    INPUTS,
+    LabelledRows,
+    LabellingTask,
+    num_held_out,
+    too_long,
+)
 from transformer.tasks.parts.labels import distinct_names, load_labels
-from transformer.tasks.parts.protocol import Losses, Prediction, Shown
+from transformer.tasks.parts.models import TextTagger
+from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.types import Batch, Json, Params
 
 # The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 128
@@ -54,16 +63,12 @@ class _Tagged(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tagging(EncoderTask):
+class Tagging(LabellingTask):
     """A tag for each word; its fields are `config.task`. Devlin et al. 2019, section 5.3.
 
+    `LabellingTask` describes the other fields. Sentences longer than a row go on in further rows.
+
     Attributes:
-        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
-        max_length: T, tokens of a row; longer sentences continue in further rows.
-        batch_size: B, rows per step over all hosts and microbatches.
-        validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens written in a text count as special tokens, as in
-            published models; otherwise they are ordinary text.
         first_space: for `bpe`, where spaces are part of tokens: whether the first word of a
             sentence is preceded by a space like all others.
         train: a file in the format of CoNLL 2003, with tags of any kind; empty for names in
@@ -74,34 +79,23 @@ class Tagging(EncoderTask):
     """
 
     first_space: bool = True
-    train: FilePath = ""
-    validation: FilePath = ""
     validation_fraction: PartOrNone = 0.1
     tag_column: Annotated[int, Whole(-1000, 1000)] = -1
 
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
-
     # ------------------------------------------------------------------------------- data
 
-    def set_reading(self, tokenizer: EncoderTokenizer) -> None:
+    def configured(self, tokenizer: EncoderTokenizer) -> EncoderTokenizer:
         """Configures a tokenizer for how this task reads sentences."""
-        super().set_reading(tokenizer)
         tokenizer.first_space = self.first_space
+        return super().configured(tokenizer)
 
-    def load(self, workdir: Path | None) -> EncoderData:
+    def load(self, workdir: Path | None) -> LabelledRows[_Tagged]:
         """Reads or makes the sentences, makes or loads the tokenizer, and tokenizes."""
         train, validation = self._read()
         found = {tag for tags in train.tags for tag in tags}
         # The tag for words outside of entities comes first.
         labels = (*({OUTSIDE} & found), *sorted(found - {OUTSIDE}))
-        tokenizer = self.make_tokenizer(workdir, lambda: map(" ".join, train.words))
+        tokenizer = self.make_tokenizer(workdir, map(" ".join, train.words))
         rows = align(
             tokenizer,
             train.words,
@@ -115,7 +109,7 @@ class Tagging(EncoderTask):
             *self._cut_words(rows, "the training data"),
             *self._cut_words(held_out, "the validation data"),
         )
-        return EncoderData(
+        return LabelledRows(
             tokenizer,
             labels,
             _arrays(rows),
@@ -124,7 +118,7 @@ class Tagging(EncoderTask):
             notes,
         )
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> EncoderData:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> LabelledRows[_Tagged]:
         """Other sentences to validate on, with the tokenizer and the tags of a run."""
         if len(paths) != 1:
             raise ConfigError("tags are evaluated from one file: give --path.")
@@ -133,7 +127,7 @@ class Tagging(EncoderTask):
         rows = self._aligned(tokenizer, sentences, labels, paths[0])
         arrays = _arrays(rows)
         notes = self._cut_words(rows, paths[0])
-        return EncoderData(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), notes)
+        return LabelledRows(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), notes)
 
     def _read(self) -> tuple[TaggedSentences, TaggedSentences]:
         if not self.train:
@@ -141,20 +135,19 @@ class Tagging(EncoderTask):
         train = read_conll(self.train, tag_column=self.tag_column)
         if self.validation:
             return train, read_conll(self.validation, tag_column=self.tag_column)
-        count = round(len(train.words) * self.validation_fraction)
-        if not 0 < count < len(train.words):
-            raise DataError(
-                f"{self.train} has {len(train.words)} sentences: too few to keep some for "
-                f"validation. Give more, or config.task.validation."
-            )
-        cut = len(train.words) - count
+        total = len(train.words)
+        cut = total - num_held_out(total, self.validation_fraction, self.train, "sentences")
         return (
             TaggedSentences(train.words[:cut], train.tags[:cut]),
             TaggedSentences(train.words[cut:], train.tags[cut:]),
         )
 
     def _aligned(
-        self, tokenizer: Any, sentences: TaggedSentences, labels: tuple[str, ...], where: str
+        self,
+        tokenizer: EncoderTokenizer,
+        sentences: TaggedSentences,
+        labels: tuple[str, ...],
+        where: str,
     ) -> AlignedRows:
         ids = tag_ids(sentences, labels, where)
         return align(tokenizer, sentences.words, ids, max_length=self.max_length)
@@ -172,11 +165,11 @@ class Tagging(EncoderTask):
     # ------------------------------------------------------------------------------- loss
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: TextTagger, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the tag at the first piece of each word."""
-        inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
-        outputs: Any = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
+        inputs = (batch[name] for name in INPUTS)
+        outputs: PyTree = model.apply({"params": params}, *inputs, method="tag", rngs=rngs)
         labels = jnp.where(batch["valid"][:, None] > 0, batch["labels"], IGNORED)
         scores = cross_entropy(outputs, labels)
         loss = jnp.sum(scores.nll)
@@ -185,15 +178,17 @@ class Tagging(EncoderTask):
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
+    def scores(self, model: TextTagger, params: Params, data: LabelledRows[_Tagged]) -> Json:
         """Precision, recall and F1 of entities, and accuracy; for other tags only accuracy."""
-        tagged: _Tagged = data.examples
+        tagged = data.examples
         found = self._found(model, params, data.labels, tagged)
         return _scores([tags for tags, _ in found], tagged.sentences.tags, data.labels)
 
-    def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
+    def show(
+        self, model: TextTagger, params: Params, data: LabelledRows[_Tagged], workdir: Path
+    ) -> Shown:
         """Shows a table by type and an example; writes all tags to `predictions.conll`."""
-        tagged: _Tagged = data.examples
+        tagged = data.examples
         words, truth = tagged.sentences
         found = [tags for tags, _ in self._found(model, params, data.labels, tagged)]
         table = [
@@ -207,14 +202,14 @@ class Tagging(EncoderTask):
         if tell_entities(data.labels):
             lines = [entity_table(found, truth, prefixes)]
         short = [place for place, sentence in enumerate(words) if len(sentence) <= _SHOWN_WORDS]
-        most = sorted(short, key=lambda place: len(entities(found[place])), reverse=True)
-        lines += [f"  {marked(words[place], found[place], data.labels)}" for place in most[:3]]
+        richest = sorted(short, key=lambda place: len(entities(found[place])), reverse=True)
+        lines += [f"  {marked(words[place], found[place], data.labels)}" for place in richest[:3]]
         return Shown("\n".join(lines), scores)
 
     def _found(
         self,
-        model: Any,
-        params: Any,
+        model: TextTagger,
+        params: Params,
         labels: Sequence[str],
         tagged: _Tagged,
         *,
@@ -243,7 +238,7 @@ class Tagging(EncoderTask):
     # ---------------------------------------------------------------------------- predict
 
     def predict(
-        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+        self, model: TextTagger, params: Params, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
         """The tags of each line: a sentence, its words separated by spaces.
 
@@ -266,8 +261,8 @@ class Tagging(EncoderTask):
             for words, (tags, probabilities), is_cut in zip(
                 sentences, found, rows.cut, strict=True
             ):
-                told = _prediction(words, tags, probabilities, labels)
-                yield told._replace(cut=too_large if is_cut else "")
+                answer = _prediction(words, tags, probabilities, labels)
+                yield answer._replace(cut=too_large if is_cut else "")
 
 
 def _scores(
@@ -286,11 +281,11 @@ def _prediction(
 ) -> Prediction:
     """The answer to a sentence: tags, their probabilities, and entities if tags mark entities."""
     spans = entities(tags, prefixes_of(labels)) if tell_entities(labels) else set()
-    told = [
+    named = [
         {"type": kind, "text": " ".join(words[first:end]), "start": first, "end": end}
         for kind, first, end in sorted(spans, key=lambda span: span[1])
     ]
-    details = {"tags": tags, "probabilities": probabilities, "entities": told}
+    details = {"tags": tags, "probabilities": probabilities, "entities": named}
     return Prediction(marked(words, tags, labels), details)
 
 

@@ -3,12 +3,12 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from transformer.data.embedded.catalogues import languages
 from transformer.data.labels.tables import (
@@ -25,7 +25,7 @@ from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json_lines
-from transformer.limits import Count, FilePath, OneOf, PartOrNone, Text
+from transformer.limits import Count, OneOf, PartOrNone, Text
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.scoring.classification import (
@@ -35,7 +35,14 @@ from transformer.scoring.classification import (
     regression_scores,
 )
 from transformer.scoring.several_labels import label_set_scores
-from transformer.tasks.parts.encoder import EncoderData, EncoderTask, too_long
+from transformer.tasks.parts.abilities import Prediction
+from transformer.tasks.parts.encoder import (
+    INPUTS,
+    LabelledRows,
+    LabellingTask,
+    num_held_out,
+    too_long,
+)
 from transformer.tasks.parts.labels import (
     class_prediction,
     distinct_names,
@@ -44,26 +51,25 @@ from transformer.tasks.parts.labels import (
     sigmoid,
 )
 from transformer.tasks.parts.models import TextClassifier
-from transformer.tasks.parts.protocol import Losses, Prediction, Shown
+from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.traced import RateOrOff
+from transformer.types import Batch, Json, Params
 
 # The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 256
 # A larger fraction of unknown tokens is reported.
 _UNKNOWN = 0.02
 
+_Data = LabelledRows[LabelledTexts]
+
 
 @dataclasses.dataclass(frozen=True)
-class TextClassification(EncoderTask):
+class TextClassification(LabellingTask):
     """One class, several, or a number for each text or text pair; its fields are `config.task`.
 
+    `LabellingTask` describes the other fields. Texts longer than a row are cut at the end.
+
     Attributes:
-        tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
-        max_length: T, tokens of a row; longer texts are cut at the end.
-        batch_size: B, rows per step over all hosts and microbatches.
-        validation_batch_size: rows per validation batch; None takes `batch_size`.
-        special_tokens: whether special tokens written in a text count as special tokens, as in
-            published models; otherwise they are ordinary text.
         train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
             label; empty for strings of Django's catalogues, to be classified by language.
         validation: as `train`; empty takes a part of `train`.
@@ -87,8 +93,6 @@ class TextClassification(EncoderTask):
     entry: ClassVar[str] = "classify"
     model_kind: ClassVar[type] = TextClassifier
 
-    train: FilePath = ""
-    validation: FilePath = ""
     validation_fraction: PartOrNone = 0.1
     text: Text = "text"
     second: Text = ""
@@ -102,19 +106,15 @@ class TextClassification(EncoderTask):
     max_examples: Count | None = None
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
+        """Refuses values that cannot work."""
+        super().check()
         if self.regression and not self.train:
             raise ConfigError(
                 "config.task.regression needs config.task.train: languages are names."
             )
-        for field in ("regression", "multi_label"):
-            if getattr(self, field) and (self.class_weights != "none" or self.label_smoothing):
+        kinds = {"regression": self.regression, "multi_label": self.multi_label}
+        for field in (kind for kind, chosen in kinds.items() if chosen):
+            if self.class_weights != "none" or self.label_smoothing:
                 raise ConfigError(
                     f"config.task.{field} has no classes of which one is right: leave "
                     f"config.task.class_weights and config.task.label_smoothing as they are."
@@ -128,26 +128,26 @@ class TextClassification(EncoderTask):
 
     # ------------------------------------------------------------------------------- data
 
-    def load(self, workdir: Path | None) -> EncoderData:
+    def load(self, workdir: Path | None) -> _Data:
         """Reads or makes the texts, makes or loads the tokenizer, and tokenizes."""
         train, validation = self._read()
         labels = self._labels(train)
         if self.max_examples is not None and self.max_examples < len(train.texts):
             order = np.random.default_rng(0).permutation(len(train.texts))
             train = _chosen(train, np.sort(order[: self.max_examples]).tolist())
-        tokenizer = self.make_tokenizer(workdir, lambda: [*train.texts, *(train.seconds or [])])
+        tokenizer = self.make_tokenizer(workdir, [*train.texts, *(train.seconds or [])])
         notes: list[str] = []
         rows = self._rows(tokenizer, train, labels, "the training data", notes)
-        return EncoderData(
+        return LabelledRows(
             tokenizer,
             labels,
             {**rows, "weight": self._weights(rows["label"], len(labels))},
-            self._validation_rows(tokenizer, validation, labels, "the validation data", notes),
+            _unweighted(self._rows(tokenizer, validation, labels, "the validation data", notes)),
             validation,
             (f"{len(labels)} labels.", *notes),
         )
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> EncoderData:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> _Data:
         """Other texts to validate on, with the tokenizer and the labels of a run."""
         if len(paths) != 1:
             raise ConfigError(
@@ -156,8 +156,8 @@ class TextClassification(EncoderTask):
         texts = self._read_file(paths[0])
         tokenizer, labels = self.load_tokenizer(workdir), distinct_names(load_labels(workdir))
         notes: list[str] = []
-        rows = self._validation_rows(tokenizer, texts, labels, paths[0], notes)
-        return EncoderData(tokenizer, labels, rows, rows, texts, tuple(notes))
+        rows = _unweighted(self._rows(tokenizer, texts, labels, paths[0], notes))
+        return LabelledRows(tokenizer, labels, rows, rows, texts, tuple(notes))
 
     def _read(self) -> tuple[LabelledTexts, LabelledTexts]:
         if not self.train:
@@ -165,13 +165,9 @@ class TextClassification(EncoderTask):
         train = self._read_file(self.train)
         if self.validation:
             return train, self._read_file(self.validation)
-        count = round(len(train.texts) * self.validation_fraction)
-        if not 0 < count < len(train.texts):
-            raise DataError(
-                f"{self.train} has {len(train.texts)} examples: too few to keep some for "
-                f"validation. Give more, or config.task.validation."
-            )
-        order = np.random.default_rng(0).permutation(len(train.texts))
+        total = len(train.texts)
+        count = num_held_out(total, self.validation_fraction, self.train, "examples")
+        order = np.random.default_rng(0).permutation(total)
         held_out = np.sort(order[:count]).tolist()
         return _chosen(train, np.sort(order[count:]).tolist()), _chosen(train, held_out)
 
@@ -224,11 +220,6 @@ class TextClassification(EncoderTask):
             return {**laid_out.arrays(), "label": sets}
         return {**laid_out.arrays(), "label": label_ids(texts.labels, labels, where)}
 
-    def _validation_rows(self, *arguments: Any) -> Rows:
-        """Validation rows, all with the same weight."""
-        rows = self._rows(*arguments)
-        return {**rows, "weight": np.ones(len(rows["label"]), np.float32)}
-
     def _weights(self, ids: np.ndarray, num_classes: int) -> np.ndarray:
         if self.class_weights == "none":
             return np.ones(len(ids), np.float32)
@@ -239,11 +230,11 @@ class TextClassification(EncoderTask):
     # ------------------------------------------------------------------------------- loss
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: TextClassifier, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the class or of each label, or the squared error of the number."""
-        inputs = (batch[name] for name in ("tokens", "token_types", "lengths"))
-        outputs: Any = model.apply({"params": params}, *inputs, method="classify", rngs=rngs)
+        inputs = (batch[name] for name in INPUTS)
+        outputs: PyTree = model.apply({"params": params}, *inputs, method="classify", rngs=rngs)
         valid = batch["valid"].astype(jnp.float32)
         weight = batch["weight"] * valid
         metrics = {}
@@ -272,11 +263,11 @@ class TextClassification(EncoderTask):
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: Any, params: Any, data: EncoderData) -> dict[str, Any]:
+    def scores(self, model: TextClassifier, params: Params, data: _Data) -> Json:
         """Accuracy, F1 and, for single labels, Matthews correlation; for numbers, correlations."""
         return self._scores(self.outputs(model, params, data.validation), data)
 
-    def _scores(self, outputs: np.ndarray, data: EncoderData) -> dict[str, float]:
+    def _scores(self, outputs: np.ndarray, data: _Data) -> dict[str, float]:
         truth = data.validation["label"]
         if self.regression:
             return regression_scores(self._numbers(outputs), truth)
@@ -284,7 +275,13 @@ class TextClassification(EncoderTask):
             return label_set_scores(outputs >= 0.0, truth > 0)
         return classification_scores(outputs.argmax(-1), truth, len(data.labels))
 
-    def show(self, model: Any, params: Any, data: EncoderData, workdir: Path) -> Shown:
+    def show(
+        self,
+        model: TextClassifier,
+        params: Params,
+        data: _Data,
+        workdir: Path,
+    ) -> Shown:
         """Shows scores and the most frequent confusions, and draws all confusions.
 
         All predictions are written to `predictions.jsonl`.
@@ -293,7 +290,7 @@ class TextClassification(EncoderTask):
         scores = self._scores(outputs, data)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
         found = [self._prediction(row, data.labels).details for row in outputs]
-        texts: LabelledTexts = data.examples
+        texts = data.examples
         rows = (
             {"text": text, "label": label, **details}
             for text, label, details in zip(texts.texts, texts.labels, found, strict=True)
@@ -311,7 +308,7 @@ class TextClassification(EncoderTask):
     # ---------------------------------------------------------------------------- predict
 
     def predict(
-        self, model: Any, params: Any, workdir: Path, lines: Iterable[str]
+        self, model: TextClassifier, params: Params, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
         """Label and probability, or the number, for each line.
 
@@ -356,6 +353,11 @@ class TextClassification(EncoderTask):
     def _numbers(self, outputs: np.ndarray) -> np.ndarray:
         """The number of each row."""
         return sigmoid(outputs[:, 0]) if self.sigmoid else outputs[:, 0]
+
+
+def _unweighted(rows: Rows) -> Rows:
+    """Rows that all have the same weight."""
+    return {**rows, "weight": np.ones(len(rows["label"]), np.float32)}
 
 
 def _chosen(texts: LabelledTexts, places: Sequence[int]) -> LabelledTexts:

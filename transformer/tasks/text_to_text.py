@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from transformer.data.embedded.docstrings import summaries
 from transformer.data.pairs.files import Pairs, PairTexts
-from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs, split_text_pairs
+from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs
 from transformer.errors import ConfigError
-from transformer.limits import FilePath, OneOf, Positive, Text, Whole
+from transformer.limits import OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.pairs import PairTask
 from transformer.traced import RateOrOff
+from transformer.types import Json
 
 # Pairs that need no file.
 EMBEDDED = ("summaries",)
@@ -40,8 +41,6 @@ class TextToText(PairTask):
 
     CUTS_SOURCES: ClassVar[bool] = True
 
-    train: FilePath = ""
-    validation: FilePath = ""
     prefix: Text = "summarize: "
     rates: tuple[Positive, ...] = ()
     embedded: Annotated[str, OneOf(EMBEDDED)] = "summaries"
@@ -50,22 +49,16 @@ class TextToText(PairTask):
     label_smoothing: RateOrOff = 0.0
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         super().check()
         if self.max_target_length > self.max_length:
             raise ConfigError(
                 f"config.task.max_target_length ({self.max_target_length}) must not be more than "
                 f"config.task.max_length ({self.max_length}): no batch has longer rows."
             )
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
         count = len(self.train.split(";"))
-        for field in ("validation", "prefix"):
-            given = len(getattr(self, field).split(";"))
+        for field, entries in (("validation", self.validation), ("prefix", self.prefix)):
+            given = len(entries.split(";"))
             if given != count and (field == "prefix" or self.validation):
                 raise ConfigError(
                     f"config.task.{field} has {given} entries and config.task.train {count}: give "
@@ -94,7 +87,7 @@ class TextToText(PairTask):
                     field = "config.task.validation"
                     tasks.append((pairs, read_text_pairs(validation[index], prefix, field)))
                 else:
-                    tasks.append(split_text_pairs(pairs, self.validation_fraction, paths))
+                    tasks.append(pairs.split(self.validation_fraction, paths))
         train = mixed([task[0] for task in tasks], self.rates)
         return _texts(train, mixed([task[1] for task in tasks], ()))
 
@@ -104,13 +97,13 @@ class TextToText(PairTask):
         others = read_text_pairs(",".join(paths), prefix, "--path, or --source and --reference,")
         return _texts(others.part([]), others)
 
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
         """ROUGE and exact matches."""
         same = sum(output == target for output, target in zip(outputs, references, strict=True))
         scores = rouge_scores(outputs, references)
         return {**scores, "exact_match": 100.0 * same / max(1, len(references))}
 
-    def output_limits(self) -> dict[str, Any]:
+    def output_limits(self) -> dict[str, int]:
         """`max_target_length`, which counts the end."""
         return {"max_length": self.max_target_length - 1}
 

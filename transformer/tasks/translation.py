@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from transformer.data.embedded import sequences
 from transformer.data.pairs.files import Pairs, PairTexts, made_up_pairs, read_pairs, split_pairs
-from transformer.errors import ConfigError
-from transformer.limits import FilePath, OneOf, Text, Whole
+from transformer.limits import OneOf, Text, Whole
 from transformer.scoring.translation import require_sacrebleu, translation_scores
 from transformer.tasks.parts.pairs import PairTask
+from transformer.types import Json
 
 # Pairs that need no file.
 EMBEDDED = ("phrases", *sequences.KINDS)
@@ -37,24 +37,12 @@ class Translation(PairTask):
 
     OUTPUTS: ClassVar[str] = "translations.tsv"
 
-    train: FilePath = ""
-    validation: FilePath = ""
     embedded: Annotated[str, OneOf(EMBEDDED)] = "phrases"
     source_language: Text = "en"
     target_language: Text = "de"
     num_pairs: Annotated[int, Whole(2, 10**6)] = 40_000
     sequence_length: Annotated[int, Whole(2, 1 << 12)] = 16
     extra_length: Annotated[int, Whole(0, 1 << 24)] = 50
-
-    def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
-        super().check()
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
 
     def read(self) -> PairTexts:
         """The pairs to train on and to validate on."""
@@ -80,10 +68,10 @@ class Translation(PairTask):
         """Refuses if sacreBLEU, which BLEU and chrF need, is missing."""
         require_sacrebleu()
 
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
         """BLEU, chrF and exact matches."""
         return translation_scores(outputs, references)
 
-    def output_limits(self) -> dict[str, Any]:
+    def output_limits(self) -> dict[str, int]:
         """As many tokens as the source, and `extra_length` more."""
         return {"extra_length": self.extra_length}

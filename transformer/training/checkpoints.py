@@ -78,9 +78,10 @@ class NewestAndBest(checkpoint_managers.PreservationPolicy):
 
     def should_preserve(
         self,
+        # Orbax's protocol for them cannot be checked at run time.
         checkpoints: Sequence[Any],
         *,
-        context: Any,
+        context: checkpoint_managers.PreservationContext,
     ) -> Sequence[bool]:
         """Whether to keep each checkpoint; the last one is being saved."""
         steps = [checkpoint.step for checkpoint in checkpoints]

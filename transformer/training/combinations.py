@@ -12,9 +12,9 @@ def check_dtype(dtype: str) -> None:
     """Refuses dtypes whose gradients would underflow."""
     if dtype == "float16":
         raise ConfigError(
-            "config.model.dtype is 'float16': small gradients would become 0, as losses are not "
-            "scaled here. Train with --config.model.dtype=bfloat16 (or float32); a run can be "
-            "opened in float16 afterwards."
+            "config.model.compute.dtype is 'float16': small gradients would become 0, as losses "
+            "are not scaled here. Train with --config.model.compute.dtype=bfloat16 (or float32); a "
+            "run can be opened in float16 afterwards."
         )
 
 

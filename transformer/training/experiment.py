@@ -12,11 +12,11 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from transformer import sharding
-from transformer.errors import ConfigError, WorkdirError
-from transformer.files import scratch
+from transformer.errors import ConfigError
+from transformer.nn.compute import computing
 from transformer.sections import flattened
+from transformer.tasks.parts.abilities import FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
-from transformer.tasks.parts.optional import FixesDimensions, NamesOutputs
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
@@ -30,14 +30,14 @@ from transformer.training.initialization import (
     heads_of,
 )
 from transformer.training.lora import LoRA, is_trained, merged, with_adapters
-from transformer.training.notes import FOLDER, Notes, described, require_made_again
+from transformer.training.notes import FOLDER
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import Train
 from transformer.training.saved_runs import read_config, read_run
 from transformer.training.sections import build, check_sections, with_optional_sections
 from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
-from transformer.types import Boxed, Data, Facts, Json, Params, Shapes
+from transformer.types import Boxed, Data, Params, Shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +115,12 @@ class Experiment:
         """FLOPs of one training step.
 
         Three times the forward pass; rematerialisation does not count. Attention counts all pairs
-        of
-        positions, as is usual for MFU (Chowdhery et al. 2022, appendix B).
+        of positions, as is usual for MFU (Chowdhery et al. 2022, appendix B).
 
         Args:
             batch: shapes of the batch, over all hosts.
         """
-        model = self.model.clone(attention="einsum", remat="none")
+        model = computing(self.model, attention="einsum", remat="none")
         return 3 * count_flops(
             lambda params, batch: self.task.losses(model, self.merged(params), batch, {}).objective,
             self.shapes.params,
@@ -166,22 +165,13 @@ def prepare(
     mesh: jax.sharding.Mesh = build("mesh", config.mesh).make(devices)
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
-    check_dtype(config.model.dtype)
-    # A run that has begun no longer needs the run it was initialized from.
-    source = None if _has_begun(workdir) else _source(config, lora)
-    if data is None:
-        data = _loaded(config, task, workdir, source, shared)
-    _fill_sizes(config, task, data, source)
-    model: Model = build("model", config.model)
-    task.check_model(model)
-    model.chosen_attention(*task.example_inputs(model))  # Refuses what a kernel cannot do.
+    check_dtype(config.model.compute.dtype)
+    data = _read_data(config, task, lora, workdir, shared, data)
+    model = _checked_model(config, task)
     check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))
-    total = clock.steps(train.duration, key="train.duration")
-    warmup = clock.steps(updates.warmup, key="optimizer.warmup", total=total)
-    check_steps(**{"train.duration": total, "optimizer.warmup": warmup})
-
+    total, warmup = _durations(clock, train, updates)
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     trained = _trained(boxed, lora, updates)
@@ -207,26 +197,42 @@ def prepare(
     )
 
 
+def _read_data(
+    config: ConfigDict,
+    task: Task,
+    lora: LoRA,
+    workdir: Path | None,
+    shared: Shared | None,
+    data: Data,
+) -> Data:
+    """Reads the data, unless they are given, and fills in the sizes that they decide.
+
+    The tokenizer is that of this run, or of the run it begins from.
+    """
+    begun = _has_begun(workdir)
+    # A run that has begun no longer needs the run it was initialized from.
+    source = None if begun else _source(config, lora)
+    begins_from = None if source is None else Path(config.init.workdir)
+    if data is None and (begun or shared is None):
+        data = task.load(workdir if begins_from is None else begins_from)
+    elif data is None:
+        key = ("data", begins_from, _without_numbers(config.task, task))
+        data = shared.get_or_make(key, lambda: task.load(begins_from))
+    _fill_sizes(config, task, data, source)
+    return data
+
+
+def _checked_model(config: ConfigDict, task: Task) -> Model:
+    """The model, which can do the job, with attention that its kernel can compute."""
+    model: Model = build("model", config.model)
+    task.check_model(model)
+    model.chosen_attention(*task.example_inputs(model))
+    return model
+
+
 def _has_begun(workdir: Path | None) -> bool:
     """Whether there are checkpoints. The tokenizer is written before them, so it exists then."""
     return workdir is not None and (workdir / FOLDER).is_dir()
-
-
-def _loaded(
-    config: ConfigDict,
-    task: Task,
-    workdir: Path | None,
-    source: ConfigDict | None,
-    shared: Shared | None,
-) -> Data:
-    """Reads a task's data with the tokenizer of this run or of the run it begins from."""
-    if _has_begun(workdir):
-        return task.load(workdir)
-    begins_from = None if source is None else Path(config.init.workdir)
-    if shared is None:
-        return task.load(workdir if begins_from is None else begins_from)
-    key = ("data", begins_from, _without_numbers(config.task, task))
-    return shared.get_or_make(key, lambda: task.load(begins_from))
 
 
 def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict | None) -> None:
@@ -252,6 +258,14 @@ def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict |
                 f"config.model.{field} is {chosen}, and the data have {size}: leave it out, or "
                 f"have config.task.{field} bring the data to {chosen}."
             )
+
+
+def _durations(clock: Clock, train: Train, updates: Optimizer) -> tuple[int, int]:
+    """The steps of the whole run, and of its warmup."""
+    total = clock.steps(train.duration, key="train.duration")
+    warmup = clock.steps(updates.warmup, key="optimizer.warmup", total=total)
+    check_steps(**{"train.duration": total, "optimizer.warmup": warmup})
+    return total, warmup
 
 
 def _without_numbers(section: ConfigDict, made: Task) -> str:
@@ -341,45 +355,3 @@ def _place(shapes: states.TrainState, shardings: Params, other: NamedSharding) -
         sharding = next(fitting, other)
         placed.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
     return jax.tree_util.tree_unflatten(structure, placed)
-
-
-def metadata_of(experiment: Experiment, workdir: Path) -> Json:
-    """The metadata that checkpoints store about their run: its data, config and task files.
-
-    Args:
-        experiment: the experiment of the run.
-        workdir: its folder, where the task files are written temporarily.
-    """
-    with scratch(workdir) as folder:
-        experiment.task.save(experiment.data, folder)
-        about = described(experiment.config, folder)
-    return {"data_fingerprint": experiment.task.fingerprint(experiment.data), **about}
-
-
-def require_same_run(metadata: Facts, workdir: Path, notes: Notes | None) -> None:
-    """Refuses to resume a run with other data or files than it began with.
-
-    Args:
-        metadata: from `metadata_of`.
-        workdir: the run folder.
-        notes: the notes of a checkpoint; None if there is none.
-
-    Raises:
-        WorkdirError: if the data have changed, or a missing file would be made differently.
-    """
-    if notes is not None:
-        require_made_again(workdir, notes, metadata)
-        require_same_data(metadata, notes)
-
-
-def require_same_data(metadata: Facts, notes: Notes) -> None:
-    """Refuses data that a checkpoint was not trained on.
-
-    Raises:
-        WorkdirError: if the data have changed.
-    """
-    if notes.metadata.get("data_fingerprint") != metadata["data_fingerprint"]:
-        raise WorkdirError(
-            "the data have changed since this run began, so it cannot go on as if they had not: "
-            "restore them, or start again in a new --workdir."
-        )

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from transformer.files import filling, write_json
-from transformer.nn.attention import for_any_shape
+from transformer.nn.compute import for_any_shape
 from transformer.pictures.curves import draw_curves
 from transformer.training.experiment import Experiment
 from transformer.training.metrics import (

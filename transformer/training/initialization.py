@@ -31,8 +31,8 @@ from transformer.training.selection import (
 from transformer.types import ByPath, Params
 
 # Fields of a model that change how it computes or is initialized, but not which parameters it has.
-_FREE = ("dropout_rate", "dtype", "remat", "attention", "num_outputs", "vocab_size", "name")
-_FREE += ("position_init", "channels", "scan_layers")
+_FREE = ("compute", "dropout_rate", "num_outputs", "vocab_size", "name", "position_init")
+_FREE += ("channels",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +56,7 @@ class Initialization:
     new: Text | None = None
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: names the field.
-        """
+        """Refuses values that cannot work."""
         compiled_pattern(self.fresh or "", "init.fresh")
         compiled_pattern(self.new or "", "init.new")
 

@@ -1,7 +1,7 @@
 """The training loop of all tasks, for one run or for many runs that train together."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,13 +118,7 @@ def advance(
     options, total = experiment.train, experiment.total_steps
     every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
     pending = None
-    with contextlib.ExitStack() as held:
-        for run in runs:
-            held.enter_context(run.started())
-        held.callback(progress.close)
-        progress.start(step)
-        stop = held.enter_context(StopRequest())
-        held.enter_context(execution.entered())
+    with training(runs, execution, progress) as stop:
         while step < total and any(run.alive for run in runs):
             next_stops = (next_multiple(step, steps) for steps in every.values())
             end = min(step + options.steps_per_dispatch, total, *next_stops)
@@ -145,8 +139,7 @@ def advance(
             report(runs, execution, pending, progress, on_failure)
             pending, measured = None, None
             if evaluates:
-                last = step == total
-                validate = execution.last_validation if last else execution.validate
+                validate = execution.last_validation if step == total else execution.validate
                 measured = validate(state.evaluated, options.validation_batches, len(runs))
             record(runs, execution, state, step, measured, saves or stopping, should_stop)
             if stopping:
@@ -157,6 +150,21 @@ def advance(
     if stop.signal is not None:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
     return state, step, stop.exit_code
+
+
+@contextlib.contextmanager
+def training(
+    runs: Sequence[Opened], execution: Execution, progress: Progress
+) -> Iterator[StopRequest]:
+    """Keeps open what training needs; yields the request to stop."""
+    with contextlib.ExitStack() as held:
+        for run in runs:
+            held.enter_context(run.started())
+        held.callback(progress.close)
+        progress.start(runs[0].step)
+        stop = held.enter_context(StopRequest())
+        held.enter_context(execution.entered())
+        yield stop
 
 
 class Pending(NamedTuple):

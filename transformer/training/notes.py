@@ -203,6 +203,35 @@ def require_made_again(workdir: Path, notes: Notes, made: Facts) -> None:
             )
 
 
+def require_same_run(metadata: Facts, workdir: Path, notes: Notes | None) -> None:
+    """Refuses to resume a run with other data or files than it began with.
+
+    Args:
+        metadata: what checkpoints of this run store; see `opened.metadata_of`.
+        workdir: the run folder.
+        notes: the notes of a checkpoint; None if there is none.
+
+    Raises:
+        WorkdirError: if the data have changed, or a missing file would be made differently.
+    """
+    if notes is not None:
+        require_made_again(workdir, notes, metadata)
+        require_same_data(metadata, notes)
+
+
+def require_same_data(metadata: Facts, notes: Notes) -> None:
+    """Refuses data that a checkpoint was not trained on.
+
+    Raises:
+        WorkdirError: if the data have changed.
+    """
+    if notes.metadata.get("data_fingerprint") != metadata["data_fingerprint"]:
+        raise WorkdirError(
+            "the data have changed since this run began, so it cannot go on as if they had not: "
+            "restore them, or start again in a new --workdir."
+        )
+
+
 def _fixed(config: ConfigDict) -> Json:
     """The fields that may not change; where a run began from no longer matters."""
     try:

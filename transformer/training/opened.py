@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from transformer.files import filling
-from transformer.nn.attention import require_platform
+from transformer.files import filling, scratch
 from transformer.tasks.parts.models import Refits
-from transformer.training import experiment as experiments
+from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.checkpoints import Checkpoints, Restored
-from transformer.training.experiment import Experiment
+from transformer.training.experiment import Experiment, prepare
 from transformer.training.feeding import Feeder
 from transformer.training.holding import holding
 from transformer.training.initialization import initialized
@@ -24,7 +23,14 @@ from transformer.training.metrics import (
     Say,
     tensorboard_is_installed,
 )
-from transformer.training.notes import Notes, newest_notes, require_config
+from transformer.training.notes import (
+    Notes,
+    described,
+    newest_notes,
+    require_config,
+    require_same_data,
+    require_same_run,
+)
 from transformer.training.parameters import read_parameters
 from transformer.training.processes import barrier, first_does, is_first
 from transformer.training.programs import Programs, make_programs, program_key
@@ -32,7 +38,7 @@ from transformer.training.reporting import Reporter
 from transformer.training.saved_runs import adopt_workdir, write_config
 from transformer.training.shared import Shared
 from transformer.training.state import TrainState
-from transformer.types import Facts, Params
+from transformer.types import Facts, Json, Params
 
 
 @dataclasses.dataclass
@@ -42,7 +48,7 @@ class Opened:
     Attributes:
         experiment: the experiment of the run.
         workdir: its folder, which is locked.
-        about: the metadata that its checkpoints store; from `experiment.metadata_of`.
+        about: the metadata that its checkpoints store; from `metadata_of`.
         checkpoints: the checkpoints in the folder.
         programs: the programs of the experiment.
         step: the step at which it begins.
@@ -137,10 +143,10 @@ def open_run(
     with contextlib.ExitStack() as held:
         held.enter_context(holding(workdir))
         config = adopt_workdir(config, workdir)
-        experiment = experiments.prepare(config, workdir, devices=devices, shared=shared)
-        require_platform(experiment.model.attention)
-        about, notes = experiments.metadata_of(experiment, workdir), newest_notes(workdir)
-        experiments.require_same_run(about, workdir, notes)
+        experiment = prepare(config, workdir, devices=devices, shared=shared)
+        experiment.model.compute.require_platform()
+        about, notes = metadata_of(experiment, workdir), newest_notes(workdir)
+        require_same_run(about, workdir, notes)
         barrier("all have read the folder")
         first_does(lambda: write_beginning(experiment, workdir, notes))
 
@@ -169,6 +175,19 @@ def open_run(
             held=held.pop_all(),
         )
         return run, state
+
+
+def metadata_of(experiment: Experiment, workdir: Path) -> Json:
+    """The metadata that checkpoints store about their run: its data, config and task files.
+
+    Args:
+        experiment: the experiment of the run.
+        workdir: its folder, where the task files are written temporarily.
+    """
+    with scratch(workdir) as folder:
+        experiment.task.save(experiment.data, folder)
+        about = described(experiment.config, folder)
+    return {"data_fingerprint": experiment.task.fingerprint(experiment.data), **about}
 
 
 def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) -> None:
@@ -206,7 +225,7 @@ def restored_state(experiment: Experiment, restored: Restored, about: Facts) -> 
     """
     notes = Notes(restored.step, restored.data, restored.metadata)
     require_config(experiment.config, notes, "the config of this run")
-    experiments.require_same_data(about, notes)
+    require_same_data(about, notes)
     training = restored.state["training"]
     return TrainState(
         step=training["step"],
@@ -234,7 +253,7 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
         return state
     source = Path(init.workdir)
     saved = read_parameters(source, init.checkpoint)
-    experiment.task.check_run(source, saved.metadata["data_fingerprint"])
+    require_same_tokenizer(experiment.task, source, saved.metadata["data_fingerprint"])
     params, report = initialized(
         state.params,
         saved.params,

@@ -72,11 +72,7 @@ class Optimizer:
     frozen: Text = ""
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: names the field.
-        """
+        """Refuses values that cannot work."""
         compiled_pattern(self.frozen, "optimizer.frozen")
 
 

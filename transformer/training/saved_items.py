@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -43,7 +42,7 @@ def restored_item(checkpoint: Path, notes: Notes, item: str, wanted: PyTree) -> 
         WorkdirError: if the names, shapes or dtypes of its arrays are not the wanted ones.
     """
     _compare(checkpoint, notes, item, wanted)
-    arguments: Any = ocp.args.StandardRestore(raw_shapes(wanted))
+    arguments = ocp.args.StandardRestore(raw_shapes(wanted))
     with _read(checkpoint, item):
         found = ocp.StandardCheckpointHandler().restore(checkpoint / item, args=arguments)
     _require_saved(checkpoint, notes, item, found)

@@ -64,7 +64,7 @@ def owner(kind: str, name: str | None = None) -> type:
     return plugin(_PACKAGES[kind], str(name), f"config.{kind}.name")
 
 
-def section(kind: str, name: str | None = None, /, **values: Any) -> ConfigDict:
+def section(kind: str, name: str | None = None, /, **values: object) -> ConfigDict:
     """All fields of a section with their defaults, overridden by `values`.
 
     Args:

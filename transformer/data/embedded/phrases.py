@@ -1,20 +1,20 @@
 """Translated phrases from the Unicode CLDR: dates, amounts, lists, as two languages write them."""
 
 import datetime
-import hashlib
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from transformer.data.embedded.held_out import is_held_out
 from transformer.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from babel import Locale
+    import babel
 
 # One way to write one meaning, in the language passed as `locale`. The package `babel` is optional,
-# so what makes these imports it locally.
+# so the functions that make these import it.
 Rendering = Callable[..., str]
 
 YEARS = (1900, 2099)
@@ -41,15 +41,15 @@ def phrase_pairs(source: str, target: str, *, count: int, seed: int) -> list[tup
     """Phrases in one language and the same in another, each source phrase once.
 
     The kinds of phrase (dates, dates with a time, times, relative times, units, currencies,
-    percentages, lists) are drawn equally often, and what is drawn enters in all its styles. A
+    percentages, lists) are drawn equally often, and each draw gives phrases in all styles. A
     source phrase with two translations ("May 4, 2020" is "4. Mai 2020" written out and "04.05.2020"
     abbreviated) is left out, so that the target is a function of the source.
 
     Args:
         source: CLDR locale of the source phrases, such as "en".
         target: CLDR locale of their translations, such as "de".
-        count: how many pairs.
-        seed: of the draws.
+        count: the number of pairs.
+        seed: the seed of the draws.
 
     Raises:
         MissingDependencyError: if the package `babel` is not installed.
@@ -74,18 +74,16 @@ def split_phrases(
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs for training and about `validation_fraction` of them for validation.
 
-    The source phrase alone decides, so that no validation source occurs in training, however many
-    pairs there are and with whatever seed they were drawn.
+    The source phrase alone decides, so that no validation source occurs in training, for any number
+    of pairs and any seed.
     """
     train, validation = [], []
     for pair in pairs:
-        digest = hashlib.sha256(pair[0].encode()).digest()
-        held_out = int.from_bytes(digest[:8]) < validation_fraction * 2**64
-        (validation if held_out else train).append(pair)
+        (validation if is_held_out(pair[0], validation_fraction) else train).append(pair)
     return train, validation
 
 
-def _locale(field: str, name: str) -> "Locale":
+def _locale(field: str, name: str) -> "babel.Locale":
     try:
         from babel import Locale, UnknownLocaleError
     except ImportError:
@@ -105,7 +103,7 @@ def _plain(text: str) -> str:
 
 
 def _number(random: Random, digits: int) -> int | Decimal:
-    """Whole, or with one decimal that is not zero; of up to `digits` digits before it."""
+    """A whole number of up to `digits` digits, or one with a decimal that is not zero."""
     whole = random.randrange(10 ** random.randint(1, digits))
     return Decimal(f"{whole}.{random.randint(1, 9)}") if random.randrange(2) else whole
 
@@ -137,7 +135,7 @@ def _moments(random: Random) -> list[Rendering]:
     return [partial(_moment, day, time, style) for style in DATE_STYLES]
 
 
-def _moment(day: datetime.date, time: datetime.time, style, *, locale: "Locale") -> str:
+def _moment(day: datetime.date, time: datetime.time, style, *, locale: "babel.Locale") -> str:
     """A date with a time; Babel's own longer styles would append the name of a time zone."""
     from babel.dates import format_date, format_time, get_datetime_format
 
@@ -185,12 +183,13 @@ def _lists(random: Random) -> list[Rendering]:
     return [partial(_list, kind, keys, style) for style in LIST_STYLES]
 
 
-def _list(kind: str, keys: list, style, *, locale: "Locale") -> str:
+def _list(kind: str, keys: list, style, *, locale: "babel.Locale") -> str:
     from babel.lists import format_list
 
-    names = getattr(locale, kind)
-    if kind != "territories":
-        names = names["stand-alone"]["wide"]
+    if kind == "territories":
+        names = locale.territories
+    else:
+        names = (locale.months if kind == "months" else locale.days)["stand-alone"]["wide"]
     return format_list([names.get(key, key) for key in keys], style, locale)
 
 

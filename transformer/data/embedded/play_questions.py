@@ -1,8 +1,8 @@
 """Questions on Shakespeare's plays: who says a line.
 
-Made up like SQuAD, to train and test question answering without a download: the context is a run
-of speeches, and the answer is a name in it. It takes finding the quotation and going back to the
-name before it.
+They have the form of SQuAD, to train and test question answering without a download: the context
+is a run of speeches, and the answer is a name in it. A model has to find the quotation and go back
+to the name before it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from transformer.errors import ConfigError
 # The range of the number of words in a quotation.
 _SHORTEST, _LONGEST = 5, 8
 _SPEAKERS = 3
-# Draws in a row that give nothing new before there are held to be no more questions.
+# After this many draws in a row without a new question, we assume that there are no more.
 _TRIES = 3000
 
 
@@ -25,10 +25,10 @@ class _Scene(NamedTuple):
     """The text between two headings.
 
     Attributes:
-        name: of its play, and its number there.
+        name: the name of the play, and the number of the scene.
         paragraphs: text of each passage.
-        speakers: of each passage; empty for a direction.
-        quotable: lines of each passage with words enough, split into words.
+        speakers: the speakers of each passage; empty for a direction.
+        quotable: the lines of each passage that have enough words, split into words.
     """
 
     name: str
@@ -41,11 +41,11 @@ class _Run(NamedTuple):
     """Neighbouring passages of a scene.
 
     Attributes:
-        play: number of the play.
-        scene: number of the scene within it.
-        first: number of its first passage.
-        end: one more than that of its last passage.
-        asked: numbers of the passages that can be asked about, for each speaker.
+        play: the number of the play.
+        scene: the number of the scene in the play.
+        first: the number of the first passage.
+        end: one more than the number of the last passage.
+        asked: for each speaker, the numbers of the passages that can be asked about.
     """
 
     play: int
@@ -60,26 +60,27 @@ def play_questions(
 ) -> tuple[list[Question], list[Question]]:
     """Questions from the plays to train on, and from the held-out ones.
 
-    A context is a run of whole passages of one scene, speeches and stage directions, a paragraph
-    each, with at least three speakers. A quotation is 5 to 8 words of one line that occur once in
+    A context is a run of whole passages of one scene (speeches and stage directions, one paragraph
+    each) with at least three speakers. A quotation is 5 to 8 words of one line that occur once in
     the context, ignoring case. Every speaker of the context is equally likely, and so is each of
-    their speeches with such a line. Without an answer, the words are from another scene of the same
-    play and do not occur in the context.
+    their speeches with such a line. The quotation of a question without an answer is from another
+    scene of the same play and does not occur in the context.
 
-    With a larger `count` come the same questions and more; an id names the play, the passages and
-    the words, and so means the same question everywhere.
+    A larger `count` gives the same questions and more. An id names the play, the passages and the
+    words, so that it means the same question everywhere.
 
     Args:
-        count: how many, validation included, which gets a tenth.
-        seed: of the choice.
-        context_words: of a context at most, names included; contexts have half of it at least.
-        unanswerable: fraction of the questions without an answer, the same in both parts.
+        count: the number of questions; a tenth of them is for validation.
+        seed: the seed of the choice.
+        context_words: the maximum number of words of a context, including names; every context has
+            at least half as many.
+        unanswerable: the fraction of questions without an answer, the same in both parts.
 
     Returns:
         Questions to train on and questions to validate on.
 
     Raises:
-        ConfigError: if a number is out of its range, or there are not so many questions.
+        ConfigError: if a number is out of range, or there are fewer questions than `count`.
         MissingDependencyError: if the plays are not installed.
     """
     if count < 2:
@@ -113,17 +114,17 @@ def _questions(
     ]
     if not runs:
         raise ConfigError(
-            f"context_words is {context_words}: no {_SPEAKERS} speakers have their say in so few."
+            f"context_words is {context_words}: no context of that size has {_SPEAKERS} speakers."
         )
     found: dict[str, Question] = {}
     failed = 0
     while len(found) < count:
         if failed == _TRIES:
             raise ConfigError(
-                f"count is too high: {count:,} questions of one part were asked for, and no more "
-                f"than {len(found):,} were found: lower it, or raise context_words."
+                f"count is too high: it asks for {count:,} questions in one part, and only "
+                f"{len(found):,} were found: lower it, or raise context_words."
             )
-        # The questions without an answer lie evenly among the others.
+        # Questions without an answer are spread evenly among the others.
         answered = int((len(found) + 1) * unanswerable) == int(len(found) * unanswerable)
         question = _draw(scenes, runs[int(random.integers(len(runs)))], answered, random)
         if question is None or question.id in found:
@@ -164,7 +165,7 @@ def _paragraph(passage: Passage) -> str:
 
 
 def _quotable(passage: Passage) -> list[list[str]]:
-    """The lines of a speech that have words enough, without quotation marks."""
+    """The lines of a speech that have enough words and no quotation marks."""
     if passage.kind != "speech":
         return []
     lines = (line.split() for line in passage.lines if '"' not in line)
@@ -172,10 +173,10 @@ def _quotable(passage: Passage) -> list[list[str]]:
 
 
 def _runs(scene: _Scene, play: int, number: int, context_words: int) -> list[_Run]:
-    """The longest run from each passage on that is not too long, if it is good enough."""
+    """For each passage the longest run that begins there and is not too long, if it is suitable."""
     words = [len(paragraph.split()) for paragraph in scene.paragraphs]
     sums = np.concatenate([[0], np.cumsum(words)])
-    # The last sum that is not above the limit.
+    # The place of the last sum within the limit.
     ends = np.searchsorted(sums, sums[:-1] + context_words, side="right") - 1
     runs = []
     for first, end in enumerate(ends.tolist()):
@@ -221,6 +222,6 @@ def _draw(
 
 
 def _times(part: str, text: str) -> int:
-    """How often a text holds a part, overlaps included; 2 for more."""
+    """How often a part occurs in a text, including overlaps; at most 2."""
     first = text.find(part)
     return 0 if first < 0 else 1 + (text.find(part, first + 1) >= 0)

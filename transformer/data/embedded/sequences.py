@@ -20,15 +20,15 @@ def sequence_pairs(
 ) -> list[tuple[str, str]]:
     """Random strings, each with its target.
 
-    No string comes twice, unless all strings of its length have come.
+    No string occurs twice before all strings of its length have occurred.
 
     Args:
         kind: one of `KINDS`; `sort` goes by code point.
-        count: how many pairs.
-        min_length: of the strings; lengths are uniform.
-        max_length: of the strings, included.
+        count: the number of pairs.
+        min_length: the minimum length of the strings; lengths are uniform.
+        max_length: the maximum length of the strings.
         alphabet: the characters, all equally likely.
-        seed: of lengths and characters.
+        seed: the seed of lengths and characters.
 
     Raises:
         ConfigError: if the kind is unknown, the alphabet empty or the range of lengths impossible.
@@ -42,10 +42,10 @@ def sequence_pairs(
         )
     if not alphabet:
         raise ConfigError("the alphabet is empty: give at least one character.")
-    # Each character once, or the number of strings would be wrong.
+    # Each character once; otherwise the number of strings would be wrong.
     characters = sorted(set(alphabet))
     random = Random(seed)
-    # For each length the strings that have come; when all have, they may come again.
+    # For each length the strings so far; once all have occurred, they may occur again.
     seen: dict[int, set[str]] = {}
     pairs = []
     while len(pairs) < count:

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from transformer.data.images.labelled import ArrayImages, ImageParts, first_few
-from transformer.data.reading.limits import MOST_HEADER, read_content, require_worth
+from transformer.data.reading import bounds
+from transformer.data.reading.content import read_content, require_worth
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError
 
@@ -38,10 +39,8 @@ _IDX_NAME = re.compile(
 
 # Side of an image of CIFAR.
 _CIFAR_SIDE = 32
-
 # The limit of class numbers; a larger label is not a class.
 _MOST_CLASSES = 1 << 20
-
 # The number of images that are converted to grey at once.
 _BLOCK = 4096
 
@@ -100,7 +99,7 @@ def numbered_part(where: str, images: np.ndarray, labels: np.ndarray) -> ArrayPa
     """A part whose classes have only numbers: they are named "0", "1" and so on.
 
     Args:
-        where: of the arrays, for messages.
+        where: the origin of the arrays, for messages.
         images: uint8 `[n, height, width]` or `[n, height, width, C]`, C 1 or 3.
         labels: whole numbers `[n]` or `[n, 1]`.
 
@@ -252,7 +251,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
                 if not zipfile.is_zipfile(file):
                     raise DataError(f"{path} is no .npz file, or a damaged one.")
                 file.seek(0)
-                with np.load(file, allow_pickle=False, max_header_size=MOST_HEADER) as opened:
+                with np.load(file, allow_pickle=False, max_header_size=bounds.NPY_HEADER) as opened:
                     yield opened
         except DataError:
             raise

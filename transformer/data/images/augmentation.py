@@ -49,8 +49,8 @@ def resize(image: np.ndarray, height: int, width: int, resample: str = "bilinear
 
     Args:
         image: `[H, W, C]`.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
+        height: the height of the result, in pixels.
+        width: the width of the result, in pixels.
         resample: the filter, a name in `RESAMPLINGS`.
     """
     if image.shape[:2] == (height, width):
@@ -75,7 +75,7 @@ def random_resized_crop(
     Args:
         image: `[H, W, C]`.
         size: side of the result, in pixels.
-        generator: of the part.
+        generator: random numbers for the part.
         scale: least and most of the image's area that the part covers, as fractions.
         ratio: least and most of its width over its height; even odds on a logarithmic scale.
         resample: the filter, a name in `RESAMPLINGS`.
@@ -103,7 +103,7 @@ def random_shift(image: np.ndarray, pixels: int, generator: np.random.Generator)
     Args:
         image: `[H, W, C]`.
         pixels: how far at most, in each direction; every whole number has the same odds.
-        generator: of the distances.
+        generator: random numbers for the distances.
     """
     height, width, channels = image.shape
     down, right = generator.integers(2 * pixels, size=2, endpoint=True).tolist()
@@ -125,7 +125,7 @@ def random_erasing(
 
     Args:
         image: `[H, W, C]`.
-        generator: of everything.
+        generator: random numbers for everything.
         probability: that there is a box. There is none either if ten draws do not fit.
         scale: least and most of the image's area that it covers, as fractions.
         ratio: least and most of its width over its height.
@@ -175,10 +175,10 @@ def cut_box(
     Its centre is anywhere in the image, and the box is clipped to the image.
 
     Args:
-        height: of the image.
-        width: of the image.
+        height: the height of the image.
+        width: the width of the image.
         share: the fraction of the first image that remains, from 0 to 1.
-        generator: of the place.
+        generator: random numbers for the place.
 
     Returns:
         The box, and the share of the first image that it leaves, counted in pixels.

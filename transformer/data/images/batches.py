@@ -244,7 +244,7 @@ def _require_labels(source: ImageSource, labels: np.ndarray) -> None:
     """Refuses an empty set, or a wrong number of labels.
 
     Raises:
-        DataError: with both numbers.
+        DataError: names both numbers.
     """
     if len(source) == 0 or len(source) != len(labels):
         raise DataError(

@@ -1,19 +1,16 @@
 """Decodes every image file once to find broken ones, and remembers the results."""
 
 import concurrent.futures
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import rich.console
-import rich.progress
+from typing import NamedTuple
 
 from transformer.caches import cache_folder, read_entry, write_entry
 from transformer.data.images.decoding import DecodeError, decode, read_content, require_pillow
+from transformer.progress import counting
 
 # The number of files that the threads get at once: small, so that interrupts act soon.
 _BLOCK = 256
@@ -26,7 +23,7 @@ class Checked(NamedTuple):
     """The facts about a file.
 
     Attributes:
-        kind: of image, as in `Decoded`; empty if it is broken.
+        kind: the kind of image, as in `Decoded`; empty if it is broken.
         content: SHA-256 of its bytes, hexadecimal; empty if it is broken.
         problem: why it is broken; empty if it is not.
     """
@@ -43,7 +40,7 @@ class _Known(NamedTuple):
         size: in bytes.
         modified: time of the last change of its content, in nanoseconds, which can be set at will.
         changed: time of the last change of anything, in nanoseconds, which cannot.
-        kind: of image.
+        kind: the kind of image.
         content: hash of its bytes.
     """
 
@@ -93,7 +90,7 @@ def check_images(root: Path, files: Sequence[str]) -> list[Checked]:
     # What Python reads and Pillow decodes, other threads need not wait for.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         try:
-            with _progress(len(files)) as update:
+            with counting(len(files), "checked", "images") as update:
                 for start in range(0, len(files), _BLOCK):
                     found += threads.map(check, files[start : start + _BLOCK])
                     update(len(found))
@@ -134,7 +131,7 @@ def _remembered(memory: Path | None, version: str) -> dict[str, _Known]:
         return {}
 
 
-def _as_known(entry: Any) -> _Known:
+def _as_known(entry: Iterable[object]) -> _Known:
     """One entry of the memory.
 
     Raises:
@@ -154,20 +151,3 @@ def _remember(memory: Path | None, version: str, known: dict[str, _Known]) -> No
     if memory is not None:
         content = json.dumps({"version": version, "files": known}).encode()
         write_entry(memory, lambda file: file.write(content))
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar on stderr, if that is a terminal; yields the function to call with the count."""
-    console = rich.console.Console(stderr=True, highlight=False)
-    bar = rich.progress.Progress(
-        rich.progress.TextColumn("checked {task.completed:,} of {task.total:,} images"),
-        rich.progress.BarColumn(),
-        rich.progress.TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.update(task, completed=done)

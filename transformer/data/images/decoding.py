@@ -4,17 +4,24 @@ import contextlib
 import dataclasses
 import functools
 import io
+import re
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from transformer.data.reading.limits import read_image_content
+from transformer.data.reading.content import read_image_content
 from transformer.errors import DataError, MissingDependencyError
 
+if TYPE_CHECKING:
+    import PIL.Image
+
+# A colour as Pillow has it, whichever way the format says it.
+Colour = int | tuple[int, ...] | bytes
 # Endings of the files that are read, in any case.
 ENDINGS = frozenset(
     [".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
@@ -110,7 +117,7 @@ def read_image_file(
     is taken. Grey is made from RGB with the weights of ITU-R BT.601.
 
     Args:
-        path: of a PNG, JPEG, BMP, GIF, WebP, TIFF or PPM file.
+        path: the path of a PNG, JPEG, BMP, GIF, WebP, TIFF or PPM file.
         channels: C, 1 for grey or 3 for RGB.
 
     Raises:
@@ -147,7 +154,7 @@ def decode(content: bytes, channels: int) -> Decoded:
     """An image file's bytes as an array, as `read_image_file` does it.
 
     Args:
-        content: of the whole file.
+        content: the content of the whole file.
         channels: C, 1 or 3.
 
     Raises:
@@ -192,7 +199,7 @@ def decode(content: bytes, channels: int) -> Decoded:
 
 
 @functools.cache
-def require_pillow() -> Any:
+def require_pillow() -> ModuleType:
     """The module `PIL.Image`.
 
     Raises:
@@ -215,20 +222,20 @@ def _silence_pillow() -> None:
     threads run.
     """
     known = any(
-        action == "ignore" and getattr(module, "pattern", "") == _PILLOW_MODULES
+        action == "ignore" and isinstance(module, re.Pattern) and module.pattern == _PILLOW_MODULES
         for action, _, _, module, _ in warnings.filters
     )
     if not known:
         warnings.filterwarnings("ignore", module=_PILLOW_MODULES)
 
 
-def _too_large(size: str, pillow: Any) -> str:
+def _too_large(size: str, pillow: ModuleType) -> str:
     pixels = f"{pillow.MAX_IMAGE_PIXELS:,} pixels"
     has = "far more than" if size == "far" else f"{size} pixels, more than"
     return f"it has {has} the {pixels} that are read: make it smaller."
 
 
-def _kind(image: Any) -> str:
+def _kind(image: "PIL.Image.Image") -> str:
     """What an image is, in words."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         # Older versions of Pillow store 16-bit PNGs, and all such PGMs, in 32 bits.
@@ -240,7 +247,7 @@ def _kind(image: Any) -> str:
     return kind
 
 
-def _grey_scale(image: Any) -> tuple[int, int]:
+def _grey_scale(image: "PIL.Image.Image") -> tuple[int, int]:
     """The numbers of black and of white in an image of 16-bit grey.
 
     Pillow inverts a TIFF whose 0 is white only up to 8 bits, and does not scale 12 bits.
@@ -252,7 +259,7 @@ def _grey_scale(image: Any) -> tuple[int, int]:
     return (highest, 0) if turned else (0, highest)
 
 
-def _transparent_colour(image: Any, content: bytes) -> Any:
+def _transparent_colour(image: "PIL.Image.Image", content: bytes) -> Colour | None:
     """The colour of a PNG that is transparent, in numbers as the pixels have them; None if none is.
 
     Pillow spreads few bits over 0 to 255 and leaves out the lower half of 16, but not of this one.
@@ -269,11 +276,16 @@ def _transparent_colour(image: Any, content: bytes) -> Any:
     return found
 
 
-def _eight_bits(image: Any, scale: tuple[int, int], transparent: Any, pillow: Any) -> Any:
+def _eight_bits(
+    image: "PIL.Image.Image",
+    scale: tuple[int, int],
+    transparent: Colour | None,
+    pillow: ModuleType,
+) -> "PIL.Image.Image":
     """16-bit grey in mode `L`, or in `LA` where a colour is transparent.
 
     Args:
-        image: of Pillow.
+        image: an image of Pillow.
         scale: see `_grey_scale`.
         transparent: see `_transparent_colour`.
         pillow: the module.
@@ -288,11 +300,11 @@ def _eight_bits(image: Any, scale: tuple[int, int], transparent: Any, pillow: An
     return pillow.merge("LA", (pillow.fromarray(grey), pillow.fromarray(alpha)))
 
 
-def _converted(image: Any, channels: int, pillow: Any) -> Any:
+def _converted(image: "PIL.Image.Image", channels: int, pillow: ModuleType) -> "PIL.Image.Image":
     """An image in mode `L` or `RGB`.
 
     Args:
-        image: of Pillow.
+        image: an image of Pillow.
         channels: 1 or 3.
         pillow: the module.
 

@@ -37,7 +37,7 @@ class FolderPart:
         kinds: what each image is, in words.
         hashes: SHA-256 of each file, hexadecimal.
         labels: places in `names`.
-        names: of the class folders.
+        names: the names of the class folders.
         notes: what was left out.
     """
 
@@ -89,8 +89,8 @@ def folder_parts(folder: Path, broken: str) -> ImageParts:
     """The parts of a folder; none if there are no class folders and no images in it.
 
     Args:
-        folder: of class folders, or of `train` and `val`, `valid`, `validation` or `test`, which
-            have class folders.
+        folder: a folder of class folders, or of `train` and `val`, `valid`, `validation` or `test`,
+            which have class folders.
         broken: "refuse" or "skip" files that cannot be decoded.
 
     Raises:
@@ -175,9 +175,9 @@ class _Listed(NamedTuple):
     """What is in a folder of class folders.
 
     Attributes:
-        names: of the classes.
+        names: the names of the classes.
         files: the path of each image below the folder.
-        labels: of the images.
+        labels: the labels of the images.
         others: files that are not images, or in no class.
     """
 

@@ -70,7 +70,7 @@ class LabelledImages:
     Attributes:
         source: the images.
         labels: places in `names`.
-        names: of the classes.
+        names: the names of the classes.
         digest: SHA-256 of everything above: of pixels that are in memory, or else of the bytes of
             the files. Names, sizes and times of files do not guarantee equal content; and since
             each file is read once to check that it can be decoded, hashing it costs little more.
@@ -108,7 +108,7 @@ class ImagePart(Protocol):
     Attributes:
         where: the file or folder, for messages.
         labels: places in `names`.
-        names: of the classes, as this part has them.
+        names: the names of the classes, as this part has them.
         notes: what was left out.
     """
 
@@ -157,8 +157,8 @@ def take(
     """Images of a part, with its labels translated to other places of the same names.
 
     Args:
-        part: of a set.
-        names: of all classes.
+        part: a part of a set.
+        names: the names of all classes.
         channels: C, 1 or 3.
         chosen: numbers of the images; all by default.
         notes: what else there is to say.
@@ -210,7 +210,7 @@ def draw_held_out(
 
     Args:
         labels: class of each example.
-        count: of the examples to hold out.
+        count: the number of the examples to hold out.
         seed: the seed of the draw.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))

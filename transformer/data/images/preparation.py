@@ -51,10 +51,9 @@ class Preparation:
         """Refuses values that cannot work together.
 
         Raises:
-            ConfigError: naming the field.
+            ConfigError: names the field.
         """
-        for field in ("mean", "std"):
-            values = getattr(self, field)
+        for field, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, 3):
                 raise ConfigError(
                     f"config.task.preparation.{field} is {values}: one number, or one a channel."

@@ -34,7 +34,7 @@ def rand_augment(
         image: uint8 `[H, W, C]`, grey or in colour.
         num_ops: how many changes; N in the paper.
         magnitude: from 0 to 10; M in the paper.
-        generator: of the changes and their directions.
+        generator: random numbers for the changes and their directions.
 
     Returns:
         uint8 `[H, W, C]`.

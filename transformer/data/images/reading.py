@@ -63,11 +63,11 @@ def read_images(
     Classes without names are named "0", "1" and so on.
 
     Args:
-        path: of the file or folder.
+        path: the path of the file or folder.
         channels: C, 1 for grey or 3 for RGB; None for 3 unless all images are grey.
         broken: what to do with files that cannot be decoded: "refuse" all images or "skip" these.
-        validation_path: of other images for validation, in any of these forms. If it has parts,
-            those for validation are taken, else those for test, else those for training.
+        validation_path: the path of other images for validation, in any of these forms. If it has
+            parts, those for validation are taken, else those for test, else those for training.
         validation_fraction: the share of images that is held out if there are none for
             validation; the same of every class, as nearly as possible, and always the same ones.
 
@@ -104,8 +104,8 @@ def read_evaluation_images(
     Args:
         path: as in `read_images`. If it has parts, those for test are taken, else those for
             validation, else those for training.
-        names: of the classes of the model. Those of the images are found among them by name, and
-            need not be all of them.
+        names: the names of the model's classes. Those of the images are found among them by name,
+            and need not be all of them.
         channels: C, 1 or 3.
         broken: as in `read_images`.
 

@@ -10,7 +10,7 @@ def distinct_names(labels: Sequence[str]) -> tuple[str, ...]:
     ImageNet has two cranes, a bird and a machine: "crane (134)" and "crane (517)".
 
     Args:
-        labels: of the classes, as they are kept and published.
+        labels: the labels of the classes, as they are kept and published.
     """
     names = list(labels)
     # A name with a number may be the name of another class.

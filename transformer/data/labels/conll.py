@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
             than the first, a word or tag is missing, or a tag has white space in it.
     """
     sentences = TaggedSentences([], [])
-    separator, num_columns, first_number = "", 0, 0
+    layout = None
     inside = False
     lines = read_text(path).split("\n")
     shapes = _shapes(lines, tag_column)
@@ -126,16 +126,13 @@ def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
             and not (_ENTITY_TAG.fullmatch(fields[-1]) or _shape(fields, tag_column) in shapes)
         ):
             continue
-        separator = separator or ("\t" if "\t" in line else _SPACES)
-        columns = [column.strip(" ") for column in re.split(separator, line)]
-        if not num_columns:
-            _check_first(columns, tag_column, where)
-            num_columns, first_number = len(columns), number
-        elif len(columns) != num_columns:
+        layout = layout or _layout_of(line, number, tag_column, where)
+        columns = layout.split(line)
+        if len(columns) != layout.num_columns:
             raise DataError(
-                f"{where} has {_count(columns)}, and line {first_number} has {num_columns}: every "
-                f"word needs the same columns, separated by "
-                f"{'spaces' if separator == _SPACES else 'tabs'}."
+                f"{where} has {_count(columns)}, and line {layout.line} has {layout.num_columns}: "
+                f"every word needs the same columns, separated by "
+                f"{'spaces' if layout.separator == _SPACES else 'tabs'}."
             )
         word, tag = columns[0], columns[tag_column]
         if not word or not tag:
@@ -171,8 +168,26 @@ def _count(columns: list[str]) -> str:
     return f"{len(columns)} column{'' if len(columns) == 1 else 's'}"
 
 
-def _check_first(columns: list[str], tag_column: int, where: str) -> None:
-    """Refuses files without a column of tags beside the words."""
+class _Layout(NamedTuple):
+    """The columns of a file, as the line of its first word has them."""
+
+    separator: str
+    num_columns: int
+    line: int
+
+    def split(self, line: str) -> list[str]:
+        """The columns of a line."""
+        return [column.strip(" ") for column in re.split(self.separator, line)]
+
+
+def _layout_of(line: str, number: int, tag_column: int, where: str) -> _Layout:
+    """The layout of a file, by the line of its first word.
+
+    Raises:
+        DataError: if there is no column of tags beside the words.
+    """
+    layout = _Layout("\t" if "\t" in line else _SPACES, 0, number)
+    columns = layout.split(line)
     if len(columns) == 1:
         raise DataError(
             f"{where} has one column: expected a word and its tag, separated by spaces or a tab, "
@@ -183,6 +198,7 @@ def _check_first(columns: list[str], tag_column: int, where: str) -> None:
             f"{where} has {_count(columns)}, and the tags are to be in column {tag_column}: "
             f"columns count from 0, the word's, or from -1, the last, backwards."
         )
+    return layout._replace(num_columns=len(columns))
 
 
 def check_tag(tag: str, where: str) -> None:
@@ -246,7 +262,7 @@ def align(
 
     Args:
         tokenizer: makes the pieces.
-        words: of each sentence.
+        words: the words of each sentence.
         ids: the tag of each word of each sentence; None if there are none to learn from, and all
             labels are `IGNORED`.
         max_length: the width of the rows, T, start and separator included.
@@ -305,13 +321,13 @@ def _spans(words: np.ndarray, room: int) -> list[tuple[int, int]]:
 
 def word_tags(
     rows: AlignedRows, predicted: np.ndarray, num_words: Sequence[int], default: int | float
-) -> list[list[Any]]:
+) -> list[list[int | float]]:
     """Predictions of pieces as predictions of words.
 
     Args:
-        rows: of all sentences.
+        rows: the rows of all sentences.
         predicted: [n, T], a number for each piece, such as its tag; read at the first pieces only.
-        num_words: of each sentence.
+        num_words: the number of words of each sentence.
         default: the number of words that have no piece.
 
     Returns:

@@ -8,14 +8,16 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-from transformer.data.reading.limits import parse_json
-from transformer.data.reading.text import read_text
+from transformer.data.reading.json_text import kind_of, loads
+from transformer.data.reading.text import read_text, require_characters
 from transformer.errors import DataError
 from transformer.files import write_json
+from transformer.types import Json
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
+T = TypeVar("T")
 # Characters of a text that a message shows.
 _SHOWN = 60
 
@@ -59,7 +61,7 @@ def read_squad(path: str | Path) -> list[Question]:
             where the file says. The message names the place; nothing is repaired.
     """
     try:
-        content = parse_json(read_text(path))
+        content = loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}. "
@@ -69,7 +71,7 @@ def read_squad(path: str | Path) -> list[Question]:
         raise DataError(f"{path} is not a SQuAD file: {error}.") from None
     if not isinstance(content, dict):
         raise DataError(
-            f"{path} holds {_kind(content)}: an object with the key 'data' was expected, as in "
+            f"{path} holds {kind_of(content)}: an object with the key 'data' was expected, as in "
             f"SQuAD v1.1 and v2."
         )
     found: dict[str, Question] = {}
@@ -105,7 +107,7 @@ def write_squad(questions: Sequence[Question], path: str | Path) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
 
 
-def _entry(question: Question) -> dict[str, Any]:
+def _entry(question: Question) -> Json:
     return {
         "id": question.id,
         "question": question.question,
@@ -114,7 +116,7 @@ def _entry(question: Question) -> dict[str, Any]:
     }
 
 
-def _paragraphs(content: dict[str, Any], path: str) -> list[tuple[dict[str, Any], str]]:
+def _paragraphs(content: Json, path: str) -> list[tuple[Json, str]]:
     """All paragraphs, each with its place in words."""
     return [
         paragraph
@@ -123,13 +125,13 @@ def _paragraphs(content: dict[str, Any], path: str) -> list[tuple[dict[str, Any]
     ]
 
 
-def _question(entry: dict[str, Any], context: str, place: str, path: str) -> Question:
+def _question(entry: Json, context: str, place: str, path: str) -> Question:
     name = _text(entry, "id", place)
     place = f"{path}: question {name!r}"
     question = _text(entry, "question", place)
     impossible = entry.get("is_impossible", False)
     if not isinstance(impossible, bool):
-        raise DataError(f"{place}: 'is_impossible' is {_kind(impossible)}: true or false.")
+        raise DataError(f"{place}: 'is_impossible' is {kind_of(impossible)}: true or false.")
     if impossible:
         return Question(name, question, context, ())
     answers = tuple(
@@ -143,7 +145,7 @@ def _question(entry: dict[str, Any], context: str, place: str, path: str) -> Que
     return Question(name, question, context, answers)
 
 
-def _answer(entry: dict[str, Any], context: str, place: str) -> Answer:
+def _answer(entry: Json, context: str, place: str) -> Answer:
     place = f"{place}, an answer"
     text, start = _text(entry, "text", place), _value(entry, "answer_start", int, place)
     found = context[start : start + len(text)] if start >= 0 else ""
@@ -172,47 +174,31 @@ def _nearest(text: str, context: str, start: int) -> int | None:
     return min(places, key=lambda place: abs(place - start), default=None)
 
 
-def _entries(owner: dict[str, Any], key: str, place: str) -> list[tuple[dict[str, Any], str]]:
+def _entries(owner: Json, key: str, place: str) -> list[tuple[Json, str]]:
     """The objects of a list, each with its place in words."""
     entries = _value(owner, key, list, place)
     places = [f"{place}, {key}[{index}]" for index in range(len(entries))]
     for entry, where in zip(entries, places, strict=True):
         if not isinstance(entry, dict):
-            raise DataError(f"{where} is {_kind(entry)}: an object was expected, as in SQuAD.")
+            raise DataError(f"{where} is {kind_of(entry)}: an object was expected, as in SQuAD.")
     return list(zip(entries, places, strict=True))
 
 
-def _text(owner: dict[str, Any], key: str, place: str) -> str:
+def _text(owner: Json, key: str, place: str) -> str:
     """A string that is not empty and can be written as UTF-8."""
     text = _value(owner, key, str, place)
     if not text.strip():
         raise DataError(f"{place}: {key!r} is empty: a text was expected.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{place}: {key!r} has half of a surrogate pair as character {error.start}: "
-            f"write the whole character."
-        ) from None
-    return text
+    return require_characters(text, f"{place}: {key!r}")
 
 
-def _value(owner: dict[str, Any], key: str, kind: type, place: str) -> Any:
+def _value(owner: Json, key: str, kind: type[T], place: str) -> T:
     if key not in owner:
         raise DataError(f"{place} lacks {key!r}: {_KINDS[kind]} was expected, as in SQuAD.")
     value = owner[key]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{place}: {key!r} is {_kind(value)}: {_KINDS[kind]} was expected.")
+        raise DataError(f"{place}: {key!r} is {kind_of(value)}: {_KINDS[kind]} was expected.")
     return value
-
-
-def _kind(value: Any) -> str:
-    """What a JSON value is, for messages."""
-    if isinstance(value, bool):
-        return json.dumps(value)
-    return next(
-        (name for kind, name in _KINDS.items() if isinstance(value, kind)), json.dumps(value)
-    )
 
 
 def _shown(text: str) -> str:

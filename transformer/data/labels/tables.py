@@ -5,13 +5,13 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from transformer.data.reading.limits import parse_json
-from transformer.data.reading.text import SURROGATES, read_text
+from transformer.data.reading.json_text import json_lines, kind_of
+from transformer.data.reading.text import read_text, require_characters
 from transformer.errors import DataError
 from transformer.fields import unknown_name
 
@@ -44,7 +44,7 @@ class _Row(NamedTuple):
     """
 
     where: str
-    values: list[Any]
+    values: Sequence[object]
 
 
 def read_labelled_texts(
@@ -136,7 +136,7 @@ def label_ids(labels: Sequence[str], known: Sequence[str], where: str) -> Int32[
     """The place of each label among the known ones.
 
     Args:
-        labels: of the examples.
+        labels: the labels of the examples.
         known: all labels there are, each once.
         where: what `labels` were read from, for messages.
 
@@ -187,46 +187,25 @@ def _rows(path: Path, wanted: Sequence[str]) -> Iterator[_Row]:
     Raises:
         DataError: if the file cannot be used.
     """
-    readers = {".jsonl": _json_rows, ".csv": _csv_rows, ".tsv": _tsv_rows}
+    if path.name.lower().endswith((".jsonl", ".jsonl.gz")):
+        return _json_rows(path, wanted)
+    readers = {".csv": _csv_lines, ".tsv": _tsv_lines}
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix not in readers:
         raise DataError(f"{path} has the ending {path.suffix!r}: give {_READABLE}.")
-    return readers[suffix](path, read_text(path), wanted)
+    return _table_rows(path, readers[suffix](path, read_text(path)), wanted)
 
 
-def _json_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
-    # Only line feeds end a line: other separators of Unicode may stand inside of strings.
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = parse_json(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{where} is not JSON: {error.msg} at character {error.colno}. Each line must be "
-                f"one JSON object."
-            ) from None
-        except ValueError as error:
-            # Python refuses to read integers of more than some thousand digits.
-            raise DataError(f"{where} is JSON that cannot be read: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{where} holds {_kind(row)}: expected a JSON object with "
-                f"{', '.join(map(repr, wanted))}."
-            )
+def _json_rows(path: Path, wanted: Sequence[str]) -> Iterator[_Row]:
+    for where, row in json_lines(path, ", ".join(map(repr, wanted))):
         _require(wanted, row, where)
         yield _Row(where, [row[key] for key in wanted])
 
 
-def _csv_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
+def _csv_lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of the line where a row begins, and its fields."""
     # Line feeds may be part of a field.
     reader = csv.reader(io.StringIO(content, newline="\n"), strict=True)
-    return _table_rows(path, _csv_lines(path, reader), wanted)
-
-
-def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line where a row begins, and its fields."""
     while True:
         first = reader.line_num + 1
         try:
@@ -245,11 +224,11 @@ def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
             yield first, fields
 
 
-def _tsv_rows(path: Path, content: str, wanted: Sequence[str]) -> Iterator[_Row]:
+def _tsv_lines(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line and its fields."""
     # The csv module would end a line at a carriage return inside of a field, too.
     lines = enumerate(content.split("\n"), 1)
-    split = ((number, line.split("\t")) for number, line in lines if line)
-    return _table_rows(path, split, wanted)
+    return ((number, line.split("\t")) for number, line in lines if line)
 
 
 def _table_rows(
@@ -258,7 +237,7 @@ def _table_rows(
     """The rows below a header.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         lines: the number of each line and its fields.
         wanted: names of columns.
     """
@@ -293,21 +272,21 @@ def _require(wanted: Iterable[str], there: Iterable[str], where: str) -> None:
             raise DataError(message)
 
 
-def _text(value: Any, name: str, where: str) -> str:
+def _text(value: object, name: str, where: str) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{where}: {name!r} is {_kind(value)}: expected a string.")
+        raise DataError(f"{where}: {name!r} is {kind_of(value)}: expected a string.")
     return _plain(value, name, where)
 
 
-def _label(value: Any, name: str, where: str) -> str:
+def _label(value: object, name: str, where: str) -> str:
     if not isinstance(value, str | int | float):
         raise DataError(
-            f"{where}: {name!r} is {_kind(value)}: expected a string, a number, true or false."
+            f"{where}: {name!r} is {kind_of(value)}: expected a string, a number, true or false."
         )
     return _plain(value if isinstance(value, str) else json.dumps(value), name, where)
 
 
-def _several(value: Any, name: str, where: str, separator: str) -> str:
+def _several(value: object, name: str, where: str, separator: str) -> str:
     """Joins any number of labels to one string."""
     if isinstance(value, list):
         found = [_label(each, name, where) for each in value]
@@ -334,7 +313,7 @@ def label_sets(
     """Which of the known labels each example has, as 1 and 0.
 
     Args:
-        labels: of the examples, with separators between.
+        labels: the labels of the examples, with separators between.
         known: all labels there are, each once.
         separator: what stands between two.
         where: what `labels` were read from, for messages.
@@ -360,19 +339,4 @@ def _plain(value: str, name: str, where: str) -> str:
     # JSON can write both as escapes.
     if "\0" in value:
         raise DataError(f"{where}: {name!r} has a NUL character: take it out.")
-    if SURROGATES.search(value):
-        raise DataError(
-            f"{where}: {name!r} has half of a surrogate pair, which is no character: write the "
-            f"character itself, or both halves."
-        )
-    return value
-
-
-def _kind(value: Any) -> str:
-    """What a JSON value is, for messages."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return json.dumps(value)
-    kinds = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
-    return kinds[type(value)]
+    return require_characters(value, f"{where}: {name!r}")

@@ -278,7 +278,7 @@ def best_answers(
     n_best starts with the best answers, and so it misses no better answer.
 
     Args:
-        windows: of all the questions, as `make_windows` gives them.
+        windows: the windows of all the questions, as `make_windows` gives them.
         start_logits: `[n, T]`, of a token being the first of the answer.
         end_logits: `[n, T]`, of its being the last.
         questions: that the windows were made of.

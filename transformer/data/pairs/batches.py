@@ -61,8 +61,8 @@ class PackedPairs:
 
     Attributes:
         pairs: none longer than a row.
-        length: of a row.
-        seed: of the order.
+        length: the length of a row.
+        seed: the seed of the order.
         longest_target: the length of a row's targets; None takes that of the sources.
     """
 
@@ -170,10 +170,10 @@ def lay_out(
         pairs: all of them.
         rows: which pairs are in each row.
         num_rows: rows of the batch.
-        length: of a row.
+        length: the length of a row.
         positions: also gives `*_positions`, the place of each token in its sentence, which rows
             of several pairs need.
-        target_length: of the target's side, if that is another length.
+        target_length: the length of a target, if that is another number.
     """
     lengths = {"source": length, "target": target_length or length}
     names = ("source", "source_segments", "target", "target_segments")

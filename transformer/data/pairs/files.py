@@ -57,7 +57,7 @@ class Sentences:
 
     Attributes:
         tokens: all of them, one after another.
-        starts: where each sentence begins; one more than there are sentences.
+        starts: the place where each sentence begins, and the end of the last one.
     """
 
     def __init__(self, sentences: Sequence[np.ndarray], end: int) -> None:
@@ -111,7 +111,7 @@ class PairData(NamedTuple):
     """The pairs of a job: as text for scores, and as tokens for training.
 
     Attributes:
-        tokenizer: of both sides.
+        tokenizer: the tokenizer of both sides.
         train: pairs to train on.
         validation: pairs to validate on.
         validation_text: the same as text.
@@ -141,14 +141,14 @@ def made_up_pairs(
 
     Args:
         kind: `phrases`, or one of `sequences.KINDS`.
-        count: how many, validation included.
-        languages: of phrases.
-        longest: of the sequences in training.
-        validation_fraction: how many are kept for validation.
+        count: the number of pairs, including validation.
+        languages: the languages of phrases.
+        longest: the length of the longest sequence in training.
+        validation_fraction: the fraction that is kept for validation.
 
     Returns:
-        Pairs to train on, pairs to validate on, and sequences longer than those, up to half as long
-        again (none of phrases). No source is in two of them.
+        Pairs to train on, pairs to validate on, and sequences up to half as long again as those
+        (none for phrases). No source is in two of them.
     """
     if kind == "phrases":
         pairs, longer = phrase_pairs(*languages, count=count, seed=0), []
@@ -162,17 +162,21 @@ def made_up_pairs(
 
 
 def split_pairs(pairs: Pairs, validation_fraction: float, where: str) -> tuple[Pairs, Pairs]:
-    """Pairs to train on, and the last ones for validation; at least one of each.
-
-    Raises:
-        DataError: if there is only one.
-    """
-    if len(pairs.source) < 2:
-        raise DataError(f"{where} has one pair: give more, or config.task.validation.")
-    cut = round(len(pairs.source) * (1.0 - validation_fraction))
-    cut = min(max(1, cut), len(pairs.source) - 1)
+    """Pairs to train on, and the last ones for validation; see `split_point`."""
+    cut = split_point(len(pairs.source), validation_fraction, where)
     kept = Pairs(pairs.source[:cut], pairs.target[:cut])
     return kept, Pairs(pairs.source[cut:], pairs.target[cut:])
+
+
+def split_point(count: int, validation_fraction: float, where: str) -> int:
+    """How many of the pairs are for training; at least one of them, and not all.
+
+    Raises:
+        DataError: if there is only one pair.
+    """
+    if count < 2:
+        raise DataError(f"{where} has one pair: give more, or config.task.validation.")
+    return min(max(1, round(count * (1.0 - validation_fraction))), count - 1)
 
 
 def without_empty(pairs: Pairs, notes: list[str]) -> Pairs:
@@ -204,15 +208,15 @@ def tokenize_pairs(
     """The tokens of pairs.
 
     Args:
-        tokenizer: of both sides.
+        tokenizer: the tokenizer of both sides.
         pairs: text.
-        max_length: tokens of a sentence at most, its end included.
-        too_long: `refuse` longer pairs, or `truncate`: in training they are left out, since what is
-            left of two sentences need not be a translation.
+        max_length: the maximum number of tokens of a sentence, including its end.
+        too_long: `refuse` longer pairs, or `truncate` them; in training they are left out, because
+            the beginnings of two sentences need not be translations of each other.
         training: whether these are training pairs.
-        notes: what was left out or cut is added here.
-        max_target_length: tokens of a target at most, if that is another number.
-        cut_sources: in training too, long sources are cut and keep their pairs.
+        notes: sentences about what was left out or cut are added here.
+        max_target_length: the maximum number of tokens of a target, if that is another number.
+        cut_sources: whether training pairs with a long source are kept and their sources cut.
 
     Raises:
         DataError: if a pair is too long and refused, or none is left.
@@ -222,36 +226,26 @@ def tokenize_pairs(
     part = "training" if training else "validation"
     rooms = (max_length - 1, (max_target_length or max_length) - 1)
     allowed = " and ".join(f"{room}" for room in dict.fromkeys(rooms))
-    if cut_sources and too_long != "refuse":
-        cut = sum(len(ids) > rooms[0] for ids in source)
+    cut = sum(len(ids) > rooms[0] for ids in source)
+    if cut and cut_sources and too_long != "refuse":
         source = [ids[: rooms[0]] for ids in source]
-        notes += [f"{cut:,} {part} sources are cut to {rooms[0]} tokens."] if cut else []
-    excess = [
-        max(len(ids) - room for ids, room in zip(pair, rooms, strict=True))
-        for pair in zip(source, target, strict=True)
-    ]
-    long = [index for index, more in enumerate(excess) if more > 0]
+        notes.append(f"{cut:,} {part} sources are cut to {rooms[0]} tokens.")
+        cut = 0
+    pairs_of_ids = zip(source, target, strict=True)
+    fits = [len(a) <= rooms[0] and len(b) <= rooms[1] for a, b in pairs_of_ids]
+    long = [index for index, whole in enumerate(fits) if not whole]
     if long and too_long == "refuse":
-        sides = zip((source, target), rooms, ("max_length", "max_target_length"), strict=True)
-        count, room, field = max(
-            ((len(side[long[0]]), room, field) for side, room, field in sides),
-            key=lambda found: found[0] - found[1],
-        )
-        field = field if max_target_length else "max_length"
-        raise DataError(
-            f"{part} pair {long[0] + 1} has {count} tokens, more than the {room} that "
-            f"config.task.{field} leaves room for: raise it, or allow "
-            f"--config.task.too_long=truncate."
-        )
+        counts = len(source[long[0]]), len(target[long[0]])
+        field = "max_target_length" if max_target_length else "max_length"
+        raise _too_long(f"{part} pair {long[0] + 1}", counts, rooms, ("max_length", field))
     if long and training:
         notes.append(f"{len(long):,} training pairs of more than {allowed} tokens are left out.")
         source, target = (
-            [ids for ids, more in zip(side, excess, strict=True) if more <= 0]
+            [ids for ids, whole in zip(side, fits, strict=True) if whole]
             for side in (source, target)
         )
     elif long:
         notes.append(f"{len(long):,} {part} pairs are cut to {allowed} tokens for the loss.")
-        cut = sum(len(ids) > rooms[0] for ids in source)
         if cut:
             notes.append(
                 f"{cut:,} {part} sources are cut so for outputs, too: config.task.max_length "
@@ -263,3 +257,15 @@ def tokenize_pairs(
         [ids[:room] for ids in side] for side, room in zip((source, target), rooms, strict=True)
     )
     return TokenPairs(*(Sentences(side, tokenizer.end) for side in sides))
+
+
+def _too_long(
+    which: str, counts: tuple[int, int], rooms: tuple[int, int], fields: tuple[str, str]
+) -> DataError:
+    """The error for a pair that does not fit; it names the side that exceeds its limit by more."""
+    sides = zip(counts, rooms, fields, strict=True)
+    count, room, field = max(sides, key=lambda side: side[0] - side[1])
+    return DataError(
+        f"{which} has {count} tokens, more than the {room} that config.task.{field} leaves room "
+        f"for: raise it, or allow --config.task.too_long=truncate."
+    )

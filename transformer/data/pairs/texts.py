@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformer.data.pairs.files import Pairs, read_pairs
-from transformer.data.reading.limits import parse_json
-from transformer.data.reading.text import read_text, require_characters
+from transformer.data.pairs.files import Pairs, read_pairs, split_point
+from transformer.data.reading.json_text import json_lines
+from transformer.data.reading.text import require_characters
 from transformer.errors import ConfigError, DataError
+from transformer.types import Json
 
 # More visits of a pair in an epoch than this mean a mistake in the rates.
 _MOST_REPEATS = 1000
@@ -35,6 +36,12 @@ class TextPairs(NamedTuple):
         """Some of the pairs, in the order of `rows`."""
         return TextPairs(*([column[row] for row in rows] for column in self))
 
+    def split(self, validation_fraction: float, where: str) -> "tuple[TextPairs, TextPairs]":
+        """Pairs to train on, and the last ones for validation; see `files.split_point`."""
+        count = len(self.source)
+        cut = split_point(count, validation_fraction, where)
+        return self.part(range(cut)), self.part(range(cut, count))
+
     def prompts(self) -> Pairs:
         """Sources as the model reads them, prefix first, and targets."""
         full = zip(self.prefix, self.source, strict=True)
@@ -49,7 +56,7 @@ def read_text_pairs(paths: str, prefix: str, field: str) -> TextPairs:
         paths: a file of JSON lines, `.jsonl` or `.jsonl.gz`, each an object with the texts `source`
             and `target` and perhaps a `prefix` of its own; or two line-aligned files with a comma
             between, `SOURCE,TARGET`, plain or gzip.
-        prefix: of pairs that have none of their own.
+        prefix: the prefix of pairs that have none of their own.
         field: where the paths come from, for messages.
 
     Raises:
@@ -63,23 +70,13 @@ def read_text_pairs(paths: str, prefix: str, field: str) -> TextPairs:
             )
         source, target = read_pairs(paths, field)
         return TextPairs([prefix] * len(source), source, target)
-    rows = []
-    # Only line feeds end a line: other separators of Unicode may stand inside of texts.
-    for number, line in enumerate(read_text(paths).split("\n"), 1):
-        if line.strip():
-            rows.append(_row(line, prefix, f"{paths}, line {number}"))
+    lines = json_lines(paths, "'source' and 'target'")
+    rows = [_row({"prefix": prefix, **values}, where) for where, values in lines]
     return TextPairs(*(list(column) for column in zip(*rows, strict=True)))
 
 
-def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
-    """Prefix, source and target of a line of JSON."""
-    try:
-        values = parse_json(line)
-    except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}.") from None
-    if not isinstance(values, dict):
-        raise DataError(f'{where} is no JSON object: expected {{"source": ..., "target": ...}}.')
-    values = {"prefix": prefix, **values}
+def _row(values: Json, where: str) -> tuple[str, str, str]:
+    """Prefix, source and target of a line."""
     for key in ("prefix", "source", "target"):
         if key not in values:
             raise DataError(f"{where} has no {key!r}: it has {', '.join(sorted(values))}.")
@@ -87,21 +84,6 @@ def _row(line: str, prefix: str, where: str) -> tuple[str, str, str]:
             raise DataError(f"{where}: {key!r} is {values[key]!r}, and should be a text.")
         require_characters(values[key], f"{where}: {key!r}")
     return values["prefix"], values["source"].strip(), values["target"].strip()
-
-
-def split_text_pairs(
-    pairs: TextPairs, validation_fraction: float, where: str
-) -> tuple[TextPairs, TextPairs]:
-    """Pairs to train on, and the last ones for validation; at least one of each.
-
-    Raises:
-        DataError: if there is only one.
-    """
-    count = len(pairs.source)
-    if count < 2:
-        raise DataError(f"{where} has one pair: give more, or config.task.validation.")
-    cut = min(max(1, round(count * (1.0 - validation_fraction))), count - 1)
-    return pairs.part(range(cut)), pairs.part(range(cut, count))
 
 
 def mixed(tasks: Sequence[TextPairs], rates: Sequence[float]) -> TextPairs:

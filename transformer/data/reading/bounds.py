@@ -1,8 +1,10 @@
-"""Limits on the files of a published model, each with its reason.
+"""Limits on the files that are read, each with its reason.
 
-Each is several times what any published model needs, and small enough that reading a file at the
-limit takes seconds, and memory of some ten times the file.
+Each is several times what any published model or data set needs, and small enough that reading a
+file at the limit takes seconds, and memory of some ten times the file.
 """
+
+# ------------------------------------------------------------------------------ published models
 
 # Bytes of a JSON or text file beside the weights. The largest known has 33 MB (Gemma 3's
 # tokenizer.json); as objects of Python it takes ten times as much.
@@ -32,3 +34,19 @@ ARRAYS = 1 << 20
 LENGTH = 1 << 20
 # Beams of a search; each needs its own copy of the decoder's cache.
 BEAMS = 1000
+
+# -------------------------------------------------------------------------------------- data sets
+
+# Bytes to which any compressed file may expand.
+UNPACKED_BYTES = 1 << 26
+# Beyond that, the largest ratio of expanded to compressed size. Texts and images expand 2 to 20
+# times; only repetitions expand 1,000 times.
+EXPANSION = 50
+# Bytes of a pipe.
+PIPED_BYTES = 1 << 30
+# Bytes of a line of standard input.
+LINE_BYTES = 1 << 26
+# Bytes of an image file.
+IMAGE_BYTES = 1 << 30
+# Characters of the header of an array of NumPy, which says its type and its shape.
+NPY_HEADER = 1024

@@ -1,49 +1,52 @@
-"""Parses JSON from files of strangers, in one place.
+"""Parses JSON, in one place.
 
 Refuses what Python's own parser accepts beyond JSON, and what no reader expects: NaN and infinite
-numbers, repeated keys, halves of surrogate pairs, and very deep nesting.
+numbers, repeated keys with different values, and very deep nesting.
 """
 
 import json
-import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from transformer.data.reading import bounds
-from transformer.data.reading.text import SURROGATES, decode_text
+from transformer.data.reading.content import read_bounded
+from transformer.data.reading.text import SURROGATES, decode_text, read_text
 from transformer.errors import DataError
-
-# A text in quotation marks, or a bracket.
-_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|([\[{])|([\]}])')
+from transformer.types import Json
 
 
-def parse_json(text: str, where: str | Path) -> Any:
-    """The value of a JSON text.
+def loads(text: str) -> object:
+    """The value of a JSON text of any length.
+
+    Raises:
+        ValueError: if it is no JSON, or goes beyond `bounds`.
+    """
+    try:
+        content = _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    # Most texts have too few brackets for that.
+    if text.count("[") + text.count("{") > bounds.DEPTH:
+        _require_flat(content)
+    return content
+
+
+def parse_json(text: str, where: str | Path) -> object:
+    """The value of the JSON text of a published model.
 
     Args:
-        text: of the file.
+        text: the text of the file.
         where: its origin, for messages.
 
     Raises:
-        DataError: if it is no JSON, or goes beyond `bounds`.
+        DataError: if it is no JSON, goes beyond `bounds`, or has half of a surrogate pair.
     """
     if len(text) > bounds.TEXT_BYTES:
         raise DataError(f"{where} has {len(text):,} characters: at most {bounds.TEXT_BYTES:,}.")
     try:
-        content = json.loads(
-            text,
-            parse_constant=_no_number,
-            parse_float=_finite,
-            parse_int=_whole,
-            object_pairs_hook=_object,
-        )
-    except RecursionError:
-        raise _too_deep(where) from None
+        content = loads(text)
     except ValueError as error:
-        raise DataError(f"{where} is not JSON: {error}") from None
-    # In parsed JSON every string is closed, so this visits each character once.
-    if text.count("[") + text.count("{") > bounds.DEPTH and _depth(text) > bounds.DEPTH:
-        raise _too_deep(where)
+        raise DataError(f"{where} is not JSON: {error}.") from None
     if "\\ud" in text or "\\uD" in text:
         found = SURROGATES.search(json.dumps(content, ensure_ascii=False))
         if found:
@@ -51,7 +54,7 @@ def parse_json(text: str, where: str | Path) -> Any:
     return content
 
 
-def read_json_file(path: str | Path) -> Any:
+def read_json_file(path: str | Path) -> object:
     """The value of a JSON file; UTF-8, not compressed.
 
     Raises:
@@ -60,66 +63,92 @@ def read_json_file(path: str | Path) -> Any:
     return parse_json(decode_text(read_bounded(path), str(path)), path)
 
 
-def read_bounded(path: str | Path, most: int = bounds.TEXT_BYTES) -> bytes:
-    """The content of a file, refused if it is larger than the limit.
+def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Json]]:
+    """The objects in a file of JSON lines, each with its place in words.
+
+    Args:
+        path: a UTF-8 text file, plain or gzip; its blank lines are skipped.
+        expected: what each object holds, for messages.
 
     Raises:
-        DataError: if it is missing, no file, or larger.
+        DataError: if the file cannot be read, or a line is no JSON object.
     """
-    path = Path(path)
-    try:
-        # A device or a pipe has no end.
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path} is no file.")
-        with path.open("rb") as file:
-            content = file.read(most + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if len(content) > most:
-        raise DataError(f"{path} has more than {most:,} bytes, which is the most that is read.")
-    return content
+    # Only line feeds end a line: other separators of Unicode may stand inside of strings.
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            content = loads(line)
+        except json.JSONDecodeError as error:
+            problem = f"{error.msg} at character {error.colno}"
+            raise DataError(
+                f"{where} is not JSON: {problem}. Each line must be one JSON object with "
+                f"{expected}."
+            ) from None
+        except ValueError as error:
+            raise DataError(f"{where} is JSON that cannot be read: {error}.") from None
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{where} holds {kind_of(content)}: expected a JSON object with {expected}."
+            )
+        yield where, content
 
 
-def shown(value: Any, most: int = 60) -> str:
+def kind_of(value: object) -> str:
+    """What a JSON value is, for messages."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    kinds = {dict: "an object", list: "a list", str: "a string", int: "a whole number"}
+    return kinds.get(type(value), "a number")
+
+
+def shown(value: object, most: int = 60) -> str:
     """A value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         for key, value in pairs:
             if repr(found[key]) != repr(value):
-                raise ValueError(f"it has the key {shown(key)} twice, with two values.")
+                raise ValueError(f"it has the key {shown(key)} twice, with two values")
     return found
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"it has {text}, which is no number there.")
+    raise ValueError(f"it has {text}, which is no number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"it has the number {shown(text)}, which is beyond all that is computed.")
+        raise ValueError(f"it has the number {shown(text)}, which is too large")
     return value
 
 
 def _whole(text: str) -> int:
     if len(text) > bounds.DIGITS:
-        raise ValueError(f"it has a whole number of {len(text)} digits: at most {bounds.DIGITS}.")
+        raise ValueError(f"it has a whole number of {len(text)} digits: at most {bounds.DIGITS}")
     return int(text)
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for found in _BRACKETS.finditer(text):
-        if found.lastindex is not None:
-            depth += 1 if found.lastindex == 1 else -1
-            deepest = max(deepest, depth)
-    return deepest
+def _require_flat(content: object) -> None:
+    """Refuses lists and objects that are nested too deeply."""
+    level, depth = [content], 0
+    while level := [one for one in level if isinstance(one, list | dict)]:
+        depth += 1
+        if depth > bounds.DEPTH:
+            raise ValueError(_TOO_DEEP)
+        level = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
 
 
-def _too_deep(where: str | Path) -> DataError:
-    return DataError(f"{where} has more than {bounds.DEPTH} brackets within each other.")
+_TOO_DEEP = f"it has more than {bounds.DEPTH} brackets within each other"
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_number,
+    parse_float=_finite,
+    parse_int=_whole,
+    object_pairs_hook=_object,
+)

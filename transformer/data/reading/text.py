@@ -14,7 +14,8 @@ import select
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from transformer.data.reading.limits import GZIP, MOST_LINE, read_content
+from transformer.data.reading import bounds
+from transformer.data.reading.content import GZIP, read_content
 from transformer.errors import DataError
 
 _MARK = "\ufeff"
@@ -36,12 +37,12 @@ def read_text(path: str | Path, *, may_be_empty: bool = False) -> str:
     """A UTF-8 text file, plain or gzip, without byte-order mark; lines end with line feeds.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         may_be_empty: whether a file of nothing but white space is one.
 
     Raises:
         DataError: if it is missing, not a file, empty, not UTF-8 (the byte's place is named), or
-            above a limit of `reading_limits`.
+            above a limit of `bounds`.
     """
     text = decode_text(read_content(Path(path), "a text file", is_text=True), str(path))
     if not may_be_empty and (not text or text.isspace()):
@@ -54,7 +55,7 @@ def decode_text(content: bytes, where: str) -> str:
 
     Args:
         content: UTF-8.
-        where: they come from, for messages.
+        where: their origin, for messages.
 
     Raises:
         DataError: if they are of another encoding, or lines end with lone carriage returns.
@@ -99,8 +100,8 @@ class IncomingLines(Iterator[str]):
         """Reads nothing yet.
 
         Args:
-            stream: of bytes, as `sys.stdin.buffer`.
-            name: of the stream, for messages.
+            stream: the stream of bytes, as `sys.stdin.buffer`.
+            name: the name of the stream, for messages.
         """
         self._stream, self._name = stream, name
         self._lines: collections.deque[bytes] = collections.deque()
@@ -145,10 +146,10 @@ class IncomingLines(Iterator[str]):
             self._rest = []
         if rest:
             self._rest.append(rest)
-            if sum(map(len, self._rest)) > MOST_LINE:
+            if sum(map(len, self._rest)) > bounds.LINE_BYTES:
                 raise DataError(
                     f"line {self._count + len(self._lines) + 1} of {self._name} has more than "
-                    f"{MOST_LINE:,} bytes: give shorter lines."
+                    f"{bounds.LINE_BYTES:,} bytes: give shorter lines."
                 )
         if not data:
             self._at_end, self._unended = True, bool(self._rest)
@@ -210,7 +211,7 @@ def _decoded(content: bytes, where: str, line_of: Callable[[int], str]) -> str:
 
     Args:
         content: the bytes.
-        where: they come from, for messages.
+        where: their origin, for messages.
         line_of: names the line of the byte at a place.
     """
     try:

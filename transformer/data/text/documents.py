@@ -249,7 +249,7 @@ class _Chunks(NamedTuple):
         Args:
             chunk: which.
             room: tokens of the segment at most.
-            generator: of the place.
+            generator: random numbers for the place.
             whole: takes whole sentences; otherwise, as many tokens as there is room for, which
                 end with a sentence.
         """

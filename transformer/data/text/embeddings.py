@@ -4,9 +4,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from transformer.data.reading.json_text import read_json_file
 from transformer.errors import ConfigError, DataError, WorkdirError
+from transformer.types import Facts
 
 POOLINGS = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 EMBEDDING_FILE = "embedding.json"
@@ -17,13 +19,17 @@ class Embedding:
     """How a model turns texts into vectors, as its publisher does.
 
     Attributes:
-        pooling: names in `POOLINGS`; the vectors of several are concatenated.
+        pooling: how to pool the states of all tokens, start and separator included: `mean`;
+            `mean_sqrt_len_tokens`, the sum divided by the root of their number; `weightedmean`, the
+            mean weighted by position; `max`, the largest number in each dimension; `cls`, the state
+            of the start token; or `lasttoken`, the state of the last token. The vectors of several
+            are concatenated.
         normalize: whether vectors are scaled to length 1.
         max_length: the most tokens of a text; None takes the model's context.
         lowercase: whether texts are lowercased before they are tokenized.
         prompts: texts by name, one of which may be put in front of every text.
         default_prompt: the name of the prompt that is used by default.
-        include_prompt: whether the tokens of the prompt are pooled, too.
+        include_prompt: whether the prompt, and the start before it, are pooled, too.
     """
 
     pooling: tuple[str, ...] = ("mean",)
@@ -42,7 +48,7 @@ class Embedding:
         """The prompt that is put in front of every text.
 
         Args:
-            name: of a prompt; None takes the default one, and there may be none.
+            name: the name of a prompt; None takes the default one, and there may be none.
 
         Raises:
             ConfigError: if there is no prompt of that name.
@@ -66,7 +72,7 @@ def load_embedding(workdir: Path) -> Embedding:
     if not path.is_file():
         return Embedding()
     try:
-        content = read_json_file(path)
+        content = cast("Facts", read_json_file(path))
         return Embedding(**{**content, "pooling": tuple(content["pooling"])})
     except (DataError, TypeError, KeyError):
         raise WorkdirError(f"{path} is damaged: it says how vectors are made.") from None

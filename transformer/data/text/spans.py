@@ -212,7 +212,7 @@ def corrupt_spans(
 
     Args:
         tokens: `[B, n]` ids.
-        generators: of the cuts, one for each text.
+        generators: random numbers for the cuts, one for each text.
         density: fraction of the tokens that is hidden.
         mean_span: tokens of a span on average.
         first_sentinel: id of the first span's sentinel; the others follow it. T5 counts downwards.

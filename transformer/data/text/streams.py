@@ -56,7 +56,7 @@ class TokenFile:
     """Token ids in an `.npy` file, memory-mapped again in each process.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         fingerprint: hash of the text and the tokenizer it was made from.
     """
 
@@ -160,7 +160,7 @@ def require_length(tokens: Tokens, context: int, what: str) -> None:
     """Refuses a stream too short for one window.
 
     Raises:
-        DataError: with both lengths.
+        DataError: names both lengths.
     """
     if len(tokens.array) <= context:
         raise DataError(

@@ -8,7 +8,7 @@ same pieces and special tokens of its own (Liu et al. 2019, section 4.4).
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, SupportsInt
+from typing import SupportsInt
 
 import numpy as np
 import tokenizers
@@ -60,7 +60,7 @@ class BytePieceTokenizer(EncoderTokenizer):
         Args:
             library_tokenizer: the tokenizer. Its layout of special tokens around texts is kept if
                 rows can have it; otherwise it is RoBERTa's.
-            names: of its special tokens.
+            names: the names of its special tokens.
 
         Raises:
             DataError: if its model is not BPE of bytes or lacks one of RoBERTa's special tokens.
@@ -96,7 +96,7 @@ class BytePieceTokenizer(EncoderTokenizer):
         found = _untrimmed(self._tokenizer)
         found.encode_special_tokens = not special
         if words:
-            bytes_of: Any = self._tokenizer.pre_tokenizer
+            bytes_of = self._tokenizer.pre_tokenizer
             found.pre_tokenizer = pre_tokenizers.ByteLevel(
                 add_prefix_space=True, use_regex=bytes_of.use_regex
             )

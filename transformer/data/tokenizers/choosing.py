@@ -63,6 +63,22 @@ class TokenizerChoice:
             f"of {files}."
         )
 
+    def of_run(
+        self, role: type[T], folder: Path | None, texts: Iterable[str], others: Iterable[str] = ()
+    ) -> T:
+        """The tokenizer that a run's folder holds, or a new one.
+
+        Args:
+            role: see `make`.
+            folder: the folder; None if there is none yet.
+            texts: see `make`.
+            others: texts to validate on, whose characters are in a vocabulary of characters, too.
+        """
+        found = None if folder is None else load_tokenizer(role, folder)
+        if found is not None:
+            return found
+        return self.make(role, [*texts, *others] if self.kind == "character" else texts)
+
 
 def load_tokenizer(role: type[T], folder: Path) -> T | None:
     """The tokenizer that was saved in a folder; None if there is none.
@@ -89,8 +105,8 @@ def require_tokenizer(role: type[T], workdir: Path) -> T:
 
     Raises:
         WorkdirError: if there is none.
-        DataError: as `load_tokenizer`.
-        MissingDependencyError: as `load_tokenizer`.
+        DataError: see `load_tokenizer`.
+        MissingDependencyError: see `load_tokenizer`.
     """
     tokenizer = load_tokenizer(role, workdir)
     if tokenizer is None:

@@ -21,10 +21,11 @@ BPE on whole texts (Llama 2, Gemma), it gets its texts whole.
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import tokenizers
+
+from transformer.types import Facts
 
 # The approximate number of characters of a part.
 PART = 1 << 16
@@ -80,7 +81,7 @@ def parts(text: str) -> Iterator[str]:
         start = end
 
 
-def _flat(component: Mapping[str, Any] | None, members: str) -> list[Mapping[str, Any]]:
+def _flat(component: Facts | None, members: str) -> list[Facts]:
     """A component of a `tokenizer.json`, or the members of a sequence of them, in order."""
     if component is None:
         return []
@@ -89,7 +90,7 @@ def _flat(component: Mapping[str, Any] | None, members: str) -> list[Mapping[str
     return [each for member in component[members] for each in _flat(member, members)]
 
 
-def _splits_there(pre_tokenizers: list[Mapping[str, Any]]) -> bool:
+def _splits_there(pre_tokenizers: list[Facts]) -> bool:
     """Whether one of them ends a split at every cut, and the others neither prevent nor notice."""
     before = list(itertools.takewhile(_splits_off, pre_tokenizers))
     if len(before) == len(pre_tokenizers):
@@ -108,28 +109,28 @@ def _splits_there(pre_tokenizers: list[Mapping[str, Any]]) -> bool:
     )
 
 
-def _splits_off(pre_tokenizer: Mapping[str, Any]) -> bool:
+def _splits_off(pre_tokenizer: Facts) -> bool:
     """Whether all that it does is to split off characters that are no line feeds."""
     return pre_tokenizer["type"] == "Digits" or (
         pre_tokenizer["type"] == "Split" and _expression(pre_tokenizer) in _SPLITS_OFF
     )
 
 
-def _expression(split: Mapping[str, Any]) -> str:
+def _expression(split: Facts) -> str:
     """The regular expression whose matches become splits of their own; empty if they do not."""
     if split["behavior"] != "Isolated" or split["invert"]:
         return ""
     return split["pattern"].get("Regex", "")
 
 
-def _adds_nothing(processor: Mapping[str, Any]) -> bool:
+def _adds_nothing(processor: Facts) -> bool:
     """Whether texts stay unchanged if no special tokens are requested."""
     if processor["type"] == "TemplateProcessing":
         return sum("Sequence" in piece for piece in processor["single"]) == 1
     return processor["type"] in ("ByteLevel", "BertProcessing", "RobertaProcessing")
 
 
-def _reaches_over(token: Mapping[str, Any], library_tokenizer: tokenizers.Tokenizer) -> bool:
+def _reaches_over(token: Facts, library_tokenizer: tokenizers.Tokenizer) -> bool:
     """Whether an added token may hold a cut, or take the line feed in front of it along."""
     content, normalizer = token["content"], library_tokenizer.normalizer
     if token["normalized"] and normalizer is not None:

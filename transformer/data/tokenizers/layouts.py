@@ -1,10 +1,12 @@
 """How an encoder's tokenizer puts special tokens around one text or two."""
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tokenizers
 from tokenizers import processors
+
+from transformer.types import Json
 
 Processor = processors.PostProcessor
 
@@ -34,7 +36,7 @@ def layout_of(library_tokenizer: tokenizers.Tokenizer) -> Layout | None:
     return _layout(json.loads(processor.__getstate__()))
 
 
-def _layout(content: dict[str, Any]) -> Layout | None:
+def _layout(content: Json) -> Layout | None:
     kind = content["type"]
     if kind == "Sequence":
         # Processors that only change offsets do not change tokens.
@@ -47,7 +49,7 @@ def _layout(content: dict[str, Any]) -> Layout | None:
     return _of_template(content) if kind == "TemplateProcessing" else None
 
 
-def _of_template(content: dict[str, Any]) -> Layout | None:
+def _of_template(content: Json) -> Layout | None:
     """The layout of a template, if it is one of these."""
     tokens = content["special_tokens"]
     single, pair = (_parts(content[name], tokens) for name in ("single", "pair"))
@@ -58,7 +60,7 @@ def _of_template(content: dict[str, Any]) -> Layout | None:
     return layout if (text, single, pair) == ("$A", *_expected(layout)) else None
 
 
-def _parts(parts: list[dict[str, Any]], tokens: dict[str, Any]) -> list[tuple[str, int]] | None:
+def _parts(parts: list[Json], tokens: Json) -> list[tuple[str, int]] | None:
     """Each part of a template and its type; None if a special token is not just one token."""
     found = []
     for part in parts:

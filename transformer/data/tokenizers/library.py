@@ -65,8 +65,8 @@ def parse_tokenizer_json(text: str, where: str | Path) -> tokenizers.Tokenizer:
     """The library's tokenizer in the text of a `tokenizer.json`.
 
     Args:
-        text: of the file.
-        where: it comes from, for messages.
+        text: the text of the file.
+        where: its origin, for messages.
 
     Raises:
         DataError: if it is not a tokenizer.

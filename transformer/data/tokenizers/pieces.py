@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, SupportsInt
+from typing import ClassVar, NamedTuple, SupportsInt
 
 import numpy as np
 import tokenizers
@@ -78,7 +78,7 @@ class EncoderTokenizer(Tokenizer):
     A row of one text is `start A separator`. A row of two has `separators` between them.
 
     Attributes:
-        names: of the special tokens.
+        names: the names of the special tokens.
         separators: how many separators stand between two texts.
         second_type: token type of the second text and the separator after it; all others are 0.
         special: `[V]` bool, which ids are special tokens, `unknown` included.
@@ -103,7 +103,7 @@ class EncoderTokenizer(Tokenizer):
 
         Args:
             library_tokenizer: what is saved.
-            names: of the special tokens; None takes the usual ones.
+            names: the names of the special tokens; None takes the usual ones.
         """
         self.names = names or self.usual_names
         self._tokenizer = library_tokenizer
@@ -222,7 +222,7 @@ class EncoderTokenizer(Tokenizer):
     def _encoded(
         self,
         library: tokenizers.Tokenizer,
-        texts: Sequence[Any],
+        texts: Sequence[str] | Sequence[list[str]],
         *,
         is_pretokenized: bool = False,
         special: bool = False,

@@ -4,10 +4,13 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from transformer.data.reading.json_text import read_bounded
+from transformer.data.reading.content import read_bounded
 from transformer.errors import DataError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 # Kinds of pieces and of models, as `sentencepiece_model.proto` numbers them.
 CONTROL, USER_DEFINED = 3, 4
@@ -18,12 +21,12 @@ class SentencePieces(NamedTuple):
     """A model of SentencePiece.
 
     Attributes:
-        content: of its file.
+        content: the content of its file.
         processor: the library's object that cuts texts into pieces.
     """
 
     content: bytes
-    processor: Any
+    processor: "sentencepiece.SentencePieceProcessor"
 
 
 class Piece(NamedTuple):
@@ -39,7 +42,7 @@ class PieceTable(NamedTuple):
 
     Attributes:
         pieces: by number.
-        kind: of the model; `UNIGRAM` or another.
+        kind: the kind of the model; `UNIGRAM` or another.
         character_map: the replacements of characters before cutting, as the library compiles them.
         begins_with_space: whether a text is cut as if it began with a space.
         joins_spaces: whether several spaces count as one, and those around a text not at all.
@@ -114,7 +117,7 @@ def parse_pieces(content: bytes) -> PieceTable:
     return PieceTable(pieces, kind, character_map, begins, joins)
 
 
-def _piece(found: dict[int, Any]) -> Piece:
+def _piece(found: dict[int, int | bytes]) -> Piece:
     if 1 not in found:
         raise ValueError("a piece has no letters.")
     (score,) = struct.unpack("<f", _bytes(found.get(2, bytes(4))))
@@ -123,23 +126,23 @@ def _piece(found: dict[int, Any]) -> Piece:
     return Piece(_bytes(found[1]).decode("utf-8"), score, _whole(found.get(3, 1)))
 
 
-def _message(value: Any) -> dict[int, Any]:
+def _message(value: int | bytes) -> dict[int, int | bytes]:
     return dict(_fields(_bytes(value)))
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
         raise ValueError(f"it has the number {value} where bytes are expected.")
     return value
 
 
-def _whole(value: Any) -> int:
+def _whole(value: int | bytes) -> int:
     if not isinstance(value, int):
         raise ValueError("it has bytes where a number is expected.")
     return value
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Numbers and values of a message's fields: integers, or bytes."""
     place = 0
     while place < len(message):

@@ -56,7 +56,7 @@ class LibraryTextTokenizer(TextTokenizer):
         """Token ids of a text that is to be continued: with the tokens that begin every text.
 
         Raises:
-            DataError: as `encode`.
+            DataError: see `encode`.
         """
         return np.concatenate([self.beginning, self.encode(text)])
 

@@ -58,7 +58,7 @@ class WordPieceTokenizer(EncoderTokenizer):
         Args:
             library_tokenizer: the tokenizer. Its layout of special tokens around texts is kept if
                 rows can have it; otherwise it is BERT's.
-            names: of its special tokens.
+            names: the names of its special tokens.
 
         Raises:
             DataError: if its model is not WordPiece or lacks one of BERT's special tokens.

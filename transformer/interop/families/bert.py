@@ -1,18 +1,25 @@
-"""BERT and RoBERTa in the layout of the library `transformers`."""
+"""BERT in the layout of the library `transformers`, and what RoBERTa shares with it."""
 
-import functools
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import NamedTuple
 
 import jax.numpy as jnp
+import tokenizers
+from jaxtyping import Array, Int
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from transformer.data.tokenizers.pieces import EncoderTokenizer
+from transformer.data.reading.content import read_bounded
+from transformer.data.reading.text import decode_text
+from transformer.data.tokenizers.protocol import TOKENIZER_FILE
+from transformer.data.tokenizers.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.encoder_runs import (
     JOBS,
+    TrainedEncoder,
     encoder_head,
     encoder_run,
     problem_type,
@@ -24,27 +31,43 @@ from transformer.interop.family import (
     Published,
     RunParts,
     Source,
-    Trained,
     label_names,
 )
-from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, vector
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    parameter_shapes,
+    require_heads,
+    require_sizes,
+    vector,
+)
+from transformer.interop.side_files import (
+    CONFIG,
+    SETTINGS,
+    SideFile,
+    SideFiles,
+    require_vocabulary,
+)
+from transformer.interop.tokenizers.encoders import (
+    VOCABULARY,
+    EncoderClass,
+    default_names,
+    library_model,
+    no_tokenizer,
+)
 from transformer.models.bert import BERT
+from transformer.types import Json
 
-# Defaults of missing keys in the classes BertConfig and RobertaConfig.
-_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 30522,
+# Default sizes of missing keys in the classes BertConfig and RobertaConfig.
+_DEFAULTS = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "intermediate_size": 3072,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
     "max_position_embeddings": 512,
     "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
 }
-_VOCABULARIES = {"bert": 30522, "roberta": 50265}
 # The array and axis that show each size, for messages that name both.
 _SIZES = (
     ("vocab_size", "embeddings.word_embeddings.weight", 0),
@@ -88,7 +111,7 @@ IRRELEVANT = {
     ),
 }
 # Keys with a single supported value.
-_ONLY: dict[str, Any] = {
+_ONLY: dict[str, object] = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
@@ -110,61 +133,64 @@ _ENCODER = {
     "position_embedding": "{}.embeddings.position_embeddings",
     "type_embedding": "{}.embeddings.token_type_embeddings",
 }
-_HEADS = {
-    "bert": {
-        "masked_token/dense": "cls.predictions.transform.dense",
-        "masked_token/norm": "cls.predictions.transform.LayerNorm",
-        "next_sentence": "cls.seq_relationship",
-    },
-    "roberta": {
-        "masked_token/dense": "lm_head.dense",
-        "masked_token/norm": "lm_head.layer_norm",
-        # Never published; listed so that every parameter has a name.
-        "next_sentence": "next_sentence",
-    },
-}
-_BIAS = {"bert": "cls.predictions.bias", "roberta": "lm_head.bias"}
-# The output layer is tied to the token table; its bias is written twice.
-_DECODER = {"bert": "cls.predictions.decoder", "roberta": "lm_head.decoder"}
-# The activation of RoBERTa's masked-token head, whatever its layers use.
-_ROBERTA_HEAD = "gelu"
-# RoBERTa's positions begin after the id of its padding token, which is this one.
-_ROBERTA_PAD = 1
 
 
-def _canonical(kind: str, name: str) -> str | None:
+class Kind(NamedTuple):
+    """What differs between encoders in this layout.
+
+    Attributes:
+        name: the value of `model_type`, and the prefix of arrays.
+        architecture: the beginning of the library's classes.
+        vocab_size: the default of V.
+        heads: maps the modules of heads to the published ones.
+        bias: the bias of the output layer of tokens.
+        decoder: the output layer of tokens, tied to the token table; its bias is written twice.
+        head_activation: the activation of the masked-token head; None takes that of the layers.
+        pad: the default id of the padding token, after which positions begin; None if they begin
+            at 0.
+        classifier: names in the head of text classifiers, mapped to those of other heads.
+    """
+
+    name: str
+    architecture: str
+    vocab_size: int
+    heads: dict[str, str]
+    bias: str
+    decoder: str
+    head_activation: str | None = None
+    pad: int | None = None
+    classifier: Mapping[str, str] = MappingProxyType({})
+
+
+def _canonical(kind: Kind, name: str) -> str | None:
     """Adds the prefix that bare encoders leave out, and renames the oldest names."""
     if name.endswith("embeddings.position_ids"):
         return None
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
     name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-    if kind == "roberta":
-        # The text classifier has a dense layer in front, which is our pooler.
-        name = name.replace("classifier.dense.", "roberta.pooler.dense.")
-        name = name.replace("classifier.out_proj.", "classifier.")
-    return f"{kind}.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+    for theirs, ours in kind.classifier.items():
+        name = name.replace(theirs, ours)
+    bare = name.startswith(("embeddings.", "encoder.", "pooler."))
+    name = f"{kind.name}.{name}" if bare else name
+    return name.replace("qa_outputs.", "classifier.")
 
 
-def _exported(kind: str, name: str, job: str) -> str:
-    if kind == "roberta" and job == "text_classification":
-        name = name.replace("roberta.pooler.dense.", "classifier.dense.")
-        return name.replace("classifier.weight", "classifier.out_proj.weight").replace(
-            "classifier.bias", "classifier.out_proj.bias"
-        )
+def _exported(kind: Kind, name: str, job: str) -> str:
+    if job == "text_classification":
+        for theirs, ours in kind.classifier.items():
+            name = name.replace(ours, theirs)
     return name.replace("classifier.", "qa_outputs.") if job == "question_answering" else name
 
 
-@functools.lru_cache(maxsize=8)
-def _entries(kind: str, model: BERT) -> list[Entry]:
-    shapes = parameter_shapes(model, _use_all, jnp.zeros((1, 1), jnp.int32))
-    modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
-    others = {
-        "masked_token/bias": vector("masked_token/bias", _BIAS[kind], (model.vocab_size or 0,))
-    }
-    return entries(shapes, modules | _HEADS[kind] | {"output": "classifier"}, others)
+def _entries(kind: Kind, model: BERT) -> list[Entry]:
+    tokens, depths = jnp.zeros((1, 1), jnp.int32), {"num_layers": model.num_layers}
+    shapes = parameter_shapes(model, _use_all, tokens, depths=depths)
+    modules = {ours: theirs.format(kind.name, "{}") for ours, theirs in _ENCODER.items()}
+    others = {"masked_token/bias": vector("masked_token/bias", kind.bias, (model.vocab_size or 0,))}
+    return entries(shapes, modules | kind.heads | {"output": "classifier"}, others)
 
 
-def _use_all(model: BERT, tokens: Any) -> None:
+def _use_all(model: BERT, tokens: Int[Array, "B T"]) -> None:
     """Calls every module that has parameters."""
     features = model(tokens)
     model.logits(model.masked(features, tokens))
@@ -172,18 +198,21 @@ def _use_all(model: BERT, tokens: Any) -> None:
     model.output(features)
 
 
-def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(kind: Kind, config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(IRRELEVANT)
     config.only(_ONLY)
-    activated = activation(config, "hidden_act", _DEFAULTS["hidden_act"])
-    if f"{kind}.embeddings.word_embeddings.weight" not in shapes:
-        raise DataError(f"{where.parent} holds no {kind}: there are no embeddings.word_embeddings.")
-    said = _numbers(kind, config)
-    _require_sizes(kind, config, said, where, shapes)
+    activated = activation(config, "hidden_act", "gelu")
+    if f"{kind.name}.embeddings.word_embeddings.weight" not in shapes:
+        raise DataError(
+            f"{where.parent} holds no {kind.name}: there are no embeddings.word_embeddings."
+        )
+    usual = {"vocab_size": kind.vocab_size, **_DEFAULTS}
+    said = {key: config.whole(key, value) for key, value in usual.items()}
+    _require_sizes(kind.name, config, said, where, shapes)
     offset = 0
-    if kind == "roberta":
-        offset = _pad(config) + 1
+    if kind.pad is not None:
+        offset = config.token("pad_token_id", kind.pad) + 1
     else:
         config.irrelevant({"pad_token_id": "a row of the table like any other"})
     outputs = shapes.get("classifier.bias")
@@ -198,50 +227,24 @@ def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) 
         "position_offset": offset,
         "num_types": said["type_vocab_size"],
         "activation": activated,
-        "head_activation": _ROBERTA_HEAD if kind == "roberta" else None,
-        "norm_epsilon": said["layer_norm_eps"],
-        "dropout_rate": said["hidden_dropout_prob"],
+        "head_activation": kind.head_activation,
+        "norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "dropout_rate": config.number("hidden_dropout_prob", 0.1),
     }
 
 
-def _numbers(kind: str, config: SideFile) -> dict[str, Any]:
-    """All numbers of a model; missing ones have the defaults of its class.
-
-    Raises:
-        DataError: names a value that is not a number.
-    """
-    usual = {**_DEFAULTS, "vocab_size": _VOCABULARIES[kind]}
-    found = {}
-    for key, value in usual.items():
-        if isinstance(value, str):
-            continue
-        read = config.number if isinstance(value, float) else config.whole
-        found[key] = read(key, value)
-    return found
-
-
 def _require_sizes(
-    kind: str, config: SideFile, said: dict[str, Any], where: Path, shapes: dict[str, Shape]
+    kind: str, config: SideFile, said: dict[str, int], where: Path, shapes: dict[str, Shape]
 ) -> None:
     """Refuses arrays whose size differs from the config.
 
     Raises:
         DataError: names the key of the first.
     """
-    for key, name, axis in _SIZES:
-        shape = shapes.get(f"{kind}.{name}")
-        if shape is not None and len(shape) > axis and shape[axis] != said[key]:
-            wanted = [said[key] if place == axis else size for place, size in enumerate(shape)]
-            raise DataError(
-                f"{where} has {key} {said[key]}{'' if key in config else ', its default'}: "
-                f"{kind}.{name} would be {wanted}, and is {list(shape)}."
-            )
-    heads = said["num_attention_heads"]
-    if said["hidden_size"] % heads:
-        raise DataError(
-            f"{where} has num_attention_heads {heads} (config.model.num_heads): heads must divide "
-            f"the width, hidden_size {said['hidden_size']}."
-        )
+    shown = ((key, said[key], f"{kind}.{name}", axis) for key, name, axis in _SIZES)
+    require_sizes(where, shapes, shown)
+    heads = ("num_attention_heads", said["num_attention_heads"])
+    require_heads(where, heads, ("hidden_size", said["hidden_size"]))
     layers = {name.split(".")[3] for name in shapes if name.startswith(f"{kind}.encoder.layer.")}
     count = said["num_hidden_layers"]
     if count > len(layers) or ("num_hidden_layers" not in config and count != len(layers)):
@@ -250,24 +253,19 @@ def _require_sizes(
         )
 
 
-def _pad(config: SideFile) -> int:
-    """The id of RoBERTa's padding token, after which positions begin."""
-    return config.token("pad_token_id", _ROBERTA_PAD)
-
-
-def _config(kind: str, trained: Trained) -> dict[str, Any]:
-    model: BERT = trained.model
-    paths, pad = trained.paths, trained.tokenizer.pad
+def _config(kind: Kind, trained: TrainedEncoder[BERT]) -> Json:
+    model, paths, pad = trained.model, trained.paths, trained.tokenizer.pad
     if model.position_offset not in (0, pad + 1):
         raise ConfigError(
             f"config.model.position_offset is {model.position_offset}, and the tokenizer's padding "
             f"is token {pad}: in published models positions begin behind its number."
         )
     of_head = model.head_activation or model.activation
-    needed = _ROBERTA_HEAD if kind == "roberta" else model.activation
+    needed = kind.head_activation or model.activation
     if "masked_token/bias" in paths and of_head != needed:
         raise ConfigError(
-            f"config.model.head_activation is {of_head}, and published models of the kind {kind} "
+            f"config.model.head_activation is {of_head}, and published models of the kind "
+            f"{kind.name} "
             f"have {needed} there: they would say something else."
         )
     names = {job: name for name, job in JOBS.items()}
@@ -276,8 +274,8 @@ def _config(kind: str, trained: Trained) -> dict[str, Any]:
         plain = "ForPreTraining" if "next_sentence/kernel" in paths else "ForMaskedLM"
     suffix = names.get(trained.job, plain) if "output/kernel" in paths else plain
     return {
-        "architectures": [{"bert": "Bert", "roberta": "Roberta"}[kind] + suffix],
-        "model_type": kind,
+        "architectures": [kind.architecture + suffix],
+        "model_type": kind.name,
         "vocab_size": model.vocab_size,
         "num_hidden_layers": model.num_layers,
         "num_attention_heads": model.num_heads,
@@ -305,50 +303,94 @@ def _head(files: SideFiles, paths: Set[str]) -> Head:
     return encoder_head(files, has_output="output/kernel" in paths)
 
 
-def _roberta_run(source: Source, published: Published, max_length: int | None) -> RunParts:
-    """The run of a RoBERTa, whose positions begin after the id of its padding token.
-
-    Raises:
-        DataError: if the tokenizer's padding token has another id.
-    """
-    run = encoder_run("RobertaTokenizer", source, published, max_length)
-    offset, pad = published.model["position_offset"], cast("EncoderTokenizer", run.tokenizer).pad
-    if offset != pad + 1:
+def _tokenizer(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
+    """BERT's tokenizer: word pieces, cleaned and split according to the settings."""
+    given = library_model(files, folder, "WordPiece").get("vocab")
+    path = folder / VOCABULARY
+    if given is not None:
+        vocabulary = require_vocabulary(given, folder / TOKENIZER_FILE)
+    elif path.is_file():
+        vocabulary = vocabulary_of_lines(decode_text(read_bounded(path), str(path)), path)
+    else:
+        raise no_tokenizer(folder)
+    settings = files[SETTINGS]
+    unknown = names.get("unk_token", "")
+    if unknown not in vocabulary:
         raise DataError(
-            f"{source.config.where} has pad_token_id {offset - 1}, and the tokenizer's padding is "
-            f"token {pad}: positions begin behind its number."
+            f"{folder}: the vocabulary has no {unknown or 'token'} that stands for what it lacks: "
+            f"say which does as unk_token in {SETTINGS}."
         )
-    return run
+    accents = settings.get("strip_accents")
+    library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
+    library.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.flag("tokenize_chinese_chars", True),
+        strip_accents=None if accents is None else settings.flag("strip_accents", False),
+        lowercase=settings.flag("do_lower_case", True),
+    )
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library.decoder = decoders.WordPiece(prefix="##")
+    return library
 
 
-def _family(kind: str) -> Family:
-    decoder = _DECODER[kind]
+def family(
+    kind: Kind,
+    run: Callable[[Source, Published, int | None], RunParts],
+    tokenizers: Mapping[str, EncoderClass],
+    *,
+    unnamed: bool = False,
+) -> Family[BERT]:
+    """The family of one kind.
 
-    def canonical(name: str) -> str | None:
-        found = _canonical(kind, name)
-        return found and found.replace("qa_outputs.", "classifier.")
-
+    Args:
+        kind: what is special about it.
+        run: see `Family`.
+        tokenizers: see `Family`.
+        unnamed: whether a config without `model_type` may be of this kind.
+    """
     return Family(
-        kinds=(kind,),
+        kinds=(kind.name,),
         name="bert",
         model=BERT,
-        fields=lambda *arguments: _fields(kind, *arguments),
-        config=lambda trained: _config(kind, trained),
-        entries=lambda model: _entries(kind, model),
+        fields=partial(_fields, kind),
+        config=partial(_config, kind),
+        entries=partial(_entries, kind),
         head=_head,
-        run=_roberta_run if kind == "roberta" else partial(encoder_run, "BertTokenizer"),
+        run=run,
         beside=write_encoder_files,
-        suits=lambda model: (kind == "roberta") == (model.position_offset > 0),
+        tokenizers=tokenizers,
+        suits=lambda model: (kind.pad is not None) == (model.position_offset > 0),
         heads=("pooler", "masked_token", "next_sentence", "output"),
-        canonical=canonical,
+        canonical=partial(_canonical, kind),
         exported=lambda name, model, job: _exported(kind, name, job),
         copies=lambda model: {
-            f"{decoder}.weight": f"{kind}.embeddings.word_embeddings.weight",
-            f"{decoder}.bias": _BIAS[kind],
+            f"{kind.decoder}.weight": f"{kind.name}.embeddings.word_embeddings.weight",
+            f"{kind.decoder}.bias": kind.bias,
         },
-        # The oldest BERTs have no model_type.
-        unnamed=lambda config: kind == "bert" and "type_vocab_size" in config,
+        unnamed=lambda config: unnamed and "type_vocab_size" in config,
     )
 
 
-FAMILIES = (_family("bert"), _family("roberta"))
+_BERT = Kind(
+    name="bert",
+    architecture="Bert",
+    vocab_size=30522,
+    heads={
+        "masked_token/dense": "cls.predictions.transform.dense",
+        "masked_token/norm": "cls.predictions.transform.LayerNorm",
+        "next_sentence": "cls.seq_relationship",
+    },
+    bias="cls.predictions.bias",
+    decoder="cls.predictions.decoder",
+)
+_NAMES = default_names(WordPieceTokenizer)
+_CLASS = EncoderClass(_tokenizer, _NAMES, ("add_prefix_space",), separators=1, second_type=1)
+# The oldest BERTs have no model_type.
+FAMILIES = (
+    family(
+        _BERT,
+        partial(encoder_run, "BertTokenizer"),
+        {"BertTokenizer": _CLASS, "DistilBertTokenizer": _CLASS},
+        unnamed=True,
+    ),
+)

@@ -1,10 +1,13 @@
 """Gemma 2 and 3 in the layout of the library `transformers`."""
 
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
+
+import tokenizers
+from tokenizers import decoders, normalizers, pre_tokenizers
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
@@ -16,15 +19,17 @@ from transformer.interop.decoder_configs import (
     decoder_config,
     decoder_fields,
     decoder_shapes,
+    rope_parameters,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
+from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
 from transformer.interop.families.llama import AROUND, FEED_FORWARD, canonical, tied_output
-from transformer.interop.family import Family, Trained
+from transformer.interop.formats.tokenizers import SPACE
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import Usual
+from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.gemma import Gemma
+from transformer.types import Json
 
 _NORMS = {
     "blocks/{}/attention_output_norm": "model.layers.{}.post_attention_layernorm",
@@ -54,9 +59,9 @@ def _entries(model: Gemma) -> list[Entry]:
     return entries(decoder_shapes(model), AROUND | FEED_FORWARD | _NORMS)
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
-    kind = config["model_type"]
+    kind = config.text("model_type")
     usual = _USUAL[kind]
     config.usual({"attention_dropout": 0.0, "use_bidirectional_attention": False})
     config.only({"attention_bias": False, "tie_word_embeddings": True})
@@ -98,10 +103,11 @@ def _attention_cap(config: SideFile, kind: str) -> float | None:
 
 def _global_every(config: SideFile, num_layers: int, where: Path) -> int:
     """The period n of global layers: every n-th layer sees everything."""
-    every = _GLOBAL_EVERY[config["model_type"]]
+    kind = config.text("model_type")
+    every = _GLOBAL_EVERY[kind]
     kinds = config.texts("layer_types") or None
     if kinds is None:
-        if config["model_type"] == "gemma3_text":
+        if kind == "gemma3_text":
             every = config.whole("sliding_window_pattern", every)
         return every
     said = ("sliding_window_pattern", "_sliding_window_pattern")
@@ -121,7 +127,7 @@ def _layer_types(num_layers: int, every: int) -> list[str]:
     return [GLOBAL if layer % every == 0 else LOCAL for layer in range(1, num_layers + 1)]
 
 
-def _one_rotation(config: SideFile, where: Path) -> dict[str, Any]:
+def _one_rotation(config: SideFile, where: Path) -> Json:
     """Rotary positions of Gemma 2, equal in all layers."""
     found = rotary_fields(config, where, 10_000.0)
     if found.get("rope_old_context") is not None:
@@ -138,7 +144,7 @@ def _one_rotation(config: SideFile, where: Path) -> dict[str, Any]:
     }
 
 
-def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
+def _two_rotations(config: SideFile, where: Path) -> Json:
     """Rotary positions of Gemma 3's global and local layers.
 
     As in `transformers`, `rope_scaling` overrides `rope_parameters` of global layers, and top-level
@@ -148,8 +154,8 @@ def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
     # Their default type, before anything overrides it.
     usual = {} if parts else {"rope_type": "default"}
     # Not copied, because a copy would count as reading all keys.
-    far: Any = ChainMap(*cast("Any", (over, usual, parts.inside(GLOBAL))))
-    base, factor = _rotation(far, where)
+    layers = cast("Iterable[dict[str, object]]", (over, usual, parts.inside(GLOBAL)))
+    base, factor = _rotation(ChainMap(*layers), where)
     local_base, local_factor = _rotation(parts.inside(LOCAL), where)
     if base is None:
         base = config.positive("rope_theta", 1_000_000.0)
@@ -165,7 +171,7 @@ def _two_rotations(config: SideFile, where: Path) -> dict[str, Any]:
     }
 
 
-def _rotation(values: Mapping[str, Any], where: Path) -> tuple[float | None, float | None]:
+def _rotation(values: Mapping[str, object], where: Path) -> tuple[float | None, float | None]:
     """The base, if given, and the factor."""
     how = values.get("rope_type", values.get("type", "default"))
     if how not in ("default", "linear"):
@@ -185,16 +191,16 @@ def _cap(config: SideFile, key: str, usual: float | None) -> float | None:
     return None if value is None else positive(config.where, key, value)
 
 
-def _config(trained: Trained) -> dict[str, Any]:
-    model: Gemma = trained.model
+def _config(trained: TrainedDecoder[Gemma]) -> Json:
+    model = trained.model
     kind = "gemma3_text" if model.head_norm else "gemma2"
     if kind == "gemma3_text" and model.attention_cap is not None:
         raise ConfigError(
             "Gemma 3 does not cap attention: config.model.attention_cap must be None, or "
             "config.model.head_norm False as in Gemma 2."
         )
-    far = _rope_parameters(model.rope_base, model.rope_factor)
-    near = _rope_parameters(model.local_rope_base, model.local_rope_factor)
+    far = rope_parameters(model.rope_base, model.rope_factor)
+    near = rope_parameters(model.local_rope_base, model.local_rope_factor)
     if kind == "gemma2" and far != near:
         raise ConfigError(
             "Gemma 2 turns alike in all layers: config.model.local_rope_base must be "
@@ -215,16 +221,21 @@ def _config(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _rope_parameters(base: float, factor: float | None) -> dict[str, Any]:
-    """Writes what `_rotation` reads."""
-    if factor is None:
-        return {"rope_type": "default", "rope_theta": base}
-    return {"rope_type": "linear", "rope_theta": base, "factor": factor}
+def _gemma_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    parts.settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
+    unknown = parts.special.get("unk_token")
+    made = parts.tokenizer(fuse_unk=True, byte_fallback=True, unk_token=unknown)
+    made.normalizer = normalizers.Replace(" ", SPACE)
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return made
 
 
 _KINDS = tuple(_USUAL)
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=_KINDS,
         name="gemma",
         model=Gemma,
@@ -233,8 +244,18 @@ FAMILIES = (
         entries=_entries,
         canonical=canonical,
         copies=tied_output,
-        head=writes_text,
         run=partial(decoder_run, dict.fromkeys(_KINDS, Usual("GemmaTokenizer"))),
-        beside=write_decoder_files,
+        tokenizers={
+            "GemmaTokenizer": DecoderClass(
+                _gemma_tokenizer,
+                {
+                    "unk_token": "<unk>",
+                    "bos_token": "<bos>",
+                    "eos_token": "<eos>",
+                    "pad_token": "<pad>",
+                    "mask_token": "<mask>",
+                },
+            )
+        },
     ),
 )

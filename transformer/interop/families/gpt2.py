@@ -1,32 +1,41 @@
 """GPT-2 in the layout of the library `transformers`."""
 
 import re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, pre_tokenizers
 
-from transformer.errors import ConfigError, DataError
+from transformer.errors import ConfigError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
     IRRELEVANT,
-    contradicted,
     decoder_shapes,
     require_output,
 )
 from transformer.interop.decoder_runs import (
+    TrainedDecoder,
+    decoder_family,
     decoder_run,
     token_ids,
-    write_decoder_files,
-    writes_text,
 )
-from transformer.interop.family import Family, Trained
-from transformer.interop.layout import Arrays, Entry, Shape, entries, same, without_layer
+from transformer.interop.layout import (
+    Arrays,
+    Entry,
+    Shape,
+    entries,
+    require_counts,
+    require_heads,
+    require_sizes,
+    same,
+    without_layer,
+)
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import Usual
+from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.gpt import GPT
+from transformer.types import Json
 
 _NOT_READ = {
     "reorder_and_upcast_attn": "how float16 is rounded",
@@ -53,9 +62,9 @@ _MODULES = {
     "position_embedding": "transformer.wpe",
     "output": "lm_head",
 }
+_END = "<|endoftext|>"
 # GPT-2 stores queries, keys and values in one array.
 _QUERY = "blocks/{}/attention/query"
-_LAYER = re.compile(r"transformer\.h\.(\d+)\.")
 # Masks that old files hold besides the weights.
 _CONSTANT = re.compile(r"\.attn\.(masked_)?bias$")
 
@@ -112,7 +121,7 @@ def _fused(module: str, name: str, kind: str, shape: Shape) -> Entry:
     )
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(IRRELEVANT | _NOT_READ)
     config.usual({"is_encoder_decoder": False})
@@ -127,15 +136,21 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     dropout_rate = config.fraction("resid_pdrop", 0.1)
     config.usual(dict.fromkeys(("embd_pdrop", "attn_pdrop"), dropout_rate))
     width, num_heads = config.whole("n_embd", 768), config.whole("n_head", 12)
-    if width % num_heads:
-        raise DataError(f"{where}: n_head is {num_heads}, and must divide n_embd, {width}.")
+    require_heads(where, ("n_head", num_heads), ("n_embd", width))
     sizes = {
         "vocab_size": config.whole("vocab_size", 50_257),
         "num_layers": config.whole("n_layer", 12),
         "context": config.whole("n_positions", 1024),
         "feed_forward_width": config.whole_or_none("n_inner") or 4 * width,
     }
-    _require_sizes(sizes, width, where, {_canonical(name): size for name, size in shapes.items()})
+    require_counts(where, shapes, {"transformer.h.": ("n_layer", sizes["num_layers"])})
+    shown = (
+        ("vocab_size", sizes["vocab_size"], "transformer.wte.weight", 0),
+        ("n_embd", width, "transformer.wte.weight", 1),
+        ("n_positions", sizes["context"], "transformer.wpe.weight", 0),
+        ("n_inner", sizes["feed_forward_width"], "transformer.h.0.mlp.c_fc.weight", 1),
+    )
+    require_sizes(where, shapes, shown)
     tied = config.flag("tie_word_embeddings", True)
     require_output(tied, where, shapes)
     return {
@@ -149,26 +164,8 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     }
 
 
-def _require_sizes(
-    sizes: Mapping[str, int], width: int, where: Path, shapes: Mapping[str | None, Shape]
-) -> None:
-    """Refuses sizes that differ from the arrays, using the names of the published config."""
-    layers = {found[1] for name in shapes if name and (found := _LAYER.match(name))}
-    table, places = shapes.get("transformer.wte.weight"), shapes.get("transformer.wpe.weight")
-    inner = shapes.get("transformer.h.0.mlp.c_fc.weight")
-    for key, value, there in (
-        ("n_layer", sizes["num_layers"], len(layers) or None),
-        ("vocab_size", sizes["vocab_size"], table and table[0]),
-        ("n_embd", width, table and table[-1]),
-        ("n_positions", sizes["context"], places and places[0]),
-        ("n_inner", sizes["feed_forward_width"], inner and inner[-1]),
-    ):
-        if there is not None and value != there:
-            raise contradicted(where, key, value, there)
-
-
-def _config(trained: Trained) -> dict[str, Any]:
-    model: GPT = trained.model
+def _config(trained: TrainedDecoder[GPT]) -> Json:
+    model = trained.model
     if not model.qkv_bias or model.output_bias:
         raise ConfigError(
             "GPT-2 has biases on queries, keys and values and none on the output layer: "
@@ -195,8 +192,16 @@ def _tied(model: GPT) -> dict[str, str]:
     return {"lm_head.weight": "transformer.wte.weight"} if model.tie_embeddings else {}
 
 
+def _gpt2_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    made = parts.tokenizer()
+    spaced = parts.settings.flag("add_prefix_space", False)
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=("gpt2",),
         name="gpt",
         model=GPT,
@@ -205,8 +210,13 @@ FAMILIES = (
         entries=_entries,
         canonical=_canonical,
         copies=_tied,
-        head=writes_text,
         run=partial(decoder_run, {"gpt2": Usual("GPT2Tokenizer")}),
-        beside=write_decoder_files,
+        tokenizers={
+            "GPT2Tokenizer": DecoderClass(
+                _gpt2_tokenizer,
+                dict.fromkeys(("unk_token", "bos_token", "eos_token"), _END),
+                files=True,
+            )
+        },
     ),
 )

@@ -3,7 +3,9 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import tokenizers
+from tokenizers import decoders, normalizers, pre_tokenizers
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
@@ -18,12 +20,14 @@ from transformer.interop.decoder_configs import (
     rope_parameters,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
-from transformer.interop.family import Family, Trained
+from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
+from transformer.interop.formats.tokenizers import SPACE, words_of
 from transformer.interop.layout import Entry, Shape, entries
 from transformer.interop.side_files import SideFile
-from transformer.interop.tokenizers.decoders import Usual
+from transformer.interop.tokenizers.decoders import BytePairs, DecoderClass, Usual
 from transformer.models.llama import Llama
+from transformer.nn.decoder import DecoderOnly
+from transformer.types import Json
 
 _QWEN = {
     **SIZES,
@@ -75,21 +79,21 @@ def canonical(name: str) -> str | None:
     return f"model.{name}" if name.startswith(("layers.", "embed_tokens.", "norm.")) else name
 
 
-def tied_output(model: Any) -> dict[str, str]:
+def tied_output(model: DecoderOnly) -> dict[str, str]:
     """The output layer that some files store although it is tied to the table."""
     return {"lm_head.weight": "model.embed_tokens.weight"} if model.tie_embeddings else {}
 
 
-def _entries(model: Any) -> list[Entry]:
+def _entries(model: Llama) -> list[Entry]:
     return entries(decoder_shapes(model), AROUND | FEED_FORWARD)
 
 
 # -------------------------------------------------------------------------- theirs to ours
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
-    kind = config["model_type"]
+    kind = config.text("model_type")
     config.usual({"attention_dropout": 0.0})
     biases = {"llama": ("attention_bias", "mlp_bias"), "qwen3": ("attention_bias",)}
     config.only(dict.fromkeys(biases.get(kind, ()), False))
@@ -138,9 +142,9 @@ def _window_of_layers(config: SideFile, where: Path, num_layers: int) -> int | N
 # -------------------------------------------------------------------------- ours to theirs
 
 
-def _config(trained: Trained) -> dict[str, Any]:
+def _config(trained: TrainedDecoder[Llama]) -> Json:
     """`config.json` of the kind with the same features as the model."""
-    model: Llama = trained.model
+    model = trained.model
     # Without biases and normalised heads, a published model with a window is a Mistral.
     if model.head_norm:
         kind, name = "qwen3", "Qwen3ForCausalLM"
@@ -155,7 +159,7 @@ def _config(trained: Trained) -> dict[str, Any]:
             "no published model has both config.model.head_norm and config.model.qkv_bias: qwen3 "
             "has the first, qwen2 the second."
         )
-    window: dict[str, Any] = {}
+    window: Json = {}
     if kind == "mistral":
         window = {"sliding_window": model.window}
     elif kind != "llama":
@@ -170,14 +174,54 @@ def _config(trained: Trained) -> dict[str, Any]:
         "model_type": kind,
         **decoder_config(trained),
         "hidden_act": published_activation(model.activation),
-        "rope_parameters": rope_parameters(model),
+        "rope_parameters": rotation(model),
         "rope_theta": model.rope_base,
         **window,
     }
 
 
+def rotation(model: Llama) -> Json:
+    """Writes what `rotary_fields` reads."""
+    found = rope_parameters(model.rope_base, model.rope_factor)
+    if model.rope_factor is None or model.rope_old_context is None:
+        return found
+    return found | {
+        "rope_type": "llama3",
+        "low_freq_factor": model.rope_low_frequency,
+        "high_freq_factor": model.rope_high_frequency,
+        "original_max_position_embeddings": model.rope_old_context,
+    }
+
+
+# ------------------------------------------------------------------------------- tokenizers
+
+
+def _llama_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    made, settings = parts.tokenizer(fuse_unk=True, byte_fallback=True), parts.settings
+    spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
+    # Without `legacy` the library adds a space before a text, with it before each part.
+    scheme = "never"
+    if spaced:
+        scheme = "always" if settings.flag("legacy", False) else "first"
+    made.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement=SPACE, prepend_scheme=scheme, split=False
+    )
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    made.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", 1, 0)] if spaced else [])])
+    return made
+
+
+def _qwen2_tokenizer(parts: BytePairs) -> tokenizers.Tokenizer:
+    made = parts.tokenizer()
+    spaced = parts.settings.flag("add_prefix_space", False)
+    made.normalizer = normalizers.NFC()
+    made.pre_tokenizer = words_of("qwen2", spaced=spaced)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=tuple(_USUAL),
         name="llama",
         model=Llama,
@@ -186,7 +230,6 @@ FAMILIES = (
         entries=_entries,
         canonical=canonical,
         copies=tied_output,
-        head=writes_text,
         run=partial(
             decoder_run,
             {
@@ -197,6 +240,18 @@ FAMILIES = (
                 "qwen3": Usual("Qwen2Tokenizer"),
             },
         ),
-        beside=write_decoder_files,
+        tokenizers={
+            "LlamaTokenizer": DecoderClass(
+                _llama_tokenizer,
+                {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+                # Llama 3's tokenizer, which some files call by the name of Llama 2's.
+                foreign="ByteLevel",
+            ),
+            "Qwen2Tokenizer": DecoderClass(
+                _qwen2_tokenizer,
+                dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>"),
+                files=True,
+            ),
+        },
     ),
 )

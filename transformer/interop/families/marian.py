@@ -5,9 +5,6 @@ activation, a bias of the output layer and the token that begins outputs.
 """
 
 from pathlib import Path
-from typing import Any
-
-import jax.numpy as jnp
 
 from transformer.data.tokenizers.kinds.marian import (
     FILES,
@@ -16,23 +13,29 @@ from transformer.data.tokenizers.kinds.marian import (
     MarianTokenizer,
     MarianTokens,
 )
-from transformer.errors import ConfigError, DataError
+from transformer.errors import DataError
 from transformer.interop.activations import activation, published_activation
-from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
+from transformer.interop.family import Family, Head, Published, RunParts, Source, require_known
 from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
-    parameter_shapes,
-    require_layers,
+    require_counts,
     require_sizes,
     single,
 )
-from transformer.interop.sentence_runs import longest_source, sentence_run, write_sentence_files
+from transformer.interop.sentence_runs import (
+    TrainedWriter,
+    longest_source,
+    sentence_run,
+    sentence_shapes,
+    write_sentence_files,
+)
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles, read_vocabulary
 from transformer.interop.tokenizers.added import read_added_tokens
 from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, USUAL
 from transformer.models.vaswani import Vaswani
+from transformer.types import Facts, Json
 
 # Options that our model lacks: keys and their only supported value.
 _ONLY = {
@@ -75,7 +78,7 @@ _NUM_POSITIONS = 1024
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.usual(_USUAL)
@@ -124,30 +127,30 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     return found
 
 
-def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+def _require_sizes(fields: Facts, where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses arrays whose sizes differ from the config."""
-    width, inner = {"d_model": fields["width"]}, {"encoder_ffn_dim": fields["feed_forward_width"]}
-    sizes = {
-        "model.shared.weight": {"vocab_size": fields["vocab_size"], **width},
-        "model.encoder.layers.0.fc1.weight": {**inner, **width},
-    }
+    inner = "model.encoder.layers.0.fc1.weight"
+    sizes = (
+        ("vocab_size", fields["vocab_size"], "model.shared.weight", 0),
+        ("d_model", fields["width"], "model.shared.weight", 1),
+        ("encoder_ffn_dim", fields["feed_forward_width"], inner, 0),
+    )
     require_sizes(where, shapes, sizes)
     counts = {
         f"model.{side}.layers.": (f"{side}_layers", fields[f"num_{side}_layers"])
         for side in ("encoder", "decoder")
     }
-    require_layers(where, shapes, counts)
+    require_counts(where, shapes, counts)
 
 
-def _config(trained: Trained) -> dict[str, Any]:
+def _config(trained: TrainedWriter[Vaswani]) -> Json:
     """Writes what `_fields` reads."""
-    model: Vaswani = trained.model
-    for field, known in {"norm_order": "post", "interleaved_positions": False}.items():
-        if getattr(model, field) != known:
-            raise ConfigError(
-                f"config.model.{field} is {getattr(model, field)!r}: the published models of this "
-                f"kind, Marian's, have {known!r}."
-            )
+    model = trained.model
+    require_known(
+        "the published models of this kind, Marian's,",
+        norm_order=(model.norm_order, "post"),
+        interleaved_positions=(model.interleaved_positions, False),
+    )
     end = trained.tokenizer.end
     begin = end if model.begin_id is None else model.begin_id
     stack = {
@@ -180,17 +183,9 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 
 def _entries(model: Vaswani) -> list[Entry]:
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    stacks = ("num_decoder_layers", "num_encoder_layers")
-    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
     size = model.vocab_size or 0
     bias = {"output_bias": single("output_bias", _BIAS, (size,), (1, size))}
-    return entries(shapes, _modules(), bias)
-
-
-def _called(model: Vaswani, source: Any, target: Any) -> Any:
-    """Calls every module that has parameters."""
-    return model(source, target)
+    return entries(sentence_shapes(model), _modules(), bias)
 
 
 def _modules() -> dict[str, str]:
@@ -249,8 +244,8 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     settings.irrelevant(IRRELEVANT | _IRRELEVANT_SETTINGS)
     settings.usual(USUAL)
     added = read_added_tokens(files, {})
-    usual = MarianTokens()
-    names = added.names({theirs: getattr(usual, ours) for ours, theirs in _NAMES.items()})
+    usual = MarianTokens()._asdict()
+    names = added.names({theirs: usual[ours] for ours, theirs in _NAMES.items()})
     ids = read_vocabulary(folder / VOCABULARY_FILE)
     own = {ours: names.get(theirs, "") for ours, theirs in _NAMES.items()}
     for ours, name in own.items():

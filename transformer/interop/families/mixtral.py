@@ -3,7 +3,6 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,20 +10,26 @@ from transformer.errors import ConfigError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import (
     SIZES,
-    contradicted,
     decoder_config,
     decoder_fields,
     decoder_shapes,
-    rope_parameters,
     rotary_fields,
 )
-from transformer.interop.decoder_runs import decoder_run, write_decoder_files, writes_text
-from transformer.interop.families.llama import AROUND, canonical, tied_output
-from transformer.interop.family import Family, Trained
-from transformer.interop.layout import Arrays, Entry, Shape, entries, without_layer
+from transformer.interop.decoder_runs import TrainedDecoder, decoder_family, decoder_run
+from transformer.interop.families.llama import AROUND, canonical, rotation, tied_output
+from transformer.interop.layout import (
+    Arrays,
+    Entry,
+    Shape,
+    entries,
+    require_counts,
+    require_sizes,
+    without_layer,
+)
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.decoders import Usual
 from transformer.models.mixtral import Mixtral
+from transformer.types import Json
 
 _ROUTER = {"blocks/{}/feed_forward/router": "model.layers.{}.block_sparse_moe.gate"}
 _EXPERTS = re.compile(r"blocks/\{\}/feed_forward/experts/(gate|up|down)/kernel")
@@ -36,7 +41,8 @@ _USUAL = {
     "max_position_embeddings": 131_072,
     "rms_norm_eps": 1e-5,
 }
-_EXPERT = re.compile(r"model\.layers\.0\.block_sparse_moe\.experts\.(\d+)\.")
+# The beginning of the names of an expert's arrays.
+_EXPERT = "model.layers.0.block_sparse_moe.experts."
 _PARTS = {"gate": "w1", "down": "w2", "up": "w3"}
 
 
@@ -71,18 +77,15 @@ def _experts(path: str, layer: int, part: str, shape: Shape) -> Entry:
     )
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`."""
     config.usual({"attention_dropout": 0.0, "router_jitter_noise": 0.0})
     config.irrelevant({"output_router_logits": "what else is returned"})
     num_experts = config.whole("num_local_experts", 8)
     fields = decoder_fields(config, where, _USUAL, shapes)
-    there = {found[1] for name in shapes if (found := _EXPERT.match(name))}
-    if there and num_experts != len(there):
-        raise contradicted(where, "num_local_experts", num_experts, len(there))
-    inner = shapes.get("model.layers.0.block_sparse_moe.experts.0.w1.weight")
-    if inner and fields["feed_forward_width"] != inner[0]:
-        raise contradicted(where, "intermediate_size", fields["feed_forward_width"], inner[0])
+    require_counts(where, shapes, {_EXPERT: ("num_local_experts", num_experts)})
+    inner = ("intermediate_size", fields["feed_forward_width"], f"{_EXPERT}0.w1.weight", 0)
+    require_sizes(where, shapes, (inner,))
     return {
         **fields,
         "activation": activation(config, "hidden_act", "silu"),
@@ -94,8 +97,8 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     }
 
 
-def _config(trained: Trained) -> dict[str, Any]:
-    model: Mixtral = trained.model
+def _config(trained: TrainedDecoder[Mixtral]) -> Json:
+    model = trained.model
     if model.qkv_bias or model.head_norm:
         raise ConfigError(
             "Mixtral has neither biases nor normalised heads: config.model.qkv_bias or "
@@ -106,7 +109,7 @@ def _config(trained: Trained) -> dict[str, Any]:
         "model_type": "mixtral",
         **decoder_config(trained),
         "hidden_act": published_activation(model.activation),
-        "rope_parameters": rope_parameters(model),
+        "rope_parameters": rotation(model),
         "sliding_window": model.window,
         "num_local_experts": model.num_experts,
         "num_experts_per_tok": model.experts_per_token,
@@ -115,7 +118,7 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 
 FAMILIES = (
-    Family(
+    decoder_family(
         kinds=("mixtral",),
         name="mixtral",
         model=Mixtral,
@@ -124,8 +127,6 @@ FAMILIES = (
         entries=_entries,
         canonical=canonical,
         copies=tied_output,
-        head=writes_text,
         run=partial(decoder_run, {"mixtral": Usual(as_it_is=True)}),
-        beside=write_decoder_files,
     ),
 )

@@ -3,10 +3,10 @@
 from collections.abc import Set
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
@@ -14,20 +14,22 @@ from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import GLOBAL, LOCAL
 from transformer.interop.encoder_runs import (
     JOBS,
+    TrainedEncoder,
     encoder_head,
     encoder_run,
     problem_type,
     write_encoder_files,
 )
 from transformer.interop.families.bert import IRRELEVANT
-from transformer.interop.family import Family, Head, Trained, label_names
+from transformer.interop.family import Family, Head, label_names
 from transformer.interop.layout import (
     Arrays,
     Entry,
     Shape,
     entries,
     parameter_shapes,
-    require_layers,
+    require_counts,
+    require_heads,
     require_sizes,
     vector,
     without_layer,
@@ -35,6 +37,7 @@ from transformer.interop.layout import (
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.modern_bert import ModernBert
 from transformer.nn.heads import POOLINGS
+from transformer.types import Json
 
 _MODULES = {
     "blocks/{}/attention_norm": "model.layers.{}.attn_norm",
@@ -69,7 +72,7 @@ _IRRELEVANT = IRRELEVANT | {
     ),
 }
 # Keys with a single supported value.
-_ONLY: dict[str, Any] = {
+_ONLY: dict[str, object] = {
     "attention_bias": False,
     "mlp_bias": False,
     "norm_bias": False,
@@ -94,7 +97,7 @@ def _canonical(name: str) -> str | None:
 # -------------------------------------------------------------------------- theirs to ours
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     # It is a rate of its own there.
     config.irrelevant({key: why for key, why in _IRRELEVANT.items() if key not in _DROPOUTS})
@@ -124,18 +127,16 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
         "norm_epsilon": config.number("norm_eps", 1e-5),
         "dropout_rate": dropout_rate,
     }
-    width = {"hidden_size": found["width"]}
-    sizes = {
-        _TABLE: {"vocab_size": found["vocab_size"], **width},
-        "model.layers.0.mlp.Wo.weight": {**width, "intermediate_size": found["feed_forward_width"]},
-    }
+    inner = "model.layers.0.mlp.Wo.weight"
+    sizes = (
+        ("vocab_size", found["vocab_size"], _TABLE, 0),
+        ("hidden_size", found["width"], _TABLE, 1),
+        ("intermediate_size", found["feed_forward_width"], inner, 1),
+    )
     require_sizes(where, shapes, sizes)
-    require_layers(where, shapes, {"model.layers.": ("num_hidden_layers", num_layers)})
-    if found["width"] % found["num_heads"]:
-        raise DataError(
-            f"{where} has num_attention_heads {found['num_heads']}, which must divide hidden_size, "
-            f"{found['width']}."
-        )
+    require_counts(where, shapes, {"model.layers.": ("num_hidden_layers", num_layers)})
+    heads = ("num_attention_heads", found["num_heads"])
+    require_heads(where, heads, ("hidden_size", found["width"]))
     return found
 
 
@@ -197,7 +198,8 @@ def _head(files: SideFiles, paths: Set[str]) -> Head:
 def _entries(model: ModernBert) -> list[Entry]:
     # The first layer lacks a norm that all other layers have.
     tokens = jnp.zeros((1, 2), jnp.int32)
-    shapes = parameter_shapes(model, _use_all, tokens, traced=2)
+    depths = {"num_layers": model.num_layers}
+    shapes = parameter_shapes(model, _use_all, tokens, depths=depths, traced=2)
     others = {
         "token_bias/bias": vector("token_bias/bias", "decoder.bias", shapes["token_bias/bias"])
     }
@@ -224,7 +226,7 @@ def _joined(paths: tuple[str, ...], name: str, shape: Shape) -> Entry:
     return Entry(paths, (name,), ((len(paths) * outputs, inputs),), read, write)
 
 
-def _use_all(model: ModernBert, tokens: Any) -> None:
+def _use_all(model: ModernBert, tokens: Int[Array, "B T"]) -> None:
     """Calls every module that has parameters."""
     model.logits(model.masked(model(tokens), tokens))
     model.classify(tokens)
@@ -233,10 +235,9 @@ def _use_all(model: ModernBert, tokens: Any) -> None:
 # -------------------------------------------------------------------------- ours to theirs
 
 
-def _config(trained: Trained) -> dict[str, Any]:
+def _config(trained: TrainedEncoder[ModernBert]) -> Json:
     """Writes what `_fields` reads."""
-    model: ModernBert = trained.model
-    tokenizer, paths = trained.tokenizer, trained.paths
+    model, tokenizer, paths = trained.model, trained.tokenizer, trained.paths
     plain = "ForMaskedLM" if "token_bias/bias" in paths else "Model"
     names = {job: name for name, job in JOBS.items()}
     suffix = names.get(trained.job, plain) if "output/kernel" in paths else plain

@@ -1,9 +1,6 @@
 """T5 in the layout of the library `transformers`, versions 1.0 and 1.1."""
 
 from pathlib import Path
-from typing import Any
-
-import jax.numpy as jnp
 
 from transformer.data.reading import bounds
 from transformer.data.tokenizers.library import parse_tokenizer_json
@@ -11,20 +8,26 @@ from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.interop.activations import ACTIVATIONS, published_activation
-from transformer.interop.family import Family, Head, Published, RunParts, Source, Trained
+from transformer.interop.family import Family, Head, Published, RunParts, Source
 from transformer.interop.layout import (
     Entry,
     Shape,
     entries,
-    parameter_shapes,
-    require_layers,
+    require_counts,
     require_sizes,
 )
-from transformer.interop.sentence_runs import longest_source, sentence_run, write_sentence_files
+from transformer.interop.sentence_runs import (
+    TrainedWriter,
+    longest_source,
+    sentence_run,
+    sentence_shapes,
+    write_sentence_files,
+)
 from transformer.interop.side_files import SideFile
 from transformer.interop.tokenizers.sentence_settings import SENTENCEPIECE
 from transformer.interop.tokenizers.t5 import read_t5_tokenizer
 from transformer.models.t5 import T5
+from transformer.types import Facts, Json
 
 # Keys that do not affect outputs, and why.
 _IRRELEVANT = {
@@ -43,7 +46,7 @@ _MAX_TARGET = 128
 _PARTS = {"query": "q", "key": "k", "value": "v", "output": "o"}
 
 
-def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.only({"is_encoder_decoder": True, "is_decoder": False})
@@ -94,29 +97,29 @@ def _fields(config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str
     return found
 
 
-def _require_sizes(fields: dict[str, Any], where: Path, shapes: dict[str, Shape]) -> None:
+def _require_sizes(fields: Facts, where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses arrays whose sizes differ from the config."""
-    width, heads = {"d_model": fields["width"]}, fields["num_heads"]
-    inner = {"num_heads * d_kv": heads * fields["head_dim"]}
-    buckets = {"relative_attention_num_buckets": fields["num_buckets"], "num_heads": heads}
-    block = "encoder.block.0.layer"
-    sizes = {
-        "shared.weight": {"vocab_size": fields["vocab_size"], **width},
-        f"{block}.0.SelfAttention.q.weight": {**inner, **width},
-        f"{block}.0.SelfAttention.relative_attention_bias.weight": buckets,
-        f"{block}.1.DenseReluDense.wo.weight": {**width, "d_ff": fields["feed_forward_width"]},
-    }
+    heads, block = fields["num_heads"], "encoder.block.0.layer"
+    query, bias = (f"{block}.0.SelfAttention.{x}.weight" for x in ("q", "relative_attention_bias"))
+    sizes = (
+        ("vocab_size", fields["vocab_size"], "shared.weight", 0),
+        ("d_model", fields["width"], "shared.weight", 1),
+        ("num_heads * d_kv", heads * fields["head_dim"], query, 0),
+        ("relative_attention_num_buckets", fields["num_buckets"], bias, 0),
+        ("num_heads", heads, bias, 1),
+        ("d_ff", fields["feed_forward_width"], f"{block}.1.DenseReluDense.wo.weight", 1),
+    )
     require_sizes(where, shapes, sizes)
     counts = {
         "encoder.block.": ("num_layers", fields["num_encoder_layers"]),
         "decoder.block.": ("num_decoder_layers", fields["num_decoder_layers"]),
     }
-    require_layers(where, shapes, counts)
+    require_counts(where, shapes, counts)
 
 
-def _config(trained: Trained) -> dict[str, Any]:
+def _config(trained: TrainedWriter[T5]) -> Json:
     """Writes what `_fields` reads."""
-    model: T5 = trained.model
+    model = trained.model
     activation = published_activation(model.activation, "gelu_new")
     if model.gated:
         activation = "gated-gelu" if activation == "gelu_new" else f"gated-{activation}"
@@ -151,15 +154,7 @@ def _config(trained: Trained) -> dict[str, Any]:
 
 
 def _entries(model: T5) -> list[Entry]:
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    stacks = ("num_decoder_layers", "num_encoder_layers")
-    shapes = parameter_shapes(model, _called, tokens, tokens, stacks=stacks)
-    return entries(shapes, _modules(model))
-
-
-def _called(model: T5, source: Any, target: Any) -> Any:
-    """Calls every module that has parameters."""
-    return model(source, target)
+    return entries(sentence_shapes(model), _modules(model))
 
 
 def _modules(model: T5) -> dict[str, str]:

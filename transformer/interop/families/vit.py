@@ -2,14 +2,15 @@
 
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
+from transformer.data.images.preparation import Preparation
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
-from transformer.errors import ConfigError, DataError
+from transformer.errors import DataError
 from transformer.files import write_json
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.checked_values import whole
@@ -21,11 +22,22 @@ from transformer.interop.family import (
     Source,
     Trained,
     label_names,
+    require_known,
 )
 from transformer.interop.image_processors import PREPROCESSOR, processor_content, read_preparation
-from transformer.interop.layout import Entry, Shape, entries, parameter_shapes, single
+from transformer.interop.layout import (
+    Entry,
+    Shape,
+    entries,
+    parameter_shapes,
+    require_counts,
+    require_heads,
+    require_sizes,
+    single,
+)
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles
 from transformer.models.vit import ViT
+from transformer.types import Json
 
 # Defaults of missing keys.
 _DEFAULTS = {
@@ -38,12 +50,14 @@ _DEFAULTS = {
     "patch_size": 16,
 }
 # For each size, the array and axis that show it.
-_SHOWN = {
-    "hidden_size": ("embeddings.cls_token", 2),
-    "intermediate_size": ("encoder.layer.0.intermediate.dense.bias", 0),
-    "num_channels": ("embeddings.patch_embeddings.projection.weight", 1),
-    "patch_size": ("embeddings.patch_embeddings.projection.weight", 2),
-}
+_SHOWN = (
+    ("hidden_size", "embeddings.cls_token", 2),
+    ("intermediate_size", "encoder.layer.0.intermediate.dense.bias", 0),
+    ("num_channels", "embeddings.patch_embeddings.projection.weight", 1),
+    ("patch_size", "embeddings.patch_embeddings.projection.weight", 2),
+)
+# The image processors of the library, by kind of model.
+_PROCESSORS = {"vit": "ViT", "deit": "DeiT"}
 _MULTI_LABEL = "multi_label_classification"
 _NUM_LABELS = 2
 _PROBLEMS = (None, "single_label_classification", _MULTI_LABEL)
@@ -73,6 +87,23 @@ _TOKENS = {
 }
 
 
+@runtime_checkable
+class _ImageTask(Protocol):
+    """How the task of a ViT prepares images."""
+
+    preparation: Preparation
+
+
+@runtime_checkable
+class _ImageClasses(Protocol):
+    """The outputs of an image classifier."""
+
+    multi_label: bool
+
+
+_TrainedViT = Trained[ViT, _ImageTask, None]
+
+
 def _canonical(kind: str, name: str) -> str | None:
     """Adds the prefix that bare encoders leave out."""
     # The prefix of the first head in models with two heads.
@@ -83,7 +114,8 @@ def _canonical(kind: str, name: str) -> str | None:
 def _entries(kind: str, model: ViT) -> list[Entry]:
     size = (1, model.image_size, model.image_size, model.channels or 0)
     images = jax.ShapeDtypeStruct(size, jnp.float32)
-    shapes = parameter_shapes(model, _classified, images)
+    depths = {"num_layers": model.num_layers}
+    shapes = parameter_shapes(model, ViT.classify, images, depths=depths)
     modules = {ours: theirs.format(kind, "{}") for ours, theirs in _ENCODER.items()}
     modules |= {"output": "classifier", "distillation_output": "distillation_classifier"}
     # Tokens before all patches; the published arrays have a batch axis.
@@ -100,12 +132,7 @@ def _entries(kind: str, model: ViT) -> list[Entry]:
     return entries(shapes, modules, others)
 
 
-def _classified(model: ViT, images: Any) -> Any:
-    """Calls every module that has parameters."""
-    return model.classify(images)
-
-
-def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> dict[str, Any]:
+def _fields(kind: str, config: SideFile, where: Path, shapes: dict[str, Shape]) -> Json:
     """Fields of `config.model`; refuses what our model does not support."""
     config.irrelevant(_IRRELEVANT)
     config.only({"qkv_bias": True})
@@ -151,23 +178,14 @@ def _size(config: SideFile, key: str) -> int:
 
 def _require_sizes(kind: str, sizes: dict[str, int], where: Path, shapes: dict[str, Shape]) -> None:
     """Refuses sizes that differ from the arrays, naming the key."""
-    shown = {}
-    for key, (name, axis) in _SHOWN.items():
-        shape = shapes.get(f"{kind}.{name}")
-        if shape and len(shape) > axis:
-            shown[key] = shape[axis]
-    layers = {name.split(".")[3] for name in shapes if name.startswith(f"{kind}.encoder.layer.")}
-    shown["num_hidden_layers"] = len(layers)
-    for key, found in shown.items():
-        if sizes[key] != found:
-            raise DataError(f"{where}: {key} is {sizes[key]}, and the arrays are for {found}.")
+    shown = ((key, sizes[key], f"{kind}.{name}", axis) for key, name, axis in _SHOWN)
+    require_sizes(where, shapes, shown)
+    layers = ("num_hidden_layers", sizes["num_hidden_layers"])
+    require_counts(where, shapes, {f"{kind}.encoder.layer.": layers})
+    heads = ("num_attention_heads", sizes["num_attention_heads"])
+    require_heads(where, heads, ("hidden_size", sizes["hidden_size"]))
     if sizes["num_channels"] not in (1, 3):
         raise DataError(f"{where}: num_channels is {sizes['num_channels']}: 1 or 3 can be read.")
-    if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        raise DataError(
-            f"{where}: hidden_size is {sizes['hidden_size']}, which num_attention_heads, "
-            f"{sizes['num_attention_heads']}, does not divide."
-        )
     table = shapes.get(f"{kind}.embeddings.position_embeddings")
     patches = (sizes["image_size"] // sizes["patch_size"]) ** 2
     front = 2 if kind == "deit" else 1
@@ -194,21 +212,17 @@ def _require_labels(config: SideFile, outputs: int, where: Path) -> None:
         )
 
 
-def _config(kind: str, trained: Trained) -> dict[str, Any]:
-    model: ViT = trained.model
-    beyond = {
-        "pooling": "class",
-        "positions": "learned",
-        "num_registers": 0,
-        "stem": "patches",
-        "layer_scale": None,
-    }
-    for field, value in beyond.items():
-        if getattr(model, field) != value:
-            raise ConfigError(
-                f"config.model.{field} is {getattr(model, field)!r}: published ViTs have {value!r}."
-            )
-    several = trained.job == "image_classification" and trained.task.multi_label
+def _config(kind: str, trained: _TrainedViT) -> Json:
+    model, task = trained.model, trained.task
+    require_known(
+        "published ViTs",
+        pooling=(model.pooling, "class"),
+        positions=(model.positions, "learned"),
+        num_registers=(model.num_registers, 0),
+        stem=(model.stem, "patches"),
+        layer_scale=(model.layer_scale, None),
+    )
+    several = isinstance(task, _ImageClasses) and task.multi_label
     name = {"vit": "ViTForImageClassification", "deit": "DeiTForImageClassification"}[kind]
     return {
         "architectures": [name + ("WithTeacher" if model.distillation == "two" else "")],
@@ -234,7 +248,7 @@ def _head(kind: str, files: SideFiles, paths: Set[str]) -> Head:
     """The classes, and the preprocessing of pixels."""
     config = files[CONFIG]
     sizes = (_size(config, key) for key in ("image_size", "num_channels"))
-    fields: dict[str, Any] = {"preparation": read_preparation(files, kind, *sizes)}
+    fields: Json = {"preparation": read_preparation(files, _PROCESSORS[kind], *sizes)}
     if config.get("problem_type") == _MULTI_LABEL:
         fields["multi_label"] = True
     return Head("image_classification", None, fields)
@@ -245,7 +259,7 @@ def _run(source: Source, published: Published, max_length: int | None) -> RunPar
     return RunParts({"channels": published.model["channels"], **published.preparation})
 
 
-def _write_files(trained: Trained, folder: Path) -> list[str]:
+def _write_files(trained: _TrainedViT, folder: Path) -> list[str]:
     """Writes the preprocessing of pixels."""
     content = processor_content(trained.task.preparation, trained.model.channels)
     write_json(folder / PREPROCESSOR, content)

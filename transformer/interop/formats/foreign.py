@@ -1,34 +1,12 @@
 """The common result of reading other libraries' model files."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-
-class ForeignModel(NamedTuple):
-    """A model from another library's file, converted to the conventions of `transformers`.
-
-    Attributes:
-        config: the content of `config.json`.
-        arrays: float32 arrays under the names of `transformers`, each read on access.
-        tokenizer: the text of a `tokenizer.json` of the library `tokenizers`. It adds no special
-            token before or after a text.
-        beginning: the token that precedes every prompt; None if there is none.
-        first: the token that begins a text without a prompt; None if the file names none.
-        ends: the tokens that end a text.
-    """
-
-    config: dict[str, Any]
-    arrays: "ForeignArrays"
-    tokenizer: str
-    beginning: int | None
-    first: int | None
-    ends: tuple[int, ...]
-
-    def writing(self) -> dict[str, Any]:
-        """Fields of `config.task` about generation; the files do not say how to sample."""
-        return {"stop_ids": self.ends, "begin": self.first}
+from transformer.interop.layout import Stored
+from transformer.types import Json
 
 
 class ForeignArray(NamedTuple):
@@ -43,8 +21,8 @@ class ForeignArray(NamedTuple):
     read: Callable[[], np.ndarray]
 
 
-class ForeignArrays(Mapping[str, np.ndarray]):
-    """Arrays by name, read on every access, so that memory holds only one at a time.
+class ForeignArrays(Stored):
+    """The arrays of a model.
 
     Args:
         arrays: the unread arrays.
@@ -72,6 +50,31 @@ class ForeignArrays(Mapping[str, np.ndarray]):
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array, without reading the array."""
         return self._arrays[name].shape
+
+
+class ForeignModel(NamedTuple):
+    """A model from another library's file, converted to the conventions of `transformers`.
+
+    Attributes:
+        config: the content of `config.json`.
+        arrays: float32 arrays under the names of `transformers`, each read on access.
+        tokenizer: the text of a `tokenizer.json` of the library `tokenizers`. It adds no special
+            token before or after a text.
+        beginning: the token that precedes every prompt; None if there is none.
+        first: the token that begins a text without a prompt; None if the file names none.
+        ends: the tokens that end a text.
+    """
+
+    config: Json
+    arrays: ForeignArrays
+    tokenizer: str
+    beginning: int | None
+    first: int | None
+    ends: tuple[int, ...]
+
+    def writing(self) -> Json:
+        """Fields of `config.task` about generation; the files do not say how to sample."""
+        return {"stop_ids": self.ends, "begin": self.first}
 
 
 def split_into_halves(array: np.ndarray, num_heads: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import math
 import mmap
 import struct
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -96,7 +96,7 @@ class GgufFile(NamedTuple):
     """
 
     path: Path
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
     tensors: dict[str, Tensor]
 
     def field(self, name: str, kind: type[_Kind]) -> _Kind | None:
@@ -106,7 +106,10 @@ class GgufFile(NamedTuple):
             DataError: if it has another type.
         """
         value = self.metadata.get(name)
-        if value is not None and type(value) is not kind:
+        if value is None:
+            return None
+        # A flag is also an int, but not meant as one.
+        if not isinstance(value, kind) or type(value) is not kind:
             raise DataError(
                 f"{self.path}: its metadata say {str(value)[:60]!r} for {name}, which must be of "
                 f"the kind {kind.__name__}."
@@ -176,10 +179,14 @@ class _Header:
         self.position += count
         return self._content[self.position - count : self.position]
 
-    def number(self, letter: str, what: str) -> Any:
-        """The next number, given its `struct` letter."""
-        letter = f"<{letter}"
-        return struct.unpack(letter, self.take(struct.calcsize(letter), what))[0]
+    def number(self, letter: str, what: str) -> int:
+        """The next whole number, given its `struct` letter."""
+        return int(self._numbers(letter, 1, what)[0])
+
+    def _numbers(self, letter: str, count: int, what: str) -> tuple[int | float | bool, ...]:
+        """The next numbers of one kind."""
+        layout = f"<{count}{letter}"
+        return struct.unpack(layout, self.take(struct.calcsize(layout), what))
 
     def count(self, shortest: int, what: str, most: int = bounds.TOKENS) -> int:
         """The number of entries that follow, each of at least `shortest` bytes."""
@@ -203,25 +210,24 @@ class _Header:
                 f"{self.path} is damaged: {what} before byte {self.position} is not UTF-8."
             ) from None
 
-    def value(self, kind: int, name: str) -> Any:
+    def value(self, kind: int, name: str) -> object:
         """The next value of metadata."""
         if kind == _TEXT:
             return self.text(f"the text of {name}")
         if kind == _LIST:
             return self._list(name)
-        value = self.number(self._letter(kind, name), f"the value of {name}")
+        (value,) = self._numbers(self._letter(kind, name), 1, f"the value of {name}")
         # Restores the intended decimal number: 1e-05, not 9.999999747378752e-06.
         return float(str(np.float32(value))) if kind == _FLOAT32 else value
 
-    def _list(self, name: str) -> list[Any]:
+    def _list(self, name: str) -> list[str] | list[int | float | bool]:
         kind = self.number("I", f"the kind of the list {name}")
         if kind == _TEXT:
             count = self.count(8, f"texts of {name}")
             return [self.text(f"a text of {name}") for _ in range(count)]
         letter = self._letter(kind, name)
-        size = struct.calcsize(f"<{letter}")
-        count = self.count(size, f"numbers of {name}")
-        return list(struct.unpack(f"<{count}{letter}", self.take(count * size, f"the list {name}")))
+        count = self.count(struct.calcsize(f"<{letter}"), f"numbers of {name}")
+        return list(self._numbers(letter, count, f"the list {name}"))
 
     def _letter(self, kind: int, name: str) -> str:
         if kind not in _NUMBERS:
@@ -244,7 +250,7 @@ def _read(header: _Header) -> GgufFile:
     # Both counts precede both lists.
     num_tensors = header.count(_SHORTEST_TENSOR, "arrays", bounds.ARRAYS)
     num_entries = header.count(_SHORTEST_ENTRY, "metadata", bounds.ARRAYS)
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, object] = {}
     for _ in range(num_entries):
         name = header.text("a name of metadata")
         if name in metadata:
@@ -285,7 +291,7 @@ def _tensor(header: _Header, name: str) -> Tensor:
 
 
 def _placed(
-    tensors: dict[str, Tensor], metadata: dict[str, Any], header: _Header
+    tensors: dict[str, Tensor], metadata: dict[str, object], header: _Header
 ) -> dict[str, Tensor]:
     """Converts the offsets of arrays to positions in the file."""
     alignment = metadata.get("general.alignment", _ALIGNMENT)

@@ -3,7 +3,6 @@
 import functools
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tokenizers
@@ -24,6 +23,7 @@ from transformer.interop.formats.tokenizers import (
     byte_level_tokenizer,
     scored_tokenizer,
 )
+from transformer.types import Json
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
@@ -93,7 +93,7 @@ def read_gguf(path: str | Path) -> ForeignModel:
     )
 
 
-def _config(file: GgufFile, architecture: str) -> dict[str, Any]:
+def _config(file: GgufFile, architecture: str) -> Json:
     """The content of the `config.json`."""
     needed = functools.partial(_sized, file, architecture)
     if _EMBEDDING not in file.tensors:
@@ -145,7 +145,7 @@ def _sized(file: GgufFile, architecture: str, name: str, default: int | None = N
     return whole(file.path, name, size)
 
 
-def _rotary(file: GgufFile, architecture: str, head_dim: int) -> dict[str, Any]:
+def _rotary(file: GgufFile, architecture: str, head_dim: int) -> Json:
     """Rotary positions: their base, and the scaling of their frequencies."""
     base = _positive(file, f"{architecture}.rope.freq_base", 10_000.0)
     scaling = file.field(f"{architecture}.rope.scaling.type", str) or "none"
@@ -192,7 +192,7 @@ def _are_llama3(divisors: np.ndarray, base: float, head_dim: int, factor: float)
     return np.allclose(divisors, 1 / ((1 - share) / factor + share), rtol=1e-4, atol=0)
 
 
-def _arrays(file: GgufFile, config: dict[str, Any]) -> ForeignArrays:
+def _arrays(file: GgufFile, config: Json) -> ForeignArrays:
     """All arrays under their new names; unknown arrays keep their names."""
     # llama.cpp rotates neighbouring features, and reorders the rows of Llama for that.
     heads = {}
@@ -252,7 +252,7 @@ def _adds_beginning(file: GgufFile) -> bool:
     return scored or file.field("tokenizer.ggml.pre", str) in LLAMA3_SPLITTINGS
 
 
-def _tokenizer(file: GgufFile, tokens: list[Any]) -> tokenizers.Tokenizer:
+def _tokenizer(file: GgufFile, tokens: list) -> tokenizers.Tokenizer:
     """Builds the tokenizer of the library `tokenizers`."""
     kind = file.needed("tokenizer.ggml.model", str)
     kinds = file.field("tokenizer.ggml.token_type", list) or [0] * len(tokens)
@@ -273,7 +273,7 @@ def _tokenizer(file: GgufFile, tokens: list[Any]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _added(tokens: list[str], kinds: list[Any], *wanted: int) -> list[tokenizers.AddedToken]:
+def _added(tokens: list[str], kinds: list[int], *wanted: int) -> list[tokenizers.AddedToken]:
     """The tokens of the given kinds, as added tokens."""
     pairs = zip(tokens, kinds, strict=True)
     return [

@@ -8,11 +8,10 @@ import functools
 import math
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from transformer.data.reading.json_text import read_bounded
+from transformer.data.reading.content import read_bounded
 from transformer.errors import DataError
 from transformer.interop.formats.foreign import (
     ForeignArray,
@@ -21,6 +20,7 @@ from transformer.interop.formats.foreign import (
     split_into_halves,
 )
 from transformer.interop.formats.tokenizers import scored_tokenizer
+from transformer.types import Json
 
 _HEADER = struct.Struct("<7i")
 # The first bytes of later formats: "ak42", and the version.
@@ -97,7 +97,7 @@ def _header(path: Path) -> dict[str, int]:
     return header
 
 
-def _arrays(path: Path, config: dict[str, Any]) -> ForeignArrays:
+def _arrays(path: Path, config: Json) -> ForeignArrays:
     """All arrays; the file stores each kind for all layers together."""
     width, hidden = config["hidden_size"], config["intermediate_size"]
     heads, key_heads = config["num_attention_heads"], config["num_key_value_heads"]

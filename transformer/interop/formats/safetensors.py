@@ -6,8 +6,10 @@ Pickled checkpoints are refused, because loading a pickle can run any code.
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from transformer.data.reading import bounds
@@ -16,6 +18,7 @@ from transformer.data.reading.text import decode_text
 from transformer.errors import DataError, MissingDependencyError, WorkdirError
 from transformer.files import replacing_by_path
 from transformer.interop.checked_values import is_inside
+from transformer.interop.layout import Stored
 from transformer.interop.side_files import read_json
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -35,11 +38,26 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     return {name: _widened(array) for name, array in StoredArrays(path).items()}
 
 
-class StoredArrays(Mapping[str, np.ndarray]):
-    """The arrays of a model in one or several files, each read on access.
+@runtime_checkable
+class _Slice(Protocol):
+    """An array that has not been read."""
 
-    So memory holds only the arrays in use.
-    """
+    def get_shape(self) -> list[int]: ...
+
+
+@runtime_checkable
+class _OpenFile(Protocol):
+    """An open file of the library."""
+
+    def keys(self) -> list[str]: ...
+
+    def get_slice(self, name: str) -> _Slice: ...
+
+    def get_tensor(self, name: str) -> np.ndarray: ...
+
+
+class StoredArrays(Stored):
+    """The arrays of a model in one or several files."""
 
     def __init__(self, path: str | Path) -> None:
         """Reads the names and shapes.
@@ -82,7 +100,9 @@ class StoredArrays(Mapping[str, np.ndarray]):
 
 
 def write_safetensors(
-    arrays: Mapping[str, Any], path: str | Path, metadata: Mapping[str, str] | None = None
+    arrays: Mapping[str, np.ndarray | jax.Array],
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes arrays by name.
 
@@ -127,7 +147,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise DataError(f"{file} cannot be read as safetensors: {error}") from None
 
 
-def _library() -> Any:
+def _library() -> ModuleType:
     try:
         import safetensors.numpy
     except ImportError:
@@ -204,7 +224,7 @@ def _require_header(file: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _opened(file: Path) -> Iterator[_OpenFile]:
     """Opens a file; inside `with`, errors of the library become errors of ours."""
     _library()
     import ml_dtypes  # noqa: F401 - registers bfloat16 with NumPy.

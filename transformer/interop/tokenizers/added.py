@@ -10,7 +10,7 @@ them.
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tokenizers
 
@@ -130,7 +130,7 @@ class AddedTokens(NamedTuple):
             )
 
 
-def read_added_tokens(files: SideFiles, described: Mapping[str, Any]) -> AddedTokens:
+def read_added_tokens(files: SideFiles, described: Mapping[str, object]) -> AddedTokens:
     """Reads special and added tokens from the files.
 
     Args:
@@ -256,7 +256,7 @@ def _of_old_file(file: SideFile, special: set[str]) -> dict[int, tokenizers.Adde
 
 
 def _described(
-    described: Mapping[str, Any], settings: SideFile
+    described: Mapping[str, object], settings: SideFile
 ) -> dict[int, tokenizers.AddedToken]:
     """The added tokens in a `tokenizer.json`."""
     found = {}
@@ -271,7 +271,7 @@ def _described(
     return found
 
 
-def _token(token: Any, file: SideFile, *, special: bool = False) -> tokenizers.AddedToken:
+def _token(token: object, file: SideFile, *, special: bool = False) -> tokenizers.AddedToken:
     """A token of a file: a string, which makes a special token, or an object with its content.
 
     Args:

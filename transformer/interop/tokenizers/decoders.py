@@ -1,7 +1,7 @@
 """Builds tokenizers of published decoders from all their files.
 
 The rules are those of `AutoTokenizer` in the library `transformers`: `tokenizer_config.json` names
-a class. The classes known here define how to split texts, and take vocabulary and merges from
+a class. The classes of our families define how to split texts, and take vocabulary and merges from
 `tokenizer.json`, or from `vocab.json` and `merges.txt`. With any other class, or none, a
 `tokenizer.json` is used unchanged; also if it splits texts differently than its class, which is
 then reported as not used. Finally the tokens that the other files name are added.
@@ -10,17 +10,16 @@ then reported as not used. Finally the tokens that the other files name are adde
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import models, processors
 
 from transformer.data.reading.library_errors import in_our_words
 from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.errors import DataError
 from transformer.interop.checked_values import text as text_of
-from transformer.interop.formats.tokenizers import SPACE, words_of
 from transformer.interop.side_files import (
     CONFIG,
     SETTINGS,
@@ -31,6 +30,7 @@ from transformer.interop.side_files import (
 )
 from transformer.interop.tokenizers.added import read_added_tokens
 from transformer.interop.tokenizers.files import merge_pairs, read_lines, read_tokenizer_text
+from transformer.types import Json
 
 _VOCABULARY, _MERGES, _SENTENCEPIECE = "vocab.json", "merges.txt", "tokenizer.model"
 _AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")
@@ -59,31 +59,63 @@ class Usual(NamedTuple):
     without_json: str | None = None
 
 
-class _Kind(NamedTuple):
-    """A class of tokenizers.
+class BytePairs(NamedTuple):
+    """What a tokenizer of a decoder is made from.
 
     Attributes:
-        make: makes a tokenizer without added tokens from vocabulary, merges, settings and special
-            tokens by role.
-        special: default special tokens by role.
-        files: whether its vocabulary may be in `vocab.json` and `merges.txt`.
+        vocabulary: tokens and their ids.
+        merges: pairs of tokens, the first merged first.
+        settings: `tokenizer_config.json`.
+        special: special tokens by role.
     """
 
-    make: Callable[
-        [dict[str, int], list[tuple[str, str]], SideFile, Mapping[str, str]], tokenizers.Tokenizer
-    ]
+    vocabulary: dict[str, int]
+    merges: list[tuple[str, str]]
+    settings: SideFile
     special: Mapping[str, str]
-    files: bool
+
+    def tokenizer(self, **options: bool | str | None) -> tokenizers.Tokenizer:
+        """A tokenizer that does not split texts yet.
+
+        Args:
+            **options: of the library's model.
+
+        Raises:
+            DataError: if vocabulary and merges do not fit together.
+        """
+        with in_our_words("the vocabulary and the merges make no tokenizer"):
+            return tokenizers.Tokenizer(models.BPE(self.vocabulary, self.merges, **options))
+
+
+class DecoderClass(NamedTuple):
+    """A class of tokenizers of decoders, which a family defines.
+
+    Attributes:
+        make: makes a tokenizer without added tokens.
+        special: default special tokens by role.
+        files: whether its vocabulary may be in `vocab.json` and `merges.txt`.
+        foreign: a part whose name in a `tokenizer.json` shows that the file is used unchanged.
+    """
+
+    make: Callable[[BytePairs], tokenizers.Tokenizer]
+    special: Mapping[str, str]
+    files: bool = False
+    foreign: str | None = None
 
 
 def decoder_tokenizer(
-    files: SideFiles, folder: Path, usual: Usual, vocab_size: int
+    files: SideFiles,
+    folder: Path,
+    classes: Mapping[str, DecoderClass],
+    usual: Usual,
+    vocab_size: int,
 ) -> tokenizers.Tokenizer:
     """The tokenizer of a published decoder.
 
     Args:
         files: the side files of the model.
         folder: their folder.
+        classes: all known classes, by the names in the library.
         usual: the tokenizer class of this kind of model.
         vocab_size: V, of the model.
 
@@ -97,14 +129,14 @@ def decoder_tokenizer(
     place = settings if "tokenizer_class" in settings else files[CONFIG]
     if settings is place:
         files[CONFIG].irrelevant({"tokenizer_class": f"{SETTINGS} says it"})
-    known = _known_class(place, usual, path)
+    known = _known_class(place, classes, usual, path)
     if not path.is_file():
         if known is None or not known.files:
             raise _no_tokenizer(folder, place)
         place.get("tokenizer_class")
         added = read_added_tokens(files, {})
         names = added.names(known.special)
-        found = known.make(*_files_of_gpt2(folder), settings, names)
+        found = known.make(BytePairs(*_files_of_gpt2(folder), settings, names))
         added.add_to(found, known.special, vocab_size)
         added.require_ids(found, folder)
         _put_around(found, settings, names)
@@ -117,7 +149,7 @@ def decoder_tokenizer(
     special: Mapping[str, str] = {}
     if known is not None and _cuts_alike(found, known):
         place.get("tokenizer_class")
-        remade = known.make(*_parts(content, path), settings, added.names(known.special))
+        remade = known.make(BytePairs(*_parts(content, path), settings, added.names(known.special)))
         if found.post_processor is not None:
             remade.post_processor = found.post_processor
         found, special = remade, known.special
@@ -130,26 +162,29 @@ def decoder_tokenizer(
     return found
 
 
-def _cuts_alike(found: tokenizers.Tokenizer, known: _Kind) -> bool:
+def _cuts_alike(found: tokenizers.Tokenizer, known: DecoderClass) -> bool:
     """Whether a class splits texts like a tokenizer, apart from what settings decide."""
     if not isinstance(found.model, models.BPE):
         return False
-    made = known.make({}, [], SideFile(Path(), {}), known.special)
+    made = known.make(BytePairs({}, [], SideFile(Path(), {}), known.special))
     ours, theirs = (json.loads(one.to_str(), object_hook=_undecided) for one in (found, made))
     return all(ours[part] == theirs[part] for part in ("normalizer", "pre_tokenizer"))
 
 
-def _undecided(part: dict[str, Any]) -> dict[str, Any]:
+def _undecided(part: Json) -> Json:
     """A part of a tokenizer without entries that settings decide or that affect no token."""
     decided = ("add_prefix_space", "prepend_scheme", "trim_offsets")
     return {key: value for key, value in part.items() if key not in decided}
 
 
-def _known_class(place: SideFile, usual: Usual, path: Path) -> _Kind | None:
+def _known_class(
+    place: SideFile, classes: Mapping[str, DecoderClass], usual: Usual, path: Path
+) -> DecoderClass | None:
     """The class that rebuilds a tokenizer; None uses `tokenizer.json` unchanged.
 
     Args:
         place: the file that names the class.
+        classes: all known classes, by name.
         usual: the tokenizer class of this kind of model.
         path: the path of the `tokenizer.json`, if there is one.
     """
@@ -157,18 +192,17 @@ def _known_class(place: SideFile, usual: Usual, path: Path) -> _Kind | None:
     named = place.peek("tokenizer_class")
     if named is None:
         # Without a named class, the tokenizer.json alone decides.
-        return None if there else _CLASSES.get(usual.unnamed or "")
+        return None if there else classes.get(usual.unnamed or "")
     named = text_of(place.where, "tokenizer_class", named).removesuffix("Fast")
-    bytes_in_llama = (
-        named == "LlamaTokenizer" and there and "ByteLevel" in read_tokenizer_text(path)[0]
-    )
-    if usual.as_it_is or bytes_in_llama:
+    foreign = classes[named].foreign if named in classes else None
+    if usual.as_it_is or (foreign and there and foreign in read_tokenizer_text(path)[0]):
         named = _AS_IT_IS[0]
-    if not there:
-        named = usual.without_json or named
+    if not there and usual.without_json is not None:
+        named = usual.without_json
+        place.irrelevant({"tokenizer_class": f"it is {named} where there is no {TOKENIZER_FILE}"})
     if named in _AS_IT_IS:
         place.get("tokenizer_class")
-    return _CLASSES.get(named)
+    return classes.get(named)
 
 
 def _no_tokenizer(folder: Path, place: SideFile) -> DataError:
@@ -205,104 +239,10 @@ def _files_of_gpt2(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]
     return vocabulary, pairs  # type: ignore[return-value]
 
 
-def _parts(content: Mapping[str, Any], path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _parts(content: Json, path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges of a `tokenizer.json`; old files separate the parts by a space."""
     vocabulary = require_vocabulary(content["model"]["vocab"], path)
     return vocabulary, merge_pairs(content["model"].get("merges", []), path)
-
-
-def _bpe(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], **options: Any
-) -> tokenizers.Tokenizer:
-    with in_our_words("the vocabulary and the merges make no tokenizer"):
-        return tokenizers.Tokenizer(models.BPE(vocabulary, merges, **options))
-
-
-def _gpt2(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    made = _bpe(vocabulary, merges)
-    spaced = settings.flag("add_prefix_space", False)
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    made.decoder = decoders.ByteLevel()
-    return made
-
-
-def _qwen2(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    made = _bpe(vocabulary, merges)
-    spaced = settings.flag("add_prefix_space", False)
-    made.normalizer = normalizers.NFC()
-    made.pre_tokenizer = words_of("qwen2", spaced=spaced)
-    made.decoder = decoders.ByteLevel()
-    return made
-
-
-def _llama(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True)
-    spaced = settings.get("add_prefix_space") is None or settings.flag("add_prefix_space", True)
-    # Without `legacy` the library adds a space before a text, with it before each part.
-    scheme = "never"
-    if spaced:
-        scheme = "always" if settings.flag("legacy", False) else "first"
-    made.pre_tokenizer = pre_tokenizers.Metaspace(
-        replacement=SPACE, prepend_scheme=scheme, split=False
-    )
-    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    made.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", 1, 0)] if spaced else [])])
-    return made
-
-
-def _gemma(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, str]],
-    settings: SideFile,
-    names: Mapping[str, str],
-) -> tokenizers.Tokenizer:
-    settings.irrelevant({"add_prefix_space": "Gemma puts no space in front"})
-    unknown = names.get("unk_token")
-    made = _bpe(vocabulary, merges, fuse_unk=True, byte_fallback=True, unk_token=unknown)
-    made.normalizer = normalizers.Replace(" ", SPACE)
-    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    made.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
-    return made
-
-
-_END = "<|endoftext|>"
-_CLASSES = {
-    "GPT2Tokenizer": _Kind(_gpt2, {"unk_token": _END, "bos_token": _END, "eos_token": _END}, True),
-    "Qwen2Tokenizer": _Kind(
-        _qwen2, {"unk_token": _END, "eos_token": _END, "pad_token": _END}, True
-    ),
-    "LlamaTokenizer": _Kind(
-        _llama, {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}, False
-    ),
-    "GemmaTokenizer": _Kind(
-        _gemma,
-        {
-            "unk_token": "<unk>",
-            "bos_token": "<bos>",
-            "eos_token": "<eos>",
-            "pad_token": "<pad>",
-            "mask_token": "<mask>",
-        },
-        False,
-    ),
-}
 
 
 def _put_around(made: tokenizers.Tokenizer, settings: SideFile, special: dict[str, str]) -> None:

@@ -1,27 +1,25 @@
 """Builds the tokenizer of a published encoder from its files, like `transformers.AutoTokenizer`.
 
-The class named in `tokenizer_config.json` decides what the files mean. BERT's and RoBERTa's classes
+The class named in `tokenizer_config.json` decides what the files mean. The classes of our families
 take only the vocabulary from a `tokenizer.json`; `tokenizer_config.json` says how texts are
 normalised and split, and its missing keys have the defaults of the class. Generic classes use
 `tokenizer.json` unchanged.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers
+from tokenizers import models, pre_tokenizers
 
-from transformer.data.reading.json_text import read_bounded, shown
+from transformer.data.reading.json_text import shown
 from transformer.data.reading.library_errors import in_our_words
-from transformer.data.reading.text import decode_text
-from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer
 from transformer.data.tokenizers.kinds.encoder import parse_encoder_tokenizer
 from transformer.data.tokenizers.layouts import Layout, layout_of, template
 from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.data.tokenizers.pieces import NAME_KEYS, EncoderTokenizer, special_tokens
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE
-from transformer.data.tokenizers.word_pieces import WordPieceTokenizer, vocabulary_of_lines
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, whole, without_fraction
 from transformer.interop.side_files import (
@@ -29,28 +27,12 @@ from transformer.interop.side_files import (
     SETTINGS,
     SideFile,
     SideFiles,
-    read_vocabulary,
-    require_vocabulary,
 )
 from transformer.interop.tokenizers.added import BY_ID, read_added_tokens
-from transformer.interop.tokenizers.files import merge_pairs, read_lines, read_tokenizer_text
+from transformer.interop.tokenizers.files import read_tokenizer_text
 
-_VOCABULARY, _PIECES, _MERGES = "vocab.txt", "vocab.json", "merges.txt"
-_BERT, _ROBERTA, _GENERIC = "BERT", "RoBERTa", "generic"
-# The library's classes, without the suffix "Fast", and what they do.
-_CLASSES = {
-    "BertTokenizer": _BERT,
-    "DistilBertTokenizer": _BERT,
-    "RobertaTokenizer": _ROBERTA,
-    "PreTrainedTokenizer": _GENERIC,
-    "TokenizersBackend": _GENERIC,
-}
-_USUAL_NAMES = {
-    kind: {NAME_KEYS[field]: name for field, name in tokenizer.usual_names._asdict().items()}
-    for kind, tokenizer in ((_BERT, WordPieceTokenizer), (_ROBERTA, BytePieceTokenizer))
-}
-_USUAL_NAMES[_ROBERTA] |= {"bos_token": "<s>", "eos_token": "</s>"}
-_USUAL_NAMES[_GENERIC] = {}
+# Files of a vocabulary alone.
+VOCABULARY, PIECES, MERGES = "vocab.txt", "vocab.json", "merges.txt"
 # The library writes larger numbers for "no limit".
 _NO_LIMIT = 10**9
 _MOST = float("inf")
@@ -65,7 +47,7 @@ _IRRELEVANT = {
     "chat_template": "of other programs",
 }
 # Settings that these classes now ignore, with their fixed values; earlier versions used them.
-_USUAL: dict[str, Any] = {
+_USUAL: dict[str, object] = {
     "truncation_side": "right",
     "never_split": None,
     "do_basic_tokenize": True,
@@ -73,7 +55,28 @@ _USUAL: dict[str, Any] = {
     "wordpieces_prefix": "##",
     "trim_offsets": True,
 }
-_ONLY_OF_BERT = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+# Settings of classes that clean texts.
+OF_CLEANING = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
+
+
+class EncoderClass(NamedTuple):
+    """A class of tokenizers of encoders, which a family defines.
+
+    Attributes:
+        make: makes a tokenizer without added tokens from side files, their folder, and special
+            tokens by role.
+        special: default special tokens by role.
+        ignored: settings that it does not use.
+        separators: how many separators stand between two texts; None takes the layout of the
+            `tokenizer.json`.
+        second_type: the token type of the second text.
+    """
+
+    make: Callable[[SideFiles, Path, dict[str, str]], tokenizers.Tokenizer]
+    special: dict[str, str]
+    ignored: tuple[str, ...]
+    separators: int | None = None
+    second_type: int = 0
 
 
 class ReadTokenizer(NamedTuple):
@@ -93,14 +96,19 @@ class ReadTokenizer(NamedTuple):
 
 
 def read_encoder_tokenizer(
-    files: SideFiles, folder: Path, usual_class: str, text: str | None = None
+    files: SideFiles,
+    folder: Path,
+    classes: Mapping[str, EncoderClass],
+    usual_class: str,
+    text: str | None = None,
 ) -> ReadTokenizer:
     """Reads the tokenizer in the folder of an encoder.
 
     Args:
         files: the side files of the folder.
         folder: a folder with `tokenizer.json`, `vocab.txt`, or `vocab.json` and `merges.txt`.
-        usual_class: the default class, one of `_CLASSES`.
+        classes: the classes of our families, by the names in the library without `Fast`.
+        usual_class: the default class, one of them or a generic one.
         text: the text of another `tokenizer.json` to use unchanged; None takes the folder's.
 
     Raises:
@@ -120,31 +128,34 @@ def read_encoder_tokenizer(
         return ReadTokenizer(
             parse_encoder_tokenizer(text, folder), max_length, finds_special, first_space=True
         )
-    whose = _class_of(files, usual_class, folder)
+    classes = {**classes, **dict.fromkeys(_GENERIC, _GENERIC_CLASS)}
+    known = _class_of(files, classes, usual_class, folder)
     added = read_added_tokens(files, files[TOKENIZER_FILE])
     if BY_ID in settings:
         files[TOKENIZER_FILE].irrelevant({"added_tokens": f"{SETTINGS} says it"})
-    names = added.names(_USUAL_NAMES[whose])
+    names = added.names(known.special)
     with in_our_words(f"{folder} holds no tokenizer that can be built"):
-        library = _MAKERS[whose](files, folder, names)
-        added.add_to(library, _USUAL_NAMES[whose])
+        library = known.make(files, folder, names)
+        added.add_to(library, known.special)
     added.require_ids(library, folder)
-    layout = _layout(library, whose, names, settings)
+    layout = _layout(library, known, names, settings)
     if any(name not in library.get_vocab() for name in layout[:2]):
         raise DataError(f"{folder}: the tokenizer has no {layout.start} or {layout.separator}.")
     library.post_processor = template(layout, library.get_vocab())
     fields = {"start": layout.start, "separator": layout.separator}
-    usual = _USUAL_NAMES[_CLASSES[usual_class]]
-    fields |= _other_names(library, names, usual, settings.where)
+    fields |= _other_names(library, names, classes[usual_class].special, settings.where)
     _require_special(library, fields, folder)
     tokenizer = parse_encoder_tokenizer(library.to_str(), folder, fields)
     # Generic classes store the key but ignore it.
-    first_space: Any = getattr(library.pre_tokenizer, "add_prefix_space", False)
-    return ReadTokenizer(tokenizer, max_length, finds_special, bool(first_space))
+    spaces = library.pre_tokenizer
+    first_space = isinstance(spaces, pre_tokenizers.ByteLevel) and spaces.add_prefix_space
+    return ReadTokenizer(tokenizer, max_length, finds_special, first_space)
 
 
-def _class_of(files: SideFiles, usual_class: str, folder: Path) -> str:
-    """What the class does that `AutoTokenizer` would choose for these files.
+def _class_of(
+    files: SideFiles, classes: Mapping[str, EncoderClass], usual_class: str, folder: Path
+) -> EncoderClass:
+    """The class that `AutoTokenizer` would choose for these files.
 
     Raises:
         DataError: if the class is unknown here.
@@ -152,74 +163,17 @@ def _class_of(files: SideFiles, usual_class: str, folder: Path) -> str:
     settings, config = files[SETTINGS], files[CONFIG]
     of_config = config.text_or_none("tokenizer_class")
     name = settings.text_or_none("tokenizer_class") or of_config or usual_class
-    whose = _CLASSES.get(name.removesuffix("Fast"))
-    if whose is None:
+    known = classes.get(name.removesuffix("Fast"))
+    if known is None:
         raise DataError(
-            f"{folder}: tokenizer_class is {name!r}: what can be read are {', '.join(_CLASSES)}. "
+            f"{folder}: tokenizer_class is {name!r}: what can be read are {', '.join(classes)}. "
             f"Or give another tokenizer with --tokenizer=tokenizer.json."
         )
-    ignored = {
-        _BERT: ("add_prefix_space",),
-        _ROBERTA: _ONLY_OF_BERT,
-        _GENERIC: (*_ONLY_OF_BERT, "add_prefix_space"),
-    }[whose]
-    settings.irrelevant(dict.fromkeys(ignored, f"{name} does not use it"))
-    return whose
+    settings.irrelevant(dict.fromkeys(known.ignored, f"{name} does not use it"))
+    return known
 
 
 # ------------------------------------------------------------------------------------- classes
-
-
-def _bert(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
-    """BERT's tokenizer: word pieces, cleaned and split according to the settings."""
-    vocabulary = _library_model(files, folder, "WordPiece").get("vocab")
-    path = folder / _VOCABULARY
-    if vocabulary is not None:
-        require_vocabulary(vocabulary, folder / TOKENIZER_FILE)
-    elif path.is_file():
-        vocabulary = vocabulary_of_lines(decode_text(read_bounded(path), str(path)), path)
-    else:
-        raise DataError(_nothing(folder))
-    settings = files[SETTINGS]
-    unknown = names.get("unk_token", "")
-    if unknown not in vocabulary:
-        raise DataError(
-            f"{folder}: the vocabulary has no {unknown or 'token'} that stands for what it lacks: "
-            f"say which does as unk_token in {SETTINGS}."
-        )
-    accents = settings.get("strip_accents")
-    library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
-    library.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.flag("tokenize_chinese_chars", True),
-        strip_accents=None if accents is None else settings.flag("strip_accents", False),
-        lowercase=settings.flag("do_lower_case", True),
-    )
-    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    library.decoder = decoders.WordPiece(prefix="##")
-    return library
-
-
-def _roberta(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
-    """RoBERTa's tokenizer: byte-level pieces."""
-    content = _library_model(files, folder, "BPE")
-    vocabulary, merges = content.get("vocab"), content.get("merges")
-    if vocabulary is None or merges is None:
-        paths = folder / _PIECES, folder / _MERGES
-        if not all(path.is_file() for path in paths):
-            raise DataError(_nothing(folder))
-        # Checks limits before the library reads the file itself.
-        read_vocabulary(paths[0])
-        read_lines(paths[1])
-        model = models.BPE.from_file(*map(str, paths))
-    else:
-        path = folder / TOKENIZER_FILE
-        model = models.BPE(require_vocabulary(vocabulary, path), merge_pairs(merges, path))
-    spaced = files[SETTINGS].flag("add_prefix_space", False)
-    library = tokenizers.Tokenizer(model)
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
-    library.decoder = decoders.ByteLevel()
-    return library
 
 
 def _generic(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizers.Tokenizer:
@@ -234,10 +188,11 @@ def _generic(files: SideFiles, folder: Path, names: dict[str, str]) -> tokenizer
     return parse_tokenizer_json(read_tokenizer_text(path)[0], path)
 
 
-_MAKERS = {_BERT: _bert, _ROBERTA: _roberta, _GENERIC: _generic}
+_GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
+_GENERIC_CLASS = EncoderClass(_generic, {}, (*OF_CLEANING, "add_prefix_space"))
 
 
-def _library_model(files: SideFiles, folder: Path, kind: str) -> SideFile:
+def library_model(files: SideFiles, folder: Path, kind: str) -> SideFile:
     """The model in `tokenizer.json`; empty if there is no such file.
 
     Raises:
@@ -267,17 +222,23 @@ def _mark_library(content: SideFile) -> None:
     content.irrelevant(reasons)
 
 
-def _nothing(folder: Path) -> str:
-    return (
-        f"{folder} has neither a {TOKENIZER_FILE} nor a {_VOCABULARY}, nor {_PIECES} and {_MERGES}."
+def no_tokenizer(folder: Path) -> DataError:
+    """The error for a folder without any of the files."""
+    return DataError(
+        f"{folder} has neither a {TOKENIZER_FILE} nor a {VOCABULARY}, nor {PIECES} and {MERGES}."
     )
+
+
+def default_names(kind: type[EncoderTokenizer]) -> dict[str, str]:
+    """The special tokens of a kind of tokenizer, by role."""
+    return {NAME_KEYS[field]: name for field, name in kind.usual_names._asdict().items()}
 
 
 # ---------------------------------------------------------------------------- layout and names
 
 
 def _layout(
-    library: tokenizers.Tokenizer, whose: str, names: dict[str, str], settings: SideFile
+    library: tokenizers.Tokenizer, known: EncoderClass, names: dict[str, str], settings: SideFile
 ) -> Layout:
     """The layout of special tokens around texts.
 
@@ -285,11 +246,11 @@ def _layout(
         DataError: if our rows have no such layout.
     """
     start, separator = (names.get(key, "") for key in ("cls_token", "sep_token"))
-    if whose == _ROBERTA:
-        settings.irrelevant({"model_input_names": "its token types are all 0"})
-        return Layout(start, separator, 2, 0)
-    if whose == _BERT:
-        layout = Layout(start, separator, 1, 1)
+    if known.separators is not None:
+        layout = Layout(start, separator, known.separators, known.second_type)
+        if not known.second_type:
+            settings.irrelevant({"model_input_names": "its token types are all 0"})
+            return layout
     else:
         found = layout_of(library)
         if found is None:
@@ -300,7 +261,7 @@ def _layout(
         layout = found
     inputs = settings.texts("model_input_names")
     if settings.peek("model_input_names") is None:
-        inputs = ["token_type_ids"] if whose == _BERT else []
+        inputs = ["token_type_ids"] if known.second_type else []
     return layout if "token_type_ids" in inputs else layout._replace(second_type=0)
 
 

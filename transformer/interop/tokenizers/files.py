@@ -1,17 +1,18 @@
 """Reads and changes the text of `tokenizer.json` files of published models."""
 
 from pathlib import Path
-from typing import Any
 
 from tokenizers import processors
 
-from transformer.data.reading.json_text import parse_json, read_bounded, shown
+from transformer.data.reading.content import read_bounded
+from transformer.data.reading.json_text import parse_json, shown
 from transformer.data.reading.text import decode_text
 from transformer.data.tokenizers.library import parse_tokenizer_json
 from transformer.errors import DataError
+from transformer.types import Json
 
 
-def read_tokenizer_text(path: Path) -> tuple[str, dict[str, Any]]:
+def read_tokenizer_text(path: Path) -> tuple[str, Json]:
     """Reads a `tokenizer.json` and checks its limits; returns its text and content.
 
     Raises:
@@ -33,7 +34,7 @@ def read_lines(path: Path) -> list[str]:
     return decode_text(read_bounded(path), str(path)).split("\n")
 
 
-def merge_pairs(merges: Any, path: Path) -> list[tuple[str, str]]:
+def merge_pairs(merges: object, path: Path) -> list[tuple[str, str]]:
     """The pairs of tokens to merge; old files write a pair as a string with a space.
 
     Raises:

@@ -7,7 +7,6 @@ The tokens for spans follow the pieces of `spiece.model`, with `<extra_id_0>` la
 import base64
 import json
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
@@ -19,10 +18,12 @@ from transformer.data.tokenizers.protocol import TOKENIZER_FILE
 from transformer.data.tokenizers.sentencepieces import CONTROL, USER_DEFINED, read_pieces
 from transformer.errors import DataError
 from transformer.interop.checked_values import number, refuse
+from transformer.interop.formats.tokenizers import SPACE
 from transformer.interop.side_files import CONFIG, SETTINGS, SideFile, SideFiles
 from transformer.interop.tokenizers.added import AddedTokens, read_added_tokens
 from transformer.interop.tokenizers.files import read_tokenizer_text
 from transformer.interop.tokenizers.sentence_settings import IRRELEVANT, SENTENCEPIECE, USUAL
+from transformer.types import Json
 
 # The library's class for T5s, and the classes that use a `tokenizer.json` unchanged.
 _OWN, _AS_IT_IS = "T5Tokenizer", ("PreTrainedTokenizer", "TokenizersBackend")
@@ -90,7 +91,7 @@ def read_t5_tokenizer(folder: Path, files: SideFiles, given: str | None, size: i
 
 
 def _as_t5(
-    folder: Path, settings: SideFile, added: AddedTokens, described: dict[str, Any] | None
+    folder: Path, settings: SideFile, added: AddedTokens, described: Json | None
 ) -> tokenizers.Tokenizer:
     """The tokenizer that the library's class for T5s would make."""
     count = settings.whole("extra_ids", 100, least=0, most=_MOST_EXTRA)
@@ -132,11 +133,9 @@ def _as_t5(
     made = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=_UNKNOWN, byte_fallback=False))
     if character_map:
         made.normalizer = normalizers.Precompiled(character_map)
-    space: Any = {"replacement": "\N{LOWER ONE EIGHTH BLOCK}", "prepend_scheme": "always"}
-    made.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**space)]
-    )
-    made.decoder = decoders.Metaspace(**space)
+    spaces = pre_tokenizers.Metaspace(SPACE, "always")
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), spaces])
+    made.decoder = decoders.Metaspace(SPACE, "always")
     added._replace(additional=span_tokens).add_to(made, _USUAL_NAMES)
     made.post_processor = processors.TemplateProcessing(
         single=["$A", end],
@@ -146,7 +145,7 @@ def _as_t5(
     return made
 
 
-def _described(text: str, folder: Path) -> dict[str, Any]:
+def _described(text: str, folder: Path) -> Json:
     """Parses the object of a `tokenizer.json`.
 
     Raises:
@@ -158,7 +157,7 @@ def _described(text: str, folder: Path) -> dict[str, Any]:
     return described
 
 
-def _scored(vocabulary: Any, path: Path) -> list[tuple[str, float]]:
+def _scored(vocabulary: object, path: Path) -> list[tuple[str, float]]:
     """The pieces of a Unigram model.
 
     Raises:
@@ -172,7 +171,7 @@ def _scored(vocabulary: Any, path: Path) -> list[tuple[str, float]]:
     return found
 
 
-def _character_map(normalizer: Any) -> bytes:
+def _character_map(normalizer: Json | list[Json] | None) -> bytes:
     """The first compiled character map in a normalizer's description; the rest is ignored."""
     found = normalizer or []
     if isinstance(found, dict):

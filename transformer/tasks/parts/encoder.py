@@ -1,58 +1,43 @@
-"""The base of text encoder tasks: a tokenizer, rows of one length, outputs for all rows."""
+"""The bases of text encoder tasks: what all share, and what those with rows of labels share."""
 
 import dataclasses
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, Generic, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from transformer.data.order import Batches, Epochs, InOrder
+from transformer.data.order import Batches
 from transformer.data.rows import Rows, RowSource, num_rows
-from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.decoding.embed import row_length
-from transformer.decoding.translate import sentence_progress
-from transformer.errors import ConfigError
-from transformer.limits import BatchSize, Whole
+from transformer.decoding.shapes import rounded_up
+from transformer.errors import ConfigError, DataError
+from transformer.limits import BatchSize, FilePath, Whole
+from transformer.progress import counting
+from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import save_labels
-from transformer.tasks.parts.models import TextTagger
-from transformer.tasks.parts.protocol import Pace, require_tokenizer_of, tokenizer_digest
+from transformer.tasks.parts.models import RowReader, TextTagger
+from transformer.tasks.parts.outputs import outputs_of
+from transformer.tasks.parts.protocol import Pace
+from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.types import Data, HostBatch, Params
 
 # The arrays of a row that an encoder reads.
 INPUTS = ("tokens", "token_types", "lengths")
 
 _TOKENIZER = TokenizerChoice("wordpiece")
-
-
-class EncoderData(NamedTuple):
-    """Rows to train and to validate on.
-
-    Attributes:
-        tokenizer: the tokenizer of the texts.
-        labels: names of the outputs, if they have names.
-        train: arrays by name: `INPUTS` and those that the task adds.
-        validation: as `train`.
-        examples: the examples behind the validation rows, as the task needs them for its scores.
-        notes: messages about the data: what was left out or cut.
-    """
-
-    tokenizer: EncoderTokenizer
-    labels: tuple[str, ...]
-    train: Rows
-    validation: Rows
-    examples: Any
-    notes: tuple[str, ...]
+# The examples behind validation rows.
+Examples = TypeVar("Examples")
 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderTask:
-    """The fields and methods that text encoder tasks share.
+    """The fields that all text encoder tasks share, and the methods that need no data.
 
     Attributes:
         tokenizer: word pieces as in BERT, or byte-level pieces as in RoBERTa.
@@ -63,70 +48,107 @@ class EncoderTask:
             published models; otherwise they are ordinary text.
     """
 
-    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
-    entry: ClassVar[str] = "tag"
-    model_kind: ClassVar[type] = TextTagger
-
     tokenizer: TokenizerChoice = _TOKENIZER
     max_length: Annotated[int, Whole(4, 1 << 20)] = 128
     batch_size: BatchSize = 32
     validation_batch_size: BatchSize | None = None
     special_tokens: bool = False
 
-    # ------------------------------------------------------------------- tokenizer, labels
-
-    def make_tokenizer(
-        self, workdir: Path | None, texts: Callable[[], Iterable[str]]
-    ) -> EncoderTokenizer:
+    def make_tokenizer(self, workdir: Path | None, texts: Iterable[str]) -> EncoderTokenizer:
         """The tokenizer of a run, or one made from texts."""
-        tokenizer = None if workdir is None else load_tokenizer(EncoderTokenizer, workdir)
-        if tokenizer is None:
-            tokenizer = self.tokenizer.make(EncoderTokenizer, texts())
-        self.set_reading(tokenizer)
-        return tokenizer
-
-    def set_reading(self, tokenizer: EncoderTokenizer) -> None:
-        """Configures a tokenizer for how this task reads texts."""
-        tokenizer.finds_special = self.special_tokens
+        return self.configured(self.tokenizer.of_run(EncoderTokenizer, workdir, texts))
 
     def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
-        """The tokenizer of a run.
+        """The tokenizer of a run."""
+        return self.configured(require_tokenizer(EncoderTokenizer, workdir))
 
-        Raises:
-            WorkdirError: if there is none.
-        """
-        tokenizer = require_tokenizer(EncoderTokenizer, workdir)
-        self.set_reading(tokenizer)
+    def configured(self, tokenizer: EncoderTokenizer) -> EncoderTokenizer:
+        """Configures a tokenizer for how this task reads texts, and returns it."""
+        tokenizer.finds_special = self.special_tokens
         return tokenizer
 
-    def save(self, data: EncoderData, workdir: Path) -> None:
+    def check_model(self, model: RowReader) -> None:
+        """Refuses a model with too few positions."""
+        if self.max_length > model.context:
+            raise ConfigError(
+                f"config.task.max_length ({self.max_length}) is longer than config.model.context "
+                f"({model.context}): the model has no positions for it."
+            )
+
+    def batch_rows(self, data: Data) -> tuple[int]:
+        """B."""
+        return (self.batch_size,)
+
+    def example_inputs(self, model: RowReader) -> tuple[Int[Array, "..."], ...]:
+        """One row."""
+        tokens = jnp.zeros((1, self.max_length), jnp.int32)
+        return tokens, tokens, jnp.ones(1, jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledRows(Generic[Examples]):
+    """Rows to train and to validate on.
+
+    Attributes:
+        tokenizer: the tokenizer of the texts.
+        labels: the names of the outputs.
+        train: arrays by name: `INPUTS` and those that the task adds.
+        validation: as `train`.
+        examples: the examples behind the validation rows, as the task needs them for its scores.
+        notes: messages about the data: what was left out or cut.
+    """
+
+    tokenizer: EncoderTokenizer
+    labels: tuple[str, ...]
+    train: Rows
+    validation: Rows
+    examples: Examples
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class LabellingTask(EncoderTask):
+    """What encoder tasks share whose data are `LabelledRows`; `EncoderTask` has further fields.
+
+    Attributes:
+        train: a file to train on; empty for examples that need no file.
+        validation: as `train`; empty takes a part of `train`. Needs `train`.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
+    entry: ClassVar[str] = "tag"
+    model_kind: ClassVar[type] = TextTagger
+
+    train: FilePath = ""
+    validation: FilePath = ""
+
+    def check(self) -> None:
+        """Refuses values that cannot work."""
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
+
+    def save(self, data: LabelledRows, workdir: Path) -> None:
         """Writes the tokenizer and the labels."""
         data.tokenizer.save(workdir)
         save_labels(data.labels, workdir)
 
-    def output_names(self, data: EncoderData) -> tuple[str, ...]:
+    def output_names(self, data: LabelledRows) -> tuple[str, ...]:
         """The labels, in the order of the model's outputs."""
         return tuple(data.labels)
 
-    def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
-
-    # ---------------------------------------------------------------------------- protocol
-
-    def dimensions(self, data: EncoderData) -> dict[str, int]:
+    def dimensions(self, data: LabelledRows) -> dict[str, int]:
         """The vocabulary and the number of outputs."""
         return {"vocab_size": data.tokenizer.vocab_size, "num_outputs": len(data.labels)}
 
-    def fingerprint(self, data: EncoderData) -> str:
+    def fingerprint(self, data: LabelledRows) -> str:
         """Changes with the tokenizer (first part), labels and rows."""
         digest = hashlib.sha256(json.dumps(data.labels).encode())
         for rows in (data.train, data.validation):
             for name in sorted(rows):
                 digest.update(np.ascontiguousarray(rows[name]).tobytes())
-        return f"{tokenizer_digest(data.tokenizer.identity())}-{digest.hexdigest()[:32]}"
+        return f"{tokenizer_digest(data.tokenizer)}-{digest.hexdigest()[:32]}"
 
-    def describe(self, data: EncoderData) -> str:
+    def describe(self, data: LabelledRows) -> str:
         """Sizes, padding, and what was left out."""
         lengths = data.train["lengths"]
         padding = 1.0 - lengths.sum() / (len(lengths) * self.max_length)
@@ -138,73 +160,65 @@ class EncoderTask:
         ]
         return "\n".join(lines)
 
-    def check_model(self, model: Any) -> None:
-        """Refuses a model with too few positions."""
-        if self.max_length > model.context:
-            raise ConfigError(
-                f"config.task.max_length ({self.max_length}) is longer than config.model.context "
-                f"({model.context}): the model has no positions for it."
-            )
-
-    def pace(self, data: EncoderData) -> Pace:
+    def pace(self, data: LabelledRows) -> Pace:
         """Examples are rows; tokens are counted without padding."""
-        size = float(self.batch_size)
         lengths = data.train["lengths"]
-        return Pace(size, size * float(lengths.mean()), len(lengths))
+        return batching.pace(self, len(lengths), float(lengths.mean()))
 
-    def batch_rows(self, data: Any) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: EncoderData, *, seed: int, num_steps: int) -> Batches:
+    def train_batches(self, data: LabelledRows, *, seed: int, num_steps: int) -> Batches:
         """The arrays of the rows, and `valid`."""
-        order = Epochs(num_rows(data.train), self.batch_size, seed, num_steps)
-        return Batches(RowSource(data.train), order)
+        return batching.train_batches(self, RowSource(data.train), seed=seed, num_steps=num_steps)
 
-    def validation_batches(self, data: EncoderData) -> Batches:
+    def validation_batches(self, data: LabelledRows) -> Batches:
         """Every validation row once."""
-        return self._in_order(data.validation)
+        return batching.validation_batches(self, RowSource(data.validation))
 
-    def _in_order(self, rows: Rows) -> Batches:
-        size = self.validation_batch_size or self.batch_size
-        return Batches(RowSource(rows), InOrder(num_rows(rows), size))
-
-    def example_inputs(self, model: Any) -> tuple:
-        """One row."""
-        tokens = jnp.zeros((1, self.max_length), jnp.int32)
-        return tokens, tokens, jnp.ones(1, jnp.int32)
-
-    # ----------------------------------------------------------------------------- outputs
-
-    def outputs(self, model: Any, params: Any, rows: Rows, *, progress: bool = True) -> np.ndarray:
-        """The outputs of `entry` for all rows, float32 `[n, ...]`.
+    def outputs(
+        self, model: RowReader, params: Params, rows: Rows, *, progress: bool = True
+    ) -> Float[np.ndarray, "n ..."]:
+        """The outputs of `entry` for all rows, in float32.
 
         Only as many positions are computed as the longest row has; outputs for later positions are
         0.
         """
         width = rows["tokens"].shape[1]
-        length = row_length(int(rows["lengths"].max(initial=1)), width)
+        length = rounded_up(int(rows["lengths"].max(initial=1)), width)
         inputs = {
             name: array if array.ndim == 1 else array[:, :length]
             for name, array in ((name, rows[name]) for name in INPUTS)
         }
-        batches, found = self._in_order(inputs), []
-        with sentence_progress(num_rows(rows), shown=progress, verb="read") as update:
-            for step in range(len(batches)):
-                batch = batches[step]
-                output = apply_to_rows(model, self.entry, params, *(batch[name] for name in INPUTS))
-                found.append(np.asarray(output)[batch["valid"] == 1])
-                update(sum(map(len, found)))
-        outputs = np.concatenate(found)
+        batches = batching.validation_batches(self, RowSource(inputs))
+        with counting(num_rows(rows), "read", "sentences", shown=progress) as update:
+            outputs = outputs_of(model, self.entry, params, batches, encoder_inputs, update)
         if outputs.ndim == 2:
             return outputs
         return np.pad(outputs, ((0, 0), (0, width - length), (0, 0)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def apply_to_rows(model: Any, method: str, params: Any, *inputs: Any) -> Any:
-    """Calls a method of an encoder; it is compiled once for each shape."""
-    return model.apply({"params": params}, *inputs, method=method)
+def encoder_inputs(batch: HostBatch) -> list[np.ndarray]:
+    """The arrays of a batch that an encoder reads."""
+    return [batch[name] for name in INPUTS]
+
+
+def num_held_out(total: int, fraction: float, path: str, what: str) -> int:
+    """How many examples of a file to train on are kept for validation.
+
+    Args:
+        total: the number of examples.
+        fraction: the fraction of them for validation.
+        path: the file.
+        what: the word for examples, in the plural.
+
+    Raises:
+        DataError: if there are too few.
+    """
+    count = round(total * fraction)
+    if not 0 < count < total:
+        raise DataError(
+            f"{path} has {total} {what}: too few to keep some for validation. Give more, or "
+            f"config.task.validation."
+        )
+    return count
 
 
 def too_long(length: int, context: int, what: str = "") -> str:

@@ -1,31 +1,29 @@
 """The base of image tasks: reading, augmentation, normalisation, outputs for all images."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple, cast
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, UInt8
 
 from transformer.data.embedded.digits import digits, mnist
 from transformer.data.images.batches import Augmentation, ImageRows
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import (
     ArrayImages,
+    ImageSource,
     LabelledImages,
     read_evaluation_images,
     read_image_file,
     read_images,
 )
-from transformer.data.order import Batches, Epochs, InOrder
-from transformer.data.reading.limits import parse_json
+from transformer.data.order import Batches
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import in_chunks
-from transformer.decoding.translate import sentence_progress
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
 from transformer.limits import (
@@ -35,14 +33,19 @@ from transformer.limits import (
     Part,
     Whole,
 )
+from transformer.progress import counting
 from transformer.scoring.classification import classification_scores
 from transformer.scoring.neighbors import nearest_neighbor_classes
+from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import load_labels, save_labels
-from transformer.tasks.parts.models import ImageClassifier
+from transformer.tasks.parts.models import ImageClassifier, ImageReconstructor
+from transformer.tasks.parts.outputs import outputs_of
 from transformer.tasks.parts.protocol import Pace
+from transformer.types import Data, Facts, HostBatch, Params, Scalars
 
 PREPARATION_FILE = "preparation.json"
 _PREPARATION, _AUGMENTATION = Preparation(), Augmentation()
+ImageModel = ImageClassifier | ImageReconstructor
 EMBEDDED = {"digits": digits, "mnist": mnist}
 # The most threads that decode files.
 _MOST_THREADS = 16
@@ -102,17 +105,13 @@ class ImageTask:
     validation_batch_size: BatchSize | None = None
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
         if self.validation_path and not self.path:
             raise ConfigError("config.task.validation_path needs config.task.path beside it.")
 
-    def check_model(self, model: Any) -> None:
+    def check_model(self, model: ImageModel) -> None:
         """Refuses a model for images of another size."""
         size = self.preparation.image_size
         if model.image_size != size:
@@ -120,11 +119,10 @@ class ImageTask:
                 f"config.task.preparation.image_size ({size}) is not config.model.image_size "
                 f"({model.image_size}): give both the same."
             )
-        for field in ("mean", "std"):
-            count = len(getattr(self.preparation, field))
-            if count not in (1, model.channels):
+        for field, numbers in (("mean", self.preparation.mean), ("std", self.preparation.std)):
+            if len(numbers) not in (1, model.channels):
                 raise ConfigError(
-                    f"config.task.preparation.{field} has {count} numbers for images with "
+                    f"config.task.preparation.{field} has {len(numbers)} numbers for images with "
                     f"{model.channels} channels: give one number, or one for each channel."
                 )
 
@@ -157,7 +155,7 @@ class ImageTask:
         """Converts embedded images, which are grey, to `channels`."""
         if self.channels in (None, 1):
             return images
-        source: Any = images.source
+        source = cast(ArrayImages, images.source)
         return dataclasses.replace(images, source=ArrayImages(np.repeat(source.array, 3, axis=-1)))
 
     def save(self, data: ImageData, workdir: Path) -> None:
@@ -177,14 +175,11 @@ class ImageTask:
             return self.channels
         path = workdir / PREPARATION_FILE
         try:
-            return int(parse_json(path.read_text("utf-8"))["channels"])
+            return int(cast("Facts", loads(path.read_text("utf-8")))["channels"])
         except (OSError, ValueError, KeyError, TypeError):
             raise WorkdirError(
                 f"{path} is missing or damaged: it says how the images of the run were prepared."
             ) from None
-
-    def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Nothing to check: the preparation of images is in the config."""
 
     # ---------------------------------------------------------------------------- protocol
 
@@ -212,58 +207,53 @@ class ImageTask:
 
     def pace(self, data: ImageData) -> Pace:
         """Examples are images; tokens are counted as images, too."""
-        size = float(self.batch_size)
-        return Pace(size, size, len(data.train.labels))
+        return batching.pace(self, len(data.train.labels), 1.0)
 
-    def batch_rows(self, data: Any) -> tuple[int]:
+    def batch_rows(self, data: Data) -> tuple[int]:
         """B."""
         return (self.batch_size,)
 
     def train_batches(self, data: ImageData, *, seed: int, num_steps: int) -> Batches:
         """Augmented images in a new order each epoch."""
         rows = self._rows(data.train, self.augmentation)
-        return Batches(rows, Epochs(len(rows), self.batch_size, seed, num_steps))
+        return batching.train_batches(self, rows, seed=seed, num_steps=num_steps)
 
     def validation_batches(self, data: ImageData) -> Batches:
         """Every validation image once."""
         return self._in_order(data.validation)
 
     def _in_order(self, images: LabelledImages) -> Batches:
-        rows = self._rows(images, _AUGMENTATION)
-        return Batches(rows, InOrder(len(rows), self.validation_batch_size or self.batch_size))
+        return batching.validation_batches(self, self._rows(images, _AUGMENTATION))
 
     def _rows(self, images: LabelledImages, augmentation: Augmentation) -> ImageRows:
         threads = _num_threads(images.source)
         return ImageRows(images.source, images.labels, self.preparation, augmentation, threads)
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(self, model: ImageModel) -> tuple[Float[Array, "1 Y X C"]]:
         """One image."""
         size = self.preparation.image_size
         return (jnp.zeros((1, size, size, model.channels)),)
 
     # ----------------------------------------------------------------------------- outputs
 
-    def first_images(self, images: LabelledImages, most: int) -> UInt8[np.ndarray, "n Y X C"]:
+    def first_images(self, images: LabelledImages, limit: int) -> UInt8[np.ndarray, "n Y X C"]:
         """The first images of a set, to be drawn."""
-        return self._in_order(images)[0]["images"][: min(most, len(images.labels))]
+        return self._in_order(images)[0]["images"][: min(limit, len(images.labels))]
 
     def outputs(
-        self, model: Any, params: Any, images: LabelledImages, method: str
+        self, model: ImageModel, params: Params, images: LabelledImages, method: str
     ) -> Float[np.ndarray, "n D"]:
         """The outputs of a method of the model for all images."""
-        batches, found = self._in_order(images), []
-        with sentence_progress(len(images.labels), verb="looked at", unit="images") as update:
-            for step in range(len(batches)):
-                batch = batches[step]
-                pixels = self.preparation.normalized(batch["images"])
-                output = apply_to_images(model, method, params, pixels)
-                found.append(np.asarray(output)[batch["valid"] == 1])
-                update(sum(map(len, found)))
-        return np.concatenate(found)
+
+        def pixels(batch: HostBatch) -> list[Float[Array, "B Y X C"]]:
+            return [self.preparation.normalized(batch["images"])]
+
+        with counting(len(images.labels), "looked at", "images") as update:
+            return outputs_of(model, method, params, self._in_order(images), pixels, update)
 
     def neighbor_scores(
-        self, model: Any, params: Any, data: ImageData, count: int
-    ) -> dict[str, float]:
+        self, model: ImageModel, params: Params, data: ImageData, count: int
+    ) -> Scalars:
         """How well the nearest training images predict the classes of the validation images.
 
         Args:
@@ -303,12 +293,6 @@ class ImageTask:
         return np.stack(found)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def apply_to_images(model: Any, method: str, params: Any, *inputs: Any) -> Any:
-    """Calls a method of a model; it is compiled once for each shape."""
-    return model.apply({"params": params}, *inputs, method=method)
-
-
-def _num_threads(source: Any) -> int:
+def _num_threads(source: ImageSource) -> int:
     """The number of threads: files are decoded by threads, arrays are not."""
     return 0 if isinstance(source, ArrayImages) else min(_MOST_THREADS, os.cpu_count() or 1)

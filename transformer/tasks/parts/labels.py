@@ -3,16 +3,17 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 
 from transformer.data.labels.class_names import distinct_names
-from transformer.data.reading.limits import parse_json
+from transformer.data.reading.json_text import loads
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError, WorkdirError
 from transformer.files import write_text
-from transformer.tasks.parts.protocol import Prediction
+from transformer.tasks.parts.abilities import Prediction
 
 LABELS_FILE = "labels.json"
 
@@ -29,7 +30,7 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
         WorkdirError: if the run has none.
     """
     try:
-        return tuple(parse_json(read_text(workdir / LABELS_FILE)))
+        return tuple(cast("list[str]", loads(read_text(workdir / LABELS_FILE))))
     except (DataError, OSError, ValueError, TypeError):
         raise WorkdirError(
             f"{workdir / LABELS_FILE} is missing or damaged: it names the labels of the run."
@@ -37,19 +38,18 @@ def load_labels(workdir: Path) -> tuple[str, ...]:
 
 
 def class_prediction(
-    output: Float[np.ndarray, " c"], labels: Sequence[str], most: int = 5
+    output: Float[np.ndarray, " c"], labels: Sequence[str], limit: int = 5
 ) -> Prediction:
     """The most probable class; the details hold its number and the top probabilities.
 
     Args:
         output: the scores of the classes.
         labels: their names; `distinct_names` are shown.
-        most: how many probabilities the details hold.
+        limit: how many probabilities the details hold.
     """
     names = distinct_names(labels)
-    exponents = np.exp(output - output.max())
-    probabilities = exponents / exponents.sum()
-    order = np.argsort(-probabilities, kind="stable")[:most]
+    probabilities = softmax(output)
+    order = np.argsort(-probabilities, kind="stable")[:limit]
     best = names[order[0]], float(probabilities[order[0]])
     details = {
         "predicted": best[0],
@@ -77,6 +77,12 @@ def labels_prediction(output: Float[np.ndarray, " c"], labels: Sequence[str]) ->
     }
     text = "\t".join(f"{names[place]}\t{probabilities[place]:.4f}" for place in chosen)
     return Prediction(text or "none", details)
+
+
+def softmax(scores: Float[np.ndarray, "... c"]) -> Float[np.ndarray, "... c"]:
+    """Probabilities of classes, from their scores."""
+    exponents = np.exp(scores - scores.max(-1, keepdims=True))
+    return exponents / exponents.sum(-1, keepdims=True)
 
 
 def sigmoid(numbers: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -5,14 +5,15 @@ meanings are documented with the models: `nn/decoder.py`, `nn/encoder_decoder.py
 `models/vit.py`.
 """
 
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
+from transformer.nn.compute import Compute
 from transformer.traced import Number
-from transformer.types import Boxed
+from transformer.types import Boxed, Params
 
 
 @runtime_checkable
@@ -20,26 +21,23 @@ class Model(Protocol):
     """A Linen module of `transformer/models`: its fields are `config.model`."""
 
     dropout_rate: Number
-    dtype: str
-    attention: str
-    # What the backward pass recomputes; see `nn.stack.Stack`.
-    remat: str
+    compute: Compute
 
-    def init(self, rngs: jax.Array, *inputs: Any, method: str) -> dict[str, Boxed]:
+    def init(self, rngs: jax.Array, *inputs: object, method: str) -> dict[str, Boxed]:
         """Collections of variables; `params` are the parameters."""
-        ...
 
-    def clone(self, **fields: Any) -> "Model":
+    def apply(self, variables: dict[str, Params], *inputs: object, **options: object) -> PyTree:
+        """What a method of the model returns with these parameters; see Flax's `Module.apply`."""
+
+    def clone(self, **fields: object) -> "Model":
         """The same model with other values in some fields."""
-        ...
 
-    def chosen_attention(self, *inputs: Any) -> str:
+    def chosen_attention(self, *inputs: object) -> str:
         """The implementation that training uses for such inputs.
 
         Raises:
             ConfigError: if the implementation that the config asks for does not support it.
         """
-        ...
 
 
 @runtime_checkable
@@ -60,7 +58,6 @@ class Refits(Protocol):
         self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
     ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
         """Adapts a parameter of the other model, by path, to this one."""
-        ...
 
 
 @runtime_checkable
@@ -71,113 +68,154 @@ class HasExperts(Protocol):
 
 
 @runtime_checkable
-class TextDecoder(Protocol):
+class HasOutputLayer(Protocol):
+    """A model with an output layer over a vocabulary."""
+
+    def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """Applies the output layer, in float32."""
+
+    def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
+        """Kernel and bias of the output layer, for losses that use it in chunks."""
+
+
+@runtime_checkable
+class CapsOutputs(Protocol):
+    """A model whose output layer may cap its scores."""
+
+    def output_cap(self) -> float | None:
+        """The cap, which squashes scores to (-cap, cap); None means no cap."""
+
+
+@runtime_checkable
+class TextDecoder(Model, HasOutputLayer, Protocol):
     """Predicts the next token of a text."""
 
     context: int
 
-    def features(self, tokens: Int[Array, "B T"], **layout: Any) -> Any:
+    def features(
+        self, tokens: Int[Array, "B T"], **layout: object
+    ) -> tuple[Float[Array, "B T D"], PyTree]:
         """The input of the output layer, and the cache."""
-        ...
 
     def loss_scales(self) -> dict[str, float]:
         """The weights of auxiliary losses, by name."""
-        ...
 
-    def empty_cache(self, batch_size: int, length: int) -> Any:
+    def empty_cache(self, batch_size: int, length: int) -> PyTree:
         """A cache without entries."""
-        ...
 
 
 @runtime_checkable
-class SequenceToSequence(Protocol):
+class SequenceToSequence(Model, HasOutputLayer, Protocol):
     """Reads one sequence and predicts another."""
 
-    def encode(self, source: Int[Array, "B S"], **layout: Any) -> Any:
+    def features(
+        self, source: Int[Array, "B S"], target: Int[Array, "B T"], **layout: object
+    ) -> Float[Array, "B T D"]:
+        """The input of the output layer."""
+
+    def encode(self, source: Int[Array, "B S"], **layout: object) -> Float[Array, "B S D"]:
         """The memory that the decoder attends to."""
-        ...
 
-    def decode(self, target: Int[Array, "B T"], *memory: Any, **layout: Any) -> Any:
+    def decode(
+        self, target: Int[Array, "B T"], *memory: object, **layout: object
+    ) -> tuple[Float[Array, "B T D"], PyTree]:
         """The input of the output layer, and the cache."""
-        ...
 
-    def begun(self, target: Int[Array, "B T"], segments: Int[Array, "B T"] | None = None) -> Any:
+    def begun(
+        self, target: Int[Array, "B T"], segments: Int[Array, "B T"] | None = None
+    ) -> Int[Array, "B T"]:
         """The target with the begin token in front of each of its texts."""
-        ...
 
 
 @runtime_checkable
-class TextTagger(Protocol):
+class RowReader(Model, Protocol):
+    """Reads rows of text in both directions."""
+
+    context: int
+
+    def __call__(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B T D"]:
+        """The states of all tokens."""
+
+
+@runtime_checkable
+class TextTagger(RowReader, Protocol):
     """Gives outputs for each token of a text."""
 
-    context: int
-
-    def tag(self, tokens: Int[Array, "B T"], *row: Any) -> Float[Array, "B T c"]:
+    def tag(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B T c"]:
         """Logits of each token."""
-        ...
 
 
 @runtime_checkable
-class TextClassifier(Protocol):
+class TextClassifier(RowReader, Protocol):
     """Gives outputs for a text or a pair of texts."""
 
-    context: int
-
-    def classify(self, tokens: Int[Array, "B T"], *row: Any) -> Float[Array, "B c"]:
+    def classify(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B c"]:
         """Logits of each row."""
-        ...
 
 
 @runtime_checkable
-class TokenFiller(Protocol):
+class TokenFiller(RowReader, HasOutputLayer, Protocol):
     """Predicts masked tokens."""
 
-    context: int
+    def masked(
+        self, features: Float[Array, "B T D"], positions: Int[Array, "B M"]
+    ) -> Float[Array, "B M D"]:
+        """The input of the output layer at the positions of masked tokens."""
 
-    def fill(self, tokens: Int[Array, "B T"], *row: Any) -> Float[Array, "B M V"]:
+    def fill(self, tokens: Int[Array, "B T"], *row: object) -> Float[Array, "B M V"]:
         """Logits of the masked tokens."""
-        ...
 
 
 @runtime_checkable
-class SentencePretrainer(Protocol):
+class SentencePretrainer(TokenFiller, Protocol):
     """Predicts masked tokens, and whether a sentence follows another."""
 
-    context: int
+    def follows(self, features: Float[Array, "B T D"]) -> Float[Array, "B 2"]:
+        """Logits of whether the second sentence follows the first, or not."""
 
-    def pretrain(self, tokens: Int[Array, "B T"], *row: Any) -> Any:
+    def pretrain(
+        self, tokens: Int[Array, "B T"], *row: object
+    ) -> tuple[Float[Array, "B M V"], Float[Array, "B 2"]]:
         """Logits of the masked tokens and of the pair."""
-        ...
 
 
 @runtime_checkable
-class TextEncoder(Protocol):
+class TextEncoder(RowReader, Protocol):
     """Turns a text into vectors."""
-
-    context: int
 
     def pooled(self, features: Float[Array, "B T D"]) -> Float[Array, "B D"]:
         """One vector for each row."""
-        ...
 
 
 @runtime_checkable
-class ImageClassifier(Protocol):
+class ImageClassifier(Model, Protocol):
     """Gives outputs for an image."""
 
     image_size: int
+    channels: int | None
 
     def classify(self, images: Float[Array, "B Y X C"]) -> Float[Array, "B c"]:
         """Logits of each image."""
-        ...
 
 
 @runtime_checkable
-class ImageReconstructor(Protocol):
-    """Reconstructs patches of an image from the others."""
+class ImageReconstructor(Model, Protocol):
+    """Reconstructs patches of an image from the others.
+
+    Attributes:
+        stem: how an image becomes tokens; `patches` if each sees only the pixels of its patch.
+    """
 
     image_size: int
+    channels: int | None
+    patch_size: int
+    stem: str
 
-    def reconstruct(self, images: Float[Array, "B Y X C"], *parts: Any) -> Any:
+    @property
+    def grid(self) -> int:
+        """The number of patches along a side of the image."""
+
+    def reconstruct(
+        self, images: Float[Array, "B Y X C"], order: Int[Array, "B T"], num_seen: int
+    ) -> Float[Array, "B T P"]:
         """The pixels of all patches."""
-        ...

@@ -1,17 +1,18 @@
 """The base of tasks on pairs of texts: the model reads one and writes the other."""
 
+import abc
 import dataclasses
 import hashlib
 import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from transformer.data.order import (
     Batches,
@@ -30,39 +31,32 @@ from transformer.data.pairs.files import (
     tokenize_pairs,
     without_empty,
 )
-from transformer.data.tokenizers.choosing import TokenizerChoice, load_tokenizer, require_tokenizer
+from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding.translate import (
-    Beam,
-    Output,
-    best_texts,
-    sentence_progress,
-    translate,
-)
-from transformer.errors import DataError
+from transformer.decoding.translate import Beam, Output, best_texts, translate
+from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import BatchSize, CountOrZero, OneOf, PartOrNone, Whole
+from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.pictures.alignment import draw_alignment
+from transformer.progress import counting
+from transformer.tasks.parts.losses import sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
-from transformer.tasks.parts.protocol import (
-    Losses,
-    Pace,
-    Shown,
-    require_tokenizer_of,
-    sequence_losses,
-    tokenizer_digest,
-)
+from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.traced import RateOrOff
+from transformer.types import Batch, Data, Json, Params
 
 _TOKENIZER = TokenizerChoice("bpe")
 
 
 @dataclasses.dataclass(frozen=True)
-class PairTask:
+class PairTask(abc.ABC):
     """Sequence to sequence. A subclass defines the pairs and the scores.
 
     Attributes:
+        train: files to train on; empty for pairs that need no file.
+        validation: as `train`; empty takes a part of the training pairs. Needs `train`.
         tokenizer: the tokenizer of both sides, made from the training pairs.
         validation_fraction: the fraction of the training pairs for validation, if there are no
             other validation pairs.
@@ -90,6 +84,8 @@ class PairTask:
     # Whether long sources are cut in training, too: only if they then still suit their targets.
     CUTS_SOURCES: ClassVar[bool] = False
 
+    train: FilePath = ""
+    validation: FilePath = ""
     tokenizer: TokenizerChoice = _TOKENIZER
     validation_fraction: PartOrNone = 0.05
     max_length: Annotated[int, Whole(2, 1 << 20)] = 128
@@ -104,23 +100,22 @@ class PairTask:
     search: Search = USUAL
 
     def check(self) -> None:
-        """Refuses values that cannot work.
-
-        Raises:
-            ConfigError: naming the field.
-        """
+        """Refuses values that cannot work."""
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
         self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
-    # ------------------------------------------------------------- what a job says of itself
+    # ------------------------------------------------------------- what a subclass defines
 
+    @abc.abstractmethod
     def read(self) -> PairTexts:
         """The pairs to train on and to validate on.
 
         Raises:
             DataError: if they cannot be used.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def read_others(self, paths: Sequence[str]) -> PairTexts:
         """Other pairs to validate on, without training pairs.
 
@@ -128,22 +123,23 @@ class PairTask:
             ConfigError: if the paths are not those of pairs.
             DataError: if they cannot be used.
         """
-        raise NotImplementedError
 
-    def require_scoring(self) -> None:
+    @abc.abstractmethod
+    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
+        """Scores of outputs, in percent."""
+
+    @abc.abstractmethod
+    def output_limits(self) -> dict[str, int]:
+        """Limits of the output length: fields of `decoding.translate.Beam`."""
+
+    # ------------------------------------------------------------- what a subclass may define
+
+    def require_scoring(self) -> None:  # noqa: B027 - most scores need no package.
         """Refuses early, not after hours of training, if outputs cannot be scored.
 
         Raises:
             MissingDependencyError: naming the missing package.
         """
-
-    def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        """Scores of outputs, in percent."""
-        raise NotImplementedError
-
-    def output_limits(self) -> dict[str, Any]:
-        """Limits of the output length: fields of `decoding.translate.Beam`."""
-        raise NotImplementedError
 
     def prompt(self, line: str) -> str:
         """The source for a line of input to a trained model."""
@@ -162,13 +158,8 @@ class PairTask:
         texts = self.read()
         notes: list[str] = []
         train, validation = without_empty(texts.train, notes), texts.validation
-        tokenizer = None if workdir is None else load_tokenizer(SentenceTokenizer, workdir)
-        if tokenizer is None:
-            lines = [*train.source, *train.target]
-            if self.tokenizer.kind == "character":
-                # Characters that only the validation pairs have are in the vocabulary too.
-                lines += [*validation.source, *validation.target]
-            tokenizer = self.tokenizer.make(SentenceTokenizer, lines)
+        lines = ([*pairs.source, *pairs.target] for pairs in (train, validation))
+        tokenizer = self.tokenizer.of_run(SentenceTokenizer, workdir, *lines)
         return PairData(
             tokenizer,
             self._tokenize(tokenizer, train, notes, training=True),
@@ -189,16 +180,8 @@ class PairTask:
         return PairData(tokenizer, tokens, tokens, *text, tuple(notes), texts.groups)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
-        """The tokenizer of a run.
-
-        Raises:
-            WorkdirError: if there is none.
-        """
+        """The tokenizer of a run."""
         return require_tokenizer(SentenceTokenizer, workdir)
-
-    def check_run(self, workdir: Path, fingerprint: str) -> None:
-        """Refuses a tokenizer that is not the checkpoint's."""
-        require_tokenizer_of(fingerprint, self.load_tokenizer(workdir).identity(), workdir)
 
     def save(self, data: PairData, workdir: Path) -> None:
         """Writes the tokenizer."""
@@ -212,7 +195,7 @@ class PairTask:
         """Changes with the tokenizer (first part) and all pairs."""
         sides = [*data.train, *data.validation]
         contents = b"".join(hashlib.sha256(side.tokens.tobytes()).digest() for side in sides)
-        digest = tokenizer_digest(data.tokenizer.identity())
+        digest = tokenizer_digest(data.tokenizer)
         return f"{digest}-{hashlib.sha256(contents).hexdigest()[:32]}"
 
     def describe(self, data: PairData) -> str:
@@ -230,7 +213,7 @@ class PairTask:
         ]
         return "\n".join(lines)
 
-    def check_model(self, model: Any) -> None:
+    def check_model(self, model: SequenceToSequence) -> None:  # noqa: B027
         """Nothing to check: all encoder-decoders can do the job."""
 
     def pace(self, data: PairData) -> Pace:
@@ -239,7 +222,7 @@ class PairTask:
         pairs = len(data.train.target)
         return Pace(pairs / steps, len(data.train.target.tokens) / steps, pairs)
 
-    def batch_rows(self, data: PairData) -> tuple[int]:
+    def batch_rows(self, data: Data) -> tuple[int]:
         """`rows_multiple`, which divides all numbers of rows."""
         return (self.rows_multiple,)
 
@@ -254,13 +237,13 @@ class PairTask:
 
     # -------------------------------------------------------------------- loss and scores
 
-    def example_inputs(self, model: Any) -> tuple:
+    def example_inputs(self, model: SequenceToSequence) -> tuple[Int[Array, "1 T"], ...]:
         """One pair of the greatest length."""
         tokens = jnp.zeros((1, self.max_length), jnp.int32)
         return tokens, tokens
 
     def losses(
-        self, model: nn.Module, params: Any, batch: Any, rngs: dict[str, jax.Array]
+        self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target; `loss` is without smoothing."""
         return sequence_losses(model, params, batch, rngs, self.vocab_chunk, self.label_smoothing)
@@ -294,17 +277,19 @@ class PairTask:
             )
         return [ids[:room] for ids in encoded], len(long)
 
-    def beam(self, **changes: Any) -> Beam:
+    def beam(self, **changes: object) -> Beam:
         """The search that the config asks for, with `changes` applied."""
         limits = self.search.limits() or self.output_limits()
         beam = Beam(self.beam_size, self.length_penalty, search=self.search, **limits)
         return dataclasses.replace(beam, **changes)
 
-    def scores(self, model: Any, params: Any, data: PairData) -> dict[str, Any]:
+    def scores(self, model: SequenceToSequence, params: Params, data: PairData) -> Json:
         """Scores of the outputs for the validation pairs."""
         return self._translate(model, params, data)[1]
 
-    def show(self, model: Any, params: Any, data: PairData, workdir: Path) -> Shown:
+    def show(
+        self, model: SequenceToSequence, params: Params, data: PairData, workdir: Path
+    ) -> Shown:
         """Shows scores and some translations, and draws the cross-attention of one.
 
         All outputs are written to the file `OUTPUTS`.
@@ -374,13 +359,13 @@ class PairTask:
         return rows, packed(len(rows), bucket, seed, num_steps)
 
     def _translate(
-        self, model: Any, params: Any, data: PairData
-    ) -> tuple[list[list[Output]], dict[str, Any]]:
+        self, model: SequenceToSequence, params: Params, data: PairData
+    ) -> tuple[list[list[Output]], Json]:
         """The outputs for the validation pairs, and their scores."""
 
-        def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], dict[str, Any]]:
+        def outputs_and_scores(text: Pairs) -> tuple[list[list[Output]], Json]:
             sources = self._encode(data.tokenizer, text.source)[0]
-            with sentence_progress(len(sources)) as update:
+            with counting(len(sources), "translated", "sentences") as update:
                 found = translate(model, params, data.tokenizer, sources, self.beam(), update)
             return found, self.output_scores(best_texts(found), text.target)
 
@@ -391,6 +376,6 @@ class PairTask:
         for kind in kinds if len(kinds) > 1 else ():
             rows = [row for row, group in enumerate(data.groups) if group == kind]
             sides = (best_texts(found), data.validation_text.target)
-            own = self.output_scores(*([side[row] for row in rows] for side in sides))
-            scores |= {f"{name}[{kind}]": value for name, value in own.items()}
+            part = self.output_scores(*([side[row] for row in rows] for side in sides))
+            scores |= {f"{name}[{kind}]": value for name, value in part.items()}
         return found, scores

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import tokenizers
 from tokenizers import models
@@ -17,6 +18,7 @@ from transformer.data.tokenizers.word_pieces import (
     train_word_pieces,
 )
 from transformer.errors import DataError
+from transformer.types import Facts
 
 
 def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> EncoderTokenizer:
@@ -48,10 +50,10 @@ def parse_encoder_tokenizer(
     """The tokenizer of an encoder in the text of a `tokenizer.json`.
 
     Args:
-        text: of the file.
-        where: it comes from, for messages.
-        names: of its special tokens, by the fields of `SpecialTokens`; those of BERT or RoBERTa
-            where there is none.
+        text: the text of the file.
+        where: its origin, for messages.
+        names: the names of its special tokens, by the fields of `SpecialTokens`; by default those
+            of BERT or RoBERTa.
 
     Raises:
         DataError: if it is none.
@@ -76,7 +78,7 @@ def _names_beside(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        content = read_json_file(path)
+        content = cast("Facts", read_json_file(path))
         return {
             field: str(content[key]["content"] if isinstance(content[key], dict) else content[key])
             for field, key in NAME_KEYS.items()

@@ -10,17 +10,19 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsInt
+from typing import NamedTuple, SupportsInt, cast
 
 import numpy as np
 
 from transformer.data.reading import bounds
-from transformer.data.reading.json_text import parse_json, read_bounded
+from transformer.data.reading.content import read_bounded
+from transformer.data.reading.json_text import parse_json
 from transformer.data.reading.text import decode_text, read_text
 from transformer.data.tokenizers.protocol import Kind, SentenceTokenizer
-from transformer.data.tokenizers.sentencepieces import read_sentencepieces
+from transformer.data.tokenizers.sentencepieces import SentencePieces, read_sentencepieces
 from transformer.errors import DataError
 from transformer.files import write_bytes, write_text
+from transformer.types import Json
 
 SOURCE_FILE, TARGET_FILE, VOCABULARY_FILE = FILES = ("source.spm", "target.spm", "vocab.json")
 # The file of a run with the special tokens that published models have in their settings.
@@ -122,16 +124,16 @@ class MarianTokenizer(SentenceTokenizer):
         A line may begin with the language to translate to, `>>fra<<` say, where a model has several
         of them: that is one token.
         """
-        return self._encode(self._source.processor, texts)
+        return self._encode(self._source, texts)
 
     def encode_targets(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The token ids of target lines as int32."""
-        return self._encode(self._target.processor, texts)
+        return self._encode(self._target, texts)
 
-    def _encode(self, processor: Any, lines: Sequence[str]) -> list[np.ndarray]:
+    def _encode(self, model: SentencePieces, lines: Sequence[str]) -> list[np.ndarray]:
         parts = [list(self._parts(line)) for line in lines]
         texts = [part for of_line in parts for part in of_line if isinstance(part, str)]
-        encoded = iter(processor.encode(texts, out_type=str, num_threads=-1))
+        encoded = iter(model.processor.encode(texts, out_type=str, num_threads=-1))
         return [
             np.array(
                 [
@@ -233,7 +235,7 @@ def _read_tokens(path: Path) -> MarianTokens:
     if not path.is_file():
         return MarianTokens()
     try:
-        content = parse_json(read_text(path), path)
+        content = cast("Json", parse_json(read_text(path), path))
         added = tuple(Added(**token) for token in content.pop("added"))
         return MarianTokens(**content, added=added)
     except (TypeError, KeyError, AttributeError) as error:

@@ -21,7 +21,7 @@ class SentencePieceTokenizer(SentenceTokenizer):
     SentencePiece itself never turns text into a control token such as `</s>`.
 
     Attributes:
-        content: of the model's file.
+        content: the content of the model's file.
     """
 
     def __init__(self, path: str | Path) -> None:

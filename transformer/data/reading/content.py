@@ -1,39 +1,20 @@
-"""Limits on how much of a file of texts, arrays or images is read.
+"""Reads the bytes of files, within the limits of `bounds`.
 
-`data.bounds` has the limits for published models, which are files of strangers.
-
-A plain file may have any size: reading it takes a few times its size. A compressed file may expand
-to a far larger size, and a file without size, such as a pipe, may never end; so there are limits
-for those, and each message says how to get around them.
+A plain file of a data set may have any size: reading it takes a few times its size. A compressed
+file may expand to a far larger size, and a pipe may never end; so there are limits for those, and
+each message says how to get around them.
 """
 
 import errno
 import gzip
 import io
-import json
 import os
 import stat
 import zlib
 from pathlib import Path
-from typing import Any
 
+from transformer.data.reading import bounds
 from transformer.errors import DataError
-
-# Bytes to which any compressed file may expand.
-MOST_UNPACKED = 1 << 26
-# Beyond that, the largest ratio of expanded to compressed size. Texts and images expand 2 to 20
-# times; only repetitions expand 1,000 times.
-MOST_EXPANSION = 50
-# Bytes that are read of a pipe.
-MOST_PIPED = 1 << 30
-# Bytes of a line of standard input.
-MOST_LINE = 1 << 26
-# Bytes of an image file.
-MOST_IMAGE_FILE = 1 << 30
-# The depth of nested JSON lists and objects.
-MOST_DEPTH = 100
-# Characters of the header of an array of NumPy, which says its type and its shape.
-MOST_HEADER = 1024
 
 # The first bytes of a gzip file.
 GZIP = b"\x1f\x8b"
@@ -45,7 +26,7 @@ def read_content(path: Path, what: str, *, is_text: bool = False) -> bytes:
     """The bytes of a file, unpacked if it is compressed with gzip.
 
     Args:
-        path: of the file, or of a pipe.
+        path: the path of the file, or of a pipe.
         what: what is expected, for messages, such as "a text file".
         is_text: whether reading may end at the first NUL byte, which text does not contain.
 
@@ -84,8 +65,8 @@ def read_image_content(path: Path) -> bytes:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is no ordinary file")
-        if state.st_size > MOST_IMAGE_FILE:
-            reason = f"it has {state.st_size:,} bytes, more than {MOST_IMAGE_FILE:,}"
+        if state.st_size > bounds.IMAGE_BYTES:
+            reason = f"it has {state.st_size:,} bytes, more than {bounds.IMAGE_BYTES:,}"
             raise OSError(errno.EFBIG, reason)
         return file.read()
 
@@ -100,29 +81,29 @@ def require_worth(unpacked: int, size: int, where: str, hint: str) -> None:
         hint: how to get around the limit.
 
     Raises:
-        DataError: naming the limit.
+        DataError: names the limit.
     """
-    if unpacked > _unpacked(size)[0]:
+    if unpacked > _room(size):
         raise DataError(f"{where} {_too_much(size)}: {hint}.")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+def read_bounded(path: str | Path, most: int = bounds.TEXT_BYTES) -> bytes:
+    """The bytes of a file of a published model, refused if it is larger than the limit.
 
     Raises:
-        ValueError: if it is none, or nested too deeply.
+        DataError: if it is missing, no file, or larger.
     """
-    too_deep = f"it is nested too deeply, more than {MOST_DEPTH} levels"
+    path = Path(path)
     try:
-        content = json.loads(text)
-    except RecursionError:
-        raise ValueError(too_deep) from None
-    level, depth = [content], 0
-    while level := [one for one in level if isinstance(one, list | dict)]:
-        depth += 1
-        if depth > MOST_DEPTH:
-            raise ValueError(too_deep)
-        level = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
+        # A device or a pipe has no end.
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path} is no file.")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    if len(content) > most:
+        raise DataError(f"{path} has more than {most:,} bytes, which is the most that is read.")
     return content
 
 
@@ -136,22 +117,30 @@ def _piped(state: os.stat_result) -> tuple[int | None, str]:
     """The limit (None for a file), and the message if it is exceeded."""
     if stat.S_ISREG(state.st_mode):
         return None, ""
-    return MOST_PIPED, f"gives more than {MOST_PIPED:,} bytes: write them into a file and give that"
+    return (
+        bounds.PIPED_BYTES,
+        f"gives more than {bounds.PIPED_BYTES:,} bytes: write them into a file and give that",
+    )
 
 
 def _unpacked(size: int) -> tuple[int, str]:
-    limit = max(MOST_UNPACKED, MOST_EXPANSION * size)
-    return limit, f"{_too_much(size)}: if it is meant, unpack it yourself with gunzip"
+    return _room(size), f"{_too_much(size)}: if it is meant, unpack it yourself with gunzip"
 
 
 def _too_much(size: int) -> str:
     return (
-        f"becomes more than {max(MOST_UNPACKED, MOST_EXPANSION * size):,} bytes when it is "
-        f"unpacked, far more than its size says"
+        f"becomes more than {_room(size):,} bytes when it is unpacked, far more than its size says"
     )
 
 
-def _read(file: Any, path: Path, most: tuple[int | None, str], is_text: bool) -> bytes:
+def _room(size: int) -> int:
+    """The bytes to which a file may expand."""
+    return max(bounds.UNPACKED_BYTES, bounds.EXPANSION * size)
+
+
+def _read(
+    file: io.BufferedIOBase, path: Path, most: tuple[int | None, str], is_text: bool
+) -> bytes:
     """The content of a file, up to a limit."""
     limit, refusal = most
     # Its content can be had without a copy.

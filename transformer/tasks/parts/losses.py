@@ -1,0 +1,88 @@
+"""Losses that several tasks share."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from transformer.nn.mixture import LOSSES
+from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.tasks.parts.models import CapsOutputs, HasOutputLayer, SequenceToSequence
+from transformer.tasks.parts.protocol import Losses
+from transformer.traced import Number, is_zero
+from transformer.types import Batch, Facts, Params
+
+
+def vocabulary_losses(
+    module: HasOutputLayer,
+    features: Float[Array, "B T D"],
+    labels: Int[Array, "B T"],
+    chunk: int,
+    **terms: Number,
+) -> TokenLosses:
+    """Cross-entropy of a model's output layer, whole or in chunks of the vocabulary.
+
+    Args:
+        module: a bound model.
+        features: the input of the output layer.
+        labels: token ids, or `IGNORED`.
+        chunk: how many tokens of the vocabulary are scored at once; 0 means all.
+        **terms: `label_smoothing` and `z_loss`; see `ops.losses.cross_entropy`.
+    """
+    if not chunk:
+        return cross_entropy(module.logits(features), labels, **terms)
+    kernel, bias = module.output_layer()
+    kernel = kernel.astype(features.dtype)
+    cap = module.output_cap() if isinstance(module, CapsOutputs) else None
+    return chunked_cross_entropy(
+        features, kernel, labels, bias, chunk_size=chunk, logit_cap=cap, **terms
+    )
+
+
+def auxiliary_losses(collected: Facts) -> dict[str, Float[Array, ""]]:
+    """The losses in the collection `losses`, by name, each a mean over layers.
+
+    Args:
+        collected: the collections that applying a model changed.
+    """
+    found: dict[str, list[Array]] = {}
+    for path, value in jax.tree_util.tree_leaves_with_path(collected.get(LOSSES, {})):
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        found.setdefault(names[-1], []).append(value)
+    # Scanned layers share one leaf; others have one each.
+    return {name: jnp.mean(jnp.stack(values)) for name, values in found.items()}
+
+
+def sequence_losses(
+    model: SequenceToSequence,
+    params: Params,
+    batch: Batch,
+    rngs: dict[str, jax.Array],
+    vocab_chunk: int,
+    label_smoothing: Number = 0.0,
+) -> Losses:
+    """Cross-entropy of every token of an encoder-decoder's target.
+
+    Args:
+        model: the encoder-decoder.
+        params: its parameters.
+        batch: `source`, `target`, `labels`, and segments and positions if pairs share rows.
+        rngs: for dropout; empty for none.
+        vocab_chunk: see `vocabulary_losses`.
+        label_smoothing: see `ops.losses.cross_entropy`; `loss` in the metrics is without smoothing.
+    """
+    layout = {name: batch[name] for name in batch if name.endswith(("_segments", "_positions"))}
+
+    def score(module: SequenceToSequence) -> TokenLosses:
+        target = module.begun(batch["target"], batch.get("target_segments"))
+        features = module.features(batch["source"], target, **layout)
+        terms = {"label_smoothing": label_smoothing}
+        return vocabulary_losses(module, features, batch["labels"], vocab_chunk, **terms)
+
+    # Inside the module's scope, features and output layer are two calls on one bound model, so
+    # logits need never exist for the whole vocabulary at once.
+    scores = model.apply({"params": params}, method=score, rngs=rngs)
+    objective = jnp.sum(scores.objective)
+    metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
+    if not is_zero(label_smoothing):
+        metrics["smoothed_loss"] = objective
+    return Losses(objective, jnp.sum(scores.weight), metrics)
