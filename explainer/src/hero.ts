@@ -32,6 +32,6 @@ export function hero(app: App, space: number): HTMLElement {
     if (stacks.length > 1) model.append(h('h3', { class: 'stack-name' }, stack.name));
     model.append(flow(app, i, room), rail(app, i, room));
   });
-  model.append(h('p', { class: 'caption' }, say('rail')));
+  model.append(h('p', { class: 'caption' }, [say('rail'), ...(app.state.other === null ? [] : [say('railChange')]), say('railKeys')].join(' ')));
   return h('div', { class: 'hero' }, chapter(1, say('tokens'), tokens(app, space)), chapter(2, say('flow'), h('div', { class: 'split' }, model, h('div', { class: 'side' }, output(app)))));
 }

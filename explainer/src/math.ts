@@ -121,6 +121,17 @@ export function headFacts(weights: ArrayLike<number>, T: number, S: number): Rec
   return facts;
 }
 
+/** The largest total variation between the rows of two [T, S] matrices of shares, 0..1. */
+export function change(a: ArrayLike<number>, b: ArrayLike<number>, T: number, S: number): number {
+  let most = 0;
+  for (let t = 0; t < T; t++) {
+    let sum = 0;
+    for (let s = 0; s < S; s++) sum += Math.abs(a[t * S + s]! - b[t * S + s]!);
+    most = Math.max(most, sum / 2);
+  }
+  return Math.min(1, most);
+}
+
 export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;

@@ -120,6 +120,11 @@ test('facts of heads that are known', () => {
   close(page.headFacts(make(() => 1 / T), T, T).entropy, Math.log(T), 1e-5);
 });
 
+test('the change between two heads is the largest total variation of a row', () => {
+  close(page.change([1, 0, 0.5, 0.5], [1, 0, 0.25, 0.75], 2, 2), 0.25, 1e-12);
+  close(page.change([1, 0], [0, 1], 1, 2), 1, 1e-12);
+});
+
 test('masks: causal, window, both', () => {
   assert.equal(page.visible(2, 3, { causal: true, window: null }), false);
   assert.equal(page.visible(2, 3, { causal: false, window: null }), true);

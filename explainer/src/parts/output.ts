@@ -189,12 +189,22 @@ const WORDS = {
   span: ['span', 'spanText', '\\o{p} = softmax(\\x{X}W) ∈ ℝ^{T × 2}'],
 } as const;
 
+/** The loss on the prompt itself, beside that of the second trace. */
+function surprise(app: App): HTMLElement | null {
+  const { other, trace } = app.state;
+  const runs = [trace, ...(other === null ? [] : [other])].filter((i) => typeof app.loaded[i]!.trace.loss === 'number');
+  if (!runs.length) return null;
+  const numbers = runs.map((i) => {
+    const value = h('b', { class: 'number' });
+    show(app, value, 'fixed', `traces.${i}.loss`);
+    return value;
+  });
+  return h('p', { class: 'soft loss' }, `${say('loss')}: `, numbers[0]!, ...(numbers[1] ? [' → ', numbers[1]] : []), ` ${say('nats')}`);
+}
+
 export function output(app: App): HTMLElement {
   const { output: out } = app.trace;
   const [title, text, symbols] = WORDS[out.kind];
   const body = out.kind === 'next_token' ? nextToken(app) : out.kind === 'masked_tokens' ? maskedTokens(app, out) : out.kind === 'span' ? span(app, out) : classes(app, out);
-  const loss = app.trace.loss;
-  const nats = h('span', { class: 'number' });
-  if (typeof loss === 'number') show(app, nats, 'fixed', app.path('loss'));
-  return h('section', { class: 'card output', id: 'part-output' }, h('h3', {}, say(title)), h('p', { class: 'says' }, say(text)), formula(symbols), ...body, typeof loss === 'number' ? h('p', { class: 'soft loss' }, `${say('loss')}: `, nats, ` ${say('nats')}`) : null);
+  return h('section', { class: 'card output', id: 'part-output' }, h('h3', {}, say(title)), h('p', { class: 'says' }, say(text)), formula(symbols), ...body, surprise(app));
 }

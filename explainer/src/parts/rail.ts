@@ -4,7 +4,8 @@ import { css, palette } from '../colors.ts';
 import { clamp, h, Sheet } from '../dom.ts';
 import { columns, edge, layerAt } from '../geometry.ts';
 import type { AttentionPart } from '../types.ts';
-import { thumbnail } from '../weights.ts';
+import { change } from '../math.ts';
+import { headWeights, thumbnail } from '../weights.ts';
 import { longestLabel } from './flow.ts';
 import { say } from '../words/index.ts';
 
@@ -36,6 +37,16 @@ function rowsOf(app: App, index: number, size: number): { rows: Row[]; height: n
   return { rows, height: y + 4 };
 }
 
+/** How far the second trace is from the first in one head; 0 where they cannot be compared. */
+function changeOf(app: App, index: number, part: AttentionPart, layer: number, head: number): number {
+  const other = app.state.other === null ? null : app.loaded[app.state.other]!;
+  const ours = app.trace.stacks[index]!.layers[layer]?.[part], theirs = other?.trace.stacks[index]?.layers[layer]?.[part];
+  if (!other || !ours || !theirs) return 0;
+  const [N, T, S] = app.arrays.shape(ours.weights) as [number, number, number];
+  if (head >= N || other.arrays.shape(theirs.weights).join() !== [N, T, S].join()) return 0;
+  return change(headWeights(app.arrays, ours, head), headWeights(other.arrays, theirs, head), T, S);
+}
+
 export function rail(app: App, index: number, space: number): HTMLElement {
   const stack = app.trace.stacks[index]!;
   const c = columns(space, stack.layers.length, longestLabel(stack));
@@ -48,6 +59,7 @@ export function rail(app: App, index: number, space: number): HTMLElement {
   const box = h('div', { class: 'flow rail', tabindex: 0, role: 'group' }, still.element, marks.element);
   box.style.height = `${height}px`;
   box.style.width = `${c.total}px`;
+  if (app.state.other !== null) app.derived.set(`rail.change.${index}`, (layer, head) => changeOf(app, index, 'attention', layer!, head!));
   const left = (layer: number): number => edge(c, layer) + (c.width - size) / 2;
 
   const paintStill = (): void => {
@@ -83,6 +95,11 @@ export function rail(app: App, index: number, space: number): HTMLElement {
         context.fillStyle = css(colors.line);
         context.fillRect(x - 0.5, row.y - 0.5, size + 1, size + 1);
         context.drawImage(thumbnail(app.arrays, attention, row.head, colors, Math.max(16, size * 2)), x, row.y, size, size);
+        const changed = changeOf(app, index, row.part, l, row.head);
+        if (changed > 0.004) {
+          context.fillStyle = css(colors.output);
+          context.fillRect(x, row.y + size + 0.5, Math.max(1, size * changed), 3);
+        }
       });
     }
   };

@@ -29,6 +29,8 @@ export const en = {
   stations: 'Stations',
   railLabel: 'Attention patterns by layer and head: left and right choose the layer, up and down the head. Now layer {layer}, head {head}.',
   rail: 'Each small square is one head: a row for each token that reads, a column for each token that is read.',
+  railKeys: 'With the keyboard: left and right choose the layer, up and down the head.',
+  railChange: 'The bar under a square says how far the other run is from this one there: the largest change of a row, as a share.',
   head: 'head',
   heads: 'Heads',
   layer: 'Layer',

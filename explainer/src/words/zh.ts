@@ -31,6 +31,8 @@ export const zh: Record<WordKey, string> = {
   stations: '各站',
   railLabel: '按层与头排列的注意力图：左右键选层，上下键选头。现在是第 {layer} 层、第 {head} 头。',
   rail: '每个小方格是一个头：行是读取的词元，列是被读取的词元。',
+  railKeys: '用键盘：左右键选层，上下键选头。',
+  railChange: '方格下的横条表示另一次运行在那里相差多少：变化最大的一行所占的份额。',
   head: '头',
   heads: '头',
   layer: '层',
