@@ -130,9 +130,11 @@ function promptForm(app: App): HTMLElement {
   target.value = current.target ?? '';
   const state = h('p', { class: 'state', role: 'status' });
   current.message = (text) => { state.textContent = text; };
-  const run = (): void => current.begin(prompt.value, app.trace.stacks.length > 1 && target.value ? target.value : null);
+  // The target of an encoder-decoder; for encoders the second of a pair, or the context of a question.
+  const two = app.trace.stacks.length > 1 || typeof app.trace.target === 'string';
+  const run = (): void => current.begin(prompt.value, two && target.value ? target.value : null);
   const form = h('form', { class: 'live' }, h('label', { for: 'prompt' }, say('prompt')), prompt);
-  if (app.trace.stacks.length > 1) form.append(h('label', { for: 'target' }, say('target')), target);
+  if (two) form.append(h('label', { for: 'target' }, say('target')), target);
   form.append(h('div', { class: 'buttons' }, h('button', { type: 'submit' }, say('run')), app.trace.output.kind === 'next_token' ? h('button', { type: 'button', onclick: () => void current.append() }, say('step')) : null, state));
   form.addEventListener('submit', (event) => { event.preventDefault(); run(); });
   prompt.addEventListener('keydown', (event) => { if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) run(); });
