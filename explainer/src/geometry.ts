@@ -16,7 +16,7 @@ export function columns(space: number, layers: number, longest: number): Columns
   const left = Math.min(narrow ? 58 : 112, Math.max(narrow ? 34 : 60, 14 + 8 * longest));
   const embedding = narrow ? 26 : 60;
   const right = narrow ? 46 : 92;
-  const width = Math.min(170, Math.max(15, (space - left - embedding - right) / Math.max(1, layers)));
+  const width = Math.min(230, Math.max(15, (space - left - embedding - right) / Math.max(1, layers)));
   return { left, embedding, right, layers, width, total: left + embedding + right + width * layers, narrow };
 }
 
