@@ -331,6 +331,11 @@ test('served: prompts, a token more, heads off, patches, and errors in one sente
   await page.click('.live button[type=submit]');
   await settled(6);
   assert.match(await page.$eval('.state', (element) => element.textContent), /the prompt is empty/);
+  fail = false;
+  await page.click('text=Append a token');
+  await settled(7);
+  // A request that failed changes nothing: prompt and patch are those of the last answer.
+  assert.deepEqual([asked[6].prompt, asked[6].patch.prompt, asked[6].append.length], [asked[4].prompt, 'other', 2]);
   assert.deepEqual(heard.console, []);
   assert.ok(heard.requests.every((url) => url.startsWith(address.split('?')[0])));
   await context.close();

@@ -39,14 +39,19 @@ class Session {
   /** Tokens that were drawn after the prompt, as ids: joined as text they might be cut otherwise. */
   drawn: number[] = [];
   message: (text: string) => void = () => {};
+  private readonly first: [string, string | null];
   private running = false;
   private again = false;
+  /** What the last answer was for: a request that fails changes nothing. */
+  private good: { prompt: string; target: string | null; patch: Patch | null; drawn: number[]; off: Ablation[] } | null = null;
 
   constructor(
     private app: App,
     public prompt: string,
     public target: string | null,
-  ) {}
+  ) {
+    this.first = [prompt, target];
+  }
 
   async run(): Promise<void> {
     if (this.running) {
@@ -59,9 +64,13 @@ class Session {
     try {
       const { prompt, target, patch, drawn, app } = this;
       this.show(await ask({ prompt, target, ablate: app.state.off, patch, append: drawn.length ? drawn : null }));
+      this.good = { prompt, target, patch, drawn: [...drawn], off: app.state.off };
       this.message('');
     } catch (error) {
       this.message(error instanceof Error ? error.message : say('failed'));
+      const { off, ...rest } = this.good ?? { prompt: this.first[0], target: this.first[1], patch: null, drawn: [], off: [] };
+      Object.assign(this, { ...rest, drawn: [...rest.drawn] });
+      this.app.set({ off });
     }
     this.running = false;
     this.app.set({ busy: false });
@@ -99,7 +108,7 @@ class Session {
   }
 
   begin(prompt: string, target: string | null): void {
-    Object.assign(this, { prompt, target, drawn: [] });
+    Object.assign(this, { prompt, target, drawn: [], patch: null });
     void this.run();
   }
 }
