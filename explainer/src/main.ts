@@ -8,6 +8,7 @@ import { hero } from './hero.ts';
 import { headFacts } from './math.ts';
 import type { Attention, Header } from './types.ts';
 import { FORMATS, valueOf } from './values.ts';
+import { largest } from './weights.ts';
 import { say, speak } from './words/index.ts';
 
 function remembered(name: string): string | null {
@@ -27,12 +28,15 @@ function read(): App | string {
   const last = stacks[stacks.length - 1]!;
   const dark = remembered('theme') ?? (window.matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   const masked = trace.traces[0]!.output;
-  const token = masked.kind === 'masked_tokens' ? masked.positions[0] : last.image ? 0 : last.tokens.length - 1;
+  const token = masked.kind === 'masked_tokens' ? (masked.positions[0] ?? 0) : last.image ? 0 : Math.max(0, last.tokens.length - 1);
   const language = remembered('language') ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
   const layer = Math.floor((last.layers.length - 1) / 2);
+  const attention = last.layers[layer]?.attention;
+  const head = tellingHead(attention, arrays);
   return new App(trace, arrays, {
-    theme: dark === 'dark' ? 'dark' : 'light', language: language === 'zh' ? 'zh' : 'en', token: token ?? 0, source: Math.max(0, (token ?? 1) - 1),
-    layer, head: tellingHead(last.layers[layer]?.attention, arrays), part: 'attention', other: trace.traces.length > 1 ? 1 : null,
+    source: attention ? largest(arrays.slice(attention.weights, head, token), 1)[0]! : 0,
+    theme: dark === 'dark' ? 'dark' : 'light', language: language === 'zh' ? 'zh' : 'en', token,
+    layer, head, part: 'attention', other: trace.traces.length > 1 ? 1 : null,
   });
 }
 
@@ -88,6 +92,12 @@ function watch(app: App): void {
     if (document.documentElement.clientWidth === width) return;
     window.clearTimeout(timer);
     timer = window.setTimeout(() => { width = document.documentElement.clientWidth; app.rebuild(); }, 120);
+  });
+  // Where nothing has the focus, the arrows that do not scroll choose the layer.
+  document.addEventListener('keydown', (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!by || event.target !== document.body || event.altKey || event.ctrlKey || event.metaKey) return;
+    app.set({ layer: app.state.layer + by });
   });
   window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', (event) => { if (!remembered('theme')) app.set({ theme: event.matches ? 'dark' : 'light' }); });
 }

@@ -182,6 +182,7 @@ for (const name of ['llama', 'mixtral', 'vaswani', 't5', 'vit', 'tagger', 'span'
 test('keyboard: arrows choose layer, head, token and cell, and the focus is seen', { skip: SKIP }, async () => {
   const { page, context } = await open(sample('llama').address);
   const state = () => page.evaluate(() => { const { layer, head, token, source } = window.explainer.state(); return { layer, head, token, source }; });
+  await page.evaluate(() => window.explainer.set({ source: 5 }));
   const start = await state();
   const press = async (selector, key) => { await page.focus(selector); await page.keyboard.press(key); await page.waitForTimeout(40); return state(); };
   assert.equal((await press('.rail', 'ArrowRight')).layer, start.layer + 1);
@@ -190,6 +191,10 @@ test('keyboard: arrows choose layer, head, token and cell, and the focus is seen
   assert.equal((await press('.flow:not(.rail)', 'ArrowUp')).token, start.token - 1);
   assert.equal((await press('.matrix', 'ArrowLeft')).source, start.source - 1);
   assert.equal((await press('.matrix', 'ArrowDown')).token, start.token);
+  await page.evaluate(() => document.activeElement.blur());
+  await page.keyboard.press('ArrowRight');
+  await page.waitForTimeout(40);
+  assert.equal((await state()).layer, start.layer + 1);
   await page.focus('.chip[tabindex="0"]');
   await page.keyboard.press('ArrowLeft');
   await page.waitForTimeout(40);

@@ -17,7 +17,7 @@ for (const theme of themes) {
         page.on('pageerror', (error) => console.log(file, error.stack));
         await page.setViewportSize({ width, height: width > 600 ? 900 : 844 });
         await page.goto(pathToFileURL(path.resolve(file)).href);
-        await page.waitForTimeout(300);
+        await page.waitForTimeout(1300);
         if (process.env.LANGUAGE_SWITCH) { await page.click('#language'); await page.waitForTimeout(200); }
         if (process.env.DO) { await page.evaluate(process.env.DO); await page.waitForTimeout(1200); }
         await page.screenshot({ path: path.join(folder, `${path.basename(file, '.html')}-${width}-${theme}.png`), fullPage: process.env.FULL !== '0' });

@@ -175,19 +175,23 @@ function labelled(scene: Scene): Set<number> {
 
 function paintStill(scene: Scene, sheet: Sheet): void {
   const context = sheet.clear();
-  heads(scene, context);
   const count = scene.stack.tokens.length;
   for (let t = 0; t < count; t++) {
     context.fillStyle = css(scene.colors.stream, 0.3);
     ribbon(scene, context, t);
   }
   for (let t = 0; t < count; t++) curves(scene, context, t, false);
-  const shown = labelled(scene);
   for (let t = 0; t < count; t++) {
     embeddings(scene, context, t, false);
     beads(scene, context, t, false);
-    if (shown.has(t)) labels(scene, context, t, false);
   }
+}
+
+/** Words and the mark of the chosen layer, which do not fade with the other tokens. */
+function paintWords(scene: Scene, sheet: Sheet): void {
+  const context = sheet.clear();
+  heads(scene, context);
+  for (const t of labelled(scene)) labels(scene, context, t, false);
 }
 
 /** The chosen token on top of the still picture. */
@@ -232,13 +236,14 @@ export function flow(app: App, index: number, space: number): HTMLElement {
   const stack = app.trace.stacks[index]!;
   const count = stack.tokens.length;
   const still = new Sheet('flow-still');
+  const words = new Sheet('flow-words');
   const chosen = new Sheet('flow-chosen');
   const scene: Scene = {
     app, index, stack, columns: columns(space, stack.layers.length, longestLabel(stack)), row: clamp((space < 560 ? 330 : 400) / count, 2.4, 24), colors: palette(), lengths: streamLengths(app, stack),
   };
   const height = TOP + count * scene.row + 6;
-  for (const sheet of [still, chosen]) sheet.resize(scene.columns.total, height);
-  const box = h('div', { class: 'flow', tabindex: 0, role: 'group' }, still.element, chosen.element);
+  for (const sheet of [still, words, chosen]) sheet.resize(scene.columns.total, height);
+  const box = h('div', { class: 'flow', tabindex: 0, role: 'group' }, words.element, still.element, chosen.element);
   box.style.height = `${height}px`;
   box.style.width = `${scene.columns.total}px`;
   const under = (event: PointerEvent | MouseEvent): [number, number | null] => {
@@ -267,7 +272,7 @@ export function flow(app: App, index: number, space: number): HTMLElement {
     const best = found ? largest(rowOf(found.weights, app.token, count), 1)[0]! : 0;
     return box.setAttribute('aria-label', say('flowLabel', { token: seen(stack.tokens[app.token]!.text), source: seen(stack.tokens[best]!.text), layer: app.layer.name }));
   };
-  app.on(['layer', 'head', 'part'], () => paintStill(scene, still));
+  app.on(['layer', 'head', 'part'], () => { paintStill(scene, still); paintWords(scene, words); });
   let drawing = 0;
   /** Lets the chosen token run through the layers once; under a moving pointer it is there at once. */
   const redraw = (run: boolean): void => {
@@ -285,6 +290,7 @@ export function flow(app: App, index: number, space: number): HTMLElement {
   app.on(['token'], () => { redraw(true); describe(); }, box);
   app.on(['hoverToken', 'layer', 'head', 'part'], () => { redraw(false); describe(); }, box);
   paintStill(scene, still);
+  paintWords(scene, words);
   redraw(true);
   describe();
   return h('div', { class: 'scroll-x' }, box);

@@ -111,7 +111,7 @@ export const en = {
   imageHeads: 'What each head sees from the chosen square',
   imageLabel: 'The picture, lit where head {head} looks from {token}',
 
-  feedForwardText: 'Each token is now worked on alone: a wide layer of {width} units looks for features, and those that fire write to the line. Most of what a model knows is stored here.',
+  feedForwardText: 'Each token is now worked on alone: a wide layer of {width} units looks for features, and those that fire write to the line. Much of what a model knows has been found here.',
   units: 'Units that fire most at',
   unit: 'unit',
   hiddenLabel: 'Units (columns) by token (rows)',

@@ -113,7 +113,7 @@ export const zh: Record<WordKey, string> = {
   imageHeads: '从所选方块出发，每个头看到什么',
   imageLabel: '图像，亮处是第 {head} 头从 {token} 看的地方',
 
-  feedForwardText: '现在每个词元被单独加工：一个有 {width} 个单元的宽层寻找特征，被激活的单元写回到线上。模型知道的东西大多存在这里。',
+  feedForwardText: '现在每个词元被单独加工：一个有 {width} 个单元的宽层寻找特征，被激活的单元写回到线上。模型知道的许多东西就在这里被找到。',
   units: '激活最强的单元，词元',
   unit: '单元',
   hiddenLabel: '单元（列）与词元（行）',
