@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from transformer import signals, streams
 from transformer.data.reading.library_errors import is_panic
 from transformer.data.reading.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
-from transformer.types import Facts
 
 FLAGS = flags.FLAGS
 # Errors of the file system or the environment that no bug of ours can cause.
@@ -321,7 +320,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def print_json(result: Facts) -> None:
+def print_json(result: Mapping[str, object]) -> None:
     """Prints one JSON object on stdout."""
     print(json.dumps(result))
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
-from transformer.models.bert import BERT
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.encoder_decoder import EncoderDecoder
+from transformer.nn.heads import TextEncoder
 from transformer.ops import attention, cudnn
 from transformer.training.sections import build, section
 
@@ -107,7 +107,7 @@ def inputs_of(model, length):
     if isinstance(model, DecoderOnly):
         tokens = ints(rows, model.context)
         return [(None, (tokens,), {}), (None, (tokens,), {"segment_ids": tokens})]
-    if isinstance(model, BERT):
+    if isinstance(model, TextEncoder):
         tokens = ints(rows, length or model.context)
         return [(None, (tokens, tokens, ints(rows)), {})]
     if isinstance(model, EncoderDecoder):

@@ -91,7 +91,7 @@ def test_rotary_keeps_the_dtype(rng):
 def test_odd_widths_raise():
     with pytest.raises(ValueError, match="not 5"):
         sinusoidal(jnp.arange(3), 5)
-    with pytest.raises(ValueError, match="4 divides, not 6"):
+    with pytest.raises(ValueError, match="a multiple of 4, not 6"):
         sinusoidal_2d(2, 2, 6)
     with pytest.raises(ValueError, match="not 3"):
         rotary(jnp.zeros((1, 1, 1, 3)), jnp.zeros((1, 1), int))

@@ -239,7 +239,7 @@ def test_a_folder_of_checkpoints_that_is_a_file(tmp_path):
 
 @pytest.mark.parametrize("name", ["[a]", "a*", "a?", "a\\b"])
 def test_paths_that_orbax_takes_for_others(tmp_path, name):
-    with pytest.raises(WorkdirError, match=r"has a .*give the path of a folder without any of"):
+    with pytest.raises(WorkdirError, match=r"has a .*Give the path of a folder without any of"):
         Checkpoints(tmp_path / name / "run")
     assert not list(tmp_path.iterdir())
 
