@@ -223,13 +223,12 @@ function paintChosen(scene: Scene, sheet: Sheet, progress: number): void {
   const near = new Set<number>([token]);
   if (found) for (const source of largest(rowOf(found.weights, token, scene.stack.tokens.length), 5)) near.add(source);
   const taken: number[] = [];
-  for (const t of near) {
-    if (taken.some((n) => Math.abs(n - t) * scene.row < 11)) continue;
-    taken.push(t);
-    context.fillStyle = css(colors.card);
-    for (const [x, width] of [[0, c.left], [edge(c, c.layers) + 6, c.right]] as const) context.fillRect(x, y(scene, t) - 7, width, 14);
-    labels(scene, context, t, t === token);
-  }
+  for (const t of near) if (!taken.some((n) => Math.abs(n - t) * scene.row < 11)) taken.push(t);
+  // The words below are covered where these stand, or would touch them.
+  const covered = [...labelled(scene)].filter((t) => taken.some((n) => Math.abs(n - t) * scene.row < 12));
+  context.fillStyle = css(colors.card);
+  for (const t of [...taken, ...covered]) for (const [x, width] of [[0, c.left], [edge(c, c.layers) + 6, c.right]] as const) context.fillRect(x, y(scene, t) - 7, width, 14);
+  for (const t of taken) labels(scene, context, t, t === token);
 }
 
 export function flow(app: App, index: number, space: number): HTMLElement {
