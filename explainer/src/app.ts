@@ -1,5 +1,6 @@
 /** What is looked at, and who wants to know when that changes. */
 import { Arrays } from './arrays.ts';
+import { line } from './dom.ts';
 import type { Attention, AttentionPart, Header, Layer, Stack, Trace } from './types.ts';
 
 export interface Loaded {
@@ -50,7 +51,7 @@ interface Listener {
 
 /** What a trace is called: its label, and what was changed in it. */
 export function traceName(trace: Trace): string {
-  return [trace.label, ...(trace.edits ?? [])].join(' \u2014 ');
+  return line([trace.label, ...(trace.edits ?? [])].join(' \u2014 '));
 }
 
 export class App {

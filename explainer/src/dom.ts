@@ -65,6 +65,11 @@ export class Sheet {
 
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/g;
 
+/** A text of the file for a line of the page: what would turn the letters that follow around is replaced. */
+export function line(text: string): string {
+  return text.replace(CONTROL, '\ufffd');
+}
+
 /** A token's text with what would be invisible made visible. Data: never markup. */
 export function seen(text: string): string {
   if (text === '') return '∅';

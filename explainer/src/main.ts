@@ -1,7 +1,7 @@
 /** Reads the trace from the page and builds everything around it. */
 import { App } from './app.ts';
 import { Arrays, decodeBase64 } from './arrays.ts';
-import { h } from './dom.ts';
+import { h, line } from './dom.ts';
 import { attentionChapter, positionsChapter, lensChapter } from './chapters.ts';
 import { header } from './parts/header.ts';
 import { hero } from './hero.ts';
@@ -62,7 +62,7 @@ function build(app: App, atOnce: boolean, done: () => void): void {
   const root = document.documentElement;
   root.lang = app.state.language;
   root.dataset['theme'] = app.state.theme;
-  document.title = `${app.header.title} · ${say('pageTitle')}`;
+  document.title = `${line(app.header.title)} · ${say('pageTitle')}`;
   const main = h('main', { id: 'model' });
   document.querySelectorAll('body > .page').forEach((element) => element.remove());
   document.body.append(h('div', { class: 'page' }, h('a', { class: 'skip', href: '#model' }, say('skip')), header(app), main));

@@ -132,6 +132,17 @@ export function change(a: ArrayLike<number>, b: ArrayLike<number>, T: number, S:
   return Math.min(1, most);
 }
 
+/** The first and the last token of the most probable answer; as the task's default, of at most 30 tokens. */
+export function bestSpan(start: ArrayLike<number>, end: ArrayLike<number>, may: boolean[], longest = 30): [number, number] {
+  let best: [number, number] = [Math.max(0, may.indexOf(true)), Math.max(0, may.indexOf(true))];
+  for (let s = 0; s < start.length; s++) {
+    for (let e = s; e < Math.min(end.length, s + longest) && may[s] && may[e]; e++) {
+      if (start[s]! * end[e]! > start[best[0]]! * end[best[1]]!) best = [s, e];
+    }
+  }
+  return best;
+}
+
 export function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;

@@ -125,6 +125,14 @@ test('the change between two heads is the largest total variation of a row', () 
   close(page.change([1, 0], [0, 1], 1, 2), 1, 1e-12);
 });
 
+test('the best answer lies in the text, ends after it begins, and is not too long', () => {
+  const all = [true, true, true, true];
+  assert.deepEqual(page.bestSpan([0.1, 0.2, 0.6, 0.1], [0.1, 0.7, 0.1, 0.1], all), [1, 1]);
+  assert.deepEqual(page.bestSpan([0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7], all), [0, 3]);
+  assert.deepEqual(page.bestSpan([0.7, 0.1, 0.15, 0.05], [0.1, 0.1, 0.1, 0.7], [false, false, true, true]), [2, 3]);
+  assert.notDeepEqual(page.bestSpan([0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.7], all, 2), [0, 3]);
+});
+
 test('masks: causal, window, both', () => {
   assert.equal(page.visible(2, 3, { causal: true, window: null }), false);
   assert.equal(page.visible(2, 3, { causal: false, window: null }), true);

@@ -1,8 +1,8 @@
 /** What comes out: the next token with its sliders, or the output of whatever head the model has. */
 import { traceName, type App, type Loaded } from '../app.ts';
 import { clamp, h, seen } from '../dom.ts';
-import { distribution, draw, softmax, type Distribution, type Sampling } from '../math.ts';
-import type { NextToken, Output } from '../types.ts';
+import { bestSpan, distribution, draw, softmax, type Distribution, type Sampling } from '../math.ts';
+import type { NextToken, Output, Token } from '../types.ts';
 import { number, show } from '../values.ts';
 import { largest } from '../weights.ts';
 import { formula, say } from '../words/index.ts';
@@ -141,7 +141,7 @@ function classes(app: App, output: Scores): HTMLElement[] {
     after.replaceChildren(...(output.kind === 'token_classes' ? [h('bdi', { class: 'token query' }, seen(app.stack.tokens[app.token]!.text))] : []));
     list.replaceChildren(...largest(values, SHOWN).map((i) => {
       const value = kind === 'number' ? number(app, 'signed', path, ...at(), i) : number(app, 'percent', 'derived.output.probability', i);
-      return barRow(output.names[i] ?? String(i), kind === 'number' ? 0 : values[i]!, value, { second: theirs ? theirs[i]! : null, secondValue: theirs ? number(app, 'percent', 'derived.output.other', i) : null });
+      return barRow(seen(output.names[i] ?? String(i)), kind === 'number' ? 0 : values[i]!, value, { second: theirs ? theirs[i]! : null, secondValue: theirs ? number(app, 'percent', 'derived.output.other', i) : null });
     }));
   };
   app.on(['token', 'hoverToken'], paint, list);
@@ -169,14 +169,20 @@ function maskedTokens(app: App, output: Extract<Output, { kind: 'masked_tokens' 
   return [after, list];
 }
 
+/** The tokens behind the question: the text between the first separator and the last; else all. */
+function answerable(tokens: Token[]): boolean[] {
+  const separator = tokens.findIndex((token, i) => i > 0 && token.kind === 'special');
+  const behind = tokens.map((token, i) => separator > 0 && i > separator && token.kind === 'text');
+  return behind.includes(true) ? behind : tokens.map(() => true);
+}
+
 function span(app: App, output: Extract<Output, { kind: 'span' }>): HTMLElement[] {
   const start = softmax(app.arrays.slice(output.start)), end = softmax(app.arrays.slice(output.end));
   const { tokens } = app.trace.stacks[0]!;
-  let best: [number, number] = [0, 0];
-  for (let s = 0; s < start.length; s++) for (let e = s; e < end.length; e++) if (start[s]! * end[e]! > start[best[0]]! * end[best[1]]!) best = [s, e];
+  const best = bestSpan(start, end, answerable(tokens));
   app.derived.set('output.start', (t) => start[t!]!);
   app.derived.set('output.end', (t) => end[t!]!);
-  const answer = h('p', { class: 'answer' }, h('small', {}, say('answer')), h('bdi', {}, tokens.slice(best[0], best[1] + 1).map((token) => token.text).join(' ')));
+  const answer = h('p', { class: 'answer' }, h('small', {}, say('answer')), h('bdi', {}, seen(tokens.slice(best[0], best[1] + 1).map((token) => token.text).join(' ').replace(/ ##/g, ''))));
   const half = (title: 'begins' | 'ends', shares: Float64Array, name: string): HTMLElement => h('div', {}, h('h4', {}, say(title)), h('ol', { class: 'bars output-bars' }, ...largest(shares, 4).map((t) => barRow(seen(tokens[t]!.text), shares[t]!, number(app, 'percent', `derived.output.${name}`, t)))));
   return [answer, half('begins', start, 'start'), half('ends', end, 'end')];
 }

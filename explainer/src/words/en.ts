@@ -142,7 +142,7 @@ export const en = {
   maskedTokens: 'The hidden words',
   maskedTokensText: 'The model was asked which token stands at the masked place, with the words before and after it in view. A softmax over the vocabulary makes probabilities.',
   span: 'The answer in the text',
-  spanText: 'Two scores for each token say whether the answer begins or ends there. The answer is the best pair, with the end not before the beginning.',
+  spanText: 'Two scores for each token say whether the answer begins or ends there. The answer is the best pair in the text behind the question, with the end not before the beginning.',
   begins: 'begins',
   ends: 'ends',
   answer: 'answer',

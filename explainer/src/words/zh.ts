@@ -144,7 +144,7 @@ export const zh: Record<WordKey, string> = {
   maskedTokens: '被遮住的词',
   maskedTokensText: '模型要回答遮住的位置是哪个词元，前后的词都看得见。对词表做 softmax 给出概率。',
   span: '文中的答案',
-  spanText: '每个词元有两个分数，说明答案是否在此开始或结束。答案是最好的一对，结束不早于开始。',
+  spanText: '每个词元有两个分数，说明答案是否在此开始或结束。答案是问题之后的文本中最好的一对，结束不早于开始。',
   begins: '开始',
   ends: '结束',
   answer: '答案',
