@@ -231,23 +231,11 @@ function paintChosen(scene: Scene, sheet: Sheet, progress: number): void {
   for (const t of taken) labels(scene, context, t, t === token);
 }
 
-export function flow(app: App, index: number, space: number): HTMLElement {
-  const stack = app.trace.stacks[index]!;
+function listen({ app, index, stack, columns: c, row }: Scene, box: HTMLElement, chosen: Sheet): void {
   const count = stack.tokens.length;
-  const still = new Sheet('flow-still');
-  const words = new Sheet('flow-words');
-  const chosen = new Sheet('flow-chosen');
-  const scene: Scene = {
-    app, index, stack, columns: columns(space, stack.layers.length, longestLabel(stack)), row: clamp((space < 560 ? 330 : 400) / count, 2.4, 24), colors: palette(), lengths: streamLengths(app, stack),
-  };
-  const height = TOP + count * scene.row + 6;
-  for (const sheet of [still, words, chosen]) sheet.resize(scene.columns.total, height);
-  const box = h('div', { class: 'flow', tabindex: 0, role: 'group' }, words.element, still.element, chosen.element);
-  box.style.height = `${height}px`;
-  box.style.width = `${scene.columns.total}px`;
   const under = (event: PointerEvent | MouseEvent): [number, number | null] => {
     const [px, py] = chosen.place(event);
-    return [clamp(Math.floor((py - TOP) / scene.row), 0, count - 1), layerAt(scene.columns, px)];
+    return [clamp(Math.floor((py - TOP) / row), 0, count - 1), layerAt(c, px)];
   };
   chosen.element.addEventListener('pointermove', (event) => {
     if (event.pointerType !== 'touch' && app.state.stack === index) app.set({ hoverToken: under(event)[0] });
@@ -263,6 +251,23 @@ export function flow(app: App, index: number, space: number): HTMLElement {
     event.preventDefault();
     app.set({ stack: index, ...move });
   });
+}
+
+export function flow(app: App, index: number, space: number): HTMLElement {
+  const stack = app.trace.stacks[index]!;
+  const count = stack.tokens.length;
+  const still = new Sheet('flow-still');
+  const words = new Sheet('flow-words');
+  const chosen = new Sheet('flow-chosen');
+  const scene: Scene = {
+    app, index, stack, columns: columns(space, stack.layers.length, longestLabel(stack)), row: clamp((space < 560 ? 330 : 400) / count, 2.4, 24), colors: palette(), lengths: streamLengths(app, stack),
+  };
+  const height = TOP + count * scene.row + 6;
+  for (const sheet of [still, words, chosen]) sheet.resize(scene.columns.total, height);
+  const box = h('div', { class: 'flow', tabindex: 0, role: 'group' }, words.element, still.element, chosen.element);
+  box.style.height = `${height}px`;
+  box.style.width = `${scene.columns.total}px`;
+  listen(scene, box, chosen);
   const dim = (): void => { still.element.style.opacity = app.state.stack === index ? '0.72' : ''; };
   dim();
   const describe = (): void => {
