@@ -86,7 +86,7 @@ def jobs(path):
                 "translation",
                 embedded="reverse",
                 num_pairs=200,
-                sequence_length=8,
+                sequence_length=3,
                 batch_tokens=256,
                 max_length=16,
                 rows_multiple=8,
