@@ -17,8 +17,13 @@ import os, sys, time
 from pathlib import Path
 from transformer.locks import locked
 with locked(Path(sys.argv[1])):
-    if len(sys.argv) > 2 and os.fork() == 0:
-        time.sleep(60)
+    ready, done = os.pipe()
+    if len(sys.argv) > 2:
+        if os.fork() == 0:
+            os.write(done, b".")
+            time.sleep(60)
+        # Not before the fork has given up its copies.
+        os.read(ready, 1)
     print("held", flush=True)
     time.sleep(60)
 """
