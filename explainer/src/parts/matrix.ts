@@ -94,10 +94,8 @@ export class Matrix {
     const narrow = this.space < 420;
     const room = (labels: number): number => clamp((this.space - labels) / Math.max(T, S), 0.5, 64);
     const longest = (which: 'rows' | 'columns'): number => 22 + 7.4 * Math.max(...this.texts(which).map((text) => [...text].length));
-    const left = Math.min(narrow ? 52 : 84, longest('rows')), top = Math.min(narrow ? 44 : 62, longest('columns'));
-    const roomy = room(left) >= 9;
-    this.left = roomy ? left : 8;
-    this.top = roomy ? top : 8;
+    this.left = Math.min(narrow ? 52 : 84, longest('rows'));
+    this.top = Math.min(narrow ? 44 : 62, longest('columns'));
     this.cell = room(this.left + 4);
     const width = this.left + this.cell * S + 6, height = this.top + this.cell * T + 6;
     for (const sheet of [this.still, this.marks]) sheet.resize(width, height);
@@ -167,7 +165,7 @@ export class Matrix {
     context.strokeStyle = css(colors.line);
     context.lineWidth = 1;
     context.strokeRect(left - 1.5, top - 1.5, cell * S + 3, cell * T + 3);
-    if (cell >= 9) this.labels(context, null, null);
+    this.labels(context, null, null);
     if (cell >= 34 && last) this.numbers(context, field);
   }
 
@@ -188,17 +186,19 @@ export class Matrix {
   private labels(context: CanvasRenderingContext2D, row: number | null, column: number | null): void {
     const { cell, left, top, colors } = this;
     const size = clamp(cell * 0.62, 9, 12.5);
+    // Where cells are smaller than letters, every second, third, ... one has its label.
+    const every = Math.ceil(9 / cell);
     context.font = `${row === null ? 400 : 700} ${size}px ui-monospace, "SF Mono", Menlo, Consolas, monospace`;
     context.textBaseline = 'middle';
     context.textAlign = 'right';
     this.texts('rows').forEach((text, t) => {
-      if (row !== null && t !== row) return;
+      if (row === null ? t % every : t !== row) return;
       context.fillStyle = css(row === null ? colors.soft : colors.query);
       context.fillText(fit(context, text, left - 12), left - 7, top + (t + 0.5) * cell);
     });
     context.textAlign = 'left';
     this.texts('columns').forEach((text, s) => {
-      if (column !== null && s !== column) return;
+      if (column === null ? s % every : s !== column) return;
       context.save();
       context.translate(left + (s + 0.5) * cell, top - 7);
       context.rotate(-Math.PI / 2);
@@ -228,13 +228,11 @@ export class Matrix {
     context.beginPath();
     context.roundRect(x - 1, y - 1, cell + 2, cell + 2, 3);
     context.stroke();
-    if (cell >= 9) {
-      const size = clamp(cell * 0.62, 9, 12.5) + 5;
-      context.fillStyle = css(colors.card);
-      context.fillRect(0, y + cell / 2 - size / 2, left - 3, size);
-      context.fillRect(x + cell / 2 - size / 2, 0, size, top - 3);
-      this.labels(context, row, column);
-    }
+    const size = clamp(cell * 0.62, 9, 12.5) + 5;
+    context.fillStyle = css(colors.card);
+    context.fillRect(0, y + cell / 2 - size / 2, left - 3, size);
+    context.fillRect(x + cell / 2 - size / 2, 0, size, top - 3);
+    this.labels(context, row, column);
     this.describe(row, column);
   }
 
