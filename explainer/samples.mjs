@@ -270,6 +270,7 @@ export const SAMPLES = {
   classes: () => encoder(10, 'classes'),
   tagger: () => encoder(11, 'token_classes'),
   span: () => encoder(12, 'span'),
+  vector: () => encoder(16, 'vector'),
   vaswani: () => translator(13, 'sinusoidal'),
   t5: () => translator(14, 'relative'),
   vit: () => vit(15),
@@ -288,6 +289,7 @@ function encoder(seed, kind) {
     masked_tokens: () => ({ kind, positions: [6], ids: writer.add('int32', [1, 20], [5000, ...vocabulary.slice(0, 19).map((v) => v.id)]), logits: writer.add('float32', [1, 20], [9, ...logits(19)].sort((a, b) => b - a)), texts: Object.fromEntries(vocabulary.map((v) => [v.id, v.text])) }),
     classes: () => ({ kind, names: ['negative', 'neutral', 'positive'], logits: writer.add('float32', [3], [-1.2, 0.3, 2.9]) }),
     token_classes: () => ({ kind, names: ['O', 'B-PER', 'B-LOC', 'I-LOC'], logits: writer.add('float32', [T, 4], array(T * 4, (i) => ((i % 4 === 0) !== (Math.floor(i / 4) === 4) ? 3 : 0) + (i % 4 === 2 && Math.floor(i / 4) === 4 ? 4 : 0) + random.normal())) }),
+    vector: () => ({ kind, pooling: 'mean', vector: writer.add('float32', [96], logits(96)) }),
     span: () => ({ kind, start: writer.add('float32', [T], array(T, (i) => (i === 6 ? 5 : 0) + random.normal())), end: writer.add('float32', [T], array(T, (i) => (i === 7 ? 5 : 0) + random.normal())) }),
   };
   return {

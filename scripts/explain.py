@@ -52,12 +52,13 @@ def main() -> int:
     if values.output:
         require_writable_file(Path(values.output), "--output")
     prompts = given_prompts(values)
-    from transformer.runs.opening import open_run
+    from transformer.explaining.opening import open_any
+    from transformer.explaining.opening import open_any
 
-    runs = [open_run(workdir, values.checkpoint)]
+    runs = [open_any(workdir, values.checkpoint)]
     if values.compare or values.compare_checkpoint:
         other = Path(values.compare or workdir)
-        runs.append(open_run(other, values.compare_checkpoint or "best"))
+        runs.append(open_any(other, values.compare_checkpoint or "best"))
     title = " and ".join(f"{run.workdir}, step {run.step}" for run in runs)
     if values.serve:
         return serve_page(runs, title, prompts, values)

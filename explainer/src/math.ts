@@ -216,3 +216,14 @@ export function checkTable(table: Float32Array, T: number, D: number, pairs: [nu
   }
   return { nearest: Math.sqrt(nearest), nearestPair, largest, rotationError };
 }
+
+/** How alike the directions of two vectors are, from -1 to 1. */
+export function cosine(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let product = 0, ours = 0, theirs = 0;
+  for (let i = 0; i < Math.min(a.length, b.length); i++) {
+    product += a[i]! * b[i]!;
+    ours += a[i]! ** 2;
+    theirs += b[i]! ** 2;
+  }
+  return product / Math.max(1e-12, Math.sqrt(ours * theirs));
+}

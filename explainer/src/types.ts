@@ -93,7 +93,8 @@ export type Output =
   | { kind: 'classes'; names: string[]; logits: Id; kind_of_scores?: 'softmax' | 'sigmoid' | 'number' }
   | { kind: 'token_classes'; names: string[]; logits: Id }
   | { kind: 'masked_tokens'; positions: number[]; ids: Id; logits: Id; texts: Record<string, string>; rest?: Optional }
-  | { kind: 'span'; start: Id; end: Id };
+  | { kind: 'span'; start: Id; end: Id }
+  | { kind: 'vector'; pooling: string; vector: Id };
 
 export interface Trace {
   label: string;

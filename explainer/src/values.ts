@@ -55,7 +55,7 @@ export function valueOf(app: App, path: string, ...indices: number[]): unknown {
 const LEAVES = new Set(
   ('table angles bias token_norm position_norm residual_before residual_before_cross residual_middle residual_after ' +
     'attention_output cross_attention_output feed_forward_output norm ' +
-    'weights scores query key value mixed_norm visible hidden units probabilities chosen ids logits rest log_sums start end').split(' '),
+    'weights scores query key value mixed_norm visible hidden units probabilities chosen ids logits rest log_sums start end vector').split(' '),
 );
 
 /** Shows a number, and writes beside it where it comes from. */

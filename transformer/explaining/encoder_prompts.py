@@ -10,6 +10,7 @@ from transformer.data.labels.class_names import distinct_names
 from transformer.data.labels.conll import align, split_words
 from transformer.data.labels.squad import Question
 from transformer.data.labels.windows import make_windows
+from transformer.data.text.embeddings import load_embedding
 from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.shapes import rounded_up
@@ -159,6 +160,34 @@ def read_masked(run: Run, wanted: Wanted) -> Reading:
     )
     positions = places.astype(np.int32)[None]
     return dataclasses.replace(reading, inputs=(*reading.inputs, positions))
+
+
+def read_vector(run: Run, wanted: Wanted) -> Reading:
+    """A text that becomes one vector, as the publisher of the model makes it."""
+    prompt, target, most = wanted[:3]
+    require_no_target(run, target)
+    how = load_embedding(run.workdir)
+    tokenizer: EncoderTokenizer = run.task.load_tokenizer(run.workdir)
+    if not prompt.strip():
+        raise DataError("the prompt is empty: give a text.")
+    before = how.prompt(None)
+    # The prompt before the text alone is the last row, to find its length.
+    texts = [(before + prompt).strip(), before.strip()]
+    texts = [text.lower() for text in texts] if how.lowercase else texts
+    room = min(how.max_length or run.model.context, run.model.context)
+    rows = lay_out_texts(tokenizer, texts, None, min(room, most or room))
+    notes = (f"The text was cut to its first {rows.lengths[0]:,} tokens.",) if rows.cut[0] else ()
+    skipped = int(rows.lengths[1]) - 1 if before and not how.include_prompt else 0
+    return _encoder_reading(
+        tokenizer,
+        {name: array[:1] for name, array in rows.arrays().items()},
+        prompt=prompt,
+        method="__call__",
+        output="vector",
+        pooling=how,
+        num_prompt_tokens=skipped,
+        notes=notes,
+    )
 
 
 def _encoder_reading(

@@ -27,6 +27,10 @@ def output_of(trace: Trace, arrays: Arrays) -> tuple[Json, set[int]]:
     if reading.output == "token_classes":
         names = list(reading.names)
         return {"kind": "token_classes", "names": names, "logits": arrays.exact(outputs)}, set()
+    if reading.output == "vector":
+        assert reading.pooling is not None
+        words = " and ".join(reading.pooling.pooling)
+        return {"kind": "vector", "pooling": words, "vector": arrays.exact(outputs)}, set()
     if reading.output == "span":
         start, end = arrays.exact(outputs[:, 0]), arrays.exact(outputs[:, 1])
         return {"kind": "span", "start": start, "end": end}, set()

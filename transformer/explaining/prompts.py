@@ -19,7 +19,9 @@ from transformer.explaining.encoder_prompts import (
     read_masked,
     read_question,
     read_tags,
+    read_vector,
 )
+from transformer.explaining.opening import makes_vectors
 from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
 from transformer.runs.opening import Run
 from transformer.tasks.parts.abilities import Rewrites
@@ -68,7 +70,11 @@ def read(
                 f"the {name} has {len(text):,} characters: at most {LONGEST_PROMPT:,} are read."
             )
     kind = run.task.model_kind
-    reader = read_question if isinstance(run.task, QuestionAnswering) else READERS.get(kind)
+    reader = READERS.get(kind)
+    if isinstance(run.task, QuestionAnswering):
+        reader = read_question
+    elif makes_vectors(run.config, run.workdir):
+        reader = read_vector
     if reader is None:
         raise ConfigError(
             f"{run.workdir} was trained for {run.config.task.name}, which cannot be explained: its "

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from transformer.data.text.embeddings import Embedding
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import ConfigError
 from transformer.runs.opening import Run
@@ -41,12 +42,14 @@ class Reading:
         inputs: its positional arguments.
         named: its named arguments.
         stacks: the tokens of each stack, by the stack's name.
-        output: what the outputs are: `next_token`, `classes`, `token_classes`, `masked_tokens` or
-            `span`.
+        output: what the outputs are: `next_token`, `classes`, `token_classes`, `masked_tokens`,
+            `span` or `vector`.
         names: the names of the outputs, if they have names.
         scores: for `classes`: `softmax`, `sigmoid` or `number`.
         positions: for `masked_tokens`: the places that are predicted.
         text_of: the text of a token id.
+        pooling: for `vector`: how the states of all tokens become one.
+        num_prompt_tokens: for `vector`: how many of the first tokens are not pooled.
         picture: the prepared image.
         notes: sentences about what was cut.
     """
@@ -63,6 +66,8 @@ class Reading:
     scores: str = "softmax"
     positions: tuple[int, ...] = ()
     text_of: Callable[[int], str] = str
+    pooling: Embedding | None = None
+    num_prompt_tokens: int = 0
     picture: UInt8[np.ndarray, "Y X C"] | None = None
     notes: tuple[str, ...] = ()
 

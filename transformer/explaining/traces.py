@@ -58,7 +58,8 @@ class Trace:
         reading: what the model read.
         stacks: the stacks, in the order of computation.
         outputs: float32. `[T, V]` scores of next tokens, `[c]` of classes, `[T, c]` of each token's
-            classes, `[M, V]` of masked tokens, `[T, 2]` of first and last tokens of an answer.
+            classes, `[M, V]` of masked tokens, `[T, 2]` of first and last tokens of an answer,
+            `[D]` of the text's vector.
         edits: sentences about what was changed in the model.
     """
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transformer.decoding.embed import pooled_states
 from transformer.explaining.editing import Edit, as_collection
 from transformer.explaining.names import axes_of
 from transformer.explaining.prompts import read
@@ -70,6 +71,8 @@ def trace_reading(run: Run, reading: Reading, edits: Sequence[Edit] | None = Non
         for name, tokens in reading.stacks.items()
     )
     outputs = np.asarray(outputs)[0].astype(np.float32)
+    if reading.pooling is not None:
+        outputs = pooled_states(outputs[: lengths[0]], reading.pooling, reading.num_prompt_tokens)
     if reading.output in ("next_token", "token_classes", "span"):
         outputs = outputs[: lengths[-1]]
     told = tuple(edit.sentence() for edit in edits or ())

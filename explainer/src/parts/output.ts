@@ -1,7 +1,8 @@
 /** What comes out: the next token with its sliders, or the output of whatever head the model has. */
 import { traceName, type App, type Loaded } from '../app.ts';
-import { clamp, h, seen } from '../dom.ts';
-import { bestSpan, distribution, draw, softmax, type Distribution, type Sampling } from '../math.ts';
+import { css, look, palette } from '../colors.ts';
+import { clamp, h, seen, Sheet } from '../dom.ts';
+import { bestSpan, cosine, distribution, draw, softmax, type Distribution, type Sampling } from '../math.ts';
 import type { NextToken, Output, Token } from '../types.ts';
 import { number, show } from '../values.ts';
 import { largest } from '../weights.ts';
@@ -187,11 +188,44 @@ function span(app: App, output: Extract<Output, { kind: 'span' }>): HTMLElement[
   return [answer, half('begins', start, 'start'), half('ends', end, 'end')];
 }
 
+/** The vector of a text as cells, and how alike those of the other texts are. */
+function vector(app: App, output: Extract<Output, { kind: 'vector' }>): HTMLElement[] {
+  const colors = palette();
+  const cells = new Sheet('strip');
+  const list = h('ol', { class: 'bars output-bars' });
+  const alike = h('h4', {}, say('alike'));
+  const length = h('p', { class: 'after' });
+  const of = (i: number): Float32Array | number[] => {
+    const { trace, arrays } = app.loaded[i]!;
+    return trace.output.kind === 'vector' ? arrays.slice(trace.output.vector) : [];
+  };
+  app.derived.set('output.cosine', (i) => cosine(of(app.state.trace), of(i!)));
+  app.derived.set('output.length', () => Math.hypot(...of(app.state.trace)));
+  const paint = (): void => {
+    const values = of(app.state.trace);
+    const columns = 24, side = 12, range = Math.max(...Array.from(values, Math.abs)) || 1;
+    cells.resize(columns * side, Math.ceil(values.length / columns) * side);
+    const context = cells.clear();
+    for (let i = 0; i < values.length; i++) {
+      context.fillStyle = css(look(colors.signed, 0.5 + values[i]! / (2 * range)));
+      context.fillRect((i % columns) * side, Math.floor(i / columns) * side, side - 1, side - 1);
+    }
+    length.replaceChildren(say('vectorSize', { count: String(values.length), pooling: seen(output.pooling) }), ' ', number(app, 'fixed', 'derived.output.length'));
+    const others = app.loaded.flatMap((one, i) => (i !== app.state.trace && one.trace.output.kind === 'vector' ? [i] : []));
+    alike.hidden = !others.length;
+    list.replaceChildren(...others.map((i) => barRow(traceName(app.loaded[i]!.trace), cosine(values, of(i)), number(app, 'fixed', 'derived.output.cosine', i))));
+  };
+  app.on(['trace', 'other'], paint, list);
+  paint();
+  return [length, h('div', { class: 'vector-cells' }, cells.element), alike, list];
+}
+
 const WORDS = {
   next_token: ['output', 'outputText', '\\o{p} = softmax(\\x{x}W_{vocabulary} / \\s{τ}) ∈ ℝ^{V}'],
   classes: ['classes', 'classesText', '\\o{p} = softmax(\\x{x}W) ∈ ℝ^{classes}'],
   token_classes: ['tokenClasses', 'tokenClassesText', '\\o{p} = softmax(\\x{X}W) ∈ ℝ^{T × classes}'],
   masked_tokens: ['maskedTokens', 'maskedTokensText', '\\o{p} = softmax(\\x{x}_{mask}W) ∈ ℝ^{V}'],
+  vector: ['vector', 'vectorText', '\\o{v} = pool(\\x{X}) ∈ ℝ^{D}'],
   span: ['span', 'spanText', '\\o{p} = softmax(\\x{X}W) ∈ ℝ^{T × 2}'],
 } as const;
 
@@ -211,6 +245,6 @@ function surprise(app: App): HTMLElement | null {
 export function output(app: App): HTMLElement {
   const { output: out } = app.trace;
   const [title, text, symbols] = WORDS[out.kind];
-  const body = out.kind === 'next_token' ? nextToken(app) : out.kind === 'masked_tokens' ? maskedTokens(app, out) : out.kind === 'span' ? span(app, out) : classes(app, out);
+  const body = out.kind === 'next_token' ? nextToken(app) : out.kind === 'masked_tokens' ? maskedTokens(app, out) : out.kind === 'span' ? span(app, out) : out.kind === 'vector' ? vector(app, out) : classes(app, out);
   return h('section', { class: 'card output', id: 'part-output' }, h('h3', {}, say(title)), h('p', { class: 'says' }, say(text)), formula(symbols), ...body, surprise(app));
 }
