@@ -54,7 +54,7 @@ OF_LAYERS = {
 OF_MODELS = {
     "token_embedding": "hook_embed",
     "position_embedding": "hook_pos_embed",
-    "final": "ln_final.hook_normalized",
+    "final": "ln_final.hook_out",
 }
 # Where rotary positions are used, TransformerLens has two names; ours are the rotated ones.
 _ROTATED = {"attn.hook_rot_q": "attention_query", "attn.hook_rot_k": "attention_key"}
