@@ -10,12 +10,15 @@ is live: other prompts, heads and layers switched off, activations from another 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from transformer import command_line
 from transformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformer.runs.opening import Run
 
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
@@ -53,7 +56,6 @@ def main() -> int:
         require_writable_file(Path(values.output), "--output")
     prompts = given_prompts(values)
     from transformer.explaining.opening import open_any
-    from transformer.explaining.opening import open_any
 
     runs = [open_any(workdir, values.checkpoint)]
     if values.compare or values.compare_checkpoint:
@@ -80,7 +82,7 @@ def given_prompts(values: Any) -> list[str]:
     return values.prompt
 
 
-def write_page(runs: list[Any], title: str, prompts: list[str], values: Any) -> int:
+def write_page(runs: "list[Run]", title: str, prompts: list[str], values: Any) -> int:
     """Writes the page into a file."""
     from transformer import explaining
     from transformer.explaining.writing import most_tokens, page_of, require_one_family
@@ -105,7 +107,7 @@ def write_page(runs: list[Any], title: str, prompts: list[str], values: Any) -> 
     return 0
 
 
-def serve_page(runs: list[Any], title: str, prompts: list[str], values: Any) -> int:
+def serve_page(runs: "list[Run]", title: str, prompts: list[str], values: Any) -> int:
     """Serves the page until the process is ended."""
     from transformer.explaining.server import Explainer, serve
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from tests.explaining.tiny import PROMPTS
+from tests.explaining.tiny import PROMPTS, decoder, pair
 from transformer import explaining
 from transformer.explaining import Ablate, writing
 from transformer.explaining.arrays import Arrays, stored
@@ -22,6 +22,8 @@ from transformer.explaining.outputs import TEMPERATURES
 from transformer.explaining.pictures import png
 from transformer.explaining.scores import norms
 from transformer.explaining.writing import as_data, html_of, page_of
+from transformer.models.gpt import GPT
+from transformer.models.t5 import T5
 
 ALL = (*PROMPTS, "vit")
 
@@ -59,7 +61,28 @@ def shown(trace, level=0):
 @pytest.mark.parametrize("level", [0, 2])
 @pytest.mark.parametrize("name", ALL)
 def test_every_number_is_the_traces(name, level, trace_of):
-    trace = trace_of(name)
+    check_page(trace_of(name), level)
+
+
+@pytest.mark.parametrize("length", [1, 2, 31, 32])
+@pytest.mark.parametrize("name", ["llama", "masked"])
+def test_every_number_is_the_traces_at_every_length(name, length, run_of):
+    letters = "light window east what "
+    prompt = letters[:length] if name == "llama" and length < 20 else letters * 3
+    check_page(explaining.trace(run_of(name), prompt, most=max(length, 3)), 0)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_every_number_is_the_traces_at_every_depth(layers, tmp_path):
+    run = decoder(GPT, "gpt", tmp_path / "gpt", num_layers=layers, num_heads=layers, width=12)
+    check_page(explaining.trace(run, "what light"), 0)
+    deep = {"num_encoder_layers": layers, "num_decoder_layers": 4 - layers}
+    run = pair(T5, "t5", tmp_path / "t5", **deep)
+    check_page(explaining.trace(run, "what light", "the east"), 0)
+
+
+def check_page(trace, level):
+    """Everything on a page against its trace."""
     page = shown(trace, level)
     (found,) = page.header["traces"]
     assert page.header["family"] == trace.reading.family

@@ -1,3 +1,7 @@
+import base64
+import dataclasses
+import shutil
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +9,13 @@ import pytest
 
 from tests.explaining.tiny import PROMPTS
 from transformer import explaining
+from transformer.data.text.embeddings import Embedding
+from transformer.decoding.embed import embed
 from transformer.errors import ConfigError, DataError
 from transformer.explaining import Ablate, Patch
+from transformer.explaining.arrays import stored
 from transformer.explaining.editing import PARTS
+from transformer.explaining.header import LEVELS, header_and_arrays
 from transformer.explaining.names import OF_LAYERS, OF_MODELS, from_transformer_lens
 from transformer.explaining.names import to_transformer_lens as theirs
 
@@ -285,3 +293,27 @@ def test_long_prompts_are_cut_and_it_is_said(run_of):
         trace = explaining.trace(run_of(name), "light window " * 8, most=6)
         assert len(trace.stacks[0].tokens) <= 6
         assert any("cut" in note or "longer" in note for note in trace.reading.notes)
+
+
+# ------------------------------------------------------------------------------------ vectors
+
+
+def test_encoders_without_a_head_show_the_vector_of_the_text(run_of, tmp_path):
+    run = run_of("masked")
+    how = Embedding(prompts={"query": "light "}, default_prompt="query", include_prompt=False)
+    shutil.copytree(run.workdir, tmp_path / "run")
+    (tmp_path / "run" / "embedding.json").write_text(how.to_text())
+    run = dataclasses.replace(run, workdir=tmp_path / "run")
+    trace = explaining.trace(run, "what window breaks")
+    tokenizer = run.task.load_tokenizer(run.workdir)
+    texts, given = ["what window breaks"], {"prompt": how.prompt(None)}
+    expected = embed(run.model, run.params, tokenizer, texts, how, **given)[0]
+    np.testing.assert_allclose(trace.outputs, expected, atol=1e-5)
+    header, arrays = header_and_arrays([trace], "", LEVELS[0])
+    output = header["traces"][0]["output"]
+    assert (output["kind"], output["pooling"]) == ("vector", "mean")
+    found = stored(header["arrays"], base64.b64decode(arrays.base64()), output["vector"])
+    np.testing.assert_array_equal(found, trace.outputs)
+    assert_same(explaining.trace(run, "what window breaks", edits=()), trace)
+    with pytest.raises(DataError, match="the prompt is empty"):
+        explaining.trace(run, " ")

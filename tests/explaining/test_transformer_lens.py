@@ -1,7 +1,7 @@
 """GPT-2 in TransformerLens and here: every activation that both name, of the same weights.
 
 TransformerLens comes with many packages, so that the suite's own installation does not have it:
-`pip install transformer-lens==4.3.0`, then `python -m pytest tests/explaining/test_transformer_lens.py -s`.
+`pip install transformer-lens==4.3.0`; with `-s` the differences are shown.
 """
 
 import warnings

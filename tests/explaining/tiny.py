@@ -49,7 +49,7 @@ def made(folder, name, task, model, method, *inputs, tokenizer=None, labels=()):
 
 def decoder(kind, name, folder, **fields):
     tokenizer = make_text_tokenizer("character", TEXT, 100)
-    model = kind(vocab_size=tokenizer.vocab_size, context=32, **SIZES, **fields)
+    model = kind(vocab_size=tokenizer.vocab_size, context=32, **SIZES | fields)
     tokens = jnp.zeros((1, 8), jnp.int32)
     task = LanguageModeling(context=32)
     return made(folder, name, task, model, "__call__", tokens, tokenizer=tokenizer)
@@ -57,7 +57,8 @@ def decoder(kind, name, folder, **fields):
 
 def pair(kind, name, folder, **fields):
     tokenizer = make_sentence_tokenizer("bpe", [TEXT], 270)
-    model = kind(vocab_size=tokenizer.vocab_size, feed_forward_width=24, **PAIR, **fields)
+    sizes = PAIR | {"feed_forward_width": 24} | fields
+    model = kind(vocab_size=tokenizer.vocab_size, **sizes)
     tokens = jnp.zeros((1, 8), jnp.int32)
     return made(folder, name, Translation(), model, "__call__", tokens, tokens, tokenizer=tokenizer)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,13 +17,18 @@ from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
 from transformer.runs.opening import Run
+from transformer.tasks.masked_lm import MaskedLM
+from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.labels import load_labels
+from transformer.tasks.question_answering import QuestionAnswering
+from transformer.tasks.tagging import Tagging
+from transformer.tasks.text_classification import TextClassification
 
 
 def read_class(run: Run, wanted: Wanted) -> Reading:
     """A text, or a pair of texts, that is classified."""
     prompt, target, most = wanted[:3]
-    task: Any = run.task
+    task = cast("TextClassification", run.task)
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     first, second = prompt, target
     if task.second and second is None:
@@ -62,7 +67,7 @@ def read_tags(run: Run, wanted: Wanted) -> Reading:
     """A sentence whose words are tagged."""
     prompt, target, most = wanted[:3]
     require_no_target(run, target)
-    task: Any = run.task
+    task = cast("Tagging", run.task)
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     words = split_words(prompt)
     if not words:
@@ -94,7 +99,7 @@ def read_tags(run: Run, wanted: Wanted) -> Reading:
 def read_question(run: Run, wanted: Wanted) -> Reading:
     """A question, and a context in which the answer is."""
     prompt, target = wanted[:2]
-    task: Any = run.task
+    task = cast("QuestionAnswering", run.task)
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     question, context = prompt, target
     if context is None:
@@ -135,7 +140,7 @@ def read_masked(run: Run, wanted: Wanted) -> Reading:
     """A text with masks; without one, every token is predicted where it stands."""
     prompt, target, most = wanted[:3]
     require_no_target(run, target)
-    task: Any = run.task
+    task = cast("MaskedLM", run.task)
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     if not prompt.strip():
         raise DataError(f"the prompt is empty: give a text, with {tokenizer.names.mask} in it.")
@@ -167,7 +172,7 @@ def read_vector(run: Run, wanted: Wanted) -> Reading:
     prompt, target, most = wanted[:3]
     require_no_target(run, target)
     how = load_embedding(run.workdir)
-    tokenizer: EncoderTokenizer = run.task.load_tokenizer(run.workdir)
+    tokenizer: EncoderTokenizer = cast("Tokenized", run.task).load_tokenizer(run.workdir)
     if not prompt.strip():
         raise DataError("the prompt is empty: give a text.")
     before = how.prompt(None)

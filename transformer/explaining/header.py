@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
 
 from transformer.explaining.arrays import Arrays
-from transformer.explaining.lens import has_lens, logit_lens
+from transformer.explaining.lens import Lens, has_lens, logit_lens
 from transformer.explaining.outputs import output_of
 from transformer.explaining.pictures import png_address
 from transformer.explaining.positions import positions_of
@@ -157,7 +156,7 @@ def _stack(
     trace: Trace,
     stack: StackTrace,
     facts: Sequence[LayerFacts],
-    lens: Any,
+    lens: Lens | None,
     arrays: Arrays,
     fidelity: Fidelity,
 ) -> Json:
@@ -204,7 +203,7 @@ def _layer(
     number: int,
     layer: Mapping[str, np.ndarray],
     facts: LayerFacts,
-    lens: Any,
+    lens: Lens | None,
     arrays: Arrays,
     fidelity: Fidelity,
 ) -> Json:

@@ -1,6 +1,7 @@
 """What the stream of a layer would predict, and what each part adds to a prediction."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -81,7 +82,7 @@ def _require_tokens(trace: Trace, what: str) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(model: Any, params: Params, x: Float[Array, "T D"]) -> Float[Array, "T V"]:
+def _logits(model: nn.Module, params: Params, x: Float[Array, "T D"]) -> Float[Array, "T V"]:
     def score(module: Any, x: Array) -> Array:
         return module.logits(_finished(module, x.astype(module.compute.dtype)))[0]
 
@@ -89,7 +90,7 @@ def _logits(model: Any, params: Params, x: Float[Array, "T D"]) -> Float[Array, 
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _best(model: Any, k: int, params: Params, x: Float[Array, "T D"]) -> tuple[Array, Array]:
+def _best(model: nn.Module, k: int, params: Params, x: Float[Array, "T D"]) -> tuple[Array, Array]:
     probabilities = jax.nn.softmax(_logits(model, params, x), axis=-1)
     values, ids = jax.lax.top_k(probabilities, k)
     return ids, values
@@ -156,7 +157,9 @@ def direct_logit_attribution(
     return Contributions((*names, "bias"), np.array([*scores, total - sum(scores)]), heads)
 
 
-def _by_head(trace: Trace, position: int, read: Any) -> Float[np.ndarray, "L N"] | None:
+def _by_head(
+    trace: Trace, position: int, read: Callable[[np.ndarray], Array]
+) -> Float[np.ndarray, "L N"] | None:
     layers = unstacked(trace.run.params[trace.stacks[-1].path])
     rows = []
     for number, layer in enumerate(trace.stacks[-1].layers):
@@ -170,7 +173,7 @@ def _by_head(trace: Trace, position: int, read: Any) -> Float[np.ndarray, "L N"]
 
 
 def _read(
-    model: Any, params: Params, token: int, whole: np.ndarray, part: np.ndarray
+    model: nn.Module, params: Params, token: int, whole: np.ndarray, part: np.ndarray
 ) -> Float[Array, ""]:
     """What a part of the stream adds to the score of a token, the denominator being the whole's."""
 
@@ -188,7 +191,7 @@ def _read(
     return nn.apply(score, model)({"params": params})
 
 
-def _uncapped(model: Any, params: Params, token: int, whole: np.ndarray) -> Float[Array, ""]:
+def _uncapped(model: nn.Module, params: Params, token: int, whole: np.ndarray) -> Float[Array, ""]:
     """The score of a token before a cap."""
 
     def score(module: Any) -> Array:

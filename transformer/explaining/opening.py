@@ -5,8 +5,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from transformer.data.text.embeddings import EMBEDDING_FILE
-from transformer.training.saved_runs import read_run
 from transformer.runs.opening import Run, open_encoder, open_run
+from transformer.training.saved_runs import read_run
 
 
 def open_any(workdir: Path, checkpoint: str = "best") -> Run:

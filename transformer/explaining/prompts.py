@@ -4,7 +4,7 @@ Each kind of task has one reader, found by the protocol of its models.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from transformer.explaining.encoder_prompts import (
 from transformer.explaining.opening import makes_vectors
 from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
 from transformer.runs.opening import Run
-from transformer.tasks.parts.abilities import Rewrites
+from transformer.tasks.image_classification import ImageClassification
+from transformer.tasks.language_modeling import LanguageModeling
+from transformer.tasks.parts.abilities import Rewrites, Tokenized
 from transformer.tasks.parts.labels import load_labels
 from transformer.tasks.parts.models import (
     ImageClassifier,
@@ -104,7 +106,7 @@ def read_text(run: Run, wanted: Wanted) -> Reading:
     """A prompt of a language model."""
     prompt, target, most = wanted[:3]
     require_no_target(run, target)
-    task: Any = run.task
+    task = cast("LanguageModeling", run.task)
     tokenizer: TextTokenizer = task.load_tokenizer(run.workdir)
     ids = np.array([*tokenizer.encode_prompt(prompt), *wanted.append], np.int32)
     if wanted.append:
@@ -157,7 +159,7 @@ def _text_of_decoder(tokenizer: TextTokenizer) -> Callable[[int], str]:
 def read_pair(run: Run, wanted: Wanted) -> Reading:
     """A source and a target of an encoder-decoder."""
     prompt, target, most = wanted[:3]
-    task: Any = run.task
+    task = cast("Tokenized", run.task)
     tokenizer: SentenceTokenizer = task.load_tokenizer(run.workdir)
     notes: list[str] = []
     if isinstance(task, Rewrites):
@@ -225,7 +227,7 @@ def read_image(run: Run, wanted: Wanted) -> Reading:
     """An image that is classified; the prompt is its path."""
     prompt, target = wanted[:2]
     require_no_target(run, target)
-    task: Any = run.task
+    task = cast("ImageClassification", run.task)
     model = run.model
     if not prompt:
         raise DataError("which image? Give the path of one.")

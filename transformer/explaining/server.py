@@ -125,7 +125,7 @@ def _checked(request: Mapping[str, Any]) -> Json:
     return asked
 
 
-def _ablation(given: Any) -> Json:
+def _ablation(given: object) -> Json:
     """The arguments of an `Ablate`."""
     found = _object("ablate", given, {"stack": -1, "layer": None, "head": None, "part": PARTS[0]})
     for name in ("stack", "layer", "head"):
@@ -135,7 +135,7 @@ def _ablation(given: Any) -> Json:
     return found
 
 
-def _patch(given: Any) -> Json:
+def _patch(given: object) -> Json:
     """The prompt and the arguments of a `Patch`."""
     usual = {"prompt": None, "stack": -1, "layer": None, "part": None, "position": None}
     found = _object("patch", given, usual)
@@ -154,11 +154,11 @@ def _object(what: str, given: Any, usual: Json) -> Json:
     return {**usual, **given}
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 31
 
 
-def _require_text(name: str, value: Any) -> None:
+def _require_text(name: str, value: object) -> None:
     if not isinstance(value, str) or len(value) > _MOST_CHARACTERS:
         raise ConfigError(f"{name} is a text of up to {_MOST_CHARACTERS:,} characters.")
 

@@ -93,7 +93,7 @@ class _Seen(NamedTuple):
     """A module, and the argument `local` of its call."""
 
     module: Any
-    local: Any
+    local: bool | jax.Array | None
 
 
 def _modules(trace: Trace) -> Mapping[tuple[str, ...], _Seen]:
@@ -106,7 +106,7 @@ def _modules(trace: Trace) -> Mapping[tuple[str, ...], _Seen]:
 
 @functools.lru_cache(maxsize=32)
 def _seen(
-    model: Any, method: str, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
+    model: nn.Module, method: str, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
 ) -> Mapping[tuple[str, ...], _Seen]:
     found: dict[tuple[str, ...], _Seen] = {}
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,12 +87,12 @@ def model_of(run: Run, reading: Reading) -> Any:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(
-    model: Any,
+    model: nn.Module,
     method: str,
     params: Params,
     edits: Params | None,
-    inputs: tuple[Any, ...],
-    named: Mapping[str, Any],
+    inputs: tuple[np.ndarray, ...],
+    named: Mapping[str, np.ndarray],
 ) -> tuple[Any, Any]:
     """The outputs and all recorded activations; compiled once for each shape."""
     variables = {"params": params} if edits is None else {"params": params, EDITS: edits}
@@ -126,7 +127,7 @@ def _stack_trace(
     return StackTrace(name, path, tokens, tuple(layers), whole)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, jax.Array]]:
     """The leaves of a layer's activations; names are joined by underscores."""
     found = []
     for name, value in tree.items():
@@ -137,7 +138,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _tidy(name: str, x: Any, count: int, num_keys: int) -> np.ndarray:
+def _tidy(name: str, x: jax.Array | np.ndarray, count: int, num_keys: int) -> np.ndarray:
     """An activation of the only row: its real tokens, heads first."""
     x, axes = np.asarray(x), axes_of(name)
     if axes == "flat":
