@@ -25,7 +25,7 @@ export function valueAt(header, buffer, id, index) {
   return info.zero + scale * stored(buffer, info, index);
 }
 
-const SCALARS = new Set(['name', 'label', 'prompt', 'target', 'text', 'kind', 'order', 'png', 'words', 'kind_of_scores', 'texts', 'names', 'edits', 'tokens']);
+const SCALARS = new Set(['name', 'label', 'prompt', 'target', 'text', 'kind', 'order', 'png', 'words', 'kind_of_scores', 'pooling', 'texts', 'names', 'edits', 'tokens']);
 
 /** [path, id] of every array below `node`. */
 export function* arraysBelow(node, path) {
