@@ -15,7 +15,7 @@ async function load(...names) {
   return import('data:text/javascript;base64,' + Buffer.from(result.outputFiles[0].contents).toString('base64'));
 }
 
-const page = await load('arrays.ts', 'math.ts', 'words/en.ts', 'words/zh.ts');
+const page = await load('arrays.ts', 'math.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
 const close = (a, b, tolerance) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b} within ${tolerance}`);
 
 test('float16: all values, and back', () => {
@@ -163,6 +163,20 @@ test('both languages have the same words and the same data in them', () => {
   assert.deepEqual(Object.keys(page.zh).sort(), Object.keys(page.en).sort());
   const data = (text) => [...text.matchAll(/\{\w+\}/g)].map((m) => m[0]).sort();
   for (const key of Object.keys(page.en)) assert.deepEqual(data(page.zh[key]), data(page.en[key]), key);
+});
+
+test('sentences of the file are said in Chinese where they are known, with their data', () => {
+  assert.equal(page.inChinese('12 of width 64'), '12 个，宽 64');
+  assert.equal(page.inChinese('8,192 tokens'), '8,192 个词元');
+  assert.equal(page.inChinese('The prompt has 72 tokens and was cut to its last 32.'), '提示有 72 个词元，只保留了最后 32 个。');
+  assert.match(page.inChinese('Queries and keys are rotated, in pairs of features, by angles that grow with the position; the base of their wavelengths is 10,000 and 1,000,000.'), /底数是 10,000 and 1,000,000。$/);
+  assert.equal(page.inChinese('something else'), 'something else');
+});
+
+test('how alike two vectors are', () => {
+  close(page.cosine([1, 0], [1, 1]), Math.SQRT1_2, 1e-12);
+  close(page.cosine([1, 2], [-2, -4]), -1, 1e-12);
+  assert.equal(page.cosine([0, 0], [1, 1]), 0);
 });
 
 test('JSON in a script element cannot end it', () => {

@@ -2,7 +2,7 @@
 import { traceName, type App } from '../app.ts';
 import { h, line } from '../dom.ts';
 import { number } from '../values.ts';
-import { named, say } from '../words/index.ts';
+import { named, phrase, say } from '../words/index.ts';
 
 function remember(name: string, value: string): void {
   try {
@@ -27,7 +27,7 @@ export function header(app: App): HTMLElement {
   const add = (name: string, ...value: (Node | string)[]): void => facts.append(h('div', {}, h('dt', {}, name), h('dd', {}, ...value)));
   add(say('parameters'), number(app, 'whole', 'model.num_parameters'));
   if (model.vocab_size) add(say('vocabulary'), number(app, 'whole', 'model.vocab_size'));
-  for (const [name, value] of model.words) if (!['parameters', 'vocabulary'].includes(name)) add(line(named(name)), line(value));
+  for (const [name, value] of model.words) if (!['parameters', 'vocabulary'].includes(name)) add(line(named(name)), line(phrase(value)));
   const language = h('button', { type: 'button', id: 'language', lang: app.state.language === 'en' ? 'zh' : 'en', 'aria-label': say('languageLabel'), onclick: () => { const next = app.state.language === 'en' ? 'zh' : 'en'; remember('language', next); app.set({ language: next }); } }, say('language'));
   const theme = h('button', { type: 'button', id: 'theme', title: say('theme'), onclick: () => { const next = app.state.theme === 'dark' ? 'light' : 'dark'; remember('theme', next); app.set({ theme: next }); } }, say(app.state.theme === 'dark' ? 'light' : 'dark'));
   const choice = app.loaded.length > 1 ? h('div', { class: 'traces' }, traceSelect(app, say('shown'), app.state.trace, false, (i) => app.set({ trace: i ?? 0 })), traceSelect(app, say('compare'), app.state.other, true, (i) => app.set({ other: i }))) : null;
@@ -37,6 +37,6 @@ export function header(app: App): HTMLElement {
     h('div', { class: 'bar' }, h('p', { class: 'eyebrow' }, say('pageTitle')), h('div', { class: 'buttons' }, language, theme)),
     h('h1', {}, h('bdi', {}, line(title))), h('p', { class: 'family' }, `${line(model.name)} · ${app.header.family}`), facts, choice,
     edits.length ? h('ul', { class: 'notes edits' }, ...edits.map((edit) => h('li', {}, h('bdi', {}, line(edit))))) : null,
-    notes.length ? h('ul', { class: 'notes', 'aria-label': say('notes') }, ...notes.map((note) => h('li', {}, h('bdi', {}, line(note))))) : null,
+    notes.length ? h('ul', { class: 'notes', 'aria-label': say('notes') }, ...notes.map((note) => h('li', {}, h('bdi', {}, line(phrase(note)))))) : null,
   );
 }

@@ -5,7 +5,7 @@ import { clamp, h, seen, Sheet } from '../dom.ts';
 import { checkTable, dot, norm, sinusoidPairs } from '../math.ts';
 import type { Stack } from '../types.ts';
 import { number } from '../values.ts';
-import { formula, say, type WordKey } from '../words/index.ts';
+import { formula, phrase, say, type WordKey } from '../words/index.ts';
 
 const FORMULAS: Record<Stack['positions']['kind'], string> = {
   learned: '\\x{x}_{t} = E[token_{t}] + \\p{P}[t],  \\p{P} ∈ ℝ^{T × D}',
@@ -238,6 +238,6 @@ export function positions(app: App, index: number, space: number): HTMLElement {
   }
   if (bias) figures.push(biasCurves(app, index, bias, wide ? first : second));
   const title = app.trace.stacks.length > 1 ? h('h3', {}, stack.name) : null;
-  const side = h('div', { class: 'position-words' }, title, h('p', { class: 'says' }, say(kind)), formula(FORMULAS[kind]), words ? h('p', { class: 'soft' }, words) : null, norms(app, index), kind === 'sinusoidal' && table ? checks(app, index, table) : null);
+  const side = h('div', { class: 'position-words' }, title, h('p', { class: 'says' }, say(kind)), formula(FORMULAS[kind]), words ? h('p', { class: 'soft' }, phrase(words)) : null, norms(app, index), kind === 'sinusoidal' && table ? checks(app, index, table) : null);
   return h('div', { class: `card positions${single ? ' single' : ''}` }, side, ...figures.map((figure) => figure && h('div', { class: 'figure' }, figure)));
 }

@@ -1,6 +1,7 @@
 import { en, type WordKey } from './en.ts';
 import { zh } from './zh.ts';
 import { h } from '../dom.ts';
+import { inChinese } from './phrases.ts';
 
 export type { WordKey };
 export type Language = 'en' | 'zh';
@@ -21,9 +22,14 @@ export function named(name: string): string {
   return language === 'zh' && Object.hasOwn(FACTS, name) ? FACTS[name]! : name;
 }
 
+/** A sentence of the file, said in the page's language where the page knows it. */
+export function phrase(text: string): string {
+  return language === 'zh' ? inChinese(text) : text;
+}
+
 const FACTS: Record<string, string> = {
   layers: '层', heads: '头', width: '宽度', 'feed-forward width': '前馈宽度', context: '上下文', positions: '位置', norm: '归一化', image: '图像', patch: '方块',
-  patches: '方块', experts: '专家', window: '窗口', 'keys shared by': '共用键的', classes: '类别', 'key heads': '键的头',
+  patches: '方块', experts: '专家', window: '窗口', 'keys shared by': '共用键的', classes: '类别', 'key heads': '键的头', 'key and value heads': '键和值的头',
 };
 
 const PIECE = /\\(\w+)\{([^}]*)\}|\^\{([^}]*)\}|_\{([^}]*)\}|([^\\^_]+)/g;
