@@ -1,5 +1,6 @@
 """Compiled programs kept between runs, and a tiny GPT."""
 
+import gc
 import sys
 
 import jax
@@ -22,7 +23,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def pytest_sessionstart():
-    """Leaves out what a failed save drags behind it in threads of Orbax, as scripts do."""
+    """Looks for garbage less often, and hides what a failed save drags behind it.
+
+    Tracing makes many small objects, and a search for garbage goes through all compiled programs.
+    """
+    gc.set_threshold(100_000, 20, 20)
+    # In threads of Orbax, as scripts do.
     report = sys.unraisablehook
 
     def without_closed_loops(unraisable):

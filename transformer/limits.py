@@ -154,7 +154,11 @@ BatchSize = Annotated[int, Whole(1, 1 << 16)]
 Pixels = Annotated[int, Whole(1, 1 << 14)]
 VocabSize = Annotated[int, Whole(1, 1 << 24)]
 Token = Annotated[int, Whole(0, (1 << 24) - 1)]
-TokenIds = Annotated[tuple[Token, ...], Several(1000)]
+# The tokens of the shortest row of a text encoder: its beginning, two tokens and its end.
+LEAST_ROW = 4
+# Different tokens that end a text, or that none may contain. Whisper never writes some 90.
+MOST_IDS = 1000
+TokenIds = Annotated[tuple[Token, ...], Several(MOST_IDS)]
 Outputs = Annotated[int, Whole(1, 1 << 24)]
 
 # Fractions that exclude 0 and 1; that include 1; that include 0; that include both.

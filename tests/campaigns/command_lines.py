@@ -215,15 +215,9 @@ def _config(task: str, model: str, files: dict[str, str]) -> str:
 def one_field(source: random.Random) -> Case:
     """A field of some section of some config gets a value that is hardly meant."""
     task, model = source.choice(PAIRS)
-    places = {f"model.{k}": v for k, v in declared(owner("model", model)).items()}
-    for key, field in declared(owner("task", task)).items():
-        inner = field.base if field.base not in odd_values.PARSERS else None
-        if inner is None:
-            places[f"task.{key}"] = field
-        else:
-            places |= {f"task.{key}.{k}": v for k, v in declared(inner).items()}
+    places = fields_of("model", owner("model", model)) | fields_of("task", owner("task", task))
     for kind in ("optimizer", "train", "mesh", *OPTIONAL_SECTIONS):
-        places |= {f"{kind}.{k}": v for k, v in declared(owner(kind, None)).items()}
+        places |= fields_of(kind, owner(kind, None))
     # Each section as often.
     kind = source.choice(("model", "task", "task", "optimizer", "train", "mesh", "init", "lora"))
     name = source.choice([place for place in places if place.startswith(f"{kind}.")])
@@ -238,6 +232,17 @@ def one_field(source: random.Random) -> Case:
         return judged(done, name, field, text)
 
     return Case(f"fields of {kind}", f"{task}, {model}: {given[:200]!r}", run)
+
+
+def fields_of(place: str, owner: type) -> dict[str, Declared]:
+    """The fields of a section and of all sections in it, by their places."""
+    places = {}
+    for name, field in declared(owner).items():
+        if field.base in odd_values.PARSERS:
+            places[f"{place}.{name}"] = field
+        else:
+            places |= fields_of(f"{place}.{name}", field.base)
+    return places
 
 
 def judged(done: Done, name: str, field: Declared, text: str) -> Result:

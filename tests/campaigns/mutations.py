@@ -197,11 +197,11 @@ def _kinds(key: Any, old: Any, text: str, known: Known) -> tuple[str, bool]:
 def _with_sentinels(known: Known, root: Any) -> Known:
     """With those that T5's class makes itself, if this is a file of its settings."""
     count = root.get("extra_ids", 0) if isinstance(root, dict) else 0
-    return known._replace(special=known.special | _sentinels(0, count))
+    return known._replace(special=known.special | {_sentinel(index) for index in range(count)})
 
 
-def _sentinels(first: int, last: int) -> frozenset[str]:
-    return frozenset(f"<extra_id_{index}>" for index in range(first, last))
+def _sentinel(index: int) -> str:
+    return f"<extra_id_{index}>"
 
 
 def _means_the_same(key: Any, old: Any, new: Any, known: Known) -> bool:
@@ -214,7 +214,8 @@ def _means_the_same(key: Any, old: Any, new: Any, known: Known) -> bool:
         return all((t["content"] if isinstance(t, dict) else t) in known.special for t in tokens)
     if key == "extra_ids" and type(new) is int:
         # The class adds none that is there.
-        return _sentinels(min(old, new), max(old, new)) <= known.special
+        added = range(min(old, new), max(old, new))
+        return all(_sentinel(index) in known.special for index in added)
     if key == "model_max_length" and isinstance(new, int | float):
         return min(old, new) >= known.positions
     return new == old and type(new) is type(old)

@@ -20,6 +20,7 @@ import transformer.training.validation  # noqa: F401
 from tests.conftest import COMPILED
 from transformer import command_line, signals
 from transformer.training.metrics import MetricsWriter
+from transformer.training.shared import Shared
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "gpt_char.py"
@@ -43,11 +44,22 @@ def run(script: str, *flags: str, prefix=(), **options) -> subprocess.CompletedP
     return subprocess.run([*prefix, *command(script, *flags)], check=False, **settings)
 
 
+# The compiled programs of all calls of a test file.
+PROGRAMS = Shared()
+get_or_make = Shared.get_or_make
+
+
+def kept_programs(shared: Shared, key, make):
+    """Programs are those of the calls before, as in a sweep; data are read by each call."""
+    return get_or_make(PROGRAMS if key[0] == "programs" else shared, key, make)
+
+
 def call(script: str, *flags: str, input: str | bytes = "") -> subprocess.CompletedProcess:
     """The same in this process: what `run` gives, without seconds of imports and compilation.
 
     For whatever does not depend on being a process; each script and each exit code is seen in one
-    by another test. An exception that nobody turns into a message is not caught here.
+    by another test. Runs of one config are compiled once, as trials of a sweep are; a process of
+    its own compiles anew. An exception that nobody turns into a message is not caught here.
     """
     path = str(ROOT / "scripts" / script)
     given = input.encode() if isinstance(input, str) else input
@@ -58,6 +70,7 @@ def call(script: str, *flags: str, input: str | bytes = "") -> subprocess.Comple
     with contextlib.ExitStack() as stack:
         # The compilation cache is that of the tests.
         stack.enter_context(mock.patch("transformer.runtime.prepare_process"))
+        stack.enter_context(mock.patch.object(Shared, "get_or_make", kept_programs))
         stack.enter_context(mock.patch.multiple(sys, argv=[path, *flags], **streams))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
@@ -73,6 +86,11 @@ def call(script: str, *flags: str, input: str | bytes = "") -> subprocess.Comple
             command_line.FLAGS.unparse_flags()
     written = [streams[name].buffer.getvalue().decode() for name in ("stdout", "stderr")]
     return subprocess.CompletedProcess([path, *flags], int(end.value.code or 0), *written)
+
+
+def nothing_shown():
+    """In here runs of this process write no samples, scores and pictures after the last step."""
+    return mock.patch("transformer.training.loop.finish")
 
 
 @contextlib.contextmanager
@@ -103,6 +121,25 @@ def fails(done: subprocess.CompletedProcess, code: int, *said: str) -> None:
 def own_cache():
     """Token files and compiled programs of all tests, shared between their processes."""
     with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(COMPILED.parents[1])):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_programs():
+    """No file keeps the programs of another one in memory."""
+    yield
+    PROGRAMS.__init__()
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """The loss curves of each run are a file that takes no time to draw."""
+
+    def draw(lines, path) -> bool:
+        path.write_bytes(b"curves")
+        return True
+
+    with mock.patch("transformer.training.finishing.draw_curves", draw):
         yield
 
 

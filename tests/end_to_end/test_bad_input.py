@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import CONFIG, call, fails, run
+from tests.end_to_end.conftest import CONFIG, call, fails, nothing_shown, run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_a_process_ends_with_one_message(tiny_flags, tmp_path):
@@ -343,7 +345,9 @@ def test_workdir_of_something_else(tiny_flags, tmp_path):
 def test_more_steps_are_allowed(tiny_flags, trained, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)
-    done = call("train.py", *tiny_flags, "--config.train.duration=12", f"--workdir={workdir}")
+    flags = [*tiny_flags, "--config.train.duration=12", f"--workdir={workdir}"]
+    with nothing_shown():
+        done = call("train.py", *flags)
     assert done.returncode == 0, done.stderr
     assert "from step 8" in done.stderr
 
@@ -352,7 +356,8 @@ def test_text_changed_under_a_run(tiny_flags, text_file, tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(text_file.read_bytes())
     flags = [*tiny_flags, f"--config.task.path={path}", f"--workdir={tmp_path / 'run'}"]
-    assert call("train.py", *flags, "--config.train.duration=4").returncode == 0
+    with nothing_shown():
+        assert call("train.py", *flags, "--config.train.duration=4").returncode == 0
     path.write_bytes(text_file.read_bytes()[::-1])
     fails(call("train.py", *flags, "--config.train.duration=8"), 2, "data have changed")
 

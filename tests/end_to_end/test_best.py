@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.conftest import call
+from tests.end_to_end.conftest import call, nothing_shown
 from tests.runs import without_seals
 from transformer.training import feeding
 from transformer.training.checkpoints import Checkpoints
@@ -31,7 +31,9 @@ def trained(flags, tmp_path_factory):
     """A run in two parts that ends worse than it was."""
     workdir = tmp_path_factory.mktemp("best") / "run"
     for steps in (20, 40):
-        done = call("train.py", *flags, f"--config.train.duration={steps}", f"--workdir={workdir}")
+        duration = f"--config.train.duration={steps}"
+        with nothing_shown():
+            done = call("train.py", *flags, duration, f"--workdir={workdir}")
         assert done.returncode == 0, done.stderr
     return workdir
 
@@ -72,14 +74,15 @@ def test_runs_of_before_carry_no_losses(trained, tmp_path):
 def test_merged_adapters_of_an_average_open(trained, flags, tmp_path):
     adapted = tmp_path / "adapted"
     lora = ["--config.lora.rank=2", f"--config.init.workdir={trained}"]
-    done = call(
-        "train.py",
-        *[flag for flag in flags if "warmup" not in flag],
-        *lora,
-        "--config.train.duration=4",
-        "--config.optimizer.learning_rate=0.01",
-        f"--workdir={adapted}",
-    )
+    with nothing_shown():
+        done = call(
+            "train.py",
+            *[flag for flag in flags if "warmup" not in flag],
+            *lora,
+            "--config.train.duration=4",
+            "--config.optimizer.learning_rate=0.01",
+            f"--workdir={adapted}",
+        )
     assert done.returncode == 0, done.stderr
     file, merged = tmp_path / "adapter.safetensors", tmp_path / "merged"
     done = call("adapters.py", f"--workdir={adapted}", f"--output={file}")

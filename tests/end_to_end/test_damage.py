@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.conftest import call, run
+from tests.end_to_end.conftest import call, nothing_shown, run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,9 @@ def test_damaged_newest_checkpoint(flags, trained, tmp_path, damage, duration, s
     workdir = tmp_path / "run"
     shutil.copytree(trained, workdir)
     damage(workdir / "checkpoints" / "12")
-    done = call("train.py", *flags, f"--config.train.duration={duration}", f"--workdir={workdir}")
+    flags = [*flags, f"--config.train.duration={duration}", f"--workdir={workdir}"]
+    with nothing_shown():
+        done = call("train.py", *flags)
     assert done.returncode == 0, done.stderr
     assert "checkpoint of step 12 cannot be read" in done.stderr
     assert said in done.stderr
@@ -104,6 +108,7 @@ def test_full_disk_keeps_the_last_good_checkpoint(flags, trained, tmp_path):
     assert done.returncode == 1, done.stderr
     assert "checkpoint could not be saved" in done.stderr
     assert "Traceback" not in done.stderr
-    again = call("train.py", *flags, f"--workdir={workdir}")
+    with nothing_shown():
+        again = call("train.py", *flags, f"--workdir={workdir}")
     assert again.returncode == 0, again.stderr
     assert "from step 12" in again.stderr

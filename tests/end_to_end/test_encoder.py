@@ -10,11 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT, call, command, fails, interrupted_after, run
+from tests.end_to_end.conftest import (
+    ROOT,
+    call,
+    command,
+    fails,
+    interrupted_after,
+    nothing_shown,
+    run,
+)
 from tests.runs import answered_as_they_come, assert_same_run
 from transformer.runs.opening import open_run
 
 STEPS = 10
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WORDS = {
     "animals": ["cat", "dog", "horse", "sheep", "mouse", "bird"],
     "plants": ["oak", "rose", "fern", "moss", "birch", "lily"],
@@ -291,8 +302,7 @@ def test_modern_bert_is_trained_and_answers(tmp_path):
         paragraphs.append({"context": context, "qas": [question]})
     questions, workdir = tmp_path / "questions.json", f"--workdir={tmp_path / 'run'}"
     questions.write_text(json.dumps({"data": [{"title": "near", "paragraphs": paragraphs}]}))
-    done = call(
-        "train.py",
+    flags = [
         f"--config={ROOT / 'configs' / 'modern_bert.py'}:squad",
         *(f"--config.task.{part}={questions}" for part in ("train", "validation")),
         "--config.task.max_question_length=8",
@@ -304,8 +314,9 @@ def test_modern_bert_is_trained_and_answers(tmp_path):
         "--config.train.duration=2",
         "--config.train.evaluate_every=2",
         "--config.train.save_every=2",
-        workdir,
-    )
+    ]
+    with nothing_shown():
+        done = call("train.py", *flags, workdir)
     assert done.returncode == 0, done.stderr
     done = call("predict.py", workdir, "--json", input=f"where?\t{contexts[0]}")
     assert json.loads(done.stdout)["answer"] in contexts[0]

@@ -1,18 +1,20 @@
 """Training on images, resuming, fine-tuning at another resolution and asking, as a user does it."""
 
 import json
-import signal
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.end_to_end.conftest import ROOT, call, fails
-from tests.end_to_end.test_resume import start_and_stop
+from tests.end_to_end.conftest import ROOT, call, fails, nothing_shown
 from tests.runs import assert_same_run
 
-STEPS = 18
+STEPS = 12
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COLOURS = {"blue": (20, 40, 220), "green": (10, 200, 30), "red": (230, 20, 10)}
 
 
@@ -76,18 +78,19 @@ def trained(training, tmp_path_factory) -> Path:
     return workdir
 
 
-def test_a_killed_run_ends_with_the_same_bits(training, trained, tmp_path):
-    workdir = tmp_path / "run"
-    # That step 6 is saved means that step 3 was.
-    assert start_and_stop(training, workdir, signal.SIGKILL, after_step=7) == -signal.SIGKILL
+def test_a_run_cut_short_ends_with_the_same_bits(training, trained, tmp_path):
+    """As if killed before the last checkpoint; `test_resume.py` kills processes of their own."""
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / str(STEPS))
+    (workdir / "finished.json").unlink()
     done = call("train.py", *training, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    assert "Resuming" in done.stderr
+    assert f"from step {STEPS - 3}" in done.stderr
     assert_same_run(workdir, trained)
 
 
 def test_pictures_scores_and_predictions(trained):
-    for name in ("confusion.png", "attention.png", "curves.png"):
+    for name in ("confusion.png", "attention.png"):
         assert (trained / name).stat().st_size > 1000
     final = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     assert final["split"] == "final"
@@ -123,36 +126,46 @@ def test_neighbours_and_another_set(trained, photos):
     assert {"accuracy", "calibration_error"} <= json.loads(done.stdout).keys()
 
 
-def test_another_resolution_has_its_positions_interpolated(training, trained, tmp_path):
-    flags = [
-        *training,
-        "--config.model.image_size=12",
-        "--config.train.duration=4",
-        f"--config.init.workdir={trained}",
-        r"--config.optimizer.frozen=^(?!output|position)",
-    ]
-    done = call("train.py", *flags, f"--workdir={tmp_path / 'run'}")
-    assert done.returncode == 0, done.stderr
-    assert "resized     1  position_embedding (1)" in done.stderr
-
-
-def test_a_masked_autoencoder_hands_on_its_encoder(tmp_path):
-    flags = [*tiny("vit_mae.py"), "--config.train.duration=6"]
-    done = call("train.py", *flags, f"--workdir={tmp_path / 'mae'}")
+@pytest.fixture(scope="module")
+def autoencoder(photos, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("mae") / "run"
+    flags = [*tiny("vit_mae.py"), f"--config.task.path={photos}", "--config.train.duration=4"]
+    done = call("train.py", *flags, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     fails(call("train.py", *flags, "--config.model.stem=convolutions", "--workdir=x"), 2, "hidden")
-    assert (tmp_path / "mae" / "reconstructions.png").stat().st_size > 1000
+    return workdir
+
+
+def test_reconstructions_are_drawn(autoencoder):
+    assert (autoencoder / "reconstructions.png").stat().st_size > 1000
+
+
+@pytest.fixture(scope="module")
+def tuned(photos, autoencoder, tmp_path_factory) -> str:
+    """What is said where an encoder goes on with few labels, frozen, at another resolution."""
     flags = [
         *tiny("vit_digits.py:patches"),
-        "--config.train.duration=4",
-        "--config.task.label_fraction=0.1",
-        f"--config.init.workdir={tmp_path / 'mae'}",
+        f"--config.task.path={photos}",
+        "--config.train.duration=2",
+        "--config.task.label_fraction=0.25",
+        "--config.model.image_size=12",
+        f"--config.init.workdir={autoencoder}",
+        r"--config.optimizer.frozen=^(?!output|position)",
     ]
-    done = call("train.py", *flags, f"--workdir={tmp_path / 'run'}")
+    with nothing_shown():
+        done = call("train.py", *flags, f"--workdir={tmp_path_factory.mktemp('tuned') / 'run'}")
     assert done.returncode == 0, done.stderr
-    assert "144 images to train on" in done.stderr
-    assert "output (2)" in done.stderr
-    assert "not used" in done.stderr
+    return done.stderr
+
+
+def test_another_resolution_has_its_positions_interpolated(tuned):
+    assert "resized     1  position_embedding (1)" in tuned
+
+
+def test_a_masked_autoencoder_hands_on_its_encoder(tuned):
+    assert "12 images to train on" in tuned
+    assert "output (2)" in tuned
+    assert "not used" in tuned
 
 
 def test_unusable_images(training, photos, tmp_path):
@@ -179,7 +192,8 @@ def test_unusable_images(training, photos, tmp_path):
     path = f"--config.task.path={other / 'train'}"
     fails(call("train.py", *training, path, workdir), 2, "broken.png")
     skip = "--config.task.broken=skip"
-    done = call("train.py", *training, path, skip, workdir, "--config.train.duration=2")
+    with nothing_shown():
+        done = call("train.py", *training, path, skip, workdir, "--config.train.duration=2")
     assert done.returncode == 0, done.stderr
     assert "broken.png" in done.stderr
     assert "1 of 10" in done.stderr

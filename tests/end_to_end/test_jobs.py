@@ -17,9 +17,9 @@ from transformer.errors import ConfigError, DataError
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import open_run
 from transformer.tasks.parts.protocol import Shown
-from transformer.training import finishing
 from transformer.training.loop import train
 from transformer.training.sections import owner
+from transformer.training.shared import Shared
 
 STEPS = 6
 NAMES = ("ann", "bob", "eve", "tom")
@@ -36,12 +36,13 @@ TRAIN = {
 
 
 class Job(NamedTuple):
-    """A finished run, and the config and the file it was made with."""
+    """A finished run, the config and the file it was made with, and its programs."""
 
     name: str
     workdir: Path
     config: Any
     data: Path
+    shared: Shared
 
 
 def question_answering(folder: Path) -> tuple[str, dict, Path]:
@@ -98,19 +99,19 @@ def job(request, tmp_path_factory) -> Job:
             section = functools.reduce(getitem, sections, config)
             section[field] = str(value) if key == "train.log_every" else value
     config.train.duration = f"{STEPS} steps"
-    code, _ = train(config, folder / "run")
+    shared = Shared()
+    code, _ = train(config, folder / "run", shared=shared, curves=False)
     assert code == 0
-    return Job(request.param, folder / "run", config, path)
+    return Job(request.param, folder / "run", config, path, shared)
 
 
 def test_a_run_goes_on_with_the_same_bits(job, tmp_path, monkeypatch):
     task = owner("task", job.name)
     monkeypatch.setattr(task, "show", lambda *arguments: Shown("", {}))
-    monkeypatch.setattr(finishing, "write_curves", lambda workdir: None)
     config = job.config.copy_and_resolve_references()
     for steps in (3, STEPS):
         config.train.duration = f"{steps} steps"
-        assert train(config, tmp_path / "run")[0] == 0
+        assert train(config, tmp_path / "run", shared=job.shared, curves=False)[0] == 0
     assert_same_run(tmp_path / "run", job.workdir, final=False)
 
 

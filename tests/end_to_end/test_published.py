@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.end_to_end.conftest import ROOT, call, run
+from tests.end_to_end.conftest import ROOT, call, nothing_shown, run
 from tests.tokenizers import make_text_tokenizer
 from transformer.interop.formats.safetensors import read_safetensors, write_safetensors
 from transformer.training.metrics import read_metrics
@@ -79,20 +79,20 @@ def imported(published):
 def test_adapters_on_own_text_and_out_again(published, imported):
     folder = published.parent
     (folder / "mine.txt").write_text(TEXT * 60)
-    found = call(
-        "train.py",
-        f"--config={ROOT / 'configs' / 'finetune.py'}:{imported}",
-        f"--workdir={folder / 'adapted'}",
-        f"--config.task.path={folder / 'mine.txt'}",
-        "--config.task.context=32",
-        "--config.task.batch_size=4",
-        "--config.task.sample_length=5",
-        "--config.train.duration=12 steps",
-        "--config.train.log_every=3 steps",
-        "--config.train.tensorboard=False",
-        "--config.optimizer.warmup=2 steps",
-        "--config.optimizer.learning_rate=0.03",
-    )
+    with nothing_shown():
+        found = call(
+            "train.py",
+            f"--config={ROOT / 'configs' / 'finetune.py'}:{imported}",
+            f"--workdir={folder / 'adapted'}",
+            f"--config.task.path={folder / 'mine.txt'}",
+            "--config.task.context=32",
+            "--config.task.batch_size=4",
+            "--config.train.duration=12 steps",
+            "--config.train.log_every=3 steps",
+            "--config.train.tensorboard=False",
+            "--config.optimizer.warmup=2 steps",
+            "--config.optimizer.learning_rate=0.03",
+        )
     assert found.returncode == 0, found.stderr
     losses = [row["loss"] for row in read_metrics(folder / "adapted") if row["split"] == "train"]
     assert losses[-1] < losses[0]

@@ -17,6 +17,8 @@ from transformer.training.metrics import read_metrics
 
 DURATION = 60
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def flags(tiny_flags):

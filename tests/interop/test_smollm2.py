@@ -62,7 +62,7 @@ def test_it_writes_english(opened, ours):
         params,
         tokenizer,
         [QUESTION],
-        max_new_tokens=24,
+        max_new_tokens=8,
         sampling=Sampling(temperature=0.0),
         seed=0,
         stop_ids=opened.writing["stop_ids"],

@@ -22,6 +22,7 @@ from transformer.errors import DataError
 from transformer.interop.checked_values import is_inside
 from transformer.interop.formats.gguf_models import read_gguf
 from transformer.interop.formats.safetensors import StoredArrays, write_safetensors
+from transformer.interop.generation import writing_fields
 from transformer.interop.opening import read_published, tokenizer_classes
 from transformer.interop.side_files import SideFiles
 from transformer.interop.tokenizers.encoders import EncoderClass, read_encoder_tokenizer
@@ -124,6 +125,32 @@ def test_ways_to_write_how_long_a_row_may_be(tmp_path, written, read):
     classes = tokenizer_classes(EncoderClass)
     found = read_encoder_tokenizer(SideFiles(tmp_path), tmp_path, classes, "BertTokenizer")
     assert found.max_length == read
+
+
+def test_more_ends_than_there_can_be(tmp_path):
+    """Many copies of one token are one; many tokens are refused where they stand."""
+    (tmp_path / "config.json").write_text("{}")
+    file = tmp_path / "generation_config.json"
+    file.write_text(json.dumps({"eos_token_id": [7] * 100_001}))
+    assert writing_fields(SideFiles(tmp_path))["stop_ids"] == (7,)
+    file.write_text(json.dumps({"eos_token_id": list(range(1001))}))
+    with pytest.raises(DataError, match=r"generation_config.json: eos_token_id .* at most 1000"):
+        writing_fields(SideFiles(tmp_path))
+
+
+def test_rows_too_short_for_a_sentence(tmp_path):
+    """The file that says so is named, unless the user asks for longer rows."""
+    folder = checkpoints.write(tmp_path / "tokenizer")
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 3}')
+    with pytest.raises(DataError, match=r"tokenizer_config.json: model_max_length.* 3 tokens"):
+        read_run(folder)
+    read_run(folder, max_length=8)
+    arrays = checkpoints.arrays("pooler", "masked", "next")
+    name = "bert.embeddings.position_embeddings.weight"
+    arrays[name] = arrays[name][:3]
+    folder = checkpoints.write(tmp_path / "model", arrays, max_position_embeddings=3)
+    with pytest.raises(DataError, match=r"config.json: max_position_embeddings.* 3 tokens"):
+        read_run(folder)
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,12 @@ def tokens():
 
 def test_cached_is_full_and_scanned_is_unrolled(model, tokens):
     params = noisy_parameters(model, tokens)
-    whole, _ = model.apply({"params": params}, tokens)
+    apply = jax.jit(model.apply)
+    whole, _ = apply({"params": params}, tokens)
     cache, parts = model.empty_cache(2, 12), []
     for step in range(tokens.shape[1]):
         positions = jnp.full((2, 1), step)
-        logits, cache = model.apply(
+        logits, cache = apply(
             {"params": params}, tokens[:, step : step + 1], positions=positions, cache=cache
         )
         parts.append(logits)
@@ -50,7 +51,7 @@ def test_cached_is_full_and_scanned_is_unrolled(model, tokens):
     scanned = computing(model, scan_layers=True)
     shapes = jax.eval_shape(scanned.init, jax.random.key(0), tokens)["params"]
     assert set(shapes["blocks"]["layers"]) == {"turn_0", "turn_1"}
-    found, _ = scanned.apply({"params": stacked(params, turns=2)}, tokens)
+    found, _ = jax.jit(scanned.apply)({"params": stacked(params, turns=2)}, tokens)
     np.testing.assert_allclose(found, whole, atol=1e-5)
 
 

@@ -90,6 +90,9 @@ def jobs(path):
                 batch_tokens=256,
                 max_length=16,
                 rows_multiple=8,
+                # Two searches, after the losses that are compared.
+                beam_size=1,
+                extra_length=2,
             ),
         ),
         "vit": (

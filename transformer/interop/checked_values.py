@@ -12,6 +12,7 @@ import numpy as np
 from transformer.data.reading import bounds
 from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
+from transformer.limits import MOST_IDS
 
 T = TypeVar("T")
 # Programs compute in float32.
@@ -146,6 +147,24 @@ def several(
     if type(value) is not list:
         refuse(where, key, value, "a list")
     return [each(where, key, x) for x in value]
+
+
+def token_ids(where: Path, key: str, value: object) -> tuple[int, ...]:
+    """Checks one token, several, or None; gives each of them once.
+
+    Args:
+        where: the file, for messages.
+        key: the key of the tokens.
+        value: the value to check.
+
+    Raises:
+        DataError: if it is anything else, or if there are too many.
+    """
+    given = [] if value is None else value if isinstance(value, list) else [value]
+    found = tuple(dict.fromkeys(several(where, key, given, token)))
+    if len(found) > MOST_IDS:
+        refuse(where, key, value, f"at most {MOST_IDS} different tokens")
+    return found
 
 
 def is_inside(name: str) -> bool:

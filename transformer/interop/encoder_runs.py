@@ -15,8 +15,9 @@ from transformer.files import write_json, write_text
 from transformer.interop.family import Head, Published, RunParts, Source, Trained
 from transformer.interop.opening import tokenizer_classes
 from transformer.interop.sentence_transformers import read_embedding, write_embedding
-from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
+from transformer.interop.side_files import CONFIG, GENERATION, SETTINGS, SideFile, SideFiles
 from transformer.interop.tokenizers.encoders import EncoderClass, read_encoder_tokenizer
+from transformer.limits import LEAST_ROW
 from transformer.types import Json
 
 # Maps the end of the class name in a checkpoint to our job: the head of the encoder.
@@ -107,6 +108,14 @@ def encoder_run(
     )
     context = published.model["context"]
     longest = min(max_length or read.max_length or context, context)
+    if max_length is None and longest < LEAST_ROW:
+        short = source.config.where, "max_position_embeddings"
+        if longest < context:
+            short = files[SETTINGS].where, "model_max_length"
+        raise DataError(
+            f"{short[0]}: {short[1]} leaves {longest} tokens of a row: expected at least "
+            f"{LEAST_ROW}."
+        )
     values: Json = {
         "max_length": longest,
         "tokenizer": {"lowercase": read.tokenizer.lowercase},

@@ -6,7 +6,7 @@ have that library's defaults.
 """
 
 from transformer.data.reading import bounds
-from transformer.interop.checked_values import LARGEST, token
+from transformer.interop.checked_values import LARGEST, token, token_ids
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
 from transformer.ops.logits import Sampling
 from transformer.types import Json
@@ -141,8 +141,9 @@ def _ends(said: SideFile) -> tuple[int, ...]:
     """The tokens that end a text; there may be several."""
     found = said.get("eos_token_id")
     found = found if isinstance(found, list) else [found]
-    tokens = [_token(said, "eos_token_id", token) for token in found]
-    return tuple(token for token in tokens if token is not None)
+    # Some files write -1 for "none".
+    given = [token for token in found if token is not None and token != -1]
+    return token_ids(said.where, "eos_token_id", given)
 
 
 def _token(said: SideFile, key: str, value: object) -> int | None:

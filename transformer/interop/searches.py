@@ -10,8 +10,16 @@ from typing import NamedTuple
 from transformer.data.reading import bounds
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
-from transformer.interop.checked_values import LARGEST, SMALLEST, refuse, several, token
+from transformer.interop.checked_values import (
+    LARGEST,
+    SMALLEST,
+    refuse,
+    several,
+    token,
+    token_ids,
+)
 from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles
+from transformer.limits import MOST_IDS
 from transformer.ops.search_rules import Search
 from transformer.types import Json
 
@@ -187,9 +195,7 @@ def _tokens(said: SideFile, key: str) -> tuple[int, ...]:
     Raises:
         DataError: if the value is anything else.
     """
-    found = said.get(key)
-    found = [] if found is None else found if isinstance(found, list) else [found]
-    return tuple(dict.fromkeys(several(said.where, key, found, token)))
+    return token_ids(said.where, key, said.get(key))
 
 
 def _most(said: SideFile, longest: int | None) -> int:
@@ -225,7 +231,10 @@ def _number(said: SideFile, key: str, usual: float, *, least: float) -> float:
 
 def _unwritten(said: SideFile, ends: tuple[int, ...]) -> str:
     """Sequences that outputs may not contain."""
-    sequences = several(said.where, "bad_words_ids", _value(said, "bad_words_ids", []), _sequence)
+    given = _value(said, "bad_words_ids", [])
+    sequences = several(said.where, "bad_words_ids", given, _sequence)
+    if len(sequences) > MOST_IDS:
+        refuse(said.where, "bad_words_ids", given, f"at most {MOST_IDS} lists of tokens")
     # The end token itself is never forbidden.
     found = [sequence for sequence in sequences if sequence not in [[end] for end in ends]]
     found += [[token] for token in _tokens(said, "suppress_tokens")]

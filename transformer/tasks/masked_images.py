@@ -1,6 +1,7 @@
 """Pretraining an image encoder: it sees a few patches, and reconstructs the others."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,8 +19,9 @@ from transformer.tasks.parts.models import ImageReconstructor
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.types import Batch, Json, Params
 
-# The number of images that are drawn with their reconstructions.
+# The number of images that are drawn with their reconstructions, and what is drawn of each.
 _DRAWN = 6
+_COLUMNS = ("image", "seen", "reconstructed")
 # The seed of validation: the same patches are hidden every time.
 _VALIDATION_SEED = 0
 
@@ -109,12 +111,21 @@ class MaskedImages(ImageTask):
         self, model: ImageReconstructor, params: Params, data: ImageData, workdir: Path
     ) -> Shown:
         """Draws images, the patches that the encoder saw, and the reconstructions."""
-        pixels = self.first_images(data.validation, _DRAWN)
-        images = self.preparation.normalized(pixels)
+        images = self.preparation.normalized(self.first_images(data.validation, _DRAWN))
+        # As one program: made of the programs of each operation, it took seconds.
+        columns = jax.jit(functools.partial(self._columns, model))(params, images)
+        pictures = {name: self.preparation.visible(columns[name]) for name in _COLUMNS}
+        draw_columns(pictures, workdir / "reconstructions.png")
+        return Shown("Reconstructions: reconstructions.png", {})
+
+    def _columns(
+        self, model: ImageReconstructor, params: Params, images: Float[Array, "B Y X C"]
+    ) -> dict[str, Float[Array, "B Y X C"]]:
+        """The normalised pixels of each column of the picture."""
         size, grid = model.patch_size, model.grid
-        order = _orders(jax.random.key(_VALIDATION_SEED), len(pixels), grid**2)
+        order = _orders(jax.random.key(_VALIDATION_SEED), len(images), grid**2)
         seen = self.num_seen(grid**2)
-        found = model.apply({"params": params}, images, order, seen, method="reconstruct")
+        found: PyTree = model.apply({"params": params}, images, order, seen, method="reconstruct")
         hidden = (jnp.argsort(order, axis=1) >= seen)[..., None]
         patches = patchify(images, size)
         if self.normalize_patches:
@@ -126,14 +137,9 @@ class MaskedImages(ImageTask):
         grey = jnp.full_like(
             patches, (middle - np.mean(self.preparation.mean)) / np.mean(self.preparation.std)
         )
-        columns = {
-            "image": images,
-            "seen": unpatchify(jnp.where(hidden, grey, patches), size, grid),
-            "reconstructed": unpatchify(jnp.where(hidden, found, patches), size, grid),
-        }
-        pictures = {name: self.preparation.visible(x) for name, x in columns.items()}
-        draw_columns(pictures, workdir / "reconstructions.png")
-        return Shown("Reconstructions: reconstructions.png", {})
+        seen_patches = unpatchify(jnp.where(hidden, grey, patches), size, grid)
+        reconstructed = unpatchify(jnp.where(hidden, found, patches), size, grid)
+        return dict(zip(_COLUMNS, (images, seen_patches, reconstructed), strict=True))
 
 
 def _orders(key: Key[Array, ""], count: int, num_patches: int) -> Int[Array, "B T"]:

@@ -17,7 +17,7 @@ from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokeni
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
-from transformer.limits import BatchSize, FilePath, Whole
+from transformer.limits import LEAST_ROW, BatchSize, FilePath, Whole
 from transformer.progress import counting
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import save_labels
@@ -49,7 +49,7 @@ class EncoderTask:
     """
 
     tokenizer: TokenizerChoice = _TOKENIZER
-    max_length: Annotated[int, Whole(4, 1 << 20)] = 128
+    max_length: Annotated[int, Whole(LEAST_ROW, 1 << 20)] = 128
     batch_size: BatchSize = 32
     validation_batch_size: BatchSize | None = None
     special_tokens: bool = False
