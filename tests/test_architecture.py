@@ -20,7 +20,7 @@ FLOORS = (
     {"tasks"},
     {"training"},
     {"runs", "planning"},
-    {"sweeps", "config"},
+    {"sweeps", "config", "explaining"},
     {"command_line"},
 )
 LINEN = {
@@ -34,6 +34,7 @@ LINEN = {
     "runs",
     "planning",
     "interop",
+    "explaining",
 }
 
 

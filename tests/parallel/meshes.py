@@ -133,7 +133,7 @@ def validated(experiment, programs, params):
 def evaluated(experiment, params):
     """The same, as evaluate.py has them: on all eight devices, whatever the mesh."""
     params = jax.device_get(params)
-    run = Run(experiment.config, odd(experiment.task), experiment.model, params, STEPS)
+    run = Run(experiment.config, odd(experiment.task), experiment.model, params, STEPS, Path())
     return evaluate_run(run, experiment.data)
 
 

@@ -90,6 +90,29 @@ def _pooled(
 ) -> Float[Array, "B D"]:
     features = model.apply({"params": params}, tokens, None, lengths).astype(jnp.float32)
     real = real_tokens(tokens.shape[1], lengths) & (jnp.arange(tokens.shape[1]) >= skipped)
+    return _vectors(features, real, names, normalize)
+
+
+def pooled_states(
+    states: Float[np.ndarray, "T D"], how: Embedding, num_skipped: int = 0
+) -> Float[np.ndarray, " D"]:
+    """The vector of one text from the states of its tokens.
+
+    Args:
+        states: of real tokens.
+        how: how to pool.
+        num_skipped: how many of the first tokens are not pooled.
+    """
+    real = jnp.arange(len(states))[None] >= num_skipped
+    return np.asarray(_vectors(jnp.asarray(states)[None], real, how.pooling, how.normalize)[0])
+
+
+def _vectors(
+    features: Float[Array, "B T D"],
+    real: Bool[Array, "B T"],
+    names: tuple[str, ...],
+    normalize: bool,
+) -> Float[Array, "B D"]:
     vectors = jnp.concatenate([_POOL[name](features, real) for name in names], axis=-1)
     if not normalize:
         return vectors

@@ -21,6 +21,7 @@ from transformer.nn.heads import MaskedTokenHead, Pooler, TextEncoder
 from transformer.nn.linear import Linear
 from transformer.nn.norms import LayerNorm
 from transformer.nn.sizes import decided
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.masks import padding_behind
 
@@ -117,12 +118,12 @@ class BERT(TextEncoder):
         mask = None if lengths is None else padding_behind(lengths)
         positions = self.position_offset + jnp.arange(tokens.shape[1])
         x = (
-            self.token_embedding(tokens)
-            + self.position_embedding(positions[None, :])
+            tap(self, "token_embedding", self.token_embedding(tokens))
+            + tap(self, "position_embedding", self.position_embedding(positions[None, :]))
             + self.type_embedding(jnp.minimum(token_types, self.num_types - 1))
         )
         x, _ = self.blocks(self.dropout(self.embedding_norm(x)), mask=mask)
-        return x
+        return tap(self, "final", x)
 
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None

@@ -21,6 +21,7 @@ from transformer.nn.decoder import DecoderOnly
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
 from transformer.nn.stack import PerLayer
+from transformer.nn.taps import tap
 from transformer.ops.positions import LinearRotaryScaling, rotary
 
 
@@ -103,7 +104,8 @@ class Gemma(DecoderOnly):
         """Scaled token vectors; positions come in by rotating queries and keys."""
         x = self.token_embedding(tokens)
         # Rounded to the dtype of the computation before it multiplies, as in the published code.
-        return self.dropout(x * np.asarray(math.sqrt(self.width), x.dtype))
+        x = x * np.asarray(math.sqrt(self.width), x.dtype)
+        return self.dropout(tap(self, "token_embedding", x))
 
     def layer_kinds(self) -> PerLayer:
         """For each layer, whether it is local."""

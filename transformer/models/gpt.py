@@ -17,6 +17,7 @@ from transformer.nn.embeddings import Embedding
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import LayerNorm
 from transformer.nn.sizes import require_multiple
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 
 
@@ -64,7 +65,9 @@ class GPT(DecoderOnly):
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
         """Token and position vectors, added."""
-        return self.dropout(self.token_embedding(tokens) + self.position_embedding(positions))
+        x = tap(self, "token_embedding", self.token_embedding(tokens))
+        places = tap(self, "position_embedding", self.position_embedding(positions))
+        return self.dropout(x + places)
 
     def check(self) -> None:
         """Refuses values that do not make a model.

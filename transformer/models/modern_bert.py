@@ -18,6 +18,7 @@ from transformer.nn.feed_forward import FeedForward
 from transformer.nn.heads import POOLINGS, PredictionHead, TextEncoder, TokenBias, pool
 from transformer.nn.norms import LayerNorm
 from transformer.nn.sizes import decided
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.masks import Mask, padding_behind, sliding_window
 from transformer.ops.positions import rotary
@@ -96,10 +97,11 @@ class ModernBert(TextEncoder):
     ) -> Float[Array, "B T D"]:
         """The hidden states of all tokens; token types are ignored. See `TextEncoder`."""
         mask = None if lengths is None else padding_behind(lengths)
-        x = self.dropout(self.embedding_norm(self.token_embedding(tokens)))
+        x = tap(self, "token_embedding", self.token_embedding(tokens))
+        x = self.dropout(self.embedding_norm(x))
         local = {"local": np.arange(self.num_layers) % self.global_every != 0}
         x, _ = self.blocks(x, None, local, mask=mask)
-        return self.final_norm(x)
+        return tap(self, "final", self.final_norm(x))
 
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None

@@ -20,6 +20,7 @@ from transformer.nn.feed_forward import FeedForward
 from transformer.nn.linear import named
 from transformer.nn.norms import LayerNorm
 from transformer.nn.sizes import decided, require_multiple
+from transformer.nn.taps import tap
 from transformer.ops.positions import sinusoidal
 
 
@@ -78,14 +79,16 @@ class Vaswani(EncoderDecoder):
             self.output_bias = self.param("output_bias", zeros, shape)
 
     def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"], stack: str
     ) -> Float[Array, "B T D"]:
         """Scaled embeddings plus positions (sections 3.4 and 3.5)."""
         x = self.token_embedding(tokens)
         if self.scale_embeddings:
             x *= math.sqrt(self.width)
+        x = tap(self, f"{stack}_token_embedding", x)
         places = sinusoidal(positions, self.width, interleaved=self.interleaved_positions)
-        return self.dropout(x + places.astype(self.compute.dtype))
+        places = tap(self, f"{stack}_position_embedding", places.astype(self.compute.dtype))
+        return self.dropout(x + places)
 
     def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
         """One more normalisation if branches normalise their inputs (pre-norm)."""

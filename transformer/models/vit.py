@@ -39,6 +39,7 @@ from transformer.nn.patches import STEMS
 from transformer.nn.pooling import AttentionPooling
 from transformer.nn.sizes import decided, require_multiple
 from transformer.nn.stack import MAX_UNROLLED, Maker
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.positions import sinusoidal, sinusoidal_2d
 from transformer.ops.resampling import resize_grid
@@ -211,8 +212,9 @@ class ViT(nn.Module):
             seen: the indices of the patches that the encoder sees; None means all, in order.
         """
         x = self.patch_embedding(images.astype(self.compute.dtype))
+        x = tap(self, "token_embedding", x)
         extra, patches = self._positions()
-        x = x + patches
+        x = x + tap(self, "position_embedding", patches)
         if seen is not None:
             x = jnp.take_along_axis(x, seen[..., None], axis=1)
         front = []
@@ -228,7 +230,7 @@ class ViT(nn.Module):
         if self.stochastic_depth_rate:
             rates["skip_rate"] = jnp.linspace(0.0, self.stochastic_depth_rate, self.num_layers)
         x, _ = self.blocks(x, per_layer=rates)
-        return self.final_norm(x)
+        return tap(self, "final", self.final_norm(x))
 
     @property
     def num_front(self) -> int:

@@ -14,14 +14,15 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from transformer.errors import ConfigError
 from transformer.nn.linear import Linear
 from transformer.nn.stack import Maker
+from transformer.nn.taps import is_tapped, tap
 from transformer.ops.attention import (
-    attention_weights,
     dot_product_attention,
+    einsum_attention,
     refusal,
     resolved,
 )
 from transformer.ops.cudnn import Queries
-from transformer.ops.masks import Mask, sliding_window
+from transformer.ops.masks import Mask, explicit, sliding_window
 from transformer.sharding import constrain, is_cut, per_device
 from transformer.traced import Number, is_zero
 from transformer.types import Leaf
@@ -166,12 +167,12 @@ class Attention(nn.Module):
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         query = self._project("query", x, self.num_heads, "heads")
-        query = self._place(query, positions, local)
+        query = tap(self, "query", self._place(query, positions, local))
         if memory is not None:
             cache = self._remembered(memory)
         else:
             key, value = self._keys_and_values(x)
-            key = self._place(key, positions, local)
+            key = tap(self, "key", self._place(key, positions, local))
             if cache is not None:
                 cache = cache.write(key, value, positions if slots is None else slots)
         if cache is not None:
@@ -182,25 +183,28 @@ class Attention(nn.Module):
         value = constrain(value, "batch", None, "kv_heads", None)
         mask = Mask() if mask is None else mask
         logits = _Logits(bias=bias, scale=self.scale, logit_cap=self.logit_cap)
-        if self.is_mutable_collection("intermediates"):
-            # For pictures: kept only if the caller asks for them.
-            weights = functools.partial(attention_weights, query, key, **logits)
-            self.sow("intermediates", "weights", self._within_window(weights, mask, local))
         dropout_key = self.make_rng("dropout") if self._drops() else None
         options = _Options(**logits, dropout_rate=self.dropout_rate, dropout_key=dropout_key)
 
         def attend(mask: Mask) -> Array:
             return _attend(query, key, value, mask, self.implementation, options)
 
-        attended = self._within_window(attend, mask, local)
+        if is_tapped(self, "scores", "weights"):
+            visible = self._visible(mask, local, query.shape[1], key.shape[1])
+            mask = explicit(tap(self, "visible", visible))
+            watch = functools.partial(tap, self)
+            attended = einsum_attention(query, key, value, mask=mask, **options, watch=watch)
+        else:
+            attended = self._within_window(attend, mask, local)
         attended = constrain(attended, "batch", "sequence", "heads", None)
-        return self._output(attended, x.shape[-1]), cache
+        return self._output(tap(self, "mixed", attended), x.shape[-1]), cache
 
     def _remembered(self, memory: Float[Array, "B S D"] | KVCache) -> KVCache:
         """Keys and values of a memory."""
         if isinstance(memory, KVCache):
             return memory
-        return KVCache.of(*self._keys_and_values(memory))
+        key, value = self._keys_and_values(memory)
+        return KVCache.of(tap(self, "key", key), value)
 
     def _output(self, attended: Float[Array, "B T N H"], width: int) -> Float[Array, "B T D"]:
         layer = Linear(
@@ -223,6 +227,18 @@ class Attention(nn.Module):
             return jax.lax.cond(local, lambda: attend(mask=narrow), lambda: attend(mask=mask))
         return attend(mask=narrow if local is None or local else mask)
 
+    def _visible(
+        self, mask: Mask, local: Local, num_queries: int, num_keys: int
+    ) -> Bool[Array, "#B #N T S"]:
+        """The whole mask as booleans, with the window if this layer has one."""
+
+        def visible(mask: Mask) -> Array:
+            allowed = mask.materialize(num_queries, num_keys)
+            allowed = jnp.ones((1, 1, 1, 1), bool) if allowed is None else allowed
+            return jnp.broadcast_to(allowed, (*allowed.shape[:2], num_queries, num_keys))
+
+        return self._within_window(visible, mask, local)
+
     def _place(
         self, heads: Float[Array, "B T N H"], positions: Int[Array, "B T"], local: Local
     ) -> Float[Array, "B T N H"]:
@@ -241,7 +257,8 @@ class Attention(nn.Module):
     ) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
         num_kv_heads = self.num_kv_heads or self.num_heads
         key = self._project("key", source, num_kv_heads, "kv_heads")
-        return key, self._project("value", source, num_kv_heads, "kv_heads", normed=False)
+        value = self._project("value", source, num_kv_heads, "kv_heads", normed=False)
+        return key, tap(self, "value", value)
 
     def _project(
         self, name: str, x: Array, num_heads: int, axis: str, *, normed: bool = True

@@ -11,6 +11,7 @@ from transformer.nn.attention import KVCache, Local
 from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
 from transformer.nn.stack import Maker
+from transformer.nn.taps import tap
 from transformer.ops.masks import Mask
 from transformer.sharding import constrain
 from transformer.traced import Number
@@ -113,8 +114,10 @@ class Block(nn.Module):
         def feed_forward(x: Array) -> tuple[Array, None]:
             return self.feed_forward(name="feed_forward")(x, valid), None
 
+        x = tap(self, "residual_before", x)
         x, new_cache = self._residual("attention", x, attend, dropped)
         if self.cross_attention is not None:
+            x = tap(self, "residual_before_cross", x)
             look = self.cross_attention(name="cross_attention")
             source = cache.memory if memory is None else memory
 
@@ -123,8 +126,9 @@ class Block(nn.Module):
 
             x, kept = self._residual("cross_attention", x, look_up, dropped)
             new_cache = None if cache is None else DecoderCache(new_cache, kept)
+        x = tap(self, "residual_middle", x)
         x, _ = self._residual("feed_forward", x, feed_forward, dropped)
-        return x, new_cache
+        return tap(self, "residual_after", x), new_cache
 
     def _residual(
         self,
@@ -147,6 +151,7 @@ class Block(nn.Module):
                 init = named(nn.initializers.constant(self.layer_scale), "embed")
                 factors = self.param(f"{name}_scale", init, (x.shape[-1],))
                 output = output * factors.astype(output.dtype)
+            output = tap(self, f"{name}_output", output)
             return constrain(x + dropped(output), "batch", "sequence", "features")
 
         if name == "attention" and not self.norm_input:

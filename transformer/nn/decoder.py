@@ -14,6 +14,7 @@ from transformer.nn.embeddings import Embedding
 from transformer.nn.linear import Linear
 from transformer.nn.sizes import decided, require_multiple
 from transformer.nn.stack import Maker, PerLayer
+from transformer.nn.taps import tap
 from transformer.ops.activations import soft_cap
 from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import RateOrOff, is_zero
@@ -130,13 +131,13 @@ class DecoderOnly(nn.Module):
         positions = jnp.broadcast_to(positions, tokens.shape)
         kinds = self.layer_kinds()
         x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions, valid=valid)
-        return self.final_norm(x), cache
+        return tap(self, "final", self.final_norm(x)), cache
 
     def embed(
         self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
     ) -> Float[Array, "B T D"]:
         """The input of the first block; by default the vectors of the tokens."""
-        return self.dropout(self.token_embedding(tokens))
+        return self.dropout(tap(self, "token_embedding", self.token_embedding(tokens)))
 
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Applies the output layer, in float32."""

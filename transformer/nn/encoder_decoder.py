@@ -15,6 +15,7 @@ from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
 from transformer.nn.sizes import decided
 from transformer.nn.stack import Maker
+from transformer.nn.taps import tap
 from transformer.ops.activations import Activation
 from transformer.ops.masks import Mask, causal, segments
 from transformer.traced import RateOrOff
@@ -133,8 +134,8 @@ class EncoderDecoder(nn.Module):
         mask = None if source_segments is None else segments(source_segments)
         places = _places(source, positions)
         bias = self.encoder_bias(places)
-        x, _ = self.encoder(self.embed(source, places), mask=mask, bias=bias)
-        return self.finish_encoder(x)
+        x, _ = self.encoder(self.embed(source, places, "encoder"), mask=mask, bias=bias)
+        return tap(self, "encoder_final", self.finish_encoder(x))
 
     def decode(
         self,
@@ -165,7 +166,7 @@ class EncoderDecoder(nn.Module):
         elif cache is not None:
             keys = jnp.arange(_num_slots(cache))[None, :]
         x, cache = self.decoder(
-            self.embed(target, places),
+            self.embed(target, places, "decoder"),
             cache,
             mask=mask,
             positions=positions,
@@ -174,13 +175,16 @@ class EncoderDecoder(nn.Module):
             memory_mask=memory_mask,
             bias=self.decoder_bias(places, keys),
         )
-        return self.finish_decoder(x), cache
+        return tap(self, "decoder_final", self.finish_decoder(x)), cache
 
     def embed(
-        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"]
+        self, tokens: Int[Array, "B T"], positions: Int[Array, "#B T"], stack: str
     ) -> Float[Array, "B T D"]:
-        """The input of the first block of both stacks; by default the vectors of the tokens."""
-        return self.dropout(self.token_embedding(tokens))
+        """The input of the first block of a stack, `encoder` or `decoder`.
+
+        By default these are the vectors of the tokens.
+        """
+        return self.dropout(tap(self, f"{stack}_token_embedding", self.token_embedding(tokens)))
 
     def encoder_bias(self, positions: Int[Array, "#B S"]) -> Float[Array, "#B N S S"] | None:
         """The bias on the logits of the encoder's self-attention, the same in all layers."""

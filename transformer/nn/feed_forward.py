@@ -4,6 +4,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from transformer.nn.linear import Linear
+from transformer.nn.taps import tap
 from transformer.ops.activations import ACTIVATIONS
 from transformer.sharding import constrain
 
@@ -50,7 +51,7 @@ class FeedForward(nn.Module):
         activated = ACTIVATIONS[self.activation](hidden("gate" if self.gated else "up"))
         if self.gated:
             activated = activated * hidden("up")
-        activated = constrain(activated, "batch", "sequence", "mlp")
+        activated = tap(self, "hidden", constrain(activated, "batch", "sequence", "mlp"))
         down = Linear(
             (x.shape[-1],),
             ("mlp", "embed"),

@@ -9,6 +9,7 @@ from jax.tree_util import KeyPath
 from jaxtyping import Array, Bool, Float
 
 from transformer.nn.linear import Linear, named
+from transformer.nn.taps import tap
 from transformer.ops.activations import ACTIVATIONS
 from transformer.ops.routing import (
     ExpertKernels,
@@ -75,7 +76,7 @@ class MixtureOfExperts(nn.Module):
             init_scale=self.init_scale,
             name="router",
         )
-        logits = router(tokens)
+        logits = tap(self, "router", router(tokens))
         routing = route(logits, self.experts_per_token)
         if self.is_mutable_collection(LOSSES) and not self.is_initializing():
             self.sow(LOSSES, "router_balance", balance_loss(routing, real))

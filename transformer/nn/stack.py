@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from transformer.limits import OneOf
 from transformer.nn.layouts import STACKED, layer_name, turn_name
 from transformer.nn.mixture import LOSSES
+from transformer.nn.taps import EDITS, RECORDED
 
 # Policies by name: which values are saved for the backward pass; it recomputes all others.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
@@ -133,7 +134,7 @@ class Stack(nn.Module):
                 block, run = _Round(turns, self.remat, name=STACKED), _Round.run
             run = nn.scan(
                 run,
-                variable_axes={"params": 0, "intermediates": 0, LOSSES: 0},
+                variable_axes={"params": 0, RECORDED: 0, EDITS: 0, LOSSES: 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, 0, nn.broadcast),  # pyright: ignore[reportArgumentType]
                 length=rounds,

@@ -19,6 +19,8 @@ from transformer.traced import Number, is_zero
 # From this many query-key pairs on, `auto` uses the blockwise implementation if that supports the
 # call. Measured by benchmarks/attention.py; see LOG.md.
 BLOCKWISE_FROM = 512 * 512
+# Gets the scores and the weights of the reference implementation by name, and returns those to use.
+Watch = Callable[[str, Array], Array]
 # `auto` in programs under `vmap`, which cuDNN's kernel does not always support.
 UNDER_VMAP = "auto under vmap"
 
@@ -195,15 +197,20 @@ def einsum_attention(
     *,
     bias: Float[Array, "#B #N T S"] | None,
     mask: Mask,
-    scale: float,
+    scale: float | None,
     logit_cap: float | None,
     dropout_rate: Number,
     dropout_key: Key[Array, ""] | None,
+    watch: Watch | None = None,
 ) -> Float[Array, "B T N H"]:
-    """The reference implementation: computes all weights at once, fused by XLA."""
+    """The reference implementation: computes all weights at once, fused by XLA.
+
+    Arguments as above. `watch` gets `scores`, which are the logits before the mask, and `weights`.
+    """
     batch, num_queries, num_heads, head_dim = query.shape
     num_keys, num_kv_heads = key.shape[1], key.shape[2]
-    weights = attention_weights(query, key, bias=bias, mask=mask, scale=scale, logit_cap=logit_cap)
+    logits = {"bias": bias, "mask": mask, "scale": scale, "logit_cap": logit_cap}
+    weights = attention_weights(query, key, **logits, watch=watch)
     if dropout_key is not None and not is_zero(dropout_rate):
         kept = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
         weights = jnp.where(kept, weights / (1.0 - dropout_rate), 0.0)
@@ -229,6 +236,7 @@ def attention_weights(
     mask: Mask,
     scale: float | None = None,
     logit_cap: float | None = None,
+    watch: Watch | None = None,
 ) -> Float[Array, "B N T S"]:
     """The weight of each key for each query, in float32 at least; arguments as above.
 
@@ -251,11 +259,14 @@ def attention_weights(
         logits = soft_cap(logits, logit_cap)
     if bias is not None:
         logits = logits + bias
+    if watch is not None:
+        logits = watch("scores", logits)
     allowed = mask.materialize(num_queries, num_keys)
     if allowed is not None:
         # A finite floor: the difference of two infinities would be NaN in rows without any key.
         logits = jnp.where(allowed, logits, jnp.finfo(logits.dtype).min)
-    return softmax(logits)
+    weights = softmax(logits)
+    return weights if watch is None else watch("weights", weights)
 
 
 @jax.custom_vjp

@@ -12,6 +12,7 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.files import write_picture
 from transformer.nn.encoder_decoder import EncoderDecoder
 from transformer.nn.layouts import layer_name, unstacked
+from transformer.nn.taps import RECORDED
 from transformer.types import Params
 
 
@@ -33,17 +34,18 @@ def cross_attention_weights(
     begin = model.begin_token()
     begun = [end if begin is None else begin, *target.tolist()]
     inputs = np.array([[*source.tolist(), end]]), np.array([begun])
-    layers = unstacked(_intermediates(model, params, *inputs)["decoder"])
-    names = [layer_name(index) for index in range(len(layers))]
-    return np.stack([layers[name]["cross_attention"]["weights"][0][0] for name in names])
+    return np.stack([weights[0] for weights in _weights(model, params, *inputs)])
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _intermediates(
+def _weights(
     model: EncoderDecoder, params: Params, source: Int[Array, "1 S"], target: Int[Array, "1 T"]
-) -> Params:
-    _, found = model.apply({"params": params}, source, target, mutable=["intermediates"])
-    return found["intermediates"]
+) -> list[Float[Array, "1 N T S"]]:
+    """The weights of each layer; what else is recorded is not computed."""
+    _, found = model.apply({"params": params}, source, target, mutable=[RECORDED])
+    layers = unstacked(found[RECORDED]["decoder"])
+    names = [layer_name(index) for index in range(len(layers))]
+    return [layers[name]["cross_attention"]["weights"] for name in names]
 
 
 def draw_alignment(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, UInt8
 from transformer.files import write_picture
 from transformer.models.vit import ViT
 from transformer.nn.layouts import layer_name, unstacked
+from transformer.nn.taps import RECORDED
 from transformer.types import Params
 
 
@@ -27,25 +28,31 @@ def image_attention_weights(
         params: its parameters.
         images: normalised pixels.
     """
-    found = _intermediates(model, params, images)
+    by_layer, of_query = _weights(model, params, images)
     front, grid = model.num_front, model.grid
-    layers = unstacked(found["blocks"])
-    names = [layer_name(index) for index in range(model.num_layers)]
-    weights = np.stack([layers[name]["attention"]["weights"][0] for name in names])
     # [L, B, N, T, T]: the mean over heads, for the query rows.
-    mean = np.asarray(weights, np.float32).mean(axis=2)
+    mean = np.asarray(np.stack(by_layer), np.float32).mean(axis=2)
     rows = mean[:, :, 0] if model.pooling == "class" else mean[:, :, front:].mean(axis=2)
     looked = rows[:, :, front:]
     if model.pooling == "attention":
-        query = np.asarray(found["pooler"]["attention"]["weights"][0], np.float32)
+        query = np.asarray(of_query, np.float32)
         looked[-1] = query.mean(axis=1)[:, 0, front:]
     return looked.reshape(*looked.shape[:2], grid, grid)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _intermediates(model: ViT, params: Params, images: Float[Array, "B Y X C"]) -> Params:
-    _, found = model.apply({"params": params}, images, method="classify", mutable=["intermediates"])
-    return found["intermediates"]
+def _weights(
+    model: ViT, params: Params, images: Float[Array, "B Y X C"]
+) -> tuple[list[Float[Array, "B N T T"]], Float[Array, "B N 1 T"] | None]:
+    """The weights of each layer and of the pooling query; nothing else is computed."""
+    _, found = model.apply({"params": params}, images, method="classify", mutable=[RECORDED])
+    recorded = found[RECORDED]
+    layers = unstacked(recorded["blocks"])
+    by_layer = [
+        layers[layer_name(index)]["attention"]["weights"] for index in range(model.num_layers)
+    ]
+    pooler = recorded.get("pooler")
+    return by_layer, None if pooler is None else pooler["attention"]["weights"]
 
 
 def draw_image_attention(

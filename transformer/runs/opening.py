@@ -35,6 +35,7 @@ class Run:
         params: the parameters with adapters merged in: the moving average if the run keeps one;
             the mean of several checkpoints if requested.
         step: the step of the checkpoint; of several, the newest.
+        workdir: the run folder.
     """
 
     config: ConfigDict
@@ -42,6 +43,7 @@ class Run:
     model: Model
     params: Params
     step: int
+    workdir: Path
 
     def with_task(self, **fields: object) -> "Run":
         """Returns the run with other fields of its task, by flag name; None keeps a field.
@@ -79,7 +81,8 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
     found = restore_parameters(workdir, config, checkpoint, nn.meta.unbox(shapes))
     require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
-    return Run(config, task, for_any_shape(model), merged(found.params, lora), found.step)
+    params = merged(found.params, lora)
+    return Run(config, task, for_any_shape(model), params, found.step, workdir)
 
 
 def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
@@ -103,4 +106,4 @@ def open_encoder(workdir: Path, checkpoint: str = "best") -> Run:
         if path not in saved or saved[path].shape != shape.shape:
             raise WorkdirError(f"{path} {list(shape.shape)} is not in the checkpoint of {workdir}.")
     params = from_paths({path: saved[path] for path in wanted})
-    return Run(config, task, for_any_shape(model), params, found.step)
+    return Run(config, task, for_any_shape(model), params, found.step, workdir)
