@@ -233,7 +233,8 @@ def test_flags_of_other_scripts(tmp_path, script, flags, said):
 )
 def test_unknown_keys_of_sweeps(tiny_flags, tmp_path, flags, said):
     done = call("sweep.py", *tiny_flags, *flags, f"--workdir={tmp_path / 'sweep'}")
-    fails(done, 2, f"error: {said}")
+    wrong = "" if "--config" in flags[-1] else f"{flags[-1]}: "
+    fails(done, 2, f"error: {wrong}{said}")
     assert not (tmp_path / "sweep").exists()
 
 

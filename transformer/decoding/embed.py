@@ -87,7 +87,7 @@ def _pooled(
     tokens: Int[Array, "B T"],
     lengths: Int[Array, "B"],
     skipped: Int[Array, ""],
-) -> Float[Array, "B D"]:
+) -> Float[Array, "B V"]:
     features = model.apply({"params": params}, tokens, None, lengths).astype(jnp.float32)
     real = real_tokens(tokens.shape[1], lengths) & (jnp.arange(tokens.shape[1]) >= skipped)
     return _vectors(features, real, names, normalize)
@@ -95,7 +95,7 @@ def _pooled(
 
 def pooled_states(
     states: Float[np.ndarray, "T D"], how: Embedding, num_skipped: int = 0
-) -> Float[np.ndarray, " D"]:
+) -> Float[np.ndarray, " V"]:
     """The vector of one text from the states of its tokens.
 
     Args:
@@ -112,7 +112,7 @@ def _vectors(
     real: Bool[Array, "B T"],
     names: tuple[str, ...],
     normalize: bool,
-) -> Float[Array, "B D"]:
+) -> Float[Array, "B V"]:
     vectors = jnp.concatenate([_POOL[name](features, real) for name in names], axis=-1)
     if not normalize:
         return vectors
