@@ -56,11 +56,15 @@ def main() -> int:
         require_writable_file(Path(values.output), "--output")
     prompts = given_prompts(values)
     from transformer.explaining.opening import open_any
+    from transformer.explaining.prompts import require_images
 
     runs = [open_any(workdir, values.checkpoint)]
     if values.compare or values.compare_checkpoint:
         other = Path(values.compare or workdir)
         runs.append(open_any(other, values.compare_checkpoint or "best"))
+    if values.image is not None:
+        for run in runs:
+            require_images(run)
     title = " and ".join(f"{run.workdir}, step {run.step}" for run in runs)
     if values.serve:
         return serve_page(runs, title, prompts, values)

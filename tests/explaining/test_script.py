@@ -82,6 +82,8 @@ def test_prompts_and_runs_are_shown_side_by_side(workdir, tmp_path):
     assert done.stdout == f"{path}: {path.stat().st_size / 1e6:.2f} MB\n"
     prompts = [trace["prompt"] for trace in header_of(path)["traces"]]
     assert prompts == ["ROMEO", "the east"] * 2
+    labels = [trace["label"] for trace in header_of(path)["traces"]]
+    assert len(set(labels)) == 4 or labels == prompts
 
 
 def test_markup_right_to_left_text_and_emoji_are_data(masked, tmp_path):
@@ -112,6 +114,7 @@ def test_what_was_cut_is_said(workdir, tmp_path):
         (["--prompt=", "--output=OUT"], "the prompt is empty"),
         (["--prompt=ROMEO", "--target=x", "--output=OUT"], "leave the target out"),
         (["--prompt=ROMEO", "--image=x", "--output=OUT"], "reads one of them"),
+        (["--image=ROMEO", "--output=OUT"], "for texts give --prompt"),
         (["--prompt=ROMEO", "--compare=/nowhere", "--output=OUT"], "/nowhere"),
         (["--prompt=ROMEO", "--checkpoint=7", "--output=OUT"], "7"),
         (["--prompt=ROMEO", "--prompt=a", "--serve"], "--prompt is given more than once"),

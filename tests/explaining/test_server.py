@@ -87,6 +87,8 @@ def test_prompts_and_changes_are_answered(server):
         (404, {"path": "/../../etc/passwd"}),
         (413, {"body": b"x" * (1 << 19)}),
         (413, {"Content_Length": "-1"}),
+        (413, {"Content_Length": "9" * 5000}),
+        (400, {"path": "http://[x"}),
         (400, {"body": b"{"}),
         (400, {"body": b"[]"}),
         (400, {"body": b"\xff"}),
@@ -167,3 +169,5 @@ def test_images_stay_those_of_the_command_line(run_of, picture):
     explainer = Explainer([run_of("vit")], "", str(picture[0]))
     answer = explainer.answer({"prompt": "/etc/passwd", "ablate": [{"layer": 0}]})
     assert {trace["prompt"] for trace in answer["header"]["traces"]} == {str(picture[0])}
+    patch = {"prompt": "/etc/passwd", "layer": 0, "part": "residual_before"}
+    assert "no other one to patch from" in explainer.answer({"patch": patch})["error"]

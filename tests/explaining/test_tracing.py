@@ -260,6 +260,27 @@ def test_patches_that_cannot_be_made(trace_of, run_of):
         again(trace, [Patch(other, "residual_before", 0, position=5)])
     with pytest.raises(ConfigError, match="no activation 'stream': choose from residual_before"):
         again(trace, [Patch(other, "stream", 0, position=0)])
+    with pytest.raises(ConfigError, match="there is no head -1: there are 4, from 0"):
+        again(trace, [Patch(trace, "attention_mixed", 0, head=-1)])
+    with pytest.raises(ConfigError, match="residual_after has no heads: leave the head out"):
+        again(trace, [Patch(trace, "residual_after", 0, head=0)])
+    with pytest.raises(ConfigError, match="a model of other sizes: nothing of it fits here"):
+        again(trace, [Patch(trace_of("llama"), "residual_before", 0, position=0)])
+
+
+def test_keys_of_the_source_are_patched_by_its_positions(trace_of, run_of):
+    """Beyond the end of a short target, too."""
+    trace = trace_of("t5")
+    sources = len(trace.stacks[0].tokens)
+    other = explaining.trace(run_of("t5"), trace.reading.prompt[::-1], trace.reading.target)
+    assert len(other.stacks[0].tokens) >= sources > len(trace.tokens)
+    last = sources - 1
+    changed = again(trace, [Patch(other, "cross_attention_key", 0, position=last)])
+    found = changed["cross_attention_key", 0]
+    np.testing.assert_array_equal(found[:, last], other["cross_attention_key", 0][:, last])
+    np.testing.assert_array_equal(found[:, :last], trace["cross_attention_key", 0][:, :last])
+    with pytest.raises(ConfigError, match=f"no token {sources} in both prompts"):
+        again(trace, [Patch(other, "cross_attention_key", 0, position=sources)])
 
 
 @pytest.mark.parametrize(

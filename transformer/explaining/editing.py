@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from transformer.errors import ConfigError
@@ -84,6 +85,8 @@ class Patch:
 
 
 Edit = Ablate | Patch
+# Activations of the encoder's tokens, in a layer of the decoder.
+_OF_MEMORY = ("cross_attention_key", "cross_attention_value")
 
 
 def as_collection(
@@ -111,6 +114,11 @@ def as_collection(
     padded = [x.shape[1] for x in reading.inputs[: len(names)]]
     if reading.picture is not None:
         padded = [len(tokens) for tokens in reading.stacks.values()]
+    for edit in edits:
+        if isinstance(edit, Patch) and _shapes(edit.source.run.params) != _shapes(params):
+            raise ConfigError(
+                f"{edit.source.run.workdir} has a model of other sizes: nothing of it fits here."
+            )
     for name, path in paths.items():
         depth = getattr(model, _DEPTHS[path])
         crossed = name == "decoder" and len(paths) > 1
@@ -125,9 +133,14 @@ def as_collection(
         lengths = padded[0], padded[names.index(name)]
         for edit in mine:
             if isinstance(edit, Patch):
-                _patch(layers, edit, lengths, len(reading.stacks[name]), name)
+                place = names[0] if edit.name in _OF_MEMORY else name
+                _patch(layers, edit, lengths, len(reading.stacks[place]), name)
         found[path] = {layer_name(i): layer for i, layer in enumerate(layers)}
     return laid_out_like(found, params)
+
+
+def _shapes(params: Params) -> list[tuple[int, ...]]:
+    return [np.shape(leaf) for leaf in jax.tree.leaves(params)]
 
 
 def _stack_name(edit: Edit, names: Sequence[str]) -> str:
@@ -175,7 +188,7 @@ def _patch(
         layers: the entries of all layers.
         edit: the patch.
         lengths: padded tokens of the first stack, and of this one.
-        count: real tokens of this stack.
+        count: real tokens of this stack, or of the encoder where keys and values are of its tokens.
         stack: the name of the stack.
     """
     theirs = edit.source.stack(stack).layers[edit.layer]
@@ -184,8 +197,12 @@ def _patch(
         raise ConfigError(f"there is no activation {edit.name!r}: choose from {known}.")
     value = theirs[edit.name]
     there = value.shape[0] if value.ndim == 2 else value.shape[1]
-    is_of_memory = edit.name in ("cross_attention_key", "cross_attention_value")
-    if edit.position is None and there != count and not is_of_memory:
+    if edit.head is not None:
+        if axes_of(edit.name) not in ("heads", "pairs"):
+            raise ConfigError(f"{edit.name} has no heads: leave the head out.")
+        if not 0 <= edit.head < value.shape[0]:
+            raise ConfigError(f"there is no head {edit.head}: there are {value.shape[0]}, from 0.")
+    if edit.position is None and there != count:
         raise ConfigError(
             f"the other prompt has {there} tokens and this one {count}: give a position, or "
             f"prompts of equal length."
@@ -194,7 +211,7 @@ def _patch(
         raise ConfigError(
             f"there is no token {edit.position} in both prompts, which have {count} and {there}."
         )
-    mask, filled = _laid_out(edit, value, lengths, is_of_memory)
+    mask, filled = _laid_out(edit, value, lengths)
     for number, layer in enumerate(layers):
         entry = _entry(layer, edit.name)
         old_mask = entry.setdefault("mask", np.zeros_like(mask))
@@ -204,11 +221,11 @@ def _patch(
 
 
 def _laid_out(
-    edit: Patch, value: np.ndarray, lengths: tuple[int, int], is_of_memory: bool
+    edit: Patch, value: np.ndarray, lengths: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where an activation is replaced, and by what, with the axes that the model gives it."""
     first, width = lengths
-    width = first if is_of_memory else width
+    width = first if edit.name in _OF_MEMORY else width
     here = slice(None) if edit.position is None else slice(edit.position, edit.position + 1)
     heads = slice(None) if edit.head is None else slice(edit.head, edit.head + 1)
     axes = axes_of(edit.name)

@@ -83,17 +83,27 @@ def header_and_arrays(
     notes = list(dict.fromkeys(note for trace in traces for note in trace.reading.notes))
     if (note := fidelity.note()) is not None:
         notes.append(note)
+    facts = [model_facts(trace) for trace in traces]
+    if any(other != facts[0] for other in facts):
+        notes.append(f"The facts of the model are those of {_run_name(first)}.")
     header: Json = {
         "format": FORMAT,
         "title": title,
         "family": first.reading.family,
-        "model": model_facts(first),
+        "model": facts[0],
         "notes": notes,
         "live": live,
         "traces": [_trace(trace, arrays, fidelity) for trace in traces],
     }
+    if len({_run_name(trace) for trace in traces}) > 1:
+        for trace, shown in zip(traces, header["traces"], strict=True):
+            shown["label"] = f"{_run_name(trace)}: {shown['label']}"
     header["arrays"] = arrays.described
     return header, arrays
+
+
+def _run_name(trace: Trace) -> str:
+    return f"{trace.run.workdir}, step {trace.run.step}"
 
 
 def model_facts(trace: Trace) -> Json:
@@ -145,6 +155,7 @@ def _trace(trace: Trace, arrays: Arrays, fidelity: Fidelity) -> Json:
         "label": reading.prompt,
         "prompt": reading.prompt,
         "target": reading.target,
+        "written": reading.written,
         "edits": list(trace.edits),
         "loss": trace.loss,
         "stacks": stacks,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError
 from transformer.explaining.traces import Trace
 from transformer.explaining.tracing import model_of
@@ -54,11 +55,12 @@ def logit_lens(trace: Trace, k: int = 5) -> Lens:
     _require_tokens(trace, "the logit lens")
     model = model_of(trace.run, trace.reading)
     k = min(k, trace.outputs.shape[-1])
+    count = len(trace.stacks[-1].tokens)
     found = [
-        _best(model, k, trace.run.params, layer["residual_after"])
+        _best(model, k, trace.run.params, _filled_up(layer["residual_after"]))
         for layer in trace.stacks[-1].layers
     ]
-    ids, probabilities = (np.stack([np.asarray(pair[i]) for pair in found]) for i in (0, 1))
+    ids, probabilities = (np.stack([np.asarray(pair[i])[:count] for pair in found]) for i in (0, 1))
     return Lens(ids, probabilities)
 
 
@@ -79,6 +81,11 @@ def _require_tokens(trace: Trace, what: str) -> None:
             f"{what} needs a model that predicts tokens, and {trace.run.workdir} was trained for "
             f"{trace.run.config.task.name}."
         )
+
+
+def _filled_up(x: Float[np.ndarray, "T D"]) -> Float[np.ndarray, "R D"]:
+    """With rows of zeros, so that prompts of a few lengths share one program."""
+    return np.pad(x, ((0, rounded_up(len(x)) - len(x)), (0, 0)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

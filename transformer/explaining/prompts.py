@@ -43,6 +43,19 @@ from transformer.tasks.question_answering import QuestionAnswering
 LONGEST_PROMPT = 1 << 20
 
 
+def require_images(run: Run) -> None:
+    """Refuses a run that does not classify images.
+
+    Raises:
+        ConfigError: names the run.
+    """
+    if run.task.model_kind is not ImageClassifier:
+        raise ConfigError(
+            f"--image is for runs that classify images, and {run.workdir} was trained for "
+            f"{run.config.task.name}: for texts give --prompt."
+        )
+
+
 def read(
     run: Run,
     prompt: str,
@@ -212,6 +225,7 @@ def read_pair(run: Run, wanted: Wanted) -> Reading:
     return Reading(
         prompt=prompt,
         target=target,
+        written=wanted.target is None,
         family="encoder-decoder",
         method="__call__",
         inputs=tuple(_filled(ids, width) for ids, width in zip(sides, widths, strict=True)),

@@ -37,6 +37,7 @@ class Reading:
     Attributes:
         prompt: the text, or the path of the image.
         target: the second text: the target of an encoder-decoder, the context of a question.
+        written: whether the model wrote the target itself.
         family: `decoder`, `encoder`, `encoder-decoder` or `image`.
         method: the method of the model to call.
         inputs: its positional arguments.
@@ -61,6 +62,7 @@ class Reading:
     stacks: Mapping[str, tuple[Token, ...]]
     output: str
     target: str | None = None
+    written: bool = False
     named: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     names: tuple[str, ...] = ()
     scores: str = "softmax"

@@ -24,7 +24,12 @@ def attention_rollout(weights: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray
 
 
 def previous_token_scores(weights: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L N"]:
-    """How much each head attends to the token before, on average over all tokens but the first."""
+    """How much each head attends to the token before, on average over all tokens but the first.
+
+    One token alone has none before it: the score is 0.
+    """
+    if weights.shape[-1] < 2:
+        return np.zeros(weights.shape[:2], weights.dtype)
     return np.diagonal(weights, offset=-1, axis1=-2, axis2=-1).mean(-1)
 
 

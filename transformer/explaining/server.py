@@ -5,6 +5,7 @@ printed address; `Host` must be that address (so that no other name can be made 
 rebinding), and `Origin` must be the page's own. Requests are short, and nothing is ever written.
 """
 
+import contextlib
 import hmac
 import json
 import secrets
@@ -91,6 +92,8 @@ class Explainer:
         clean = trace(run, prompt, target, edits=(), **options)
         edits: list[Edit] = [Ablate(**each) for each in asked["ablate"]]
         if asked["patch"] is not None:
+            if run.task.model_kind is ImageClassifier:
+                raise ConfigError("a page shows one image: there is no other one to patch from.")
             other = dict(asked["patch"])
             source = trace(run, other.pop("prompt"), target, edits=(), most=options["most"])
             edits.append(Patch(source, **other))
@@ -225,7 +228,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.FORBIDDEN, "only the page itself may ask.")
             return
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MOST_BYTES:
+        short = length.isdecimal() and len(length) <= len(str(_MOST_BYTES))
+        if not short or int(length) > _MOST_BYTES:
             self._refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f"a request has a length of up to {_MOST_BYTES:,} bytes.",
@@ -248,8 +252,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_allowed(self, path: str) -> bool:
         """Whether a request comes from who knows the address, by the address; answers if not."""
-        address = urllib.parse.urlsplit(self.path)
-        given = urllib.parse.parse_qs(address.query).get("token", [""])[0]
+        try:
+            address = urllib.parse.urlsplit(self.path)
+            given = urllib.parse.parse_qs(address.query).get("token", [""])[0]
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "this is no address.")
+            return False
         if self.headers.get("Host") not in self._own():
             self._refuse(HTTPStatus.FORBIDDEN, "this server has another name.")
         elif not hmac.compare_digest(given.encode(), self.server.token.encode()):
@@ -277,8 +285,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         if policy is not None:
             self.send_header("Content-Security-Policy", policy)
-        self.end_headers()
-        self.wfile.write(content)
+        # A tab may be closed while the model computes.
+        with contextlib.suppress(ConnectionError):
+            self.end_headers()
+            self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing: the address has the token in it."""

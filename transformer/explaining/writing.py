@@ -52,7 +52,7 @@ def packed(
             return header, blob
     header["notes"].append(
         f"The page has {(size + budget - room) / 1e6:.1f} MB, more than the {budget / 1e6:.1f} MB "
-        f"it should have: its attention weights alone are larger."
+        f"it should have, with all that can be left out left out."
     )
     return header, blob
 
