@@ -15,7 +15,7 @@ async function load(...names) {
   return import('data:text/javascript;base64,' + Buffer.from(result.outputFiles[0].contents).toString('base64'));
 }
 
-const page = await load('arrays.ts', 'math.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
+const page = await load('arrays.ts', 'math.ts', 'scores.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
 const close = (a, b, tolerance) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b} within ${tolerance}`);
 
 test('float16: all values, and back', () => {
@@ -183,6 +183,27 @@ test('JSON in a script element cannot end it', () => {
   const text = escapeJson({ a: '</script><!-- & \u2028\u2029' });
   assert.ok(!/[<>&\u2028\u2029]/.test(text));
   assert.equal(JSON.parse(text).a, '</script><!-- & \u2028\u2029');
+});
+
+test('without vectors, products come from the scores, but not through a cap or a bias of the position', () => {
+  const { header, blob } = SAMPLES.t5();
+  const arrays = new page.Arrays(header.arrays, page.decodeBase64(blob));
+  const [, decoder] = header.traces[0].stacks;
+  const { attention, cross_attention: cross } = decoder.layers[0];
+  const [T, S] = [decoder.tokens.length, header.traces[0].stacks[0].tokens.length];
+  const bare = (part, change = {}) => ({ ...part, query: null, key: null, ...change });
+  const productsOf = (part, positions = decoder.positions) => page.stepsOf(arrays, part, { ...decoder, positions, layers: [{ ...decoder.layers[0], attention: part === crossed ? attention : part, cross_attention: crossed }] }, 2).products;
+  const crossed = bare(cross);
+  assert.equal(productsOf(attention).length, T * T);
+  assert.equal(productsOf(bare(attention)), null);
+  assert.equal(productsOf(bare(attention, { cap: 30 }), { ...decoder.positions, bias: null }), null);
+  assert.equal(productsOf(bare(attention, { scores: null }), { ...decoder.positions, bias: null }), null);
+  assert.equal(productsOf(bare(attention), { ...decoder.positions, bias: null }).length, T * T);
+  // Cross-attention has no bias: its products are its scores without the scale.
+  const exact = page.stepsOf(arrays, cross, decoder, 2).products;
+  const found = productsOf(crossed);
+  assert.equal(found.length, T * S);
+  found.forEach((value, i) => close(value, exact[i], 0.02 + 0.002 * Math.abs(exact[i])));
 });
 
 test('every sample has arrays of the stated shapes', () => {
