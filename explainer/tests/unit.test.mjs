@@ -15,7 +15,7 @@ async function load(...names) {
   return import('data:text/javascript;base64,' + Buffer.from(result.outputFiles[0].contents).toString('base64'));
 }
 
-const page = await load('arrays.ts', 'math.ts', 'scores.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
+const page = await load('arrays.ts', 'math.ts', 'scores.ts', 'parts/live.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
 const close = (a, b, tolerance) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b} within ${tolerance}`);
 
 test('float16: all values, and back', () => {
@@ -204,6 +204,16 @@ test('without vectors, products come from the scores, but not through a cap or a
   const found = productsOf(crossed);
   assert.equal(found.length, T * S);
   found.forEach((value, i) => close(value, exact[i], 0.02 + 0.002 * Math.abs(exact[i])));
+});
+
+test('a target that the model wrote is not sent with the next prompt', () => {
+  const trace = { target: 'Das Haus' };
+  assert.equal(page.givenTarget({ family: 'encoder-decoder' }, trace), null);
+  assert.equal(page.givenTarget({ family: 'encoder-decoder' }, { ...trace, written: true }), null);
+  assert.equal(page.givenTarget({ family: 'encoder-decoder' }, { ...trace, written: false }), 'Das Haus');
+  // The second of a pair, or the context of a question: no model writes those.
+  assert.equal(page.givenTarget({ family: 'encoder' }, trace), 'Das Haus');
+  assert.equal(page.givenTarget({ family: 'decoder' }, {}), null);
 });
 
 test('every sample has arrays of the stated shapes', () => {
