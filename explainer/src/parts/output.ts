@@ -123,11 +123,16 @@ function nextToken(app: App): HTMLElement[] {
 
 type Scores = Extract<Output, { kind: 'classes' | 'token_classes' }>;
 
+/** What makes shares of the scores; without a word of it in the file, a softmax. */
+function kindOf(output: Scores): 'softmax' | 'sigmoid' | 'number' {
+  return output.kind === 'classes' ? (output.kind_of_scores ?? 'softmax') : 'softmax';
+}
+
 function classes(app: App, output: Scores): HTMLElement[] {
   const list = h('ol', { class: 'bars output-bars' });
   const after = h('p', { class: 'after' });
   const path = app.path('output', 'logits');
-  const kind = output.kind === 'classes' ? (output.kind_of_scores ?? 'softmax') : 'softmax';
+  const kind = kindOf(output);
   const at = (): number[] => (output.kind === 'token_classes' ? [app.token] : []);
   const shares = (arrays = app.arrays, source: Scores = output): ArrayLike<number> => {
     const logits = arrays.slice(source.logits, ...at());
@@ -222,7 +227,9 @@ function vector(app: App, output: Extract<Output, { kind: 'vector' }>): HTMLElem
 
 const WORDS = {
   next_token: ['output', 'outputText', '\\o{p} = softmax(\\x{x}W_{vocabulary} / \\s{τ}) ∈ ℝ^{V}'],
-  classes: ['classes', 'classesText', '\\o{p} = softmax(\\x{x}W) ∈ ℝ^{classes}'],
+  softmax: ['classes', 'classesText', '\\o{p} = softmax(\\x{x}W) ∈ ℝ^{classes}'],
+  sigmoid: ['classes', 'classesTextSigmoid', '\\o{p} = sigmoid(\\x{x}W) ∈ ℝ^{classes}'],
+  number: ['number', 'numberText', '\\o{y} = \\x{x}W ∈ ℝ'],
   token_classes: ['tokenClasses', 'tokenClassesText', '\\o{p} = softmax(\\x{X}W) ∈ ℝ^{T × classes}'],
   masked_tokens: ['maskedTokens', 'maskedTokensText', '\\o{p} = softmax(\\x{x}_{mask}W) ∈ ℝ^{V}'],
   vector: ['vector', 'vectorText', '\\o{v} = pool(\\x{X}) ∈ ℝ^{D}'],
@@ -244,7 +251,7 @@ function surprise(app: App): HTMLElement | null {
 
 export function output(app: App): HTMLElement {
   const { output: out } = app.trace;
-  const [title, text, symbols] = WORDS[out.kind];
+  const [title, text, symbols] = WORDS[out.kind === 'classes' ? kindOf(out) : out.kind];
   const body = out.kind === 'next_token' ? nextToken(app) : out.kind === 'masked_tokens' ? maskedTokens(app, out) : out.kind === 'span' ? span(app, out) : out.kind === 'vector' ? vector(app, out) : classes(app, out);
   return h('section', { class: 'card output', id: 'part-output' }, h('h3', {}, say(title)), h('p', { class: 'says' }, say(text)), formula(symbols), ...body, surprise(app));
 }
