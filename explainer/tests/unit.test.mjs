@@ -15,7 +15,7 @@ async function load(...names) {
   return import('data:text/javascript;base64,' + Buffer.from(result.outputFiles[0].contents).toString('base64'));
 }
 
-const page = await load('arrays.ts', 'math.ts', 'scores.ts', 'parts/live.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
+const page = await load('arrays.ts', 'math.ts', 'scores.ts', 'parts/live.ts', 'parts/output.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
 const close = (a, b, tolerance) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b} within ${tolerance}`);
 
 test('float16: all values, and back', () => {
@@ -214,6 +214,24 @@ test('a target that the model wrote is not sent with the next prompt', () => {
   // The second of a pair, or the context of a question: no model writes those.
   assert.equal(page.givenTarget({ family: 'encoder' }, trace), 'Das Haus');
   assert.equal(page.givenTarget({ family: 'decoder' }, {}), null);
+});
+
+test('a token is found in another trace by its text, a class by its name', () => {
+  const ours = { 5: ' the', 6: ' a', 7: '\ufffd', 8: '\ufffd' };
+  assert.equal(page.sameToken(ours, 5, { 5: ' the', 6: ' a' }, [6, 5]), 1);
+  // Another vocabulary: the same id is another token.
+  assert.equal(page.sameToken(ours, 5, { 5: ' of', 90: ' the' }, [5, 90]), 1);
+  assert.equal(page.sameToken(ours, 5, { 5: ' of', 6: ' a' }, [5, 6]), -1);
+  // Named in the trace, but not among what is listed here.
+  assert.equal(page.sameToken(ours, 5, { 5: ' the', 6: ' a' }, [6]), -1);
+  // The same text twice: its own id, or nothing.
+  assert.equal(page.sameToken(ours, 8, { 7: '\ufffd', 8: '\ufffd' }, [7, 8]), 1);
+  assert.equal(page.sameToken(ours, 8, { 7: '\ufffd' }, [7]), -1);
+  assert.equal(page.sameToken(ours, 9, {}, [9]), -1);
+  assert.equal(page.sameToken(ours, 6, { 1: ' a', 2: ' a' }, [1, 2]), -1);
+  assert.equal(page.sameName('cat', ['dog', 'cat'], 0), 1);
+  assert.equal(page.sameName('cat', ['cat', 'cat'], 1), 1);
+  assert.equal(page.sameName('cat', ['dog', 'bird'], 0), -1);
 });
 
 test('every sample has arrays of the stated shapes', () => {
