@@ -1,13 +1,13 @@
 /** The four steps of attention as matrices of one head. */
 import type { Arrays } from './arrays.ts';
 import { dot, visible } from './math.ts';
-import type { Attention } from './types.ts';
+import type { Attention, Stack } from './types.ts';
 import { headWeights } from './weights.ts';
 
 export interface Steps {
   T: number;
   S: number;
-  /** Query times key, before scaling; null where the file has neither vectors nor scores. */
+  /** Query times key, before scaling; null where the file has neither vectors nor scores they follow from. */
   products: Float32Array | null;
   /** What softmax sees, but for the mask. */
   scores: Float32Array | null;
@@ -31,7 +31,12 @@ export function valueVector(arrays: Arrays, attention: Attention, head: number, 
   return attention.value ? arrays.slice(attention.value, groupOf(attention, head), column) : null;
 }
 
-function products(arrays: Arrays, attention: Attention, head: number, T: number, S: number): Float32Array | null {
+/** Whether the scores hold a bias of the position: those of a stack's own attention do, those of its cross-attention never. */
+function biased(attention: Attention, stack: Stack): boolean {
+  return Boolean(stack.positions.bias) && stack.layers.some((layer) => layer.attention === attention);
+}
+
+function products(arrays: Arrays, attention: Attention, stack: Stack, head: number, T: number, S: number): Float32Array | null {
   if (attention.query && attention.key) {
     const h = attention.head_width;
     const queries = arrays.slice(attention.query, head);
@@ -43,13 +48,15 @@ function products(arrays: Arrays, attention: Attention, head: number, T: number,
     }
     return result;
   }
-  if (!attention.scores || attention.cap) return null;
+  // A cap or a bias stands between the products and the scores: dividing by the scale does not give them back.
+  if (!attention.scores || attention.cap || biased(attention, stack)) return null;
   return arrays.slice(attention.scores, head).map((v) => v / attention.scale);
 }
 
 const known = new WeakMap<Attention, Map<number, Steps>>();
 
-export function stepsOf(arrays: Arrays, attention: Attention, head: number): Steps {
+/** The steps of one head; `stack` is the one whose tokens are the queries. */
+export function stepsOf(arrays: Arrays, attention: Attention, stack: Stack, head: number): Steps {
   let heads = known.get(attention);
   if (!heads) known.set(attention, (heads = new Map()));
   const found = heads.get(head);
@@ -61,7 +68,7 @@ export function stepsOf(arrays: Arrays, attention: Attention, head: number): Ste
     return !given || given[i]! > 0 ? 1 : 0;
   });
   const steps: Steps = {
-    T, S, visible: seen, weights: headWeights(arrays, attention, head), products: products(arrays, attention, head, T, S),
+    T, S, visible: seen, weights: headWeights(arrays, attention, head), products: products(arrays, attention, stack, head, T, S),
     scores: attention.scores ? arrays.slice(attention.scores, head) : null,
   };
   heads.set(head, steps);

@@ -101,6 +101,8 @@ export interface Trace {
   prompt: string;
   /** The target of an encoder-decoder as a user types it. */
   target?: string | null;
+  /** Whether the model wrote that target itself; false where it was given. */
+  written?: boolean;
   stacks: Stack[];
   output: Output;
   /** What was changed in this run, one sentence each. */

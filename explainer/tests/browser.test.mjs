@@ -282,27 +282,33 @@ test('the four steps: each button changes the picture, and they play', { skip: S
   await context.close();
 });
 
-test('served: prompts, a token more, heads off, patches, and errors in one sentence', { skip: SKIP }, async () => {
-  const { header, blob } = traces.get('alibi')();
+/** A server of a page: what it was asked, and what `answer` makes of each request. */
+async function serve(header, blob, answer) {
   const asked = [];
-  let fail = false;
   const html = pageOf({ ...header, live: true }, blob, file('explainer.js'), file('explainer.css'), hash).replace("img-src data:", "img-src data:; connect-src 'self'");
   const server = createServer((request, response) => {
     if (request.method !== 'POST') return response.writeHead(request.url.startsWith('/?') ? 200 : 404, { 'Content-Type': 'text/html; charset=utf-8' }).end(html);
     let body = '';
     request.on('data', (part) => { body += part; });
-    request.on('end', () => {
+    request.on('end', async () => {
       asked.push({ url: request.url, ...JSON.parse(body) });
-      response.writeHead(200, { 'Content-Type': 'application/json' });
-      if (fail) return response.end(JSON.stringify({ error: 'the prompt is empty' }));
-      const { ablate, patch } = asked.at(-1);
-      const changed = { ...header.traces[0], edits: ['layer 1, attention, head 0: switched off'] };
-      return response.end(JSON.stringify({ header: { ...header, traces: ablate.length || patch ? [header.traces[0], changed] : header.traces }, arrays: blob }));
+      const text = JSON.stringify(await answer(asked.at(-1)));
+      response.writeHead(200, { 'Content-Type': 'application/json' }).end(text);
     });
     return undefined;
   });
   await new Promise((done) => { server.listen(0, '127.0.0.1', done); });
-  const address = `http://127.0.0.1:${server.address().port}/?token=abc`;
+  return { server, asked, address: `http://127.0.0.1:${server.address().port}/?token=abc` };
+}
+
+test('served: prompts, a token more, heads off, patches, and errors in one sentence', { skip: SKIP }, async () => {
+  const { header, blob } = traces.get('alibi')();
+  let fail = false;
+  const { server, asked, address } = await serve(header, blob, ({ ablate, patch }) => {
+    if (fail) return { error: 'the prompt is empty' };
+    const changed = { ...header.traces[0], edits: ['layer 1, attention, head 0: switched off'] };
+    return { header: { ...header, traces: ablate.length || patch ? [header.traces[0], changed] : header.traces }, arrays: blob };
+  });
   const { page, heard, context } = await open(address);
   const settled = async (count) => { while (asked.length < count) await page.waitForTimeout(20); await page.waitForFunction(() => !window.explainer.state().busy); };
   await page.fill('#prompt', 'Another <b>prompt</b>');
@@ -346,4 +352,101 @@ test('served: prompts, a token more, heads off, patches, and errors in one sente
   assert.ok(heard.requests.every((url) => url.startsWith(address.split('?')[0])));
   await context.close();
   server.close();
+});
+
+test('served: the target that the model wrote is a hint, one that is typed is sent', { skip: SKIP }, async () => {
+  const { header, blob } = traces.get('t5')();
+  const wrote = (target, written) => ({ ...header, traces: [{ ...header.traces[0], target, written }] });
+  const { server, asked, address } = await serve(wrote('Das Haus'), blob, ({ target }) => ({ header: target === null ? wrote('Der Garten', true) : wrote(target, false), arrays: blob }));
+  const { page, heard, context } = await open(address);
+  const field = () => page.$eval('#target', ({ value, placeholder }) => [value, placeholder]);
+  const run = async (prompt) => {
+    const count = asked.length + 1;
+    await page.fill('#prompt', prompt);
+    await page.click('.live button[type=submit]');
+    while (asked.length < count) await page.waitForTimeout(20);
+    await page.waitForFunction(() => !window.explainer.state().busy);
+    return asked.at(-1).target;
+  };
+  assert.deepEqual(await field(), ['', 'Das Haus']);
+  assert.equal(await run('The garden'), null);
+  assert.deepEqual(await field(), ['', 'Der Garten']);
+  await page.fill('#target', 'Ein Garten');
+  assert.equal(await run('A garden'), 'Ein Garten');
+  assert.deepEqual(await field(), ['Ein Garten', '']);
+  await page.fill('#target', '');
+  assert.equal(await run('A garden'), null);
+  assert.deepEqual(heard.console, []);
+  await context.close();
+  server.close();
+  // The target of the command line is held.
+  const held = await serve(wrote('Ein Haus', false), blob, () => ({ error: 'nothing' }));
+  const second = await open(held.address);
+  assert.equal(await second.page.$eval('#target', ({ value }) => value), 'Ein Haus');
+  await second.context.close();
+  held.server.close();
+});
+
+test('served: a request that fails brings back what the last answer was asked with', { skip: SKIP }, async () => {
+  const { header, blob } = traces.get('alibi')();
+  const answers = [];
+  const { server, asked, address } = await serve(header, blob, () => new Promise((done) => { answers.push(done); }));
+  const { page, context } = await open(address);
+  const until = async (count) => { while (answers.length < count) await page.waitForTimeout(20); };
+  await page.click('text=Switch this head off');
+  await until(1);
+  // A second part goes off while the model still runs.
+  await page.click('.switches button:text-is("Attention")');
+  answers[0]({ header, arrays: blob });
+  await until(2);
+  assert.deepEqual([asked[0].ablate.length, asked[1].ablate.length], [1, 2]);
+  answers[1]({ error: 'no' });
+  await page.waitForFunction(() => !window.explainer.state().busy);
+  assert.deepEqual(await page.evaluate(() => window.explainer.state().off), asked[0].ablate);
+  await context.close();
+  server.close();
+});
+
+/** Opens a sample whose header was changed. */
+async function changed(name, change) {
+  const { header, blob } = traces.get(name)();
+  change(header);
+  const address = path.join(folder, `${name}-changed.html`);
+  writeFileSync(address, pageOf(header, blob, file('explainer.js'), file('explainer.css'), hash));
+  return open(address);
+}
+
+test('a second trace that does not list a token has a question mark there, and no bar', { skip: SKIP }, async () => {
+  const { page, heard, context } = await changed('pair', ({ traces: [, second] }) => {
+    second.output.texts = Object.fromEntries(Object.entries(second.output.texts).map(([id, text]) => [id, `${text}!`]));
+  });
+  const rows = await page.$$eval('.output-bars li', (list) => list.map((row) => [row.querySelector('.cell small')?.textContent, row.querySelectorAll('.track i').length]));
+  assert.deepEqual(rows.slice(0, 10), Array(10).fill(['?', 1]));
+  assert.deepEqual(heard.console, []);
+  await context.close();
+});
+
+test('classes are explained by what makes their scores', { skip: SKIP }, async () => {
+  for (const [kind, words, symbols] of [['softmax', /softmax/, /softmax/], ['sigmoid', /sigmoid/, /sigmoid/], ['number', /a number/, /^y = xW/]]) {
+    const { page, heard, context } = await changed('classes', ({ traces: [{ output }] }) => { output.kind_of_scores = kind; });
+    assert.match(await page.$eval('#part-output .says', (element) => element.textContent), words);
+    assert.match(await page.$eval('#part-output .formula', (element) => element.textContent), symbols);
+    assert.deepEqual(heard.console, []);
+    await context.close();
+  }
+});
+
+test('scores that hold a bias of the position give no products', { skip: SKIP }, async () => {
+  const { page, heard, context } = await changed('t5', ({ traces: [{ stacks }] }) => {
+    for (const { layers } of stacks) for (const layer of layers) for (const part of [layer.attention, layer.cross_attention]) if (part) part.query = part.key = null;
+  });
+  const off = () => page.$$eval('.step', (list) => list.map((button) => button.disabled));
+  assert.deepEqual(await off(), [true, false, false, false]);
+  assert.doesNotMatch(await page.$eval('.chain', (element) => element.textContent), /q · k/);
+  await page.evaluate(() => window.explainer.set({ part: 'cross_attention', step: 0 }));
+  assert.deepEqual(await off(), [false, false, false, false]);
+  assert.match(await page.$eval('.chain', (element) => element.textContent), /q · k/);
+  assert.deepEqual(await page.evaluate(wrongNumbers), []);
+  assert.deepEqual(heard.console, []);
+  await context.close();
 });

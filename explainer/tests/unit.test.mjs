@@ -15,7 +15,7 @@ async function load(...names) {
   return import('data:text/javascript;base64,' + Buffer.from(result.outputFiles[0].contents).toString('base64'));
 }
 
-const page = await load('arrays.ts', 'math.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
+const page = await load('arrays.ts', 'math.ts', 'scores.ts', 'parts/live.ts', 'parts/output.ts', 'words/en.ts', 'words/zh.ts', 'words/phrases.ts');
 const close = (a, b, tolerance) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b} within ${tolerance}`);
 
 test('float16: all values, and back', () => {
@@ -183,6 +183,55 @@ test('JSON in a script element cannot end it', () => {
   const text = escapeJson({ a: '</script><!-- & \u2028\u2029' });
   assert.ok(!/[<>&\u2028\u2029]/.test(text));
   assert.equal(JSON.parse(text).a, '</script><!-- & \u2028\u2029');
+});
+
+test('without vectors, products come from the scores, but not through a cap or a bias of the position', () => {
+  const { header, blob } = SAMPLES.t5();
+  const arrays = new page.Arrays(header.arrays, page.decodeBase64(blob));
+  const [, decoder] = header.traces[0].stacks;
+  const { attention, cross_attention: cross } = decoder.layers[0];
+  const [T, S] = [decoder.tokens.length, header.traces[0].stacks[0].tokens.length];
+  const bare = (part, change = {}) => ({ ...part, query: null, key: null, ...change });
+  const productsOf = (part, positions = decoder.positions) => page.stepsOf(arrays, part, { ...decoder, positions, layers: [{ ...decoder.layers[0], attention: part === crossed ? attention : part, cross_attention: crossed }] }, 2).products;
+  const crossed = bare(cross);
+  assert.equal(productsOf(attention).length, T * T);
+  assert.equal(productsOf(bare(attention)), null);
+  assert.equal(productsOf(bare(attention, { cap: 30 }), { ...decoder.positions, bias: null }), null);
+  assert.equal(productsOf(bare(attention, { scores: null }), { ...decoder.positions, bias: null }), null);
+  assert.equal(productsOf(bare(attention), { ...decoder.positions, bias: null }).length, T * T);
+  // Cross-attention has no bias: its products are its scores without the scale.
+  const exact = page.stepsOf(arrays, cross, decoder, 2).products;
+  const found = productsOf(crossed);
+  assert.equal(found.length, T * S);
+  found.forEach((value, i) => close(value, exact[i], 0.02 + 0.002 * Math.abs(exact[i])));
+});
+
+test('a target that the model wrote is not sent with the next prompt', () => {
+  const trace = { target: 'Das Haus' };
+  assert.equal(page.givenTarget({ family: 'encoder-decoder' }, trace), null);
+  assert.equal(page.givenTarget({ family: 'encoder-decoder' }, { ...trace, written: true }), null);
+  assert.equal(page.givenTarget({ family: 'encoder-decoder' }, { ...trace, written: false }), 'Das Haus');
+  // The second of a pair, or the context of a question: no model writes those.
+  assert.equal(page.givenTarget({ family: 'encoder' }, trace), 'Das Haus');
+  assert.equal(page.givenTarget({ family: 'decoder' }, {}), null);
+});
+
+test('a token is found in another trace by its text, a class by its name', () => {
+  const ours = { 5: ' the', 6: ' a', 7: '\ufffd', 8: '\ufffd' };
+  assert.equal(page.sameToken(ours, 5, { 5: ' the', 6: ' a' }, [6, 5]), 1);
+  // Another vocabulary: the same id is another token.
+  assert.equal(page.sameToken(ours, 5, { 5: ' of', 90: ' the' }, [5, 90]), 1);
+  assert.equal(page.sameToken(ours, 5, { 5: ' of', 6: ' a' }, [5, 6]), -1);
+  // Named in the trace, but not among what is listed here.
+  assert.equal(page.sameToken(ours, 5, { 5: ' the', 6: ' a' }, [6]), -1);
+  // The same text twice: its own id, or nothing.
+  assert.equal(page.sameToken(ours, 8, { 7: '\ufffd', 8: '\ufffd' }, [7, 8]), 1);
+  assert.equal(page.sameToken(ours, 8, { 7: '\ufffd' }, [7]), -1);
+  assert.equal(page.sameToken(ours, 9, {}, [9]), -1);
+  assert.equal(page.sameToken(ours, 6, { 1: ' a', 2: ' a' }, [1, 2]), -1);
+  assert.equal(page.sameName('cat', ['dog', 'cat'], 0), 1);
+  assert.equal(page.sameName('cat', ['cat', 'cat'], 1), 1);
+  assert.equal(page.sameName('cat', ['dog', 'bird'], 0), -1);
 });
 
 test('every sample has arrays of the stated shapes', () => {

@@ -13,7 +13,7 @@ const STEPS: WordKey[] = ['stepProducts', 'stepScale', 'stepMask', 'stepSoftmax'
 const FORMULAS = ['\\q{Q}\\k{K}^{⊤}', '\\q{Q}\\k{K}^{⊤} · \\s{s}', '\\q{Q}\\k{K}^{⊤} · \\s{s} + \\m{M}', '\\a{A} = softmax(\\q{Q}\\k{K}^{⊤} · \\s{s} + \\m{M})'];
 
 function steps(app: App): Steps | null {
-  return app.attention ? stepsOf(app.arrays, app.attention, app.state.head) : null;
+  return app.attention ? stepsOf(app.arrays, app.attention, app.stack, app.state.head) : null;
 }
 
 /** Buttons for the heads, in brackets of those that share keys and values. */
@@ -192,7 +192,7 @@ export function byHand(app: App, space: number): HTMLElement {
   const names = [h('bdi', { class: 'token query' }), h('bdi', { class: 'token key' }), h('span', { class: 'token' })];
   const strips = h('div', { class: 'strips' }, ...sheets.flatMap((sheet, i) => [names[i]!, sheet.element]));
   const chain = h('p', { class: 'chain' });
-  app.derived.set('attention.product', (head, row, column) => stepsOf(app.arrays, app.attention!, head!).products![row! * steps(app)!.S + column!]!);
+  app.derived.set('attention.product', (head, row, column) => stepsOf(app.arrays, app.attention!, app.stack, head!).products![row! * steps(app)!.S + column!]!);
   const paint = (): void => {
     const attention = app.attention, current = steps(app);
     if (!attention || !current) return;

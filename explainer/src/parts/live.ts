@@ -1,9 +1,9 @@
 /** Only when the page is served: other prompts, one token more, heads off, patches. */
 import type { Ablation, App, Loaded } from '../app.ts';
 import { Arrays, decodeBase64 } from '../arrays.ts';
-import { h } from '../dom.ts';
+import { h, line } from '../dom.ts';
 import { draw } from '../math.ts';
-import type { Header } from '../types.ts';
+import type { Header, Trace } from '../types.ts';
 import { say } from '../words/index.ts';
 import { outputPosition, sampled } from './output.ts';
 
@@ -62,9 +62,12 @@ class Session {
     this.app.set({ busy: true });
     this.message(say('running'));
     try {
-      const { prompt, target, patch, drawn, app } = this;
-      this.show(await ask({ prompt, target, ablate: app.state.off, patch, append: drawn.length ? drawn : null }));
-      this.good = { prompt, target, patch, drawn: [...drawn], off: app.state.off };
+      // What is asked for: all of it may change while the model runs.
+      const { prompt, target, patch } = this;
+      const { off } = this.app.state;
+      const drawn = [...this.drawn];
+      this.show(await ask({ prompt, target, ablate: off, patch, append: drawn.length ? drawn : null }));
+      this.good = { prompt, target, patch, drawn, off };
       this.message('');
     } catch (error) {
       this.message(error instanceof Error ? error.message : say('failed'));
@@ -115,9 +118,14 @@ class Session {
 
 let session: Session | null = null;
 
+/** The target that the next requests send: one that the model wrote is not held, so that each prompt gets its own. */
+export function givenTarget(header: Header, trace: Trace): string | null {
+  return header.family === 'encoder-decoder' && (trace.written ?? true) ? null : (trace.target ?? null);
+}
+
 function sessionOf(app: App): Session {
   if (!session) {
-    session = new Session(app, app.trace.prompt, app.trace.target ?? null);
+    session = new Session(app, app.trace.prompt, givenTarget(app.header, app.trace));
   }
   return session;
 }
@@ -135,7 +143,8 @@ function promptForm(app: App): HTMLElement {
   const current = sessionOf(app);
   const prompt = h('textarea', { id: 'prompt', rows: 2, maxlength: 20000, spellcheck: 'false' });
   prompt.value = current.prompt;
-  const target = h('textarea', { id: 'target', rows: 2, maxlength: 20000, spellcheck: 'false' });
+  // Where nothing is typed the model writes the target: what it wrote stands there as a hint.
+  const target = h('textarea', { id: 'target', rows: 2, maxlength: 20000, spellcheck: 'false', placeholder: current.target === null ? line(app.trace.target ?? '') : null });
   target.value = current.target ?? '';
   const state = h('p', { class: 'state', role: 'status' });
   current.message = (text) => { state.textContent = text; };

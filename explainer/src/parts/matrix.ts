@@ -77,8 +77,8 @@ export class Matrix {
     const attention = this.attention();
     this.element.hidden = !attention;
     if (!attention) return;
-    const { arrays } = this.app.loaded[this.index()]!;
-    const steps = stepsOf(arrays, attention, Math.min(this.app.state.head, attention.num_heads - 1));
+    const { arrays, trace } = this.app.loaded[this.index()]!;
+    const steps = stepsOf(arrays, attention, trace.stacks[this.app.state.stack]!, Math.min(this.app.state.head, attention.num_heads - 1));
     const resized = !this.steps || this.steps.T !== steps.T || this.steps.S !== steps.S;
     this.steps = steps;
     if (resized) this.layOut();

@@ -42,6 +42,29 @@ function barRow(name: string, share: number, value: Node, options: { second?: nu
   return h('li', { class: [options.kept === false ? 'removed' : '', options.chosen ? 'chosen' : ''].join(' ').trim() || null }, h('bdi', { class: 'token' }, name), track, cell);
 }
 
+/** The bar and the value of a second trace; a question mark where it does not list what the first one shows. */
+function second(share: number | undefined, value: () => Node, bar = true): { second: number | null; secondValue: Node } {
+  return share === undefined ? { second: null, secondValue: document.createTextNode('?') } : { second: bar ? share : null, secondValue: value() };
+}
+
+/** Where `names` has a name: at its own place, or else at the only one; -1 where it has not, or more than once. */
+export function sameName(name: string | undefined, names: readonly (string | undefined)[], place: number): number {
+  if (name === undefined) return -1;
+  if (names[place] === name) return place;
+  const at = names.indexOf(name);
+  return at === names.lastIndexOf(name) ? at : -1;
+}
+
+type Texts = Record<string, string>;
+
+/** Where the ids that another trace lists have our token: by its text, since two vocabularies may number tokens differently. */
+export function sameToken(ours: Texts, id: number, theirs: Texts, ids: readonly number[]): number {
+  const text = ours[id];
+  // Two tokens of one vocabulary may have the same text: the other one is not ours.
+  const texts = ids.map((other) => (other !== id && ours[other] === text ? undefined : theirs[other]));
+  return sameName(text, texts, ids.indexOf(id));
+}
+
 function slider(name: string, range: { min: number; max: number; step: number; value: number }, text: (v: number) => string, change: (v: number) => void): { row: HTMLElement; set: (v: number) => void } {
   const out = h('output', {}, text(range.value));
   const input = h('input', { type: 'range', min: range.min, max: range.max, step: range.step, value: range.value, 'aria-label': name });
@@ -82,13 +105,14 @@ function nextToken(app: App): HTMLElement[] {
   };
   const idAt = (i: number): number => app.arrays.at(output.ids, outputPosition(app), i);
   const otherIndex = (i: number): number => {
-    const beside = other()!;
-    return [...beside.arrays.slice((beside.trace.output as NextToken).ids, outputPosition(app))].indexOf(idAt(i));
+    const { arrays, trace } = other()!;
+    const theirs = trace.output as NextToken;
+    return sameToken(output.texts, idAt(i), theirs.texts, [...arrays.slice(theirs.ids, outputPosition(app))]);
   };
   app.derived.set('output.probability', (i) => now().probabilities[i!]!);
   app.derived.set('output.rest', () => now().rest);
   app.derived.set('output.entropy', () => now().entropy);
-  app.derived.set('output.other', (i) => theirs()?.probabilities[otherIndex(i!)] ?? 0);
+  app.derived.set('output.other', (i) => theirs()?.probabilities[otherIndex(i!)] ?? NaN);
   let drawn: number[] = [];
   const list = h('ol', { class: 'bars output-bars' });
   const after = h('p', { class: 'after' });
@@ -102,7 +126,7 @@ function nextToken(app: App): HTMLElement[] {
     const logits = app.arrays.slice(output.logits, outputPosition(app));
     const best = largest(logits, SHOWN);
     list.replaceChildren(...best.map((i) => barRow(seen(textOf(app, idAt(i))), probabilities[i]!, number(app, 'percent', 'derived.output.probability', i), {
-      kept: kept[i] === 1, chosen: drawn[drawn.length - 1] === i, second: beside ? (beside.probabilities[otherIndex(i)] ?? 0) : null, secondValue: beside ? number(app, 'percent', 'derived.output.other', i) : null,
+      kept: kept[i] === 1, chosen: drawn[drawn.length - 1] === i, ...(beside ? second(beside.probabilities[otherIndex(i)], () => number(app, 'percent', 'derived.output.other', i)) : {}),
     })));
     const more = [...probabilities].reduce((sum, p, i) => (best.includes(i) ? sum : sum + p), rest);
     app.derived.set('output.more', () => more);
@@ -123,13 +147,21 @@ function nextToken(app: App): HTMLElement[] {
 
 type Scores = Extract<Output, { kind: 'classes' | 'token_classes' }>;
 
+const isScores = (output: Output): output is Scores => output.kind === 'classes' || output.kind === 'token_classes';
+
+/** What makes shares of the scores; without a word of it in the file, a softmax. */
+function kindOf(output: Scores): 'softmax' | 'sigmoid' | 'number' {
+  return output.kind === 'classes' ? (output.kind_of_scores ?? 'softmax') : 'softmax';
+}
+
 function classes(app: App, output: Scores): HTMLElement[] {
   const list = h('ol', { class: 'bars output-bars' });
   const after = h('p', { class: 'after' });
   const path = app.path('output', 'logits');
-  const kind = output.kind === 'classes' ? (output.kind_of_scores ?? 'softmax') : 'softmax';
+  const kind = kindOf(output);
   const at = (): number[] => (output.kind === 'token_classes' ? [app.token] : []);
   const shares = (arrays = app.arrays, source: Scores = output): ArrayLike<number> => {
+    if (at().some((token) => token >= arrays.shape(source.logits)[0]!)) return [];
     const logits = arrays.slice(source.logits, ...at());
     return kind === 'softmax' ? softmax(logits) : kind === 'sigmoid' ? logits.map((v) => 1 / (1 + Math.exp(-v))) : logits;
   };
@@ -137,12 +169,14 @@ function classes(app: App, output: Scores): HTMLElement[] {
   const paint = (): void => {
     const values = shares();
     const beside = app.state.other === null ? null : app.loaded[app.state.other]!;
-    const theirs = beside && beside.trace.output.kind === output.kind ? shares(beside.arrays, beside.trace.output as Scores) : null;
-    app.derived.set('output.other', (i) => theirs?.[i!] ?? 0);
+    const others = beside && isScores(beside.trace.output) && beside.trace.output.kind === output.kind ? beside.trace.output : null;
+    const theirs = beside && others && kindOf(others) === kind ? shares(beside.arrays, others) : null;
+    const otherIndex = (i: number): number => (others ? sameName(output.names[i] ?? String(i), others.names, i) : -1);
+    app.derived.set('output.other', (i) => theirs?.[otherIndex(i!)] ?? NaN);
     after.replaceChildren(...(output.kind === 'token_classes' ? [h('bdi', { class: 'token query' }, seen(app.stack.tokens[app.token]!.text))] : []));
     list.replaceChildren(...largest(values, SHOWN).map((i) => {
       const value = kind === 'number' ? number(app, 'signed', path, ...at(), i) : number(app, 'percent', 'derived.output.probability', i);
-      return barRow(seen(output.names[i] ?? String(i)), kind === 'number' ? 0 : values[i]!, value, { second: theirs ? theirs[i]! : null, secondValue: theirs ? number(app, 'percent', 'derived.output.other', i) : null });
+      return barRow(seen(output.names[i] ?? String(i)), kind === 'number' ? 0 : values[i]!, value, theirs ? second(theirs[otherIndex(i)], () => number(app, kind === 'number' ? 'signed' : 'percent', 'derived.output.other', i), kind !== 'number') : {});
     }));
   };
   app.on(['token', 'hoverToken'], paint, list);
@@ -222,7 +256,9 @@ function vector(app: App, output: Extract<Output, { kind: 'vector' }>): HTMLElem
 
 const WORDS = {
   next_token: ['output', 'outputText', '\\o{p} = softmax(\\x{x}W_{vocabulary} / \\s{τ}) ∈ ℝ^{V}'],
-  classes: ['classes', 'classesText', '\\o{p} = softmax(\\x{x}W) ∈ ℝ^{classes}'],
+  softmax: ['classes', 'classesText', '\\o{p} = softmax(\\x{x}W) ∈ ℝ^{classes}'],
+  sigmoid: ['classes', 'classesTextSigmoid', '\\o{p} = sigmoid(\\x{x}W) ∈ ℝ^{classes}'],
+  number: ['number', 'numberText', '\\o{y} = \\x{x}W ∈ ℝ'],
   token_classes: ['tokenClasses', 'tokenClassesText', '\\o{p} = softmax(\\x{X}W) ∈ ℝ^{T × classes}'],
   masked_tokens: ['maskedTokens', 'maskedTokensText', '\\o{p} = softmax(\\x{x}_{mask}W) ∈ ℝ^{V}'],
   vector: ['vector', 'vectorText', '\\o{v} = pool(\\x{X}) ∈ ℝ^{D}'],
@@ -244,7 +280,7 @@ function surprise(app: App): HTMLElement | null {
 
 export function output(app: App): HTMLElement {
   const { output: out } = app.trace;
-  const [title, text, symbols] = WORDS[out.kind];
+  const [title, text, symbols] = WORDS[out.kind === 'classes' ? kindOf(out) : out.kind];
   const body = out.kind === 'next_token' ? nextToken(app) : out.kind === 'masked_tokens' ? maskedTokens(app, out) : out.kind === 'span' ? span(app, out) : out.kind === 'vector' ? vector(app, out) : classes(app, out);
   return h('section', { class: 'card output', id: 'part-output' }, h('h3', {}, say(title)), h('p', { class: 'says' }, say(text)), formula(symbols), ...body, surprise(app));
 }
