@@ -1,6 +1,7 @@
 """Every number of a page is the trace's, within what its array says of itself."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -277,6 +278,19 @@ def test_numbers_that_are_none_stay_what_they_are():
 # --------------------------------------------------------------------------------------- page
 
 HOSTILE = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(1)> & \u2028 \u202e"
+
+
+def test_runs_side_by_side_have_names_of_their_own(trace_of):
+    trace = trace_of("gpt")
+    later = dataclasses.replace(trace, run=dataclasses.replace(trace.run, step=trace.run.step + 7))
+    header, _ = header_and_arrays([trace, later], "two", LEVELS[0])
+    where, step = trace.run.workdir, trace.run.step
+    assert [shown["label"] for shown in header["traces"]] == [
+        f"{where}, step {step}: {trace.reading.prompt}",
+        f"{where}, step {step + 7}: {trace.reading.prompt}",
+    ]
+    alone, _ = header_and_arrays([trace, trace], "one", LEVELS[0])
+    assert {shown["label"] for shown in alone["traces"]} == {trace.reading.prompt}
 
 
 def test_nothing_of_a_run_becomes_markup(trace_of):
