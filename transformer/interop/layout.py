@@ -177,9 +177,8 @@ def parameter_shapes(
             later layers.
     """
     few = {field: min(depth, traced) for field, depth in depths.items()}
-    init = functools.partial(model.clone(**few, compute=Compute()).init, method=use_all)
-    shapes: Params = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *inputs)["params"])
-    flat: dict[str, jax.ShapeDtypeStruct] = traverse_util.flatten_dict(shapes, sep="/")
+    known = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs)
+    flat = _traced_shapes(model.clone(**few, compute=Compute()), use_all, known)
     first = f"/{layer_name(0)}/"
     names = sorted({path.split(first)[0] for path in flat if first in path})
     found = {}
@@ -192,6 +191,16 @@ def parameter_shapes(
                 for layer in range(few[field], depths[field]):
                     found[f"{name}/{layer_name(layer)}/{rest}"] = tuple(leaf.shape)
     return found
+
+
+@functools.lru_cache(maxsize=16)
+def _traced_shapes(
+    model: nn.Module, use_all: Callable[..., object], inputs: tuple[jax.ShapeDtypeStruct, ...]
+) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """The shapes of all parameters by path; several folders of one model are traced once."""
+    init = functools.partial(model.init, method=use_all)
+    shapes: Params = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0), *inputs)["params"])
+    return traverse_util.flatten_dict(shapes, sep="/")
 
 
 def read_entries(

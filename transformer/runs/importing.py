@@ -1,6 +1,5 @@
 """Creates a run folder from published weights; other scripts open it like a trained run."""
 
-import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from transformer.nn.layouts import laid_out_like
 from transformer.runs.folders import require_new, write_run
 from transformer.tasks.parts.protocol import Task
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.training.experiment import initial_parameters
+from transformer.training.experiment import parameter_shapes
 from transformer.training.lora import LoRA
 from transformer.training.sections import OPTIONAL_SECTIONS, build, section
 from transformer.training.selection import by_path, from_paths
@@ -161,7 +160,6 @@ def _of_the_job(published: Published, config: Any) -> Published:
     return published._replace(params=params, unused=[*published.unused, *left])
 
 
-@functools.lru_cache(maxsize=8)
 def _paths_of_the_job(model: nn.Module, task: Task, lora: LoRA) -> frozenset[str]:
     """The paths of the parameters that a job uses."""
     return frozenset(by_path(_parameters_of(model, task, lora)))
@@ -169,6 +167,4 @@ def _paths_of_the_job(model: nn.Module, task: Task, lora: LoRA) -> frozenset[str
 
 def _parameters_of(model: nn.Module, task: Task, lora: LoRA) -> Any:
     """The shapes of the parameters that a job uses."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
-    return nn.meta.unbox(shapes)
+    return nn.meta.unbox(parameter_shapes(model, task, lora))

@@ -15,7 +15,7 @@ from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.models import Model, TextEncoder
 from transformer.tasks.parts.protocol import Task
 from transformer.tasks.parts.tokenizers import require_same_tokenizer
-from transformer.training.experiment import initial_parameters
+from transformer.training.experiment import parameter_shapes
 from transformer.training.lora import LoRA, merged
 from transformer.training.parameters import read_parameters, restore_parameters
 from transformer.training.saved_runs import read_run
@@ -77,9 +77,8 @@ def open_run(workdir: Path, checkpoint: str = "best") -> Run:
     config = read_run(workdir)
     task, model = build("task", config.task), build("model", config.model)
     lora: LoRA = build("lora", config.lora)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    shapes = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
-    found = restore_parameters(workdir, config, checkpoint, nn.meta.unbox(shapes))
+    shapes = nn.meta.unbox(parameter_shapes(model, task, lora))
+    found = restore_parameters(workdir, config, checkpoint, shapes)
     require_same_tokenizer(task, workdir, found.metadata["data_fingerprint"])
     params = merged(found.params, lora)
     return Run(config, task, for_any_shape(model), params, found.step, workdir)

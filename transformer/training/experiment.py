@@ -1,6 +1,7 @@
 """Builds everything a run needs from its config: task, data, model, optimizer, shapes."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def prepare(
     clock = Clock(*task.pace(data))
     total, warmup = _durations(clock, train, updates)
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
-    boxed = jax.eval_shape(lambda key: initial_parameters(model, task, lora, key), key)
+    boxed = parameter_shapes(model, task, lora)
     trained = _trained(boxed, lora, updates)
     schedule = make_schedule(updates, warmup_steps=warmup, total_steps=total)
     optimizer = make_optimizer(updates, schedule, boxed, trained)
@@ -312,6 +313,12 @@ def initial_parameters(model: Model, task: Task, lora: LoRA, key: jax.Array) -> 
     """Initial parameters and new adapters, boxed with the logical names of their axes."""
     boxed = model.init(key, *task.example_inputs(model), method=task.entry)["params"]
     return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
+
+
+@functools.lru_cache(maxsize=16)
+def parameter_shapes(model: Model, task: Task, lora: LoRA) -> Boxed:
+    """Shapes and dtypes of `initial_parameters`; traced once, however many runs are opened."""
+    return jax.eval_shape(lambda: initial_parameters(model, task, lora, jax.random.key(0)))
 
 
 def _state_shapes(
