@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 from ml_collections import ConfigDict
 
 from transformer.data.reading.library_errors import PanicError
