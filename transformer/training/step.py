@@ -98,12 +98,14 @@ def train_steps(
     """
     limit = jax.tree.leaves(batches)[0].shape[0]
     first = jax.tree.map(lambda x: x[0], batches)
-    _, shapes = jax.eval_shape(functools.partial(train_step, recipe), state, first)
+    # What is jitted is traced once, for the shapes of the metrics and for the loop.
+    step = jax.jit(functools.partial(train_step, recipe), inline=True)
+    _, shapes = jax.eval_shape(step, state, first)
     metrics = jax.tree.map(lambda x: jnp.zeros((limit, *x.shape), x.dtype), shapes)
 
     def body(index: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
         state, metrics = carry
-        state, new = train_step(recipe, state, jax.tree.map(lambda x: x[index], batches))
+        state, new = step(state, jax.tree.map(lambda x: x[index], batches))
         return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), metrics, new)
 
     return jax.lax.fori_loop(0, count, body, (state, metrics))
