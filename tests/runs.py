@@ -13,8 +13,16 @@ from transformer.data.reading.text import IncomingLines
 from transformer.training.checkpoints import ITEMS, Checkpoints
 from transformer.training.metrics import read_metrics
 from transformer.training.saved_arrays import fingerprints
+from transformer.training.shared import Shared
 
 TIMING = {"step_time", "tokens_per_second", "mfu"}
+
+
+class SharedPrograms(Shared):
+    """Runs of one config are compiled once; each reads its data itself."""
+
+    def get_or_make(self, key, make):
+        return super().get_or_make(key, make) if key[0] == "programs" else make()
 
 
 def logged(workdir: Path) -> list[dict]:

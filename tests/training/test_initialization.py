@@ -357,12 +357,13 @@ def begin_and_resume(folder, source, name, **sections):
     shutil.copytree(source, copy)
     config = config_of(folder, init={"workdir": str(copy), "checkpoint": "last"}, **sections)
     once, twice = folder / f"{name}_once", folder / f"{name}_twice"
-    assert train(config, once)[0] == 0
+    shared = runs.SharedPrograms()
+    assert train(config, once, shared=shared)[0] == 0
     config.train.duration = "1 steps"
-    assert train(config, twice)[1]["step"] == 1
+    assert train(config, twice, shared=shared)[1]["step"] == 1
     shutil.rmtree(copy)
     config.train.duration = f"{STEPS} steps"
-    assert train(config, twice)[1]["step"] == STEPS
+    assert train(config, twice, shared=shared)[1]["step"] == STEPS
     return once, twice
 
 
