@@ -58,7 +58,9 @@ def test_cached_is_full_and_scanned_is_unrolled(model, tokens):
 def test_it_trains(found, tmp_path):
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40)
     config = ConfigDict({name: section(name) for name in ("optimizer", "train", "mesh")})
-    config.model = section("model", "rotary_alibi", **{**SIZES, "vocab_size": None})
+    config.model = section(
+        "model", "rotary_alibi", **{**SIZES, "num_layers": 2, "vocab_size": None}
+    )
     config.task = section(
         "task",
         "language_modeling",
