@@ -8,6 +8,8 @@ import jaxtyping
 from beartype import BeartypeConf
 from beartype.claw import beartype_package
 
+from tests import shape_checks
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs run for milliseconds here: it takes longer to make them fast than to run them slow.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
@@ -25,4 +27,5 @@ SHAPED = [
     if "from jaxtyping import" in path.read_text("utf-8")
 ]
 beartype_package("transformer", conf=BeartypeConf(claw_is_pep526=False))
+jaxtyping.jaxtyped = shape_checks.jaxtyped
 jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
