@@ -68,9 +68,9 @@ def run_part(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        while _hear(words, heard, patience=1.0):
-            pass
         listener.join(timeout=1.0)
+        while _hear(words, heard, patience=0.0):
+            pass
         errors.seek(0)
         log = errors.read().decode(errors="replace")[-_LOGGED:]
     if code == 0:

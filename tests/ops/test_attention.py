@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -107,6 +108,7 @@ def test_query_without_keys_gives_zeros_and_finite_gradients(rng, implementation
     allowed[0, :, 2] = False
     allowed[1] = False
 
+    @jax.jit
     def attend(q, k, v):
         mask = explicit(jnp.asarray(allowed))
         return dot_product_attention(q, k, v, mask=mask, implementation=implementation)
@@ -139,6 +141,7 @@ def test_gradient_is_the_finite_difference(rng, argument):
     weights = rng.normal(size=arrays[0].shape)
     step = 1e-5
 
+    @jax.jit
     def loss(x):
         replaced = [x if i == argument else jnp.asarray(a) for i, a in enumerate(arrays)]
         attended = dot_product_attention(*replaced, logit_cap=3.0, implementation="einsum")
@@ -279,9 +282,8 @@ def test_heads_must_divide(rng):
 def test_dropout_keeps_the_expectation(rng):
     q, k, v = inputs(rng, batch=1, queries=2, keys=3, heads=1, kv_heads=1, head_dim=2)
     keys = jax.random.split(jax.random.key(0), 4000)
-    dropped = jax.vmap(
-        lambda key: dot_product_attention(q, k, v, dropout_rate=0.4, dropout_key=key)
-    )(keys)
+    attend = functools.partial(dot_product_attention, q, k, v, dropout_rate=0.4)
+    dropped = jax.jit(jax.vmap(lambda key: attend(dropout_key=key)))(keys)
     error = np.asarray(dropped.std(0)) / math.sqrt(len(keys))
     assert (error > 0).all()
     plain = dot_product_attention(q, k, v)

@@ -20,6 +20,7 @@ from transformer.training.holding import LOCK_FILE
 # All within the warmup, so that the learning rate does not depend on it.
 MOST = "--config.train.duration=95 steps"
 FLAGS = (
+    "--config.model.num_layers=1",
     "--config.task.tokenizer.kind=byte",
     "--config.task.batch_size=8",
     "--config.task.context=16",
