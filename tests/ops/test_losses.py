@@ -92,44 +92,55 @@ def test_bfloat16_logits_are_scored_in_float32(rng, labels):
     assert_trees_close(losses, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 4, 11, 16])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"label_smoothing": 0.1, "z_loss": 0.01},
-        {"logit_cap": 2.0},
-    ],
-    ids=["plain", "smoothed", "capped"],
-)
-def test_chunked_is_whole(rng, labels, chunk_size, options):
-    features, kernel, bias = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB), normal(rng, VOCAB)
-    rest = dict(options)
-    cap = rest.pop("logit_cap", None)
+OPTIONS = {
+    "plain": {},
+    "smoothed": {"label_smoothing": 0.1, "z_loss": 0.01},
+    "capped": {"logit_cap": 2.0},
+}
 
-    def whole(features, kernel, bias):
+
+def with_gradients(score, *args):
+    @jax.jit
+    def both(*args):
+        def total(*args):
+            losses = score(*args)
+            return losses.objective.sum() + 0.5 * losses.nll.sum(), losses
+
+        return jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(*args)
+
+    return both(*args)
+
+
+@pytest.fixture(scope="module", params=OPTIONS)
+def whole(request):
+    """Options, the arrays that are scored, and what comes out without chunks."""
+    options = dict(OPTIONS[request.param])
+    cap = options.pop("logit_cap", None)
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, VOCAB, (2, 5))
+    labels[0, 1] = labels[1, 4] = IGNORED
+    arrays = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB), normal(rng, VOCAB)
+
+    def score(features, kernel, bias):
         logits = features @ kernel + bias
         if cap is not None:
             logits = cap * jnp.tanh(logits / cap)
-        return cross_entropy(logits, labels, **rest)
+        return cross_entropy(logits, jnp.asarray(labels), **options)
 
-    def chunked(features, kernel, bias):
+    expected = with_gradients(score, *arrays)
+    return OPTIONS[request.param], arrays, jnp.asarray(labels), expected
+
+
+@pytest.mark.parametrize("chunk_size", [1, 4, 11, 16])
+def test_chunked_is_whole(whole, chunk_size):
+    options, arrays, labels, expected = whole
+
+    def score(features, kernel, bias):
         return chunked_cross_entropy(
             features, kernel, labels, bias, chunk_size=chunk_size, **options
         )
 
-    def run(score):
-        @jax.jit
-        def both(*args):
-            def total(*args):
-                losses = score(*args)
-                return losses.objective.sum() + 0.5 * losses.nll.sum(), losses
-
-            return jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(*args)
-
-        return both(features, kernel, bias)
-
-    assert_trees_close(run(chunked), run(whole), rtol=1e-5, atol=1e-5)
+    assert_trees_close(with_gradients(score, *arrays), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_chunked_without_bias(rng, labels):
