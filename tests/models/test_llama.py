@@ -44,7 +44,7 @@ def test_published_counts(count):
 def test_cached_is_whole(changes):
     model = Llama(**TINY, **changes)
     params = noisy_parameters(model, TOKENS)
-    whole, _ = model.apply({"params": params}, TOKENS)
+    whole, _ = jax.jit(model.apply)({"params": params}, TOKENS)
     step = jax.jit(
         lambda token, position, cache: model.apply(
             {"params": params}, token, positions=position, cache=cache

@@ -71,9 +71,14 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
+def applied(model, params, *inputs, method):
+    return model.apply({"params": params}, *inputs, method=method)
+
+
 def outputs(model, params, rows, method):
     inputs = (jnp.asarray(rows[name]) for name in ("tokens", "token_types", "lengths"))
-    return np.asarray(model.apply({"params": params}, *inputs, method=method), np.float64)
+    return np.asarray(applied(model, params, *inputs, method=method), np.float64)
 
 
 def test_classification_by_hand(model, params, losses):
@@ -134,7 +139,7 @@ def test_masked_tokens_by_hand(model, params, losses, masked):
     inputs = (
         jnp.asarray(masked[name]) for name in ("tokens", "token_types", "lengths", "positions")
     )
-    logits, follows = model.apply({"params": params}, *inputs, method="pretrain")
+    logits, follows = applied(model, params, *inputs, method="pretrain")
     scores = log_softmax(np.asarray(logits, np.float64))
     tokens = [-scores[0, 0, 7], -scores[0, 1, 8], -scores[1, 0, 9], -scores[2, 0, 11]]
     # The first of both scores is that of following.

@@ -68,6 +68,11 @@ def compiled(task, params, batch, rngs):
     return task.losses(MODEL, params, batch, rngs)
 
 
+@jax.jit
+def reconstructed(params, images, order):
+    return MODEL.apply({"params": params}, images, order, 2, method="reconstruct")
+
+
 def arrays(batch):
     return {name: jnp.asarray(value) for name, value in batch.items()}
 
@@ -133,7 +138,7 @@ def test_only_hidden_patches_count(params, normalize):
     task = MaskedImages(**SIZE, masking_rate=0.5, normalize_patches=normalize)
     images = task.preparation.normalized(BATCH["images"])
     order = np.argsort(jax.random.uniform(jax.random.key(0), (4, 4)), axis=1)
-    found = MODEL.apply({"params": params}, images, jnp.asarray(order), 2, method="reconstruct")
+    found = reconstructed(params, images, jnp.asarray(order))
     patches = np.asarray(patchify(images, 4), float)
     if normalize:
         patches -= patches.mean(-1, keepdims=True)

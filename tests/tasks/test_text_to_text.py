@@ -130,10 +130,10 @@ def test_loss_begins_with_the_token_of_the_model(one, data, model, params):
     """The mean over all tokens of the targets, by hand."""
     batch = one.validation_batches(data)[0]
     found = jax.jit(lambda params, batch: one.losses(model, params, batch, {}))(params, batch)
-    total = count = 0.0
+    total, count, apply = 0.0, 0, jax.jit(model.apply)
     for source, target in zip(data.validation.source, data.validation.target, strict=True):
         begun = np.array([[3, *target[:-1]]])
-        logits = model.apply({"params": params}, jnp.asarray(source)[None], jnp.asarray(begun))
+        logits = apply({"params": params}, jnp.asarray(source)[None], jnp.asarray(begun))
         log_probs = jax.nn.log_softmax(logits[0])
         total -= log_probs[np.arange(len(target)), target].sum()
         count += len(target)
