@@ -23,6 +23,8 @@ def jaxtyped(*, typechecker: Callable) -> Callable[[Callable], Callable]:
         if not isinstance(function, types.FunctionType) or inspect.isgeneratorfunction(function):
             return ORIGINAL(function, typechecker=typechecker)
         inner = typechecker(function)
+        if inner is function:  # It has no annotations.
+            return function
 
         @functools.wraps(function)
         def checked(*args, **kwargs):

@@ -1,5 +1,6 @@
 """Creates a run folder from published weights; other scripts open it like a trained run."""
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,6 +160,7 @@ def _of_the_job(published: Published, config: Any) -> Published:
     return published._replace(params=params, unused=[*published.unused, *left])
 
 
+@functools.lru_cache(maxsize=8)
 def _paths_of_the_job(model: nn.Module, task: Task, lora: LoRA) -> frozenset[str]:
     """The paths of the parameters that a job uses."""
     return frozenset(by_path(_parameters_of(model, task, lora)))
