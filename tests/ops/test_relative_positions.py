@@ -1,8 +1,14 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.ops.relative_positions import relative_buckets
+from transformer.ops import relative_positions
+
+relative_buckets = jax.jit(
+    relative_positions.relative_buckets,
+    static_argnames=("bidirectional", "num_buckets", "max_distance"),
+)
 
 
 def buckets(behind, **options):
