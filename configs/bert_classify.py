@@ -1,5 +1,6 @@
 """BERT fine-tuned to classify texts: in which of 93 languages is a string of Django's catalogues?
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/bert_pretrain.py:catalogues --workdir=runs/bert
     python scripts/train.py --config=configs/bert_classify.py --workdir=runs/languages \
         --config.init.workdir=runs/bert

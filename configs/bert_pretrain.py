@@ -1,5 +1,6 @@
 """BERT pretrained on raw text: masked words, and whether a sentence follows another.
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
     python scripts/train.py --config=configs/bert_pretrain.py:catalogues --workdir=runs/bert
     python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/mine \

@@ -1,5 +1,6 @@
 """BERT fine-tuned to answer questions with a span of a text: who says this line of Shakespeare?
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
     python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad \
         --config.init.workdir=runs/plays

@@ -1,5 +1,6 @@
 """BERT fine-tuned to tag words: which persons and places are named in Shakespeare?
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
     python scripts/train.py --config=configs/bert_tag.py --workdir=runs/tags \
         --config.init.workdir=runs/plays

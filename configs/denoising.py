@@ -1,5 +1,6 @@
 """An encoder-decoder pretrained on raw text: T5's spans (Raffel et al. 2020), or a prefix.
 
+    pip install -e '.[tensorboard]'
     python scripts/train.py --config=configs/denoising.py --workdir=runs/spans
     python scripts/train.py --config=configs/denoising.py:prefix --workdir=runs/prefix
     python scripts/train.py --config=configs/denoising.py --workdir=runs/mine \

@@ -1,5 +1,6 @@
 r"""Fine-tunes any run, such as an imported model, on your own data with low-rank adapters.
 
+    pip install -e '.[interop,tensorboard]'
     python scripts/train.py --config=configs/finetune.py:runs/imported --workdir=runs/adapted \
         --config.task.path=my.txt
 

@@ -1,5 +1,6 @@
 """GPT-2 124M (Radford et al. 2019), trained from scratch on a text file with BPE.
 
+    pip install -e '.[tensorboard]'
     python scripts/train.py --config=configs/gpt2.py --workdir=runs/gpt2 \
         --config.task.path=my.txt
 

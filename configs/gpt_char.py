@@ -1,5 +1,6 @@
 """A character-level GPT on Shakespeare, or on a text file of your own.
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/gpt_char.py --workdir=runs/gpt_char
     python scripts/train.py --config=configs/gpt_char.py --workdir=runs/mine \
         --config.task.path=my.txt

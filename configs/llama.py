@@ -1,5 +1,6 @@
 """A Llama on a text file of your own, or on Shakespeare.
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/llama.py --workdir=runs/llama
     python scripts/train.py --config=configs/llama.py:llama3-8b --dry_run
 

@@ -1,5 +1,6 @@
 """A mixture of experts on a text file of your own, or on Shakespeare.
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/mixtral.py --workdir=runs/mixtral
     python scripts/train.py --config=configs/mixtral.py:mixtral-8x7b --dry_run
 

@@ -1,5 +1,6 @@
 """ModernBERT (Warner et al. 2024) pretrained on raw text, then fine-tuned to answer questions.
 
+    pip install -e '.[data,tensorboard]'
     python scripts/train.py --config=configs/modern_bert.py --workdir=runs/modern
     python scripts/train.py --config=configs/modern_bert.py:squad --workdir=runs/answers \
         --config.init.workdir=runs/modern

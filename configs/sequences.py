@@ -1,5 +1,6 @@
 """Copying, reversing and sorting random letters: the smallest jobs that need an encoder-decoder.
 
+    pip install -e '.[translation,tensorboard]'
     python scripts/train.py --config=configs/sequences.py:reverse --workdir=runs/reverse
 
 Variants, after a colon: `copy` (the default), `reverse`, `sort`. Strings of 1 to 16 lower-case

@@ -1,5 +1,6 @@
 r"""T5 (Raffel et al. 2020): pretrained on spans of raw text, then trained on text-to-text tasks.
 
+    pip install -e '.[translation,tensorboard]'
     python scripts/train.py --config=configs/t5.py:pretrain --workdir=runs/spans
     python scripts/train.py --config=configs/t5.py --workdir=runs/summaries \
         --config.init.workdir=runs/spans

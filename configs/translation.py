@@ -1,5 +1,6 @@
 r"""The Transformer of "Attention Is All You Need", on pairs of your own or on made-up phrases.
 
+    pip install -e '.[data,translation,tensorboard]'
     python scripts/train.py --config=configs/translation.py --workdir=runs/dates
     python scripts/train.py --config=configs/translation.py:multi30k --workdir=runs/multi30k \
         --config.task.train=train.en,train.de --config.task.validation=val.en,val.de

@@ -1,5 +1,6 @@
 r"""ViT of the published sizes on images of your own.
 
+    pip install -e '.[vision,tensorboard]'
     python scripts/train.py --config=configs/vit.py:Ti/16 --workdir=runs/vit \
         --config.task.path=photos
     python scripts/train.py --config=configs/vit.py:B/16 --workdir=runs/fine \

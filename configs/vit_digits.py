@@ -1,5 +1,6 @@
 """A ViT on scikit-learn's digits: 1,437 images of 8x8 pixels to train on, 360 to validate on.
 
+    pip install -e '.[vision,tensorboard]'
     python scripts/train.py --config=configs/vit_digits.py --workdir=runs/digits
     python scripts/train.py --config=configs/vit_digits.py:mnist --workdir=runs/mnist
 

@@ -1,5 +1,6 @@
 r"""A masked autoencoder (He et al. 2022): a ViT that is shown a few patches and draws the others.
 
+    pip install -e '.[vision,tensorboard]'
     python scripts/train.py --config=configs/vit_mae.py --workdir=runs/mae
     python scripts/train.py --config=configs/vit_digits.py:patches --workdir=runs/few \
         --config.init.workdir=runs/mae --config.task.label_fraction=0.1 \

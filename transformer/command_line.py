@@ -1,6 +1,7 @@
 """The frame of all scripts: parses flags, calls `main`, and reports failures by one message."""
 
 import contextlib
+import difflib
 import errno
 import json
 import math
@@ -34,6 +35,8 @@ _OF_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _NAMELESS = re.compile(r"--?=")
 # A flag for a part of a config; boolean ones may be negated as `--noconfig.x`.
 _OVERRIDE = re.compile(r"--?(no)?(?P<flag>config)\.(?P<path>[^=]+)")
+
+_HELP = re.compile(r"-h|--?help(=.*)?")
 
 # The prefix of ml_collections' message if a config file raises certain errors.
 _FROM_FILE = "Error whilst parsing config file"
@@ -104,8 +107,9 @@ def _prepare_process() -> None:
 
 
 def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
-    if any(flag in ("-h", "-help", "--help") for flag in sys.argv[1:]):
-        print(f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}")
+    asked = next((flag for flag in sys.argv[1:] if _HELP.fullmatch(flag)), None)
+    if asked is not None:
+        print(_help(asked.partition("=")[2]))
         return 0
     try:
         rest = FLAGS(sys.argv)[1:]
@@ -123,6 +127,32 @@ def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
 
         raise ConfigError(f"what is {shown(wrong[0])}? Flags are written --name=value.")
     return main(*rest)
+
+
+def _help(topic: str) -> str:
+    """The text of `--help`, or of `--help=config.task` and the like.
+
+    Raises:
+        ConfigError: if there is no such part of the config, or its file cannot be loaded.
+    """
+    if not topic:
+        fields = (
+            "\n\n--help=config describes the fields of the config." if "config" in FLAGS else ""
+        )
+        return f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}{fields}"
+    if topic.partition(".")[0] != "config" or "config" not in FLAGS:
+        raise ConfigError(f"there is no help on {topic}: --help lists the flags.")
+    from transformer.training.meanings import help_on
+
+    plain = [flag for flag in sys.argv if not _HELP.fullmatch(flag)]
+    with _arguments(plain):
+        try:
+            FLAGS(plain)
+        except UserError:
+            raise
+        except BaseException as error:
+            raise _config_error(error, plain) from None
+        return help_on(topic, loaded_config(FLAGS) if FLAGS["config"].present else None)
 
 
 def _config_error(error: BaseException, argv: Sequence[str]) -> Exception:
@@ -275,9 +305,12 @@ def loaded_config(holder: flags.FlagValues) -> ConfigDict:
             _ = config.keys  # A file that failed to load raises only at the first access.
     except OSError as error:
         cause = error.__cause__ or error
-        name = config_flags.get_config_filename(holder["config"])
-        raise _error_of_file(cause, sys.argv) or ConfigError(
-            f"the config file {name} cannot be loaded: {_tidy(cause)}"
+        path = Path(config_flags.get_config_filename(holder["config"]))
+        unknown = None if path.exists() else _no_config(path)
+        raise (
+            unknown
+            or _error_of_file(cause, sys.argv)
+            or ConfigError(f"the config file {path} cannot be loaded: {_tidy(cause)}")
         ) from None
     except AttributeError:
         pass
@@ -291,6 +324,22 @@ def loaded_config(holder: flags.FlagValues) -> ConfigDict:
         )
     check_sections(config)
     return config
+
+
+def _no_config(path: Path) -> ConfigError:
+    """The message for a config file that does not exist, with one that does."""
+    from transformer.fields import shown
+
+    folder = path.parent if path.parent.is_dir() else Path("configs")
+    known = {each.stem: each for each in sorted(folder.glob("*.py"))}
+    near = difflib.get_close_matches(path.stem, known, n=1)
+    if near:
+        hint = f"did you mean --config={known[near[0]]}?"
+    elif known:
+        hint = f"{folder} has {', '.join(each.name for each in known.values())}."
+    else:
+        hint = "Start the command in the folder of the project, which has configs/."
+    return ConfigError(f"there is no config file {shown(str(path))}: {hint}")
 
 
 def required_workdir() -> Path:

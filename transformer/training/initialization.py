@@ -37,7 +37,7 @@ _FREE += ("channels",)
 
 @dataclasses.dataclass(frozen=True)
 class Initialization:
-    """Fields of `config.init`.
+    """What training begins from; its fields are `config.init`.
 
     Attributes:
         workdir: the run to take parameters and tokenizer from; empty begins with random parameters.

@@ -30,7 +30,7 @@ from transformer.types import Boxed, ByPath, Params
 
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """Fields of `config.lora`.
+    """Low-rank adapters; its fields are `config.lora`.
 
     Attributes:
         rank: rank of A B; 0 trains all parameters and adds none.

@@ -32,7 +32,7 @@ SCHEDULES = ("cosine", "linear", "inverse_square_root", "constant")
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """Fields of `config.optimizer`.
+    """How parameters change; its fields are `config.optimizer`.
 
     Attributes:
         algorithm: the update rule, a file of `training/algorithms/`.

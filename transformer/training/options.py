@@ -10,7 +10,7 @@ from transformer.training.durations import Duration, Interval
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Fields of `config.train`.
+    """How long to train, and when to evaluate and save; its fields are `config.train`.
 
     Attributes:
         duration: length of the run; for durations see `training.durations`.
