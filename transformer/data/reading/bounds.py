@@ -42,6 +42,8 @@ UNPACKED_BYTES = 1 << 26
 # Beyond that, the largest ratio of expanded to compressed size. Texts and images expand 2 to 20
 # times; only repetitions expand 1,000 times.
 EXPANSION = 50
+# Bytes of memory that unpacking may take. The highest level of xz takes 65 MiB.
+UNPACKER_BYTES = 1 << 27
 # Bytes of a pipe.
 PIPED_BYTES = 1 << 30
 # Bytes of a line of standard input.
