@@ -18,7 +18,7 @@ from transformer.data.embedded.packages import package_folder
 from transformer.errors import DataError, MissingDependencyError
 
 _TABLE = Path("data", "AMPvsUniProt.csv")
-# Two peptides are relatives if they share this fraction of the shorter one's runs of three residues.
+# Relatives share this fraction of the runs of three residues that the shorter one has.
 _RUN, _SHARED = 3, 0.5
 _VALIDATION = 0.2
 

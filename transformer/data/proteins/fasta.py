@@ -27,8 +27,8 @@ class Protein(NamedTuple):
 def read_fasta(path: str | Path) -> list[Protein]:
     """The sequences of a FASTA file: plain, or compressed with gzip or xz.
 
-    Residues are capitals: those of the genetic code, `B`, `Z`, `X`, `U` and `O`, and `-` and `.` for
-    gaps. A stop, `*`, is dropped at the end of a sequence.
+    Residues are capitals: those of the genetic code, `B`, `Z`, `X`, `U` and `O`; gaps are `-` and
+    `.`. A stop, `*`, is dropped at the end of a sequence.
 
     Raises:
         DataError: if the file cannot be read; or naming line and sequence, if a sequence is empty

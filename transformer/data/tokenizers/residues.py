@@ -1,7 +1,7 @@
 """The tokenizer of proteins: a token for each residue, as in ESM (Rives et al. 2021).
 
-A text is split at white space and at the tokens of the vocabulary, longer tokens first. In published
-models whatever is between them is one unknown token; here it is refused, since it is no residue.
+A text is split at white space and at the tokens of the vocabulary, longer tokens first. In
+published models anything else is one unknown token; here it is refused, since it is no residue.
 """
 
 import re
