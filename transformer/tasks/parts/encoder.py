@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +35,7 @@ _TOKENIZER = TokenizerChoice("wordpiece")
 Examples = TypeVar("Examples")
 
 
+@runtime_checkable
 class Tokenized(Protocol):
     """The data of an encoder task."""
 
