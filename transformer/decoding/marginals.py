@@ -1,11 +1,13 @@
 """What a masked language model expects at each place of a sequence, with that place masked."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.data.proteins.mutations import Mutation
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
@@ -86,6 +88,53 @@ def residue_ids(tokenizer: EncoderTokenizer, sequence: str, context: int) -> Int
             f"this model."
         )
     return pieces.ids
+
+
+class MutationScores:
+    """How much rather a model expects a variant than the protein, in nats.
+
+    Args:
+        model: see `masked_marginals`.
+        params: see `masked_marginals`.
+        tokenizer: see `masked_marginals`.
+        sequence: the protein.
+        places: the residues that variants change, from 0; None takes all.
+        masked: see `masked_marginals`.
+    """
+
+    def __init__(
+        self,
+        model: TextEncoder,
+        params: Params,
+        tokenizer: EncoderTokenizer,
+        sequence: str,
+        places: Sequence[int] | None = None,
+        *,
+        masked: bool = True,
+    ) -> None:
+        ids = residue_ids(tokenizer, sequence, model.context)
+        chosen = np.arange(len(ids)) if places is None else np.array(places, np.int64)
+        self._tokenizer, self._context = tokenizer, model.context
+        self._rows = {int(place): row for row, place in enumerate(chosen)}
+        self._scores = np.zeros((0, tokenizer.vocab_size), np.float32)
+        if len(chosen):
+            found = masked_marginals(
+                model, params, tokenizer, sequence, places=chosen, masked=masked
+            )
+            self._scores = found - found[np.arange(len(chosen)), ids[chosen]][:, None]
+
+    def of(self, mutations: Sequence[Mutation]) -> float:
+        """The score of a variant: the sum over its mutations, as if they were independent."""
+        tokens = self._tokens("".join(mutation.after for mutation in mutations))
+        rows = [self._rows[mutation.place] for mutation in mutations]
+        return float(self._scores[rows, tokens].sum())
+
+    def table(self, residues: str) -> Float[np.ndarray, "n c"]:
+        """The scores of c residues at the n places."""
+        return self._scores[:, self._tokens(residues)]
+
+    def _tokens(self, residues: str) -> Int[np.ndarray, " n"]:
+        return residue_ids(self._tokenizer, residues, len(residues) + 2)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -60,7 +60,7 @@ def read_fasta(path: str | Path) -> list[Protein]:
             # No stop can stand before further residues.
             if parts and parts[-1].endswith("*"):
                 raise _strange(path, number - 1, name, "*")
-            parts.append(_checked("".join(line.split()), path, number, name))
+            parts.append(checked_residues("".join(line.split()), path, number, name))
     if not first:
         raise DataError(f"{path} has no sequences.")
     finish()
@@ -73,7 +73,18 @@ def is_fasta(path: str | Path) -> bool:
     return name.endswith(SUFFIXES)
 
 
-def _checked(residues: str, path: str | Path, number: int, name: str) -> str:
+def checked_residues(residues: str, path: str | Path, number: int, name: str) -> str:
+    """A line of residues, if it has nothing else in it, save a stop at its end.
+
+    Args:
+        residues: the line.
+        path: its file, for messages.
+        number: its number.
+        name: the name of the sequence.
+
+    Raises:
+        DataError: naming line, sequence and character.
+    """
     strange = _STRANGE.search(residues.removesuffix("*"))
     if strange:
         raise _strange(path, number, name, strange[0])

@@ -98,6 +98,10 @@ class ResidueTokenizer(EncoderTokenizer):
         slow = iter(super().encode_all(others) if others else ())
         return [next(slow) if ids is None else ids for ids in found]
 
+    def split_words(self, line: str) -> list[str]:
+        """As `EncoderTokenizer.split_words`: each residue is a word."""
+        return [residue for word in super().split_words(line) for residue in word]
+
     def _encoded(
         self,
         library: tokenizers.Tokenizer,
