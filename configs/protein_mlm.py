@@ -1,4 +1,9 @@
-"""An ESM on proteins."""
+"""An ESM-2 trained from nothing on proteins: masked residues.
+
+    python scripts/train.py --config=configs/protein_mlm.py --workdir=runs/esm
+    python scripts/train.py --config=configs/protein_mlm.py:proteins --workdir=runs/proteins \
+        --config.task.path=proteins.fasta.xz
+"""
 
 from ml_collections import ConfigDict
 
@@ -21,12 +26,51 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="100 steps", beta2=0.98)
     config.train = section(
         "train",
-        duration="2000 steps",
-        evaluate_every="500 steps",
-        save_every="500 steps",
+        duration="1000 steps",
+        evaluate_every="100 steps",
+        save_every="100 steps",
         steps_per_dispatch=10,
     )
     return complete(config, variant, VARIANTS)
 
 
-VARIANTS = {}
+def _published(num_layers: int, width: int, num_heads: int) -> dict:
+    """A published size, with the batches and the learning rate of Lin et al. 2023."""
+    return {
+        "model": {"num_layers": num_layers, "width": width, "num_heads": num_heads},
+        "task": {"max_length": 1026, "batch_size": 2048},
+        "optimizer": {"learning_rate": 4e-4, "schedule": "linear", "warmup": "2000 steps"},
+        "train": {"duration": "500000 steps", "evaluate_every": "1%", "save_every": "1%"},
+    }
+
+
+VARIANTS = {
+    "proteins": {
+        "task": {
+            # Of a protein that is longer a row shows a part.
+            "max_length": 130,
+            "batch_size": 16,
+            "validation_batch_size": 64,
+            "validation_fraction": 0.02,
+            # All that is predicted is hidden, and more of it than usual: little training sees few
+            # residues.
+            "masking_rate": 0.3,
+            "mask_fraction": 1.0,
+            "random_fraction": 0.0,
+        },
+        "optimizer": {"schedule": "constant", "warmup": "200 steps"},
+        "train": {
+            "duration": "20000 steps",
+            "evaluate_every": "500 steps",
+            "save_every": "250 steps",
+            "validation_batches": 10,
+            "ema_decay": 0.998,
+        },
+    },
+    "8M": _published(6, 320, 20),
+    "35M": _published(12, 480, 20),
+    "150M": _published(30, 640, 20),
+    "650M": _published(33, 1280, 20),
+    "3B": _published(36, 2560, 40),
+    "15B": _published(48, 5120, 40),
+}

@@ -1,0 +1,42 @@
+"""An ESM fine-tuned to classify proteins: does a peptide kill microbes?
+
+    python scripts/train.py --config=configs/protein_mlm.py --workdir=runs/esm
+    python scripts/train.py --config=configs/protein_classify.py --workdir=runs/peptides \
+        --config.init.workdir=runs/esm
+    python scripts/train.py --config=configs/protein_classify.py:fitness --workdir=runs/fitness \
+        --config.init.workdir=runs/esm --config.task.train=measured.csv
+
+Variants, after a colon:
+
+- `fitness`: a number for each protein, from a table of your own: columns `text` and `label`.
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import complete, section
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model", "esm", num_layers=4, num_heads=4, width=128, context=1026, dropout_rate=0.1
+    )
+    config.task = section(
+        "task",
+        "text_classification",
+        embedded="peptides",
+        tokenizer={"kind": "residues"},
+        max_length=64,
+        batch_size=32,
+    )
+    config.optimizer = section(
+        "optimizer", learning_rate=3e-4, schedule="linear", warmup="10%", weight_decay=0.01
+    )
+    config.train = section(
+        "train", duration="500 steps", evaluate_every="100 steps", save_every="100 steps"
+    )
+    return complete(config, variant, VARIANTS)
+
+
+VARIANTS = {"fitness": {"task": {"regression": True}}}
