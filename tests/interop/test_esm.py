@@ -8,6 +8,7 @@ import pytest
 from tests.interop.keys import DELETED, Subject, is_tried, outcome
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
 from transformer.data.tokenizers.residues import ALPHABET
+from transformer.decoding.contacts import attention_features, contacts, own_regression
 from transformer.errors import DataError
 from transformer.interop.formats.safetensors import write_safetensors
 from transformer.runs.exporting import export_run
@@ -155,6 +156,22 @@ def test_frequencies_of_half_precision_are_kept(tmp_path):
         read_run(folder)
 
 
+def test_contacts_are_theirs(tmp_path):
+    """Of one protein; in a batch theirs would count attention to the end of shorter ones."""
+    _, model = published(tmp_path / "theirs", "fill", attn_implementation="eager")
+    import_published(tmp_path / "theirs", tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    sequence = "MKTAYIAKQR"
+    tokenizer = run.task.load_tokenizer(tmp_path / "run")
+    ids = torch.tensor([[0, *tokenizer.encode(sequence), 2]])
+    with torch.no_grad():
+        expected = model.predict_contacts(ids, torch.ones_like(ids))[0].numpy()
+    features = attention_features(run.model, run.params, tokenizer, sequence)
+    found = contacts(features, own_regression(run.params))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(found) > 0.01
+
+
 # Other values for each key; each is also left out.
 KEYS = {
     "vocab_size": [32],
@@ -196,27 +213,18 @@ def filler(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "theirs"
     published(folder, "fill")
 
+    shown = (np.arange(T) < np.array(LENGTHS)[:, None])[..., None]
+
     def theirs(changed):
-        kind = transformers.EsmForMaskedLM
-        return {"logits": their_logits(kind.from_pretrained(changed, dtype=torch.float32).eval())}
+        model = transformers.EsmForMaskedLM.from_pretrained(changed, dtype=torch.float32)
+        return {"logits": np.where(shown, their_logits(model.eval()), 0.0)}
 
     def ours(found):
         model = found.published.family.model(**found.published.model)
         logits = our_logits(model, from_paths(found.published.params), "fill")
-        return {"logits": np.where(shown()[..., None], logits, theirs_beyond)}
+        return {"logits": np.where(shown, logits, 0.0)}
 
-    theirs_beyond = 0.0
-
-    def shown():
-        return np.arange(T) < np.array(LENGTHS)[:, None]
-
-    def cut(of_folder):
-        return lambda folder: {
-            name: np.where(shown()[..., None], array, theirs_beyond)
-            for name, array in of_folder(folder).items()
-        }
-
-    return Subject(folder, cut(theirs), ours)
+    return Subject(folder, theirs, ours)
 
 
 @pytest.mark.parametrize(

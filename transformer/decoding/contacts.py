@@ -29,12 +29,12 @@ class Regression(NamedTuple):
     """A logistic regression from attention maps to contacts.
 
     Attributes:
-        weight: `[M]`, of each head, those of the first layer first.
-        bias: `[1]`.
+        weight: `[M]` float32, of each head, those of the first layer first.
+        bias: `[1]` float32.
     """
 
-    weight: Float[np.ndarray, "M"]
-    bias: Float[np.ndarray, "1"]
+    weight: np.ndarray
+    bias: np.ndarray
 
 
 def attention_features(
@@ -75,15 +75,15 @@ def contacts(
 
 
 def fit_regression(
-    features: Sequence[Float[np.ndarray, "M n n"]], known: Sequence[Bool[np.ndarray, "n n"]]
+    features: Sequence[Float[np.ndarray, "M _ _"]], known: Sequence[Bool[np.ndarray, "_ _"]]
 ) -> Regression:
     """A regression with a penalty on the sum of weights, so that few heads are used.
 
     As published: some 20 proteins suffice (Rao et al. 2021, section 3).
 
     Args:
-        features: of each protein.
-        known: its contacts.
+        features: of each protein, `[M, n, n]`, where n differs.
+        known: its contacts, `[n, n]`.
 
     Raises:
         MissingDependencyError: if scikit-learn is not installed.
