@@ -3,12 +3,13 @@
     python scripts/train.py --config=configs/protein_mlm.py --workdir=runs/esm
     python scripts/train.py --config=configs/protein_classify.py --workdir=runs/peptides \
         --config.init.workdir=runs/esm
-    python scripts/train.py --config=configs/protein_classify.py:fitness --workdir=runs/fitness \
-        --config.init.workdir=runs/esm --config.task.train=measured.csv
 
-Variants, after a colon:
+A number for each protein, such as a measured fitness, from a table with the columns `text` and
+`label`:
 
-- `fitness`: a number for each protein, from a table of your own: columns `text` and `label`.
+    python scripts/train.py --config=configs/protein_classify.py --workdir=runs/fitness \
+        --config.init.workdir=runs/esm --config.task.train=measured.csv \
+        --config.task.regression=True
 """
 
 from ml_collections import ConfigDict
@@ -36,7 +37,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="500 steps", evaluate_every="100 steps", save_every="100 steps"
     )
-    return complete(config, variant, VARIANTS)
-
-
-VARIANTS = {"fitness": {"task": {"regression": True}}}
+    return complete(config, variant)

@@ -113,7 +113,7 @@ class TextClassification(LabellingTask):
         super().check()
         if self.regression and not self.train:
             raise ConfigError(
-                "config.task.regression needs config.task.train: languages are names."
+                "config.task.regression needs config.task.train: config.task.embedded has names."
             )
         kinds = {"regression": self.regression, "multi_label": self.multi_label}
         for field in (kind for kind, chosen in kinds.items() if chosen):
