@@ -37,7 +37,12 @@ def get_config(variant: str = "") -> ConfigDict:
 def _published(num_layers: int, width: int, num_heads: int) -> dict:
     """A published size, with the batches and the learning rate of Lin et al. 2023."""
     return {
-        "model": {"num_layers": num_layers, "width": width, "num_heads": num_heads},
+        "model": {
+            "num_layers": num_layers,
+            "width": width,
+            "num_heads": num_heads,
+            "compute": {"scan_layers": num_layers > 12},
+        },
         "task": {"max_length": 1026, "batch_size": 2048},
         "optimizer": {"learning_rate": 4e-4, "schedule": "linear", "warmup": "2000 steps"},
         "train": {"duration": "500000 steps", "evaluate_every": "1%", "save_every": "1%"},

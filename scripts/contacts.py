@@ -9,8 +9,10 @@ python scripts/contacts.py --workdir=runs/mine --fasta=proteins.fasta \
 Attention maps, corrected for what all heads attend to, are weighted by a logistic regression (Rao
 et al. 2021). Published ESM-2 weights hold one. For other runs --contacts fits it: a file with a
 contact a line, the protein's name and two numbers of residues, separated by tabs; the regression is
-written to --regression, and judged on proteins that it was not fitted on. --output is a folder for
-a picture of each protein and its probabilities (.npy).
+written to --regression. Its score is the mean fraction of contacts among the n most probable pairs
+of a protein with n residues, on the later half of the proteins, fitted on the earlier half.
+--output is a folder for a picture of each protein and for contacts.tsv: pairs of residues that are
+6 or more apart, and their probabilities from 0.05 on.
 """
 
 import json
@@ -41,13 +43,10 @@ def main() -> int:
         raise ConfigError("where to? Give --output=FOLDER, or --contacts=FILE to fit.")
     if values.contacts and not values.regression:
         raise ConfigError("--contacts fits a regression: give --regression=FILE to write it to.")
-    import numpy as np
-
     from transformer.data.proteins.contacts import read_contacts
     from transformer.data.proteins.fasta import read_fasta
     from transformer.decoding import contacts
-    from transformer.files import replacing, write_text
-    from transformer.pictures.contacts import draw_contacts
+    from transformer.files import write_text
     from transformer.runs.opening import open_run
 
     proteins = read_fasta(values.fasta)
@@ -74,20 +73,32 @@ def main() -> int:
                 f"fit one."
             )
     if values.output:
-        folder = Path(values.output)
-        folder.mkdir(parents=True, exist_ok=True)
-        for place, (protein, maps) in enumerate(zip(proteins, features, strict=True)):
-            found = contacts.contacts(maps, regression)
-            stem = folder / f"{place + 1:03}"
-            with replacing(stem.with_suffix(".npy")) as file:
-                np.save(file, found)
-            truth = None if known is None else known[place]
-            draw_contacts(found, stem.with_suffix(".png"), title=protein.name, known=truth)
+        _write(Path(values.output), proteins, features, regression, known)
     if values.json:
         command_line.print_json(result)
     else:
         print("  ".join(f"{name} {value}" for name, value in result.items()))
     return 0
+
+
+def _write(
+    folder: Path, proteins: list, features: list, regression: Any, known: list | None
+) -> None:
+    """A table of all contacts, and a picture of each protein."""
+    from transformer.decoding import contacts
+    from transformer.files import write_text
+    from transformer.pictures.contacts import draw_contacts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for place, (protein, maps) in enumerate(zip(proteins, features, strict=True)):
+        found = contacts.contacts(maps, regression)
+        for first, second, probability in contacts.likely_pairs(found):
+            lines.append(f"{protein.name}\t{first + 1}\t{second + 1}\t{probability:.4f}\n")
+        truth = None if known is None else known[place]
+        path = folder / f"{place + 1:03}.png"
+        draw_contacts(found, path, title=protein.name, known=truth)
+    write_text(folder / "contacts.tsv", "".join(lines))
 
 
 def _judged(features: list, known: list) -> dict[str, float]:

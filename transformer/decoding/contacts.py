@@ -125,6 +125,21 @@ def precision(
     return float(known[first, second][best].mean()) if len(best) else 0.0
 
 
+def likely_pairs(
+    probabilities: Float[np.ndarray, "n n"], least: float = 0.05
+) -> list[tuple[int, int, float]]:
+    """Pairs of residues that are far enough apart, from 0, and their probabilities; the best first.
+
+    Args:
+        probabilities: of all pairs.
+        least: pairs of lower probability are left out.
+    """
+    first, second = _far_pairs(len(probabilities))
+    values = probabilities[first, second]
+    order = [place for place in np.argsort(-values, kind="stable") if values[place] >= least]
+    return [(int(first[n]), int(second[n]), float(values[n])) for n in order]
+
+
 def _far_pairs(size: int, least: int = SEPARATION) -> tuple[np.ndarray, np.ndarray]:
     return np.triu_indices(size, least)
 
