@@ -4,6 +4,9 @@
     python scripts/generate.py --workdir=runs/peptides --prompt=GLF
     python scripts/train.py --config=configs/protein_lm.py --workdir=runs/mine \
         --config.task.path=my.fasta.gz --config.model.context=512
+
+Default: a Llama of 4 layers and width 128 on the peptides of the package `modlamp`, one a line, 600
+steps of 16 windows of 128 residues. Not trained to a score.
 """
 
 from ml_collections import ConfigDict

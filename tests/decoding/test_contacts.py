@@ -60,7 +60,7 @@ def test_correction_takes_off_what_rows_and_columns_explain():
 def test_maps_are_of_residues_alone(params):
     found = attention_features(MODEL, params, tokenizer(), SEQUENCE)
     assert found.shape == (4, 16, 16)
-    with pytest.raises(DataError, match="residue 2 of the sequence is 'k'|has 'k'"):
+    with pytest.raises(DataError, match="'Mk' has 'k' behind 1 characters"):
         attention_features(MODEL, params, tokenizer(), "Mk")
     with pytest.raises(DataError, match="39 residues, and the model reads 38"):
         attention_features(MODEL, params, tokenizer(), "M" * 39)

@@ -114,12 +114,13 @@ class ResidueTokenizer(EncoderTokenizer):
         for text, pieces in zip(texts, found, strict=True):
             for place in np.flatnonzero(pieces.ids == self.unknown):
                 word = text if isinstance(text, str) else text[pieces.words[place]]
-                start = int(pieces.starts[place])
-                what = word[start : int(pieces.ends[place])]
+                what = word[pieces.starts[place] : pieces.ends[place]]
+                before = "" if isinstance(text, str) else "".join(text[: pieces.words[place]])
+                behind = len(before) + int(pieces.starts[place])
                 if not (special and what == self.names.unknown):
                     raise DataError(
                         f"{_shortened(''.join(text))} has {_shortened(what)} behind "
-                        f"{start} characters, which stands for no residue: expected capitals such "
+                        f"{behind} characters, which stands for no residue: expected capitals such "
                         f"as {AMINO_ACIDS}."
                     )
         return found
