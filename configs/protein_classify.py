@@ -4,10 +4,10 @@
     python scripts/train.py --config=configs/protein_classify.py --workdir=runs/peptides \
         --config.init.workdir=runs/esm
 
-500 steps of 32 peptides, 3,665 to train on, 955 held out, none of them a relative of the former. On
+500 steps of 32 peptides; 3,665 to train on, 955 held out, none of them a relative of the former. On
 a core of an AMD EPYC (Zen 5) that many jobs shared, so no time. Accuracy 89.0 and 88.1 percent
 (seeds 0 and 1). On counts of amino acids logistic regression has 79.5 percent, and a random forest
-88.2 to 89.4 (`benchmarks/peptides.py`): with so little pretraining the model is no better than that.
+88.2 to 89.4 (`benchmarks/peptides.py`): the model is no better than the forest.
 
 A number for each protein, such as a measured fitness, from a table with the columns `text` and
 `label`:
