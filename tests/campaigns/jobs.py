@@ -173,6 +173,19 @@ JOBS = (
             train__microbatches=2,
         ),
     ),
+    Job(
+        "masked residues",
+        "protein_mlm.py",
+        _settings(
+            ENCODER,
+            {
+                "path": "{data}/a.fasta",
+                "validation_fraction": 0.2,
+                "max_length": 16,
+                "batch_size": 8,
+            },
+        ),
+    ),
     Job("classes of texts", "bert_classify.py", _settings(ENCODER, LABELLED, train__ema_decay=0.9)),
     Job(
         "classes of pairs of texts, from a pretrained run, adapters",
@@ -222,7 +235,7 @@ JOBS = (
 
 def write_data(folder: Path) -> None:
     """The files that the jobs read; the same ones each time."""
-    for make in (_texts, _pairs, _labelled, _tags, _questions, _images):
+    for make in (_texts, _pairs, _labelled, _tags, _proteins, _questions, _images):
         make(folder, random.Random(make.__name__))
 
 
@@ -263,6 +276,12 @@ def _tags(folder: Path, source: random.Random) -> None:
         for _ in range(40)
     )
     (folder / "tags.conll").write_text("\n".join(sentences), "utf-8")
+
+
+def _proteins(folder: Path, source: random.Random) -> None:
+    proteins = ("".join(source.choices("ACDEFGHIKL", k=12)) for _ in range(60))
+    records = "".join(f">{number}\n{each}\n" for number, each in enumerate(proteins))
+    (folder / "a.fasta").write_text(records, "utf-8")
 
 
 def _questions(folder: Path, source: random.Random) -> None:

@@ -10,10 +10,10 @@ from transformer.data.labels.conll import (
     TaggedSentences,
     align,
     read_conll,
-    split_words,
     tag_ids,
     word_tags,
 )
+from transformer.data.tokenizers.pieces import split_words
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
 

@@ -218,7 +218,7 @@ def json_of(change):
         (tokenizers.Tokenizer(models.BPE()).to_str(), "RoBERTa needs ByteLevel alone"),
         (
             tokenizers.Tokenizer(models.WordLevel({}, "a")).to_str(),
-            "WordLevel: BERT needs one of WordPiece|this task cannot use",
+            "the vocabulary lacks <pad>, <unk>, <cls>, <eos>, <mask>, which ESM",
         ),
         (json_of(lambda model: model["vocab"].pop("[MASK]")), r"lacks \[MASK\]"),
         (json_of(lambda model: model.update(unk_token="a")), "unknown token is 'a'"),

@@ -80,7 +80,16 @@ def denoising(folder: Path) -> tuple[str, dict, Path]:
     return "denoising", {**changes, "task.tokenizer.kind": "character", "task.length": 16}, path
 
 
-JOBS = {make.__name__: make for make in (question_answering, tagging, denoising)}
+def masked_lm(folder: Path) -> tuple[str, dict, Path]:
+    source = random.Random(0)
+    path = folder / "proteins.fasta"
+    sequences = ("".join(source.choices("ACDEFGHIKL", k=12)) for _ in range(60))
+    path.write_text("".join(f">{n}\n{each}\n" for n, each in enumerate(sequences)), "utf-8")
+    sizes = {"max_length": 16, "validation_fraction": 0.2}
+    return "protein_mlm", {**ENCODER, **{f"task.{k}": v for k, v in sizes.items()}}, path
+
+
+JOBS = {make.__name__: make for make in (question_answering, tagging, denoising, masked_lm)}
 
 
 @pytest.fixture(scope="module", params=JOBS)
@@ -91,7 +100,7 @@ def job(request, tmp_path_factory) -> Job:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config()
-    field = "task.path" if request.param == "denoising" else "task.train"
+    field = "task.path" if request.param in ("denoising", "masked_lm") else "task.train"
     changes |= {**TRAIN, field: str(path), "task.batch_size": 4}
     with config.unlocked():
         for key, value in changes.items():

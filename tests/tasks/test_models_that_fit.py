@@ -20,6 +20,7 @@ DECODER = {"num_layers": 1, "num_heads": 2, "width": 8, "context": 8}
 PAIR = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width": 8}
 MODELS = {
     "bert": {**DECODER, "context": 64},
+    "esm": {**DECODER, "context": 64, "token_dropout": False},
     "gemma": DECODER,
     "gpt": DECODER,
     "llama": DECODER,
@@ -36,9 +37,9 @@ FITTING = {
     "language_modeling": DECODERS,
     "masked_images": {"vit"},
     "masked_lm": {"bert"},
-    "question_answering": {"bert", "modern_bert"},
-    "tagging": {"bert", "modern_bert"},
-    "text_classification": {"bert", "modern_bert"},
+    "question_answering": {"bert", "esm", "modern_bert"},
+    "tagging": {"bert", "esm", "modern_bert"},
+    "text_classification": {"bert", "esm", "modern_bert"},
     "text_to_text": SEQUENCES,
     "translation": SEQUENCES,
 }

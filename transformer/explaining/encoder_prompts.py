@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from transformer.data.labels.class_names import distinct_names
-from transformer.data.labels.conll import align, split_words
+from transformer.data.labels.conll import align
 from transformer.data.labels.squad import Question
 from transformer.data.labels.windows import make_windows
 from transformer.data.text.embeddings import load_embedding
@@ -69,7 +69,7 @@ def read_tags(run: Run, wanted: Wanted) -> Reading:
     require_no_target(run, target)
     task = cast("Tagging", run.task)
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
-    words = split_words(prompt)
+    words = tokenizer.split_words(prompt)
     if not words:
         raise DataError("the prompt is empty: give a sentence to tag.")
     room = min(task.max_length, most or task.max_length)

@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     """Some of our parameters and the published arrays that hold them; mostly one of each.
 
     Attributes:
-        paths: the paths of our parameters.
+        paths: the paths of our parameters; none for arrays that are computed from the config.
         names: the names of the published arrays.
         shapes: the shapes of the published arrays.
         read: converts published arrays to our parameters.

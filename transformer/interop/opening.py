@@ -15,6 +15,7 @@ from transformer.interop.family import Family, Published, Source
 from transformer.interop.formats.gguf_models import read_gguf
 from transformer.interop.formats.llama2c import read_llama2c
 from transformer.interop.formats.safetensors import StoredArrays
+from transformer.interop.formats.torch_archive import TorchArrays, archives
 from transformer.interop.published import read_source
 from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
 from transformer.interop.tokenizers.files import read_tokenizer_text, with_beginning
@@ -37,7 +38,7 @@ def tokenizer_classes(kind: type[T]) -> dict[str, T]:
 
 
 def open_folder(folder: Path) -> Source:
-    """Opens a folder with `config.json` and one or several safetensors files.
+    """Opens a folder with `config.json` and safetensors files or, if there are none, archives.
 
     Raises:
         DataError: if a file is missing or damaged.
@@ -45,7 +46,8 @@ def open_folder(folder: Path) -> Source:
     files = SideFiles(folder, {CONFIG: read_json(folder / CONFIG)})
     # First of all, because an unknown model may have other files.
     family_of(files[CONFIG])
-    return Source(folder, files, StoredArrays(folder))
+    found = [] if any(folder.glob("*.safetensors*")) else archives(folder)
+    return Source(folder, files, TorchArrays(found) if found else StoredArrays(folder))
 
 
 def family_of(config: SideFile) -> Family:

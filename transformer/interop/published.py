@@ -147,6 +147,8 @@ def require_complete(
     Raises:
         DataError: names one of the missing arrays.
     """
+    # Arrays that are computed from the config may be missing.
+    entries = [entry for entry in entries if entry.paths]
     there = {
         entry.paths[0].split("/")[0]
         for entry in entries

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -95,12 +96,17 @@ class LinearRotaryScaling:
         return frequencies / self.factor
 
 
+def in_half_precision(frequencies: Float[Array, " h"]) -> Float[Array, " h"]:
+    """Rounds frequencies to float16, as in models whose tables were kept in half precision."""
+    return frequencies.astype(jnp.float16).astype(jnp.float32)
+
+
 def rotary(
     x: Float[Array, "B T N H"],
     positions: Int[Array, "#B T"],
     *,
     base: float = 10_000.0,
-    scaling: RotaryScaling | LinearRotaryScaling | None = None,
+    scaling: Callable[[Float[Array, " h"]], Float[Array, " h"]] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Rotates pairs of features by an angle that grows with position (Su et al. 2021, eq. 34).
 
@@ -110,7 +116,7 @@ def rotary(
         x: queries or keys.
         positions: the position of each query or key.
         base: theta in the paper.
-        scaling: applied to the frequencies.
+        scaling: applied to the frequencies; see `RotaryScaling`.
 
     Raises:
         ValueError: if the head dimension is odd.

@@ -11,8 +11,7 @@ from jaxtyping import Array, Int
 
 from transformer.caches import cache_folder
 from transformer.data.order import Batches
-from transformer.data.reading.text import read_text
-from transformer.data.text.sources import TEXTS, read_texts
+from transformer.data.text.sources import TEXTS, read_texts, text_of
 from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import TextTokenizer
@@ -60,9 +59,11 @@ class LanguageModeling:
     """Left-to-right language modelling on one stream of text; its fields are `config.task`.
 
     Attributes:
-        path: a UTF-8 text file; empty for a text that needs no file.
+        path: a UTF-8 text file, or a FASTA file, where each protein is a line; empty for a text
+            that needs no file.
         embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
-            `docstrings` are those of Python's standard library, whole modules held out.
+            `docstrings` are those of Python's standard library, whole modules held out; `peptides`
+            are sequences of peptides, one a line, relatives held out together.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: the fraction of `path` for validation.
         tokenizer: the tokenizer of both texts.
@@ -150,7 +151,7 @@ class LanguageModeling:
             raise ConfigError("a language model is evaluated on one text file: give --path.")
         (path,) = paths
         tokenizer = self.load_tokenizer(workdir)
-        tokens = tokenize(tokenizer, read_text(path), cache_folder())
+        tokens = tokenize(tokenizer, text_of(path), cache_folder())
         return TextData(tokenizer, tokens, tokens)
 
     def save(self, data: TextData, workdir: Path) -> None:

@@ -12,16 +12,15 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.data.order import Batches
-from transformer.data.reading.text import in_chunks, read_text, require_characters
+from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.text.documents import (
     DocumentTokens,
     SentencePairs,
-    split_documents,
     tokenize_documents,
 )
 from transformer.data.text.masking import Masking, unigram_entropy
 from transformer.data.text.rows import lay_out_texts
-from transformer.data.text.sources import DOCUMENTS, read_documents
+from transformer.data.text.sources import DOCUMENTS, documents_of, read_documents
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
@@ -69,12 +68,13 @@ class MaskedLM(EncoderTask):
     in the metrics covers only masked tokens. `EncoderTask` describes the other fields.
 
     Attributes:
-        path: a UTF-8 text file, one sentence a line, a blank line between documents; empty for
-            `embedded`.
+        path: a UTF-8 text file, one sentence a line, a blank line between documents; or a FASTA
+            file, where each protein is a document; empty for `embedded`.
         validation_path: likewise; empty takes the last documents of `path`.
         validation_fraction: the fraction of the documents for validation.
         embedded: documents that need no file: `plays` are Shakespeare's, whole plays held out;
-            `catalogues` the strings of Django's in many languages.
+            `catalogues` the strings of Django's in many languages, `peptides` sequences of
+            peptides, relatives held out together.
         next_sentence: whether rows have two segments, the second of which may be random; otherwise
             rows are filled with consecutive sentences (Liu et al. 2019).
         masking_rate: the fraction of tokens that are predicted.
@@ -140,7 +140,7 @@ class MaskedLM(EncoderTask):
         if len(paths) != 1:
             raise ConfigError("masked tokens are predicted in one text file: give --path.")
         tokenizer = self.load_tokenizer(workdir)
-        tokens = tokenize_documents(tokenizer, split_documents(read_text(paths[0])))
+        tokens = tokenize_documents(tokenizer, documents_of(paths[0]))
         return self._data(tokenizer, tokens, tokens)
 
     def _data(

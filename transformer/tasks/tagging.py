@@ -16,10 +16,11 @@ from transformer.data.labels.conll import (
     TaggedSentences,
     align,
     read_conll,
-    split_words,
     tag_ids,
     word_tags,
 )
+from transformer.data.proteins.fasta import is_fasta
+from transformer.data.proteins.residue_labels import read_residue_labels
 from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
@@ -71,8 +72,8 @@ class Tagging(LabellingTask):
     Attributes:
         first_space: for `bpe`, where spaces are part of tokens: whether the first word of a
             sentence is preceded by a space like all others.
-        train: a file in the format of CoNLL 2003, with tags of any kind; empty for names in
-            Shakespeare's plays.
+        train: a file in the format of CoNLL 2003, with tags of any kind; or a FASTA file with a
+            line of labels below each sequence; empty for names in Shakespeare's plays.
         validation: as `train`; empty takes the end of `train`.
         validation_fraction: the fraction of its sentences for validation.
         tag_column: the column of the tags, from 0; -1 is the last.
@@ -122,7 +123,7 @@ class Tagging(LabellingTask):
         """Other sentences to validate on, with the tokenizer and the tags of a run."""
         if len(paths) != 1:
             raise ConfigError("tags are evaluated from one file: give --path.")
-        sentences = read_conll(paths[0], tag_column=self.tag_column)
+        sentences = self._read_file(paths[0])
         tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         rows = self._aligned(tokenizer, sentences, labels, paths[0])
         arrays = _arrays(rows)
@@ -132,15 +133,20 @@ class Tagging(LabellingTask):
     def _read(self) -> tuple[TaggedSentences, TaggedSentences]:
         if not self.train:
             return play_tags()
-        train = read_conll(self.train, tag_column=self.tag_column)
+        train = self._read_file(self.train)
         if self.validation:
-            return train, read_conll(self.validation, tag_column=self.tag_column)
+            return train, self._read_file(self.validation)
         total = len(train.words)
         cut = total - num_held_out(total, self.validation_fraction, self.train, "sentences")
         return (
             TaggedSentences(train.words[:cut], train.tags[:cut]),
             TaggedSentences(train.words[cut:], train.tags[cut:]),
         )
+
+    def _read_file(self, path: str) -> TaggedSentences:
+        if is_fasta(path):
+            return read_residue_labels(path)
+        return read_conll(path, tag_column=self.tag_column)
 
     def _aligned(
         self,
@@ -240,7 +246,7 @@ class Tagging(LabellingTask):
     def predict(
         self, model: TextTagger, params: Params, workdir: Path, lines: Iterable[str]
     ) -> Iterator[Prediction]:
-        """The tags of each line: a sentence, its words separated by spaces.
+        """The tags of each line: a sentence, its words separated by spaces, or residues.
 
         Raises:
             DataError: for an empty line, naming the line.
@@ -248,7 +254,7 @@ class Tagging(LabellingTask):
         tokenizer, labels = self.load_tokenizer(workdir), _tag_names(workdir)
         number = 0
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
-            sentences = [split_words(line) for line in chunk]
+            sentences = [tokenizer.split_words(line) for line in chunk]
             for place, words in enumerate(sentences, number + 1):
                 if not words:
                     raise DataError(f"line {place} of the input is empty: give a sentence.")

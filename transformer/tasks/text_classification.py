@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from transformer.data.embedded.catalogues import languages
+from transformer.data.labels.sources import LABELLED, read_embedded
 from transformer.data.labels.tables import (
     LabelledTexts,
     label_ids,
@@ -71,9 +71,11 @@ class TextClassification(LabellingTask):
 
     Attributes:
         train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
-            label; empty for strings of Django's catalogues, to be classified by language.
+            label; empty for `embedded`.
         validation: as `train`; empty takes a part of `train`.
         validation_fraction: the fraction of `train` for validation.
+        embedded: texts that need no file: `languages` are strings of Django's catalogues, to be
+            classified by language; `peptides` are those that kill microbes, and others.
         text: the column, or key, of the text.
         second: the column, or key, of the second text of a pair; empty for single texts.
         label: the column, or key, of the label.
@@ -94,6 +96,7 @@ class TextClassification(LabellingTask):
     model_kind: ClassVar[type] = TextClassifier
 
     validation_fraction: PartOrNone = 0.1
+    embedded: Annotated[str, OneOf(LABELLED)] = "languages"
     text: Text = "text"
     second: Text = ""
     label: Text = "label"
@@ -110,7 +113,7 @@ class TextClassification(LabellingTask):
         super().check()
         if self.regression and not self.train:
             raise ConfigError(
-                "config.task.regression needs config.task.train: languages are names."
+                "config.task.regression needs config.task.train: config.task.embedded has names."
             )
         kinds = {"regression": self.regression, "multi_label": self.multi_label}
         for field in (kind for kind, chosen in kinds.items() if chosen):
@@ -161,7 +164,7 @@ class TextClassification(LabellingTask):
 
     def _read(self) -> tuple[LabelledTexts, LabelledTexts]:
         if not self.train:
-            return languages()
+            return read_embedded(self.embedded)
         train = self._read_file(self.train)
         if self.validation:
             return train, self._read_file(self.validation)

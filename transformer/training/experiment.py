@@ -16,7 +16,7 @@ from transformer import sharding
 from transformer.errors import ConfigError
 from transformer.nn.compute import computing
 from transformer.sections import flattened
-from transformer.tasks.parts.abilities import FixesDimensions, NamesOutputs
+from transformer.tasks.parts.abilities import ChecksFit, FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
@@ -168,7 +168,7 @@ def prepare(
     lora: LoRA = build("lora", config.lora)
     check_dtype(config.model.compute.dtype)
     data = _read_data(config, task, lora, workdir, shared, data)
-    model = _checked_model(config, task)
+    model = _checked_model(config, task, data)
     check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))
@@ -223,10 +223,12 @@ def _read_data(
     return data
 
 
-def _checked_model(config: ConfigDict, task: Task) -> Model:
+def _checked_model(config: ConfigDict, task: Task, data: Data) -> Model:
     """The model, which can do the job, with attention that its kernel can compute."""
     model: Model = build("model", config.model)
     task.check_model(model)
+    if isinstance(task, ChecksFit):
+        task.check_fit(model, data)
     model.chosen_attention(*task.example_inputs(model))
     return model
 

@@ -86,11 +86,6 @@ class PieceTokenizer(Protocol):
         ...
 
 
-def split_words(line: str) -> list[str]:
-    """The words of a sentence, as a file has them: between spaces and tabs, and nothing else."""
-    return [word for word in re.split(_SPACES, line.strip()) if word]
-
-
 def read_conll(path: str | Path, *, tag_column: int = -1) -> TaggedSentences:
     """A file in the layout of CoNLL-2003 (Tjong Kim Sang and De Meulder 2003, section 2).
 

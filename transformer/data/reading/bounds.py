@@ -11,6 +11,8 @@ file at the limit takes seconds, and memory of some ten times the file.
 TEXT_BYTES = 100 << 20
 # Bytes of the header of a safetensors file; the library's own limit.
 HEADER_BYTES = 100_000_000
+# Bytes of the pickle in an archive of PyTorch, which takes some 300 for a tensor.
+PICKLE_BYTES = 1 << 24
 # Brackets within brackets. A tokenizer.json has 7; the library `tokenizers` reads 127.
 DEPTH = 64
 # Digits of a whole number: "no limit" is written as 10^30, and Python reads no more than 4,300.
@@ -42,6 +44,8 @@ UNPACKED_BYTES = 1 << 26
 # Beyond that, the largest ratio of expanded to compressed size. Texts and images expand 2 to 20
 # times; only repetitions expand 1,000 times.
 EXPANSION = 50
+# Bytes of memory that unpacking may take. The highest level of xz takes 65 MiB.
+UNPACKER_BYTES = 1 << 27
 # Bytes of a pipe.
 PIPED_BYTES = 1 << 30
 # Bytes of a line of standard input.

@@ -8,12 +8,14 @@ each message says how to get around them.
 import errno
 import gzip
 import io
+import lzma
 import os
 import stat
 import zlib
 from pathlib import Path
 
 from transformer.data.reading import bounds
+from transformer.data.reading.xz import XZ, XZFile
 from transformer.errors import DataError
 
 # The first bytes of a gzip file.
@@ -23,7 +25,7 @@ _BLOCK = 1 << 22
 
 
 def read_content(path: Path, what: str, *, is_text: bool = False) -> bytes:
-    """The bytes of a file, unpacked if it is compressed with gzip.
+    """The bytes of a file, unpacked if it is compressed with gzip or xz.
 
     Args:
         path: the path of the file, or of a pipe.
@@ -37,12 +39,15 @@ def read_content(path: Path, what: str, *, is_text: bool = False) -> bytes:
         with path.open("rb") as file:
             state = os.fstat(file.fileno())
             _require_end(state.st_mode, path)
-            if not file.peek(len(GZIP)).startswith(GZIP):
+            beginning = file.peek(len(XZ))
+            if not beginning.startswith((GZIP, XZ)):
                 return _read(file, path, _piped(state), is_text)
             # Of a pipe the size is not known.
             size = state.st_size if stat.S_ISREG(state.st_mode) else 0
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                return _read(unpacked, path, _unpacked(size), is_text)
+            is_gzip = beginning.startswith(GZIP)
+            with gzip.GzipFile(fileobj=file) if is_gzip else XZFile(file) as unpacked:
+                program = "gunzip" if is_gzip else "unxz"
+                return _read(unpacked, path, _unpacked(size, program), is_text)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} does not exist: give the path of {what}.") from None
     except IsADirectoryError:
@@ -51,6 +56,8 @@ def read_content(path: Path, what: str, *, is_text: bool = False) -> bytes:
         raise DataError(f"{path} cannot be read: permission denied.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is a damaged gzip file: {error}") from None
+    except lzma.LZMAError as error:
+        raise DataError(f"{path} is a damaged xz file: {error}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
 
@@ -123,8 +130,8 @@ def _piped(state: os.stat_result) -> tuple[int | None, str]:
     )
 
 
-def _unpacked(size: int) -> tuple[int, str]:
-    return _room(size), f"{_too_much(size)}: if it is meant, unpack it yourself with gunzip"
+def _unpacked(size: int, program: str) -> tuple[int, str]:
+    return _room(size), f"{_too_much(size)}: if it is meant, unpack it yourself with {program}"
 
 
 def _too_much(size: int) -> str:

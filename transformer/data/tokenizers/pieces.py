@@ -5,6 +5,7 @@ token only on request.
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -200,6 +201,10 @@ class EncoderTokenizer(Tokenizer):
         """The ids of the pieces of each text."""
         return [pieces.ids for pieces in self.pieces(texts)]
 
+    def split_words(self, line: str) -> list[str]:
+        """The words of a sentence that is given as a line."""
+        return split_words(line)
+
     def encode_sentences(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """The ids, `[n]` int32, of each of the sentences that make up one text, in order."""
         return self.encode_all(sentences)
@@ -271,6 +276,11 @@ class EncoderTokenizer(Tokenizer):
     def identity(self) -> str:
         """All that `save` writes."""
         return self.to_json() + ("" if self.names == self.usual_names else self._names_text())
+
+
+def split_words(line: str) -> list[str]:
+    """The words of a sentence, as a file has them: between spaces and tabs, and nothing else."""
+    return [word for word in re.split("[ \t]+", line.strip()) if word]
 
 
 def special_tokens(library_tokenizer: tokenizers.Tokenizer) -> set[str]:

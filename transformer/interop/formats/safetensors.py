@@ -1,7 +1,4 @@
-"""Arrays in safetensors files, which contain data only, no code.
-
-Pickled checkpoints are refused, because loading a pickle can run any code.
-"""
+"""Arrays in safetensors files, which contain data only, no code."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -171,14 +168,18 @@ def _files(path: Path) -> list[Path]:
     if (path / MODEL_FILE).is_file():
         return [path / MODEL_FILE]
     if (path / INDEX_FILE).is_file():
-        return _shards(path / INDEX_FILE)
+        return shards(path / INDEX_FILE)
     pickles = [file.name for file in path.iterdir() if file.suffix in _PICKLES]
     also = f" Its pickles ({', '.join(sorted(pickles))}) are not read." if pickles else ""
     raise DataError(f"{path} has no {MODEL_FILE}.{also}")
 
 
-def _shards(index: Path) -> list[Path]:
-    """The files that an index names."""
+def shards(index: Path) -> list[Path]:
+    """The files that an index names.
+
+    Raises:
+        DataError: if it is damaged, or names a file outside of its folder.
+    """
     content = read_json(index)
     files = content.get("weight_map")
     if not isinstance(files, dict) or not files:

@@ -70,6 +70,7 @@ class EncoderClass(NamedTuple):
         separators: how many separators stand between two texts; None takes the layout of the
             `tokenizer.json`.
         second_type: the token type of the second text.
+        separator: the role of the token that ends each text.
     """
 
     make: Callable[[SideFiles, Path, dict[str, str]], tokenizers.Tokenizer]
@@ -77,6 +78,7 @@ class EncoderClass(NamedTuple):
     ignored: tuple[str, ...]
     separators: int | None = None
     second_type: int = 0
+    separator: str = "sep_token"
 
 
 class ReadTokenizer(NamedTuple):
@@ -245,7 +247,7 @@ def _layout(
     Raises:
         DataError: if our rows have no such layout.
     """
-    start, separator = (names.get(key, "") for key in ("cls_token", "sep_token"))
+    start, separator = (names.get(key, "") for key in ("cls_token", known.separator))
     if known.separators is not None:
         layout = Layout(start, separator, known.separators, known.second_type)
         if not known.second_type:

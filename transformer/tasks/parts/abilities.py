@@ -118,6 +118,18 @@ class FixesDimensions(Protocol):
 
 
 @runtime_checkable
+class ChecksFit(Protocol):
+    """A task whose data and model must agree in more than dimensions."""
+
+    def check_fit(self, model: Model, data: Data) -> None:
+        """Refuses a model that would misread the data.
+
+        Raises:
+            ConfigError: naming the field and what to do.
+        """
+
+
+@runtime_checkable
 class NamesOutputs(Protocol):
     """A task whose models have named outputs."""
 

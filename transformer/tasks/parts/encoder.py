@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +21,7 @@ from transformer.limits import LEAST_ROW, BatchSize, FilePath, Whole
 from transformer.progress import counting
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.labels import save_labels
-from transformer.tasks.parts.models import RowReader, TextTagger
+from transformer.tasks.parts.models import HidesToken, RowReader, TextTagger
 from transformer.tasks.parts.outputs import outputs_of
 from transformer.tasks.parts.protocol import Pace
 from transformer.tasks.parts.tokenizers import tokenizer_digest
@@ -33,6 +33,16 @@ INPUTS = ("tokens", "token_types", "lengths")
 _TOKENIZER = TokenizerChoice("wordpiece")
 # The examples behind validation rows.
 Examples = TypeVar("Examples")
+
+
+@runtime_checkable
+class Tokenized(Protocol):
+    """The data of an encoder task."""
+
+    @property
+    def tokenizer(self) -> EncoderTokenizer:
+        """The tokenizer of the texts."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +83,17 @@ class EncoderTask:
             raise ConfigError(
                 f"config.task.max_length ({self.max_length}) is longer than config.model.context "
                 f"({model.context}): the model has no positions for it."
+            )
+
+    def check_fit(self, model: RowReader, data: Tokenized) -> None:
+        """Refuses a model that hides another token than the tokenizer's mask."""
+        hidden = model.hidden_token() if isinstance(model, HidesToken) else None
+        mask = data.tokenizer.mask
+        if hidden is not None and hidden != mask:
+            raise ConfigError(
+                f"config.model.mask_token is {hidden}, and the mask of the tokenizer is token "
+                f"{mask}: give --config.model.mask_token={mask}, or "
+                f"--config.task.tokenizer.kind=residues."
             )
 
     def batch_rows(self, data: Data) -> tuple[int]:

@@ -138,6 +138,14 @@ class RowReader(Model, Protocol):
 
 
 @runtime_checkable
+class HidesToken(Protocol):
+    """A model in which one token stands for what is hidden."""
+
+    def hidden_token(self) -> int | None:
+        """The token, which must be the tokenizer's mask; None if all tokens are alike."""
+
+
+@runtime_checkable
 class TextTagger(RowReader, Protocol):
     """Gives outputs for each token of a text."""
 

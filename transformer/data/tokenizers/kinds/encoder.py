@@ -1,4 +1,4 @@
-"""The tokenizer of an encoder: BERT's word pieces, or RoBERTa's byte-level pieces."""
+"""The tokenizer of an encoder: BERT's word pieces, RoBERTa's pieces of bytes, ESM's residues."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +12,11 @@ from transformer.data.tokenizers.byte_pieces import BytePieceTokenizer, train_by
 from transformer.data.tokenizers.library import parse_tokenizer_json, read_tokenizer_json
 from transformer.data.tokenizers.pieces import NAME_KEYS, NAMES_FILE, EncoderTokenizer
 from transformer.data.tokenizers.protocol import TOKENIZER_FILE, Kind
+from transformer.data.tokenizers.residues import (
+    ResidueTokenizer,
+    published_vocabulary,
+    residue_tokenizer,
+)
 from transformer.data.tokenizers.word_pieces import (
     WordPieceTokenizer,
     read_word_pieces,
@@ -20,17 +25,27 @@ from transformer.data.tokenizers.word_pieces import (
 from transformer.errors import DataError
 from transformer.types import Facts
 
+# Our class for each model of the library, and whose it is.
+_CLASSES = {
+    models.BPE: (BytePieceTokenizer, "RoBERTa"),
+    models.WordPiece: (WordPieceTokenizer, "BERT"),
+    models.WordLevel: (ResidueTokenizer, "ESM"),
+}
+
 
 def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) -> EncoderTokenizer:
-    """`wordpiece`, `bpe`, the path of a BERT `vocab.txt`, or of a `tokenizer.json` of either kind.
+    """`wordpiece`, `bpe`, `residues`, or the path of a BERT `vocab.txt` or of a `tokenizer.json`.
 
-    The vocabulary size includes the five special tokens. `lowercase` is for `wordpiece` and
-    `vocab.txt`: it also drops accents, as BERT's uncased models do.
+    The vocabulary size includes the five special tokens; `residues` has ESM's vocabulary whatever
+    the texts are. `lowercase` is for `wordpiece` and `vocab.txt`: it also drops accents, as BERT's
+    uncased models do.
     """
     if value == "wordpiece":
         return train_word_pieces(texts, vocab_size, lowercase)
     if value == "bpe":
         return train_byte_pieces(texts, vocab_size)
+    if value == "residues":
+        return residue_tokenizer(published_vocabulary())
     if value.endswith(".txt"):
         return read_word_pieces(value, lowercase)
     return _of_library(read_tokenizer_json(value), value, _names_beside(Path(value).parent))
@@ -39,7 +54,7 @@ def _make(value: str, texts: Iterable[str], vocab_size: int, lowercase: bool) ->
 def _load(folder: Path) -> EncoderTokenizer | None:
     path = folder / TOKENIZER_FILE
     library_tokenizer = read_tokenizer_json(path)
-    if not isinstance(library_tokenizer.model, (models.BPE, models.WordPiece)):
+    if type(library_tokenizer.model) not in _CLASSES:
         return None
     return _of_library(library_tokenizer, path, _names_beside(folder))
 
@@ -53,7 +68,7 @@ def parse_encoder_tokenizer(
         text: the text of the file.
         where: its origin, for messages.
         names: the names of its special tokens, by the fields of `SpecialTokens`; by default those
-            of BERT or RoBERTa.
+            of BERT, RoBERTa or ESM.
 
     Raises:
         DataError: if it is none.
@@ -64,8 +79,8 @@ def parse_encoder_tokenizer(
 def _of_library(
     library_tokenizer: tokenizers.Tokenizer, where: str | Path, names: Mapping[str, str]
 ) -> EncoderTokenizer:
-    is_of_bytes = isinstance(library_tokenizer.model, models.BPE)
-    kind, whose = (BytePieceTokenizer, "RoBERTa") if is_of_bytes else (WordPieceTokenizer, "BERT")
+    # Other models are refused by the class of word pieces.
+    kind, whose = _CLASSES.get(type(library_tokenizer.model), _CLASSES[models.WordPiece])
     try:
         return kind(library_tokenizer, kind.usual_names._replace(**names))
     except DataError as error:
@@ -92,7 +107,7 @@ def _names_beside(folder: Path) -> dict[str, str]:
 
 KIND = Kind(
     role=EncoderTokenizer,
-    values=("wordpiece", "bpe"),
+    values=("wordpiece", "bpe", "residues"),
     files={".txt": "a BERT vocab.txt", ".json": "a tokenizer.json"},
     kept_in=TOKENIZER_FILE,
     make=_make,
