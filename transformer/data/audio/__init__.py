@@ -1,1 +1,1 @@
-"""Recordings: their files, and the transcripts that belong to them."""
+"""Recordings: files, transcripts, features and batches."""
