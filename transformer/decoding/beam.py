@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.nn.encoder_decoder import Caches, EncoderDecoder
+from transformer.nn.encoder_decoder import Caches, EncoderDecoder, Source
 from transformer.ops.masks import at_positions, explicit, full, padding_behind
 from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
 from transformer.types import Params
@@ -120,7 +120,7 @@ class _Candidates(NamedTuple):
 def beam_search(
     model: EncoderDecoder,
     params: Params,
-    source: Int[Array, "B S"],
+    source: Source,
     source_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],
     settings: Settings,
@@ -136,8 +136,8 @@ def beam_search(
     Args:
         model: an encoder-decoder.
         params: its parameters.
-        source: token ids.
-        source_lengths: the tokens of each row before its padding. A row of length 0 is done at
+        source: token ids, or whatever the model reads.
+        source_lengths: the steps of each row before its padding. A row of length 0 is done at
             once.
         limits: the longest output of each row, the end token included.
         settings: how to search.
@@ -150,12 +150,13 @@ def beam_search(
     def advance(state: _State) -> _State:
         state = _with_next_slot(state)
         log_probs, cache = nn.apply(_next_log_probs, model)(
-            variables, state, source_lengths, limits, settings
+            variables, state, memory_lengths, limits, settings
         )
         found = _extensions(state, log_probs, limits, settings)
         ended, has_ended = _best_ended(state, found, settings)
         return _next_state(state, cache, found, ended, has_ended, limits, settings)
 
+    memory_lengths = model.memory_lengths(source_lengths)
     cache = nn.apply(_read_source, model)(variables, source, source_lengths, settings)
     first = _initial_state(cache, source_lengths, settings)
     last = jax.lax.while_loop(is_searching, advance, first)
@@ -164,7 +165,7 @@ def beam_search(
 
 def _read_source(
     model: EncoderDecoder,
-    source: Int[Array, "B S"],
+    source: Source,
     source_lengths: Int[Array, "B"],
     settings: Settings,
 ) -> Caches:
@@ -175,7 +176,7 @@ def _read_source(
         jnp.full((len(source), 1), settings.first),
         model.encode(source, valid.astype(jnp.int32)),
         mask=full(),
-        memory_mask=padding_behind(source_lengths),
+        memory_mask=padding_behind(model.memory_lengths(source_lengths)),
         cache=cache,
     )
     return cache
@@ -211,7 +212,7 @@ def _with_next_slot(state: _State) -> _State:
 def _next_log_probs(
     model: EncoderDecoder,
     state: _State,
-    source_lengths: Int[Array, "B"],
+    memory_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],
     settings: Settings,
 ) -> tuple[Float[Array, "B K V"], Caches]:
@@ -226,7 +227,7 @@ def _next_log_probs(
         state.tokens,
         None,
         mask=explicit(seen) & at_positions(positions, (jnp.arange(length * size) // size)[None]),
-        memory_mask=padding_behind(source_lengths),
+        memory_mask=padding_behind(memory_lengths),
         positions=positions,
         slots=jnp.broadcast_to(state.step * size + jnp.arange(size), (batch, size)),
         cache=state.cache,
