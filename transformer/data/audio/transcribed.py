@@ -1,6 +1,7 @@
 """Recordings with their transcripts, whatever they are kept in."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
@@ -75,10 +76,13 @@ class HeldRecordings:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Recording:
-        end = int(self.lengths[: index + 1].sum())
-        return self.values[end - int(self.lengths[index]) : end]
+        return self.values[self._starts[index] : self._starts[index + 1]]
 
-    @property
+    @functools.cached_property
+    def _starts(self) -> Int[np.ndarray, " n"]:
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+
+    @functools.cached_property
     def digest(self) -> str:
         """Changes when a recording or a transcript changes."""
         return digest_of(self.transcripts, [self.lengths.tobytes(), self.values.tobytes()])
