@@ -83,7 +83,9 @@ class SpeechRows:
         places = np.searchsorted(edges, self.recordings.lengths)
         longest = np.zeros(len(edges), np.int64)
         np.maximum.at(longest, places, self.targets.lengths)
-        return [int(-(-(n + len(self.prompt)) // _TARGET_MULTIPLE) * _TARGET_MULTIPLE) for n in longest]
+        return [
+            int(-(-(n + len(self.prompt)) // _TARGET_MULTIPLE) * _TARGET_MULTIPLE) for n in longest
+        ]
 
     def _heard(self, recordings: Sequence[np.ndarray], length: int) -> HostBatch:
         """The recordings of a batch, padded with zeros."""

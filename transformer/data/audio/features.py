@@ -27,8 +27,9 @@ class LogMel:
         num_mels: M, bands of the mel scale.
         window: length of a frame, in samples; even.
         hop: samples between frames.
-        pad_seconds: every recording is padded with silence, or cut, to this length; None takes
-            the length that the batch has, rounded up to whole hops.
+        pad_seconds: every recording is padded with silence, or cut, to this length, and the silence
+            is to be heard: all frames are valid. None takes the length that the batch has, rounded
+            up to whole hops.
         scaling: `whisper` limits the range to 80 dB below the loudest band, over the whole
             recording; `utterance` gives each band mean 0 and variance 1 over the valid frames.
     """
@@ -105,6 +106,8 @@ class LogMel:
         end = "zeros" if self.pad_seconds is None else "reflect"
         logs = log_mel(samples, self.filters(), self.hop, end=end)
         num_frames = jnp.minimum(-(-num_samples // self.hop), logs.shape[1])
+        if self.pad_seconds is not None:
+            num_frames = jnp.full_like(num_frames, logs.shape[1])
         if self.scaling == "whisper":
             return whisper_scaled(logs), num_frames
         return utterance_scaled(logs, num_frames), num_frames
