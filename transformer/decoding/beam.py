@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.nn.encoder_decoder import Caches, EncoderDecoder, Source
+from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, Source
 from transformer.ops.masks import at_positions, explicit, full, padding_behind
 from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
 from transformer.types import Params
@@ -118,7 +118,7 @@ class _Candidates(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("model", "settings"))
 def beam_search(
-    model: EncoderDecoder,
+    model: AnyEncoderDecoder,
     params: Params,
     source: Source,
     source_lengths: Int[Array, "B"],
@@ -164,7 +164,7 @@ def beam_search(
 
 
 def _read_source(
-    model: EncoderDecoder,
+    model: AnyEncoderDecoder,
     source: Source,
     source_lengths: Int[Array, "B"],
     settings: Settings,
@@ -210,7 +210,7 @@ def _with_next_slot(state: _State) -> _State:
 
 
 def _next_log_probs(
-    model: EncoderDecoder,
+    model: AnyEncoderDecoder,
     state: _State,
     memory_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],

@@ -26,17 +26,16 @@ Caches = DecoderCache | tuple[DecoderCache, ...]
 Source = Int[Array, "B S"] | Float[Array, "B S M"]
 
 
-class EncoderDecoder(nn.Module):
+class AnyEncoderDecoder(nn.Module):
     """Maps a source and the target so far to scores of the target's next tokens.
 
     The encoder reads the source in both directions. The decoder reads the target from left to right
-    and, in each layer, attends to the encoder's output. A subclass calls `surround` in its `setup`.
-    One whose source are not tokens overrides `read`, and `source_stride` if its memory is shorter
+    and, in each layer, attends to the encoder's output. A subclass calls `surround` in its `setup`
+    and defines `read`: what the source is. It overrides `source_stride` if its memory is shorter
     than the source.
 
     Attributes:
-        vocab_size: V, shared by source and target; None takes the size of the tokenizer's
-            vocabulary.
+        vocab_size: V; None takes the size of the tokenizer's vocabulary.
         num_encoder_layers: blocks of the encoder.
         num_decoder_layers: blocks of the decoder.
         num_heads: N.
@@ -183,8 +182,8 @@ class EncoderDecoder(nn.Module):
         source_segments: Int[Array, "B S"] | None,
         positions: Int[Array, "B S"] | None,
     ) -> Float[Array, "B R D"]:
-        """The input of the encoder's first block; by default the vectors of tokens."""
-        return self.embed(source, _places(source, positions), "encoder")
+        """The input of the encoder's first block; arguments as in `features`."""
+        raise NotImplementedError
 
     def decode(
         self,
@@ -332,6 +331,25 @@ class EncoderDecoder(nn.Module):
                 f"config.model.begin_id is {self.begin_id}: it must be a token, below "
                 f"config.model.vocab_size ({self.vocab_size})."
             )
+
+
+class EncoderDecoder(AnyEncoderDecoder):
+    """An encoder-decoder whose source and target are tokens of one vocabulary."""
+
+    def read(
+        self,
+        source: Int[Array, "B S"],
+        source_segments: Int[Array, "B S"] | None,
+        positions: Int[Array, "B S"] | None,
+    ) -> Float[Array, "B S D"]:
+        """The input of the encoder's first block."""
+        return self.read_tokens(source, positions)
+
+    def read_tokens(
+        self, source: Int[Array, "B S"], positions: Int[Array, "B S"] | None = None
+    ) -> Float[Array, "B S D"]:
+        """The vectors of the source's tokens; arguments as in `features`."""
+        return self.embed(source, _places(source, positions), "encoder")
 
 
 def _places(sequence: Array, positions: Int[Array, "B T"] | None) -> Array:

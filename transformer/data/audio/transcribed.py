@@ -1,6 +1,7 @@
 """Recordings with their transcripts, whatever they are kept in."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
@@ -75,10 +76,13 @@ class HeldRecordings:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> Recording:
-        end = int(self.lengths[: index + 1].sum())
-        return self.values[end - int(self.lengths[index]) : end]
+        return self.values[self._starts[index] : self._starts[index + 1]]
 
-    @property
+    @functools.cached_property
+    def _starts(self) -> Int[np.ndarray, " n"]:
+        return np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])
+
+    @functools.cached_property
     def digest(self) -> str:
         """Changes when a recording or a transcript changes."""
         return digest_of(self.transcripts, [self.lengths.tobytes(), self.values.tobytes()])
@@ -105,6 +109,31 @@ class SomeRecordings:
     def digest(self) -> str:
         """Changes when a recording, a transcript or the choice changes."""
         return digest_of([self._whole.digest, *map(str, self._chosen)], [])
+
+
+class JoinedRecordings:
+    """Several sets of recordings, one after another."""
+
+    def __init__(self, sets: Sequence[Recordings]) -> None:
+        """Takes at least one set; all are samples, or all vectors."""
+        self._sets = list(sets)
+        self._starts = np.cumsum([0, *map(len, sets)])
+        self.names = [name for each in sets for name in each.names]
+        self.transcripts = [text for each in sets for text in each.transcripts]
+        self.lengths = np.concatenate([each.lengths for each in sets])
+        self.num_features = sets[0].num_features
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Recording:
+        place = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._sets[place][index - int(self._starts[place])]
+
+    @property
+    def digest(self) -> str:
+        """Changes when a recording or a transcript changes."""
+        return digest_of([each.digest for each in self._sets], [])
 
 
 def digest_of(texts: Iterable[str], contents: Iterable[bytes]) -> str:
