@@ -8,38 +8,11 @@ it; so single digits and years come out as people mean them.
 import decimal
 import re
 
-_ONES = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
+_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_ONES += ["eleven", "twelve"]
+_ONES += [f"{stem}teen" for stem in ("thir", "four", "fif", "six", "seven", "eigh", "nine")]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_POWERS = [
-    "million",
-    "billion",
-    "trillion",
-    "quadrillion",
-    "quintillion",
-    "sextillion",
-    "septillion",
-    "octillion",
-]
+_POWERS = [f"{stem}illion" for stem in ("m", "b", "tr", "quadr", "quint", "sext", "sept", "oct")]
 _ZEROS = frozenset(["o", "oh", "zero"])
 _UNITS = {word: value for value, word in enumerate(_ONES, 1)}
 _SMALL = _UNITS | {word: 10 * value for value, word in enumerate(_TENS, 2)}
@@ -64,6 +37,7 @@ _REPEATS = {"double": 2, "triple": 3}
 _DIGITS = re.compile(r"([-+£€$¢]?)(\d+(?:\.\d+)?)")
 # Digits of a number beyond which it is copied as it is.
 _MOST_DIGITS = 60
+_EXACTLY = decimal.Context(prec=2 * _MOST_DIGITS)
 
 
 def _suffixed() -> dict[str, tuple[str, str]]:
@@ -123,8 +97,10 @@ class _Number:
     def _multiply(self, factor: int) -> None:
         if not str(self):
             self._last = factor
+        elif len(str(self)) > _MOST_DIGITS:
+            self.append(str(factor))
         elif self._digits:
-            product = decimal.Decimal(str(self)) * factor
+            product = _EXACTLY.multiply(decimal.Decimal(str(self)), factor)
             self._digits, self._last = "", int(product)
             if product != self._last:
                 self._digits, self._last = f"{product.normalize():f}", None
