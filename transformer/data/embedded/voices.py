@@ -1,8 +1,8 @@
 """Strings of digits that synthetic voices read: speech that needs no file.
 
 The voices are those of eSpeak NG (https://github.com/espeak-ng/espeak-ng), which the package
-`espeakng-loader` brings as a library. They differ in accent, in the shape of the throat (a variant),
-in pitch and in speed.
+`espeakng-loader` brings as a library. They differ in accent, in the shape of the throat (a
+variant), in pitch and in speed.
 """
 
 import hashlib
@@ -67,9 +67,7 @@ def spoken_digits(
     return _recordings(training, rate), _recordings(validation, rate)
 
 
-def _request(
-    generator: np.random.Generator, variants: Sequence[str], *, held_out: bool
-) -> Request:
+def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
     """A string of digits and the voice that reads it."""
     while True:
         least = FEWEST_HELD_OUT if held_out else 1

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from transformer.data.order import Batches
-from transformer.data.source import Visit
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.ctc import align
 from transformer.decoding.recognize import Found, Recognition, encoded, recognize
@@ -93,9 +92,7 @@ def draw_example(
         panels.append(Panel("CTC: the probability of each token", rows, titles))
     if isinstance(model, SpeechWriter):
         weights = np.asarray(_cross_attention(model, params, frames, ids, tokenizer.end))
-        panels.append(
-            Panel("attention: what was heard for each token", weights, [*names, "end"])
-        )
+        panels.append(Panel("attention: what was heard for each token", weights, [*names, "end"]))
     title = tokenizer.decode(ids)
     draw_recognition(frames[0], count * seconds_per_frame, panels, placed, title, path)
 
