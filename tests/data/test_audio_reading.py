@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from transformer.data.audio.reading import Recording, audio_blocks, read_audio, read_header
+from transformer.data.audio.reading import OpenRecording, audio_blocks, read_audio, read_header
 from transformer.errors import DataError, MissingDependencyError
 
 soundfile = pytest.importorskip("soundfile", reason="reads recordings")
@@ -51,7 +51,7 @@ def test_parts_are_the_whole(tmp_path):
     whole = read_audio(path, RATE)
     np.testing.assert_array_equal(whole, soxr.resample(noise, 44_100, RATE))
     np.testing.assert_array_equal(np.concatenate(list(audio_blocks(path, RATE))), whole)
-    with Recording(path, RATE) as recording:
+    with OpenRecording(path, RATE) as recording:
         assert recording.seconds == 35.0
         for start, count in ((0, 10), (5, 100), (7, 170_000), (400_000, 50_000), (460_000, 9)):
             np.testing.assert_array_equal(
@@ -61,6 +61,18 @@ def test_parts_are_the_whole(tmp_path):
         assert len(recording.window(600_000, 1000)) == 0
         with pytest.raises(ValueError, match="before the last one"):
             recording.window(3, 10)
+
+
+def test_a_part_of_a_recording(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE * 25).astype(np.float32)
+    path = written(tmp_path / "a.wav", noise, subtype="FLOAT")
+    part = read_audio(path, RATE, start=1.5, end=22.25)
+    np.testing.assert_array_equal(part, noise[24_000:356_000])
+    np.testing.assert_array_equal(read_audio(path, RATE, start=24.0), noise[384_000:])
+    with pytest.raises(DataError, match=r"has 25.00 seconds, and a part of it is to begin at 25.5"):
+        read_audio(path, RATE, start=25.5, end=26.0)
+    with pytest.raises(DataError, match=r"has 25.00 seconds, and a part of it is to end at 26"):
+        read_audio(path, RATE, start=24.5, end=26.0)
 
 
 def test_silence_is_a_recording(tmp_path):
@@ -74,7 +86,7 @@ def test_an_hour_takes_the_memory_of_a_window(tmp_path):
             file.write(np.zeros(60 * 2000, np.float32))
     tracemalloc.start()
     total = 0
-    with Recording(path, rate) as recording:
+    with OpenRecording(path, rate) as recording:
         while len(window := recording.window(total, 30 * rate)):
             total += len(window)
     most = tracemalloc.get_traced_memory()[1]

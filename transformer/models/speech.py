@@ -72,8 +72,9 @@ class Speech(AnyEncoderDecoder):
         )
         self.encoder_norm, self.decoder_norm = LayerNorm(), LayerNorm()
         self.alignment = Linear(
-            (decided("vocab_size", self.vocab_size),),
-            ("embed", "vocab"),
+            (decided("vocab_size", self.vocab_size) + 1,),
+            # One more than the vocabulary, which devices could not share evenly.
+            ("embed", None),
             init_scale=scale,
             dtype=self.compute.dtype,
         )
@@ -117,8 +118,8 @@ class Speech(AnyEncoderDecoder):
         """As after the encoder."""
         return self.decoder_norm(x)
 
-    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
-        """Logits of each vector's token, in float32; the end token stands for none."""
+    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R V+1"]:
+        """Logits of each vector's token, in float32; the last one is that of none."""
         return self.alignment(memory).astype("float32")
 
     def check(self) -> None:

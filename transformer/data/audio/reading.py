@@ -73,13 +73,20 @@ def read_header(path: str | Path) -> Header:
 
 
 def read_audio(
-    path: str | Path, sampling_rate: int, *, most_seconds: float = MOST_SECONDS
+    path: str | Path,
+    sampling_rate: int,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    most_seconds: float = MOST_SECONDS,
 ) -> Samples:
-    """A whole recording. Channels are averaged.
+    """A recording, or a part of one. Channels are averaged.
 
     Args:
         path: the file.
         sampling_rate: the wanted samples a second.
+        start: where the part begins, in seconds.
+        end: where it ends, in seconds; None takes all that follows.
         most_seconds: longer recordings are refused.
 
     Raises:
@@ -88,7 +95,7 @@ def read_audio(
         MissingDependencyError: if soundfile or soxr is not installed.
     """
     found, count = [], 0
-    for block in audio_blocks(path, sampling_rate):
+    for block in audio_blocks(path, sampling_rate, start=start, end=end):
         found.append(block)
         count += len(block)
         if count > most_seconds * sampling_rate:
@@ -98,8 +105,10 @@ def read_audio(
     return np.concatenate(found)
 
 
-def audio_blocks(path: str | Path, sampling_rate: int) -> Generator[Samples, None, None]:
-    """A recording as blocks of some ten seconds, in order; see `read_audio`.
+def audio_blocks(
+    path: str | Path, sampling_rate: int, *, start: float = 0.0, end: float | None = None
+) -> Generator[Samples, None, None]:
+    """A recording as blocks of some ten seconds, in order; for the arguments see `read_audio`.
 
     Raises:
         DataError: see `read_audio`; blocks before the damage come first.
@@ -107,13 +116,15 @@ def audio_blocks(path: str | Path, sampling_rate: int) -> Generator[Samples, Non
     """
     path = Path(path)
     with _opened(path) as (file, handle):
-        blocks = _mono(file, handle, path)
+        first = round(start * file.samplerate)
+        last = None if end is None else round(end * file.samplerate)
+        blocks = _mono(file, handle, path, first, last)
         if file.samplerate != sampling_rate:
             blocks = _resampled(blocks, file.samplerate, sampling_rate)
         yield from blocks
 
 
-class Recording:
+class OpenRecording:
     """A recording from which windows are taken in order; it keeps no more than it needs.
 
     Windows may overlap, but none begins before the one before it. Use it in a `with` statement.
@@ -138,7 +149,7 @@ class Recording:
         self._kept: Samples = np.zeros(0, np.float32)
         self._start, self._at_end = 0, False
 
-    def __enter__(self) -> "Recording":
+    def __enter__(self) -> "OpenRecording":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -278,45 +289,90 @@ def _missing_of_wav(handle: int, size: int) -> int:
     return 0
 
 
-def _mono(file: "soundfile.SoundFile", handle: int, path: Path) -> Iterator[Samples]:
-    """The mean of all channels, block by block.
+def _mono(
+    file: "soundfile.SoundFile", handle: int, path: Path, first: int, last: int | None
+) -> Iterator[Samples]:
+    """The mean of all channels, block by block, from one frame to another (None for the end).
 
     Raises:
         DataError: if there are no samples, fewer than the file says, or some that are no numbers.
     """
     rate = file.samplerate
     frames = max(1, min(_BLOCK_SECONDS * rate, _BLOCK_NUMBERS // file.channels))
-    seconds, place = _header(file).seconds, 0
-    while len(block := file.read(frames, dtype="float32", always_2d=True)):
-        # Comparisons with NaN are false.
-        bad = ~(np.abs(block) <= _LARGEST).all(axis=1)
-        if bad.any():
-            frame = int(bad.argmax())
-            value = next(value for value in block[frame] if not abs(value) <= _LARGEST)
-            raise DataError(
-                f"{path} has the sample {value} at {(place + frame) / rate:.3f} seconds: samples "
-                f"are numbers from -1 to 1."
-            )
+    place = first
+    if first:
+        _require_inside(file, path, first)
+        file.seek(first)
+    while last is None or place < last:
+        count = frames if last is None else min(frames, last - place)
+        block = file.read(count, dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        _require_numbers(block, path, place, rate)
         place += len(block)
         yield block[:, 0] if file.channels == 1 else block.mean(axis=1, dtype=np.float32)
-    if not place:
+    if place == first:
         raise DataError(f"{path} has no samples: the recording is empty.")
-    if seconds is not None and place < round(seconds * rate):
+    if last is None or place < last:
+        _require_whole(file, handle, path, place, last)
+
+
+def _require_inside(file: "soundfile.SoundFile", path: Path, first: int) -> None:
+    seconds = _header(file).seconds
+    if seconds is not None and first >= round(seconds * file.samplerate):
+        raise DataError(
+            f"{path} has {seconds:.2f} seconds, and a part of it is to begin at "
+            f"{first / file.samplerate:.2f}."
+        )
+
+
+def _require_numbers(block: np.ndarray, path: Path, place: int, rate: int) -> None:
+    """Refuses NaN and infinite samples, and such that overflow when they are squared."""
+    # Comparisons with NaN are false.
+    bad = ~(np.abs(block) <= _LARGEST).all(axis=1)
+    if bad.any():
+        frame = int(bad.argmax())
+        value = next(value for value in block[frame] if not abs(value) <= _LARGEST)
+        raise DataError(
+            f"{path} has the sample {value} at {(place + frame) / rate:.3f} seconds: samples are "
+            f"numbers from -1 to 1."
+        )
+
+
+def _require_whole(
+    file: "soundfile.SoundFile", handle: int, path: Path, place: int, wanted: int | None
+) -> None:
+    """Refuses a file that ends before it should.
+
+    Args:
+        file: the file, read to its end.
+        handle: its number.
+        path: its path.
+        place: the frame at which it ends.
+        wanted: the frame to which it was to be read; None for its end.
+    """
+    rate, seconds = file.samplerate, _header(file).seconds
+    known = None if seconds is None else round(seconds * rate)
+    if known is not None and place < known:
         raise DataError(
             f"{path} is truncated: it announces {seconds:.2f} seconds and ends after "
             f"{place / rate:.2f}. Get it again, or leave it out."
         )
     # Of an MP3 whose bit rate varies and that does not say its length, libsndfile guesses the
     # length from the first frame, and reads no further.
-    if file.format == "MP3":
-        size = os.fstat(handle).st_size
-        left = size - os.lseek(handle, 0, os.SEEK_CUR)
-        if left > max(_TAGS, size // 20):
-            raise DataError(
-                f"{path} is an MP3 that does not say its length: after {place / rate:.2f} seconds "
-                f"{left:,} bytes are left that cannot be read. Convert it, for example with: "
-                f"ffmpeg -i {path.name} recording.flac"
-            )
+    size = os.fstat(handle).st_size
+    left = size - os.lseek(handle, 0, os.SEEK_CUR)
+    if file.format == "MP3" and left > max(_TAGS, size // 20):
+        raise DataError(
+            f"{path} is an MP3 that does not say its length: after {place / rate:.2f} seconds "
+            f"{left:,} bytes are left that cannot be read. Convert it, for example with: "
+            f"ffmpeg -i {path.name} recording.flac"
+        )
+    if wanted is not None:
+        raise DataError(
+            f"{path} has {place / rate:.2f} seconds, and a part of it is to end at "
+            f"{wanted / rate:.2f}."
+        )
 
 
 def _resampled(blocks: Iterator[Samples], rate: int, wanted: int) -> Iterator[Samples]:

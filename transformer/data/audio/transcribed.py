@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int16
 
 # Samples, or vectors of numbers that somebody computed from them, one for each frame.
-Recording = Int16[np.ndarray, " n"] | Float[np.ndarray, "T M"]
+Recording = Int16[np.ndarray, " samples"] | Float[np.ndarray, "T M"]
 
 
 @runtime_checkable
@@ -109,6 +109,31 @@ class SomeRecordings:
     def digest(self) -> str:
         """Changes when a recording, a transcript or the choice changes."""
         return digest_of([self._whole.digest, *map(str, self._chosen)], [])
+
+
+class JoinedRecordings:
+    """Several sets of recordings, one after another."""
+
+    def __init__(self, sets: Sequence[Recordings]) -> None:
+        """Takes at least one set; all are samples, or all vectors."""
+        self._sets = list(sets)
+        self._starts = np.cumsum([0, *map(len, sets)])
+        self.names = [name for each in sets for name in each.names]
+        self.transcripts = [text for each in sets for text in each.transcripts]
+        self.lengths = np.concatenate([each.lengths for each in sets])
+        self.num_features = sets[0].num_features
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Recording:
+        place = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._sets[place][index - int(self._starts[place])]
+
+    @property
+    def digest(self) -> str:
+        """Changes when a recording or a transcript changes."""
+        return digest_of([each.digest for each in self._sets], [])
 
 
 def digest_of(texts: Iterable[str], contents: Iterable[bytes]) -> str:
