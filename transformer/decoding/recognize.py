@@ -97,9 +97,11 @@ def recognize(
         return _by_attention(model, params, frames, num_frames, how)
     memory, log_probs, lengths = jax.device_get(encoded(model, params, frames, num_frames))
     found = []
+    unwritten = [how.end, *range(how.num_tokens, log_probs.shape[2] - 1)]
     for row, length in zip(log_probs, lengths, strict=True):
-        row[:, [how.end, *range(how.num_tokens, row.shape[1] - 1)]] = -np.inf
-        found.append(prefix_search(row[:length], row.shape[1] - 1, how.size))
+        usable = np.array(row[:length])
+        usable[:, unwritten] = -np.inf
+        found.append(prefix_search(usable, row.shape[1] - 1, how.size))
     if how.kind == "ctc":
         return [Found(np.array(best[0].ids, np.int32), best[0].log_prob) for best in found]
     written = _written(model, params, memory, num_frames, found, how)

@@ -1,119 +1,55 @@
 """Speech to text."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
+import re
+import textwrap
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from transformer.data.audio.augmentation import Augmentation
-from transformer.data.audio.batches import SpeechRows, duration_buckets
-from transformer.data.audio.features import LogMel
-from transformer.data.audio.prompts import Prompt
-from transformer.data.audio.sets import read_evaluation_recordings
-from transformer.data.audio.transcribed import JoinedRecordings, Recordings, digest_of
-from transformer.data.embedded.voices import spoken_digits
-from transformer.data.order import Batches, Planned, bucketed
-from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
+from transformer.data.source import Visit
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.errors import ConfigError, DataError
-from transformer.limits import (
-    BatchSize,
-    CountOrZero,
-    FilePath,
-    OneOf,
-    Positive,
-    Share,
-    Text,
-    Whole,
-)
-from transformer.limits import Part as Fraction
-from transformer.ops.audio import utterance_scaled
+from transformer.decoding.recognize import Found, Recognition
+from transformer.errors import ConfigError
+from transformer.files import write_text
+from transformer.limits import CountOrZero, OneOf, Share, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
-from transformer.ops.spec_augment import hidden
-from transformer.tasks.parts.protocol import Losses, Pace, Shown
-from transformer.tasks.parts.recordings import (
-    Limits,
-    Part,
-    SpeechData,
-    held_out,
-    last_held_out,
-    read_parts,
-    tokenized,
-)
+from transformer.progress import counting
+from transformer.scoring.recognition import recognition_scores, require_jiwer
+from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.recognition import draw_example, recognized
+from transformer.tasks.parts.recordings import SpeechData
 from transformer.tasks.parts.speech import SpeechAligner, SpeechReader, SpeechWriter
-from transformer.tasks.parts.speech_losses import Heard, recognition_losses
-from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.tasks.parts.speech_losses import recognition_losses
+from transformer.tasks.parts.speech_task import SpeechTask
 from transformer.traced import RateOrOff
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
-_TOKENIZER, _FEATURES, _AUGMENTATION = TokenizerChoice("character"), LogMel(), Augmentation()
-_PROMPT = Prompt()
-# The lengths of batches are multiples of this many frames.
-_UNIT = 8
-EMBEDDED = {"digits": spoken_digits}
 # How the text of a recording is found.
 DECODINGS = ("joint", "ctc", "attention")
 
 
 @dataclasses.dataclass(frozen=True)
-class Transcription:
-    """Recordings to text; its fields are `config.task`.
+class Transcription(SpeechTask):
+    """Recordings to text; its fields and those of `SpeechTask` are `config.task`.
 
     Attributes:
-        train: recordings with transcripts to train on: a folder, a manifest, a `.npz` file; see
-            `data.audio.transcribed.read_transcribed`. Empty for `embedded`.
-        validation: the same to validate on; empty takes those that `train` has for this, or a part
-            of `train`.
-        validation_fraction: the fraction of `train` for validation, if it has no own part.
-        held_out: recordings of `train` to validate on, by name, with `*` for any characters;
-            overrides the two fields above.
-        embedded: recordings that need no file: `digits` are strings of digits that synthetic voices
-            read; voices and strings for validation are others.
-        tokenizer: of the transcripts.
-        features: how samples become frames.
-        prompt: tokens in front of every transcript.
-        augmentation: how recordings to train on are changed at random.
-        max_seconds: the longest recording.
-        max_length: the most tokens of a transcript, its end included.
-        batch_seconds: seconds of a batch, padding included, over all hosts and microbatches.
-        rows_multiple: the number of rows in a batch is a multiple of this; microbatches times
-            devices must divide it.
-        num_shapes: how many shapes batches have at most; each is compiled once.
         ctc_weight: the weight of CTC in the loss and in the search; attention has the rest.
         label_smoothing: of the attention loss; see `ops.losses.cross_entropy`.
         vocab_chunk: scores the vocabulary in chunks of this many tokens; 0 scores it whole.
-        decoding: `joint` takes the best outputs of CTC and scores them with both (Watanabe et al.
-            2017, section II-C); `ctc` with CTC alone; `attention` searches with attention alone.
+        decoding: `joint` takes the best outputs of CTC and scores them with both; `ctc` with CTC
+            alone; `attention` searches with attention alone.
         beam_size: the number of hypotheses that are kept.
         length_penalty: of the search with attention; see `ops.search_rules.length_penalty`.
         search: further rules of the search with attention.
     """
 
-    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_features")
-    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_features",)
-    entry: ClassVar[str] = "__call__"
-    model_kind: ClassVar[type] = SpeechReader
+    # The file in a run's folder with all outputs for the recordings to validate on.
+    OUTPUTS: ClassVar[str] = "transcripts.tsv"
 
-    train: FilePath = ""
-    validation: FilePath = ""
-    validation_fraction: Fraction = 0.1
-    held_out: Text = ""
-    embedded: Annotated[str, OneOf(EMBEDDED)] = "digits"
-    tokenizer: TokenizerChoice = _TOKENIZER
-    features: LogMel = _FEATURES
-    prompt: Prompt = _PROMPT
-    augmentation: Augmentation = _AUGMENTATION
-    max_seconds: Positive = 30.0
-    max_length: Annotated[int, Whole(2, 1 << 20)] = 448
-    batch_seconds: Positive = 64.0
-    rows_multiple: BatchSize = 8
-    num_shapes: Annotated[int, Whole(1, 64)] = 3
     ctc_weight: Share = 0.3
     label_smoothing: RateOrOff = 0.1
     vocab_chunk: CountOrZero = 0
@@ -124,11 +60,7 @@ class Transcription:
 
     def check(self) -> None:
         """Refuses values that cannot work."""
-        if not self.train and (self.validation or self.held_out):
-            given = "validation" if self.validation else "held_out"
-            raise ConfigError(f"config.task.{given} needs config.task.train beside it.")
-        if self.validation and self.held_out:
-            raise ConfigError("give config.task.validation or config.task.held_out, not both.")
+        super().check()
         if self.decoding != "attention" and self.ctc_weight == 0.0:
             raise ConfigError(
                 f"config.task.decoding is {self.decoding!r}, and config.task.ctc_weight 0.0 trains "
@@ -141,107 +73,10 @@ class Transcription:
             )
         self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
-    # ------------------------------------------------------------------------------- data
-
     def load(self, workdir: Path | None) -> SpeechData:
-        """Reads the recordings, makes or loads the tokenizer, and tokenizes."""
+        """Reads the recordings, and refuses early if outputs cannot be scored."""
         require_jiwer()
-        notes: list[str] = []
-        train, validation = self._read(notes)
-        if train.num_features != validation.num_features:
-            raise DataError(
-                f"{self.validation} has {_kind(validation)} and {self.train} {_kind(train)}: give "
-                f"the same for both."
-            )
-        tokenizer = self.tokenizer.of_run(
-            SentenceTokenizer, workdir, train.transcripts, validation.transcripts
-        )
-        return SpeechData(
-            tokenizer,
-            self._tokenized(tokenizer, train, notes, training=True),
-            self._tokenized(tokenizer, validation, notes, training=False),
-            tuple(notes),
-        )
-
-    def _read(self, notes: list[str]) -> tuple[Recordings, Recordings]:
-        rate, longest = self.features.sampling_rate, self.max_seconds
-        if not self.train:
-            return EMBEDDED[self.embedded](rate)
-        train, validation = read_parts(self.train, rate, longest, notes)
-        if self.held_out:
-            whole = train if validation is None else JoinedRecordings([train, validation])
-            return held_out(whole, self.held_out, self.train)
-        if self.validation:
-            return train, read_parts(self.validation, rate, longest, notes)[0]
-        if validation is not None:
-            return train, validation
-        return last_held_out(train, self.validation_fraction, self.train)
-
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> SpeechData:
-        """Other recordings to validate on, with the tokenizer of a run."""
-        if len(paths) != 1:
-            raise ConfigError("recordings are evaluated from one folder or file: give --path.")
-        tokenizer, notes = self.load_tokenizer(workdir), []
-        recordings = read_evaluation_recordings(paths[0], self.features.sampling_rate)
-        part = self._tokenized(tokenizer, recordings, notes, training=False)
-        return SpeechData(tokenizer, part, part, tuple(notes))
-
-    def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
-        """The tokenizer of a run."""
-        return require_tokenizer(SentenceTokenizer, workdir)
-
-    def _tokenized(
-        self,
-        tokenizer: SentenceTokenizer,
-        recordings: Recordings,
-        notes: list[str],
-        *,
-        training: bool,
-    ) -> Part:
-        room = self.max_length - len(self.prompt.tokens(tokenizer))
-        limits = Limits(self._rate(recordings), self.max_seconds, room)
-        return tokenized(tokenizer, recordings, limits, notes, training=training)
-
-    def _rate(self, recordings: Recordings) -> float:
-        """Steps of recordings in a second: samples, or frames."""
-        if recordings.num_features is None:
-            return float(self.features.sampling_rate)
-        return 1.0 / self.features.seconds_per_frame
-
-    def save(self, data: SpeechData, workdir: Path) -> None:
-        """Writes the tokenizer."""
-        data.tokenizer.save(workdir)
-
-    # ---------------------------------------------------------------------------- protocol
-
-    def dimensions(self, data: SpeechData) -> dict[str, int]:
-        """The vocabulary, and the numbers of a frame."""
-        num_features = data.train.recordings.num_features or self.features.num_mels
-        return {"vocab_size": data.tokenizer.vocab_size, "num_features": num_features}
-
-    def fingerprint(self, data: SpeechData) -> str:
-        """Changes with the tokenizer (first part), the recordings and the transcripts."""
-        digests = [part.recordings.digest for part in (data.train, data.validation)]
-        return f"{tokenizer_digest(data.tokenizer)}-{digest_of(digests, [])}"
-
-    def describe(self, data: SpeechData) -> str:
-        """Sizes, shapes of batches, and what was left out."""
-        rate = self._rate(data.train.recordings)
-        minutes = [
-            part.recordings.lengths.sum() / rate / 60.0 for part in (data.train, data.validation)
-        ]
-        order = self._training(data, seed=0, num_steps=1)[1]
-        shapes = ", ".join(
-            f"{bucket.rows} x {bucket.length / rate:.1f} s" for bucket in order.buckets
-        )
-        lines = [
-            f"{len(data.train.recordings):,} recordings ({minutes[0]:.1f} minutes) to train on, "
-            f"{len(data.validation.recordings):,} ({minutes[1]:.1f}) to validate on, "
-            f"{data.tokenizer.vocab_size:,} tokens in the vocabulary.",
-            f"Batches have {len(order.buckets)} shapes, each compiled once: {shapes}.",
-            *data.notes,
-        ]
-        return "\n".join(lines)
+        return super().load(workdir)
 
     def check_model(self, model: SpeechReader) -> None:
         """Refuses a model without the outputs that the loss and the search need."""
@@ -255,71 +90,6 @@ class Transcription:
                     f"config.task.ctc_weight is {self.ctc_weight}, and config.model has no "
                     f"{what}decoding={decoding}."
                 )
-
-    def pace(self, data: SpeechData) -> Pace:
-        """Tokens are those of the transcripts, without padding."""
-        steps = self._training(data, seed=0, num_steps=1)[1].steps_per_epoch
-        count = len(data.train.recordings)
-        return Pace(count / steps, len(data.train.targets.tokens) / steps, count)
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """`rows_multiple`, which divides all numbers of rows."""
-        return (self.rows_multiple,)
-
-    def train_batches(self, data: SpeechData, *, seed: int, num_steps: int) -> Batches:
-        """The arrays of `data.audio.batches.SpeechRows` for each step."""
-        return Batches(*self._training(data, seed=seed, num_steps=num_steps))
-
-    def validation_batches(self, data: SpeechData) -> Batches:
-        """Every recording to validate on once, unchanged."""
-        rows = self._rows(data.tokenizer, data.validation, Augmentation())
-        return Batches(rows, bucketed(rows.recordings.lengths, rows.buckets))
-
-    def _training(
-        self, data: SpeechData, *, seed: int, num_steps: int
-    ) -> tuple[SpeechRows, Planned]:
-        rows = self._rows(data.tokenizer, data.train, self.augmentation)
-        return rows, bucketed(rows.recordings.lengths, rows.buckets, seed, num_steps)
-
-    def _rows(
-        self, tokenizer: SentenceTokenizer, part: Part, augmentation: Augmentation
-    ) -> SpeechRows:
-        recordings, rate = part.recordings, self._rate(part.recordings)
-        lengths, count = recordings.lengths, self.num_shapes
-        unit = _UNIT * (self.features.hop if recordings.num_features is None else 1)
-        if recordings.num_features is None and self.features.pad_seconds is not None:
-            # All rows are as long as the model reads.
-            lengths = np.maximum(lengths, self.features.padded_samples(0))[-1:]
-        buckets = duration_buckets(
-            lengths,
-            batch_length=round(self.batch_seconds * rate),
-            rows_multiple=self.rows_multiple,
-            count=count,
-            unit=unit,
-        )
-        return SpeechRows(
-            recordings, part.targets, buckets, augmentation, self.prompt.tokens(tokenizer)
-        )
-
-    # ------------------------------------------------------------------------------- loss
-
-    def example_inputs(self, model: SpeechReader) -> tuple[Array, Array]:
-        """The frames of a short recording, and one token."""
-        count = model.source_stride
-        if self.features.pad_seconds is not None:
-            count = self.features.num_frames(0)
-        return jnp.zeros((1, count, model.num_features)), jnp.zeros((1, 1), jnp.int32)
-
-    def heard(self, batch: Batch) -> Heard:
-        """The features of a batch, with the hidden parts that it names."""
-        if "samples" in batch:
-            frames, num_frames = self.features(batch["samples"], batch["num_samples"])
-        else:
-            frames, num_frames = batch["frames"], batch["num_frames"]
-            frames = utterance_scaled(frames, num_frames)
-        masks = {name: batch[name] for name in ("time_masks", "frequency_masks") if name in batch}
-        frames = hidden(frames, num_frames, **masks)
-        return Heard(frames, num_frames, batch["target"], batch["labels"])
 
     def losses(
         self, model: SpeechReader, params: Params, batch: Batch, rngs: dict[str, jax.Array]
@@ -369,12 +139,15 @@ class Transcription:
         found, recordings = self._found(model, params, data), data.validation.recordings
         texts, references = [data.tokenizer.decode(one.ids) for one in found], recordings.transcripts
         scores = recognition_scores(texts, references)
-        rows = [("recording", "reference", "output"), *zip(recordings.names, references, texts)]
+        rows = [
+            ("recording", "reference", "output"),
+            *zip(recordings.names, references, texts, strict=True),
+        ]
         lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
-        write_text(workdir / OUTPUTS, "".join(f"{line}\n" for line in lines))
+        write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
         # One of medium length.
         index = int(np.argsort(recordings.lengths, kind="stable")[int(0.6 * len(texts))])
-        rows = self._rows(data.tokenizer, data.validation, Augmentation())
+        rows = self.rows(data.tokenizer, data.validation, Augmentation())
         heard = self.heard(rows.batch([Visit(index)]))
         second = self.features.seconds_per_frame
         place = workdir / "alignment.png"
@@ -385,10 +158,3 @@ class Transcription:
             if texts[index] != references[index]:
                 lines.append(f"  not {textwrap.shorten(references[index], 300)}")
         return Shown("\n".join(lines), scores)
-
-
-def _kind(recordings: Recordings) -> str:
-    """What recordings are, for messages."""
-    if recordings.num_features is None:
-        return "samples"
-    return f"frames of {recordings.num_features} numbers"

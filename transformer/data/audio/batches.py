@@ -17,6 +17,7 @@ from transformer.types import HostBatch
 
 # The longest target of a batch is rounded up to a multiple of this.
 _TARGET_MULTIPLE = 4
+_NO_AUGMENTATION = Augmentation()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class SpeechRows:
     recordings: Recordings
     targets: Sentences
     buckets: tuple[Bucket, ...]
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = _NO_AUGMENTATION
     prompt: Int32[np.ndarray, " p"] = dataclasses.field(default_factory=lambda: np.zeros(0, "i4"))
 
     def __len__(self) -> int:

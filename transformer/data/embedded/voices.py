@@ -1,8 +1,8 @@
 """Strings of digits that synthetic voices read: speech that needs no file.
 
 The voices are those of eSpeak NG (https://github.com/espeak-ng/espeak-ng), which the package
-`espeakng-loader` brings as a library. They differ in accent, in the shape of the throat (a variant),
-in pitch and in speed.
+`espeakng-loader` brings as a library. They differ in accent, in the shape of the throat (a
+variant), in pitch and in speed.
 """
 
 import hashlib

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from transformer.data.order import Batches
-from transformer.data.source import Visit
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.ctc import align
 from transformer.decoding.recognize import Found, Recognition, encoded, recognize
