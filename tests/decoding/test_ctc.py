@@ -45,7 +45,7 @@ def test_a_narrow_beam_keeps_the_best():
     wide, narrow = (prefix_search(values, BLANK, size) for size in (100, 8))
     assert len(narrow) == 8
     assert narrow[0].ids == wide[0].ids
-    assert narrow[0].log_prob == pytest.approx(wide[0].log_prob, abs=0.05)
+    assert narrow[0].log_prob == pytest.approx(wide[0].log_prob, abs=0.2)
     assert prefix_search(values[:0], BLANK, 4) == [((), 0.0)]
 
 
