@@ -102,7 +102,7 @@ def greedy(model, params, frames, most):
     ids = []
     while len(ids) < most:
         target = jnp.array([[END, *ids]])
-        token = int(model.apply({"params": params}, frames, target)[0, -1].argmax())
+        token = int(model.apply({"params": params}, jnp.asarray(frames), target)[0, -1].argmax())
         if token == END:
             break
         ids.append(token)

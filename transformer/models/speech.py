@@ -118,8 +118,8 @@ class Speech(AnyEncoderDecoder):
         """As after the encoder."""
         return self.decoder_norm(x)
 
-    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R V+1"]:
-        """Logits of each vector's token, in float32; the last one is that of none."""
+    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R C"]:
+        """Logits of each vector's token, in float32: C is V + 1, the last is that of none."""
         return self.alignment(memory).astype("float32")
 
     def check(self) -> None:

@@ -95,7 +95,7 @@ class SpeechEncoder(nn.Module):
 
     def __call__(
         self, frames: Float[Array, "B T M"], frame_segments: Int[Array, "B T"] | None = None
-    ) -> Float[Array, "B R V+1"]:
+    ) -> Float[Array, "B R C"]:
         """The logits of `aligned`; arguments as in `encode`."""
         return self.aligned(self.encode(frames, frame_segments))
 
@@ -125,8 +125,8 @@ class SpeechEncoder(nn.Module):
         x, _ = self.encoder(x, mask=mask)
         return tap(self, "encoder_final", self.encoder_norm(x))
 
-    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R V+1"]:
-        """Logits of each vector's token, in float32; the last one is that of none."""
+    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R C"]:
+        """Logits of each vector's token, in float32: C is V + 1, the last is that of none."""
         return self.alignment(memory).astype("float32")
 
     def chosen_attention(self, *inputs: Array) -> str:
