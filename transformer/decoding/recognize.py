@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,7 @@ from transformer.ops.search_rules import USUAL, Search
 from transformer.types import Params
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A model that reads frames and gives each vector of its memory a token or none."""
 
