@@ -37,6 +37,7 @@ _IRRELEVANT_SOUND = {
     "device": "where it is done",
 }
 _IRRELEVANT_WRITING = {
+    "bos_token_id": "decoder_start_token_id says it",
     "alignment_heads": "of times of words",
     "return_token_timestamps": "of times of words",
     "median_filter_width": "of times of words",
@@ -299,20 +300,20 @@ def _forced(said: SideFile, files: SideFiles, marks: Marks) -> _Forced:
         return _Forced()
     codes = {token: code for code, token in marks.languages.items()}
     tasks = {token: task for task, token in marks.tasks.items()}
+    known: tuple[object, ...] = (None, *codes)
     tokens: list[object] = []
     for pair in given if isinstance(given, list) else [None]:
         fits = isinstance(pair, list) and len(pair) == 2 and pair[0] == len(tokens) + 1
         tokens.append(pair[1] if fits else -1)
+    # A model of one language forces no more than the token that says that there are no times.
+    found = _Forced() if tokens in ([], [marks.no_times]) else None
     match tokens:
-        case [] | [marks.no_times]:
-            # A model of one language.
-            return _Forced()
-        case [language, task] | [language, task, marks.no_times] if (
-            language in (None, *codes) and task in tasks
-        ):
-            return _Forced(codes.get(language), tasks[task])
-    expected = "pairs of a place, from 1, and a token: the language, the task, <|notimestamps|>"
-    refuse(said.where, key, given, expected)
+        case [language, task] | [language, task, marks.no_times] if task in tasks:
+            found = _Forced(codes.get(language), tasks[task]) if language in known else None
+    if found is None:
+        expected = "pairs of a place, from 1, and a token: language, task, <|notimestamps|>"
+        refuse(said.where, key, given, expected)
+    return found
 
 
 def write_dictation_files(trained: TrainedDictation[_Sizes], folder: Path) -> list[str]:
