@@ -42,7 +42,7 @@ class Speech(AnyEncoderDecoder):
     activation: Activation = "gelu"
     num_features: Annotated[int, Whole(1, 1 << 14)] | None = None
     stride: Annotated[str, OneOf(STRIDES)] = "4"
-    kernel_size: Annotated[int, OneOf((3, 5, 7, 9))] = 3
+    kernel_size: Annotated[int, Whole(1, 31)] = 3
 
     def setup(self) -> None:
         scale = math.sqrt(1 / self.width)
@@ -118,8 +118,8 @@ class Speech(AnyEncoderDecoder):
         """As after the encoder."""
         return self.decoder_norm(x)
 
-    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R V+1"]:
-        """Logits of each vector's token, in float32; the last one is that of none."""
+    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R C"]:
+        """Logits of each vector's token, in float32: C is V + 1, the last is that of none."""
         return self.alignment(memory).astype("float32")
 
     def check(self) -> None:
@@ -134,4 +134,9 @@ class Speech(AnyEncoderDecoder):
             raise ConfigError(
                 f"config.model.width / config.model.num_heads is {self.head_width()}: it must be "
                 f"even, because rotary positions rotate pairs."
+            )
+        if self.kernel_size % 2 == 0:
+            raise ConfigError(
+                f"config.model.kernel_size is {self.kernel_size}: give an odd number, so that a "
+                f"convolution has a middle."
             )

@@ -64,5 +64,5 @@ class SpeechWriter(SpeechReader, HasOutputLayer, Protocol):
 class SpeechAligner(SpeechReader, Protocol):
     """Gives each vector of the memory a token or none, for CTC (Graves et al. 2006)."""
 
-    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R V+1"]:
-        """Logits of the tokens, in float32; the last one is that of none."""
+    def aligned(self, memory: Float[Array, "B R D"]) -> Float[Array, "B R C"]:
+        """Logits of the tokens, in float32: C is V + 1, the last is that of none."""

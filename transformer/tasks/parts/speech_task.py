@@ -34,7 +34,7 @@ from transformer.tasks.parts.recordings import (
     read_parts,
     tokenized,
 )
-from transformer.tasks.parts.speech import SpeechReader
+from transformer.tasks.parts.speech import SpeechReader, SpeechWriter
 from transformer.tasks.parts.speech_losses import Heard
 from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.types import Batch, Data
@@ -249,12 +249,14 @@ class SpeechTask:
 
     # ---------------------------------------------------------------------------- features
 
-    def example_inputs(self, model: SpeechReader) -> tuple[Array, Array]:
-        """The frames of a short recording, and one token."""
+    def example_inputs(self, model: SpeechReader) -> tuple[Array, ...]:
+        """The frames of a short recording, and one token for models that write."""
         count = model.source_stride
         if self.features.pad_seconds is not None:
             count = self.features.num_frames(0)
-        return jnp.zeros((1, count, model.num_features)), jnp.zeros((1, 1), jnp.int32)
+        frames = jnp.zeros((1, count, model.num_features))
+        tokens = jnp.zeros((1, 1), jnp.int32)
+        return (frames, tokens) if isinstance(model, SpeechWriter) else (frames,)
 
     def heard(self, batch: Batch) -> Heard:
         """The features of a batch, with the hidden parts that it names."""
