@@ -176,6 +176,11 @@ def ours_features(windows: np.ndarray) -> Work:
     return lambda: [np.asarray(features(row[None], lengths)[0]) for row in windows]
 
 
+def their_features(windows: np.ndarray) -> Work:
+    extract = extractor(80)
+    return lambda: [extract(row[None]) for row in windows]
+
+
 WORKERS = {
     "ours": ours,
     "transformers": theirs,
@@ -184,7 +189,7 @@ WORKERS = {
 }
 FEATURES = {
     "ours": ours_features,
-    "transformers, PyTorch": lambda windows: lambda: [extractor(80)(row[None]) for row in windows],
+    "transformers, PyTorch": their_features,
 }
 
 
