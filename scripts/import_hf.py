@@ -3,9 +3,10 @@
 python scripts/import_hf.py --source=downloads/all-MiniLM-L6-v2 --workdir=runs/minilm
 
 Reads a folder with config.json, model.safetensors and the files that prepare inputs: tokenizer.json
-or vocab.txt of BERT and ESM, preprocessor_config.json of ViT, spiece.model of T5, source.spm,
-target.spm and vocab.json of Marian (OPUS-MT). The arrays of a pytorch_model.bin are read, too, but
-nothing is unpickled, as that would run code.
+or vocab.txt of BERT and ESM, preprocessor_config.json of ViT and Whisper, spiece.model of T5,
+source.spm, target.spm and vocab.json of Marian (OPUS-MT). Also reads a folder of CTranslate2
+(model.bin) with a Marian or a Whisper. The arrays of a pytorch_model.bin are read, too, but nothing
+is unpickled, as that would run code.
 """
 
 from pathlib import Path

@@ -95,6 +95,7 @@ class Attention(nn.Module):
         head_dim: H; None means D / N.
         num_kv_heads: K; None means N. Fewer share keys and values (Ainslie et al. 2023).
         use_bias: on the query, key and value projections.
+        use_key_bias: False leaves out the bias of the key projection.
         use_output_bias: on the output projection.
         position: applied to queries and keys with their positions, for example
             `ops.positions.rotary`.
@@ -116,6 +117,7 @@ class Attention(nn.Module):
     head_dim: int | None = None
     num_kv_heads: int | None = None
     use_bias: bool = True
+    use_key_bias: bool = True
     use_output_bias: bool = True
     position: Callable[..., Array] | None = None
     head_norm: Maker | None = None
@@ -270,7 +272,7 @@ class Attention(nn.Module):
         layer = Linear(
             (num_heads, head_dim),
             ("embed", axis, None),
-            self.use_bias,
+            self.use_bias and (name != "key" or self.use_key_bias),
             init_scale,
             self.dtype,
             name=name,

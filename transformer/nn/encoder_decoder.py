@@ -22,17 +22,20 @@ from transformer.traced import RateOrOff
 
 # The caches of all layers; in a scanned stack, one with a leading axis L.
 Caches = DecoderCache | tuple[DecoderCache, ...]
+# What the encoder reads: tokens, or a vector for each frame of a recording.
+Source = Int[Array, "B S"] | Float[Array, "B S M"]
 
 
-class EncoderDecoder(nn.Module):
+class AnyEncoderDecoder(nn.Module):
     """Maps a source and the target so far to scores of the target's next tokens.
 
     The encoder reads the source in both directions. The decoder reads the target from left to right
-    and, in each layer, attends to the encoder's output. A subclass calls `surround` in its `setup`.
+    and, in each layer, attends to the encoder's output. A subclass calls `surround` in its `setup`
+    and defines `read`: what the source is. It overrides `source_stride` if its memory is shorter
+    than the source.
 
     Attributes:
-        vocab_size: V, shared by source and target; None takes the size of the tokenizer's
-            vocabulary.
+        vocab_size: V; None takes the size of the tokenizer's vocabulary.
         num_encoder_layers: blocks of the encoder.
         num_decoder_layers: blocks of the decoder.
         num_heads: N.
@@ -78,9 +81,14 @@ class EncoderDecoder(nn.Module):
         decoder_block = functools.partial(block, cross_attention=attention)
         self.decoder = self.compute.stack(decoder_block, self.num_decoder_layers)
 
+    @property
+    def source_stride(self) -> int:
+        """How many steps of the source share one vector of the memory."""
+        return 1
+
     def __call__(
         self,
-        source: Int[Array, "B S"],
+        source: Source,
         target: Int[Array, "B T"],
         **layout: Int[Array, "B _"] | None,
     ) -> Float[Array, "B T V"]:
@@ -89,7 +97,7 @@ class EncoderDecoder(nn.Module):
 
     def features(
         self,
-        source: Int[Array, "B S"],
+        source: Source,
         target: Int[Array, "B T"],
         *,
         source_segments: Int[Array, "B S"] | None = None,
@@ -100,7 +108,7 @@ class EncoderDecoder(nn.Module):
         """The hidden states before the output layer.
 
         Args:
-            source: the tokens to read.
+            source: what to read: tokens, or what `read` takes.
             target: the tokens to write, shifted right by one: the first is the begin token.
             source_segments: the pair that each token belongs to, if several share a row; 0 is
                 padding. None means one pair per row, without padding.
@@ -112,13 +120,35 @@ class EncoderDecoder(nn.Module):
         Raises:
             ValueError: if only one side has segments.
         """
+        memory = self.encode(source, source_segments, source_positions)
+        return self.written(
+            memory,
+            target,
+            source_segments=source_segments,
+            target_segments=target_segments,
+            target_positions=target_positions,
+        )
+
+    def written(
+        self,
+        memory: Float[Array, "B R D"],
+        target: Int[Array, "B T"],
+        *,
+        source_segments: Int[Array, "B S"] | None = None,
+        target_segments: Int[Array, "B T"] | None = None,
+        target_positions: Int[Array, "B T"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """The same from the memory, for callers that need that for something else, too.
+
+        Raises:
+            ValueError: if only one side has segments.
+        """
         if (source_segments is None) != (target_segments is None):
             raise ValueError("segments of one side alone say nothing about the other: give both.")
-        memory = self.encode(source, source_segments, source_positions)
         mask, memory_mask = causal(), None
-        if target_segments is not None:
+        if target_segments is not None and source_segments is not None:
             mask = mask & segments(target_segments)
-            memory_mask = segments(target_segments, source_segments)
+            memory_mask = segments(target_segments, source_segments[:, :: self.source_stride])
         features, _ = self.decode(
             target, memory, mask=mask, memory_mask=memory_mask, positions=target_positions
         )
@@ -126,21 +156,39 @@ class EncoderDecoder(nn.Module):
 
     def encode(
         self,
-        source: Int[Array, "B S"],
+        source: Source,
         source_segments: Int[Array, "B S"] | None = None,
         positions: Int[Array, "B S"] | None = None,
-    ) -> Float[Array, "B S D"]:
-        """Computes the memory of a source; arguments as in `features`."""
-        mask = None if source_segments is None else segments(source_segments)
-        places = _places(source, positions)
-        bias = self.encoder_bias(places)
-        x, _ = self.encoder(self.embed(source, places, "encoder"), mask=mask, bias=bias)
+    ) -> Float[Array, "B R D"]:
+        """Computes the memory of a source; arguments as in `features`.
+
+        R is S, divided by `source_stride` and rounded up.
+        """
+        mask = None
+        if source_segments is not None:
+            mask = segments(source_segments[:, :: self.source_stride])
+        x = self.read(source, source_segments, positions)
+        bias = self.encoder_bias(_places(x, positions))
+        x, _ = self.encoder(x, mask=mask, bias=bias)
         return tap(self, "encoder_final", self.finish_encoder(x))
+
+    def memory_lengths(self, source_lengths: Int[Array, "B"]) -> Int[Array, "B"]:
+        """How many vectors of the memory belong to sources of these lengths."""
+        return -(-source_lengths // self.source_stride)
+
+    def read(
+        self,
+        source: Source,
+        source_segments: Int[Array, "B S"] | None,
+        positions: Int[Array, "B S"] | None,
+    ) -> Float[Array, "B R D"]:
+        """The input of the encoder's first block; arguments as in `features`."""
+        raise NotImplementedError
 
     def decode(
         self,
         target: Int[Array, "B T"],
-        memory: Float[Array, "B S D"] | None,
+        memory: Float[Array, "B R D"] | None,
         *,
         mask: Mask,
         memory_mask: Mask | None,
@@ -196,7 +244,7 @@ class EncoderDecoder(nn.Module):
         """The same for the decoder, from the positions of queries and keys."""
         return None
 
-    def finish_encoder(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+    def finish_encoder(self, x: Float[Array, "B R D"]) -> Float[Array, "B R D"]:
         """Applied after the encoder's last block."""
         return x
 
@@ -285,8 +333,27 @@ class EncoderDecoder(nn.Module):
             )
 
 
-def _places(tokens: Int[Array, "B T"], positions: Int[Array, "B T"] | None) -> Array:
-    return jnp.arange(tokens.shape[1])[None, :] if positions is None else positions
+class EncoderDecoder(AnyEncoderDecoder):
+    """An encoder-decoder whose source and target are tokens of one vocabulary."""
+
+    def read(
+        self,
+        source: Int[Array, "B S"],
+        source_segments: Int[Array, "B S"] | None,
+        positions: Int[Array, "B S"] | None,
+    ) -> Float[Array, "B S D"]:
+        """The input of the encoder's first block."""
+        return self.read_tokens(source, positions)
+
+    def read_tokens(
+        self, source: Int[Array, "B S"], positions: Int[Array, "B S"] | None = None
+    ) -> Float[Array, "B S D"]:
+        """The vectors of the source's tokens; arguments as in `features`."""
+        return self.embed(source, _places(source, positions), "encoder")
+
+
+def _places(sequence: Array, positions: Int[Array, "B T"] | None) -> Array:
+    return jnp.arange(sequence.shape[1])[None, :] if positions is None else positions
 
 
 def _num_slots(cache: Caches) -> int:

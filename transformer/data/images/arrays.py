@@ -1,21 +1,18 @@
 """Labelled images in arrays: NumPy's `.npz`, MNIST's IDX and CIFAR's binary files."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import re
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from transformer.data.images.labelled import ArrayImages, ImageParts, first_few
-from transformer.data.reading import bounds
-from transformer.data.reading.content import read_content, require_worth
+from transformer.data.reading.content import read_content
+from transformer.data.reading.npz import npz_array, opened_npz
 from transformer.data.reading.text import read_text
 from transformer.errors import DataError
 
@@ -30,8 +27,8 @@ _NPZ_KEYS = (
     },
 )
 
-# The first bytes of a single array.
-_ARRAY = b"\x93NUMPY"
+# For messages about arrays of Python objects.
+_SIZES = "Images of several sizes belong into class folders."
 
 _IDX_NAME = re.compile(
     r"(?P<set>.+-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[13]-ubyte(?:\.gz)?"
@@ -147,7 +144,7 @@ def npz_parts(path: Path) -> ImageParts:
     Raises:
         DataError: if it has none of the known names, or is no such file.
     """
-    with _opened(path) as arrays:
+    with opened_npz(path, "images and labels") as arrays:
         there = set(arrays.files)
     for layout in _NPZ_KEYS:
         if any(there.intersection(keys) for keys in layout.values()):
@@ -234,37 +231,6 @@ def cifar_parts(folder: Path) -> ImageParts:
     }
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    # Python 2 wrote headers that NumPy reads with a warning.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            # NumPy would leave a damaged file open.
-            with path.open("rb") as file:
-                if file.read(len(_ARRAY)) == _ARRAY:
-                    raise DataError(
-                        f"{path} is no .npz file but a single array: save images and labels with "
-                        f"numpy.savez."
-                    )
-                # NumPy treats a file that is no archive as a pickle.
-                if not zipfile.is_zipfile(file):
-                    raise DataError(f"{path} is no .npz file, or a damaged one.")
-                file.seek(0)
-                with np.load(file, allow_pickle=False, max_header_size=bounds.NPY_HEADER) as opened:
-                    yield opened
-        except DataError:
-            raise
-        # A damaged file makes NumPy and its libraries raise almost anything.
-        except Exception as error:
-            raise DataError(f"{path} is no .npz file, or a damaged one: {_short(error)}") from None
-
-
-def _short(error: Exception) -> str:
-    """The first line of a message: some go on with the content of the file."""
-    return (str(error) or type(error).__name__).split("\n")[0][:200]
-
-
 def _require_pairs(path: Path, layout: Mapping[str, tuple[str, str]], there: set[str]) -> None:
     """Refuses images without labels, and the other way round."""
     for keys in layout.values():
@@ -276,29 +242,8 @@ def _require_pairs(path: Path, layout: Mapping[str, tuple[str, str]], there: set
 
 def _npz_part(path: Path, images: str, labels: str) -> ArrayPart:
     where = f"{path} ({images}, {labels})"
-    return numbered_part(where, _npz_array(path, images), _npz_array(path, labels))
-
-
-def _npz_array(path: Path, key: str) -> np.ndarray:
-    with _opened(path) as arrays:
-        where = f"{path}: {key!r}"
-        unpacked = sum(
-            part.file_size for part in arrays.zip.infolist() if part.filename in (key, f"{key}.npy")
-        )
-        hint = "if it is meant, save it with numpy.savez, which does not compress"
-        require_worth(unpacked, path.stat().st_size, where, hint)
-        try:
-            array = arrays[key]
-        except Exception as error:
-            if "allow_pickle" not in str(error):
-                raise DataError(f"{where} cannot be read: {_short(error)}") from None
-            raise DataError(
-                f"{where} is an array of Python objects, which are pickles and not read: reading "
-                f"one can run any program. Images of several sizes belong into class folders."
-            ) from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{where} is no array of NumPy.")
-    return array
+    arrays = (npz_array(path, key, "images and labels", _SIZES) for key in (images, labels))
+    return numbered_part(where, *arrays)
 
 
 def _require_images(images: np.ndarray, where: str) -> None:

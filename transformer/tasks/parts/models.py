@@ -106,7 +106,12 @@ class TextDecoder(Model, HasOutputLayer, Protocol):
 
 @runtime_checkable
 class SequenceToSequence(Model, HasOutputLayer, Protocol):
-    """Reads one sequence and predicts another."""
+    """Reads one sequence of tokens and predicts another."""
+
+    def read_tokens(
+        self, source: Int[Array, "B S"], positions: Int[Array, "B S"] | None = None
+    ) -> Float[Array, "B S D"]:
+        """The input of the encoder's first block."""
 
     def features(
         self, source: Int[Array, "B S"], target: Int[Array, "B T"], **layout: object

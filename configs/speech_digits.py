@@ -1,0 +1,40 @@
+"""Speech."""
+
+from ml_collections import ConfigDict
+
+from transformer.config import complete, section
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model",
+        "speech",
+        num_encoder_layers=4,
+        num_decoder_layers=1,
+        num_heads=4,
+        width=128,
+        feed_forward_width=512,
+        dropout_rate=0.1,
+    )
+    config.task = section(
+        "task",
+        "transcription",
+        features={"sampling_rate": 8000, "num_mels": 40, "window": 256, "hop": 64},
+        augmentation={"time_masks": 2, "frequency_masks": 2, "speed": 0.1, "noise_above": 10.0},
+        max_seconds=5.0,
+        max_length=64,
+        batch_seconds=64.0,
+        num_shapes=2,
+    )
+    config.optimizer = section(
+        "optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.01, beta2=0.98
+    )
+    config.train = section(
+        "train", duration="1000 steps", evaluate_every="200 steps", save_every="500 steps"
+    )
+    return complete(config, variant, VARIANTS)
+
+
+VARIANTS = {}

@@ -1,0 +1,127 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer.ops import audio
+
+
+def speechlike(num_samples, seed=0):
+    """Gliding tones and noise, louder and softer."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(num_samples) / 16_000
+    tones = sum(np.sin(2 * np.pi * (120 * k * time + 40 * time**2)) / k for k in range(1, 12))
+    loudness = 0.5 + 0.5 * np.sin(2 * np.pi * 3 * time)
+    noise = rng.normal(size=num_samples)
+    return np.asarray(0.1 * loudness * (tones + 0.05 * noise), np.float32)
+
+
+@pytest.mark.parametrize(("window", "hop"), [(400, 160), (6, 6), (7, 3)])
+def test_frames_are_slices_and_adding_them_is_the_transpose(window, hop):
+    samples = speechlike(1003).reshape(1, -1)
+    framed = audio.frames(jnp.asarray(samples), window, hop)
+    starts = range(0, 1003 - window + 1, hop)
+    np.testing.assert_array_equal(framed[0], [samples[0, s : s + window] for s in starts])
+    _, transposed = jax.vjp(lambda x: audio.frames(x, window, hop), jnp.asarray(samples))
+    (expected,) = transposed(framed)
+    added = audio.overlap_added(framed, hop)
+    np.testing.assert_allclose(added[0], expected[0, : added.shape[1]], atol=1e-6)
+
+
+def test_too_few_samples_for_a_frame():
+    with pytest.raises(ValueError, match="only 5"):
+        audio.frames(jnp.zeros((1, 5)), 6, 2)
+
+
+@pytest.mark.parametrize("end", ["reflect", "zeros"])
+def test_the_transform_of_each_frame(end):
+    samples = speechlike(1000)
+    mode = "reflect" if end == "reflect" else "constant"
+    padded = np.pad(np.pad(samples, (200, 0), "reflect"), (0, 200), mode)
+    spectrum = audio.short_time_fourier(jnp.asarray(samples)[None], 400, 160, end=end)
+    assert spectrum.shape == (1, 1000 // 160 + 1, 201)
+    for t, found in enumerate(spectrum[0]):
+        expected = np.fft.rfft(padded[t * 160 : t * 160 + 400] * np.hanning(401)[:-1])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_inverse_gives_the_samples_back():
+    samples = speechlike(1600)[None]
+    spectrum = audio.short_time_fourier(jnp.asarray(samples), 400, 100)
+    back = audio.inverse_short_time_fourier(spectrum, 400, 100)
+    np.testing.assert_allclose(back, samples, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_mels", [80, 128])
+def test_filters_are_those_of_transformers(num_mels):
+    utils = pytest.importorskip("transformers.audio_utils", reason="it has its own filters")
+    expected = utils.mel_filter_bank(201, num_mels, 0.0, 8000.0, 16_000, "slaney", "slaney")
+    filters = audio.mel_filters(num_mels, 400, 16_000)
+    np.testing.assert_allclose(filters, expected, atol=1e-8, rtol=1e-6)
+
+
+def test_filters_of_five_bands():
+    # Corners at 0, 500, 1000, ... mel-equidistant: up to 1 kHz the scale is linear.
+    filters = audio.mel_filters(5, 16, 16_000)
+    assert filters.shape == (9, 5)
+    assert (filters.sum(axis=0) > 0).all()
+    np.testing.assert_allclose(audio.to_mel(np.asarray([0.0, 500.0, 1000.0])), [0, 7.5, 15])
+    hertz = np.asarray([10.0, 700.0, 1000.0, 3000.0, 8000.0])
+    np.testing.assert_allclose(audio.to_hertz(audio.to_mel(hertz)), hertz)
+
+
+def test_log_mel_is_that_of_transformers():
+    module = pytest.importorskip("transformers", reason="it has its own features")
+    extractor = module.WhisperFeatureExtractor(feature_size=80)
+    # Noise in all bands: where a band is nearly empty, float32 has fewer digits on both sides.
+    noise = np.random.default_rng(0).normal(size=480_000).astype(np.float32) * 0.01
+    recordings = [speechlike(480_000) + noise, speechlike(100_000, seed=1) + noise[:100_000]]
+    expected = extractor(recordings, sampling_rate=16_000, return_tensors="np").input_features
+    rows = np.zeros((2, 480_000), np.float32)
+    for row, recording in zip(rows, recordings, strict=True):
+        row[: len(recording)] = recording
+    filters = audio.mel_filters(80, 400, 16_000)
+    found = jax.jit(lambda x: audio.whisper_scaled(audio.log_mel(x, filters, 160)))(rows)
+    np.testing.assert_allclose(found.transpose(0, 2, 1), expected, atol=1e-5)
+
+
+def test_scaling_of_an_utterance_ignores_what_is_not_valid():
+    logs = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32) * 5 + 2
+    scaled = audio.utterance_scaled(jnp.asarray(logs), jnp.asarray([9, 4]))
+    np.testing.assert_allclose(scaled[0].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(scaled[1, :4].std(axis=0), 1, atol=1e-4)
+    assert not scaled[1, 4:].any()
+
+
+def test_griffin_lim_finds_a_sound_with_these_magnitudes():
+    samples = jnp.asarray(speechlike(4000)[None])
+    magnitudes = jnp.abs(audio.short_time_fourier(samples, 400, 100))
+
+    @functools.partial(jax.jit, static_argnames="steps")
+    def distance(steps):
+        found = audio.griffin_lim(magnitudes, 100, steps=steps)
+        again = jnp.abs(audio.short_time_fourier(found, 400, 100))
+        return jnp.linalg.norm(again - magnitudes) / jnp.linalg.norm(magnitudes)
+
+    assert distance(30) < 0.15
+    assert distance(0) > 0.3
+
+
+def test_bands_are_explained_by_powers():
+    filters = audio.mel_filters(20, 400, 16_000)
+    power = jnp.ones((1, 2, 201))
+    bands = power @ filters
+    np.testing.assert_allclose(audio.mel_inverted(bands, filters) @ filters, bands, rtol=0.05)
+
+
+def test_mu_law():
+    samples = jnp.linspace(-1.2, 1.2, 1001)
+    codes = audio.mu_law_encoded(samples)
+    assert (codes.min(), codes.max()) == (0, 255)
+    back = audio.mu_law_decoded(codes)
+    error = jnp.abs(back - jnp.clip(samples, -1, 1))
+    assert error.max() < 0.022
+    assert error[jnp.abs(samples) < 0.05].max() < 0.002
+    np.testing.assert_array_equal(audio.mu_law_encoded(back), codes)

@@ -1,0 +1,1 @@
+"""Recordings: files, transcripts, features and batches."""

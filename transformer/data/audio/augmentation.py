@@ -1,0 +1,110 @@
+"""How recordings are changed at random in training: speed, noise, and hidden parts."""
+
+import dataclasses
+from types import ModuleType
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float32, Int16
+
+from transformer.data.audio.transcribed import Recording
+from transformer.errors import MissingDependencyError
+from transformer.limits import AnyReal, Real, Share, Whole
+
+# Noise is this much weaker than `noise_above` at most, in dB.
+_NOISE_RANGE = 30.0
+_LOUDEST = 32_767
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Random changes of recordings; the fields are `config.task.augmentation`.
+
+    Speed and noise change samples before the features are computed. The masks of SpecAugment (Park
+    et al. 2019) hide parts of the features: bands, or frames.
+
+    Attributes:
+        speed: recordings are played faster or slower by at most this fraction, which changes the
+            pitch, too (Ko et al. 2015 use 0.1); 0 for none.
+        noise_above: white noise is added, this many dB weaker than the recording or up to 30 dB
+            weaker still; None for none. Features that were computed already get no noise.
+        frequency_masks: how many runs of bands are hidden.
+        frequency_width: the largest fraction of the bands that one of them hides.
+        time_masks: how many runs of frames are hidden.
+        time_width: the largest fraction of the frames that one of them hides.
+    """
+
+    speed: Annotated[float, Real(0.0, 0.5)] = 0.0
+    noise_above: AnyReal | None = None
+    frequency_masks: Annotated[int, Whole(0, 100)] = 0
+    frequency_width: Share = 0.3
+    time_masks: Annotated[int, Whole(0, 100)] = 0
+    time_width: Share = 0.1
+
+    def longest(self, length: int) -> int:
+        """The length that a recording of this length has at most, after the change of its speed."""
+        return int(np.ceil(length / (1.0 - self.speed)))
+
+    def changed(self, recording: Recording, generator: np.random.Generator) -> Recording:
+        """A recording at another speed, with noise."""
+        if self.speed:
+            factor = generator.uniform(1.0 - self.speed, 1.0 + self.speed)
+            recording = at_speed(recording, factor)
+        if self.noise_above is not None and recording.ndim == 1:
+            weaker = self.noise_above + generator.uniform(0.0, _NOISE_RANGE)
+            recording = with_noise(recording, weaker, generator)
+        return recording
+
+    def masks(self, generator: np.random.Generator) -> dict[str, Float32[np.ndarray, "k 2"]]:
+        """Where each hidden part begins and ends, as fractions of the bands or frames."""
+        kinds = {
+            "frequency": (self.frequency_masks, self.frequency_width),
+            "time": (self.time_masks, self.time_width),
+        }
+        found = {}
+        for kind, (count, largest) in kinds.items():
+            if count:
+                width = generator.uniform(0.0, largest, count)
+                begin = generator.uniform(0.0, 1.0, count) * (1.0 - width)
+                ends = np.stack([begin, begin + width], axis=1)
+                found[f"{kind}_masks"] = ends.astype(np.float32)
+        return found
+
+
+def at_speed(recording: Recording, factor: float) -> Recording:
+    """A recording played `factor` times as fast; between vectors is interpolated linearly.
+
+    Raises:
+        MissingDependencyError: if soxr is not installed, which samples need.
+    """
+    length = len(recording)
+    if recording.ndim == 1:
+        return require_soxr().resample(recording, factor, 1.0)
+    places = np.minimum(np.arange(max(1, round(length / factor))) * factor, length - 1)
+    before = places.astype(np.int64)
+    after = np.minimum(before + 1, length - 1)
+    share = (places - before).astype(recording.dtype)[:, None]
+    return recording[before] * (1 - share) + recording[after] * share
+
+
+def require_soxr() -> ModuleType:
+    """The module `soxr`.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    try:
+        import soxr
+    except ImportError:
+        raise MissingDependencyError("soxr", "speech", "changing the speed of samples") from None
+    return soxr
+
+
+def with_noise(
+    samples: Int16[np.ndarray, " n"], weaker: float, generator: np.random.Generator
+) -> Int16[np.ndarray, " n"]:
+    """White noise added to samples, `weaker` dB weaker than they are on average."""
+    signal = samples.astype(np.float32)
+    power = float(np.mean(signal**2)) * 10.0 ** (-weaker / 10.0)
+    noise = generator.standard_normal(len(signal), np.float32) * np.sqrt(power)
+    return np.clip(np.rint(signal + noise), -_LOUDEST, _LOUDEST).astype(np.int16)

@@ -1,0 +1,191 @@
+"""Speech to text."""
+
+import dataclasses
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import jax
+import numpy as np
+
+from transformer.data.audio.augmentation import Augmentation
+from transformer.data.audio.prompts import require_marks
+from transformer.data.audio.transcripts import Transcript
+from transformer.data.audio.windows import Windows
+from transformer.data.source import Visit
+from transformer.data.tokenizers.protocol import SentenceTokenizer
+from transformer.decoding.recognize import Found, Recognition
+from transformer.errors import ConfigError
+from transformer.files import write_text
+from transformer.limits import CountOrZero, OneOf, Share, Whole
+from transformer.ops.search_rules import USUAL, Penalty, Search
+from transformer.progress import counting
+from transformer.scoring.recognition import recognition_scores, require_jiwer
+from transformer.tasks.parts.dictating import write_whole, write_windows
+from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.recognition import draw_example, recognized
+from transformer.tasks.parts.recordings import SpeechData
+from transformer.tasks.parts.speech import SpeechAligner, SpeechReader, SpeechWriter
+from transformer.tasks.parts.speech_losses import recognition_losses
+from transformer.tasks.parts.speech_task import SpeechTask
+from transformer.tasks.parts.transcribing import Asked
+from transformer.traced import RateOrOff
+from transformer.types import Batch, Json, Params
+
+_WINDOWS = Windows()
+# How the text of a recording is found.
+DECODINGS = ("joint", "ctc", "attention", "windows")
+# Of these, the ones that need no CTC.
+_WITHOUT_CTC = ("attention", "windows")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcription(SpeechTask):
+    """Recordings to text; its fields and those of `SpeechTask` are `config.task`.
+
+    Attributes:
+        ctc_weight: the weight of CTC in the loss and in the search; attention has the rest.
+        label_smoothing: of the attention loss; see `ops.losses.cross_entropy`.
+        vocab_chunk: scores the vocabulary in chunks of this many tokens; 0 scores it whole.
+        decoding: `joint` takes the best outputs of CTC and scores them with both; `ctc` with CTC
+            alone; `attention` searches with attention alone; `windows` does so with the rules of
+            models like Whisper, which read recordings of any length window by window.
+        beam_size: the number of hypotheses that are kept.
+        length_penalty: of the search with attention; see `ops.search_rules.length_penalty`.
+        search: further rules of the search with attention.
+        windows: how recordings are written down window by window.
+    """
+
+    # The file in a run's folder with all outputs for the recordings to validate on.
+    OUTPUTS: ClassVar[str] = "transcripts.tsv"
+
+    ctc_weight: Share = 0.3
+    label_smoothing: RateOrOff = 0.1
+    vocab_chunk: CountOrZero = 0
+    decoding: Annotated[str, OneOf(DECODINGS)] = "joint"
+    beam_size: Annotated[int, Whole(1, 1000)] = 8
+    length_penalty: Penalty = 0.0
+    search: Search = USUAL
+    windows: Windows = _WINDOWS
+
+    def check(self) -> None:
+        """Refuses values that cannot work."""
+        super().check()
+        if self.decoding not in _WITHOUT_CTC and self.ctc_weight == 0.0:
+            raise ConfigError(
+                f"config.task.decoding is {self.decoding!r}, and config.task.ctc_weight 0.0 trains "
+                f"no CTC: give decoding=attention."
+            )
+        if self.decoding != "ctc" and self.ctc_weight == 1.0:
+            raise ConfigError(
+                f"config.task.decoding is {self.decoding!r}, and config.task.ctc_weight 1.0 trains "
+                f"no decoder: give decoding=ctc."
+            )
+        self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
+
+    def load(self, workdir: Path | None) -> SpeechData:
+        """Reads the recordings, and refuses early if outputs cannot be scored."""
+        require_jiwer()
+        return super().load(workdir)
+
+    def check_model(self, model: SpeechReader) -> None:
+        """Refuses a model without the outputs that the loss and the search need."""
+        for needed, kind, what in (
+            (self.ctc_weight > 0, SpeechAligner, "output layer for CTC: give ctc_weight=0.0 and "),
+            (self.ctc_weight < 1, SpeechWriter, "decoder: give ctc_weight=1.0 and "),
+        ):
+            if needed and not isinstance(model, kind):
+                decoding = "attention" if kind is SpeechAligner else "ctc"
+                raise ConfigError(
+                    f"config.task.ctc_weight is {self.ctc_weight}, and config.model has no "
+                    f"{what}decoding={decoding}."
+                )
+
+    def losses(
+        self, model: SpeechReader, params: Params, batch: Batch, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of the transcript's tokens, and CTC."""
+        return recognition_losses(
+            model,
+            params,
+            self.heard(batch),
+            rngs,
+            ctc_weight=self.ctc_weight,
+            label_smoothing=self.label_smoothing,
+            vocab_chunk=self.vocab_chunk,
+        )
+
+    # ----------------------------------------------------------------------------- scores
+
+    def recognition(self, tokenizer: SentenceTokenizer) -> Recognition:
+        """How the text of a short recording is found."""
+        prompt, windows = self.prompt.tokens(tokenizer).tolist(), self.decoding == "windows"
+        return Recognition(
+            end=tokenizer.end,
+            num_tokens=tokenizer.vocab_size,
+            max_length=self.max_length - len(prompt),
+            kind="attention" if windows else self.decoding,
+            size=self.windows.beam_size if windows else self.beam_size,
+            prompt=tuple(prompt),
+            transcript=self.windows.rules(require_marks(tokenizer), times=False)
+            if windows
+            else None,
+            ctc_weight=self.ctc_weight,
+            length_penalty=self.length_penalty,
+            search=self.search,
+        )
+
+    def transcribe(
+        self,
+        model: SpeechReader,
+        params: Params,
+        workdir: Path,
+        recordings: Sequence[Path],
+        asked: Asked,
+        on_progress: Callable[[float], None],
+    ) -> Iterator[Transcript]:
+        """The transcript of each recording."""
+        write = write_windows if self.decoding == "windows" else write_whole
+        tokenizer = self.load_tokenizer(workdir)
+        return write(self, model, params, tokenizer, recordings, asked, on_progress)
+
+    def _found(self, model: SpeechReader, params: Params, data: SpeechData) -> list[Found]:
+        how, batches = self.recognition(data.tokenizer), self.validation_batches(data)
+        count = len(data.validation.recordings)
+        with counting(count, "transcribed", "recordings") as update:
+            return recognized(model, params, batches, self.heard, how, update)
+
+    def scores(self, model: SpeechReader, params: Params, data: SpeechData) -> Json:
+        """Errors in words and characters."""
+        found = self._found(model, params, data)
+        texts = [data.tokenizer.decode(one.ids) for one in found]
+        return recognition_scores(texts, data.validation.recordings.transcripts)
+
+    def show(
+        self, model: SpeechReader, params: Params, data: SpeechData, workdir: Path
+    ) -> Shown:
+        """Shows scores and some transcripts, writes all of them, and draws how one was found."""
+        found, recordings = self._found(model, params, data), data.validation.recordings
+        texts, references = [data.tokenizer.decode(one.ids) for one in found], recordings.transcripts
+        scores = recognition_scores(texts, references)
+        rows = [
+            ("recording", "reference", "output"),
+            *zip(recordings.names, references, texts, strict=True),
+        ]
+        lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
+        write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
+        # One of medium length.
+        index = int(np.argsort(recordings.lengths, kind="stable")[int(0.6 * len(texts))])
+        rows = self.rows(data.tokenizer, data.validation, Augmentation())
+        heard = self.heard(rows.batch([Visit(index)]))
+        second = self.features.seconds_per_frame
+        place = workdir / "alignment.png"
+        draw_example(model, params, heard, found[index].ids, data.tokenizer, second, place)
+        lines = [f"{name:<24} {value:.2f}" for name, value in scores.items()]
+        for index in np.linspace(0, len(texts) - 1, min(3, len(texts))).astype(int):
+            lines.append(f"  {recordings.names[index]}: {textwrap.shorten(texts[index], 300)}")
+            if texts[index] != references[index]:
+                lines.append(f"  not {textwrap.shorten(references[index], 300)}")
+        return Shown("\n".join(lines), scores)
