@@ -4,7 +4,8 @@ python scripts/import_hf.py --source=downloads/all-MiniLM-L6-v2 --workdir=runs/m
 
 Reads a folder with config.json, model.safetensors and the files that prepare inputs: tokenizer.json
 or vocab.txt of BERT, preprocessor_config.json of ViT, spiece.model of T5, source.spm, target.spm
-and vocab.json of Marian (OPUS-MT). Pickles (.bin, .pt) are refused: loading one runs code.
+and vocab.json of Marian (OPUS-MT). Also reads a folder of CTranslate2 (model.bin) with a Marian or
+a Whisper. Pickles (.bin, .pt) are refused: loading one runs code.
 """
 
 from pathlib import Path

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.decoding.prompted import Prompts
 from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, Source
-from transformer.ops.masks import at_positions, explicit, full, padding_behind
+from transformer.ops.masks import at_positions, explicit, padding_behind
 from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
+from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
 
 
@@ -38,6 +40,7 @@ class Settings:
         begin: the token that begins every output; None takes the end token.
         unwritten: tokens that are never chosen.
         search: further rules.
+        transcript: rules of transcripts, after those of `search`.
     """
 
     end: int
@@ -49,6 +52,7 @@ class Settings:
     begin: int | None = None
     unwritten: tuple[int, ...] = ()
     search: Search = USUAL
+    transcript: TranscriptRules | None = None
 
     @property
     def foreign(self) -> bool:
@@ -124,6 +128,7 @@ def beam_search(
     source_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],
     settings: Settings,
+    prompts: Prompts | None = None,
 ) -> Hypotheses:
     """The most probable outputs of each row.
 
@@ -141,8 +146,30 @@ def beam_search(
             once.
         limits: the longest output of each row, the end token included.
         settings: how to search.
+        prompts: what stands in front of each output and is no part of it; None means the token
+            that begins every output.
     """
+    valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
+    memory = model.apply({"params": params}, source, valid.astype(jnp.int32), method="encode")
+    lengths = model.memory_lengths(source_lengths)
+    return search_memory(model, params, memory, lengths, limits, settings, prompts)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "settings"))
+def search_memory(
+    model: AnyEncoderDecoder,
+    params: Params,
+    memory: Float[Array, "B R D"],
+    memory_lengths: Int[Array, "B"],
+    limits: Int[Array, "B"],
+    settings: Settings,
+    prompts: Prompts | None = None,
+) -> Hypotheses:
+    """The same for sources that are encoded already; `memory_lengths` are those of the memory."""
     variables = {"params": params}
+    if prompts is None:
+        begins = jnp.full((len(memory), 1), settings.first)
+        prompts = Prompts(begins, jnp.ones(len(memory), jnp.int32))
 
     def is_searching(state: _State) -> Bool[Array, ""]:
         return ~jnp.all(state.done) & (state.step < settings.max_length)
@@ -150,46 +177,58 @@ def beam_search(
     def advance(state: _State) -> _State:
         state = _with_next_slot(state)
         log_probs, cache = nn.apply(_next_log_probs, model)(
-            variables, state, memory_lengths, limits, settings
+            variables, state, prompts, memory_lengths, limits, settings
         )
         found = _extensions(state, log_probs, limits, settings)
         ended, has_ended = _best_ended(state, found, settings)
         return _next_state(state, cache, found, ended, has_ended, limits, settings)
 
-    memory_lengths = model.memory_lengths(source_lengths)
-    cache = nn.apply(_read_source, model)(variables, source, source_lengths, settings)
-    first = _initial_state(cache, source_lengths, settings)
+    cache = nn.apply(_read, model)(variables, memory, memory_lengths, prompts, settings)
+    first = _initial_state(cache, memory_lengths, prompts, settings)
     last = jax.lax.while_loop(is_searching, advance, first)
     return _outputs(last, settings)
 
 
-def _read_source(
+def _read(
     model: AnyEncoderDecoder,
-    source: Source,
-    source_lengths: Int[Array, "B"],
+    memory: Float[Array, "B R D"],
+    memory_lengths: Int[Array, "B"],
+    prompts: Prompts,
     settings: Settings,
 ) -> Caches:
-    """A cache that holds the source; its entries for the text are overwritten later."""
-    valid = jnp.arange(source.shape[1]) < source_lengths[:, None]
-    cache = model.empty_cache(len(source), settings.max_length * settings.beam_size)
+    """A cache that holds the source, and all tokens of the prompts but the last.
+
+    Where a prompt has one token, this writes it into a slot that is overwritten later.
+    """
+    before = max(1, prompts.tokens.shape[1] - 1)
+    slots = prompts.tokens.shape[1] - 1 + settings.max_length * settings.beam_size
+    positions = prompts.positions()[:, :before]
+    seen = (positions >= 0)[:, None, None, :]
+    seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, slots - before)))
+    seen &= jnp.arange(slots) <= jnp.arange(before)[:, None]
+    keys = jnp.pad(positions, ((0, 0), (0, slots - before)))
     _, cache = model.decode(
-        jnp.full((len(source), 1), settings.first),
-        model.encode(source, valid.astype(jnp.int32)),
-        mask=full(),
-        memory_mask=padding_behind(model.memory_lengths(source_lengths)),
-        cache=cache,
+        prompts.tokens[:, :before],
+        memory,
+        mask=explicit(seen) & at_positions(jnp.maximum(positions, 0), keys),
+        memory_mask=padding_behind(memory_lengths),
+        positions=jnp.maximum(positions, 0),
+        slots=jnp.broadcast_to(jnp.arange(before), positions.shape),
+        cache=model.empty_cache(len(memory), slots),
     )
     return cache
 
 
-def _initial_state(cache: Caches, source_lengths: Int[Array, "B"], settings: Settings) -> _State:
+def _initial_state(
+    cache: Caches, memory_lengths: Int[Array, "B"], prompts: Prompts, settings: Settings
+) -> _State:
     """All beams are the same at first, so only one of them exists."""
-    beams = len(source_lengths), settings.beam_size
-    outputs = len(source_lengths), settings.num_kept
+    beams = len(memory_lengths), settings.beam_size
+    outputs = len(memory_lengths), settings.num_kept
     return _State(
         step=jnp.asarray(0),
         cache=cache,
-        tokens=jnp.full(beams, settings.first),
+        tokens=jnp.broadcast_to(prompts.tokens[:, -1:], beams),
         texts=jnp.zeros((*beams, settings.max_length), jnp.int32),
         slots=jnp.zeros((*beams, settings.max_length), jnp.int32),
         log_probs=jnp.full(beams, -jnp.inf).at[:, 0].set(0.0),
@@ -199,7 +238,7 @@ def _initial_state(cache: Caches, source_lengths: Int[Array, "B"], settings: Set
             log_probs=jnp.full(outputs, -jnp.inf),
             scores=jnp.full(outputs, -jnp.inf),
         ),
-        done=source_lengths == 0,
+        done=memory_lengths == 0,
     )
 
 
@@ -212,6 +251,7 @@ def _with_next_slot(state: _State) -> _State:
 def _next_log_probs(
     model: AnyEncoderDecoder,
     state: _State,
+    prompts: Prompts,
     memory_lengths: Int[Array, "B"],
     limits: Int[Array, "B"],
     settings: Settings,
@@ -222,23 +262,33 @@ def _next_log_probs(
     seen = state.slots[..., None] == jnp.arange(size)
     seen &= (jnp.arange(length) <= state.step)[:, None]
     seen = seen.reshape(batch, 1, size, length * size)
-    positions = jnp.full((batch, size), state.step)
+    # All beams see the prompt, except its padding and its last token, which they begin with.
+    before = prompts.positions()[:, :-1]
+    shared = jnp.broadcast_to(before[:, None, None] >= 0, (batch, 1, size, before.shape[1]))
+    seen = jnp.concatenate([shared, seen], axis=-1)
+    first = prompts.lengths[:, None] - 1
+    keys = jnp.concatenate([before, first + jnp.arange(length * size) // size], axis=-1)
+    positions = jnp.broadcast_to(first + state.step, (batch, size))
+    slots = before.shape[1] + state.step * size + jnp.arange(size)
     features, cache = model.decode(
         state.tokens,
         None,
-        mask=explicit(seen) & at_positions(positions, (jnp.arange(length * size) // size)[None]),
+        mask=explicit(seen) & at_positions(positions, keys),
         memory_mask=padding_behind(memory_lengths),
         positions=positions,
-        slots=jnp.broadcast_to(state.step * size + jnp.arange(size), (batch, size)),
+        slots=jnp.broadcast_to(slots, (batch, size)),
         cache=state.cache,
     )
     logits = model.logits(features)
     # `transformers` applies the rules to logits when it decodes greedily.
     late = settings.foreign and size == 1
     scores = logits if late else jax.nn.log_softmax(logits)
-    written = jnp.concatenate([jnp.full((batch, size, 1), settings.first), state.texts], axis=2)
+    begins = jnp.broadcast_to(prompts.tokens[:, -1:, None], (batch, size, 1))
+    written = jnp.concatenate([begins, state.texts], axis=2)
     at_limit = state.step + 1 >= limits
     scores = ruled(scores, written, state.step, at_limit, settings.search, settings.ends)
+    if settings.transcript is not None:
+        scores = settings.transcript.of_texts(scores, state.texts, state.step)
     log_probs = jax.nn.log_softmax(scores) if late else scores
     return log_probs.at[..., settings.unwritten].set(-jnp.inf)[..., : settings.num_tokens], cache
 

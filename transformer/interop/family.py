@@ -40,6 +40,7 @@ class Source(NamedTuple):
         tokenizer: the text of a `tokenizer.json` that was given or is inside the file; None if it
             must be read from side files.
         writing: fields of `config.task` about generation; empty if side files have them.
+        vocabulary: tokens and their numbers, if no side file has them as `transformers` writes it.
     """
 
     where: Path
@@ -47,6 +48,7 @@ class Source(NamedTuple):
     arrays: Stored
     tokenizer: str | None = None
     writing: Facts = MappingProxyType({})
+    vocabulary: Mapping[str, int] | None = None
 
     @property
     def config(self) -> SideFile:

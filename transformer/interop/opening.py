@@ -12,11 +12,12 @@ from transformer.data.reading.json_text import shown
 from transformer.errors import ConfigError, DataError
 from transformer.interop import families
 from transformer.interop.family import Family, Published, Source
+from transformer.interop.formats.ctranslate2_models import MODEL_FILE, read_ctranslate2
 from transformer.interop.formats.gguf_models import read_gguf
 from transformer.interop.formats.llama2c import read_llama2c
 from transformer.interop.formats.safetensors import StoredArrays
 from transformer.interop.published import read_source
-from transformer.interop.side_files import CONFIG, SideFile, SideFiles, read_json
+from transformer.interop.side_files import CONFIG, GENERATION, SideFile, SideFiles, read_json
 from transformer.interop.tokenizers.files import read_tokenizer_text, with_beginning
 
 T = TypeVar("T")
@@ -37,11 +38,15 @@ def tokenizer_classes(kind: type[T]) -> dict[str, T]:
 
 
 def open_folder(folder: Path) -> Source:
-    """Opens a folder with `config.json` and one or several safetensors files.
+    """Opens a folder with `config.json` and safetensors files, or with CTranslate2's `model.bin`.
 
     Raises:
         DataError: if a file is missing or damaged.
     """
+    if (folder / MODEL_FILE).exists():
+        model = read_ctranslate2(folder)
+        files = SideFiles(folder, {CONFIG: model.config, GENERATION: model.generation})
+        return Source(folder, files, model.arrays, vocabulary=model.vocabulary)
     files = SideFiles(folder, {CONFIG: read_json(folder / CONFIG)})
     # First of all, because an unknown model may have other files.
     family_of(files[CONFIG])
@@ -101,7 +106,8 @@ def open_published(path: Path, tokenizer: Path | None = None) -> Source:
     """Opens a published model without reading its weights.
 
     Args:
-        path: a folder with `config.json` and safetensors, a `.gguf` file, or a `.bin` of llama2.c.
+        path: a folder with `config.json` and safetensors, or with `model.bin` of CTranslate2; a
+            `.gguf` file, or a `.bin` of llama2.c.
         tokenizer: a `tokenizer.json`, or the tokenizer of a `.bin`; None takes the one in the
             folder or file.
 

@@ -67,12 +67,16 @@ def short_time_fourier(
         end: what lies behind the last sample: its `reflect`ion or `zeros`. The reflection of the
             first samples lies before them.
     """
+    padded = _extended(samples, window, end)
+    return jnp.fft.rfft(frames(padded, window, hop) * hann(window))
+
+
+def _extended(samples: Float[Array, "B n"], window: int, end: str) -> Float[Array, "B _"]:
+    """Half a window more at both ends."""
     half = window // 2
     padded = jnp.pad(samples, ((0, 0), (half, 0)), mode="reflect")
-    padded = jnp.pad(
-        padded, ((0, 0), (0, half)), mode="reflect" if end == "reflect" else "constant"
-    )
-    return jnp.fft.rfft(frames(padded, window, hop) * hann(window))
+    behind = "reflect" if end == "reflect" else "constant"
+    return jnp.pad(padded, ((0, 0), (0, half)), mode=behind)
 
 
 def inverse_short_time_fourier(spectrum: Array, window: int, hop: int) -> Float[Array, "B n"]:
@@ -143,7 +147,15 @@ def log_mel(
         end: see `short_time_fourier`, whose last frame is left out.
     """
     window = 2 * (filters.shape[0] - 1)
-    spectrum = short_time_fourier(samples, window, hop, end=end)[:, :-1]
+    return framed_log_mel(_extended(samples, window, end)[:, :-hop], filters, hop)
+
+
+def framed_log_mel(
+    samples: Float[Array, "B n"], filters: Float[np.ndarray, "F M"], hop: int
+) -> Float[Array, "B T M"]:
+    """The same of samples that hold half a window more at both ends; see `frames`."""
+    window = 2 * (filters.shape[0] - 1)
+    spectrum = jnp.fft.rfft(frames(samples, window, hop) * hann(window))
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     bands = jnp.matmul(power, filters, precision=jax.lax.Precision.HIGHEST)
     return jnp.log10(jnp.maximum(bands, _FLOOR))

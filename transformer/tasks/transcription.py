@@ -132,13 +132,12 @@ class Transcription(SpeechTask):
         texts = [data.tokenizer.decode(one.ids) for one in found]
         return recognition_scores(texts, data.validation.recordings.transcripts)
 
-    def show(self, model: SpeechReader, params: Params, data: SpeechData, workdir: Path) -> Shown:
+    def show(
+        self, model: SpeechReader, params: Params, data: SpeechData, workdir: Path
+    ) -> Shown:
         """Shows scores and some transcripts, writes all of them, and draws how one was found."""
         found, recordings = self._found(model, params, data), data.validation.recordings
-        texts, references = (
-            [data.tokenizer.decode(one.ids) for one in found],
-            recordings.transcripts,
-        )
+        texts, references = [data.tokenizer.decode(one.ids) for one in found], recordings.transcripts
         scores = recognition_scores(texts, references)
         rows = [
             ("recording", "reference", "output"),

@@ -67,7 +67,9 @@ def spoken_digits(
     return _recordings(training, rate), _recordings(validation, rate)
 
 
-def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
+def _request(
+    generator: np.random.Generator, variants: Sequence[str], *, held_out: bool
+) -> Request:
     """A string of digits and the voice that reads it."""
     while True:
         least = FEWEST_HELD_OUT if held_out else 1

@@ -4,6 +4,7 @@ They are encoder-decoders as in Vaswani et al. 2017, except for the order of sin
 activation, a bias of the output layer and the token that begins outputs.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformer.data.tokenizers.kinds.marian import (
@@ -224,14 +225,21 @@ def _run(source: Source, published: Published, max_length: int | None) -> RunPar
             f"{source.where}: the tokenizer of such a model is in three files beside it, "
             f"{', '.join(FILES)}. Leave --tokenizer out."
         )
-    tokenizer = read_marian_tokenizer(source.where, source.files)
+    tokenizer = read_marian_tokenizer(source.where, source.files, source.vocabulary)
     positions = source.config.whole("max_position_embeddings", 1024, least=2)
     longest = longest_source(source, max_length, positions)
     return sentence_run(source, tokenizer, positions, max_length=longest)
 
 
-def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
+def read_marian_tokenizer(
+    folder: Path, files: SideFiles, vocabulary: Mapping[str, int] | None = None
+) -> MarianTokenizer:
     """Reads the tokenizer of a folder, with the tokens that its side files add.
+
+    Args:
+        folder: the folder.
+        files: its side files.
+        vocabulary: tokens and their numbers; None reads them from the folder.
 
     Raises:
         DataError: if a file is missing or damaged, or requires something unsupported.
@@ -246,7 +254,7 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     added = read_added_tokens(files, {})
     usual = MarianTokens()._asdict()
     names = added.names({theirs: usual[ours] for ours, theirs in _NAMES.items()})
-    ids = read_vocabulary(folder / VOCABULARY_FILE)
+    ids = read_vocabulary(folder / VOCABULARY_FILE) if vocabulary is None else dict(vocabulary)
     own = {ours: names.get(theirs, "") for ours, theirs in _NAMES.items()}
     for ours, name in own.items():
         if not name or (ids and name not in ids):
@@ -272,7 +280,7 @@ def read_marian_tokenizer(folder: Path, files: SideFiles) -> MarianTokenizer:
     unknown = own["unknown"]
     found.setdefault(unknown, Added(unknown, ids.get(unknown, 0), special=True))
     tokens = (token for name, token in found.items() if name not in (own["end"], own["pad"]))
-    return MarianTokenizer(folder, MarianTokens(**own, added=tuple(tokens)))
+    return MarianTokenizer(folder, MarianTokens(**own, added=tuple(tokens)), vocabulary)
 
 
 FAMILIES = (

@@ -8,7 +8,7 @@ does not, and neither does the library `transformers` by default.
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, SupportsInt, cast
 
@@ -76,18 +76,25 @@ class MarianTokenizer(SentenceTokenizer):
         special: the special tokens.
     """
 
-    def __init__(self, folder: Path, special: MarianTokens | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        special: MarianTokens | None = None,
+        vocabulary: Mapping[str, int] | None = None,
+    ) -> None:
         """Reads the three files.
 
         Args:
             folder: where they are, each by its name in `FILES`.
             special: None takes what a run keeps, or what is usual.
+            vocabulary: pieces and their numbers, in place of the third file.
 
         Raises:
             MissingDependencyError: if the library `sentencepiece` is not installed.
             DataError: if a file is missing or damaged, or a number is that of two tokens.
         """
-        missing = [name for name in FILES if not (folder / name).is_file()]
+        files = FILES if vocabulary is None else FILES[:-1]
+        missing = [name for name in files if not (folder / name).is_file()]
         if missing:
             raise DataError(
                 f"{folder} lacks {' and '.join(missing)}: a tokenizer of Marian's is in "
@@ -97,7 +104,11 @@ class MarianTokenizer(SentenceTokenizer):
         self._source = read_sentencepieces(folder / SOURCE_FILE)
         self._target = read_sentencepieces(folder / TARGET_FILE)
         path = folder / VOCABULARY_FILE
-        self._text = decode_text(read_bounded(path), str(path))
+        self._text = (
+            decode_text(read_bounded(path), str(path))
+            if vocabulary is None
+            else json.dumps(dict(vocabulary), ensure_ascii=False, indent=2)
+        )
         self._ids = _parse_vocabulary(self._text, folder / VOCABULARY_FILE, self.special)
         self._pieces = {index: piece for piece, index in self._ids.items()}
         self._unknown = self._ids[self.special.unknown]
