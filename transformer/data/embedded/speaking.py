@@ -104,6 +104,8 @@ def main() -> int:
     if rate != RATE:
         sys.exit(f"its sampling rate is {rate}, not {RATE}.")
     library.espeak_SetSynthCallback(keep)
+    # Otherwise the library takes the time as its seed.
+    library.espeak_ng_SetRandSeed(ctypes.c_long(0))
     for request in (Request(*each) for each in json.load(sys.stdin)):
         chunks.clear()
         # The library takes an unknown variant for none.

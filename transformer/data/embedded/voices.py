@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from transformer.caches import cache_folder, read_entry, write_entry
-from transformer.data.audio.augmentation import require_soxr
+from transformer.data.audio.augmentation import resampled
 from transformer.data.audio.transcribed import HeldRecordings
 from transformer.data.embedded.held_out import is_held_out
 from transformer.data.embedded.speaking import RATE, Request, spoken
@@ -106,10 +106,10 @@ def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
 
 
 def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " n"]]:
-    resample, found = require_soxr().resample, []
+    found = []
     with counting(len(requests), "spoken", "strings") as update:
         for samples in spoken(requests):
-            found.append(samples if rate == RATE else resample(samples, RATE, rate))
+            found.append(samples if rate == RATE else resampled(samples, RATE / rate))
             update(len(found))
     return found
 
