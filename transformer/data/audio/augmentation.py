@@ -54,7 +54,7 @@ class Augmentation:
             recording = with_noise(recording, weaker, generator)
         return recording
 
-    def masks(self, generator: np.random.Generator) -> dict[str, Float32[np.ndarray, "k 2"]]:
+    def masks(self, generator: np.random.Generator) -> dict[str, Float32[np.ndarray, "_ 2"]]:
         """Where each hidden part begins and ends, as fractions of the bands or frames."""
         kinds = {
             "frequency": (self.frequency_masks, self.frequency_width),
@@ -102,8 +102,8 @@ def resampled(samples: Int16[np.ndarray, " _"], factor: float) -> Int16[np.ndarr
 
 
 def with_noise(
-    samples: Int16[np.ndarray, " n"], weaker: float, generator: np.random.Generator
-) -> Int16[np.ndarray, " n"]:
+    samples: Int16[np.ndarray, " _"], weaker: float, generator: np.random.Generator
+) -> Int16[np.ndarray, " _"]:
     """White noise added to samples, `weaker` dB weaker than they are on average."""
     signal = samples.astype(np.float32)
     power = float(np.mean(signal**2)) * 10.0 ** (-weaker / 10.0)

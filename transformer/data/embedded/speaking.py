@@ -47,7 +47,7 @@ class Request(NamedTuple):
     speed: int
 
 
-def spoken(requests: Sequence[Request]) -> Iterator[Int16[np.ndarray, " n"]]:
+def spoken(requests: Sequence[Request]) -> Iterator[Int16[np.ndarray, " _"]]:
     """Yields the samples of each request, in order; all begin from the same state.
 
     Raises:
@@ -121,7 +121,7 @@ def main() -> int:
     return 0
 
 
-def _write(file: BinaryIO, samples: Int16[np.ndarray, " n"]) -> None:
+def _write(file: BinaryIO, samples: Int16[np.ndarray, " _"]) -> None:
     file.write(len(samples).to_bytes(4, "little") + samples.astype("<i2").tobytes())
 
 

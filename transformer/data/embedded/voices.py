@@ -105,7 +105,7 @@ def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
     )
 
 
-def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " n"]]:
+def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " _"]]:
     found = []
     with counting(len(requests), "spoken", "strings") as update:
         for samples in spoken(requests):
@@ -114,7 +114,7 @@ def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " n"
     return found
 
 
-def _packed(recordings: Sequence[Int16[np.ndarray, " n"]]) -> bytes:
+def _packed(recordings: Sequence[Int16[np.ndarray, " _"]]) -> bytes:
     file = io.BytesIO()
     lengths = np.array([len(samples) for samples in recordings], np.int64)
     np.savez(file, lengths=lengths, samples=np.concatenate(recordings))
