@@ -17,11 +17,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.prompts import Marks, Prompt
 from transformer.data.audio.transcripts import Transcript
-from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.decoding import beam, prompted
-from transformer.decoding.listening import Listening, Opener, features_of
-from transformer.decoding.prompted import Prompts, Written
-from transformer.decoding.windows import (
+from transformer.data.audio.windows import (
     Attempt,
     Windows,
     compression,
@@ -29,6 +25,10 @@ from transformer.decoding.windows import (
     segment_of,
     text_of,
 )
+from transformer.data.tokenizers.protocol import SentenceTokenizer
+from transformer.decoding import beam, prompted
+from transformer.decoding.listening import Listening, Opener, features_of
+from transformer.decoding.prompted import Prompts, Written
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.ops.search_rules import Search
 from transformer.types import Params

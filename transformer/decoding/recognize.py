@@ -13,11 +13,13 @@ from jaxtyping import Array, Float, Int
 
 from transformer.decoding.beam import Settings, beam_search
 from transformer.decoding.ctc import Prefix, prefix_search
+from transformer.decoding.prompted import Prompts
 from transformer.decoding.shapes import rounded_up
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.ops.masks import real_tokens
 from transformer.ops.search_rules import USUAL, Search
+from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
 
 
@@ -53,6 +55,8 @@ class Recognition:
         ctc_weight: the weight of CTC where both count.
         length_penalty: see `search_rules.length_penalty`; of attention alone.
         search: further rules of attention alone.
+        prompt: tokens in front of outputs, behind the one that begins them; of attention alone.
+        transcript: rules of models like Whisper; of attention alone.
     """
 
     end: int
@@ -63,6 +67,8 @@ class Recognition:
     ctc_weight: float = 0.3
     length_penalty: float = 0.0
     search: Search = USUAL
+    prompt: tuple[int, ...] = ()
+    transcript: TranscriptRules | None = None
 
 
 class Found(NamedTuple):
@@ -210,9 +216,15 @@ def _by_attention(
         begin=model.begin_token(),
         unwritten=model.unwritten_tokens(),
         search=how.search,
+        transcript=how.transcript,
     )
-    limits = jnp.full(len(num_frames), how.max_length)
-    found = jax.device_get(beam_search(model, params, frames, num_frames, limits, settings))
+    rows = len(num_frames)
+    tokens = np.tile(np.array([settings.first, *how.prompt], np.int32), (rows, 1))
+    prompts = Prompts(tokens, np.full(rows, tokens.shape[1], np.int32))
+    limits = jnp.full(rows, how.max_length)
+    found = jax.device_get(
+        beam_search(model, params, frames, num_frames, limits, settings, prompts)
+    )
     results = []
     for row in range(len(num_frames)):
         ids = found.tokens[row, 0, : found.lengths[row, 0]]

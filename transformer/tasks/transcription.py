@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -10,6 +11,9 @@ import jax
 import numpy as np
 
 from transformer.data.audio.augmentation import Augmentation
+from transformer.data.audio.prompts import require_marks
+from transformer.data.audio.transcripts import Transcript
+from transformer.data.audio.windows import Windows
 from transformer.data.source import Visit
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.recognize import Found, Recognition
@@ -19,17 +23,22 @@ from transformer.limits import CountOrZero, OneOf, Share, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.progress import counting
 from transformer.scoring.recognition import recognition_scores, require_jiwer
+from transformer.tasks.parts.dictating import write_whole, write_windows
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.recognition import draw_example, recognized
 from transformer.tasks.parts.recordings import SpeechData
 from transformer.tasks.parts.speech import SpeechAligner, SpeechReader, SpeechWriter
 from transformer.tasks.parts.speech_losses import recognition_losses
 from transformer.tasks.parts.speech_task import SpeechTask
+from transformer.tasks.parts.transcribing import Asked
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 
+_WINDOWS = Windows()
 # How the text of a recording is found.
-DECODINGS = ("joint", "ctc", "attention")
+DECODINGS = ("joint", "ctc", "attention", "windows")
+# Of these, the ones that need no CTC.
+_WITHOUT_CTC = ("attention", "windows")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +50,12 @@ class Transcription(SpeechTask):
         label_smoothing: of the attention loss; see `ops.losses.cross_entropy`.
         vocab_chunk: scores the vocabulary in chunks of this many tokens; 0 scores it whole.
         decoding: `joint` takes the best outputs of CTC and scores them with both; `ctc` with CTC
-            alone; `attention` searches with attention alone.
+            alone; `attention` searches with attention alone; `windows` does so with the rules of
+            models like Whisper, which read recordings of any length window by window.
         beam_size: the number of hypotheses that are kept.
         length_penalty: of the search with attention; see `ops.search_rules.length_penalty`.
         search: further rules of the search with attention.
+        windows: how recordings are written down window by window.
     """
 
     # The file in a run's folder with all outputs for the recordings to validate on.
@@ -57,11 +68,12 @@ class Transcription(SpeechTask):
     beam_size: Annotated[int, Whole(1, 1000)] = 8
     length_penalty: Penalty = 0.0
     search: Search = USUAL
+    windows: Windows = _WINDOWS
 
     def check(self) -> None:
         """Refuses values that cannot work."""
         super().check()
-        if self.decoding != "attention" and self.ctc_weight == 0.0:
+        if self.decoding not in _WITHOUT_CTC and self.ctc_weight == 0.0:
             raise ConfigError(
                 f"config.task.decoding is {self.decoding!r}, and config.task.ctc_weight 0.0 trains "
                 f"no CTC: give decoding=attention."
@@ -108,17 +120,36 @@ class Transcription(SpeechTask):
     # ----------------------------------------------------------------------------- scores
 
     def recognition(self, tokenizer: SentenceTokenizer) -> Recognition:
-        """How texts are found."""
+        """How the text of a short recording is found."""
+        prompt, windows = self.prompt.tokens(tokenizer).tolist(), self.decoding == "windows"
         return Recognition(
             end=tokenizer.end,
             num_tokens=tokenizer.vocab_size,
-            max_length=self.max_length,
-            kind=self.decoding,
-            size=self.beam_size,
+            max_length=self.max_length - len(prompt),
+            kind="attention" if windows else self.decoding,
+            size=self.windows.beam_size if windows else self.beam_size,
+            prompt=tuple(prompt),
+            transcript=self.windows.rules(require_marks(tokenizer), times=False)
+            if windows
+            else None,
             ctc_weight=self.ctc_weight,
             length_penalty=self.length_penalty,
             search=self.search,
         )
+
+    def transcribe(
+        self,
+        model: SpeechReader,
+        params: Params,
+        workdir: Path,
+        recordings: Sequence[Path],
+        asked: Asked,
+        on_progress: Callable[[float], None],
+    ) -> Iterator[Transcript]:
+        """The transcript of each recording."""
+        write = write_windows if self.decoding == "windows" else write_whole
+        tokenizer = self.load_tokenizer(workdir)
+        return write(self, model, params, tokenizer, recordings, asked, on_progress)
 
     def _found(self, model: SpeechReader, params: Params, data: SpeechData) -> list[Found]:
         how, batches = self.recognition(data.tokenizer), self.validation_batches(data)

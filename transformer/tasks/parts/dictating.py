@@ -1,0 +1,156 @@
+"""Recordings written down by the models of the task `transcription`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+
+from transformer.data.audio.features import LogMel
+from transformer.data.audio.prompts import Prompt, require_marks
+from transformer.data.audio.reading import OpenRecording, read_audio
+from transformer.data.audio.transcripts import Segment, Transcript
+from transformer.data.audio.windows import Windows
+from transformer.data.tokenizers.protocol import SentenceTokenizer
+from transformer.decoding.dictation import Dictation
+from transformer.decoding.recognize import Recognition, recognize
+from transformer.decoding.shapes import rounded_up
+from transformer.errors import ConfigError
+from transformer.fields import require_allowed
+from transformer.nn.encoder_decoder import AnyEncoderDecoder
+from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.transcribing import Asked
+from transformer.types import Params
+
+Section = TypeVar("Section", Prompt, Windows)
+
+
+class SpeechWriting(Protocol):
+    """The fields of a task that are needed.
+
+    Attributes:
+        features: how samples become frames.
+        prompt: what is asked for.
+        windows: how windows are written.
+        max_seconds: the longest recording that is read as a whole.
+    """
+
+    features: LogMel
+    prompt: Prompt
+    windows: Windows
+    max_seconds: float
+
+    def recognition(self, tokenizer: SentenceTokenizer) -> Recognition:
+        """How texts are found."""
+        ...
+
+
+def write_windows(
+    task: SpeechWriting,
+    model: Model,
+    params: Params,
+    tokenizer: SentenceTokenizer,
+    recordings: Sequence[Path],
+    asked: Asked,
+    on_progress: Callable[[float], None],
+) -> Iterator[Transcript]:
+    """Recordings of any length, window by window; see `Transcribes`.
+
+    Raises:
+        ConfigError: if the model does not know the language, or has no choice.
+        DataError: if a recording cannot be read.
+    """
+    marks = require_marks(tokenizer)
+    prompt = _changed(task.prompt, "prompt", language=asked.language, task=asked.task)
+    if prompt.language and prompt.multilingual:
+        marks.language(prompt.language)
+    windows = _changed(
+        task.windows,
+        "windows",
+        timestamps=asked.timestamps,
+        beam_size=asked.beam_size,
+        temperatures=asked.temperatures,
+        condition=asked.condition,
+        initial_text=asked.initial_text,
+    )
+    dictation = Dictation(
+        cast("AnyEncoderDecoder", model),
+        params,
+        tokenizer,
+        marks,
+        task.features,
+        prompt,
+        windows,
+        asked.batch_size,
+        asked.seed,
+    )
+    rate = task.features.sampling_rate
+    openers = ((str(path), functools.partial(OpenRecording, path, rate)) for path in recordings)
+    return dictation.transcripts(openers, on_progress)
+
+
+def _changed(section: Section, name: str, **asked: object) -> Section:
+    """A section of the task with what is asked for; None keeps a field.
+
+    Raises:
+        ConfigError: if a value is not allowed.
+    """
+    given = {field: value for field, value in asked.items() if value is not None}
+    changed = dataclasses.replace(section, **given)
+    require_allowed(f"task.{name}", changed)
+    return changed
+
+
+def write_whole(
+    task: SpeechWriting,
+    model: Model,
+    params: Params,
+    tokenizer: SentenceTokenizer,
+    recordings: Sequence[Path],
+    asked: Asked,
+    on_progress: Callable[[float], None],
+) -> Iterator[Transcript]:
+    """Short recordings, each as a whole and as one segment; see `Transcribes`.
+
+    Raises:
+        ConfigError: if something is asked for that only models like Whisper do.
+        DataError: if a recording cannot be read, or is too long.
+    """
+    of_windows = {
+        "timestamps": asked.timestamps,
+        "language": asked.language,
+        "task": asked.task,
+        "temperatures": asked.temperatures,
+        "condition": asked.condition,
+        "initial_text": asked.initial_text,
+    }
+    for name, value in of_windows.items():
+        if value not in (None, False):
+            raise ConfigError(
+                f"--{name} is for models that read windows, such as an imported Whisper: leave it "
+                f"out."
+            )
+    how = task.recognition(tokenizer)
+    if asked.beam_size is not None:
+        how = dataclasses.replace(how, size=asked.beam_size)
+    rate, done = task.features.sampling_rate, 0.0
+    for first in range(0, len(recordings), asked.batch_size):
+        paths = recordings[first : first + asked.batch_size]
+        sounds = [read_audio(path, rate, most_seconds=task.max_seconds) for path in paths]
+        longest = rounded_up(max(map(len, sounds)), least=8 * task.features.hop)
+        samples = np.zeros((asked.batch_size, longest), np.float32)
+        counts = np.zeros(asked.batch_size, np.int32)
+        for row, sound in enumerate(sounds):
+            samples[row, : len(sound)] = sound
+            counts[row] = len(sound)
+        frames, num_frames = task.features(samples, counts)
+        found = recognize(cast("AnyEncoderDecoder", model), params, frames, num_frames, how)
+        for path, sound, one in zip(paths, sounds, found, strict=False):
+            seconds = len(sound) / rate
+            ids = tuple(map(int, one.ids))
+            segment = Segment(0.0, seconds, tokenizer.decode(ids), ids, {"score": one.score})
+            yield Transcript((segment,), seconds, "", str(path))
+            done += seconds
+        on_progress(done)
