@@ -33,7 +33,11 @@ def get_config(variant: str = "") -> ConfigDict:
         "optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.01, beta2=0.98
     )
     config.train = section(
-        "train", duration="900 steps", evaluate_every="300 steps", save_every="300 steps", ema_decay=0.99
+        "train",
+        duration="900 steps",
+        evaluate_every="300 steps",
+        save_every="300 steps",
+        ema_decay=0.99,
     )
     return complete(config, variant, VARIANTS)
 

@@ -107,7 +107,10 @@ needs_voices = pytest.mark.skipif(
 
 @needs_voices
 def test_the_same_requests_are_spoken_the_same():
-    requests = [Request("one two", "en-us", "m3", 50, 180), Request("six", "en", "whisper", 30, 150)]
+    requests = [
+        Request("one two", "en-us", "m3", 50, 180),
+        Request("six", "en", "whisper", 30, 150),
+    ]
     first, again = (list(spoken(requests)) for _ in range(2))
     assert len(first) == 2
     for one, other in zip(first, again, strict=True):
@@ -124,7 +127,9 @@ def test_voices_and_strings_are_held_out(monkeypatch, tmp_path):
     train, validation = voices.spoken_digits(8000, (12, 6))
     assert (len(train), len(validation)) == (12, 6)
     assert not set(train.transcripts) & set(validation.transcripts)
-    variants = [{name.split("+")[1].split(",")[0] for name in part.names} for part in (train, validation)]
+    variants = [
+        {name.split("+")[1].split(",")[0] for name in part.names} for part in (train, validation)
+    ]
     assert not variants[0] & variants[1]
     assert not set(voices.VARIANTS) & set(voices.HELD_OUT_VARIANTS)
     # From the cache.

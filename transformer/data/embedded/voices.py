@@ -36,8 +36,8 @@ VARIANTS = (
 HELD_OUT_VARIANTS = (
     *("Mario", "Hugo", "adam", "croak", "f4", "f5", "ian", "john", "linda", "m7", "m8", "steph"),
 )
-# Digits of the longest string to train on, and of the shortest to validate on: of fewer digits there
-# are too few strings to hold any out.
+# Digits of the longest string to train on, and of the shortest to validate on: of fewer digits
+# there are too few strings to hold any out.
 MOST_DIGITS, FEWEST_HELD_OUT = 6, 3
 HELD_OUT_FRACTION = 0.1
 TRAINING, VALIDATION = 4_000, 500
@@ -67,9 +67,7 @@ def spoken_digits(
     return _recordings(training, rate), _recordings(validation, rate)
 
 
-def _request(
-    generator: np.random.Generator, variants: Sequence[str], *, held_out: bool
-) -> Request:
+def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
     """A string of digits and the voice that reads it."""
     while True:
         least = FEWEST_HELD_OUT if held_out else 1
