@@ -39,7 +39,9 @@ def heard():
     """A transcript for each recording; of the last, which is padding, none."""
     target = np.array([[END, 0, 1, 1], [END, 2, 0, 0], [0, 0, 0, 0]])
     labels = np.array([[0, 1, 1, END], [2, END, IGNORED, IGNORED], [IGNORED] * 4])
-    return Heard(jnp.asarray(FRAMES), jnp.asarray(LENGTHS), jnp.asarray(target), jnp.asarray(labels))
+    return Heard(
+        jnp.asarray(FRAMES), jnp.asarray(LENGTHS), jnp.asarray(target), jnp.asarray(labels)
+    )
 
 
 def test_padding_makes_no_difference(model, params):

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from transformer.caches import cache_folder, read_entry, write_entry
-from transformer.data.audio.augmentation import require_soxr
+from transformer.data.audio.augmentation import resampled
 from transformer.data.audio.transcribed import HeldRecordings
 from transformer.data.embedded.held_out import is_held_out
 from transformer.data.embedded.speaking import RATE, Request, spoken
@@ -36,8 +36,8 @@ VARIANTS = (
 HELD_OUT_VARIANTS = (
     *("Mario", "Hugo", "adam", "croak", "f4", "f5", "ian", "john", "linda", "m7", "m8", "steph"),
 )
-# Digits of the longest string to train on, and of the shortest to validate on: of fewer digits there
-# are too few strings to hold any out.
+# Digits of the longest string to train on, and of the shortest to validate on: of fewer digits
+# there are too few strings to hold any out.
 MOST_DIGITS, FEWEST_HELD_OUT = 6, 3
 HELD_OUT_FRACTION = 0.1
 TRAINING, VALIDATION = 4_000, 500
@@ -67,9 +67,7 @@ def spoken_digits(
     return _recordings(training, rate), _recordings(validation, rate)
 
 
-def _request(
-    generator: np.random.Generator, variants: Sequence[str], *, held_out: bool
-) -> Request:
+def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
     """A string of digits and the voice that reads it."""
     while True:
         least = FEWEST_HELD_OUT if held_out else 1
@@ -105,16 +103,16 @@ def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
     )
 
 
-def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " n"]]:
-    resample, found = require_soxr().resample, []
+def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " _"]]:
+    found = []
     with counting(len(requests), "spoken", "strings") as update:
         for samples in spoken(requests):
-            found.append(samples if rate == RATE else resample(samples, RATE, rate))
+            found.append(samples if rate == RATE else resampled(samples, RATE / rate))
             update(len(found))
     return found
 
 
-def _packed(recordings: Sequence[Int16[np.ndarray, " n"]]) -> bytes:
+def _packed(recordings: Sequence[Int16[np.ndarray, " _"]]) -> bytes:
     file = io.BytesIO()
     lengths = np.array([len(samples) for samples in recordings], np.int64)
     np.savez(file, lengths=lengths, samples=np.concatenate(recordings))

@@ -92,9 +92,7 @@ def draw_example(
         panels.append(Panel("CTC: the probability of each token", rows, titles))
     if isinstance(model, SpeechWriter):
         weights = np.asarray(_cross_attention(model, params, frames, ids, tokenizer.end))
-        panels.append(
-            Panel("attention: what was heard for each token", weights, [*names, "end"])
-        )
+        panels.append(Panel("attention: what was heard for each token", weights, [*names, "end"]))
     title = tokenizer.decode(ids)
     draw_recognition(frames[0], count * seconds_per_frame, panels, placed, title, path)
 

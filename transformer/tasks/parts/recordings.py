@@ -97,9 +97,7 @@ def held_out(whole: Recordings, pattern: str, where: str) -> tuple[Recordings, R
     return SomeRecordings(whole, places[~chosen]), SomeRecordings(whole, places[chosen])
 
 
-def last_held_out(
-    whole: Recordings, fraction: float, where: str
-) -> tuple[Recordings, Recordings]:
+def last_held_out(whole: Recordings, fraction: float, where: str) -> tuple[Recordings, Recordings]:
     """Splits recordings into those to train on and the last ones, to validate on.
 
     Raises:
