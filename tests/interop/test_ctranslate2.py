@@ -299,6 +299,100 @@ def test_what_is_not_read_of_a_folder_is_named(translators, tmp_path):
     assert read_run(folder).run.tokenizer.vocab_size == len(tokens) + 1
 
 
+@pytest.fixture(scope="module")
+def whisper(libraries, tmp_path_factory):
+    """A small Whisper of `transformers` with a tokenizer of bytes."""
+    import tokenizers
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("whisper")
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"]
+    marks += ["<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    ids = {token: index for index, token in enumerate([*letters, *marks])}
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(ids, []))
+    library.add_special_tokens(marks)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=library)
+    end = ids["<|endoftext|>"]
+    config = transformers.WhisperConfig(
+        vocab_size=len(ids) + 11,
+        d_model=16,
+        num_mel_bins=8,
+        encoder_layers=2,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_source_positions=20,
+        max_target_positions=30,
+        decoder_start_token_id=end + 1,
+        pad_token_id=end,
+        bos_token_id=end,
+        eos_token_id=end,
+        suppress_tokens=[],
+        begin_suppress_tokens=[],
+    )
+    torch.manual_seed(0)
+    model = transformers.WhisperForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    model.generation_config.suppress_tokens = [5, 7]
+    model.generation_config.begin_suppress_tokens = [9, end]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder, {name: array.detach().numpy() for name, array in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(("kind", "most"), [(None, 0), ("float16", 2**-11), ("int8", 0.6 / 127)])
+def test_a_whisper_has_the_same_arrays(libraries, whisper, tmp_path, kind, most):
+    source, expected = whisper
+    folder = converted(libraries, source, tmp_path / "converted", kind, ["tokenizer.json"])
+    model = read_ctranslate2(folder)
+    tied = expected["model.decoder.embed_tokens.weight"]
+    np.testing.assert_array_equal(expected["proj_out.weight"], tied)
+    assert set(model.arrays) == expected.keys() - {"proj_out.weight"}
+    for name in model.arrays:
+        array = model.arrays[name]
+        assert array.shape == model.arrays.shape(name)
+        limit = np.abs(expected[name]).max() * most
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=limit, err_msg=name)
+    config = json.loads((source / "config.json").read_text())
+    same = {key for key in model.config if model.config[key] == config.get(key)}
+    assert set(model.config) - same == set()
+    said = model.generation
+    end = model.vocabulary["<|endoftext|>"]
+    assert (said["suppress_tokens"], said["begin_suppress_tokens"]) == ([5, 7], [9, end])
+    assert (said["decoder_start_token_id"], said["no_timestamps_token_id"]) == (end + 1, end + 7)
+    assert model.vocabulary["<|0.00|>"] == end + 8
+    assert not said["is_multilingual"]
+
+
+def test_what_a_whisper_must_have(libraries, whisper, tmp_path):
+    folder = converted(libraries, whisper[0], tmp_path / "converted", None, [])
+    content = (folder / "model.bin").read_bytes()
+    for name, message in (
+        ("encoder/conv1/weight", "no place"),
+        ("encoder/position_encodings/encodings", "no place"),
+        ("encoder/num_heads", "no place|num_heads"),
+    ):
+        renamed = content.replace(name.encode(), name[:-1].encode() + b"x")
+        (folder / "model.bin").write_bytes(renamed)
+        with pytest.raises(DataError, match=message):
+            read_ctranslate2(folder)
+    # The bias of the keys, which the fused layer has as zeros.
+    name = b"encoder/layer_0/self_attention/linear_0/bias"
+    place = content.index(name) + len(name) + 1 + 1 + 4 + 1 + 4 + 4 * 16
+    assert content[place : place + 4] == bytes(4)
+    (folder / "model.bin").write_bytes(content[:place] + b"\0\0\x80\x3f" + content[place + 4 :])
+    with pytest.raises(DataError, match=r"k_proj.bias is not zero"):
+        read_ctranslate2(folder)
+
+
 def test_damage_ends_in_a_message(translators, tmp_path):
     """Files that are cut, or changed in a few bytes: a message or a model, and little memory."""
     folder = tmp_path / "damaged"

@@ -50,7 +50,7 @@ class Listening:
         place: the frame at which the next window begins.
         history: tokens that the next window is told.
         segments: what was written.
-        is_short: whether the recording is shorter than a window.
+        is_short: whether the recording fits into a window.
     """
 
     def __init__(
@@ -86,10 +86,11 @@ class Listening:
         length, loudest, first = self._size * self._features.hop, -np.inf, 0
         while True:
             samples, count = self._samples(sound, first)
-            self.is_short |= first == 0 and count < length
             loudest = max(loudest, float(_loudest(self._features, samples[None])[0]))
             if count < length:
-                return loudest, first * self._features.hop + count
+                num_samples = first * self._features.hop + count
+                self.is_short = num_samples <= length
+                return loudest, num_samples
             first += self._size
 
     def _samples(self, sound: Sound, first: int) -> tuple[Float32[np.ndarray, " n"], int]:
