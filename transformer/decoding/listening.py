@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from transformer.data.audio.transcripts import Segment, Transcript
 from transformer.ops.audio import framed_log_mel, whisper_scaled
 
 
+@runtime_checkable
 class Sound(Protocol):
     """The samples of a recording, read in order."""
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.prompts import Prompt, require_marks
@@ -26,6 +26,7 @@ from transformer.types import Params
 Section = TypeVar("Section", Prompt, Windows)
 
 
+@runtime_checkable
 class SpeechWriting(Protocol):
     """The fields of a task that are needed.
 
