@@ -57,7 +57,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(folder, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("speech") / "run"
-    done = call("train.py", *FLAGS, f"--config.task.train={folder / 'all.jsonl'}", f"--workdir={workdir}")
+    done = call(
+        "train.py", *FLAGS, f"--config.task.train={folder / 'all.jsonl'}", f"--workdir={workdir}"
+    )
     assert done.returncode == 0, done.stderr
     return workdir
 
