@@ -31,7 +31,7 @@ MODELS = {
     "t5": PAIR,
     "vaswani": PAIR,
     "vit": {"num_layers": 1, "num_heads": 2, "width": 8, "image_size": 8, "patch_size": 4},
-    "whisper": PAIR,
+    "whisper": {**PAIR, "num_features": 3},
 }
 DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
 FITTING = {
