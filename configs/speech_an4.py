@@ -1,7 +1,11 @@
-"""AN4: spelled words, digits and commands (Acero and Stern 1990), from 13 mel cepstra a frame.
+r"""AN4: spelled words, digits and commands (Acero and Stern 1990), from 13 mel cepstra a frame.
 
     python scripts/train.py --config=configs/speech_an4.py --workdir=runs/an4 \
         --config.task.train=an4.npz
+
+The file has `train_x`, `train_n` and `train_t` (frames of all utterances one after another, how
+many each has, and what is said), and the same for `test`, on which it validates. 948 utterances to
+train on (42 minutes), 130 of other speakers with 773 words to test.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,13 @@
-"""Speech."""
+"""Strings of digits that synthetic voices read, to text: speech that needs no file.
+
+    pip install 'transformer[speech]'
+    python scripts/train.py --config=configs/speech_digits.py --workdir=runs/digits
+    python scripts/transcribe.py --workdir=runs/digits recording.wav
+
+4,000 strings of one to six digits (73 minutes, 8 kHz) by 55 voices of eSpeak NG in five accents, at
+different pitches and speeds, to train on; 500 strings of other digits by 12 other voices to
+validate on. 4 encoder layers and 1 decoder layer of width 128, CTC beside attention, 900 steps.
+"""
 
 from ml_collections import ConfigDict
 

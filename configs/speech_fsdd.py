@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: 3,000 recordings of single digits by six speakers, 8 kHz.
+r"""The Free Spoken Digit Dataset: 3,000 recordings of single digits by six speakers, 8 kHz.
 
     python scripts/train.py --config=configs/speech_fsdd.py --workdir=runs/fsdd \
         --config.task.train=fsdd.npz

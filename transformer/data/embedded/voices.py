@@ -6,7 +6,6 @@ variant), in pitch and in speed.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +83,7 @@ def _request(generator: np.random.Generator, variants: Sequence[str], *, held_ou
 def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
     """The recordings of requests, from the cache or newly made."""
     key = json.dumps([rate, *requests]).encode()
-    name = f"voices-{hashlib.sha256(key).hexdigest()[:32]}.npz"
+    name = f"voices-{hashlib.sha256(key).hexdigest()[:32]}"
     folder = cache_folder()
     path = None if folder is None else folder / name
     content = None if path is None else read_entry(path)
@@ -93,8 +92,8 @@ def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
         content = _packed(made)
         if path is not None:
             _keep(path, content)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        lengths, samples = arrays["lengths"], arrays["samples"]
+    lengths = np.frombuffer(content, "<i8", len(requests))
+    samples = np.frombuffer(content, "<i2", offset=lengths.nbytes)
     return HeldRecordings(
         [f"{one.accent}+{one.variant}, pitch {one.pitch}, speed {one.speed}" for one in requests],
         [one.text for one in requests],
@@ -113,10 +112,9 @@ def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " _"
 
 
 def _packed(recordings: Sequence[Int16[np.ndarray, " _"]]) -> bytes:
-    file = io.BytesIO()
-    lengths = np.array([len(samples) for samples in recordings], np.int64)
-    np.savez(file, lengths=lengths, samples=np.concatenate(recordings))
-    return file.getvalue()
+    """The length of each recording, then all samples."""
+    lengths = np.array([len(samples) for samples in recordings], "<i8")
+    return lengths.tobytes() + np.concatenate(recordings).astype("<i2").tobytes()
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
@@ -94,7 +95,7 @@ class Listener(NamedTuple):
         for row, piece in enumerate(some):
             samples[row, : len(piece.samples)] = piece.samples
             counts[row] = len(piece.samples)
-        frames, num_frames = self.features(samples, counts)
+        frames, num_frames = self.features(jnp.asarray(samples), jnp.asarray(counts))
         found = recognize(self.model, self.params, frames, num_frames, self.how)
         ends = [(0.0, count / rate) for count in counts.tolist()]
         if isinstance(self.model, SpeechAligner):
@@ -114,7 +115,7 @@ class Listener(NamedTuple):
 
     def _ends(self, log_probs: np.ndarray, found: Found) -> tuple[float, float] | None:
         """Where the first token begins and the last one ends, in seconds; None without tokens."""
-        spans = align(log_probs, found.ids, log_probs.shape[1] - 1)
+        spans = align(log_probs, found.ids.tolist(), log_probs.shape[1] - 1)
         if not spans:
             return None
         second = self.features.seconds_per_frame * self.model.source_stride

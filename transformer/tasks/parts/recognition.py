@@ -80,7 +80,7 @@ def draw_example(
     seconds_per_vector = seconds_per_frame * model.source_stride
     if isinstance(model, SpeechAligner):
         log_probs = np.asarray(encoded(model, params, frames, number)[1][0], np.float64)
-        spans = align(log_probs, ids, log_probs.shape[1] - 1) or []
+        spans = align(log_probs, ids.tolist(), log_probs.shape[1] - 1) or []
         placed = [
             Placed(name, span.begin * seconds_per_vector, span.end * seconds_per_vector)
             for name, span in zip(names, spans, strict=False)
