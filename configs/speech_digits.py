@@ -1,4 +1,13 @@
-"""Speech."""
+"""Strings of digits that synthetic voices read, to text: speech that needs no file.
+
+    pip install 'transformer[speech]'
+    python scripts/train.py --config=configs/speech_digits.py --workdir=runs/digits
+    python scripts/transcribe.py --workdir=runs/digits recording.wav
+
+4,000 strings of one to six digits (73 minutes, 8 kHz) by 55 voices of eSpeak NG in five accents, at
+different pitches and speeds, to train on; 500 strings of other digits by 12 other voices to
+validate on. 4 encoder layers and 1 decoder layer of width 128, CTC beside attention, 900 steps.
+"""
 
 from ml_collections import ConfigDict
 
@@ -22,17 +31,22 @@ def get_config(variant: str = "") -> ConfigDict:
         "task",
         "transcription",
         features={"sampling_rate": 8000, "num_mels": 40, "window": 256, "hop": 64},
-        augmentation={"time_masks": 2, "frequency_masks": 2, "speed": 0.1, "noise_above": 10.0},
+        augmentation={"speed": 0.1, "frequency_masks": 2, "time_masks": 1, "time_width": 0.05},
         max_seconds=5.0,
         max_length=64,
-        batch_seconds=64.0,
+        batch_seconds=32.0,
         num_shapes=2,
+        ctc_weight=0.5,
     )
     config.optimizer = section(
         "optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.01, beta2=0.98
     )
     config.train = section(
-        "train", duration="1000 steps", evaluate_every="200 steps", save_every="500 steps"
+        "train",
+        duration="900 steps",
+        evaluate_every="300 steps",
+        save_every="300 steps",
+        ema_decay=0.99,
     )
     return complete(config, variant, VARIANTS)
 

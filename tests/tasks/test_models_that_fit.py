@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -26,9 +27,12 @@ MODELS = {
     "llama": DECODER,
     "mixtral": DECODER,
     "modern_bert": {**DECODER, "context": 64, "feed_forward_width": 8},
+    "speech": PAIR,
+    "speech_encoder": {"num_layers": 1, "num_heads": 2, "width": 8},
     "t5": PAIR,
     "vaswani": PAIR,
     "vit": {"num_layers": 1, "num_heads": 2, "width": 8, "image_size": 8, "patch_size": 4},
+    "whisper": {**PAIR, "num_features": 3},
 }
 DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
 FITTING = {
@@ -41,6 +45,7 @@ FITTING = {
     "tagging": {"bert", "esm", "modern_bert"},
     "text_classification": {"bert", "esm", "modern_bert"},
     "text_to_text": SEQUENCES,
+    "transcription": {"speech", "speech_encoder", "whisper"},
     "translation": SEQUENCES,
 }
 
@@ -57,8 +62,13 @@ SETTINGS = {
     "tagging": {**ENCODER, "train": "a.conll"},
     "text_classification": {**ENCODER, "train": "labels.jsonl"},
     "text_to_text": {"train": "pairs.jsonl", "tokenizer": {"kind": "character"}},
+    "transcription": {"train": "a.npz", "ctc_weight": 0.0, "decoding": "attention"},
     "translation": {"train": "a.en,a.de", "tokenizer": {"kind": "character"}},
 }
+
+
+# Settings of a task for one model.
+OF_PAIRS = {("transcription", "speech_encoder"): {"ctc_weight": 1.0, "decoding": "ctc"}}
 
 
 def lines(values):
@@ -84,6 +94,8 @@ def folder(tmp_path_factory):
     }
     for name, text in files.items():
         (folder / name).write_text(text)
+    frames = {"x": np.zeros((40, 3), np.float32), "n": np.full(4, 10), "t": np.array(["no"] * 4)}
+    np.savez(folder / "a.npz", **{f"train_{name}": values for name, values in frames.items()})
     return folder
 
 
@@ -100,7 +112,8 @@ def test_a_model_works_or_is_refused(task, folder, monkeypatch):
     for model, fields in MODELS.items():
         config = ConfigDict()
         config.model = section("model", model, **fields)
-        config.task = section("task", task, **SETTINGS[task])
+        settings = SETTINGS[task] | OF_PAIRS.get((task, model), {})
+        config.task = section("task", task, **settings)
         config.optimizer = section("optimizer", warmup="0 steps")
         config.train = section("train", duration="1 steps")
         config.mesh = section("mesh")

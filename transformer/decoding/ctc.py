@@ -37,9 +37,7 @@ class Span(NamedTuple):
     log_prob: float
 
 
-def prefix_search(
-    log_probs: Float[np.ndarray, "R V"], blank: int, size: int
-) -> list[Prefix]:
+def prefix_search(log_probs: Float[np.ndarray, "R V"], blank: int, size: int) -> list[Prefix]:
     """The most probable outputs, best first (Hannun et al. 2014, algorithm 1).
 
     The probability of an output is the sum over its alignments, as far as those stay in the beam.
@@ -72,9 +70,7 @@ def prefix_search(
     return [Prefix(ids, _sum(*ends)) for ids, ends in beams.items()]
 
 
-def align(
-    log_probs: Float[np.ndarray, "R V"], ids: Sequence[int], blank: int
-) -> list[Span] | None:
+def align(log_probs: Float[np.ndarray, "R V"], ids: Sequence[int], blank: int) -> list[Span] | None:
     """Where each token is in the most probable alignment; None if there are too few places.
 
     Args:

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -37,6 +37,7 @@ from transformer.types import Params
 _HOTTEST_TOLD = 0.5
 
 
+@runtime_checkable
 class Listener(Protocol):
     """What windows need of an encoder-decoder.
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from transformer.data.audio.transcripts import Segment, Transcript
 from transformer.ops.audio import framed_log_mel, whisper_scaled
 
 
+@runtime_checkable
 class Sound(Protocol):
     """The samples of a recording, read in order."""
 
@@ -50,7 +51,7 @@ class Listening:
         place: the frame at which the next window begins.
         history: tokens that the next window is told.
         segments: what was written.
-        is_short: whether the recording is shorter than a window.
+        is_short: whether the recording fits into a window.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class Listening:
         length, loudest, first = self._size * self._features.hop, -np.inf, 0
         while True:
             samples, count = self._samples(sound, first)
-            self.is_short |= first == 0 and count < length
             loudest = max(loudest, float(_loudest(self._features, samples[None])[0]))
             if count < length:
-                return loudest, first * self._features.hop + count
+                num_samples = first * self._features.hop + count
+                self.is_short = num_samples <= length
+                return loudest, num_samples
             first += self._size
 
     def _samples(self, sound: Sound, first: int) -> tuple[Float32[np.ndarray, " n"], int]:
@@ -100,8 +102,9 @@ class Listening:
         found = sound.window(begin, start + half + length + half - begin)
         own = min(length, max(0, begin + len(found) - first * hop))
         if start < begin:
-            mode = "reflect" if len(found) > half else "constant"
-            found = np.pad(found, (half, 0), mode=mode)
+            # Also the beginning of a recording of a few samples can be mirrored.
+            found = np.pad(found, (0, max(0, half + 1 - len(found))))
+            found = np.pad(found, (half, 0), mode="reflect")
         missing = half + length + half - len(found)
         # Beyond its end a recording goes backwards, unless it is padded with silence to a window.
         is_mirrored = own == length or (first > 0 and not self.is_short)

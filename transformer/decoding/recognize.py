@@ -102,7 +102,8 @@ def recognize(
     """
     if how.kind == "attention":
         return _by_attention(model, params, frames, num_frames, how)
-    memory, log_probs, lengths = jax.device_get(encoded(model, params, frames, num_frames))
+    memory, *rest = encoded(model, params, frames, num_frames)
+    log_probs, lengths = jax.device_get(rest)
     found = []
     unwritten = [how.end, *range(how.num_tokens, log_probs.shape[2] - 1)]
     for row, length in zip(log_probs, lengths, strict=True):

@@ -260,16 +260,20 @@ class AnyEncoderDecoder(nn.Module):
         """Kernel and bias of the output layer, for losses that use it in chunks."""
         return self.token_embedding.embedding.T, None
 
-    def chosen_attention(self, *texts: Int[Array, "B _"]) -> str:
-        """The attention implementation that training uses for batches of these (or usual) lengths.
+    def chosen_attention(self, *inputs: Array) -> str:
+        """The attention implementation that training uses for a source and a target so long.
+
+        Without these, usual lengths are taken.
 
         Raises:
             ConfigError: if the implementation that the config asks for does not support it.
         """
+        strides = (self.source_stride, 1)
+        lengths = [-(-x.shape[1] // stride) for x, stride in zip(inputs, strides, strict=False)]
         return self.compute.chosen_attention(
             self.num_heads,
             self.head_width(),
-            max(text.shape[1] for text in texts) if texts else None,
+            max(lengths, default=None),
             # Batches mark padding by segments.
             mask=Mask(query_segments=True),
             **self.attention_needs(),

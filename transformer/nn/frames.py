@@ -18,7 +18,7 @@ class FrameConvolutions(nn.Module):
         width: D.
         strides: of the convolutions, one after another; their product is the stride of the whole.
         kernel_size: frames that a convolution sees.
-        init_scale: standard deviation of the kernels at initialisation; None means 1 / sqrt(inputs).
+        init_scale: standard deviation of the kernels at initialisation; None is 1 / sqrt(inputs).
         dtype: of the computation.
     """
 

@@ -23,7 +23,7 @@ from transformer.limits import CountOrZero, OneOf, Share, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
 from transformer.progress import counting
 from transformer.scoring.recognition import recognition_scores, require_jiwer
-from transformer.tasks.parts.dictating import write_whole, write_windows
+from transformer.tasks.parts.dictating import write_pieces, write_windows
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.recognition import draw_example, recognized
 from transformer.tasks.parts.recordings import SpeechData
@@ -147,7 +147,7 @@ class Transcription(SpeechTask):
         on_progress: Callable[[float], None],
     ) -> Iterator[Transcript]:
         """The transcript of each recording."""
-        write = write_windows if self.decoding == "windows" else write_whole
+        write = write_windows if self.decoding == "windows" else write_pieces
         tokenizer = self.load_tokenizer(workdir)
         return write(self, model, params, tokenizer, recordings, asked, on_progress)
 
@@ -163,12 +163,13 @@ class Transcription(SpeechTask):
         texts = [data.tokenizer.decode(one.ids) for one in found]
         return recognition_scores(texts, data.validation.recordings.transcripts)
 
-    def show(
-        self, model: SpeechReader, params: Params, data: SpeechData, workdir: Path
-    ) -> Shown:
+    def show(self, model: SpeechReader, params: Params, data: SpeechData, workdir: Path) -> Shown:
         """Shows scores and some transcripts, writes all of them, and draws how one was found."""
         found, recordings = self._found(model, params, data), data.validation.recordings
-        texts, references = [data.tokenizer.decode(one.ids) for one in found], recordings.transcripts
+        texts, references = (
+            [data.tokenizer.decode(one.ids) for one in found],
+            recordings.transcripts,
+        )
         scores = recognition_scores(texts, references)
         rows = [
             ("recording", "reference", "output"),

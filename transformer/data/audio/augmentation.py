@@ -1,7 +1,6 @@
 """How recordings are changed at random in training: speed, noise, and hidden parts."""
 
 import dataclasses
-from types import ModuleType
 from typing import Annotated
 
 import numpy as np
@@ -55,7 +54,7 @@ class Augmentation:
             recording = with_noise(recording, weaker, generator)
         return recording
 
-    def masks(self, generator: np.random.Generator) -> dict[str, Float32[np.ndarray, "k 2"]]:
+    def masks(self, generator: np.random.Generator) -> dict[str, Float32[np.ndarray, "_ 2"]]:
         """Where each hidden part begins and ends, as fractions of the bands or frames."""
         kinds = {
             "frequency": (self.frequency_masks, self.frequency_width),
@@ -79,7 +78,7 @@ def at_speed(recording: Recording, factor: float) -> Recording:
     """
     length = len(recording)
     if recording.ndim == 1:
-        return require_soxr().resample(recording, factor, 1.0)
+        return resampled(recording, factor)
     places = np.minimum(np.arange(max(1, round(length / factor))) * factor, length - 1)
     before = places.astype(np.int64)
     after = np.minimum(before + 1, length - 1)
@@ -87,22 +86,24 @@ def at_speed(recording: Recording, factor: float) -> Recording:
     return recording[before] * (1 - share) + recording[after] * share
 
 
-def require_soxr() -> ModuleType:
-    """The module `soxr`.
+def resampled(samples: Int16[np.ndarray, " _"], factor: float) -> Int16[np.ndarray, " _"]:
+    """Samples with `factor` times fewer a second.
 
     Raises:
-        MissingDependencyError: if it is not installed.
+        MissingDependencyError: if soxr is not installed.
     """
     try:
         import soxr
     except ImportError:
         raise MissingDependencyError("soxr", "speech", "changing the speed of samples") from None
-    return soxr
+    # Of integers soxr makes integers with random noise, which no seed repeats.
+    found = soxr.resample(samples.astype(np.float32), factor, 1.0)
+    return np.clip(np.rint(found), -_LOUDEST, _LOUDEST).astype(np.int16)
 
 
 def with_noise(
-    samples: Int16[np.ndarray, " n"], weaker: float, generator: np.random.Generator
-) -> Int16[np.ndarray, " n"]:
+    samples: Int16[np.ndarray, " _"], weaker: float, generator: np.random.Generator
+) -> Int16[np.ndarray, " _"]:
     """White noise added to samples, `weaker` dB weaker than they are on average."""
     signal = samples.astype(np.float32)
     power = float(np.mean(signal**2)) * 10.0 ** (-weaker / 10.0)

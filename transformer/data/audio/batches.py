@@ -101,7 +101,7 @@ class SpeechRows:
 
 
 def lay_out_targets(
-    transcripts: Sequence[Int[np.ndarray, " u"]], prompt: Int32[np.ndarray, " p"], length: int
+    transcripts: Sequence[Int[np.ndarray, " _"]], prompt: Int32[np.ndarray, " p"], length: int
 ) -> HostBatch:
     """`target` and `labels`, both `[b, length]`; see `SpeechRows`.
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int16
 
 # Samples, or vectors of numbers that somebody computed from them, one for each frame.
-Recording = Int16[np.ndarray, " samples"] | Float[np.ndarray, "T M"]
+Recording = Int16[np.ndarray, " _"] | Float[np.ndarray, "_ _"]
 
 
 @runtime_checkable

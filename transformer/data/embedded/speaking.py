@@ -47,7 +47,7 @@ class Request(NamedTuple):
     speed: int
 
 
-def spoken(requests: Sequence[Request]) -> Iterator[Int16[np.ndarray, " n"]]:
+def spoken(requests: Sequence[Request]) -> Iterator[Int16[np.ndarray, " _"]]:
     """Yields the samples of each request, in order; all begin from the same state.
 
     Raises:
@@ -104,6 +104,8 @@ def main() -> int:
     if rate != RATE:
         sys.exit(f"its sampling rate is {rate}, not {RATE}.")
     library.espeak_SetSynthCallback(keep)
+    # Otherwise the library takes the time as its seed.
+    library.espeak_ng_SetRandSeed(ctypes.c_long(0))
     for request in (Request(*each) for each in json.load(sys.stdin)):
         chunks.clear()
         # The library takes an unknown variant for none.
@@ -119,7 +121,7 @@ def main() -> int:
     return 0
 
 
-def _write(file: BinaryIO, samples: Int16[np.ndarray, " n"]) -> None:
+def _write(file: BinaryIO, samples: Int16[np.ndarray, " _"]) -> None:
     file.write(len(samples).to_bytes(4, "little") + samples.astype("<i2").tobytes())
 
 

@@ -6,7 +6,6 @@ variant), in pitch and in speed.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import Int16
 
 from transformer.caches import cache_folder, read_entry, write_entry
-from transformer.data.audio.augmentation import require_soxr
+from transformer.data.audio.augmentation import resampled
 from transformer.data.audio.transcribed import HeldRecordings
 from transformer.data.embedded.held_out import is_held_out
 from transformer.data.embedded.speaking import RATE, Request, spoken
@@ -36,8 +35,8 @@ VARIANTS = (
 HELD_OUT_VARIANTS = (
     *("Mario", "Hugo", "adam", "croak", "f4", "f5", "ian", "john", "linda", "m7", "m8", "steph"),
 )
-# Digits of the longest string to train on, and of the shortest to validate on: of fewer digits there
-# are too few strings to hold any out.
+# Digits of the longest string to train on, and of the shortest to validate on: of fewer digits
+# there are too few strings to hold any out.
 MOST_DIGITS, FEWEST_HELD_OUT = 6, 3
 HELD_OUT_FRACTION = 0.1
 TRAINING, VALIDATION = 4_000, 500
@@ -67,9 +66,7 @@ def spoken_digits(
     return _recordings(training, rate), _recordings(validation, rate)
 
 
-def _request(
-    generator: np.random.Generator, variants: Sequence[str], *, held_out: bool
-) -> Request:
+def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
     """A string of digits and the voice that reads it."""
     while True:
         least = FEWEST_HELD_OUT if held_out else 1
@@ -86,7 +83,7 @@ def _request(
 def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
     """The recordings of requests, from the cache or newly made."""
     key = json.dumps([rate, *requests]).encode()
-    name = f"voices-{hashlib.sha256(key).hexdigest()[:32]}.npz"
+    name = f"voices-{hashlib.sha256(key).hexdigest()[:32]}"
     folder = cache_folder()
     path = None if folder is None else folder / name
     content = None if path is None else read_entry(path)
@@ -95,8 +92,8 @@ def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
         content = _packed(made)
         if path is not None:
             _keep(path, content)
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        lengths, samples = arrays["lengths"], arrays["samples"]
+    lengths = np.frombuffer(content, "<i8", len(requests))
+    samples = np.frombuffer(content, "<i2", offset=lengths.nbytes)
     return HeldRecordings(
         [f"{one.accent}+{one.variant}, pitch {one.pitch}, speed {one.speed}" for one in requests],
         [one.text for one in requests],
@@ -105,20 +102,19 @@ def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
     )
 
 
-def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " n"]]:
-    resample, found = require_soxr().resample, []
+def _made(requests: Sequence[Request], rate: int) -> list[Int16[np.ndarray, " _"]]:
+    found = []
     with counting(len(requests), "spoken", "strings") as update:
         for samples in spoken(requests):
-            found.append(samples if rate == RATE else resample(samples, RATE, rate))
+            found.append(samples if rate == RATE else resampled(samples, RATE / rate))
             update(len(found))
     return found
 
 
-def _packed(recordings: Sequence[Int16[np.ndarray, " n"]]) -> bytes:
-    file = io.BytesIO()
-    lengths = np.array([len(samples) for samples in recordings], np.int64)
-    np.savez(file, lengths=lengths, samples=np.concatenate(recordings))
-    return file.getvalue()
+def _packed(recordings: Sequence[Int16[np.ndarray, " _"]]) -> bytes:
+    """The length of each recording, then all samples."""
+    lengths = np.array([len(samples) for samples in recordings], "<i8")
+    return lengths.tobytes() + np.concatenate(recordings).astype("<i2").tobytes()
 
 
 def _keep(path: Path, content: bytes) -> None:

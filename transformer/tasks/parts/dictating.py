@@ -4,29 +4,29 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
-
-import numpy as np
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.prompts import Prompt, require_marks
-from transformer.data.audio.reading import OpenRecording, read_audio
-from transformer.data.audio.transcripts import Segment, Transcript
+from transformer.data.audio.reading import OpenRecording
+from transformer.data.audio.transcripts import Transcript
 from transformer.data.audio.windows import Windows
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.dictation import Dictation
-from transformer.decoding.recognize import Recognition, recognize
-from transformer.decoding.shapes import rounded_up
+from transformer.decoding.recognize import Recognition
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
+from transformer.tasks.parts.listening import Listener
 from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.speech import SpeechReader
 from transformer.tasks.parts.transcribing import Asked
 from transformer.types import Params
 
 Section = TypeVar("Section", Prompt, Windows)
 
 
+@runtime_checkable
 class SpeechWriting(Protocol):
     """The fields of a task that are needed.
 
@@ -103,7 +103,7 @@ def _changed(section: Section, name: str, **asked: object) -> Section:
     return changed
 
 
-def write_whole(
+def write_pieces(
     task: SpeechWriting,
     model: Model,
     params: Params,
@@ -112,14 +112,14 @@ def write_whole(
     asked: Asked,
     on_progress: Callable[[float], None],
 ) -> Iterator[Transcript]:
-    """Short recordings, each as a whole and as one segment; see `Transcribes`.
+    """Recordings of any length, cut where it is quiet, a segment for each piece.
 
     Raises:
-        ConfigError: if something is asked for that only models like Whisper do.
-        DataError: if a recording cannot be read, or is too long.
+        ConfigError: if something is asked for that only models like Whisper do, or the model hears
+            no samples.
+        DataError: if a recording cannot be read.
     """
     of_windows = {
-        "timestamps": asked.timestamps,
         "language": asked.language,
         "task": asked.task,
         "temperatures": asked.temperatures,
@@ -135,22 +135,19 @@ def write_whole(
     how = task.recognition(tokenizer)
     if asked.beam_size is not None:
         how = dataclasses.replace(how, size=asked.beam_size)
-    rate, done = task.features.sampling_rate, 0.0
-    for first in range(0, len(recordings), asked.batch_size):
-        paths = recordings[first : first + asked.batch_size]
-        sounds = [read_audio(path, rate, most_seconds=task.max_seconds) for path in paths]
-        longest = rounded_up(max(map(len, sounds)), least=8 * task.features.hop)
-        samples = np.zeros((asked.batch_size, longest), np.float32)
-        counts = np.zeros(asked.batch_size, np.int32)
-        for row, sound in enumerate(sounds):
-            samples[row, : len(sound)] = sound
-            counts[row] = len(sound)
-        frames, num_frames = task.features(samples, counts)
-        found = recognize(cast("AnyEncoderDecoder", model), params, frames, num_frames, how)
-        for path, sound, one in zip(paths, sounds, found, strict=False):
-            seconds = len(sound) / rate
-            ids = tuple(map(int, one.ids))
-            segment = Segment(0.0, seconds, tokenizer.decode(ids), ids, {"score": one.score})
-            yield Transcript((segment,), seconds, "", str(path))
-            done += seconds
-        on_progress(done)
+    listener = Listener(
+        cast("SpeechReader", model),
+        params,
+        tokenizer,
+        task.features,
+        how,
+        task.max_seconds,
+        asked.batch_size,
+    )
+    listener.check()
+    done = 0.0
+    for path in recordings:
+        before = done
+        found = listener.transcript(path, lambda seconds: on_progress(before + seconds))  # noqa: B023
+        done += found.seconds
+        yield found

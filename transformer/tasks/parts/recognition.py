@@ -80,7 +80,7 @@ def draw_example(
     seconds_per_vector = seconds_per_frame * model.source_stride
     if isinstance(model, SpeechAligner):
         log_probs = np.asarray(encoded(model, params, frames, number)[1][0], np.float64)
-        spans = align(log_probs, ids, log_probs.shape[1] - 1) or []
+        spans = align(log_probs, ids.tolist(), log_probs.shape[1] - 1) or []
         placed = [
             Placed(name, span.begin * seconds_per_vector, span.end * seconds_per_vector)
             for name, span in zip(names, spans, strict=False)
@@ -92,9 +92,7 @@ def draw_example(
         panels.append(Panel("CTC: the probability of each token", rows, titles))
     if isinstance(model, SpeechWriter):
         weights = np.asarray(_cross_attention(model, params, frames, ids, tokenizer.end))
-        panels.append(
-            Panel("attention: what was heard for each token", weights, [*names, "end"])
-        )
+        panels.append(Panel("attention: what was heard for each token", weights, [*names, "end"]))
     title = tokenizer.decode(ids)
     draw_recognition(frames[0], count * seconds_per_frame, panels, placed, title, path)
 

@@ -93,21 +93,18 @@ def held_out(whole: Recordings, pattern: str, where: str) -> tuple[Recordings, R
             f"{where} have such a name: it chooses those to validate on. Names are like "
             f"{whole.names[0]!r}."
         )
-    places = np.arange(len(whole))
-    return SomeRecordings(whole, places[~chosen]), SomeRecordings(whole, places[chosen])
+    kept, out = (np.flatnonzero(which).tolist() for which in (~chosen, chosen))
+    return SomeRecordings(whole, kept), SomeRecordings(whole, out)
 
 
-def last_held_out(
-    whole: Recordings, fraction: float, where: str
-) -> tuple[Recordings, Recordings]:
+def last_held_out(whole: Recordings, fraction: float, where: str) -> tuple[Recordings, Recordings]:
     """Splits recordings into those to train on and the last ones, to validate on.
 
     Raises:
         DataError: if there is only one recording.
     """
     cut = split_point(len(whole), fraction, where)
-    places = np.arange(len(whole))
-    return SomeRecordings(whole, places[:cut]), SomeRecordings(whole, places[cut:])
+    return SomeRecordings(whole, range(cut)), SomeRecordings(whole, range(cut, len(whole)))
 
 
 def tokenized(

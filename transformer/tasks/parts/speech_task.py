@@ -37,7 +37,7 @@ from transformer.tasks.parts.recordings import (
 from transformer.tasks.parts.speech import SpeechReader, SpeechWriter
 from transformer.tasks.parts.speech_losses import Heard
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.types import Batch, Data
+from transformer.types import Batch, Data, HostBatch
 
 _TOKENIZER, _FEATURES, _AUGMENTATION = TokenizerChoice("character"), LogMel(), Augmentation()
 _PROMPT = Prompt()
@@ -258,8 +258,9 @@ class SpeechTask:
         tokens = jnp.zeros((1, 1), jnp.int32)
         return (frames, tokens) if isinstance(model, SpeechWriter) else (frames,)
 
-    def heard(self, batch: Batch) -> Heard:
+    def heard(self, batch: Batch | HostBatch) -> Heard:
         """The features of a batch, with the hidden parts that it names."""
+        batch = {name: jnp.asarray(values) for name, values in batch.items()}
         if "samples" in batch:
             frames, num_frames = self.features(batch["samples"], batch["num_samples"])
         else:

@@ -1,0 +1,59 @@
+r"""AN4: spelled words, digits and commands (Acero and Stern 1990), from 13 mel cepstra a frame.
+
+    python scripts/train.py --config=configs/speech_an4.py --workdir=runs/an4 \
+        --config.task.train=an4.npz
+
+The file has `train_x`, `train_n` and `train_t` (frames of all utterances one after another, how
+many each has, and what is said), and the same for `test`, on which it validates. 948 utterances to
+train on (42 minutes), 130 of other speakers with 773 words to test.
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import complete, section
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model",
+        "speech",
+        num_encoder_layers=4,
+        num_decoder_layers=1,
+        num_heads=4,
+        width=144,
+        feed_forward_width=576,
+        kernel_size=5,
+        dropout_rate=0.2,
+    )
+    config.task = section(
+        "task",
+        "transcription",
+        augmentation={
+            "speed": 0.15,
+            "frequency_masks": 1,
+            "frequency_width": 0.25,
+            "time_masks": 4,
+            "time_width": 0.06,
+        },
+        max_seconds=8.0,
+        max_length=64,
+        batch_seconds=64.0,
+        num_shapes=2,
+        ctc_weight=0.5,
+    )
+    config.optimizer = section(
+        "optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05, beta2=0.98
+    )
+    config.train = section(
+        "train",
+        duration="3000 steps",
+        evaluate_every="10%",
+        save_every="10%",
+        ema_decay=0.995,
+    )
+    return complete(config, variant, VARIANTS)
+
+
+VARIANTS = {}
