@@ -1,25 +1,39 @@
 """Tic-tac-toe: a transformer on the squares of the board that never loses.
 
     python scripts/train.py --config=configs/game_tictactoe.py --workdir=runs/tictactoe
+    python scripts/play.py --workdir=runs/tictactoe
 """
 
 from ml_collections import ConfigDict
 
 from transformer.config import complete, section
 
+TASKS = {
+    "solved_game": {"batch_size": 128},
+    "self_play": {"batch_size": 32, "simulations": 16, "random_moves": 5},
+}
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
+    task = "self_play" if variant == "self_play" else "solved_game"
     config = ConfigDict()
     config.model = section(
         "model", "board_transformer", num_layers=3, num_heads=4, width=64, init_scale=0.1
     )
-    config.task = section("task", "solved_game", batch_size=128, validation_batch_size=1024)
+    config.task = section("task", task, validation_batch_size=1024, **TASKS[task])
     config.optimizer = section("optimizer", learning_rate=3e-3, warmup="5%", weight_decay=0.01)
     config.train = section(
-        "train", duration="60 epochs", evaluate_every="10%", save_every="25%", steps_per_dispatch=10
+        "train", duration="40 epochs", evaluate_every="10%", save_every="25%", steps_per_dispatch=10
     )
     return complete(config, variant, VARIANTS)
 
 
-VARIANTS = {}
+VARIANTS = {
+    # Games differ from step to step, and so does the learning rate that they bear.
+    "self_play": {
+        "model": {"num_layers": 2, "width": 48},
+        "optimizer": {"learning_rate": 2e-3},
+        "train": {"duration": "1000 steps", "steps_per_dispatch": 5},
+    },
+}

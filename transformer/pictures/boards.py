@@ -78,7 +78,7 @@ def _draw_board(
             axes.add_patch(stone)
         if chance >= _LEAST:
             text = f"{chance:.0%}" if chance >= 0.0995 else f"{100 * chance:.1f}"
-            shade = "white" if chance > 0.5 or piece == 1 else "black" if allowed else color
+            shade = "white" if chance > 0.6 or piece == 1 else "black" if allowed else color
             axes.text(column, row, text, ha="center", va="center", fontsize=font, color=shade)
     axes.set_xlim(-0.55, columns - 0.45)
     axes.set_ylim(rows - 0.45, -0.55)

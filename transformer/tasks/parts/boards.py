@@ -178,7 +178,8 @@ def draw_judgement(
     titles = [f"{names[player]} to move" for player in positions.players]
     if judgement.values is not None:
         titles = [
-            f"{title}: {value:+.2f}" for title, value in zip(titles, judgement.values, strict=True)
+            f"{title}: {round(value, 2) + 0.0:+.2f}"
+            for title, value in zip(titles, judgement.values.tolist(), strict=True)
         ]
     draw_boards(
         positions.absolute().reshape(shape),
@@ -207,6 +208,7 @@ def board_losses(
     targets: Float[Array, "B S"],
     labels: Int[Array, "B"],
     valid: Bool[Array, "B"],
+    judged: Bool[Array, "B"],
 ) -> Losses:
     """The divergence of the policy from its target, and the cross-entropy of the result.
 
@@ -215,14 +217,18 @@ def board_losses(
         results: the scores of the results.
         targets: the probability that each move should have.
         labels: the result: 0 loss, 1 draw, 2 win.
-        valid: which rows count.
+        valid: which rows count for the policy.
+        judged: which rows count for the result, too.
     """
     policy = jax.nn.log_softmax(moves)
     wanted = jnp.log(jnp.maximum(targets, jnp.finfo(jnp.float32).tiny))
     divergence = jnp.sum(targets * jnp.where(targets > 0, wanted - policy, 0.0), axis=-1)
     policy_loss = jnp.sum(divergence * valid)
-    of_result = cross_entropy(results, jnp.where(valid, labels, IGNORED))
-    value_loss = jnp.sum(of_result.nll)
+    of_result = cross_entropy(results, jnp.where(judged, labels, IGNORED))
+    weight = jnp.sum(valid).astype(jnp.float32)
+    num_judged = jnp.sum(of_result.weight)
+    # Where few results count, each counts for more, so that policy and value stay in balance.
+    value_loss = jnp.sum(of_result.nll) * weight / jnp.maximum(num_judged, 1.0)
     chosen = jnp.take_along_axis(targets, jnp.argmax(moves, axis=-1)[:, None], axis=-1)[:, 0]
     metrics = {
         "loss": policy_loss + value_loss,
@@ -231,7 +237,8 @@ def board_losses(
         "accuracy": jnp.sum((chosen > 0) & valid).astype(jnp.float32),
         "value_accuracy": jnp.sum(of_result.correct),
     }
-    return Losses(policy_loss + value_loss, jnp.sum(of_result.weight), metrics)
+    objective = policy_loss + value_loss
+    return Losses(objective, weight, metrics, {"value_accuracy": num_judged})
 
 
 def solved_losses(model: BoardPlayer, params: Params, batch: Batch, rngs: Json) -> Losses:
@@ -241,5 +248,6 @@ def solved_losses(model: BoardPlayer, params: Params, batch: Batch, rngs: Json) 
     )
     best = batch["best"].astype(jnp.float32)
     targets = best / jnp.maximum(jnp.sum(best, axis=-1, keepdims=True), 1.0)
-    return board_losses(moves, results, targets, batch["results"], batch["valid"] > 0)
+    valid = batch["valid"] > 0
+    return board_losses(moves, results, targets, batch["results"], valid, valid)
 
