@@ -151,6 +151,22 @@ def random_games(
     return moves, allowed
 
 
+def boards_of(moves: Int[np.ndarray, "B t"]) -> Int[np.ndarray, "B t S"]:
+    """The boards after each move, with the eyes of the player to move then.
+
+    Args:
+        moves: the moves of games; -1 after the end of a game, where the board stays as it is.
+    """
+    own, other = _beginning(len(moves))
+    boards = np.zeros((*moves.shape, SQUARES), np.int8)
+    for turn, squares in enumerate(moves.T):
+        after = played(own, other, np.where(squares >= 0, _BITS[squares], np.uint64(0)))
+        going_on = squares >= 0
+        own, other = np.where(going_on, after.own, own), np.where(going_on, after.other, other)
+        boards[:, turn] = _unpacked(own, other, own).boards
+    return boards
+
+
 def squares_of(bits: Bits) -> Bool[np.ndarray, "B S"]:
     """The squares of boards, one after another."""
     as_bytes = bits.astype("<u8").view(np.uint8).reshape(len(bits), SIDE)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.data.games.positions import Positions
+from transformer.data.games.positions import Game, Positions
 from transformer.data.games.rows import RowGame
 from transformer.data.games.solving import Solved, keys_of, solve
 from transformer.data.order import Batches
@@ -170,7 +170,7 @@ class BoardTask:
 
 
 def draw_judgement(
-    game: RowGame, positions: Positions, judgement: Judgement, path: Path
+    game: Game, positions: Positions, judgement: Judgement, path: Path
 ) -> None:
     """Draws positions with what a model thinks of each move, and of the result."""
     shape = (-1, *game.shape)

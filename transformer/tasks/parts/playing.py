@@ -82,6 +82,24 @@ def judged(model: BoardPlayer, params: Params, boards: Int[np.ndarray, "B S"]) -
     return Judgement(softmax(np.concatenate(moves)), chances[:, 2] - chances[:, 0])
 
 
+def judged_tokens(
+    model: Model, params: Params, moves: Int[np.ndarray, "B t"], longest: int
+) -> Judgement:
+    """What a decoder takes for the next move of games, with a token for each square.
+
+    Args:
+        model: a decoder whose token 0 begins a game, and whose token i + 1 is square i.
+        params: its parameters.
+        moves: the moves so far, fewer than `longest`.
+        longest: the number of moves of the longest game.
+    """
+    count, turn = moves.shape
+    rows = np.zeros((rounded_up(count), longest), np.int32)
+    rows[:count, 1 : turn + 1] = moves + 1
+    logits, _ = apply(model, "__call__", params, rows)
+    return Judgement(softmax(np.asarray(logits[:count, turn]))[:, 1:], None)
+
+
 @dataclasses.dataclass(frozen=True)
 class BoardRun:
     """A model with its parameters, as a chooser of moves for `scoring.games`."""
