@@ -10,7 +10,7 @@ from transformer.config import complete, section
 
 TASKS = {
     "solved_game": {"batch_size": 128},
-    "self_play": {"batch_size": 32, "simulations": 16, "random_moves": 7},
+    "self_play": {"batch_size": 64, "simulations": 16, "random_moves": 8},
 }
 
 
@@ -34,6 +34,6 @@ VARIANTS = {
     "self_play": {
         "model": {"num_layers": 2, "width": 48},
         "optimizer": {"learning_rate": 2e-3},
-        "train": {"duration": "2500 steps", "steps_per_dispatch": 5},
+        "train": {"duration": "1500 steps", "steps_per_dispatch": 5},
     },
 }

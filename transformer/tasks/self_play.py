@@ -18,7 +18,14 @@ from transformer.data.games.seeds import SeedSource
 from transformer.data.order import Batches
 from transformer.limits import Whole
 from transformer.tasks.parts import batching
-from transformer.tasks.parts.boards import BoardData, BoardTask, board_losses, solved_losses
+from transformer.tasks.parts.boards import (
+    BoardData,
+    BoardTask,
+    allows,
+    board_losses,
+    divergences,
+    surprises,
+)
 from transformer.tasks.parts.playing import BoardPlayer
 from transformer.tasks.parts.protocol import Losses, Pace
 from transformer.tasks.parts.searching import Played, play_games, require_search
@@ -32,7 +39,8 @@ _EPOCH = 10_000
 class SelfPlay(BoardTask):
     """Self-play with a search; its fields and those of `BoardTask` are `config.task`.
 
-    `batch_size` counts games. Validation is against the solution of the game.
+    `batch_size` counts games. Validation is against the solution of the game; there `policy_loss`
+    is the surprise that a best move is played, as in `parts.boards.surprises`.
 
     Attributes:
         simulations: positions that the search looks at before each move.
@@ -73,7 +81,7 @@ class SelfPlay(BoardTask):
     ) -> Losses:
         """Plays and learns from it; positions of known value are only judged."""
         if "seeds" not in batch:
-            return solved_losses(model, params, batch, rngs)
+            return self._examined(model, params, batch)
         key = jax.random.key(batch["seeds"][0])
         games, forms = jax.random.split(key)
         played = play_games(
@@ -111,4 +119,12 @@ class SelfPlay(BoardTask):
         )
         in_play = played.in_play.reshape(-1)
         judged = in_play & played.judged.reshape(-1)
-        return board_losses(moves, results, policies, played.labels.reshape(-1), in_play, judged)
+        lost, right = divergences(moves, policies), allows(policies > 0, moves)
+        return board_losses(lost, right, results, played.labels.reshape(-1), in_play, judged)
+
+    def _examined(self, model: BoardPlayer, params: Params, batch: Batch) -> Losses:
+        """The losses of positions whose solution is known."""
+        moves, results = model.apply({"params": params}, batch["boards"], method="evaluate")
+        best, valid = batch["best"], batch["valid"] > 0
+        lost, right = surprises(moves, best), allows(best, moves)
+        return board_losses(lost, right, results, batch["results"], valid, valid)

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from transformer.data.games.rows import RowGame
@@ -12,7 +13,7 @@ from transformer.data.order import Batches
 from transformer.errors import ConfigError
 from transformer.limits import PartOrNone
 from transformer.tasks.parts import batching
-from transformer.tasks.parts.boards import BoardData, BoardTask, solved_losses
+from transformer.tasks.parts.boards import BoardData, BoardTask, allows, board_losses, divergences
 from transformer.tasks.parts.playing import BoardPlayer
 from transformer.tasks.parts.protocol import Losses, Pace
 from transformer.types import Batch, Params
@@ -72,7 +73,13 @@ class SolvedGame(BoardTask):
         self, model: BoardPlayer, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Best moves share the probability equally; see `board_losses`."""
-        return solved_losses(model, params, batch, rngs)
+        moves, results = model.apply(
+            {"params": params}, batch["boards"], method="evaluate", rngs=rngs
+        )
+        best, valid = batch["best"], batch["valid"] > 0
+        targets = best / jnp.maximum(jnp.sum(best, axis=-1, keepdims=True), 1)
+        lost, right = divergences(moves, targets), allows(best, moves)
+        return board_losses(lost, right, results, batch["results"], valid, valid)
 
 
 def _classes(game: RowGame, boards: np.ndarray) -> np.ndarray:

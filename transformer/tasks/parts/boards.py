@@ -202,52 +202,64 @@ def best_moves(solved: Solved) -> Mover:
     return allowed
 
 
+def divergences(
+    moves: Float[Array, "B S"], targets: Float[Array, "B S"]
+) -> Float[Array, "B"]:
+    """The Kullback-Leibler divergence of each policy from its target, in nats.
+
+    Args:
+        moves: the scores of the moves.
+        targets: the probability that each move should have.
+    """
+    wanted = jnp.log(jnp.maximum(targets, jnp.finfo(jnp.float32).tiny))
+    return jnp.sum(jnp.where(targets > 0, targets * (wanted - jax.nn.log_softmax(moves)), 0.0), -1)
+
+
+def surprises(moves: Float[Array, "B S"], best: Bool[Array, "B S"]) -> Float[Array, "B"]:
+    """Minus the log of the probability that a policy plays one of the best moves, in nats.
+
+    Unlike the divergence from an even choice, it is 0 for a policy that insists on one of them.
+    """
+    chosen = jax.nn.logsumexp(moves, axis=-1, where=best)
+    return jax.nn.logsumexp(moves, axis=-1) - chosen
+
+
 def board_losses(
-    moves: Float[Array, "B S"],
+    policy_losses: Float[Array, "B"],
+    right: Bool[Array, "B"],
     results: Float[Array, "B 3"],
-    targets: Float[Array, "B S"],
     labels: Int[Array, "B"],
     valid: Bool[Array, "B"],
     judged: Bool[Array, "B"],
 ) -> Losses:
-    """The divergence of the policy from its target, and the cross-entropy of the result.
+    """The loss of the policy, and the cross-entropy of the result.
 
     Args:
-        moves: the scores of the moves.
+        policy_losses: of each row.
+        right: whether the most probable move is a good one.
         results: the scores of the results.
-        targets: the probability that each move should have.
         labels: the result: 0 loss, 1 draw, 2 win.
         valid: which rows count for the policy.
         judged: which rows count for the result, too.
     """
-    policy = jax.nn.log_softmax(moves)
-    wanted = jnp.log(jnp.maximum(targets, jnp.finfo(jnp.float32).tiny))
-    divergence = jnp.sum(targets * jnp.where(targets > 0, wanted - policy, 0.0), axis=-1)
-    policy_loss = jnp.sum(divergence * valid)
+    policy_loss = jnp.sum(jnp.where(valid, policy_losses, 0.0))
     of_result = cross_entropy(results, jnp.where(judged, labels, IGNORED))
     weight = jnp.sum(valid).astype(jnp.float32)
     num_judged = jnp.sum(of_result.weight)
     # Where few results count, each counts for more, so that policy and value stay in balance.
     value_loss = jnp.sum(of_result.nll) * weight / jnp.maximum(num_judged, 1.0)
-    chosen = jnp.take_along_axis(targets, jnp.argmax(moves, axis=-1)[:, None], axis=-1)[:, 0]
+    objective = policy_loss + value_loss
     metrics = {
-        "loss": policy_loss + value_loss,
+        "loss": objective,
         "policy_loss": policy_loss,
         "value_loss": value_loss,
-        "accuracy": jnp.sum((chosen > 0) & valid).astype(jnp.float32),
+        "accuracy": jnp.sum(right & valid).astype(jnp.float32),
         "value_accuracy": jnp.sum(of_result.correct),
     }
-    objective = policy_loss + value_loss
     return Losses(objective, weight, metrics, {"value_accuracy": num_judged})
 
 
-def solved_losses(model: BoardPlayer, params: Params, batch: Batch, rngs: Json) -> Losses:
-    """The losses of positions whose solution is known; `accuracy` is the share of best moves."""
-    moves, results = model.apply(
-        {"params": params}, batch["boards"], method="evaluate", rngs=rngs
-    )
-    best = batch["best"].astype(jnp.float32)
-    targets = best / jnp.maximum(jnp.sum(best, axis=-1, keepdims=True), 1.0)
-    valid = batch["valid"] > 0
-    return board_losses(moves, results, targets, batch["results"], valid, valid)
-
+def allows(allowed: Bool[Array, "B S"], moves: Float[Array, "B S"]) -> Bool[Array, "B"]:
+    """Whether the most probable moves are among the allowed ones."""
+    chosen = jnp.argmax(moves, axis=-1)[:, None]
+    return jnp.take_along_axis(allowed, chosen, axis=-1)[:, 0]
