@@ -1,7 +1,7 @@
 """Four in a row with falling stones, on a board small enough to be solved exactly.
 
-    python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
-    python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
+python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
+python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
 """
 
 from ml_collections import ConfigDict

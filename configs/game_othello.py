@@ -1,8 +1,8 @@
 """Othello-GPT: a language model reads the moves of random games, never a board.
 
-    python scripts/train.py --config=configs/game_othello.py --workdir=runs/othello
-    python scripts/probe_board.py --workdir=runs/othello
-    python scripts/play.py --workdir=runs/othello
+python scripts/train.py --config=configs/game_othello.py --workdir=runs/othello
+python scripts/probe_board.py --workdir=runs/othello
+python scripts/play.py --workdir=runs/othello
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Tic-tac-toe: a transformer on the squares of the board that never loses.
 
-    python scripts/train.py --config=configs/game_tictactoe.py --workdir=runs/tictactoe
-    python scripts/play.py --workdir=runs/tictactoe
+python scripts/train.py --config=configs/game_tictactoe.py --workdir=runs/tictactoe
+python scripts/play.py --workdir=runs/tictactoe
 """
 
 from ml_collections import ConfigDict

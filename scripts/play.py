@@ -96,8 +96,11 @@ def meet(player) -> int:
     rows = []
     ratings = elo_ratings(points, met)
     for place in np.argsort(-ratings, kind="stable"):
-        won = [score.wins if place == one else score.losses
-               for (one, other), score in scores.items() if place in (one, other)]
+        won = [
+            score.wins if place == one else score.losses
+            for (one, other), score in scores.items()
+            if place in (one, other)
+        ]
         drawn = [score.draws for pair, score in scores.items() if place in pair]
         total = int(met[place].sum())
         rows.append(

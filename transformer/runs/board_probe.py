@@ -70,25 +70,19 @@ def probe_board(run: Run, num_games: int, seed: int) -> BoardProbe:
     for name, params in (("trained", run.params), ("untrained", fresh)):
         states = residual_streams(run.model, params, moves)
         found[name] = np.stack([_right(state, labels, in_play, num_games) for state in states])
-    tested = in_play[num_games:]
+    shares = {name: _mean(right, in_play[num_games:]) for name, right in found.items()}
+    moves_of = {
+        name: _by_move(right[shares[name].argmax()], in_play[num_games:])
+        for name, right in found.items()
+    }
     constant = _constant(labels, in_play, num_games)
-
-    def mean(right: np.ndarray) -> np.ndarray:
-        """Over games, moves and squares."""
-        return (right.mean(-1) * tested).sum((-1, -2)) / tested.sum()
-
-    def by_move(right: np.ndarray) -> np.ndarray:
-        return (right.mean(-1) * tested).sum(-2) / np.maximum(tested.sum(0), 1)
-
-    shares = {name: mean(right) for name, right in found.items()}
-    best = {name: by_move(right[shares[name].argmax()]) for name, right in found.items()}
     return BoardProbe(
         shares["trained"],
         shares["untrained"],
-        best["trained"],
-        best["untrained"],
-        float(mean(constant)),
-        by_move(constant),
+        moves_of["trained"],
+        moves_of["untrained"],
+        float(_mean(constant[None], in_play[num_games:])[0]),
+        _by_move(constant, in_play[num_games:]),
     )
 
 
@@ -143,3 +137,17 @@ def _constant(
     fitted = in_play[:num_games, :, None]
     counts = np.stack([((labels[:num_games] == c) & fitted).sum(0) for c in range(_CLASSES)])
     return counts.argmax(0)[None] == labels[num_games:]
+
+
+def _mean(
+    right: Bool[np.ndarray, "layers m t S"], in_play: Bool[np.ndarray, "m t"]
+) -> Float[np.ndarray, " layers"]:
+    """The share over games, moves and squares."""
+    return (right.mean(-1) * in_play).sum((-1, -2)) / in_play.sum()
+
+
+def _by_move(
+    right: Bool[np.ndarray, "m t S"], in_play: Bool[np.ndarray, "m t"]
+) -> Float[np.ndarray, " t"]:
+    """The share over games and squares."""
+    return (right.mean(-1) * in_play).sum(0) / np.maximum(in_play.sum(0), 1)

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,7 @@ BUILT_IN = ("random", "perfect", "minimax:DEPTH")
 _DEEPEST = 6
 
 
+@runtime_checkable
 class Player(Protocol):
     """Chooses moves."""
 

@@ -46,8 +46,7 @@ class MoveTokenizer(TextTokenizer):
                     f"with spaces between."
                 )
         return [
-            np.array([self._ids[word.lower()] for word in text.split()], np.int32)
-            for text in texts
+            np.array([self._ids[word.lower()] for word in text.split()], np.int32) for text in texts
         ]
 
     def encode_prompt(self, text: str) -> np.ndarray:

@@ -20,8 +20,8 @@ LONGEST = SQUARES - 4
 _ALL = (1 << SQUARES) - 1
 _LEFT = sum(1 << (SIDE * row) for row in range(SIDE))
 _RIGHT = _LEFT << (SIDE - 1)
-# The 8 directions: by how many bits a stone moves up and down, and the squares that it can reach:
-# not those at the edge behind which a row would go on at the other side. Square 0 is the lowest bit.
+# The 8 directions: by how many bits a stone moves up or down, and the squares that it can reach.
+# Not among these is the edge at which it would enter another row. Square 0 is the lowest bit.
 _UP = np.array([1, SIDE, SIDE + 1, SIDE - 1, 0, 0, 0, 0], np.uint64)[:, None]
 _DOWN = np.roll(_UP, 4, axis=0)
 _REACHED = np.array(

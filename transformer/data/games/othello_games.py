@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transformer.data.games.othello import LONGEST, SQUARES, random_games
 from transformer.data.games.move_tokens import BEGIN
+from transformer.data.games.othello import LONGEST, SQUARES, random_games
 from transformer.data.source import Visit
 from transformer.ops.losses import IGNORED
 from transformer.types import HostBatch

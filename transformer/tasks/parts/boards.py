@@ -25,10 +25,11 @@ from transformer.tasks.parts import batching
 from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.playing import BoardPlayer, BoardRun, Judgement, judged
 from transformer.tasks.parts.protocol import Losses, Shown
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Data, Json, Params
 
 # How many positions are drawn.
 _DRAWN = 8
+_TIC_TAC_TOE = RowGame()
 
 
 class BoardData(NamedTuple):
@@ -47,7 +48,7 @@ class BoardData(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BoardTask:
-    """The fields and methods of tasks on `RowGame`.
+    """The fields and methods of tasks on games with stones in a row.
 
     Attributes:
         game: the rules; it must be small enough to be solved.
@@ -60,7 +61,7 @@ class BoardTask:
     entry: ClassVar[str] = "evaluate"
     model_kind: ClassVar[type] = BoardPlayer
 
-    game: RowGame = RowGame()
+    game: RowGame = _TIC_TAC_TOE
     batch_size: BatchSize = 128
     validation_batch_size: BatchSize | None = None
 
@@ -169,9 +170,7 @@ class BoardTask:
         return Shown("\n".join([self.game.title, *lines]), scores)
 
 
-def draw_judgement(
-    game: Game, positions: Positions, judgement: Judgement, path: Path
-) -> None:
+def draw_judgement(game: Game, positions: Positions, judgement: Judgement, path: Path) -> None:
     """Draws positions with what a model thinks of each move, and of the result."""
     shape = (-1, *game.shape)
     names = ("dark", "light")
@@ -202,9 +201,7 @@ def best_moves(solved: Solved) -> Mover:
     return allowed
 
 
-def divergences(
-    moves: Float[Array, "B S"], targets: Float[Array, "B S"]
-) -> Float[Array, "B"]:
+def divergences(moves: Float[Array, "B S"], targets: Float[Array, "B S"]) -> Float[Array, "B"]:
     """The Kullback-Leibler divergence of each policy from its target, in nats.
 
     Args:

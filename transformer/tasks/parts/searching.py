@@ -94,9 +94,7 @@ def play_games(
         )
         return kept, (positions.boards, positions.players, policy, in_play, ~is_random)
 
-    end, (boards, players, policies, in_play, judged) = jax.lax.scan(
-        move, start, jnp.arange(turns)
-    )
+    end, (boards, players, policies, in_play, judged) = jax.lax.scan(move, start, jnp.arange(turns))
     # The outcome is that of the player who would move next.
     worth = game.outcomes(end)[None] * jnp.where(players == end.players[None], 1, -1)
     return Played(boards, policies, worth.astype(jnp.int32) + 1, in_play, judged)
