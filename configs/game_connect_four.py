@@ -10,7 +10,7 @@ from transformer.config import complete, section
 
 TASKS = {
     # Positions that are held out are unlike any in training, also when mirrored.
-    "solved_game": {"batch_size": 256, "held_out": 0.02},
+    "solved_game": {"batch_size": 128, "held_out": 0.02},
     "self_play": {"batch_size": 64, "simulations": 24, "random_moves": 12},
 }
 
@@ -32,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = section("optimizer", learning_rate=3e-3, warmup="5%", weight_decay=0.01)
     config.train = section(
         "train",
-        duration="4000 steps",
+        duration="1500 steps",
         evaluate_every="10%",
         save_every="25%",
         steps_per_dispatch=10,
