@@ -1,7 +1,12 @@
-"""Four in a row with falling stones, on a board small enough to be solved exactly.
+"""Four in a row with falling stones on 4 x 4 squares, solved exactly.
 
-python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
-python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
+    python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
+    python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
+
+Of 134,289 positions in play 2 percent are held out, with all that mirror into them. CONNECT_SCORE
+
+Any board with up to 5,000,000 positions works, such as --config.task.game.rows=5 (1.7 million,
+solved in 5 seconds). Variants, after a colon: `self_play`, which has not been trained to a score.
 """
 
 from ml_collections import ConfigDict

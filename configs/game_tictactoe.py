@@ -1,7 +1,15 @@
 """Tic-tac-toe: a transformer on the squares of the board that never loses.
 
-python scripts/train.py --config=configs/game_tictactoe.py --workdir=runs/tictactoe
-python scripts/play.py --workdir=runs/tictactoe
+    python scripts/train.py --config=configs/game_tictactoe.py --workdir=runs/tictactoe
+    python scripts/play.py --workdir=runs/tictactoe
+
+3 layers of width 64 imitate the solution of all 4,520 positions in play. Measured on one busy core
+of an AMD EPYC (Zen 5) with 60 epochs: 3:30 from start to end, 100 seconds of it on the processor;
+from epoch 42 on, every best move and every value was right. All games enumerated: it draws against
+a perfect player, and never loses against one that tries every move. 40 epochs are set here.
+
+Variants, after a colon: `self_play` learns from nothing but the rules, by games against itself with
+a search (`pip install -e '.[games]'`). SELF_PLAY_SCORE
 """
 
 from ml_collections import ConfigDict

@@ -56,7 +56,7 @@ def main() -> int:
 
 def beginning(game):
     """The position that the flags describe, and the moves that led there."""
-    from transformer.data.games.positions import Positions, board_of, played, square_of
+    from transformer.data.games.positions import played, position_of, square_of
     from transformer.data.games.rows import RowGame
 
     values = command_line.FLAGS
@@ -67,15 +67,7 @@ def beginning(game):
         return positions, np.array([moves], np.int64)
     if values.moves or not isinstance(game, RowGame):
         raise ConfigError("--board is for games with stones in a row, and without --moves.")
-    board = board_of(game, values.board)
-    ahead = int((board == 1).sum() - (board == 2).sum())
-    if ahead not in (0, 1):
-        raise DataError(
-            f"this board has {(board == 1).sum()} x and {(board == 2).sum()} o: the players take "
-            f"turns, and x begins."
-        )
-    board = np.where(board > 0, 3 - board, board) if ahead else board
-    return Positions(board[None].astype(np.int8), np.array([ahead], np.int8)), np.zeros((1, 0), int)
+    return position_of(game, values.board), np.zeros((1, 0), int)
 
 
 def meet(player) -> int:

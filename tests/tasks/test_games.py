@@ -12,7 +12,8 @@ from tests.common import AnyMethod, noisy_parameters
 from tests.runs import assert_same_run
 from transformer.data.games.positions import Positions
 from transformer.data.games.rows import RowGame
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, DataError
+from transformer.explaining.tracing import trace
 from transformer.models.board_transformer import BoardTransformer
 from transformer.runs.board_probe import probe_board
 from transformer.runs.opening import open_run
@@ -145,6 +146,17 @@ def test_perfect_play_against_minimax():
 def test_a_run_of_another_game_is_refused(runs):
     with pytest.raises(ConfigError, match=r"plays 2 in a row on 2 x 2, and the others play tic-"):
         player_named(str(runs("solved_game")), RowGame(), "best", 0.0)
+
+
+def test_a_position_can_be_explained(runs):
+    run = open_run(runs("solved_game"))
+    found = trace(run, "x. .o")
+    assert [token.text for token in found.stacks[0].tokens][:2] == ["[game]", "a1 own"]
+    expected = judged(run.model, run.params, np.array([[1, 0, 0, 2]])).probabilities[0]
+    shares = np.exp(found.outputs - found.outputs.max())
+    np.testing.assert_allclose(shares / shares.sum(), expected, atol=1e-5)
+    with pytest.raises(DataError, match="the game is over"):
+        trace(run, "xx o.")
 
 
 def test_chunks_of_boards_change_nothing():

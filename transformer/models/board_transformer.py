@@ -97,9 +97,9 @@ class BoardTransformer(nn.Module):
         Args:
             boards: 0 on empty squares, 1 on those of the player to move, 2 on the other's.
         """
-        pieces = tap(self, "token_embedding", self.token_embedding(boards))
+        pieces = self.token_embedding(boards)
         front = jnp.broadcast_to(self.game_token.astype(pieces.dtype), (len(boards), 1, self.width))
-        x = jnp.concatenate([front, pieces], axis=1)
+        x = tap(self, "token_embedding", jnp.concatenate([front, pieces], axis=1))
         places = self.position_embedding(jnp.arange(x.shape[1])[None, :])
         x = x + tap(self, "position_embedding", places)
         x, _ = self.blocks(self.dropout(x))

@@ -45,7 +45,8 @@ def draw_probes(
         if points:
             steps, shares = zip(*points, strict=True)
             rules.plot(steps, shares, style, color=color, markersize=3, linewidth=1.2, label=split)
-    rules.set(xlabel="step", ylabel="illegal moves (percent)", yscale="log")
+    rules.set(xlabel="step", ylabel="illegal moves (percent)")
+    rules.set_ylim(bottom=0)
     kinds = (("trained", _TRAINED), ("untrained", _UNTRAINED))
     for (name, color), values in zip(kinds, layers, strict=True):
         by_layer.plot(range(len(values)), 100 * values, "o-", color=color, label=name)

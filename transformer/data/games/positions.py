@@ -124,6 +124,26 @@ def board_of(game: Game, text: str) -> np.ndarray:
     return np.array([".xo".index(letter) for letter in squares], np.int8)
 
 
+def position_of(game: Game, text: str) -> Positions:
+    """The position that a text describes, of players who take turns, as one row.
+
+    Args:
+        game: the game.
+        text: as in `board_of`; `x` has begun.
+
+    Raises:
+        DataError: if it describes none.
+    """
+    board = board_of(game, text)
+    first, second = (int((board == player).sum()) for player in (1, 2))
+    if first - second not in (0, 1):
+        raise DataError(
+            f"this board has {first} x and {second} o: the players take turns, and x begins."
+        )
+    seen = np.where(board > 0, 3 - board, board) if first > second else board
+    return Positions(seen[None].astype(np.int8), np.array([first - second], np.int8))
+
+
 def played(game: Game, moves: list[int], on_illegal: Callable[[int], str]) -> Positions:
     """The position after some moves from the start, as one row.
 
