@@ -23,7 +23,13 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 # Begins from a run folder, whose model it takes.
 WITHOUT = {"finetune"}
 # What the data would decide.
-SIZES = {"vocab_size": 100, "num_outputs": 10, "channels": 3, "num_features": 40}
+SIZES = {
+    "vocab_size": 100,
+    "num_outputs": 10,
+    "channels": 3,
+    "num_features": 40,
+    "num_squares": 9,
+}
 
 
 def names() -> list[str]:

@@ -14,6 +14,7 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer, TextTokenize
 from transformer.decoding.shapes import rounded_up
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
+from transformer.explaining.board_prompts import read_board
 from transformer.explaining.encoder_prompts import (
     read_class,
     read_masked,
@@ -37,6 +38,7 @@ from transformer.tasks.parts.models import (
     TextTagger,
     TokenFiller,
 )
+from transformer.tasks.parts.playing import BoardPlayer
 from transformer.tasks.question_answering import QuestionAnswering
 
 # Longer prompts are refused before they are tokenized, in characters.
@@ -284,4 +286,5 @@ READERS: dict[type, Callable[[Run, Wanted], Reading]] = {
     TokenFiller: read_masked,
     SentencePretrainer: read_masked,
     ImageClassifier: read_image,
+    BoardPlayer: read_board,
 }

@@ -1,0 +1,40 @@
+"""Othello-GPT: a language model reads the moves of random games, never a board.
+
+    python scripts/train.py --config=configs/game_othello.py --workdir=runs/othello
+    python scripts/probe_board.py --workdir=runs/othello
+    python scripts/play.py --workdir=runs/othello
+
+3 layers of width 128, 96,000 games that are made on the fly. OTHELLO_SCORE
+
+Variants, after a colon: `published`, the size of Li et al. 2023 and as many games, for an
+accelerator; it has not been trained.
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import complete, section
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model", "gpt", num_layers=3, num_heads=4, width=128, context=60, tie_embeddings=False
+    )
+    config.task = section("task", "othello_moves", batch_size=32, validation_batch_size=100)
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="2%", weight_decay=0.01)
+    config.train = section(
+        "train", duration="3000 steps", evaluate_every="5%", save_every="10%", log_every="50 steps"
+    )
+    return complete(config, variant, VARIANTS)
+
+
+VARIANTS = {
+    # The published size (Li et al. 2023, section 2.2), for an accelerator.
+    "published": {
+        "model": {"num_layers": 8, "num_heads": 8, "width": 512},
+        "task": {"batch_size": 512, "epoch_games": 20_000_000},
+        "optimizer": {"learning_rate": 5e-4},
+        "train": {"duration": "1 epochs"},
+    },
+}

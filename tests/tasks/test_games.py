@@ -1,0 +1,217 @@
+"""Tasks on games: their losses by hand, what they learn, and resuming to the bit."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from tests.common import AnyMethod, noisy_parameters
+from tests.runs import assert_same_run
+from transformer.data.games.positions import Positions
+from transformer.data.games.rows import RowGame
+from transformer.errors import ConfigError, DataError
+from transformer.explaining.tracing import trace
+from transformer.models.board_transformer import BoardTransformer
+from transformer.runs.board_probe import probe_board
+from transformer.runs.opening import open_run
+from transformer.runs.players import match, open_player, player_named
+from transformer.scoring.games import all_games
+from transformer.tasks.parts.boards import best_moves, divergences, surprises
+from transformer.tasks.parts.playing import judged
+from transformer.tasks.solved_game import SolvedGame
+from transformer.training.loop import train
+from transformer.training.sections import section
+from transformer.training.shared import Shared
+
+# Four squares, of which two in a row win: 2 x 2, where who begins wins with the second stone.
+SMALL = {"rows": 2, "columns": 2, "in_row": 2}
+BOARD = {"num_layers": 1, "num_heads": 2, "width": 8, "init_scale": 0.2}
+DECODER = {"num_layers": 1, "num_heads": 2, "width": 16, "context": 60}
+JOBS = {
+    "solved_game": ("board_transformer", BOARD, {"game": SMALL, "batch_size": 4}),
+    "self_play": (
+        "board_transformer",
+        BOARD,
+        {"game": SMALL, "batch_size": 2, "simulations": 3, "random_moves": 1},
+    ),
+    "othello_moves": ("gpt", DECODER, {"batch_size": 2, "validation_games": 2}),
+}
+
+
+def config_of(task, steps=4):
+    model, fields, settings = JOBS[task]
+    config = ConfigDict({name: section(name) for name in ("optimizer", "train", "mesh")})
+    config.model = section("model", model, **fields)
+    config.task = section("task", task, **settings)
+    config.optimizer.update({"warmup": "1 steps", "learning_rate": 1e-2})
+    every = {"evaluate_every": "2 steps", "save_every": "2 steps"}
+    config.train.update({"duration": f"{steps} steps", "tensorboard": False, **every})
+    return config
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return Shared()
+
+
+@pytest.fixture(scope="module")
+def runs(shared, tmp_path_factory):
+    """Runs by task, made when they are first needed."""
+    folder, made = tmp_path_factory.mktemp("runs"), {}
+
+    def run(task):
+        if task == "self_play":
+            pytest.importorskip("mctx", reason="pip install -e '.[games]'")
+        if task not in made:
+            made[task] = folder / task
+            code, _ = train(config_of(task), made[task], shared=shared, curves=False)
+            assert code == 0
+        return made[task]
+
+    return run
+
+
+@pytest.mark.parametrize("task", JOBS)
+def test_resumed_is_uninterrupted(task, runs, shared, tmp_path):
+    whole = runs(task)
+    workdir = tmp_path / "run"
+    stop = {"should_stop": lambda step, loss: step == 2}
+    train(config_of(task), workdir, shared=shared, curves=False, **stop)
+    assert not (workdir / "finished.json").exists()
+    train(config_of(task), workdir, shared=shared, curves=False)
+    assert_same_run(workdir, whole)
+    assert (workdir / "moves.png").exists()
+
+
+def test_squares_that_are_alike_are_told_apart_by_place():
+    model = BoardTransformer(num_squares=4, **BOARD)
+    boards = jnp.array([[0, 1, 2, 0], [1, 0, 2, 0]])
+    params = noisy_parameters(AnyMethod(model, "evaluate"), boards)
+    moves, results = model.apply({"params": params}, boards, method="evaluate")
+    assert (moves.shape, results.shape) == ((2, 4), (2, 3))
+    assert len(np.unique(np.asarray(moves).round(6))) == 8
+
+
+def test_losses_by_hand():
+    scores = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    even = jnp.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]])
+    expected = [0.5 * np.log(1.0) + 0.5 * np.log(2.0), -np.log(0.8)]
+    np.testing.assert_allclose(divergences(scores, even), expected, atol=1e-6)
+    np.testing.assert_allclose(surprises(scores, even > 0), -np.log([0.75, 0.8]), atol=1e-6)
+
+
+def test_held_out_positions_are_not_in_training_when_mirrored():
+    task = SolvedGame(held_out=0.2)
+    data = task.load(None)
+    boards = data.solved.positions.boards
+    train = boards[data.train]
+    seen = {board.tobytes() for at in task.game.symmetries for board in train[:, at]}
+    assert len(data.validation) > 500
+    assert not [board for board in boards[data.validation] if board.tobytes() in seen]
+    with pytest.raises(ConfigError, match="none of the 627"):
+        SolvedGame(held_out=1e-5).load(None)
+
+
+def test_it_learns_the_smallest_game_by_heart(shared, tmp_path):
+    config = config_of("solved_game", steps=150)
+    config.optimizer.learning_rate = 3e-2
+    config.train.update({"evaluate_every": "150 steps", "save_every": "150 steps"})
+    _, report = train(config, tmp_path / "run", shared=shared, curves=False)
+    assert report["final"]["legal"] == report["final"]["best_move"] == 1.0
+    assert report["final"]["win_against_perfect_first"] == 1.0
+    player = open_player(tmp_path / "run", "best", 0.0)
+    assert player.judge(player.game.start(1), np.zeros((1, 0), int)).values[0] > 0.5
+    rival = player_named("random", player.game, "best", 0.0)
+    score = match(player.game, player, rival, games=20, random_moves=0, seed=0)
+    assert score.wins >= 10
+    assert sum(score) == 20
+    again = match(player.game, player, rival, games=20, random_moves=0, seed=0)
+    assert again == score
+
+
+def test_perfect_play_against_minimax():
+    game = RowGame()
+    perfect, deep = (player_named(name, game, "best", 0.0) for name in ("perfect", "minimax:6"))
+    score = match(game, perfect, deep, games=20, random_moves=0, seed=1)
+    assert score.losses == 0
+    with pytest.raises(ConfigError, match="1 to 6 moves ahead"):
+        player_named("minimax:7", game, "best", 0.0)
+    with pytest.raises(ConfigError, match="no player minimax:deep of tic-tac-toe"):
+        player_named("minimax:deep", game, "best", 0.0)
+
+
+def test_a_run_of_another_game_is_refused(runs):
+    with pytest.raises(ConfigError, match=r"plays 2 in a row on 2 x 2, and the others play tic-"):
+        player_named(str(runs("solved_game")), RowGame(), "best", 0.0)
+
+
+def test_a_position_can_be_explained(runs):
+    run = open_run(runs("solved_game"))
+    found = trace(run, "x. .o")
+    assert [token.text for token in found.stacks[0].tokens][:2] == ["[game]", "a1 own"]
+    expected = judged(run.model, run.params, np.array([[1, 0, 0, 2]])).probabilities[0]
+    shares = np.exp(found.outputs - found.outputs.max())
+    np.testing.assert_allclose(shares / shares.sum(), expected, atol=1e-5)
+    with pytest.raises(DataError, match="the game is over"):
+        trace(run, "xx o.")
+
+
+def test_chunks_of_boards_change_nothing():
+    model = BoardTransformer(num_squares=9, **BOARD)
+    data = SolvedGame().load(None)
+    params = noisy_parameters(AnyMethod(model, "evaluate"), jnp.zeros((1, 9), int))
+    boards = data.solved.positions.boards
+    many, few = judged(model, params, boards[:1100]), judged(model, params, boards[1090:1100])
+    np.testing.assert_allclose(many.probabilities[1090:], few.probabilities, atol=1e-6)
+    np.testing.assert_allclose(many.values[1090:], few.values, atol=1e-6)
+
+
+def test_search_finds_a_win_and_a_threat(runs):
+    pytest.importorskip("mctx", reason="pip install -e '.[games]'")
+    from transformer.tasks.parts.searching import play_games, search
+
+    game, model = RowGame(), BoardTransformer(num_squares=9, **BOARD)
+    params = noisy_parameters(AnyMethod(model, "evaluate"), jnp.zeros((1, 9), int), scale=0.0)
+    # Own stones at a1 and b1 win at c1; in the second board, the other threatens c2.
+    boards = np.array([[1, 1, 0, 2, 2, 0, 0, 0, 0], [1, 0, 0, 2, 2, 0, 0, 1, 0]], np.int8)
+    positions = Positions(jnp.asarray(boards), jnp.zeros(2, jnp.int8))
+    moves, policy = search(model, params, game, positions, jax.random.key(0), 200)
+    assert moves.tolist() == [2, 5]
+    assert (policy.argmax(-1) == moves).all()
+    played = play_games(model, params, game, jax.random.key(1), 5, simulations=4, random_moves=2)
+    for board, label, goes_on in zip(
+        *(np.asarray(x).swapaxes(0, 1) for x in (played.boards, played.labels, played.in_play)),
+        strict=True,
+    ):
+        count = int(goes_on.sum())
+        assert goes_on[:count].all()
+        stones = (board[:count] > 0).sum(-1)
+        assert stones.tolist() == list(range(count))
+        # Who made the last move has won, or it is a draw; sides take turns.
+        assert label[count - 1] in (1, 2)
+        assert all(a + b == 2 for a, b in itertools.pairwise(label[:count]))
+
+
+def test_best_moves_of_all_positions():
+    data = SolvedGame().load(None)
+    found = best_moves(data.solved)(data.solved.positions.take(np.array([5, 0, 77])))
+    np.testing.assert_array_equal(found, data.solved.best[[5, 0, 77]])
+    results = all_games(
+        RowGame(), lambda p: best_moves(data.solved)(p).argmax(-1), best_moves(data.solved), 0
+    )
+    assert (results.win, results.draw, results.loss) == (0.0, 1.0, 0.0)
+
+
+def test_moves_alone_do_not_show_a_board_to_a_network_without_training(runs):
+    run = open_run(runs("othello_moves"))
+    found = probe_board(run, 8, 0)
+    assert found.trained.shape == found.untrained.shape == (2,)
+    assert found.by_move.shape == (59,)
+    assert 0.4 < found.constant < 0.8
+    assert ((found.trained > 0.3) & (found.trained < 0.9)).all()
+    player = open_player(run.workdir, "best", 1.0)
+    score = match(player.game, player, player, games=2, random_moves=4, seed=0)
+    assert sum(score) == 2
