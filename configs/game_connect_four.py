@@ -3,7 +3,13 @@
     python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
     python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
 
-Of 134,289 positions in play 2 percent are held out, with all that mirror into them. CONNECT_SCORE
+Of 134,289 positions in play 2 percent are held out, with all that mirror into them. 3
+layers of width 64, 1,500 steps of 128 positions, on one core of a busy AMD EPYC (Zen 5).
+Measured with a split
+that also held out the empty board: 92.1 percent best moves, 80.6 percent right values and 99.96
+percent legal moves on held-out positions; 2:32 of processor time. On the empty board, which it had
+not seen, it chose an illegal move. Since then the first positions are always in training; that has
+not been measured.
 
 Any board with up to 5,000,000 positions works, such as --config.task.game.rows=5 (1.7 million,
 solved in 5 seconds). Variants, after a colon: `self_play`, which has not been trained to a score.
