@@ -29,9 +29,10 @@ class SolvedGame(BoardTask):
     """Imitates a perfect player; its fields and those of `BoardTask` are `config.task`.
 
     Attributes:
-        held_out: the fraction of positions for validation, of those with some stones. Positions that turn or mirror into each
-            other are held out together. 0 trains and validates on all positions: the game is then
-            learned by heart, which is enough to play it.
+        held_out: the fraction of positions for validation, of those with at least four stones.
+            Positions that turn or mirror into each other are held out together. 0 trains and
+            validates on all positions: the game is then learned by heart, which is enough to play
+            it.
     """
 
     held_out: PartOrNone = 0.0
