@@ -3,36 +3,35 @@
     python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
     python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
 
-Of 134,289 positions in play 2 percent are held out, with all that mirror into them. CONNECT_SCORE
+Of 134,289 positions in play 2 percent are held out, with all that mirror into them. 3 layers of
+width 64, 1,500 steps of 128 positions, 2:32 of processor time on a busy AMD EPYC (Zen 5). Measured
+with a split that also held out the empty board: on held-out positions 92.1 percent best moves, 80.6
+percent right values and 99.96 percent legal moves. On the empty board, which it had not seen, it
+chose an illegal move. Since then the first positions are always in training; this has not been
+measured.
 
 Any board with up to 5,000,000 positions works, such as --config.task.game.rows=5 (1.7 million,
-solved in 5 seconds). Variants, after a colon: `self_play`, which has not been trained to a score.
+solved in 5 seconds).
 """
 
 from ml_collections import ConfigDict
 
 from transformer.config import complete, section
 
-TASKS = {
-    # Positions that are held out are unlike any in training, also when mirrored.
-    "solved_game": {"batch_size": 128, "held_out": 0.02},
-    "self_play": {"batch_size": 64, "simulations": 24, "random_moves": 12},
-}
-
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The default, or a variant."""
-    task = "self_play" if variant == "self_play" else "solved_game"
+    """The default; there are no variants."""
     config = ConfigDict()
     config.model = section(
         "model", "board_transformer", num_layers=3, num_heads=4, width=64, init_scale=0.1
     )
     config.task = section(
         "task",
-        task,
+        "solved_game",
         game={"rows": 4, "columns": 4, "in_row": 4, "falls": True},
+        batch_size=128,
         validation_batch_size=1024,
-        **TASKS[task],
+        held_out=0.02,
     )
     config.optimizer = section("optimizer", learning_rate=3e-3, warmup="5%", weight_decay=0.01)
     config.train = section(
@@ -42,13 +41,4 @@ def get_config(variant: str = "") -> ConfigDict:
         save_every="25%",
         steps_per_dispatch=10,
     )
-    return complete(config, variant, VARIANTS)
-
-
-VARIANTS = {
-    "self_play": {
-        "model": {"num_layers": 2, "width": 48},
-        "optimizer": {"learning_rate": 2e-3},
-        "train": {"duration": "800 steps", "steps_per_dispatch": 5, "validation_batches": 16},
-    },
-}
+    return complete(config, variant)

@@ -4,7 +4,10 @@
     python scripts/probe_board.py --workdir=runs/othello
     python scripts/play.py --workdir=runs/othello
 
-3 layers of width 128, 96,000 games that are made on the fly. OTHELLO_SCORE
+3 layers of width 128, 3,000 steps of 32 games that are made on the fly. The whole has not been
+measured. Stopped after 1,491 steps (47,712 games, 5 minutes of processor time on a busy AMD EPYC,
+Zen 5), 22.0 percent of the most probable moves are illegal on 1,000 held-out games, and the loss is
+0.846 nats above that of a player who knows the rules.
 
 Variants, after a colon: `published`, the size of Li et al. 2023 and as many games, for an
 accelerator; it has not been trained.

@@ -17,17 +17,17 @@ QUESTION = {
     "question": "who sat?",
     "answers": [{"text": "the cat", "answer_start": 0}],
 }
-DECODER = {"num_layers": 1, "num_heads": 2, "width": 8, "context": 8}
+DECODER = {"num_layers": 1, "num_heads": 2, "width": 8, "context": 64}
 PAIR = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width": 8}
 MODELS = {
-    "bert": {**DECODER, "context": 64},
+    "bert": DECODER,
     "board_transformer": {"num_layers": 1, "num_heads": 2, "width": 8},
     "esm": {**DECODER, "context": 64, "token_dropout": False},
     "gemma": DECODER,
     "gpt": DECODER,
     "llama": DECODER,
     "mixtral": DECODER,
-    "modern_bert": {**DECODER, "context": 64, "feed_forward_width": 8},
+    "modern_bert": {**DECODER, "feed_forward_width": 8},
     "speech": PAIR,
     "speech_encoder": {"num_layers": 1, "num_heads": 2, "width": 8},
     "t5": PAIR,

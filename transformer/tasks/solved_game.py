@@ -20,6 +20,8 @@ from transformer.types import Batch, Params
 
 # The seed of the choice of held-out positions; never change it, so that scores stay comparable.
 _SPLIT_SEED = 0
+# Positions with fewer stones are never held out: nothing else is like the beginning of a game.
+_FEW_STONES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +29,10 @@ class SolvedGame(BoardTask):
     """Imitates a perfect player; its fields and those of `BoardTask` are `config.task`.
 
     Attributes:
-        held_out: the fraction of positions for validation. Positions that turn or mirror into each
-            other are held out together. 0 trains and validates on all positions: the game is then
-            learned by heart, which is enough to play it.
+        held_out: the fraction of positions for validation, of those with at least four stones.
+            Positions that turn or mirror into each other are held out together. 0 trains and
+            validates on all positions: the game is then learned by heart, which is enough to play
+            it.
     """
 
     held_out: PartOrNone = 0.0
@@ -41,14 +44,16 @@ class SolvedGame(BoardTask):
         every = np.arange(len(solved.values))
         if not self.held_out:
             return BoardData(solved, every, every)
-        classes = _classes(self.game, solved.positions.boards)
-        count = round(self.held_out * (classes.max() + 1))
+        boards = solved.positions.boards
+        classes = _classes(self.game, boards)
+        late = np.unique(classes[(boards > 0).sum(-1) >= _FEW_STONES])
+        count = round(self.held_out * len(late))
         if not count:
             raise ConfigError(
-                f"config.task.held_out is {self.held_out}: none of the {classes.max() + 1:,} "
-                f"positions would be held out. Give a larger part, or 0."
+                f"config.task.held_out is {self.held_out}: none of the {len(late):,} positions "
+                f"would be held out. Give a larger part, or 0."
             )
-        order = np.random.default_rng(_SPLIT_SEED).permutation(classes.max() + 1)
+        order = np.random.default_rng(_SPLIT_SEED).permutation(late)
         held = np.isin(classes, order[:count])
         return BoardData(solved, every[~held], every[held])
 
