@@ -102,8 +102,9 @@ class Listening:
         found = sound.window(begin, start + half + length + half - begin)
         own = min(length, max(0, begin + len(found) - first * hop))
         if start < begin:
-            mode = "reflect" if len(found) > half else "constant"
-            found = np.pad(found, (half, 0), mode=mode)
+            # Also the beginning of a recording of a few samples can be mirrored.
+            found = np.pad(found, (0, max(0, half + 1 - len(found))))
+            found = np.pad(found, (half, 0), mode="reflect")
         missing = half + length + half - len(found)
         # Beyond its end a recording goes backwards, unless it is padded with silence to a window.
         is_mirrored = own == length or (first > 0 and not self.is_short)

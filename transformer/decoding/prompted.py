@@ -168,7 +168,8 @@ def following(
     variables = {"params": params}
     settings = Settings(end=0, max_length=0, rules=TranscriptRules())
     features, _ = nn.apply(_read, model)(variables, memory, prompts, settings)
-    return model.apply(variables, features[:, -column], method="logits")
+    last = features[:, features.shape[1] - column, None]
+    return model.apply(variables, last, method="logits")[:, 0]
 
 
 def _read(

@@ -61,6 +61,7 @@ class Dictates(Protocol):
     windows: Windows
 
 
+@runtime_checkable
 class _Sizes(Protocol):
     """Sizes of the model."""
 
@@ -142,7 +143,7 @@ def _features(files: SideFiles, model: Json) -> Json:
         {"padding_value": 0.0, "dither": 0.0, "padding_side": "right", "do_normalize": False}
     )
     rate, hop = file.whole("sampling_rate", 16_000), file.whole("hop_length", 160)
-    seconds = file.number("chunk_length", 30)
+    seconds = file.number("chunk_length", 30.0)
     frames = 2 * model["source_context"]
     if round(seconds * rate) // hop != frames:
         raise DataError(
