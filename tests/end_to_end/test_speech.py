@@ -95,6 +95,10 @@ def test_other_recordings_are_scored(trained, folder):
     too_long.write_text(json.dumps({"audio": "long.flac", "text": "ab"}))
     done = call("evaluate.py", f"--workdir={trained}", f"--path={too_long}")
     fails(done, 2, "has 4.5 seconds, and config.task.max_seconds is 2")
+    arrays = {"x": np.zeros((40, 3), np.float32), "n": np.full(4, 10), "t": np.array(["ab"] * 4)}
+    np.savez(folder / "a.npz", **{f"train_{name}": values for name, values in arrays.items()})
+    done = call("evaluate.py", f"--workdir={trained}", f"--path={folder / 'a.npz'}")
+    fails(done, 2, "frames of 3 numbers, and the model reads 8")
 
 
 def test_a_long_recording_is_heard_in_pieces(trained, folder):

@@ -17,7 +17,7 @@ from transformer.data.audio.windows import Windows
 from transformer.data.source import Visit
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.recognize import Found, Recognition
-from transformer.errors import ConfigError
+from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import CountOrZero, OneOf, Share, Whole
 from transformer.ops.search_rules import USUAL, Penalty, Search
@@ -106,11 +106,21 @@ class Transcription(SpeechTask):
     def losses(
         self, model: SpeechReader, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
-        """Cross-entropy of the transcript's tokens, and CTC."""
+        """Cross-entropy of the transcript's tokens, and CTC.
+
+        Raises:
+            DataError: if the recordings are not such as the model reads.
+        """
+        heard = self.heard(batch)
+        if heard.frames.shape[2] != model.num_features:
+            raise DataError(
+                f"the recordings give frames of {heard.frames.shape[2]} numbers, and the model "
+                f"reads {model.num_features}: give recordings like those that it was trained on."
+            )
         return recognition_losses(
             model,
             params,
-            self.heard(batch),
+            heard,
             rngs,
             ctc_weight=self.ctc_weight,
             label_smoothing=self.label_smoothing,
