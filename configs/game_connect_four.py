@@ -1,5 +1,6 @@
 """Four in a row with falling stones on 4 x 4 squares, solved exactly.
 
+    pip install -e '.[tensorboard]'
     python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
     python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
 

@@ -1,5 +1,6 @@
 """Othello-GPT: a language model reads the moves of random games, never a board.
 
+    pip install -e '.[tensorboard]'
     python scripts/train.py --config=configs/game_othello.py --workdir=runs/othello
     python scripts/probe_board.py --workdir=runs/othello
     python scripts/play.py --workdir=runs/othello

@@ -1,5 +1,6 @@
 """An ESM fine-tuned to classify proteins: does a peptide kill microbes?
 
+    pip install -e '.[proteins,tensorboard]'
     python scripts/train.py --config=configs/protein_mlm.py --workdir=runs/esm
     python scripts/train.py --config=configs/protein_classify.py --workdir=runs/peptides \
         --config.init.workdir=runs/esm

@@ -1,5 +1,6 @@
 """A decoder that writes proteins, residue by residue.
 
+    pip install -e '.[proteins,tensorboard]'
     python scripts/train.py --config=configs/protein_lm.py --workdir=runs/peptides
     python scripts/generate.py --workdir=runs/peptides --prompt=GLF
     python scripts/train.py --config=configs/protein_lm.py --workdir=runs/mine \

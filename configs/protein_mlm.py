@@ -1,5 +1,6 @@
 """An ESM-2 trained from nothing on proteins: masked residues.
 
+    pip install -e '.[proteins,tensorboard]'
     python scripts/train.py --config=configs/protein_mlm.py --workdir=runs/esm
     python scripts/train.py --config=configs/protein_mlm.py:proteins --workdir=runs/proteins \
         --config.task.path=proteins.fasta.xz

@@ -1,5 +1,6 @@
 """An ESM fine-tuned to label residues, for example with secondary structure.
 
+    pip install -e '.[proteins,tensorboard]'
     python scripts/train.py --config=configs/protein_mlm.py --workdir=runs/esm
     python scripts/train.py --config=configs/protein_tag.py --workdir=runs/structure \
         --config.init.workdir=runs/esm --config.task.train=train.fasta

@@ -1,5 +1,6 @@
 r"""AN4: spelled words, digits and commands (Acero and Stern 1990), from 13 mel cepstra a frame.
 
+    pip install -e '.[speech,tensorboard]'
     python scripts/train.py --config=configs/speech_an4.py --workdir=runs/an4 \
         --config.task.train=an4.npz
 

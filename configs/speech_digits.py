@@ -1,6 +1,7 @@
 """Strings of digits that synthetic voices read, to text: speech that needs no file.
 
     pip install 'transformer[speech]'
+    pip install -e '.[speech,tensorboard]'
     python scripts/train.py --config=configs/speech_digits.py --workdir=runs/digits
     python scripts/transcribe.py --workdir=runs/digits recording.wav
 

@@ -1,5 +1,6 @@
 r"""The Free Spoken Digit Dataset: 3,000 recordings of single digits by six speakers, 8 kHz.
 
+    pip install -e '.[speech,tensorboard]'
     python scripts/train.py --config=configs/speech_fsdd.py --workdir=runs/fsdd \
         --config.task.train=fsdd.npz
     python scripts/train.py --config=configs/speech_fsdd.py --workdir=runs/fsdd_jackson \
