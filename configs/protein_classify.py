@@ -6,7 +6,7 @@
         --config.init.workdir=runs/esm
 
 500 steps of 32 peptides; 3,665 to train on, 955 held out, none of them a relative of the former. On
-a core of an AMD EPYC (Zen 5) that many jobs shared, so no time. Accuracy 89.0 and 88.1 percent
+a core of an Intel Xeon that many jobs shared, so no time. Accuracy 89.0 and 88.1 percent
 (seeds 0 and 1). On counts of amino acids logistic regression has 79.5 percent, and a random forest
 88.2 to 89.4 (`benchmarks/peptides.py`): the model is no better than the forest.
 

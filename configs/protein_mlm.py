@@ -6,7 +6,7 @@
         --config.task.path=proteins.fasta.xz
 
 Default: 3,665 peptides of the package `modlamp`, 4 layers of width 128, 1,000 steps of 64 rows of
-64 tokens. Measured on one core of an AMD EPYC (Zen 5) among many other jobs, so that the time says
+64 tokens. Measured on one core of an Intel Xeon among many other jobs, so that the time says
 little (20 minutes; alone some 3 times faster). Held-out peptides, no relatives of those to train
 on: 2.506 nats a predicted residue, where unigram entropy is 2.878; of those a fifth is not hidden
 and can be read off in part. Where all that is predicted is masked: 2.664.

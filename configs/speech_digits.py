@@ -9,7 +9,7 @@
 different pitches and speeds, to train on; 500 strings of other digits by 12 other voices to
 validate on. 4 encoder layers and 1 decoder layer of width 128, CTC beside attention, 900 steps.
 
-Measured on one core of an AMD EPYC that was shared with other work: WER 2.60 percent and 92.0
+Measured on one core of an Intel Xeon that was shared with other work: WER 2.60 percent and 92.0
 percent of the strings right (seed 0), 7:15 minutes of CPU time, and half a minute more for the
 voices the first time.
 """
