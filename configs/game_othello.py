@@ -6,8 +6,8 @@
     python scripts/play.py --workdir=runs/othello
 
 3 layers of width 128, 3,000 steps of 32 games that are made on the fly. The whole has not been
-measured. Stopped after 1,491 steps (47,712 games, 5 minutes of processor time on a busy Intel Xeon),
-22.0 percent of the most probable moves are illegal on 1,000 held-out games, and the loss is
+measured. Stopped after 1,491 steps (47,712 games, 5 minutes of processor time on a busy Intel
+Xeon), 22.0 percent of the most probable moves are illegal on 1,000 held-out games, and the loss is
 0.846 nats above that of a player who knows the rules.
 
 Variants, after a colon: `published`, the size of Li et al. 2023 and as many games, for an

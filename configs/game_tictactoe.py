@@ -5,9 +5,9 @@
     python scripts/play.py --workdir=runs/tictactoe
 
 3 layers of width 64 imitate the solution of all 4,520 positions in play. Measured on one busy core
-of an Intel Xeon: 3:30 from start to end, 100 seconds of it on the processor;
-from epoch 42 of 60 on, every best move and every value was right. All games enumerated: it draws against
-a perfect player, and never loses against one that tries every move.
+of an Intel Xeon: 3:30 from start to end, 100 seconds of it on the processor; from epoch 42 of 60
+on, every best move and every value was right. All games enumerated: it draws against a perfect
+player, and never loses against one that tries every move.
 
 Variants, after a colon: `self_play` learns from nothing but the rules, by games against itself
 with a search (`pip install -e '.[games]'`). It does not reach the aim: one run (seed 0, 7:42 of

@@ -10,12 +10,9 @@ import re
 from pathlib import Path
 
 from absl import flags
-from rich.console import Console
-from rich.markup import escape
 
 from transformer import command_line
 from transformer.errors import ConfigError
-from transformer.fields import unknown_name
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs"
 
@@ -24,6 +21,8 @@ flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
 def main(*names: str) -> int:
     """Prints the table, or the whole head of some configs."""
+    from transformer.fields import unknown_name
+
     heads = {path.stem: _head(path) for path in sorted(FOLDER.glob("*.py"))}
     for name in names:
         if Path(name).stem not in heads:
@@ -43,6 +42,9 @@ def _head(path: Path) -> str:
 
 
 def _show(heads: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
     console = Console(highlight=False, soft_wrap=True)
     for name, head in heads.items():
         path = FOLDER / f"{name}.py"

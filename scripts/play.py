@@ -14,7 +14,6 @@ game) and minimax:DEPTH.
 import sys
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from transformer import command_line
@@ -56,6 +55,8 @@ def main() -> int:
 
 def beginning(game):
     """The position that the flags describe, and the moves that led there."""
+    import numpy as np
+
     from transformer.data.games.positions import played, position_of, square_of
     from transformer.data.games.rows import RowGame
 
@@ -72,6 +73,8 @@ def beginning(game):
 
 def meet(player) -> int:
     """All players against each other; prints a table of ratings."""
+    import numpy as np
+
     from transformer.runs.players import player_named, table
     from transformer.scoring.games import elo_ratings
 
@@ -123,6 +126,8 @@ def meet(player) -> int:
 
 def think(player, positions, moves) -> int:
     """Prints and draws what the run thinks of a position."""
+    import numpy as np
+
     from transformer.tasks.parts.boards import draw_judgement
 
     values, game = command_line.FLAGS, player.game
@@ -141,6 +146,8 @@ def think(player, positions, moves) -> int:
 
 def play(player, positions, moves) -> int:
     """A game in the terminal."""
+    import numpy as np
+
     values, game = command_line.FLAGS, player.game
     mine = 1 if values.second else 0
     random = np.random.default_rng(values.seed)
@@ -165,6 +172,8 @@ def play(player, positions, moves) -> int:
 
 def asked(game, positions, lines):
     """The move that the user writes; None to stop."""
+    import numpy as np
+
     from transformer.data.games.positions import square_of
 
     while True:

@@ -16,17 +16,20 @@ from typing import Any
 from absl import flags
 
 from transformer import command_line
-from transformer.data.audio.prompts import TASKS
-from transformer.data.audio.writing import WRITERS
 from transformer.errors import ConfigError
+
+# The names in `data/audio/writing.py`, whose import would take seconds.
+FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_bool("timestamps", None, "Shows when each part was said.")
-flags.DEFINE_enum("format", "txt", list(WRITERS), "How transcripts are written.")
+flags.DEFINE_enum("format", "txt", FORMATS, "How transcripts are written.")
 flags.DEFINE_string("output", None, "A folder for one file for each recording.")
 flags.DEFINE_string("language", None, "The language that is spoken, as a code such as en.")
-flags.DEFINE_enum("task", None, list(TASKS), "transcribe, or translate into English.")
+flags.DEFINE_enum(
+    "task", None, ("transcribe", "translate"), "transcribe, or translate into English."
+)
 flags.DEFINE_integer("batch_size", 8, "Recordings at once.", lower_bound=1, upper_bound=1 << 10)
 flags.DEFINE_integer("beam_size", None, "Hypotheses; 1 is greedy.", lower_bound=1, upper_bound=100)
 flags.DEFINE_list(
@@ -46,6 +49,7 @@ def main(*arguments: str) -> int:
     paths = [Path(argument) for argument in arguments]
     output = _output_folder(values.output, paths, values.format)
     from transformer.data.audio.reading import read_header
+    from transformer.data.audio.writing import WRITERS
     from transformer.files import write_text
     from transformer.progress import counting
     from transformer.runs.opening import open_run

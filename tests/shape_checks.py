@@ -20,7 +20,12 @@ def jaxtyped(*, typechecker: Callable) -> Callable[[Callable], Callable]:
 
     def decorate(function: Callable) -> Callable:
         # What yields runs when its call has long returned; classes are another matter.
-        if not isinstance(function, types.FunctionType) or inspect.isgeneratorfunction(function):
+        # So are sizes that a parameter gives, such as `{channels}`: they need its value.
+        if (
+            not isinstance(function, types.FunctionType)
+            or inspect.isgeneratorfunction(function)
+            or "{" in str(function.__annotations__)
+        ):
             return ORIGINAL(function, typechecker=typechecker)
         inner = typechecker(function)
         if inner is function:  # It has no annotations.

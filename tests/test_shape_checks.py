@@ -56,3 +56,13 @@ def test_what_yields_is_checked_when_it_is_called():
     assert len(list(rows(jnp.zeros((2, 3)), jnp.zeros(2)))) == 2
     with pytest.raises(TypeCheckError):
         rows(jnp.zeros((2, 3)), jnp.zeros(3))
+
+
+def test_a_size_may_be_the_value_of_a_parameter():
+    @checked
+    def wide(x: Float[Array, "B {width}"], width: int) -> Float[Array, "B {width}"]:
+        return x
+
+    assert wide(jnp.zeros((2, 3)), 3).shape == (2, 3)
+    with pytest.raises(TypeCheckError):
+        wide(jnp.zeros((2, 3)), 4)

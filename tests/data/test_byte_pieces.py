@@ -222,7 +222,7 @@ def test_a_vocabulary_needs_room_for_all_bytes():
 
 
 def test_what_is_no_kind():
-    with pytest.raises(ConfigError, match=r"'sentencepiece': choose from wordpiece, bpe, or"):
+    with pytest.raises(ConfigError, match="'sentencepiece': choose from wordpiece, bpe, "):
         make_encoder_tokenizer("sentencepiece", [], vocab_size=300, lowercase=True)
 
 

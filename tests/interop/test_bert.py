@@ -261,7 +261,7 @@ def test_missing_files(tmp_path):
     folder = write(tmp_path / "folder", weights=False)
     refused(folder, "model.safetensors")
     (folder / "pytorch_model.bin").write_bytes(b"")
-    refused(folder, "pytorch_model.bin", "not read")
+    refused(folder, "pytorch_model.bin", "cannot be read as an archive")
     (folder / "config.json").unlink()
     (folder / "config.json").mkdir()
     refused(folder, "config.json")

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
+from transformer.models.board_transformer import BoardTransformer
+from transformer.models.speech_encoder import SpeechEncoder
 from transformer.nn.decoder import DecoderOnly
-from transformer.nn.encoder_decoder import EncoderDecoder
+from transformer.nn.encoder_decoder import AnyEncoderDecoder, EncoderDecoder
 from transformer.nn.heads import TextEncoder
 from transformer.ops import attention, cudnn
 from transformer.training.sections import build, section
@@ -22,6 +24,7 @@ from transformer.training.sections import build, section
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {"vocab_size": 32, "num_outputs": 3, "num_layers": 1, "num_experts": 2, "channels": 3}
 SMALL |= {"num_encoder_layers": 1, "num_decoder_layers": 1, "decoder_layers": 1}
+SMALL |= {"num_features": 13, "num_squares": 9}
 # Published models whose attention no shipped config has.
 FAMILIES = {
     "gemma": {"num_heads": 8, "num_kv_heads": 1, "width": 2048, "head_dim": 256, "context": 8192},
@@ -104,21 +107,34 @@ def inputs_of(model, length):
         return jax.ShapeDtypeStruct(shape, jnp.int32)
 
     rows = 2
-    if isinstance(model, DecoderOnly):
-        tokens = ints(rows, model.context)
-        return [(None, (tokens,), {}), (None, (tokens,), {"segment_ids": tokens})]
-    if isinstance(model, TextEncoder):
-        tokens = ints(rows, length or model.context)
-        return [(None, (tokens, tokens, ints(rows)), {})]
-    if isinstance(model, EncoderDecoder):
-        source, target = ints(rows, length or 33), ints(rows, 29)
-        packed = {"source_segments": source, "target_segments": target}
-        packed |= {"source_positions": source, "target_positions": target}
-        return [(None, (source, target), packed)]
-    images = jax.ShapeDtypeStruct((rows, model.image_size, model.image_size, 3), jnp.float32)
-    calls = [("classify", (images,), {})]
-    if model.pooling == "class" and model.distillation == "none":
-        calls.append(("reconstruct", (images, ints(rows, model.grid**2), model.grid**2 // 4), {}))
+    frames, real = jax.ShapeDtypeStruct((rows, 90, 13), jnp.float32), ints(rows, 90)
+    match model:
+        case DecoderOnly():
+            tokens = ints(rows, model.context)
+            calls = [(None, (tokens,), {}), (None, (tokens,), {"segment_ids": tokens})]
+        case TextEncoder():
+            tokens = ints(rows, length or model.context)
+            calls = [(None, (tokens, tokens, ints(rows)), {})]
+        case EncoderDecoder():
+            source, target = ints(rows, length or 33), ints(rows, 29)
+            packed = {"source_segments": source, "target_segments": target}
+            packed |= {"source_positions": source, "target_positions": target}
+            calls = [(None, (source, target), packed)]
+        case AnyEncoderDecoder():
+            target = ints(rows, 29)
+            named = {"source_segments": real, "target_segments": target}
+            calls = [(None, (frames, target), named)]
+        case SpeechEncoder():
+            calls = [(None, (frames,), {"frame_segments": real})]
+        case BoardTransformer():
+            calls = [("moves", (ints(rows, model.num_squares),), {})]
+        case _:
+            size = model.image_size
+            images = jax.ShapeDtypeStruct((rows, size, size, 3), jnp.float32)
+            calls = [("classify", (images,), {})]
+            if model.pooling == "class" and model.distillation == "none":
+                patches = model.grid**2
+                calls.append(("reconstruct", (images, ints(rows, patches), patches // 4), {}))
     return calls
 
 
@@ -150,6 +166,8 @@ def test_what_auto_picks_passes_the_checks_of_jax(chosen, name):
         # A mask of documents in the longest rows is too large to be handed over whole.
         whole = "segment_ids" in named and 2 * model.context**2 > cudnn.LARGEST_MASK
         expected = {"blockwise"} if wide or whole else {"cudnn"}
+        if section.width // section.num_heads % 8 and "head_dim" not in section:
+            expected = {"einsum"}  # cuDNN takes no such heads.
         if getattr(model, "pooling", "") == "attention":
             expected = expected | {"einsum"}  # It pools by one query.
         assert set(chosen) == expected, (method, named)
