@@ -24,7 +24,7 @@ def jaxtyped(*, typechecker: Callable) -> Callable[[Callable], Callable]:
         if (
             not isinstance(function, types.FunctionType)
             or inspect.isgeneratorfunction(function)
-            or "{" in str(function.__annotations__)
+            or any("{" in str(hint) for hint in function.__annotations__.values())
         ):
             return ORIGINAL(function, typechecker=typechecker)
         inner = typechecker(function)
