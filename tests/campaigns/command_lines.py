@@ -66,6 +66,9 @@ MODELS_OF = {
     "image_classification": ("vit",),
     "masked_images": ("vit",),
 }
+# Speech, games and proteins are not drawn yet.
+UNDRAWN = {"board_transformer", "esm", "speech", "speech_encoder", "whisper"}
+UNDRAWN |= {"othello_moves", "self_play", "solved_game", "transcription"}
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
     **dict.fromkeys(
@@ -445,8 +448,8 @@ WEIGHTED = (
 
 
 if __name__ == "__main__":
-    assert {model for _, model in PAIRS} == set(choices("model"))
-    assert set(MODELS_OF) == set(choices("task"))
+    assert {model for _, model in PAIRS} == set(choices("model")) - UNDRAWN
+    assert set(MODELS_OF) == set(choices("task")) - UNDRAWN
     # Before the first case, so that none waits for it.
     if "-h" not in sys.argv and "--help" not in sys.argv:
         prepared()
