@@ -1,13 +1,15 @@
 """Sampling from a language model, with a cache, compiled once and streamed.
 
-The prompt is read in one call (`_read`), then tokens are made one by one inside a compiled loop
-(`_continue`). Rows of a batch may have prompts of different lengths: each writes its own slots of
-the cache, and the causal rule hides slots that are not written yet.
+A `Writer` reads the prompt in one call, then makes tokens inside a compiled loop: `OneByOne` here,
+several at once in `decoding.speculation`. Rows of a batch may have prompts of different lengths:
+each writes its own slots of the cache, and the causal rule hides slots that are not written yet.
+The cache has room for the tokens that are asked for, not for the whole context.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -19,19 +21,83 @@ from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
-from transformer.ops.logits import Sampling, filter_logits
+from transformer.ops.logits import Sampling, choose
 from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
 STREAM_CHUNK = 16
+# The fewest slots of a cache: fewer save no time.
+_LEAST_SLOTS = 64
+
+# What a writer knows of the texts between two calls.
+State = TypeVar("State")
 
 
-class _State(NamedTuple):
-    """The state of a generation: scores of each row's next token, and that token's position."""
+@runtime_checkable
+class Writer(Protocol[State]):
+    """Reads prompts, and makes the tokens that `OneByOne` would make."""
+
+    def read(
+        self, tokens: Int[np.ndarray, "B T"], lengths: Int[np.ndarray, "B"], room: int
+    ) -> State:
+        """Reads prompts.
+
+        Args:
+            tokens: the prompts, padded behind.
+            lengths: their lengths.
+            room: the longest text in the end.
+        """
+        ...
+
+    def go_on(
+        self, state: State, keys: Key[Array, "B"], made: int, count: int, chunk: int
+    ) -> tuple[State, Int[Array, "B chunk"]]:
+        """Makes `count` tokens for each row, at most `chunk`; the others are of no meaning.
+
+        Args:
+            state: from `read` or the call before.
+            keys: the randomness of each row.
+            made: the number of tokens that were made before.
+            count: the number of tokens to make.
+            chunk: the width of the result.
+        """
+        ...
+
+
+class Upcoming(NamedTuple):
+    """The state of `OneByOne`: scores of each row's next token, and that token's position."""
 
     logits: Float[Array, "B V"]
     cache: Caches
     positions: Int[Array, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class OneByOne:
+    """Makes one token with each pass of the model.
+
+    Attributes:
+        model: a language model.
+        params: its parameters.
+        sampling: how to choose tokens.
+    """
+
+    model: DecoderOnly
+    params: Params
+    sampling: Sampling
+
+    def read(
+        self, tokens: Int[np.ndarray, "B T"], lengths: Int[np.ndarray, "B"], room: int
+    ) -> Upcoming:
+        """Reads prompts; see `Writer`."""
+        return _read(self.model.for_writing(), room, self.params, tokens, lengths)
+
+    def go_on(
+        self, state: Upcoming, keys: Key[Array, "B"], made: int, count: int, chunk: int
+    ) -> tuple[Upcoming, Int[Array, "B chunk"]]:
+        """Makes tokens; see `Writer`."""
+        model = self.model.for_writing()
+        return _continue(model, self.sampling, chunk, self.params, state, keys, made, count)
 
 
 def write(
@@ -47,6 +113,7 @@ def write(
     stop_ids: Sequence[int] = (),
     begin: int | None = None,
     on_text: Callable[[int, str], None] | None = None,
+    writer: Writer | None = None,
 ) -> list[str]:
     """Continues each prompt.
 
@@ -66,6 +133,7 @@ def write(
         stop_ids: a text ends before the first of these tokens, even if they have no text.
         begin: the token that begins an empty prompt; None if there is none.
         on_text: called with the row and each new piece of its text, as it is made.
+        writer: see `generate`.
 
     Returns:
         Prompts and continuations.
@@ -77,7 +145,13 @@ def write(
     ids = [_begun(tokenizer, prompt, begin, model.vocab_size) for prompt in prompts]
     streams = [_StoppableStream(tokenizer, stop, stop_ids) for _ in prompts]
     chunks = generate(
-        model, params, ids, max_new_tokens=max_new_tokens, sampling=sampling, seed=seed
+        model,
+        params,
+        ids,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        seed=seed,
+        writer=writer,
     )
     for chunk in chunks:
         for row, stream in enumerate(streams):
@@ -119,6 +193,7 @@ def generate(
     sampling: Sampling,
     seed: int,
     chunk: int = STREAM_CHUNK,
+    writer: Writer | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields the continuation of token prompts, `[B, up to chunk]` tokens at a time.
 
@@ -133,8 +208,9 @@ def generate(
         sampling: how to choose them.
         seed: random seed, from 0 to 2**32 - 1.
         chunk: how many tokens to make between two returns to Python.
+        writer: makes the tokens; None takes `OneByOne`.
     """
-    model = model.for_writing()
+    writer = OneByOne(model, params, sampling) if writer is None else writer
     histories = [list(map(int, prompt)) for prompt in prompts]
     starts = [0] * len(prompts)
     keys = _row_keys(jnp.uint32(seed), len(prompts))
@@ -147,11 +223,12 @@ def generate(
         for row, window in enumerate(windows):
             padded[row, : len(window)] = window
         lengths = np.array([len(window) for window in windows], np.int32)
-        state = _read(model, params, padded, lengths)
         room = min(model.context - longest, max_new_tokens - made)
+        slots = rounded_up(longest + room, model.context, least=_LEAST_SLOTS)
+        state = writer.read(padded, lengths, slots)
         while room > 0:
             count = min(room, chunk)
-            state, tokens = _continue(model, sampling, chunk, params, state, keys, made, count)
+            state, tokens = writer.go_on(state, keys, made, count, chunk)
             tokens = np.asarray(tokens)[:, :count]
             for history, new in zip(histories, tokens, strict=True):
                 history.extend(new.tolist())
@@ -183,18 +260,22 @@ def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num_rows))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _read(
-    model: DecoderOnly, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, "B"]
-) -> _State:
+    model: DecoderOnly,
+    slots: int,
+    params: Params,
+    tokens: Int[Array, "B T"],
+    lengths: Int[Array, "B"],
+) -> Upcoming:
     """Fills an empty cache with prompts and scores the token after each."""
 
-    def run(module: DecoderOnly) -> _State:
-        cache = module.empty_cache(tokens.shape[0], module.context)
+    def run(module: DecoderOnly) -> Upcoming:
+        cache = module.empty_cache(tokens.shape[0], slots)
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         features, cache = module.features(tokens, positions=positions, cache=cache)
         last = jnp.take_along_axis(features, (lengths - 1)[:, None, None], axis=1)
-        return _State(module.logits(last)[:, 0], cache, lengths)
+        return Upcoming(module.logits(last)[:, 0], cache, lengths)
 
     return nn.apply(run, model)({"params": params})
 
@@ -205,34 +286,23 @@ def _continue(
     sampling: Sampling,
     chunk: int,
     params: Params,
-    state: _State,
+    state: Upcoming,
     keys: Key[Array, "B"],
     made: Int[Array, ""],
     count: Int[Array, ""],
-) -> tuple[_State, Int[Array, "B chunk"]]:
+) -> tuple[Upcoming, Int[Array, "B chunk"]]:
     """Makes `count` tokens (at most `chunk`); the rest of the result is zero."""
 
-    def one_token(index: Array, made_so_far: tuple[_State, Array]) -> tuple[_State, Array]:
+    def one_token(index: Array, made_so_far: tuple[Upcoming, Array]) -> tuple[Upcoming, Array]:
         (logits, cache, positions), tokens = made_so_far
         token = choose(logits, keys, made + index, sampling)
         logits, cache = model.apply(
             {"params": params}, token[:, None], positions=positions[:, None], cache=cache
         )
-        return _State(logits[:, 0], cache, positions + 1), tokens.at[:, index].set(token)
+        return Upcoming(logits[:, 0], cache, positions + 1), tokens.at[:, index].set(token)
 
     tokens = jnp.zeros((keys.shape[0], chunk), jnp.int32)
     return jax.lax.fori_loop(0, count, one_token, (state, tokens))
-
-
-def choose(
-    logits: Float[Array, "B V"], keys: Key[Array, "B"], position: Int[Array, ""], sampling: Sampling
-) -> Int[Array, "B"]:
-    """The next token of each row; its randomness depends only on the row and the position."""
-    if sampling.temperature == 0:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    filtered = filter_logits(logits, sampling)
-    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
-    return jax.vmap(jax.random.categorical)(keys, filtered).astype(jnp.int32)
 
 
 class _StoppableStream:

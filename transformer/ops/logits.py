@@ -1,11 +1,11 @@
-"""Filters on the logits of the next token, applied before sampling."""
+"""The choice of the next token: filters on its logits, and sampling."""
 
 import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, Key
 
 # Dividing by these still gives finite float32 numbers.
 _COLDEST, _HOTTEST = 1e-30, 1e30
@@ -79,3 +79,18 @@ def filter_logits(logits: Float[Array, "... V"], sampling: Sampling) -> Float[Ar
     if sampling.min_p:
         logits = filter_min_p(logits, sampling.min_p)
     return logits
+
+
+def choose(
+    logits: Float[Array, "B V"],
+    keys: Key[Array, "B"],
+    position: Int[Array, ""] | Int[Array, "B"],
+    sampling: Sampling,
+) -> Int[Array, "B"]:
+    """The next token of each row; its randomness depends only on the row and the position."""
+    if sampling.temperature == 0:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    filtered = filter_logits(logits, sampling)
+    positions = jnp.broadcast_to(position, keys.shape)
+    keys = jax.vmap(jax.random.fold_in)(keys, positions)
+    return jax.vmap(jax.random.categorical)(keys, filtered).astype(jnp.int32)
