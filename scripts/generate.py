@@ -40,6 +40,15 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "seed", 0, "The same seed gives the same text.", lower_bound=0, upper_bound=2**32 - 1
 )
+flags.DEFINE_string(
+    "draft",
+    None,
+    "Writes the same text sooner: lookup guesses tokens from the text so far, a run folder has a "
+    "smaller model that guesses; the model checks all guesses in one pass.",
+)
+flags.DEFINE_integer(
+    "num_guesses", None, "How many tokens --draft guesses at once.", lower_bound=1, upper_bound=64
+)
 
 # Flags of encoder-decoders; by default as in the config of the run.
 flags.DEFINE_integer("beam_size", None, "Number of hypotheses; 1 is greedy.", **BEAMS)
@@ -68,6 +77,8 @@ OF_CONTINUING = (
     "min_p",
     "stop",
     "seed",
+    "draft",
+    "num_guesses",
 )
 OF_REWRITING = (
     "beam_size",
@@ -109,6 +120,8 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
 
     from transformer.data.reading.text import require_characters, with_line_feeds
     from transformer.decoding.sample import write
+    from transformer.decoding.speculation import Speculative
+    from transformer.runs.drafts import open_guesses
 
     task = run.task
     given = {
@@ -124,6 +137,12 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
     count = usual if values.max_new_tokens is None else values.max_new_tokens
     tokenizer = task.load_tokenizer(workdir)
+    writer = None
+    if values.draft is not None:
+        guesses = open_guesses(values.draft, run, values.num_guesses)
+        writer = Speculative(run.model, run.params, sampling, *guesses)
+    elif values.num_guesses is not None:
+        raise ConfigError("--num_guesses is of --draft: give --draft=lookup, or a run folder.")
     streaming = not values.json and values.num_samples == 1
     prompt = with_line_feeds(require_characters(values.prompt, "--prompt"))
     say_what_is_read(tokenizer, prompt, run.model.context)
@@ -146,6 +165,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         stop_ids=ends,
         begin=task.begin,
         on_text=show if streaming else None,
+        writer=writer,
     )
     if values.json:
         command_line.print_json({"step": run.step, "texts": texts})
@@ -153,6 +173,12 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         print()
     else:
         print("\n--------\n".join(texts))
+    if writer is not None and writer.passes:
+        each = writer.tokens / writer.passes
+        command_line.say(
+            f"{writer.tokens:,} tokens with {writer.passes:,} passes of the model ({each:.2f} a "
+            f"pass)."
+        )
 
 
 def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:

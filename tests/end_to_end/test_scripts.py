@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.end_to_end.conftest import CONFIG, OPTIMIZED, call, run
+from tests.end_to_end.conftest import CONFIG, OPTIMIZED, call, fails, run
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,21 @@ def test_generation_is_reproducible_and_stops(trained):
     assert two[0] == here.stdout[:-1]
     stopped = call("generate.py", *flags, "--stop=e").stdout[:-1]
     assert "e" not in stopped[len("the ") :]
+
+
+def test_guesses_change_no_text(trained):
+    workdir = trained[0]
+    flags = [f"--workdir={workdir}", "--prompt=the ", "--max_new_tokens=40"]
+    plain = call("generate.py", *flags).stdout
+    for draft in ("lookup", str(workdir)):
+        done = call("generate.py", *flags, f"--draft={draft}", "--num_guesses=3")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == plain
+        assert "40 tokens with " in done.stderr
+    # What a model guesses for itself is always right: 16 tokens take 4 passes.
+    assert "with 10 passes of the model (4.00 a pass)" in done.stderr
+    fails(call("generate.py", *flags, "--num_guesses=3"), 2, "--num_guesses is of --draft")
+    fails(call("generate.py", *flags, "--draft=nowhere"), 2, "nowhere")
 
 
 @pytest.mark.parametrize(("variant", "parameters"), [("tiny", 437_764), ("small", 15_466_756)])
