@@ -16,6 +16,10 @@ flags.DEFINE_string("workdir", None, "The run folder; created if it does not exi
 flags.DEFINE_bool("dry_run", False, "Only shows what would be trained.")
 flags.DEFINE_bool("compile", False, "With --dry_run: also shows the memory of a step.")
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
+flags.DEFINE_string(
+    "profile", None, "STEP:COUNT traces COUNT steps after STEP, into WORKDIR/profile."
+)
+flags.DEFINE_bool("dump_hlo", False, "Writes the compiled programs as text, into WORKDIR/hlo.")
 flags.DEFINE_string("coordinator", None, "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", None, "How many processes there are.", lower_bound=1)
 flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
@@ -32,8 +36,10 @@ config_flags.DEFINE_config_file("config", None, "The config file, as FILE.py or 
 def main() -> int:
     """Trains, or shows the plan."""
     values = command_line.FLAGS
-    from transformer.runtime import join_processes
+    from transformer.runtime import dump_programs, join_processes
 
+    if values.dump_hlo:
+        dump_programs(command_line.required_workdir() / "hlo")
     join_processes(
         values.coordinator, values.num_processes, values.process_id, values.heartbeat_seconds
     )
@@ -48,8 +54,10 @@ def main() -> int:
         command_line.print_json(plan) if as_json else dry_run.show(plan)
         return 0
     from transformer.training.loop import train
+    from transformer.training.profiling import Span
 
-    code, result = train(config, command_line.required_workdir())
+    span = None if values.profile is None else Span.of(values.profile)
+    code, result = train(config, command_line.required_workdir(), profile=span)
     if as_json:
         command_line.print_json(result)
     return code

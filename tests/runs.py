@@ -14,8 +14,15 @@ from transformer.training.checkpoints import ITEMS, Checkpoints
 from transformer.training.metrics import read_metrics
 from transformer.training.saved_arrays import fingerprints
 from transformer.training.shared import Shared
+from transformer.training.spending import KINDS, TIME
 
-TIMING = {"step_time", "tokens_per_second", "mfu"}
+TIMING = {
+    "step_time",
+    "tokens_per_second",
+    "mfu",
+    "goodput",
+    *(f"{kind}_time" for kind in KINDS),
+}
 
 
 class SharedPrograms(Shared):
@@ -30,6 +37,7 @@ def logged(workdir: Path) -> list[dict]:
     return [
         {name: value for name, value in line.items() if name not in TIMING}
         for line in read_metrics(workdir)
+        if line["split"] != TIME
     ]
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import jax
 
@@ -32,6 +33,16 @@ def prepare_process() -> None:
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_MAX, 0)
             mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def dump_programs(folder: Path) -> None:
+    """Lets the compiler write what it makes of each program, before and after its work, as text.
+
+    Programs that were compiled before are compiled again. Works only before the first computation.
+    """
+    wanted = f"--xla_dump_to={folder} --xla_dump_hlo_as_text"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}".strip()
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 # If one of these variables says that there are several processes, JAX detects the rest: SLURM, Open

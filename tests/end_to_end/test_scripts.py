@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 
@@ -19,7 +20,7 @@ def trained(tiny_flags, tmp_path_factory):
         "--config.optimizer.schedule=cosine",
         "--config.optimizer.warmup=20 steps",
     ]
-    flags += [f"--workdir={workdir}", "--json"]
+    flags += [f"--workdir={workdir}", "--json", "--profile=101:3", "--dump_hlo"]
     done = run("train.py", *tiny_flags, *flags, env=os.environ | OPTIMIZED)
     assert done.returncode == 0, done.stderr
     return workdir, json.loads(done.stdout), done.stderr
@@ -32,7 +33,8 @@ def test_training_learns_and_reports(trained):
     assert [line["step"] for line in train] == list(range(1, 151))
     expected = {"loss", "grad_norm", "update_norm", "learning_rate", "tokens_per_second"}
     assert expected | {"step_time"} <= train[0].keys()
-    assert [line["step"] for line in lines if line["split"] == "validation"] == [50, 100, 150]
+    validation = [line for line in lines if line["split"] == "validation"]
+    assert [line["step"] for line in validation] == [50, 100, 150]
     assert train[-1]["loss"] < 0.6 * train[0]["loss"]
     assert result["step"] == 150
     assert result["validation"]["loss"] == lines[-1]["loss"]
@@ -41,6 +43,26 @@ def test_training_learns_and_reports(trained):
     assert len((workdir / "sample.txt").read_text()) > 5
     assert any((workdir / "tensorboard").iterdir())
     assert (workdir / "tokenizer.json").exists()
+
+
+def test_it_says_where_the_time_went(trained):
+    workdir, _, shown = trained
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    times = [line for line in lines if line["split"] == "time"]
+    assert [line["step"] for line in times] == [50, 100, 150]
+    spent = times[-1]
+    assert spent["steps_time"] > times[0]["steps_time"] > 0
+    assert 0 < spent["goodput"] < 1
+    assert spent["compiling_time"] > 0.1
+    assert "Time: " in shown
+    assert all(line["data_time"] >= 0 for line in lines if line["split"] == "train")
+    # The trace holds operations of the step, and the compiler has written its program.
+    assert "Trace of 3 steps" in shown
+    shares = [float(share) for share in re.findall(r"^ +([\d.]+)% .* ms ", shown, re.MULTILINE)]
+    assert len(shares) > 2
+    assert shares == sorted(shares, reverse=True)
+    assert list((workdir / "profile").rglob("perfetto_trace.json.gz"))
+    assert list((workdir / "hlo").glob("*jit_steps*after_optimizations.txt"))
 
 
 def test_evaluation_repeats_the_validation_of_training(trained):

@@ -27,7 +27,9 @@ from transformer.training.processes import (
     is_first,
     take_back_signals,
 )
+from transformer.training.profiling import Profiler, Span
 from transformer.training.shared import Shared
+from transformer.training.spending import TIME, Spending
 from transformer.training.state import TrainState
 from transformer.types import Json, Metrics, Scalars
 
@@ -44,6 +46,7 @@ def train(
     shared: Shared | None = None,
     should_stop: ShouldStop | None = None,
     curves: bool = True,
+    profile: Span | None = None,
 ) -> tuple[int, Json]:
     """Starts or resumes training in a run folder.
 
@@ -53,6 +56,7 @@ def train(
         shared: data and programs that runs of this process share.
         should_stop: whether to stop for good; called after every validation.
         curves: whether to draw loss curves at the end.
+        profile: the steps to trace.
 
     Returns:
         The exit code (0, or 128 + signal if asked to stop) and a report: the step reached, the last
@@ -61,7 +65,7 @@ def train(
     Raises:
         UserError: for anything the user can fix.
     """
-    shared = Shared() if shared is None else shared
+    shared, spending = Shared() if shared is None else shared, Spending()
     # Everything is closed in any case, also after an error.
     run, state = open_run(config, workdir, shared=shared)
     with contextlib.closing(run):
@@ -76,8 +80,15 @@ def train(
         execution = alone(run)
         if step < total:
             announce(run)
+            profiler = None if profile is None else Profiler(profile, workdir, total, say)
             state, step, code = advance(
-                [run], execution, state, run.progress, should_stop=should_stop
+                [run],
+                execution,
+                state,
+                run.progress,
+                should_stop=should_stop,
+                spending=spending,
+                profiler=profiler,
             )
             if not (code or run.alive):
                 say(f"Stopped early at step {step} of {total}.")
@@ -97,6 +108,8 @@ def advance(
     *,
     should_stop: ShouldStop | None = None,
     on_failure: OnFailure | None = None,
+    spending: Spending | None = None,
+    profiler: Profiler | None = None,
 ) -> tuple[TrainState, int, int]:
     """Trains the remaining steps, validates and saves, until all are done or it is stopped.
 
@@ -107,6 +120,8 @@ def advance(
         progress: the progress of all runs.
         should_stop: whether to stop a run for good; called after every validation.
         on_failure: called when the loss of a run is not finite; the others go on. None raises.
+        spending: counts the time; None begins to count now.
+        profiler: traces some steps; None traces none.
 
     Returns:
         The state and the step reached, both saved, and 0, or 128 + signal if asked to stop.
@@ -117,16 +132,22 @@ def advance(
     experiment, step = runs[0].experiment, runs[0].step
     options, total = experiment.train, experiment.total_steps
     every = {name: experiment.steps(name) for name in ("log_every", "evaluate_every", "save_every")}
-    pending = None
-    with training(runs, execution, progress) as stop:
+    pending, spending = None, Spending() if spending is None else spending
+    with training(runs, execution, progress, profiler) as stop, spending.on("steps"):
         while step < total and any(run.alive for run in runs):
-            next_stops = (next_multiple(step, steps) for steps in every.values())
+            next_stops = [next_multiple(step, steps) for steps in every.values()]
+            if profiler is not None:
+                profiler.at(step, state)
+                next_stops.append(profiler.next_stop(step) or total)
             end = min(step + options.steps_per_dispatch, total, *next_stops)
-            batches, count = execution.take(runs, end - step)
+            before = spending.on_data()
+            with spending.on("data"):
+                batches, count = execution.take(runs, end - step)
+            waited = (spending.on_data() - before) / count
             state, metrics = execution.steps(state, batches, count)
             # Report the previous steps while the device works on these.
             report(runs, execution, pending, progress, on_failure)
-            pending = Pending(step, count, metrics, execution.flops(batches))
+            pending = Pending(step, count, metrics, waited, execution.flops(batches))
             step += count
 
             evaluates = step % every["evaluate_every"] == 0 or step == total
@@ -140,12 +161,21 @@ def advance(
             pending, measured = None, None
             if evaluates:
                 validate = execution.last_validation if step == total else execution.validate
-                measured = validate(state.evaluated, options.validation_batches, len(runs))
-            record(runs, execution, state, step, measured, saves or stopping, should_stop)
+                with spending.on("evaluation"):
+                    measured = validate(state.evaluated, options.validation_batches, len(runs))
+                for run in runs:
+                    if run.alive:
+                        run.writer.write(step, TIME, spending.scalars())
+            with spending.on("checkpoints"):
+                record(runs, execution, state, step, measured, saves or stopping, should_stop)
             if stopping:
                 break
-        for run in runs:
-            run.checkpoints.wait()
+        if profiler is not None:
+            profiler.at(step, state)
+        with spending.on("checkpoints"):
+            for run in runs:
+                run.checkpoints.wait()
+        progress.say(str(spending))
 
     if stop.signal is not None:
         progress.say(f"Stopped at step {step} of {total}; the same command goes on from there.")
@@ -154,10 +184,15 @@ def advance(
 
 @contextlib.contextmanager
 def training(
-    runs: Sequence[Opened], execution: Execution, progress: Progress
+    runs: Sequence[Opened],
+    execution: Execution,
+    progress: Progress,
+    profiler: Profiler | None = None,
 ) -> Iterator[StopRequest]:
     """Keeps open what training needs; yields the request to stop."""
     with contextlib.ExitStack() as held:
+        if profiler is not None:
+            held.callback(profiler.close)
         for run in runs:
             held.enter_context(run.started())
         held.callback(progress.close)
@@ -174,12 +209,14 @@ class Pending(NamedTuple):
         start: the step before the first of them.
         count: number of steps.
         metrics: the metrics of all runs, `[limit, ...]` each.
+        waited: how many seconds one of them has waited for its data.
         flops: FLOPs of a step of one run; None if they are not counted.
     """
 
     start: int
     count: int
     metrics: Metrics
+    waited: float
     flops: int | None
 
 
@@ -203,7 +240,7 @@ def report(
             continue
         try:
             part = execution.part(metrics, index)
-            run.reporter.report(pending.start, pending.count, part, pending.flops)
+            run.reporter.report(pending.start, pending.count, part, pending.waited, pending.flops)
         except NonFiniteLossError as error:
             if on_failure is None:
                 raise

@@ -30,13 +30,16 @@ class Reporter:
         self._last = time.monotonic()
         self._previous_norms: np.ndarray | None = None
 
-    def report(self, start: int, count: int, metrics: HostBatch, flops: int | None) -> None:
+    def report(
+        self, start: int, count: int, metrics: HostBatch, waited: float, flops: int | None
+    ) -> None:
         """Writes those metrics of the `count` steps after `start` that are due.
 
         Args:
             start: the step before the first of them.
             count: number of steps.
             metrics: metrics of each step, `[limit, ...]`; see `step.train_step`.
+            waited: how many seconds one of them has waited for its data.
             flops: FLOPs of one step; None if unknown.
 
         Raises:
@@ -56,6 +59,7 @@ class Reporter:
                 speed = {
                     "tokens_per_second": self._tokens / step_time,
                     "step_time": step_time,
+                    "data_time": waited,
                 }
                 if flops is not None and self._peak is not None:
                     speed["mfu"] = flops / self._peak / step_time
