@@ -72,10 +72,10 @@ def test_antiberty_says_the_same(antiberty):
 
 def test_iglm_says_the_same(tmp_path):
     """Nats for each residue of a heavy chain of a human."""
+    source, vocabulary = folder_of("iglm", "IgLM-S")
     import torch
     import transformers
 
-    source, vocabulary = folder_of("iglm", "IgLM-S")
     for name in ("config.json", "pytorch_model.bin"):
         shutil.copy(source / name, tmp_path)
     tokens = vocabulary.read_text().split()

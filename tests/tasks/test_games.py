@@ -1,5 +1,6 @@
 """Tasks on games: their losses by hand, what they learn, and resuming to the bit."""
 
+import functools
 import itertools
 
 import jax
@@ -179,10 +180,15 @@ def test_search_finds_a_win_and_a_threat(runs):
     # Own stones at a1 and b1 win at c1; in the second board, the other threatens c2.
     boards = np.array([[1, 1, 0, 2, 2, 0, 0, 0, 0], [1, 0, 0, 2, 2, 0, 0, 1, 0]], np.int8)
     positions = Positions(jnp.asarray(boards), jnp.zeros(2, jnp.int8))
-    moves, policy = search(model, params, game, positions, jax.random.key(0), 200)
+    # Compiled as a whole; eagerly each of some hundred operations would be compiled.
+    compiled = jax.jit(search, static_argnums=(0, 2, 5))
+    moves, policy = compiled(model, params, game, positions, jax.random.key(0), 200)
     assert moves.tolist() == [2, 5]
     assert (policy.argmax(-1) == moves).all()
-    played = play_games(model, params, game, jax.random.key(1), 5, simulations=4, random_moves=2)
+    compiled = jax.jit(
+        functools.partial(play_games, simulations=4, random_moves=2), static_argnums=(0, 2, 4)
+    )
+    played = compiled(model, params, game, jax.random.key(1), 5)
     for board, label, goes_on in zip(
         *(np.asarray(x).swapaxes(0, 1) for x in (played.boards, played.labels, played.in_play)),
         strict=True,
