@@ -19,7 +19,7 @@ from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
-from transformer.ops.logits import Sampling, filter_logits
+from transformer.ops.logits import Sampling, filter_logits, most_probable
 from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
@@ -229,7 +229,7 @@ def choose(
 ) -> Int[Array, "B"]:
     """The next token of each row; its randomness depends only on the row and the position."""
     if sampling.temperature == 0:
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return most_probable(logits).astype(jnp.int32)
     filtered = filter_logits(logits, sampling)
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, position)
     return jax.vmap(jax.random.categorical)(keys, filtered).astype(jnp.int32)

@@ -32,7 +32,6 @@ _Place = tuple[Int[Array, ""], Int[Array, ""]] | None
 class _Plan(NamedTuple):
     """What is known at compile time."""
 
-    scale: float
     logit_cap: float | None
     query_block: int
     key_block: int
@@ -72,10 +71,10 @@ def blockwise_attention(
     by_head = is_one_cpu()
     query_block = _even_block(num_queries, CPU_QUERY_BLOCK if by_head else BLOCK_SIZE)
     key_block = _even_block(num_keys, BLOCK_SIZE)
-    plan = _Plan(scale, logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
+    plan = _Plan(logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
 
     # Heads before positions, so that each block is a plain batch of matrix products.
-    query = _pad(query, query_block).transpose(0, 2, 1, 3)
+    query = _pad(query * scale, query_block).transpose(0, 2, 1, 3)
     key = _pad(key, key_block).transpose(0, 2, 1, 3)
     value = _pad(value, key_block).transpose(0, 2, 1, 3)
     mask = _pad_mask(mask, query_block, key_block)
@@ -179,7 +178,7 @@ def _attend_backward(plan: _Plan, residuals, gradient: Array):
             keys = _rows(key, key_start, plan.key_block)
             values = _rows(value, key_start, plan.key_block)
             weight_gradient = _scores(plan, gradients, values)
-            logit_gradient = weights * (weight_gradient - inners[..., None]) * slope * plan.scale
+            logit_gradient = weights * (weight_gradient - inners[..., None]) * slope
             query_gradient = query_gradient + _weighted(plan, logit_gradient, keys)
             key_gradient = _add_rows(
                 key_gradient, _gathered(plan, logit_gradient, queries), key_start
@@ -213,7 +212,7 @@ _attend.defvjp(_attend_forward, _attend_backward)
 def _logits(plan: _Plan, queries: Array, key: Array, mask: Mask, query_start, key_index):
     """Logits of one block, where they are allowed (None: everywhere), and the slope of the cap."""
     key_start = key_index * plan.key_block
-    logits = _scores(plan, queries, _rows(key, key_start, plan.key_block)) * plan.scale
+    logits = _scores(plan, queries, _rows(key, key_start, plan.key_block))
     slope = 1.0
     if plan.logit_cap is not None:
         squashed = jnp.tanh(logits / plan.logit_cap)
