@@ -15,23 +15,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def serve(work: Callable[[], Any], *, units: int, **facts: Any) -> None:
+def serve(
+    work: Callable[[], Any],
+    *,
+    units: int,
+    clock: Callable[[], float] = time.perf_counter,
+    is_warm: bool = False,
+    **facts: Any,
+) -> None:
     """The worker's side: warms up, reports, then works on demand until its input ends.
 
     Args:
         work: does `units` units of work and waits for the result.
         units: number of units, for seconds per unit.
+        clock: what measures; `time.process_time` counts processor time, of all threads.
+        is_warm: whether the work was done before, so that there is nothing to warm up.
         **facts: reported with the peak memory.
     """
-    started = time.perf_counter()
-    work()
-    facts["first_call_seconds"] = time.perf_counter() - started
-    work()
-    print(json.dumps(facts), flush=True)
-    for _ in sys.stdin:
+    if not is_warm:
         started = time.perf_counter()
         work()
-        print((time.perf_counter() - started) / units, flush=True)
+        facts["first_call_seconds"] = time.perf_counter() - started
+        work()
+    print(json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        started = clock()
+        work()
+        print((clock() - started) / units, flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"peak_memory": peak}), flush=True)
 

@@ -70,7 +70,7 @@ def test_lengths_of_batches_are_asked_too():
 
 
 def test_a_capped_model_is_logged_with_what_it_uses(monkeypatch):
-    monkeypatch.setattr("transformer.ops.attention._platform", lambda: "gpu")
+    monkeypatch.setattr("transformer.ops.attention.platform", lambda: "gpu")
     model = Gemma(vocab_size=9, compute=Compute(dtype="bfloat16"))
     tokens = jnp.zeros((1, 512), int)
     assert model.chosen_attention(tokens) == "cudnn"

@@ -222,6 +222,11 @@ BLOCKWISE_CASES = {
             )
         },
     ),
+    "explicit for each row": (
+        LONG,
+        LONGER,
+        {"mask": lambda rng: explicit(jnp.asarray(rng.random((2, 1, LONG, LONGER)) < 0.5))},
+    ),
     "logit cap": (LONG, LONG, {"mask": lambda rng: causal(), "logit_cap": 1.0, "scale": 1.3}),
 }
 
@@ -233,6 +238,18 @@ GROUPED_CASES = [(case, 1) for case in ("causal", "explicit", "logit cap")]
     ("case", "kv_heads"), [*((case, 2) for case in BLOCKWISE_CASES), *GROUPED_CASES]
 )
 def test_blockwise_is_einsum(rng, case, kv_heads):
+    blockwise_is_einsum(rng, case, kv_heads)
+
+
+@pytest.mark.parametrize(("case", "kv_heads"), [("all rules", 2), *GROUPED_CASES[1:]])
+def test_blockwise_is_einsum_where_all_heads_are_computed_together(
+    rng, monkeypatch, case, kv_heads
+):
+    monkeypatch.setattr("transformer.ops.blockwise.is_one_cpu", lambda: False)
+    blockwise_is_einsum(rng, case, kv_heads)
+
+
+def blockwise_is_einsum(rng, case, kv_heads):
     queries, keys, options = BLOCKWISE_CASES[case]
     options = {name: x(rng) if callable(x) else x for name, x in options.items()}
     q, k, v = inputs(rng, queries=queries, keys=keys, heads=2, kv_heads=kv_heads, head_dim=4)

@@ -11,6 +11,7 @@ from transformer.ops.logits import (
     filter_min_p,
     filter_top_k,
     filter_top_p,
+    most_probable,
 )
 
 VOCAB = 9
@@ -126,3 +127,9 @@ NAN = float("nan")
 def test_impossible_sampling(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_the_most_probable_token_is_the_first_of_equals_and_never_beyond_the_vocabulary():
+    logits = jnp.array([[0.0, 2.0, 2.0, 1.0], [-jnp.inf] * 4, [3.0, 0.0, 0.0, 3.0]])
+    np.testing.assert_array_equal(most_probable(logits), np.argmax(logits, axis=-1))
+    assert most_probable(jnp.array([0.0, jnp.nan, 1.0])) == 2

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches
+from transformer.ops.logits import most_probable
 from transformer.ops.masks import explicit
 from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
@@ -115,7 +116,7 @@ def write(
 
     def advance(state: _State) -> _State:
         scores = settings.rules(state.logits, state.recent, state.step)
-        token = jnp.argmax(scores, axis=-1)
+        token = most_probable(scores)
         if settings.drawn:
             now = jax.vmap(jax.random.fold_in, (0, None))(keys, state.step)
             token = jax.vmap(jax.random.categorical)(now, scores / temperature)

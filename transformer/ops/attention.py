@@ -13,6 +13,7 @@ from transformer.ops import blockwise
 from transformer.ops.activations import soft_cap
 from transformer.ops.cudnn import Queries, cudnn_attention, cudnn_refusal, goes_through_vmap
 from transformer.ops.masks import Mask, explicit
+from transformer.ops.platforms import platform
 from transformer.ops.splash import splash_attention, splash_refusal
 from transformer.traced import Number, is_zero
 
@@ -138,7 +139,7 @@ def resolved(
         return implementation
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
     num_queries = query.shape[1]
-    kernel = {"tpu": "splash", "gpu": "cudnn"}.get(_platform())
+    kernel = {"tpu": "splash", "gpu": "cudnn"}.get(platform())
     if kernel == "cudnn":
         batched = implementation == UNDER_VMAP
         # One query has few weights, and the kernel would copy the keys if their number is odd.
@@ -151,12 +152,6 @@ def resolved(
         if why_not is None:
             return kernel
     return choose_implementation(num_queries, num_keys, **asked)
-
-
-def _platform() -> str:
-    """The platform to compute on: that of the mesh in use (maybe not present here), or our own."""
-    described = jax.sharding.get_abstract_mesh().abstract_device
-    return jax.default_backend() if described is None else described.platform
 
 
 def refusal(
@@ -186,8 +181,7 @@ def refusal(
 def foreign_platform(implementation: str) -> str | None:
     """The current platform if the kernel of this name does not run on it; otherwise None."""
     needed = {"splash": "tpu", "cudnn": "gpu"}.get(implementation)
-    platform = _platform()
-    return None if needed in (None, platform) else platform
+    return None if needed in (None, platform()) else platform()
 
 
 def einsum_attention(

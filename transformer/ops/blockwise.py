@@ -3,26 +3,35 @@
 The softmax is computed online (Milakov and Gimelshein 2018; Rabe and Staats 2021) and its weights
 are recomputed in the backward pass (Dao et al. 2022, algorithm 4), so that no array of size T x S
 is ever held. Blocks that the causal rule or a window leaves empty are not visited.
+
+A block holds all rows and heads, so that an accelerator has enough to do at once. A CPU computes
+one head of keys after another: the scores of a block then stay in the cache of its core. Otherwise
+each operation of the softmax would write them to memory and read them again.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from transformer.ops.masks import Mask
+from transformer.ops.platforms import is_one_cpu
 from transformer.traced import Number, is_zero
 
+# Queries and keys of a block. The scores of one head take 512 KB on a CPU.
 BLOCK_SIZE = 512
+CPU_QUERY_BLOCK = 256
+# The row and the key head that a call computes, of those that the mask describes; None: all.
+_Place = tuple[Int[Array, ""], Int[Array, ""]] | None
 
 
 class _Plan(NamedTuple):
     """What is known at compile time."""
 
-    scale: float
     logit_cap: float | None
     query_block: int
     key_block: int
@@ -46,7 +55,6 @@ def blockwise_attention(
     logit_cap: float | None,
     dropout_rate: Number,
     dropout_key: Key[Array, ""] | None,
-    block_size: int = BLOCK_SIZE,
 ) -> Float[Array, "B T N H"]:
     """`einsum_attention` in memory linear in T and S.
 
@@ -60,21 +68,44 @@ def blockwise_attention(
         raise ValueError(f"blockwise attention cannot do this: {refusal}.")
     num_queries, num_heads = query.shape[1:3]
     num_keys, num_kv_heads = key.shape[1:3]
-    query_block, key_block = _even_block(num_queries, block_size), _even_block(num_keys, block_size)
-    plan = _Plan(scale, logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
+    by_head = is_one_cpu()
+    query_block = _even_block(num_queries, CPU_QUERY_BLOCK if by_head else BLOCK_SIZE)
+    key_block = _even_block(num_keys, BLOCK_SIZE)
+    plan = _Plan(logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
 
     # Heads before positions, so that each block is a plain batch of matrix products.
-    query = _pad(query, query_block).transpose(0, 2, 1, 3)
+    query = _pad(query * scale, query_block).transpose(0, 2, 1, 3)
     key = _pad(key, key_block).transpose(0, 2, 1, 3)
     value = _pad(value, key_block).transpose(0, 2, 1, 3)
-    output: Array = _attend(plan, query, key, value, _pad_mask(mask, query_block, key_block))
+    mask = _pad_mask(mask, query_block, key_block)
+    attend = _attend_by_head if by_head else _attend
+    output: Array = attend(plan, query, key, value, mask)
     return output.transpose(0, 2, 1, 3)[:, :num_queries]
 
 
+def _attend_by_head(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask) -> Array:
+    """The same as `_attend`, one key head of one row after another."""
+    batch, num_kv_heads = key.shape[:2]
+
+    def alone(x: Array) -> Array:
+        # [B N T H] -> [BK 1 G T H], [B K S H] -> [BK 1 1 S H]
+        return x.reshape(batch * num_kv_heads, 1, -1, *x.shape[2:])
+
+    def one(index_and_arrays):
+        index, *arrays = index_and_arrays
+        place = index // num_kv_heads, index % num_kv_heads
+        return _attend(plan, *arrays, mask, place)
+
+    heads = jnp.arange(batch * num_kv_heads)
+    return lax.map(one, (heads, alone(query), alone(key), alone(value))).reshape(query.shape)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask) -> Array:
+def _attend(
+    plan: _Plan, query: Array, key: Array, value: Array, mask: Mask, place: _Place = None
+) -> Array:
     """Attention in the layouts `[B, N, T, H]` and `[B, K, S, H]`, padded to whole blocks."""
-    return _forward(plan, query, key, value, mask)[0]
+    return _forward(plan, query, key, value, _at_place(plan, mask, place))[0]
 
 
 def _forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
@@ -87,7 +118,7 @@ def _forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
         def visit(key_index, carry):
             maximum, total, output = carry
             logits, allowed, _ = _logits(plan, queries, key, mask, query_start, key_index)
-            logits = jnp.where(allowed, logits, -jnp.inf)
+            logits = logits if allowed is None else jnp.where(allowed, logits, -jnp.inf)
             higher = jnp.maximum(maximum, jnp.max(logits, axis=-1))
             # Rows that have seen nothing yet: keep the exponent finite.
             shift = jnp.where(jnp.isneginf(higher), 0.0, higher)
@@ -117,13 +148,18 @@ def _forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
     return output, log_normalizer
 
 
-def _attend_forward(plan: _Plan, query: Array, key: Array, value: Array, mask: Mask):
-    output, log_normalizer = _forward(plan, query, key, value, mask)
-    return output, (query, key, value, mask, output, log_normalizer)
+def _attend_forward(
+    plan: _Plan, query: Array, key: Array, value: Array, mask: Mask, place: _Place = None
+):
+    here = _at_place(plan, mask, place)
+    output, log_normalizer = _forward(plan, query, key, value, here)
+    # The whole mask, which all heads share, is kept once.
+    return output, (query, key, value, mask, place, output, log_normalizer)
 
 
 def _attend_backward(plan: _Plan, residuals, gradient: Array):
-    query, key, value, mask, output, log_normalizer = residuals
+    query, key, value, mask, place, output, log_normalizer = residuals
+    mask = _at_place(plan, mask, place)
     inner = jnp.sum(gradient.astype(jnp.float32) * output.astype(jnp.float32), axis=-1)
 
     def one_query_block(carry, index):
@@ -137,11 +173,12 @@ def _attend_backward(plan: _Plan, residuals, gradient: Array):
             query_gradient, key_gradient, value_gradient = carry
             key_start = key_index * plan.key_block
             logits, allowed, slope = _logits(plan, queries, key, mask, query_start, key_index)
-            weights = jnp.where(allowed, jnp.exp(logits - normalizers[..., None]), 0.0)
+            weights = jnp.exp(logits - normalizers[..., None])
+            weights = weights if allowed is None else jnp.where(allowed, weights, 0.0)
             keys = _rows(key, key_start, plan.key_block)
             values = _rows(value, key_start, plan.key_block)
             weight_gradient = _scores(plan, gradients, values)
-            logit_gradient = weights * (weight_gradient - inners[..., None]) * slope * plan.scale
+            logit_gradient = weights * (weight_gradient - inners[..., None]) * slope
             query_gradient = query_gradient + _weighted(plan, logit_gradient, keys)
             key_gradient = _add_rows(
                 key_gradient, _gathered(plan, logit_gradient, queries), key_start
@@ -165,6 +202,7 @@ def _attend_backward(plan: _Plan, residuals, gradient: Array):
         key_gradient.astype(key.dtype),
         value_gradient.astype(value.dtype),
         None,
+        None,
     )
 
 
@@ -172,16 +210,18 @@ _attend.defvjp(_attend_forward, _attend_backward)
 
 
 def _logits(plan: _Plan, queries: Array, key: Array, mask: Mask, query_start, key_index):
-    """Logits of one block, where they are allowed, and the slope of the cap."""
+    """Logits of one block, where they are allowed (None: everywhere), and the slope of the cap."""
     key_start = key_index * plan.key_block
-    logits = _scores(plan, queries, _rows(key, key_start, plan.key_block)) * plan.scale
+    logits = _scores(plan, queries, _rows(key, key_start, plan.key_block))
     slope = 1.0
     if plan.logit_cap is not None:
         squashed = jnp.tanh(logits / plan.logit_cap)
         logits, slope = plan.logit_cap * squashed, 1.0 - jnp.square(squashed)
-    allowed = key_start + jnp.arange(plan.key_block) < plan.num_keys
-    block = mask.block(query_start, plan.query_block, key_start, plan.key_block)
-    return logits, allowed if block is None else allowed & block, slope
+    allowed = mask.block(query_start, plan.query_block, key_start, plan.key_block)
+    if key.shape[2] > plan.num_keys:
+        real = key_start + jnp.arange(plan.key_block) < plan.num_keys
+        allowed = real if allowed is None else real & allowed
+    return logits, allowed, slope
 
 
 def _key_range(plan: _Plan, mask: Mask, query_start, padded_keys: int):
@@ -265,4 +305,31 @@ def _pad_mask(mask: Mask, query_block: int, key_block: int) -> Mask:
         allowed=padded(padded(mask.allowed, query_block, 2), key_block, 3),
         causal=mask.causal,
         window=mask.window,
+    )
+
+
+def _at_place(plan: _Plan, mask: Mask, place: _Place) -> Mask:
+    """The part of the mask for one row and one key head."""
+    if place is None:
+        return mask
+    row, head = place
+
+    def of_row(values: Array | None) -> Array | None:
+        if values is None or values.shape[0] == 1:
+            return values
+        return lax.dynamic_slice_in_dim(values, row, 1)
+
+    allowed = of_row(mask.allowed)
+    if allowed is not None and allowed.shape[1] > 1:
+        size = plan.head_groups
+        allowed = lax.dynamic_slice_in_dim(allowed, head * size, size, axis=1)
+    return dataclasses.replace(
+        mask,
+        query_positions=of_row(mask.query_positions),
+        key_positions=of_row(mask.key_positions),
+        query_segments=of_row(mask.query_segments),
+        key_segments=of_row(mask.key_segments),
+        valid_keys=of_row(mask.valid_keys),
+        key_lengths=of_row(mask.key_lengths),
+        allowed=allowed,
     )
