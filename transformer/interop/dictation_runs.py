@@ -20,6 +20,7 @@ from transformer.interop.opening import tokenizer_classes
 from transformer.interop.searches import begin_of, read_searches, search_files
 from transformer.interop.side_files import CONFIG, GENERATION, SETTINGS, SideFile, SideFiles
 from transformer.interop.tokenizers.decoders import DecoderClass, Usual, decoder_tokenizer
+from transformer.interop.word_times import word_time_content, word_time_fields
 from transformer.ops.search_rules import Search
 from transformer.types import Json
 
@@ -38,9 +39,7 @@ _IRRELEVANT_SOUND = {
 }
 _IRRELEVANT_WRITING = {
     "bos_token_id": "decoder_start_token_id says it",
-    "alignment_heads": "of times of words",
     "return_token_timestamps": "of times of words",
-    "median_filter_width": "of times of words",
 }
 _IRRELEVANT_TOKENS = {
     **dict.fromkeys(("language", "task", "predict_timestamps"), "what stands before labels"),
@@ -220,6 +219,7 @@ def _writing(files: SideFiles, marks: Marks, model: Json) -> _Writing:
         "suppressed": tuple(sequence[0] for sequence in search.sequences()),
         "suppressed_first": search.unwritten_first,
         "latest_first": first,
+        **word_time_fields(said, files[CONFIG], model),
         "max_new_tokens": 0 if most >= model["context"] else most,
     }
     for key, field in (
@@ -373,6 +373,7 @@ def _generation(task: Dictates, marks: Marks, context: int) -> Json:
         "condition_on_prev_tokens": windows.condition,
         "suppress_tokens": list(windows.suppressed),
         "begin_suppress_tokens": list(windows.suppressed_first),
+        **word_time_content(windows),
     }
     if prompt.multilingual:
         content |= {
