@@ -85,6 +85,26 @@ def test_a_short_recording_is_followed_by_silence(seconds):
         np.testing.assert_allclose(heard(one), expected, atol=2e-5, err_msg=str(place))
 
 
+class Endless:
+    """A sound of an hour that is never held as a whole."""
+
+    def __init__(self):
+        self.last = 0
+
+    def window(self, start, count):
+        assert start >= self.last
+        assert count <= 30 * 16_000 + 400
+        self.last = start
+        length = min(count, max(0, 3600 * 16_000 - start))
+        return np.full(length, 0.01, np.float32)
+
+
+def test_an_hour_is_heard_window_by_window():
+    features = LogMel(num_mels=20, pad_seconds=30.0, scaling="whisper")
+    one = Listening(0, "it", lambda: contextlib.nullcontext(Endless()), features, 3000)
+    assert (one.num_frames, one.is_short) == (360_000, False)
+
+
 A, B = 0, 1
 
 

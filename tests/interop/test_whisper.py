@@ -93,34 +93,38 @@ def test_what_is_exported_is_what_was_imported(published, tmp_path):
     assert known == second.windows
 
 
+def transcripts_of_ours(model, params, words, task, sounds):
+    marks, how = require_marks(words), (task.features, task.prompt, task.windows)
+    dictation = Dictation(model, params, words, marks, *how, batch_size=2)
+    return list(dictation.transcripts(openers(sounds)))
+
+
 def written_by_ours(model, params, words, task, sounds):
     """The segments of each sound: start, end and the tokens of the text."""
-    dictation = Dictation(
-        model,
-        params,
-        words,
-        require_marks(words),
-        task.features,
-        task.prompt,
-        task.windows,
-        batch_size=2,
-    )
     found = [[] for _ in sounds]
-    for transcript in dictation.transcripts(openers(sounds)):
+    for transcript in transcripts_of_ours(model, params, words, task, sounds):
         for part in transcript.segments:
             text = [token for token in part.tokens if token < END]
             found[int(transcript.name)].append((round(part.start, 3), round(part.end, 3), text))
     return found
 
 
-def by_ours(run, sounds, prompt, **windows):
-    task = dataclasses.replace(
+def asked_of_ours(run, prompt, windows):
+    return dataclasses.replace(
         run.task,
         prompt=dataclasses.replace(run.task.prompt, **prompt),
         windows=dataclasses.replace(run.task.windows, **{**PLAIN, **windows}),
     )
-    words = run.task.load_tokenizer(run.workdir)
+
+
+def by_ours(run, sounds, prompt, **windows):
+    words, task = run.task.load_tokenizer(run.workdir), asked_of_ours(run, prompt, windows)
     return written_by_ours(run.model, run.params, words, task, sounds)
+
+
+def transcribed_by_ours(run, sounds, prompt, **windows):
+    words, task = run.task.load_tokenizer(run.workdir), asked_of_ours(run, prompt, windows)
+    return transcripts_of_ours(run.model, run.params, words, task, sounds)
 
 
 def by_theirs(published, sounds, **asked):
@@ -208,6 +212,51 @@ def test_many_sounds_have_the_texts_of_theirs(published, seed):
     expected = [by_theirs(published, [samples], **asked)[0] for samples in long]
     assert by_ours(published[-1], long, {"language": "de"}) == expected
     assert len({str(parts) for parts in expected}) == len(long)
+
+
+HEADS = [[0, 1], [1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("more", [{}, {"num_beams": 2}, TIMES], ids=["greedy", "beams", "times"])
+def test_words_have_the_times_of_theirs(published, more, monkeypatch):
+    model, extractor, _, run = published
+    monkeypatch.setattr(model.generation_config, "alignment_heads", HEADS, raising=False)
+    windows = {"word_times": True, "alignment_heads": tuple(map(tuple, HEADS))}
+    windows |= {"timestamps": "return_timestamps" in more, "beam_size": more.get("num_beams", 1)}
+    sounds = [sound(1.0, 3), sound(1.0, 4)]
+    if windows["timestamps"]:
+        sounds.append(sound(2.4, 5))
+    for samples in sounds:
+        is_long = len(samples) > 16_000
+        heard = extractor(
+            [samples],
+            sampling_rate=16_000,
+            return_tensors="pt",
+            return_attention_mask=True,
+            truncation=False,
+            padding="longest" if is_long else "max_length",
+        )
+        asked = {"language": "en", "return_token_timestamps": True, "return_segments": True}
+        parts = model.generate(**heard, **asked, **more)["segments"][0]
+        expected = {}
+        for part in parts:
+            # A token begins where the one before it ends; the first one of a window at its begin.
+            first = part["idxs"][0]
+            window = float(part["token_timestamps"][0]) - float(
+                part["result"]["token_timestamps"][first]
+            )
+            ends = window + part["result"]["token_timestamps"].double().numpy()
+            for place, token in enumerate(part["tokens"].tolist(), first):
+                key = round(float(ends[place - 1]), 2), round(float(ends[place]), 2), token
+                expected[key] = expected.get(key, 0) + (token < END)
+        segments = transcribed_by_ours(run, [samples], {"language": "en"}, **windows)[0].segments
+        words = [word for segment in segments for word in segment.words]
+        assert words
+        starts = [(start, token) for start, _, token in expected]
+        stops = [(end, token) for _, end, token in expected]
+        for word in words:
+            assert (round(word.start, 2), word.tokens[0]) in starts
+            assert (round(word.end, 2), word.tokens[-1]) in stops
 
 
 def drawn(rng):
