@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import shutil
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +128,14 @@ def transcribed_by_ours(run, sounds, prompt, **windows):
     return transcripts_of_ours(run.model, run.params, words, task, sounds)
 
 
+def going_on(**window):
+    """Theirs, but that the next window never begins where this one did: it would have no end."""
+    model = transformers.WhisperForConditionalGeneration
+    parts, offset = model._retrieve_segment(**window)
+    left = int(window["seek_num_frames"][window["prev_idx"]])
+    return parts, int(offset) if 0 < offset <= left else left
+
+
 def by_theirs(published, sounds, **asked):
     model, extractor, _, run = published
     is_long = max(map(len, sounds)) > 16_000
@@ -138,7 +147,8 @@ def by_theirs(published, sounds, **asked):
         padding="longest" if is_long else "max_length",
         return_attention_mask=is_long,
     )
-    written = model.generate(**heard, return_segments=True, **asked)["segments"]
+    with mock.patch.object(model, "_retrieve_segment", going_on):
+        written = model.generate(**heard, return_segments=True, **asked)["segments"]
     words = run.task.load_tokenizer(run.workdir)
     found = []
     for parts in written:
@@ -203,11 +213,11 @@ def test_texts_and_times_are_theirs(published, case):
 def test_many_sounds_have_the_texts_of_theirs(published, seed):
     """Recordings of one window without times, and longer ones of any length."""
     rng = np.random.default_rng(seed)
-    short = [sound(1.0, 100 * seed + 20 + number) for number in range(12)]
+    short = [sound(1.0, 100 * seed + 20 + number) for number in range(6)]
     expected = by_theirs(published, short, task="transcribe")
     assert by_ours(published[-1], short, {}) == expected
     # Of several in a batch, theirs does not hear the end of the shorter ones as it is.
-    long = [sound(rng.uniform(1.1, 3.0), 100 * seed + 50 + number) for number in range(4)]
+    long = [sound(rng.uniform(1.1, 3.0), 100 * seed + 50 + number) for number in range(3)]
     asked = {"language": "de", **TIMES}
     expected = [by_theirs(published, [samples], **asked)[0] for samples in long]
     assert by_ours(published[-1], long, {"language": "de"}) == expected
