@@ -199,12 +199,14 @@ WRITTEN = {
 
 
 def cases(*files):
+    found = []
     for file in files:
         for key, values in VALUES[file].items():
             is_left_out = key in WRITTEN[file] and (file == CONFIG or key not in NEEDED)
             for value in [*values, *([DELETED] if is_left_out else [])]:
                 if is_tried(f"{file} {key} {'DELETED' if value is DELETED else value}"):
-                    yield file, key, value
+                    found.append((file, key, value))
+    return found
 
 
 @pytest.fixture(scope="module")
