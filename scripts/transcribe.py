@@ -3,6 +3,7 @@
 python scripts/transcribe.py --workdir=runs/whisper interview.mp3
 python scripts/transcribe.py --workdir=runs/whisper --timestamps *.flac
 python scripts/transcribe.py --workdir=runs/whisper --format=srt --output=subtitles *.flac
+python scripts/transcribe.py --workdir=runs/whisper --format=json --word_timestamps talk.flac
 python scripts/transcribe.py --workdir=runs/whisper --language=de --task=translate rede.ogg
 
 Texts go to standard output, or into a file for each recording in the folder --output. Models that
@@ -24,6 +25,7 @@ FORMATS = ("txt", "json", "srt", "vtt", "tsv")
 flags.DEFINE_string("workdir", None, "The run folder.")
 flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the mean of N.")
 flags.DEFINE_bool("timestamps", None, "Shows when each part was said.")
+flags.DEFINE_bool("word_timestamps", None, "Says in JSON when each word was said.")
 flags.DEFINE_enum("format", "txt", FORMATS, "How transcripts are written.")
 flags.DEFINE_string("output", None, "A folder for one file for each recording.")
 flags.DEFINE_string("language", None, "The language that is spoken, as a code such as en.")
@@ -47,6 +49,8 @@ def main(*arguments: str) -> int:
     if not arguments:
         raise ConfigError("no recording is given: put the paths of recordings behind the flags.")
     paths = [Path(argument) for argument in arguments]
+    if values.word_timestamps and values.format != "json":
+        raise ConfigError("--word_timestamps is for JSON: add --format=json.")
     output = _output_folder(values.output, paths, values.format)
     from transformer.data.audio.reading import read_header
     from transformer.data.audio.writing import WRITERS
@@ -73,6 +77,7 @@ def main(*arguments: str) -> int:
         temperatures=_numbers(values.temperatures),
         condition=values.condition,
         initial_text=values.prompt,
+        word_times=values.word_timestamps,
         batch_size=min(values.batch_size, len(paths)),
         seed=values.seed,
     )

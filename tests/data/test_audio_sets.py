@@ -231,7 +231,9 @@ def test_samples_in_arrays(tmp_path):
     )
     train = read_recordings(path, RATE).train
     assert train.lengths.tolist() == [10_000, 6000]
-    np.testing.assert_array_equal(train[1], soxr.resample(samples[5000:], 8000, RATE))
+    # Without the noise that soxr adds to integers.
+    expected = soxr.resample(samples[5000:].astype(np.float32), 8000, RATE)
+    np.testing.assert_array_equal(train[1], np.round(expected))
     np.testing.assert_array_equal(read_recordings(path, 8000).train[1], samples[5000:])
 
 

@@ -71,14 +71,38 @@ def test_windows_are_parts_of_the_whole_recording():
         np.testing.assert_allclose(heard(one), expected, atol=2e-5, err_msg=str(place))
 
 
-@pytest.mark.parametrize("seconds", [0.4, 1.0, 0.001])
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 0.999, 0.99, 0.001])
 def test_a_short_recording_is_followed_by_silence(seconds):
     samples, one = opened(seconds)
     assert one.is_short
     padded = np.zeros((1, 16_000), np.float32)
     padded[0, : len(samples)] = samples
-    expected, _ = FEATURES(padded, np.asarray([len(samples)]))
-    np.testing.assert_allclose(heard(one), expected[0], atol=2e-5)
+    whole, _ = FEATURES(padded, np.asarray([len(samples)]))
+    # Also behind a window that begins later, where the end of the sound goes backwards.
+    for place in range(0, one.num_frames, 13):
+        one.place = place
+        expected = np.pad(whole[0, place:], ((0, place), (0, 0)))
+        np.testing.assert_allclose(heard(one), expected, atol=2e-5, err_msg=str(place))
+
+
+class Endless:
+    """A sound of an hour that is never held as a whole."""
+
+    def __init__(self):
+        self.last = 0
+
+    def window(self, start, count):
+        assert start >= self.last
+        assert count <= 30 * 16_000 + 400
+        self.last = start
+        length = min(count, max(0, 3600 * 16_000 - start))
+        return np.full(length, 0.01, np.float32)
+
+
+def test_an_hour_is_heard_window_by_window():
+    features = LogMel(num_mels=20, pad_seconds=30.0, scaling="whisper")
+    one = Listening(0, "it", lambda: contextlib.nullcontext(Endless()), features, 3000)
+    assert (one.num_frames, one.is_short) == (360_000, False)
 
 
 A, B = 0, 1

@@ -175,7 +175,7 @@ def test_unusable_images(training, photos, tmp_path):
         ("--config.task.preparation.image_size=12", "config.model.image_size"),
         ("--config.task.preparation.mean=(0.5,0.5)", "config.task.preparation.mean"),
         ("--config.task.augmentation.mixup=-1.0", "config.task.augmentation.mixup"),
-        ("--config.model.channels=1", "smaller than the 3 of the data"),
+        ("--config.model.channels=1", "is 1, and the data have 3"),
         ("--config.task.path=/nowhere", "does not exist"),
     ):
         fails(call("train.py", *training, flag, workdir), 2, said)

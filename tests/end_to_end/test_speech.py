@@ -116,7 +116,10 @@ def test_what_cannot_be_trained_is_refused(folder, tmp_path):
         (["--config.task.held_out=*nobody*"], "none of the 12 recordings"),
         (["--config.task.held_out=*"], "all of the 12 recordings"),
         (["--config.task.max_length=2"], "no recording is left"),
-        (["--config.model.num_features=9"], "num_features"),
+        *(
+            ([f"--config.model.num_features={wrong}"], f"is {wrong}, and the data have 8: leave it")
+            for wrong in (7, 9)
+        ),
     ):
         done = call("train.py", *FLAGS, data, *flags, f"--workdir={tmp_path / 'run'}")
         fails(done, 2, message)

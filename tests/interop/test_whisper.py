@@ -1,16 +1,20 @@
 """Whisper of `transformers`: read, written, the same logits, the same texts and times."""
 
+import collections
 import dataclasses
 import json
 import shutil
+from unittest import mock
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.interop.round_trips import arrays_of
-from tests.interop.whispers import END, MARKS, openers, publish, sound, theirs
+from tests.interop.whispers import END, MARKS, openers, publish, sound, theirs, tokenizer
 from transformer.data.audio.prompts import require_marks
+from transformer.data.audio.windows import parts_of
+from transformer.data.tokenizers.sentences import LibrarySentenceTokenizer
 from transformer.decoding.dictation import Dictation
 from transformer.errors import DataError
 from transformer.interop.opening import read_published
@@ -90,25 +94,46 @@ def test_what_is_exported_is_what_was_imported(published, tmp_path):
     assert known == second.windows
 
 
-def by_ours(run, sounds, prompt, **windows):
+def transcripts_of_ours(model, params, words, task, sounds):
+    marks, how = require_marks(words), (task.features, task.prompt, task.windows)
+    dictation = Dictation(model, params, words, marks, *how, batch_size=2)
+    return list(dictation.transcripts(openers(sounds)))
+
+
+def written_by_ours(model, params, words, task, sounds):
     """The segments of each sound: start, end and the tokens of the text."""
-    tokenizer = run.task.load_tokenizer(run.workdir)
-    dictation = Dictation(
-        run.model,
-        run.params,
-        tokenizer,
-        require_marks(tokenizer),
-        run.task.features,
-        dataclasses.replace(run.task.prompt, **prompt),
-        dataclasses.replace(run.task.windows, **{**PLAIN, **windows}),
-        batch_size=2,
-    )
     found = [[] for _ in sounds]
-    for transcript in dictation.transcripts(openers(sounds)):
+    for transcript in transcripts_of_ours(model, params, words, task, sounds):
         for part in transcript.segments:
             text = [token for token in part.tokens if token < END]
             found[int(transcript.name)].append((round(part.start, 3), round(part.end, 3), text))
     return found
+
+
+def asked_of_ours(run, prompt, windows):
+    return dataclasses.replace(
+        run.task,
+        prompt=dataclasses.replace(run.task.prompt, **prompt),
+        windows=dataclasses.replace(run.task.windows, **{**PLAIN, **windows}),
+    )
+
+
+def by_ours(run, sounds, prompt, **windows):
+    words, task = run.task.load_tokenizer(run.workdir), asked_of_ours(run, prompt, windows)
+    return written_by_ours(run.model, run.params, words, task, sounds)
+
+
+def transcribed_by_ours(run, sounds, prompt, **windows):
+    words, task = run.task.load_tokenizer(run.workdir), asked_of_ours(run, prompt, windows)
+    return transcripts_of_ours(run.model, run.params, words, task, sounds)
+
+
+def going_on(**window):
+    """Theirs, but that the next window never begins where this one did: it would have no end."""
+    model = transformers.WhisperForConditionalGeneration
+    parts, offset = model._retrieve_segment(**window)
+    left = int(window["seek_num_frames"][window["prev_idx"]])
+    return parts, int(offset) if 0 < offset <= left else left
 
 
 def by_theirs(published, sounds, **asked):
@@ -122,8 +147,9 @@ def by_theirs(published, sounds, **asked):
         padding="longest" if is_long else "max_length",
         return_attention_mask=is_long,
     )
-    written = model.generate(**heard, return_segments=True, **asked)["segments"]
-    tokenizer = run.task.load_tokenizer(run.workdir)
+    with mock.patch.object(model, "_retrieve_segment", going_on):
+        written = model.generate(**heard, return_segments=True, **asked)["segments"]
+    words = run.task.load_tokenizer(run.workdir)
     found = []
     for parts in written:
         texts = [[t for t in part["tokens"].tolist() if t < END] for part in parts]
@@ -131,7 +157,7 @@ def by_theirs(published, sounds, **asked):
             [
                 (round(float(part["start"]), 3), round(float(part["end"]), 3), text)
                 for part, text in zip(parts, texts, strict=True)
-                if tokenizer.decode(text).strip()
+                if words.decode(text).strip()
             ]
         )
     return found
@@ -181,6 +207,122 @@ def test_texts_and_times_are_theirs(published, case):
     assert by_ours(published[-1], sounds, prompt, **windows) == expected
     assert sum(map(len, expected)) > len(sounds)
     assert len({str(parts) for parts in expected}) > 1 or case == "beams and times"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_many_sounds_have_the_texts_of_theirs(published, seed):
+    """Recordings of one window without times, and longer ones of any length."""
+    rng = np.random.default_rng(seed)
+    short = [sound(1.0, 100 * seed + 20 + number) for number in range(6)]
+    expected = by_theirs(published, short, task="transcribe")
+    assert by_ours(published[-1], short, {}) == expected
+    # Of several in a batch, theirs does not hear the end of the shorter ones as it is.
+    long = [sound(rng.uniform(1.1, 3.0), 100 * seed + 50 + number) for number in range(3)]
+    asked = {"language": "de", **TIMES}
+    expected = [by_theirs(published, [samples], **asked)[0] for samples in long]
+    assert by_ours(published[-1], long, {"language": "de"}) == expected
+    assert len({str(parts) for parts in expected}) == len(long)
+
+
+HEADS = [[0, 1], [1, 0], [1, 1]]
+
+
+@pytest.mark.parametrize("more", [{}, {"num_beams": 2}, TIMES], ids=["greedy", "beams", "times"])
+def test_words_have_the_times_of_theirs(published, more, monkeypatch):
+    model, extractor, _, run = published
+    monkeypatch.setattr(model.generation_config, "alignment_heads", HEADS, raising=False)
+    windows = {"word_times": True, "alignment_heads": tuple(map(tuple, HEADS))}
+    windows |= {"timestamps": "return_timestamps" in more, "beam_size": more.get("num_beams", 1)}
+    sounds = [sound(1.0, 3), sound(1.0, 4)]
+    if windows["timestamps"]:
+        sounds.append(sound(2.4, 5))
+    for samples in sounds:
+        is_long = len(samples) > 16_000
+        heard = extractor(
+            [samples],
+            sampling_rate=16_000,
+            return_tensors="pt",
+            return_attention_mask=True,
+            truncation=False,
+            padding="longest" if is_long else "max_length",
+        )
+        asked = {"language": "en", "return_token_timestamps": True, "return_segments": True}
+        parts = model.generate(**heard, **asked, **more)["segments"][0]
+        expected = {}
+        for part in parts:
+            # A token begins where the one before it ends; the first one of a window at its begin.
+            first = part["idxs"][0]
+            window = float(part["token_timestamps"][0]) - float(
+                part["result"]["token_timestamps"][first]
+            )
+            ends = window + part["result"]["token_timestamps"].double().numpy()
+            for place, token in enumerate(part["tokens"].tolist(), first):
+                key = round(float(ends[place - 1]), 2), round(float(ends[place]), 2), token
+                expected[key] = expected.get(key, 0) + (token < END)
+        segments = transcribed_by_ours(run, [samples], {"language": "en"}, **windows)[0].segments
+        words = [word for segment in segments for word in segment.words]
+        assert words
+        starts = [(start, token) for start, _, token in expected]
+        stops = [(end, token) for _, end, token in expected]
+        for word in words:
+            assert (round(word.start, 2), word.tokens[0]) in starts
+            assert (round(word.end, 2), word.tokens[-1]) in stops
+
+
+def drawn(rng):
+    """Tokens of a window: letters, marks and times, often side by side, in no order."""
+    times = MARKS["notimestamps"] + 1 + rng.integers(0, 51, 14)
+    others = rng.integers(0, MARKS["notimestamps"] + 1, 14)
+    return np.where(rng.random(14) < rng.random(), times, others)[: rng.integers(0, 15)].tolist()
+
+
+def divided_by_theirs(tokens, num_frames):
+    """The segments of a window that begins at 0, and where the next one begins."""
+    divide = transformers.WhisperForConditionalGeneration._retrieve_segment
+    parts, offset = divide(
+        torch.tensor(tokens, dtype=torch.int64),
+        [None],
+        time_offset=torch.zeros(1, dtype=torch.float64),
+        timestamp_begin=MARKS["notimestamps"] + 1,
+        seek_num_frames=torch.tensor([num_frames]),
+        time_precision=0.02,
+        time_precision_features=0.01,
+        input_stride=2,
+        prev_idx=0,
+        idx=0,
+        return_token_timestamps=False,
+        decoder_input_ids=torch.zeros(1, 4),
+    )
+    found = [(float(p["start"]), float(p["end"]), tuple(p["tokens"].tolist())) for p in parts]
+    return found, int(offset)
+
+
+def test_windows_are_divided_as_by_theirs():
+    """Hundreds of texts that no model would write."""
+    rng, counts = np.random.default_rng(0), collections.Counter()
+    marks = require_marks(LibrarySentenceTokenizer(tokenizer()))
+    for _ in range(800):
+        tokens, num_frames = drawn(rng), int(rng.integers(1, 101))
+        expected, offset = divided_by_theirs(tokens, num_frames)
+        parts, place = parts_of(tokens, marks, num_frames, 2)
+        told = f"{tokens} {num_frames}"
+        if not 0 < offset <= num_frames:
+            # With such a text their program has no end, or leaves the recording.
+            offset = num_frames
+        assert place == offset, told
+        is_time = [token >= marks.first_time for token in tokens[-2:]]
+        counts[(len(parts) > 1, place == num_frames, *is_time)] += 1
+        # They divide by 0.02 in 32 bits, which makes a few whole windows one step shorter.
+        lost = num_frames // 2 - int(torch.tensor(num_frames) * 0.01 / 0.02)
+        for part, (start, end, ids) in zip(parts, expected, strict=True):
+            np.testing.assert_allclose(
+                (part.start, part.end), (start, end), atol=1e-9 + 0.02 * lost, err_msg=told
+            )
+            # Of two times at the end, both are in the last segment of theirs, as a sign.
+            assert ids[: len(part.tokens)] == part.tokens, told
+            assert len(ids) - len(part.tokens) <= (part is parts[-1]), told
+    assert len(counts) > 9
+    assert min(counts.values()) > 3
 
 
 def changed(folder, name, **values):

@@ -7,7 +7,7 @@ long the recordings are.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, cast, runtime_checkable
 
 import jax
@@ -24,11 +24,13 @@ from transformer.data.audio.windows import (
     parts_of,
     segment_of,
     text_of,
+    words_in,
 )
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding import beam, prompted
 from transformer.decoding.listening import Listening, Opener, features_of
 from transformer.decoding.prompted import Prompts, Written
+from transformer.decoding.word_times import Line, token_ends, usual_heads
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.ops.search_rules import Search
 from transformer.types import Params
@@ -45,11 +47,15 @@ class Listener(Protocol):
         vocab_size: V.
         source_context: the vectors of a window.
         context: the most tokens that the decoder reads.
+        num_decoder_layers: layers of the decoder.
+        num_heads: heads of each of them.
     """
 
     vocab_size: int
     source_context: int
     context: int
+    num_decoder_layers: int
+    num_heads: int
 
     @property
     def source_stride(self) -> int:
@@ -154,8 +160,9 @@ class Dictation:
             places = [row for row, one in enumerate(active) if self._has_times(one) == times]
             if places:
                 attempts = self._attempts(active, memory, places, times)
+                ends = self._token_ends(active, memory, attempts, times)
                 for row, attempt in attempts.items():
-                    self._take(active[row], attempt)
+                    self._take(active[row], attempt, ends.get(row))
 
     def _has_times(self, one: Listening) -> bool:
         return self.windows.timestamps or not one.is_short
@@ -198,16 +205,22 @@ class Dictation:
         any_language = next(iter(self.marks.languages), "")
         return len(self.prompt.opening(self.marks, any_language, times=times))
 
+    @property
+    def _most_told(self) -> int:
+        """How many tokens of what was said before a window is told."""
+        return self._listener.context // 2 - 1
+
+    def _front(self, one: Listening, times: bool) -> tuple[int, ...]:
+        """What stands in front of the text of a window."""
+        told = (self.marks.previous, *one.history[-self._most_told :]) if one.history else ()
+        return (*told, *self._opening(one, times))
+
     def _prompts(self, active: Sequence[Listening], times: bool) -> Prompts:
-        """What stands in front of the text of each window; of two widths only."""
-        most = self._listener.context // 2 - 1
-        texts = []
-        for one in active:
-            told = [self.marks.previous, *one.history[-most:]] if one.history else []
-            texts.append([*told, *self._opening(one, times)])
+        """The same for each window; of two widths only."""
+        texts = [self._front(one, times) for one in active]
         width = self._num_opening(times)
         if any(one.history for one in active):
-            width += 1 + most
+            width += 1 + self._most_told
         tokens = np.full((self.batch_size, width), self.marks.end, np.int32)
         for row, text in zip(tokens, texts, strict=False):
             row[width - len(text) :] = text
@@ -279,7 +292,8 @@ class Dictation:
         """The output of one row."""
         length = int(written.lengths[row])
         ids = [int(token) for token in written.tokens[row, :length]]
-        if ids and ids[-1] == self.marks.end:
+        has_end = bool(ids) and ids[-1] == self.marks.end
+        if has_end:
             ids.pop()
         return Attempt(
             tokens=tuple(ids),
@@ -287,9 +301,31 @@ class Dictation:
             no_speech=float(written.watched[row]),
             temperature=temperature,
             compression=compression(text_of(ids, self.tokenizer, self.marks).strip()),
+            has_end=has_end,
         )
 
-    def _take(self, one: Listening, attempt: Attempt) -> None:
+    def _token_ends(
+        self,
+        active: Sequence[Listening],
+        memory: Float[Array, "B R D"],
+        attempts: Mapping[int, Attempt],
+        times: bool,
+    ) -> dict[int, np.ndarray]:
+        """By row, when each token of a window ends; nothing if words get no times."""
+        if not self.windows.word_times:
+            return {}
+        listener, lines = self._listener, {}
+        for row, attempt in attempts.items():
+            one = active[row]
+            heard = one.num_left // listener.source_stride
+            front = self._front(one, times)
+            lines[row] = Line(front, attempt.tokens, attempt.has_end, heard)
+        heads = self.windows.alignment_heads
+        heads = heads or usual_heads(listener.num_decoder_layers, listener.num_heads)
+        width = self.windows.median_width
+        return token_ends(self.model, self.params, memory, lines, listener.context, heads, width)
+
+    def _take(self, one: Listening, attempt: Attempt, ends: np.ndarray | None) -> None:
         """Adds what a window says to its recording, and moves on to the next window."""
         num_left, stride = one.num_left, self._listener.source_stride
         if attempt.is_silent(self.windows):
@@ -297,8 +333,15 @@ class Dictation:
             return
         begin = one.place * self.features.seconds_per_frame
         parts, offset = parts_of(attempt.tokens, self.marks, num_left, stride)
-        segments = [segment_of(part, begin, attempt, self.tokenizer, self.marks) for part in parts]
-        one.segments += [segment for segment in segments if segment.text.strip()]
+        first = 0
+        for part in parts:
+            segment = segment_of(part, begin, attempt, self.tokenizer, self.marks)
+            if ends is not None:
+                words = words_in(part, first, ends, begin, self.tokenizer, self.marks, one.language)
+                segment = segment._replace(words=words)
+            first += len(part.tokens)
+            if segment.text.strip():
+                one.segments.append(segment)
         one.place += offset
         one.history += [token for part in parts for token in part.tokens]
         if not self.windows.condition or attempt.temperature > _HOTTEST_TOLD:

@@ -101,17 +101,14 @@ class Listening:
         begin = max(0, start)
         found = sound.window(begin, start + half + length + half - begin)
         own = min(length, max(0, begin + len(found) - first * hop))
+        # A recording that is shorter than a window is followed by silence up to a window.
+        found = np.pad(found, (0, max(0, length - begin - len(found))))
         if start < begin:
-            # Also the beginning of a recording of a few samples can be mirrored.
-            found = np.pad(found, (0, max(0, half + 1 - len(found))))
             found = np.pad(found, (half, 0), mode="reflect")
+        # Beyond its end it goes backwards, wherever the window begins.
         missing = half + length + half - len(found)
-        # Beyond its end a recording goes backwards, unless it is padded with silence to a window.
-        is_mirrored = own == length or (first > 0 and not self.is_short)
-        if is_mirrored and missing and len(found) > half:
-            found = np.pad(found, (0, min(half, missing)), mode="reflect")
-            missing -= min(half, missing)
-        return np.pad(found, (0, missing))[: length - hop + 2 * half], own
+        found = np.pad(found, (0, min(half, missing)), mode="reflect")
+        return np.pad(found, (0, max(0, missing - half)))[: length - hop + 2 * half], own
 
     def frames(self) -> Frames:
         """The next window."""

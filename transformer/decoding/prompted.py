@@ -137,7 +137,7 @@ def write(
             done=state.done | (token == settings.end) | (length >= limits),
         )
 
-    features, cache = nn.apply(_read, model)(variables, memory, prompts, settings)
+    features, cache = nn.apply(read, model)(variables, memory, prompts, settings)
     token, place = settings.watched
     columns = jnp.stack([features[:, -place], features[:, -1]], axis=1)
     logits = model.apply(variables, columns, method="logits")
@@ -168,12 +168,12 @@ def following(
     """Logits of the tokens that may follow a column of the prompts, counted from their end."""
     variables = {"params": params}
     settings = Settings(end=0, max_length=0, rules=TranscriptRules())
-    features, _ = nn.apply(_read, model)(variables, memory, prompts, settings)
+    features, _ = nn.apply(read, model)(variables, memory, prompts, settings)
     last = features[:, features.shape[1] - column, None]
     return model.apply(variables, last, method="logits")[:, 0]
 
 
-def _read(
+def read(
     model: AnyEncoderDecoder,
     memory: Float[Array, "B R D"],
     prompts: Prompts,

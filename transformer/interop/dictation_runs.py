@@ -19,28 +19,15 @@ from transformer.interop.family import Published, RunParts, Source, Trained
 from transformer.interop.opening import tokenizer_classes
 from transformer.interop.searches import begin_of, read_searches, search_files
 from transformer.interop.side_files import CONFIG, GENERATION, SETTINGS, SideFile, SideFiles
+from transformer.interop.sounds import PREPROCESSOR, sound_content, sound_fields
 from transformer.interop.tokenizers.decoders import DecoderClass, Usual, decoder_tokenizer
+from transformer.interop.word_times import word_time_content, word_time_fields
 from transformer.ops.search_rules import Search
 from transformer.types import Json
 
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-# If both files exist, the library prefers this key of the second.
-_INSIDE = "feature_extractor"
-_IRRELEVANT_SOUND = {
-    "processor_class": "who wrote it",
-    "feature_extractor_type": "there is one kind",
-    "mel_filters": "they are computed",
-    "return_attention_mask": "what else is returned",
-    "padding": "how rows are returned",
-    "truncation": "how rows are returned",
-    "return_tensors": "what holds the arrays",
-    "device": "where it is done",
-}
 _IRRELEVANT_WRITING = {
     "bos_token_id": "decoder_start_token_id says it",
-    "alignment_heads": "of times of words",
     "return_token_timestamps": "of times of words",
-    "median_filter_width": "of times of words",
 }
 _IRRELEVANT_TOKENS = {
     **dict.fromkeys(("language", "task", "predict_timestamps"), "what stands before labels"),
@@ -98,7 +85,7 @@ def dictation_run(source: Source, published: Published, max_length: int | None) 
         refuse(source.config.where, "decoder_start_token_id", begin, f"{marks.start}, its token,")
     writing = _writing(source.files, marks, model)
     fields: Json = {
-        "features": _features(source.files, model),
+        "features": sound_fields(source.files, model),
         **writing._asdict(),
         "decoding": "windows",
         "ctc_weight": 0.0,
@@ -123,52 +110,6 @@ def _tokenizer(source: Source, size: int) -> LibrarySentenceTokenizer:
                 size,
             )
     return LibrarySentenceTokenizer(made)
-
-
-def _features(files: SideFiles, model: Json) -> Json:
-    """Fields of `LogMel`.
-
-    Raises:
-        DataError: if they do not suit the model.
-    """
-    file = files[PREPROCESSOR]
-    if PROCESSOR in files:
-        both = files[PROCESSOR]
-        both.irrelevant(_IRRELEVANT_SOUND)
-        if _INSIDE in both:
-            file = both.inside(_INSIDE)
-    file.irrelevant(_IRRELEVANT_SOUND)
-    # Silence and dither differ from ours; the last key is that of a method nobody publishes.
-    file.usual(
-        {"padding_value": 0.0, "dither": 0.0, "padding_side": "right", "do_normalize": False}
-    )
-    rate, hop = file.whole("sampling_rate", 16_000), file.whole("hop_length", 160)
-    seconds = file.number("chunk_length", 30.0)
-    frames = 2 * model["source_context"]
-    if round(seconds * rate) // hop != frames:
-        raise DataError(
-            f"{file.where}: chunk_length {seconds:g}, sampling_rate {rate} and hop_length {hop} "
-            f"make {round(seconds * rate) // hop} frames, and the model reads {frames} "
-            f"(max_source_positions)."
-        )
-    file.only({"feature_size": model["num_features"]} if "feature_size" in file else {})
-    # Their filters end at 8 kHz, whatever the sampling rate is.
-    file.only({"sampling_rate": 16_000})
-    file.usual({"n_samples": round(seconds * rate), "nb_max_frames": frames})
-    found = {
-        "sampling_rate": rate,
-        "num_mels": model["num_features"],
-        "window": file.whole("n_fft", 400),
-        "hop": hop,
-        "pad_seconds": seconds,
-        "scaling": "whisper",
-    }
-    try:
-        LogMel(**found).check()
-        require_allowed("task.features", LogMel(**found))
-    except ConfigError as error:
-        raise DataError(f"{file.where} describes no features: {error}") from None
-    return found
 
 
 class _Writing(NamedTuple):
@@ -220,6 +161,7 @@ def _writing(files: SideFiles, marks: Marks, model: Json) -> _Writing:
         "suppressed": tuple(sequence[0] for sequence in search.sequences()),
         "suppressed_first": search.unwritten_first,
         "latest_first": first,
+        **word_time_fields(said, files[CONFIG], model),
         "max_new_tokens": 0 if most >= model["context"] else most,
     }
     for key, field in (
@@ -334,20 +276,7 @@ def write_dictation_files(trained: TrainedDictation[_Sizes], folder: Path) -> li
     words = {"tokenizer_class": "WhisperTokenizer", "model_max_length": model.context}
     words |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
     write_json(folder / SETTINGS, words)
-    features = task.features
-    seconds = features.padded_samples(0) / features.sampling_rate
-    sound: Json = {
-        "feature_extractor_type": "WhisperFeatureExtractor",
-        "processor_class": "WhisperProcessor",
-        "feature_size": features.num_mels,
-        "sampling_rate": features.sampling_rate,
-        "hop_length": features.hop,
-        "n_fft": features.window,
-        "chunk_length": int(seconds) if seconds == int(seconds) else seconds,
-        "padding_value": 0.0,
-        "return_attention_mask": False,
-    }
-    write_json(folder / PREPROCESSOR, sound)
+    write_json(folder / PREPROCESSOR, sound_content(task.features))
     write_json(folder / GENERATION, _generation(task, marks, model.context))
     return [
         f"config.task.windows.{field} is {value}: {what}"
@@ -373,6 +302,7 @@ def _generation(task: Dictates, marks: Marks, context: int) -> Json:
         "condition_on_prev_tokens": windows.condition,
         "suppress_tokens": list(windows.suppressed),
         "begin_suppress_tokens": list(windows.suppressed_first),
+        **word_time_content(windows),
     }
     if prompt.multilingual:
         content |= {

@@ -251,15 +251,16 @@ def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict |
             # An embedding table may have more rows than the tokenizer; keep its size.
             kept = source.model[field] if source is not None and field == "vocab_size" else None
             config.model[field] = max(size, kept or 0)
+        elif field in exact and chosen != size:
+            change = f", or have config.task.{field} bring the data to {chosen}"
+            raise ConfigError(
+                f"config.model.{field} is {chosen}, and the data have {size}: leave it out"
+                f"{change if field in config.task else ''}."
+            )
         elif chosen < size:
             raise ConfigError(
                 f"config.model.{field} is {chosen}, smaller than the {size} of the data: "
                 f"leave it out, or give at least {size}."
-            )
-        elif chosen > size and field in exact:
-            raise ConfigError(
-                f"config.model.{field} is {chosen}, and the data have {size}: leave it out, or "
-                f"have config.task.{field} bring the data to {chosen}."
             )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from transformer.data.audio.words import Word
+
 
 class Segment(NamedTuple):
     """A part of a transcript.
@@ -14,6 +16,7 @@ class Segment(NamedTuple):
         text: what was said, as the tokenizer wrote it, mostly with a space in front.
         tokens: the token ids of the text, with those of times if there are any.
         details: numbers about it by name, such as `average_log_prob`.
+        words: its words with their times; empty if nobody asked for them.
     """
 
     start: float
@@ -21,6 +24,7 @@ class Segment(NamedTuple):
     text: str
     tokens: tuple[int, ...] = ()
     details: Mapping[str, float] = MappingProxyType({})
+    words: tuple[Word, ...] = ()
 
 
 class Transcript(NamedTuple):

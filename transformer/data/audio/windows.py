@@ -10,8 +10,12 @@ import zlib
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from transformer.data.audio.prompts import Marks
 from transformer.data.audio.transcripts import Segment
+from transformer.data.audio.words import TimedToken, Word, words_of
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.errors import ConfigError
 from transformer.limits import AnyReal, CountOrZero, Real, Several, Share, Text, TokenIds, Whole
@@ -21,6 +25,9 @@ from transformer.ops.transcript_rules import TimestampRules, TranscriptRules
 
 # Steps of the tokens of times, in seconds.
 TIME_STEP = 0.02
+Pairs = Annotated[
+    tuple[Annotated[tuple[Annotated[int, Whole(0, 1 << 14)], ...], Several(2)], ...], Several(1000)
+]
 Temperatures = Annotated[tuple[Annotated[float, Real(0.0, 100.0)], ...], Several(20)]
 
 
@@ -43,6 +50,10 @@ class Windows:
         suppressed_first: tokens that no window begins with.
         latest_first: the latest first time of a window, in steps of 0.02 seconds; None for any.
         max_new_tokens: the most tokens of a window; 0 takes what the model has room for.
+        word_times: whether words get times.
+        alignment_heads: pairs of a layer and a head of the decoder whose attention to the recording
+            says when words were said; none takes all heads of the upper half of the layers.
+        median_width: of the filter that smooths this attention over time; odd.
     """
 
     timestamps: bool = False
@@ -58,6 +69,9 @@ class Windows:
     suppressed_first: TokenIds = ()
     latest_first: CountOrZero | None = 50
     max_new_tokens: CountOrZero = 0
+    word_times: bool = False
+    alignment_heads: Pairs = ()
+    median_width: Annotated[int, Whole(1, 999)] = 7
 
     def check(self) -> None:
         """Refuses values that cannot work.
@@ -67,6 +81,10 @@ class Windows:
         """
         if not self.temperatures:
             raise ConfigError("config.task.windows.temperatures is empty: give at least one.")
+        if self.median_width % 2 == 0:
+            raise ConfigError(
+                f"config.task.windows.median_width is {self.median_width}: give an odd number."
+            )
 
     def rules(self, marks: Marks, *, times: bool) -> TranscriptRules:
         """Which tokens may follow."""
@@ -83,6 +101,7 @@ class Attempt(NamedTuple):
         no_speech: the probability of silence.
         temperature: at which tokens were drawn; 0 took the most probable.
         compression: how well the text compresses: its bytes by those of its compressed form.
+        has_end: whether the end token came; otherwise the text was cut.
     """
 
     tokens: tuple[int, ...]
@@ -90,6 +109,7 @@ class Attempt(NamedTuple):
     no_speech: float
     temperature: float
     compression: float
+    has_end: bool = True
 
     def is_silent(self, windows: Windows) -> bool:
         """Whether nothing was said."""
@@ -186,6 +206,36 @@ def segment_of(
             "temperature": attempt.temperature,
         },
     )
+
+
+def words_in(
+    part: Part,
+    first: int,
+    ends: Float[np.ndarray, " n"],
+    begin: float,
+    tokenizer: SentenceTokenizer,
+    marks: Marks,
+    language: str,
+) -> tuple[Word, ...]:
+    """The words of a part of a window, and when they were said.
+
+    Args:
+        part: the part.
+        first: how many tokens of the window stand before it.
+        ends: when each token of the window ends, in seconds after its beginning.
+        begin: where the window begins, in seconds.
+        tokenizer: of the model.
+        marks: of the tokenizer.
+        language: the code of the language; empty if it is unknown.
+    """
+    # A token begins where the one before it ends.
+    times = begin + np.append(0.0, ends)[first : first + len(part.tokens) + 1]
+    timed = [
+        TimedToken(token, float(start), float(end))
+        for token, start, end in zip(part.tokens, times, times[1:], strict=False)
+        if token < marks.end
+    ]
+    return words_of(timed, lambda ids: text_of(ids, tokenizer, marks), language)
 
 
 def text_of(tokens: Sequence[int], tokenizer: SentenceTokenizer, marks: Marks) -> str:

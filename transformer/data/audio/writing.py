@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from transformer.data.audio.transcripts import Segment, Transcript
+from transformer.data.audio.words import Word
 from transformer.types import Json
 
 
@@ -27,6 +28,7 @@ def as_json(transcript: Transcript) -> Json:
             "text": segment.text.strip(),
             "tokens": list(segment.tokens),
             **segment.details,
+            **({"words": [_word(word) for word in segment.words]} if segment.words else {}),
         }
         for segment in transcript.segments
     ]
@@ -37,6 +39,10 @@ def as_json(transcript: Transcript) -> Json:
         "text": transcript.text,
         "segments": segments,
     }
+
+
+def _word(word: Word) -> Json:
+    return {"start": round(word.start, 3), "end": round(word.end, 3), "text": word.text.strip()}
 
 
 def subrip(transcript: Transcript) -> str:

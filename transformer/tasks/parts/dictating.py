@@ -13,7 +13,9 @@ from transformer.data.audio.transcripts import Transcript
 from transformer.data.audio.windows import Windows
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.dictation import Dictation
+from transformer.decoding.dictation import Listener as WindowListener
 from transformer.decoding.recognize import Recognition
+from transformer.decoding.word_times import require_heads
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
@@ -74,7 +76,11 @@ def write_windows(
         temperatures=asked.temperatures,
         condition=asked.condition,
         initial_text=asked.initial_text,
+        word_times=asked.word_times,
     )
+    if windows.word_times:
+        listener = cast("WindowListener", model)
+        require_heads(windows.alignment_heads, listener.num_decoder_layers, listener.num_heads)
     dictation = Dictation(
         cast("AnyEncoderDecoder", model),
         params,
@@ -124,7 +130,8 @@ def write_pieces(
         "task": asked.task,
         "temperatures": asked.temperatures,
         "condition": asked.condition,
-        "initial_text": asked.initial_text,
+        "prompt": asked.initial_text,
+        "word_timestamps": asked.word_times,
     }
     for name, value in of_windows.items():
         if value not in (None, False):

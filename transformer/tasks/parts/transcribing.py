@@ -22,6 +22,7 @@ class Asked:
         temperatures: tried one after another while a text seems wrong.
         condition: whether each part of a recording is told the text before it.
         initial_text: what the first part is told.
+        word_times: whether words get times.
         batch_size: how many recordings are written down at once.
         seed: of the random numbers.
     """
@@ -33,6 +34,7 @@ class Asked:
     temperatures: tuple[float, ...] | None = None
     condition: bool | None = None
     initial_text: str | None = None
+    word_times: bool | None = None
     batch_size: int = 8
     seed: int = 0
 

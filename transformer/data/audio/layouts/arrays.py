@@ -105,8 +105,10 @@ def _resampled(
     found = np.zeros(new.sum(), np.int16)
     ends, new_ends = lengths.cumsum(), new.cumsum()
     for length, end, new_length, new_end in zip(lengths, ends, new, new_ends, strict=True):
-        samples = soxr.resample(values[end - length : end], rate, wanted)
-        found[new_end - new_length : new_end] = samples[:new_length]
+        # Of integers, soxr makes other integers each time: it adds noise without a seed.
+        samples = soxr.resample(values[end - length : end].astype(np.float32), rate, wanted)
+        rounded = np.clip(np.round(samples[:new_length]), -32768, 32767)
+        found[new_end - new_length : new_end] = rounded
     return found, new
 
 
