@@ -189,7 +189,7 @@ def _transcript(
         (ids,) = tokenizer.encode_targets([wanted.target])
     else:
         how = task.recognition(tokenizer)
-        length = np.array([heard.frames.shape[1]], np.int32)
+        length = jnp.array([heard.frames.shape[1]])
         ids = recognize(run.model, run.params, heard.frames, length, how)[0].ids
     ids = [*np.asarray(ids).tolist(), *wanted.append]
     return ids, tokenizer.decode(ids)

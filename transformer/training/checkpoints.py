@@ -85,8 +85,12 @@ class NewestAndBest(checkpoint_managers.PreservationPolicy):
     ) -> Sequence[bool]:
         """Whether to keep each checkpoint; the last one is being saved."""
         steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*sorted(steps)[-self._keep_last :], lowest(self._losses, steps)}
+        kept = self.kept(steps)
         return [step in kept for step in steps]
+
+    def kept(self, steps: Sequence[int]) -> set[int | None]:
+        """The steps to keep, where there are these."""
+        return {*sorted(steps)[-self._keep_last :], lowest(self._losses, steps)}
 
 
 def lowest(losses: Mapping[int, float], steps: Sequence[int]) -> int | None:
@@ -126,8 +130,9 @@ class Checkpoints:
         require_plain_path(workdir)
         self._folder = workdir.absolute() / FOLDER
         self._losses: MutableMapping[int, float] = {}
+        self._policy = NewestAndBest(keep_last, self._losses)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=NewestAndBest(keep_last, self._losses),
+            preservation_policy=self._policy,
             read_only=read_only,
             create=not read_only,
             async_options=_PATIENT,
@@ -333,6 +338,7 @@ class Checkpoints:
             for bad in sorted(errors, reverse=True):
                 aside = self._set_aside(bad)
                 say(f"The checkpoint of step {bad} cannot be read; moved to {aside}: {errors[bad]}")
+            self._discard_old()
             return restored
         if errors:
             raise CheckpointError(
@@ -340,6 +346,31 @@ class Checkpoints:
                 f"{errors[max(errors)]} They are left as they are; start again in a new --workdir."
             )
         return None
+
+    def _discard_old(self) -> None:
+        """Deletes what a save would have deleted that was killed when its own checkpoint was there.
+
+        Not before the newest one is known to be good.
+        """
+        steps = self.whole_steps()
+        old = [step for step in steps if step not in self._policy.kept(steps)]
+        if not old:
+            return
+        barrier("old checkpoints are to be discarded")
+        if self._deletes:
+            (self._folder / _DELETED).mkdir(exist_ok=True)
+            for step in old:
+                (self._folder / str(step)).rename(self._folder / _DELETED / str(step))
+        barrier("old checkpoints are discarded")
+        self._forget(old)
+        self._delete_for_good()
+
+    def _forget(self, steps: Sequence[int]) -> None:
+        """Checkpoints that are no longer in the folder."""
+        self._manager.reload()
+        for step in steps:
+            for known in (self._losses, self._notes, self._damaged):
+                known.pop(step, None)
 
     def _set_aside(self, step: int) -> Path:
         """Moves a checkpoint aside, so that its step can be saved again."""
@@ -355,9 +386,7 @@ class Checkpoints:
             # Rename instead of copying, because a copy would fail on an unreadable file.
             place.rename(aside)
         barrier(f"checkpoint {step} is set aside")
-        self._manager.reload()
-        for known in (self._losses, self._notes, self._damaged):
-            known.pop(step, None)
+        self._forget([step])
         return aside
 
 

@@ -62,6 +62,7 @@ function paintAxis(context: CanvasRenderingContext2D, times: Times, box: [number
   for (let i = 0; i * step <= times.seconds + 1e-6; i++) {
     const at = x + times.at(i * step) * width;
     context.fillRect(at - 0.5, y, 1, 4);
+    if (times.sound.silent && x + width - at < 70) continue;
     // The first and the last stay within the picture.
     context.textAlign = at - x < 12 ? 'left' : x + width - at < 18 ? 'right' : 'center';
     context.fillText(`${Number((i * step).toFixed(1))} s`, at, y + 6);

@@ -136,7 +136,7 @@ export const en = {
   bridgeText: 'The encoder has read the whole source; each layer of the decoder reads what it made of it. The bands show what layer {layer} takes from which source token ({head}).',
   bridgeLabel: 'Cross-attention from the target tokens to the source tokens',
   soundBridge: 'When each token was heard',
-  soundBridgeText: 'The encoder has heard the whole recording; each layer of the decoder listens to it again for every token that it writes. A row for each token shows when, in layer {layer} ({head}).',
+  soundBridgeText: 'The encoder has heard the whole recording; each layer of the decoder listens to it again for every token that it writes. The row of a token shows when it listens to write the next one, in layer {layer} ({head}).',
   soundBridgeLabel: 'Cross-attention from the tokens of the transcript to the times of the recording',
   ctc: 'What CTC hears',
   ctcText: 'A second output layer, beside the decoder, gives each vector of the encoder one token or none. Repeated tokens count once, and what is left is a transcript. A row for each token of the transcript shows its probability over time.',

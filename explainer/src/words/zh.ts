@@ -138,7 +138,7 @@ export const zh: Record<WordKey, string> = {
   bridgeText: '编码器读完了整个原文；解码器的每一层读取它的结果。色带显示第 {layer} 层从哪些原文词元取用（{head}）。',
   bridgeLabel: '从译文词元到原文词元的交叉注意力',
   soundBridge: '每个词元在何时被听到',
-  soundBridgeText: '编码器听完了整段录音；解码器的每一层为它写的每个词元再听一遍。每个词元一行，显示第 {layer} 层在何时听（{head}）。',
+  soundBridgeText: '编码器听完了整段录音；解码器的每一层为它写的每个词元再听一遍。每个词元一行，显示第 {layer} 层为写下一个词元在何时听（{head}）。',
   soundBridgeLabel: '从文字稿词元到录音时刻的交叉注意力',
   ctc: 'CTC 听到什么',
   ctcText: '解码器旁边的第二个输出层给编码器的每个向量一个词元，或者没有。重复的词元只算一次，剩下的就是文字稿。文字稿的每个词元一行，显示它随时间的概率。',
