@@ -24,8 +24,8 @@ from transformer.errors import ConfigError, DataError
 from transformer.explaining import Ablate, Patch
 from transformer.explaining.pictures import board_pixels
 from transformer.explaining.pooling import Pools, pools_of
-from transformer.explaining.sounds import spectrogram
 from transformer.explaining.server import Explainer
+from transformer.explaining.sounds import spectrogram
 from transformer.models.board_transformer import BoardTransformer
 from transformer.models.esm import ESM
 from transformer.models.speech import Speech
@@ -203,9 +203,7 @@ def test_pooled_vectors_are_means_and_their_weights_are_sums(name, most, traces)
         np.testing.assert_allclose(found["attention_weights"].sum(-1), 1.0, atol=1e-5)
     np.testing.assert_allclose(pooled["final"], means(encoder["final"], 0), atol=1e-5)
     if name == "speech_encoder":
-        np.testing.assert_allclose(
-            np.exp(few.outputs), means(np.exp(whole.outputs), 0), atol=1e-5
-        )
+        np.testing.assert_allclose(np.exp(few.outputs), means(np.exp(whole.outputs), 0), atol=1e-5)
     else:
         np.testing.assert_allclose(few.outputs, whole.outputs[: len(few.tokens)], atol=1e-5)
         weights = sums(whole["cross_attention_weights", 0], 2)
@@ -226,8 +224,8 @@ def test_pooled_vectors_are_means_and_their_weights_are_sums(name, most, traces)
 
 
 def test_vectors_share_tokens_evenly_and_silence_is_one():
-    for count, heard, most in itertools.product((1, 7, 40), (1, 5, 40), (2, 3, 8)):
-        heard = min(heard, count)
+    for count, spoken, most in itertools.product((1, 7, 40), (1, 5, 40), (2, 3, 8)):
+        heard = min(spoken, count)
         pools, size = pools_of(count, heard, most)
         if count <= most:
             assert pools is None

@@ -24,7 +24,9 @@ _WOOD = ((222, 196, 150), (206, 176, 128))
 _STONES = {1: (28, 46, 92), 2: (240, 236, 226)}
 
 
-def board_pixels(board: Int[np.ndarray, " S"], rows: int, columns: int) -> UInt8[np.ndarray, "Y X 3"]:
+def board_pixels(
+    board: Int[np.ndarray, " S"], rows: int, columns: int
+) -> UInt8[np.ndarray, "Y X 3"]:
     """A board game's position: dark stones of the player to move, light ones of the other.
 
     Args:

@@ -71,7 +71,7 @@ def read_recording(run: Run, wanted: Wanted) -> Reading:
         written=wanted.target is None,
         family="recording",
         method=_align,
-        inputs=(heard.frames, np.ones(heard.frames.shape[:2], np.int32)),
+        inputs=(np.asarray(heard.frames), np.ones(heard.frames.shape[:2], np.int32)),
         stacks={"encoder": encoder.tokens},
         output="token_classes",
         padded={"encoder": encoder.count},
@@ -96,9 +96,7 @@ class _Encoder(NamedTuple):
     notes: tuple[str, ...]
 
 
-def _encoder(
-    task: Transcription, model: SpeechReader, heard: _Heard, most: int | None
-) -> _Encoder:
+def _encoder(task: Transcription, model: SpeechReader, heard: _Heard, most: int | None) -> _Encoder:
     """The tokens of the encoder, named by their times."""
     second = task.features.seconds_per_frame * model.source_stride
     num_frames = heard.frames.shape[1]

@@ -67,7 +67,11 @@ def _ctc(trace: Trace, stack: StackTrace, arrays: Arrays) -> Json | None:
         "probabilities": arrays.shares(chances[:, [*shown, none]].T),
         "second": sound.second,
         "spans": [
-            {"text": text_of(index), "begin": span.begin * sound.second, "end": span.end * sound.second}
+            {
+                "text": text_of(index),
+                "begin": span.begin * sound.second,
+                "end": span.end * sound.second,
+            }
             for index, span in zip(sound.ids, spans, strict=False)
         ],
     }
