@@ -29,8 +29,8 @@ flags.DEFINE_multi_string(
 flags.DEFINE_string(
     "target",
     None,
-    "The second text: the target of an encoder-decoder or the transcript of a recording (by default "
-    "the model writes it), the second of a pair, the context of a question.",
+    "The second text: the target of an encoder-decoder, or the transcript of a recording (by "
+    "default the model writes it), the second of a pair, the context of a question.",
 )
 flags.DEFINE_string("image", None, "The path of an image, for models of images.")
 flags.DEFINE_string("compare", None, "Another run folder, shown side by side.")

@@ -82,7 +82,7 @@ SMALL_MODEL = {
     **dict.fromkeys(("width", "decoder_width", "max_distance"), 16),
     **dict.fromkeys(("num_heads", "decoder_heads"), 2),
     **dict.fromkeys(("context", "feed_forward_width", "source_context"), 32),
-    **dict.fromkeys(("image_size", "window", "num_buckets"), 8),
+    **dict.fromkeys(("image_size", "window", "num_buckets", "num_features"), 8),
     **dict.fromkeys(("patch_size", "num_experts"), 4),
 }
 SMALL_TASK = {

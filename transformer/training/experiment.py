@@ -257,9 +257,10 @@ def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict |
                 f"leave it out, or give at least {size}."
             )
         elif chosen > size and field in exact:
+            way = f", or have config.task.{field} bring the data to {chosen}"
             raise ConfigError(
-                f"config.model.{field} is {chosen}, and the data have {size}: leave it out, or "
-                f"have config.task.{field} bring the data to {chosen}."
+                f"config.model.{field} is {chosen}, and the data have {size}: leave it out"
+                f"{way if field in config.task else ''}."
             )
 
 
