@@ -76,6 +76,9 @@ def trace_reading(run: Run, reading: Reading, edits: Sequence[Edit] | None = Non
         for name, tokens in reading.stacks.items()
     )
     outputs = np.asarray(outputs)[0].astype(np.float32)
+    if reading.pools is not None and reading.family == "recording":
+        # Log probabilities of vectors: the probabilities of a token are their means.
+        outputs = np.log(reading.pools.means(np.exp(outputs)))
     if reading.pooling is not None:
         outputs = pooled_states(outputs[: lengths[0]], reading.pooling, reading.num_prompt_tokens)
     if reading.output in ("next_token", "token_classes", "span"):
@@ -109,10 +112,6 @@ def _apply(
     found = unstacked(found[RECORDED])
     if shares is not None:
         found = pooled(found, jnp.asarray(shares))
-        if outputs.shape[1] == len(shares):
-            # Log probabilities of an encoder's vectors: those of a token are the mean.
-            chances = jnp.einsum("brc,rg->bgc", jnp.exp(outputs), shares / shares.sum(0))
-            outputs = jnp.log(jnp.maximum(chances, jnp.finfo(jnp.float32).tiny))
     # 16 bits are widened here: NumPy has no such type of its own.
     return outputs, jax.tree.map(lambda x: x if x.dtype == bool else x.astype(jnp.float32), found)
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
-from orbax.checkpoint import checkpoint_managers
 
 from transformer.checks import require_plain_path
 from transformer.errors import CheckpointError, SaveError, WorkdirError
 from transformer.training.notes import FOLDER, Notes, is_step, read_notes, sealed
 from transformer.training.processes import barrier, is_first
+from transformer.training.retention import NewestAndBest, lowest
 from transformer.training.saved_arrays import raw
 from transformer.training.saved_items import array_notes, first_line, item_shapes, restored_item
 from transformer.types import Facts, Json
@@ -60,43 +60,6 @@ class Restored:
     state: dict[str, PyTree]
     data: Facts
     metadata: Facts
-
-
-class NewestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest checkpoints and the one with the lowest validation loss.
-
-    Orbax's own `BestN` needs `best_fn`, whose file of metrics has no checksum and makes the whole
-    folder unreadable when it is damaged.
-
-    Args:
-        keep_last: how many of the newest checkpoints to keep.
-        losses: validation losses by step; losses added to it later count, too.
-    """
-
-    def __init__(self, keep_last: int, losses: Mapping[int, float]) -> None:
-        self._keep_last, self._losses = keep_last, losses
-
-    def should_preserve(
-        self,
-        # Orbax's protocol for them cannot be checked at run time.
-        checkpoints: Sequence[Any],
-        *,
-        context: checkpoint_managers.PreservationContext,
-    ) -> Sequence[bool]:
-        """Whether to keep each checkpoint; the last one is being saved."""
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = self.kept(steps)
-        return [step in kept for step in steps]
-
-    def kept(self, steps: Sequence[int]) -> set[int | None]:
-        """The steps to keep, where there are these."""
-        return {*sorted(steps)[-self._keep_last :], lowest(self._losses, steps)}
-
-
-def lowest(losses: Mapping[int, float], steps: Sequence[int]) -> int | None:
-    """The step with the lowest loss (the earliest of ties); None if no step has a loss."""
-    known = [step for step in sorted(steps) if step in losses]
-    return min(known, key=lambda step: losses[step], default=None)
 
 
 class Checkpoints:
