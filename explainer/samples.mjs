@@ -160,7 +160,7 @@ function stack(writer, random, s) {
     norm = after;
   }
   return {
-    name: s.name, tokens: s.tokens, image: s.image ?? null, positions: positions(writer, random, s),
+    name: s.name, tokens: s.tokens, image: s.image ?? null, sound: s.sound ?? null, positions: positions(writer, random, s),
     embedding: { token_norm: writer.half([T], array(T, () => 3 + random.uniform())), position_norm: ['learned', 'sinusoidal'].includes(s.positions) ? writer.half([T], array(T, (t) => (t ? 1 : 6) + 0.3 * random.uniform())) : null },
     layers,
   };
@@ -274,6 +274,9 @@ export const SAMPLES = {
   vaswani: () => translator(13, 'sinusoidal'),
   t5: () => translator(14, 'relative'),
   vit: () => vit(15),
+  board: () => board(17),
+  speech: () => speech(18, true),
+  listener: () => speech(19, false),
 };
 
 function encoder(seed, kind) {
@@ -325,6 +328,45 @@ function vit(seed) {
   const names = ['goldfinch', 'robin', 'house finch', 'cardinal', 'balloon', 'volcano', 'lakeside', 'alp', 'valley', 'kite'];
   return {
     header: { format: 1, title: 'ViT small', family: 'image', model: { name: 'vit', words: facts(6, 6, 16, [['patches', '14 x 14'], ['positions', 'learned']]), num_parameters: 22050664, vocab_size: 0 }, notes: [], live: false, traces: [{ label: 'bird', prompt: '', stacks, output: { kind: 'classes', names, logits: writer.add('float32', [10], array(10, (i) => 5 - i * 0.9 + 0.3 * random.normal())) } }], arrays: writer.arrays },
+    blob: writer.blob(),
+  };
+}
+
+function board(seed) {
+  const random = generator(seed);
+  const writer = new TraceWriter();
+  const names = Array.from({ length: 9 }, (_, i) => `${'abc'[i % 3]}${Math.floor(i / 3) + 1}`);
+  const list = [{ text: '[game]', id: -1, kind: 'special' }, ...names.map((name, i) => ({ text: `${name} ${['.', 'own', 'other'][i % 3]}`, id: i % 3, kind: 'patch' }))];
+  const stacks = [stack(writer, random, { name: 'encoder', tokens: list, T: 10, causal: false, L: 3, N: 4, K: 4, h: 16, D: 64, positions: 'learned', image: { width: 120, height: 120, rows: 3, columns: 3, front: 1, kind: 'board', png: landscape(120) } })];
+  return {
+    header: { format: 1, title: 'runs/tictactoe', family: 'encoder', model: { name: 'board_transformer', words: facts(3, 4, 16), num_parameters: 151000, vocab_size: 0 }, notes: [], live: false, traces: [{ label: 'x.. .o. ...', prompt: 'x.. .o. ...', stacks, output: { kind: 'classes', names, logits: writer.add('float32', [9], array(9, () => 2 * random.normal())) } }], arrays: writer.arrays },
+    blob: writer.blob(),
+  };
+}
+
+/** A recording: with a decoder and silence behind it, or an encoder with CTC alone. */
+function speech(seed, writes) {
+  const random = generator(seed);
+  const writer = new TraceWriter();
+  const count = 60, second = 0.04, transcript = [...'three five'].map((text) => (text === ' ' ? '\u2581' : text));
+  const edges = Array.from({ length: count }, (_, i) => i * second).concat(writes ? [30] : [count * second]);
+  const frames = edges.slice(0, -1).map((edge) => ({ text: `${edge.toFixed(2)} s`, id: -1, kind: 'frame' }));
+  if (writes) frames[count - 1] = { text: 'silence', id: -1, kind: 'silence' };
+  const ctcNames = [...new Set(transcript), 'none'];
+  const spans = transcript.map((text, i) => ({ text, begin: (4 + 5 * i) * second, end: (6 + 5 * i) * second }));
+  const ctc = { names: ctcNames, second, spans, probabilities: writer.weights([ctcNames.length, count], array(ctcNames.length * count, (i) => (Math.floor(i / count) === (i % 7) ? 0.9 : 0.02))) };
+  const sound = { png: landscape(120), width: 120, height: 120, edges, silent: writes, ctc: writes && seed % 2 ? null : ctc };
+  const shared = { N: 4, K: 4, h: 32, D: 128, positions: 'rotary' };
+  const stacks = [stack(writer, random, { ...shared, name: 'encoder', tokens: frames, T: count, causal: false, L: 4, sound, image: null, record: !writes })];
+  let output;
+  if (writes) {
+    const list = tokens(['</s>', ...transcript], { 0: 'special' });
+    const vocabulary = [...wordVocabulary, ...list.filter((v, i) => list.findIndex((w) => w.id === v.id) === i)];
+    stacks.push(stack(writer, random, { ...shared, name: 'decoder', tokens: list, T: list.length, S: count, causal: true, L: 2, vocabulary }));
+    output = withTexts(nextToken(writer, random, list.length, vocabulary, 500), [stacks[1]]);
+  } else output = { kind: 'token_classes', names: ctcNames, logits: writer.add('float32', [count, ctcNames.length], array(count * ctcNames.length, () => 2 * random.normal())) };
+  return {
+    header: { format: 1, title: 'runs/digits', family: writes ? 'encoder-decoder' : 'recording', model: { name: writes ? 'speech' : 'speech_encoder', words: facts(4, 4, 32, [['spectrogram', '40 bands']]), num_parameters: 1127442, vocab_size: 17 }, notes: [], live: false, traces: [{ label: 'recording.wav', prompt: 'recording.wav', target: 'three five', written: true, stacks, output }], arrays: writer.arrays },
     blob: writer.blob(),
   };
 }

@@ -3,6 +3,7 @@
 python scripts/explain.py --workdir=runs/gpt_char --prompt="ROMEO:" --output=page.html
 python scripts/explain.py --workdir=runs/dates --prompt="May 5" --target="5. Mai" --output=page.html
 python scripts/explain.py --workdir=runs/vit --image=cat.jpg --output=page.html
+python scripts/explain.py --workdir=runs/digits recording.wav --output=page.html
 python scripts/explain.py --workdir=runs/gpt_char --prompt="ROMEO:" --serve
 
 The page is one file, which opens without a server and without a network. With --serve the same page
@@ -28,8 +29,8 @@ flags.DEFINE_multi_string(
 flags.DEFINE_string(
     "target",
     None,
-    "The second text: the target of an encoder-decoder (by default it writes one), the second of a "
-    "pair, the context of a question.",
+    "The second text: the target of an encoder-decoder, or the transcript of a recording (by "
+    "default the model writes it), the second of a pair, the context of a question.",
 )
 flags.DEFINE_string("image", None, "The path of an image, for models of images.")
 flags.DEFINE_string("compare", None, "Another run folder, shown side by side.")
@@ -44,7 +45,7 @@ flags.DEFINE_integer(
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout when the page is written.")
 
 
-def main() -> int:
+def main(*recordings: str) -> int:
     """Opens the runs, and writes or serves the page."""
     values = command_line.FLAGS
     from transformer.checks import require_writable_file
@@ -54,36 +55,45 @@ def main() -> int:
         raise ConfigError("where to? Give --output=FILE.html, or --serve.")
     if values.output:
         require_writable_file(Path(values.output), "--output")
-    prompts = given_prompts(values)
+    prompts = given_prompts(values, recordings)
     from transformer.explaining.opening import open_any
-    from transformer.explaining.prompts import require_images
+    from transformer.explaining.prompts import require_images, require_recordings
 
     runs = [open_any(workdir, values.checkpoint)]
     if values.compare or values.compare_checkpoint:
         other = Path(values.compare or workdir)
         runs.append(open_any(other, values.compare_checkpoint or "best"))
-    if values.image is not None:
-        for run in runs:
+    for run in runs:
+        if values.image is not None:
             require_images(run)
+        if recordings:
+            require_recordings(run)
     title = " and ".join(f"{run.workdir}, step {run.step}" for run in runs)
     if values.serve:
         return serve_page(runs, title, prompts, values)
     return write_page(runs, title, prompts, values)
 
 
-def given_prompts(values: Any) -> list[str]:
-    """The prompts, or the path of the image.
+def given_prompts(values: Any, recordings: tuple[str, ...]) -> list[str]:
+    """The prompts, or the path of the image, or those of the recordings.
 
     Raises:
-        ConfigError: if neither or both are given.
+        ConfigError: if none or several of these are given.
     """
-    if values.image is not None:
-        if values.prompt:
-            raise ConfigError("--prompt and --image are both given: a model reads one of them.")
-        return [values.image]
-    if not values.prompt:
-        raise ConfigError("what does the model read? Give --prompt=TEXT, or --image=FILE.")
-    return values.prompt
+    given = {
+        "--prompt": values.prompt or [],
+        "--image": [] if values.image is None else [values.image],
+        "a recording": list(recordings),
+    }
+    names = [name for name, found in given.items() if found]
+    if len(names) > 1:
+        raise ConfigError(f"{' and '.join(names)} are both given: a model reads one of them.")
+    if not names:
+        raise ConfigError(
+            "what does the model read? Give --prompt=TEXT, or --image=FILE, or the path of a "
+            "recording behind the flags."
+        )
+    return given[names[0]]
 
 
 def write_page(runs: "list[Run]", title: str, prompts: list[str], values: Any) -> int:
@@ -127,4 +137,4 @@ def serve_page(runs: "list[Run]", title: str, prompts: list[str], values: Any) -
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, takes_arguments=True)

@@ -7,6 +7,7 @@ import { feedForward } from './parts/feed_forward.ts';
 import { lens } from './parts/lens.ts';
 import { patching, switches } from './parts/live.ts';
 import { headPictures } from './parts/picture.ts';
+import { soundHeads } from './parts/sound.ts';
 import { positions } from './parts/positions.ts';
 import { wiring } from './parts/wiring.ts';
 import { formula, say } from './words/index.ts';
@@ -18,7 +19,7 @@ export function positionsChapter(app: App, space: number): HTMLElement {
   const width = table ? app.arrays.shape(table)[1]! : (app.header.model.words.find(([name]) => name === 'width')?.[1] ?? 'D');
   const alike = second && second.positions.kind === first!.positions.kind && ['none', 'rotary', 'sinusoidal'].includes(second.positions.kind);
   const shown = alike ? [stacks.length - 1] : stacks.map((_, i) => i);
-  return chapter(3, say('positions'), h('p', { class: 'says lead' }, say(first!.image ? 'embeddingTextImage' : 'embeddingText', { width })), ...shown.map((i) => positions(app, i, space)));
+  return chapter(3, say('positions'), h('p', { class: 'says lead' }, say(first!.image?.kind === 'board' ? 'embeddingTextBoard' : first!.image ? 'embeddingTextImage' : first!.sound ? 'embeddingTextSound' : 'embeddingText', { width })), ...shown.map((i) => positions(app, i, space)));
 }
 
 function layerPicker(app: App): HTMLElement {
@@ -48,7 +49,7 @@ function attentionPart(app: App, space: number): HTMLElement {
   const paint = (): void => {
     const attention = app.attention;
     if (!attention) return;
-    words.textContent = say(app.state.part === 'cross_attention' ? 'crossText' : 'attentionText');
+    words.textContent = say(app.state.part !== 'cross_attention' ? 'attentionText' : app.keyStack.sound ? 'crossTextSound' : 'crossText');
     const { num_heads: N, num_key_heads: K, head_width: width } = attention;
     group.hidden = N === K;
     group.textContent = say('groupText', { heads: N, keys: K });
@@ -58,7 +59,7 @@ function attentionPart(app: App, space: number): HTMLElement {
   paint();
   const picture = app.stack.image ? headPictures(app) : null;
   return h(
-    'section', { class: 'card', id: 'part-attention' }, h('h3', {}, say('attention')), words, symbols, group, picture ?? headButtons(app), switches(app),
+    'section', { class: 'card', id: 'part-attention' }, h('h3', {}, say('attention')), words, symbols, group, picture ?? headButtons(app), soundHeads(app, inner), switches(app),
     h('div', { class: 'attention-grid' }, h('div', { class: 'left' }, stepper(app), matrices(app, matrix)), h('div', { class: 'right' }, headWords(app), reading(app), byHand(app, Math.max(240, Math.min(side, 560))), mixture(app, Math.max(240, Math.min(side, 560))))),
   );
 }

@@ -7,6 +7,7 @@ import { live } from './parts/live.ts';
 import { output } from './parts/output.ts';
 import { pictureChooser } from './parts/picture.ts';
 import { rail } from './parts/rail.ts';
+import { ctcRows, soundBridge, soundChooser } from './parts/sound.ts';
 import { tokenRow } from './parts/tokens.ts';
 import { say } from './words/index.ts';
 
@@ -16,9 +17,11 @@ export function chapter(number: number, title: string, ...content: (Node | null)
 
 function tokens(app: App, space: number): HTMLElement {
   const { stacks } = app.trace;
-  const image = stacks[0]!.image;
-  const rows = stacks.map((stack, i) => h('div', { class: 'stack-tokens' }, stacks.length > 1 ? h('h3', { class: 'stack-name' }, stack.name) : null, stack.image ? pictureChooser(app, i, Math.min(300, space)) : tokenRow(app, i)));
-  return h('div', { class: 'tokens' }, h('p', { class: 'says lead' }, say(image ? 'tokensTextImage' : 'tokensText')), ...rows, live(app));
+  const { image, sound } = stacks[0]!;
+  const chooser = (i: number): HTMLElement => (stacks[i]!.image ? pictureChooser(app, i, Math.min(300, space)) : stacks[i]!.sound ? soundChooser(app, i, space) : tokenRow(app, i));
+  const rows = stacks.map((stack, i) => h('div', { class: 'stack-tokens' }, stacks.length > 1 ? h('h3', { class: 'stack-name' }, stack.name) : null, chooser(i)));
+  const text = image?.kind === 'board' ? 'tokensTextBoard' : image ? 'tokensTextImage' : sound ? 'tokensTextSound' : 'tokensText';
+  return h('div', { class: 'tokens' }, h('p', { class: 'says lead' }, say(text)), ...rows, live(app));
 }
 
 /** The page number of each station: tokens and layers in the first screen, then the chapters. */
@@ -28,10 +31,12 @@ export function hero(app: App, space: number): HTMLElement {
   const { stacks } = app.trace;
   const model = h('div', { class: 'card model-picture' }, h('p', { class: 'says' }, say('flowText')));
   stacks.forEach((stack, i) => {
-    if (i === 1 && stack.layers.some((layer) => layer.cross_attention)) model.append(bridge(app, room));
+    if (i === 1 && stack.layers.some((layer) => layer.cross_attention)) model.append(stacks[0]!.sound ? soundBridge(app, room) : bridge(app, room));
     if (stacks.length > 1) model.append(h('h3', { class: 'stack-name' }, stack.name));
     model.append(flow(app, i, room), rail(app, i, room));
   });
+  const ctc = ctcRows(app, room);
+  if (ctc) model.append(ctc);
   model.append(h('p', { class: 'caption' }, [say('rail'), ...(app.state.other === null ? [] : [say('railChange')]), say('railKeys')].join(' ')));
   return h('div', { class: 'hero' }, chapter(1, say('tokens'), tokens(app, space)), chapter(2, say('flow'), h('div', { class: 'split' }, model, h('div', { class: 'side' }, output(app)))));
 }

@@ -28,15 +28,17 @@ function read(): App | string {
   const last = stacks[stacks.length - 1]!;
   const dark = remembered('theme') ?? (window.matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   const masked = trace.traces[0]!.output;
-  const token = masked.kind === 'masked_tokens' ? (masked.positions[0] ?? 0) : last.image ? 0 : Math.max(0, last.tokens.length - 1);
+  const token = masked.kind === 'masked_tokens' ? (masked.positions[0] ?? 0) : last.image ? 0 : stacks[0]!.sound ? Math.floor(last.tokens.length / 2) : Math.max(0, last.tokens.length - 1);
   const language = remembered('language') ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
   const layer = Math.floor((last.layers.length - 1) / 2);
-  const attention = last.layers[layer]?.attention;
+  // Of speech, what the chosen token hears says more than what it was written after.
+  const part = stacks[0]!.sound && last.layers[layer]?.cross_attention ? 'cross_attention' : 'attention';
+  const attention = last.layers[layer]?.[part];
   const head = tellingHead(attention, arrays);
   return new App(trace, arrays, {
     source: attention ? largest(arrays.slice(attention.weights, head, token), 1)[0]! : 0,
     theme: dark === 'dark' ? 'dark' : 'light', language: language === 'zh' ? 'zh' : 'en', token,
-    layer, head, part: 'attention', other: trace.traces.length > 1 ? 1 : null,
+    layer, head, part, other: trace.traces.length > 1 ? 1 : null,
   });
 }
 

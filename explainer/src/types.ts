@@ -16,7 +16,7 @@ export interface ArrayInfo {
 export interface Token {
   text: string;
   id: number;
-  kind: 'text' | 'special' | 'patch' | 'class' | 'register';
+  kind: 'text' | 'special' | 'patch' | 'class' | 'register' | 'frame' | 'silence';
 }
 
 export interface Attention {
@@ -58,7 +58,28 @@ export interface Picture {
   height: number;
   rows: number;
   columns: number;
+  /** Absent: an image. */
+  kind?: 'image' | 'board';
   png: string;
+}
+
+/** A recording; its tokens last from one edge to the next, in seconds. */
+export interface Sound {
+  png: string;
+  width: number;
+  height: number;
+  edges: number[];
+  /** Whether the last token is the silence behind the recording, which the picture does not have. */
+  silent: boolean;
+  ctc: Ctc | null;
+}
+
+export interface Ctc {
+  names: string[];
+  /** [names, R], of each vector of the encoder, `second` seconds apart. */
+  probabilities: Id;
+  second: number;
+  spans: { text: string; begin: number; end: number }[];
 }
 
 export interface Positions {
@@ -73,6 +94,7 @@ export interface Stack {
   name: string;
   tokens: Token[];
   image: Picture | null;
+  sound?: Sound | null;
   positions: Positions;
   embedding: { token_norm: Optional; position_norm: Optional };
   layers: Layer[];
@@ -114,7 +136,7 @@ export interface Trace {
 export interface Header {
   format: number;
   title: string;
-  family: 'decoder' | 'encoder' | 'encoder-decoder' | 'image';
+  family: 'decoder' | 'encoder' | 'encoder-decoder' | 'image' | 'recording';
   model: { name: string; words: [string, string][]; num_parameters: number; vocab_size: number };
   notes: string[];
   live: boolean;

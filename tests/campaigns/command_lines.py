@@ -13,8 +13,10 @@ import json
 import random
 import runpy
 import shutil
+import struct
 import sys
 import tempfile
+import wave
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +58,7 @@ from transformer.training.sections import OPTIONAL_SECTIONS, choices, owner
 
 MODELS_OF = {
     "language_modeling": ("gpt", "llama", "gemma", "mixtral"),
-    "masked_lm": ("bert", "modern_bert"),
+    "masked_lm": ("bert", "modern_bert", "esm"),
     "text_classification": ("bert", "modern_bert"),
     "tagging": ("bert", "modern_bert"),
     "question_answering": ("bert", "modern_bert"),
@@ -65,10 +67,13 @@ MODELS_OF = {
     "denoising": ("t5",),
     "image_classification": ("vit",),
     "masked_images": ("vit",),
+    "transcription": ("speech", "speech_encoder", "whisper"),
+    "solved_game": ("board_transformer",),
+    "self_play": ("board_transformer",),
+    "othello_moves": ("gpt",),
 }
-# Speech, games and proteins are not drawn yet.
-UNDRAWN = {"board_transformer", "esm", "speech", "speech_encoder", "whisper"}
-UNDRAWN |= {"othello_moves", "self_play", "solved_game", "transcription"}
+# Models and tasks that no config of these has.
+UNDRAWN: set[str] = set()
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
     **dict.fromkeys(
@@ -76,8 +81,8 @@ SMALL_MODEL = {
     ),
     **dict.fromkeys(("width", "decoder_width", "max_distance"), 16),
     **dict.fromkeys(("num_heads", "decoder_heads"), 2),
-    **dict.fromkeys(("context", "feed_forward_width"), 32),
-    **dict.fromkeys(("image_size", "window", "num_buckets"), 8),
+    **dict.fromkeys(("context", "feed_forward_width", "source_context"), 32),
+    **dict.fromkeys(("image_size", "window", "num_buckets", "num_features"), 8),
     **dict.fromkeys(("patch_size", "num_experts"), 4),
 }
 SMALL_TASK = {
@@ -90,8 +95,35 @@ SMALL_TASK = {
     "max_target_length": 12,
     "validation_fraction": 0.3,
 }
-# ModernBERT does not learn which sentences follow each other.
-SMALL_PAIR = {("masked_lm", "modern_bert"): {"next_sentence": False}}
+# Of recordings, in Hz.
+RATE = 2000
+HEARD = {"sampling_rate": RATE, "num_mels": 8, "window": 64, "hop": 32}
+# Whisper reads windows of one length, two frames a vector.
+WINDOW = {"pad_seconds": 2 * SMALL_MODEL["context"] * HEARD["hop"] / RATE, "scaling": "whisper"}
+SMALL_TASK_OF = {
+    "transcription": {
+        "features": HEARD,
+        "max_seconds": 2.0,
+        "batch_seconds": 4.0,
+        "num_shapes": 1,
+        "beam_size": 2,
+    },
+    "solved_game": {"game": {"rows": 2, "columns": 2, "in_row": 2}},
+    "self_play": {"game": {"rows": 2, "columns": 2, "in_row": 2}, "simulations": 2},
+    "othello_moves": {"validation_games": 2},
+}
+SMALL_PAIR = {
+    # These do not learn which sentences follow each other.
+    ("masked_lm", "modern_bert"): {"next_sentence": False},
+    ("masked_lm", "esm"): {"next_sentence": False, "tokenizer": {"kind": "residues"}},
+    ("transcription", "speech_encoder"): {"ctc_weight": 1.0, "decoding": "ctc"},
+    ("transcription", "whisper"): {
+        "ctc_weight": 0.0,
+        "decoding": "attention",
+        "features": HEARD | WINDOW,
+    },
+}
+SMALL_MODEL_OF = {("othello_moves", "gpt"): {"context": 60}}
 SENTENCES = [f"the {a} {b} reads what it {c}." for a in "abcd" for b in "efgh" for c in "ijklm"]
 
 
@@ -114,7 +146,8 @@ def prepared() -> Prepared:
     configs.mkdir()
     files = _data(data)
     for task, model in PAIRS:
-        (configs / f"{task}_{model}.py").write_text(_config(task, model, files[task]), "utf-8")
+        read = files.get(f"{task} {model}", files.get(task, {}))
+        (configs / f"{task}_{model}.py").write_text(_config(task, model, read), "utf-8")
     return Prepared(root)
 
 
@@ -184,16 +217,41 @@ def _data(folder: Path) -> dict[str, dict[str, str]]:
         "question_answering": {"train": str(squad)},
         "translation": {"train": f"{folder / 'source.txt'},{folder / 'target.txt'}"},
         "text_to_text": {"train": str(pairs)},
-        "image_classification": {},
-        "masked_images": {},
+        "masked_lm esm": {"path": str(_proteins(folder / "a.fasta"))},
+        "transcription": {"train": str(_recordings(folder / "recordings.jsonl"))},
     }
+
+
+def _proteins(path: Path) -> Path:
+    source = random.Random(0)
+    proteins = ("".join(source.choices("ACDEFGHIKL", k=12)) for _ in range(40))
+    records = "".join(f">{number}\n{each}\n" for number, each in enumerate(proteins))
+    path.write_text(records, "utf-8")
+    return path
+
+
+def _recordings(path: Path) -> Path:
+    """Noises of about a second, and their manifest."""
+    source = random.Random(0)
+    rows = []
+    for number in range(12):
+        samples = [source.randrange(-9000, 9000) for _ in range(RATE // 2 + 100 * number)]
+        with wave.open(str(path.with_name(f"{number}.wav")), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(struct.pack(f"<{len(samples)}h", *samples))
+        rows.append({"audio": f"{number}.wav", "text": "abc"[: 1 + number % 3]})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
 
 
 def _config(task: str, model: str, files: dict[str, str]) -> str:
     """The text of a config file."""
     sections = {}
-    of_task = SMALL_TASK | files | SMALL_PAIR.get((task, model), {})
-    for kind, name, small in (("model", model, SMALL_MODEL), ("task", task, of_task)):
+    of_model = SMALL_MODEL | SMALL_MODEL_OF.get((task, model), {})
+    of_task = SMALL_TASK | SMALL_TASK_OF.get(task, {}) | files | SMALL_PAIR.get((task, model), {})
+    for kind, name, small in (("model", model, of_model), ("task", task, of_task)):
         known = config_fields(owner(kind, name))
         values = {key: value for key, value in small.items() if key in known}
         sections[kind] = f"section({kind!r}, {name!r}, **{values!r})"
@@ -287,23 +345,37 @@ def flags_of(name: str) -> dict[str, Any]:
 
 
 SCRIPTS = ("train.py", "evaluate.py", "generate.py", "predict.py", "embed.py", "export_hf.py")
-SCRIPTS += ("import_hf.py", "adapters.py", "plan.py", "sweep.py")
+SCRIPTS += ("import_hf.py", "adapters.py", "explain.py", "transcribe.py", "play.py")
+SCRIPTS += ("plan.py", "sweep.py")
+
+
+# The task whose run a script reads, and further flags with which it works.
+READ_BY = {
+    "evaluate.py": ("language_modeling",),
+    "generate.py": ("language_modeling", "--max_new_tokens=2", "--prompt=the"),
+    "explain.py": ("language_modeling", "--prompt=the", "--output={folder}/page.html"),
+    "predict.py": ("text_classification",),
+    "embed.py": ("text_classification", "--output={folder}/x.npy"),
+    "export_hf.py": ("text_classification", "--target={folder}/target"),
+    "transcribe.py": ("transcription", "{data}/0.wav"),
+    "play.py": ("solved_game", "--json"),
+}
 
 
 def usual(name: str, folder: Path) -> list[str]:
     """Flags with which a script works."""
+    if name in READ_BY:
+        task, *more = READ_BY[name]
+        data = prepared().root / "data"
+        return [
+            f"--workdir={run_of(task)}",
+            *(flag.format(folder=folder, data=data) for flag in more),
+        ]
     config = prepared().config("language_modeling", "gpt")
     if name == "import_hf.py":
         return [f"--source={exported()}", f"--workdir={folder / 'new'}"]
-    if name in ("predict.py", "embed.py", "export_hf.py"):
-        more = {"embed.py": "--output=x.npy", "export_hf.py": "--target=target"}.get(name, "")
-        flags = [more.replace("=", f"={folder}/")] if more else []
-        return [f"--workdir={run_of('text_classification')}", *flags]
     if name == "adapters.py":
         return [f"--workdir={adapted()}", f"--output={folder / 'x.safetensors'}"]
-    if name in ("evaluate.py", "generate.py"):
-        more = ["--max_new_tokens=2", "--prompt=the"] if name == "generate.py" else []
-        return [f"--workdir={run_of('language_modeling')}", *more]
     return {
         "train.py": [config, "--dry_run"],
         "plan.py": [config, "--topology=cpu:1"],
@@ -370,6 +442,7 @@ def _parses(flag: Any, text: str) -> bool:
 # ----------------------------------------------------------------------------- workdirs
 
 RUNS_READ = ("evaluate.py", "generate.py", "predict.py", "embed.py", "export_hf.py", "adapters.py")
+RUNS_READ += ("explain.py", "transcribe.py", "play.py")
 
 
 def one_workdir(source: random.Random) -> Case:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import wave
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,6 +63,12 @@ BOTH = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width
 BOTH |= {"feed_forward_width": 16, "dropout_rate": 0.1}
 PICTURES = {"num_layers": 1, "num_heads": 2, "width": 16, "patch_size": 4, "image_size": 8}
 PICTURES |= {"decoder_layers": 1, "decoder_width": 8, "decoder_heads": 2}
+
+# Two in a row on four squares.
+BOARD = {"num_layers": 1, "num_heads": 2, "width": 16, "dropout_rate": 0.1}
+GAME = {"game.rows": 2, "game.columns": 2, "game.in_row": 2, "batch_size": 4}
+# Of recordings, in Hz.
+RATE = 2000
 
 
 def _settings(model: dict, task: dict, **others: object) -> dict[str, object]:
@@ -230,12 +237,46 @@ JOBS = (
         ),
     ),
     Job("masked images", "vit_mae.py", _settings(PICTURES, IMAGES)),
+    Job(
+        "transcription, augmented, average",
+        "speech_digits.py",
+        _settings(
+            BOTH,
+            {
+                "train": "{data}/recordings.jsonl",
+                "features.sampling_rate": RATE,
+                "features.num_mels": 8,
+                "features.window": 64,
+                "features.hop": 32,
+                "max_seconds": 2.0,
+                "batch_seconds": 8.0,
+                "rows_multiple": 4,
+                "num_shapes": 1,
+                "beam_size": 2,
+            },
+            train__steps_per_dispatch=2,
+        ),
+    ),
+    Job(
+        "moves of a solved game",
+        "game_tictactoe.py",
+        _settings(BOARD, GAME, train__steps_per_dispatch=2, train__ema_decay=0.5),
+    ),
+    Job(
+        "self-play",
+        "game_tictactoe.py:self_play",
+        _settings(
+            BOARD,
+            GAME | {"simulations": 3, "random_moves": 1},
+            train__steps_per_dispatch=2,
+        ),
+    ),
 )
 
 
 def write_data(folder: Path) -> None:
     """The files that the jobs read; the same ones each time."""
-    for make in (_texts, _pairs, _labelled, _tags, _proteins, _questions, _images):
+    for make in (_texts, _pairs, _labelled, _tags, _proteins, _questions, _images, _sounds):
         make(folder, random.Random(make.__name__))
 
 
@@ -303,6 +344,20 @@ def _images(folder: Path, source: random.Random) -> None:
                 noise = random.normal(0, 20, (*random.integers(8, 14, 2), 3))
                 pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / "images" / part / name / f"{index}.png")
+
+
+def _sounds(folder: Path, source: random.Random) -> None:
+    random = np.random.default_rng(source.randrange(2**32))
+    rows = []
+    for number in range(24):
+        with wave.open(str(folder / f"{number}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            count = int(random.integers(RATE // 2, RATE * 3 // 2))
+            file.writeframes(random.normal(0, 3000, count).astype("<i2").tobytes())
+        rows.append({"audio": f"{number}.wav", "text": source.choice(WORDS)})
+    _rows(folder / "recordings.jsonl", rows)
 
 
 def _rows(path: Path, rows: list[dict[str, str]]) -> None:

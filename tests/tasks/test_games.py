@@ -150,6 +150,13 @@ def test_a_run_of_another_game_is_refused(runs):
         player_named(str(runs("solved_game")), RowGame(), "best", 0.0)
 
 
+def test_a_board_of_another_size_is_refused_without_a_field_that_is_none(tmp_path):
+    config = config_of("solved_game")
+    config.model.num_squares = 9
+    with pytest.raises(ConfigError, match=r"is 9, and the data have 4: leave it out\.$"):
+        train(config, tmp_path / "run", curves=False)
+
+
 def test_a_position_can_be_explained(runs):
     run = open_run(runs("solved_game"))
     found = trace(run, "x. .o")

@@ -53,6 +53,21 @@ def test_nothing_else_is_kept_across_any_number_of_resumes(tmp_path):
     assert save(tmp_path, {10: None, 11: None, 12: 0.5}, keep_last=3) == ([10, 11, 12], 12)
 
 
+def test_what_a_killed_save_has_left_goes_when_its_run_goes_on(tmp_path):
+    """The process was killed between the commit of a checkpoint and the deletion of old ones."""
+    save(tmp_path, {1: 2.0, 2: None})
+    shutil.copytree(tmp_path / "checkpoints" / "2", tmp_path / "two")
+    save(tmp_path, {3: None, 4: None})
+    (tmp_path / "two").rename(tmp_path / "checkpoints" / "2")
+    assert kept(tmp_path) == ([1, 2, 3, 4], 1)
+    with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+        wanted = {"params": {"kernel": jnp.zeros((2, 2))}}
+        assert checkpoints.restore_newest(wanted, pytest.fail).step == 4
+        assert checkpoints.steps() == [1, 3, 4]
+    assert kept(tmp_path) == ([1, 3, 4], 1)
+    assert not list((tmp_path / "checkpoints").glob(".deleted/*"))
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_is_never_the_best(tmp_path, loss):
     assert save(tmp_path, {1: 2.0, 2: loss, 3: 3.0}) == ([1, 2, 3], 1)

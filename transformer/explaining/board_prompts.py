@@ -6,7 +6,8 @@ import numpy as np
 
 from transformer.data.games.positions import position_of, square_names
 from transformer.errors import DataError
-from transformer.explaining.readings import Reading, Token, Wanted, require_no_target
+from transformer.explaining.pictures import board_pixels
+from transformer.explaining.readings import Grid, Reading, Token, Wanted, require_no_target
 from transformer.runs.opening import Run
 from transformer.tasks.parts.playing import Plays
 
@@ -21,8 +22,9 @@ def read_board(run: Run, wanted: Wanted) -> Reading:
     if not np.asarray(game.legal(positions)).any():
         raise DataError("the game is over in this position: no move is left.")
     names = square_names(game)
+    rows, columns = game.shape
     squares = (
-        Token(f"{name} {_PIECES[piece]}", int(piece), "text")
+        Token(f"{name} {_PIECES[piece]}", int(piece), "patch")
         for name, piece in zip(names, positions.boards[0], strict=True)
     )
     return Reading(
@@ -33,4 +35,7 @@ def read_board(run: Run, wanted: Wanted) -> Reading:
         stacks={"encoder": (Token("[game]", -1, "special"), *squares)},
         output="classes",
         names=names,
+        picture=board_pixels(positions.boards[0], rows, columns),
+        grid=Grid(rows, columns, 1, "board"),
+        padded={"encoder": 1 + len(names)},
     )

@@ -19,9 +19,8 @@ from transformer.nn.layouts import laid_out_like, layer_name
 from transformer.types import Params
 
 PARTS = ("attention", "cross_attention", "feed_forward")
-# The field of a model that holds the number of layers of a stack, by the stack's path.
+# The field of a model with two stacks that holds the number of layers of one, by its path.
 _DEPTHS = {
-    "blocks": "num_layers",
     "encoder": "num_encoder_layers",
     "decoder": "num_decoder_layers",
 }
@@ -110,17 +109,20 @@ def as_collection(
     """
     names = list(paths)
     found: Params = {}
-    # The tokens of an image are not among the inputs, and are never padded.
-    padded = [x.shape[1] for x in reading.inputs[: len(names)]]
-    if reading.picture is not None:
-        padded = [len(tokens) for tokens in reading.stacks.values()]
+    inputs = zip(names, reading.inputs, strict=False)
+    padded = [reading.padded.get(name, x.shape[1]) for name, x in inputs]
     for edit in edits:
+        if isinstance(edit, Patch) and edit.source.reading.pools is not reading.pools:
+            raise ConfigError(
+                "several vectors of a recording share a token here, so that none can be taken from "
+                "another one: give a shorter recording, or trace it without `most`."
+            )
         if isinstance(edit, Patch) and _shapes(edit.source.run.params) != _shapes(params):
             raise ConfigError(
                 f"{edit.source.run.workdir} has a model of other sizes: nothing of it fits here."
             )
     for name, path in paths.items():
-        depth = getattr(model, _DEPTHS[path])
+        depth = getattr(model, _DEPTHS[path] if len(paths) > 1 else "num_layers")
         crossed = name == "decoder" and len(paths) > 1
         layers = [_neutral(model.num_heads, crossed) for _ in range(depth)]
         mine = [edit for edit in edits if _stack_name(edit, names) == name]

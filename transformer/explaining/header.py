@@ -10,8 +10,10 @@ from transformer.explaining.arrays import Arrays
 from transformer.explaining.lens import Lens, has_lens, logit_lens
 from transformer.explaining.outputs import output_of
 from transformer.explaining.pictures import png_address
+from transformer.explaining.pooling import POOLED
 from transformer.explaining.positions import positions_of
 from transformer.explaining.scores import norms
+from transformer.explaining.sounds import sound_of
 from transformer.explaining.structure import AttentionFacts, LayerFacts, layer_facts
 from transformer.explaining.traces import StackTrace, Trace
 from transformer.types import Json
@@ -127,6 +129,10 @@ def model_facts(trace: Trace) -> Json:
     vocab = getattr(model, "vocab_size", None)
     if vocab:
         words.append(["vocabulary", f"{vocab:,} tokens"])
+    sound = trace.reading.sound
+    if sound is not None:
+        words.append(["spectrogram", f"{sound.frames.shape[1]} bands"])
+        words.append(["vectors of the encoder", f"{1 / sound.second:g} a second"])
     if trace.reading.family == "image":
         words.append(["image", f"{model.image_size} x {model.image_size} pixels"])
         words.append(["patch", f"{model.patch_size} x {model.patch_size} pixels"])
@@ -177,8 +183,15 @@ def _stack(
     for name, store in keep.items():
         table = tables.get(name)
         positions[name] = None if table is None else store(table)
+    # Scores of pooled vectors do not give pooled weights.
+    apart = dataclasses.replace(fidelity, vectors="none", values=False, scores="none")
+    pooled = trace.reading.pools is not None
+    kept = {
+        "attention": apart if pooled and stack.name == POOLED else fidelity,
+        "cross_attention": apart if pooled else fidelity,
+    }
     layers = [
-        _layer(number, layer, fact, lens, arrays, fidelity)
+        _layer(number, layer, fact, lens, arrays, kept, fidelity.units)
         for number, (layer, fact) in enumerate(zip(stack.layers, facts, strict=True))
     ]
     position_norm = tables.get("added")
@@ -186,6 +199,7 @@ def _stack(
         "name": stack.name,
         "tokens": [token._asdict() for token in stack.tokens],
         "image": _image(trace),
+        "sound": sound_of(trace, stack, arrays),
         "positions": positions,
         "embedding": {
             "token_norm": arrays.exact(norms(tables["tokens"])),
@@ -199,13 +213,12 @@ def _image(trace: Trace) -> Json | None:
     picture = trace.reading.picture
     if picture is None:
         return None
-    grid = trace.run.model.grid
+    grid = trace.reading.grid
+    assert grid is not None, "a picture is of tokens"
     return {
         "width": picture.shape[1],
         "height": picture.shape[0],
-        "rows": grid,
-        "columns": grid,
-        "front": trace.run.model.num_front,
+        **grid._asdict(),
         "png": png_address(picture),
     }
 
@@ -216,12 +229,13 @@ def _layer(
     facts: LayerFacts,
     lens: Lens | None,
     arrays: Arrays,
-    fidelity: Fidelity,
+    kept: Mapping[str, Fidelity],
+    num_units: int,
 ) -> Json:
     streams = [name for name in layer if name.startswith("residual") or name.endswith("_output")]
     cross = None
     if facts.cross_attention is not None:
-        cross = _attention("cross_attention", layer, facts.cross_attention, arrays, fidelity)
+        cross = _attention("cross_attention", layer, facts.cross_attention, arrays, kept)
     found = None
     if lens is not None:
         found = {
@@ -232,9 +246,9 @@ def _layer(
         "name": str(number),
         "order": facts.order,
         "norms": {name: arrays.exact(norms(layer[name])) for name in sorted(streams)},
-        "attention": _attention("attention", layer, facts.attention, arrays, fidelity),
+        "attention": _attention("attention", layer, facts.attention, arrays, kept),
         "cross_attention": cross,
-        "feed_forward": _feed_forward(layer, facts, arrays, fidelity.units),
+        "feed_forward": _feed_forward(layer, facts, arrays, num_units),
         "router": _router(layer, facts, arrays),
         "lens": found,
     }
@@ -245,8 +259,9 @@ def _attention(
     layer: Mapping[str, np.ndarray],
     facts: AttentionFacts,
     arrays: Arrays,
-    fidelity: Fidelity,
+    kept: Mapping[str, Fidelity],
 ) -> Json:
+    fidelity = kept[part]
     query, key = layer[f"{part}_query"], layer[f"{part}_key"]
     visible = layer[f"{part}_visible"][0]
     stores = {"half": arrays.half, "rows": arrays.rows, "none": lambda x: None}

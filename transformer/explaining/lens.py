@@ -15,7 +15,7 @@ from transformer.errors import ConfigError
 from transformer.explaining.traces import Trace
 from transformer.explaining.tracing import model_of
 from transformer.nn.decoder import DecoderOnly
-from transformer.nn.encoder_decoder import EncoderDecoder
+from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.nn.layouts import layer_name, unstacked
 from transformer.nn.norms import LayerNorm, RMSNorm
 from transformer.types import Params
@@ -105,7 +105,7 @@ def _best(model: nn.Module, k: int, params: Params, x: Float[Array, "T D"]) -> t
 
 def _finished(module: Any, x: Array) -> Array:
     """The input of the output layer, from the stream after the last layer."""
-    if isinstance(module, EncoderDecoder):
+    if isinstance(module, AnyEncoderDecoder):
         return module.finish_decoder(x)
     if getattr(module, "final_norm", None) is not None:
         x = module.final_norm(x)

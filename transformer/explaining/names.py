@@ -19,8 +19,11 @@ Activations of a layer, T tokens and S keys; heads come before tokens:
     feed_forward_router         [T, E]     logits of experts, in place of `hidden`
     feed_forward_output         [T, D]     what the feed-forward part adds to the stream
 
-Activations outside of layers are `token_embedding`, `position_embedding` and `final`, the output
-after the last normalisation.
+Activations outside of layers are `token_embedding` (`frame_embedding` of recordings),
+`position_embedding` and `final`, the output after the last normalisation. Encoders of recordings
+with an output layer for CTC have `alignment` [R, V + 1], the probability of each vector's token,
+the last of none. Several vectors of a long recording may share a token (`explaining/pooling.py`);
+`alignment` has them all.
 """
 
 import re

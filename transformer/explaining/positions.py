@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from transformer.explaining.pooling import POOLED
 from transformer.explaining.structure import LayerFacts, rotary_angles, rotary_base
 from transformer.explaining.traces import StackTrace, Trace
 from transformer.explaining.tracing import model_of
@@ -21,14 +22,17 @@ def positions_of(
     """
     if trace.reading.family == "image":
         return _of_image(trace, stack)
-    tables = {"tokens": stack.whole["token_embedding"]}
-    count, params = len(stack.tokens), trace.run.params
-    added = stack.whole.get("position_embedding")
+    whole, params = stack.whole, trace.run.params
+    read = "frame_embedding" if "frame_embedding" in whole else "token_embedding"
+    tables = {"tokens": whole[read]}
+    pools = trace.reading.pools if stack.name == POOLED else None
+    added = whole.get("position_embedding")
     if added is not None:
-        learned = "position_embedding" in params
-        tables |= {"table": added, "added": added}
-        if learned:
-            total = params["position_embedding"]["embedding"].shape[0]
+        # The mean of several positions is none, and is not shown as one.
+        tables |= {"added": added} if pools else {"table": added, "added": added}
+        learned = params.get("position_embedding", params.get(f"{stack.name}_positions"))
+        if isinstance(learned, Mapping):
+            total = learned["embedding"].shape[0]
             words = (
                 f"Each of {total:,} positions has a learned vector, which is added to the token."
             )
@@ -37,12 +41,14 @@ def positions_of(
             "sinusoidal",
             "Each position has a fixed vector of sines and cosines, which is added to the token.",
         )
+    count = len(stack.tokens)
     # Of layers that differ, the one that sees everything.
     layer = next((number for number, fact in enumerate(facts) if fact.attention.window is None), 0)
     rotation = facts[layer].attention.rotation
     if rotation is not None:
         width = stack.layers[layer]["attention_query"].shape[-1]
-        tables["angles"] = rotary_angles(rotation, count, width)
+        angles = rotary_angles(rotation, len(pools.tokens) if pools else count, width)
+        tables["angles"] = pools.means(angles) if pools else angles
         bases = dict.fromkeys(
             rotary_base(fact.attention.rotation)
             for fact in facts

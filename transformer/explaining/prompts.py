@@ -23,7 +23,15 @@ from transformer.explaining.encoder_prompts import (
     read_vector,
 )
 from transformer.explaining.opening import makes_vectors
-from transformer.explaining.readings import Reading, Token, Wanted, names_by, require_no_target
+from transformer.explaining.readings import (
+    Grid,
+    Reading,
+    Token,
+    Wanted,
+    names_by,
+    require_no_target,
+)
+from transformer.explaining.recording_prompts import read_recording
 from transformer.runs.opening import Run
 from transformer.tasks.image_classification import ImageClassification
 from transformer.tasks.language_modeling import LanguageModeling
@@ -39,10 +47,29 @@ from transformer.tasks.parts.models import (
     TokenFiller,
 )
 from transformer.tasks.parts.playing import BoardPlayer
+from transformer.tasks.parts.speech import SpeechReader, SpeechWriter
 from transformer.tasks.question_answering import QuestionAnswering
 
 # Longer prompts are refused before they are tokenized, in characters.
 LONGEST_PROMPT = 1 << 20
+
+
+def reads_files(run: Run) -> bool:
+    """Whether the prompt of a run is the path of a file: of an image or of a recording."""
+    return run.task.model_kind in (ImageClassifier, SpeechReader)
+
+
+def require_recordings(run: Run) -> None:
+    """Refuses a run that does not write recordings down.
+
+    Raises:
+        ConfigError: names the run.
+    """
+    if run.task.model_kind is not SpeechReader:
+        raise ConfigError(
+            f"recordings are for runs that write speech down, and {run.workdir} was trained for "
+            f"{run.config.task.name}: for texts give --prompt, for images --image."
+        )
 
 
 def require_images(run: Run) -> None:
@@ -70,7 +97,7 @@ def read(
 
     Args:
         run: an open run.
-        prompt: a text, or the path of an image.
+        prompt: a text, or the path of an image or of a recording.
         target: the target of an encoder-decoder (None lets the model write one); the second text of
             a pair; the context of a question.
         most: the most tokens of a stack; None means as many as the model reads.
@@ -105,7 +132,8 @@ def read(
 
 
 def _require_tokens(run: Run, append: Sequence[int]) -> None:
-    if run.task.model_kind not in (TextDecoder, SequenceToSequence):
+    writes = run.task.model_kind in (TextDecoder, SequenceToSequence)
+    if not (writes or isinstance(run.model, SpeechWriter)):
         raise ConfigError(
             f"{run.workdir} was trained for {run.config.task.name}, which does not write: tokens "
             f"can be appended only for models that do."
@@ -268,6 +296,8 @@ def read_image(run: Run, wanted: Wanted) -> Reading:
         names=tuple(distinct_names(load_labels(run.workdir))),
         scores="sigmoid" if task.multi_label else "softmax",
         picture=images[0],
+        grid=Grid(grid, grid, model.num_front, "image"),
+        padded={"encoder": len(front) + len(patches)},
     )
 
 
@@ -286,5 +316,6 @@ READERS: dict[type, Callable[[Run, Wanted], Reading]] = {
     TokenFiller: read_masked,
     SentencePretrainer: read_masked,
     ImageClassifier: read_image,
+    SpeechReader: read_recording,
     BoardPlayer: read_board,
 }

@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from transformer.data.text.embeddings import Embedding
 from transformer.data.tokenizers.protocol import Tokenizer
 from transformer.errors import ConfigError
+from transformer.explaining.pooling import Pools
 from transformer.runs.opening import Run
 
 
@@ -19,12 +20,47 @@ class Token(NamedTuple):
     Attributes:
         text: the token as it is shown.
         id: its number; -1 for a token that is not of a vocabulary.
-        kind: `text`, `special`, `patch`, `class` or `register`.
+        kind: `text`, `special`, `patch`, `class`, `register`, `frame` or `silence`.
     """
 
     text: str
     id: int
     kind: str
+
+
+class Grid(NamedTuple):
+    """How a picture is cut into tokens, row by row.
+
+    Attributes:
+        rows: of the grid.
+        columns: of the grid.
+        front: tokens before those of the picture.
+        kind: `image`, or `board` of a game.
+    """
+
+    rows: int
+    columns: int
+    front: int
+    kind: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """What a model has heard of a recording.
+
+    Attributes:
+        frames: the features of the recording.
+        edges: where each token of the encoder begins, and the last one ends, in seconds.
+        second: from one vector of the encoder to the next, in seconds.
+        is_silent: whether the last token stands for the silence behind the recording.
+        ids: the transcript.
+    """
+
+    frames: Float[np.ndarray, "T M"]
+    edges: tuple[float, ...]
+    second: float
+    is_silent: bool
+    ids: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +71,12 @@ class Reading:
     of `stacks` are without padding.
 
     Attributes:
-        prompt: the text, or the path of the image.
-        target: the second text: the target of an encoder-decoder, the context of a question.
+        prompt: the text, or the path of the image or of the recording.
+        target: the second text: the target of an encoder-decoder, the context of a question, the
+            transcript of a recording.
         written: whether the model wrote the target itself.
-        family: `decoder`, `encoder`, `encoder-decoder` or `image`.
-        method: the method of the model to call.
+        family: `decoder`, `encoder`, `encoder-decoder`, `image` or `recording` (an encoder alone).
+        method: the method of the model to call, or a function of the model.
         inputs: its positional arguments.
         named: its named arguments.
         stacks: the tokens of each stack, by the stack's name.
@@ -51,13 +88,18 @@ class Reading:
         text_of: the text of a token id.
         pooling: for `vector`: how the states of all tokens become one.
         num_prompt_tokens: for `vector`: how many of the first tokens are not pooled.
-        picture: the prepared image.
+        picture: the prepared image, or a drawn board.
+        grid: the tokens of the picture.
+        sound: what was heard.
+        pools: which vectors of a recording share tokens; None if none do.
+        padded: how many tokens each stack has in the model, for stacks whose tokens are not the
+            inputs.
         notes: sentences about what was cut.
     """
 
     prompt: str
     family: str
-    method: str
+    method: str | Callable[..., Any]
     inputs: tuple[np.ndarray, ...]
     stacks: Mapping[str, tuple[Token, ...]]
     output: str
@@ -71,6 +113,10 @@ class Reading:
     pooling: Embedding | None = None
     num_prompt_tokens: int = 0
     picture: UInt8[np.ndarray, "Y X C"] | None = None
+    grid: Grid | None = None
+    sound: Sound | None = None
+    pools: Pools | None = None
+    padded: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 from transformer.data.reading.json_text import loads
 from transformer.errors import ConfigError, DataError, UserError
 from transformer.explaining.editing import PARTS, Ablate, Edit, Patch
+from transformer.explaining.prompts import reads_files
 from transformer.explaining.traces import Trace
 from transformer.explaining.tracing import trace
 from transformer.explaining.writing import html_of, most_tokens, packed, require_one_family
 from transformer.runs.opening import Run
-from transformer.tasks.parts.models import ImageClassifier
 from transformer.types import Json
 
 ADDRESS = "127.0.0.1"
@@ -85,15 +85,15 @@ class Explainer:
     def _traces(self, run: Run, request: Mapping[str, Any]) -> list[Trace]:
         asked = _checked(request)
         prompt, target = asked["prompt"], asked["target"]
-        if run.task.model_kind is ImageClassifier:
-            # A page opens no files: it stays at the image of the command line.
+        if reads_files(run):
+            # A page opens no files: it stays at the one of the command line.
             prompt = self.prompt
         options = {"most": most_tokens(run, BUDGET), "append": asked["append"]}
         clean = trace(run, prompt, target, edits=(), **options)
         edits: list[Edit] = [Ablate(**each) for each in asked["ablate"]]
         if asked["patch"] is not None:
-            if run.task.model_kind is ImageClassifier:
-                raise ConfigError("a page shows one image: there is no other one to patch from.")
+            if reads_files(run):
+                raise ConfigError("a page shows one file: there is no other one to patch from.")
             other = dict(asked["patch"])
             source = trace(run, other.pop("prompt"), target, edits=(), most=options["most"])
             edits.append(Patch(source, **other))

@@ -106,7 +106,7 @@ def _modules(trace: Trace) -> Mapping[tuple[str, ...], _Seen]:
 
 @functools.lru_cache(maxsize=32)
 def _seen(
-    model: nn.Module, method: str, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
+    model: nn.Module, method: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
 ) -> Mapping[tuple[str, ...], _Seen]:
     found: dict[tuple[str, ...], _Seen] = {}
 

@@ -1,7 +1,7 @@
 """Runs a model on a prompt and keeps all of its activations."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +12,7 @@ import numpy as np
 from transformer.decoding.embed import pooled_states
 from transformer.explaining.editing import Edit, as_collection
 from transformer.explaining.names import axes_of
+from transformer.explaining.pooling import WHOLE, pooled
 from transformer.explaining.prompts import read
 from transformer.explaining.readings import Reading, Token
 from transformer.explaining.traces import StackTrace, Trace
@@ -25,6 +26,7 @@ STACKS = {
     "decoder": {"decoder": "blocks"},
     "encoder": {"encoder": "blocks"},
     "image": {"encoder": "blocks"},
+    "recording": {"encoder": "encoder"},
     "encoder-decoder": {"encoder": "encoder", "decoder": "decoder"},
 }
 
@@ -42,7 +44,7 @@ def trace(
 
     Args:
         run: an open run; see `runs.opening.open_run`.
-        prompt: a text, or the path of an image.
+        prompt: a text, or the path of an image or of a recording.
         target: the second text, where the model reads two; see `prompts.read`.
         edits: what to change in the model; `()` changes nothing, with the program of edits.
         most: the most tokens of a stack; None means as many as the model reads.
@@ -64,14 +66,19 @@ def trace_reading(run: Run, reading: Reading, edits: Sequence[Edit] | None = Non
     if edits is not None:
         changes = as_collection(edits, model, run.params, reading, paths)
     named = dict(reading.named)
-    outputs, found = _apply(model, reading.method, run.params, changes, reading.inputs, named)
-    found = unstacked(found)
+    shares = None if reading.pools is None else reading.pools.shares()
+    outputs, found = _apply(
+        model, reading.method, run.params, changes, reading.inputs, named, shares
+    )
     lengths = [len(tokens) for tokens in reading.stacks.values()]
     stacks = tuple(
         _stack_trace(name, paths[name], tokens, lengths[0], found)
         for name, tokens in reading.stacks.items()
     )
     outputs = np.asarray(outputs)[0].astype(np.float32)
+    if reading.pools is not None and reading.family == "recording":
+        # Log probabilities of vectors: the probabilities of a token are their means.
+        outputs = np.log(reading.pools.means(np.exp(outputs)))
     if reading.pooling is not None:
         outputs = pooled_states(outputs[: lengths[0]], reading.pooling, reading.num_prompt_tokens)
     if reading.output in ("next_token", "token_classes", "span"):
@@ -88,20 +95,25 @@ def model_of(run: Run, reading: Reading) -> Any:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _apply(
     model: nn.Module,
-    method: str,
+    method: str | Callable[..., Any],
     params: Params,
     edits: Params | None,
     inputs: tuple[np.ndarray, ...],
     named: Mapping[str, np.ndarray],
+    shares: np.ndarray | None,
 ) -> tuple[Any, Any]:
-    """The outputs and all recorded activations; compiled once for each shape."""
+    """The outputs and all recorded activations; compiled once for each shape.
+
+    They are pooled here, so that those of a long recording need not be in memory all at once.
+    """
     variables = {"params": params} if edits is None else {"params": params, EDITS: edits}
     outputs, found = model.apply(variables, *inputs, method=method, mutable=[RECORDED], **named)
     outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    found = unstacked(found[RECORDED])
+    if shares is not None:
+        found = pooled(found, jnp.asarray(shares))
     # 16 bits are widened here: NumPy has no such type of its own.
-    return outputs, jax.tree.map(
-        lambda x: x if x.dtype == bool else x.astype(jnp.float32), found[RECORDED]
-    )
+    return outputs, jax.tree.map(lambda x: x if x.dtype == bool else x.astype(jnp.float32), found)
 
 
 def _stack_trace(
@@ -123,7 +135,7 @@ def _stack_trace(
     for key, x in found.items():
         ours = key.removeprefix(f"{name}_") if path == name else key
         if not isinstance(x, Mapping) and (path != name or key.startswith(f"{name}_")):
-            whole[ours] = _tidy(ours, x, count, count)
+            whole[ours] = np.asarray(x)[0] if ours in WHOLE else _tidy(ours, x, count, count)
     return StackTrace(name, path, tokens, tuple(layers), whole)
 
 

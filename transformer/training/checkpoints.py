@@ -19,12 +19,12 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
-from orbax.checkpoint import checkpoint_managers
 
 from transformer.checks import require_plain_path
 from transformer.errors import CheckpointError, SaveError, WorkdirError
 from transformer.training.notes import FOLDER, Notes, is_step, read_notes, sealed
 from transformer.training.processes import barrier, is_first
+from transformer.training.retention import NewestAndBest, lowest
 from transformer.training.saved_arrays import raw
 from transformer.training.saved_items import array_notes, first_line, item_shapes, restored_item
 from transformer.types import Facts, Json
@@ -62,39 +62,6 @@ class Restored:
     metadata: Facts
 
 
-class NewestAndBest(checkpoint_managers.PreservationPolicy):
-    """Keeps the newest checkpoints and the one with the lowest validation loss.
-
-    Orbax's own `BestN` needs `best_fn`, whose file of metrics has no checksum and makes the whole
-    folder unreadable when it is damaged.
-
-    Args:
-        keep_last: how many of the newest checkpoints to keep.
-        losses: validation losses by step; losses added to it later count, too.
-    """
-
-    def __init__(self, keep_last: int, losses: Mapping[int, float]) -> None:
-        self._keep_last, self._losses = keep_last, losses
-
-    def should_preserve(
-        self,
-        # Orbax's protocol for them cannot be checked at run time.
-        checkpoints: Sequence[Any],
-        *,
-        context: checkpoint_managers.PreservationContext,
-    ) -> Sequence[bool]:
-        """Whether to keep each checkpoint; the last one is being saved."""
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*sorted(steps)[-self._keep_last :], lowest(self._losses, steps)}
-        return [step in kept for step in steps]
-
-
-def lowest(losses: Mapping[int, float], steps: Sequence[int]) -> int | None:
-    """The step with the lowest loss (the earliest of ties); None if no step has a loss."""
-    known = [step for step in sorted(steps) if step in losses]
-    return min(known, key=lambda step: losses[step], default=None)
-
-
 class Checkpoints:
     """The checkpoints of one run, in `workdir/checkpoints`. Leaving `with` closes them.
 
@@ -126,8 +93,9 @@ class Checkpoints:
         require_plain_path(workdir)
         self._folder = workdir.absolute() / FOLDER
         self._losses: MutableMapping[int, float] = {}
+        self._policy = NewestAndBest(keep_last, self._losses)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=NewestAndBest(keep_last, self._losses),
+            preservation_policy=self._policy,
             read_only=read_only,
             create=not read_only,
             async_options=_PATIENT,
@@ -333,6 +301,7 @@ class Checkpoints:
             for bad in sorted(errors, reverse=True):
                 aside = self._set_aside(bad)
                 say(f"The checkpoint of step {bad} cannot be read; moved to {aside}: {errors[bad]}")
+            self._discard_old()
             return restored
         if errors:
             raise CheckpointError(
@@ -340,6 +309,31 @@ class Checkpoints:
                 f"{errors[max(errors)]} They are left as they are; start again in a new --workdir."
             )
         return None
+
+    def _discard_old(self) -> None:
+        """Deletes what a save would have deleted that was killed when its own checkpoint was there.
+
+        Not before the newest one is known to be good.
+        """
+        steps = self.whole_steps()
+        old = [step for step in steps if step not in self._policy.kept(steps)]
+        if not old:
+            return
+        barrier("old checkpoints are to be discarded")
+        if self._deletes:
+            (self._folder / _DELETED).mkdir(exist_ok=True)
+            for step in old:
+                (self._folder / str(step)).rename(self._folder / _DELETED / str(step))
+        barrier("old checkpoints are discarded")
+        self._forget(old)
+        self._delete_for_good()
+
+    def _forget(self, steps: Sequence[int]) -> None:
+        """Checkpoints that are no longer in the folder."""
+        self._manager.reload()
+        for step in steps:
+            for known in (self._losses, self._notes, self._damaged):
+                known.pop(step, None)
 
     def _set_aside(self, step: int) -> Path:
         """Moves a checkpoint aside, so that its step can be saved again."""
@@ -355,9 +349,7 @@ class Checkpoints:
             # Rename instead of copying, because a copy would fail on an unreadable file.
             place.rename(aside)
         barrier(f"checkpoint {step} is set aside")
-        self._manager.reload()
-        for known in (self._losses, self._notes, self._damaged):
-            known.pop(step, None)
+        self._forget([step])
         return aside
 
 

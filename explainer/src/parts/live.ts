@@ -159,8 +159,13 @@ function promptForm(app: App): HTMLElement {
   return form;
 }
 
+/** Whether the prompt is a file, which a page cannot choose. */
+function readsFile(app: App): boolean {
+  return app.header.family === 'image' || Boolean(app.trace.stacks[0]!.sound);
+}
+
 export function live(app: App): HTMLElement | null {
-  return app.header.live && app.header.family !== 'image' ? promptForm(app) : null;
+  return app.header.live && !readsFile(app) ? promptForm(app) : null;
 }
 
 /** The switches of the chosen head and layer. */
@@ -189,7 +194,7 @@ const PATCHED = ['residual_before', 'attention_output', 'residual_middle', 'feed
 
 /** Takes one vector from the run of another prompt. */
 export function patching(app: App): HTMLElement | null {
-  if (!app.header.live || app.header.family === 'image') return null;
+  if (!app.header.live || readsFile(app)) return null;
   const current = sessionOf(app);
   const prompt = h('textarea', { id: 'patch', rows: 1, maxlength: 20000, 'aria-label': say('patch') });
   prompt.value = current.patch?.prompt ?? '';

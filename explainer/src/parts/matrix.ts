@@ -44,7 +44,9 @@ export class Matrix {
   private steps: Steps | null = null;
   private shown: Field | null = null;
   private frame = 0;
+  /** Width and height of a cell; of a recording, tokens of the transcript are wider than its moments. */
   private cell = 1;
+  private row = 1;
   private left = 0;
   private top = 0;
   private colors = palette();
@@ -96,8 +98,9 @@ export class Matrix {
     const longest = (which: 'rows' | 'columns'): number => 22 + 7.4 * Math.max(...this.texts(which).map((text) => [...text].length));
     this.left = Math.min(narrow ? 52 : 84, longest('rows'));
     this.top = Math.min(narrow ? 44 : 62, longest('columns'));
-    this.cell = room(this.left + 4);
-    const width = this.left + this.cell * S + 6, height = this.top + this.cell * T + 6;
+    this.cell = this.row = room(this.left + 4);
+    if (this.app.keyStack.sound && S > 2 * T) this.row = clamp(240 / T, this.cell, 22);
+    const width = this.left + this.cell * S + 6, height = this.top + this.row * T + 6;
     for (const sheet of [this.still, this.marks]) sheet.resize(width, height);
     this.element.style.width = `${width}px`;
     this.element.style.height = `${height}px`;
@@ -131,13 +134,13 @@ export class Matrix {
 
   private paint(field: Field, last = true): void {
     const { T, S } = this.steps!;
-    const { cell, left, top, colors } = this;
+    const { cell, row, left, top, colors } = this;
     if (last) {
       this.frame++;
       this.shown = field;
     }
     const context = this.still.clear();
-    if (cell >= 6) {
+    if (cell >= 6 && row === cell) {
       for (let i = 0; i < T * S; i++) {
         const size = (cell - Math.max(0.6, cell * 0.08)) * field.sizes[i]!;
         const x = left + (i % S) * cell + (cell - size) / 2, y = top + Math.floor(i / S) * cell + (cell - size) / 2;
@@ -160,13 +163,13 @@ export class Matrix {
       canvas.height = T;
       canvas.getContext('2d')!.putImageData(image, 0, 0);
       context.imageSmoothingEnabled = false;
-      context.drawImage(canvas, left, top, cell * S, cell * T);
+      context.drawImage(canvas, left, top, cell * S, row * T);
     }
     context.strokeStyle = css(colors.line);
     context.lineWidth = 1;
-    context.strokeRect(left - 1.5, top - 1.5, cell * S + 3, cell * T + 3);
+    context.strokeRect(left - 1.5, top - 1.5, cell * S + 3, row * T + 3);
     this.labels(context, null, null);
-    if (cell >= 34 && last) this.numbers(context, field);
+    if (cell >= 34 && row === cell && last) this.numbers(context, field);
   }
 
   private numbers(context: CanvasRenderingContext2D, field: Field): void {
@@ -185,16 +188,16 @@ export class Matrix {
 
   private labels(context: CanvasRenderingContext2D, row: number | null, column: number | null): void {
     const { cell, left, top, colors } = this;
-    const size = clamp(cell * 0.62, 9, 12.5);
+    const size = clamp(Math.max(cell, this.row) * 0.62, 9, 12.5);
     // Where cells are smaller than letters, every second, third, ... one has its label.
-    const every = Math.ceil(9 / cell);
+    const every = Math.ceil(9 / cell), everyRow = Math.ceil(9 / this.row);
     context.font = `${row === null ? 400 : 700} ${size}px ui-monospace, "SF Mono", Menlo, Consolas, monospace`;
     context.textBaseline = 'middle';
     context.textAlign = 'right';
     this.texts('rows').forEach((text, t) => {
-      if (row === null ? t % every : t !== row) return;
+      if (row === null ? t % everyRow : t !== row) return;
       context.fillStyle = css(row === null ? colors.soft : colors.query);
-      context.fillText(fit(context, text, left - 12), left - 7, top + (t + 0.5) * cell);
+      context.fillText(fit(context, text, left - 12), left - 7, top + (t + 0.5) * this.row);
     });
     context.textAlign = 'left';
     this.texts('columns').forEach((text, s) => {
@@ -213,24 +216,25 @@ export class Matrix {
     if (!steps || this.element.hidden) return;
     const context = this.marks.clear();
     const row = Math.min(app.token, steps.T - 1), column = Math.min(app.source, steps.S - 1);
-    const x = left + column * cell, y = top + row * cell;
+    const high = this.row;
+    const x = left + column * cell, y = top + row * high;
     context.fillStyle = css(colors.query, 0.08);
-    context.fillRect(left, y, cell * steps.S, cell);
+    context.fillRect(left, y, cell * steps.S, high);
     context.fillStyle = css(colors.key, 0.08);
-    context.fillRect(x, top, cell, cell * steps.T);
+    context.fillRect(x, top, cell, high * steps.T);
     context.lineWidth = 1.5;
     context.strokeStyle = css(colors.query, 0.85);
-    context.strokeRect(left - 0.5, y - 0.5, cell * steps.S + 1, cell + 1);
+    context.strokeRect(left - 0.5, y - 0.5, cell * steps.S + 1, high + 1);
     context.strokeStyle = css(colors.key, 0.85);
-    context.strokeRect(x - 0.5, top - 0.5, cell + 1, cell * steps.T + 1);
+    context.strokeRect(x - 0.5, top - 0.5, cell + 1, high * steps.T + 1);
     context.strokeStyle = css(colors.ink);
     context.lineWidth = 2.5;
     context.beginPath();
-    context.roundRect(x - 1, y - 1, cell + 2, cell + 2, 3);
+    context.roundRect(x - 1, y - 1, cell + 2, high + 2, 3);
     context.stroke();
-    const size = clamp(cell * 0.62, 9, 12.5) + 5;
+    const size = clamp(Math.max(cell, high) * 0.62, 9, 12.5) + 5;
     context.fillStyle = css(colors.card);
-    context.fillRect(0, y + cell / 2 - size / 2, left - 3, size);
+    context.fillRect(0, y + high / 2 - size / 2, left - 3, size);
     context.fillRect(x + cell / 2 - size / 2, 0, size, top - 3);
     this.labels(context, row, column);
     this.describe(row, column);
@@ -245,7 +249,7 @@ export class Matrix {
     const { app } = this;
     const under = (event: PointerEvent | MouseEvent): [number, number] | null => {
       const [x, y] = this.marks.place(event);
-      const column = Math.floor((x - this.left) / this.cell), row = Math.floor((y - this.top) / this.cell);
+      const column = Math.floor((x - this.left) / this.cell), row = Math.floor((y - this.top) / this.row);
       return this.steps && column >= 0 && row >= 0 && column < this.steps.S && row < this.steps.T ? [row, column] : null;
     };
     this.marks.element.addEventListener('pointermove', (event) => {

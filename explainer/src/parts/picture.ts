@@ -2,7 +2,7 @@
 import type { App } from '../app.ts';
 import { css, palette } from '../colors.ts';
 import { h, Sheet } from '../dom.ts';
-import type { Picture, Stack } from '../types.ts';
+import type { Stack } from '../types.ts';
 import { headWeights, rowOf } from '../weights.ts';
 import { say } from '../words/index.ts';
 import { tokenRow } from './tokens.ts';
@@ -10,15 +10,15 @@ import { tokenRow } from './tokens.ts';
 const loaded = new Map<string, HTMLImageElement>();
 
 /** Only pictures that lie in the file itself are shown. */
-function withPicture(picture: Picture, then: (image: HTMLImageElement) => void): void {
-  if (!/^data:image\/png;base64,[A-Za-z0-9+/=]+$/.test(picture.png)) return;
-  const known = loaded.get(picture.png);
+export function withPicture(png: string, then: (image: HTMLImageElement) => void): void {
+  if (!/^data:image\/png;base64,[A-Za-z0-9+/=]+$/.test(png)) return;
+  const known = loaded.get(png);
   if (known?.complete) return then(known);
   const image = known ?? new Image();
   image.addEventListener('load', () => then(image));
   if (!known) {
-    loaded.set(picture.png, image);
-    image.src = picture.png;
+    loaded.set(png, image);
+    image.src = png;
   }
   return;
 }
@@ -38,7 +38,7 @@ export function paintPicture(sheet: Sheet, stack: Stack, light: Light, grid: boo
   const picture = stack.image!;
   const patches = patchTokens(stack);
   const colors = palette();
-  withPicture(picture, (image) => {
+  withPicture(picture.png, (image) => {
     const context = sheet.clear();
     const { width, height } = sheet;
     context.drawImage(image, 0, 0, width, height);

@@ -19,7 +19,7 @@ from transformer.decoding.word_times import require_heads
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
-from transformer.tasks.parts.listening import Listener
+from transformer.tasks.parts.listening import Listener, require_samples
 from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.speech import SpeechReader
 from transformer.tasks.parts.transcribing import Asked
@@ -151,7 +151,7 @@ def write_pieces(
         task.max_seconds,
         asked.batch_size,
     )
-    listener.check()
+    require_samples(listener.model, task.features)
     done = 0.0
     for path in recordings:
         before = done

@@ -26,6 +26,19 @@ _LOUDNESS_SECONDS = 0.2
 _SHORTEST = 0.5
 
 
+def require_samples(model: SpeechReader, features: LogMel) -> None:
+    """Refuses a model that hears no samples.
+
+    Raises:
+        ConfigError: says what it hears.
+    """
+    if model.num_features != features.num_mels:
+        raise ConfigError(
+            f"the run was trained on frames of {model.num_features} numbers that somebody "
+            f"computed, not on samples: it cannot hear recordings."
+        )
+
+
 class Piece(NamedTuple):
     """A part of a recording: where it begins, and its samples."""
 
@@ -53,18 +66,6 @@ class Listener(NamedTuple):
     how: Recognition
     max_seconds: float
     batch_size: int
-
-    def check(self) -> None:
-        """Refuses a model that hears no samples.
-
-        Raises:
-            ConfigError: says what it hears.
-        """
-        if self.model.num_features != self.features.num_mels:
-            raise ConfigError(
-                f"the run was trained on frames of {self.model.num_features} numbers that somebody "
-                f"computed, not on samples: it cannot hear recordings."
-            )
 
     def transcript(self, path: Path, on_progress: Callable[[float], None]) -> Transcript:
         """The transcript of a recording, a segment for each piece of it.
