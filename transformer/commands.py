@@ -81,4 +81,5 @@ def _constants(tree: ast.Module) -> dict[str, tuple[str, ...]]:
 def _value(node: ast.expr, constants: dict[str, tuple[str, ...]]) -> str | tuple[str, ...]:
     if isinstance(node, ast.Name):
         return constants.get(node.id, ())
-    return ast.literal_eval(node)
+    value = ast.literal_eval(node)
+    return value if isinstance(value, str) else tuple(value)
