@@ -76,7 +76,12 @@ def test_a_command_of_another_page(begin, trained):
 # The numbers of a notebook's cell `parameters`, smaller.
 NOTEBOOKS = {
     "first_model": {
-        **{"steps": 2, "batch": 2, "context": 8, "width": 8, "layers": 1, "heads": 2},
+        "steps": 2,
+        "batch": 2,
+        "context": 8,
+        "width": 8,
+        "layers": 1,
+        "heads": 2,
         "letters_to_write": 3,
     },
     # As long as what docs/explainer.md traces.
