@@ -7,7 +7,6 @@ from pathlib import Path
 
 from transformer.commands import shipped_configs
 from transformer.errors import ConfigError
-from transformer.fields import shown
 
 _FLAG = re.compile(r"--?config")
 
@@ -46,6 +45,9 @@ def _shipped(given: str, say: Callable[[str], None]) -> str:
 
 def missing(path: Path) -> ConfigError:
     """The message for a config file that does not exist, with one that does."""
+    # Not above: this imports NumPy, and signals must be handled before.
+    from transformer.fields import shown
+
     if path.parent.is_dir() and path.parent != Path():
         known = {each.stem: each for each in sorted(path.parent.glob("*.py"))}
     else:
