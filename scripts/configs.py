@@ -12,9 +12,9 @@ from pathlib import Path
 from absl import flags
 
 from transformer import command_line
+from transformer.commands import shipped_configs, variants
 from transformer.errors import ConfigError
-
-FOLDER = Path(__file__).resolve().parent.parent / "configs"
+from transformer.installed import as_typed
 
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 
@@ -23,7 +23,7 @@ def main(*names: str) -> int:
     """Prints the table, or the whole head of some configs."""
     from transformer.fields import unknown_name
 
-    heads = {path.stem: _head(path) for path in sorted(FOLDER.glob("*.py"))}
+    heads = {name: _head(path) for name, path in shipped_configs().items()}
     for name in names:
         if Path(name).stem not in heads:
             raise ConfigError(unknown_name("configs/", name, heads))
@@ -31,7 +31,7 @@ def main(*names: str) -> int:
         chosen = [Path(name).stem for name in names] or list(heads)
         command_line.print_json({name: heads[name] for name in chosen})
     elif names:
-        print("\n\n".join(heads[Path(name).stem] for name in names))
+        print(as_typed("\n\n".join(heads[Path(name).stem] for name in names)))
     else:
         _show(heads)
     return 0
@@ -47,28 +47,15 @@ def _show(heads: dict[str, str]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for name, head in heads.items():
-        path = FOLDER / f"{name}.py"
-        variants = "".join(f" [cyan]:{variant}[/]" for variant in _variants(path))
+        found = "".join(f" [cyan]:{each}[/]" for each in variants(shipped_configs()[name]))
         needs = _needs(head)
         extras = f"  [dim]needs \\[{needs}][/]" if needs else ""
-        console.print(f"[bold]configs/{name}.py[/]{variants}{extras}\n    {escape(_title(head))}")
-    print("\npython scripts/configs.py NAME shows what was measured, and the commands.")
+        console.print(f"[bold]configs/{name}.py[/]{found}{extras}\n    {escape(_title(head))}")
+    print(as_typed("\npython scripts/configs.py NAME shows what was measured, and the commands."))
 
 
 def _title(head: str) -> str:
     return " ".join(head.partition("\n\n")[0].split())
-
-
-def _variants(path: Path) -> list[str]:
-    """The names that may follow a colon."""
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.value, ast.Dict)
-            and ast.unparse(node.targets[0]) == "VARIANTS"
-        ):
-            return [str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)]
-    return []
 
 
 def _needs(head: str) -> str:

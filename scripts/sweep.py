@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from transformer import command_line
+from transformer.installed import as_typed
 
 COUNTS = {"lower_bound": 1, "upper_bound": 10**6}
 
@@ -81,7 +82,8 @@ def main() -> int:
             worker = [*sys.argv, "--worker", "--nojson", "--noretry_failed"]
             code = sweep.in_processes(worker, options.workers)
         else:
-            command = ["python", "scripts/train.py", *config_flags_of(sys.argv[1:])]
+            start = as_typed("python scripts/train.py").split()
+            command = [*start, *config_flags_of(sys.argv[1:])]
             code = sweep.run_sweep(config, source, workdir, options, command, command_line.say)
         if given.worker or code:
             return code

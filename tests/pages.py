@@ -8,6 +8,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# The same as `python scripts/NAME.py`.
+_COMMAND = re.compile(r"\s*transformer (?!completion)(\w+) ")
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -54,4 +56,7 @@ def commands(page: Path) -> list[list[str]]:
                             part.partition("<")[0].partition(" > ")[0], comments=True
                         )
                         found.append(words[words.index("python") + 1 :])
+                    elif (started := _COMMAND.match(part)) is not None:
+                        words = shlex.split(part, comments=True)
+                        found.append([f"scripts/{started[1]}.py", *words[2:]])
     return found

@@ -1,12 +1,12 @@
 """The frame of all scripts: parses flags, calls `main`, and reports failures by one message."""
 
 import contextlib
-import difflib
 import errno
 import json
 import math
 import os
 import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -18,10 +18,11 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 # Import nothing here that imports JAX: that takes seconds, and signals must be handled before.
-from transformer import signals, streams
+from transformer import config_files, signals, streams
 from transformer.data.reading.library_errors import is_panic
 from transformer.data.reading.text import IncomingLines
 from transformer.errors import ConfigError, DataError, UserError
+from transformer.installed import as_typed
 
 FLAGS = flags.FLAGS
 # Errors of the file system or the environment that no bug of ours can cause.
@@ -64,7 +65,7 @@ def run(main: Callable[..., int], *, takes_arguments: bool = False) -> None:
     except UserError as error:
         # Writes that Orbax dropped are never awaited.
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_typed(str(error))}", file=sys.stderr)
         code = error.exit_code
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -107,6 +108,8 @@ def _prepare_process() -> None:
 
 
 def _parse_and_call(main: Callable[..., int], takes_arguments: bool) -> int:
+    if "config" in FLAGS:
+        sys.argv = config_files.with_shipped(sys.argv, say)
     asked = next((flag for flag in sys.argv[1:] if _HELP.fullmatch(flag)), None)
     if asked is not None:
         print(_help(asked.partition("=")[2]))
@@ -139,7 +142,8 @@ def _help(topic: str) -> str:
         fields = (
             "\n\n--help=config describes the fields of the config." if "config" in FLAGS else ""
         )
-        return f"{sys.modules['__main__'].__doc__}\n{FLAGS.main_module_help()}{fields}"
+        words = as_typed(f"{sys.modules['__main__'].__doc__}")
+        return f"{words}\n{FLAGS.main_module_help()}{fields}"
     if topic.partition(".")[0] != "config" or "config" not in FLAGS:
         raise ConfigError(f"there is no help on {topic}: --help lists the flags.")
     from transformer.training.meanings import help_on
@@ -306,7 +310,7 @@ def loaded_config(holder: flags.FlagValues) -> ConfigDict:
     except OSError as error:
         cause = error.__cause__ or error
         path = Path(config_flags.get_config_filename(holder["config"]))
-        unknown = None if path.exists() else _no_config(path)
+        unknown = None if path.exists() else config_files.missing(path)
         raise (
             unknown
             or _error_of_file(cause, sys.argv)
@@ -315,7 +319,9 @@ def loaded_config(holder: flags.FlagValues) -> ConfigDict:
     except AttributeError:
         pass
     if not holder["config"].present:
-        raise ConfigError("which config? Give --config=configs/NAME.py")
+        lacks_folder = "workdir" in holder and not holder.workdir
+        flags = ["--config=configs/gpt_char.py", *["--workdir=runs/gpt_char"] * lacks_folder]
+        raise ConfigError(f"which config? For example: {_with(*flags)}")
     if not isinstance(config, ConfigDict):
         name = config_flags.get_config_filename(holder["config"])
         raise ConfigError(
@@ -326,22 +332,6 @@ def loaded_config(holder: flags.FlagValues) -> ConfigDict:
     return config
 
 
-def _no_config(path: Path) -> ConfigError:
-    """The message for a config file that does not exist, with one that does."""
-    from transformer.fields import shown
-
-    folder = path.parent if path.parent.is_dir() else Path("configs")
-    known = {each.stem: each for each in sorted(folder.glob("*.py"))}
-    near = difflib.get_close_matches(path.stem, known, n=1)
-    if near:
-        hint = f"did you mean --config={known[near[0]]}?"
-    elif known:
-        hint = f"{folder} has {', '.join(each.name for each in known.values())}."
-    else:
-        hint = "Start the command in the folder of the project, which has configs/."
-    return ConfigError(f"there is no config file {shown(str(path))}: {hint}")
-
-
 def required_workdir() -> Path:
     """The value of `--workdir`.
 
@@ -349,8 +339,16 @@ def required_workdir() -> Path:
         ConfigError: if it was not given.
     """
     if not FLAGS.workdir:
-        raise ConfigError("which folder? Give --workdir=runs/NAME")
+        config = next((flag for flag in sys.argv if flag.startswith("--config=")), "gpt_char")
+        name = Path(config.partition(":")[0]).stem
+        raise ConfigError(f"which folder? For example: {_with(f'--workdir=runs/{name}')}")
     return Path(FLAGS.workdir)
+
+
+def _with(*flags: str) -> str:
+    """The command that was given, with further flags."""
+    script = f"scripts/{Path(sys.argv[0]).name}"
+    return shlex.join(["python", script, *flags, *sys.argv[1:]])
 
 
 def standard_input_lines() -> IncomingLines:

@@ -1,5 +1,10 @@
 """The commands of README.md and the Python of all pages run, on a tiny model."""
 
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import ROOT, call, fails
@@ -43,6 +48,63 @@ def test_the_commands_of_the_readme(trained):
     assert (trained / "page.html").stat().st_size > 100_000
 
 
+# Commands of other pages that need the run of README.md, or none.
+OF_OTHERS = [
+    "docs/text.md scripts/evaluate.py --workdir=runs/gpt_char",
+    "docs/text.md scripts/generate.py --workdir=runs/gpt_char --prompt=ROMEO: --temperature=0.8",
+    "docs/start.md scripts/train.py --config=configs/gpt_char.py --workdir=runs/wide",
+    "docs/start.md scripts/train.py --config=configs/gpt_char.py --workdir=runs/mine",
+    "docs/start.md scripts/sweep.py --config=configs/gpt_char.py:tiny --workdir=runs/four",
+    "docs/planning.md scripts/plan.py --config=configs/gpt_char.py --topology=cpu:8",
+    "docs/runs.md scripts/train.py --config=configs/gpt_char.py:small --dry_run",
+]
+
+
+@pytest.mark.parametrize("begin", OF_OTHERS)
+def test_a_command_of_another_page(begin, trained):
+    page, script, *_ = begin.split()
+    words = [words for words in commands(ROOT / page) if begin in " ".join([page, *words])]
+    flags = [flag for flag in words[0][1:] if not flag.startswith("--config.model.width")]
+    if script in ("scripts/train.py", "scripts/sweep.py"):
+        flags += SMALLER
+    Path("my.txt").write_text("What it wrote, it reads again.\n" * 200, "utf-8")
+    done = call(script.removeprefix("scripts/"), *flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or (trained / "runs" / "mine").is_dir()
+
+
+# The numbers of a notebook's cell `parameters`, smaller.
+NOTEBOOKS = {
+    "first_model": {
+        "steps": 2,
+        "batch": 2,
+        "context": 8,
+        "width": 8,
+        "layers": 1,
+        "heads": 2,
+        "letters_to_write": 3,
+    },
+    # As long as what docs/explainer.md traces.
+    "look_inside": {"prompt": "ROMEO: But soft, what light"},
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook(path, trained):
+    """Its cells in one namespace, without the server of notebooks."""
+    names = {}
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), path.name, "exec"), names)
+            if "parameters" in cell["metadata"].get("tags", ()):
+                assert NOTEBOOKS[path.stem].keys() <= names.keys()
+                names |= NOTEBOOKS[path.stem]
+    plt.close("all")
+    shown = names["losses"] if path.stem == "first_model" else names["harm"]
+    assert np.isfinite(np.array(shown)).all() and np.any(shown)
+    assert path.stat().st_size < 200_000
+
+
 @pytest.mark.parametrize("page", PYTHON, ids=name)
 def test_the_python_of_a_page(page, trained, capsys):
     names = {}
@@ -67,8 +129,8 @@ def test_a_config_that_is_not_there(tmp_path, monkeypatch):
     wrong = call("train.py", "--config=configs/gpt_chr.py", f"--workdir={tmp_path}")
     fails(wrong, 2, "--config=configs/gpt_char.py")
     monkeypatch.chdir(tmp_path)
-    elsewhere = call("train.py", "--config=configs/gpt_char.py", f"--workdir={tmp_path}")
-    fails(elsewhere, 2, "folder of the project")
+    elsewhere = call("train.py", "--config=configs/gpt_chr.py", f"--workdir={tmp_path}")
+    fails(elsewhere, 2, "--config=configs/gpt_char.py")
 
 
 def test_help_on_the_config():

@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from transformer.errors import NonFiniteLossError
+from transformer.installed import as_typed
 from transformer.training.execution import Execution, alone
 from transformer.training.finishing import (
     VALIDATION,
@@ -318,7 +319,7 @@ def announce(run: Opened) -> None:
     for warning in experiment.warnings():
         say(warning)
     if experiment.train.tensorboard and not tensorboard_is_installed():
-        say("No TensorBoard files: install them with pip install -e '.[tensorboard]'.")
+        say(as_typed("No TensorBoard files: install them with pip install -e '.[tensorboard]'."))
 
 
 def next_multiple(step: int, every: int) -> int:

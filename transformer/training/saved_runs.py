@@ -1,7 +1,9 @@
 """The config in a run folder, and checks that the other files belong to the checkpoints."""
 
+import difflib
 import json
 import os
+import shlex
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -41,7 +43,9 @@ def read_config(workdir: Path) -> ConfigDict:
     """
     path = workdir / CONFIG_FILE
     if not path.exists():
-        raise WorkdirError(f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}.")
+        raise WorkdirError(
+            f"{workdir} is not the folder of a run: it has no {CONFIG_FILE}. {_beside(workdir)}"
+        )
     try:
         content = json.loads(read_text(path, may_be_empty=True))
         for name in SECTIONS:
@@ -56,6 +60,16 @@ def read_config(workdir: Path) -> ConfigDict:
             f"was; or delete it, and give the same command of scripts/train.py once more, which "
             f"makes it again."
         ) from None
+
+
+def _beside(workdir: Path) -> str:
+    """What to do about a folder that is no run: the runs beside it, or how one is made."""
+    runs = [path.parent.name for path in workdir.parent.glob(f"*/{CONFIG_FILE}")]
+    if runs:
+        near = difflib.get_close_matches(workdir.name, sorted(runs), n=5, cutoff=0.0)
+        return f"Runs beside it: {', '.join(near)}."
+    folder = shlex.quote(f"--workdir={workdir}")
+    return f"This trains one: python scripts/train.py --config=configs/gpt_char.py {folder}"
 
 
 def read_run(workdir: Path) -> ConfigDict:
