@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "model", "gpt", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.1
     )
     config.task = section(
-        "task", "speaking", context=config.model.get_ref("context"), batch_size=32
+        "task", "speaking", context=config.model.get_ref("context"), batch_tokens=2048
     )
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05)
     config.train = section(

@@ -92,10 +92,7 @@ class SoundCodec(nn.Module):
         self.front = FrameConvolutions(
             self.width, STRIDES[self.stride], self.kernel_size, dtype=dtype
         )
-        # Not normalised, because loudness counts; large, so that many levels are used at once.
-        self.squeeze = Linear(
-            (len(self.levels),), ("embed", None), init_scale=4.0 * scale, dtype=dtype
-        )
+        self.squeeze = dense((len(self.levels),), ("embed", None))
         self.widen = Linear((self.width,), (None, "embed"), init_scale=1.0, dtype=dtype)
         self.blocks = self.compute.stack(block, self.num_layers)
         self.final_norm = LayerNorm()

@@ -169,7 +169,7 @@ class AudioTokens:
         codec.save(workdir)
         rows = []
         count = len(data.validation)
-        for index in np.linspace(0, count - 1, min(_DRAWN, count)).astype(int):
+        for index in np.linspace(0, count - 1, min(_DRAWN, count)).astype(int).tolist():
             frames, counts = codec.frames([data.validation[index]])
             original = np.asarray(frames[0, : counts[0]])
             (codes,) = codec.encode([data.validation[index]])

@@ -3,21 +3,24 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32
 
+from transformer.data.audio.batches import duration_buckets
+from transformer.data.audio.saving import save_sound
 from transformer.data.audio.spoken_rows import (
     SpokenRows,
     Vocabulary,
     heard_in,
     read_vocabulary,
+    row_lengths,
 )
 from transformer.data.audio.transcribed import Recordings, SomeRecordings, digest_of
-from transformer.data.order import Batches
+from transformer.data.order import Batches, Planned, bucketed
 from transformer.decoding.sample import generate
 from transformer.errors import ConfigError, DataError
 from transformer.limits import (
@@ -29,12 +32,12 @@ from transformer.limits import (
     PartOrAll,
     Positive,
     Weight,
+    Whole,
 )
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import TokenLosses
 from transformer.pictures.spectrograms import Pictured, draw_spectrograms
 from transformer.progress import counting
-from transformer.tasks.parts import batching
 from transformer.tasks.parts.codec import CODEC_FILE, Codec, read_codec
 from transformer.tasks.parts.losses import vocabulary_losses
 from transformer.tasks.parts.models import TextDecoder
@@ -51,6 +54,8 @@ from transformer.tasks.parts.speaking import Sound, Wish
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Data, Json, Params
 
+# The lengths of batches are multiples of this many tokens.
+_UNIT = 8
 # How many texts are spoken after training.
 _SHOWN = 5
 
@@ -102,9 +107,11 @@ class Speaking:
             word of a text.
         validation_fraction: the fraction of `train` for validation, if it has no own part.
         max_seconds: longer recordings are left out.
-        context: T, the longest row: words, codes and the end.
-        batch_size: B, rows per step over all hosts and microbatches.
-        validation_batch_size: rows per validation batch; None takes `batch_size`.
+        context: the longest row: words, codes and the end.
+        batch_tokens: the tokens of a batch, padding included, over all hosts and microbatches.
+        rows_multiple: the number of rows in a batch is a multiple of this; microbatches times
+            devices must divide it.
+        num_shapes: how many shapes batches have at most; each is compiled once.
         label_smoothing: see `ops.losses.cross_entropy`.
         temperature: how codes are chosen, unless a flag of `speak.py` changes it; see
             `ops.logits.Sampling`, also for the next two fields.
@@ -122,8 +129,9 @@ class Speaking:
     validation_fraction: Part = 0.1
     max_seconds: Positive = 30.0
     context: Length = 128
-    batch_size: BatchSize = 32
-    validation_batch_size: BatchSize | None = None
+    batch_tokens: Annotated[int, Whole(1, 1 << 26)] = 2048
+    rows_multiple: BatchSize = 8
+    num_shapes: Annotated[int, Whole(1, 64)] = 3
     label_smoothing: RateOrOff = 0.0
     temperature: Weight = 0.7
     top_k: CountOrZero = 0
@@ -222,23 +230,43 @@ class Speaking:
 
     def pace(self, data: VoiceData) -> Pace:
         """Examples are recordings; tokens are codes and ends."""
-        codes = sum(map(len, data.train.codes))
-        return batching.pace(self, len(data.train.codes), codes / len(data.train.codes))
+        steps = self._training(data, seed=0, num_steps=1)[1].steps_per_epoch
+        count, codes = len(data.train.codes), sum(map(len, data.train.codes))
+        return Pace(count / steps, codes / steps, count)
 
     def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
+        """`rows_multiple`, which divides all numbers of rows."""
+        return (self.rows_multiple,)
 
     def train_batches(self, data: VoiceData, *, seed: int, num_steps: int) -> Batches:
         """The arrays of `data.audio.spoken_rows.SpokenRows` for each step."""
-        return batching.train_batches(self, self._rows(data.train), seed=seed, num_steps=num_steps)
+        return Batches(*self._training(data, seed=seed, num_steps=num_steps))
 
     def validation_batches(self, data: VoiceData) -> Batches:
         """Every recording to validate on once."""
-        return batching.validation_batches(self, self._rows(data.validation))
+        rows = self._rows(data.validation)
+        return Batches(rows, bucketed(rows.lengths, rows.buckets))
+
+    def _training(
+        self, data: VoiceData, *, seed: int, num_steps: int
+    ) -> tuple[SpokenRows, Planned]:
+        rows = self._rows(data.train)
+        return rows, bucketed(rows.lengths, rows.buckets, seed, num_steps)
 
     def _rows(self, spoken: Spoken) -> SpokenRows:
-        return SpokenRows(spoken.prompts, spoken.codes, self.context)
+        """Rows of similar length share a batch."""
+        buckets = duration_buckets(
+            row_lengths(spoken.prompts, spoken.codes),
+            batch_length=self.batch_tokens,
+            rows_multiple=self.rows_multiple,
+            count=self.num_shapes,
+            unit=_UNIT,
+        )
+        # The model has no positions behind the context.
+        buckets = tuple(
+            bucket._replace(length=min(bucket.length, self.context)) for bucket in buckets
+        )
+        return SpokenRows(spoken.prompts, spoken.codes, buckets)
 
     # ------------------------------------------------------------------------------- loss
 
@@ -342,16 +370,22 @@ class Speaking:
 
     def show(self, model: TextDecoder, params: Params, data: VoiceData, workdir: Path) -> Shown:
         """Speaks some texts to validate on, and draws them beside their recordings."""
-        recordings = data.validation.recordings
-        chosen = np.linspace(0, len(recordings) - 1, min(_SHOWN, len(recordings))).astype(int)
+        codec, recordings = data.codec, data.validation.recordings
+        count = min(_SHOWN, len(recordings))
+        chosen = np.linspace(0, len(recordings) - 1, count).astype(int).tolist()
         prompts = [data.validation.prompts[index] for index in chosen]
         found = self.written(model, params, data.vocabulary, prompts, Wish())
         rows = []
-        for index, codes in zip(chosen, found, strict=True):
-            frames, counts = data.codec.frames([recordings[int(index)]])
-            text = recordings.transcripts[index]
-            spoken = data.codec.decode(codes) if len(codes) else np.zeros((1, frames.shape[2]))
-            original = np.asarray(frames[0, : counts[0]])
-            rows.append([Pictured(original, f"recorded: {text}"), Pictured(spoken, "spoken")])
-        draw_spectrograms(rows, data.codec.features.seconds_per_frame, workdir / "spoken.png")
-        return Shown(f"{len(rows)} texts, recorded and spoken: spoken.png", {})
+        for number, (index, codes) in enumerate(zip(chosen, found, strict=True), 1):
+            frames, counts = codec.frames([recordings[index]])
+            recorded = Pictured(
+                np.asarray(frames[0, : counts[0]]), f"recorded: {recordings.transcripts[index]}"
+            )
+            if not len(codes):
+                rows.append([recorded, Pictured(recorded.frames[:1], "spoken: nothing")])
+                continue
+            rows.append([recorded, Pictured(codec.decode(codes), f"spoken_{number}.wav")])
+            rate = codec.features.sampling_rate
+            save_sound(workdir / f"spoken_{number}.wav", codec.sound(codes), rate)
+        draw_spectrograms(rows, codec.features.seconds_per_frame, workdir / "spoken.png")
+        return Shown(f"{count} texts, recorded and spoken: spoken.png", {})

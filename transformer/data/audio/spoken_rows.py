@@ -1,12 +1,14 @@
 """What a voice learns from: the words of a text, then the codes of its sound, in one row."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, Int32
 
+from transformer.data.order import Bucket
 from transformer.data.reading.json_text import parse_json
 from transformer.data.source import Visit
 from transformer.errors import DataError
@@ -100,24 +102,42 @@ class SpokenRows:
     Attributes:
         prompts: see `Vocabulary.prompt`.
         codes: of each text, the end token behind them.
-        length: T; at least that of the longest row without its last token.
+        buckets: the shapes, by increasing length.
     """
 
     prompts: Sequence[Int32[np.ndarray, " _"]]
     codes: Sequence[Int32[np.ndarray, " _"]]
-    length: int
+    buckets: tuple[Bucket, ...]
 
     def __len__(self) -> int:
         return len(self.codes)
 
+    @functools.cached_property
+    def lengths(self) -> Int[np.ndarray, " n"]:
+        """The tokens that each row reads: all but the end."""
+        return row_lengths(self.prompts, self.codes)
+
     def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """A row for each visit."""
         rows = [(self.prompts[visit.example], self.codes[visit.example]) for visit in visits]
-        return _laid_out(rows, self.length)
+        return _laid_out(rows, self._length(visits))
 
     def padding(self, visit: Visit) -> HostBatch:
         """A row without labels."""
-        return _laid_out([(np.zeros(0, np.int32), np.zeros(0, np.int32))], self.length)
+        nothing = np.zeros(0, np.int32)
+        return _laid_out([(nothing, nothing)], self._length([visit]))
+
+    def _length(self, visits: Sequence[Visit]) -> int:
+        longest = max(int(self.lengths[visit.example]) for visit in visits)
+        return next(bucket.length for bucket in self.buckets if bucket.length >= longest)
+
+
+def row_lengths(
+    prompts: Sequence[Int[np.ndarray, " _"]], codes: Sequence[Int[np.ndarray, " _"]]
+) -> Int[np.ndarray, " n"]:
+    """The tokens that rows read; see `SpokenRows`."""
+    pairs = zip(prompts, codes, strict=True)
+    return np.array([len(prompt) + len(row) - 1 for prompt, row in pairs])
 
 
 def _laid_out(
