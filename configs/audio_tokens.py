@@ -22,7 +22,6 @@ def get_config(variant: str = "") -> ConfigDict:
         duration="2000 steps",
         evaluate_every="500 steps",
         save_every="500 steps",
-        validation_batches=8,
         steps_per_dispatch=10,
         ema_decay=0.99,
     )

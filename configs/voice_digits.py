@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05)
     config.train = section(
         "train",
-        duration="800 steps",
+        duration="600 steps",
         evaluate_every="200 steps",
         save_every="200 steps",
         steps_per_dispatch=10,
