@@ -18,15 +18,14 @@ def get_config(variant: str = "") -> ConfigDict:
         "model", "gpt", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.1
     )
     config.task = section(
-        "task", "speaking", context=config.model.get_ref("context"), batch_tokens=2048
+        "task", "speaking", context=config.model.get_ref("context"), batch_tokens=1024, num_shapes=2
     )
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05)
     config.train = section(
         "train",
         duration="600 steps",
-        evaluate_every="200 steps",
-        save_every="200 steps",
-        steps_per_dispatch=10,
+        evaluate_every="100 steps",
+        save_every="100 steps",
         ema_decay=0.99,
     )
     return complete(config, variant)
