@@ -79,13 +79,14 @@ def main() -> None:
         frames, counts = codec.frames([recording])
         return samples_of(np.asarray(frames[0, : counts[0]]), codec.features)
 
+    # Made one after another, because finding phases takes most of the time.
     kinds = {
-        "recorded": [one.astype(np.float32) / 32768.0 for one in recordings],
-        "recorded, phases found": [without_phases(one) for one in recordings],
-        "recorded, codec, phases found": [codec.sound(row[:-1]) for row in spoken.codes],
-        "spoken by the voice": [
+        "recorded": lambda: [one.astype(np.float32) / 32768.0 for one in recordings],
+        "spoken by the voice": lambda: [
             codec.sound(row) if len(row) else np.zeros(rate, np.float32) for row in written
         ],
+        "recorded, codec, phases found": lambda: [codec.sound(row[:-1]) for row in spoken.codes],
+        "recorded, phases found": lambda: [without_phases(one) for one in recordings],
     }
     known = set(run.task.voices)
     references = [
@@ -94,7 +95,8 @@ def main() -> None:
     ]
     print(f"{len(references)} texts; exact, word error rate (percent), Fréchet distance, seconds")
     real = None
-    for name, sounds in kinds.items():
+    for name, make in kinds.items():
+        sounds = make()
         texts, vectors = hear(sounds, rate)
         real = vectors if real is None else real
         scores = recognition_scores(texts, references)
