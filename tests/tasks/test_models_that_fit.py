@@ -1,12 +1,17 @@
 """Which models a task can train: every pair of the two either works or is refused by name."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from tests.common import noisy_parameters
+from transformer.data.audio.features import LogMel
 from transformer.errors import ConfigError
+from transformer.models.sound_codec import SoundCodec
+from transformer.tasks.parts.codec import Codec
 from transformer.training.experiment import prepare
 from transformer.training.sections import choices, owner, section
 from transformer.training.shared import Shared
@@ -28,6 +33,7 @@ MODELS = {
     "llama": DECODER,
     "mixtral": DECODER,
     "modern_bert": {**DECODER, "feed_forward_width": 8},
+    "sound_codec": {"num_layers": 1, "num_heads": 2, "width": 8},
     "speech": PAIR,
     "speech_encoder": {"num_layers": 1, "num_heads": 2, "width": 8},
     "t5": PAIR,
@@ -37,6 +43,7 @@ MODELS = {
 }
 DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
 FITTING = {
+    "audio_tokens": {"sound_codec"},
     "denoising": SEQUENCES,
     "image_classification": {"vit"},
     "language_modeling": DECODERS,
@@ -46,6 +53,7 @@ FITTING = {
     "question_answering": {"bert", "esm", "modern_bert"},
     "self_play": {"board_transformer"},
     "solved_game": {"board_transformer"},
+    "speaking": DECODERS,
     "tagging": {"bert", "esm", "modern_bert"},
     "text_classification": {"bert", "esm", "modern_bert"},
     "text_to_text": SEQUENCES,
@@ -56,7 +64,9 @@ FITTING = {
 
 ENCODER = {"max_length": 64, "tokenizer": {"size": 60}}
 IMAGES = {"preparation": {"image_size": 8}}
+SOUND = LogMel(sampling_rate=1000, num_mels=3, window=64, hop=32, scaling="whisper")
 SETTINGS = {
+    "audio_tokens": {"train": "sounds.npz", "features": dataclasses.asdict(SOUND)},
     "denoising": {"path": "a.txt", "tokenizer": {"kind": "character"}, "length": 16},
     "image_classification": IMAGES,
     "language_modeling": {"path": "a.txt", "context": 8},
@@ -66,6 +76,7 @@ SETTINGS = {
     "question_answering": {**ENCODER, "train": "squad", "validation": "squad", "stride": 8},
     "self_play": {},
     "solved_game": {},
+    "speaking": {"train": "sounds.npz", "codec": ".", "context": 64},
     "tagging": {**ENCODER, "train": "a.conll"},
     "text_classification": {**ENCODER, "train": "labels.jsonl"},
     "text_to_text": {"train": "pairs.jsonl", "tokenizer": {"kind": "character"}},
@@ -103,6 +114,11 @@ def folder(tmp_path_factory):
         (folder / name).write_text(text)
     frames = {"x": np.zeros((40, 3), np.float32), "n": np.full(4, 10), "t": np.array(["no"] * 4)}
     np.savez(folder / "a.npz", **{f"train_{name}": values for name, values in frames.items()})
+    sounds = frames | {"x": np.zeros(400, np.int16), "n": np.full(4, 100)}
+    values = {f"train_{name}": values for name, values in sounds.items()}
+    np.savez(folder / "sounds.npz", **values, sampling_rate=1000)
+    codec = SoundCodec(num_features=3, levels=(3, 3), **MODELS["sound_codec"])
+    Codec(codec, noisy_parameters(codec, np.zeros((1, 2, 3), np.float32)), SOUND).save(folder)
     return folder
 
 

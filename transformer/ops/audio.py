@@ -4,6 +4,7 @@ Letters: n samples, T frames, F frequencies (window / 2 + 1), M bands of the mel
 pressures from -1 to 1. Frame t is centred at sample t x hop.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -91,10 +92,21 @@ def inverse_short_time_fourier(spectrum: Array, window: int, hop: int) -> Float[
         hop: samples between frames; at most half of the window.
     """
     framed = jnp.fft.irfft(spectrum, n=window) * hann(window)
-    weights = jnp.broadcast_to(jnp.asarray(hann(window)) ** 2, (1, *framed.shape[1:]))
-    total = overlap_added(framed, hop) / jnp.maximum(overlap_added(weights, hop), 1e-8)
+    total = overlap_added(framed, hop) / _squared_windows(framed.shape[1], window, hop)
     half = window // 2
     return total[:, half : half + (framed.shape[1] - 1) * hop]
+
+
+@functools.lru_cache(maxsize=8)
+def _squared_windows(count: int, window: int, hop: int) -> Float[np.ndarray, " n"]:
+    """The sum of the squared windows of all frames at each sample, never quite 0.
+
+    By NumPy: XLA takes seconds to fold the same sum into a constant.
+    """
+    total = np.zeros((count - 1) * hop + window, np.float32)
+    for first in range(0, count * hop, hop):
+        total[first : first + window] += np.square(hann(window))
+    return np.maximum(total, 1e-8)
 
 
 def to_mel(hertz: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -63,25 +63,35 @@ def spoken_digits(
     generator = np.random.Generator(np.random.Philox(key=[_SEED, 0]))
     training = [_request(generator, VARIANTS, held_out=False) for _ in range(counts[0])]
     validation = [_request(generator, HELD_OUT_VARIANTS, held_out=True) for _ in range(counts[1])]
-    return _recordings(training, rate), _recordings(validation, rate)
+    return recordings_of(training, rate), recordings_of(validation, rate)
 
 
-def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
-    """A string of digits and the voice that reads it."""
+def digit_string(generator: np.random.Generator, *, held_out: bool) -> str:
+    """The words of a string of digits; whether one is held out depends on its words alone."""
     while True:
         least = FEWEST_HELD_OUT if held_out else 1
         digits = generator.integers(10, size=generator.integers(least, MOST_DIGITS + 1))
         text = " ".join(WORDS[digit] for digit in digits)
         kept = len(digits) >= FEWEST_HELD_OUT and is_held_out(text, HELD_OUT_FRACTION)
         if kept == held_out:
-            break
+            return text
+
+
+def _request(generator: np.random.Generator, variants: Sequence[str], *, held_out: bool) -> Request:
+    """A string of digits and the voice that reads it."""
+    text = digit_string(generator, held_out=held_out)
     accent, variant = (str(generator.choice(names)) for names in (ACCENTS, variants))
     pitch, speed = (int(generator.integers(low, high + 1)) for low, high in (PITCHES, SPEEDS))
     return Request(text, accent, variant, pitch, speed)
 
 
-def _recordings(requests: Sequence[Request], rate: int) -> HeldRecordings:
-    """The recordings of requests, from the cache or newly made."""
+def recordings_of(requests: Sequence[Request], rate: int) -> HeldRecordings:
+    """The recordings of requests, from the cache or newly made.
+
+    Raises:
+        MissingDependencyError: if the packages `espeakng-loader` and `soxr` are not installed.
+        DataError: if the library of voices cannot be used.
+    """
     key = json.dumps([rate, *requests]).encode()
     name = f"voices-{hashlib.sha256(key).hexdigest()[:32]}"
     folder = cache_folder()

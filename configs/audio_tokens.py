@@ -1,0 +1,28 @@
+"""A codec of sound: spectrograms as tokens of a few bits, and spectrograms again.
+
+    pip install -e '.[speech,interop,tensorboard]'
+    python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/codec
+    python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/mine \
+        --config.task.train=my.jsonl
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import complete, section
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section("model", "sound_codec")
+    config.task = section("task", "audio_tokens")
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="5%", weight_decay=0.0)
+    config.train = section(
+        "train",
+        duration="2000 steps",
+        evaluate_every="500 steps",
+        save_every="500 steps",
+        steps_per_dispatch=10,
+        ema_decay=0.99,
+    )
+    return complete(config, variant)

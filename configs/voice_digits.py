@@ -1,0 +1,31 @@
+"""A voice that says digits: a GPT reads words and writes the codes of their sound.
+
+pip install -e '.[speech,interop,tensorboard]'
+python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/codec
+python scripts/train.py --config=configs/voice_digits.py --workdir=runs/voice
+python scripts/speak.py --workdir=runs/voice "three five nine" --output=out.wav
+"""
+
+from ml_collections import ConfigDict
+
+from transformer.config import complete, section
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The default, or a variant."""
+    config = ConfigDict()
+    config.model = section(
+        "model", "gpt", num_layers=4, num_heads=4, width=128, context=128, dropout_rate=0.1
+    )
+    config.task = section(
+        "task", "speaking", context=config.model.get_ref("context"), batch_tokens=1024, num_shapes=2
+    )
+    config.optimizer = section("optimizer", learning_rate=3e-3, warmup="10%", weight_decay=0.05)
+    config.train = section(
+        "train",
+        duration="1200 steps",
+        evaluate_every="200 steps",
+        save_every="200 steps",
+        ema_decay=0.99,
+    )
+    return complete(config, variant)
