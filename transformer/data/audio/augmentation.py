@@ -23,8 +23,8 @@ _LOUDEST = 32_767
 class Augmentation:
     """Random changes of recordings; the fields are `config.task.augmentation`.
 
-    Speed, noise and pauses change samples before the features are computed. The masks of SpecAugment (Park
-    et al. 2019) hide parts of the features: bands, or frames.
+    Speed, noise and pauses change samples before the features are computed. The masks of
+    SpecAugment (Park et al. 2019) hide parts of the features: bands, or frames.
 
     Attributes:
         speed: recordings are played faster or slower by at most this fraction, which changes the
@@ -53,9 +53,7 @@ class Augmentation:
         """The length that a recording of this length has at most, after the change of its speed."""
         return int(np.ceil(length / (1.0 - self.speed)))
 
-    def changed(
-        self, recording: Recording, generator: np.random.Generator, room: int
-    ) -> Recording:
+    def changed(self, recording: Recording, generator: np.random.Generator, room: int) -> Recording:
         """A recording at another speed, with noise and pauses, cut at `room` samples or frames."""
         if self.speed:
             factor = generator.uniform(1.0 - self.speed, 1.0 + self.speed)
