@@ -4,7 +4,7 @@ import dataclasses
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float32, Int16
+from jaxtyping import Float32, Float64, Int16
 
 from transformer.data.audio.transcribed import Recording
 from transformer.errors import MissingDependencyError
@@ -16,6 +16,8 @@ _NOISE_RANGE = 30.0
 _PAUSE_LEVELS = (40.0, 110.0)
 # A pause within a recording is put where so many samples, of 8,000 a second 20 ms, are quietest.
 _QUIET = 160
+# Spectra are warped at so many places.
+_WARP_GRID = 64
 _LOUDEST = 32_767
 
 
@@ -35,6 +37,9 @@ class Augmentation:
             this fraction of the room that padding leaves, so that they cost no time. They hold
             noise that is so weak that it is often digital silence. Features that were computed
             already get no pauses.
+        cepstral_warp: of features that are cepstra: frequencies are multiplied by a factor that is
+            at most this far from 1, as another vocal tract does (Jaitly and Hinton 2013); 0 for
+            none. Samples are not changed, because `speed` changes their frequencies.
         frequency_masks: how many runs of bands are hidden.
         frequency_width: the largest fraction of the bands that one of them hides.
         time_masks: how many runs of frames are hidden.
@@ -44,6 +49,7 @@ class Augmentation:
     speed: Annotated[float, Real(0.0, 0.5)] = 0.0
     noise_above: AnyReal | None = None
     pauses: Share = 0.0
+    cepstral_warp: Annotated[float, Real(0.0, 0.5)] = 0.0
     frequency_masks: Annotated[int, Whole(0, 100)] = 0
     frequency_width: Share = 0.3
     time_masks: Annotated[int, Whole(0, 100)] = 0
@@ -54,10 +60,13 @@ class Augmentation:
         return int(np.ceil(length / (1.0 - self.speed)))
 
     def changed(self, recording: Recording, generator: np.random.Generator, room: int) -> Recording:
-        """A recording at another speed, with noise and pauses, cut at `room` samples or frames."""
+        """A recording changed at random, cut at `room` samples or frames."""
         if self.speed:
             factor = generator.uniform(1.0 - self.speed, 1.0 + self.speed)
             recording = at_speed(recording, factor)
+        if self.cepstral_warp and recording.ndim == 2:
+            factor = generator.uniform(1.0 - self.cepstral_warp, 1.0 + self.cepstral_warp)
+            recording = recording @ warp(recording.shape[1], factor).astype(recording.dtype)
         if self.noise_above is not None and recording.ndim == 1:
             weaker = self.noise_above + generator.uniform(0.0, _NOISE_RANGE)
             recording = with_noise(recording, weaker, generator)
@@ -98,6 +107,20 @@ def at_speed(recording: Recording, factor: float) -> Recording:
     after = np.minimum(before + 1, length - 1)
     share = (places - before).astype(recording.dtype)[:, None]
     return recording[before] * (1 - share) + recording[after] * share
+
+
+def warp(num_cepstra: int, factor: float) -> Float64[np.ndarray, "M M"]:
+    """The matrix that multiplies the frequencies of cepstra by a factor, on the mel scale.
+
+    Cepstra c are a cosine series of the logarithm of a spectrum, c_0 + 2 sum_k c_k cos(pi k x), x
+    from 0 to 1 (Davis and Mermelstein 1980); `cepstra @ warp(M, factor)` are those of the same
+    series at x / factor.
+    """
+    places = (np.arange(_WARP_GRID) + 0.5) / _WARP_GRID
+    waves = np.pi * np.arange(num_cepstra)
+    series = 2.0 * np.cos(waves[:, None] * places / factor)
+    series[0] = 1.0
+    return series @ np.cos(waves * places[:, None]) / _WARP_GRID
 
 
 def resampled(samples: Int16[np.ndarray, " _"], factor: float) -> Int16[np.ndarray, " _"]:
