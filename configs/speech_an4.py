@@ -43,8 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
         },
         max_seconds=8.0,
         max_length=64,
-        batch_seconds=64.0,
-        num_shapes=4,
+        batch_seconds=32.0,
+        num_shapes=2,
         ctc_weight=1.0,
         decoding="ctc",
     )
@@ -53,9 +53,9 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train = section(
         "train",
-        duration="3000 steps",
-        evaluate_every="10%",
-        save_every="10%",
+        duration="2400 steps",
+        evaluate_every="25%",
+        save_every="25%",
         ema_decay=0.995,
     )
     return complete(config, variant, VARIANTS)
