@@ -19,20 +19,23 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.model = section(
         "model",
-        "speech",
-        num_encoder_layers=4,
-        num_decoder_layers=1,
-        num_heads=4,
-        width=144,
+        "speech_encoder",
+        num_layers=4,
+        num_heads=6,
+        width=192,
         feed_forward_width=576,
+        stride="8",
         kernel_size=5,
         dropout_rate=0.2,
     )
     config.task = section(
         "task",
         "transcription",
+        # 87 of the 99 words are one token.
+        tokenizer={"kind": "bpe", "size": 360},
         augmentation={
             "speed": 0.15,
+            "cepstral_warp": 0.12,
             "frequency_masks": 1,
             "frequency_width": 0.25,
             "time_masks": 4,
@@ -40,18 +43,19 @@ def get_config(variant: str = "") -> ConfigDict:
         },
         max_seconds=8.0,
         max_length=64,
-        batch_seconds=64.0,
+        batch_seconds=32.0,
         num_shapes=2,
-        ctc_weight=0.5,
+        ctc_weight=1.0,
+        decoding="ctc",
     )
     config.optimizer = section(
         "optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05, beta2=0.98
     )
     config.train = section(
         "train",
-        duration="3000 steps",
-        evaluate_every="10%",
-        save_every="10%",
+        duration="2400 steps",
+        evaluate_every="25%",
+        save_every="25%",
         ema_decay=0.995,
     )
     return complete(config, variant, VARIANTS)

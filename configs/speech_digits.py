@@ -35,8 +35,20 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "transcription",
-        features={"sampling_rate": 8000, "num_mels": 40, "window": 256, "hop": 64},
-        augmentation={"speed": 0.1, "frequency_masks": 2, "time_masks": 1, "time_width": 0.05},
+        features={
+            "sampling_rate": 8000,
+            "num_mels": 40,
+            "window": 256,
+            "hop": 64,
+            "scaling": "speech",
+        },
+        augmentation={
+            "speed": 0.1,
+            "pauses": 0.3,
+            "frequency_masks": 2,
+            "time_masks": 1,
+            "time_width": 0.05,
+        },
         max_seconds=5.0,
         max_length=64,
         batch_seconds=32.0,
@@ -48,9 +60,9 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.train = section(
         "train",
-        duration="900 steps",
-        evaluate_every="300 steps",
-        save_every="300 steps",
+        duration="1000 steps",
+        evaluate_every="50%",
+        save_every="50%",
         ema_decay=0.99,
     )
     return complete(config, variant, VARIANTS)

@@ -14,7 +14,7 @@ def padded(recordings, length):
     return rows, np.asarray([len(recording) for recording in recordings])
 
 
-@pytest.mark.parametrize("scaling", ["whisper", "utterance"])
+@pytest.mark.parametrize("scaling", ["whisper", "utterance", "speech"])
 @pytest.mark.parametrize("pad_seconds", [None, 1.0])
 def test_features_depend_neither_on_padding_nor_on_the_batch(scaling, pad_seconds):
     section = LogMel(num_mels=20, pad_seconds=pad_seconds, scaling=scaling)

@@ -5,7 +5,13 @@ import importlib.util
 import numpy as np
 import pytest
 
-from transformer.data.audio.augmentation import Augmentation, at_speed, with_noise
+from transformer.data.audio.augmentation import (
+    Augmentation,
+    at_speed,
+    warp,
+    with_noise,
+    with_pauses,
+)
 from transformer.data.audio.batches import SpeechRows, duration_buckets
 from transformer.data.audio.transcribed import HeldRecordings, JoinedRecordings, SomeRecordings
 from transformer.data.embedded import voices
@@ -90,6 +96,48 @@ def test_noise_is_as_weak_as_asked():
     assert ratio == pytest.approx(20.0, abs=0.2)
 
 
+def test_pauses_are_put_where_it_is_quiet():
+    loud = np.full(400, 3000, np.int16)
+    samples = np.concatenate([loud, np.zeros(400, np.int16), loud])
+    gaps = []
+    for seed in range(20):
+        longer, again = (with_pauses(samples, 500, np.random.default_rng(seed)) for _ in range(2))
+        np.testing.assert_array_equal(longer, again)
+        assert len(longer) == len(samples) + 500
+        # What was loud is whole, in order, and the rest is 40 dB weaker at least.
+        is_loud = longer > 1500
+        assert is_loud.sum() == 800
+        assert np.abs(longer[~is_loud].astype(int)).max() < 150
+        gaps.append(np.diff(np.flatnonzero(is_loud)).max() - 1)
+    assert min(gaps) < 450
+    assert max(gaps) > 600
+
+
+def test_pauses_take_only_the_room_of_padding():
+    plain, paused = rows(), rows(augmentation=Augmentation(pauses=1.0))
+    visits = [Visit(0, 1, 0), Visit(1, 1, 0)]
+    batch, longer = plain.batch(visits), paused.batch(visits)
+    assert longer["samples"].shape == batch["samples"].shape
+    assert (longer["num_samples"] >= batch["num_samples"]).all()
+    assert longer["num_samples"].sum() > batch["num_samples"].sum()
+
+
+def test_cepstra_are_warped_as_their_spectrum():
+    np.testing.assert_allclose(warp(13, 1.0), np.eye(13), atol=1e-12)
+    cepstra = np.array([1.0, 0.5, 0.0, 0.2, *[0.0] * 16])
+    waves, places = np.pi * np.arange(20), np.linspace(0, 0.9, 50)
+
+    def spectrum(values, places):
+        return values[0] + 2 * np.cos(places[:, None] * waves[1:]) @ values[1:]
+
+    warped = spectrum(cepstra @ warp(20, 1.1), places)
+    np.testing.assert_allclose(warped, spectrum(cepstra, places / 1.1), atol=0.03)
+    source = rows((3,), Augmentation(cepstral_warp=0.1))
+    assert (
+        source.batch([Visit(0, 1, 0)])["frames"] != rows((3,)).batch([Visit(0)])["frames"]
+    ).any()
+
+
 def test_sets_of_recordings():
     whole = recordings()
     both = JoinedRecordings([whole, SomeRecordings(whole, [2, 0])])
@@ -127,11 +175,15 @@ def test_voices_and_strings_are_held_out(monkeypatch, tmp_path):
     train, validation = voices.spoken_digits(8000, (12, 6))
     assert (len(train), len(validation)) == (12, 6)
     assert not set(train.transcripts) & set(validation.transcripts)
+    test = voices.digits_to_test(8000, 6, (12, 6))
+    assert not set(test.transcripts) & {*train.transcripts, *validation.transcripts}
     variants = [
-        {name.split("+")[1].split(",")[0] for name in part.names} for part in (train, validation)
+        {name.split("+")[1].split(",")[0] for name in part.names}
+        for part in (train, validation, test)
     ]
-    assert not variants[0] & variants[1]
-    assert not set(voices.VARIANTS) & set(voices.HELD_OUT_VARIANTS)
+    assert sum(map(len, variants)) == len(set().union(*variants))
+    named = (voices.VARIANTS, voices.HELD_OUT_VARIANTS, voices.TEST_VARIANTS)
+    assert sum(map(len, named)) == len(set().union(*named))
     # From the cache.
     monkeypatch.setattr(voices, "spoken", None)
     assert voices.spoken_digits(8000, (12, 6))[0].digest == train.digest

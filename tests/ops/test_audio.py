@@ -95,6 +95,25 @@ def test_scaling_of_an_utterance_ignores_what_is_not_valid():
     assert not scaled[1, 4:].any()
 
 
+def test_scaling_of_speech_does_not_see_pauses():
+    generator = np.random.default_rng(0)
+    spoken = generator.uniform(-5, -3, (2, 9, 3)).astype(np.float32)
+    pause = np.full((2, 20, 3), -10.0, np.float32)
+    alone = audio.speech_scaled(jnp.asarray(spoken), jnp.asarray([9, 4]))
+    np.testing.assert_allclose(alone[0].mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(alone[1, :4].std(axis=0), 1, atol=1e-4)
+    assert not alone[1, 4:].any()
+    paused = jnp.concatenate([pause, spoken, pause], axis=1)
+    found = audio.speech_scaled(paused, jnp.asarray([49, 24]))
+    np.testing.assert_allclose(found[0, 20:29], alone[0], atol=1e-5)
+    np.testing.assert_allclose(found[1, 20:24], alone[1, :4], atol=1e-5)
+    # Nothing but silence is silence, and 80 dB is as quiet as it gets.
+    assert not audio.speech_scaled(jnp.asarray(pause), jnp.asarray([20, 0])).any()
+    deep = audio.speech_scaled(paused.at[:, :20].set(-50.0), jnp.asarray([49, 24]))
+    shallow = audio.speech_scaled(paused.at[:, :20].set(-20.0), jnp.asarray([49, 24]))
+    np.testing.assert_array_equal(deep, shallow)
+
+
 def test_griffin_lim_finds_a_sound_with_these_magnitudes():
     samples = jnp.asarray(speechlike(4000)[None])
     magnitudes = jnp.abs(audio.short_time_fourier(samples, 400, 100))

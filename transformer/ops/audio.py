@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 # Slaney's mel scale is linear up to this frequency, in Hz, and logarithmic above it.
 _CORNER = 1000.0
@@ -19,6 +19,8 @@ _HZ_PER_MEL = 200.0 / 3.0
 _MELS_PER_E = 27.0 / math.log(6.4)
 # The smallest power, before its logarithm is taken.
 _FLOOR = 1e-10
+# The range of a recording, and that of speech in it, in powers of ten.
+_RANGE, _SPEECH_RANGE = 8.0, 4.0
 
 
 def frames(samples: Float[Array, "B n"], window: int, hop: int) -> Float[Array, "B T window"]:
@@ -187,7 +189,7 @@ def whisper_scaled(
     """
     if loudest is None:
         loudest = jnp.max(logs, axis=(1, 2))
-    return (jnp.maximum(logs, loudest[:, None, None] - 8.0) + 4.0) / 4.0
+    return (jnp.maximum(logs, loudest[:, None, None] - _RANGE) + 4.0) / 4.0
 
 
 def utterance_scaled(
@@ -199,11 +201,39 @@ def utterance_scaled(
         logs: from `log_mel`.
         num_frames: valid frames of each recording.
     """
-    valid = (jnp.arange(logs.shape[1])[None, :] < num_frames[:, None])[:, :, None]
-    count = jnp.maximum(num_frames, 1)[:, None, None]
-    mean = jnp.sum(jnp.where(valid, logs, 0.0), axis=1, keepdims=True) / count
+    valid = jnp.arange(logs.shape[1])[None, :] < num_frames[:, None]
+    return _standardised(logs, valid, valid)
+
+
+def speech_scaled(
+    logs: Float[Array, "B T M"], num_frames: Int[Array, " B"]
+) -> Float[Array, "B T M"]:
+    """The same with mean and variance over the frames with speech, so that pauses do not count.
+
+    What is more than 80 dB below the loudest band of the recording is raised to that. Frames with
+    speech are those whose loudest band is at most 40 dB below it.
+
+    Args:
+        logs: from `log_mel`.
+        num_frames: valid frames of each recording.
+    """
+    valid = jnp.arange(logs.shape[1])[None, :] < num_frames[:, None]
+    loudness = jnp.where(valid, jnp.max(logs, axis=2), -jnp.inf)
+    loudest = jnp.max(loudness, axis=1, keepdims=True, initial=math.log10(_FLOOR))
+    logs = jnp.maximum(logs, loudest[:, :, None] - _RANGE)
+    return _standardised(logs, loudness >= loudest - _SPEECH_RANGE, valid)
+
+
+def _standardised(
+    logs: Float[Array, "B T M"], counted: Bool[Array, "B T"], valid: Bool[Array, "B T"]
+) -> Float[Array, "B T M"]:
+    """Mean 0 and variance 1 of each band over the counted frames; invalid ones become 0."""
+    counted, valid = counted[:, :, None], valid[:, :, None]
+    count = jnp.maximum(jnp.sum(counted, axis=1, keepdims=True), 1)
+    mean = jnp.sum(jnp.where(counted, logs, 0.0), axis=1, keepdims=True) / count
     centred = jnp.where(valid, logs - mean, 0.0)
-    variance = jnp.sum(jnp.square(centred), axis=1, keepdims=True) / count
+    squares = jnp.where(counted, jnp.square(centred), 0.0)
+    variance = jnp.sum(squares, axis=1, keepdims=True) / count
     return centred * jax.lax.rsqrt(variance + 1e-5)
 
 

@@ -54,8 +54,7 @@ class SpeechRows:
         for visit in visits:
             generator = visit.generator()
             recording = self.recordings[visit.example]
-            # Resampling may round up.
-            recordings.append(self.augmentation.changed(recording, generator)[:length])
+            recordings.append(self.augmentation.changed(recording, generator, length))
             masks.append(self.augmentation.masks(generator))
         batch = self._heard(recordings, length)
         batch |= {name: np.stack([each[name] for each in masks]) for name in masks[0]}

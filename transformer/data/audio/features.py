@@ -9,9 +9,15 @@ from jaxtyping import Array, Float, Int, Int16
 
 from transformer.errors import ConfigError
 from transformer.limits import OneOf, Positive, Whole
-from transformer.ops.audio import log_mel, mel_filters, utterance_scaled, whisper_scaled
+from transformer.ops.audio import (
+    log_mel,
+    mel_filters,
+    speech_scaled,
+    utterance_scaled,
+    whisper_scaled,
+)
 
-SCALINGS = ("whisper", "utterance")
+SCALINGS = ("whisper", "utterance", "speech")
 # From -1 to 1, or as 16-bit integers; of the device or of NumPy.
 Samples = (
     Float[Array, "B n"] | Float[np.ndarray, "B n"] | Int16[Array, "B n"] | Int16[np.ndarray, "B n"]
@@ -31,7 +37,8 @@ class LogMel:
             is to be heard: all frames are valid. None takes the length that the batch has, rounded
             up to whole hops.
         scaling: `whisper` limits the range to 80 dB below the loudest band, over the whole
-            recording; `utterance` gives each band mean 0 and variance 1 over the valid frames.
+            recording; `utterance` gives each band mean 0 and variance 1 over the valid frames;
+            `speech` over those with speech, so that it does not matter how long pauses are.
     """
 
     sampling_rate: Annotated[int, Whole(1000, 1_000_000)] = 16_000
@@ -110,4 +117,5 @@ class LogMel:
             num_frames = jnp.full_like(num_frames, logs.shape[1])
         if self.scaling == "whisper":
             return whisper_scaled(logs), num_frames
-        return utterance_scaled(logs, num_frames), num_frames
+        scaled = speech_scaled if self.scaling == "speech" else utterance_scaled
+        return scaled(logs, num_frames), num_frames

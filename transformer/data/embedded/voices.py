@@ -35,11 +35,15 @@ VARIANTS = (
 HELD_OUT_VARIANTS = (
     *("Mario", "Hugo", "adam", "croak", "f4", "f5", "ian", "john", "linda", "m7", "m8", "steph"),
 )
+# Neither a recording to train on nor one to validate on has one of these.
+TEST_VARIANTS = (
+    *("AnxiousAndy", "Tweaky", "announcer", "kaukovalta", "klatt2", "miguel", "mike2", "pablo"),
+)
 # Digits of the longest string to train on, and of the shortest to validate on: of fewer digits
 # there are too few strings to hold any out.
 MOST_DIGITS, FEWEST_HELD_OUT = 6, 3
 HELD_OUT_FRACTION = 0.1
-TRAINING, VALIDATION = 4_000, 500
+TRAINING, VALIDATION, TEST = 4_000, 500, 500
 # Words a minute, and pitch on eSpeak's scale from 0 to 99.
 SPEEDS, PITCHES = (120, 220), (25, 75)
 # The seed of the draws; never change it, so that scores stay comparable.
@@ -60,10 +64,40 @@ def spoken_digits(
         MissingDependencyError: if the packages `espeakng-loader` and `soxr` are not installed.
         DataError: if the library of voices cannot be used.
     """
+    training, validation = _requests(counts)
+    return recordings_of(training, rate), _recordings(validation, rate)
+
+
+def digits_to_test(
+    rate: int, count: int = TEST, others: tuple[int, int] = (TRAINING, VALIDATION)
+) -> HeldRecordings:
+    """A third set, to test on: its voices and strings are in none of the two of `spoken_digits`.
+
+    Args:
+        rate: the wanted samples a second.
+        count: how many recordings.
+        others: the sizes of the two other sets.
+
+    Raises:
+        MissingDependencyError: see `spoken_digits`.
+        DataError: see `spoken_digits`.
+    """
+    known = {request.text for request in _requests(others)[1]}
+    generator = np.random.Generator(np.random.Philox(key=[_SEED, 1]))
+    test: list[Request] = []
+    while len(test) < count:
+        request = _request(generator, TEST_VARIANTS, held_out=True)
+        if request.text not in known:
+            test.append(request)
+    return recordings_of(test, rate)
+
+
+def _requests(counts: tuple[int, int]) -> tuple[list[Request], list[Request]]:
+    """The strings to train on and those to validate on, with their voices."""
     generator = np.random.Generator(np.random.Philox(key=[_SEED, 0]))
     training = [_request(generator, VARIANTS, held_out=False) for _ in range(counts[0])]
     validation = [_request(generator, HELD_OUT_VARIANTS, held_out=True) for _ in range(counts[1])]
-    return recordings_of(training, rate), recordings_of(validation, rate)
+    return training, validation
 
 
 def digit_string(generator: np.random.Generator, *, held_out: bool) -> str:
