@@ -1,8 +1,8 @@
 """A codec of sound: spectrograms as tokens of a few bits, and spectrograms again.
 
-    pip install -e '.[speech,interop,tensorboard]'
-    python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/codec
-    python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/mine \
+pip install -e '.[speech,interop,tensorboard]'
+python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/codec
+python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/mine \
         --config.task.train=my.jsonl
 """
 

@@ -65,7 +65,7 @@ def spoken_digits(
         DataError: if the library of voices cannot be used.
     """
     training, validation = _requests(counts)
-    return recordings_of(training, rate), _recordings(validation, rate)
+    return recordings_of(training, rate), recordings_of(validation, rate)
 
 
 def digits_to_test(
