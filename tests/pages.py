@@ -52,10 +52,9 @@ def commands(page: Path) -> list[list[str]]:
             for line in block.text.replace("\\\n", " ").splitlines():
                 for part in re.split(r"&&|\|", line):
                     if "python scripts/" in part:
-                        words = shlex.split(
-                            part.partition("<")[0].partition(" > ")[0], comments=True
-                        )
-                        found.append(words[words.index("python") + 1 :])
+                        words = shlex.split(part, comments=True)
+                        end = next((n for n, word in enumerate(words) if word in "<>"), len(words))
+                        found.append(words[words.index("python") + 1 : end])
                     elif (started := _COMMAND.match(part)) is not None:
                         words = shlex.split(part, comments=True)
                         found.append([f"scripts/{started[1]}.py", *words[2:]])
