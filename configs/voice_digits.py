@@ -20,10 +20,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task", "speaking", context=config.model.get_ref("context"), batch_tokens=1024, num_shapes=2
     )
-    config.optimizer = section("optimizer", learning_rate=3e-3, warmup="10%", weight_decay=0.05)
+    config.optimizer = section(
+        "optimizer", algorithm="muon", learning_rate=5e-3, warmup="10%", weight_decay=0.05
+    )
     config.train = section(
         "train",
-        duration="1200 steps",
+        duration="1000 steps",
         evaluate_every="200 steps",
         save_every="200 steps",
         ema_decay=0.99,
