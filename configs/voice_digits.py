@@ -1,9 +1,14 @@
 """A voice that says digits: a GPT reads words and writes the codes of their sound.
 
-pip install -e '.[speech,interop,tensorboard]'
-python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/codec
-python scripts/train.py --config=configs/voice_digits.py --workdir=runs/voice
-python scripts/speak.py --workdir=runs/voice "three five nine" --output=out.wav
+    pip install -e '.[speech,interop,tensorboard]'
+    python scripts/train.py --config=configs/audio_tokens.py --workdir=runs/codec
+    python scripts/train.py --config=configs/voice_digits.py --workdir=runs/voice
+    python scripts/speak.py --workdir=runs/voice "three five nine" --output=out.wav
+
+The codec is that of `runs/codec`, unless --config.task.codec names another run. Measured on an Intel
+Xeon that was shared with much other work: 5:13 minutes of CPU time; of 200 strings that it never
+heard, a recogniser (`speech_digits.py`, trained on other voices) hears 65.5 percent right, and 94.5
+percent of the recordings after the codec, 99.5 before it (seed 0, `benchmarks/voice.py`).
 """
 
 from ml_collections import ConfigDict
@@ -20,10 +25,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task", "speaking", context=config.model.get_ref("context"), batch_tokens=1024, num_shapes=2
     )
-    config.optimizer = section("optimizer", learning_rate=3e-3, warmup="10%", weight_decay=0.05)
+    config.optimizer = section(
+        "optimizer", algorithm="muon", learning_rate=5e-3, warmup="10%", weight_decay=0.05
+    )
     config.train = section(
         "train",
-        duration="1200 steps",
+        duration="1000 steps",
         evaluate_every="200 steps",
         save_every="200 steps",
         ema_decay=0.99,
