@@ -15,7 +15,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
