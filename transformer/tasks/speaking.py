@@ -133,7 +133,7 @@ class Speaking:
     rows_multiple: BatchSize = 8
     num_shapes: Annotated[int, Whole(1, 64)] = 3
     label_smoothing: RateOrOff = 0.0
-    temperature: Weight = 0.4
+    temperature: Weight = 0.2
     top_k: CountOrZero = 0
     top_p: PartOrAll = 1.0
 
