@@ -5,10 +5,10 @@
     python scripts/train.py --config=configs/voice_digits.py --workdir=runs/voice
     python scripts/speak.py --workdir=runs/voice "three five nine" --output=out.wav
 
-The codec is that of `runs/codec`, unless --config.task.codec names another run. Measured on an Intel
-Xeon that was shared with much other work: 5:13 minutes of CPU time; of 200 strings that it never
-heard, a recogniser (`speech_digits.py`, trained on other voices) hears 65.5 percent right, and 94.5
-percent of the recordings after the codec, 99.5 before it (seed 0, `benchmarks/voice.py`).
+The codec is that of `runs/codec`, unless --config.task.codec names another run. Measured on an
+Intel Xeon that was shared with much other work: 5:13 minutes of CPU time. Of 200 strings that it
+never heard, a recogniser (`speech_digits.py`, trained on other voices) hears 65.5 percent right;
+94.5 percent of the recordings after the codec, 99.5 before it (seed 0, `benchmarks/voice.py`).
 """
 
 from ml_collections import ConfigDict

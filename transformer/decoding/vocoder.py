@@ -23,12 +23,16 @@ def require_invertible(features: LogMel) -> None:
     Raises:
         ConfigError: names the field.
     """
-    for name, wanted in (("scaling", "whisper"), ("pad_seconds", None)):
-        if getattr(features, name) != wanted:
-            raise ConfigError(
-                f"config.task.features.{name} is {getattr(features, name)!r}: sound is made again "
-                f"only of features with {wanted!r}."
-            )
+    if features.scaling != "whisper":
+        raise ConfigError(
+            f"config.task.features.scaling is {features.scaling!r}: sound is made again only of "
+            f"features with 'whisper'."
+        )
+    if features.pad_seconds is not None:
+        raise ConfigError(
+            f"config.task.features.pad_seconds is {features.pad_seconds}: sound is made again only "
+            f"of features without it."
+        )
     if 2 * features.hop > features.window:
         raise ConfigError(
             f"config.task.features.hop is {features.hop}: phases are found only if it is at most "
