@@ -169,6 +169,7 @@ VALUES = {
         "extra_special_tokens": [["<new>"]],
         "is_local": [True],
         "language": ["de"],
+        "local_files_only": [True],
         "model_max_length": [7],
         "normalizer_file": ["normalizer.json"],
         "predict_timestamps": [True],
@@ -203,6 +204,8 @@ def cases(*files):
     for file in files:
         for key, values in VALUES[file].items():
             is_left_out = key in WRITTEN[file] and (file == CONFIG or key not in NEEDED)
+            # The default of theirs is a row that a small table does not have.
+            is_left_out &= (file, key) != (CONFIG, "pad_token_id")
             for value in [*values, *([DELETED] if is_left_out else [])]:
                 if is_tried(f"{file} {key} {'DELETED' if value is DELETED else value}"):
                     found.append((file, key, value))
@@ -296,7 +299,10 @@ def their_texts(folder):
         heard = extractor(
             sound, sampling_rate=16_000, return_tensors="pt", truncation=False, padding=padding
         )
-        parts = model.generate(heard.input_features, return_segments=True)["segments"][0]
+        # Theirs refuses what is longer than a window if no times are asked for.
+        timed = bool(getattr(model.generation_config, "return_timestamps", False))
+        asked = {} if name == "short" or timed else {"return_timestamps": True}
+        parts = model.generate(heard.input_features, return_segments=True, **asked)["segments"][0]
         texts = [[t for t in part["tokens"].tolist() if t < whispers.END] for part in parts]
         times = [(round(float(p["start"]), 3), round(float(p["end"]), 3)) for p in parts]
         pairs = zip(times, texts, strict=True)

@@ -57,6 +57,8 @@ class _Sizes(Protocol):
 
 # The class of a model, and a run of it.
 Model = TypeVar("Model", bound=_Sizes)
+_END = "<|endoftext|>"
+
 TrainedDictation = Trained[Model, Dictates, SentenceTokenizer]
 
 
@@ -83,6 +85,7 @@ def dictation_run(source: Source, published: Published, max_length: int | None) 
     begin = begin_of(source.files)
     if begin != marks.start:
         refuse(source.config.where, "decoder_start_token_id", begin, f"{marks.start}, its token,")
+    _require_usual_end(source.files[SETTINGS])
     writing = _writing(source.files, marks, model)
     fields: Json = {
         "features": sound_fields(source.files, model),
@@ -110,6 +113,18 @@ def _tokenizer(source: Source, size: int) -> LibrarySentenceTokenizer:
                 size,
             )
     return LibrarySentenceTokenizer(made)
+
+
+def _require_usual_end(settings: SideFile) -> None:
+    """Refuses a tokenizer whose texts end with another token than Whisper's transcripts.
+
+    Raises:
+        DataError: naming file and key.
+    """
+    end = settings.get("eos_token")
+    name = end.get("content") if isinstance(end, dict) else end
+    if name not in (None, _END):
+        refuse(settings.where, "eos_token", name, _END)
 
 
 class _Writing(NamedTuple):
