@@ -19,6 +19,8 @@ import numpy as np
 
 # The longest recording that the recipe hears at once, and the pauses, in seconds.
 LONGEST, BETWEEN, AROUND = 5.0, 1.0, 0.5
+# The most characters of two joined strings, and one more.
+MOST_TOKENS = 128
 # Noise is so much weaker than the voices.
 NOISE_BELOW = 50.0
 
@@ -73,7 +75,7 @@ def score_run(workdir: Path) -> None:
     task, rate = run.task, run.task.features.sampling_rate
     tokenizer = task.load_tokenizer(workdir)
     for name, recordings in conditions(rate):
-        limits = Limits(float(rate), LONGEST, task.max_length)
+        limits = Limits(float(rate), LONGEST, MOST_TOKENS)
         part = tokenized(tokenizer, recordings, limits, [], training=False)
         scores = task.scores(run.model, run.params, SpeechData(tokenizer, part, part))
         shown = ", ".join(f"{key} {value:.2f}" for key, value in scores.items())

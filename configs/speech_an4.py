@@ -6,7 +6,12 @@ r"""AN4: spelled words, digits and commands (Acero and Stern 1990), from 13 mel 
 
 The file has `train_x`, `train_n` and `train_t` (frames of all utterances one after another, how
 many each has, and what is said), and the same for `test`, on which it validates. 948 utterances to
-train on (42 minutes), 130 of other speakers with 773 words to test.
+train on (42 minutes), 130 of other speakers with 773 words to test. The score after the last step
+is that of the test; nothing is chosen by it. CTC alone, 1.94 million parameters, heads of 32.
+
+Not trained to a score. The gradient of a batch of 64 seconds takes 0.19 to 0.28 s of one core of an
+Intel Xeon. On a GPU, which nobody tried, go on for longer:
+--config.train.duration="12000 steps" --config.task.batch_seconds=64.0
 """
 
 from ml_collections import ConfigDict

@@ -8,6 +8,9 @@ r"""The Free Spoken Digit Dataset: 3,000 recordings of single digits by six spea
 
 The first holds out takes 0 to 4 of each speaker and digit, as its authors do; the second one
 speaker. With one digit in each recording, `exact_match` is the accuracy of a classifier.
+
+Measured with the first, seed 0, on one core of an Intel Xeon that was shared with much other work:
+exact match 69.7 percent, WER 30.3 percent, 4:19 minutes of CPU time. The second: not measured.
 """
 
 from ml_collections import ConfigDict
