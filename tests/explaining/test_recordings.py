@@ -169,7 +169,10 @@ def test_the_trace_is_the_models(name, runs, traces, recording):
     )
     assert written.segments
     ids = [token for segment in written.segments for token in segment.tokens]
-    assert ids == list(trace.reading.sound.ids)
+    shown_ids = list(trace.reading.sound.ids)
+    # Of a transcript that is as long as may be its end counts, of a window's it does not.
+    assert ids[: len(shown_ids)] == shown_ids
+    assert len(ids) - len(shown_ids) <= (name == "whisper")
     if name == "speech_encoder":
         logits = run.model.apply({"params": run.params}, memory, method="aligned")
         expected = jax.nn.log_softmax(logits)[0]
