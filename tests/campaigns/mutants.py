@@ -10,8 +10,10 @@ Those that survive are shown; each needs a test, or a reason.
 
 import argparse
 import ast
+import contextlib
 import difflib
 import importlib
+import itertools
 import os
 import shutil
 import sys
@@ -59,9 +61,11 @@ def mutants(code: str) -> Iterator[str]:
         occurrence = 0
         while (mutant := mutate_code(code, get_operator(name)(), occurrence)) is not None:
             occurrence += 1
-            if bare(mutant) not in known:
-                known.add(bare(mutant))
-                yield mutant
+            # Some are no programs.
+            with contextlib.suppress(SyntaxError):
+                if (essence := bare(mutant)) not in known:
+                    known.add(essence)
+                    yield mutant
 
 
 def tested(names: list[str]) -> int:
@@ -74,8 +78,8 @@ def tested(names: list[str]) -> int:
     return int(pytest.main([*options, *names]))
 
 
-def tested_all(file: Path, names: list[str], folder: Path) -> int:
-    """Tests all mutants of a file in a folder, which becomes the copy; how many survive."""
+def tested_all(file: Path, names: list[str], folder: Path, every: int) -> int:
+    """Tests each n-th mutant of a file in a folder, which becomes the copy; how many survive."""
     for part in ("transformer", "tests", "scripts", "configs"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
@@ -91,9 +95,10 @@ def tested_all(file: Path, names: list[str], folder: Path) -> int:
     first = forked(lambda: tested(names), seconds=SECONDS)
     assert first.code == 0, f"the tests fail: {first.stdout} {first.stderr}"
     count, survivors, code = 0, 0, (ROOT / file).read_text("utf-8")
-    for mutant in mutants(code):
+    for mutant in itertools.islice(mutants(code), 0, None, every):
         (folder / file).write_text(mutant, "utf-8")
         count += 1
+        print(f"{count} mutants, {survivors} survive", end="\r", file=sys.stderr)
         if forked(lambda: tested(names), seconds=SECONDS).code == 0:
             survivors += 1
             before, after = code.splitlines(), mutant.splitlines()
@@ -108,11 +113,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("tests", nargs="+")
+    parser.add_argument("--every", type=int, default=1, help="only each n-th mutant")
     given = parser.parse_args()
     # No TemporaryDirectory: each forked process would remove it at its end.
     folder = Path(tempfile.mkdtemp())
     try:
-        survivors = tested_all(given.file, given.tests, folder)
+        survivors = tested_all(given.file, given.tests, folder, given.every)
     finally:
         shutil.rmtree(folder)
     return min(survivors, 1)
