@@ -33,6 +33,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "transcription",
+        # Each of the ten words is one token.
+        tokenizer={"kind": "bpe", "size": 300},
         features={"sampling_rate": 8000, "num_mels": 40, "window": 256, "hop": 64},
         augmentation={
             "speed": 0.15,
@@ -50,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="10%", weight_decay=0.05)
     config.train = section(
-        "train", duration="600 steps", evaluate_every="20%", save_every="50%", ema_decay=0.99
+        "train", duration="1200 steps", evaluate_every="20%", save_every="50%", ema_decay=0.99
     )
     return complete(config, variant, VARIANTS)
 
