@@ -26,7 +26,8 @@ def test_every_campaign_keeps_a_promise():
     programs = {
         file.stem for file in files if '\nif __name__ == "__main__":' in file.read_text("utf-8")
     }
-    assert set(CAMPAIGN.findall(PAGE)) == programs
+    # That one tries the tests themselves.
+    assert set(CAMPAIGN.findall(PAGE)) == programs - {"mutants"}
 
 
 def test_every_promise_has_somebody_who_keeps_it():

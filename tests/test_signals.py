@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # What scripts may import before they take signals, besides what comes with Python.
-LIGHT = ("absl", "ml_collections", "transformer", "transformer.command_line", "transformer.errors")
+LIGHT = (
+    *("absl", "ml_collections", "transformer", "transformer.command_line", "transformer.commands"),
+    *("transformer.errors", "transformer.installed"),
+)
 
 BEGIN = """
 import hashlib, os, signal, sys, time

@@ -14,6 +14,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from transformer.models.board_transformer import BoardTransformer
+from transformer.models.sound_codec import SoundCodec
 from transformer.models.speech_encoder import SpeechEncoder
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.encoder_decoder import AnyEncoderDecoder, EncoderDecoder
@@ -126,6 +127,8 @@ def inputs_of(model, length):
             calls = [(None, (frames, target), named)]
         case SpeechEncoder():
             calls = [(None, (frames,), {"frame_segments": real})]
+        case SoundCodec():
+            calls = [(None, (frames,), {})]
         case BoardTransformer():
             calls = [("moves", (ints(rows, model.num_squares),), {})]
         case _:
