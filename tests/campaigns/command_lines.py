@@ -73,7 +73,7 @@ MODELS_OF = {
     "othello_moves": ("gpt",),
 }
 # Models and tasks that no config of these has.
-UNDRAWN: set[str] = set()
+UNDRAWN = {"sound_codec", "audio_tokens", "speaking"}
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
     **dict.fromkeys(
