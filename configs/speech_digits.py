@@ -8,10 +8,10 @@
 different pitches and speeds, to train on; 500 strings of other digits by 12 other voices to
 validate on. 4 encoder layers and 1 decoder layer of width 128, CTC beside attention, 1,000 steps.
 
-Measured on one core of an Intel Xeon beside other work, seeds 0, 1, 2: WER 3.53, 3.97, 3.80 percent;
-90.4, 88.6, 89.4 percent of the strings right; 8:42, 6:40, 7:24 minutes of CPU time, and half a minute
-more for the voices the first time. On a third set (`benchmarks/recognition.py`) WER 7.68, 7.84,
-7.64 percent.
+Measured on one core of an Intel Xeon beside other work, seeds 0, 1, 2: WER 3.53, 3.97 and 3.80
+percent; 90.4, 88.6 and 89.4 percent of the strings right; 8:42, 6:40 and 7:24 minutes of CPU time,
+and half a minute more for the voices the first time. On a third set (`benchmarks/recognition.py`)
+WER 7.68, 7.84 and 7.64 percent.
 """
 
 from ml_collections import ConfigDict
