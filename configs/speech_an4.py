@@ -9,8 +9,9 @@ many each has, and what is said), and the same for `test`, on which it validates
 train on (42 minutes), 130 of other speakers with 773 words to test. The score after the last step
 is that of the test; nothing is chosen by it. CTC alone, 1.94 million parameters, heads of 32.
 
-Measured with seed 0 on one core of an Intel Xeon beside other work: WER 15.9 percent (773 words), 45.4
-percent of the utterances right, 29 minutes of CPU time. Published, from waveforms: 8.4, 9.2, 9.57.
+Measured with seed 0 on one core of an Intel Xeon beside other work: WER 15.9 percent (773 words),
+45.4 percent of the utterances right, 29 minutes of CPU time. Published, from waveforms: 8.4, 9.2
+and 9.57.
 On a GPU, which nobody tried, go on for longer: --config.train.duration="12000 steps"
 --config.task.batch_seconds=64.0
 """
