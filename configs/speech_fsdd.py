@@ -10,8 +10,8 @@ The first holds out takes 0 to 4 of each speaker and digit, as its authors do; t
 speaker. With one digit in each recording, `exact_match` is the accuracy of a classifier.
 
 Measured with the first, seed 0, on one core of an Intel Xeon beside other work: exact match 90.3
-percent (271 of 300), 5:30 minutes of CPU time. The recipe was chosen on this split. The second: not
-measured.
+percent (271 of 300), 5:30 minutes of CPU time. The recipe was chosen on this split. The second:
+64.6 percent, and 90.2 with theo held out; the other four were not measured.
 """
 
 from ml_collections import ConfigDict
