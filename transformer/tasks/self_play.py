@@ -90,6 +90,7 @@ class SelfPlay(BoardTask):
             self.game,
             games,
             len(batch["seeds"]),
+            moves=self.game.rows * self.game.columns,
             simulations=self.simulations,
             random_moves=self.random_moves,
         )
@@ -117,10 +118,10 @@ class SelfPlay(BoardTask):
         moves, results = model.apply(
             {"params": params}, boards.astype(jnp.int32), method="evaluate", rngs=rngs
         )
-        in_play = played.in_play.reshape(-1)
-        judged = in_play & played.judged.reshape(-1)
+        judged = played.judged.reshape(-1)
         lost, right = divergences(moves, policies), allows(policies > 0, moves)
-        return board_losses(lost, right, results, played.labels.reshape(-1), in_play, judged)
+        every = jnp.ones_like(judged)
+        return board_losses(lost, right, results, played.labels.reshape(-1), every, judged)
 
     def _examined(self, model: BoardPlayer, params: Params, batch: Batch) -> Losses:
         """The losses of positions whose solution is known."""

@@ -36,7 +36,7 @@ class Positions(NamedTuple):
         boards, second = np.asarray(self.boards), np.asarray(self.players)[:, None] == 1
         return np.where(second & (boards > 0), 3 - boards, boards)
 
-    def take(self, rows: np.ndarray) -> "Positions":
+    def take(self, rows: np.ndarray | slice | int) -> "Positions":
         """Some of the positions."""
         return Positions(self.boards[rows], self.players[rows])
 

@@ -22,21 +22,19 @@ _NEVER = jnp.finfo(jnp.float32).min
 
 
 class Played(NamedTuple):
-    """B whole games, of which each has up to S moves.
+    """T moves on each of B boards, where a new game begins as soon as one is over.
 
     Attributes:
-        boards: `[S, B, S]`, before each move.
-        policies: `[S, B, S]`, the probabilities of moves that the search recommends.
-        labels: `[S, B]`, the result of the game for the player to move: 0 loss, 1 draw, 2 win.
-        in_play: `[S, B]`, whether the game still goes on.
-        judged: `[S, B]`, whether no later move was random, so that the result is the players'.
+        boards: `[T, B, S]`, before each move.
+        policies: `[T, B, S]`, the probabilities of moves that the search recommends.
+        labels: `[T, B]`, the result of the game for the player to move: 0 loss, 1 draw, 2 win.
+        judged: `[T, B]`, whether the game came to its end, so that its result is known.
     """
 
-    boards: Int[Array, "S B S"]
-    policies: Float[Array, "S B S"]
-    labels: Int[Array, "S B"]
-    in_play: Bool[Array, "S B"]
-    judged: Bool[Array, "S B"]
+    boards: Int[Array, "T B S"]
+    policies: Float[Array, "T B S"]
+    labels: Int[Array, "T B"]
+    judged: Bool[Array, "T B"]
 
 
 def require_search() -> None:
@@ -56,48 +54,82 @@ def play_games(
     key: Array,
     count: int,
     *,
+    moves: int,
     simulations: int,
     random_moves: int,
 ) -> Played:
-    """Plays games from the first move to the last, the model on both sides.
+    """Plays games one after another on each board, the model on both sides.
 
-    A game begins with a random number of random moves, so that unusual positions occur, too. Then
-    the search chooses, whose random numbers make games differ.
+    Every game begins at a position of `random_openings`; so late positions, of which there are
+    most, are not seen less than early ones, and no search is spent on games that are over. Then the
+    search chooses, whose random numbers make games differ.
 
     Args:
         model: judges positions.
         params: its parameters.
         game: the rules.
         key: the random key of all games.
-        count: B, how many games are played at once.
+        count: B, on how many boards it plays at the same time.
+        moves: T, how many moves it makes on each board.
         simulations: how many positions the search looks at before a move.
-        random_moves: the most random moves at the beginning of a game.
+        random_moves: the most random moves before a game.
     """
-    first, rest = jax.random.split(key)
-    num_random = jax.random.randint(first, (count,), 0, random_moves + 1)
-    start = jax.tree.map(jnp.asarray, game.start(count))
-    turns = start.boards.shape[1]
+    at_openings, at_search = jax.random.split(key)
+    openings = random_openings(game, at_openings, (moves + 1) * count, random_moves)
+    openings = Positions(*(rows.reshape(-1, count, *rows.shape[1:]) for rows in openings))
+    first, later = openings.take(0), openings.take(slice(1, None))
 
-    def move(positions: Positions, turn: Array) -> tuple[Positions, tuple[Array, ...]]:
-        at_random, at_search = jax.random.split(jax.random.fold_in(rest, turn))
+    def move(
+        positions: Positions, given: tuple[Array, Positions]
+    ) -> tuple[Positions, tuple[Array, ...]]:
+        turn, opening = given
+        key = jax.random.fold_in(at_search, turn)
+        chosen, policy = search(model, params, game, positions, key, simulations)
+        after = game.after(positions, chosen)
+        over = ~game.legal(after).any(-1)
+        # The outcome is that of the player who would move next.
+        worth = -game.outcomes(after).astype(jnp.int32)
+        return _chosen(over, opening, after), (positions.boards, policy, over, worth)
+
+    def result(
+        later: tuple[Array, Array], here: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        (judged, worth), (over, final) = later, here
+        found = judged | over, jnp.where(over, final, -worth)
+        return found, found
+
+    _, (boards, policies, over, worth) = jax.lax.scan(move, first, (jnp.arange(moves), later))
+    unknown = jnp.zeros(count, bool), jnp.zeros(count, jnp.int32)
+    _, (judged, worth) = jax.lax.scan(result, unknown, (over, worth), reverse=True)
+    return Played(boards, policies, worth + 1, judged)
+
+
+def random_openings(game: RowGame, key: Array, count: int, random_moves: int) -> Positions:
+    """Positions after random moves, in none of which the game is over.
+
+    The number of moves is random, too, each from 0 to `random_moves` equally probable. A move that
+    would end the game is not made.
+    """
+    at_length, at_moves = jax.random.split(key)
+    length = jax.random.randint(at_length, (count,), 0, random_moves + 1)
+
+    def move(positions: Positions, turn: Array) -> tuple[Positions, None]:
         legal = game.legal(positions)
-        in_play = legal.any(-1)
-        chosen, policy = search(model, params, game, positions, at_search, simulations)
-        noise = jax.random.uniform(at_random, legal.shape)
-        anything = jnp.argmax(jnp.where(legal, noise, -1.0), axis=-1)
-        is_random = turn < num_random
-        after = game.after(positions, jnp.where(is_random, anything, chosen))
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(in_play.reshape(-1, *[1] * (new.ndim - 1)), new, old),
-            after,
-            positions,
-        )
-        return kept, (positions.boards, positions.players, policy, in_play, ~is_random)
+        noise = jax.random.uniform(jax.random.fold_in(at_moves, turn), legal.shape)
+        after = game.after(positions, jnp.argmax(jnp.where(legal, noise, -1.0), axis=-1))
+        goes_on = (turn < length) & game.legal(after).any(-1)
+        return _chosen(goes_on, after, positions), None
 
-    end, (boards, players, policies, in_play, judged) = jax.lax.scan(move, start, jnp.arange(turns))
-    # The outcome is that of the player who would move next.
-    worth = game.outcomes(end)[None] * jnp.where(players == end.players[None], 1, -1)
-    return Played(boards, policies, worth.astype(jnp.int32) + 1, in_play, judged)
+    start = jax.tree.map(jnp.asarray, game.start(count))
+    return jax.lax.scan(move, start, jnp.arange(random_moves))[0]
+
+
+def _chosen(where: Bool[Array, "B"], one: Positions, other: Positions) -> Positions:
+    """The one position where that holds, elsewhere the other."""
+    return Positions(
+        jnp.where(where[:, None], one.boards, other.boards),
+        jnp.where(where, one.players, other.players),
+    )
 
 
 def search(
