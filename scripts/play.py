@@ -64,7 +64,9 @@ def beginning(game):
     if values.board is None:
         names = values.moves or []
         moves = [square_of(game, name) for name in names]
-        positions = played(game, moves, lambda at: f"move {at + 1}, {names[at]}, is illegal.")
+        positions = played(
+            game, moves, lambda at: f"{game.title}: move {at + 1}, {names[at]}, is illegal."
+        )
         return positions, np.array([moves], np.int64)
     if values.moves or not isinstance(game, RowGame):
         raise ConfigError("--board is for games with stones in a row, and without --moves.")

@@ -9,10 +9,12 @@ import pytest
 from transformer.data.games.minimax import minimax_moves
 from transformer.data.games.move_tokens import BEGIN, MoveTokenizer
 from transformer.data.games.othello import LONGEST, Othello, boards_of, random_games
-from transformer.data.games.othello_games import OthelloGames
+from transformer.data.games.othello_games import KnownGames, OthelloGames
 from transformer.data.games.positions import Positions, board_of, played, square_names, square_of
+from transformer.data.games.rooms import MOVES, Rooms
 from transformer.data.games.rows import RowGame
 from transformer.data.games.solving import solve
+from transformer.data.games.transcripts import read_transcripts
 from transformer.data.source import Visit
 from transformer.errors import ConfigError, DataError
 from transformer.ops.losses import IGNORED
@@ -212,3 +214,90 @@ def test_a_probe_reads_what_is_linear():
     right = (probe.classes(states[300:]) == labels[300:]).mean(0)
     assert right[0] > 0.85
     assert right[1] < 0.6
+
+
+@pytest.fixture
+def written(tmp_path, games):
+    """The games in a file: with spaces, without, in capitals, and one that stops early."""
+    names = square_names(Othello())
+    lines = [[names[move] for move in row[row >= 0]] for row in games[0][:3]]
+    path = tmp_path / "games.txt"
+    path.write_text(f"{' '.join(lines[0])}\n\n{''.join(lines[1]).upper()}\n{''.join(lines[2][:9])}")
+    return path
+
+
+def test_written_games_are_the_same(written, games):
+    found = read_transcripts([written])
+    for part, whole in zip(found, games, strict=True):
+        np.testing.assert_array_equal(part[:2], whole[:2])
+        np.testing.assert_array_equal(part[2, :9], whole[2, :9])
+    assert (found.moves[2, 9:] == -1).all()
+    batch = KnownGames(found).batch([Visit(2), Visit(0)])
+    assert (batch["labels"] != IGNORED).sum(-1).tolist() == [9, (games[0][0] >= 0).sum()]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("d3c3a1", r"game 2 \(line 2\): move 3, a1, is illegal; legal is .*c4"),
+        ("d3 i9", "game 2 .*move 2, 'i9', is no square of a board of 8 x 8"),
+        ("d3 c3 pass", "move 3, 'pass', is no square"),
+        ("d3d3", "move 2, d3, is illegal"),
+        ("d3c3c4" * 21, "has 63 moves: after 60 all 64 squares are taken"),
+    ],
+)
+def test_games_that_break_the_rules_are_named(tmp_path, line, said):
+    path = tmp_path / "games.txt"
+    path.write_text(f"d3c3c4\n{line}\n")
+    with pytest.raises(DataError, match=said):
+        read_transcripts([path])
+    path.write_text("\n\n")
+    with pytest.raises(DataError, match="is empty"):
+        read_transcripts([path])
+
+
+def test_random_walks_obey_the_rooms():
+    rooms = Rooms(3, 4, 2)
+    walks = rooms.random_episodes(3000, 1)
+    room, square, thing = walks.observations.transpose(2, 0, 1)
+    assert (room == np.repeat([0, 1, 2], [4, 2, 4])).all()
+    # Within a room, a move changes a row or a column by one, or a wall stops it.
+    same = np.flatnonzero(np.diff(room[0]) == 0)
+    down, right = (np.diff(part, axis=1)[:, same] for part in (square // 3, square % 3))
+    wanted = MOVES[walks.actions[:, same]]
+    moved = (down != 0) | (right != 0)
+    assert (np.stack([down, right], -1)[moved] == wanted[moved]).all()
+    assert 0.5 < moved.mean() < 0.8
+    # A key that is taken is not seen again; the door pays once, and only with the key.
+    gone = thing[:, :4] == 9
+    assert (np.diff(gone.astype(int), axis=1) >= 0).all()
+    assert (thing[:, 4:6] == 9).all()
+    took, paid = gone[:, 3], walks.rewards.sum(-1)
+    assert set(paid) == {0.0, 1.0}
+    # Who walked over the key before its last move in the room has taken it.
+    assert not (square[:, 1:4] == thing[:, :1])[~took].any()
+    np.testing.assert_array_equal(walks.returns()[:, 0], paid)
+    late = walks.in_play[:, 1:] == (walks.returns()[:, 1:] > 0)
+    assert late[paid > 0].all()
+    assert walks.in_play[paid == 0].all()
+    again = rooms.random_episodes(3000, 1)
+    np.testing.assert_array_equal(again.actions, walks.actions)
+    assert (rooms.random_episodes(3000, 2).actions != walks.actions).any()
+
+
+def test_rooms_on_jax():
+    rooms = Rooms(3, 2, 1)
+    numbers = np.random.default_rng(0).random((50, 5))
+    ours, theirs = (rooms.places(xp.asarray(numbers)) for xp in (jnp, np))
+    walks = [rooms.enter(ours), rooms.enter(theirs)]
+    for turn in range(rooms.length):
+        actions = np.random.default_rng(turn).integers(0, 4, 50)
+        seen = [rooms.observe(p, w, turn) for p, w in zip((ours, theirs), walks, strict=True)]
+        np.testing.assert_array_equal(*seen)
+        (one, paid), (other, also) = (
+            rooms.walk(p, w, turn, actions) for p, w in zip((ours, theirs), walks, strict=True)
+        )
+        np.testing.assert_array_equal(paid, also)
+        walks = [one, other]
+    assert (ours.key != ours.entrances[:, 0]).all()
+    assert (ours.door != ours.entrances[:, 2]).all()

@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Int
 
 from transformer.data.games.move_tokens import MoveTokenizer
 from transformer.data.games.othello import LONGEST, SQUARES, Othello
-from transformer.data.games.othello_games import OthelloGames
+from transformer.data.games.othello_games import KnownGames, OthelloGames
 from transformer.data.games.positions import Positions, square_names
+from transformer.data.games.transcripts import Transcripts, read_transcripts
 from transformer.data.order import Batches
 from transformer.data.source import Visit
 from transformer.errors import ConfigError
@@ -70,9 +71,9 @@ class OthelloMoves:
     def load(self, workdir: Path | None) -> None:
         """There is nothing to read."""
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> None:
-        """There are no files."""
-        raise ConfigError("random games have no files: evaluate the run without --path.")
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> Transcripts:
+        """Games that were written down; see `data.games.transcripts`."""
+        return read_transcripts(paths)
 
     def describe(self, data: None) -> str:
         """What is played."""
@@ -124,9 +125,12 @@ class OthelloMoves:
         source = OthelloGames(self.epoch_games)
         return batching.train_batches(self, source, seed=seed, num_steps=num_steps, shuffled=False)
 
-    def validation_batches(self, data: None) -> Batches:
-        """Every held-out game once."""
-        source = OthelloGames(self.validation_games, held_out=True)
+    def validation_batches(self, data: Transcripts | None) -> Batches:
+        """Every game of the files once, or every held-out game."""
+        if data is None:
+            source = OthelloGames(self.validation_games, held_out=True)
+        else:
+            source = KnownGames(data)
         return batching.validation_batches(self, source)
 
     def example_inputs(self, model: TextDecoder) -> tuple[Int[Array, "1 T"]]:

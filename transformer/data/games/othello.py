@@ -167,6 +167,24 @@ def boards_of(moves: Int[np.ndarray, "B t"]) -> Int[np.ndarray, "B t S"]:
     return boards
 
 
+def followed(moves: Int[np.ndarray, "B t"]) -> Bool[np.ndarray, "B t S"]:
+    """The moves that are legal at each turn of games.
+
+    Args:
+        moves: the moves of games; -1 after the end of a game. After an illegal move what follows
+            means nothing.
+    """
+    own, other = _beginning(len(moves))
+    legal = legal_moves(own, other)
+    allowed = np.zeros((*moves.shape, SQUARES), bool)
+    for turn, squares in enumerate(moves.T):
+        allowed[:, turn] = squares_of(legal)
+        own, other, legal, _ = played(
+            own, other, np.where(squares >= 0, _BITS[squares], np.uint64(0))
+        )
+    return allowed
+
+
 def squares_of(bits: Bits) -> Bool[np.ndarray, "B S"]:
     """The squares of boards, one after another."""
     as_bytes = bits.astype("<u8").view(np.uint8).reshape(len(bits), SIDE)
