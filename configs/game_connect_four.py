@@ -24,7 +24,13 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default; there are no variants."""
     config = ConfigDict()
     config.model = section(
-        "model", "board_transformer", num_layers=3, num_heads=4, width=64, init_scale=0.1
+        "model",
+        "board_transformer",
+        num_layers=3,
+        num_heads=4,
+        width=64,
+        init_scale=0.1,
+        activation="relu",
     )
     config.task = section(
         "task",
@@ -37,7 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = section("optimizer", learning_rate=3e-3, warmup="5%", weight_decay=0.01)
     config.train = section(
         "train",
-        duration="1500 steps",
+        duration="3000 steps",
+        ema_decay=0.99,
         evaluate_every="10%",
         save_every="25%",
         steps_per_dispatch=10,

@@ -71,6 +71,7 @@ MODELS_OF = {
     "solved_game": ("board_transformer",),
     "self_play": ("board_transformer",),
     "othello_moves": ("gpt",),
+    "key_to_door": ("decision_transformer",),
 }
 # Models and tasks that no config of these has.
 UNDRAWN = {"sound_codec", "audio_tokens", "speaking"}
@@ -111,6 +112,7 @@ SMALL_TASK_OF = {
     "solved_game": {"game": {"rows": 2, "columns": 2, "in_row": 2}},
     "self_play": {"game": {"rows": 2, "columns": 2, "in_row": 2}, "simulations": 2},
     "othello_moves": {"validation_games": 2},
+    "key_to_door": {"episodes": 8, "validation_episodes": 2, "tries": 2},
 }
 SMALL_PAIR = {
     # These do not learn which sentences follow each other.

@@ -14,6 +14,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from transformer.models.board_transformer import BoardTransformer
+from transformer.models.decision_transformer import DecisionTransformer
 from transformer.models.sound_codec import SoundCodec
 from transformer.models.speech_encoder import SpeechEncoder
 from transformer.nn.decoder import DecoderOnly
@@ -25,7 +26,7 @@ from transformer.training.sections import build, section
 CONFIGS = Path(__file__).parents[2] / "configs"
 SMALL = {"vocab_size": 32, "num_outputs": 3, "num_layers": 1, "num_experts": 2, "channels": 3}
 SMALL |= {"num_encoder_layers": 1, "num_decoder_layers": 1, "decoder_layers": 1}
-SMALL |= {"num_features": 13, "num_squares": 9}
+SMALL |= {"num_features": 13, "num_squares": 9, "num_values": 5, "num_actions": 4, "num_turns": 9}
 # Published models whose attention no shipped config has.
 FAMILIES = {
     "gemma": {"num_heads": 8, "num_kv_heads": 1, "width": 2048, "head_dim": 256, "context": 8192},
@@ -131,6 +132,12 @@ def inputs_of(model, length):
             calls = [(None, (frames,), {})]
         case BoardTransformer():
             calls = [("moves", (ints(rows, model.num_squares),), {})]
+        case DecisionTransformer():
+            turns = model.num_turns
+            seen = ints(rows, turns, model.num_features)
+            returns = jax.ShapeDtypeStruct((rows, turns), jnp.float32)
+            asked = jax.ShapeDtypeStruct((rows, turns), bool)
+            calls = [("decide", (ints(rows, turns), returns, asked, seen), {})]
         case _:
             size = model.image_size
             images = jax.ShapeDtypeStruct((rows, size, size, 3), jnp.float32)

@@ -1,8 +1,5 @@
 """Tasks on games: their losses by hand, what they learn, and resuming to the bit."""
 
-import functools
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,14 +9,17 @@ from ml_collections import ConfigDict
 from tests.common import AnyMethod, noisy_parameters
 from tests.runs import assert_same_run
 from transformer.data.games.positions import Positions
+from transformer.data.games.rooms import Rooms
 from transformer.data.games.rows import RowGame
 from transformer.errors import ConfigError, DataError
 from transformer.explaining.tracing import trace
 from transformer.models.board_transformer import BoardTransformer
+from transformer.models.decision_transformer import DecisionTransformer
 from transformer.runs.board_probe import probe_board
 from transformer.runs.opening import open_run
 from transformer.runs.players import match, open_player, player_named
 from transformer.scoring.games import all_games
+from transformer.tasks.parts import searching
 from transformer.tasks.parts.boards import best_moves, divergences, surprises
 from transformer.tasks.parts.playing import judged
 from transformer.tasks.solved_game import SolvedGame
@@ -39,6 +39,17 @@ JOBS = {
         {"game": SMALL, "batch_size": 2, "simulations": 3, "random_moves": 1},
     ),
     "othello_moves": ("gpt", DECODER, {"batch_size": 2, "validation_games": 2}),
+    "key_to_door": (
+        "decision_transformer",
+        {**BOARD, "dropout_rate": 0.1},
+        {
+            "rooms": {"side": 2, "moves": 2, "distraction": 1},
+            "batch_size": 4,
+            "episodes": 8,
+            "validation_episodes": 4,
+            "tries": 4,
+        },
+    ),
 }
 
 
@@ -76,15 +87,18 @@ def runs(shared, tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", JOBS)
-def test_resumed_is_uninterrupted(task, runs, shared, tmp_path):
+def test_resumed_is_uninterrupted(task, runs, shared, tmp_path, monkeypatch):
     whole = runs(task)
+    assert (whole / ("walks.png" if task == "key_to_door" else "moves.png")).exists()
+    # The same pictures again would take most of the time.
+    for place in ("tasks.parts.boards.draw_boards", "tasks.key_to_door.draw_walks"):
+        monkeypatch.setattr(f"transformer.{place}", lambda *arguments: None)
     workdir = tmp_path / "run"
     stop = {"should_stop": lambda step, loss: step == 2}
     train(config_of(task), workdir, shared=shared, curves=False, **stop)
     assert not (workdir / "finished.json").exists()
     train(config_of(task), workdir, shared=shared, curves=False)
     assert_same_run(workdir, whole)
-    assert (workdir / "moves.png").exists()
 
 
 def test_squares_that_are_alike_are_told_apart_by_place():
@@ -178,35 +192,90 @@ def test_chunks_of_boards_change_nothing():
     np.testing.assert_allclose(many.values[1090:], few.values, atol=1e-6)
 
 
-def test_search_finds_a_win_and_a_threat(runs):
+def test_search_finds_a_win_and_a_threat():
     pytest.importorskip("mctx", reason="pip install -e '.[games]'")
-    from transformer.tasks.parts.searching import play_games, search
-
     game, model = RowGame(), BoardTransformer(num_squares=9, **BOARD)
     params = noisy_parameters(AnyMethod(model, "evaluate"), jnp.zeros((1, 9), int), scale=0.0)
     # Own stones at a1 and b1 win at c1; in the second board, the other threatens c2.
     boards = np.array([[1, 1, 0, 2, 2, 0, 0, 0, 0], [1, 0, 0, 2, 2, 0, 0, 1, 0]], np.int8)
     positions = Positions(jnp.asarray(boards), jnp.zeros(2, jnp.int8))
     # Compiled as a whole; eagerly each of some hundred operations would be compiled.
-    compiled = jax.jit(search, static_argnums=(0, 2, 5))
+    compiled = jax.jit(searching.search, static_argnums=(0, 2, 5))
     moves, policy = compiled(model, params, game, positions, jax.random.key(0), 200)
     assert moves.tolist() == [2, 5]
     assert (policy.argmax(-1) == moves).all()
-    compiled = jax.jit(
-        functools.partial(play_games, simulations=4, random_moves=2), static_argnums=(0, 2, 4)
+
+
+def first_free(model, params, game, positions, key, simulations):
+    """In place of a search: the first legal move."""
+    legal = game.legal(positions)
+    return legal.argmax(-1), legal / legal.sum(-1, keepdims=True)
+
+
+def test_games_follow_each_other_and_are_judged_by_their_end(monkeypatch):
+    monkeypatch.setattr(searching, "search", first_free)
+    game = RowGame()
+    play = jax.jit(
+        lambda key: searching.play_games(
+            None, None, game, key, 40, moves=12, simulations=1, random_moves=6
+        )
     )
-    played = compiled(model, params, game, jax.random.key(1), 5)
-    for board, label, goes_on in zip(
-        *(np.asarray(x).swapaxes(0, 1) for x in (played.boards, played.labels, played.in_play)),
-        strict=True,
-    ):
-        count = int(goes_on.sum())
-        assert goes_on[:count].all()
-        stones = (board[:count] > 0).sum(-1)
-        assert stones.tolist() == list(range(count))
-        # Who made the last move has won, or it is a draw; sides take turns.
-        assert label[count - 1] in (1, 2)
-        assert all(a + b == 2 for a, b in itertools.pairwise(label[:count]))
+    boards, policies, labels, judged = (
+        np.asarray(x).swapaxes(0, 1) for x in play(jax.random.key(1))
+    )
+    counts = (boards > 0).sum(-1)
+    assert set(counts[:, 0]) == set(range(7))
+    for row in range(len(boards)):
+        for turn in range(11):
+            positions = Positions(boards[row, turn][None], np.zeros(1, np.int8))
+            assert game.legal(positions).any()
+            after = game.after(positions, policies[row, turn].argmax()[None])
+            over = not game.legal(after).any()
+            if over:
+                assert judged[row, turn]
+                assert labels[row, turn] == 1 - game.outcomes(after)[0]
+                assert counts[row, turn + 1] <= 6
+            else:
+                # Sides take turns, and know as much as before the next move.
+                np.testing.assert_array_equal(after.boards[0], boards[row, turn + 1])
+                assert judged[row, turn] == judged[row, turn + 1]
+                if judged[row, turn]:
+                    assert labels[row, turn] + labels[row, turn + 1] == 2
+    assert 0 < judged[:, -1].sum() < 40
+
+
+def test_a_turn_at_a_time_is_the_whole_episode():
+    rooms = Rooms(2, 2, 1)
+    model = DecisionTransformer(
+        num_features=3, num_values=5, num_actions=4, num_turns=5, **{**BOARD, "num_layers": 2}
+    )
+    rng, shape = np.random.default_rng(0), (3, rooms.length)
+    inputs = (
+        rng.integers(0, 5, shape),
+        rng.random(shape, np.float32),
+        rng.random(shape) > 0.5,
+        rng.integers(0, 5, (*shape, 3)),
+    )
+    params = noisy_parameters(AnyMethod(model, "decide"), *inputs)
+
+    @jax.jit
+    def decide(*inputs, **others):
+        return model.apply({"params": params}, *inputs, method="decide", **others)
+
+    whole, _ = decide(*inputs)
+    cache = model.empty_cache(len(whole))
+    for turn in range(rooms.length):
+        part = [array[:, turn : turn + 1] for array in inputs]
+        found, cache = decide(*part, turns=jnp.full((3, 1), turn), cache=cache)
+        np.testing.assert_allclose(found[:, 0], whole[:, turn], atol=1e-5)
+    # A hidden return makes no difference; others do, but not to earlier turns.
+    before, returns, asked, seen = inputs
+    changed, _ = decide(before, np.where(asked, returns, 7.0), asked, seen)
+    np.testing.assert_array_equal(changed, whole)
+    changed, _ = decide(before, returns + (np.arange(5) == 2), asked | True, seen)
+    known, _ = decide(before, returns, asked | True, seen)
+    np.testing.assert_array_equal(changed[:, :2], known[:, :2])
+    assert (np.abs(changed - known)[:, 2:].max(-1) > 1e-6).all()
 
 
 def test_best_moves_of_all_positions():

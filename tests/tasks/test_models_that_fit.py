@@ -27,6 +27,7 @@ PAIR = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 2, "width
 MODELS = {
     "bert": DECODER,
     "board_transformer": {"num_layers": 1, "num_heads": 2, "width": 8},
+    "decision_transformer": {"num_layers": 1, "num_heads": 2, "width": 8},
     "esm": {**DECODER, "context": 64, "token_dropout": False},
     "gemma": DECODER,
     "gpt": DECODER,
@@ -46,6 +47,7 @@ FITTING = {
     "audio_tokens": {"sound_codec"},
     "denoising": SEQUENCES,
     "image_classification": {"vit"},
+    "key_to_door": {"decision_transformer"},
     "language_modeling": DECODERS,
     "masked_images": {"vit"},
     "masked_lm": {"bert"},
@@ -69,6 +71,7 @@ SETTINGS = {
     "audio_tokens": {"train": "sounds.npz", "features": dataclasses.asdict(SOUND)},
     "denoising": {"path": "a.txt", "tokenizer": {"kind": "character"}, "length": 16},
     "image_classification": IMAGES,
+    "key_to_door": {"episodes": 8, "validation_episodes": 8},
     "language_modeling": {"path": "a.txt", "context": 8},
     "masked_images": IMAGES,
     "masked_lm": {**ENCODER, "path": "a.txt", "validation_fraction": 0.3},

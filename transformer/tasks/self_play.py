@@ -24,6 +24,7 @@ from transformer.tasks.parts.boards import (
     allows,
     board_losses,
     divergences,
+    sample,
     surprises,
 )
 from transformer.tasks.parts.playing import BoardPlayer
@@ -31,21 +32,23 @@ from transformer.tasks.parts.protocol import Losses, Pace
 from transformer.tasks.parts.searching import Played, play_games, require_search
 from transformer.types import Batch, Params
 
-# Games in an epoch, for durations that are written in epochs.
-_EPOCH = 10_000
+# Boards in an epoch, for durations that are written in epochs, and the most positions to validate
+# on.
+_EPOCH, _VALIDATED = 10_000, 5_000
 
 
 @dataclasses.dataclass(frozen=True)
 class SelfPlay(BoardTask):
     """Self-play with a search; its fields and those of `BoardTask` are `config.task`.
 
-    `batch_size` counts games. Validation is against the solution of the game; there `policy_loss`
-    is the surprise that a best move is played, as in `parts.boards.surprises`.
+    `batch_size` counts boards; on each, a step makes as many moves as it has squares. Validation is
+    against the solution of the game; there `policy_loss` is the surprise that a best move is
+    played, as in `parts.boards.surprises`.
 
     Attributes:
         simulations: positions that the search looks at before each move.
-        random_moves: the most random moves at the beginning of a game; without any, games of good
-            players are all alike.
+        random_moves: the most random moves before a game begins; without any, games of good players
+            are all alike.
         mirrored: turns and mirrors each position at random before it is learned.
     """
 
@@ -54,20 +57,21 @@ class SelfPlay(BoardTask):
     mirrored: bool = True
 
     def load(self, workdir: Path | None) -> BoardData:
-        """Solves the game, to validate."""
+        """Solves the game, to validate on all positions or on some thousands of them."""
         require_search()
-        return super().load(workdir)
+        data = super().load(workdir)
+        return data._replace(validation=sample(len(data.validation), _VALIDATED))
 
     def describe(self, data: BoardData) -> str:
         """What is played."""
         return (
-            f"{self.game.title}: {self.batch_size:,} games a step against itself, "
+            f"{self.game.title}: games against itself on {self.batch_size:,} boards, "
             f"{self.simulations} positions searched before a move; validated on the solution of "
             f"{len(data.validation):,} positions."
         )
 
     def pace(self, data: BoardData) -> Pace:
-        """Examples are games, tokens the squares of their longest course."""
+        """Examples are boards, tokens the squares that are read before each move."""
         squares = self.game.rows * self.game.columns
         return batching.pace(self, _EPOCH, squares**2)
 

@@ -67,7 +67,7 @@ def _squares(text: str, where: str) -> list[int]:
     while place < len(text):
         move = _MOVE.match(text, place)
         if move is None or move[1] not in names:
-            word = text[place:].split()[0][:12] if move is None else move[1]
+            word = text[place:].split(maxsplit=1)[0][:12] if move is None else move[1]
             raise DataError(
                 f"{where}: move {len(found) + 1}, {word!r}, is no square of a board of {SIDE} x "
                 f"{SIDE}: they are called {names[0]} to {names[-1]}."

@@ -27,8 +27,8 @@ from transformer.tasks.parts.playing import BoardPlayer, BoardRun, Judgement, ju
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.types import Data, Json, Params
 
-# How many positions are drawn.
-_DRAWN = 8
+# How many positions are drawn, and of how many at most the scores at the end are.
+_DRAWN, _SCORED = 8, 200_000
 _TIC_TAC_TOE = RowGame()
 
 
@@ -131,22 +131,14 @@ class BoardTask:
         """Shares of right answers over positions, and the results of all games.
 
         `legal`, `best_move` and `value_accuracy` are of every reachable position in which the game
-        goes on; those that end in `_held_out` of the validation positions, if these are others.
+        goes on, or of 200,000 of them; those that end in `_held_out` of the validation positions,
+        if these are not in training.
         """
         solved = data.solved
-        found = judged(model, params, solved.positions.boards)
-        moves, rows = found.moves(), np.arange(len(solved.values))
-        right = {
-            "legal": self.game.legal(solved.positions)[rows, moves],
-            "best_move": solved.best[rows, moves],
-            "value_accuracy": np.rint(found.values) == solved.values,
-        }
-        scores = {name: float(values.mean()) for name, values in right.items()}
-        if len(data.validation) < len(solved.values):
-            scores |= {
-                f"{name}_held_out": float(values[data.validation].mean())
-                for name, values in right.items()
-            }
+        every = sample(len(solved.values), _SCORED)
+        scores = self._right(model, params, solved, every, "")
+        if len(data.train) < len(solved.values):
+            scores |= self._right(model, params, solved, data.validation, "_held_out")
         player = BoardRun(model, params)
         others: dict[str, Mover] = {"perfect": best_moves(solved), "random": self.game.legal}
         for name, other in others.items():
@@ -155,6 +147,25 @@ class BoardTask:
                 for result in ("win", "draw", "loss"):
                     scores[f"{result}_against_{name}_{begins}"] = getattr(results, result)
         return scores
+
+    def _right(
+        self,
+        model: BoardPlayer,
+        params: Params,
+        solved: Solved,
+        chosen: Int[np.ndarray, " n"],
+        ending: str,
+    ) -> dict[str, float]:
+        """The shares of some positions in which the model is right."""
+        positions, rows = solved.positions.take(chosen), np.arange(len(chosen))
+        found = judged(model, params, positions.boards)
+        moves = found.moves()
+        right = {
+            "legal": self.game.legal(positions)[rows, moves],
+            "best_move": solved.best[chosen, moves],
+            "value_accuracy": np.rint(found.values) == solved.values[chosen],
+        }
+        return {f"{name}{ending}": float(values.mean()) for name, values in right.items()}
 
     def show(self, model: BoardPlayer, params: Params, data: BoardData, workdir: Path) -> Shown:
         """Shows the scores, and draws what the model thinks of some positions in `moves.png`."""
@@ -187,6 +198,13 @@ def draw_judgement(game: Game, positions: Positions, judgement: Judgement, path:
         titles,
         path,
     )
+
+
+def sample(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """The numbers of all things, or of `most` of them, drawn always in the same way."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
 def best_moves(solved: Solved) -> Mover:
