@@ -2,10 +2,10 @@
 
     python scripts/plan.py --config=configs/llama.py:llama3-8b --topology=v5e:16x16 --tokens=1T
 
-Compiles the real training step with the real compiler and runs nothing. The compiler for TPUs comes
-with `pip install -e '.[plan]'`, that for NVIDIA's GPUs with `.[plan-gpu]`. `--search` tries and ranks
-ways to shard the model over devices and to recompute activations. The exit code is 1 if it does not
-fit.
+Compiles the real training step with the real compiler and runs nothing. The compiler for TPUs
+comes with `pip install -e '.[plan]'`, that for NVIDIA's GPUs with `.[plan-gpu]`. `--search` tries
+and ranks ways to shard the model over devices and to recompute activations. The exit code is 1 if
+it does not fit.
 """
 
 from absl import flags

@@ -1,7 +1,7 @@
 """GPUs that this machine does not have, described as XLA's compiler wants them.
 
-The compiler asks a device for these numbers when one is there. Sources: NVIDIA's white papers of the
-architectures (A100, H100, Ada, Blackwell), the table "Technical Specifications per Compute
+The compiler asks a device for these numbers when one is there. Sources: NVIDIA's white papers of
+the architectures (A100, H100, Ada, Blackwell), the table "Technical Specifications per Compute
 Capability" of the CUDA C++ Programming Guide, and for clocks and memory the specifications that XLA
 keeps of such cards (xla/backends/gpu/target_config/specs); L4: its data sheet.
 """
