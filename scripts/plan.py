@@ -2,9 +2,10 @@
 
     python scripts/plan.py --config=configs/llama.py:llama3-8b --topology=v5e:16x16 --tokens=1T
 
-Compiles the real training step with the real compiler and runs nothing. `pip install -e '.[plan]'`
-installs the compiler for TPUs. `--search` tries and ranks ways to shard the model over devices and
-to recompute activations. The exit code is 1 if it does not fit.
+Compiles the real training step with the real compiler and runs nothing. The compiler for TPUs
+comes with `pip install -e '.[plan]'`, that for NVIDIA's GPUs with `.[plan-gpu]`. `--search` tries
+and ranks ways to shard the model over devices and to recompute activations. The exit code is 1 if
+it does not fit.
 """
 
 from absl import flags
@@ -13,7 +14,7 @@ from ml_collections import config_flags
 from transformer import command_line
 from transformer.errors import ConfigError
 
-flags.DEFINE_string("topology", None, "Such as v5e:16x16, cpu:N, or gpu.")
+flags.DEFINE_string("topology", None, "Such as v5e:16x16, h100:8, cpu:N, or gpu.")
 flags.DEFINE_string("tokens", None, "Tokens to train on, like 1T; default: the config's.")
 flags.DEFINE_list("mfu", ["0.3", "0.5"], "Lowest and highest expected model FLOPs utilisation.")
 flags.DEFINE_float(
@@ -32,7 +33,7 @@ def main() -> int:
     values = command_line.FLAGS
     config = command_line.loaded_config(values)
     if not values.topology:
-        raise ConfigError("for which devices? Give --topology, such as v5e:16x16, cpu:8 or gpu.")
+        raise ConfigError("for which devices? Give --topology, such as v5e:16x16, h100:8 or cpu:8.")
     from transformer.planning import plan as planning
     from transformer.training.accelerators import find_target
 

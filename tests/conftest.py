@@ -1,7 +1,9 @@
-"""Compiled programs kept between runs, and a tiny GPT."""
+"""Compiled programs kept between runs, cases of which a part is tried, and a tiny GPT."""
 
 import gc
+import os
 import sys
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,31 @@ def pytest_sessionstart():
             report(unraisable)
 
     sys.unraisablehook = without_closed_loops
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "sampled(part): tries one of so many cases, or ALL_CASES=1")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Of the cases of a test that is marked `sampled(n)` the usual run tries each n-th.
+
+    Such cases are many of one kind, and each compiles programs of its own. Always the same ones are
+    tried, the first among them; `ALL_CASES=1` tries all.
+    """
+    if os.environ.get("ALL_CASES"):
+        return
+    seen, left = Counter(), set()
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        if mark is not None:
+            test = (item.path, item.originalname)
+            if seen[test] % mark.args[0]:
+                left.add(item)
+            seen[test] += 1
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")

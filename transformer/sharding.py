@@ -148,8 +148,13 @@ def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]
 
 def is_cut(name: str) -> bool:
     """Whether axes of this meaning are sharded over several devices of the mesh in use."""
+    return parts(name) > 1
+
+
+def parts(name: str) -> int:
+    """Over how many devices of the mesh in use axes of this meaning are sharded."""
     mesh = jax.sharding.get_abstract_mesh()
-    return math.prod(mesh.shape.get(axis, 1) for axis in getattr(RULES, name)) > 1
+    return math.prod(mesh.shape.get(axis, 1) for axis in getattr(RULES, name))
 
 
 def per_device(

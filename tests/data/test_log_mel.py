@@ -14,6 +14,7 @@ def padded(recordings, length):
     return rows, np.asarray([len(recording) for recording in recordings])
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("scaling", ["whisper", "utterance", "speech"])
 @pytest.mark.parametrize("pad_seconds", [None, 1.0])
 def test_features_depend_neither_on_padding_nor_on_the_batch(scaling, pad_seconds):

@@ -206,6 +206,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("limits", [(5, 5, 5), (1, 4, 2), (3, 1, 4)], ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_search_is_the_slow_search(case, limits):

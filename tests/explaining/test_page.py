@@ -62,6 +62,7 @@ def shown(trace, level=0):
 # ------------------------------------------------------------------------------------ numbers
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("level", [0, 2])
 @pytest.mark.parametrize("name", ALL)
 def test_every_number_is_the_traces(name, level, trace_of):

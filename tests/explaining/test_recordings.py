@@ -117,6 +117,7 @@ def traces(runs, recording):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_number_of_a_page_is_the_traces(name, traces):
     trace = traces(name)
@@ -158,6 +159,7 @@ def check_sound(trace):
     assert times == [(span.begin * second, span.end * second) for span in spans]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_trace_is_the_models(name, runs, traces, recording):
     run, trace = runs(name), traces(name)
@@ -183,6 +185,7 @@ def test_the_trace_is_the_models(name, runs, traces, recording):
     np.testing.assert_allclose(trace.outputs, expected, atol=2e-5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name, most", [("speech", 4), ("speech_encoder", 4), ("whisper", 9)])
 def test_pooled_vectors_are_means_and_their_weights_are_sums(name, most, traces):
     whole, few = traces(name), traces(name, most)

@@ -41,6 +41,7 @@ def again(trace, edits):
 # ------------------------------------------------------------------------------------- traces
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ALL)
 def test_outputs_are_the_models(name, trace_of):
     trace = trace_of(name)
@@ -134,6 +135,7 @@ def test_models_write_targets_that_are_not_given(run_of):
 # -------------------------------------------------------------------------------------- edits
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ALL)
 def test_changing_nothing_changes_no_bit(name, trace_of):
     trace = trace_of(name)
@@ -141,6 +143,7 @@ def test_changing_nothing_changes_no_bit(name, trace_of):
     assert_same(again(trace, [Ablate(0, head=1, factor=1.0)]), trace)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ALL)
 def test_patching_with_itself_changes_no_bit(name, trace_of):
     trace = trace_of(name)
@@ -150,6 +153,7 @@ def test_patching_with_itself_changes_no_bit(name, trace_of):
     assert_same(again(trace, [Patch(trace, known, 0, position=1) for known in names]), trace)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["gpt", "gpt-scanned", "gemma", "t5", "bert", "vit"])
 def test_patching_the_last_stream_gives_the_other_output(name, trace_of, run_of):
     trace = trace_of(name)

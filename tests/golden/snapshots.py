@@ -43,17 +43,30 @@ def names() -> list[str]:
 
 
 def snapshot(name: str) -> str:
-    """The values of a config and the parameters of its model, layers that are alike once."""
+    """The values of a config, and after an empty line the parameters of its model."""
+    config = config_of(name)
+    return "\n".join([*values(config), "", *parameters(config), ""])
+
+
+def config_of(name: str) -> ConfigDict:
+    """A config by `FILE` or `FILE:VARIANT`."""
     file, _, variant = name.partition(":")
-    config = with_optional_sections(_module(CONFIGS / f"{file}.py").get_config(variant))
-    values = [f"config.{key} = {value!r}" for key, value in sorted(flattened(config).items())]
+    return with_optional_sections(_module(CONFIGS / f"{file}.py").get_config(variant))
+
+
+def values(config: ConfigDict) -> list[str]:
+    """One line for each value of a config."""
+    return [f"config.{key} = {value!r}" for key, value in sorted(flattened(config).items())]
+
+
+def parameters(config: ConfigDict) -> list[str]:
+    """One line for each parameter of a config's model, of layers that are alike once."""
     described = (
         f"{path} {box.value.dtype}{list(box.value.shape)} {box.names}"
         for path, box in _parameters(config).items()
     )
     counts = Counter(re.sub(r"layer_\d+", "layer_*", line) for line in described)
-    parameters = [f"{line} x{count}" for line, count in sorted(counts.items())]
-    return "\n".join([*values, "", *parameters, ""])
+    return [f"{line} x{count}" for line, count in sorted(counts.items())]
 
 
 def file_of(name: str) -> Path:

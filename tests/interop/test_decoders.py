@@ -133,6 +133,7 @@ def test_logits_are_those_of_transformers(pair):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.sampled(3)
 def test_greedy_texts_are_those_of_transformers(pair):
     """Of prompts that differ in length: theirs are filled up on the left."""
     model, _, ours, params = pair
@@ -153,6 +154,7 @@ def test_greedy_texts_are_those_of_transformers(pair):
     np.testing.assert_array_equal(np.concatenate(list(chunks), axis=1), expected[:, 9:])
 
 
+@pytest.mark.sampled(3)
 def test_what_is_exported_is_what_was_imported(pair, tmp_path, request):
     model, folder, _, _ = pair
     # Half of them with stacked layers in between.

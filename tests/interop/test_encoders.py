@@ -154,12 +154,14 @@ def test_logits_are_those_of_transformers(pair):
     assert_same_logits(model, head, folder)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("kind", "head"), ENCODERS)
 def test_logits_of_another_size(kind, head, tmp_path):
     model = published(tmp_path, kind, head, SIZES[1])
     assert_same_logits(model, head, tmp_path)
 
 
+@pytest.mark.sampled(2)
 def test_what_is_exported_is_what_was_imported(pair, tmp_path):
     model, folder, head = pair
     names, workdir = HEADS[head][2], tmp_path / "run"
@@ -360,6 +362,7 @@ def published_images(folder, kind, size):
     return model, images, pixels, logits
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("size", IMAGE_SIZES)
 @pytest.mark.parametrize("kind", IMAGES)
 def test_logits_of_images(kind, size, tmp_path):

@@ -100,6 +100,7 @@ def old_names(arrays):
     return found
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("method", "config"),
     [

@@ -106,6 +106,7 @@ def compared(found, expected):
         np.testing.assert_allclose(*pair, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("method", "config"),
     [("fill", {}), ("classify", {"classifier_pooling": "mean"}), ("classify", {}), ("tag", {})],

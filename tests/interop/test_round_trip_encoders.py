@@ -104,6 +104,7 @@ def their_answers(tokenizer, model, question, context):
     return context[offsets[a][0] : offsets[b][1]].strip(), float(first[a] + last[b])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", FOLDERS)
 def test_both_folders_mean_the_same_to_both(name, tmp_path):
     kind, job, config, settings = FOLDERS[name]

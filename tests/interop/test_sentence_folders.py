@@ -77,6 +77,7 @@ FOLDERS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_is_used_as_its_publisher_does_and_written_again(name, tmp_path):
     folder = FOLDERS[name](tmp_path / "theirs")

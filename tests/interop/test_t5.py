@@ -100,6 +100,7 @@ def pair(request):
     return model, read_source(source_of(model), T5_FAMILY)
 
 
+@pytest.mark.sampled(2)
 def test_logits_and_greedy_texts_are_theirs(pair):
     model, published = pair
     assert published.unused == []

@@ -165,6 +165,7 @@ def traced(model, method, args, named):
     jax.eval_shape(gradient, jax.eval_shape(lambda: jax.random.key(0)), *shapes, **named)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", CASES)
 def test_what_auto_picks_passes_the_checks_of_jax(chosen, name):
     section, length = CASES[name]

@@ -234,6 +234,7 @@ BLOCKWISE_CASES = {
 GROUPED_CASES = [(case, 1) for case in ("causal", "explicit", "logit cap")]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("case", "kv_heads"), [*((case, 2) for case in BLOCKWISE_CASES), *GROUPED_CASES]
 )

@@ -112,6 +112,7 @@ def must_take(asked):
             assert asked[name].dtype == jnp.int32
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "length"),
     [*((name, 9) for name in masks_for(9)), ("none", 8), ("padding behind", 8), ("holes", 8)],

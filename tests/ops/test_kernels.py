@@ -43,6 +43,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", CASES)
 def test_splash_is_einsum(name):
     """Interpreted, as there is no TPU; forward and backward."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.common import assert_trees_close, normal
-from transformer.ops.losses import IGNORED, chunked_cross_entropy, cross_entropy
+from transformer.ops.losses import IGNORED, cross_entropy, linear_cross_entropy, summed
 
 VOCAB = 11
 
@@ -53,15 +53,10 @@ def test_correct_counts_the_most_probable():
     np.testing.assert_array_equal(losses.correct, [[1, 1, 0]])
 
 
-@pytest.mark.parametrize("chunk_size", [0, 2, 3, 16])
-def test_of_equals_the_first_is_the_guess(chunk_size):
+def test_of_equals_the_first_is_the_guess():
     scores = jnp.array([[2.0, 2, 2, 2, 2], [1, 3, 0, 3, 3], [0, 1, 2, 2, 1]])
     labels = jnp.tile(jnp.arange(5), (3, 1)).T
-    if chunk_size:
-        features = jnp.tile(jnp.eye(3), (5, 1, 1))
-        losses = chunked_cross_entropy(features, scores, labels, chunk_size=chunk_size)
-    else:
-        losses = cross_entropy(jnp.tile(scores, (5, 1, 1)), labels)
+    losses = cross_entropy(jnp.tile(scores, (5, 1, 1)), labels)
     expected = labels == jnp.argmax(scores, axis=-1)
     np.testing.assert_array_equal(losses.correct, expected)
 
@@ -100,11 +95,13 @@ OPTIONS = {
 
 
 def with_gradients(score, *args):
+    """Sums, and gradients of what the objective becomes behind the loss."""
+
     @jax.jit
     def both(*args):
         def total(*args):
             losses = score(*args)
-            return losses.objective.sum() + 0.5 * losses.nll.sum(), losses
+            return 0.5 * losses.objective**2, losses
 
         return jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True)(*args)
 
@@ -113,7 +110,7 @@ def with_gradients(score, *args):
 
 @pytest.fixture(scope="module", params=OPTIONS)
 def whole(request):
-    """Options, the arrays that are scored, and what comes out without chunks."""
+    """Options, the arrays that are scored, and what comes out of all logits."""
     options = dict(OPTIONS[request.param])
     cap = options.pop("logit_cap", None)
     rng = np.random.default_rng(0)
@@ -125,31 +122,55 @@ def whole(request):
         logits = features @ kernel + bias
         if cap is not None:
             logits = cap * jnp.tanh(logits / cap)
-        return cross_entropy(logits, jnp.asarray(labels), **options)
+        return summed(cross_entropy(logits, jnp.asarray(labels), **options))
 
     expected = with_gradients(score, *arrays)
     return OPTIONS[request.param], arrays, jnp.asarray(labels), expected
 
 
-@pytest.mark.parametrize("chunk_size", [1, 4, 11, 16])
-def test_chunked_is_whole(whole, chunk_size):
+@pytest.mark.parametrize(("chunks", "shards"), [(1, 1), (2, 1), (5, 2), (9, 1)])
+def test_of_the_output_layer_is_of_its_logits(whole, chunks, shards):
     options, arrays, labels, expected = whole
 
     def score(features, kernel, bias):
-        return chunked_cross_entropy(
-            features, kernel, labels, bias, chunk_size=chunk_size, **options
+        return linear_cross_entropy(
+            features, kernel, labels, bias, num_chunks=chunks, num_shards=shards, **options
         )
 
     assert_trees_close(with_gradients(score, *arrays), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_chunked_without_bias(rng, labels):
+def test_without_bias_and_with_numbers_of_the_program(rng, labels):
     features, kernel = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
-    chunked = chunked_cross_entropy(features, kernel, labels, chunk_size=4)
-    assert_trees_close(chunked, cross_entropy(features @ kernel, labels), rtol=1e-5, atol=1e-6)
+
+    @jax.jit
+    def gradients(numbers):
+        def total(features, kernel):
+            losses = linear_cross_entropy(features, kernel, labels, num_chunks=3, **numbers)
+            return losses.objective, losses
+
+        return jax.grad(total, argnums=(0, 1), has_aux=True)(features, kernel)
+
+    numbers = {"label_smoothing": 0.1, "z_loss": 0.01}
+    found, losses = gradients({name: jnp.asarray(number) for name, number in numbers.items()})
+
+    def total(features, kernel):
+        return summed(cross_entropy(features @ kernel, labels, **numbers)).objective
+
+    expected = jax.grad(total, argnums=(0, 1))(features, kernel)
+    assert_trees_close(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(losses.objective, total(features, kernel), rtol=1e-5)
 
 
-def temporary_bytes(loss, vocab):
+def test_only_the_objective_has_a_gradient(rng, labels):
+    def total(features):
+        losses = linear_cross_entropy(features, normal(rng, 6, VOCAB), labels, num_chunks=2)
+        return losses.nll + losses.correct
+
+    np.testing.assert_array_equal(jax.grad(total)(normal(rng, 2, 5, 6)), 0)
+
+
+def compiled(loss, vocab):
     shapes = (
         jax.ShapeDtypeStruct((1, 2048, 8), jnp.float32),
         jax.ShapeDtypeStruct((8, vocab), jnp.float32),
@@ -157,21 +178,39 @@ def temporary_bytes(loss, vocab):
     )
 
     def total(features, kernel, labels):
-        return loss(features, kernel, labels).objective.sum()
+        return loss(features, kernel, labels).objective
 
-    compiled = jax.jit(jax.grad(total, argnums=(0, 1))).lower(*shapes).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    return jax.jit(jax.grad(total, argnums=(0, 1))).lower(*shapes).compile()
 
 
-def test_chunked_memory_does_not_grow_with_the_logits():
-    def chunked(features, kernel, labels):
-        return chunked_cross_entropy(features, kernel, labels, chunk_size=128)
+def of_layer(features, kernel, labels):
+    return linear_cross_entropy(features, kernel, labels, num_chunks=kernel.shape[1] // 128)
 
-    def whole(features, kernel, labels):
-        return cross_entropy(features @ kernel, labels)
 
+def of_logits(features, kernel, labels):
+    return summed(cross_entropy(features @ kernel, labels))
+
+
+def test_memory_does_not_grow_with_the_logits():
     # Copies of the kernel may grow with V; logits, 256 times larger, must not.
     logits_growth = 3 * 1024 * 2048 * 4
-    growth = temporary_bytes(chunked, 4096) - temporary_bytes(chunked, 1024)
-    assert growth < logits_growth / 20
-    assert temporary_bytes(whole, 4096) - temporary_bytes(whole, 1024) >= logits_growth
+
+    def growth(loss):
+        sizes = (compiled(loss, vocab).memory_analysis() for vocab in (4096, 1024))
+        larger, smaller = (size.temp_size_in_bytes for size in sizes)
+        return larger - smaller
+
+    assert growth(of_layer) < logits_growth / 20
+    assert growth(of_logits) >= logits_growth
+
+
+def test_logits_are_computed_once(rng, labels):
+    """Products: the logits, and the gradients of features and kernel; each once in the loop."""
+
+    def total(features, kernel):
+        return linear_cross_entropy(features, kernel, labels, num_chunks=3).objective
+
+    arrays = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
+    program = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
+    assert program.count("dot_general") == 3
+    assert str(jax.make_jaxpr(total)(*arrays)).count("dot_general") == 1

@@ -53,6 +53,8 @@ def text(path):
         context=16,
         batch_size=16,
         tokenizer={"kind": "byte"},
+        # In three chunks of positions, whose gradients are added on each device.
+        vocab_chunk=100,
     )
 
 

@@ -130,6 +130,7 @@ def test_all_are_here():
     assert set(choices("model")) == set(MODELS)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("task", FITTING)
 def test_a_model_works_or_is_refused(task, folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))

@@ -361,6 +361,7 @@ def rule(algorithm, scan):
     return Rule(rate, jax.jit(optimizer.init), jax.jit(optimizer.update))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("scan", [False, True])
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_a_tiny_loss_falls(algorithm, scan):

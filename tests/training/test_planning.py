@@ -23,6 +23,7 @@ from transformer.planning.plan import (
 )
 from transformer.planning.search import Cut, cuts, estimate, rank
 from transformer.training import accelerators
+from transformer.training.absent_gpus import ABSENT_GPUS
 from transformer.training.accelerators import Accelerator, Target, find_target
 
 ROOT = Path(__file__).parents[2]
@@ -166,11 +167,13 @@ def test_mistakes_have_one_clear_message(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["v9:2x2", "v5e", "v5p:4x4", "cpu", "cpu:2x2", "V5E:2x2", ""])
+@pytest.mark.parametrize(
+    "name", ["v9:2x2", "v5e", "v5p:4x4", "cpu", "cpu:2x2", "V5E:2x2", "h100:2x2", "gpu:8", ""]
+)
 def test_an_unknown_topology_lists_those_there_are(name):
     with pytest.raises(ConfigError) as caught:
         find_target(name)
-    for known in ("cpu:N", "gpu", *accelerators.GENERATIONS.values()):
+    for known in ("cpu:N", "gpu", "h100:N", "l4:N", *accelerators.GENERATIONS.values()):
         assert known in str(caught.value)
 
 
@@ -178,6 +181,33 @@ def test_without_the_compiler_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"\[plan\]"):
         find_target("v5e:2x2")
+    with pytest.raises(MissingDependencyError, match=r"compiling for h100:8.*\[plan-gpu\]"):
+        find_target("h100:8")
+
+
+def test_every_gpu_that_can_be_planned_for_has_a_known_speed():
+    for kind, gpu in ABSENT_GPUS.items():
+        known = accelerators.accelerator_of(gpu.device_kind)
+        assert known is accelerators.ACCELERATORS[f"NVIDIA {kind.upper()}"]
+        # Float32 outside of matrix units: two operations a clock; far below bfloat16 in them.
+        plain = 2 * gpu.cores * gpu.units * gpu.clock * 1e9
+        assert plain < known.peak_flops / 3
+        assert gpu.usable < gpu.memory
+        text = gpu.description()
+        assert text.count("{") == text.count("}")
+        assert f"core_count: {gpu.cores}" in text
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax_cuda12_plugin") is None,
+    reason="the compiler for GPUs is not installed",
+)
+def test_a_plan_for_gpus_that_are_not_here(tmp_path):
+    done = run(tmp_path, "--topology=h100:4", "--json", XLA_FLAGS="")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert (plan["chips"], plan["mesh"]) == (4, {"data": 2, "fsdp": 2})
+    assert 0 < plan["memory"]["total"] < plan["memory"]["available"]
 
 
 @pytest.mark.skipif(

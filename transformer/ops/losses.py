@@ -1,5 +1,6 @@
-"""Cross-entropy over a vocabulary, whole or in chunks."""
+"""Cross-entropy over a vocabulary: of logits, or of an output layer in chunks of positions."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from transformer.ops.activations import soft_cap
+from transformer.ops.dense import dense
 from transformer.traced import Number, is_zero
 
 # Positions with this label do not count; the value is PyTorch's.
@@ -15,7 +17,7 @@ IGNORED = -100
 
 
 class TokenLosses(NamedTuple):
-    """Per-position results, zero at ignored positions.
+    """Results of each position, zero at ignored ones, or their sums.
 
     Attributes:
         objective: the loss to minimise, smoothing and z-loss included, in nats.
@@ -28,24 +30,6 @@ class TokenLosses(NamedTuple):
     nll: Float[Array, "..."]
     correct: Float[Array, "..."]
     weight: Float[Array, "..."]
-
-
-class _SoFar(NamedTuple):
-    """What `chunked_cross_entropy` keeps of the chunks that it has visited, for each position.
-
-    Attributes:
-        maximum: the highest logit.
-        total: the sum of `exp(logit - maximum)`.
-        label_logit: the logit of the label, if it was visited.
-        logit_sum: the sum of all logits.
-        guess: the token with the highest logit.
-    """
-
-    maximum: Float[Array, "P"]
-    total: Float[Array, "P"]
-    label_logit: Float[Array, "P"]
-    logit_sum: Float[Array, "P"]
-    guess: Int[Array, "P"]
 
 
 def cross_entropy(
@@ -80,100 +64,173 @@ def cross_entropy(
     )
 
 
-def chunked_cross_entropy(
-    features: Float[Array, "... D"],
+def summed(losses: TokenLosses) -> TokenLosses:
+    """The sums over all positions."""
+    return TokenLosses(*map(jnp.sum, losses))
+
+
+class _Layer(NamedTuple):
+    """What is learned in `linear_cross_entropy` besides the features."""
+
+    kernel: Float[Array, "D V"]
+    bias: Float[Array, "V"] | None
+
+
+class _Plan(NamedTuple):
+    """What is constant in `linear_cross_entropy`.
+
+    Attributes:
+        logit_cap: of the output layer.
+        sharded: whether the second axis of chunks is that of shards.
+        terms: constant arguments of `cross_entropy`, by name.
+    """
+
+    logit_cap: float | None
+    sharded: bool
+    terms: tuple[tuple[str, float], ...]
+
+
+def linear_cross_entropy(
+    features: Float[Array, "B T D"],
     kernel: Float[Array, "D V"],
-    labels: Int[Array, "..."],
+    labels: Int[Array, "B T"],
     bias: Float[Array, "V"] | None = None,
     *,
-    chunk_size: int,
+    num_chunks: int,
+    num_shards: int = 1,
     logit_cap: float | None = None,
     label_smoothing: Number = 0.0,
     z_loss: Number = 0.0,
 ) -> TokenLosses:
-    """`cross_entropy(features @ kernel + bias, labels)` without ever holding all logits.
+    """The sums of `cross_entropy(features @ kernel + bias, labels)`; never holds all logits.
 
-    The vocabulary is visited in chunks of `chunk_size` with a running log-sum-exp; the backward
-    pass recomputes each chunk's logits. Temporary memory is that of one chunk, however large V is.
+    Positions are visited in chunks. Where a gradient is wanted, that of a chunk is computed while
+    its logits are there, in the forward pass, so that no logits are kept or computed twice (Hsu et
+    al. 2024, Liger Kernel, section 3.2). Temporary memory is that of one chunk and of the kernel's
+    gradient.
+
+    Only `objective` has a gradient, and only for `features`, `kernel` and `bias`.
 
     Args:
         features: the last hidden states.
         kernel: the output layer.
         labels: token ids, or `IGNORED`.
         bias: of the output layer.
-        chunk_size: how many tokens of the vocabulary to score at a time.
+        num_chunks: into how many parts each example is cut, at most T.
+        num_shards: devices over which the examples are sharded. Gradients of the kernel are added
+            on each device and between devices once, after the last chunk.
         logit_cap: squashes logits to `(-cap, cap)` with a tanh.
         label_smoothing: as in `cross_entropy`.
         z_loss: as in `cross_entropy`.
     """
-    width, vocab_size = kernel.shape
-    flat = features.reshape(-1, width)
-    target = jnp.maximum(labels, 0).reshape(-1)
-    chunks = _chunks(kernel, jnp.zeros(vocab_size) if bias is None else bias, chunk_size)
-
-    @jax.checkpoint
-    def visit(
-        so_far: _SoFar, chunk: tuple[Float[Array, "D v"], Float[Array, "v"], Int[Array, ""]]
-    ) -> tuple[_SoFar, None]:
-        chunk_kernel, chunk_bias, start = chunk
-        logits = (flat @ chunk_kernel).astype(jnp.float32) + chunk_bias
-        if logit_cap is not None:
-            logits = soft_cap(logits, logit_cap)
-        return _with_chunk(so_far, logits, target, start, vocab_size), None
-
-    zeros = jnp.zeros(flat.shape[0], jnp.float32)
-    first = _SoFar(zeros - jnp.inf, zeros, zeros, zeros, jnp.full(flat.shape[0], -1))
-    (maximum, total, label_logit, logit_sum, guess), _ = lax.scan(visit, first, chunks)
-
-    def shape(flat_values: Array) -> Array:
-        return flat_values.reshape(labels.shape)
-
-    return _assemble(
-        labels,
-        shape(maximum + jnp.log(total)),
-        shape(label_logit),
-        shape(logit_sum / vocab_size),
-        shape((guess == target) & (label_logit >= maximum)),
-        label_smoothing,
-        z_loss,
+    if features.shape[0] % num_shards:
+        num_shards = 1
+    terms = {"label_smoothing": label_smoothing, "z_loss": z_loss}
+    # Constants stay constants, as zeros leave out a part of the program.
+    constant = {name: term for name, term in terms.items() if isinstance(term, int | float)}
+    plan = _Plan(logit_cap, num_shards > 1, tuple(constant.items()))
+    losses = _visited(
+        plan,
+        _chunks(features, 0, num_chunks, num_shards),
+        _chunks(labels, IGNORED, num_chunks, num_shards),
+        _Layer(kernel, bias),
+        {name: term for name, term in terms.items() if name not in constant},
     )
+    return TokenLosses(losses.objective, *map(lax.stop_gradient, losses[1:]))
 
 
-def _chunks(
-    kernel: Float[Array, "D V"], bias: Float[Array, "V"], size: int
-) -> tuple[Float[Array, "C D v"], Float[Array, "C v"], Int[Array, "C"]]:
-    """Kernels and biases of C chunks, padded with zeros, and the first token of each chunk."""
-    width, vocab_size = kernel.shape
-    count = -(-vocab_size // size)
-    padding = count * size - vocab_size
-    kernels = jnp.pad(kernel, ((0, 0), (0, padding))).reshape(width, count, size)
-    biases = jnp.pad(bias, (0, padding)).reshape(count, size)
-    return kernels.swapaxes(0, 1), biases, jnp.arange(count) * size
+def _chunks(x: Array, filler: int, count: int, shards: int) -> Array:
+    """`[B, T, ...]` as `[C, B, t, ...]`, or `[C, S, B/S, t, ...]` for S > 1 shards.
+
+    Positions of a chunk lie `count` apart, so that T may be sharded.
+    """
+    rows, length, *rest = x.shape
+    count = min(count, length)
+    padding = [(0, 0), (0, -length % count)] + [(0, 0)] * len(rest)
+    x = jnp.pad(x, padding, constant_values=filler)
+    split = (rows,) if shards == 1 else (shards, rows // shards)
+    return jnp.moveaxis(x.reshape(*split, -1, count, *rest), len(split) + 1, 0)
 
 
-def _with_chunk(
-    so_far: _SoFar,
-    logits: Float[Array, "P v"],
-    target: Int[Array, "P"],
-    start: Int[Array, ""],
-    vocab_size: int,
-) -> _SoFar:
-    """Adds a chunk that begins with the token `start`; tokens from `vocab_size` on are padding."""
-    maximum, total, label_logit, logit_sum, guess = so_far
-    chunk_size = logits.shape[1]
-    real = start + jnp.arange(chunk_size) < vocab_size
-    logit_sum = logit_sum + jnp.sum(jnp.where(real, logits, 0.0), axis=-1)
-    logits = jnp.where(real, logits, -jnp.inf)
-    highest = lax.stop_gradient(jnp.max(logits, axis=-1))
-    guess = jnp.where(highest > maximum, start + jnp.argmax(logits, axis=-1), guess)
-    higher = jnp.maximum(maximum, highest)
-    total = total * jnp.exp(maximum - higher)
-    total = total + jnp.sum(jnp.exp(logits - higher[:, None]), axis=-1)
-    inside = (target >= start) & (target < start + chunk_size)
-    place = jnp.clip(target - start, 0, chunk_size - 1)
-    here = jnp.take_along_axis(logits, place[:, None], axis=-1)[:, 0]
-    label_logit = jnp.where(inside, here, label_logit)
-    return _SoFar(higher, total, label_logit, logit_sum, guess)
+def _of_chunk(
+    plan: _Plan,
+    features: Float[Array, "*P D"],
+    layer: _Layer,
+    labels: Int[Array, "*P"],
+    numbers: dict[str, Float[Array, ""]],
+) -> tuple[Float[Array, ""], TokenLosses]:
+    """The objective of a chunk, and all its sums."""
+    logits = dense(features, layer.kernel).astype(jnp.float32)
+    if layer.bias is not None:
+        logits = logits + layer.bias
+    if plan.logit_cap is not None:
+        logits = soft_cap(logits, plan.logit_cap)
+    losses = summed(cross_entropy(logits, labels, **dict(plan.terms), **numbers))
+    return losses.objective, losses
+
+
+def _nothing() -> TokenLosses:
+    return TokenLosses(*[jnp.zeros(())] * len(TokenLosses._fields))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _visited(
+    plan: _Plan,
+    features: Float[Array, "C *P D"],
+    labels: Int[Array, "C *P"],
+    layer: _Layer,
+    numbers: dict[str, Float[Array, ""]],
+) -> TokenLosses:
+    """The sums over all chunks.
+
+    Args:
+        plan: what is constant.
+        features: of chunks of positions.
+        labels: of the same.
+        layer: the output layer.
+        numbers: the other arguments of `cross_entropy`, by name.
+    """
+
+    def visit(so_far: TokenLosses, chunk: tuple[Array, Array]) -> tuple[TokenLosses, None]:
+        _, losses = _of_chunk(plan, chunk[0], layer, chunk[1], numbers)
+        return jax.tree.map(jnp.add, so_far, losses), None
+
+    return lax.scan(visit, _nothing(), (features, labels))[0]
+
+
+def _visited_with_gradients(
+    plan: _Plan,
+    features: Float[Array, "C *P D"],
+    labels: Int[Array, "C *P"],
+    layer: _Layer,
+    numbers: dict[str, Float[Array, ""]],
+) -> tuple[TokenLosses, tuple[Float[Array, "C *P D"], _Layer]]:
+    """The sums, and the gradients of the objective for the features and the output layer."""
+    gradient = jax.grad(functools.partial(_of_chunk, plan), argnums=(0, 1), has_aux=True)
+    if plan.sharded:
+        gradient = jax.vmap(gradient, in_axes=(0, None, 0, None))
+
+    def visit(so_far: tuple, chunk: tuple[Array, Array]) -> tuple[tuple, Array]:
+        (of_features, of_layer), losses = gradient(chunk[0], layer, chunk[1], numbers)
+        return jax.tree.map(jnp.add, so_far, (losses, of_layer)), of_features
+
+    shards = features.shape[1:2] if plan.sharded else ()
+    zeros = jax.tree.map(lambda x: jnp.zeros(shards + x.shape), (_nothing(), layer))
+    found, of_features = lax.scan(visit, zeros, (features, labels))
+    losses, of_layer = jax.tree.map(lambda x: x.sum(0), found) if plan.sharded else found
+    of_layer = jax.tree.map(lambda x, like: x.astype(like.dtype), of_layer, layer)
+    return losses, (of_features, of_layer)
+
+
+def _scaled(
+    plan: _Plan, gradients: tuple[Float[Array, "C *P D"], _Layer], cotangents: TokenLosses
+) -> tuple[Float[Array, "C *P D"], None, _Layer, None]:
+    """The gradients times that of the objective; labels and numbers have none."""
+    scaled = jax.tree.map(lambda x: x * cotangents.objective.astype(x.dtype), gradients)
+    return scaled[0], None, scaled[1], None
+
+
+_visited.defvjp(_visited_with_gradients, _scaled)
 
 
 def _assemble(

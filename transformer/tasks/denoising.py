@@ -75,8 +75,8 @@ class Denoising:
         mean_span: the mean number of tokens in a hidden span.
         batch_size: B, windows per step over all hosts and microbatches.
         validation_batch_size: windows per validation batch; None takes `batch_size`.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
-            it whole.
+        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
+            than all positions have of this many tokens; 0 scores all at once.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)

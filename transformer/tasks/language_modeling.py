@@ -72,8 +72,8 @@ class LanguageModeling:
         validation_batch_size: windows per validation batch; None takes `batch_size`.
         label_smoothing: see `ops.losses.cross_entropy`.
         z_loss: see `ops.losses.cross_entropy`.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
-            it whole.
+        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
+            than all positions have of this many tokens; 0 scores all at once.
         prompt: the beginning of the sample shown after training; empty for the first token of the
             validation text.
         sample_length: the number of tokens of that sample.
@@ -223,8 +223,8 @@ class LanguageModeling:
         scores, collected = model.apply(
             {"params": params}, method=score, rngs=rngs, mutable=[LOSSES]
         )
-        objective, weight = jnp.sum(scores.objective), jnp.sum(scores.weight)
-        metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
+        objective, weight = scores.objective, scores.weight
+        metrics = {"loss": scores.nll, "accuracy": scores.correct}
         for name, value in auxiliary_losses(collected).items():
             metrics[name] = value * weight
             objective += model.loss_scales()[name] * metrics[name]

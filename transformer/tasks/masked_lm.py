@@ -26,7 +26,7 @@ from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
-from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy
+from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy, summed
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderTask, encoder_inputs, too_long
@@ -81,8 +81,8 @@ class MaskedLM(EncoderTask):
         mask_fraction: the fraction of those that become the mask token.
         random_fraction: the fraction of those that become a random token; the rest stay.
         whole_words: whether all pieces of a word are predicted together.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
-            it whole.
+        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
+            than all positions have of this many tokens; 0 scores all at once.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -217,23 +217,22 @@ class MaskedLM(EncoderTask):
             assert isinstance(module, SentencePretrainer)
             # In published checkpoints, the first of the two scores is for "follows".
             label = jnp.where(batch["is_next"] < 0, IGNORED, 1 - batch["is_next"])
-            return tokens, cross_entropy(module.follows(features), label)
+            return tokens, summed(cross_entropy(module.follows(features), label))
 
         tokens, following = model.apply({"params": params}, method=score, rngs=rngs)
-        loss, weight = jnp.sum(tokens.nll), jnp.sum(tokens.weight)
-        metrics = {"loss": loss, "accuracy": jnp.sum(tokens.correct)}
+        metrics = {"loss": tokens.nll, "accuracy": tokens.correct}
         if following is None:
-            return Losses(loss, weight, metrics)
-        pairs = jnp.sum(following.weight)
+            return Losses(tokens.objective, tokens.weight, metrics)
         of_pairs = {
-            "next_sentence_loss": jnp.sum(following.nll),
-            "next_sentence_accuracy": jnp.sum(following.correct),
+            "next_sentence_loss": following.nll,
+            "next_sentence_accuracy": following.correct,
         }
         # A sum over rows is scaled to predictions by the number in a full row. The mean over parts
         # of a batch then equals that of the whole; with the actual numbers of predictions it would
         # not.
-        objective = loss + batch["labels"].shape[1] * of_pairs["next_sentence_loss"]
-        return Losses(objective, weight, metrics | of_pairs, dict.fromkeys(of_pairs, pairs))
+        objective = tokens.objective + batch["labels"].shape[1] * following.objective
+        pairs = dict.fromkeys(of_pairs, following.weight)
+        return Losses(objective, tokens.weight, metrics | of_pairs, pairs)
 
     # ----------------------------------------------------------------------------- scores
 

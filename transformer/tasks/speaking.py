@@ -287,8 +287,8 @@ class Speaking:
             )
 
         scores = model.apply({"params": params}, method=score, rngs=rngs)
-        metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
-        return Losses(jnp.sum(scores.objective), jnp.sum(scores.weight), metrics)
+        metrics = {"loss": scores.nll, "accuracy": scores.correct}
+        return Losses(scores.objective, scores.weight, metrics)
 
     def scores(self, model: TextDecoder, params: Params, data: VoiceData) -> Json:
         """No scores besides the loss: `benchmarks/voice.py` asks a recogniser."""

@@ -48,7 +48,7 @@ class Transcription(SpeechTask):
     Attributes:
         ctc_weight: the weight of CTC in the loss and in the search; attention has the rest.
         label_smoothing: of the attention loss; see `ops.losses.cross_entropy`.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens; 0 scores it whole.
+        vocab_chunk: see `language_modeling`; 0 scores all positions at once.
         decoding: `joint` takes the best outputs of CTC and scores them with both; `ctc` with CTC
             alone; `attention` searches with attention alone; `windows` does so with the rules of
             models like Whisper, which read recordings of any length window by window.

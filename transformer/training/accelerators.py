@@ -23,6 +23,7 @@ from jax.experimental import topologies
 
 from transformer.checks import whole_number
 from transformer.errors import ConfigError, MissingDependencyError
+from transformer.training.absent_gpus import ABSENT_GPUS, absent_devices
 
 _GIB = 1 << 30
 
@@ -92,6 +93,8 @@ GENERATIONS = {
     "v6e": "v6e:16x16",
     "tpu7x": "tpu7x:4x4x4",
 }
+# Packages that bring the compiler for NVIDIA's GPUs.
+_CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # The largest pods have 9,216 chips.
 _MOST_DEVICES = 16_384
 _TOPOLOGY = re.compile(r"(?P<kind>[a-z0-9]+)(:(?P<shape>[1-9][0-9]*(x[1-9][0-9]*)*))?")
@@ -139,11 +142,11 @@ def find_target(topology: str) -> Target:
     Call this before anything else asks JAX for devices, because it configures the process.
 
     Args:
-        topology: such as `v5e:16x16`, `cpu:8`, or `gpu` for the GPUs of this machine.
+        topology: such as `v5e:16x16`, `h100:8`, `cpu:8`, or `gpu` for the GPUs of this machine.
 
     Raises:
         ConfigError: if the topology does not exist; the message lists the valid ones.
-        MissingDependencyError: if it names TPUs and their compiler is not installed.
+        MissingDependencyError: if it names accelerators whose compiler is not installed.
     """
     match = _TOPOLOGY.fullmatch(topology)
     kind, shape = (match["kind"], match["shape"]) if match else ("", None)
@@ -154,6 +157,8 @@ def find_target(topology: str) -> Target:
         return _cpus(topology, int(shape))
     if kind == "gpu" and shape is None:
         return _gpus(topology)
+    if kind in ABSENT_GPUS and len(sides) == 1:
+        return _absent_gpus(topology, kind, int(shape or 1))
     if kind in GENERATIONS and shape is not None:
         if shape.count("x") != GENERATIONS[kind].count("x"):
             raise _unknown(topology, f"shapes of {kind} are written like {GENERATIONS[kind]}")
@@ -180,6 +185,15 @@ def _gpus(name: str) -> Target:
         accelerator_of(devices[0].device_kind),
         statistics.get("bytes_limit"),
     )
+
+
+def _absent_gpus(name: str, kind: str, count: int) -> Target:
+    if not any(importlib.util.find_spec(plugin) for plugin in _CUDA_PLUGINS):
+        raise MissingDependencyError(_CUDA_PLUGINS[0], "plan-gpu", f"compiling for {name}")
+    jax.config.update("jax_platforms", "cpu")
+    gpu = ABSENT_GPUS[kind]
+    devices = absent_devices(gpu, count)
+    return Target(name, devices, count, accelerator_of(gpu.device_kind), gpu.usable)
 
 
 def _tpus(name: str, kind: str) -> Target:
@@ -211,6 +225,7 @@ def _tpus(name: str, kind: str) -> Target:
 def _unknown(topology: str, why: str) -> ConfigError:
     examples = ", ".join(GENERATIONS.values())
     return ConfigError(
-        f"--topology={topology}: {why}. There are cpu:N (N devices), gpu (those that are here) and "
-        f"TPUs by generation and shape, such as {examples}; sides beyond 1 are even."
+        f"--topology={topology}: {why}. There are cpu:N (N devices), gpu (those that are here), "
+        f"{', '.join(f'{gpu}:N' for gpu in ABSENT_GPUS)} (GPUs that need not be here) and TPUs "
+        f"by generation and shape, such as {examples}; sides beyond 1 are even."
     )

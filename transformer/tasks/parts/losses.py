@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.mixture import LOSSES
-from transformer.ops.losses import TokenLosses, chunked_cross_entropy, cross_entropy
+from transformer.ops.losses import TokenLosses, cross_entropy, linear_cross_entropy, summed
+from transformer.sharding import gathered, parts
 from transformer.tasks.parts.models import CapsOutputs, HasOutputLayer, SequenceToSequence
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number, is_zero
@@ -19,22 +20,28 @@ def vocabulary_losses(
     chunk: int,
     **terms: Number,
 ) -> TokenLosses:
-    """Cross-entropy of a model's output layer, whole or in chunks of the vocabulary.
+    """The summed cross-entropy of a model's output layer, of all positions or in chunks of them.
 
     Args:
         module: a bound model.
         features: the input of the output layer.
         labels: token ids, or `IGNORED`.
-        chunk: how many tokens of the vocabulary are scored at once; 0 means all.
+        chunk: at most as many logits are held at once as this many tokens of the vocabulary have
+            at all positions; 0 holds all.
         **terms: `label_smoothing` and `z_loss`; see `ops.losses.cross_entropy`.
     """
     if not chunk:
-        return cross_entropy(module.logits(features), labels, **terms)
+        return summed(cross_entropy(module.logits(features), labels, **terms))
     kernel, bias = module.output_layer()
-    kernel = kernel.astype(features.dtype)
-    cap = module.output_cap() if isinstance(module, CapsOutputs) else None
-    return chunked_cross_entropy(
-        features, kernel, labels, bias, chunk_size=chunk, logit_cap=cap, **terms
+    return linear_cross_entropy(
+        features,
+        gathered(kernel.astype(features.dtype), "embed", "vocab"),
+        labels,
+        bias,
+        num_chunks=-(-kernel.shape[1] // chunk),
+        num_shards=parts("batch"),
+        logit_cap=module.output_cap() if isinstance(module, CapsOutputs) else None,
+        **terms,
     )
 
 
@@ -81,8 +88,7 @@ def sequence_losses(
     # Inside the module's scope, features and output layer are two calls on one bound model, so
     # logits need never exist for the whole vocabulary at once.
     scores = model.apply({"params": params}, method=score, rngs=rngs)
-    objective = jnp.sum(scores.objective)
-    metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
+    metrics = {"loss": scores.nll, "accuracy": scores.correct}
     if not is_zero(label_smoothing):
-        metrics["smoothed_loss"] = objective
-    return Losses(objective, jnp.sum(scores.weight), metrics)
+        metrics["smoothed_loss"] = scores.objective
+    return Losses(scores.objective, scores.weight, metrics)

@@ -70,7 +70,7 @@ class PairTask(abc.ABC):
         packing: whether several pairs share a row of `max_length` tokens, so that all batches have
             one shape; otherwise a batch holds pairs of similar length.
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        vocab_chunk: scores the vocabulary in chunks of this many tokens; 0 scores it whole.
+        vocab_chunk: see `language_modeling`; 0 scores all positions at once.
         beam_size: the number of hypotheses kept in the search; Vaswani et al. 2017, section 6.1.
         length_penalty: see `ops.search_rules.length_penalty`.
         search: further rules of the search; see `ops.search_rules.Search`.

@@ -82,12 +82,11 @@ def recognition_losses(
             )
             terms = {"label_smoothing": label_smoothing}
             found = vocabulary_losses(module, features, heard.labels, vocab_chunk, **terms)
-            nll = jnp.sum(found.nll)
-            objective += (1.0 - ctc_weight) * jnp.sum(found.objective)
-            loss += (1.0 - ctc_weight) * nll
-            metrics["accuracy"] = jnp.sum(found.correct)
+            objective += (1.0 - ctc_weight) * found.objective
+            loss += (1.0 - ctc_weight) * found.nll
+            metrics["accuracy"] = found.correct
             if ctc_weight > 0:
-                metrics["attention_loss"] = nll
+                metrics["attention_loss"] = found.nll
         if ctc_weight > 0:
             ctc = jnp.sum(alignment_losses(module, memory, heard))
             objective, loss = objective + ctc_weight * ctc, loss + ctc_weight * ctc
