@@ -10,9 +10,9 @@ The first holds out takes 0 to 4 of each speaker and digit, as its authors do; t
 speaker. With one digit in each recording, `exact_match` is the accuracy of a classifier.
 
 Measured with the first, seed 0, on one core of an Intel Xeon beside other work: exact match 90.3
-percent (271 of 300), 5:30 minutes of CPU time. The recipe was chosen on this split. The second, with
-george, jackson, lucas, nicolas, theo and yweweler held out in turn, 4:37 to 5:44 minutes of CPU time
-each: 55.2, 64.6, 54.2, 72.4, 90.2 and 73.4 percent. Nothing was chosen on these.
+percent (271 of 300), 5:30 minutes of CPU time. The recipe was chosen on this split. The second,
+with george, jackson, lucas, nicolas, theo and yweweler held out in turn, 4:37 to 5:44 minutes of
+CPU time each: 55.2, 64.6, 54.2, 72.4, 90.2 and 73.4 percent. Nothing was chosen on these.
 """
 
 from ml_collections import ConfigDict

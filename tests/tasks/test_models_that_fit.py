@@ -45,6 +45,7 @@ MODELS = {
 DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
 FITTING = {
     "audio_tokens": {"sound_codec"},
+    "chess_moves": DECODERS,
     "denoising": SEQUENCES,
     "image_classification": {"vit"},
     "key_to_door": {"decision_transformer"},
@@ -69,6 +70,7 @@ IMAGES = {"preparation": {"image_size": 8}}
 SOUND = LogMel(sampling_rate=1000, num_mels=3, window=64, hop=32, scaling="whisper")
 SETTINGS = {
     "audio_tokens": {"train": "sounds.npz", "features": dataclasses.asdict(SOUND)},
+    "chess_moves": {"train": "a.pgn", "max_moves": 8},
     "denoising": {"path": "a.txt", "tokenizer": {"kind": "character"}, "length": 16},
     "image_classification": IMAGES,
     "key_to_door": {"episodes": 8, "validation_episodes": 8},
@@ -106,6 +108,7 @@ def folder(tmp_path_factory):
     ]
     files = {
         "a.txt": TEXT,
+        "a.pgn": "1. e4 e5 * 1. d4 d5 2. c4 *",
         "a.en": "".join(f"{n}\n" for n in numbers),
         "a.de": "".join(f"no {n}\n" for n in numbers),
         "a.conll": "The O\ncat B-X\nsat O\n\n" * 40,

@@ -32,11 +32,9 @@ from transformer.limits import (
     TokenIds,
     Weight,
 )
-from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
-from transformer.ops.losses import IGNORED, TokenLosses
 from transformer.tasks.parts import batching
-from transformer.tasks.parts.losses import auxiliary_losses, vocabulary_losses
+from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
@@ -213,22 +211,9 @@ class LanguageModeling:
     def losses(
         self, model: TextDecoder, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
-        """Cross-entropy of every next token, plus the model's auxiliary losses (routers)."""
+        """See `next_token_losses`."""
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
-
-        def score(module: TextDecoder) -> TokenLosses:
-            features, _ = module.features(batch["tokens"], valid=batch["labels"] != IGNORED)
-            return vocabulary_losses(module, features, batch["labels"], self.vocab_chunk, **terms)
-
-        scores, collected = model.apply(
-            {"params": params}, method=score, rngs=rngs, mutable=[LOSSES]
-        )
-        objective, weight = scores.objective, scores.weight
-        metrics = {"loss": scores.nll, "accuracy": scores.correct}
-        for name, value in auxiliary_losses(collected).items():
-            metrics[name] = value * weight
-            objective += model.loss_scales()[name] * metrics[name]
-        return Losses(objective, weight, metrics)
+        return next_token_losses(model, params, batch, rngs, self.vocab_chunk, **terms)
 
     def scores(self, model: TextDecoder, params: Params, data: TextData) -> Json:
         """No scores besides the loss."""

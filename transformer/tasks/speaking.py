@@ -35,11 +35,10 @@ from transformer.limits import (
     Whole,
 )
 from transformer.ops.logits import Sampling
-from transformer.ops.losses import TokenLosses
 from transformer.pictures.spectrograms import Pictured, draw_spectrograms
 from transformer.progress import counting
 from transformer.tasks.parts.codec import CODEC_FILE, Codec, read_codec
-from transformer.tasks.parts.losses import vocabulary_losses
+from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.sounds import (
@@ -278,17 +277,7 @@ class Speaking:
         self, model: TextDecoder, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every code and of the end."""
-
-        def score(module: TextDecoder) -> TokenLosses:
-            features, _ = module.features(batch["tokens"])
-            smoothing = self.label_smoothing
-            return vocabulary_losses(
-                module, features, batch["labels"], 0, label_smoothing=smoothing
-            )
-
-        scores = model.apply({"params": params}, method=score, rngs=rngs)
-        metrics = {"loss": scores.nll, "accuracy": scores.correct}
-        return Losses(scores.objective, scores.weight, metrics)
+        return next_token_losses(model, params, batch, rngs, label_smoothing=self.label_smoothing)
 
     def scores(self, model: TextDecoder, params: Params, data: VoiceData) -> Json:
         """No scores besides the loss: `benchmarks/voice.py` asks a recogniser."""

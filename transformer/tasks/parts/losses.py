@@ -5,9 +5,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.mixture import LOSSES
-from transformer.ops.losses import TokenLosses, cross_entropy, linear_cross_entropy, summed
+from transformer.ops.losses import (
+    IGNORED,
+    TokenLosses,
+    cross_entropy,
+    linear_cross_entropy,
+    summed,
+)
 from transformer.sharding import gathered, parts
-from transformer.tasks.parts.models import CapsOutputs, HasOutputLayer, SequenceToSequence
+from transformer.tasks.parts.models import (
+    CapsOutputs,
+    HasOutputLayer,
+    SequenceToSequence,
+    TextDecoder,
+)
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number, is_zero
 from transformer.types import Batch, Facts, Params
@@ -43,6 +54,38 @@ def vocabulary_losses(
         logit_cap=module.output_cap() if isinstance(module, CapsOutputs) else None,
         **terms,
     )
+
+
+def next_token_losses(
+    model: TextDecoder,
+    params: Params,
+    batch: Batch,
+    rngs: dict[str, jax.Array],
+    vocab_chunk: int = 0,
+    **terms: Number,
+) -> Losses:
+    """Cross-entropy of every next token, plus the model's auxiliary losses (routers).
+
+    Args:
+        model: the decoder.
+        params: its parameters.
+        batch: `tokens` and `labels`, both `[B, T]`.
+        rngs: for dropout; empty for none.
+        vocab_chunk: see `vocabulary_losses`.
+        **terms: see `vocabulary_losses`.
+    """
+    labels = batch["labels"]
+
+    def score(module: TextDecoder) -> TokenLosses:
+        features, _ = module.features(batch["tokens"], valid=labels != IGNORED)
+        return vocabulary_losses(module, features, labels, vocab_chunk, **terms)
+
+    scores, collected = model.apply({"params": params}, method=score, rngs=rngs, mutable=[LOSSES])
+    objective, metrics = scores.objective, {"loss": scores.nll, "accuracy": scores.correct}
+    for name, value in auxiliary_losses(collected).items():
+        metrics[name] = value * scores.weight
+        objective += model.loss_scales()[name] * metrics[name]
+    return Losses(objective, scores.weight, metrics)
 
 
 def auxiliary_losses(collected: Facts) -> dict[str, Float[Array, ""]]:
