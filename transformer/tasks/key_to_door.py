@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from transformer.data.games.rooms import FEATURES, MOVES, Rooms, Trajectories
+from transformer.data.games.rooms import FEATURES, MOVES, Episodes, Rooms, Trajectories
 from transformer.data.order import Batches
 from transformer.data.rows import RowSource
 from transformer.errors import ConfigError
-from transformer.limits import BatchSize, Count, PartOrNone, Whole
+from transformer.limits import BatchSize, Count, PartOrNone, Positive, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.pictures.rooms import draw_walks
 from transformer.tasks.parts import batching
@@ -53,7 +53,8 @@ class KeyToDoor:
         validation_episodes: how many others to validate on.
         hidden: the share of episodes whose returns are hidden; from these the model learns to clone
             the behaviour.
-        tries: in how many rooms it acts at the end.
+        tries: in how many episodes it acts at the end.
+        temperature: of its moves there: below 1, probable moves become more so.
         batch_size: B, episodes per step over all hosts and microbatches.
         validation_batch_size: episodes per validation batch; None takes `batch_size`.
     """
@@ -74,6 +75,7 @@ class KeyToDoor:
     validation_episodes: Count = 1000
     hidden: PartOrNone = 0.25
     tries: Count = 1000
+    temperature: Positive = 1.0
     batch_size: BatchSize = 64
     validation_batch_size: BatchSize | None = None
 
@@ -175,25 +177,36 @@ class KeyToDoor:
         `asked` is for the return 1, `refused` for 0, and `cloned` with the return hidden; `random`
         is the share in the episodes to validate on.
         """
-        kinds = {"asked": _PAID, "refused": 0.0, "cloned": None}
-        found = {
-            f"success_{name}": float(
-                act(model, params, self.rooms, asked=asked, count=self.tries, seed=0).paid.mean()
-            )
-            for name, asked in kinds.items()
-        }
-        return {**found, "success_random": float(data.validation.rewards.sum(-1).mean())}
+        return self._scores(self._episodes(model, params), data)
 
     def show(self, model: Decides, params: Params, data: Walks, workdir: Path) -> Shown:
         """Shows the scores, and draws some walks in `walks.png`."""
-        scores = self.scores(model, params, data)
-        walks = {
-            name: act(model, params, self.rooms, asked=asked, count=self.tries, seed=0)
-            for name, asked in (("asked for the return", _PAID), ("return hidden", None))
-        }
-        draw_walks(self.rooms, walks, _DRAWN, workdir / "walks.png")
+        episodes = self._episodes(model, params)
+        scores = self._scores(episodes, data)
+        draw_walks(self.rooms, episodes, _DRAWN, workdir / "walks.png")
         lines = [f"{name:<16} {value:.1%}" for name, value in scores.items()]
         return Shown("\n".join(["Key-to-Door", *lines]), scores)
+
+    def _episodes(self, model: Decides, params: Params) -> dict[str, Episodes]:
+        """What the model does, by what it is asked for."""
+        kinds = {"asked": _PAID, "refused": 0.0, "cloned": None}
+        return {
+            name: act(
+                model,
+                params,
+                self.rooms,
+                asked=asked,
+                temperature=self.temperature,
+                count=self.tries,
+                seed=0,
+            )
+            for name, asked in kinds.items()
+        }
+
+    def _scores(self, episodes: dict[str, Episodes], data: Walks) -> dict[str, float]:
+        """See `scores`."""
+        found = {f"success_{name}": float(each.paid.mean()) for name, each in episodes.items()}
+        return {**found, "success_random": float(data.validation.rewards.sum(-1).mean())}
 
 
 def _source(walks: Trajectories) -> RowSource:
