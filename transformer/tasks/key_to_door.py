@@ -31,6 +31,7 @@ from transformer.types import Batch, Data, Json, Params
 _ROOMS = Rooms()
 # The return of an episode that is paid, and how many walks of each kind are drawn.
 _PAID, _DRAWN = 1.0, 3
+_TITLES = {"asked": "asked for 1", "refused": "asked for 0", "cloned": "return hidden"}
 # The seed of the episodes to validate on, which no training episodes have.
 _VALIDATION_SEED = 1 << 40
 
@@ -175,7 +176,7 @@ class KeyToDoor:
         """The shares of rooms in which the door pays, by what the model is asked for.
 
         `asked` is for the return 1, `refused` for 0, and `cloned` with the return hidden; `random`
-        is the share in the episodes to validate on.
+
         """
         return self._scores(self._episodes(model, params), data)
 
@@ -183,7 +184,8 @@ class KeyToDoor:
         """Shows the scores, and draws some walks in `walks.png`."""
         episodes = self._episodes(model, params)
         scores = self._scores(episodes, data)
-        draw_walks(self.rooms, episodes, _DRAWN, workdir / "walks.png")
+        titled = {_TITLES[name]: each for name, each in episodes.items()}
+        draw_walks(self.rooms, titled, _DRAWN, workdir / "walks.png")
         lines = [f"{name:<16} {value:.1%}" for name, value in scores.items()]
         return Shown("\n".join(["Key-to-Door", *lines]), scores)
 
@@ -206,7 +208,7 @@ class KeyToDoor:
     def _scores(self, episodes: dict[str, Episodes], data: Walks) -> dict[str, float]:
         """See `scores`."""
         found = {f"success_{name}": float(each.paid.mean()) for name, each in episodes.items()}
-        return {**found, "success_random": float(data.validation.rewards.sum(-1).mean())}
+        return {**found, "success_random": float(data.train.rewards.sum(-1).mean())}
 
 
 def _source(walks: Trajectories) -> RowSource:
