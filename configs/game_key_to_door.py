@@ -16,16 +16,24 @@ def get_config(variant: str = "") -> ConfigDict:
         "model",
         "decision_transformer",
         num_layers=2,
-        num_heads=4,
-        width=64,
+        num_heads=2,
+        width=32,
         init_scale=0.1,
-        dropout_rate=0.1,
     )
-    config.task = section("task", "key_to_door", validation_batch_size=500)
-    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="5%", weight_decay=0.1)
+    # Of the first hundred layouts the one in which random moves are paid most nearly as often as in
+    # the paper (3.1 percent).
+    config.task = section(
+        "task",
+        "key_to_door",
+        rooms={"layout_seed": 99},
+        temperature=0.2,
+        validation_batch_size=500,
+    )
+    config.optimizer = section("optimizer", learning_rate=5e-3, warmup="5%", weight_decay=0.1)
     config.train = section(
         "train",
-        duration="2000 steps",
+        duration="1500 steps",
+        ema_decay=0.99,
         evaluate_every="10%",
         save_every="25%",
         steps_per_dispatch=10,

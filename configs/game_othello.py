@@ -23,12 +23,24 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model", "gpt", num_layers=3, num_heads=4, width=128, context=60, tie_embeddings=False
+        "model",
+        "gpt",
+        num_layers=3,
+        num_heads=4,
+        width=128,
+        context=60,
+        tie_embeddings=False,
+        activation="relu",
     )
     config.task = section("task", "othello_moves", batch_size=32, validation_batch_size=100)
     config.optimizer = section("optimizer", learning_rate=2e-3, warmup="2%", weight_decay=0.01)
     config.train = section(
-        "train", duration="3000 steps", evaluate_every="5%", save_every="10%", log_every="50 steps"
+        "train",
+        duration="10000 steps",
+        evaluate_every="5%",
+        save_every="10%",
+        log_every="50 steps",
+        steps_per_dispatch=10,
     )
     return complete(config, variant, VARIANTS)
 

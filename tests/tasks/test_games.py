@@ -214,10 +214,10 @@ def first_free(model, params, game, positions, key, simulations):
 
 def test_games_follow_each_other_and_are_judged_by_their_end(monkeypatch):
     monkeypatch.setattr(searching, "search", first_free)
-    game = RowGame()
+    game, model = RowGame(), BoardTransformer(num_squares=9, **BOARD)
     play = jax.jit(
         lambda key: searching.play_games(
-            None, None, game, key, 40, moves=12, simulations=1, random_moves=6
+            model, {}, game, key, 40, moves=12, simulations=1, random_moves=6
         )
     )
     boards, policies, labels, judged = (

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from transformer.data.games.rooms import FEATURES, MOVES, Rooms, Trajectories
+from transformer.data.games.rooms import FEATURES, MOVES, Episodes, Rooms, Trajectories
 from transformer.data.order import Batches
 from transformer.data.rows import RowSource
 from transformer.errors import ConfigError
-from transformer.limits import BatchSize, Count, PartOrNone, Whole
+from transformer.limits import BatchSize, Count, PartOrNone, Positive, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.pictures.rooms import draw_walks
 from transformer.tasks.parts import batching
@@ -31,6 +31,7 @@ from transformer.types import Batch, Data, Json, Params
 _ROOMS = Rooms()
 # The return of an episode that is paid, and how many walks of each kind are drawn.
 _PAID, _DRAWN = 1.0, 3
+_TITLES = {"asked": "asked for 1", "refused": "asked for 0", "cloned": "return hidden"}
 # The seed of the episodes to validate on, which no training episodes have.
 _VALIDATION_SEED = 1 << 40
 
@@ -53,7 +54,8 @@ class KeyToDoor:
         validation_episodes: how many others to validate on.
         hidden: the share of episodes whose returns are hidden; from these the model learns to clone
             the behaviour.
-        tries: in how many rooms it acts at the end.
+        tries: in how many episodes it acts at the end.
+        temperature: of its moves there: below 1, probable moves become more so.
         batch_size: B, episodes per step over all hosts and microbatches.
         validation_batch_size: episodes per validation batch; None takes `batch_size`.
     """
@@ -74,6 +76,7 @@ class KeyToDoor:
     validation_episodes: Count = 1000
     hidden: PartOrNone = 0.25
     tries: Count = 1000
+    temperature: Positive = 1.0
     batch_size: BatchSize = 64
     validation_batch_size: BatchSize | None = None
 
@@ -173,27 +176,39 @@ class KeyToDoor:
         """The shares of rooms in which the door pays, by what the model is asked for.
 
         `asked` is for the return 1, `refused` for 0, and `cloned` with the return hidden; `random`
-        is the share in the episodes to validate on.
+
         """
-        kinds = {"asked": _PAID, "refused": 0.0, "cloned": None}
-        found = {
-            f"success_{name}": float(
-                act(model, params, self.rooms, asked=asked, count=self.tries, seed=0).paid.mean()
-            )
-            for name, asked in kinds.items()
-        }
-        return {**found, "success_random": float(data.validation.rewards.sum(-1).mean())}
+        return self._scores(self._episodes(model, params), data)
 
     def show(self, model: Decides, params: Params, data: Walks, workdir: Path) -> Shown:
         """Shows the scores, and draws some walks in `walks.png`."""
-        scores = self.scores(model, params, data)
-        walks = {
-            name: act(model, params, self.rooms, asked=asked, count=self.tries, seed=0)
-            for name, asked in (("asked for the return", _PAID), ("return hidden", None))
-        }
-        draw_walks(self.rooms, walks, _DRAWN, workdir / "walks.png")
+        episodes = self._episodes(model, params)
+        scores = self._scores(episodes, data)
+        titled = {_TITLES[name]: each for name, each in episodes.items()}
+        draw_walks(self.rooms, titled, _DRAWN, workdir / "walks.png")
         lines = [f"{name:<16} {value:.1%}" for name, value in scores.items()]
         return Shown("\n".join(["Key-to-Door", *lines]), scores)
+
+    def _episodes(self, model: Decides, params: Params) -> dict[str, Episodes]:
+        """What the model does, by what it is asked for."""
+        kinds = {"asked": _PAID, "refused": 0.0, "cloned": None}
+        return {
+            name: act(
+                model,
+                params,
+                self.rooms,
+                asked=asked,
+                temperature=self.temperature,
+                count=self.tries,
+                seed=0,
+            )
+            for name, asked in kinds.items()
+        }
+
+    def _scores(self, episodes: dict[str, Episodes], data: Walks) -> dict[str, float]:
+        """See `scores`."""
+        found = {f"success_{name}": float(each.paid.mean()) for name, each in episodes.items()}
+        return {**found, "success_random": float(data.train.rewards.sum(-1).mean())}
 
 
 def _source(walks: Trajectories) -> RowSource:

@@ -23,6 +23,8 @@ FEATURES = 3
 _WITH_KEY, _WITH_DOOR, _NUM_ROOMS = 0, 2, 3
 # Random numbers that place one episode: in each room the agent, then the key and the door.
 PLACED = _NUM_ROOMS + 2
+# The number of a move.
+Turn = int | Int[np.ndarray, "..."] | Int[Array, "..."]
 
 
 class Places(NamedTuple):
@@ -95,11 +97,15 @@ class Rooms:
         side: the number of squares on a side of each room.
         moves: how many moves the agent makes in the first and in the last room.
         distraction: how many in the empty room between them.
+        layouts: how many ways to place things there are; 0 places them anew in every episode.
+        layout_seed: the seed of these ways.
     """
 
     side: Annotated[int, Whole(2, 32)] = 5
     moves: Annotated[int, Whole(1, 256)] = 8
     distraction: Annotated[int, Whole(1, 256)] = 8
+    layouts: Annotated[int, Whole(0, 1 << 16)] = 1
+    layout_seed: Annotated[int, Whole(0)] = 0
 
     @property
     def length(self) -> int:
@@ -111,12 +117,16 @@ class Rooms:
         """How many values a feature has: the squares, and none."""
         return self.side**2 + 1
 
-    def room(self, turn: int | Int[Array, ""]) -> int | Int[Array, ""]:
-        """The room of a move: 0, 1 or 2."""
+    def room(self, turn: Turn) -> Turn:
+        """The room of a move, or of several: 0, 1 or 2."""
         return 1 * (turn >= self.moves) + 1 * (turn >= self.moves + self.distraction)
 
     def places(self, numbers: Float[np.ndarray, "B 5"] | Float[Array, "B 5"]) -> Places:
         """Places what is in the rooms, by numbers from 0 to 1."""
+        if self.layouts:
+            xp, random = numbers.__array_namespace__(), epoch_generator(self.layout_seed, 0)
+            known = random.random((self.layouts, PLACED), np.float32)
+            numbers = xp.asarray(known)[(numbers[:, 0] * self.layouts).astype(np.int32)]
         count = self.side**2
         entrances = (numbers[:, :_NUM_ROOMS] * count).astype(np.int32)
         # One of the other squares, each equally probable.
@@ -131,7 +141,7 @@ class Rooms:
         return Walk(square, square < 0, square < 0)
 
     def observe(
-        self, places: Places, walk: Walk, turn: int | Int[Array, ""]
+        self, places: Places, walk: Walk, turn: Turn
     ) -> Int[np.ndarray, "B 3"] | Int[Array, "B 3"]:
         """What agents see: the room, their square, and the key or door, if one is there.
 
@@ -148,7 +158,7 @@ class Rooms:
         self,
         places: Places,
         walk: Walk,
-        turn: int | Int[Array, ""],
+        turn: Turn,
         actions: Int[np.ndarray, "B"] | Int[Array, "B"],
     ) -> tuple[Walk, Bool[np.ndarray, "B"] | Bool[Array, "B"]]:
         """The agents after a move, and which of them are paid for it.

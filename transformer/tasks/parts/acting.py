@@ -35,7 +35,14 @@ class Decides(Model, Protocol):
 
 
 def act(
-    model: Decides, params: Params, rooms: Rooms, *, asked: float | None, count: int, seed: int
+    model: Decides,
+    params: Params,
+    rooms: Rooms,
+    *,
+    asked: float | None,
+    temperature: float,
+    count: int,
+    seed: int,
 ) -> Episodes:
     """Lets a model act, with moves drawn by its probabilities.
 
@@ -46,14 +53,14 @@ def act(
         params: its parameters.
         rooms: the rules.
         asked: the return that it is asked for; None hides it.
+        temperature: divides the scores of the moves; below 1, probable moves become more so.
         count: B.
         seed: the seed of the rooms and of the moves. Episodes with the same seed have the same
             rooms.
     """
     hidden = asked is None
-    return jax.tree.map(
-        np.asarray, _acted(model, rooms, count, params, 0.0 if hidden else asked, not hidden, seed)
-    )
+    wish = (0.0, False) if hidden else (asked, True)
+    return jax.tree.map(np.asarray, _acted(model, rooms, count, params, *wish, temperature, seed))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -64,6 +71,7 @@ def _acted(
     params: Params,
     asked: Float[Array, ""] | float,
     is_asked: Bool[Array, ""] | bool,
+    temperature: Float[Array, ""] | float,
     seed: Int[Array, ""] | int,
 ) -> Episodes:
     at_places, at_moves = jax.random.split(jax.random.key(seed))
@@ -83,7 +91,8 @@ def _acted(
             cache,
             method="decide",
         )
-        action = jax.random.categorical(jax.random.fold_in(at_moves, turn), logits[:, 0])
+        key = jax.random.fold_in(at_moves, turn)
+        action = jax.random.categorical(key, logits[:, 0] / temperature)
         after, paid = rooms.walk(places, walk, turn, action)
         return (after, action, returns - paid, cache), walk.square
 
