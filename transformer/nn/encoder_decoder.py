@@ -360,6 +360,13 @@ def _places(sequence: Array, positions: Int[Array, "B T"] | None) -> Array:
     return jnp.arange(sequence.shape[1])[None, :] if positions is None else positions
 
 
+def with_room(caches: Caches, num_slots: int) -> Caches:
+    """The caches with at least so many slots for the text; the new ones are empty."""
+    if isinstance(caches, tuple):
+        return tuple(cache.with_room(num_slots) for cache in caches)
+    return caches.with_room(num_slots)
+
+
 def _num_slots(cache: Caches) -> int:
     """S, from the caches of all layers, scanned or not."""
     first = cache[0] if isinstance(cache, tuple) else cache
