@@ -13,15 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from transformer.decoding.rows import row_by_row
-from transformer.decoding.shapes import rooms
-from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, with_room
+from transformer.decoding.growing import rooms, write_growing
+from transformer.decoding.rows import caches_row_by_row
+from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, num_slots
 from transformer.ops.logits import most_probable
 from transformer.ops.masks import explicit
 from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
 
-# The fewest tokens that a cache has room for: fewer save little time, and each size is compiled.
+# The fewest tokens that a cache has room for.
 _LEAST_ROOM = 128
 
 
@@ -115,7 +115,6 @@ def write(
         settings: how to write.
     """
     variables, size = {"params": params}, prompts.tokens.shape[1]
-    # Each step attends to all slots, and most outputs need only a few.
     steps = rooms(settings.max_length, least=_LEAST_ROOM)
 
     def advance(state: _State) -> _State:
@@ -146,7 +145,7 @@ def write(
     columns = jnp.stack([features[:, -place], features[:, -1]], axis=1)
     logits = model.apply(variables, columns, method="logits")
     rows = len(memory)
-    state = _State(
+    first = _State(
         step=jnp.asarray(0),
         cache=cache,
         logits=logits[:, 1],
@@ -156,15 +155,9 @@ def write(
         log_probs=jnp.zeros(rows),
         done=limits == 0,
     )
-    for room in steps:
-
-        def is_writing(state: _State, room: int = room) -> Bool[Array, ""]:
-            return ~jnp.all(state.done) & (state.step < room)
-
-        state = state._replace(cache=with_room(state.cache, size + room))
-        state = jax.lax.while_loop(is_writing, advance, state)
+    last = write_growing(advance, first, steps, lambda room: size + room)
     watched = jax.nn.softmax(logits[:, 0])[:, token]
-    return Written(state.tokens, state.lengths, state.log_probs, watched)
+    return Written(last.tokens, last.lengths, last.log_probs, watched)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "column"))
@@ -193,9 +186,7 @@ def _read(
     def compute(memory: Array, prompts: Prompts) -> tuple[Array, Caches]:
         return nn.apply(read, model)({"params": params}, memory, prompts, room)
 
-    if model.compute.scan_layers:  # Its caches have a leading axis of layers, not of rows.
-        return compute(memory, prompts)
-    return row_by_row(compute, memory.shape[1], memory, prompts)
+    return caches_row_by_row(model, compute, memory, prompts)
 
 
 def read(
@@ -236,8 +227,7 @@ def _next(
 ) -> tuple[Float[Array, "B V"], Caches]:
     """Scores of the tokens that may follow a new token."""
     rows, size = prompts.tokens.shape
-    text = cache[0].text if isinstance(cache, tuple) else cache.text
-    slots = jnp.arange(text.key.shape[-2])
+    slots = jnp.arange(num_slots(cache))
     seen = (slots >= size - prompts.lengths[:, None]) & (slots <= size + step)
     features, cache = model.decode(
         token[:, None],

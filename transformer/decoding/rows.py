@@ -40,6 +40,18 @@ def row_by_row(compute: Callable[..., Outputs], length: int, *inputs: PyTree[Arr
     return lax.map(alone, inputs)
 
 
+def caches_row_by_row(
+    model: AnyEncoderDecoder,
+    compute: Callable[..., Outputs],
+    memory: Float[Array, "B R D"],
+    *others: PyTree[Array],
+) -> Outputs:
+    """`row_by_row` for outputs with caches, and inputs of which the first is the memory."""
+    if model.compute.scan_layers:  # These have a leading axis of layers, not of rows.
+        return compute(memory, *others)
+    return row_by_row(compute, memory.shape[1], memory, *others)
+
+
 def encoded(
     model: AnyEncoderDecoder, params: Params, frames: Float[Array, "B S M"]
 ) -> Float[Array, "B R D"]:

@@ -5,12 +5,3 @@ def rounded_up(needed: int, most: int | None = None, *, least: int = 16) -> int:
     """The next power of two for a size of `needed`, from `least` (a power of two) to `most`."""
     size = max(least, 1 << max(0, needed - 1).bit_length())
     return size if most is None else min(size, most)
-
-
-def rooms(most: int, *, least: int) -> tuple[int, ...]:
-    """The sizes of something that grows: from `least`, each twice the one before, to `most`."""
-    sizes = []
-    while least < most:
-        sizes.append(least)
-        least *= 2
-    return (*sizes, most)
