@@ -1,7 +1,7 @@
 """Writing with a cache that grows with the texts, inside one compiled program."""
 
 from collections.abc import Callable
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int
 from transformer.nn.encoder_decoder import Caches, with_room
 
 
+@runtime_checkable
 class Writing(Protocol):
     """What is known between two steps; a named tuple."""
 
@@ -28,7 +29,7 @@ class Writing(Protocol):
         """Whether each row has ended."""
         ...
 
-    def _replace(self, **fields: Caches) -> Self: ...
+    def _replace(self, **fields: Caches) -> "Writing": ...
 
 
 State = TypeVar("State", bound=Writing)

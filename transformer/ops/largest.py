@@ -17,7 +17,7 @@ def largest(
 
     A CPU first takes the largest of each group, which is a plain reduction, and then looks only
     into the best groups: the numbers that are wanted are in as many groups at most. Of equal
-    numbers it may choose others than `lax.top_k`.
+    numbers it may choose others than `lax.top_k`, and it may overlook a single NaN.
 
     Args:
         values: the numbers.
@@ -26,7 +26,8 @@ def largest(
     rows, size = values.shape
     num_groups = size // _GROUP
     if size < _MANY or count > num_groups or not is_one_cpu():
-        return lax.top_k(values, count)
+        found, places = lax.top_k(values, count)
+        return found, places
     whole = num_groups * _GROUP
     best = jnp.max(values[:, :whole].reshape(rows, num_groups, _GROUP), axis=-1)
     # In their order, so that the first of equal numbers is found first.
