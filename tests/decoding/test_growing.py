@@ -38,15 +38,9 @@ def test_rooms():
 def test_a_beam_search_whose_cache_grows_is_the_same(monkeypatch):
     # Its biases depend on where keys stand.
     model = RELATIVE
-    settings = beam.Settings(
-        END,
-        num_tokens=V,
-        max_length=L,
-        beam_size=3,
-        alpha=0.6,
-        num_return=3,
-        begin=model.begin_token(),
-    )
+    begin = model.begin_token()
+    options = {"max_length": L, "beam_size": 3, "alpha": 0.6, "num_return": 3, "begin": begin}
+    settings = beam.Settings(END, num_tokens=V, **options)
     args = params_of(model), SOURCES, LENGTHS, jnp.array([L, L - 1, L])
     whole = beam.beam_search(model, *args, settings)
     monkeypatch.setattr(beam, "_LEAST_ROOM", 1)
