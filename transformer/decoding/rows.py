@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
@@ -18,7 +19,9 @@ LONG = 1024
 Outputs = TypeVar("Outputs", bound=PyTree[Array])
 
 
-def row_by_row(compute: Callable[..., Outputs], length: int, *inputs: PyTree[Array]) -> Outputs:
+def row_by_row(
+    compute: Callable[..., Outputs], length: int, *inputs: PyTree[Array | np.ndarray]
+) -> Outputs:
     """The same as `compute(*inputs)`, one row after another if a CPU computes long rows.
 
     What a row needs then stays in the cache of a core from one layer to the next, and XLA
@@ -44,7 +47,7 @@ def caches_row_by_row(
     model: AnyEncoderDecoder,
     compute: Callable[..., Outputs],
     memory: Float[Array, "B R D"],
-    *others: PyTree[Array],
+    *others: PyTree[Array | np.ndarray],
 ) -> Outputs:
     """`row_by_row` for outputs with caches, and inputs of which the first is the memory."""
     if model.compute.scan_layers:  # These have a leading axis of layers, not of rows.
