@@ -16,6 +16,7 @@ from transformer.types import Params
 # benchmarks/speech.py with 1,500 of them; see LOG.md.
 LONG = 1024
 
+Inputs = PyTree[Array | np.ndarray]
 Outputs = TypeVar("Outputs", bound=PyTree[Array])
 
 
@@ -47,7 +48,7 @@ def caches_row_by_row(
     model: AnyEncoderDecoder,
     compute: Callable[..., Outputs],
     memory: Float[Array, "B R D"],
-    *others: PyTree[Array | np.ndarray],
+    *others: Inputs,
 ) -> Outputs:
     """`row_by_row` for outputs with caches, and inputs of which the first is the memory."""
     if model.compute.scan_layers:  # These have a leading axis of layers, not of rows.
