@@ -20,9 +20,7 @@ Inputs = PyTree[Array | np.ndarray]
 Outputs = TypeVar("Outputs", bound=PyTree[Array])
 
 
-def row_by_row(
-    compute: Callable[..., Outputs], length: int, *inputs: PyTree[Array | np.ndarray]
-) -> Outputs:
+def row_by_row(compute: Callable[..., Outputs], length: int, *inputs: Inputs) -> Outputs:
     """The same as `compute(*inputs)`, one row after another if a CPU computes long rows.
 
     What a row needs then stays in the cache of a core from one layer to the next, and XLA
