@@ -60,12 +60,12 @@ def test_windows_alone_and_with_a_cache_that_grows(monkeypatch):
         monkeypatch.setattr(prompted, "_LEAST_ROOM", least)
         monkeypatch.setattr(rows, "LONG", long)
 
-        def run(params, frames):
+        def run(params, frames, prompts):
             memory = rows.encoded(WHISPER, params, frames)
-            inputs = memory, PROMPTS, limits, jnp.ones(()), keys
+            inputs = memory, prompts, limits, jnp.ones(()), keys
             return memory, prompted.write.__wrapped__(WHISPER, params, *inputs, settings)
 
-        return jax.jit(run)(params, FRAMES)
+        return jax.jit(run)(params, FRAMES, PROMPTS)
 
     memory, whole = written(128, 1024)
     alone, grown = written(2, 10)
