@@ -75,6 +75,7 @@ def ours(args: argparse.Namespace, windows: np.ndarray) -> Work:
 
     from transformer.data.audio.features import LogMel
     from transformer.decoding.prompted import Prompts, Settings, write
+    from transformer.decoding.rows import encoded
     from transformer.interop.opening import read_published
     from transformer.ops.transcript_rules import TranscriptRules
     from transformer.training.selection import from_paths
@@ -92,7 +93,7 @@ def ours(args: argparse.Namespace, windows: np.ndarray) -> Work:
     @jax.jit
     def encode(params, samples):
         heard, _ = features(samples, jnp.full(len(samples), samples.shape[1]))
-        return model.apply({"params": params}, heard, None, method="encode")
+        return encoded(model, params, heard)
 
     def work() -> list[list[int]]:
         found = []

@@ -18,12 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.decoding.growing import rooms, write_growing
 from transformer.decoding.prompted import Prompts
-from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, Source
+from transformer.decoding.rows import caches_row_by_row
+from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, Source, num_slots
+from transformer.ops.largest import largest
 from transformer.ops.masks import at_positions, explicit, padding_behind
 from transformer.ops.search_rules import USUAL, Search, length_penalty, ruled
 from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
+
+# The fewest tokens that a cache has room for.
+_LEAST_ROOM = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +177,6 @@ def search_memory(
         begins = jnp.full((len(memory), 1), settings.first)
         prompts = Prompts(begins, jnp.ones(len(memory), jnp.int32))
 
-    def is_searching(state: _State) -> Bool[Array, ""]:
-        return ~jnp.all(state.done) & (state.step < settings.max_length)
-
     def advance(state: _State) -> _State:
         state = _with_next_slot(state)
         log_probs, cache = nn.apply(_next_log_probs, model)(
@@ -183,10 +186,16 @@ def search_memory(
         ended, has_ended = _best_ended(state, found, settings)
         return _next_state(state, cache, found, ended, has_ended, limits, settings)
 
-    cache = nn.apply(_read, model)(variables, memory, memory_lengths, prompts, settings)
+    def compute(memory: Array, lengths: Array, prompts: Prompts) -> Caches:
+        return nn.apply(_read, model)(variables, memory, lengths, prompts, slots(steps[0]))
+
+    def slots(room: int) -> int:
+        return prompts.tokens.shape[1] - 1 + room * settings.beam_size
+
+    steps = rooms(settings.max_length, least=_LEAST_ROOM)
+    cache = caches_row_by_row(model, compute, memory, memory_lengths, prompts)
     first = _initial_state(cache, memory_lengths, prompts, settings)
-    last = jax.lax.while_loop(is_searching, advance, first)
-    return _outputs(last, settings)
+    return _outputs(write_growing(advance, first, steps, slots), settings)
 
 
 def _read(
@@ -194,14 +203,13 @@ def _read(
     memory: Float[Array, "B R D"],
     memory_lengths: Int[Array, "B"],
     prompts: Prompts,
-    settings: Settings,
+    slots: int,
 ) -> Caches:
     """A cache that holds the source, and all tokens of the prompts but the last.
 
     Where a prompt has one token, this writes it into a slot that is overwritten later.
     """
     before = max(1, prompts.tokens.shape[1] - 1)
-    slots = prompts.tokens.shape[1] - 1 + settings.max_length * settings.beam_size
     positions = prompts.positions()[:, :before]
     seen = (positions >= 0)[:, None, None, :]
     seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 0), (0, slots - before)))
@@ -257,13 +265,14 @@ def _next_log_probs(
     settings: Settings,
 ) -> tuple[Float[Array, "B K V"], Caches]:
     """Log probabilities of every beam's next token after the rules, and the new cache."""
-    batch, size, length = state.slots.shape
+    batch, size, _ = state.slots.shape
+    before = prompts.positions()[:, :-1]
+    length = (num_slots(state.cache) - before.shape[1]) // size
     # A slot is seen if its step is not later than this one and the beam descends from it.
-    seen = state.slots[..., None] == jnp.arange(size)
+    seen = state.slots[:, :, :length, None] == jnp.arange(size)
     seen &= (jnp.arange(length) <= state.step)[:, None]
     seen = seen.reshape(batch, 1, size, length * size)
     # All beams see the prompt, except its padding and its last token, which they begin with.
-    before = prompts.positions()[:, :-1]
     shared = jnp.broadcast_to(before[:, None, None] >= 0, (batch, 1, size, before.shape[1]))
     seen = jnp.concatenate([shared, seen], axis=-1)
     first = prompts.lengths[:, None] - 1
@@ -305,7 +314,7 @@ def _extensions(
         log_probs = jnp.where(at_limit[..., None] & ~is_end, -jnp.inf, log_probs)
     log_probs += state.log_probs[..., None]
     count = min((1 + len(settings.ends)) * size, size * num_tokens)
-    best, flat = jax.lax.top_k(log_probs.reshape(len(limits), -1), count)
+    best, flat = largest(log_probs.reshape(len(limits), -1), count)
     parents, tokens = flat // num_tokens, flat % num_tokens
     texts = _take(state.texts, parents).at[:, :, state.step].set(tokens)
     ends = is_end[tokens] | (at_limit & settings.foreign)

@@ -30,6 +30,7 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding import beam, prompted
 from transformer.decoding.listening import Listening, Opener, features_of
 from transformer.decoding.prompted import Prompts, Written
+from transformer.decoding.rows import encoded
 from transformer.decoding.word_times import Line, token_ends, usual_heads
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.ops.search_rules import Search
@@ -359,7 +360,7 @@ def _memory(
 ) -> Float[Array, "B R D"]:
     """What the encoder makes of windows."""
     heard = features_of(features, samples, valid, loudest)
-    return model.apply({"params": params}, heard, method="encode")
+    return encoded(model, params, heard)
 
 
 @jax.jit

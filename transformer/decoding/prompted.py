@@ -13,11 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches
+from transformer.decoding.growing import rooms, write_growing
+from transformer.decoding.rows import caches_row_by_row
+from transformer.nn.encoder_decoder import AnyEncoderDecoder, Caches, num_slots
 from transformer.ops.logits import most_probable
 from transformer.ops.masks import explicit
 from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
+
+# The fewest tokens that a cache has room for.
+_LEAST_ROOM = 128
 
 
 class Prompts(NamedTuple):
@@ -109,10 +114,8 @@ def write(
         keys: of the random numbers of each row.
         settings: how to write.
     """
-    variables = {"params": params}
-
-    def is_writing(state: _State) -> Bool[Array, ""]:
-        return ~jnp.all(state.done)
+    variables, size = {"params": params}, prompts.tokens.shape[1]
+    steps = rooms(settings.max_length, least=_LEAST_ROOM)
 
     def advance(state: _State) -> _State:
         scores = settings.rules(state.logits, state.recent, state.step)
@@ -137,7 +140,7 @@ def write(
             done=state.done | (token == settings.end) | (length >= limits),
         )
 
-    features, cache = nn.apply(read, model)(variables, memory, prompts, settings)
+    features, cache = _read(model, params, memory, prompts, steps[0])
     token, place = settings.watched
     columns = jnp.stack([features[:, -place], features[:, -1]], axis=1)
     logits = model.apply(variables, columns, method="logits")
@@ -152,7 +155,7 @@ def write(
         log_probs=jnp.zeros(rows),
         done=limits == 0,
     )
-    last = jax.lax.while_loop(is_writing, advance, first)
+    last = write_growing(advance, first, steps, lambda room: size + room)
     watched = jax.nn.softmax(logits[:, 0])[:, token]
     return Written(last.tokens, last.lengths, last.log_probs, watched)
 
@@ -166,24 +169,44 @@ def following(
     column: int = 1,
 ) -> Float[Array, "B V"]:
     """Logits of the tokens that may follow a column of the prompts, counted from their end."""
-    variables = {"params": params}
-    settings = Settings(end=0, max_length=0, rules=TranscriptRules())
-    features, _ = nn.apply(read, model)(variables, memory, prompts, settings)
+    features, _ = _read(model, params, memory, prompts, room=0)
     last = features[:, features.shape[1] - column, None]
-    return model.apply(variables, last, method="logits")[:, 0]
+    return model.apply({"params": params}, last, method="logits")[:, 0]
+
+
+def _read(
+    model: AnyEncoderDecoder,
+    params: Params,
+    memory: Float[Array, "B R D"],
+    prompts: Prompts,
+    room: int,
+) -> tuple[Float[Array, "B P D"], Caches]:
+    """`read`, in the way that is fastest here."""
+
+    def compute(memory: Array, prompts: Prompts) -> tuple[Array, Caches]:
+        return nn.apply(read, model)({"params": params}, memory, prompts, room)
+
+    return caches_row_by_row(model, compute, memory, prompts)
 
 
 def read(
     model: AnyEncoderDecoder,
     memory: Float[Array, "B R D"],
     prompts: Prompts,
-    settings: Settings,
+    room: int = 0,
 ) -> tuple[Float[Array, "B P D"], Caches]:
-    """The states of the prompts, and a cache that holds them and the memory."""
+    """The states of the prompts, and a cache that holds them and the memory.
+
+    Args:
+        model: an encoder-decoder.
+        memory: from its `encode`.
+        prompts: what it reads.
+        room: slots of the cache for further tokens.
+    """
     rows, size = prompts.tokens.shape
     positions = prompts.positions()
-    seen = jnp.pad(positions >= 0, ((0, 0), (0, settings.max_length)))[:, None, None, :]
-    seen &= jnp.arange(size + settings.max_length) <= jnp.arange(size)[:, None]
+    seen = jnp.pad(positions >= 0, ((0, 0), (0, room)))[:, None, None, :]
+    seen &= jnp.arange(size + room) <= jnp.arange(size)[:, None]
     return model.decode(
         prompts.tokens,
         memory,
@@ -191,7 +214,7 @@ def read(
         memory_mask=None,
         positions=jnp.maximum(positions, 0),
         slots=jnp.broadcast_to(jnp.arange(size), (rows, size)),
-        cache=model.empty_cache(rows, size + settings.max_length),
+        cache=model.empty_cache(rows, size + room),
     )
 
 
@@ -204,8 +227,7 @@ def _next(
 ) -> tuple[Float[Array, "B V"], Caches]:
     """Scores of the tokens that may follow a new token."""
     rows, size = prompts.tokens.shape
-    text = cache[0].text if isinstance(cache, tuple) else cache.text
-    slots = jnp.arange(text.key.shape[-2])
+    slots = jnp.arange(num_slots(cache))
     seen = (slots >= size - prompts.lengths[:, None]) & (slots <= size + step)
     features, cache = model.decode(
         token[:, None],

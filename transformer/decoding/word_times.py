@@ -11,13 +11,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from transformer.data.audio.windows import TIME_STEP
-from transformer.decoding.prompted import Prompts, Settings, read
+from transformer.decoding.prompted import Prompts, read
 from transformer.errors import ConfigError
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.nn.layouts import layer_name, unstacked
 from transformer.nn.taps import RECORDED
 from transformer.ops.time_warping import token_vectors
-from transformer.ops.transcript_rules import TranscriptRules
 from transformer.types import Params
 
 # The number of a layer of the decoder, and of a head in it.
@@ -117,9 +116,8 @@ def _weights(
     heads: Heads,
 ) -> Float[Array, "B A T R"]:
     """The weights of some heads; what else is recorded is not computed."""
-    settings = Settings(end=0, max_length=0, rules=TranscriptRules())
     watched = nn.apply(read, model, mutable=[RECORDED])
-    _, found = watched({"params": params}, memory, prompts, settings)
+    _, found = watched({"params": params}, memory, prompts)
     layers = unstacked(found[RECORDED]["decoder"])
     weights: Sequence[Float[Array, "B T R"]] = [
         layers[layer_name(layer)]["cross_attention"]["weights"][:, head] for layer, head in heads

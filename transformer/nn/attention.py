@@ -64,6 +64,12 @@ class KVCache:
         zeros = jnp.zeros((batch_size, num_kv_heads, length, head_dim), dtype)
         return cls(key=zeros, value=zeros)
 
+    def with_room(self, length: int) -> "KVCache":
+        """The same with at least `length` slots; a scanned stack's has a leading axis L."""
+        missing = max(0, length - self.key.shape[-2])
+        widths = ((0, 0),) * (self.key.ndim - 2) + ((0, missing), (0, 0))
+        return KVCache(jnp.pad(self.key, widths), jnp.pad(self.value, widths))
+
     def write(
         self,
         key: Float[Array, "B T K H"],

@@ -32,6 +32,10 @@ class DecoderCache:
     text: KVCache
     memory: KVCache | None = None
 
+    def with_room(self, length: int) -> "DecoderCache":
+        """The same with slots for at least `length` positions of the text."""
+        return dataclasses.replace(self, text=self.text.with_room(length))
+
 
 # What a block keeps between calls.
 Cache = KVCache | DecoderCache

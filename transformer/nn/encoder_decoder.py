@@ -212,7 +212,7 @@ class AnyEncoderDecoder(nn.Module):
         if mask.key_positions is not None:
             keys = mask.key_positions
         elif cache is not None:
-            keys = jnp.arange(_num_slots(cache))[None, :]
+            keys = jnp.arange(num_slots(cache))[None, :]
         x, cache = self.decoder(
             self.embed(target, places, "decoder"),
             cache,
@@ -360,7 +360,14 @@ def _places(sequence: Array, positions: Int[Array, "B T"] | None) -> Array:
     return jnp.arange(sequence.shape[1])[None, :] if positions is None else positions
 
 
-def _num_slots(cache: Caches) -> int:
-    """S, from the caches of all layers, scanned or not."""
+def with_room(caches: Caches, slots: int) -> Caches:
+    """The caches with at least so many slots for the text; the new ones are empty."""
+    if isinstance(caches, tuple):
+        return tuple(cache.with_room(slots) for cache in caches)
+    return caches.with_room(slots)
+
+
+def num_slots(cache: Caches) -> int:
+    """How many slots for the text there are in each of the caches of a stack, scanned or not."""
     first = cache[0] if isinstance(cache, tuple) else cache
     return first.text.key.shape[-2]

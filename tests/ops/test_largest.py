@@ -1,0 +1,33 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer.ops import largest as subject
+from transformer.ops.largest import largest
+
+ROWS = np.random.default_rng(0).normal(size=(3, 20_000)).astype(np.float32)
+# Among the last numbers, which fill no group; several in one group; most of a row is forbidden.
+ROWS[0, -5:] += 5.0
+ROWS[1, 640:652] += 7.0
+ROWS[2, :19_990] = -np.inf
+
+
+@pytest.mark.parametrize("count", [1, 10])
+def test_the_same_as_without_groups(count):
+    assert ROWS.shape[1] > subject._MANY and ROWS.shape[1] % subject._GROUP
+    found = jax.jit(largest, static_argnums=1)(jnp.asarray(ROWS), count)
+    for one, other in zip(found, jax.lax.top_k(ROWS, count), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_few_numbers_have_no_groups():
+    found, places = largest(jnp.asarray(ROWS[:, :7]), 3)
+    np.testing.assert_array_equal(found, jax.lax.top_k(ROWS[:, :7], 3)[0])
+    np.testing.assert_array_equal(found, np.take_along_axis(ROWS, np.asarray(places), 1))
+
+
+def test_a_row_without_numbers_stays_without():
+    found, places = jax.jit(largest, static_argnums=1)(jnp.full((1, 20_000), jnp.nan), 3)
+    assert np.isnan(found).all()
+    assert ((places >= 0) & (places < 20_000)).all()
