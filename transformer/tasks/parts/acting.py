@@ -17,6 +17,7 @@ from transformer.types import Params
 class Decides(Model, Protocol):
     """Scores actions by the return that it is asked for; see `models/decision_transformer.py`."""
 
+    num_features: int | None
     num_turns: int | None
 
     def decide(
