@@ -271,6 +271,24 @@ JOBS = (
             train__steps_per_dispatch=2,
         ),
     ),
+    Job(
+        "acting by a return",
+        "game_key_to_door.py",
+        _settings(
+            BOARD,
+            {
+                "rooms.side": 2,
+                "rooms.moves": 2,
+                "rooms.distraction": 1,
+                "episodes": 16,
+                "validation_episodes": 4,
+                "tries": 4,
+                "batch_size": 4,
+                "validation_batch_size": 4,
+            },
+            train__steps_per_dispatch=2,
+        ),
+    ),
 )
 
 

@@ -29,6 +29,9 @@ SIZES = {
     "channels": 3,
     "num_features": 40,
     "num_squares": 9,
+    "num_values": 26,
+    "num_actions": 4,
+    "num_turns": 24,
 }
 
 

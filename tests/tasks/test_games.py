@@ -69,6 +69,12 @@ def shared():
     return Shared()
 
 
+def without_pictures(patch):
+    """Draws nothing: one picture of each kind is enough, and drawing takes most of the time."""
+    for place in ("tasks.parts.boards.draw_boards", "tasks.key_to_door.draw_walks"):
+        patch.setattr(f"transformer.{place}", lambda *arguments: None)
+
+
 @pytest.fixture(scope="module")
 def runs(shared, tmp_path_factory):
     """Runs by task, made when they are first needed."""
@@ -79,7 +85,10 @@ def runs(shared, tmp_path_factory):
             pytest.importorskip("mctx", reason="pip install -e '.[games]'")
         if task not in made:
             made[task] = folder / task
-            code, _ = train(config_of(task), made[task], shared=shared, curves=False)
+            with pytest.MonkeyPatch.context() as patch:
+                if task in ("self_play", "othello_moves"):
+                    without_pictures(patch)
+                code, _ = train(config_of(task), made[task], shared=shared, curves=False)
             assert code == 0
         return made[task]
 
@@ -89,10 +98,9 @@ def runs(shared, tmp_path_factory):
 @pytest.mark.parametrize("task", JOBS)
 def test_resumed_is_uninterrupted(task, runs, shared, tmp_path, monkeypatch):
     whole = runs(task)
-    assert (whole / ("walks.png" if task == "key_to_door" else "moves.png")).exists()
-    # The same pictures again would take most of the time.
-    for place in ("tasks.parts.boards.draw_boards", "tasks.key_to_door.draw_walks"):
-        monkeypatch.setattr(f"transformer.{place}", lambda *arguments: None)
+    pictures = {"solved_game": "moves.png", "key_to_door": "walks.png"}
+    assert task not in pictures or (whole / pictures[task]).exists()
+    without_pictures(monkeypatch)
     workdir = tmp_path / "run"
     stop = {"should_stop": lambda step, loss: step == 2}
     train(config_of(task), workdir, shared=shared, curves=False, **stop)

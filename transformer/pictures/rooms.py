@@ -48,7 +48,9 @@ def _draw_walk(axes: np.ndarray, rooms: Rooms, episodes: Episodes, number: int) 
     visited = episodes.squares[number]
     things = {0: ("key", episodes.places.key, _KEY), 2: ("door", episodes.places.door, _DOOR)}
     for room, each in enumerate(axes):
-        _draw_room(each, rooms, visited[rooms.room(turns) == room])
+        entrance = episodes.places.entrances[number, room]
+        way = np.append(entrance, visited[rooms.room(turns) == room])
+        _draw_room(each, rooms, way)
         if room in things:
             name, squares, color = things[room]
             row, column = divmod(int(squares[number]), rooms.side)

@@ -134,7 +134,7 @@ class KeyToDoor:
     def example_inputs(self, model: Decides) -> tuple[Array, ...]:
         """One episode."""
         row = jnp.zeros((1, self.rooms.length), jnp.int32)
-        seen = jnp.zeros((*row.shape, FEATURES), jnp.int32)
+        seen = jnp.zeros((*row.shape, model.num_features or FEATURES), jnp.int32)
         return row, row.astype(jnp.float32), row == 0, seen
 
     def losses(

@@ -80,7 +80,7 @@ class Episodes(NamedTuple):
 
     Attributes:
         places: where things were.
-        squares: `[B, T]`, where the agent was before each move.
+        squares: `[B, T]`, where each move led, before the agent entered another room.
         paid: `[B]`, whether it reached the door with the key.
     """
 
@@ -166,17 +166,25 @@ class Rooms:
         A wall stops an agent. After the last move in a room it enters the next one.
         """
         xp = walk.square.__array_namespace__()
-        row, column = walk.square // self.side, walk.square % self.side
-        change = xp.asarray(MOVES)[actions]
-        row = xp.clip(row + change[:, 0], 0, self.side - 1)
-        column = xp.clip(column + change[:, 1], 0, self.side - 1)
-        square, room = row * self.side + column, self.room(turn)
+        square, room = self.reached(walk.square, actions), self.room(turn)
         has_key = walk.has_key | ((room == _WITH_KEY) & (square == places.key))
         paid = (room == _WITH_DOOR) & (square == places.door) & has_key & ~walk.over
         following = self.room(turn + 1)
         entered = xp.take(places.entrances, following, axis=1)
         square = xp.where(following == room, square, entered)
         return Walk(square, has_key, walk.over | paid), paid
+
+    def reached(
+        self,
+        square: Int[np.ndarray, "B"] | Int[Array, "B"],
+        actions: Int[np.ndarray, "B"] | Int[Array, "B"],
+    ) -> Int[np.ndarray, "B"] | Int[Array, "B"]:
+        """The squares of a room to which moves lead."""
+        xp = square.__array_namespace__()
+        change = xp.asarray(MOVES)[actions]
+        row = xp.clip(square // self.side + change[:, 0], 0, self.side - 1)
+        column = xp.clip(square % self.side + change[:, 1], 0, self.side - 1)
+        return row * self.side + column
 
     def random_episodes(self, count: int, seed: int) -> Trajectories:
         """Episodes of agents for whom all moves are equally probable."""

@@ -17,6 +17,7 @@ from transformer.types import Params
 class Decides(Model, Protocol):
     """Scores actions by the return that it is asked for; see `models/decision_transformer.py`."""
 
+    num_features: int | None
     num_turns: int | None
 
     def decide(
@@ -94,7 +95,7 @@ def _acted(
         key = jax.random.fold_in(at_moves, turn)
         action = jax.random.categorical(key, logits[:, 0] / temperature)
         after, paid = rooms.walk(places, walk, turn, action)
-        return (after, action, returns - paid, cache), walk.square
+        return (after, action, returns - paid, cache), rooms.reached(walk.square, action)
 
     nothing = jnp.full((count,), len(MOVES))
     first = rooms.enter(places), nothing, jnp.full((count,), asked), model.empty_cache(count)
