@@ -11,23 +11,28 @@ ROWS = np.random.default_rng(0).normal(size=(3, 20_000)).astype(np.float32)
 ROWS[0, -5:] += 5.0
 ROWS[1, 640:652] += 7.0
 ROWS[2, :19_990] = -np.inf
+ROWS = ROWS.reshape(3, 2, 10_000)
+FLAT = ROWS.reshape(3, -1)
 
 
 @pytest.mark.parametrize("count", [1, 10])
 def test_the_same_as_without_groups(count):
-    assert ROWS.shape[1] > subject._MANY and ROWS.shape[1] % subject._GROUP
+    assert FLAT.shape[1] > subject._MANY and ROWS.shape[2] % subject._GROUP
     found = jax.jit(largest, static_argnums=1)(jnp.asarray(ROWS), count)
-    for one, other in zip(found, jax.lax.top_k(ROWS, count), strict=True):
+    for one, other in zip(found, jax.lax.top_k(FLAT, count), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_few_numbers_have_no_groups():
-    found, places = largest(jnp.asarray(ROWS[:, :7]), 3)
-    np.testing.assert_array_equal(found, jax.lax.top_k(ROWS[:, :7], 3)[0])
-    np.testing.assert_array_equal(found, np.take_along_axis(ROWS, np.asarray(places), 1))
+    rows = ROWS[..., :7]
+    found, places = largest(jnp.asarray(rows), 3)
+    expected = jax.lax.top_k(rows.reshape(3, -1), 3)
+    np.testing.assert_array_equal(found, expected[0])
+    np.testing.assert_array_equal(places, expected[1])
 
 
 def test_a_row_without_numbers_stays_without():
-    found, places = jax.jit(largest, static_argnums=1)(jnp.full((1, 20_000), jnp.nan), 3)
+    rows = jnp.full((1, 2, 10_000), jnp.nan)
+    found, places = jax.jit(largest, static_argnums=1)(rows, 3)
     assert np.isnan(found).all()
     assert ((places >= 0) & (places < 20_000)).all()

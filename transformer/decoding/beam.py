@@ -314,7 +314,7 @@ def _extensions(
         log_probs = jnp.where(at_limit[..., None] & ~is_end, -jnp.inf, log_probs)
     log_probs += state.log_probs[..., None]
     count = min((1 + len(settings.ends)) * size, size * num_tokens)
-    best, flat = largest(log_probs.reshape(len(limits), -1), count)
+    best, flat = largest(log_probs, count)
     parents, tokens = flat // num_tokens, flat % num_tokens
     texts = _take(state.texts, parents).at[:, :, state.step].set(tokens)
     ends = is_end[tokens] | (at_limit & settings.foreign)
