@@ -45,32 +45,6 @@ def test_gradients_are_those_of_einsum(rng):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
-def test_factors_are_rounded_to_bfloat16_where_the_precision_says_so(rng):
-    """Forward and backward are products of rounded factors; with many runs at once, too."""
-    x, w = normal(rng, 2, 5, 4, 2), normal(rng, 4, 2, 3)
-    direction = normal(rng, 2, 5, 3)
-
-    def rounded(array):
-        return jnp.asarray(array).astype(jnp.bfloat16).astype(jnp.float32)
-
-    def gradients(x, w):
-        with jax.default_matmul_precision("BF16_BF16_F32"):
-            output, backward = jax.vjp(lambda x, w: dense(x, w, num_input_axes=2), x, w)
-            return output, *backward(direction)
-
-    expected = (
-        jnp.einsum("btnh,nhd->btd", rounded(x), rounded(w)),
-        jnp.einsum("btd,nhd->btnh", rounded(direction), rounded(w)),
-        jnp.einsum("btnh,btd->nhd", rounded(x), rounded(direction)),
-    )
-    for found, value in zip(gradients(x, w), expected, strict=True):
-        assert found.dtype == jnp.float32
-        np.testing.assert_allclose(found, value, atol=1e-5)
-    assert np.abs(np.asarray(expected[0] - dense(x, w, num_input_axes=2))).max() > 1e-4
-    for found, value in zip(jax.vmap(gradients)(x[None], w[None]), expected, strict=True):
-        np.testing.assert_allclose(found[0], value, atol=1e-5)
-
-
 def test_shapes_that_do_not_fit_raise():
     with pytest.raises(ValueError, match=r"\(2, 5\).*\(3,\)"):
         dense(jnp.zeros((2, 5)), jnp.zeros((3, 4)))
