@@ -114,6 +114,15 @@ def test_the_initial_scale_is_that_of_all_kernels_of_blocks():
         assert 0.35 < np.std(kernel) < 0.65, path
 
 
+def test_a_run_may_begin_from_one_with_another_pooling():
+    from transformer.tasks.parts.models import Refits
+
+    assert isinstance(TINY, Refits)
+    saved = np.ones((2, 3), np.float32)
+    assert TINY.refit("pooler/kernel", saved) is saved
+    assert set(TINY.ADAPTABLE) == {"init_scale", "pooling"}
+
+
 def test_odd_heads_are_refused():
     with pytest.raises(ConfigError, match=r"width \(18\) / config.model.num_heads \(2\)"):
         TINY.clone(width=18).check()

@@ -10,6 +10,7 @@ import functools
 from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
@@ -61,6 +62,8 @@ class ESM(TextEncoder):
             `mean`, the mean over its tokens.
     """
 
+    # What need not be as in the run whose parameters this model begins with.
+    ADAPTABLE: ClassVar[tuple[str, ...]] = ("init_scale", "pooling")
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "contact_head")
 
     num_heads: Heads = 20
@@ -157,6 +160,12 @@ class ESM(TextEncoder):
     def hidden_token(self) -> int | None:
         """The token that must be the tokenizer's mask; None if no token is special."""
         return self.mask_token if self.token_dropout else None
+
+    def refit(
+        self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
+    ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
+        """A parameter of a model with other values in `ADAPTABLE`: the same."""
+        return saved
 
     def check(self) -> None:
         """Refuses values that do not make a model.
