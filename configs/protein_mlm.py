@@ -71,7 +71,7 @@ VARIANTS = {
         "task": {
             # Of a protein that is longer a row shows a part.
             "max_length": 130,
-            "batch_size": 24,
+            "batch_size": 16,
             "validation_batch_size": 64,
             "validation_fraction": 0.02,
             # All that is predicted is hidden.
