@@ -27,16 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model",
-        "esm",
-        num_layers=4,
-        num_heads=4,
-        width=64,
-        context=1026,
-        dropout_rate=0.1,
-        init_scale=0.12,
-        # The first token meant nothing while residues were predicted.
-        pooling="mean",
+        "model", "esm", num_layers=4, num_heads=4, width=128, context=1026, dropout_rate=0.1
     )
     config.task = section(
         "task",
@@ -47,13 +38,9 @@ def get_config(variant: str = "") -> ConfigDict:
         batch_size=32,
     )
     config.optimizer = section(
-        "optimizer", learning_rate=1e-3, schedule="linear", warmup="10%", weight_decay=0.05
+        "optimizer", learning_rate=3e-4, schedule="linear", warmup="10%", weight_decay=0.01
     )
     config.train = section(
-        "train",
-        duration="800 steps",
-        evaluate_every="200 steps",
-        save_every="400 steps",
-        ema_decay=0.99,
+        "train", duration="500 steps", evaluate_every="100 steps", save_every="100 steps"
     )
     return complete(config, variant)

@@ -26,9 +26,7 @@ from transformer.config import complete, section
 def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
-    config.model = section(
-        "model", "esm", num_layers=4, num_heads=4, width=64, context=1026, init_scale=0.12
-    )
+    config.model = section("model", "esm", num_layers=4, num_heads=4, width=128, context=1026)
     config.task = section(
         "task",
         "masked_lm",
@@ -38,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
         max_length=64,
         batch_size=64,
     )
-    config.optimizer = section("optimizer", learning_rate=3e-3, warmup="100 steps", beta2=0.98)
+    config.optimizer = section("optimizer", learning_rate=2e-3, warmup="100 steps", beta2=0.98)
     config.train = section(
         "train",
         duration="1000 steps",
@@ -56,7 +54,6 @@ def _published(num_layers: int, width: int, num_heads: int) -> dict:
             "num_layers": num_layers,
             "width": width,
             "num_heads": num_heads,
-            "init_scale": 0.02,
             "compute": {"scan_layers": num_layers > 12},
         },
         "task": {"max_length": 1026, "batch_size": 2048},
@@ -67,7 +64,7 @@ def _published(num_layers: int, width: int, num_heads: int) -> dict:
 
 VARIANTS = {
     "proteins": {
-        "model": {"width": 128, "init_scale": 0.09},
+        "model": {"init_scale": 0.09},
         "task": {
             # Of a protein that is longer a row shows a part.
             "max_length": 130,
@@ -86,7 +83,7 @@ VARIANTS = {
             "weight_decay": 0.01,
         },
         "train": {
-            "duration": "3000 steps",
+            "duration": "2500 steps",
             "evaluate_every": "250 steps",
             "save_every": "250 steps",
             "validation_batches": 10,

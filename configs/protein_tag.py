@@ -19,14 +19,7 @@ def get_config(variant: str = "") -> ConfigDict:
     """The default, or a variant."""
     config = ConfigDict()
     config.model = section(
-        "model",
-        "esm",
-        num_layers=4,
-        num_heads=4,
-        width=64,
-        context=1026,
-        dropout_rate=0.1,
-        init_scale=0.12,
+        "model", "esm", num_layers=4, num_heads=4, width=128, context=1026, dropout_rate=0.1
     )
     config.task = section(
         "task", "tagging", tokenizer={"kind": "residues"}, max_length=256, batch_size=16

@@ -10,11 +10,15 @@ from tests.interop.round_trips import arrays_of, disturbed, reloaded
 from transformer.data.tokenizers.residues import ALPHABET
 from transformer.decoding.contacts import attention_features, contacts, own_regression
 from transformer.errors import ConfigError, DataError
+from transformer.interop.families.esm import FAMILIES
+from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import write_safetensors
+from transformer.models.esm import ESM
 from transformer.runs.exporting import export_run
 from transformer.runs.importing import import_published, read_run
 from transformer.runs.opening import open_run
 from transformer.tasks.parts.outputs import apply
+from transformer.tasks.text_classification import TextClassification
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -136,13 +140,13 @@ def test_logits_and_bits_are_theirs(tmp_path, method, config):
     for folder in ("theirs", "ours"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / folder)
         assert tokenizer(TEXT)["input_ids"] == ids
-    if method == "classify":
-        config_file = tmp_path / "run" / "config.json"
-        content = json.loads(config_file.read_text("utf-8"))
-        content["model"]["pooling"] = "mean"
-        config_file.write_text(json.dumps(content), "utf-8")
-        with pytest.raises(ConfigError, match=r"config.model.pooling is 'mean'.*pooling=cls"):
-            export_run(tmp_path / "run", tmp_path / "mean")
+
+
+def test_a_classifier_by_the_mean_is_not_exported():
+    """The published class reads the first token only."""
+    trained = Trained("text_classification", TextClassification(), ESM(pooling="mean"))
+    with pytest.raises(ConfigError, match=r"config.model.pooling is 'mean'.*pooling=cls"):
+        FAMILIES[0].config(trained)
 
 
 def test_frequencies_of_half_precision_are_kept(tmp_path):
