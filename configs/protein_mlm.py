@@ -64,25 +64,30 @@ def _published(num_layers: int, width: int, num_heads: int) -> dict:
 
 VARIANTS = {
     "proteins": {
+        "model": {"init_scale": 0.09},
         "task": {
             # Of a protein that is longer a row shows a part.
             "max_length": 130,
             "batch_size": 16,
             "validation_batch_size": 64,
             "validation_fraction": 0.02,
-            # All that is predicted is hidden, and more of it than usual: little training sees few
-            # residues.
-            "masking_rate": 0.3,
+            # All that is predicted is hidden.
             "mask_fraction": 1.0,
             "random_fraction": 0.0,
         },
-        "optimizer": {"schedule": "constant", "warmup": "200 steps"},
+        "optimizer": {
+            "algorithm": "muon",
+            "learning_rate": 3e-3,
+            "warmup": "50 steps",
+            "final_fraction": 0.0,
+            "weight_decay": 0.01,
+        },
         "train": {
-            "duration": "20000 steps",
-            "evaluate_every": "500 steps",
+            "duration": "2500 steps",
+            "evaluate_every": "250 steps",
             "save_every": "250 steps",
             "validation_batches": 10,
-            "ema_decay": 0.998,
+            "steps_per_dispatch": 1,
         },
     },
     "8M": _published(6, 320, 20),

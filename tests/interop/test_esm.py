@@ -9,12 +9,16 @@ from tests.interop.keys import DELETED, Subject, is_tried, outcome
 from tests.interop.round_trips import arrays_of, disturbed, reloaded
 from transformer.data.tokenizers.residues import ALPHABET
 from transformer.decoding.contacts import attention_features, contacts, own_regression
-from transformer.errors import DataError
+from transformer.errors import ConfigError, DataError
+from transformer.interop.families.esm import FAMILIES
+from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import write_safetensors
+from transformer.models.esm import ESM
 from transformer.runs.exporting import export_run
 from transformer.runs.importing import import_published, read_run
 from transformer.runs.opening import open_run
 from transformer.tasks.parts.outputs import apply
+from transformer.tasks.text_classification import TextClassification
 from transformer.training.selection import from_paths
 
 pytest.importorskip("safetensors", reason="weights are read from its files")
@@ -38,7 +42,7 @@ SIZE = {
     "pad_token_id": 1,
     "hidden_size": 16,
     "intermediate_size": 24,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "max_position_embeddings": 40,
     "position_embedding_type": "rotary",
@@ -46,6 +50,12 @@ SIZE = {
     "token_dropout": True,
     "emb_layer_norm_before": False,
     "layer_norm_eps": 1e-3,
+}
+OTHERS = {
+    "hidden_size": 24,
+    "num_attention_heads": 3,
+    "num_hidden_layers": 1,
+    "token_dropout": False,
 }
 TEXT = "MKTAYI AKQR<mask>X"
 
@@ -105,12 +115,11 @@ def old_names(arrays):
     ("method", "config"),
     [
         ("fill", {}),
-        ("fill", {"hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 1}),
-        ("fill", {"token_dropout": False}),
+        ("fill", OTHERS),
         ("classify", {}),
         ("tag", {}),
     ],
-    ids=["fill", "other sizes", "no token dropout", "classify", "tag"],
+    ids=["fill", "other sizes, no token dropout", "classify", "tag"],
 )
 def test_logits_and_bits_are_theirs(tmp_path, method, config):
     kind, model = published(tmp_path / "theirs", method, num_labels=3, **config)
@@ -134,6 +143,13 @@ def test_logits_and_bits_are_theirs(tmp_path, method, config):
         assert tokenizer(TEXT)["input_ids"] == ids
 
 
+def test_a_classifier_by_the_mean_is_not_exported():
+    """The published class reads the first token only."""
+    trained = Trained("text_classification", TextClassification(), ESM(pooling="mean"))
+    with pytest.raises(ConfigError, match=r"config.model.pooling is 'mean'.*pooling=cls"):
+        FAMILIES[0].config(trained)
+
+
 def test_frequencies_of_half_precision_are_kept(tmp_path):
     """Published files hold them for each layer, as rounded as they were in training."""
     folder = tmp_path / "theirs"
@@ -141,7 +157,7 @@ def test_frequencies_of_half_precision_are_kept(tmp_path):
     arrays = {n: a for n, a in arrays_of(folder).items() if not n.endswith("inv_freq")}
     frequencies = 10_000.0 ** -(np.arange(0, 8, 2, dtype=np.float32) / 8)
     name = "esm.encoder.layer.{}.attention.self.rotary_embeddings.inv_freq"
-    for layer in range(3):
+    for layer in range(2):
         arrays[name.format(layer)] = frequencies.astype(np.float16).astype(np.float32)
     write_safetensors(arrays, folder / "model.safetensors", {"format": "pt"})
     import_published(folder, tmp_path / "run")
@@ -179,7 +195,7 @@ KEYS = {
     "mask_token_id": [5],
     "pad_token_id": [3],
     "hidden_size": [32],
-    "num_hidden_layers": [2],
+    "num_hidden_layers": [1],
     "num_attention_heads": [4, 3],
     "intermediate_size": [48],
     "hidden_dropout_prob": [0.5],

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.common import noisy_parameters
+from tests.common import AnyMethod, noisy_parameters
 from transformer.errors import ConfigError
 from transformer.models.esm import ESM
 from transformer.nn.compute import Compute
@@ -84,6 +84,43 @@ def test_rows_of_masks_or_padding_alone_are_finite(params):
     masks = np.full((1, 4), MASK, np.int32)
     for length in (0, 4):
         assert np.isfinite(states(TINY, params, masks, np.array([length], np.int32))).all()
+
+
+def test_the_mean_of_a_protein_is_over_its_own_tokens():
+    model = TINY.clone(pooling="mean")
+    rows = jnp.asarray(TOKENS), None, jnp.asarray(LENGTHS)
+    params = noisy_parameters(AnyMethod(model, "classify"), *rows)
+    features = states(model, params, rows[0], rows[2])
+    dense = params["pooler"]
+    for row, length in enumerate(LENGTHS):
+        mean = features[row, :length].mean(0)
+        pooled = np.tanh(mean @ dense["kernel"] + dense["bias"])
+        expected = pooled @ params["output"]["kernel"] + params["output"]["bias"]
+        found = model.apply({"params": params}, *rows, method="classify")[row]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_initial_scale_is_that_of_all_kernels_of_blocks():
+    model = TINY.clone(init_scale=0.5)
+    rows = jnp.asarray(TOKENS), None, jnp.asarray(LENGTHS)
+    blocks = model.init(jax.random.key(0), *rows)["params"]["blocks"]
+    kernels = [
+        (path, leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(blocks)
+        if "kernel" in jax.tree_util.keystr(path)
+    ]
+    assert len(kernels) == 2 * 6
+    for path, kernel in kernels:
+        assert 0.35 < np.std(kernel) < 0.65, path
+
+
+def test_a_run_may_begin_from_one_with_another_pooling():
+    from transformer.tasks.parts.models import Refits
+
+    assert isinstance(TINY, Refits)
+    saved = np.ones((2, 3), np.float32)
+    assert TINY.refit("pooler/kernel", saved) is saved
+    assert set(TINY.ADAPTABLE) == {"init_scale", "pooling"}
 
 
 def test_odd_heads_are_refused():

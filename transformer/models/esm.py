@@ -10,14 +10,15 @@ import functools
 from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
-from transformer.limits import AtLeastOne, Heads, OneOf, Positive, Token, Whole, Width
+from transformer.limits import AtLeastOne, Heads, OneOf, Positive, Token, Weight, Whole, Width
 from transformer.nn.block import Block
 from transformer.nn.contacts import ContactHead
 from transformer.nn.feed_forward import FeedForward
-from transformer.nn.heads import MaskedTokenHead, Pooler, TextEncoder
+from transformer.nn.heads import POOLINGS, MaskedTokenHead, Pooler, TextEncoder, pool
 from transformer.nn.norms import LayerNorm
 from transformer.nn.sizes import decided
 from transformer.nn.taps import tap
@@ -54,8 +55,15 @@ class ESM(TextEncoder):
             mask a token like any other.
         mask_token: the id of the mask, which `token_dropout` needs.
         norm_epsilon: added to variances.
+        init_scale: standard deviation of the kernels of blocks at initialisation. The usual 0.02 is
+            for widths of several hundred. A narrow model needs about 1 / sqrt(D): the vector of
+            the mask is 0, so that a masked residue has nothing but what attention adds to it.
+        pooling: what stands for a protein: `cls`, the state of its first token, as published; or
+            `mean`, the mean over its tokens.
     """
 
+    # What need not be as in the run whose parameters this model begins with.
+    ADAPTABLE: ClassVar[tuple[str, ...]] = ("init_scale", "pooling")
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "contact_head")
 
     num_heads: Heads = 20
@@ -68,8 +76,11 @@ class ESM(TextEncoder):
     token_dropout: bool = True
     mask_token: Token = 32
     norm_epsilon: Positive = 1e-5
+    init_scale: Weight = 0.02
+    pooling: Annotated[str, OneOf(POOLINGS)] = "cls"
 
     def setup(self) -> None:
+        scales = {"init_scale": self.init_scale, "output_init_scale": self.init_scale}
         norm = functools.partial(LayerNorm, epsilon=self.norm_epsilon)
         position = functools.partial(
             rotary, base=self.rope_base, scaling=_ROUNDED[self.rope_precision]
@@ -77,12 +88,16 @@ class ESM(TextEncoder):
         block = functools.partial(
             Block,
             attention=self.compute.attention_layer(
-                num_heads=self.num_heads, dropout_rate=self.dropout_rate, position=position
+                num_heads=self.num_heads,
+                dropout_rate=self.dropout_rate,
+                position=position,
+                **scales,
             ),
             feed_forward=functools.partial(
                 FeedForward,
                 width=self.feed_forward_width or 4 * self.width,
                 dtype=self.compute.dtype,
+                **scales,
             ),
             norm=norm,
             dropout_rate=self.dropout_rate,
@@ -131,8 +146,8 @@ class ESM(TextEncoder):
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
     ) -> Float[Array, "B D"]:
-        """The vector that stands for the whole row, computed from the state of its first token."""
-        return self.pooler(self.dropout(features))
+        """The vector that stands for the whole row; see `pooling`."""
+        return self.pooler(pool(self.pooling, self.dropout(features), lengths)[:, None])
 
     def of_masked(self, features: Float[Array, "B M D"]) -> Float[Array, "B M D"]:
         """The features from which masked tokens are predicted."""
@@ -145,6 +160,12 @@ class ESM(TextEncoder):
     def hidden_token(self) -> int | None:
         """The token that must be the tokenizer's mask; None if no token is special."""
         return self.mask_token if self.token_dropout else None
+
+    def refit(
+        self, path: str, saved: Float[Array, "..."] | Float[np.ndarray, "..."]
+    ) -> Float[Array, "..."] | Float[np.ndarray, "..."]:
+        """A parameter of a model with other values in `ADAPTABLE`: the same."""
+        return saved
 
     def check(self) -> None:
         """Refuses values that do not make a model.

@@ -250,6 +250,11 @@ def _config(trained: TrainedEncoder[ESM]) -> Json:
             f"config.model.mask_token is {model.mask_token}, and the tokenizer's mask is token "
             f"{tokenizer.mask}."
         )
+    if model.pooling != "cls" and trained.job == "text_classification":
+        raise ConfigError(
+            f"config.model.pooling is {model.pooling!r}, and published classifiers read the first "
+            f"token only: train with config.model.pooling=cls for an export."
+        )
     plain = "ForMaskedLM" if "masked_token/bias" in paths else "Model"
     names = {job: name for name, job in JOBS.items()}
     suffix = names.get(trained.job, plain) if "output/kernel" in paths else plain
