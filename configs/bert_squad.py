@@ -36,12 +36,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = section(
         "task",
         "question_answering",
-        max_length=128,
+        max_length=96,
         batch_size=32,
         tokenizer={"size": 4096},
-        context_words=60,
-        no_answer=True,
-        unanswerable=0.15,
+        num_questions=20_000,
+        context_words=50,
+        stride=32,
     )
     config.optimizer = section(
         "optimizer", learning_rate=1e-3, schedule="linear", warmup="10%", weight_decay=0.01
@@ -49,4 +49,26 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train = section(
         "train", duration="2000 steps", evaluate_every="250 steps", save_every="250 steps"
     )
-    return complete(config, variant)
+    return complete(config, variant, VARIANTS)
+
+
+VARIANTS = {
+    # The sizes of all-MiniLM-L6-v2.
+    "minilm": {
+        "model": {
+            "num_layers": 6,
+            "num_heads": 12,
+            "width": 384,
+            "feed_forward_width": 1536,
+            "context": 512,
+            "position_init": "normal",
+        },
+        "task": {"batch_size": 16, "num_questions": 10_000},
+        "optimizer": {"learning_rate": 3e-4},
+        "train": {
+            "duration": "350 steps",
+            "evaluate_every": "175 steps",
+            "save_every": "175 steps",
+        },
+    },
+}

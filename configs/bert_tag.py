@@ -32,11 +32,40 @@ def get_config(variant: str = "") -> ConfigDict:
         position_init="sinusoidal",
         dropout_rate=0.1,
     )
-    config.task = section("task", "tagging", max_length=48, batch_size=32, tokenizer={"size": 4096})
+    config.task = section(
+        "task", "tagging", max_length=128, batch_size=32, tokenizer={"size": 4096}
+    )
     config.optimizer = section(
-        "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01
+        "optimizer", learning_rate=2e-3, schedule="linear", warmup="10%", weight_decay=0.01
     )
     config.train = section(
-        "train", duration="500 steps", evaluate_every="100 steps", save_every="250 steps"
+        "train", duration="800 steps", evaluate_every="200 steps", save_every="400 steps"
     )
-    return complete(config, variant)
+    return complete(config, variant, VARIANTS)
+
+
+VARIANTS = {
+    "plays": {
+        "task": {"embedded": "plays", "max_length": 48},
+        "optimizer": {"learning_rate": 5e-4},
+        "train": {
+            "duration": "500 steps",
+            "evaluate_every": "100 steps",
+            "save_every": "250 steps",
+        },
+    },
+    # The sizes of all-MiniLM-L6-v2.
+    "minilm": {
+        "model": {
+            "num_layers": 6,
+            "num_heads": 12,
+            "width": 384,
+            "feed_forward_width": 1536,
+            "context": 512,
+            "position_init": "normal",
+        },
+        "task": {"embedded": "plays", "max_length": 48, "batch_size": 16},
+        "optimizer": {"learning_rate": 2e-4},
+        "train": {"duration": "300 steps", "evaluate_every": "300 steps"},
+    },
+}

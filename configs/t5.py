@@ -36,19 +36,18 @@ from ml_collections import ConfigDict
 from transformer.config import complete, section
 
 TASKS = {
-    # Both hold out the same modules and share the vocabulary.
+    # Both hold out the same packages and share the vocabulary.
     "text_to_text": {
-        "tokenizer": {"size": 2000},
-        "validation_fraction": 0.1,
-        "max_length": 128,
+        "embedded": "purposes",
+        "tokenizer": {"size": 4096},
+        "max_length": 96,
         "max_target_length": 32,
-        "batch_tokens": 2048,
+        "batch_tokens": 3072,
         "packing": True,
     },
     "denoising": {
-        "embedded": "docstrings",
-        "tokenizer": {"size": 2000},
-        "validation_fraction": 0.1,
+        "embedded": "purposes",
+        "tokenizer": {"size": 4096},
         "length": 96,
         "batch_size": 32,
     },
@@ -81,7 +80,7 @@ def get_config(variant: str = "") -> ConfigDict:
         weight_decay=0.0,
     )
     config.train = section(
-        "train", duration="600 steps", evaluate_every="150 steps", save_every="150 steps"
+        "train", duration="800 steps", evaluate_every="200 steps", save_every="200 steps"
     )
     return complete(config, variant, VARIANTS)
 
