@@ -2,19 +2,21 @@ r"""T5 (Raffel et al. 2020): pretrained on spans of raw text, then trained on te
 
     pip install -e '.[translation,tensorboard]'
     python scripts/train.py --config=configs/t5.py:pretrain --workdir=runs/spans
-    python scripts/train.py --config=configs/t5.py --workdir=runs/summaries \
+    python scripts/train.py --config=configs/t5.py --workdir=runs/purposes \
         --config.init.workdir=runs/spans
     python scripts/train.py --config=configs/t5.py --workdir=runs/scratch
-    python scripts/generate.py --workdir=runs/summaries < texts.txt
+    python scripts/generate.py --workdir=runs/purposes < texts.txt
 
-Default: from the body of a docstring of Python's standard library to its first line, about 2,200
-pairs to train on, whole modules held out, nothing to download; 2+2 layers of version 1.1, width
-128. `:pretrain` is span corruption on the same docstrings, 1.4 million characters, and without the
-modules that are held out. On 2 cores of an AMD EPYC (Zen 5), beside other work: `:pretrain` 4:05,
-4.35 nats a token of hidden spans; then 2:36 and on 162 held-out docstrings ROUGE-1 4.9, ROUGE-2
-0.2, ROUGE-L 4.5, no exact match (9.0, 1.0, 8.7 before the schedule moved by one update: a few
-outputs decide it). So few pairs make no summariser: it writes a plausible first line of another
-docstring.
+Default: what functions and classes of installed packages are for, from their names, parameters and
+the rest of their docstrings (`data.embedded.purposes`); three whole packages are held out. 2+2
+layers of version 1.1, width 128. `:pretrain` is span corruption on the same texts, without the
+held-out packages.
+
+Measured by benchmarks/recipes.py:
+
+
+
+(End of what was measured.)
 
 Other variants, for data of your own and a machine with accelerators; not trained here:
 

@@ -6,6 +6,7 @@ without any download. The files are parsed, not imported.
 """
 
 import ast
+import bisect
 import builtins
 import io
 import keyword
@@ -25,7 +26,7 @@ _HELD_OUT = 0.1
 # Folders without library code: tests, a program, and packages that are not Python's.
 _SKIPPED = frozenset(("test", "tests", "idle_test", "idlelib", "site-packages", "dist-packages"))
 # The range of the number of tokens of a function, its docstring left out.
-_TOKENS = range(12, 65)
+_TOKENS = range(12, 81)
 # Longer strings become `"..."`.
 _STRING_LENGTH = 16
 # What the rules below do not read: names without a place in the tree, and strings with names.
@@ -40,6 +41,8 @@ _UNREAD = (
 )
 _WORDS = frozenset((tokenize.NAME, tokenize.NUMBER, tokenize.STRING, tokenize.OP))
 _BUILTINS = frozenset(dir(builtins))
+# The usual names of the object whose method is called: nothing is to be found out about them.
+_ITSELF = frozenset(("self", "cls"))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -58,8 +61,8 @@ def python_names(folder: Path | None = None) -> tuple[TaggedSentences, TaggedSen
     The words are Python's tokens. The tags of names are `PARAMETER`, `LOCAL` (variables of the
     function or of one around it), `ATTRIBUTE` and `METHOD` (behind a dot, without and with a call),
     `KEYWORD` (of an argument), `FUNCTION`, `CLASS`, `MODULE` and `GLOBAL` (what the file binds to
-    the name), and `BUILTIN`; all else is `O`. Functions have 12 to 64 tokens without
-    comments and docstring; those with f-strings, `global`, `match`, imports or classes
+    the name), and `BUILTIN`; all else is `O`, `self` and `cls` too. Functions have 12 to 80 tokens
+    without comments and docstring; those with f-strings, `global`, `match`, imports or classes
     inside are left out.
 
     Whole packages and modules are held out, by their names. A function of another package that
@@ -132,8 +135,7 @@ def _span(function: Function, starts: Sequence[tuple[int, int]]) -> tuple[int, i
     """The first token of a function, decorators left out, and the one after its last."""
     begin = (function.lineno, function.col_offset)
     stop = (function.end_lineno or 0, function.end_col_offset or 0)
-    inside = [place for place, start in enumerate(starts) if begin <= start < stop]
-    return inside[0], inside[-1] + 1
+    return bisect.bisect_left(starts, begin), bisect.bisect_left(starts, stop)
 
 
 def _tagged(
@@ -152,7 +154,7 @@ def _tagged(
         long = kind == tokenize.STRING and len(text) > _STRING_LENGTH
         words.append('"..."' if long else text)
         tag = "O"
-        if kind == tokenize.NAME and not keyword.iskeyword(text):
+        if kind == tokenize.NAME and not keyword.iskeyword(text) and text not in _ITSELF:
             if before in ("def", "class"):
                 tag = "FUNCTION"
             elif place in known:
