@@ -18,7 +18,7 @@ def packages(tmp_path, monkeypatch):
         "kept/a.py": function("read", f"Reads a file. {BODY}")
         + function("copy", f"Copies a file. {BODY} Twice.")
         + function("short", "Two words.")
-        + 'class Reader:\n    """Holds files\n\n    Args:\n        x: 1\n    """\n',
+        + 'class Reader:\n    """Holds open files\n\n    Args:\n        x: 1\n    """\n',
         "kept/b.py": '"""A module that says a lot.\n\nAnd more."""\n',
         "optax/c.py": function("copy_all", f"Copies all files.\n\n    {BODY} Twice.")
         + function("bare", "Says little here."),
@@ -44,7 +44,7 @@ def test_names_and_texts_and_what_they_are_for(packages):
     # `copy` has the text of the held-out function; `short` has no summary.
     assert train == (
         [f"read(first, second): {clean}", "class Reader:"],
-        ["Reads a file.", "Holds files."],
+        ["Reads a file.", "Holds open files."],
     )
 
 

@@ -122,6 +122,6 @@ def running_text(docstring: str) -> str:
         kept.append(text)
     first, *others = re.split(r"\n\s*\n", "\n".join(kept).strip())
     first = " ".join(first.split())
-    if first and others and first[-1] not in ".!?:":
+    if first and first[-1] not in ".!?:":
         first += "."
     return " ".join([first, *" ".join(others).split()])
