@@ -77,6 +77,8 @@ VARIANTS = {
             "feed_forward_width": 1536,
             "context": 512,
             "position_init": "normal",
+            # So few updates do not overfit, and masks cost time.
+            "dropout_rate": 0.0,
         },
         "task": {"batch_size": 16, "num_questions": 10_000},
         "optimizer": {"learning_rate": 3e-4},

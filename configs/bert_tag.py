@@ -38,16 +38,14 @@ def get_config(variant: str = "") -> ConfigDict:
         width=128,
         context=128,
         position_init="sinusoidal",
-        dropout_rate=0.1,
+        dropout_rate=0.0,
     )
-    config.task = section(
-        "task", "tagging", max_length=128, batch_size=32, tokenizer={"size": 4096}
-    )
+    config.task = section("task", "tagging", max_length=80, batch_size=32, tokenizer={"size": 4096})
     config.optimizer = section(
         "optimizer", learning_rate=2e-3, schedule="linear", warmup="10%", weight_decay=0.01
     )
     config.train = section(
-        "train", duration="800 steps", evaluate_every="200 steps", save_every="400 steps"
+        "train", duration="500 steps", evaluate_every="250 steps", save_every="250 steps"
     )
     return complete(config, variant, VARIANTS)
 

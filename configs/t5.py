@@ -72,6 +72,7 @@ def get_config(variant: str = "") -> ConfigDict:
         gated=True,
         activation="gelu_tanh",
         tie_embeddings=False,
+        dropout_rate=0.0,
     )
     config.task = section("task", task, **TASKS[task])
     config.optimizer = section(
@@ -99,7 +100,7 @@ PUBLISHED = {
     },
 }
 # The published table size, a multiple of 128 that is larger than the tokenizer.
-TABLE = {"vocab_size": 32_128, "head_dim": 64}
+TABLE = {"vocab_size": 32_128, "head_dim": 64, "dropout_rate": 0.1}
 OLD = {"gated": False, "activation": "relu", "tie_embeddings": True}
 SMALL = TABLE | {"width": 512}
 BASE = TABLE | {"width": 768, "num_heads": 12, "num_encoder_layers": 12, "num_decoder_layers": 12}
