@@ -33,6 +33,7 @@ import trivial
 ROOT = Path(__file__).parents[1]
 RECIPES = Path(__file__).parent / "recipes.toml"
 BEGIN, END = "Measured by benchmarks/recipes.py:", "(End of what was measured.)"
+NOTHING = "- nothing yet"
 # The id of a recipe in the last line of its entry.
 _ENTRY = re.compile(r"^- (?:.|\n)*?\[(?P<name>[\w-]+) (?P<id>[0-9a-f]{8})\]$", re.MULTILINE)
 
@@ -170,9 +171,16 @@ def _score(folder: Path, name: str) -> float:
 
 
 def entry(
-    recipe: Recipe, results: Sequence[Result], others: Mapping[str, float], root: Path = ROOT
+    recipe: Recipe, results: Sequence[Result], others: Mapping[str, float], identity: str
 ) -> str:
-    """What the head of a config says about a recipe, as lines of at most 100 characters."""
+    """What the head of a config says about a recipe, as lines of at most 98 characters.
+
+    Args:
+        recipe: what was run.
+        results: what each seed reached.
+        others: the scores of methods to compare with, by name.
+        identity: `recipe.id` before it was run.
+    """
     scores = [result.score for result in results]
     each = ""
     if len(results) > 1:
@@ -186,7 +194,7 @@ def entry(
         text += "; " + ", ".join(f"{name} {score:.1f}" for name, score in others.items())
     text += (
         f"; {minutes:.1f} minutes of processor time a run{before}; {_machine()}, "
-        f"{datetime.date.today()} [{recipe.name} {recipe.id(root)}]"
+        f"{datetime.date.today()} [{recipe.name} {identity}]"
     )
     return _wrapped(text)
 
@@ -234,7 +242,7 @@ def rewritten(text: str, new: Mapping[str, str], order: Sequence[str]) -> str:
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     found = entries(text) | new
-    lines = "\n".join(found[name] for name in order if name in found)
+    lines = "\n".join(found[name] for name in order if name in found) or NOTHING
     return f"{before}{BEGIN}\n\n{lines}\n\n{END}{after}"
 
 
@@ -271,14 +279,14 @@ def main() -> int:
     values = dict(pair.split("=", 1) for pair in given.set)
     for name in given.recipe:
         recipe = recipes[name]
-        workdir = given.workdir.resolve()
+        workdir, identity = given.workdir.resolve(), recipe.id(ROOT)
         try:
             results = [run(recipe, int(seed), workdir, values) for seed in given.seeds.split(",")]
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 1
         others = trivial.TASKS[recipe.trivial]() if recipe.trivial else {}
-        text = entry(recipe, results, others)
+        text = entry(recipe, results, others, identity)
         print(text)
         path = ROOT / recipe.config
         path.write_text(rewritten(path.read_text("utf-8"), {name: text}, list(recipes)), "utf-8")

@@ -25,7 +25,7 @@ the answer is always a span of them; whole plays are held out.
 
 Measured by benchmarks/recipes.py:
 
-
+- nothing yet
 
 (End of what was measured.)
 """

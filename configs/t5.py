@@ -14,7 +14,7 @@ held-out packages.
 
 Measured by benchmarks/recipes.py:
 
-
+- nothing yet
 
 (End of what was measured.)
 
@@ -83,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
         weight_decay=0.0,
     )
     config.train = section(
-        "train", duration="800 steps", evaluate_every="200 steps", save_every="200 steps"
+        "train", duration="500 steps", evaluate_every="250 steps", save_every="250 steps"
     )
     return complete(config, variant, VARIANTS)
 
@@ -106,7 +106,7 @@ SMALL = TABLE | {"width": 512}
 BASE = TABLE | {"width": 768, "num_heads": 12, "num_encoder_layers": 12, "num_decoder_layers": 12}
 
 VARIANTS = {
-    "pretrain": {"train": {"duration": "1000 steps", "evaluate_every": "500 steps"}},
+    "pretrain": {"train": {"duration": "500 steps", "evaluate_every": "500 steps"}},
     "small": PUBLISHED
     | {
         "model": SMALL

@@ -27,6 +27,8 @@ CONFIG = f'''"""Does a thing.
 
 {recipes.BEGIN}
 
+{recipes.NOTHING}
+
 {recipes.END}
 
 Text that stays.
@@ -55,7 +57,7 @@ def recipe(*more, **changes):
 def measured(root, seeds=(0, 2)):
     one = recipe()
     results = [recipes.run(one, seed, root / "runs", {}, root) for seed in seeds]
-    return one, recipes.entry(one, results, {"a list": 12.34}, root)
+    return one, recipes.entry(one, results, {"a list": 12.34}, one.id(root))
 
 
 def test_a_recipe_is_run_and_its_head_is_written(root):
@@ -66,7 +68,7 @@ def test_a_recipe_is_run_and_its_head_is_written(root):
     assert recipes.check({"some": one}, root) == ["configs/some.py: some was not measured."]
     path.write_text(recipes.rewritten(CONFIG, {"some": text}, ["other", "some"]))
     head, _, rest = path.read_text().partition(text)
-    assert head == CONFIG.partition(recipes.END)[0]
+    assert head == CONFIG.partition(recipes.NOTHING)[0]
     assert rest == "\n\n" + recipes.END + CONFIG.partition(recipes.END)[2]
     assert recipes.check({"some": one}, root) == []
     # Again with another entry: the first stays, in the order of the recipes.
