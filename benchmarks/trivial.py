@@ -123,7 +123,7 @@ def most_frequent_tags(
 
 
 def tags() -> dict[str, float]:
-    """F1 of the names in Python that `configs/bert_tag.py` learns."""
+    """F1 of the names in Python that `configs/python_names.py` learns."""
     train, validation = python_names()
     ways = {"a list of words": slice(3, 4), "words with their neighbours": slice(0, 5)}
     return {
