@@ -25,7 +25,9 @@ the answer is always a span of them; whole plays are held out.
 
 Measured by benchmarks/recipes.py:
 
-- nothing yet
+- from MiniLM (`:minilm`): F1 90.7; the most frequent place 24.2, the best overlap 45.9, the first
+  speaker 25.7; 13.3 minutes of processor time a run; 1 core of Intel(R) Xeon(R) Processor,
+  2026-11-27 [questions-minilm 01fb2ec7]
 
 (End of what was measured.)
 """
@@ -77,8 +79,6 @@ VARIANTS = {
             "feed_forward_width": 1536,
             "context": 512,
             "position_init": "normal",
-            # So few updates do not overfit, and masks cost time.
-            "dropout_rate": 0.0,
         },
         "task": {"batch_size": 16, "num_questions": 10_000},
         "optimizer": {"learning_rate": 3e-4},

@@ -12,7 +12,8 @@ Nothing else is needed: no download, no pretraining.
 
 Measured by benchmarks/recipes.py:
 
-- nothing yet
+- from scratch: F1 90.9; a list of words 51.6, words with their neighbours 75.2; 2.9 minutes of
+  processor time a run; 1 core of Intel(R) Xeon(R) Processor, 2026-11-27 [tags 68797370]
 
 (End of what was measured.)
 """
