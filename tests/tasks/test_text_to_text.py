@@ -188,9 +188,8 @@ def test_spans_first_and_then_the_task_with_the_same_tokens(data, tmp_path, monk
     spans = Denoising(path=str(text), tokenizer=TokenizerChoice("character"), length=16)
     streams = spans.load(None)
     spans.save(streams, tmp_path)
-    monkeypatch.setattr(
-        text_to_text, "summaries", lambda fraction: (data.validation_text, data.validation_text)
-    )
+    pairs = data.validation_text
+    monkeypatch.setattr(text_to_text, "read_embedded_pairs", lambda name, fraction: (pairs, pairs))
     task = TextToText(**SIZE, embedded="summaries", prefix="turn: ")
     later = task.load(tmp_path)
     assert later.tokenizer.identity() == streams.tokenizer.identity()

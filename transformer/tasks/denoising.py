@@ -64,7 +64,8 @@ class Denoising:
             no file.
         embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
             `docstrings` are those of Python's standard library, whole modules held out as by the
-            task `text_to_text` with the same `validation_fraction`.
+            pairs `summaries` of the task `text_to_text` with the same `validation_fraction`;
+            `purposes` are the texts of those pairs, whole packages held out.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: the fraction of `path`, or of the modules, for validation.
         tokenizer: the tokenizer of the text; sentinels are added to it.

@@ -60,8 +60,9 @@ class LanguageModeling:
         path: a UTF-8 text file, or a FASTA file, where each protein is a line; empty for a text
             that needs no file.
         embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
-            `docstrings` are those of Python's standard library, whole modules held out; `peptides`
-            are sequences of peptides, one a line, relatives held out together.
+            `docstrings` are those of Python's standard library, whole modules held out; `purposes`
+            are the pairs of the task `text_to_text`, whole packages held out; `peptides` are
+            sequences of peptides, one a line, relatives held out together.
         validation_path: a text file for validation; empty takes the end of `path`.
         validation_fraction: the fraction of `path` for validation.
         tokenizer: the tokenizer of both texts.

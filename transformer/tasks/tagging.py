@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from transformer.data.embedded.play_tags import play_tags
 from transformer.data.labels.conll import (
     AlignedRows,
     TaggedSentences,
@@ -19,6 +18,7 @@ from transformer.data.labels.conll import (
     tag_ids,
     word_tags,
 )
+from transformer.data.labels.sources import TAGGED, read_tagged
 from transformer.data.proteins.fasta import is_fasta
 from transformer.data.proteins.residue_labels import read_residue_labels
 from transformer.data.reading.text import in_chunks, require_characters
@@ -26,7 +26,7 @@ from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import PartOrNone, Whole
+from transformer.limits import OneOf, PartOrNone, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
     OUTSIDE,
@@ -73,13 +73,17 @@ class Tagging(LabellingTask):
         first_space: for `bpe`, where spaces are part of tokens: whether the first word of a
             sentence is preceded by a space like all others.
         train: a file in the format of CoNLL 2003, with tags of any kind; or a FASTA file with a
-            line of labels below each sequence; empty for names in Shakespeare's plays.
+            line of labels below each sequence; empty for `embedded`.
+        embedded: tagged sentences that need no file: `python` are functions of Python's standard
+            library, with what each name stands for; `plays` are sentences of Shakespeare's plays,
+            with the names of people and places.
         validation: as `train`; empty takes the end of `train`.
         validation_fraction: the fraction of its sentences for validation.
         tag_column: the column of the tags, from 0; -1 is the last.
     """
 
     first_space: bool = True
+    embedded: Annotated[str, OneOf(TAGGED)] = "python"
     validation_fraction: PartOrNone = 0.1
     tag_column: Annotated[int, Whole(-1000, 1000)] = -1
 
@@ -132,7 +136,7 @@ class Tagging(LabellingTask):
 
     def _read(self) -> tuple[TaggedSentences, TaggedSentences]:
         if not self.train:
-            return play_tags()
+            return read_tagged(self.embedded)
         train = self._read_file(self.train)
         if self.validation:
             return train, self._read_file(self.validation)

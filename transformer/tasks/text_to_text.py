@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-from transformer.data.embedded.docstrings import summaries
 from transformer.data.pairs.files import Pairs, PairTexts
+from transformer.data.pairs.sources import TEXT_PAIRS, read_embedded_pairs
 from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs
 from transformer.errors import ConfigError
 from transformer.limits import OneOf, Positive, Text, Whole
@@ -13,9 +13,6 @@ from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.pairs import PairTask
 from transformer.traced import RateOrOff
 from transformer.types import Json
-
-# Pairs that need no file.
-EMBEDDED = ("summaries",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +31,10 @@ class TextToText(PairTask):
             separated by `;`, white space included.
         rates: the relative frequencies of the tasks' pairs; empty visits every pair once in an
             epoch.
-        embedded: pairs that need no file: `summaries` are docstrings of Python's standard library
-            and their first lines, whole modules held out.
+        embedded: pairs that need no file: `purposes` are functions and classes of installed
+            packages with the rest of their docstrings, and what they are for, whole packages held
+            out; `summaries` are docstrings of Python's standard library and their first lines,
+            whole modules held out.
         max_target_length: the most tokens of a target, its end included, and of every output.
     """
 
@@ -43,7 +42,7 @@ class TextToText(PairTask):
 
     prefix: Text = "summarize: "
     rates: tuple[Positive, ...] = ()
-    embedded: Annotated[str, OneOf(EMBEDDED)] = "summaries"
+    embedded: Annotated[str, OneOf(TEXT_PAIRS)] = "purposes"
     max_length: Annotated[int, Whole(2, 1 << 20)] = 512
     max_target_length: Annotated[int, Whole(2, 1 << 24)] = 64
     label_smoothing: RateOrOff = 0.0
@@ -74,7 +73,7 @@ class TextToText(PairTask):
         """The pairs to train on, mixed, and those to validate on, one task after another."""
         prefixes = self.prefix.split(";")
         if not self.train:
-            train, validation = summaries(self.validation_fraction)
+            train, validation = read_embedded_pairs(self.embedded, self.validation_fraction)
             tasks = [tuple(_prefixed(pairs, prefixes[0]) for pairs in (train, validation))]
         else:
             tasks = []

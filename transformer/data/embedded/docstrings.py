@@ -22,6 +22,8 @@ _SUMMARY_WORDS = range(3, 25)
 _LEAST_RATIO = 1.0
 # The maximum number of words of a body; later text says less about the whole.
 _BODY_WORDS = 150
+# The most parameters in a signature.
+_PARAMETERS = 8
 # Nodes that may contain definitions.
 _HOLDERS = (ast.stmt, ast.excepthandler, ast.match_case)
 
@@ -38,6 +40,21 @@ class Docstring(NamedTuple):
     text: str
 
 
+class Definition(NamedTuple):
+    """A module, class or function that is documented.
+
+    Attributes:
+        module: see `Docstring`.
+        signature: `name(first, second)` of a function, with at most eight parameters; `class Name`
+            of a class; empty for a module.
+        text: see `Docstring`.
+    """
+
+    module: str
+    signature: str
+    text: str
+
+
 def docstrings(folder: Path | None = None) -> list[Docstring]:
     """All docstrings of a library, in the order of its files and of their places in them.
 
@@ -49,16 +66,19 @@ def docstrings(folder: Path | None = None) -> list[Docstring]:
         DataError: if there is none.
     """
     folder = Path(sysconfig.get_paths()["stdlib"]) if folder is None else folder
-    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.py"))
-    found = [
-        Docstring(name, text)
-        for name, path in files
-        if _SKIPPED.isdisjoint(name.split("/")[:-1])
-        for text in _of_file(path)
-    ]
+    found = [Docstring(each.module, each.text) for each in definitions(folder)]
     if not found:
         raise DataError(f"{folder} holds no Python files with docstrings.")
     return found
+
+
+def definitions(folder: Path) -> Iterator[Definition]:
+    """All documented definitions of a library or package, in the order of `docstrings`."""
+    files = sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.py"))
+    for name, path in files:
+        if _SKIPPED.isdisjoint(name.split("/")[:-1]):
+            for node, text in _of_file(path):
+                yield Definition(name, _signature(node), text)
 
 
 def summaries(held_out: float, folder: Path | None = None) -> tuple[Pairs, Pairs]:
@@ -123,8 +143,18 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
-def _of_file(path: Path) -> Iterator[str]:
-    """The docstrings of a file, outer ones first."""
+def _signature(node: ast.AST) -> str:
+    if isinstance(node, ast.ClassDef):
+        return f"class {node.name}"
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return ""
+    arguments = node.args
+    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return f"{node.name}({', '.join(names[:_PARAMETERS])})"
+
+
+def _of_file(path: Path) -> Iterator[tuple[ast.AST, str]]:
+    """The documented nodes of a file with their docstrings, outer ones first."""
     try:
         with warnings.catch_warnings():
             # Old files have escapes that newer Python versions warn about.
@@ -139,6 +169,6 @@ def _of_file(path: Path) -> Iterator[str]:
         if isinstance(node, kinds):
             text = ast.get_docstring(node)
             if text:
-                yield text
+                yield node, text
         # No expression holds a definition with a docstring.
         waiting += (child for child in ast.iter_child_nodes(node) if isinstance(child, _HOLDERS))

@@ -1,8 +1,8 @@
-"""Questions on Shakespeare's plays: who says a line.
+"""Questions on Shakespeare's plays, made by rule, whose answers are spans of an excerpt.
 
-They have the form of SQuAD, to train and test question answering without a download: the context
-is a run of speeches, and the answer is a name in it. A model has to find the quotation and go back
-to the name before it.
+They have the form of SQuAD, to train and test question answering without a download. There are
+several kinds, from who says a line to where a scene takes place; see
+`data.embedded.play_question_kinds`.
 """
 
 from collections.abc import Sequence
@@ -10,49 +10,51 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transformer.data.embedded.plays import Passage, Play, plays
-from transformer.data.labels.squad import Answer, Question
+from transformer.data.embedded.play_question_kinds import (
+    KINDS,
+    Excerpt,
+    Kind,
+    Paragraph,
+    paragraph_of,
+    quotation,
+    saying,
+    times,
+)
+from transformer.data.embedded.plays import Play, plays
+from transformer.data.labels.squad import Question
 from transformer.errors import ConfigError
 
-# The range of the number of words in a quotation.
-_SHORTEST, _LONGEST = 5, 8
-_SPEAKERS = 3
+_SPEAKERS = 2
 # After this many draws in a row without a new question, we assume that there are no more.
 _TRIES = 3000
 
 
 class _Scene(NamedTuple):
-    """The text between two headings.
+    """A heading and the passages up to the next one.
 
     Attributes:
         name: the name of the play, and the number of the scene.
-        paragraphs: text of each passage.
-        speakers: the speakers of each passage; empty for a direction.
-        quotable: the lines of each passage that have enough words, split into words.
+        paragraphs: the heading, if there is one, and the passages.
     """
 
     name: str
-    paragraphs: list[str]
-    speakers: list[str]
-    quotable: list[list[list[str]]]
+    paragraphs: list[Paragraph]
 
 
 class _Run(NamedTuple):
-    """Neighbouring passages of a scene.
+    """Neighbouring paragraphs of a scene.
 
     Attributes:
         play: the number of the play.
         scene: the number of the scene in the play.
-        first: the number of the first passage.
-        end: one more than the number of the last passage.
-        asked: for each speaker, the numbers of the passages that can be asked about.
+        first: the number of the first paragraph.
+        end: one more than the number of the last paragraph.
     """
 
     play: int
     scene: int
     first: int
     end: int
-    asked: list[list[int]]
 
 
 def play_questions(
@@ -60,14 +62,13 @@ def play_questions(
 ) -> tuple[list[Question], list[Question]]:
     """Questions from the plays to train on, and from the held-out ones.
 
-    A context is a run of whole passages of one scene (speeches and stage directions, one paragraph
-    each) with at least three speakers. A quotation is 5 to 8 words of one line that occur once in
-    the context, ignoring case. Every speaker of the context is equally likely, and so is each of
-    their speeches with such a line. The quotation of a question without an answer is from another
-    scene of the same play and does not occur in the context.
+    A context is a run of whole passages of one scene (heading, speeches and stage directions, one
+    paragraph each) with at least two speakers. Each kind of question is drawn with its weight; one
+    that has no further questions is left out from then on. The question without an answer is who
+    says words that are from another scene of the same play and do not occur in the context.
 
-    A larger `count` gives the same questions and more. An id names the play, the passages and the
-    words, so that it means the same question everywhere.
+    A larger `count` gives the same questions and more. An id names the play, the paragraphs, the
+    kind and what is asked about, so that it means the same question everywhere.
 
     Args:
         count: the number of questions; a tenth of them is for validation.
@@ -93,135 +94,131 @@ def play_questions(
     first, second = (np.random.default_rng([seed, part]) for part in range(2))
     train, held_out = plays()
     return (
-        _questions(train, count - validation, first, context_words, unanswerable),
-        _questions(held_out, validation, second, context_words, unanswerable),
+        _Drawing(train, context_words, first).questions(count - validation, unanswerable),
+        _Drawing(held_out, context_words, second).questions(validation, unanswerable),
     )
 
 
-def _questions(
-    part: Sequence[Play],
-    count: int,
-    random: np.random.Generator,
-    context_words: int,
-    unanswerable: float,
-) -> list[Question]:
-    scenes = [_scenes(play) for play in part]
-    runs = [
-        run
-        for play, of_play in enumerate(scenes)
-        for number, scene in enumerate(of_play)
-        for run in _runs(scene, play, number, context_words)
-    ]
-    if not runs:
-        raise ConfigError(
-            f"context_words is {context_words}: no context of that size has {_SPEAKERS} speakers."
-        )
-    found: dict[str, Question] = {}
-    failed = 0
-    while len(found) < count:
-        if failed == _TRIES:
+class _Drawing:
+    """Draws questions from some plays."""
+
+    def __init__(
+        self, part: Sequence[Play], context_words: int, random: np.random.Generator
+    ) -> None:
+        self.random = random
+        self.scenes = [_scenes(play) for play in part]
+        self.runs = [
+            run
+            for play, of_play in enumerate(self.scenes)
+            for number, scene in enumerate(of_play)
+            for run in _runs(scene, play, number, context_words)
+        ]
+        if not self.runs:
             raise ConfigError(
-                f"count is too high: it asks for {count:,} questions in one part, and only "
-                f"{len(found):,} were found: lower it, or raise context_words."
+                f"context_words is {context_words}: no context of that size has {_SPEAKERS} "
+                f"speakers."
             )
-        # Questions without an answer are spread evenly among the others.
-        answered = int((len(found) + 1) * unanswerable) == int(len(found) * unanswerable)
-        question = _draw(scenes, runs[int(random.integers(len(runs)))], answered, random)
-        if question is None or question.id in found:
-            failed += 1
-        else:
-            found[question.id], failed = question, 0
-    return list(found.values())
+        self.kinds = list(KINDS)
+        # Most runs have no question of a kind that leaves no choice: so all are found at once.
+        self.single = {kind: self._all_of(kind) for kind in KINDS if kind.single}
+
+    def questions(self, count: int, unanswerable: float) -> list[Question]:
+        """So many different questions."""
+        found: dict[str, Question] = {}
+        while len(found) < count:
+            # Questions without an answer are spread evenly among the others.
+            answered = int((len(found) + 1) * unanswerable) == int(len(found) * unanswerable)
+            question = self._new(found, answered)
+            if question is None:
+                raise ConfigError(
+                    f"count is too high: it asks for {count:,} questions in one part, and only "
+                    f"{len(found):,} were found: lower it, or raise context_words."
+                )
+            found[question.id] = question
+        return list(found.values())
+
+    def _new(self, known: dict[str, Question], answered: bool) -> Question | None:
+        """A question that is not known; None if there are no more."""
+        while self.kinds:
+            weights = np.array([kind.weight for kind in self.kinds])
+            kind = self.kinds[int(self.random.choice(len(weights), p=weights / weights.sum()))]
+            if answered and kind.single:
+                if self.single[kind]:
+                    return self.single[kind].pop()
+            else:
+                for _ in range(_TRIES):
+                    question = self._answered(kind) if answered else self._unanswered()
+                    if question is not None and question.id not in known:
+                        return question
+                if not answered:
+                    return None
+            self.kinds.remove(kind)
+        return None
+
+    def _all_of(self, kind: Kind) -> list[Question]:
+        """All questions of a kind that leaves no choice, in random order."""
+        found = [self._ask(kind, run) for run in self.runs]
+        order = self.random.permutation(len(found))
+        return [question for place in order if (question := found[place]) is not None]
+
+    def _answered(self, kind: Kind) -> Question | None:
+        """A question of a kind on a drawn run; None if it has none."""
+        return self._ask(kind, self._draw(self.runs))
+
+    def _ask(self, kind: Kind, run: _Run) -> Question | None:
+        excerpt = self._excerpt(run)
+        asked = kind.ask(excerpt, self.random)
+        if asked is None:
+            return None
+        name = f"{self._name(run)}-{kind.name}-{asked.key}"
+        return Question(name, asked.question, excerpt.context, (asked.answer,))
+
+    def _unanswered(self) -> Question | None:
+        """Who says words of another scene? None if the drawn ones are unsuitable."""
+        run = self._draw(self.runs)
+        of_play = self.scenes[run.play]
+        other = int(self.random.integers(len(of_play)))
+        paragraphs = of_play[other].paragraphs
+        paragraph = paragraphs[int(self.random.integers(len(paragraphs)))]
+        if other == run.scene or not paragraph.quotable:
+            return None
+        words, context = quotation(paragraph, self.random), self._excerpt(run).context
+        if times(words, context):
+            return None
+        return Question(f"{self._name(run)}-nobody-{words}", saying(words), context, ())
+
+    def _draw(self, runs: list[_Run]) -> _Run:
+        return runs[int(self.random.integers(len(runs)))]
+
+    def _excerpt(self, run: _Run) -> Excerpt:
+        return Excerpt(self.scenes[run.play][run.scene].paragraphs[run.first : run.end])
+
+    def _name(self, run: _Run) -> str:
+        return f"{self.scenes[run.play][run.scene].name}-{run.first}-{run.end}"
 
 
 def _scenes(play: Play) -> list[_Scene]:
     """The scenes of a play that have speeches."""
-    scenes: list[list[Passage]] = [[]]
+    scenes: list[list[Paragraph]] = [[]]
     for passage in play.passages():
-        if passage.kind == "heading":
+        paragraph = paragraph_of(passage)
+        if paragraph.kind == "heading":
             scenes.append([])
-        else:
-            scenes[-1].append(passage)
-    spoken = [scene for scene in scenes if any(passage.speaker for passage in scene)]
-    return [
-        _Scene(
-            f"{play.name}-{number}",
-            [_paragraph(passage) for passage in scene],
-            [_speaker(passage) for passage in scene],
-            [_quotable(passage) for passage in scene],
-        )
-        for number, scene in enumerate(spoken, 1)
-    ]
-
-
-def _speaker(passage: Passage) -> str:
-    # One name of the plays has colons of its own.
-    return passage.speaker.replace(":", "")
-
-
-def _paragraph(passage: Passage) -> str:
-    text = "\n".join(passage.lines)
-    return f"{_speaker(passage)}: {text}" if passage.kind == "speech" else text
-
-
-def _quotable(passage: Passage) -> list[list[str]]:
-    """The lines of a speech that have enough words and no quotation marks."""
-    if passage.kind != "speech":
-        return []
-    lines = (line.split() for line in passage.lines if '"' not in line)
-    return [words for words in lines if len(words) >= _SHORTEST]
+        scenes[-1].append(paragraph)
+    spoken = [scene for scene in scenes if any(paragraph.speaker for paragraph in scene)]
+    return [_Scene(f"{play.name}-{number}", scene) for number, scene in enumerate(spoken, 1)]
 
 
 def _runs(scene: _Scene, play: int, number: int, context_words: int) -> list[_Run]:
     """For each passage the longest run that begins there and is not too long, if it is suitable."""
-    words = [len(paragraph.split()) for paragraph in scene.paragraphs]
+    words = [len(paragraph.text.split()) for paragraph in scene.paragraphs]
     sums = np.concatenate([[0], np.cumsum(words)])
     # The place of the last sum within the limit.
     ends = np.searchsorted(sums, sums[:-1] + context_words, side="right") - 1
     runs = []
     for first, end in enumerate(ends.tolist()):
-        asked: dict[str, list[int]] = {}
-        for passage in range(first, end):
-            if scene.quotable[passage]:
-                asked.setdefault(scene.speakers[passage], []).append(passage)
-        speakers = set(scene.speakers[first:end]) - {""}
+        speakers = {paragraph.speaker for paragraph in scene.paragraphs[first:end]} - {""}
         long = 2 * (sums[end] - sums[first]) >= context_words
-        if long and asked and len(speakers) >= _SPEAKERS:
-            runs.append(_Run(play, number, first, end, list(asked.values())))
+        if long and len(speakers) >= _SPEAKERS:
+            runs.append(_Run(play, number, first, end))
     return runs
-
-
-def _draw(
-    scenes: Sequence[Sequence[_Scene]], run: _Run, answered: bool, random: np.random.Generator
-) -> Question | None:
-    """A question on a run; None if the drawn words are unsuitable."""
-    scene = scenes[run.play][run.scene]
-    if answered:
-        # Evenly over the speakers first: otherwise the most frequent speaker is too good a guess.
-        speeches = run.asked[int(random.integers(len(run.asked)))]
-        quoted, passage = scene, speeches[int(random.integers(len(speeches)))]
-    else:
-        quoted = scenes[run.play][int(random.integers(len(scenes[run.play])))]
-        passage = int(random.integers(len(quoted.paragraphs)))
-        if quoted is scene or not quoted.quotable[passage]:
-            return None
-    lines = quoted.quotable[passage]
-    line = int(random.integers(len(lines)))
-    words = lines[line]
-    length = int(random.integers(_SHORTEST, min(_LONGEST, len(words)) + 1))
-    first = int(random.integers(len(words) - length + 1))
-    quotation = " ".join(words[first : first + length]).rstrip(",.;:?!-")
-
-    context = "\n\n".join(scene.paragraphs[run.first : run.end])
-    if _times(quotation.lower(), context.lower()) != answered:
-        return None
-    name = f"{scene.name}-{run.first}-{run.end}-{quoted.name}-{passage}-{line}-{first}-{length}"
-    start = len("\n\n".join([*scene.paragraphs[run.first : passage], ""]))
-    answers = (Answer(scene.speakers[passage], start),) if answered else ()
-    return Question(name, f'Who says the line that contains "{quotation}"?', context, answers)
-
-
-def _times(part: str, text: str) -> int:
-    """How often a part occurs in a text, including overlaps; at most 2."""
-    first = text.find(part)
-    return 0 if first < 0 else 1 + (text.find(part, first + 1) >= 0)
