@@ -244,16 +244,16 @@ def _use_all(model: ESM, tokens: Int[Array, "B T"]) -> None:
 
 def _config(trained: TrainedEncoder[ESM]) -> Json:
     """Writes what `_fields` reads."""
+    if trained.model.pooling != "cls" and trained.job == "text_classification":
+        raise ConfigError(
+            f"config.model.pooling is {trained.model.pooling!r}, and published classifiers read "
+            f"the first token only: train with config.model.pooling=cls for an export."
+        )
     model, tokenizer, paths = trained.model, trained.tokenizer, trained.paths
     if model.token_dropout and model.mask_token != tokenizer.mask:
         raise ConfigError(
             f"config.model.mask_token is {model.mask_token}, and the tokenizer's mask is token "
             f"{tokenizer.mask}."
-        )
-    if model.pooling != "cls" and trained.job == "text_classification":
-        raise ConfigError(
-            f"config.model.pooling is {model.pooling!r}, and published classifiers read the first "
-            f"token only: train with config.model.pooling=cls for an export."
         )
     plain = "ForMaskedLM" if "masked_token/bias" in paths else "Model"
     names = {job: name for name, job in JOBS.items()}
