@@ -44,6 +44,7 @@ MODELS = {
 DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
 FITTING = {
     "audio_tokens": {"sound_codec"},
+    "completion": DECODERS,
     "denoising": SEQUENCES,
     "image_classification": {"vit"},
     "language_modeling": DECODERS,
@@ -67,6 +68,12 @@ IMAGES = {"preparation": {"image_size": 8}}
 SOUND = LogMel(sampling_rate=1000, num_mels=3, window=64, hop=32, scaling="whisper")
 SETTINGS = {
     "audio_tokens": {"train": "sounds.npz", "features": dataclasses.asdict(SOUND)},
+    "completion": {
+        "train": "pairs.jsonl",
+        "tokenizer": {"kind": "character"},
+        "max_length": 48,
+        "max_target_length": 16,
+    },
     "denoising": {"path": "a.txt", "tokenizer": {"kind": "character"}, "length": 16},
     "image_classification": IMAGES,
     "language_modeling": {"path": "a.txt", "context": 8},
