@@ -95,4 +95,4 @@ def test_a_folder_without_a_tokenizer(tmp_path):
 def test_a_text_is_a_file(more):
     more(texts, "counting", 'def read(validation_fraction):\n    return "one two", "three"\n')
     assert read_texts("", "", 0.1, "counting") == ("one two", "three")
-    assert TEXTS == ("docstrings", "peptides", "plays")
+    assert TEXTS == ("docstrings", "peptides", "plays", "purposes")

@@ -46,6 +46,7 @@ DECODERS, SEQUENCES = {"gemma", "gpt", "llama", "mixtral"}, {"t5", "vaswani"}
 FITTING = {
     "audio_tokens": {"sound_codec"},
     "chess_moves": DECODERS,
+    "completion": DECODERS,
     "denoising": SEQUENCES,
     "image_classification": {"vit"},
     "key_to_door": {"decision_transformer"},
@@ -71,6 +72,12 @@ SOUND = LogMel(sampling_rate=1000, num_mels=3, window=64, hop=32, scaling="whisp
 SETTINGS = {
     "audio_tokens": {"train": "sounds.npz", "features": dataclasses.asdict(SOUND)},
     "chess_moves": {"train": "a.pgn", "max_moves": 8},
+    "completion": {
+        "train": "pairs.jsonl",
+        "tokenizer": {"kind": "character"},
+        "max_length": 48,
+        "max_target_length": 16,
+    },
     "denoising": {"path": "a.txt", "tokenizer": {"kind": "character"}, "length": 16},
     "image_classification": IMAGES,
     "key_to_door": {"episodes": 8, "validation_episodes": 8},
