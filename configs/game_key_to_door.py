@@ -6,8 +6,9 @@
 2 layers of width 32, 1,500 steps of 64 random episodes out of 10,000, of which 324 are paid. Asked
 for the return 1, it is paid in 100.0 percent of 1,000 episodes (99.9 with another seed and other
 episodes); asked for 0 in 0.6, as a clone with the return hidden in 1.1 (1.4), and random moves in
-3.2. Published for rooms of unknown plan: 94.6, clone 1.6, random 3.1 (Chen et al. 2021, table 5).
-One run took 74 seconds of processor time on an Intel Xeon that other work kept busy.
+3.2. Published for rooms whose plan is not given: 94.6, clone 1.6, random 3.1 (Chen et al. 2021,
+section 5.4). One run took 74 seconds of processor time on an Intel Xeon that other work kept
+busy.
 """
 
 from ml_collections import ConfigDict

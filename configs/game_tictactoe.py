@@ -10,10 +10,10 @@ on, every best move and every value was right. All games enumerated: it draws ag
 player, and never loses against one that tries every move.
 
 Variants, after a colon: `self_play` learns from nothing but the rules, by games against itself
-with a search (`pip install -e '.[games]'`). It does not reach the aim: one run (seed 0, 7:42 of
-processor time, 21 minutes beside other work) found a best move in 99.76 percent of the positions,
-drew against a perfect player on both sides, never lost to a random one when it began, and lost
-0.85 percent of the games to it when it did not.
+with a search (`pip install -e '.[games]'`). One run (seed 0): every move legal, 99.96 percent best
+moves, every value right. All games enumerated: it draws against a perfect player, and never loses
+against one that tries every move. 5:10 of processor time on a core that ten processes shared; in a
+quiet minute a step took 0.112 seconds, which makes 3:21 for all 1,800.
 """
 
 from ml_collections import ConfigDict
