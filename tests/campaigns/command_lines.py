@@ -74,7 +74,7 @@ MODELS_OF = {
     "key_to_door": ("decision_transformer",),
 }
 # Models and tasks that no config of these has.
-UNDRAWN = {"sound_codec", "audio_tokens", "speaking", "chess_moves"}
+UNDRAWN = {"sound_codec", "audio_tokens", "speaking", "chess_moves", "completion"}
 PAIRS = [(task, model) for task, models in MODELS_OF.items() for model in models]
 SMALL_MODEL = {
     **dict.fromkeys(
