@@ -4,19 +4,21 @@
     python scripts/train.py --config=configs/game_connect_four.py --workdir=runs/connect_four
     python scripts/play.py --workdir=runs/connect_four --opponents=random,minimax:4,perfect
 
-Of 134,289 positions in play 2 percent are held out, with all that mirror into them. 3 layers of
-width 64, 3,000 steps of 128 positions. This has not been measured. What 1,500 steps with GELU and
-without an average of parameters reached in 2:32 of processor time, on a split that also held out
-the empty board: 92.1 percent best moves on held-out positions (a random legal move: 76.8 on all),
-80.6 percent right values (always a draw: 63.1) and 99.96 percent legal moves. On the empty board,
-which it had not seen, it chose an illegal move. Since then the first positions are always in
-training.
+Of 134,289 positions in play 2 percent are held out, with all that mirror into them, but none of the
+first. 3 layers of width 64, 3,000 steps of 128 positions, 3:21 of processor time on a busy Intel
+Xeon. On held-out positions: 97.4 percent best moves (a random legal move: 76.8 on all positions),
+92.4 percent right values (always a draw: 63.1), every move legal. 200 games each: Elo +140 for the
+perfect player, +70 for the run, -27 for minimax of depth 4, -183 for random moves. Played against
+the perfect player from the empty board it still loses 55 percent of the games when it begins, and
+16 when it does not.
 
 Any board with up to 5,000,000 positions works, such as --config.task.game.rows=5 (1.7 million,
 solved in 5 seconds).
 
 Variants, after a colon: `self_play` learns 4 x 5 squares from nothing but the rules
-(`pip install -e '.[games]'`). It has not been measured.
+(`pip install -e '.[games]'`). It does not reach the aim: after 800 steps of 16 boards (7:18 of
+processor time) it finds 72.0 percent best moves, and against minimax of depth 4 it wins 47 of 200
+games, draws 82 and loses 71. The scores were still rising.
 """
 
 from ml_collections import ConfigDict
