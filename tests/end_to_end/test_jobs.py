@@ -55,7 +55,13 @@ def question_answering(folder: Path) -> tuple[str, dict, Path]:
         questions.append(Question(str(number), "who has the coat?", context, answer))
     path = folder / "questions.json"
     write_squad(questions, path)
-    sizes = {"max_length": 28, "max_question_length": 8, "stride": 8, "tokenizer.size": 60}
+    sizes = {
+        "max_length": 28,
+        "max_question_length": 8,
+        "stride": 8,
+        "tokenizer.size": 60,
+        "no_answer": True,
+    }
     return "bert_squad", {**ENCODER, **{f"task.{k}": v for k, v in sizes.items()}}, path
 
 
