@@ -5,10 +5,10 @@
     python scripts/probe_board.py --workdir=runs/othello
     python scripts/play.py --workdir=runs/othello
 
-3 layers of width 128, 10,000 steps of 32 games that are made on the fly. This has not been
-measured. A run of 3,000 steps with GELU, stopped after 1,491 of them (47,712 games, 5 minutes of
-processor time on a busy Intel Xeon): 22.0 percent of the most probable moves were illegal on 1,000
-held-out games, and the loss was 0.846 nats above that of a player who knows the rules.
+3 layers of width 128, 10,000 steps of 32 games that are made on the fly: 7.25 percent of the most
+probable moves are illegal on 1,000 held-out games, and the loss is 0.420 nats above that of a
+player who knows the rules (seed 0); the probe reads 83.4 percent of the squares right. 24:31
+minutes of CPU time on one core of an Intel Xeon.
 
 Variants, after a colon: `published`, the size of Li et al. 2023 and as many games, for an
 accelerator; it has not been trained.
