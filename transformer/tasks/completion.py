@@ -25,14 +25,13 @@ from transformer.decoding.sample import generate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, Text, Whole
-from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
-from transformer.ops.losses import IGNORED, TokenLosses
+from transformer.ops.losses import IGNORED
 from transformer.progress import counting
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.losses import auxiliary_losses, vocabulary_losses
+from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
@@ -230,23 +229,10 @@ class Completion:
         self, model: TextDecoder, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target, plus the model's auxiliary losses."""
-        tokens = batch["tokens"]
-        real = jnp.arange(tokens.shape[1]) < batch["lengths"][:, None]
+        real = jnp.arange(batch["tokens"].shape[1]) < batch["lengths"][:, None]
         labels = jnp.where(batch["valid"][:, None] > 0, batch["labels"], IGNORED)
-
-        def score(module: TextDecoder) -> TokenLosses:
-            features, _ = module.features(tokens, valid=real)
-            return vocabulary_losses(module, features, labels, self.vocab_chunk)
-
-        scores, collected = model.apply(
-            {"params": params}, method=score, rngs=rngs, mutable=[LOSSES]
-        )
-        objective, weight = jnp.sum(scores.objective), jnp.sum(scores.weight)
-        metrics = {"loss": jnp.sum(scores.nll), "accuracy": jnp.sum(scores.correct)}
-        for name, value in auxiliary_losses(collected).items():
-            metrics[name] = value * weight
-            objective += model.loss_scales()[name] * metrics[name]
-        return Losses(objective, weight, metrics)
+        rows = {"tokens": batch["tokens"], "labels": labels}
+        return next_token_losses(model, params, rows, rngs, self.vocab_chunk, valid=real)
 
     # ----------------------------------------------------------------------------- scores
 

@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from transformer.nn.mixture import LOSSES
 from transformer.ops.losses import (
@@ -62,6 +62,7 @@ def next_token_losses(
     batch: Batch,
     rngs: dict[str, jax.Array],
     vocab_chunk: int = 0,
+    valid: Bool[Array, "B T"] | None = None,
     **terms: Number,
 ) -> Losses:
     """Cross-entropy of every next token, plus the model's auxiliary losses (routers).
@@ -72,12 +73,14 @@ def next_token_losses(
         batch: `tokens` and `labels`, both `[B, T]`.
         rngs: for dropout; empty for none.
         vocab_chunk: see `vocabulary_losses`.
+        valid: which tokens are no padding; None means those with a label.
         **terms: see `vocabulary_losses`.
     """
     labels = batch["labels"]
+    read = labels != IGNORED if valid is None else valid
 
     def score(module: TextDecoder) -> TokenLosses:
-        features, _ = module.features(batch["tokens"], valid=labels != IGNORED)
+        features, _ = module.features(batch["tokens"], valid=read)
         return vocabulary_losses(module, features, labels, vocab_chunk, **terms)
 
     scores, collected = model.apply({"params": params}, method=score, rngs=rngs, mutable=[LOSSES])
