@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
-from transformer.data.images.batches import ImageRows
+from transformer.data.images.batches import Augmentation, ImageRows
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import ArrayImages, LabelledImages
 from transformer.data.order import Batches, InOrder
@@ -229,3 +229,21 @@ def test_neighbours_know_the_images_they_have_seen(params):
 def test_values_that_cannot_work(fields, said):
     with pytest.raises(ConfigError, match=said):
         require_allowed("task", ImageClassification(**{**SIZE, **fields}))
+
+
+@pytest.mark.parametrize("kind", [ImageClassification, MaskedImages])
+def test_the_device_augments_in_training_alone(kind, params):
+    batch = {name: jnp.asarray(values) for name, values in BATCH.items()}
+    task = kind(**SIZE)
+    on_device = dataclasses.replace(task, augmentation=Augmentation(shift=3, on_device=True))
+    plain = on_device.losses(MODEL, params, batch, {}).objective
+    np.testing.assert_equal(np.asarray(plain), task.losses(MODEL, params, batch, {}).objective)
+    rngs = {"dropout": jax.random.key(1)}
+    changed = on_device.augmented(batch, rngs)
+    np.testing.assert_array_equal(batch["labels"], changed["labels"])
+    assert not np.array_equal(batch["images"], changed["images"])
+    np.testing.assert_allclose(
+        on_device.losses(MODEL, params, batch, rngs).objective,
+        task.losses(MODEL, params, changed, rngs).objective,
+        rtol=1e-6,
+    )

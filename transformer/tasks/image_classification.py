@@ -84,6 +84,7 @@ class ImageClassification(ImageTask):
         self, model: ImageClassifier, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the class, or of each; a mixed image has both classes, by share."""
+        batch = self.augmented(batch, rngs)
         images = self.preparation.normalized(batch["images"])
         outputs: PyTree = model.apply({"params": params}, images, method="classify", rngs=rngs)
         valid = batch["valid"] > 0

@@ -81,7 +81,7 @@ class MaskedImages(ImageTask):
         if "dropout" in rngs:
             # Independent of the random numbers of the model.
             key = jax.random.fold_in(rngs["dropout"], 1)
-        images = self.preparation.normalized(batch["images"])
+        images = self.preparation.normalized(self.augmented(batch, rngs)["images"])
         num_patches = model.grid**2
         order = _orders(key, images.shape[0], num_patches)
         num_seen = self.num_seen(num_patches)

@@ -6,7 +6,10 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, NamedTuple, TypeVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Key
 
 from transformer.data.images.augmentation import (
     cut_box,
@@ -19,12 +22,13 @@ from transformer.data.images.augmentation import (
 )
 from transformer.data.images.labelled import ArrayImages, ImageSource
 from transformer.data.images.preparation import Preparation
-from transformer.data.images.rand_augment import HIGHEST_MAGNITUDE, rand_augment
+from transformer.data.images.rand_augment import rand_augment
 from transformer.data.source import Visit
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.limits import Real, Share, Weight, Whole
-from transformer.types import HostBatch
+from transformer.ops import augmentation as on_device
+from transformer.types import Batch, HostBatch
 
 _Numbers = Sequence[int | float] | np.ndarray
 _Input = TypeVar("_Input")
@@ -46,16 +50,57 @@ class Augmentation:
         mixup: alpha of the Beta distribution of shares in Mixup (Zhang et al. 2017); 0 for none.
         cutmix: the same for CutMix (Yun et al. 2019). With both, either has even odds per image.
         erasing: probability of Random Erasing (Zhong et al. 2017).
+        on_device: whether the device does all but `resized_crop`, as part of the step, so that a
+            fast one does not wait for the host. An image is then mixed with the one before it in
+            the batch, not with one of the whole set.
     """
 
     resized_crop: Share = 0.0
     flip: bool = False
     shift: Annotated[int, Whole(0, 1 << 14)] = 0
     rand_augment_ops: Annotated[int, Whole(0, 100)] = 0
-    rand_augment_magnitude: Annotated[float, Real(0.0, HIGHEST_MAGNITUDE)] = 9.0
+    rand_augment_magnitude: Annotated[float, Real(0.0, on_device.HIGHEST_MAGNITUDE)] = 9.0
     mixup: Weight = 0.0
     cutmix: Weight = 0.0
     erasing: Share = 0.0
+    on_device: bool = False
+
+    @property
+    def on_host(self) -> "Augmentation":
+        """The part that the host does."""
+        return Augmentation(resized_crop=self.resized_crop) if self.on_device else self
+
+    def changed(self, batch: Batch, key: Key[Array, ""]) -> Batch:
+        """A batch of `ImageRows` with the part that the device does.
+
+        Args:
+            batch: bytes, classes and shares.
+            key: random numbers for all changes.
+        """
+        if not (self.on_device and self.changes):
+            return batch
+        images, keys = batch["images"].astype(jnp.float32), jax.random.split(key, 5)
+        if self.flip:
+            images = on_device.random_flip(keys[0], images)
+        if self.shift:
+            images = on_device.random_shift(keys[1], images, self.shift)
+        if self.rand_augment_ops:
+            number, magnitude = self.rand_augment_ops, self.rand_augment_magnitude
+            images = on_device.rand_augment(keys[2], images, number, magnitude)
+        if self.mixup or self.cutmix:
+            mixed, others, shares = on_device.random_mix(keys[3], images, self.mixup, self.cutmix)
+            labels = batch["labels"]
+            # Padding has no class.
+            paired = batch["valid"][others] > 0
+            images = jnp.where(paired[:, None, None, None], mixed, images)
+            batch = {
+                **batch,
+                "other_labels": jnp.where(paired, labels[others], labels),
+                "shares": jnp.where(paired, shares, 1.0),
+            }
+        if self.erasing:
+            images = on_device.random_erasing(keys[4], images, self.erasing)
+        return {**batch, "images": images}
 
     @property
     def changes(self) -> bool:
@@ -123,7 +168,7 @@ class ImageRows:
     def batch(self, visits: Sequence[Visit]) -> HostBatch:
         """These images."""
         array = self._prepared_array
-        if array is not None and not self.augmentation.changes:
+        if array is not None and not self._changes.changes:
             examples = np.array([visit.example for visit in visits])
             return _batch(array[examples], self.labels[examples])
         mixed = _map(self._mixed, visits, self.num_threads)
@@ -140,16 +185,16 @@ class ImageRows:
         example, generator = visit.example, visit.generator()
         image, label = self._augmented(example, generator), int(self.labels[example])
         mixed = _Mixed(image, label, label, 1.0)
-        if self.augmentation.mixup or self.augmentation.cutmix:
+        if self._changes.mixup or self._changes.cutmix:
             mixed = self._mix(image, label, generator)
-        if self.augmentation.erasing:
-            erased = random_erasing(mixed.image, generator, self.augmentation.erasing)
+        if self._changes.erasing:
+            erased = random_erasing(mixed.image, generator, self._changes.erasing)
             mixed = mixed._replace(image=erased)
         return mixed
 
     def _augmented(self, example: int, generator: np.random.Generator) -> np.ndarray:
         """An image of the right size, augmented before mixing."""
-        changes = self.augmentation
+        changes = self._changes
         if changes.resized_crop:
             image, scale = self.source[example], (changes.resized_crop, 1.0)
             resample = self.preparation.resample
@@ -169,9 +214,9 @@ class ImageRows:
         """An image mixed with another one."""
         other = int(generator.integers(len(self.labels)))
         other_image, other_label = self._augmented(other, generator), int(self.labels[other])
-        alpha, cut = self.augmentation.mixup, False
-        if self.augmentation.cutmix and (not alpha or generator.random() < 0.5):
-            alpha, cut = self.augmentation.cutmix, True
+        alpha, cut = self._changes.mixup, False
+        if self._changes.cutmix and (not alpha or generator.random() < 0.5):
+            alpha, cut = self._changes.cutmix, True
         share = generator.beta(alpha, alpha)
         if not cut:
             return _Mixed(mixup(image, other_image, share), label, other_label, share)
@@ -197,6 +242,11 @@ class ImageRows:
             return None
         array = self.source.array
         return array if self.preparation.keeps(*array.shape[1:3]) else None
+
+    @functools.cached_property
+    def _changes(self) -> Augmentation:
+        """The part of the augmentation that is done here."""
+        return self.augmentation.on_host
 
     @property
     def _size(self) -> int:

@@ -123,9 +123,10 @@ class Preparation:
         return (shorter, longer) if height <= width else (longer, shorter)
 
     def normalized(
-        self, pixels: UInt8[Array, "B Y X C"] | UInt8[np.ndarray, "B Y X C"]
+        self,
+        pixels: UInt8[Array, "B Y X C"] | Float[Array, "B Y X C"] | UInt8[np.ndarray, "B Y X C"],
     ) -> Float[Array, "B Y X C"]:
-        """Pixels normalised for the model."""
+        """Pixels from 0 to 255, normalised for the model."""
         scaled = jnp.asarray(pixels, jnp.float32) * self.rescale_factor
         return (scaled - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 

@@ -6,14 +6,8 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from transformer.data.images.augmentation import from_pillow, to_pillow
-
-# The highest magnitude, and how far each change goes there: the ranges of Cubuk et al. 2018.
-HIGHEST_MAGNITUDE = 10.0
-_DEGREES = 30.0
-_SHEAR = 0.3
-_TRANSLATE = 150 / 331  # Of the side: 150 pixels of that paper's 331.
-_ENHANCE = 0.9
-_POSTERIZE_BITS = 4
+from transformer.ops.augmentation import HIGHEST_MAGNITUDE
+from transformer.ops.image_changes import DEGREES, ENHANCE, POSTERIZE_BITS, SHEAR, TRANSLATE
 
 # An image and a strength from -1 to 1 to the changed image.
 _Change = Callable[[Image.Image, float], Image.Image]
@@ -67,43 +61,43 @@ def _affine(
 
 
 def _rotate(image: Image.Image, strength: float) -> Image.Image:
-    return image.rotate(_DEGREES * strength, Image.Resampling.BILINEAR)
+    return image.rotate(DEGREES * strength, Image.Resampling.BILINEAR)
 
 
 def _shear_x(image: Image.Image, strength: float) -> Image.Image:
-    return _affine(image, shear_x=_SHEAR * strength)
+    return _affine(image, shear_x=SHEAR * strength)
 
 
 def _shear_y(image: Image.Image, strength: float) -> Image.Image:
-    return _affine(image, shear_y=_SHEAR * strength)
+    return _affine(image, shear_y=SHEAR * strength)
 
 
 def _translate_x(image: Image.Image, strength: float) -> Image.Image:
-    return _affine(image, move_x=_TRANSLATE * strength)
+    return _affine(image, move_x=TRANSLATE * strength)
 
 
 def _translate_y(image: Image.Image, strength: float) -> Image.Image:
-    return _affine(image, move_y=_TRANSLATE * strength)
+    return _affine(image, move_y=TRANSLATE * strength)
 
 
 def _color(image: Image.Image, strength: float) -> Image.Image:
-    return ImageEnhance.Color(image).enhance(1 + _ENHANCE * strength)
+    return ImageEnhance.Color(image).enhance(1 + ENHANCE * strength)
 
 
 def _contrast(image: Image.Image, strength: float) -> Image.Image:
-    return ImageEnhance.Contrast(image).enhance(1 + _ENHANCE * strength)
+    return ImageEnhance.Contrast(image).enhance(1 + ENHANCE * strength)
 
 
 def _brightness(image: Image.Image, strength: float) -> Image.Image:
-    return ImageEnhance.Brightness(image).enhance(1 + _ENHANCE * strength)
+    return ImageEnhance.Brightness(image).enhance(1 + ENHANCE * strength)
 
 
 def _sharpness(image: Image.Image, strength: float) -> Image.Image:
-    return ImageEnhance.Sharpness(image).enhance(1 + _ENHANCE * strength)
+    return ImageEnhance.Sharpness(image).enhance(1 + ENHANCE * strength)
 
 
 def _posterize(image: Image.Image, strength: float) -> Image.Image:
-    return ImageOps.posterize(image, 8 - round(_POSTERIZE_BITS * abs(strength)))
+    return ImageOps.posterize(image, 8 - round(POSTERIZE_BITS * abs(strength)))
 
 
 def _solarize(image: Image.Image, strength: float) -> Image.Image:

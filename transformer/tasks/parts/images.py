@@ -2,10 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -41,7 +42,7 @@ from transformer.tasks.parts.labels import load_labels, save_labels
 from transformer.tasks.parts.models import ImageClassifier, ImageReconstructor
 from transformer.tasks.parts.outputs import outputs_of
 from transformer.tasks.parts.protocol import Pace
-from transformer.types import Data, Facts, HostBatch, Params, Scalars
+from transformer.types import Batch, Data, Facts, HostBatch, Params, Scalars
 
 PREPARATION_FILE = "preparation.json"
 _PREPARATION, _AUGMENTATION = Preparation(), Augmentation()
@@ -233,6 +234,13 @@ class ImageTask:
         """One image."""
         size = self.preparation.image_size
         return (jnp.zeros((1, size, size, model.channels)),)
+
+    def augmented(self, batch: Batch, rngs: Mapping[str, jax.Array]) -> Batch:
+        """A batch with the part of the augmentation that the device does; as it is without keys."""
+        if "dropout" not in rngs:
+            return batch
+        # Independent of the random numbers of the model and of the task.
+        return self.augmentation.changed(batch, jax.random.fold_in(rngs["dropout"], 2))
 
     # ----------------------------------------------------------------------------- outputs
 
