@@ -11,7 +11,7 @@ import pytest
 
 from transformer.errors import CheckpointError, WorkdirError
 from transformer.training.checkpoints import Checkpoints, lowest
-from transformer.training.saved_arrays import described_arrays, fingerprints
+from transformer.training.saved_arrays import described_arrays, fingerprints, hashed
 
 PLACE = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
@@ -271,3 +271,20 @@ def test_a_deletion_that_is_cut_short_leaves_nothing_that_looks_like_a_checkpoin
     monkeypatch.undo()
     assert opened(tmp_path) == (3, [])
     assert sorted(path.name for path in folder.iterdir()) == ["3"]
+
+
+@pytest.mark.parametrize(
+    "array, expected",
+    [
+        (jnp.arange(24, dtype=jnp.float32).reshape(2, 3, 4), 1144182191),
+        (jnp.asarray([True, False, True]), 3580300312),
+        (jnp.asarray(1.5, jnp.bfloat16), 2681533129),
+        (jnp.zeros((0, 3)), 0),
+    ],
+    ids=lambda x: str(getattr(x, "dtype", "")),
+)
+def test_fingerprints_are_the_same_on_host_and_device_and_as_they_were(array, expected):
+    """Those of checkpoints that exist must stay."""
+    assert int(hashed(np.asarray(array), np)) == expected
+    assert int(hashed(array, jnp)) == expected
+    assert described_arrays({"x": array})["/x"][0] == expected

@@ -1,5 +1,8 @@
 """Arrays in the form of checkpoints: random keys as integers, leaves by path, fingerprints."""
 
+import functools
+from types import ModuleType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,9 @@ from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
 from transformer.types import ByPath
+
+# The most elements of an array whose fingerprint NumPy computes, in milliseconds.
+_SMALL = 1 << 18
 
 
 def fingerprints(tree: PyTree) -> dict[str, int]:
@@ -38,23 +44,47 @@ def described_arrays(tree: PyTree) -> dict[str, list]:
     that become 512 halves have the same `fingerprints`.
     """
     return {
-        path: [int(_hashed(array)), str(array.dtype), list(array.shape)]
+        path: [_fingerprint_of(array), str(array.dtype), list(array.shape)]
         for path, array in leaves_by_path(raw(tree)).items()
     }
 
 
-@jax.jit
-def _hashed(x: jax.Array) -> jax.Array:
-    place, odd = jnp.zeros(x.shape, jnp.uint32), jnp.uint32(0x9E3779B1)
-    for axis in range(x.ndim):
-        place = place * odd + jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-    return jnp.sum(_mixed(_bits(x) ^ _mixed(place + 1)), dtype=jnp.uint32)
+def _fingerprint_of(array: jax.Array) -> int:
+    """`hashed` of an array; the same number wherever it is computed.
+
+    A program for the device is compiled for each shape, which takes longer than NumPy needs for a
+    small array.
+    """
+    if array.size <= _SMALL and array.is_fully_addressable:
+        return int(hashed(np.asarray(array), np))
+    return int(_hashed_on_device(array))
 
 
-def _mixed(x: jax.Array) -> jax.Array:
+def hashed(x: jax.Array | np.ndarray, library: ModuleType) -> jax.Array | np.uint32:
+    """The hash of an array's bits and their places, with JAX's functions or those of NumPy.
+
+    Args:
+        x: the array.
+        library: `jax.numpy` or `numpy`.
+    """
+    # NumPy warns when a scalar overflows, as it does here on purpose; arrays do so in silence.
+    x = x.reshape(x.shape or (1,))
+    place, odd = library.zeros(x.shape, np.uint32), np.uint32(0x9E3779B1)
+    for axis, size in enumerate(x.shape):
+        index = library.arange(size, dtype=np.uint32)
+        place = place * odd + library.expand_dims(index, tuple(range(1, x.ndim - axis)))
+    width = library.bool_ if x.dtype == library.bool_ else f"uint{8 * x.dtype.itemsize}"
+    bits = x.view(width).astype(np.uint32)
+    return library.sum(_mixed(bits ^ _mixed(place + np.uint32(1))), dtype=np.uint32)
+
+
+_hashed_on_device = jax.jit(functools.partial(hashed, library=jnp))
+
+
+def _mixed(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """The final mix of MurmurHash3: each bit of the argument flips about half of the result."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
 
 
