@@ -288,3 +288,4 @@ def test_fingerprints_are_the_same_on_host_and_device_and_as_they_were(array, ex
     assert int(hashed(np.asarray(array), np)) == expected
     assert int(hashed(array, jnp)) == expected
     assert described_arrays({"x": array})["/x"][0] == expected
+    assert described_arrays({"x": np.asarray(array)})["/x"][0] == expected

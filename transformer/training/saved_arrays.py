@@ -49,13 +49,14 @@ def described_arrays(tree: PyTree) -> dict[str, list]:
     }
 
 
-def _fingerprint_of(array: jax.Array) -> int:
+def _fingerprint_of(array: jax.Array | np.ndarray) -> int:
     """`hashed` of an array; the same number wherever it is computed.
 
     A program for the device is compiled for each shape, which takes longer than NumPy needs for a
     small array.
     """
-    if array.size <= _SMALL and array.is_fully_addressable:
+    on_host = isinstance(array, np.ndarray) or array.is_fully_addressable
+    if array.size <= _SMALL and on_host:
         return int(hashed(np.asarray(array), np))
     return int(_hashed_on_device(array))
 
