@@ -77,8 +77,8 @@ def resumed(output: str, checkout: Path) -> str:
 
 
 def last_line(output: str, checkout: Path) -> str:
-    """What a command says at its end, in quotation marks."""
-    return repr(output.strip().splitlines()[-1][:90])
+    """The end of what a command says, in quotation marks."""
+    return repr(output.strip()[-60:])
 
 
 def file(path: str) -> Callable[[str, Path], str]:
