@@ -36,3 +36,20 @@ def test_a_row_without_numbers_stays_without():
     found, places = jax.jit(largest, static_argnums=1)(rows, 3)
     assert np.isnan(found).all()
     assert ((places >= 0) & (places < 20_000)).all()
+
+
+def looked_at(parts, size, count=3):
+    """How many numbers of a row each search looks at."""
+    found = jax.make_jaxpr(largest, static_argnums=1)(jnp.zeros((1, parts, size)), count)
+    return [eqn.invars[0].aval.shape[-1] for eqn in found.eqns if eqn.primitive.name == "top_k"]
+
+
+def test_a_search_of_many_numbers_looks_at_few(monkeypatch):
+    """The maxima of groups, then the groups that were found and the rest of each part."""
+    monkeypatch.setattr(subject, "is_one_cpu", lambda: True)
+    assert subject._MANY == 16_384
+    assert looked_at(2, 8191) == [16_382]
+    assert looked_at(2, 8192) == [256, 3 * 64]
+    assert looked_at(2, 10_000) == [312, 3 * 64 + 2 * 16]
+    assert looked_at(2, 10_000, 312) == [312, 312 * 64 + 2 * 16]
+    assert looked_at(2, 10_000, 313) == [20_000]
