@@ -15,6 +15,7 @@ from transformer.data.tokenizers.word_pieces import vocabulary_of_lines
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.interop.checked_values import refuse
+from transformer.interop.encoder_configs import IRRELEVANT
 from transformer.interop.encoder_runs import (
     JOBS,
     TrainedEncoder,
@@ -23,7 +24,6 @@ from transformer.interop.encoder_runs import (
     problem_type,
     write_encoder_files,
 )
-from transformer.interop.families.bert import IRRELEVANT
 from transformer.interop.family import Family, Head, Published, RunParts, Source, label_names
 from transformer.interop.layout import (
     Entry,

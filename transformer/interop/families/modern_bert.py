@@ -12,6 +12,7 @@ from transformer.data.reading.json_text import shown
 from transformer.errors import DataError
 from transformer.interop.activations import activation, published_activation
 from transformer.interop.decoder_configs import GLOBAL, LOCAL
+from transformer.interop.encoder_configs import IRRELEVANT
 from transformer.interop.encoder_runs import (
     JOBS,
     TrainedEncoder,
@@ -20,7 +21,6 @@ from transformer.interop.encoder_runs import (
     problem_type,
     write_encoder_files,
 )
-from transformer.interop.families.bert import IRRELEVANT
 from transformer.interop.family import Family, Head, label_names
 from transformer.interop.layout import (
     Arrays,
