@@ -101,6 +101,7 @@ def classifier(folder, classifying) -> Path:
     return folder / "texts"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("job", ["pretraining", "classifying"])
 def test_a_stopped_run_ends_with_the_same_bits(job, request, tmp_path):
     flags = request.getfixturevalue(job)

@@ -120,6 +120,7 @@ def job(request, tmp_path_factory) -> Job:
     return Job(request.param, folder / "run", config, path, shared)
 
 
+@pytest.mark.sampled(2)
 def test_a_run_goes_on_with_the_same_bits(job, tmp_path, monkeypatch):
     task = owner("task", job.name)
     monkeypatch.setattr(task, "show", lambda *arguments: Shown("", {}))

@@ -95,6 +95,7 @@ def runs(shared, tmp_path_factory):
     return run
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("task", JOBS)
 def test_resumed_is_uninterrupted(task, runs, shared, tmp_path, monkeypatch):
     whole = runs(task)
