@@ -33,6 +33,7 @@ TWO = {"fsdp": 2, "tensor": 2}
 VALIDATED = ({}, {"data": 4}, TWO, ALL)
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 SHAPE = {"compute": Compute(scan_layers=True)}
+RING = {"compute": Compute(scan_layers=True, attention="ring")}
 DECODER = {"num_layers": 2, "num_heads": 4, "width": 32, "context": 16, **SHAPE}
 
 
@@ -62,6 +63,8 @@ def jobs(path):
     """Model and task by name."""
     return {
         "gpt": (section("model", "gpt", **DECODER), text(path)),
+        # The same with keys that go round a ring.
+        "ring": (section("model", "gpt", **{**DECODER, **RING}), text(path)),
         "mixtral": (
             section(
                 "model",

@@ -284,6 +284,23 @@ def test_exchanges_are_counted_as_often_as_loops_run():
     assert found.keys() == {"all-gather", "reduce-scatter", "collective-permute", "all-reduce"}
 
 
+def test_exchanges_of_shard_map_have_one_channel():
+    def sent(operand, name):
+        return (
+            f"  %{operand}.1 = f32[10]{{0}} collective-permute(%{operand}), channel_id=1, "
+            f'source_target_pairs={{{{0,1}},{{1,0}}}}, metadata={{op_name="{name}/ppermute"}}'
+        )
+
+    program = [
+        *("%forward (p: (s32[])) -> (s32[]) {", sent("key", "jvp"), sent("value", "jvp"), "}"),
+        "ENTRY %main (p: s32[]) -> f32[] {",
+        "  %w = (s32[]) while(%t), condition=%more, body=%forward, "
+        'backend_config={"known_trip_count":{"n":"3"}}',
+        *(sent("key", "transpose"), sent("gradient", "transpose"), "}"),
+    ]
+    assert collectives("\n".join(program))["collective-permute"] == (8, 8 * 40, 8 * 40)
+
+
 def test_cuts_come_with_little_cutting_first():
     assert list(cuts(4)) == [
         Cut(4, 1, 1),

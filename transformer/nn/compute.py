@@ -130,7 +130,7 @@ def for_any_shape(model: Model) -> Model:
 
     A kernel that a config asks for may not support those; `auto` uses it where it does.
     """
-    kernel = model.compute.attention in ("splash", "cudnn")
+    kernel = model.compute.attention in ("ring", "splash", "cudnn")
     return computing(model, attention="auto") if kernel else model
 
 
