@@ -27,6 +27,8 @@ from transformer.training.validation import means, placed, validation_totals
 
 STEPS = 4
 ALL = {"data": 2, "fsdp": 2, "tensor": 2}
+# Two slices, each of which has a copy; the axes are those of one slice.
+SLICES = {"slices": 2, "fsdp": 2}
 # Half as many devices wait for each other half as long.
 TWO = {"fsdp": 2, "tensor": 2}
 # Meshes with which validation is tried as well.

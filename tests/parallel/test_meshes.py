@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.parallel.meshes import ALL, STEPS, TWO, VALIDATED
+from tests.parallel.meshes import ALL, SLICES, STEPS, TWO, VALIDATED
 from tests.simulated import simulated_devices
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
-from transformer.sharding import AXES, Mesh, Rules
+from transformer.sharding import AXES, Mesh, Rules, in_slices
 
 ROOT = Path(__file__).parents[2]
 JOBS = [
@@ -22,7 +22,8 @@ JOBS = [
     ("gpt", {"tensor": 4}),
     ("gpt", {"sequence": 4}),
     ("gpt", ALL),
-    ("ring", {"data": 2, "sequence": 4}),
+    ("ring", {"sequence": 4}),
+    ("gpt", SLICES),
     ("vaswani", {}),
     ("vaswani", TWO),
     ("vit", {}),
@@ -108,7 +109,7 @@ def test_devices_exchange_what_they_have_to(found):
     assert counts["gpt tensor=4"]["all-reduce"] > 4
     # Keys and values, forward and again backward.
     assert 2 <= counts["gpt sequence=4"]["all-gather"] <= 4
-    ring = counts["ring data=2 sequence=4"]
+    ring = counts["ring sequence=4"]
     assert ring["all-gather"] == 0
     assert ring["collective-permute"] > 4
 
@@ -134,6 +135,43 @@ def test_sizes_that_no_mesh_has(axis):
 def test_meshes_that_do_not_fit_the_devices():
     with pytest.raises(ConfigError, match=r"there are 1: make their product 1"):
         Mesh(data=2, fsdp=2).make()
+
+
+class Chip:
+    """A device of a slice; without a number it does not say of which."""
+
+    def __init__(self, number=None, platform="tpu"):
+        self.platform, self.device_kind = platform, "some chip"
+        if number is not None:
+            self.slice_index = number
+
+
+def test_devices_come_in_slices():
+    chips = [Chip(number) for number in (1, 0, 0, 1)]
+    for count in (2, -1):
+        slices = in_slices(chips, count)
+        assert [[chip.slice_index for chip in slice_] for slice_ in slices] == [[0, 0], [1, 1]]
+    # Simulated devices are in as many slices as one likes, GPUs of several machines in one.
+    simulated = [Chip(platform="cpu") for _ in range(6)]
+    assert [len(slice_) for slice_ in in_slices(simulated, 3)] == [2, 2, 2]
+    assert in_slices(simulated, 3)[2] == simulated[4:]
+    assert len(in_slices(simulated, -1)) == 1
+    assert len(in_slices([Chip(number, "gpu") for number in (0, 1)], 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("chips", "count", "said"),
+    [
+        ([Chip(0), Chip(1)], 1, "form 2: give --config.mesh.slices=2"),
+        ([Chip(0), Chip(0)], 2, "form 1: give --config.mesh.slices=1"),
+        ([Chip(0), Chip(0), Chip(1)], 2, "these have 1 and 2 devices"),
+        ([Chip(), Chip()], 2, "some chip does not say of which slice"),
+        ([Chip(platform="cpu")] * 4, 3, "do not divide into 3 slices"),
+    ],
+)
+def test_slices_that_there_are_not(chips, count, said):
+    with pytest.raises(ConfigError, match=said):
+        in_slices(chips, count)
 
 
 def test_one_axis_takes_the_devices_left_over():
