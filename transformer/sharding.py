@@ -87,8 +87,9 @@ class Mesh:
             sharded (Rajbhandari et al. 2020, ZeRO stage 3).
         expert: devices over which the experts of a mixture are sharded; everything else treats them
             like `data`.
-        sequence: devices over which the tokens of each example are sharded. Attention gathers the
-            keys and values of a whole example, unless `config.model.compute.attention` is `ring`.
+        sequence: devices over which the tokens of each example are sharded, and parameters as over
+            `fsdp`. Attention gathers the keys and values of a whole example, unless
+            `config.model.compute.attention` is `ring`.
         tensor: devices over which heads, feed-forward and vocabulary are sharded (Shoeybi et al.
             2019).
         slices: slices of TPUs; -1 takes as many as the devices form. Simulated devices form any
@@ -246,7 +247,7 @@ def per_device(
 
 
 def gathered(parameter: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
-    """Gathers a parameter over `fsdp` for computing; it stays sharded over other axes.
+    """Gathers a parameter over `fsdp` and `sequence`; it stays sharded over other axes.
 
     With this the compiler moves the parameter and not the activations; the gradient is scattered
     back.
@@ -294,6 +295,25 @@ def batch_sharding(mesh: jax.sharding.Mesh, *, leading_axes: int = 0) -> NamedSh
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
     """The number of devices over which the examples of a batch are sharded."""
     return _parts(mesh, RULES.batch)
+
+
+def rows_by_process(mesh: jax.sharding.Mesh) -> dict[int, tuple[int, ...]] | None:
+    """Which parts of a batch's rows the devices of each process hold, by its number.
+
+    Processes may hold the same rows, where examples or the model are cut over several processes.
+
+    Returns:
+        None unless all hold equally many, and any two of them the same or none in common.
+    """
+    grid = mesh.devices.reshape(batch_parts(mesh), -1)
+    held: dict[int, set[int]] = {}
+    for part, devices in enumerate(grid):
+        for device in devices:
+            held.setdefault(device.process_index, set()).add(part)
+    found = {process: tuple(sorted(rows)) for process, rows in held.items()}
+    groups = set(found.values())
+    even = len({len(rows) for rows in groups}) == 1
+    return found if even and sum(map(len, groups)) == len(grid) else None
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.parallel.meshes import ALL, SLICES, STEPS, TWO, VALIDATED
 from tests.simulated import simulated_devices
 from transformer.errors import ConfigError
 from transformer.fields import require_allowed
-from transformer.sharding import AXES, Mesh, Rules, in_slices
+from transformer.sharding import AXES, Mesh, Rules, in_slices, rows_by_process
 
 ROOT = Path(__file__).parents[2]
 JOBS = [
@@ -79,9 +80,11 @@ def test_validation_batches_need_not_divide(found, name, mesh):
         np.testing.assert_allclose(several[metric], value, rtol=tolerance, err_msg=metric)
 
 
-@pytest.mark.parametrize(("name", "mesh"), [("gpt", {"fsdp": 4}), ("gpt", ALL)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "mesh"), [("gpt", {"fsdp": 4}), ("gpt", ALL), ("ring", {"sequence": 4})], ids=str
+)
 def test_parameters_and_moments_lie_in_parts(found, name, mesh):
-    parts = mesh.get("fsdp", 1) * mesh.get("tensor", 1)
+    parts = mesh.get("fsdp", 1) * mesh.get("tensor", 1) * mesh.get("sequence", 1)
     # Vectors that are not cut weigh little.
     assert found[key(name, mesh)]["fraction_here"] < 1.15 / parts
 
@@ -107,11 +110,13 @@ def test_devices_exchange_what_they_have_to(found):
     assert counts["gpt fsdp=4"]["all-gather"] > 10
     assert counts["gpt tensor=4"]["all-gather"] == 0
     assert counts["gpt tensor=4"]["all-reduce"] > 4
-    # Keys and values, forward and again backward.
-    assert 2 <= counts["gpt sequence=4"]["all-gather"] <= 4
-    ring = counts["ring sequence=4"]
-    assert ring["all-gather"] == 0
-    assert ring["collective-permute"] > 4
+    # Keys and values of whole examples, 16 tokens of 4 heads, forward and perhaps again backward;
+    # a ring passes them on.
+    gathered = [shape[1:] for shape in found["gpt sequence=4"]["gathered"]]
+    assert 2 <= gathered.count([16, 4, 8]) <= 4
+    assert counts["gpt sequence=4"]["collective-permute"] == 0
+    assert [16, 4, 8] not in [shape[1:] for shape in found["ring sequence=4"]["gathered"]]
+    assert counts["ring sequence=4"]["collective-permute"] > 4
 
 
 def test_no_mesh_axis_cuts_twice():
@@ -172,6 +177,30 @@ def test_devices_come_in_slices():
 def test_slices_that_there_are_not(chips, count, said):
     with pytest.raises(ConfigError, match=said):
         in_slices(chips, count)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "processes", "expected"),
+    [
+        ({"data": 4}, [0, 0, 1, 1], {0: (0, 1), 1: (2, 3)}),
+        ({"data": 2, "tensor": 2}, [0, 0, 1, 1], {0: (0,), 1: (1,)}),
+        # A sequence lies on the devices of two processes, which hold the same rows.
+        (
+            {"data": 2, "sequence": 4},
+            [0, 0, 1, 1, 2, 2, 3, 3],
+            {0: (0,), 1: (0,), 2: (1,), 3: (1,)},
+        ),
+        # The hardware may order processes in another way.
+        ({"fsdp": 4}, [0, 1, 0, 1], {0: (0, 2), 1: (1, 3)}),
+        # Three devices of a sequence, two of a process: the second has a part of both examples.
+        ({"data": 2, "sequence": 3}, [0, 0, 1, 1, 2, 2], None),
+    ],
+)
+def test_processes_know_their_rows(sizes, processes, expected):
+    shape = {axis: sizes.get(axis, 1) for axis in AXES}
+    devices = np.array([SimpleNamespace(process_index=process) for process in processes])
+    mesh = SimpleNamespace(shape=shape, devices=devices.reshape(tuple(shape.values())))
+    assert rows_by_process(mesh) == expected
 
 
 def test_one_axis_takes_the_devices_left_over():
