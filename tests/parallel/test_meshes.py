@@ -4,8 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
+import jax
 import numpy as np
 import pytest
 
@@ -142,36 +143,33 @@ def test_meshes_that_do_not_fit_the_devices():
         Mesh(data=2, fsdp=2).make()
 
 
-class Chip:
+def chip(number=None, platform="tpu"):
     """A device of a slice; without a number it does not say of which."""
-
-    def __init__(self, number=None, platform="tpu"):
-        self.platform, self.device_kind = platform, "some chip"
-        if number is not None:
-            self.slice_index = number
+    known = {} if number is None else {"slice_index": number}
+    return Mock(spec=jax.Device, platform=platform, device_kind="some chip", **known)
 
 
 def test_devices_come_in_slices():
-    chips = [Chip(number) for number in (1, 0, 0, 1)]
+    chips = [chip(number) for number in (1, 0, 0, 1)]
     for count in (2, -1):
         slices = in_slices(chips, count)
-        assert [[chip.slice_index for chip in slice_] for slice_ in slices] == [[0, 0], [1, 1]]
+        assert [[one.slice_index for one in slice_] for slice_ in slices] == [[0, 0], [1, 1]]
     # Simulated devices are in as many slices as one likes, GPUs of several machines in one.
-    simulated = [Chip(platform="cpu") for _ in range(6)]
+    simulated = [chip(platform="cpu") for _ in range(6)]
     assert [len(slice_) for slice_ in in_slices(simulated, 3)] == [2, 2, 2]
     assert in_slices(simulated, 3)[2] == simulated[4:]
     assert len(in_slices(simulated, -1)) == 1
-    assert len(in_slices([Chip(number, "gpu") for number in (0, 1)], 1)) == 1
+    assert len(in_slices([chip(number, "gpu") for number in (0, 1)], 1)) == 1
 
 
 @pytest.mark.parametrize(
     ("chips", "count", "said"),
     [
-        ([Chip(0), Chip(1)], 1, "form 2: give --config.mesh.slices=2"),
-        ([Chip(0), Chip(0)], 2, "form 1: give --config.mesh.slices=1"),
-        ([Chip(0), Chip(0), Chip(1)], 2, "these have 1 and 2 devices"),
-        ([Chip(), Chip()], 2, "some chip does not say of which slice"),
-        ([Chip(platform="cpu")] * 4, 3, "do not divide into 3 slices"),
+        ([chip(0), chip(1)], 1, "form 2: give --config.mesh.slices=2"),
+        ([chip(0), chip(0)], 2, "form 1: give --config.mesh.slices=1"),
+        ([chip(0), chip(0), chip(1)], 2, "these have 1 and 2 devices"),
+        ([chip(), chip()], 2, "some chip does not say of which slice"),
+        ([chip(platform="cpu")] * 4, 3, "do not divide into 3 slices"),
     ],
 )
 def test_slices_that_there_are_not(chips, count, said):
@@ -198,8 +196,10 @@ def test_slices_that_there_are_not(chips, count, said):
 )
 def test_processes_know_their_rows(sizes, processes, expected):
     shape = {axis: sizes.get(axis, 1) for axis in AXES}
-    devices = np.array([SimpleNamespace(process_index=process) for process in processes])
-    mesh = SimpleNamespace(shape=shape, devices=devices.reshape(tuple(shape.values())))
+    devices = np.empty(len(processes), object)
+    devices[:] = [Mock(spec=jax.Device, process_index=process) for process in processes]
+    grid = devices.reshape(tuple(shape.values()))
+    mesh = Mock(spec=jax.sharding.Mesh, shape=shape, devices=grid)
     assert rows_by_process(mesh) == expected
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.common import normal
 from tests.parallel.rings import CASES, HEADS, KV_HEADS, LENGTH, ROWS, SIZE
 from tests.simulated import simulated_devices
+from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
 from transformer.nn.compute import Compute, for_any_shape
 from transformer.ops.attention import dot_product_attention, refusal
@@ -77,6 +78,14 @@ def test_what_a_ring_cannot_do_is_refused():
     with pytest.raises(ValueError, match="entry for each pair"):
         dot_product_attention(*arrays, mask=everywhere, implementation="ring")
     assert refusal("ring", arrays[0], 4, causal()) is None
+
+
+def test_lengths_that_do_not_divide_are_refused(monkeypatch):
+    monkeypatch.setattr("transformer.nn.attention.parts", lambda name: {"sequence": 4}[name])
+    compute = Compute(attention="ring")
+    compute.chosen_attention(2, 8, 12)
+    with pytest.raises(ConfigError, match=r"18 queries and 18 keys.*mesh.sequence = 4"):
+        compute.chosen_attention(2, 8, 18)
 
 
 def test_after_training_any_length_is_computed():

@@ -303,6 +303,12 @@ def usable(implementation: str, query: Queries, num_keys: int, mask: Mask, **ask
         ConfigError: if that implementation does not support it, with the reason.
     """
     why_not = refusal(implementation, query, num_keys, mask, **asked)
+    devices, num_queries = parts("sequence"), query.shape[1]
+    if implementation == "ring" and (num_queries % devices or num_keys % devices):
+        why_not = (
+            f"{num_queries} queries and {num_keys} keys cannot be divided equally over "
+            f"config.mesh.sequence = {devices} devices"
+        )
     if why_not is not None:
         raise ConfigError(
             f"config.model.compute.attention is {implementation!r}, which cannot compute this: "
@@ -356,15 +362,14 @@ def _attend(
 
     bias = options["bias"]
     by_ring = implementation == "ring" and is_cut("sequence")
-    if by_ring:
-        _require_even_parts(query.shape[1], key.shape[1])
     # JAX shards cuDNN's kernel over rows and heads by itself, but not over tokens.
     if by_ring or implementation == "splash" or (implementation == "cudnn" and is_cut("sequence")):
         # One row, with which a model is initialised, is computed by all.
         rows = "batch" if query.shape[0] % parts("batch") == 0 else None
         along = "sequence" if by_ring else None
         heads, kv_heads = (rows, along, "heads", None), (rows, along, "kv_heads", None)
-        mask = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(query), *x.shape[1:])), mask)
+        if rows is not None and is_cut("batch"):
+            mask = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(query), *x.shape[1:])), mask)
         shared = (1, 1) if bias is None else bias.shape
         of_bias = [
             name if size > 1 else None for name, size in zip(heads[::2], shared, strict=False)
@@ -372,14 +377,3 @@ def _attend(
         inputs = (heads, kv_heads, kv_heads, (rows,), tuple(of_bias))
         compute = per_device(compute, inputs, heads)
     return compute(query, key, value, mask, bias)
-
-
-def _require_even_parts(num_queries: int, num_keys: int) -> None:
-    """Refuses lengths of which the devices of a ring cannot have equal parts."""
-    devices = parts("sequence")
-    if num_queries % devices or num_keys % devices:
-        raise ConfigError(
-            f"config.model.compute.attention is 'ring', and {num_queries} queries and {num_keys} "
-            f"keys cannot be divided equally over config.mesh.sequence = {devices} devices. Give "
-            f"lengths that are multiples of {devices}, or attention=auto."
-        )

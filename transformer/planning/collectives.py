@@ -3,8 +3,8 @@
 Compilers write them differently. The rules of counting:
 
 - an asynchronous collective (`all-gather-start`, `all-gather-done`) counts once, and so does one
-  that is spread over several computations with the same channel and name; all collectives of
-  `jax.shard_map` have the same channel;
+  that is spread over several computations with the same channel. Permutations are never spread;
+  all those of `jax.shard_map` have one channel;
 - a collective inside a loop counts as often as the loop runs, if the text says how often: in the
   compiler's note, or as the constant to which the loop counter is compared. Other loops count once,
   among them the outermost one, over the steps of a dispatch;
@@ -34,7 +34,6 @@ _COMPARISON = re.compile(
 )
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 _CHANNEL = re.compile(r"channel_id=(\d+)")
-_NAME = re.compile(r'op_name="([^"]*)"')
 _GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[\d+,(\d+)\]|mesh\[(.*?)\] \{(.*?)\})")
 _MESH_AXIS = re.compile(r"('\w+')=(\d+)")
 _PART_OF_AXIS = re.compile(r"('\w+')(?::\(\d+\)(\d+))?")
@@ -63,18 +62,17 @@ def collectives(program: str) -> dict[str, Exchange]:
     bodies = _computations(program)
     times = _times(bodies)
     found: dict[str, Exchange] = dict.fromkeys(KINDS, Exchange(0, 0, 0))
-    seen: dict[tuple[str, ...], str] = {}
+    seen: set[str] = set()
     for name, lines in bodies.items():
         for line in lines:
             match = _EXCHANGE.search(line)
             if match is None or not times[name]:
                 continue
             channel = _CHANNEL.search(line)
-            if channel is not None:
-                source = _NAME.search(line)
-                known = channel[1], match[2], source[1] if source else ""
-                if seen.setdefault(known, name) != name:
+            if channel is not None and match[2] != "collective-permute":
+                if channel[1] in seen:
                     continue
+                seen.add(channel[1])
             kind, size, moved = _measured(match, name)
             old, often = found[kind], times[name]
             found[kind] = Exchange(
