@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
@@ -45,7 +46,7 @@ class Rules:
 
     batch: tuple[str, ...] = ("data", "fsdp", "expert")
     sequence: tuple[str, ...] = ("sequence",)
-    embed: tuple[str, ...] = ("fsdp",)
+    embed: tuple[str, ...] = ("fsdp", "sequence")
     heads: tuple[str, ...] = ("tensor",)
     kv_heads: tuple[str, ...] = ("tensor",)
     mlp: tuple[str, ...] = ("tensor",)
@@ -76,7 +77,9 @@ RULES = Rules()
 class Mesh:
     """The shape of the device mesh; `config.mesh`.
 
-    One of the axes may be -1: it takes the remaining devices.
+    One of the axes may be -1: it takes the remaining devices. With several slices, which are
+    connected by a slower network, the axes are those of one slice, and slices exchange nothing but
+    gradients: each has `data` copies of its own.
 
     Attributes:
         data: copies of the model, each with its part of the batch.
@@ -84,10 +87,13 @@ class Mesh:
             sharded (Rajbhandari et al. 2020, ZeRO stage 3).
         expert: devices over which the experts of a mixture are sharded; everything else treats them
             like `data`.
-        sequence: devices over which the tokens of each example are sharded. Attention gathers the
-            keys and values of a whole example.
+        sequence: devices over which the tokens of each example are sharded, and parameters as over
+            `fsdp`. Attention gathers the keys and values of a whole example, unless
+            `config.model.compute.attention` is `ring`.
         tensor: devices over which heads, feed-forward and vocabulary are sharded (Shoeybi et al.
             2019).
+        slices: slices of TPUs; -1 takes as many as the devices form. Simulated devices form any
+            number of slices that divides theirs.
     """
 
     data: Devices = -1
@@ -95,6 +101,7 @@ class Mesh:
     expert: Devices = 1
     sequence: Devices = 1
     tensor: Devices = 1
+    slices: Devices = 1
 
     def check(self) -> None:
         """Refuses sizes that do not make a mesh."""
@@ -114,16 +121,75 @@ class Mesh:
             ConfigError: if the devices do not fill it exactly.
         """
         devices = jax.devices() if devices is None else devices
+        slices = in_slices(devices, self.slices)
+        count = len(slices[0])
         sizes = [getattr(self, axis) for axis in AXES]
-        left = max(1, len(devices) // math.prod(size for size in sizes if size != -1))
+        left = max(1, count // math.prod(size for size in sizes if size != -1))
         shape = tuple(left if size == -1 else size for size in sizes)
-        if math.prod(shape) != len(devices):
+        if math.prod(shape) != count:
+            each = f" in each of {len(slices)} slices" if len(slices) > 1 else ""
             raise ConfigError(
                 f"config.mesh asks for {' x '.join(AXES)} = {' x '.join(map(str, shape))} devices "
-                f"and there are {len(devices)}: make their product {len(devices)}."
+                f"and there are {count}{each}: make their product {count}."
             )
-        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        grids = [
+            mesh_utils.create_device_mesh(shape, slice_, allow_split_physical_axes=True)
+            for slice_ in slices
+        ]
+        # As `mesh_utils.create_hybrid_device_mesh` has it, also for devices that are simulated.
+        grid = np.concatenate(grids, axis=AXES.index("data"))
         return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def in_slices(devices: Sequence[jax.Device], count: int) -> list[Sequence[jax.Device]]:
+    """The devices of each slice.
+
+    Args:
+        devices: all devices.
+        count: `config.mesh.slices`.
+
+    Raises:
+        ConfigError: if they do not form that many slices of one size.
+    """
+    platform = devices[0].platform
+    if platform == "cpu":
+        count = max(1, count)
+        if len(devices) % count:
+            raise ConfigError(
+                f"config.mesh.slices is {count}, and there are {len(devices)} devices, which do "
+                f"not divide into {count} slices of one size."
+            )
+        size = len(devices) // count
+        return [devices[start : start + size] for start in range(0, len(devices), size)]
+    if count == 1 and platform != "tpu":
+        return [devices]
+    slices: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        slices.setdefault(_slice_of(device, count), []).append(device)
+    found = [slices[index] for index in sorted(slices)]
+    sizes = sorted({len(slice_) for slice_ in found})
+    if len(sizes) > 1:
+        counts = " and ".join(map(str, sizes))
+        raise ConfigError(f"a mesh needs slices of one size, and these have {counts} devices.")
+    if count not in (-1, len(found)):
+        raise ConfigError(
+            f"config.mesh.slices is {count}, and the {len(devices)} devices form {len(found)}: "
+            f"give --config.mesh.slices={len(found)}."
+        )
+    return found
+
+
+def _slice_of(device: jax.Device, count: int) -> int:
+    """The number of the slice that a device is part of."""
+    try:
+        return device.slice_index
+    except AttributeError:
+        if count in (-1, 1):
+            return 0
+        raise ConfigError(
+            f"config.mesh.slices is {count}, and {device.device_kind} does not say of which slice "
+            f"it is: leave it at 1."
+        ) from None
 
 
 def constrain(x: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
@@ -181,7 +247,7 @@ def per_device(
 
 
 def gathered(parameter: Float[Array, "..."], *names: str | None) -> Float[Array, "..."]:
-    """Gathers a parameter over `fsdp` for computing; it stays sharded over other axes.
+    """Gathers a parameter over `fsdp` and `sequence`; it stays sharded over other axes.
 
     With this the compiler moves the parameter and not the activations; the gradient is scattered
     back.
@@ -229,6 +295,25 @@ def batch_sharding(mesh: jax.sharding.Mesh, *, leading_axes: int = 0) -> NamedSh
 def batch_parts(mesh: jax.sharding.Mesh) -> int:
     """The number of devices over which the examples of a batch are sharded."""
     return _parts(mesh, RULES.batch)
+
+
+def rows_by_process(mesh: jax.sharding.Mesh) -> dict[int, tuple[int, ...]] | None:
+    """Which parts of a batch's rows the devices of each process hold, by its number.
+
+    Processes may hold the same rows, where examples or the model are cut over several processes.
+
+    Returns:
+        None unless all hold equally many, and any two of them the same or none in common.
+    """
+    grid = mesh.devices.reshape(batch_parts(mesh), -1)
+    held: dict[int, set[int]] = {}
+    for part, devices in enumerate(grid):
+        for device in devices:
+            held.setdefault(device.process_index, set()).add(part)
+    found = {process: tuple(sorted(rows)) for process, rows in held.items()}
+    groups = set(found.values())
+    even = len({len(rows) for rows in groups}) == 1
+    return found if even and sum(map(len, groups)) == len(grid) else None
 
 
 def replicated(mesh: jax.sharding.Mesh) -> NamedSharding:

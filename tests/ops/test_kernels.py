@@ -75,6 +75,24 @@ def test_splash_is_lowered_for_tpus():
     assert "tpu_custom_call" in exported.mlir_module()
 
 
+def test_heads_that_splash_shares_are_not_copied():
+    """Its kernels read keys and values of K heads, and write the gradients of so many."""
+
+    def attend(query, key, value):
+        return dot_product_attention(query, key, value, mask=causal(), implementation="splash")
+
+    def total(*arrays):
+        return jnp.sum(attend(*arrays))
+
+    shared = "x".join(map(str, (2, KV_HEADS, LENGTH, SIZE)))
+    for function, count in ((attend, 2), (jax.grad(total, argnums=(1, 2)), 4)):
+        exported = jax.export.export(jax.jit(function), platforms=["tpu"])(QUERY, KEY, VALUE)
+        calls = [line for line in exported.mlir_module().splitlines() if "@tpu_custom_call" in line]
+        assert calls
+        # The last kernel's keys and values, in the backward pass with their gradients.
+        assert max(line.count(f"tensor<{shared}xf32>") for line in calls) == count
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -128,13 +128,16 @@ def whole(request):
     return OPTIONS[request.param], arrays, jnp.asarray(labels), expected
 
 
-@pytest.mark.parametrize(("chunks", "shards"), [(1, 1), (2, 1), (5, 2), (9, 1)])
-def test_of_the_output_layer_is_of_its_logits(whole, chunks, shards):
+@pytest.mark.parametrize(
+    ("chunks", "shards", "positions"), [(1, 1, 1), (2, 1, 1), (5, 2, 1), (9, 1, 5), (1, 2, 5)]
+)
+def test_of_the_output_layer_is_of_its_logits(whole, chunks, shards, positions):
     options, arrays, labels, expected = whole
 
     def score(features, kernel, bias):
+        shared = {"num_shards": shards, "num_position_shards": positions}
         return linear_cross_entropy(
-            features, kernel, labels, bias, num_chunks=chunks, num_shards=shards, **options
+            features, kernel, labels, bias, num_chunks=chunks, **shared, **options
         )
 
     assert_trees_close(with_gradients(score, *arrays), expected, rtol=1e-5, atol=1e-5)

@@ -27,12 +27,15 @@ from transformer.training.validation import means, placed, validation_totals
 
 STEPS = 4
 ALL = {"data": 2, "fsdp": 2, "tensor": 2}
+# Two slices, each of which has a copy; the axes are those of one slice.
+SLICES = {"slices": 2, "fsdp": 2}
 # Half as many devices wait for each other half as long.
 TWO = {"fsdp": 2, "tensor": 2}
 # Meshes with which validation is tried as well.
 VALIDATED = ({}, {"data": 4}, TWO, ALL)
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 SHAPE = {"compute": Compute(scan_layers=True)}
+RING = {"compute": Compute(scan_layers=True, attention="ring")}
 DECODER = {"num_layers": 2, "num_heads": 4, "width": 32, "context": 16, **SHAPE}
 
 
@@ -62,6 +65,8 @@ def jobs(path):
     """Model and task by name."""
     return {
         "gpt": (section("model", "gpt", **DECODER), text(path)),
+        # The same with keys that go round a ring.
+        "ring": (section("model", "gpt", **{**DECODER, **RING}), text(path)),
         "mixtral": (
             section(
                 "model",

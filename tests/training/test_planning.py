@@ -168,7 +168,11 @@ def test_mistakes_have_one_clear_message(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["v9:2x2", "v5e", "v5p:4x4", "cpu", "cpu:2x2", "V5E:2x2", "h100:2x2", "gpu:8", ""]
+    "name",
+    [
+        *("v9:2x2", "v5e", "v5p:4x4", "cpu", "cpu:2x2", "V5E:2x2", "h100:2x2", "gpu:8", ""),
+        *("2xcpu:4", "2xh100:8", "0xv5e:2x2", "9999xv5e:2x2"),
+    ],
 )
 def test_an_unknown_topology_lists_those_there_are(name):
     with pytest.raises(ConfigError) as caught:
@@ -215,16 +219,21 @@ def test_a_plan_for_gpus_that_are_not_here(tmp_path):
 )
 def test_a_plan_for_tpus_that_are_not_here(tmp_path):
     # The compiler for TPUs ends at flags that it does not know.
-    done = run(tmp_path, "--topology=v5e:2x2", "--json", "--price=1", XLA_FLAGS="")
+    two = ("--topology=2xv5e:2x2", "--config.mesh.slices=2")
+    done = run(tmp_path, *two, "--json", "--price=1", XLA_FLAGS="")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
-    assert (plan["device_kind"], plan["chips"]) == ("TPU v5 lite", 4)
-    assert plan["mesh"] == {"data": 2, "fsdp": 2}
+    assert (plan["device_kind"], plan["chips"], plan["slices"]) == ("TPU v5 lite", 8, 2)
+    # Two copies in each slice.
+    assert plan["mesh"] == {"data": 4, "fsdp": 2}
     assert 0 < plan["memory"]["total"] < plan["memory"]["available"]
     assert plan["cost"] == plan["chip_hours"]
     unknown = run(tmp_path, "--topology=v5e:3x3", XLA_FLAGS="")
     assert unknown.returncode == 2
     assert "v5e:2x2" in unknown.stderr
+    forgotten = run(tmp_path, "--topology=2xv5e:2x2", XLA_FLAGS="")
+    assert forgotten.returncode == 2
+    assert "give --config.mesh.slices=2" in forgotten.stderr
 
 
 @pytest.mark.parametrize(
@@ -282,6 +291,23 @@ def test_exchanges_are_counted_as_often_as_loops_run():
     assert found["collective-permute"] == (5, 5 * 40, 5 * 40)
     assert found["all-reduce"] == (1, 20, 20)
     assert found.keys() == {"all-gather", "reduce-scatter", "collective-permute", "all-reduce"}
+
+
+def test_exchanges_of_shard_map_have_one_channel():
+    def sent(operand):
+        return (
+            f"  %{operand}.1 = f32[10]{{0}} collective-permute(%{operand}), channel_id=1, "
+            f"source_target_pairs={{{{0,1}},{{1,0}}}}"
+        )
+
+    program = [
+        *("%forward (p: (s32[])) -> (s32[]) {", sent("key"), sent("value"), "}"),
+        "ENTRY %main (p: s32[]) -> f32[] {",
+        "  %w = (s32[]) while(%t), condition=%more, body=%forward, "
+        'backend_config={"known_trip_count":{"n":"3"}}',
+        *(sent("key"), sent("gradient"), "}"),
+    ]
+    assert collectives("\n".join(program))["collective-permute"] == (8, 8 * 40, 8 * 40)
 
 
 def test_cuts_come_with_little_cutting_first():

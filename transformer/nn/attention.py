@@ -23,7 +23,7 @@ from transformer.ops.attention import (
 )
 from transformer.ops.cudnn import Queries
 from transformer.ops.masks import Mask, explicit, sliding_window
-from transformer.sharding import constrain, is_cut, per_device
+from transformer.sharding import constrain, is_cut, parts, per_device
 from transformer.traced import Number, is_zero
 from transformer.types import Leaf
 
@@ -186,9 +186,11 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.read()
         query = constrain(query, "batch", "sequence", "heads", None)
-        # Every query attends to all keys, so no device may hold only a part of them.
-        key = constrain(key, "batch", None, "kv_heads", None)
-        value = constrain(value, "batch", None, "kv_heads", None)
+        # Every query attends to all keys, so no device may hold only a part of them, except in a
+        # ring, where they go round.
+        along = "sequence" if self.implementation == "ring" else None
+        key = constrain(key, "batch", along, "kv_heads", None)
+        value = constrain(value, "batch", along, "kv_heads", None)
         mask = Mask() if mask is None else mask
         logits = _Logits(bias=bias, scale=self.scale, logit_cap=self.logit_cap)
         dropout_key = self.make_rng("dropout") if self._drops() else None
@@ -301,6 +303,12 @@ def usable(implementation: str, query: Queries, num_keys: int, mask: Mask, **ask
         ConfigError: if that implementation does not support it, with the reason.
     """
     why_not = refusal(implementation, query, num_keys, mask, **asked)
+    devices, num_queries = parts("sequence"), query.shape[1]
+    if implementation == "ring" and (num_queries % devices or num_keys % devices):
+        why_not = (
+            f"{num_queries} queries and {num_keys} keys cannot be divided equally over "
+            f"config.mesh.sequence = {devices} devices"
+        )
     if why_not is not None:
         raise ConfigError(
             f"config.model.compute.attention is {implementation!r}, which cannot compute this: "
@@ -353,13 +361,19 @@ def _attend(
         )
 
     bias = options["bias"]
+    by_ring = implementation == "ring" and is_cut("sequence")
     # JAX shards cuDNN's kernel over rows and heads by itself, but not over tokens.
-    if implementation == "splash" or (implementation == "cudnn" and is_cut("sequence")):
-        heads, kv_heads = ("batch", None, "heads", None), ("batch", None, "kv_heads", None)
+    if by_ring or implementation == "splash" or (implementation == "cudnn" and is_cut("sequence")):
+        # One row, with which a model is initialised, is computed by all.
+        rows = "batch" if query.shape[0] % parts("batch") == 0 else None
+        along = "sequence" if by_ring else None
+        heads, kv_heads = (rows, along, "heads", None), (rows, along, "kv_heads", None)
+        if rows is not None and is_cut("batch"):
+            mask = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(query), *x.shape[1:])), mask)
         shared = (1, 1) if bias is None else bias.shape
         of_bias = [
             name if size > 1 else None for name, size in zip(heads[::2], shared, strict=False)
         ]
-        inputs = (heads, kv_heads, kv_heads, ("batch",), tuple(of_bias))
+        inputs = (heads, kv_heads, kv_heads, (rows,), tuple(of_bias))
         compute = per_device(compute, inputs, heads)
     return compute(query, key, value, mask, bias)

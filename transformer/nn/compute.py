@@ -14,6 +14,7 @@ from transformer.nn.stack import MAX_UNROLLED, Maker, Remat, Stack
 from transformer.ops.attention import UNDER_VMAP, Implementation, foreign_platform
 from transformer.ops.masks import Mask
 from transformer.ops.splash import LANES
+from transformer.sharding import parts
 
 Cache = TypeVar("Cache")
 
@@ -72,7 +73,7 @@ class Compute:
         Raises:
             ConfigError: if `attention` names an implementation that does not support it.
         """
-        length = LANES if length is None else length
+        length = LANES * parts("sequence") if length is None else length
         query = jax.ShapeDtypeStruct((1, length, num_heads, head_dim), jnp.dtype(self.dtype))
         return usable(self.attention, query, length, Mask() if mask is None else mask, **asked)
 
@@ -130,7 +131,7 @@ def for_any_shape(model: Model) -> Model:
 
     A kernel that a config asks for may not support those; `auto` uses it where it does.
     """
-    kernel = model.compute.attention in ("splash", "cudnn")
+    kernel = model.compute.attention in ("ring", "splash", "cudnn")
     return computing(model, attention="auto") if kernel else model
 
 

@@ -14,6 +14,7 @@ from transformer.ops.activations import soft_cap
 from transformer.ops.cudnn import Queries, cudnn_attention, cudnn_refusal, goes_through_vmap
 from transformer.ops.masks import Mask, explicit
 from transformer.ops.platforms import platform
+from transformer.ops.ring import ring_attention, ring_refusal
 from transformer.ops.splash import splash_attention, splash_refusal
 from transformer.traced import Number, is_zero
 
@@ -55,9 +56,10 @@ def dot_product_attention(
         logit_cap: squashes the logits to (-cap, cap) with a tanh (Gemma 2, section 2).
         dropout_rate: fraction of the attention weights set to zero.
         dropout_key: randomness for the dropout; without it no weight is dropped.
-        implementation: `einsum`, `blockwise`, `splash` (TPU), `cudnn` (GPU), or `auto`. `auto`
-            takes the device's own kernel if that supports the call, otherwise blockwise for long
-            sequences, and einsum for short ones and for calls that blockwise does not support.
+        implementation: `einsum`, `blockwise`, `ring` (see `ops.ring.ring_attention`), `splash`
+            (TPU), `cudnn` (GPU), or `auto`. `auto` takes the device's own kernel if that supports
+            the call, otherwise blockwise for long sequences, and einsum for short ones and for
+            calls that blockwise does not support.
 
     Returns:
         The attended values, in the dtype of the query.
@@ -171,6 +173,8 @@ def refusal(
     asked = {"has_bias": has_bias, "has_dropout": has_dropout}
     if implementation == "blockwise":
         return blockwise.blockwise_refusal(**asked)
+    if implementation == "ring":
+        return ring_refusal(mask, **asked)
     if implementation == "splash":
         return splash_refusal(query.shape[1], num_keys, mask, **asked)
     if implementation == "cudnn":
@@ -290,6 +294,7 @@ softmax.defvjp(_softmax_forward, _softmax_backward)
 IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "einsum": einsum_attention,
     "blockwise": blockwise.blockwise_attention,
+    "ring": ring_attention,
     "splash": splash_attention,
     "cudnn": cudnn_attention,
 }

@@ -81,12 +81,12 @@ class _Plan(NamedTuple):
 
     Attributes:
         logit_cap: of the output layer.
-        sharded: whether the second axis of chunks is that of shards.
+        shard_axes: how many axes of chunks, after the first, are those of shards.
         terms: constant arguments of `cross_entropy`, by name.
     """
 
     logit_cap: float | None
-    sharded: bool
+    shard_axes: int
     terms: tuple[tuple[str, float], ...]
 
 
@@ -98,6 +98,7 @@ def linear_cross_entropy(
     *,
     num_chunks: int,
     num_shards: int = 1,
+    num_position_shards: int = 1,
     logit_cap: float | None = None,
     label_smoothing: Number = 0.0,
     z_loss: Number = 0.0,
@@ -119,37 +120,52 @@ def linear_cross_entropy(
         num_chunks: into how many parts each example is cut, at most T.
         num_shards: devices over which the examples are sharded. Gradients of the kernel are added
             on each device and between devices once, after the last chunk.
+        num_position_shards: devices over which the positions of each example are sharded; likewise.
         logit_cap: squashes logits to `(-cap, cap)` with a tanh.
         label_smoothing: as in `cross_entropy`.
         z_loss: as in `cross_entropy`.
     """
-    if features.shape[0] % num_shards:
-        num_shards = 1
+    rows, length = labels.shape
+    shards = (
+        num_shards if rows % num_shards == 0 else 1,
+        num_position_shards if length % num_position_shards == 0 else 1,
+    )
     terms = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     # Constants stay constants, as zeros leave out a part of the program.
     constant = {name: term for name, term in terms.items() if isinstance(term, int | float)}
-    plan = _Plan(logit_cap, num_shards > 1, tuple(constant.items()))
+    plan = _Plan(logit_cap, sum(count > 1 for count in shards), tuple(constant.items()))
     losses = _visited(
         plan,
-        _chunks(features, 0, num_chunks, num_shards),
-        _chunks(labels, IGNORED, num_chunks, num_shards),
+        _chunks(features, 0, num_chunks, shards),
+        _chunks(labels, IGNORED, num_chunks, shards),
         _Layer(kernel, bias),
         {name: term for name, term in terms.items() if name not in constant},
     )
     return TokenLosses(losses.objective, *map(lax.stop_gradient, losses[1:]))
 
 
-def _chunks(x: Array, filler: int, count: int, shards: int) -> Array:
-    """`[B, T, ...]` as `[C, B, t, ...]`, or `[C, S, B/S, t, ...]` for S > 1 shards.
+def _chunks(x: Array, filler: int, count: int, shards: tuple[int, int]) -> Array:
+    """`[B, T, ...]` as `[C, B, t, ...]`, with an axis for shards after C, if there are several.
 
     Positions of a chunk lie `count` apart, so that T may be sharded.
+
+    Args:
+        x: one entry for each position.
+        filler: fills up the last positions of a chunk.
+        count: C.
+        shards: into how many B and T are cut; each number above 1 makes an axis.
     """
     rows, length, *rest = x.shape
+    of_rows, of_positions = shards
+    length //= of_positions
     count = min(count, length)
-    padding = [(0, 0), (0, -length % count)] + [(0, 0)] * len(rest)
-    x = jnp.pad(x, padding, constant_values=filler)
-    split = (rows,) if shards == 1 else (shards, rows // shards)
-    return jnp.moveaxis(x.reshape(*split, -1, count, *rest), len(split) + 1, 0)
+    x = x.reshape(of_rows, rows // of_rows, of_positions, length, *rest)
+    x = jnp.pad(
+        x, [(0, 0)] * 3 + [(0, -length % count)] + [(0, 0)] * len(rest), constant_values=filler
+    )
+    x = x.reshape(*x.shape[:3], -1, count, *rest)
+    x = jnp.moveaxis(x, (4, 0, 2), (0, 1, 2))
+    return x.squeeze([axis for axis, cut in enumerate(shards, 1) if cut == 1])
 
 
 def _of_chunk(
@@ -207,17 +223,18 @@ def _visited_with_gradients(
 ) -> tuple[TokenLosses, tuple[Float[Array, "C *P D"], _Layer]]:
     """The sums, and the gradients of the objective for the features and the output layer."""
     gradient = jax.grad(functools.partial(_of_chunk, plan), argnums=(0, 1), has_aux=True)
-    if plan.sharded:
+    for _ in range(plan.shard_axes):
         gradient = jax.vmap(gradient, in_axes=(0, None, 0, None))
 
     def visit(so_far: tuple, chunk: tuple[Array, Array]) -> tuple[tuple, Array]:
         (of_features, of_layer), losses = gradient(chunk[0], layer, chunk[1], numbers)
         return jax.tree.map(jnp.add, so_far, (losses, of_layer)), of_features
 
-    shards = features.shape[1:2] if plan.sharded else ()
+    shards = features.shape[1 : 1 + plan.shard_axes]
     zeros = jax.tree.map(lambda x: jnp.zeros(shards + x.shape), (_nothing(), layer))
     found, of_features = lax.scan(visit, zeros, (features, labels))
-    losses, of_layer = jax.tree.map(lambda x: x.sum(0), found) if plan.sharded else found
+    axes = tuple(range(plan.shard_axes))
+    losses, of_layer = jax.tree.map(lambda x: x.sum(axes), found) if axes else found
     of_layer = jax.tree.map(lambda x, like: x.astype(like.dtype), of_layer, layer)
     return losses, (of_features, of_layer)
 

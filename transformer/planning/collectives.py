@@ -3,7 +3,8 @@
 Compilers write them differently. The rules of counting:
 
 - an asynchronous collective (`all-gather-start`, `all-gather-done`) counts once, and so does one
-  that is spread over several computations with the same channel;
+  that is spread over several computations with the same channel. Permutations are never spread;
+  all those of `jax.shard_map` have one channel;
 - a collective inside a loop counts as often as the loop runs, if the text says how often: in the
   compiler's note, or as the constant to which the loop counter is compared. Other loops count once,
   among them the outermost one, over the steps of a dispatch;
@@ -68,7 +69,7 @@ def collectives(program: str) -> dict[str, Exchange]:
             if match is None or not times[name]:
                 continue
             channel = _CHANNEL.search(line)
-            if channel is not None:
+            if channel is not None and match[2] != "collective-permute":
                 if channel[1] in seen:
                     continue
                 seen.add(channel[1])

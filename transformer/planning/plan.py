@@ -105,7 +105,7 @@ def plan(config: ConfigDict, target: Target, wishes: Wishes) -> Json:
     """Compiles the training step for the devices of a target and reports on it.
 
     Returns:
-        `topology`, `device_kind`, `devices`, `chips`, `mesh` (devices by axis), `remat`,
+        `topology`, `device_kind`, `devices`, `chips`, `slices`, `mesh` (devices by axis), `remat`,
         `parameters`, `parameter_table` (see `ahead_of_time`), `memory` (bytes on each device:
         `parameters`, `optimizer`, `batch`; from the compiler `arguments`, `temporary`, `total`,
         `peak`; `available` if there is a limit), `fits`, `needs` (bytes, if it does not fit and the
@@ -136,6 +136,7 @@ def describe(experiment: Experiment, target: Target, wishes: Wishes) -> Json:
         "device_kind": target.devices[0].device_kind,
         "devices": len(target.devices),
         "chips": target.chips,
+        "slices": target.slices,
         "mesh": {axis: size for axis, size in experiment.mesh.shape.items() if size > 1},
         "remat": experiment.model.compute.remat,
         "parameters": sum(row["count"] for row in table),
@@ -275,8 +276,10 @@ def verdict(report: Json) -> str:
 def _lines(report: Json) -> list[tuple[str, str]]:
     """The figures of a plan, one per line."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in report["mesh"].items()) or "one device"
+    slices = f" in {report['slices']} slices" if report["slices"] > 1 else ""
+    devices = f"{report['devices']} of {report['chips']} chips{slices} ({report['device_kind']})"
     lines = [
-        ("devices", f"{report['devices']} of {report['chips']} chips ({report['device_kind']})"),
+        ("devices", devices),
         ("mesh", mesh),
         ("parameters", f"{report['parameters']:,}"),
     ]

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from transformer.errors import ConfigError
 from transformer.planning.ahead_of_time import bytes_per_device
 from transformer.planning.plan import Wishes, compiled_plan, describe, prepared, verdict
+from transformer.sharding import in_slices
 from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment
 from transformer.types import Json
@@ -50,7 +51,8 @@ def search(config: ConfigDict, target: Target, wishes: Wishes, limit: int) -> Js
         ConfigError: if no mesh works, with the reason for the first one.
     """
     ranked, refused, compiled = [], [], 0
-    meshes = list(cuts(len(target.devices), config.mesh.expert * config.mesh.sequence))
+    slices = in_slices(target.devices, config.mesh.slices)
+    meshes = list(cuts(len(slices[0]), config.mesh.expert * config.mesh.sequence))
     untried = 0
     for cut in meshes:
         if compiled >= limit:
@@ -116,7 +118,8 @@ def estimate(report: Json, target: Target, wishes: Wishes) -> Json:
 
     The arithmetic, including recomputation, runs at the highest expected utilisation, and all links
     of a chip are busy in one direction. The longer of the two times counts, as if communication and
-    computation overlapped perfectly; that is the best case.
+    computation overlapped perfectly; that is the best case. The slower network between slices is
+    not taken into account.
 
     Returns:
         `received` (bytes per chip), and if the accelerator is known `compute_seconds`,

@@ -19,7 +19,7 @@ def evaluate_run(run: Run, data: Data) -> Json:
     Returns:
         The step, the task's metrics and its scores.
     """
-    mesh = Mesh().make()
+    mesh = Mesh(slices=-1).make()
 
     def evaluation_step(params: Params, batch: Batch) -> Losses:
         return run.task.losses(run.model, params, batch, {})

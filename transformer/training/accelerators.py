@@ -97,7 +97,10 @@ GENERATIONS = {
 _CUDA_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 # The largest pods have 9,216 chips.
 _MOST_DEVICES = 16_384
-_TOPOLOGY = re.compile(r"(?P<kind>[a-z0-9]+)(:(?P<shape>[1-9][0-9]*(x[1-9][0-9]*)*))?")
+_TOPOLOGY = re.compile(
+    r"((?P<slices>[1-9][0-9]*)x)?"
+    r"(?P<kind>[a-z0-9]+)(:(?P<shape>[1-9][0-9]*(x[1-9][0-9]*)*))?"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Target:
         chips: number of chips.
         accelerator: the kind of chip; None if unknown (CPUs).
         memory: bytes that a program can use on each device; None if there is no limit.
+        slices: slices of TPUs.
     """
 
     name: str
@@ -117,6 +121,7 @@ class Target:
     chips: int
     accelerator: Accelerator | None
     memory: int | None
+    slices: int = 1
 
     @property
     def peak_flops(self) -> float | None:
@@ -142,7 +147,8 @@ def find_target(topology: str) -> Target:
     Call this before anything else asks JAX for devices, because it configures the process.
 
     Args:
-        topology: such as `v5e:16x16`, `h100:8`, `cpu:8`, or `gpu` for the GPUs of this machine.
+        topology: such as `v5e:16x16`, `2xv5e:16x16` (two slices), `h100:8`, `cpu:8`, or `gpu` for
+            the GPUs of this machine.
 
     Raises:
         ConfigError: if the topology does not exist; the message lists the valid ones.
@@ -151,8 +157,12 @@ def find_target(topology: str) -> Target:
     match = _TOPOLOGY.fullmatch(topology)
     kind, shape = (match["kind"], match["shape"]) if match else ("", None)
     sides = [whole_number(side) for side in (shape or "").split("x")]
-    if shape is not None and (None in sides or math.prod(filter(None, sides)) > _MOST_DEVICES):
+    slices = whole_number(match["slices"] or "1") if match else None
+    numbers = [*sides, slices]
+    if shape is not None and (None in numbers or math.prod(filter(None, numbers)) > _MOST_DEVICES):
         raise _unknown(topology, f"at most {_MOST_DEVICES:,} devices can be planned for")
+    if slices not in (None, 1) and kind not in GENERATIONS:
+        raise _unknown(topology, "only TPUs come in slices")
     if kind == "cpu" and shape is not None and len(sides) == 1:
         return _cpus(topology, int(shape))
     if kind == "gpu" and shape is None:
@@ -162,7 +172,7 @@ def find_target(topology: str) -> Target:
     if kind in GENERATIONS and shape is not None:
         if shape.count("x") != GENERATIONS[kind].count("x"):
             raise _unknown(topology, f"shapes of {kind} are written like {GENERATIONS[kind]}")
-        return _tpus(topology, kind)
+        return _tpus(topology, kind, slices or 1)
     raise _unknown(topology, "there is none of this name")
 
 
@@ -196,7 +206,7 @@ def _absent_gpus(name: str, kind: str, count: int) -> Target:
     return Target(name, devices, count, accelerator_of(gpu.device_kind), gpu.usable)
 
 
-def _tpus(name: str, kind: str) -> Target:
+def _tpus(name: str, kind: str, slices: int) -> Target:
     if importlib.util.find_spec("libtpu") is None:
         raise MissingDependencyError("libtpu", "plan", f"compiling for {name}")
     # The TPU is not attached, so libtpu must not query its metadata server.
@@ -206,7 +216,12 @@ def _tpus(name: str, kind: str) -> Target:
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     jax.config.update("jax_platforms", "cpu")
-    describe = functools.partial(topologies.get_topology_desc, platform="tpu", topology_name=name)
+    describe = functools.partial(
+        topologies.get_topology_desc,
+        platform="tpu",
+        topology_name=name.removeprefix(f"{slices}x"),
+        num_slices=slices,
+    )
     try:
         # A real v4 shows its two cores as one device.
         described = describe(chip_config_name="megacore") if kind == "v4" else describe()
@@ -219,7 +234,7 @@ def _tpus(name: str, kind: str) -> Target:
     if accelerator is None:
         raise _unknown(name, f"nothing is known of {devices[0].device_kind}")
     chips = len(devices) // accelerator.devices
-    return Target(name, devices, chips, accelerator, accelerator.memory)
+    return Target(name, devices, chips, accelerator, accelerator.memory, slices)
 
 
 def _unknown(topology: str, why: str) -> ConfigError:
@@ -227,5 +242,6 @@ def _unknown(topology: str, why: str) -> ConfigError:
     return ConfigError(
         f"--topology={topology}: {why}. There are cpu:N (N devices), gpu (those that are here), "
         f"{', '.join(f'{gpu}:N' for gpu in ABSENT_GPUS)} (GPUs that need not be here) and TPUs "
-        f"by generation and shape, such as {examples}; sides beyond 1 are even."
+        f"by generation and shape, such as {examples}; sides beyond 1 are even, and 2xv5e:2x2 are "
+        f"two slices."
     )

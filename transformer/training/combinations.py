@@ -28,11 +28,11 @@ def check_steps(**steps: int) -> None:
 def check_rows(rows: Iterable[int], microbatches: int, mesh: jax.sharding.Mesh) -> None:
     """Refuses batches that cannot be divided over microbatches and devices."""
     devices = sharding.batch_parts(mesh)
-    if devices % jax.process_count():
+    if sharding.rows_by_process(mesh) is None:
         raise ConfigError(
-            f"config.mesh cuts batches over {devices} devices, and there are {jax.process_count()} "
-            f"processes, each of which reads its own part: sequence x tensor must fit in the "
-            f"devices of one process."
+            f"config.mesh cuts batches over {devices} devices in such a way that processes share "
+            f"only some of their rows: let sequence x tensor divide the devices of one process, or "
+            f"be a multiple of them."
         )
     for count in rows:
         if count % (microbatches * devices):

@@ -168,7 +168,7 @@ def prepare(
     lora: LoRA = build("lora", config.lora)
     check_dtype(config.model.compute.dtype)
     data = _read_data(config, task, lora, workdir, shared, data)
-    model = _checked_model(config, task, data)
+    model = _checked_model(config, task, data, mesh)
     check_rows(task.batch_rows(data), train.microbatches, mesh)
 
     clock = Clock(*task.pace(data))
@@ -223,13 +223,19 @@ def _read_data(
     return data
 
 
-def _checked_model(config: ConfigDict, task: Task, data: Data) -> Model:
+def _checked_model(config: ConfigDict, task: Task, data: Data, mesh: jax.sharding.Mesh) -> Model:
     """The model, which can do the job, with attention that its kernel can compute."""
     model: Model = build("model", config.model)
     task.check_model(model)
     if isinstance(task, ChecksFit):
         task.check_fit(model, data)
-    model.chosen_attention(*task.example_inputs(model))
+
+    def choose() -> None:
+        model.chosen_attention(*task.example_inputs(model))
+
+    # From shapes alone, as the devices need not be here.
+    with jax.set_mesh(mesh):
+        jax.eval_shape(choose)
     return model
 
 

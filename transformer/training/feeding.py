@@ -1,16 +1,28 @@
-"""Stacks the batches of several steps, to hand them to the device together."""
+"""Stacks the rows that a process feeds in several steps, to hand them to the device together."""
 
 import grain
 import jax
 import numpy as np
 
 from transformer.data.order import Batches
+from transformer.sharding import rows_by_process
 from transformer.types import Facts, HostBatch
 
 
-def of_this_host(batches: Batches, multiple: int = 1) -> Batches:
-    """The rows of each batch that this process feeds, padded to a multiple."""
-    return batches.of_host(jax.process_index(), jax.process_count(), multiple)
+def of_this_host(batches: Batches, mesh: jax.sharding.Mesh, *, padded: bool = False) -> Batches:
+    """The rows of each batch that this process feeds: those that its devices hold.
+
+    Args:
+        batches: the batches of all hosts.
+        mesh: the device mesh.
+        padded: adds rows of padding, so that the rows divide over the devices.
+    """
+    rows = rows_by_process(mesh)
+    if rows is None:
+        raise ValueError("`combinations.check_rows` refuses this mesh.")
+    groups = sorted(set(rows.values()))
+    own = rows[jax.process_index()]
+    return batches.of_host(groups.index(own), len(groups), len(own) if padded else 1)
 
 
 class Feeder:
@@ -29,13 +41,13 @@ class Feeder:
         """Begins at a saved `position`, or at the first step.
 
         Args:
-            batches: the batches of all hosts, by step.
+            batches: the rows of each step's batch that this process feeds; see `of_this_host`.
             limit: the size of every stack: the maximum number of steps handed out at once.
             position: an earlier result of `position()`.
         """
         self._limit = limit
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, limit))
-        dataset: grain.MapDataset = grain.MapDataset.source(of_this_host(batches))
+        dataset: grain.MapDataset = grain.MapDataset.source(batches)
         self._iterator = iter(dataset.to_iter_dataset(options))
         if position is not None:
             self._iterator.set_state(dict(position))

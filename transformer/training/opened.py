@@ -14,7 +14,7 @@ from transformer.tasks.parts.models import Refits
 from transformer.tasks.parts.tokenizers import require_same_tokenizer
 from transformer.training.checkpoints import Checkpoints, Restored
 from transformer.training.experiment import Experiment, prepare
-from transformer.training.feeding import Feeder
+from transformer.training.feeding import Feeder, of_this_host
 from transformer.training.holding import holding
 from transformer.training.initialization import initialized
 from transformer.training.metrics import (
@@ -80,10 +80,11 @@ class Opened:
         """Keeps `feeder`, `writer` and `reporter` open inside `with`."""
         experiment, options = self.experiment, self.experiment.train
         with contextlib.ExitStack() as held:
+            batches = experiment.task.train_batches(
+                experiment.data, seed=options.seed, num_steps=experiment.total_steps
+            )
             self.feeder = Feeder(
-                experiment.task.train_batches(
-                    experiment.data, seed=options.seed, num_steps=experiment.total_steps
-                ),
+                of_this_host(batches, experiment.mesh),
                 limit=options.steps_per_dispatch,
                 position=self.position,
             )

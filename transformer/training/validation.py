@@ -7,7 +7,6 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from transformer.data.order import Batches
-from transformer.sharding import batch_parts
 from transformer.tasks.parts.protocol import Losses
 from transformer.training.feeding import of_this_host
 from transformer.training.step import mean_metrics
@@ -32,8 +31,7 @@ def validation_totals(
         params: the parameters to evaluate.
         limit: how many batches to take, spread evenly; None takes all.
     """
-    parts = 1 if sharding.is_fully_replicated else batch_parts(sharding.mesh) // jax.process_count()
-    share = of_this_host(batches, parts)
+    share = of_this_host(batches, sharding.mesh, padded=True)
     count = len(share) if limit is None else min(limit, len(share))
     return [
         evaluation_step(params, placed(share[index], sharding))

@@ -51,6 +51,7 @@ def vocabulary_losses(
         bias,
         num_chunks=-(-kernel.shape[1] // chunk),
         num_shards=parts("batch"),
+        num_position_shards=parts("sequence"),
         logit_cap=module.output_cap() if isinstance(module, CapsOutputs) else None,
         **terms,
     )
