@@ -119,6 +119,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     import dataclasses
 
     from transformer.data.reading.text import require_characters, with_line_feeds
+    from transformer.decoding.preparing import with_own_windows
     from transformer.decoding.sample import write
     from transformer.decoding.speculation import Speculative
     from transformer.runs.drafts import open_guesses
@@ -137,10 +138,11 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
     count = usual if values.max_new_tokens is None else values.max_new_tokens
     tokenizer = task.load_tokenizer(workdir)
+    model, params = with_own_windows(run.model, run.params)
     writer = None
     if values.draft is not None:
         guesses = open_guesses(values.draft, run, values.num_guesses)
-        writer = Speculative(run.model, run.params, sampling, *guesses)
+        writer = Speculative(model, params, sampling, *guesses)
     elif values.num_guesses is not None:
         raise ConfigError("--num_guesses is of --draft: give --draft=lookup, or a run folder.")
     streaming = not values.json and values.num_samples == 1
@@ -154,8 +156,8 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     if streaming:
         show(0, prompt)
     texts = write(
-        run.model,
-        run.params,
+        model,
+        params,
         tokenizer,
         [prompt] * values.num_samples,
         max_new_tokens=count,

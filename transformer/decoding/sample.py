@@ -3,7 +3,8 @@
 A `Writer` reads the prompt in one call, then makes tokens inside a compiled loop: `OneByOne` here,
 several at once in `decoding.speculation`. Rows of a batch may have prompts of different lengths:
 each writes its own slots of the cache, and the causal rule hides slots that are not written yet.
-The cache has room for the tokens that are asked for, not for the whole context.
+The cache has room for the tokens that are asked for, not for the whole context, and in layers that
+see only a window for no more than that.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, choose
+from transformer.ops.masks import real_tokens
 from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
@@ -273,7 +275,8 @@ def _read(
     def run(module: DecoderOnly) -> Upcoming:
         cache = module.empty_cache(tokens.shape[0], slots)
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        features, cache = module.features(tokens, positions=positions, cache=cache)
+        valid = real_tokens(tokens.shape[1], lengths)
+        features, cache = module.features(tokens, positions=positions, valid=valid, cache=cache)
         last = jnp.take_along_axis(features, (lengths - 1)[:, None, None], axis=1)
         return Upcoming(module.logits(last)[:, 0], cache, lengths)
 

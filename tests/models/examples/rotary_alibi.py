@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.limits import Width
-from transformer.nn.attention import KVCache
+from transformer.nn.caches import KVCache
 from transformer.nn.block import Block
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.feed_forward import FeedForward
