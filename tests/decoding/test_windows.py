@@ -57,15 +57,15 @@ def test_attention_is_that_of_the_whole_cache(steps_back):
         return layer.apply({"params": params}, states, **options, cache=cache)
 
     start, back = jnp.array([0, 0]), steps_back and 2
-    for width, counts in ((9, [2, 9]), (1, [1, 1]), (3, [3, 3]), (1, [1, 1]), (3, [3, 3])):
-        counts = jnp.array(counts)
+    for width, first in ((9, 2), (1, 1), (3, 3), (1, 1), (3, 3)):
+        counts = jnp.array([first, width])
         rows = jnp.arange(2)[:, None]
         states = x[rows, jnp.minimum(start[:, None] + jnp.arange(width), 19)]
         if width == 3 and steps_back:
             # The last tokens are guesses, written and then replaced.
             wrong = states.at[:, 3 - back :].add(1.0)
             (_, whole), (_, window) = (step(wrong, start, counts, c) for c in (whole, window))
-            counts = counts - back
+            counts -= back
         caches = whole, window
         (expected, whole), (found, window) = (step(states, start, counts, c) for c in caches)
         for row, count in enumerate(counts):

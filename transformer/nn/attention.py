@@ -1,6 +1,5 @@
 """Multi-head attention with its projections and its cache."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TypedDict
