@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from transformer.decoding.sample import Keeping, as_it_is
 from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, choose
 from transformer.ops.masks import real_tokens
@@ -111,7 +112,7 @@ class Draft:
     ) -> Memory:
         """The cache of the smaller model, with the prompts in it."""
         # A guess is written behind the text, and then `count` + 1 tokens are read again.
-        return _read(self.model, slots, 2 * self.count, params, tokens, lengths)
+        return _read(self.model, slots, 2 * self.count, as_it_is, params, tokens, lengths)
 
     def guess(
         self, params: Params, memory: Memory, text: Text, keys: Key[Array, "B"], sampling: Sampling
@@ -160,6 +161,7 @@ class Speculative:
         sampling: how to choose tokens.
         guesses: makes the guesses.
         guess_params: parameters of the smaller model, if there is one.
+        kept: how the model's empty cache is kept; see `decoding.sample.OneByOne`.
         tokens: how many tokens each row has got so far.
         passes: how many passes of the model that took.
     """
@@ -169,6 +171,7 @@ class Speculative:
     sampling: Sampling
     guesses: Guesses
     guess_params: Params = dataclasses.field(default_factory=dict)
+    kept: Keeping = as_it_is
     tokens: int = 0
     passes: int = 0
 
@@ -179,7 +182,8 @@ class Speculative:
         # Behind a whole text there is room for a guess and what is decided after it.
         slots, count = room + self.guesses.count + 1, self.guesses.count
         prompts, given = jnp.asarray(tokens), jnp.asarray(lengths)
-        cache = _read(self.model.for_writing(), slots, count, self.params, prompts, given)
+        model = self.model.for_writing()
+        cache = _read(model, slots, count, self.kept, self.params, prompts, given)
         memory = self.guesses.read(self.guess_params, prompts, given, slots)
         whole = jnp.pad(prompts, ((0, 0), (0, slots - tokens.shape[1])))
         text = Text(whole, given, jnp.zeros(len(tokens), jnp.int32))
@@ -197,11 +201,12 @@ class Speculative:
         return state, tokens
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _read(
     model: DecoderOnly,
     slots: int,
     steps_back: int,
+    kept: Keeping,
     params: Params,
     tokens: Int[Array, "B T"],
     lengths: Int[Array, "B"],
@@ -209,7 +214,7 @@ def _read(
     """A cache that holds prompts; the texts may go back by so many steps."""
 
     def run(module: DecoderOnly) -> Caches:
-        cache = module.empty_cache(tokens.shape[0], slots, steps_back=steps_back)
+        cache = kept(module.empty_cache(tokens.shape[0], slots, steps_back=steps_back))
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         valid = real_tokens(tokens.shape[1], lengths)
         return module.features(tokens, positions=positions, valid=valid, cache=cache)[1]

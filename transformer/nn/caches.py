@@ -5,10 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, PyTree
 
+from transformer.ops.int8 import Int8, rounded
 from transformer.types import Leaf
 
+# Keys or values as they are kept.
+Kept = Leaf | Int8
 # The position of a slot that holds nothing: after all others, so that the causal rule hides it.
 _NOWHERE = 1 << 30
 
@@ -40,12 +44,12 @@ class KVCache:
     cache would be transposed for every token.
 
     Attributes:
-        key: `[B, K, S, H]`.
+        key: `[B, K, S, H]`; in 8 bits there is a scale for each head and position.
         value: `[B, K, S, H]`.
     """
 
-    key: Leaf
-    value: Leaf
+    key: Kept
+    value: Kept
 
     @classmethod
     def of(cls, key: Float[Array, "B S K H"], value: Float[Array, "B S K H"]) -> "KVCache":
@@ -81,7 +85,7 @@ class KVCache:
 
     def read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
         """All keys and values, with the axes in the order that attention expects."""
-        return self.key.transpose(0, 2, 1, 3), self.value.transpose(0, 2, 1, 3)
+        return _read(self.key), _read(self.value)
 
     def extended(
         self,
@@ -91,7 +95,7 @@ class KVCache:
     ) -> tuple["KVCache", Seen]:
         """The cache with new keys and values, and all that their queries may look at."""
         cache = self.write(key, value, slots)
-        return cache, Seen(*cache.read())
+        return cache, Seen(_read(cache.key, key.dtype), _read(cache.value, key.dtype))
 
 
 @jax.tree_util.register_dataclass
@@ -104,13 +108,13 @@ class RollingCache:
     may go back and be written anew from there, by at most S - `window` positions.
 
     Attributes:
-        key: `[B, K, S, H]`.
+        key: `[B, K, S, H]`; in 8 bits there is a scale for each head and position.
         value: `[B, K, S, H]`.
         window: how many positions a query may see, itself included; at most S.
     """
 
-    key: Leaf
-    value: Leaf
+    key: Kept
+    value: Kept
     window: int = dataclasses.field(metadata={"static": True})
 
     @classmethod
@@ -147,12 +151,14 @@ class RollingCache:
         cache = self._written(key, value, slots)
         if count + self.window - 1 <= num_slots:
             # What the first new query sees is still there.
-            return cache, Seen(*cache._read(), _positions(first + count - 1, num_slots))
-        before, old = self._read(), _positions(first - 1, num_slots)
+            positions = _positions(first + count - 1, num_slots)
+            seen = _read(cache.key, key.dtype), _read(cache.value, key.dtype)
+            return cache, Seen(*seen, positions)
+        old = _positions(first - 1, num_slots)
         positions = jnp.concatenate([old, first + jnp.arange(count)], axis=1)
         keys, values = (
-            jnp.concatenate([kept, new.astype(kept.dtype)], axis=1)
-            for kept, new in zip(before, (key, value), strict=True)
+            jnp.concatenate([_read(kept, new.dtype), _reread(kept, new)], axis=1)
+            for kept, new in ((self.key, key), (self.value, value))
         )
         return cache, Seen(keys, values, positions)
 
@@ -174,31 +180,58 @@ class RollingCache:
         places = jnp.where(kept, slots % num_slots, num_slots)
 
         @jax.vmap
-        def put_each(old: Array, new: Array, places: Array) -> Array:
+        def put(old: Array, new: Array, places: Array) -> Array:
             return old.at[:, places].set(new.swapaxes(0, 1).astype(old.dtype), mode="drop")
 
-        return dataclasses.replace(
-            self, key=put_each(self.key, key, places), value=put_each(self.value, value, places)
-        )
+        def put_each(old: Kept, new: Array) -> Kept:
+            return jax.tree.map(lambda o, n: put(o, n, places), old, _kept_like(old, new))
 
-    def _read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
-        return self.key.transpose(0, 2, 1, 3), self.value.transpose(0, 2, 1, 3)
+        return dataclasses.replace(
+            self, key=put_each(self.key, key), value=put_each(self.value, value)
+        )
 
 
 # What attention keeps between calls.
 AnyCache = KVCache | RollingCache
 
 
-def _put(
-    old: Float[Array, "B K S H"], new: Float[Array, "B T K H"], starts: Int[Array, "B"]
-) -> Float[Array, "B K S H"]:
+def in_int8(caches: PyTree) -> PyTree:
+    """Empty caches that keep their keys and values in 8 bits, instead of the given empty ones."""
+
+    def empty(kept: Array) -> Int8:
+        return Int8(jnp.zeros(kept.shape, jnp.int8), jnp.zeros((*kept.shape[:-1], 1)))
+
+    def smaller(cache: AnyCache) -> AnyCache:
+        return dataclasses.replace(cache, key=empty(cache.key), value=empty(cache.value))
+
+    return jax.tree.map(smaller, caches, is_leaf=lambda x: isinstance(x, AnyCache))
+
+
+def _kept_like(kept: Kept, new: Float[Array, "B T K H"]) -> Kept:
+    """New keys or values in the form in which others are kept."""
+    return rounded(new, axes=-1) if isinstance(kept, Int8) else new
+
+
+def _put(old: Kept, new: Float[Array, "B T K H"], starts: Int[Array, "B"]) -> Kept:
     """Each row with consecutive slots replaced."""
 
     @jax.vmap
     def put(old: Array, new: Array, start: Array) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(old, new.swapaxes(0, 1), start, axis=1)
 
-    return put(old, new, starts)
+    return jax.tree.map(lambda o, n: put(o, n, starts), old, _kept_like(old, new))
+
+
+def _read(kept: Kept, dtype: DTypeLike = jnp.float32) -> Float[Array, "B S K H"]:
+    """What is kept, in the order that attention expects; 8 bits as numbers of this dtype."""
+    values = kept.restored(dtype) if isinstance(kept, Int8) else kept
+    return values.transpose(0, 2, 1, 3)
+
+
+def _reread(kept: Kept, new: Float[Array, "B T K H"]) -> Float[Array, "B T K H"]:
+    """New keys or values as they will be read."""
+    written = _kept_like(kept, new)
+    return written.restored(new.dtype) if isinstance(written, Int8) else new.astype(kept.dtype)
 
 
 def _positions(last: Int[Array, "B 1"], num_slots: int) -> Int[Array, "B S"]:
