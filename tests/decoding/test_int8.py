@@ -35,16 +35,15 @@ def test_rounding_by_hand():
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-def test_products_are_those_of_the_restored_numbers(rows):
+def test_products_are_those_of_the_restored_kernel(rows):
     rng = np.random.default_rng(rows)
     inputs = jnp.asarray(rng.normal(size=(rows, 1, 3, 4)), jnp.float32)
     kernel = rounded(jnp.asarray(rng.normal(size=(3, 4, 5, 2)), jnp.float32), axes=(0, 1))
     assert kernel.scales.shape == (1, 1, 5, 2)
     bias = jnp.asarray(rng.normal(size=(5, 2)), jnp.float32)
     found = int8_dense(inputs, kernel, bias, num_input_axes=2)
-    restored = rounded(inputs, axes=(-2, -1)).restored("float32")
-    expected = jnp.einsum("btnh,nhof->btof", restored, kernel.restored("float32")) + bias
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    expected = jnp.einsum("btnh,nhof->btof", inputs, kernel.restored("float32")) + bias
+    np.testing.assert_allclose(found, expected, atol=3e-4)
 
 
 @pytest.mark.parametrize("empty", [KVCache.empty, RollingCache.empty])
@@ -68,7 +67,7 @@ def gemma():
     return model, noisy_parameters(model, TOKENS, scale=0.1)
 
 
-def test_weights_are_a_quarter_and_scores_close():
+def test_scores_are_those_of_the_restored_weights():
     model, params = gemma()
     small = weights_in_int8(model, params)
     layers = jax.tree.leaves(small, is_leaf=lambda x: isinstance(x, Int8))
@@ -80,8 +79,16 @@ def test_weights_are_a_quarter_and_scores_close():
         (2, 2, 8, 16): (2, 1, 1, 16),
         (2, 16, 16): (2, 1, 16),
     }
-    expected, found = (jax.jit(model.apply)({"params": p}, TOKENS)[0] for p in (params, small))
-    assert 0.0 < jnp.abs(found - expected).max() < 0.05 * jnp.abs(expected).max()
+
+    def restored(x):
+        return x.restored("float32") if isinstance(x, Int8) else x
+
+    same = jax.tree.map(restored, small, is_leaf=lambda x: isinstance(x, Int8))
+    given, expected, found = (
+        jax.jit(model.apply)({"params": p}, TOKENS)[0] for p in (params, same, small)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert 0.005 < jnp.abs(found - given).max() < 0.1
 
 
 def test_separate_output_layers_and_biases():
