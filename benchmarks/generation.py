@@ -6,15 +6,18 @@ python benchmarks/generation.py --size=default --batch_size=1
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 from alternate import alternate, serve
 from sizes import SIZES, Size, ours, theirs
 
 PROMPT_LENGTH = 8
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
+def generate_ours(size: Size, batch_size: int, new_tokens: int, clock: Callable[[], float]) -> None:
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -42,10 +45,12 @@ def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
         )
         assert sum(chunk.shape[1] for chunk in chunks) == new_tokens
 
-    serve(work, units=new_tokens)
+    serve(work, units=new_tokens, clock=clock)
 
 
-def generate_theirs(size: Size, batch_size: int, new_tokens: int) -> None:
+def generate_theirs(
+    size: Size, batch_size: int, new_tokens: int, clock: Callable[[], float]
+) -> None:
     import torch
 
     model = theirs(size).eval()
@@ -65,13 +70,14 @@ def generate_theirs(size: Size, batch_size: int, new_tokens: int) -> None:
             )
         assert output.shape[1] == PROMPT_LENGTH + new_tokens
 
-    serve(work, units=new_tokens)
+    serve(work, units=new_tokens, clock=clock)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=("default", "small"), default="default")
     parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--worker")
     arguments = parser.parse_args()
@@ -79,9 +85,10 @@ def main() -> None:
     new_tokens = size.context - PROMPT_LENGTH
     if arguments.worker:
         make = generate_ours if arguments.worker == "ours" else generate_theirs
-        make(size, arguments.batch_size, new_tokens)
+        make(size, arguments.batch_size, new_tokens, CLOCKS[arguments.clock])
         return
     flags = [f"--size={arguments.size}", f"--batch_size={arguments.batch_size}"]
+    flags.append(f"--clock={arguments.clock}")
     workers = {
         name: [sys.executable, __file__, *flags, f"--worker={name}"]
         for name in ("transformers", "ours")
