@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Rows and columns of square matrices, in float32.
-SIZE = 2048
+SIZE, PRODUCTS = 1024, 40
 LIBRARIES = {"jax": "XLA", "torch": "PyTorch"}
 
 
@@ -39,10 +39,10 @@ def processor() -> str:
 
 
 def best(multiply: Callable[[], object]) -> float:
-    """The GFLOP/s of the best of seven products, after one to warm up."""
+    """The GFLOP/s of the best of many products, as other work disturbs most of them."""
     multiply()
     seconds = []
-    for _ in range(7):
+    for _ in range(PRODUCTS):
         begin = time.perf_counter()
         multiply()
         seconds.append(time.perf_counter() - begin)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.nn.linear import named
 from transformer.ops.dense import dense
-from transformer.ops.int8 import Int8, int8_dense
+from transformer.ops.int8 import Int8, int8_scores
 from transformer.ops.positions import sinusoidal
 from transformer.sharding import constrain, gathered
 
@@ -64,7 +64,7 @@ class Embedding(nn.Module):
     def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Multiplies `x` by every vector: the table as output layer (Press and Wolf 2017)."""
         if isinstance(self.embedding, Int8):
-            return int8_dense(x, jax.tree.map(jnp.transpose, self.embedding))
+            return int8_scores(x, self.embedding)
         table = gathered(self.embedding.astype(self.dtype), *self.axes)
         scores = dense(x, table.T)
         return constrain(scores, "batch", "sequence", "vocab")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from jaxtyping import Int8 as Bytes
 
 from transformer.types import Leaf
 
@@ -79,16 +80,35 @@ def int8_dense(
     batch_shape = inputs.shape[: inputs.ndim - num_input_axes]
     output_shape = kernel.shape[num_input_axes:]
     input_size, output_size = math.prod(kernel.shape[:num_input_axes]), math.prod(output_shape)
-    rows = inputs.reshape(-1, input_size).astype(jnp.float32)
-    coarse = rounded(rows, axes=-1)
-    fine = rounded(rows - coarse.restored(jnp.float32), axes=-1)
-    products = jnp.matmul(
-        jnp.concatenate([coarse.numbers, fine.numbers]),
-        kernel.numbers.reshape(input_size, output_size),
-        preferred_element_type=jnp.int32,
-    ).astype(jnp.float32)
-    output = products[: len(rows)] * coarse.scales + products[len(rows) :] * fine.scales
+    numbers = kernel.numbers.reshape(input_size, output_size)
+    output = _products(inputs.reshape(-1, input_size), numbers, axis=0)
     output = output * kernel.scales.reshape(output_size)
     if bias is not None:
         output = output + bias.reshape(output_size)
     return output.astype(inputs.dtype).reshape(*batch_shape, *output_shape)
+
+
+def int8_scores(inputs: Float[Array, "*B D"], table: Int8) -> Float[Array, "*B V"]:
+    """The products of each input with each row of a table `[V, D]`, which has a scale for each row.
+
+    The table is read as it lies: XLA's CPU backend would write the transposed one for every token.
+    """
+    products = _products(inputs.reshape(-1, inputs.shape[-1]), table.numbers, axis=1)
+    scores = products * table.scales[:, 0]
+    return scores.astype(inputs.dtype).reshape(*inputs.shape[:-1], len(table.numbers))
+
+
+def _products(
+    inputs: Float[Array, "B I"], numbers: Bytes[Array, "_ _"], axis: int
+) -> Float[Array, "B O"]:
+    """The products of inputs with whole numbers, whose `axis` is I and whose other axis is O."""
+    inputs = inputs.astype(jnp.float32)
+    coarse = rounded(inputs, axes=-1)
+    fine = rounded(inputs - coarse.restored(jnp.float32), axes=-1)
+    products = jax.lax.dot_general(
+        jnp.concatenate([coarse.numbers, fine.numbers]),
+        numbers,
+        (((1,), (axis,)), ((), ())),
+        preferred_element_type=jnp.int32,
+    ).astype(jnp.float32)
+    return products[: len(inputs)] * coarse.scales + products[len(inputs) :] * fine.scales
