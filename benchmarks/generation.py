@@ -1,10 +1,13 @@
 """Greedy generation with a cache against `transformers`, the same model, in turns.
 
+A third program writes with weights in 8 bits.
+
 pip install -e '.[data]' torch==2.13.0 transformers
 python benchmarks/generation.py --size=default --batch_size=1
 """
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +20,9 @@ PROMPT_LENGTH = 8
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-def generate_ours(size: Size, batch_size: int, new_tokens: int, clock: Callable[[], float]) -> None:
+def generate_ours(
+    size: Size, batch_size: int, new_tokens: int, clock: Callable[[], float], *, int8: bool = False
+) -> None:
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -26,11 +31,13 @@ def generate_ours(size: Size, batch_size: int, new_tokens: int, clock: Callable[
     import jax.numpy as jnp
 
     from transformer.decoding.sample import generate
+    from transformer.nn.int8 import weights_in_int8
     from transformer.ops.logits import Sampling
 
     model = ours(size)
     tokens = jnp.zeros((1, size.context), jnp.int32)
     params = nn.meta.unbox(model.init(jax.random.key(0), tokens)["params"])
+    params = weights_in_int8(model, params) if int8 else params
     prompts = np.random.default_rng(0).integers(size.vocab_size, size=(batch_size, PROMPT_LENGTH))
 
     def work() -> None:
@@ -84,14 +91,18 @@ def main() -> None:
     size = SIZES[arguments.size]
     new_tokens = size.context - PROMPT_LENGTH
     if arguments.worker:
-        make = generate_ours if arguments.worker == "ours" else generate_theirs
+        make = {
+            "transformers": generate_theirs,
+            "ours": generate_ours,
+            "ours, int8 weights": functools.partial(generate_ours, int8=True),
+        }[arguments.worker]
         make(size, arguments.batch_size, new_tokens, CLOCKS[arguments.clock])
         return
     flags = [f"--size={arguments.size}", f"--batch_size={arguments.batch_size}"]
     flags.append(f"--clock={arguments.clock}")
     workers = {
         name: [sys.executable, __file__, *flags, f"--worker={name}"]
-        for name in ("transformers", "ours")
+        for name in ("transformers", "ours", "ours, int8 weights")
     }
     alternate(workers, rounds=arguments.rounds, items_per_unit=arguments.batch_size, item="tokens")
 
