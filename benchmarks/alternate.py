@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from peaks import print_peaks
+
 
 def serve(
     work: Callable[[], Any],
@@ -51,6 +53,8 @@ def alternate(
 ) -> dict[str, dict[str, float]]:
     """Runs workers in turns and prints a table; the others are compared with the first.
 
+    Above it stands how fast the matrix libraries are here; see `peaks`.
+
     Args:
         workers: commands by name.
         rounds: number of turns of each.
@@ -61,6 +65,7 @@ def alternate(
         For each worker `seconds` (median), `low` and `high` (quartiles), `per_second`, `ratio`
         (median of its speed over the first one's in the same round), `peak_memory` in bytes.
     """
+    print_peaks()
     running = {}
     for name, command in workers.items():
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ import time
 
 import jax
 import jax.numpy as jnp
+from peaks import print_peaks
 
 from transformer.ops.attention import dot_product_attention
 from transformer.ops.masks import causal
@@ -89,6 +90,7 @@ def crossover(rounds: int = 15) -> None:
 
 
 if __name__ == "__main__":
+    print_peaks()
     prepare_process()
     memory()
     crossover()

@@ -1,20 +1,28 @@
 """Greedy generation with a cache against `transformers`, the same model, in turns.
 
+A third program writes with weights in 8 bits.
+
 pip install -e '.[data]' torch==2.13.0 transformers
 python benchmarks/generation.py --size=default --batch_size=1
 """
 
 import argparse
+import functools
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 from alternate import alternate, serve
 from sizes import SIZES, Size, ours, theirs
 
 PROMPT_LENGTH = 8
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
-def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
+def generate_ours(
+    size: Size, batch_size: int, new_tokens: int, clock: Callable[[], float], *, int8: bool = False
+) -> None:
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -23,11 +31,13 @@ def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
     import jax.numpy as jnp
 
     from transformer.decoding.sample import generate
+    from transformer.nn.int8 import weights_in_int8
     from transformer.ops.logits import Sampling
 
     model = ours(size)
     tokens = jnp.zeros((1, size.context), jnp.int32)
     params = nn.meta.unbox(model.init(jax.random.key(0), tokens)["params"])
+    params = weights_in_int8(model, params) if int8 else params
     prompts = np.random.default_rng(0).integers(size.vocab_size, size=(batch_size, PROMPT_LENGTH))
 
     def work() -> None:
@@ -42,10 +52,12 @@ def generate_ours(size: Size, batch_size: int, new_tokens: int) -> None:
         )
         assert sum(chunk.shape[1] for chunk in chunks) == new_tokens
 
-    serve(work, units=new_tokens)
+    serve(work, units=new_tokens, clock=clock)
 
 
-def generate_theirs(size: Size, batch_size: int, new_tokens: int) -> None:
+def generate_theirs(
+    size: Size, batch_size: int, new_tokens: int, clock: Callable[[], float]
+) -> None:
     import torch
 
     model = theirs(size).eval()
@@ -65,26 +77,32 @@ def generate_theirs(size: Size, batch_size: int, new_tokens: int) -> None:
             )
         assert output.shape[1] == PROMPT_LENGTH + new_tokens
 
-    serve(work, units=new_tokens)
+    serve(work, units=new_tokens, clock=clock)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=("default", "small"), default="default")
     parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--worker")
     arguments = parser.parse_args()
     size = SIZES[arguments.size]
     new_tokens = size.context - PROMPT_LENGTH
     if arguments.worker:
-        make = generate_ours if arguments.worker == "ours" else generate_theirs
-        make(size, arguments.batch_size, new_tokens)
+        make = {
+            "transformers": generate_theirs,
+            "ours": generate_ours,
+            "ours, int8 weights": functools.partial(generate_ours, int8=True),
+        }[arguments.worker]
+        make(size, arguments.batch_size, new_tokens, CLOCKS[arguments.clock])
         return
     flags = [f"--size={arguments.size}", f"--batch_size={arguments.batch_size}"]
+    flags.append(f"--clock={arguments.clock}")
     workers = {
         name: [sys.executable, __file__, *flags, f"--worker={name}"]
-        for name in ("transformers", "ours")
+        for name in ("transformers", "ours", "ours, int8 weights")
     }
     alternate(workers, rounds=arguments.rounds, items_per_unit=arguments.batch_size, item="tokens")
 

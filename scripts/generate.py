@@ -49,6 +49,10 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "num_guesses", None, "How many tokens --draft guesses at once.", lower_bound=1, upper_bound=64
 )
+flags.DEFINE_enum(
+    "weights", None, ["int8"], "Rounds kernels and the token table to 8 bits: less memory."
+)
+flags.DEFINE_enum("cache", None, ["int8"], "Rounds cached keys and values to 8 bits: less memory.")
 
 # Flags of encoder-decoders; by default as in the config of the run.
 flags.DEFINE_integer("beam_size", None, "Number of hypotheses; 1 is greedy.", **BEAMS)
@@ -79,6 +83,8 @@ OF_CONTINUING = (
     "seed",
     "draft",
     "num_guesses",
+    "weights",
+    "cache",
 )
 OF_REWRITING = (
     "beam_size",
@@ -119,8 +125,11 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     import dataclasses
 
     from transformer.data.reading.text import require_characters, with_line_feeds
-    from transformer.decoding.sample import write
+    from transformer.decoding.preparing import with_own_windows
+    from transformer.decoding.sample import OneByOne, as_it_is, write
     from transformer.decoding.speculation import Speculative
+    from transformer.nn.caches import in_int8
+    from transformer.nn.int8 import weights_in_int8
     from transformer.runs.drafts import open_guesses
 
     task = run.task
@@ -137,10 +146,14 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
     count = usual if values.max_new_tokens is None else values.max_new_tokens
     tokenizer = task.load_tokenizer(workdir)
-    writer = None
+    model, params = with_own_windows(run.model, run.params)
+    if values.weights is not None:
+        params = weights_in_int8(model, params)
+    kept = as_it_is if values.cache is None else in_int8
+    writer: Any = OneByOne(model, params, sampling, kept)
     if values.draft is not None:
         guesses = open_guesses(values.draft, run, values.num_guesses)
-        writer = Speculative(run.model, run.params, sampling, *guesses)
+        writer = Speculative(model, params, sampling, *guesses, kept=kept)
     elif values.num_guesses is not None:
         raise ConfigError("--num_guesses is of --draft: give --draft=lookup, or a run folder.")
     streaming = not values.json and values.num_samples == 1
@@ -154,8 +167,8 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     if streaming:
         show(0, prompt)
     texts = write(
-        run.model,
-        run.params,
+        model,
+        params,
         tokenizer,
         [prompt] * values.num_samples,
         max_new_tokens=count,
@@ -173,7 +186,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
         print()
     else:
         print("\n--------\n".join(texts))
-    if writer is not None and writer.passes:
+    if isinstance(writer, Speculative) and writer.passes:
         each = writer.tokens / writer.passes
         command_line.say(
             f"{writer.tokens:,} tokens with {writer.passes:,} passes of the model ({each:.2f} a "

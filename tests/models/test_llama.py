@@ -51,7 +51,7 @@ def test_cached_is_whole(changes):
         )
     )
     cache = model.empty_cache(2, 16)
-    assert cache[0].key.shape == (2, 2, 16, 4)
+    assert cache[0].key.shape == (2, 2, changes.get("window", 16), 4)
     for place in range(TOKENS.shape[1]):
         positions = jnp.full((2, 1), place)
         logits, cache = step(TOKENS[:, place : place + 1], positions, cache)

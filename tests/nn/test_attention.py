@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters, normal
-from transformer.nn.attention import Attention, KVCache
+from transformer.nn.attention import Attention
+from transformer.nn.caches import KVCache
 from transformer.nn.norms import RMSNorm
 from transformer.ops.masks import at_positions, causal
 from transformer.ops.positions import rotary

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.common import assert_trees_close, noisy_parameters, normal
-from transformer.nn.attention import Attention, KVCache
+from transformer.nn.attention import Attention
 from transformer.nn.block import Block, DecoderCache
+from transformer.nn.caches import KVCache
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import Stack

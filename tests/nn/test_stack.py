@@ -9,8 +9,9 @@ import pytest
 from tests.common import assert_trees_close, noisy_parameters, normal
 from transformer.errors import ConfigError
 from transformer.nn import layouts
-from transformer.nn.attention import Attention, KVCache
+from transformer.nn.attention import Attention
 from transformer.nn.block import Block
+from transformer.nn.caches import KVCache
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import LayerNorm
 from transformer.nn.stack import MAX_UNROLLED, REMAT_POLICIES, Stack

@@ -3,7 +3,8 @@
 A `Writer` reads the prompt in one call, then makes tokens inside a compiled loop: `OneByOne` here,
 several at once in `decoding.speculation`. Rows of a batch may have prompts of different lengths:
 each writes its own slots of the cache, and the causal rule hides slots that are not written yet.
-The cache has room for the tokens that are asked for, not for the whole context.
+The cache has room for the tokens that are asked for, not for the whole context, and in layers that
+see only a window for no more than that.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, choose
+from transformer.ops.masks import real_tokens
 from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
@@ -29,6 +31,8 @@ STREAM_CHUNK = 16
 # The fewest slots of a cache: fewer save no time.
 _LEAST_SLOTS = 64
 
+# Empty caches as they are to be kept, from empty ones as the model makes them.
+Keeping = Callable[[Caches], Caches]
 # What a writer knows of the texts between two calls.
 State = TypeVar("State")
 
@@ -64,6 +68,11 @@ class Writer(Protocol[State]):
         ...
 
 
+def as_it_is(cache: Caches) -> Caches:
+    """Keeps a cache in the model's dtype."""
+    return cache
+
+
 class Upcoming(NamedTuple):
     """The state of `OneByOne`: scores of each row's next token, and that token's position."""
 
@@ -80,17 +89,19 @@ class OneByOne:
         model: a language model.
         params: its parameters.
         sampling: how to choose tokens.
+        kept: how the empty cache is kept, such as `nn.caches.in_int8`.
     """
 
     model: DecoderOnly
     params: Params
     sampling: Sampling
+    kept: Keeping = as_it_is
 
     def read(
         self, tokens: Int[np.ndarray, "B T"], lengths: Int[np.ndarray, "B"], room: int
     ) -> Upcoming:
         """Reads prompts; see `Writer`."""
-        return _read(self.model.for_writing(), room, self.params, tokens, lengths)
+        return _read(self.model.for_writing(), room, self.kept, self.params, tokens, lengths)
 
     def go_on(
         self, state: Upcoming, keys: Key[Array, "B"], made: int, count: int, chunk: int
@@ -260,10 +271,11 @@ def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num_rows))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _read(
     model: DecoderOnly,
     slots: int,
+    kept: Keeping,
     params: Params,
     tokens: Int[Array, "B T"],
     lengths: Int[Array, "B"],
@@ -271,9 +283,10 @@ def _read(
     """Fills an empty cache with prompts and scores the token after each."""
 
     def run(module: DecoderOnly) -> Upcoming:
-        cache = module.empty_cache(tokens.shape[0], slots)
+        cache = kept(module.empty_cache(tokens.shape[0], slots))
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        features, cache = module.features(tokens, positions=positions, cache=cache)
+        valid = real_tokens(tokens.shape[1], lengths)
+        features, cache = module.features(tokens, positions=positions, valid=valid, cache=cache)
         last = jnp.take_along_axis(features, (lengths - 1)[:, None, None], axis=1)
         return Upcoming(module.logits(last)[:, 0], cache, lengths)
 

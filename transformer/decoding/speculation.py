@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
+from transformer.decoding.sample import Keeping, as_it_is
 from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, choose
+from transformer.ops.masks import real_tokens
 from transformer.ops.repetition import continued_as_before
 from transformer.types import Params
 
@@ -52,8 +54,10 @@ class Guesses(Protocol):
 
     count: int
 
-    def read(self, params: Params, tokens: Int[Array, "B T"], slots: int) -> Memory:
-        """Reads prompts; `slots` is the room that texts need in a cache."""
+    def read(
+        self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, "B"], slots: int
+    ) -> Memory:
+        """Reads prompts of these lengths; `slots` is the room that texts need in a cache."""
         ...
 
     def guess(
@@ -75,9 +79,11 @@ class Lookup:
     count: int = 8
     longest: int = 3
 
-    def read(self, params: Params, tokens: Int[Array, "B T"], slots: int) -> Memory:
+    def read(
+        self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, "B"], slots: int
+    ) -> Memory:
         """Keeps nothing."""
-        del params, tokens, slots
+        del params, tokens, lengths, slots
         return ()
 
     def guess(
@@ -101,9 +107,12 @@ class Draft:
     model: DecoderOnly
     count: int = 4
 
-    def read(self, params: Params, tokens: Int[Array, "B T"], slots: int) -> Memory:
+    def read(
+        self, params: Params, tokens: Int[Array, "B T"], lengths: Int[Array, "B"], slots: int
+    ) -> Memory:
         """The cache of the smaller model, with the prompts in it."""
-        return _read(self.model, params, tokens, slots)
+        # A guess is written behind the text, and then `count` + 1 tokens are read again.
+        return _read(self.model, slots, 2 * self.count, as_it_is, params, tokens, lengths)
 
     def guess(
         self, params: Params, memory: Memory, text: Text, keys: Key[Array, "B"], sampling: Sampling
@@ -152,6 +161,7 @@ class Speculative:
         sampling: how to choose tokens.
         guesses: makes the guesses.
         guess_params: parameters of the smaller model, if there is one.
+        kept: how the model's empty cache is kept; see `decoding.sample.OneByOne`.
         tokens: how many tokens each row has got so far.
         passes: how many passes of the model that took.
     """
@@ -161,6 +171,7 @@ class Speculative:
     sampling: Sampling
     guesses: Guesses
     guess_params: Params = dataclasses.field(default_factory=dict)
+    kept: Keeping = as_it_is
     tokens: int = 0
     passes: int = 0
 
@@ -169,11 +180,13 @@ class Speculative:
     ) -> _State:
         """Reads prompts; see `decoding.sample.Writer`."""
         # Behind a whole text there is room for a guess and what is decided after it.
-        slots, prompts = room + self.guesses.count + 1, jnp.asarray(tokens)
-        cache = _read(self.model.for_writing(), self.params, prompts, slots)
-        memory = self.guesses.read(self.guess_params, prompts, slots)
+        slots, count = room + self.guesses.count + 1, self.guesses.count
+        prompts, given = jnp.asarray(tokens), jnp.asarray(lengths)
+        model = self.model.for_writing()
+        cache = _read(model, slots, count, self.kept, self.params, prompts, given)
+        memory = self.guesses.read(self.guess_params, prompts, given, slots)
         whole = jnp.pad(prompts, ((0, 0), (0, slots - tokens.shape[1])))
-        text = Text(whole, jnp.asarray(lengths), jnp.zeros(len(tokens), jnp.int32))
+        text = Text(whole, given, jnp.zeros(len(tokens), jnp.int32))
         return _State(text, cache, memory)
 
     def go_on(
@@ -188,14 +201,23 @@ class Speculative:
         return state, tokens
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _read(model: DecoderOnly, params: Params, tokens: Int[Array, "B T"], slots: int) -> Caches:
-    """A cache that holds prompts."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _read(
+    model: DecoderOnly,
+    slots: int,
+    steps_back: int,
+    kept: Keeping,
+    params: Params,
+    tokens: Int[Array, "B T"],
+    lengths: Int[Array, "B"],
+) -> Caches:
+    """A cache that holds prompts; the texts may go back by so many steps."""
 
     def run(module: DecoderOnly) -> Caches:
-        cache = module.empty_cache(tokens.shape[0], slots)
+        cache = kept(module.empty_cache(tokens.shape[0], slots, steps_back=steps_back))
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        return module.features(tokens, positions=positions, cache=cache)[1]
+        valid = real_tokens(tokens.shape[1], lengths)
+        return module.features(tokens, positions=positions, valid=valid, cache=cache)[1]
 
     return nn.apply(run, model)({"params": params})
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.limits import Heads, Layers, Positive, Weight, Whole, Width
-from transformer.nn.attention import KVCache
 from transformer.nn.block import Block
+from transformer.nn.caches import KVCache
 from transformer.nn.compute import Compute
 from transformer.nn.decoder import Caches
 from transformer.nn.dropout import Dropout

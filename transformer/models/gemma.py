@@ -112,6 +112,10 @@ class Gemma(DecoderOnly):
         numbers = np.arange(1, self.num_layers + 1)
         return {"local": numbers % self.global_every != 0}
 
+    def layer_windows(self) -> tuple[int | None, ...]:
+        """The window of local layers."""
+        return tuple(self.window if local else None for local in self.layer_kinds()["local"])
+
     def hidden_width(self) -> int:
         """F."""
         return self.feed_forward_width

@@ -110,6 +110,10 @@ class Llama(DecoderOnly):
         """F."""
         return self.feed_forward_width or -(-8 * self.width // (3 * 64)) * 64
 
+    def layer_windows(self) -> tuple[int | None, ...]:
+        """See `window`."""
+        return (self.window,) * self.num_layers
+
     def cache_heads(self) -> tuple[int, int]:
         """The number of key and value heads, and the width of one."""
         return self.num_kv_heads or self.num_heads, self.head_dim or self.width // self.num_heads

@@ -1,6 +1,5 @@
 """Multi-head attention with its projections and its cache."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TypedDict
@@ -12,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from transformer.errors import ConfigError
+from transformer.nn.caches import AnyCache, KVCache
 from transformer.nn.linear import Linear
 from transformer.nn.stack import Maker
 from transformer.nn.taps import is_tapped, tap
@@ -25,72 +25,9 @@ from transformer.ops.cudnn import Queries
 from transformer.ops.masks import Mask, explicit, sliding_window
 from transformer.sharding import constrain, is_cut, parts, per_device
 from transformer.traced import Number, is_zero
-from transformer.types import Leaf
 
 # Whether a layer is local, which a scanned stack knows only at run time. None: see `Attention`.
 Local = bool | np.bool_ | Bool[Array, ""] | None
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class KVCache:
-    """Keys and values of the positions seen so far, each in a slot.
-
-    The slot of a position is its number, unless the caller gives other `slots`. Rows of a batch may
-    be at different positions. The content of slots after a row's current position does not matter:
-    the mask hides a slot until it is written.
-
-    Heads come before positions, because attention multiplies in this order: otherwise the whole
-    cache would be transposed for every token.
-
-    Attributes:
-        key: `[B, K, S, H]`.
-        value: `[B, K, S, H]`.
-    """
-
-    key: Leaf
-    value: Leaf
-
-    @classmethod
-    def of(cls, key: Float[Array, "B S K H"], value: Float[Array, "B S K H"]) -> "KVCache":
-        """Holds the given keys and values, such as those of a memory, which does not grow."""
-        return cls(key=key.transpose(0, 2, 1, 3), value=value.transpose(0, 2, 1, 3))
-
-    @classmethod
-    def empty(
-        cls, batch_size: int, length: int, num_kv_heads: int, head_dim: int, dtype: str
-    ) -> "KVCache":
-        """An empty cache with room for `length` positions."""
-        zeros = jnp.zeros((batch_size, num_kv_heads, length, head_dim), dtype)
-        return cls(key=zeros, value=zeros)
-
-    def with_room(self, length: int) -> "KVCache":
-        """The same with at least `length` slots; a scanned stack's has a leading axis L."""
-        missing = max(0, length - self.key.shape[-2])
-        widths = ((0, 0),) * (self.key.ndim - 2) + ((0, missing), (0, 0))
-        return KVCache(jnp.pad(self.key, widths), jnp.pad(self.value, widths))
-
-    def write(
-        self,
-        key: Float[Array, "B T K H"],
-        value: Float[Array, "B T K H"],
-        slots: Int[Array, "B T"],
-    ) -> "KVCache":
-        """Returns the cache with new keys and values written into their slots.
-
-        The slots of a row must be consecutive: they are written as one slice.
-        """
-
-        @jax.vmap
-        def put(old: Array, new: Array, start: Array) -> Array:
-            return jax.lax.dynamic_update_slice_in_dim(old, new.swapaxes(0, 1), start, axis=1)
-
-        starts = slots[:, 0]
-        return KVCache(put(self.key, key, starts), put(self.value, value, starts))
-
-    def read(self) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
-        """All keys and values, with the axes in the order that attention expects."""
-        return self.key.transpose(0, 2, 1, 3), self.value.transpose(0, 2, 1, 3)
 
 
 class Attention(nn.Module):
@@ -147,10 +84,10 @@ class Attention(nn.Module):
         mask: Mask | None = None,
         positions: Int[Array, "B T"] | None = None,
         slots: Int[Array, "B T"] | None = None,
-        cache: KVCache | None = None,
+        cache: AnyCache | None = None,
         bias: Float[Array, "#B #N T S"] | None = None,
         local: Local = None,
-    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+    ) -> tuple[Float[Array, "B T D"], AnyCache | None]:
         """Attends from `x` to `memory`, or to itself.
 
         Args:
@@ -161,7 +98,8 @@ class Attention(nn.Module):
                 queries.
             positions: the positions of `x`; None means 0, 1, 2, ...
             slots: the cache slots for the keys of `x`; None means the positions. Beam search needs
-                them, since several of its tokens share a position.
+                them, since several of its tokens share a position. -1 at padding behind the tokens,
+                which a `RollingCache` then does not keep.
             cache: earlier keys and values; those of `x` are added.
             bias: added to the logits.
             local: whether this layer sees only its window, in stacks that mix local and global
@@ -176,22 +114,22 @@ class Attention(nn.Module):
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         query = self._project("query", x, self.num_heads, "heads")
         query = tap(self, "query", self._place(query, positions, local))
+        mask = Mask() if mask is None else mask
         if memory is not None:
             cache = self._remembered(memory)
+            key, value = cache.read()
         else:
             key, value = self._keys_and_values(x)
             key = tap(self, "key", self._place(key, positions, local))
             if cache is not None:
-                cache = cache.write(key, value, positions if slots is None else slots)
-        if cache is not None:
-            key, value = cache.read()
+                cache, seen = cache.extended(key, value, positions if slots is None else slots)
+                key, value, mask = seen.key, seen.value, mask.with_keys_at(seen.positions)
         query = constrain(query, "batch", "sequence", "heads", None)
         # Every query attends to all keys, so no device may hold only a part of them, except in a
         # ring, where they go round.
         along = "sequence" if self.implementation == "ring" else None
         key = constrain(key, "batch", along, "kv_heads", None)
         value = constrain(value, "batch", along, "kv_heads", None)
-        mask = Mask() if mask is None else mask
         logits = _Logits(bias=bias, scale=self.scale, logit_cap=self.logit_cap)
         dropout_key = self.make_rng("dropout") if self._drops() else None
         options = _Options(**logits, dropout_rate=self.dropout_rate, dropout_key=dropout_key)

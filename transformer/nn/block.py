@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
-from transformer.nn.attention import KVCache, Local
+from transformer.nn.attention import Local
+from transformer.nn.caches import AnyCache, KVCache
 from transformer.nn.dropout import Dropout, StochasticDepth
 from transformer.nn.linear import named
 from transformer.nn.stack import Maker
@@ -38,7 +39,7 @@ class DecoderCache:
 
 
 # What a block keeps between calls.
-Cache = KVCache | DecoderCache
+Cache = AnyCache | DecoderCache
 
 
 class Block(nn.Module):
@@ -88,7 +89,7 @@ class Block(nn.Module):
 
         Args:
             x: the hidden states.
-            cache: a `KVCache`, or a `DecoderCache` if there is cross-attention.
+            cache: a `KVCache` or `RollingCache`, or a `DecoderCache` if there is cross-attention.
             mask: the mask of the self-attention.
             positions: the positions of `x`.
             slots: the cache slots of `x`; see `Attention`.
@@ -109,7 +110,7 @@ class Block(nn.Module):
         def dropped(output: Array) -> Array:
             return skip(dropout(output), skip_rate)
 
-        def attend(x: Array) -> tuple[Array, KVCache | None]:
+        def attend(x: Array) -> tuple[Array, AnyCache | None]:
             text = cache.text if isinstance(cache, DecoderCache) else cache
             attention = self.attention(name="attention")
             where = {"positions": positions, "slots": slots, "local": local}
@@ -138,9 +139,9 @@ class Block(nn.Module):
         self,
         name: str,
         x: Float[Array, "B T D"],
-        branch: Callable[[Array], tuple[Array, KVCache | None]],
+        branch: Callable[[Array], tuple[Array, AnyCache | None]],
         dropped: Callable[[Array], Array],
-    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+    ) -> tuple[Float[Array, "B T D"], AnyCache | None]:
         """Adds the output of a branch, with normalisations in the block's order.
 
         Args:

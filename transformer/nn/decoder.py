@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.limits import Heads, Layers, VocabSize, Whole, Width
-from transformer.nn.attention import KVCache
+from transformer.nn.caches import AnyCache, KVCache, RollingCache
 from transformer.nn.compute import Compute, for_any_shape
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding
@@ -20,7 +20,7 @@ from transformer.ops.masks import Mask, at_positions, causal, segments
 from transformer.traced import RateOrOff, is_zero
 
 # The caches of all layers; in a scanned stack, one with a leading axis L.
-Caches = KVCache | tuple[KVCache, ...]
+Caches = AnyCache | tuple[AnyCache, ...]
 
 
 class DecoderOnly(nn.Module):
@@ -96,8 +96,9 @@ class DecoderOnly(nn.Module):
             positions: of the tokens; None means 0, 1, 2, ...
             segment_ids: the document of each token, if several share a row.
             valid: False at padding, which takes no slot of an expert and does not count in router
-                losses. Attention does not need it: no token sees padding after it, and
-                `segment_ids` hide padding before it.
+                losses, and which a cache of a window does not keep. Otherwise attention does not
+                need it: no token sees padding after it, and `segment_ids` hide padding before it.
+                With a cache the first token of a row is none.
             cache: from `empty_cache` or an earlier call.
 
         Returns:
@@ -129,8 +130,9 @@ class DecoderOnly(nn.Module):
             positions = jnp.arange(tokens.shape[1])[None, :]
         x = self.embed(tokens, positions)
         positions = jnp.broadcast_to(positions, tokens.shape)
-        kinds = self.layer_kinds()
-        x, cache = self.blocks(x, cache, kinds, mask=mask, positions=positions, valid=valid)
+        slots = None if valid is None else jnp.where(valid, positions, -1)
+        where = {"mask": mask, "positions": positions, "slots": slots, "valid": valid}
+        x, cache = self.blocks(x, cache, self.layer_kinds(), **where)
         return tap(self, "final", self.final_norm(x)), cache
 
     def embed(
@@ -194,10 +196,34 @@ class DecoderOnly(nn.Module):
         """The number of key and value heads, and the width of one."""
         return self.num_heads, self.width // self.num_heads
 
-    def empty_cache(self, batch_size: int, length: int) -> Caches:
-        """An empty cache with room for `length` positions of `batch_size` texts."""
-        one = KVCache.empty(batch_size, length, *self.cache_heads(), self.compute.dtype)
-        return self.compute.caches(one, self.num_layers)
+    def layer_windows(self) -> tuple[int | None, ...]:
+        """How many positions each layer sees, the token's own included; None means all."""
+        return (None,) * self.num_layers
+
+    def empty_cache(self, batch_size: int, length: int, *, steps_back: int = 0) -> Caches:
+        """An empty cache for texts of up to `length` tokens.
+
+        A layer with a window has the slots of this window only. In a scanned stack, whose layers
+        have caches of one size, that needs the same window in all of them.
+
+        Args:
+            batch_size: the number of texts.
+            length: of the longest text.
+            steps_back: how many of its last tokens a text may replace.
+        """
+        windows = self.layer_windows()
+        if self.compute.scan_layers and len(set(windows)) > 1:
+            windows = (None,) * self.num_layers
+        heads = *self.cache_heads(), self.compute.dtype
+
+        def empty(window: int | None) -> AnyCache:
+            if window is None or window + steps_back >= length:
+                return KVCache.empty(batch_size, length, *heads)
+            return RollingCache.empty(batch_size, window, *heads, steps_back=steps_back)
+
+        if self.compute.scan_layers:
+            return self.compute.caches(empty(windows[0]), self.num_layers)
+        return tuple(map(empty, windows))
 
     def check(self) -> None:
         """Refuses values that do not make a model.

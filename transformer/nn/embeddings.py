@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from transformer.nn.linear import named
 from transformer.ops.dense import dense
+from transformer.ops.int8 import Int8, int8_scores
 from transformer.ops.positions import sinusoidal
 from transformer.sharding import constrain, gathered
 
@@ -52,12 +54,17 @@ class Embedding(nn.Module):
         self.embedding = self.param("embedding", named(init, *self.axes), shape)
 
     def __call__(self, ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+        if isinstance(self.embedding, Int8):
+            found = jax.tree.map(lambda part: jnp.take(part, ids, axis=0), self.embedding)
+            return found.restored(self.dtype)
         table = gathered(self.embedding, *self.axes)
         vectors = jnp.take(table, ids, axis=0).astype(self.dtype)
         return constrain(vectors, "batch", "sequence", "features")
 
     def attend(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Multiplies `x` by every vector: the table as output layer (Press and Wolf 2017)."""
+        if isinstance(self.embedding, Int8):
+            return int8_scores(x, self.embedding)
         table = gathered(self.embedding.astype(self.dtype), *self.axes)
         scores = dense(x, table.T)
         return constrain(scores, "batch", "sequence", "vocab")

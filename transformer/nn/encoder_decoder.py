@@ -8,8 +8,8 @@ from jaxtyping import Array, Float, Int
 
 from transformer.errors import ConfigError
 from transformer.limits import Heads, Layers, Token, VocabSize, Width
-from transformer.nn.attention import KVCache
 from transformer.nn.block import DecoderCache
+from transformer.nn.caches import KVCache
 from transformer.nn.compute import Compute
 from transformer.nn.dropout import Dropout
 from transformer.nn.embeddings import Embedding

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from transformer.limits import OneOf
 from transformer.ops.dense import dense
+from transformer.ops.int8 import Int8, int8_dense
 from transformer.sharding import gathered
 
 # The dtypes of a computation.
@@ -30,7 +31,7 @@ class Linear(nn.Module):
             `features` is the number of input axes.
         use_bias: whether to add a bias.
         init_scale: standard deviation of the kernel's normal initialiser.
-        dtype: of the computation; parameters are float32.
+        dtype: of the computation; parameters are float32, or a kernel in 8 bits.
     """
 
     features: tuple[int, ...]
@@ -39,9 +40,14 @@ class Linear(nn.Module):
     init_scale: float = 0.02
     dtype: str = "float32"
 
+    @property
+    def num_input_axes(self) -> int:
+        """How many axes the kernel contracts."""
+        return len(self.axes) - len(self.features)
+
     @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        num_input_axes = len(self.axes) - len(self.features)
+        num_input_axes = self.num_input_axes
         shape = (*x.shape[x.ndim - num_input_axes :], *self.features)
         init = nn.initializers.normal(self.init_scale)
         kernel = self.param("kernel", named(init, *self.axes), shape)
@@ -51,5 +57,7 @@ class Linear(nn.Module):
             bias = self.param("bias", named(nn.initializers.zeros, *names), self.features)
             bias = bias.astype(self.dtype)
         x = x.astype(jnp.dtype(self.dtype))
+        if isinstance(kernel, Int8):
+            return int8_dense(x, kernel, bias, num_input_axes=num_input_axes)
         kernel = gathered(kernel.astype(self.dtype), *self.axes)
         return dense(x, kernel, bias, num_input_axes=num_input_axes)

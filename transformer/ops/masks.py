@@ -68,6 +68,19 @@ class Mask:
             window=min(windows) if windows else None,
         )
 
+    def with_keys_at(self, positions: Int[Array, "B S"] | None) -> "Mask":
+        """The same for keys at these positions; None changes nothing.
+
+        Raises:
+            ValueError: if the mask says something of each key by its index.
+        """
+        if positions is None:
+            return self
+        by_index = (self.key_positions, self.key_segments, self.valid_keys, self.key_lengths)
+        if any(rule is not None for rule in (*by_index, self.allowed)):
+            raise ValueError("a mask with rules by the index of keys does not fit keys elsewhere.")
+        return dataclasses.replace(self, key_positions=positions)
+
     def may_hide_all_keys(self, num_queries: int, num_keys: int) -> bool:
         """Whether some query may see no key; False if each certainly sees its own position."""
         rules = (self.query_positions, self.query_segments, self.valid_keys)

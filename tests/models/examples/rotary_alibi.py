@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from transformer.limits import Width
-from transformer.nn.attention import KVCache
 from transformer.nn.block import Block
+from transformer.nn.caches import KVCache
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.feed_forward import FeedForward
 from transformer.nn.norms import RMSNorm
