@@ -52,7 +52,8 @@ class Embedding(nn.Module):
         self.embedding = self.param("embedding", named(init, *self.axes), shape)
 
     def __call__(self, ids: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        table = gathered(self.embedding, *self.axes)
+        # Gradients of a frequent token are many small numbers, to be added in float32.
+        table = gathered(self.embedding, *self.axes).astype(jnp.float32)
         vectors = jnp.take(table, ids, axis=0).astype(self.dtype)
         return constrain(vectors, "batch", "sequence", "features")
 
