@@ -6,6 +6,7 @@ import jax
 
 from transformer import sharding
 from transformer.errors import ConfigError
+from transformer.tasks.parts.models import HasOutputLayer, Model
 
 
 def check_dtype(dtype: str) -> None:
@@ -15,6 +16,16 @@ def check_dtype(dtype: str) -> None:
             "config.model.compute.dtype is 'float16': small gradients would become 0, as losses "
             "are not scaled here. Train with --config.model.compute.dtype=bfloat16 (or float32); a "
             "run can be opened in float16 afterwards."
+        )
+
+
+def check_vocabulary(name: str, model: Model) -> None:
+    """Refuses a multiple of the vocabulary of a model that has none."""
+    multiple = model.compute.vocab_multiple
+    if multiple > 1 and not isinstance(model, HasOutputLayer):
+        raise ConfigError(
+            f"config.model.compute.vocab_multiple is {multiple}, and {name} has no vocabulary: "
+            f"leave it out."
         )
 
 

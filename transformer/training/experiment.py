@@ -21,7 +21,12 @@ from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
-from transformer.training.combinations import check_dtype, check_rows, check_steps
+from transformer.training.combinations import (
+    check_dtype,
+    check_rows,
+    check_steps,
+    check_vocabulary,
+)
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
 from transformer.training.initialization import (
@@ -124,7 +129,7 @@ class Experiment:
         Args:
             batch: shapes of the batch, over all hosts.
         """
-        model = computing(self.model, attention="einsum", remat="none")
+        model = computing(self.model, attention="einsum", remat="none", vocab_multiple=1)
         return 3 * count_flops(
             lambda params, batch: self.task.losses(model, self.merged(params), batch, {}).objective,
             self.shapes.params,
@@ -241,6 +246,7 @@ def _checked_model(config: ConfigDict, task: Task, data: Data) -> Model:
     if isinstance(task, ChecksFit):
         task.check_fit(model, data)
     model.chosen_attention(*task.example_inputs(model))
+    check_vocabulary(config.model.name, model)
     return model
 
 
