@@ -6,9 +6,9 @@ python benchmarks/starts.py configs/gpt_char.py configs/translation.py --seconds
 Each config is started in a process of its own with an empty cache folder, ended as soon as the
 metrics of its first step are written, and started again with what the first one left there:
 compiled programs, tokenizers and tokens. What cannot start without own files or another run, or
-exceeds the seconds, says so, and the rest goes on. Columns: seconds and processor seconds (of all
-threads, so more than the seconds on several cores), first without a cache, then with one. On a
-busy machine compare processor seconds.
+exceeds the processor seconds, says so, and the rest goes on. Columns: seconds and processor
+seconds (of all threads, so more than the seconds on several cores), first without a cache, then
+with one. On a busy machine compare processor seconds.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def start(config: str, cache: Path, limit: float) -> Start:
     Args:
         config: a config file, perhaps with a variant.
         cache: the folder of all caches.
-        limit: the most seconds.
+        limit: the most processor seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         workdir, said = Path(folder) / "run", Path(folder) / "stderr"
@@ -71,8 +71,9 @@ def start(config: str, cache: Path, limit: float) -> Start:
                 if process.poll() is not None:
                     lines = said.read_text("utf-8").strip().splitlines() or ["it ended"]
                     return Start(seconds, 0.0, lines[-1])
-                if seconds > limit:
-                    return Start(seconds, _processor_seconds(process.pid), f"over {limit:.0f} s")
+                processor = _processor_seconds(process.pid)
+                if processor > limit:
+                    return Start(seconds, processor, f"over {limit:.0f} s")
                 time.sleep(0.02)
             return Start(time.monotonic() - begin, _processor_seconds(process.pid))
         finally:
@@ -107,7 +108,9 @@ def main() -> None:
     """Measures and prints, each config as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("configs", nargs="*", help="config files; all if there are none")
-    parser.add_argument("--seconds", type=float, default=180.0, help="the most for one start")
+    parser.add_argument(
+        "--seconds", type=float, default=180.0, help="the most processor seconds of a start"
+    )
     parser.add_argument("--json", type=Path, help="a file for one JSON object a line")
     options = parser.parse_args()
     known = sorted(f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py"))

@@ -22,6 +22,7 @@ from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.combinations import (
+    check_cast,
     check_dtype,
     check_rows,
     check_steps,
@@ -181,6 +182,7 @@ def prepare(
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
     check_dtype(config.model.compute.dtype)
+    check_cast(train, config.model.compute.dtype, has_adapters=lora.rank > 0)
     data = _read_data(config, task, lora, workdir, shared, data)
     model = _checked_model(config, task, data)
     check_rows(task.batch_rows(data), train.microbatches, mesh)

@@ -32,6 +32,9 @@ class Train:
             generation then use; 0 keeps none.
         parameter_dtype: dtype in which matrices are kept: `float32` or `bfloat16`, which saves
             memory and rounds each update stochastically; see `training.precision`.
+        cast_once: converts matrices to the dtype of the computation once in a step, not wherever
+            one is used. Microbatches and recomputed layers then use the same copy; their gradients
+            have that dtype, and are added in float32.
         tensorboard: also writes TensorBoard event files.
     """
 
@@ -46,6 +49,7 @@ class Train:
     steps_per_dispatch: Annotated[int, Whole(1, 100_000)] = 1
     ema_decay: RateOrOff = 0.0
     parameter_dtype: KeptDType = "float32"
+    cast_once: bool = False
     tensorboard: bool = True
 
 

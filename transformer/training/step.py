@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number
-from transformer.training.precision import rounded_like, widened
+from transformer.training.precision import narrowed, rounded_like, widened
 from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState
 from transformer.types import Batch, Metrics, Params
@@ -36,6 +36,8 @@ class Recipe:
             are divided once, by the weight of the whole batch, so the result is the whole batch's.
         ema_decay: decay of the average of the parameters, if the state has one.
         trained: which parameters have gradients; the others stay as they are.
+        cast: dtype to which the matrices of a step are converted once, before its microbatches;
+            None leaves that to each module that uses one.
     """
 
     loss: LossFunction
@@ -44,6 +46,7 @@ class Recipe:
     microbatches: int = 1
     ema_decay: Number = 0.0
     trained: Chooser = everything
+    cast: str | None = None
 
 
 def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -57,7 +60,10 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainSt
     key = jax.random.fold_in(state.key, state.step)
     moving, kept = split(state.params, recipe.trained)
 
-    losses, gradients = summed_gradients(recipe, moving, kept, batch, key)
+    used = (moving, kept)
+    if recipe.cast is not None:
+        used = narrowed(used, recipe.cast)
+    losses, gradients = summed_gradients(recipe, *used, batch, key)
     weight = jnp.maximum(losses.weight, 1.0)
     gradients = jax.tree.map(lambda g: g / weight, gradients)
 
