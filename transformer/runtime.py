@@ -15,6 +15,9 @@ from transformer.errors import ConfigError
 # Options from malloc.h: when free memory is returned, how many blocks may be mapped separately, and
 # the number of arenas for threads.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+# Files of NVIDIA's and AMD's GPUs and of Google's TPUs.
+_DEVICES = Path("/dev")
+_ACCELERATORS = ("nvidia[0-9]*", "kfd", "accel[0-9]*", "vfio/[0-9]*")
 
 
 def prepare_process() -> None:
@@ -22,17 +25,29 @@ def prepare_process() -> None:
 
     By default glibc maps large blocks separately and returns them to the kernel at once, so every
     step of a CPU run costs tens of thousands of page faults. Only the main arena can keep such
-    blocks, hence one arena for all threads.
+    blocks, hence one arena for all threads. With an accelerator the compiler alone needs memory
+    here, and its threads would wait for that one arena.
     """
     folder = cache_folder()
     if folder is not None:
         keep_programs(folder / "compiled")
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not may_use_accelerator():
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_MAX, 0)
             mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def may_use_accelerator() -> bool:
+    """Whether JAX may compute on something else than CPUs; does not ask JAX for its devices.
+
+    They may not be asked for before several processes have joined each other.
+    """
+    platforms = jax.config.jax_platforms
+    if platforms:
+        return platforms.split(",")[0] != "cpu"
+    return any(next(_DEVICES.glob(pattern), None) for pattern in _ACCELERATORS)
 
 
 def dump_programs(folder: Path) -> None:

@@ -143,6 +143,19 @@ def test_of_the_output_layer_is_of_its_logits(whole, chunks, shards, positions):
     assert_trees_close(with_gradients(score, *arrays), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_columns_after_the_vocabulary_count_for_nothing(whole):
+    options, arrays, labels, expected = whole
+
+    def score(features, kernel, bias):
+        # Larger than any other logit.
+        kernel = jnp.pad(kernel, ((0, 0), (0, 5)), constant_values=9.0)
+        return linear_cross_entropy(
+            features, kernel, labels, bias, num_chunks=2, vocab_size=VOCAB, **options
+        )
+
+    assert_trees_close(with_gradients(score, *arrays), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_without_bias_and_with_numbers_of_the_program(rng, labels):
     features, kernel = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
 

@@ -274,19 +274,20 @@ class Planned:
 
     def rows(self, step: int) -> int:
         """The rows of the step's bucket."""
-        return self._planned(step)[0].rows
+        return self.planned(step)[0].rows
 
     def visits(self, step: int, rows: slice) -> list[Visit]:
         """The examples in these rows."""
         epoch = step // self.steps_per_epoch
-        examples = self._planned(step)[1][rows].tolist()
+        examples = self.planned(step)[1][rows].tolist()
         return [Visit(example, self.seed, epoch) for example in examples]
 
     @functools.cached_property
     def _newest(self) -> "_Newest":
         return _Newest()
 
-    def _planned(self, step: int) -> tuple[Bucket, np.ndarray]:
+    def planned(self, step: int) -> tuple[Bucket, np.ndarray]:
+        """The shape of a step's batch, and its examples."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self._newest.of(epoch, self.plan)[place]
 

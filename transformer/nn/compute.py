@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer.errors import ConfigError
+from transformer.limits import Count
 from transformer.nn.attention import Attention, usable
 from transformer.nn.linear import DType
 from transformer.nn.stack import MAX_UNROLLED, Maker, Remat, Stack
@@ -28,12 +29,16 @@ class Compute:
         scan_layers: compile one block and loop over it; see `nn.stack.Stack`.
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
         attention: the implementation of attention; see `ops.attention.dot_product_attention`.
+        vocab_multiple: the loss rounds the columns of the output layer up to a multiple of this,
+            with zeros that stand for no token, for matrix products in tiles (128 on GPUs). The
+            parameters and what is generated stay as they are.
     """
 
     dtype: DType = "float32"
     scan_layers: bool = False
     remat: Remat = "none"
     attention: Implementation = "auto"
+    vocab_multiple: Count = 1
 
     def attention_layer(self, **fields: object) -> Maker:
         """The maker of an attention module with the given fields of `Attention`."""
@@ -121,7 +126,7 @@ class Computes(Protocol):
 Model = TypeVar("Model", bound=Computes)
 
 
-def computing(model: Model, **fields: str | bool) -> Model:
+def computing(model: Model, **fields: str | bool | int) -> Model:
     """The same model with other values in fields of its section `compute`."""
     return model.clone(compute=dataclasses.replace(model.compute, **fields))  # pyright: ignore
 

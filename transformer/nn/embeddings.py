@@ -57,7 +57,8 @@ class Embedding(nn.Module):
         if isinstance(self.embedding, Int8):
             found = jax.tree.map(lambda part: jnp.take(part, ids, axis=0), self.embedding)
             return found.restored(self.dtype)
-        table = gathered(self.embedding, *self.axes)
+        # Gradients of a frequent token are many small numbers, to be added in float32.
+        table = gathered(self.embedding, *self.axes).astype(jnp.float32)
         vectors = jnp.take(table, ids, axis=0).astype(self.dtype)
         return constrain(vectors, "batch", "sequence", "features")
 

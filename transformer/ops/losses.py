@@ -82,23 +82,26 @@ class _Plan(NamedTuple):
     Attributes:
         logit_cap: of the output layer.
         shard_axes: how many axes of chunks, after the first, are those of shards.
+        vocab_size: V; the kernel may have further columns.
         terms: constant arguments of `cross_entropy`, by name.
     """
 
     logit_cap: float | None
     shard_axes: int
+    vocab_size: int
     terms: tuple[tuple[str, float], ...]
 
 
 def linear_cross_entropy(
     features: Float[Array, "B T D"],
-    kernel: Float[Array, "D V"],
+    kernel: Float[Array, "D columns"],
     labels: Int[Array, "B T"],
     bias: Float[Array, "V"] | None = None,
     *,
     num_chunks: int,
     num_shards: int = 1,
     num_position_shards: int = 1,
+    vocab_size: int | None = None,
     logit_cap: float | None = None,
     label_smoothing: Number = 0.0,
     z_loss: Number = 0.0,
@@ -114,13 +117,14 @@ def linear_cross_entropy(
 
     Args:
         features: the last hidden states.
-        kernel: the output layer.
+        kernel: the output layer; columns after the first `vocab_size` stand for no token.
         labels: token ids, or `IGNORED`.
         bias: of the output layer.
         num_chunks: into how many parts each example is cut, at most T.
         num_shards: devices over which the examples are sharded. Gradients of the kernel are added
             on each device and between devices once, after the last chunk.
         num_position_shards: devices over which the positions of each example are sharded; likewise.
+        vocab_size: V; None means that every column of the kernel stands for a token.
         logit_cap: squashes logits to `(-cap, cap)` with a tanh.
         label_smoothing: as in `cross_entropy`.
         z_loss: as in `cross_entropy`.
@@ -133,7 +137,9 @@ def linear_cross_entropy(
     terms = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     # Constants stay constants, as zeros leave out a part of the program.
     constant = {name: term for name, term in terms.items() if isinstance(term, int | float)}
-    plan = _Plan(logit_cap, sum(count > 1 for count in shards), tuple(constant.items()))
+    vocab_size = kernel.shape[1] if vocab_size is None else vocab_size
+    shard_axes = sum(count > 1 for count in shards)
+    plan = _Plan(logit_cap, shard_axes, vocab_size, tuple(constant.items()))
     losses = _visited(
         plan,
         _chunks(features, 0, num_chunks, shards),
@@ -176,7 +182,7 @@ def _of_chunk(
     numbers: dict[str, Float[Array, ""]],
 ) -> tuple[Float[Array, ""], TokenLosses]:
     """The objective of a chunk, and all its sums."""
-    logits = dense(features, layer.kernel).astype(jnp.float32)
+    logits = dense(features, layer.kernel)[..., : plan.vocab_size].astype(jnp.float32)
     if layer.bias is not None:
         logits = logits + layer.bias
     if plan.logit_cap is not None:

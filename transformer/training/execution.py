@@ -40,6 +40,7 @@ class Execution:
         flops: FLOPs of a step of one run on such batches; None if the devices' peak is unknown or
             several runs share the devices.
         mesh: the mesh that is set while these functions are called; None sets none.
+        close: ends what works beside these functions; they can still be called.
     """
 
     steps: Callable[[TrainState, Batch, int], tuple[TrainState, Metrics]]
@@ -51,6 +52,7 @@ class Execution:
     part: Callable[[Tree, int], Tree]
     flops: Callable[[Batch], int | None]
     mesh: Mesh | None = None
+    close: Callable[[], None] = lambda: None
 
     def entered(self) -> contextlib.AbstractContextManager[object]:
         """Sets the mesh inside `with`."""

@@ -21,7 +21,13 @@ from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.protocol import Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
-from transformer.training.combinations import check_dtype, check_rows, check_steps
+from transformer.training.combinations import (
+    check_cast,
+    check_dtype,
+    check_rows,
+    check_steps,
+    check_vocabulary,
+)
 from transformer.training.durations import Clock
 from transformer.training.flops import count_flops
 from transformer.training.initialization import (
@@ -34,6 +40,7 @@ from transformer.training.lora import LoRA, is_trained, merged, with_adapters
 from transformer.training.notes import FOLDER
 from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
 from transformer.training.options import Train
+from transformer.training.precision import Precision
 from transformer.training.saved_runs import read_config, read_run
 from transformer.training.sections import build, check_sections, with_optional_sections
 from transformer.training.selection import Chooser, chooser, everything, split
@@ -61,6 +68,7 @@ class Experiment:
         optimizer: the Optax optimizer.
         updates: the fields of `config.optimizer`.
         boxes: shapes of all parameters with the logical names of their axes.
+        precision: the dtypes in which the train state is kept.
         shapes: shapes, dtypes and shardings of the train state.
     """
 
@@ -79,6 +87,7 @@ class Experiment:
     optimizer: optax.GradientTransformation
     updates: Optimizer
     boxes: Boxed
+    precision: Precision
     shapes: states.TrainState
 
     def steps(self, field: str) -> int:
@@ -121,7 +130,7 @@ class Experiment:
         Args:
             batch: shapes of the batch, over all hosts.
         """
-        model = computing(self.model, attention="einsum", remat="none")
+        model = computing(self.model, attention="einsum", remat="none", vocab_multiple=1)
         return 3 * count_flops(
             lambda params, batch: self.task.losses(model, self.merged(params), batch, {}).objective,
             self.shapes.params,
@@ -131,8 +140,14 @@ class Experiment:
     def create(self, key: jax.Array) -> states.TrainState:
         """The state before the first step."""
         params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, key))
-        average = not is_zero(self.train.ema_decay)
-        return states.create(params, self.optimizer, key, average=average, trained=self.trained)
+        return states.create(
+            params,
+            self.optimizer,
+            key,
+            average=not is_zero(self.train.ema_decay),
+            trained=self.trained,
+            precision=self.precision,
+        )
 
 
 def prepare(
@@ -167,6 +182,7 @@ def prepare(
     init: Initialization = build("init", config.init)
     lora: LoRA = build("lora", config.lora)
     check_dtype(config.model.compute.dtype)
+    check_cast(train, config.model.compute.dtype, has_adapters=lora.rank > 0)
     data = _read_data(config, task, lora, workdir, shared, data)
     model = _checked_model(config, task, data, mesh)
     check_rows(task.batch_rows(data), train.microbatches, mesh)
@@ -176,6 +192,7 @@ def prepare(
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = parameter_shapes(model, task, lora)
     trained = _trained(boxed, lora, updates)
+    precision = Precision(train.parameter_dtype, updates.moment_dtype)
     schedule = make_schedule(updates, warmup_steps=warmup, total_steps=total)
     optimizer = make_optimizer(updates, schedule, boxed, trained)
     return Experiment(
@@ -194,7 +211,8 @@ def prepare(
         optimizer=optimizer,
         updates=updates,
         boxes=boxed,
-        shapes=_state_shapes(boxed, key, optimizer, train, trained, mesh),
+        precision=precision,
+        shapes=_state_shapes(boxed, key, optimizer, train, (trained, precision), mesh),
     )
 
 
@@ -236,6 +254,7 @@ def _checked_model(config: ConfigDict, task: Task, data: Data, mesh: jax.shardin
     # From shapes alone, as the devices need not be here.
     with jax.set_mesh(mesh):
         jax.eval_shape(choose)
+    check_vocabulary(config.model.name, model)
     return model
 
 
@@ -335,13 +354,18 @@ def _state_shapes(
     key: jax.ShapeDtypeStruct,
     optimizer: optax.GradientTransformation,
     train: Train,
-    trained: Chooser,
+    kept: tuple[Chooser, Precision],
     mesh: jax.sharding.Mesh,
 ) -> states.TrainState:
     """Shapes, dtypes and shardings of the train state."""
-    average = not is_zero(train.ema_decay)
+    make = functools.partial(
+        states.create,
+        average=not is_zero(train.ema_decay),
+        trained=kept[0],
+        precision=kept[1],
+    )
     shapes = jax.eval_shape(
-        lambda params, key: states.create(params, optimizer, key, average=average, trained=trained),
+        lambda params, key: make(params, optimizer, key),
         nn.meta.unbox(boxed),
         key,
     )

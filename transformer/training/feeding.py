@@ -29,6 +29,9 @@ class Feeder:
     """Hands out stacks of batches and knows its position in the data.
 
     The position ignores batches that were read ahead: it belongs to what was handed out.
+
+    Attributes:
+        batches: this process's rows of the batches of all steps.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Feeder:
             limit: the size of every stack: the maximum number of steps handed out at once.
             position: an earlier result of `position()`.
         """
-        self._limit = limit
+        self.batches, self._limit = batches, limit
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=max(2, limit))
         dataset: grain.MapDataset = grain.MapDataset.source(batches)
         self._iterator = iter(dataset.to_iter_dataset(options))

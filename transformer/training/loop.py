@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from transformer.errors import NonFiniteLossError
 from transformer.installed import as_typed
+from transformer.training.ahead import ahead
 from transformer.training.execution import Execution, alone
 from transformer.training.finishing import (
     VALIDATION,
@@ -78,7 +79,7 @@ def train(
             say(f"{step} of {total} steps are done; the end of {workdir} is made again.")
         elif step > 0:
             say(f"Resuming {workdir} from step {step}.")
-        execution = alone(run)
+        execution = ahead(run, alone(run))
         if step < total:
             announce(run)
             profiler = None if profile is None else Profiler(profile, workdir, total, say)
@@ -198,6 +199,7 @@ def training(
             held.enter_context(run.started())
         held.callback(progress.close)
         progress.start(runs[0].step)
+        held.callback(execution.close)
         stop = held.enter_context(StopRequest())
         held.enter_context(execution.entered())
         yield stop

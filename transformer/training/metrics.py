@@ -231,6 +231,7 @@ class Progress:
         self._next_line = 0.0
         self._bar = None
         self._status: dict[str, str] = {}
+        self._compiling = ""
 
     def start(self, step: int) -> None:
         """Begins counting at a step, not necessarily the first."""
@@ -253,7 +254,7 @@ class Progress:
         if self.console.quiet:
             return
         self._status |= status
-        text = "  ".join(f"{name} {value}" for name, value in self._status.items())
+        text = self._text()
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=text)
             return
@@ -263,6 +264,18 @@ class Progress:
         self._next_line = now + 5.0
         rate = (now - self._started) / max(1, step - self._first_step)
         self.say(f"step {step}/{self._total}  {text}  ETA {_clock(rate * (self._total - step))}")
+
+    def compiling(self, names: str) -> None:
+        """Shows what is being compiled; nothing if empty. Any thread may call this."""
+        self._compiling = names
+        if self._bar is not None:
+            self._bar.update(self._task, status=self._text())
+
+    def _text(self) -> str:
+        parts = [f"{name} {value}" for name, value in self._status.items()]
+        if self._compiling:
+            parts.append(f"compiling {self._compiling}")
+        return "  ".join(parts)
 
     def say(self, text: str) -> None:
         """Prints a line that stays."""

@@ -32,6 +32,7 @@ from transformer.training.notes import (
     require_same_run,
 )
 from transformer.training.parameters import read_parameters
+from transformer.training.precision import widened, with_dtypes_of
 from transformer.training.processes import barrier, first_does, is_first
 from transformer.training.programs import Programs, make_programs, program_key
 from transformer.training.reporting import Reporter
@@ -256,7 +257,7 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
     saved = read_parameters(source, init.checkpoint)
     require_same_tokenizer(experiment.task, source, saved.metadata["data_fingerprint"])
     params, report = initialized(
-        state.params,
+        widened(state.params),
         saved.params,
         init,
         experiment.model.refit if isinstance(experiment.model, Refits) else None,
@@ -264,4 +265,5 @@ def initial_state(experiment: Experiment, programs: Programs, say: Say) -> Train
     )
     say(report)
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
+    params = with_dtypes_of(params, state.params)
     return dataclasses.replace(state, params=params, average=average)

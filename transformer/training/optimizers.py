@@ -16,6 +16,7 @@ from transformer.sharding import is_box
 from transformer.traced import Amount, AmountOrOff, Number, Rate, is_zero
 from transformer.training import algorithms
 from transformer.training.durations import Warmup
+from transformer.training.precision import KeptDType, is_matrix
 from transformer.training.selection import (
     Chooser,
     by_path,
@@ -49,6 +50,8 @@ class Optimizer:
         clip_norm: gradients with a larger norm are scaled down to this norm. 0 never clips.
         muon_beta: momentum of Muon; its updates are scaled so that one `learning_rate` serves both
             its matrices and AdamW's parameters.
+        moment_dtype: dtype in which the moments of matrices are kept: `float32` or `bfloat16`; see
+            `training.precision`.
         layer_decay: multiplies the learning rate once for each layer between a parameter and the
             top; 1 treats all layers alike. See `training.selection.rate_factors`.
         rate_scales: factors of the learning rate of some parameters: `PATTERN=FACTOR`, separated by
@@ -67,6 +70,7 @@ class Optimizer:
     weight_decay: Amount = 0.1
     clip_norm: AmountOrOff = 1.0
     muon_beta: Rate = 0.95
+    moment_dtype: KeptDType = "float32"
     layer_decay: PartOrAll = 1.0
     rate_scales: Text = ""
     frozen: Text = ""
@@ -148,6 +152,4 @@ def _scaled(factors: ByPath) -> optax.GradientTransformation:
 
 def decay_mask(boxed: Boxed) -> Params:
     """True for parameters with weight decay: kernels and tables, not scales and biases."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key in ("kernel", "embedding"), boxed, is_leaf=is_box
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, _: is_matrix(path), boxed, is_leaf=is_box)

@@ -6,6 +6,7 @@ from typing import Annotated
 from transformer.limits import Count, Seed, Whole
 from transformer.traced import RateOrOff
 from transformer.training.durations import Duration, Interval
+from transformer.training.precision import KeptDType
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Train:
             wait less for Python; results do not depend on it.
         ema_decay: decay of an exponential moving average of the parameters, which evaluation and
             generation then use; 0 keeps none.
+        parameter_dtype: dtype in which matrices are kept: `float32` or `bfloat16`, which saves
+            memory and rounds each update stochastically; see `training.precision`.
+        cast_once: converts matrices to the dtype of the computation once in a step, not wherever
+            one is used. Microbatches and recomputed layers then use the same copy; their gradients
+            have that dtype, and are added in float32.
         tensorboard: also writes TensorBoard event files.
     """
 
@@ -42,6 +48,8 @@ class Train:
     microbatches: Count = 1
     steps_per_dispatch: Annotated[int, Whole(1, 100_000)] = 1
     ema_decay: RateOrOff = 0.0
+    parameter_dtype: KeptDType = "float32"
+    cast_once: bool = False
     tensorboard: bool = True
 
 

@@ -24,6 +24,7 @@ from transformer.training.notes import (
     require_config,
     require_files,
 )
+from transformer.training.precision import narrowed, widened
 from transformer.training.saved_runs import read_run
 from transformer.training.sections import build
 from transformer.types import Facts, Params
@@ -68,6 +69,8 @@ def restore_parameters(
 ) -> Parameters:
     """Restores parameters of given shapes (None: any); of several checkpoints, their mean.
 
+    They are float32, also where the run keeps them in bfloat16.
+
     If the best or the newest is requested and cannot be read, the next one takes its place, which
     is reported on stderr.
     """
@@ -76,6 +79,8 @@ def restore_parameters(
             f"{workdir} has no checkpoint yet: train first. There is no folder {workdir / FOLDER}."
         )
     item = "average" if config.train.ema_decay > 0 else "params"
+    if shapes is not None and item == "params":
+        shapes = narrowed(shapes, config.train.parameter_dtype)
     with Checkpoints(workdir, read_only=True) as checkpoints:
         errors: list[CheckpointError] = []
         choices = _choices(checkpoints, name, workdir)
@@ -113,9 +118,9 @@ def _mean(
         shapes = checkpoints.saved_shapes(steps[-1], item)
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
     restored = checkpoints.restore(steps[-1], {item: wanted})
-    total = restored.state[item]
+    total = widened(restored.state[item])
     for step in steps[:-1]:
-        more = checkpoints.restore(step, {item: wanted}).state[item]
+        more = widened(checkpoints.restore(step, {item: wanted}).state[item])
         total = jax.tree.map(jnp.add, total, more)
     if len(steps) > 1:
         total = jax.tree.map(lambda x: x / len(steps), total)

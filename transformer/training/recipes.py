@@ -29,6 +29,7 @@ def recipe_of(experiment: Experiment, numbers: Numbers) -> Recipe:
         microbatches=experiment.train.microbatches,
         ema_decay=numbers["train"].get("ema_decay", 0.0),
         trained=experiment.trained,
+        cast=experiment.model.compute.dtype if experiment.train.cast_once else None,
     )
 
 

@@ -1,6 +1,7 @@
 """Where the time of a run goes: what is spent on steps is its goodput."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,6 +16,12 @@ TIME = "time"
 _COMPILING = "/jax/core/compile/"
 
 
+class _Here(threading.local):
+    """What is true of one thread."""
+
+    in_background = False
+
+
 class _Compiled:
     """Adds up what JAX says of tracing, lowering and compiling in this process."""
 
@@ -22,11 +29,15 @@ class _Compiled:
         # Begin of each span of time, and the seconds of all spans before it.
         self._spans: list[tuple[float, float]] = []
         self.seconds = 0.0
+        self.here = _Here()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
     def _listen(self, event: str, duration: float, **_: object) -> None:
-        if not event.startswith(_COMPILING):
-            return
+        if event.startswith(_COMPILING) and not self.here.in_background:
+            self.add(duration)
+
+    def add(self, duration: float) -> None:
+        """Counts what has just ended after so many seconds."""
         begin = time.monotonic() - duration
         # What is compiled while something else is traced counts once.
         while self._spans and self._spans[-1][0] >= begin:
@@ -36,6 +47,26 @@ class _Compiled:
 
 
 _COMPILED = _Compiled()
+
+
+@contextlib.contextmanager
+def in_background() -> Iterator[None]:
+    """What this thread compiles inside `with` takes no time of the run's."""
+    _COMPILED.here.in_background = True
+    try:
+        yield
+    finally:
+        _COMPILED.here.in_background = False
+
+
+@contextlib.contextmanager
+def waiting_for_compiler() -> Iterator[None]:
+    """Counts the time inside `with` as compiling."""
+    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        _COMPILED.add(time.monotonic() - begin)
 
 
 class Spending:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from transformer.training.precision import FULL, Precision, narrowed
 from transformer.training.selection import Chooser, everything, split
 
 
@@ -43,12 +44,23 @@ def create(
     *,
     average: bool,
     trained: Chooser = everything,
+    precision: Precision = FULL,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Args:
+        params: the parameters, in float32.
+        optimizer: the optimizer.
+        key: the base of all randomness.
+        average: whether to keep a moving average, which is in float32 always.
+        trained: which parameters are trained.
+        precision: the dtypes of what is kept.
+    """
+    moments = optimizer.init(split(params, trained)[0])
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
-        optimizer=optimizer.init(split(params, trained)[0]),
+        params=narrowed(params, precision.parameters),
+        optimizer=narrowed(moments, precision.moments),
         # Copied because the step donates its state, and one buffer cannot be donated twice.
         average=jax.tree.map(jnp.copy, params) if average else None,
         key=key,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number
+from transformer.training.precision import narrowed, rounded_like, widened
 from transformer.training.selection import Chooser, everything, join, split
 from transformer.training.state import TrainState
 from transformer.types import Batch, Metrics, Params
@@ -19,6 +20,8 @@ from transformer.types import Batch, Metrics, Params
 LossFunction = Callable[[Params, Batch, dict[str, Array]], Losses]
 # How many steps to take; an argument of the compiled programs.
 Count = Int[Array, ""] | int
+# Folded into the key of a step for what its update rounds; microbatches fold in 0, 1, 2, ...
+_ROUNDING = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Recipe:
             are divided once, by the weight of the whole batch, so the result is the whole batch's.
         ema_decay: decay of the average of the parameters, if the state has one.
         trained: which parameters have gradients; the others stay as they are.
+        cast: dtype to which the matrices of a step are converted once, before its microbatches;
+            None leaves that to each module that uses one.
     """
 
     loss: LossFunction
@@ -41,6 +46,7 @@ class Recipe:
     microbatches: int = 1
     ema_decay: Number = 0.0
     trained: Chooser = everything
+    cast: str | None = None
 
 
 def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -54,13 +60,21 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainSt
     key = jax.random.fold_in(state.key, state.step)
     moving, kept = split(state.params, recipe.trained)
 
-    losses, gradients = summed_gradients(recipe, moving, kept, batch, key)
+    used = (moving, kept)
+    if recipe.cast is not None:
+        used = narrowed(used, recipe.cast)
+    losses, gradients = summed_gradients(recipe, *used, batch, key)
     weight = jnp.maximum(losses.weight, 1.0)
     gradients = jax.tree.map(lambda g: g / weight, gradients)
 
-    updates, optimizer_state = recipe.optimizer.update(gradients, state.optimizer, moving)
-    moved = optax.apply_updates(moving, updates)
-    params = join(moved, kept)
+    # Computed in float32, whatever is kept.
+    before, moments = widened((moving, state.optimizer))
+    updates, moments = recipe.optimizer.update(gradients, moments, before)
+    moved = optax.apply_updates(before, updates)
+    stored, optimizer_state = rounded_like(
+        (moved, moments), (moving, state.optimizer), jax.random.fold_in(key, _ROUNDING)
+    )
+    params = join(stored, kept)
 
     average = state.average
     if average is not None:
@@ -136,7 +150,11 @@ def summed_gradients(
 
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(gradient, moving, first, key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[1], shapes[0]))
+    # Gradients of bfloat16 parameters are bfloat16, and their sums float32.
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
+        (shapes[1], shapes[0]),
+    )
     total, _ = jax.lax.scan(add, zeros, (jnp.arange(recipe.microbatches), parts))
     return total
 

@@ -31,12 +31,17 @@ def validation_totals(
         params: the parameters to evaluate.
         limit: how many batches to take, spread evenly; None takes all.
     """
-    share = of_this_host(batches, sharding.mesh, padded=True)
+    share = validation_share(batches, sharding)
     count = len(share) if limit is None else min(limit, len(share))
     return [
         evaluation_step(params, placed(share[index], sharding))
         for index in np.linspace(0, len(share) - 1, count).round().astype(int)
     ]
+
+
+def validation_share(batches: Batches, sharding: NamedSharding) -> Batches:
+    """The rows of validation batches that this process feeds, padded so that its devices share."""
+    return of_this_host(batches, sharding.mesh, padded=True)
 
 
 def means(totals: list[Losses]) -> Scalars:

@@ -41,15 +41,19 @@ def vocabulary_losses(
             at all positions; 0 holds all.
         **terms: `label_smoothing` and `z_loss`; see `ops.losses.cross_entropy`.
     """
-    if not chunk:
+    multiple = module.compute.vocab_multiple
+    if not chunk and multiple == 1:
         return summed(cross_entropy(module.logits(features), labels, **terms))
     kernel, bias = module.output_layer()
+    vocab_size = kernel.shape[1]
+    kernel = jnp.pad(kernel.astype(features.dtype), ((0, 0), (0, -vocab_size % multiple)))
     return linear_cross_entropy(
         features,
-        gathered(kernel.astype(features.dtype), "embed", "vocab"),
+        gathered(kernel, "embed", "vocab"),
         labels,
         bias,
-        num_chunks=-(-kernel.shape[1] // chunk),
+        vocab_size=vocab_size,
+        num_chunks=-(-vocab_size // (chunk or vocab_size)),
         num_shards=parts("batch"),
         num_position_shards=parts("sequence"),
         logit_cap=module.output_cap() if isinstance(module, CapsOutputs) else None,

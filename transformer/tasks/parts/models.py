@@ -71,6 +71,8 @@ class HasExperts(Protocol):
 class HasOutputLayer(Protocol):
     """A model with an output layer over a vocabulary."""
 
+    compute: Compute
+
     def logits(self, features: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Applies the output layer, in float32."""
 
