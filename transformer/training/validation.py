@@ -41,6 +41,9 @@ def validation_totals(
 
 def validation_share(batches: Batches, sharding: NamedSharding) -> Batches:
     """The rows of validation batches that this process feeds, padded so that its devices share."""
+    if sharding.is_fully_replicated:
+        # Also of trials side by side, whose mesh has no axis of examples.
+        return batches.of_host(0, 1, 1)
     return of_this_host(batches, sharding.mesh, padded=True)
 
 
