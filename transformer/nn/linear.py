@@ -39,10 +39,22 @@ class Linear(nn.Module):
     init_scale: float = 0.02
     dtype: str = "float32"
 
-    @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         num_input_axes = len(self.axes) - len(self.features)
-        shape = (*x.shape[x.ndim - num_input_axes :], *self.features)
+        kernel, bias = self.weights(x.shape[x.ndim - num_input_axes :])
+        x = x.astype(jnp.dtype(self.dtype))
+        return dense(x, kernel, bias, num_input_axes=num_input_axes)
+
+    @nn.compact
+    def weights(
+        self, inputs: tuple[int, ...]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."] | None]:
+        """Kernel and bias in the dtype of the computation.
+
+        Args:
+            inputs: the shape of the input axes.
+        """
+        num_input_axes, shape = len(inputs), (*inputs, *self.features)
         init = nn.initializers.normal(self.init_scale)
         kernel = self.param("kernel", named(init, *self.axes), shape)
         bias = None
@@ -50,6 +62,4 @@ class Linear(nn.Module):
             names = self.axes[num_input_axes:]
             bias = self.param("bias", named(nn.initializers.zeros, *names), self.features)
             bias = bias.astype(self.dtype)
-        x = x.astype(jnp.dtype(self.dtype))
-        kernel = gathered(kernel.astype(self.dtype), *self.axes)
-        return dense(x, kernel, bias, num_input_axes=num_input_axes)
+        return gathered(kernel.astype(self.dtype), *self.axes), bias
