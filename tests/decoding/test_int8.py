@@ -14,7 +14,7 @@ from transformer.models.gemma import Gemma
 from transformer.models.llama import Llama
 from transformer.models.mixtral import Mixtral
 from transformer.nn.caches import KVCache, RollingCache, in_int8
-from transformer.nn.compute import Compute
+from transformer.nn.compute import Compute, computing
 from transformer.nn.int8 import weights_in_int8
 from transformer.ops.int8 import Int8, int8_dense, rounded
 from transformer.ops.logits import Sampling
@@ -116,3 +116,11 @@ def test_mixtures_are_refused():
     model = Mixtral(**SIZES, num_experts=2)
     with pytest.raises(ConfigError, match="mixtures of experts"):
         weights_in_int8(model, jax.eval_shape(model.init, jax.random.key(0), TOKENS)["params"])
+
+
+def test_one_product_of_queries_keys_and_values_has_the_same_scores():
+    model, params = gemma()
+    params = weights_in_int8(model, params)
+    fused = computing(model, fused_qkv=True)
+    scores, expected = (m.apply({"params": params}, TOKENS)[0] for m in (fused, model))
+    np.testing.assert_allclose(scores, expected, atol=1e-5)

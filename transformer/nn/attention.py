@@ -1,7 +1,7 @@
 """Multi-head attention with its projections and its cache."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from transformer.errors import ConfigError
 from transformer.nn.caches import AnyCache, KVCache
-from transformer.nn.linear import Linear
+from transformer.nn.linear import Linear, product
 from transformer.nn.stack import Maker
 from transformer.nn.taps import is_tapped, tap
 from transformer.ops.attention import (
@@ -26,6 +26,7 @@ from transformer.ops.masks import Mask, explicit, sliding_window
 from transformer.sharding import constrain, is_cut, parts, per_device
 from transformer.traced import Number, is_zero
 
+PROJECTIONS = ("query", "key", "value")
 # Whether a layer is local, which a scanned stack knows only at run time. None: see `Attention`.
 Local = bool | np.bool_ | Bool[Array, ""] | None
 
@@ -54,6 +55,7 @@ class Attention(nn.Module):
         output_init_scale: standard deviation of the output kernel at initialisation.
         implementation: see `ops.attention.dot_product_attention`.
         dtype: of the computation.
+        fused: computes queries, keys and values of the same source by one product.
     """
 
     num_heads: int
@@ -74,6 +76,7 @@ class Attention(nn.Module):
     output_init_scale: float = 0.02
     implementation: str = "auto"
     dtype: str = "float32"
+    fused: bool = False
 
     @nn.compact
     def __call__(
@@ -112,14 +115,14 @@ class Attention(nn.Module):
         """
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-        query = self._project("query", x, self.num_heads, "heads")
-        query = tap(self, "query", self._place(query, positions, local))
+        projected = self._projected(x, ("query",) if memory is not None else PROJECTIONS)
+        query = tap(self, "query", self._place(projected["query"], positions, local))
         mask = Mask() if mask is None else mask
         if memory is not None:
             cache = self._remembered(memory)
             key, value = cache.read()
         else:
-            key, value = self._keys_and_values(x)
+            key, value = projected["key"], tap(self, "value", projected["value"])
             key = tap(self, "key", self._place(key, positions, local))
             if cache is not None:
                 cache, seen = cache.extended(key, value, positions if slots is None else slots)
@@ -151,8 +154,10 @@ class Attention(nn.Module):
         """Keys and values of a memory."""
         if isinstance(memory, KVCache):
             return memory
-        key, value = self._keys_and_values(memory)
-        return KVCache.of(tap(self, "key", key), value)
+        projected = self._projected(memory, PROJECTIONS[1:])
+        return KVCache.of(
+            tap(self, "key", projected["key"]), tap(self, "value", projected["value"])
+        )
 
     def _output(self, attended: Float[Array, "B T N H"], width: int) -> Float[Array, "B T D"]:
         layer = Linear(
@@ -200,36 +205,58 @@ class Attention(nn.Module):
             return jnp.where(local, near, self.position(heads, positions))
         return (self.local_position if local else self.position)(heads, positions)
 
-    def _keys_and_values(
-        self, source: Float[Array, "B S D"]
-    ) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
-        num_kv_heads = self.num_kv_heads or self.num_heads
-        key = self._project("key", source, num_kv_heads, "kv_heads")
-        value = self._project("value", source, num_kv_heads, "kv_heads", normed=False)
-        return key, tap(self, "value", value)
+    def _projected(
+        self, source: Float[Array, "B S D"], names: tuple[str, ...]
+    ) -> dict[str, Float[Array, "B S heads H"]]:
+        """The projections with these names, queries and keys normalised."""
+        layers = {name: self._projection(name, source.shape[-1]) for name in names}
+        if self.fused and len(layers) > 1:
+            heads = _in_one_product(source, list(layers.values()))
+        else:
+            heads = [layer(source) for layer in layers.values()]
+        found = dict(zip(names, heads, strict=True))
+        if self.head_norm is not None:
+            for name in ("query", "key"):
+                if name in found:
+                    found[name] = self.head_norm(name=f"{name}_norm")(found[name])
+        return found
 
-    def _project(
-        self, name: str, x: Array, num_heads: int, axis: str, *, normed: bool = True
-    ) -> Float[Array, "B T N H"]:
-        head_dim = self.head_dim or x.shape[-1] // self.num_heads
+    def _projection(self, name: str, width: int) -> Linear:
+        """The layer of queries, keys or values."""
+        num_heads, axis = self.num_heads, "heads"
+        if name != "query":
+            num_heads, axis = self.num_kv_heads or self.num_heads, "kv_heads"
         init_scale = self.init_scale
         if name == "query" and self.query_init_scale is not None:
             init_scale = self.query_init_scale
-        layer = Linear(
-            (num_heads, head_dim),
+        return Linear(
+            (num_heads, self.head_dim or width // self.num_heads),
             ("embed", axis, None),
             self.use_bias and (name != "key" or self.use_key_bias),
             init_scale,
             self.dtype,
             name=name,
         )
-        heads = layer(x)
-        if self.head_norm is not None and normed:
-            heads = self.head_norm(name=f"{name}_norm")(heads)
-        return heads
 
     def _drops(self) -> bool:
         return not is_zero(self.dropout_rate) and self.has_rng("dropout")
+
+
+def _in_one_product(
+    source: Float[Array, "B S D"], layers: Sequence[Linear]
+) -> list[Float[Array, "B S heads H"]]:
+    """Applies layers with heads of equal width by one product with all their kernels."""
+    weights, dtype = [layer.weights(source.shape[-1:]) for layer in layers], layers[0].dtype
+    kernels = [kernel for kernel, _ in weights]
+    # Of kernels in 8 bits, numbers and scales.
+    kernel = jax.tree.map(lambda *each: jnp.concatenate(each, axis=1), *kernels)
+    bias = None
+    if any(bias is not None for _, bias in weights):
+        biases = [jnp.zeros(kernel.shape[1:]) if one is None else one for kernel, one in weights]
+        bias = jnp.concatenate(biases).astype(dtype)
+    heads = product(source.astype(dtype), kernel, bias)
+    ends = np.cumsum([kernel.shape[1] for kernel in kernels])
+    return jnp.split(heads, ends[:-1], axis=2)
 
 
 def usable(implementation: str, query: Queries, num_keys: int, mask: Mask, **asked: bool) -> str:

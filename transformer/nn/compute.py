@@ -32,6 +32,8 @@ class Compute:
         vocab_multiple: the loss rounds the columns of the output layer up to a multiple of this,
             with zeros that stand for no token, for matrix products in tiles (128 on GPUs). The
             parameters and what is generated stay as they are.
+        fused_qkv: computes queries, keys and values by one product, whose kernel is put together
+            at run time; the parameters stay apart.
     """
 
     dtype: DType = "float32"
@@ -39,10 +41,13 @@ class Compute:
     remat: Remat = "none"
     attention: Implementation = "auto"
     vocab_multiple: Count = 1
+    fused_qkv: bool = False
 
     def attention_layer(self, **fields: object) -> Maker:
         """The maker of an attention module with the given fields of `Attention`."""
-        usual = functools.partial(Attention, implementation=self.attention, dtype=self.dtype)
+        usual = functools.partial(
+            Attention, implementation=self.attention, dtype=self.dtype, fused=self.fused_qkv
+        )
         return functools.partial(usual, **fields)
 
     def stack(

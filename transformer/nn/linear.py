@@ -45,10 +45,21 @@ class Linear(nn.Module):
         """How many axes the kernel contracts."""
         return len(self.axes) - len(self.features)
 
-    @nn.compact
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        num_input_axes = self.num_input_axes
-        shape = (*x.shape[x.ndim - num_input_axes :], *self.features)
+        kernel, bias = self.weights(x.shape[x.ndim - self.num_input_axes :])
+        x = x.astype(jnp.dtype(self.dtype))
+        return product(x, kernel, bias, num_input_axes=self.num_input_axes)
+
+    @nn.compact
+    def weights(
+        self, inputs: tuple[int, ...]
+    ) -> tuple[Float[Array, "..."] | Int8, Float[Array, "..."] | None]:
+        """Kernel and bias in the dtype of the computation; a kernel in 8 bits stays as it is.
+
+        Args:
+            inputs: the shape of the input axes.
+        """
+        num_input_axes, shape = self.num_input_axes, (*inputs, *self.features)
         init = nn.initializers.normal(self.init_scale)
         kernel = self.param("kernel", named(init, *self.axes), shape)
         bias = None
@@ -56,8 +67,19 @@ class Linear(nn.Module):
             names = self.axes[num_input_axes:]
             bias = self.param("bias", named(nn.initializers.zeros, *names), self.features)
             bias = bias.astype(self.dtype)
-        x = x.astype(jnp.dtype(self.dtype))
         if isinstance(kernel, Int8):
-            return int8_dense(x, kernel, bias, num_input_axes=num_input_axes)
-        kernel = gathered(kernel.astype(self.dtype), *self.axes)
-        return dense(x, kernel, bias, num_input_axes=num_input_axes)
+            return kernel, bias
+        return gathered(kernel.astype(self.dtype), *self.axes), bias
+
+
+def product(
+    x: Float[Array, "..."],
+    kernel: Float[Array, "..."] | Int8,
+    bias: Float[Array, "..."] | None,
+    *,
+    num_input_axes: int = 1,
+) -> Float[Array, "..."]:
+    """`ops.dense.dense`, also with a kernel in 8 bits."""
+    if isinstance(kernel, Int8):
+        return int8_dense(x, kernel, bias, num_input_axes=num_input_axes)
+    return dense(x, kernel, bias, num_input_axes=num_input_axes)
