@@ -25,9 +25,9 @@ the answer is always a span of them; whole plays are held out.
 
 Measured by benchmarks/recipes.py:
 
-- from MiniLM (`:minilm`): F1 90.7; the most frequent place 24.2, the best overlap 45.9, the first
-  speaker 25.7; 13.3 minutes of processor time a run; 1 core of Intel(R) Xeon(R) Processor,
-  2026-11-27 [questions-minilm 01fb2ec7]
+- from MiniLM (`:minilm`): F1 91.2 (90.8, 91.4, 91.3; seeds 0, 1, 2); the most frequent place
+  24.2, the best overlap 45.9, the first speaker 25.7; 11.7 minutes of processor time a run after
+  0.1 minutes that all seeds share; 1 core of AMD EPYC, 2026-11-27 [questions-minilm 01fb2ec7]
 
 (End of what was measured.)
 """
