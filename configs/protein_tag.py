@@ -22,7 +22,13 @@ def get_config(variant: str = "") -> ConfigDict:
         "model", "esm", num_layers=4, num_heads=4, width=128, context=1026, dropout_rate=0.1
     )
     config.task = section(
-        "task", "tagging", tokenizer={"kind": "residues"}, max_length=256, batch_size=16
+        "task",
+        "tagging",
+        # Nothing is embedded, and the sentences of other jobs are no residues.
+        train="train.fasta",
+        tokenizer={"kind": "residues"},
+        max_length=256,
+        batch_size=16,
     )
     config.optimizer = section(
         "optimizer", learning_rate=5e-4, schedule="linear", warmup="10%", weight_decay=0.01
