@@ -1,6 +1,8 @@
 """What several test files need."""
 
+import contextlib
 import functools
+import logging
 
 import flax.linen as nn
 import jax
@@ -38,3 +40,17 @@ def assert_trees_close(actual, expected, **tolerance):
 
 def assert_trees_equal(actual, expected):
     assert_trees_close(actual, expected, rtol=0, atol=0)
+
+
+@contextlib.contextmanager
+def logged_compilations(caplog):
+    """In here `caplog` gets a message for each program that is compiled, in any thread.
+
+    `jax.log_compiles` is of one thread, and a run compiles ahead in others.
+    """
+    jax.config.update("jax_log_compiles", True)
+    try:
+        with caplog.at_level(logging.WARNING):
+            yield
+    finally:
+        jax.config.update("jax_log_compiles", False)

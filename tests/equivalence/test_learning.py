@@ -1,14 +1,13 @@
 """The loop as a library: it overfits, compiles once, and begins at ln V."""
 
 import json
-import logging
 import math
 from pathlib import Path
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
+from tests.common import logged_compilations
 from transformer.planning.dry_run import plan
 from transformer.training.loop import train
 from transformer.training.sections import section
@@ -57,7 +56,7 @@ def test_overfits_compiles_once_and_begins_at_ln_v(config, tmp_path, caplog):
     # A context and one character: a single window, so the same batch in every step.
     Path(config.task.path).write_text(TEXT[:33], "utf-8")
     vocab_size = len(set(TEXT[:33]))
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
+    with logged_compilations(caplog):
         code, summary = train(config, tmp_path / "run")
     assert code == 0
     assert summary["step"] == 160

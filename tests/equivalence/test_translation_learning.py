@@ -1,12 +1,11 @@
 """Translation as a library: it learns its pairs by heart, and compiles each shape once."""
 
-import logging
 import random
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
+from tests.common import logged_compilations
 from transformer.training.loop import train
 from transformer.training.sections import section
 
@@ -56,7 +55,7 @@ def config(tmp_path, monkeypatch):
 
 
 def test_learns_by_heart_and_compiles_each_shape_once(config, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
+    with logged_compilations(caplog):
         code, summary = train(config, tmp_path / "run")
     assert code == 0
     assert summary["train"]["loss"] < 0.05

@@ -1,16 +1,14 @@
 """Trials of a grid: each ends as it would alone, however many train at once."""
 
 import json
-import logging
 import signal
 import subprocess
 from unittest import mock
 
-import jax
 import numpy as np
 import pytest
 
-from tests.common import assert_trees_close
+from tests.common import assert_trees_close, logged_compilations
 from tests.runs import assert_same_run, logged, saved
 from tests.sweeps.conftest import tiny_config
 from transformer.errors import ConfigError
@@ -90,7 +88,7 @@ def interrupted_after(step):
 @pytest.mark.parametrize("vectorize", ["none", "scan", "vmap"])
 def test_each_trial_ends_as_it_would_alone(trials, shared, alone, tmp_path, caplog, vectorize):
     folder = Folder(tmp_path)
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
+    with logged_compilations(caplog):
         code, _ = run(trials, folder, shared, vectorize)
     assert code == 0
     compiled = [line for line in caplog.messages if line.startswith("Finished XLA compilation")]

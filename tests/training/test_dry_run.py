@@ -1,10 +1,9 @@
-import logging
 import re
 
-import jax
 import pytest
 from ml_collections import ConfigDict
 
+from tests.common import logged_compilations
 from transformer.planning import dry_run
 from transformer.training.sections import section
 
@@ -23,7 +22,7 @@ def config(tmp_path, monkeypatch):
 
 
 def test_shapes_are_counted_and_nothing_is_compiled(config, caplog, capsys):
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
+    with logged_compilations(caplog):
         report = dry_run.plan(config)
     assert not [line for line in caplog.messages if "XLA compilation" in line and "steps" in line]
     assert set(report["memory"]) == {"parameters", "optimizer"}

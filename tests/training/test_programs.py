@@ -1,12 +1,11 @@
 import dataclasses
-import logging
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.common import assert_trees_close
+from tests.common import assert_trees_close, logged_compilations
 from transformer.traced import is_zero
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
@@ -123,7 +122,7 @@ def test_numbers_as_arguments_do_what_they_do_as_constants(config, changes):
 def test_runs_that_differ_in_numbers_compile_once(config, tmp_path, caplog):
     config.model.dropout_rate = 0.1
     shared, trained = Shared(), []
-    with caplog.at_level(logging.WARNING), jax.log_compiles():
+    with logged_compilations(caplog):
         for seed in range(4):
             config.train.seed = seed
             config.optimizer.learning_rate = 1e-3 * (seed + 1)
