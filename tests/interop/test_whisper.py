@@ -198,6 +198,7 @@ CASES = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", CASES)
 def test_texts_and_times_are_theirs(published, case):
     lengths, asked, prompt, windows = CASES[case]
@@ -209,6 +210,7 @@ def test_texts_and_times_are_theirs(published, case):
     assert len({str(parts) for parts in expected}) > 1 or case == "beams and times"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_many_sounds_have_the_texts_of_theirs(published, seed):
     """Recordings of one window without times, and longer ones of any length."""
