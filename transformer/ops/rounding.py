@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, BFloat16, Float32, UInt32
 
-_ODD = 0x9E3779B1
+from transformer.ops.hashing import mixed, places
 
 
 def stochastically_rounded(
@@ -25,23 +25,9 @@ def stochastically_rounded(
         x: the numbers.
         words: random bits, others for each array and each call.
     """
+    random = mixed(mixed(places(x.shape, jnp) ^ words[0]) + words[1])
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     # A bfloat16 is the upper half of a float32; a carry out of the lower half rounds up.
-    up = (bits + (_random(x.shape, words) >> 16)) >> 16
+    up = (bits + (random >> 16)) >> 16
     rounded = jax.lax.bitcast_convert_type(up.astype(jnp.uint16), jnp.bfloat16)
     return jnp.where(jnp.isfinite(x), rounded, x.astype(jnp.bfloat16))
-
-
-def _random(shape: tuple[int, ...], words: UInt32[Array, "2"]) -> UInt32[Array, "..."]:
-    """32 bits for each place."""
-    place = jnp.zeros(shape, jnp.uint32)
-    for axis in range(len(shape)):
-        place = place * jnp.uint32(_ODD) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    return _mixed(_mixed(place ^ words[0]) + words[1])
-
-
-def _mixed(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """The final mix of MurmurHash3: each bit of the argument flips about half of the result."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import PyTree
 
+from transformer.ops.hashing import mixed, places
 from transformer.types import ByPath
 
 # The most elements of an array whose fingerprint NumPy computes, in milliseconds.
@@ -30,11 +31,7 @@ def fingerprints(tree: PyTree) -> dict[str, int]:
 def _fingerprint(x: jax.Array) -> jax.Array:
     bits = _bits(x)
     # Multiply each element by a different odd number, so that exchanged elements are noticed.
-    place = jnp.zeros(x.shape, jnp.uint32)
-    for axis in range(x.ndim):
-        index = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-        place = place * jnp.uint32(0x9E3779B1) + index
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+    return jnp.sum(bits * (2 * places(x.shape, jnp) + 1), dtype=jnp.uint32)
 
 
 def described_arrays(tree: PyTree) -> dict[str, list]:
@@ -70,23 +67,14 @@ def hashed(x: jax.Array | np.ndarray, library: ModuleType) -> jax.Array | np.uin
     """
     # NumPy warns when a scalar overflows, as it does here on purpose; arrays do so in silence.
     x = x.reshape(x.shape or (1,))
-    place, odd = library.zeros(x.shape, np.uint32), np.uint32(0x9E3779B1)
-    for axis, size in enumerate(x.shape):
-        index = library.arange(size, dtype=np.uint32)
-        place = place * odd + library.expand_dims(index, tuple(range(1, x.ndim - axis)))
     width = library.bool_ if x.dtype == library.bool_ else f"uint{8 * x.dtype.itemsize}"
     bits = x.view(width).astype(np.uint32)
-    return library.sum(_mixed(bits ^ _mixed(place + np.uint32(1))), dtype=np.uint32)
+    return library.sum(
+        mixed(bits ^ mixed(places(x.shape, library) + np.uint32(1))), dtype=np.uint32
+    )
 
 
 _hashed_on_device = jax.jit(functools.partial(hashed, library=jnp))
-
-
-def _mixed(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    """The final mix of MurmurHash3: each bit of the argument flips about half of the result."""
-    x = (x ^ (x >> 16)) * np.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * np.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)
 
 
 def _bits(x: jax.Array) -> jax.Array:
