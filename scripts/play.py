@@ -3,12 +3,13 @@
 python scripts/play.py --workdir=runs/tictactoe
 python scripts/play.py --workdir=runs/tictactoe --opponents=runs/other,random,minimax:4
 python scripts/play.py --workdir=runs/tictactoe --board="x.. .o. ..x" --picture=thoughts.png
+python scripts/play.py --workdir=runs/connect_four --opponents=minimax:4 --simulations=64
 python scripts/play.py --workdir=runs/othello --moves=f5,d6,c3 --picture=thoughts.png
 
 In the terminal you write the square of your move, such as b2 (the letter of its column, the number
 of its row from the top), or quit. With --opponents all players meet each other, and a table shows
-their Elo ratings. Players are run folders, random, perfect (which knows the solution of a small
-game) and minimax:DEPTH.
+their Elo ratings; with --simulations runs look ahead before they move. Players are run folders,
+random, perfect (which knows the solution of a small game) and minimax:DEPTH.
 """
 
 import sys
@@ -24,6 +25,9 @@ flags.DEFINE_string("checkpoint", "best", "best, last, a step, or last:N for the
 flags.DEFINE_bool("json", False, "Prints one JSON object on stdout.")
 flags.DEFINE_bool("second", False, "The run begins, and you have the second move.")
 flags.DEFINE_float("temperature", 0.0, "0 plays the most probable move.", lower_bound=0.0)
+flags.DEFINE_integer(
+    "simulations", 0, "Positions a run looks at before a move.", lower_bound=0, upper_bound=4096
+)
 flags.DEFINE_integer("seed", 0, "The seed of what is random.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_list("opponents", None, "Other players, separated by commas.")
 flags.DEFINE_integer("games", 200, "Games of each pair.", lower_bound=2, upper_bound=100_000)
@@ -44,7 +48,7 @@ def main() -> int:
     workdir = command_line.required_workdir()
     from transformer.runs.players import open_player
 
-    player = open_player(workdir, values.checkpoint, values.temperature)
+    player = open_player(workdir, values.checkpoint, values.temperature, values.simulations)
     if values.opponents:
         return meet(player)
     positions, moves = beginning(player.game)
@@ -82,7 +86,8 @@ def meet(player) -> int:
 
     values, game = command_line.FLAGS, player.game
     others = [
-        player_named(name, game, values.checkpoint, values.temperature) for name in values.opponents
+        player_named(name, game, values.checkpoint, values.temperature, values.simulations)
+        for name in values.opponents
     ]
     players = [player, *others]
     games = values.games + values.games % 2

@@ -52,6 +52,19 @@ def test_players_meet(workdir):
     assert "some games of 2 in a row on 2 x 2 with 4 squares are over" in done.stderr
 
 
+def test_a_run_looks_ahead(workdir):
+    """Who begins wins, so that each of two who see it wins as often as it begins."""
+    pytest.importorskip("mctx", reason="pip install -e '.[games]'")
+    flags = [f"--workdir={workdir}", "--games=20", "--random_moves=0", "--json"]
+    done = call("play.py", *flags, "--opponents=perfect", "--simulations=16")
+    assert done.returncode == 0, done.stderr
+    (match,) = json.loads(done.stdout)["matches"]
+    assert (match["wins"], match["draws"], match["losses"]) == (10, 0, 10)
+    done = call("play.py", *flags, "--opponents=random", "--simulations=16", "--temperature=1")
+    assert done.returncode == 2
+    assert "--simulations takes the best move found: leave --temperature out." in done.stderr
+
+
 def test_thoughts_of_a_position(workdir, tmp_path):
     picture = tmp_path / "thoughts.png"
     flags = [f"--workdir={workdir}", "--board=x. .o", f"--picture={picture}", "--json"]

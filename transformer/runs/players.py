@@ -17,7 +17,7 @@ from transformer.errors import ConfigError
 from transformer.runs.opening import Run, open_run
 from transformer.scoring.games import Mover
 from transformer.tasks.parts.boards import best_moves
-from transformer.tasks.parts.playing import Judgement, Plays
+from transformer.tasks.parts.playing import Judgement, Plays, Searches
 
 # Players that are no runs.
 BUILT_IN = ("random", "perfect", "minimax:DEPTH")
@@ -49,15 +49,17 @@ class Player(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class RunPlayer:
-    """A run: its most probable legal moves, or moves drawn by their probability.
+    """A run: its most probable legal moves, moves drawn by their probability, or those of a search.
 
     Attributes:
         run: an open run of a task that plays.
         temperature: 0 takes the most probable move; 1 draws by the model's own probabilities.
+        simulations: how many positions it looks at before a move; 0 does not look ahead.
     """
 
     run: Run
     temperature: float = 0.0
+    simulations: int = 0
 
     @property
     def name(self) -> str:
@@ -76,7 +78,11 @@ class RunPlayer:
     def choose(
         self, positions: Positions, moves: Int[np.ndarray, "B t"], random: np.random.Generator
     ) -> Int[np.ndarray, "B"]:
-        """The most probable legal moves, or drawn ones."""
+        """The most probable legal moves, drawn ones, or those that a search finds."""
+        if self.simulations:
+            task = self.run.task
+            assert isinstance(task, Searches)
+            return task.best_by_search(self.run.model, self.run.params, positions, self.simulations)
         legal = np.asarray(self.game.legal(positions))
         chances = self.judge(positions, moves).probabilities
         if not self.temperature:
@@ -123,21 +129,39 @@ class Score(NamedTuple):
         return self.wins + 0.5 * self.draws
 
 
-def open_player(workdir: Path, checkpoint: str, temperature: float) -> RunPlayer:
+def open_player(
+    workdir: Path, checkpoint: str, temperature: float, simulations: int = 0
+) -> RunPlayer:
     """A run as a player.
 
+    Args:
+        workdir: the run folder.
+        checkpoint: which checkpoint.
+        temperature: see `RunPlayer`.
+        simulations: see `RunPlayer`.
+
     Raises:
-        ConfigError: if the run plays no game.
+        ConfigError: if the run plays no game, or is to look ahead in one whose rules no search
+            knows.
     """
     run = open_run(workdir, checkpoint)
     if not isinstance(run.task, Plays):
         raise ConfigError(
             f"{workdir} was trained for {run.config.task.name}, which plays no board game."
         )
-    return RunPlayer(run, temperature)
+    if simulations and not isinstance(run.task, Searches):
+        raise ConfigError(
+            f"{workdir} was trained for {run.config.task.name}, which cannot look ahead: leave "
+            f"--simulations out."
+        )
+    if simulations and temperature:
+        raise ConfigError("--simulations takes the best move found: leave --temperature out.")
+    return RunPlayer(run, temperature, simulations)
 
 
-def player_named(name: str, game: Game, checkpoint: str, temperature: float) -> Player:
+def player_named(
+    name: str, game: Game, checkpoint: str, temperature: float, simulations: int = 0
+) -> Player:
     """A player by the name that a user gives.
 
     Args:
@@ -145,6 +169,7 @@ def player_named(name: str, game: Game, checkpoint: str, temperature: float) -> 
         game: the game that it must play.
         checkpoint: the checkpoint of a run.
         temperature: see `RunPlayer`.
+        simulations: see `RunPlayer`.
 
     Raises:
         ConfigError: if it plays another game, or the game is too large for it.
@@ -163,7 +188,7 @@ def player_named(name: str, game: Game, checkpoint: str, temperature: float) -> 
             f"there is no player {name} of {game.title}: choose from {', '.join(BUILT_IN)} (of "
             f"games with stones in a row), or give a run folder."
         )
-    player = open_player(Path(name), checkpoint, temperature)
+    player = open_player(Path(name), checkpoint, temperature, simulations)
     if player.game != game:
         raise ConfigError(
             f"{name} plays {player.game.title}, and the others play {game.title}: only runs of the "

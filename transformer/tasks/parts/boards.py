@@ -25,6 +25,7 @@ from transformer.tasks.parts import batching
 from transformer.tasks.parts.models import Model
 from transformer.tasks.parts.playing import BoardPlayer, BoardRun, Judgement, judged
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.searching import require_search, searched_moves
 from transformer.types import Data, Json, Params
 
 # How many positions are drawn, and of how many at most the scores at the end are.
@@ -124,6 +125,13 @@ class BoardTask:
     ) -> Judgement:
         """What the model thinks of positions; how they came about makes no difference."""
         return judged(model, params, positions.boards)
+
+    def best_by_search(
+        self, model: BoardPlayer, params: Params, positions: Positions, simulations: int
+    ) -> Int[np.ndarray, "B"]:
+        """The moves that Gumbel MuZero's search finds with the model and the rules."""
+        require_search()
+        return searched_moves(model, params, self.game, positions, simulations)
 
     # ----------------------------------------------------------------------------- the end
 

@@ -67,6 +67,23 @@ class Plays(Protocol):
         """
 
 
+@runtime_checkable
+class Searches(Plays, Protocol):
+    """A task whose runs can look ahead before they move."""
+
+    def best_by_search(
+        self, model: Model, params: Params, positions: Positions, simulations: int
+    ) -> Int[np.ndarray, "B"]:
+        """The moves that a search finds.
+
+        Args:
+            model: the model of the run.
+            params: its parameters.
+            positions: where the games stand; none of them is over.
+            simulations: how many positions it looks at before each move.
+        """
+
+
 def judged(model: BoardPlayer, params: Params, boards: Int[np.ndarray, "B S"]) -> Judgement:
     """What a model thinks of boards, computed in few shapes."""
     moves, results = [], []

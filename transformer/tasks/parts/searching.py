@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from transformer.data.games.positions import Positions
 from transformer.data.games.rows import RowGame
+from transformer.decoding.shapes import rounded_up
 from transformer.errors import MissingDependencyError
 from transformer.tasks.parts.playing import BoardPlayer, expected_result
 from transformer.types import Params
@@ -139,8 +141,19 @@ def search(
     positions: Positions,
     key: Array,
     simulations: int,
+    gumbel_scale: float = 1.0,
 ) -> tuple[Int[Array, "B"], Float[Array, "B S"]]:
-    """The moves that the search chooses, and the probabilities that it recommends."""
+    """The moves that the search chooses, and the probabilities that it recommends.
+
+    Args:
+        model: judges positions.
+        params: its parameters.
+        game: the rules.
+        positions: where the games stand.
+        key: the random key of the noise.
+        simulations: how many positions the search looks at.
+        gumbel_scale: how much noise there is in the choice: 1 to explore, 0 for the best move.
+    """
     import mctx
 
     def evaluated(params: Params, positions: Positions) -> tuple[Array, Array, Array]:
@@ -177,5 +190,29 @@ def search(
         num_simulations=simulations,
         invalid_actions=~legal,
         max_num_considered_actions=min(simulations, legal.shape[1]),
+        gumbel_scale=gumbel_scale,
     )
     return found.action, found.action_weights
+
+
+_compiled = jax.jit(search, static_argnums=(0, 2, 5, 6))
+
+
+def searched_moves(
+    model: BoardPlayer, params: Params, game: RowGame, positions: Positions, simulations: int
+) -> Int[np.ndarray, "B"]:
+    """The best moves that the search finds, computed in few shapes.
+
+    Args:
+        model: judges positions.
+        params: its parameters.
+        game: the rules.
+        positions: B positions in which the game is not over.
+        simulations: how many positions the search looks at before a move.
+    """
+    count = len(positions.players)
+    # Rows are filled up with first positions, so that few programs are compiled.
+    more = game.start(rounded_up(count) - count)
+    rows = Positions(*(np.concatenate(pair) for pair in zip(positions, more, strict=True)))
+    moves, _ = _compiled(model, params, game, rows, jax.random.key(0), simulations, 0.0)
+    return np.asarray(moves)[:count]
