@@ -16,9 +16,10 @@ Any board with up to 5,000,000 positions works, such as --config.task.game.rows=
 solved in 5 seconds).
 
 Variants, after a colon: `self_play` learns 4 x 5 squares from nothing but the rules
-(`pip install -e '.[games]'`). It does not reach the aim: after 800 steps of 16 boards (7:18 of
-processor time) it finds 72.0 percent best moves, and against minimax of depth 4 it wins 47 of 200
-games, draws 82 and loses 71. The scores were still rising.
+(`pip install -e '.[games]'`). 800 steps of 16 boards, seed 0, 6:34 of processor time on a core of
+an AMD EPYC (Zen 5) that much other work shared: 72.6 percent best moves. Against minimax of depth 4
+the best checkpoint (step 480) wins 135 of 200 games, draws 47 and loses 18 if it looks at 256
+positions before a move (`play.py --simulations=256`); 88, 67 and 45 without looking ahead.
 """
 
 from ml_collections import ConfigDict
