@@ -16,6 +16,9 @@ from typing import Any
 
 from peaks import print_peaks
 
+# What measures; processor time is that of all threads.
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
 
 def serve(
     work: Callable[[], Any],
@@ -30,7 +33,7 @@ def serve(
     Args:
         work: does `units` units of work and waits for the result.
         units: number of units, for seconds per unit.
-        clock: what measures; `time.process_time` counts processor time, of all threads.
+        clock: what measures, of `CLOCKS`.
         is_warm: whether the work was done before, so that there is nothing to warm up.
         **facts: reported with the peak memory.
     """

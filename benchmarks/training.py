@@ -5,21 +5,25 @@
     python benchmarks/training.py --size=small
     python benchmarks/training.py --size=long
 
-`long` has 2,048 positions, where PyTorch uses its fused attention.
+`long` has 2,048 positions, where PyTorch uses its fused attention. Beside other work, compare
+processor time on one core:
+
+    taskset -c 1 python benchmarks/training.py --size=long --clock=processor
 """
 
 import argparse
 import functools
 import sys
+from collections.abc import Callable
 
 import numpy as np
-from alternate import alternate, serve
+from alternate import CLOCKS, alternate, serve
 from sizes import SIZES, Size, ours, theirs
 
 UNITS = {"default": 40, "small": 4, "long": 2}
 
 
-def train_ours(size: Size, units: int, attention: str) -> None:
+def train_ours(size: Size, units: int, attention: str, clock: Callable[[], float]) -> None:
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -56,10 +60,10 @@ def train_ours(size: Size, units: int, attention: str) -> None:
         state, _ = steps(state, batches, units)
         jax.block_until_ready(state)
 
-    serve(work, units=units)
+    serve(work, units=units, clock=clock)
 
 
-def train_theirs(size: Size, units: int, compiled: bool) -> None:
+def train_theirs(size: Size, units: int, compiled: bool, clock: Callable[[], float]) -> None:
     import torch
 
     model = theirs(size).train()
@@ -80,31 +84,34 @@ def train_theirs(size: Size, units: int, compiled: bool) -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
 
-    serve(work, units=units)
+    serve(work, units=units, clock=clock)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="default")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--worker")
     arguments = parser.parse_args()
     size, units = SIZES[arguments.size], UNITS[arguments.size]
+    clock = CLOCKS[arguments.clock]
+    flags = [f"--size={arguments.size}", f"--clock={arguments.clock}"]
     match arguments.worker:
         case None:
             names = ["torch eager", "torch compile", "ours"]
             if arguments.size == "long":
                 names.append("ours einsum")
             workers = {
-                name: [sys.executable, __file__, f"--size={arguments.size}", f"--worker={name}"]
-                for name in names
+                name: [sys.executable, __file__, *flags, f"--worker={name}"] for name in names
             }
             tokens = size.batch_size * size.context
             alternate(workers, rounds=arguments.rounds, items_per_unit=tokens, item="tokens")
         case "ours" | "ours einsum":
-            train_ours(size, units, "einsum" if "einsum" in arguments.worker else "auto")
+            attention = "einsum" if "einsum" in arguments.worker else "auto"
+            train_ours(size, units, attention, clock)
         case _:
-            train_theirs(size, units, compiled="compile" in arguments.worker)
+            train_theirs(size, units, "compile" in arguments.worker, clock)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ Both models take the class from a class token, over patches through one dense la
 import argparse
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from alternate import alternate, serve
+from alternate import CLOCKS, alternate, serve
 
 SIZES = {
     "digits": {
@@ -47,7 +48,7 @@ def images_and_labels(size: dict[str, int], units: int, batch_size: int) -> tupl
     return images.astype(np.uint8), random.integers(size["num_outputs"], size=(units, batch_size))
 
 
-def train_ours(name: str, units: int) -> None:
+def train_ours(name: str, units: int, clock: Callable[[], float]) -> None:
     from transformer.runtime import prepare_process
 
     prepare_process()
@@ -91,10 +92,15 @@ def train_ours(name: str, units: int) -> None:
         state, _ = steps(state, batches, units)
         jax.block_until_ready(state)
 
-    serve(work, units=units, parameters=sum(x.size for x in jax.tree.leaves(state.params)))
+    serve(
+        work,
+        units=units,
+        clock=clock,
+        parameters=sum(x.size for x in jax.tree.leaves(state.params)),
+    )
 
 
-def train_theirs(name: str, units: int, compiled: bool) -> None:
+def train_theirs(name: str, units: int, compiled: bool, clock: Callable[[], float]) -> None:
     import torch
     import transformers
 
@@ -124,28 +130,30 @@ def train_theirs(name: str, units: int, compiled: bool) -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
 
-    serve(work, units=units, parameters=sum(x.numel() for x in model.parameters()))
+    serve(work, units=units, clock=clock, parameters=sum(x.numel() for x in model.parameters()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="digits")
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--worker")
     arguments = parser.parse_args()
-    name = arguments.size
+    name, clock = arguments.size, CLOCKS[arguments.clock]
+    flags = [f"--size={name}", f"--clock={arguments.clock}"]
     match arguments.worker:
         case None:
             workers = {
-                worker: [sys.executable, __file__, f"--size={name}", f"--worker={worker}"]
+                worker: [sys.executable, __file__, *flags, f"--worker={worker}"]
                 for worker in ("torch eager", "torch compile", "ours")
             }
             count = BATCH_SIZES[name]
             alternate(workers, rounds=arguments.rounds, items_per_unit=count, item="images")
         case "ours":
-            train_ours(name, UNITS[name])
+            train_ours(name, UNITS[name], clock)
         case _:
-            train_theirs(name, UNITS[name], compiled="compile" in arguments.worker)
+            train_theirs(name, UNITS[name], "compile" in arguments.worker, clock)
 
 
 if __name__ == "__main__":

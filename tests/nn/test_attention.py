@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters, normal
-from transformer.nn.attention import Attention
+from transformer.nn.attention import FUSED_FROM, Attention
 from transformer.nn.caches import KVCache
 from transformer.nn.norms import RMSNorm
 from transformer.ops.masks import at_positions, causal
@@ -108,3 +108,25 @@ def test_weights_drop_exactly_with_a_key(rng):
     with_key, _ = layer.apply({"params": params}, x, rngs={"dropout": jax.random.key(0)})
     np.testing.assert_array_equal(without, expected)
     assert np.abs(with_key - expected).max() > 1e-3
+
+
+def test_many_tokens_are_projected_by_one_product_on_a_cpu(rng, monkeypatch):
+    x = normal(rng, 2, FUSED_FROM // 2, 8)
+    layer = Attention(num_heads=4, num_kv_heads=2, use_key_bias=False)
+    params = noisy_parameters(layer, x)
+
+    def computed():
+        # A function of its own for each call, as JAX would remember what the first one did.
+        def loss(params, x):
+            return jnp.sum(jnp.sin(layer.apply({"params": params}, x, mask=causal())[0]))
+
+        both = jax.value_and_grad(loss, (0, 1))
+        return jax.jit(both)(params, x), str(jax.make_jaxpr(both)(params, x)).count("dot_general")
+
+    together, products = computed()
+    monkeypatch.setattr("transformer.nn.attention.is_one_cpu", lambda: False)
+    apart, more = computed()
+    # Forward, and the gradients of the source and the kernel.
+    assert more - products == 3 * 2
+    for actual, expected in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-4, rtol=1e-5)

@@ -30,9 +30,10 @@ def test_dense_is_einsum(rng, inputs, kernel, axes, formula):
     np.testing.assert_allclose(dense(x, w, b, num_input_axes=axes), expected + b, atol=1e-5)
 
 
-def test_gradients_are_those_of_einsum(rng):
-    x, w, b = normal(rng, 2, 5, 4, 2), normal(rng, 4, 2, 3), normal(rng, 3)
-    direction = normal(rng, 2, 5, 3)
+@pytest.mark.parametrize("outputs", [3, 9])
+def test_gradients_are_those_of_einsum(rng, outputs):
+    x, w, b = normal(rng, 2, 5, 4, 2), normal(rng, 4, 2, outputs), normal(rng, outputs)
+    direction = normal(rng, 2, 5, outputs)
 
     def ours(x, w, b):
         return jnp.vdot(dense(x, w, b, num_input_axes=2), direction)
@@ -50,3 +51,11 @@ def test_shapes_that_do_not_fit_raise():
         dense(jnp.zeros((2, 5)), jnp.zeros((3, 4)))
     with pytest.raises(ValueError, match=r"\(2, 4, 2\).*\(2, 4\)"):
         dense(jnp.zeros((2, 4, 2)), jnp.zeros((2, 4, 3)), num_input_axes=2)
+
+
+def test_a_cpu_transposes_the_smaller_matrix_for_the_gradient_of_a_kernel(rng):
+    """Its library has no product whose left side is transposed."""
+    x, w = normal(rng, 64, 48), normal(rng, 48, 16)
+    gradient = jax.grad(lambda w: jnp.sum(jnp.sin(dense(x, w))))
+    program = jax.jit(gradient).lower(w).compile().as_text()
+    assert "f32[16,48]{1,0} dot(" in program and "f32[48,16]{1,0} dot(" not in program

@@ -1,6 +1,7 @@
 """Multi-head attention with its projections and its cache."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TypedDict
 
@@ -23,10 +24,13 @@ from transformer.ops.attention import (
 )
 from transformer.ops.cudnn import Queries
 from transformer.ops.masks import Mask, explicit, sliding_window
+from transformer.ops.platforms import is_one_cpu
 from transformer.sharding import constrain, is_cut, parts, per_device
 from transformer.traced import Number, is_zero
 
 PROJECTIONS = ("query", "key", "value")
+# From this many tokens on, one product is faster on a CPU although its kernel is copied each time.
+FUSED_FROM = 256
 # Whether a layer is local, which a scanned stack knows only at run time. None: see `Attention`.
 Local = bool | np.bool_ | Bool[Array, ""] | None
 
@@ -55,7 +59,8 @@ class Attention(nn.Module):
         output_init_scale: standard deviation of the output kernel at initialisation.
         implementation: see `ops.attention.dot_product_attention`.
         dtype: of the computation.
-        fused: computes queries, keys and values of the same source by one product.
+        fused: computes queries, keys and values of the same source by one product; one CPU does
+            so anyway from `FUSED_FROM` tokens on.
     """
 
     num_heads: int
@@ -210,7 +215,8 @@ class Attention(nn.Module):
     ) -> dict[str, Float[Array, "B S heads H"]]:
         """The projections with these names, queries and keys normalised."""
         layers = {name: self._projection(name, source.shape[-1]) for name in names}
-        if self.fused and len(layers) > 1:
+        fused = self.fused or (is_one_cpu() and math.prod(source.shape[:2]) >= FUSED_FROM)
+        if fused and len(layers) > 1:
             heads = _in_one_product(source, list(layers.values()))
         else:
             heads = [layer(source) for layer in layers.values()]

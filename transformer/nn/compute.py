@@ -33,7 +33,7 @@ class Compute:
             with zeros that stand for no token, for matrix products in tiles (128 on GPUs). The
             parameters and what is generated stay as they are.
         fused_qkv: computes queries, keys and values by one product, whose kernel is put together
-            at run time; the parameters stay apart.
+            at run time; the parameters stay apart. One CPU does so for many tokens anyway.
     """
 
     dtype: DType = "float32"

@@ -167,11 +167,11 @@ def add_gradients(
             weight_gradient = _scores(plan, gradients, values)
             logit_gradient = weights * (weight_gradient - inners[..., None]) * slope
             query_gradient = query_gradient + _weighted(plan, logit_gradient, keys)
-            key_gradient = _add_rows(
-                key_gradient, _gathered(plan, logit_gradient, queries), key_start
+            key_gradient = _add_columns(
+                key_gradient, _gathered(plan, queries, logit_gradient), key_start
             )
-            value_gradient = _add_rows(
-                value_gradient, _gathered(plan, weights, gradients), key_start
+            value_gradient = _add_columns(
+                value_gradient, _gathered(plan, gradients, weights), key_start
             )
             return query_gradient, key_gradient, value_gradient
 
@@ -181,9 +181,10 @@ def add_gradients(
         return tuple(carry), query_gradient
 
     blocks = jnp.arange(query.shape[2] // plan.query_block)
-    (key_gradient, value_gradient), query_gradients = lax.scan(one_query_block, so_far, blocks)
+    first = so_far[0].swapaxes(2, 3), so_far[1].swapaxes(2, 3)
+    (key_gradient, value_gradient), query_gradients = lax.scan(one_query_block, first, blocks)
     query_gradient = jnp.moveaxis(query_gradients, 0, 2).reshape(query.shape)
-    return query_gradient, key_gradient, value_gradient
+    return query_gradient, key_gradient.swapaxes(2, 3), value_gradient.swapaxes(2, 3)
 
 
 def _logits(
@@ -243,11 +244,15 @@ def _weighted(plan: Plan, weights: Array, values: Array) -> Array:
     return output.reshape(*weights.shape[:3], values.shape[3])
 
 
-def _gathered(plan: Plan, weights: Array, rows: Array) -> Array:
-    """[B N t s], [B N t H] -> [B K s H]."""
+def _gathered(plan: Plan, rows: Array, weights: Array) -> Array:
+    """[B N t H], [B N t s] -> [B K H s].
+
+    A CPU's library multiplies this three times as fast as the same with H last, for which it would
+    have to transpose the weights instead of the rows.
+    """
     grouped = _grouped(plan, weights).astype(rows.dtype)
     return jnp.einsum(
-        "bkts,bkth->bksh", grouped, _grouped(plan, rows), preferred_element_type=jnp.float32
+        "bkth,bkts->bkhs", _grouped(plan, rows), grouped, preferred_element_type=jnp.float32
     )
 
 
@@ -255,8 +260,9 @@ def _rows(x: Array, start, size: int) -> Array:
     return lax.dynamic_slice_in_dim(x, start, size, axis=2)
 
 
-def _add_rows(x: Array, rows: Array, start) -> Array:
-    return lax.dynamic_update_slice_in_dim(x, _rows(x, start, rows.shape[2]) + rows, start, axis=2)
+def _add_columns(x: Array, columns: Array, start) -> Array:
+    present = lax.dynamic_slice_in_dim(x, start, columns.shape[3], axis=3)
+    return lax.dynamic_update_slice_in_dim(x, present + columns, start, axis=3)
 
 
 def even_block(length: int, largest: int) -> int:

@@ -4,7 +4,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
+
+from transformer.ops.platforms import is_one_cpu
 
 
 def dense(
@@ -38,7 +41,31 @@ def dense(
         output = jnp.tensordot(inputs, kernel, num_input_axes)
         return output if bias is None else output + bias
     input_size, output_size = math.prod(input_shape), math.prod(output_shape)
-    output = inputs.reshape(-1, input_size) @ kernel.reshape(input_size, output_size)
+    rows, matrix = inputs.reshape(-1, input_size), kernel.reshape(input_size, output_size)
+    output = _narrowed(rows, matrix) if input_size > output_size and is_one_cpu() else rows @ matrix
     if bias is not None:
         output = output + bias.reshape(output_size)
     return output.reshape(*batch_shape, *output_shape)
+
+
+@jax.custom_vjp
+def _narrowed(rows: Float[Array, "M I"], kernel: Float[Array, "I O"]) -> Float[Array, "M O"]:
+    """The product with a kernel of fewer outputs than inputs, faster in its gradient on a CPU.
+
+    For the gradient of the kernel a CPU's library transposes the left matrix in memory. That is
+    `rows`; here it is the gradient of the output, which is smaller.
+    """
+    return rows @ kernel
+
+
+def _narrowed_forward(rows: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return rows @ kernel, (rows, kernel)
+
+
+def _narrowed_backward(residuals: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    rows, kernel = residuals
+    # Without the barrier the compiler would turn the product round again.
+    return gradient @ kernel.T, lax.optimization_barrier(gradient.T @ rows).T
+
+
+_narrowed.defvjp(_narrowed_forward, _narrowed_backward)
