@@ -192,3 +192,19 @@ def test_a_model_in_float32_or_with_dropout_is_left_to_others(chosen):
         init = functools.partial(model.init, keys, method="classify")
         jax.eval_shape(init, images)
     assert set(chosen) == {"einsum"}
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+def test_where_products_are_saved_the_kernel_runs_once(chosen, scanned):
+    """Its results are those of products, which `remat=dots` does not compute again."""
+    compute = {"dtype": "bfloat16", "remat": "dots", "scan_layers": scanned}
+    model = made(section("model", "gpt", num_heads=2, width=16, context=8, compute=compute))
+    tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+
+    def total(params, tokens):
+        return model.apply({"params": params}, tokens)[0].astype(jnp.float32).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(total))(params, tokens))
+    assert program.count("dot_product_attention_fwd_wrapper[") == 1
+    assert program.count("dot_product_attention_bwd_wrapper[") == 1

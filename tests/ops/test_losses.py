@@ -79,6 +79,12 @@ def test_gradient_of_cross_entropy(rng, labels):
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
+def test_the_gradient_of_all_logits_is_one_expression(rng, labels):
+    """Without a scatter, before which a GPU writes out what comes before."""
+    gradient = jax.grad(lambda x: cross_entropy(x, labels).objective.sum())
+    assert "scatter" not in str(jax.make_jaxpr(gradient)(normal(rng, 2, 5, VOCAB)))
+
+
 def test_bfloat16_logits_are_scored_in_float32(rng, labels):
     logits = normal(rng, 2, 5, VOCAB).astype(jnp.bfloat16)
     losses = cross_entropy(logits, labels)
