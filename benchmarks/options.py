@@ -237,7 +237,9 @@ def main() -> None:
         for one in runs.values():
             one.take(TURN)
     print(f"{options.config}, {options.steps} steps, {processor()}")
-    print(f"{'':30}{'loss':>11}{'difference':>12}{'largest':>10}{'validation':>12}{'ms':>8}{'time':>7}")
+    print(
+        f"{'':30}{'loss':>11}{'difference':>12}{'largest':>10}{'validation':>12}{'ms':>8}{'time':>7}"
+    )
     rows = [compared(one, runs[_base(name)]) for name, one in runs.items()]
     for row in rows:
         print(
