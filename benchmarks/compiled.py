@@ -15,6 +15,7 @@ is not seen here.
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -51,7 +52,12 @@ PROGRAMS: dict[str, dict[str, dict[str, Any]]] = {
     "vit": {"as shipped": {}, "fused_qkv": {"model.compute.fused_qkv": True}},
     "transformer_base": {"as shipped": {}, "one product, tiles": FAST},
     "multi30k": {"as shipped": {}, "without dropout": {"model.dropout_rate": 0.0}},
-    "decoding": {"1 row": {}, "8 rows": {}, "64 rows": {}},
+    "decoding": {
+        "1 row": {},
+        "8 rows": {},
+        "64 rows": {},
+        "8 rows, unrolled": {"model.compute.scan_layers": False},
+    },
 }
 HEADER = (
     f"{'':48}{'code':>8}{'random':>7}{'kernels':>8}{'cuDNN':>6}{'GB':>8}{'ms':>7}"
@@ -164,8 +170,6 @@ def _compiled(options: argparse.Namespace) -> dict[str, Any]:
 
 def _step(config: Any, target: Any, title: str) -> Any:
     """What compiles the training step."""
-    import functools
-
     from transformer.planning.ahead_of_time import compile_steps
     from transformer.training.experiment import prepare
 
@@ -180,6 +184,7 @@ def _writing(config: Any, target: Any, title: str) -> Any:
 
     from transformer import sharding
     from transformer.decoding import sample
+    from transformer.decoding.preparing import prepared
     from transformer.ops.logits import Sampling
     from transformer.training.sections import build
 
@@ -193,7 +198,10 @@ def _writing(config: Any, target: Any, title: str) -> Any:
 
     tokens = jax.ShapeDtypeStruct((rows, 64), jnp.int32)
     boxed = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
-    params = placed(nn.meta.unbox(boxed))
+    with jax.set_mesh(mesh):
+        # The model is none that a traced function could return.
+        params = placed(jax.eval_shape(lambda x: prepared(model, x)[1], nn.meta.unbox(boxed)))
+        model, _ = prepared(model, nn.meta.unbox(boxed))
     lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
     number = placed(jax.ShapeDtypeStruct((), jnp.int32))
 

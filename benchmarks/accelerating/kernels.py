@@ -177,12 +177,11 @@ def _moved(
     if kernel.kind != "fusion" or not body:
         return sum(read) + _bytes(kernel.shape)
     written = _bytes(kernel.shape)
-    parameters = [each for each in body.values() if each.kind == "parameter"]
-    parameters.sort(key=lambda each: int(re.search(r"\d+$", each.name.replace(".", "0"))[0]))
     total = 0
-    for parameter in parameters:
+    for parameter in [each for each in body.values() if each.kind == "parameter"]:
         users = [each for each in body.values() if parameter.name in each.operands]
-        total += min(_bytes(parameter.shape), sum(_part(body, parameter, user) for user in users))
+        part = min(1.0, sum(_part(body, parameter, user) for user in users))
+        total += round(part * _bytes(parameter.shape))
     # A result that is changed in place is written where it changes.
     for each in body.values():
         if each.kind in _IN_PLACE:
@@ -191,16 +190,15 @@ def _moved(
     return total + written
 
 
-def _part(body: dict[str, Instruction], array: Instruction, user: Instruction) -> int:
-    """Bytes of an array that one of its users reads."""
-    if user.kind == "bitcast":
+def _part(body: dict[str, Instruction], array: Instruction, user: Instruction) -> float:
+    """Which part of an array one of its users reads, from 0 to 1."""
+    if user.kind in ("bitcast", "convert") and not user.is_root:
         users = [each for each in body.values() if user.name in each.operands]
-        return sum(_part(body, user, each) for each in users) if users else 0
-    if user.kind in ("dynamic-slice", "slice", "gather") and user.operands[0] == array.name:
-        return _bytes(user.shape)
-    if user.kind in _IN_PLACE and user.operands[0] == array.name:
-        return 0
-    return _bytes(array.shape)
+        return min(1.0, sum(_part(body, user, each) for each in users))
+    is_first = user.operands[0] == array.name
+    if user.kind in ("dynamic-slice", "slice", "gather") and is_first:
+        return _bytes(user.shape) / _bytes(array.shape)
+    return 0.0 if user.kind in _IN_PLACE and is_first else 1.0
 
 
 def _dots(
