@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from transformer.ops.activations import soft_cap
-from transformer.ops.dense import dense
+from transformer.ops.dense import dense, dense_by_rows
 from transformer.traced import Number, is_zero
 
 # Positions with this label do not count; the value is PyTorch's.
@@ -94,9 +94,9 @@ def summed(losses: TokenLosses) -> TokenLosses:
 
 
 class _Layer(NamedTuple):
-    """What is learned in `linear_cross_entropy` besides the features."""
+    """What is learned in `linear_cross_entropy` besides the features; see there."""
 
-    kernel: Float[Array, "D V"]
+    kernel: Float[Array, "D columns"] | Float[Array, "columns D"]
     bias: Float[Array, "V"] | None
 
 
@@ -106,22 +106,25 @@ class _Plan(NamedTuple):
     Attributes:
         logit_cap: of the output layer.
         shard_axes: how many axes of chunks, after the first, are those of shards.
+        is_table: whether the kernel has a row for each token.
         vocab_size: V; the kernel may have further columns.
         terms: constant arguments of `cross_entropy`, by name.
     """
 
     logit_cap: float | None
     shard_axes: int
+    is_table: bool
     vocab_size: int
     terms: tuple[tuple[str, float], ...]
 
 
 def linear_cross_entropy(
     features: Float[Array, "B T D"],
-    kernel: Float[Array, "D columns"],
+    kernel: Float[Array, "D columns"] | Float[Array, "columns D"],
     labels: Int[Array, "B T"],
     bias: Float[Array, "V"] | None = None,
     *,
+    is_table: bool = False,
     num_chunks: int,
     num_shards: int = 1,
     num_position_shards: int = 1,
@@ -144,6 +147,8 @@ def linear_cross_entropy(
         kernel: the output layer; columns after the first `vocab_size` stand for no token.
         labels: token ids, or `IGNORED`.
         bias: of the output layer.
+        is_table: whether the kernel is a table with a row for each token, as an embedding has. Its
+            gradient has this form from the beginning, so that nothing is turned.
         num_chunks: into how many parts each example is cut, at most T.
         num_shards: devices over which the examples are sharded. Gradients of the kernel are added
             on each device and between devices once, after the last chunk.
@@ -161,9 +166,9 @@ def linear_cross_entropy(
     terms = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     # Constants stay constants, as zeros leave out a part of the program.
     constant = {name: term for name, term in terms.items() if isinstance(term, int | float)}
-    vocab_size = kernel.shape[1] if vocab_size is None else vocab_size
+    vocab_size = kernel.shape[0 if is_table else 1] if vocab_size is None else vocab_size
     shard_axes = sum(count > 1 for count in shards)
-    plan = _Plan(logit_cap, shard_axes, vocab_size, tuple(constant.items()))
+    plan = _Plan(logit_cap, shard_axes, is_table, vocab_size, tuple(constant.items()))
     losses = _visited(
         plan,
         _chunks(features, 0, num_chunks, shards),
@@ -206,7 +211,8 @@ def _of_chunk(
     numbers: dict[str, Float[Array, ""]],
 ) -> tuple[Float[Array, ""], TokenLosses]:
     """The objective of a chunk, and all its sums."""
-    logits = dense(features, layer.kernel)[..., : plan.vocab_size].astype(jnp.float32)
+    product = dense_by_rows if plan.is_table else dense
+    logits = product(features, layer.kernel)[..., : plan.vocab_size].astype(jnp.float32)
     if layer.bias is not None:
         logits = logits + layer.bias
     if plan.logit_cap is not None:
