@@ -18,6 +18,7 @@ import argparse
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,6 @@ PROGRAMS: dict[str, dict[str, dict[str, Any]]] = {
         "1 row": {},
         "8 rows": {},
         "64 rows": {},
-        "8 rows, unrolled": {"model.compute.scan_layers": False},
     },
 }
 HEADER = (
@@ -116,10 +116,16 @@ def _of_worker(options: argparse.Namespace, folder: str, worker: str) -> dict[st
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it ended"]
-        print(f"{worker}: {lines[-1][:200]}", flush=True)
+        print(f"{worker}: {_error(done.stderr)}", flush=True)
         return None
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _error(said: str) -> str:
+    """The line that names the error, or the last one; JAX writes more behind it."""
+    lines = said.strip().splitlines() or ["it ended"]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (named or lines)[-1][:300]
 
 
 def _line(title: str, found: dict[str, Any]) -> str:
@@ -199,9 +205,16 @@ def _writing(config: Any, target: Any, title: str) -> Any:
     tokens = jax.ShapeDtypeStruct((rows, 64), jnp.int32)
     boxed = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
     with jax.set_mesh(mesh):
-        # The model is none that a traced function could return.
-        params = placed(jax.eval_shape(lambda x: prepared(model, x)[1], nn.meta.unbox(boxed)))
-        model, _ = prepared(model, nn.meta.unbox(boxed))
+        # Models are no results of traced functions.
+        models = []
+
+        def prepare(params: Any) -> Any:
+            writer, params = prepared(model, params)
+            models.append(writer)
+            return params
+
+        params = placed(jax.eval_shape(prepare, nn.meta.unbox(boxed)))
+        (model,) = models
     lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
     number = placed(jax.ShapeDtypeStruct((), jnp.int32))
 
