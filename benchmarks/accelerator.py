@@ -112,12 +112,12 @@ def compare(
         for row in rows:
             if "ours" in options.parts:
                 run("ours", row, sizes[row.name])
-            if "peer" in options.parts and row.peer:
+            if "peer" in options.parts and (row.peer or row.beside):
                 _run_peer(results, row, sizes[row.name], run)
             for title in results.of_row(row.name):
                 print(results.shown(title), flush=True)
         # In a tiny run, one of them is enough to show that it works.
-        again = [row for row in rows if row.job not in ("loop", "sweep")]
+        again = [row for row in rows if row.job not in ("loop", "sweep") and not row.beside]
         for row in again[:1] if options.tiny else again:
             if "warm" in options.parts:
                 run("warm", row, sizes[row.name])
@@ -234,7 +234,15 @@ def _cpu_seconds() -> float:
 
 
 def _run_peer(results: Results, row: Row, sizes: dict[str, Any], run: Callable) -> None:
-    """Runs the peer of a row; the peer of the whole loop is the bare step of another row."""
+    """Runs the peer of a row; some are there already, measured for another row.
+
+    The peer of the whole loop is the bare step of another row.
+    """
+    if row.beside:
+        for line in results.of_row(row.beside).values():
+            if "ms" in line.get("peer", {}):
+                results.add(row.title, row.name, "peer", line["peer"])
+        return
     if row.job != "loop":
         ours = results.lines.get(row.title, {}).get("ours", {})
         run("peer", row, sizes | {"batches": ours.get("batches")})

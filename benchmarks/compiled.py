@@ -29,12 +29,9 @@ from typing import Any
 
 from accelerating.inputs import write_inputs
 from accelerating.kernels import count
-from accelerating.rows import ROOT, ROWS
+from accelerating.rows import BFLOAT16, ROOT, ROWS, TILES, UNROLLED
 from accelerating.table import bandwidth_of
 
-UNROLLED = {"model.compute.scan_layers": False, "model.compute.remat": "none"}
-FAST = {"model.compute.fused_qkv": True, "model.compute.vocab_multiple": 128}
-BFLOAT16 = {"train.parameter_dtype": "bfloat16", "optimizer.moment_dtype": "bfloat16"}
 # Options of each row, by what the table calls them.
 PROGRAMS: dict[str, dict[str, dict[str, Any]]] = {
     "gpt2": {
@@ -47,11 +44,11 @@ PROGRAMS: dict[str, dict[str, dict[str, Any]]] = {
         "unrolled": {"model.compute.scan_layers": False},
         "nothing recomputed": {"model.compute.remat": "none"},
         "unrolled, nothing recomputed": UNROLLED,
-        "with cast_once, one product, tiles": UNROLLED | FAST | {"train.cast_once": True},
-        "with bfloat16, one product, tiles": UNROLLED | FAST | BFLOAT16,
+        "with cast_once, one product, tiles": UNROLLED | TILES | {"train.cast_once": True},
+        "with bfloat16, one product, tiles": UNROLLED | TILES | BFLOAT16,
     },
     "vit": {"as shipped": {}, "fused_qkv": {"model.compute.fused_qkv": True}},
-    "transformer_base": {"as shipped": {}, "one product, tiles": FAST},
+    "transformer_base": {"as shipped": {}, "one product, tiles": TILES},
     "multi30k": {"as shipped": {}, "without dropout": {"model.dropout_rate": 0.0}},
     "decoding": {
         "1 row": {},

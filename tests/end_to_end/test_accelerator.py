@@ -31,12 +31,16 @@ def accelerator(monkeypatch):
     return accelerator
 
 
-def compare(accelerator, tmp_path, programs, *, seconds=60.0, parts=None):
+def compare(accelerator, tmp_path, programs, *, seconds=60.0, parts=None, beside=()):
     """Runs made-up rows; returns the exit code and what the JSON file holds."""
     from accelerating.rows import Row
 
     names = list(dict.fromkeys(row for _, row in programs))
-    rows = [Row(name, f"row {name}", peer="gpt2") for name in names]
+    beside = dict(beside)
+    rows = [
+        Row(name, f"row {name}", peer="gpt2" * (name not in beside), beside=beside.get(name, ""))
+        for name in names
+    ]
     looks = f"say('device', device={DEVICE!r}, sizes={ {name: {} for name in names}!r})"
 
     def command(part, row, tiny, folder, sizes):
@@ -79,6 +83,24 @@ def test_rows_and_their_peers_make_a_table_and_a_file(accelerator, tmp_path, cap
     assert found["seconds"] > 0 and found["device"]["kind"] == DEVICE["kind"]
     shown = capsys.readouterr().out
     assert "2.00x" in shown and "20.0%" in shown and "PyTorch" in shown and "noise" not in shown
+
+
+def test_rows_with_other_options_share_a_peer(accelerator, tmp_path):
+    from accelerating.rows import ROWS
+
+    plain = next(row for row in ROWS if row.name == "gpt2")
+    others = [row for row in ROWS if row.beside == "gpt2"]
+    assert ROWS.index(plain) < min(map(ROWS.index, others))
+    for row in others:
+        for tiny in (False, True):
+            config = row.made_config(tmp_path, tiny)
+            # Numbers that are cast are others than those that are kept.
+            assert config.model.compute.dtype == "bfloat16"
+    rows = {("ours", "a"): f"say('row a', {FACTS})", ("ours", "b"): f"say('row b', {FACTS})"}
+    rows |= {("peer", "a"): "say('row a', name='PyTorch', ms=20.0, low=19.0, items=100)"}
+    code, found = compare(accelerator, tmp_path, rows, beside={"b": "a"})
+    assert code == 0
+    assert found["lines"]["row b"]["ratio"] == pytest.approx(2.0)
 
 
 def test_what_fails_says_why_and_the_rest_goes_on(accelerator, tmp_path, capsys):
