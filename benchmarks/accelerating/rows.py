@@ -138,7 +138,7 @@ def _gpt2_with(name: str, title: str, **fields: Any) -> Row:
 # In order of importance: if time runs out, the last rows are left out.
 ROWS = (
     Row("gpt2", "GPT-2 124M, B 32, T 1,024", peer="gpt2", **_GPT2),
-    _gpt2_with("unrolled", "layers unrolled, nothing recomputed", **UNROLLED),
+    _gpt2_with("unrolled", "unrolled, nothing recomputed", **UNROLLED),
     Row(
         "vit",
         "ViT-B/16 at 224, B 256",
@@ -189,9 +189,11 @@ ROWS = (
         **_GPT2,
         settings={"batches": ((1, 8, 64), (1, 2)), "prompt": (64, 8), "new": (256, 16)},
     ),
-    _gpt2_with("tiles", "the same, one product, tiles", **UNROLLED | TILES),
-    _gpt2_with("bfloat16", "the same, bfloat16 kept", **UNROLLED | TILES | BFLOAT16),
-    _gpt2_with("cast", "cast once, tiles", **UNROLLED | TILES | {"train.cast_once": True}),
+    _gpt2_with("tiles", "unrolled, tiles, one product", **UNROLLED | TILES),
+    _gpt2_with("bfloat16", "unrolled, tiles, bfloat16 kept", **UNROLLED | TILES | BFLOAT16),
+    _gpt2_with(
+        "cast", "unrolled, tiles, cast once", **UNROLLED | TILES | {"train.cast_once": True}
+    ),
     Row(
         "gpt2_8k",
         "GPT-2 124M, B 4, T 8,192",
@@ -291,3 +293,9 @@ ROWS = (
         settings={"trials": (16, 2), "steps": (100, 4), "size": ("", "tiny")},
     ),
 )
+
+
+def usual_rows(tiny: bool) -> list[str]:
+    """The names of all rows; in a tiny run, of those that differ in options only the last."""
+    beside = {row.beside: row.name for row in ROWS if row.beside}
+    return [row.name for row in ROWS if not (tiny and row.beside) or row.name == beside[row.beside]]

@@ -97,7 +97,7 @@ def test_rows_with_other_options_share_a_peer(accelerator, tmp_path):
             # Numbers that are cast are others than those that are kept.
             assert config.model.compute.dtype == "bfloat16"
     rows = {("ours", "a"): f"say('row a', {FACTS})", ("ours", "b"): f"say('row b', {FACTS})"}
-    rows |= {("peer", "a"): "say('row a', name='PyTorch', ms=20.0, low=19.0, items=100)"}
+    rows |= {("peer", "a"): "say('row a', name='PyTorch', ms=20.0, items=100)"}
     code, found = compare(accelerator, tmp_path, rows, beside={"b": "a"})
     assert code == 0
     assert found["lines"]["row b"]["ratio"] == pytest.approx(2.0)
@@ -177,7 +177,7 @@ def test_unknown_rows_are_refused_with_those_there_are(accelerator, capsys):
     with pytest.raises(SystemExit) as refused:
         accelerator.main(["--rows=gpt2,gpt3"])
     assert refused.value.code == 2
-    assert "no gpt3: choose from gpt2, vit" in capsys.readouterr().err
+    assert "no gpt3: choose from gpt2, gpt2_unrolled, vit" in capsys.readouterr().err
 
 
 def test_every_row_has_a_config_at_full_size_and_a_peer(accelerator, tmp_path):
