@@ -18,8 +18,8 @@ tokens, images, trials) per second; MFU with all pairs of attention, and without
 mask hides; the fraction of memory bandwidth needed to read each parameter and the cache once per
 token; peak memory of the device; our speed over the peer's.
 
-`--tiny` runs the rows, of those that differ in options one, on one core of a CPU with sizes that say
-nothing about speed.
+`--tiny` runs the rows, of those that differ in options only one, on one core of a CPU with sizes
+that say nothing about speed.
 """
 
 import argparse
