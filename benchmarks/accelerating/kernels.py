@@ -22,6 +22,8 @@ _CONTRACTED = re.compile(r"lhs_contracting_dims=\{([\d,]*)\}")
 _FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "after-all")
 # Instructions that change their first operand where it lies, and which one is written there.
 _IN_PLACE = {"dynamic-update-slice": 1, "scatter": 2}
+# Instructions of which a kernel computes only what their users need.
+_PASSED_ON = ("bitcast", "convert", "slice", "dynamic-slice", "gather")
 _RANDOM = ("threefry", "random_bits", "bernoulli", "_uniform")
 
 
@@ -192,13 +194,20 @@ def _moved(
 
 def _part(body: dict[str, Instruction], array: Instruction, user: Instruction) -> float:
     """Which part of an array one of its users reads, from 0 to 1."""
-    if user.kind in ("bitcast", "convert") and not user.is_root:
-        users = [each for each in body.values() if user.name in each.operands]
-        return min(1.0, sum(_part(body, user, each) for each in users))
     is_first = user.operands[0] == array.name
-    if user.kind in ("dynamic-slice", "slice", "gather") and is_first:
-        return _bytes(user.shape) / _bytes(array.shape)
-    return 0.0 if user.kind in _IN_PLACE and is_first else 1.0
+    if user.kind in _IN_PLACE and is_first:
+        return 0.0
+    if user.kind not in _PASSED_ON or not is_first:
+        return 1.0
+    part = min(1.0, _entries(user) / _entries(array))
+    if user.is_root or user.kind == "gather":
+        return part
+    users = [each for each in body.values() if user.name in each.operands]
+    return part * min(1.0, sum(_part(body, user, each) for each in users))
+
+
+def _entries(instruction: Instruction) -> int:
+    return sum(math.prod(numbers) for _, numbers in _arrays(instruction.shape))
 
 
 def _dots(
