@@ -210,3 +210,44 @@ def test_a_tiny_row_runs_from_end_to_end(tmp_path):
     }
     assert all(line["ours"]["ms"] > 0 for line in lines.values())
     assert all(title in done.stdout for title in lines)
+
+
+PROGRAM_TEXT = """
+%fused_write (parameter_0: f32[3,4], parameter_1: f32[4], parameter_2: s32[]) -> f32[3,4] {
+  %parameter_0 = f32[3,4]{1,0} parameter(0)
+  %parameter_1 = f32[4]{0} parameter(1)
+  %row = f32[1,4]{1,0} bitcast(%parameter_1)
+  %parameter_2 = s32[] parameter(2)
+  ROOT %written = f32[3,4]{1,0} dynamic-update-slice(%parameter_0, %row, %parameter_2)
+}
+
+%body (state: (s32[], f32[3,4], f32[4])) -> (s32[], f32[3,4], f32[4]) {
+  %state = (s32[], f32[3,4]{1,0}, f32[4]{0}) parameter(0)
+  %index = s32[] get-tuple-element(%state), index=0
+  %rows = f32[3,4]{1,0} get-tuple-element(%state), index=1
+  %vector = f32[4]{0} get-tuple-element(%state), index=2
+  %write = f32[3,4]{1,0} fusion(%rows, %vector, %index), kind=kLoop, calls=%fused_write
+  ROOT %next = (s32[], f32[3,4]{1,0}, f32[4]{0}) tuple(%index, %write, %vector)
+}
+
+ENTRY %main (x: bf16[8,4], w: bf16[4,2]) -> bf16[8,2] {
+  %x = bf16[8,4]{1,0} parameter(0)
+  %w = bf16[4,2]{1,0} parameter(1)
+  %start = (s32[], f32[3,4]{1,0}, f32[4]{0}) tuple()
+  %loop = (s32[], f32[3,4]{1,0}, f32[4]{0}) while(%start), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %kernel = (bf16[8,4]{1,0}, u8[0]{0}) custom-call(%x), custom_call_target="__cudnn$fmhaSoftmax"
+  ROOT %out = bf16[8,2]{1,0} dot(%x, %w), lhs_contracting_dims={1}, rhs_contracting_dims={0}, metadata={op_name="jit(f)/jit(_uniform)/dot"}
+}
+"""  # noqa: E501
+
+
+def test_kernels_are_counted_with_what_they_move(accelerator):
+    from accelerating.kernels import count
+
+    found = count(PROGRAM_TEXT)
+    # Three rounds of a loop, a kernel of cuDNN and a product.
+    assert found.kernels == 5 and dict(found.custom) == {"__cudnn$fmhaSoftmax": 1}
+    # A round reads a row and its place, and writes this row where it lies.
+    assert found.bytes == 3 * (16 + 4 + 16) + (64 + 64) + (64 + 16 + 32)
+    assert dict(found.products) == {"bf16": 2 * 8 * 2 * 4}
+    assert found.random == 1 and found.instructions == 17
