@@ -18,7 +18,8 @@ tokens, images, trials) per second; MFU with all pairs of attention, and without
 mask hides; the fraction of memory bandwidth needed to read each parameter and the cache once per
 token; peak memory of the device; our speed over the peer's.
 
-`--tiny` runs every row on one core of a CPU with sizes that say nothing about speed.
+`--tiny` runs the rows, of those that differ in options only one, on one core of a CPU with sizes
+that say nothing about speed.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerating.parts import run_part
-from accelerating.rows import ROOT, ROWS, Row
+from accelerating.rows import ROOT, ROWS, Row, usual_rows
 from accelerating.table import HEADER, Results
 
 PARTS = ("ours", "peer", "warm")
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.worker:
         _work(options)
         return 0
-    rows = [row for row in ROWS if row.name in options.rows]
+    wanted = options.rows or usual_rows(options.tiny)
+    rows = [row for row in ROWS if row.name in wanted]
     with tempfile.TemporaryDirectory(prefix="accelerator") as folder:
         return compare(rows, options, Path(folder), _command)
 
@@ -112,12 +114,12 @@ def compare(
         for row in rows:
             if "ours" in options.parts:
                 run("ours", row, sizes[row.name])
-            if "peer" in options.parts and row.peer:
+            if "peer" in options.parts and (row.peer or row.beside):
                 _run_peer(results, row, sizes[row.name], run)
             for title in results.of_row(row.name):
                 print(results.shown(title), flush=True)
         # In a tiny run, one of them is enough to show that it works.
-        again = [row for row in rows if row.job not in ("loop", "sweep")]
+        again = [row for row in rows if row.job not in ("loop", "sweep") and not row.beside]
         for row in again[:1] if options.tiny else again:
             if "warm" in options.parts:
                 run("warm", row, sizes[row.name])
@@ -148,7 +150,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
         return chosen
 
-    parser.add_argument("--rows", type=some_of(names), default=names, help=", ".join(names))
+    parser.add_argument("--rows", type=some_of(names), help=", ".join(names))
     parser.add_argument("--parts", type=some_of(PARTS), default=list(PARTS), help=", ".join(PARTS))
     parser.add_argument("--seconds", type=float, default=470.0, help="of all together")
     parser.add_argument("--tiny", action="store_true", help="every row on a CPU")
@@ -234,7 +236,15 @@ def _cpu_seconds() -> float:
 
 
 def _run_peer(results: Results, row: Row, sizes: dict[str, Any], run: Callable) -> None:
-    """Runs the peer of a row; the peer of the whole loop is the bare step of another row."""
+    """Runs the peer of a row; some are there already, measured for another row.
+
+    The peer of the whole loop is the bare step of another row.
+    """
+    if row.beside:
+        for line in results.of_row(row.beside).values():
+            if "ms" in line.get("peer", {}):
+                results.add(row.title, row.name, "peer", line["peer"])
+        return
     if row.job != "loop":
         ours = results.lines.get(row.title, {}).get("ours", {})
         run("peer", row, sizes | {"batches": ours.get("batches")})

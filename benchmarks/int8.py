@@ -26,7 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare_process()
     from transformer.data.embedded.texts import plays
-    from transformer.decoding.preparing import with_own_windows
+    from transformer.decoding.preparing import unrolled
     from transformer.decoding.sample import OneByOne, as_it_is
     from transformer.nn.caches import in_int8
     from transformer.nn.int8 import weights_in_int8
@@ -34,7 +34,7 @@ def main() -> None:
     from transformer.runs.opening import open_run
 
     run = open_run(arguments.workdir)
-    model, params = with_own_windows(run.model, run.params)
+    model, params = unrolled(run.model, run.params)
     small, context = weights_in_int8(model, params), arguments.context or model.context
     text = arguments.file.read_text("utf-8") if arguments.file else plays.read(0.1)[1]
     count = arguments.rows * context

@@ -125,7 +125,7 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     import dataclasses
 
     from transformer.data.reading.text import require_characters, with_line_feeds
-    from transformer.decoding.preparing import with_own_windows
+    from transformer.decoding.preparing import in_computed_dtypes, unrolled
     from transformer.decoding.sample import OneByOne, as_it_is, write
     from transformer.decoding.speculation import Speculative
     from transformer.nn.caches import in_int8
@@ -146,9 +146,10 @@ def continue_prompt(run: Any, workdir: Any, values: Any) -> None:
     usual = _MAX_NEW_TOKENS if task.max_new_tokens is None else task.max_new_tokens
     count = usual if values.max_new_tokens is None else values.max_new_tokens
     tokenizer = task.load_tokenizer(workdir)
-    model, params = with_own_windows(run.model, run.params)
+    model, params = unrolled(run.model, run.params)
     if values.weights is not None:
         params = weights_in_int8(model, params)
+    params = in_computed_dtypes(model, params)
     kept = as_it_is if values.cache is None else in_int8
     writer: Any = OneByOne(model, params, sampling, kept)
     if values.draft is not None:

@@ -28,6 +28,7 @@ class Row:
         tiny: overrides of the config on a CPU.
         item: what is counted per second.
         cache: the row whose compiled programs this one starts with; empty for none.
+        beside: the row whose peer, measured once, is this one's too; empty for none.
         patience: factor of the usual time limit of our side.
         settings: further settings of the job, as pairs of the full and the tiny value.
             `dispatches` is the number of batches to alternate if they differ in shape.
@@ -42,6 +43,7 @@ class Row:
     tiny: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     item: str = "tokens"
     cache: str = ""
+    beside: str = ""
     patience: float = 1.0
     settings: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
 
@@ -120,10 +122,23 @@ _TINY_PAIRS = {
 }
 
 _GPT2 = {"config": "gpt2", "fields": _CHARACTERS, "tiny": _TINY_DECODER}
+# More memory and longer to compile, less to read and to write; see docs/performance.md.
+UNROLLED = {"model.compute.scan_layers": False, "model.compute.remat": "none"}
+TILES = {"model.compute.fused_qkv": True, "model.compute.vocab_multiple": 128}
+BFLOAT16 = {"train.parameter_dtype": "bfloat16", "optimizer.moment_dtype": "bfloat16"}
+
+
+def _gpt2_with(name: str, title: str, **fields: Any) -> Row:
+    """The first row with other options of the step, beside the same peer."""
+    same = {"config": "gpt2", "tiny": _TINY_DECODER | {"model.compute.dtype": "bfloat16"}}
+    title = f"GPT-2 124M, {title}"
+    return Row(f"gpt2_{name}", title, beside="gpt2", fields=_CHARACTERS | fields, **same)
+
 
 # In order of importance: if time runs out, the last rows are left out.
 ROWS = (
     Row("gpt2", "GPT-2 124M, B 32, T 1,024", peer="gpt2", **_GPT2),
+    _gpt2_with("unrolled", "unrolled, nothing recomputed", **UNROLLED),
     Row(
         "vit",
         "ViT-B/16 at 224, B 256",
@@ -173,6 +188,11 @@ ROWS = (
         peer="decoding",
         **_GPT2,
         settings={"batches": ((1, 8, 64), (1, 2)), "prompt": (64, 8), "new": (256, 16)},
+    ),
+    _gpt2_with("tiles", "unrolled, tiles, one product", **UNROLLED | TILES),
+    _gpt2_with("bfloat16", "unrolled, tiles, bfloat16 kept", **UNROLLED | TILES | BFLOAT16),
+    _gpt2_with(
+        "cast", "unrolled, tiles, cast once", **UNROLLED | TILES | {"train.cast_once": True}
     ),
     Row(
         "gpt2_8k",
@@ -273,3 +293,9 @@ ROWS = (
         settings={"trials": (16, 2), "steps": (100, 4), "size": ("", "tiny")},
     ),
 )
+
+
+def usual_rows(tiny: bool) -> list[str]:
+    """The names of all rows; in a tiny run, of those that differ in options only the last."""
+    beside = {row.beside: row.name for row in ROWS if row.beside}
+    return [row.name for row in ROWS if not (tiny and row.beside) or row.name == beside[row.beside]]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.common import assert_trees_equal, noisy_parameters
 from tests.decoding.test_sample import tokens_of
-from transformer.decoding.preparing import with_own_windows
+from transformer.decoding.preparing import unrolled
 from transformer.decoding.speculation import Draft, Speculative
 from transformer.models.gemma import Gemma
 from transformer.models.llama import Llama
@@ -124,11 +124,11 @@ def test_guesses_leave_the_text_as_it_is():
 
 def test_scanned_layers_by_turns_are_unrolled_to_write():
     scanned, params = computing(MODELS["gemma"], scan_layers=True), parameters("gemma")
-    model, found = with_own_windows(scanned, stacked(params))
+    model, found = unrolled(scanned, stacked(params))
     assert model == MODELS["gemma"]
     assert_trees_equal(found, dict(params))
     alike = MODELS["mistral, scanned"]
-    assert with_own_windows(alike, params) == (alike, params)
+    assert unrolled(alike, params) == (alike, params)
 
 
 def test_a_mask_by_the_index_of_keys_does_not_fit_a_window():

@@ -31,12 +31,16 @@ def accelerator(monkeypatch):
     return accelerator
 
 
-def compare(accelerator, tmp_path, programs, *, seconds=60.0, parts=None):
+def compare(accelerator, tmp_path, programs, *, seconds=60.0, parts=None, beside=()):
     """Runs made-up rows; returns the exit code and what the JSON file holds."""
     from accelerating.rows import Row
 
     names = list(dict.fromkeys(row for _, row in programs))
-    rows = [Row(name, f"row {name}", peer="gpt2") for name in names]
+    beside = dict(beside)
+    rows = [
+        Row(name, f"row {name}", peer="gpt2" * (name not in beside), beside=beside.get(name, ""))
+        for name in names
+    ]
     looks = f"say('device', device={DEVICE!r}, sizes={ {name: {} for name in names}!r})"
 
     def command(part, row, tiny, folder, sizes):
@@ -79,6 +83,24 @@ def test_rows_and_their_peers_make_a_table_and_a_file(accelerator, tmp_path, cap
     assert found["seconds"] > 0 and found["device"]["kind"] == DEVICE["kind"]
     shown = capsys.readouterr().out
     assert "2.00x" in shown and "20.0%" in shown and "PyTorch" in shown and "noise" not in shown
+
+
+def test_rows_with_other_options_share_a_peer(accelerator, tmp_path):
+    from accelerating.rows import ROWS
+
+    plain = next(row for row in ROWS if row.name == "gpt2")
+    others = [row for row in ROWS if row.beside == "gpt2"]
+    assert ROWS.index(plain) < min(map(ROWS.index, others))
+    for row in others:
+        for tiny in (False, True):
+            config = row.made_config(tmp_path, tiny)
+            # Numbers that are cast are others than those that are kept.
+            assert config.model.compute.dtype == "bfloat16"
+    rows = {("ours", "a"): f"say('row a', {FACTS})", ("ours", "b"): f"say('row b', {FACTS})"}
+    rows |= {("peer", "a"): "say('row a', name='PyTorch', ms=20.0, items=100)"}
+    code, found = compare(accelerator, tmp_path, rows, beside={"b": "a"})
+    assert code == 0
+    assert found["lines"]["row b"]["ratio"] == pytest.approx(2.0)
 
 
 def test_what_fails_says_why_and_the_rest_goes_on(accelerator, tmp_path, capsys):
@@ -155,7 +177,7 @@ def test_unknown_rows_are_refused_with_those_there_are(accelerator, capsys):
     with pytest.raises(SystemExit) as refused:
         accelerator.main(["--rows=gpt2,gpt3"])
     assert refused.value.code == 2
-    assert "no gpt3: choose from gpt2, vit" in capsys.readouterr().err
+    assert "no gpt3: choose from gpt2, gpt2_unrolled, vit" in capsys.readouterr().err
 
 
 def test_every_row_has_a_config_at_full_size_and_a_peer(accelerator, tmp_path):
@@ -188,3 +210,44 @@ def test_a_tiny_row_runs_from_end_to_end(tmp_path):
     }
     assert all(line["ours"]["ms"] > 0 for line in lines.values())
     assert all(title in done.stdout for title in lines)
+
+
+PROGRAM_TEXT = """
+%fused_write (parameter_0: f32[3,4], parameter_1: f32[4], parameter_2: s32[]) -> f32[3,4] {
+  %parameter_0 = f32[3,4]{1,0} parameter(0)
+  %parameter_1 = f32[4]{0} parameter(1)
+  %row = f32[1,4]{1,0} bitcast(%parameter_1)
+  %parameter_2 = s32[] parameter(2)
+  ROOT %written = f32[3,4]{1,0} dynamic-update-slice(%parameter_0, %row, %parameter_2)
+}
+
+%body (state: (s32[], f32[3,4], f32[4])) -> (s32[], f32[3,4], f32[4]) {
+  %state = (s32[], f32[3,4]{1,0}, f32[4]{0}) parameter(0)
+  %index = s32[] get-tuple-element(%state), index=0
+  %rows = f32[3,4]{1,0} get-tuple-element(%state), index=1
+  %vector = f32[4]{0} get-tuple-element(%state), index=2
+  %write = f32[3,4]{1,0} fusion(%rows, %vector, %index), kind=kLoop, calls=%fused_write
+  ROOT %next = (s32[], f32[3,4]{1,0}, f32[4]{0}) tuple(%index, %write, %vector)
+}
+
+ENTRY %main (x: bf16[8,4], w: bf16[4,2]) -> bf16[8,2] {
+  %x = bf16[8,4]{1,0} parameter(0)
+  %w = bf16[4,2]{1,0} parameter(1)
+  %start = (s32[], f32[3,4]{1,0}, f32[4]{0}) tuple()
+  %loop = (s32[], f32[3,4]{1,0}, f32[4]{0}) while(%start), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+  %kernel = (bf16[8,4]{1,0}, u8[0]{0}) custom-call(%x), custom_call_target="__cudnn$fmhaSoftmax"
+  ROOT %out = bf16[8,2]{1,0} dot(%x, %w), lhs_contracting_dims={1}, rhs_contracting_dims={0}, metadata={op_name="jit(f)/jit(_uniform)/dot"}
+}
+"""  # noqa: E501
+
+
+def test_kernels_are_counted_with_what_they_move(accelerator):
+    from accelerating.kernels import count
+
+    found = count(PROGRAM_TEXT)
+    # Three rounds of a loop, a kernel of cuDNN and a product.
+    assert found.kernels == 5 and dict(found.custom) == {"__cudnn$fmhaSoftmax": 1}
+    # A round reads a row and its place, and writes this row where it lies.
+    assert found.bytes == 3 * (16 + 4 + 16) + (64 + 64) + (64 + 16 + 32)
+    assert dict(found.products) == {"bf16": 2 * 8 * 2 * 4}
+    assert found.random == 1 and found.instructions == 17

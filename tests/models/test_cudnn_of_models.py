@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
+from transformer.decoding import sample
 from transformer.models.board_transformer import BoardTransformer
 from transformer.models.decision_transformer import DecisionTransformer
 from transformer.models.sound_codec import SoundCodec
 from transformer.models.speech_encoder import SpeechEncoder
+from transformer.models.whisper import Whisper
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.encoder_decoder import AnyEncoderDecoder, EncoderDecoder
 from transformer.nn.heads import TextEncoder
@@ -40,6 +42,9 @@ FAMILIES = {
     "vit, no class token": {"num_heads": 12, "width": 768, "pooling": "attention"},
     "t5": {"num_heads": 12, "width": 768, "head_dim": 64},
     "vaswani": {"num_heads": 8, "width": 512, "norm_order": "post"},
+    "esm": {"num_heads": 40, "width": 2560},
+    "whisper": {"num_heads": 6, "width": 384},
+    "whisper, large": {"num_heads": 20, "width": 1280, "source_context": 1499, "context": 447},
 }  # fmt: skip
 
 
@@ -122,6 +127,10 @@ def inputs_of(model, length):
             packed = {"source_segments": source, "target_segments": target}
             packed |= {"source_positions": source, "target_positions": target}
             calls = [(None, (source, target), packed)]
+        case Whisper():
+            # A window that is filled up with silence: nothing is padding.
+            window = jax.ShapeDtypeStruct((rows, 2 * model.source_context, 13), jnp.float32)
+            calls = [(None, (window, ints(rows, model.context)), {})]
         case AnyEncoderDecoder():
             target = ints(rows, 29)
             named = {"source_segments": real, "target_segments": target}
@@ -184,6 +193,19 @@ def test_what_auto_picks_passes_the_checks_of_jax(chosen, name):
         assert set(chosen) == expected, (method, named)
 
 
+@pytest.mark.parametrize("name", ["gpt2:", "published gemma, window in some layers"])
+def test_a_prompt_is_read_by_what_passes_the_checks_of_jax(chosen, name):
+    """With a cache, whose slots are more than the prompt's tokens, and padding behind."""
+    model = made(CASES[name][0], compute={"dtype": "bfloat16"}, context=1024, dropout_rate=0.0)
+    tokens = jax.ShapeDtypeStruct((2, 9), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+    chosen.clear()
+    lengths = jax.ShapeDtypeStruct((2,), jnp.int32)
+    read = functools.partial(sample._read, model.for_writing(), 704, sample.as_it_is)
+    jax.eval_shape(read, params, tokens, lengths)
+    assert set(chosen) == {"cudnn"}
+
+
 def test_a_model_in_float32_or_with_dropout_is_left_to_others(chosen):
     images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
@@ -192,3 +214,19 @@ def test_a_model_in_float32_or_with_dropout_is_left_to_others(chosen):
         init = functools.partial(model.init, keys, method="classify")
         jax.eval_shape(init, images)
     assert set(chosen) == {"einsum"}
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+def test_where_products_are_saved_the_kernel_runs_once(chosen, scanned):
+    """Its results are those of products, which `remat=dots` does not compute again."""
+    compute = {"dtype": "bfloat16", "remat": "dots", "scan_layers": scanned}
+    model = made(section("model", "gpt", num_heads=2, width=16, context=8, compute=compute))
+    tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens)["params"]
+
+    def total(params, tokens):
+        return model.apply({"params": params}, tokens)[0].astype(jnp.float32).sum()
+
+    program = str(jax.make_jaxpr(jax.grad(total))(params, tokens))
+    assert program.count("dot_product_attention_fwd_wrapper[") == 1
+    assert program.count("dot_product_attention_bwd_wrapper[") == 1

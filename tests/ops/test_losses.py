@@ -79,6 +79,12 @@ def test_gradient_of_cross_entropy(rng, labels):
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
+def test_the_gradient_of_all_logits_is_one_expression(rng, labels):
+    """Without a scatter, before which a GPU writes out what comes before."""
+    gradient = jax.grad(lambda x: cross_entropy(x, labels).objective.sum())
+    assert "scatter" not in str(jax.make_jaxpr(gradient)(normal(rng, 2, 5, VOCAB)))
+
+
 def test_bfloat16_logits_are_scored_in_float32(rng, labels):
     logits = normal(rng, 2, 5, VOCAB).astype(jnp.bfloat16)
     losses = cross_entropy(logits, labels)
@@ -156,6 +162,21 @@ def test_columns_after_the_vocabulary_count_for_nothing(whole):
     assert_trees_close(with_gradients(score, *arrays), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_table_is_a_kernel_turned(whole):
+    options, (features, kernel, bias), labels, expected = whole
+
+    def score(features, table, bias):
+        # Two more rows stand for no token.
+        table, sizes = jnp.pad(table, ((0, 2), (0, 0))), {"num_chunks": 2, "vocab_size": VOCAB}
+        return linear_cross_entropy(
+            features, table, labels, bias, is_table=True, **sizes, **options
+        )
+
+    (objective, losses), gradients = with_gradients(score, features, kernel.T, bias)
+    found = (objective, losses), (gradients[0], gradients[1].T, gradients[2])
+    assert_trees_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_without_bias_and_with_numbers_of_the_program(rng, labels):
     features, kernel = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
 
@@ -230,3 +251,16 @@ def test_logits_are_computed_once(rng, labels):
     program = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
     assert program.count("dot_general") == 3
     assert str(jax.make_jaxpr(total)(*arrays)).count("dot_general") == 1
+
+
+def test_nothing_as_large_as_a_table_is_turned(rng, labels):
+    """Or a GPU keeps the table and its moments turned in a step, and turns them around it."""
+
+    def total(features, table):
+        options = {"is_table": True, "num_chunks": 3}
+        return linear_cross_entropy(features, table, labels, **options).objective
+
+    program = jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(
+        normal(rng, 2, 5, 6), normal(rng, VOCAB, 6)
+    )
+    assert "6,11]" not in str(program)

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from transformer.data.tokenizers.protocol import TextTokenizer
+from transformer.decoding.preparing import prepared
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
@@ -221,7 +222,8 @@ def generate(
         chunk: how many tokens to make between two returns to Python.
         writer: makes the tokens; None takes `OneByOne`.
     """
-    writer = OneByOne(model, params, sampling) if writer is None else writer
+    if writer is None:
+        writer = OneByOne(*prepared(model, params), sampling)
     histories = [list(map(int, prompt)) for prompt in prompts]
     starts = [0] * len(prompts)
     keys = _row_keys(jnp.uint32(seed), len(prompts))

@@ -132,6 +132,10 @@ class T5(EncoderDecoder):
             return super().output_layer()
         return self.output.variables["params"]["kernel"], None
 
+    def output_table(self) -> Float[Array, "V D"] | None:
+        """The table of tokens if it is the output layer."""
+        return self.token_embedding.embedding if self.tie_embeddings else None
+
     def attention_needs(self) -> dict[str, bool]:
         """Biases, and dropout of attention weights."""
         return {"has_bias": True, "has_dropout": not is_zero(self.dropout_rate)}

@@ -165,6 +165,10 @@ class DecoderOnly(nn.Module):
         parameters = self.output.variables["params"]
         return parameters["kernel"], parameters.get("bias")
 
+    def output_table(self) -> Float[Array, "V D"] | None:
+        """The table of tokens if it is the output layer."""
+        return self.token_embedding.embedding if self.tie_embeddings else None
+
     def for_writing(self) -> "DecoderOnly":
         """This model for generation: with a cache, rows of any length and no dropped tokens."""
         return for_any_shape(self)

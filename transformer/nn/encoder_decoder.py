@@ -260,6 +260,10 @@ class AnyEncoderDecoder(nn.Module):
         """Kernel and bias of the output layer, for losses that use it in chunks."""
         return self.token_embedding.embedding.T, None
 
+    def output_table(self) -> Float[Array, "V D"] | None:
+        """The table of tokens if it is the output layer, as it is here."""
+        return self.token_embedding.embedding
+
     def chosen_attention(self, *inputs: Array) -> str:
         """The attention implementation that training uses for a source and a target so long.
 

@@ -212,6 +212,10 @@ class TextEncoder(nn.Module):
         """Kernel and bias of the output layer, for losses that use it in chunks."""
         return self.token_embedding.embedding.T, self.biases()
 
+    def output_table(self) -> Float[Array, "V D"]:
+        """The table of tokens, which is the output layer."""
+        return self.token_embedding.embedding
+
     def fill(
         self,
         tokens: Int[Array, "B T"],

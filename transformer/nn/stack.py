@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import Primitive
 from jaxtyping import Array, Float, PyTree
 
 from transformer.limits import OneOf
@@ -14,10 +15,21 @@ from transformer.nn.layouts import STACKED, layer_name, turn_name
 from transformer.nn.mixture import LOSSES
 from transformer.nn.taps import EDITS, RECORDED
 
+# JAX's name of cuDNN's forward pass, whose results are attended values and log normalizers.
+_CUDNN_FORWARD = "dot_product_attention_fwd_wrapper"
+
+
+def _by_cudnn(primitive: Primitive, *_: object, **__: object) -> bool:
+    """Whether an operation is attention by cuDNN, whose products have no operation of their own."""
+    return primitive.name == _CUDNN_FORWARD
+
+
 # Policies by name: which values are saved for the backward pass; it recomputes all others.
 REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
     "full": None,
-    "dots": jax.checkpoint_policies.checkpoint_dots,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.checkpoint_dots, _by_cudnn
+    ),
     "dots_without_batch": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 Remat = Annotated[str, OneOf(("none", *REMAT_POLICIES))]

@@ -48,6 +48,21 @@ def dense(
     return output.reshape(*batch_shape, *output_shape)
 
 
+def dense_by_rows(
+    inputs: Float[Array, "... D"], table: Float[Array, "V D"]
+) -> Float[Array, "... V"]:
+    """Contracts the last axes of both; as `dense(inputs, table.T)`, and nothing is turned.
+
+    Args:
+        inputs: one vector for each position.
+        table: one vector for each output.
+    """
+    many = jax.sharding.get_abstract_mesh().size > 1
+    rows = inputs if many else inputs.reshape(-1, inputs.shape[-1])
+    output = jax.lax.dot_general(rows, table, (((rows.ndim - 1,), (1,)), ((), ())))
+    return output.reshape(*inputs.shape[:-1], table.shape[0])
+
+
 @jax.custom_vjp
 def _narrowed(rows: Float[Array, "M I"], kernel: Float[Array, "I O"]) -> Float[Array, "M O"]:
     """The product with a kernel of fewer outputs than inputs, faster in its gradient on a CPU.

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from transformer.ops.activations import soft_cap
-from transformer.ops.dense import dense
+from transformer.ops.dense import dense, dense_by_rows
 from transformer.traced import Number, is_zero
 
 # Positions with this label do not count; the value is PyTorch's.
@@ -53,7 +53,7 @@ def cross_entropy(
     # The maximum only guards against overflow: its gradient cancels.
     maximum = lax.stop_gradient(jnp.max(logits, axis=-1))
     log_normalizer = maximum + jnp.log(jnp.sum(jnp.exp(logits - maximum[..., None]), axis=-1))
-    label_logit = jnp.take_along_axis(logits, target[..., None], axis=-1)[..., 0]
+    label_logit = _taken(logits, target)
     mean_logit = None if is_zero(label_smoothing) else jnp.mean(logits, axis=-1)
     # Ties go to the first token. This takes half the time of `argmax` on CPUs.
     equals = logits >= maximum[..., None]
@@ -64,15 +64,39 @@ def cross_entropy(
     )
 
 
+@jax.custom_vjp
+def _taken(logits: Float[Array, "... V"], ids: Int[Array, "..."]) -> Float[Array, "..."]:
+    """The logit of one token at each position.
+
+    The gradient that JAX takes of indexing is a scatter, before which a GPU writes out the gradient
+    of all logits in float32. A comparison is one more term of it.
+    """
+    return jnp.take_along_axis(logits, ids[..., None], axis=-1)[..., 0]
+
+
+def _taken_forward(logits: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
+    # An empty array knows V.
+    return _taken(logits, ids), (jnp.zeros((0, logits.shape[-1]), logits.dtype), ids)
+
+
+def _taken_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, None]:
+    like, ids = kept
+    columns = jnp.arange(like.shape[-1]) == ids[..., None]
+    return jnp.where(columns, gradient[..., None], 0.0).astype(like.dtype), None
+
+
+_taken.defvjp(_taken_forward, _taken_backward)
+
+
 def summed(losses: TokenLosses) -> TokenLosses:
     """The sums over all positions."""
     return TokenLosses(*map(jnp.sum, losses))
 
 
 class _Layer(NamedTuple):
-    """What is learned in `linear_cross_entropy` besides the features."""
+    """What is learned in `linear_cross_entropy` besides the features; see there."""
 
-    kernel: Float[Array, "D V"]
+    kernel: Float[Array, "D columns"] | Float[Array, "columns D"]
     bias: Float[Array, "V"] | None
 
 
@@ -82,22 +106,25 @@ class _Plan(NamedTuple):
     Attributes:
         logit_cap: of the output layer.
         shard_axes: how many axes of chunks, after the first, are those of shards.
+        is_table: whether the kernel has a row for each token.
         vocab_size: V; the kernel may have further columns.
         terms: constant arguments of `cross_entropy`, by name.
     """
 
     logit_cap: float | None
     shard_axes: int
+    is_table: bool
     vocab_size: int
     terms: tuple[tuple[str, float], ...]
 
 
 def linear_cross_entropy(
     features: Float[Array, "B T D"],
-    kernel: Float[Array, "D columns"],
+    kernel: Float[Array, "D columns"] | Float[Array, "columns D"],
     labels: Int[Array, "B T"],
     bias: Float[Array, "V"] | None = None,
     *,
+    is_table: bool = False,
     num_chunks: int,
     num_shards: int = 1,
     num_position_shards: int = 1,
@@ -120,6 +147,8 @@ def linear_cross_entropy(
         kernel: the output layer; columns after the first `vocab_size` stand for no token.
         labels: token ids, or `IGNORED`.
         bias: of the output layer.
+        is_table: whether the kernel is a table with a row for each token, as an embedding has. Its
+            gradient has this form from the beginning, so that nothing is turned.
         num_chunks: into how many parts each example is cut, at most T.
         num_shards: devices over which the examples are sharded. Gradients of the kernel are added
             on each device and between devices once, after the last chunk.
@@ -137,9 +166,9 @@ def linear_cross_entropy(
     terms = {"label_smoothing": label_smoothing, "z_loss": z_loss}
     # Constants stay constants, as zeros leave out a part of the program.
     constant = {name: term for name, term in terms.items() if isinstance(term, int | float)}
-    vocab_size = kernel.shape[1] if vocab_size is None else vocab_size
+    vocab_size = kernel.shape[0 if is_table else 1] if vocab_size is None else vocab_size
     shard_axes = sum(count > 1 for count in shards)
-    plan = _Plan(logit_cap, shard_axes, vocab_size, tuple(constant.items()))
+    plan = _Plan(logit_cap, shard_axes, is_table, vocab_size, tuple(constant.items()))
     losses = _visited(
         plan,
         _chunks(features, 0, num_chunks, shards),
@@ -182,7 +211,8 @@ def _of_chunk(
     numbers: dict[str, Float[Array, ""]],
 ) -> tuple[Float[Array, ""], TokenLosses]:
     """The objective of a chunk, and all its sums."""
-    logits = dense(features, layer.kernel)[..., : plan.vocab_size].astype(jnp.float32)
+    product = dense_by_rows if plan.is_table else dense
+    logits = product(features, layer.kernel)[..., : plan.vocab_size].astype(jnp.float32)
     if layer.bias is not None:
         logits = logits + layer.bias
     if plan.logit_cap is not None:

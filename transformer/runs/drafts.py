@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from transformer.decoding.preparing import in_computed_dtypes
 from transformer.decoding.speculation import Draft, Guesses, Lookup
 from transformer.errors import ConfigError
 from transformer.nn.decoder import DecoderOnly
@@ -50,4 +51,5 @@ def open_guesses(draft: str, run: Run, count: int | None = None) -> tuple[Guesse
             f"{run.model.context:,}: give a draft with at least the same config.model.context."
         )
     guesses = Draft(model.for_writing())
-    return (guesses if count is None else Draft(guesses.model, count)), smaller.params
+    params = in_computed_dtypes(model, smaller.params)
+    return (guesses if count is None else Draft(guesses.model, count)), params

@@ -44,14 +44,17 @@ def vocabulary_losses(
     multiple = module.compute.vocab_multiple
     if not chunk and multiple == 1:
         return summed(cross_entropy(module.logits(features), labels, **terms))
-    kernel, bias = module.output_layer()
-    vocab_size = kernel.shape[1]
-    kernel = jnp.pad(kernel.astype(features.dtype), ((0, 0), (0, -vocab_size % multiple)))
+    (kernel, bias), table = module.output_layer(), module.output_table()
+    vocab_size, missing = kernel.shape[1], (0, -kernel.shape[1] % multiple)
+    axes, pads = ("embed", "vocab"), ((0, 0), missing)
+    if table is not None:
+        kernel, axes, pads = table, ("vocab", "embed"), (missing, (0, 0))
     return linear_cross_entropy(
         features,
-        gathered(kernel, "embed", "vocab"),
+        gathered(jnp.pad(kernel.astype(features.dtype), pads), *axes),
         labels,
         bias,
+        is_table=table is not None,
         vocab_size=vocab_size,
         num_chunks=-(-vocab_size // (chunk or vocab_size)),
         num_shards=parts("batch"),

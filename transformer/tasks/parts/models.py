@@ -79,6 +79,9 @@ class HasOutputLayer(Protocol):
     def output_layer(self) -> tuple[Float[Array, "D V"], Float[Array, "V"] | None]:
         """Kernel and bias of the output layer, for losses that use it in chunks."""
 
+    def output_table(self) -> Float[Array, "V D"] | None:
+        """The table whose transpose is the kernel of the output layer; None if there is none."""
+
 
 @runtime_checkable
 class CapsOutputs(Protocol):
