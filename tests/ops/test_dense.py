@@ -45,6 +45,18 @@ def test_gradients_are_those_of_einsum(rng):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("devices", "axes"), [(1, 2), (2, 3)])
+def test_several_devices_keep_the_axes(rng, devices, axes):
+    x, w, b = normal(rng, 2, 5, 3), normal(rng, 3, 4, 2), normal(rng, 4, 2)
+    expected = np.einsum("btd,dnh->btnh", x, w)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((devices,), ("data",))):
+        program = jax.make_jaxpr(dense)(x, w, b)
+        np.testing.assert_allclose(dense(x, w, b), expected + b, atol=1e-5)
+        np.testing.assert_allclose(dense(x, w), expected, atol=1e-5)
+    (product,) = (one for one in program.eqns if one.primitive.name == "dot_general")
+    assert product.invars[0].aval.ndim == axes
+
+
 def test_shapes_that_do_not_fit_raise():
     with pytest.raises(ValueError, match=r"\(2, 5\).*\(3,\)"):
         dense(jnp.zeros((2, 5)), jnp.zeros((3, 4)))
