@@ -169,7 +169,7 @@ def tried(file: Path, mutant: Mutant, names: Sequence[str], known: Reached) -> s
 def tested_all(
     file: Path, names: Sequence[str], every: int, try_one: Callable[..., str] = tried
 ) -> dict[str, int]:
-    """Tests each n-th mutant of a file, shows those that survive, and counts what became of them."""
+    """Tests each n-th mutant of a file, shows survivors, and counts what became of all."""
     known = reached(file, names)
     imported(known.modules, file)
     all_mutants = mutants(file.read_text("utf-8"))

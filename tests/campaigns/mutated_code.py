@@ -1,7 +1,7 @@
 """Mutants of a program: one small change each, as a person might make by mistake.
 
-They are fewer than those of published tools, which put eleven other operators in place of each: an
-operator changes into the one that is most like it, so that a mutant says something when it survives.
+They are fewer than those of published tools, which put eleven other operators in place of each:
+an operator changes into the one that is most like it, so that a survivor says something.
 """
 
 import ast
@@ -121,7 +121,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
     """Parts of an expression or a statement, and what can stand in place of each."""
     match node:
         case ast.If(test) | ast.IfExp(test) if not _turned_already(test):
-            yield test, f"not {ast.unparse(test)}"
+            yield test, f"not ({ast.unparse(test)})"
         case ast.expr() | ast.stmt():
             for after in _changed(node):
                 yield node, after
