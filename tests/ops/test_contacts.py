@@ -22,9 +22,9 @@ def test_correction_takes_off_what_rows_and_columns_explain():
 
 
 def test_features_are_of_both_directions():
-    weights = jnp.array([[[1.0, 2.0], [4.0, 3.0]]])
-    # Their sum is [[2, 6], [6, 6]], with rows of 8 and 12.
-    expected = [[[2 - 3.2, 6 - 4.8], [6 - 4.8, 6 - 7.2]]]
+    weights = jnp.array([[[1.0, 2.0], [4.0, 3.0]], [[0.0, 1.0], [0.0, 0.0]]])
+    # The first and its mirror are [[2, 6], [6, 6]], with rows of 8 and 12; the others' rows are 1.
+    expected = [[[2 - 3.2, 6 - 4.8], [6 - 4.8, 6 - 7.2]], [[-0.5, 0.5], [0.5, -0.5]]]
     np.testing.assert_allclose(contact_features(weights), expected, atol=1e-5)
 
 

@@ -1,5 +1,3 @@
-import functools
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -20,13 +18,16 @@ continued = jax.jit(continued_as_before, static_argnames=("longest", "count"))
         # The end of the text is followed by what followed it there.
         ([7, 8, 7, 8], 2, [7, 8, 7]),
         ([3, 3], 2, [3, 3, 3]),
+        ([5, 7, 5], 1, [7, 5, 7]),
         # The beginning is compared with nothing before it.
         ([0, 4, 0, 5, 0], 3, [5, 0, 5]),
+        ([2, 9, 2, 8, 1, 2], 2, [8, 1, 2]),
         ([6], 2, [6, 6, 6]),
     ],
 )
 def test_what_followed_the_same_tokens(text, longest, guess):
-    # What stands behind a text, here more of the same, says nothing.
-    tokens = jnp.asarray((text + text * 8)[:9])
-    guessed = functools.partial(continued, longest=longest, count=3)
-    assert guessed(tokens, jnp.asarray(len(text))).tolist() == guess
+    # What stands behind a text says nothing, be it more of the same.
+    for behind in (text * 8, [0] * 8, [1] * 8):
+        tokens = jnp.asarray((text + behind)[:9])
+        guessed = continued(tokens, jnp.asarray(len(text)), longest=longest, count=3)
+        assert guessed.tolist() == guess

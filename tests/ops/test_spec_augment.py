@@ -21,5 +21,7 @@ def test_runs_of_frames_and_bands_are_fractions_of_what_is_valid():
 
 
 def test_borders_are_rounded():
-    found = hidden(jnp.ones((1, 4, 1)), jnp.array([4]), time_masks=jnp.array([[[0.2, 0.65]]]))
-    assert found[0, :, 0].tolist() == [1, 0, 0, 1]
+    # From 1.2 to 2.2, and from 1.6 to 2.6.
+    for run, kept in (([0.3, 0.55], [1, 0, 1, 1]), ([0.4, 0.65], [1, 1, 0, 1])):
+        found = hidden(jnp.ones((1, 4, 1)), jnp.array([4]), time_masks=jnp.array([[run]]))
+        assert found[0, :, 0].tolist() == kept
