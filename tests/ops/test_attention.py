@@ -317,7 +317,9 @@ def test_dropout_needs_a_key(rng):
 def test_auto_takes_blockwise_for_long_sequences_only():
     assert choose_implementation(8, 8) == "einsum"
     assert choose_implementation(1, 1 << 24) == "einsum"
-    assert choose_implementation(1 << 13, 1 << 13) == "blockwise"
+    assert choose_implementation(512, 511) == "einsum"
+    assert choose_implementation(512, 512) == "blockwise"
+    assert choose_implementation(2, 1 << 17) == "blockwise"
     assert choose_implementation(1 << 13, 1 << 13, has_bias=True) == "einsum"
     assert choose_implementation(1 << 13, 1 << 13, has_dropout=True) == "einsum"
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from tests.common import assert_trees_close, normal
-from transformer.ops.losses import IGNORED, cross_entropy, linear_cross_entropy, summed
+from transformer.ops.losses import (
+    IGNORED,
+    binary_cross_entropy,
+    cross_entropy,
+    linear_cross_entropy,
+    summed,
+)
 
 VOCAB = 11
 
@@ -230,3 +236,41 @@ def test_logits_are_computed_once(rng, labels):
     program = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
     assert program.count("dot_general") == 3
     assert str(jax.make_jaxpr(total)(*arrays)).count("dot_general") == 1
+
+
+def test_devices_that_do_not_divide_the_examples_add_up_alone(rng, labels):
+    arrays = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
+
+    def program(**shards):
+        def total(features, kernel):
+            losses = linear_cross_entropy(features, kernel, labels, num_chunks=2, **shards)
+            return losses.objective
+
+        return str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
+
+    assert program(num_shards=3, num_position_shards=2) == program()
+    assert program(num_shards=2, num_position_shards=2) == program(num_shards=2) != program()
+
+
+def test_gradients_have_the_dtypes_of_what_they_are_of(rng, labels):
+    features, kernel = normal(rng, 2, 5, 6).astype(jnp.bfloat16), normal(rng, 6, VOCAB)
+
+    def total(features, kernel, bias):
+        losses = linear_cross_entropy(
+            features, kernel.astype(jnp.bfloat16), labels, bias, num_chunks=2
+        )
+        return losses.objective, losses
+
+    bias = jnp.zeros(VOCAB, jnp.bfloat16)
+    gradient = jax.eval_shape(jax.grad(total, (0, 1, 2), has_aux=True), features, kernel, bias)
+    assert [x.dtype for x in gradient[0]] == [jnp.bfloat16, jnp.float32, jnp.bfloat16]
+    assert {x.dtype for x in gradient[1]} == {jnp.dtype("float32")}
+
+
+def test_yes_and_no_by_hand():
+    # Log odds of 3 to 1: "yes" costs log 4/3, "no" log 4.
+    logits = jnp.array([0.0, np.log(3.0), np.log(3.0), np.log(3.0), -1000.0])
+    found = binary_cross_entropy(logits, jnp.array([0.3, 1.0, 0.0, 0.25, 1.0]))
+    expected = [np.log(2), np.log(4 / 3), np.log(4), np.log(4) - np.log(3) / 4, 1000.0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert binary_cross_entropy(logits.astype(jnp.bfloat16), logits).dtype == jnp.float32
