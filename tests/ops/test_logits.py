@@ -136,10 +136,11 @@ def test_impossible_sampling(wrong):
 
 
 def test_the_strictest_sampling_and_that_it_cannot_be_changed():
-    sampling = Sampling(top_k=1, top_p=1e-9, min_p=1.0)
-    assert np.isfinite(filter_logits(jnp.array([0.0, 2.0, 1.0]), sampling)).tolist() == [0, 1, 0]
+    logits = jnp.array([0.0, 2.0, 1.0])
+    for strictest in (Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(min_p=1.0)):
+        assert np.isfinite(filter_logits(logits, strictest)).tolist() == [False, True, False]
     # Programs are compiled for each.
-    assert hash(sampling) == hash(Sampling(1.0, 1, 1e-9, 1.0))
+    assert hash(Sampling(min_p=0.5)) == hash(Sampling(1.0, 0, 1.0, 0.5))
 
 
 def test_a_choice_depends_on_the_row_and_the_position_alone():
