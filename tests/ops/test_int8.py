@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ def test_rounding_by_hand():
     # In float32, where 16 bits hold no number as large as 127 x 1,000.
     large = Int8(jnp.array([127], jnp.int8), jnp.array([1000.0]))
     assert large.restored("float32") == 127_000
+    assert rounded(values.astype(jnp.bfloat16), axes=0).scales.dtype == jnp.float32
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        large.scales = found.scales
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -44,8 +49,11 @@ def test_products_with_rows_of_a_table():
     assert int8_scores(inputs.astype(jnp.bfloat16), table).dtype == jnp.bfloat16
 
 
-def test_outputs_keep_the_dtype_of_inputs():
-    kernel = rounded(jnp.eye(3), axes=0)
-    found = int8_dense(jnp.ones((2, 3), jnp.bfloat16), kernel, jnp.ones(3))
+def test_outputs_keep_the_dtype_of_inputs_and_nothing_else_does():
+    rng = np.random.default_rng(0)
+    kernel, bias = rounded(normal(rng, 3, 4), axes=0), normal(rng, 4)
+    inputs = normal(rng, 2, 3).astype(jnp.bfloat16)
+    expected = int8_dense(inputs.astype(jnp.float32), kernel, bias).astype(jnp.bfloat16)
+    found = int8_dense(inputs, kernel, bias)
     assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found, 2.0)
+    np.testing.assert_array_equal(found, expected)

@@ -89,7 +89,7 @@ def test_bfloat16_logits_are_scored_in_float32(rng, labels):
     logits = normal(rng, 2, 5, VOCAB).astype(jnp.bfloat16)
     losses = cross_entropy(logits, labels)
     expected = cross_entropy(logits.astype(jnp.float32), labels)
-    assert losses.objective.dtype == jnp.float32
+    assert {x.dtype for x in losses} == {jnp.dtype("float32")}
     assert_trees_close(losses, expected, rtol=1e-6)
 
 
@@ -238,18 +238,23 @@ def test_logits_are_computed_once(rng, labels):
     assert str(jax.make_jaxpr(total)(*arrays)).count("dot_general") == 1
 
 
-def test_devices_that_do_not_divide_the_examples_add_up_alone(rng, labels):
+def test_what_is_visited_and_added_up(rng, labels):
     arrays = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
 
-    def program(**shards):
+    def program(num_chunks=2, **shards):
         def total(features, kernel):
-            losses = linear_cross_entropy(features, kernel, labels, num_chunks=2, **shards)
+            losses = linear_cross_entropy(features, kernel, labels, num_chunks=num_chunks, **shards)
             return losses.objective
 
         return str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
 
+    # Gradients of the kernel: one, and one for each device.
+    assert ",6,11]" not in program()
+    assert "[2,6,11]" in program(num_shards=2)
+    # Devices that do not divide the examples or the positions make none; nor are chunks empty.
     assert program(num_shards=3, num_position_shards=2) == program()
-    assert program(num_shards=2, num_position_shards=2) == program(num_shards=2) != program()
+    assert program(num_shards=2, num_position_shards=2) == program(num_shards=2)
+    assert program(num_chunks=9) == program(num_chunks=5) != program()
 
 
 def test_gradients_have_the_dtypes_of_what_they_are_of(rng, labels):
@@ -273,4 +278,5 @@ def test_yes_and_no_by_hand():
     found = binary_cross_entropy(logits, jnp.array([0.3, 1.0, 0.0, 0.25, 1.0]))
     expected = [np.log(2), np.log(4 / 3), np.log(4), np.log(4) - np.log(3) / 4, 1000.0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert binary_cross_entropy(logits.astype(jnp.bfloat16), logits).dtype == jnp.float32
+    narrow = logits.astype(jnp.bfloat16)
+    assert binary_cross_entropy(narrow, narrow).dtype == jnp.float32

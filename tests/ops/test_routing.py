@@ -171,6 +171,9 @@ def test_balance_loss_by_hand():
     expected = 3 * (0.65 + 0.5 * 0.15 + 0.5 * 0.2)
     mask = jnp.array([True, True, False])
     np.testing.assert_allclose(balance_loss(routing, mask), expected, rtol=1e-6)
+    # The second alone: shares 1, 0, 1.
+    mask = jnp.array([False, True, False])
+    np.testing.assert_allclose(balance_loss(routing, mask), 3 * (0.6 + 0.3), rtol=1e-6)
 
 
 def test_balance_loss_is_least_where_routing_is_even(problem):

@@ -39,7 +39,7 @@ def test_what_is_written_is_penalised():
     # The begin token, 2 and 3 are written, and 4 is not yet.
     scores = found(search, [0, 2, 3, 4], 2, [2.0, -1.0, 4.0, -3.0, 0.5])
     assert scores == [1.0, -1.0, 2.0, -6.0, 0.5]
-    assert found(search, [0, 1, 1], 1, [0.0, -2.0, 1.0, 1.0, 1.0]) == [0.0, -4.0, 1.0, 1.0, 1.0]
+    assert found(search, [0, 1, 1], 1, [0.5, -2.0, 1.0, 1.0, 1.0]) == [0.25, -4.0, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,9 @@ def test_nothing_of_this_length_occurs_twice(size, written, step, never):
         ("4; 2,3", [0, 1, 2], 1, [4]),
         ("0,2,3", [0, 2, 1], 1, [3]),
         ("1,2,3", [0, 2, 1], 1, []),
-        # What stands behind the end of a text is not before its beginning.
+        # Nothing is before the beginning of a text, neither its end nor itself.
         ("1,0,3", [0, 2, 1], 0, []),
+        ("0,0,3", [0, 2, 1], 0, []),
     ],
 )
 def test_some_sequences_are_never_written(unwritten, written, step, never):
@@ -96,14 +97,12 @@ def test_first_and_last_tokens():
 
 
 def test_rows_and_beams_have_rules_of_their_own():
-    written = jnp.array([[[0, 1, 2], [0, 2, 1]], [[0, 3, 3], [0, 4, 4]]])
-    search = Search(no_repeat_ngram_size=1, forced_last=(4,))
-    limits = jnp.array([False, True])
-    scores = ruled(jnp.ones((2, 2, 5)), written, jnp.asarray(1), limits, search, ENDS)
-    assert np.isneginf(scores).tolist() == [
-        [[True, True, False, False, False], [True, False, True, False, False]],
-        [[True, True, True, True, False]] * 2,
-    ]
+    written = jnp.array([[[0, 1, 2], [0, 2, 1]], [[0, 1, 1], [0, 4, 4]], [[0, 4, 1], [0, 3, 3]]])
+    search = Search(no_repeat_ngram_size=1, unwritten="3", forced_last=(4,))
+    limits = jnp.array([False, True, False])
+    scores = ruled(jnp.ones((3, 2, 5)), written, jnp.asarray(1), limits, search, ENDS)
+    never = [[np.flatnonzero(beam == NEVER).tolist() for beam in row] for row in np.asarray(scores)]
+    assert never == [[[0, 1, 3], [0, 2, 3]], [[0, 1, 2, 3]] * 2, [[0, 3, 4], [0, 3]]]
 
 
 def test_penalties_of_lengths():
