@@ -8,10 +8,12 @@ import pytest
 
 from tests.common import normal
 from transformer.ops.attention import (
+    attention_weights,
     choose_implementation,
     dot_product_attention,
 )
 from transformer.ops.masks import (
+    Mask,
     at_positions,
     causal,
     explicit,
@@ -60,6 +62,15 @@ def test_einsum_is_softmax_attention(rng, kv_heads):
     q, k, v = inputs(rng, kv_heads=kv_heads)
     output = dot_product_attention(q, k, v, implementation="einsum")
     np.testing.assert_allclose(output, reference(q, k, v), atol=1e-5)
+
+
+def test_weights_by_hand():
+    # The product 2 is divided by the root of 4.
+    query, keys = 2 * jnp.eye(4)[None, :1, None], jnp.eye(4)[None, :2, None]
+    weights = attention_weights(query, keys, mask=Mask())
+    np.testing.assert_allclose(
+        weights[0, 0, 0], [math.e / (1 + math.e), 1 / (1 + math.e)], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 7), (1, 4, 5, 7), (2, 1, 5, 7), (1, 1, 5, 7)])
