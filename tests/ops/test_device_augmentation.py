@@ -95,13 +95,13 @@ def test_mixed_images_hold_the_shares_that_are_told(noise, mixup, cut):
 
 
 def test_shares_are_distributed_as_asked():
-    images = jnp.zeros((2000, 16, 16, 1))
+    images = jnp.zeros((2000, 8, 8, 1))
     blended = augmentation.random_mix(jax.random.key(0), images, 0.2, 0.0).shares
     # The variance of Beta(a, a) is 1 / (4 (2 a + 1)): here 0.179, and 0.083 if a were 1.
     assert np.var(blended) == pytest.approx(1 / 5.6, abs=0.01)
-    # Of Beta(0.2, 0.2) 37 percent are above 0.9, and 10 if a were 1; at edges boxes are smaller.
+    # Of Beta(0.2, 0.2) 34 percent are above 0.9, and 10 if a were 1; at edges boxes are smaller.
     cut = augmentation.random_mix(jax.random.key(0), images, 0.0, 0.2).shares
-    assert np.mean(cut > 0.9) > 0.35
+    assert np.mean(cut > 0.9) > 0.3
 
 
 def test_a_cut_box_is_the_one_of_the_host(noise):
