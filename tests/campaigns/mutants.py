@@ -15,6 +15,8 @@ import importlib
 import importlib.machinery
 import json
 import os
+import resource
+import signal
 import sys
 import tempfile
 import time
@@ -153,13 +155,16 @@ def imported(modules: Sequence[str], file: Path) -> None:
 
 def tried(file: Path, mutant: Mutant, names: Sequence[str], known: Reached) -> str:
     """Tests one mutant: "killed", "survived" or "timed out"."""
+    # Of a processor: a busy machine takes longer.
+    seconds = 30 + 5 * int(sum(known.seconds.values()))
 
     def test() -> int:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         replaced(file, mutant.code)
         return tested(names, _Order(mutant.line, known))
 
-    done = forked(test, seconds=30 + 5 * sum(known.seconds.values()), megabytes=8192)
-    if done.timed_out:
+    done = forked(test, seconds=20 * seconds, megabytes=8192)
+    if done.timed_out or done.code == -signal.SIGXCPU:
         return "timed out"
     return "survived" if done.code == 0 else "killed"
 
