@@ -12,7 +12,6 @@ from hypothesis import settings
 
 from tests.common import noisy_parameters
 from transformer.caches import cache_folder
-from transformer.models.gpt import GPT
 
 settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("tests")
@@ -67,6 +66,9 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def gpt():
+    # Here, because most processes that try a few tests need none.
+    from transformer.models.gpt import GPT
+
     return GPT(
         vocab_size=11, num_layers=2, num_heads=2, width=16, context=16, feed_forward_width=32
     )

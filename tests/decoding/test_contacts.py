@@ -24,7 +24,6 @@ from transformer.decoding.contacts import (
 from transformer.decoding.marginals import MutationScores, masked_marginals
 from transformer.errors import DataError
 from transformer.models.esm import ESM
-from transformer.ops.contacts import average_product_correction, contact_features
 from transformer.pictures.contacts import draw_contacts
 from transformer.pictures.mutations import draw_mutations
 from transformer.tasks.parts.outputs import apply
@@ -45,16 +44,6 @@ def params():
     rows = jnp.zeros((1, 4), jnp.int32)
     made = types.SimpleNamespace(init=functools.partial(MODEL.init, method="fill"))
     return noisy_parameters(made, rows, rows, jnp.ones(1, jnp.int32), rows)
-
-
-def test_correction_takes_off_what_rows_and_columns_explain():
-    source = np.random.default_rng(0)
-    product = source.random((5, 1)) * source.random((1, 5))
-    np.testing.assert_allclose(average_product_correction(jnp.asarray(product)), 0.0, atol=1e-6)
-    np.testing.assert_array_equal(average_product_correction(jnp.zeros((3, 3))), 0.0)
-    found = contact_features(jnp.asarray(source.random((2, 4, 4)), jnp.float32))
-    np.testing.assert_allclose(found, np.swapaxes(found, 1, 2), atol=1e-6)
-    np.testing.assert_allclose(found.sum(-1), 0.0, atol=1e-5)
 
 
 def test_maps_are_of_residues_alone(params):

@@ -11,7 +11,6 @@ from tests.models import examples
 from transformer import models
 from transformer.nn.compute import computing
 from transformer.nn.layouts import stacked
-from transformer.ops.alibi import alibi, alibi_slopes
 from transformer.training.loop import train
 from transformer.training.sections import build, owner, section
 
@@ -73,11 +72,3 @@ def test_it_trains(found, tmp_path):
     config.optimizer.warmup = "1 steps"
     code, report = train(config, tmp_path / "run", curves=False)
     assert (code, report["step"]) == (0, 4)
-
-
-def test_near_tokens_count_more():
-    # Press et al. 2022, figure 3: eight heads have the slopes 1/2 to 1/256.
-    np.testing.assert_allclose(alibi_slopes(8), 2.0 ** -np.arange(1, 9))
-    np.testing.assert_allclose(alibi_slopes(3), [1 / 16, 1 / 256, 1 / 4])
-    bias = alibi(jnp.array([[2, 3]]), jnp.arange(4)[None], 2)
-    np.testing.assert_allclose(bias[0, 0, 1] / bias[0, 0, 1, 2], [3, 2, 1, 0])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.ops.activations import ACTIVATIONS
+from transformer.ops.activations import ACTIVATIONS, soft_cap
 
 FORMULAS = {
     "gelu": lambda x: x * (1 + math.erf(x / math.sqrt(2))) / 2,
@@ -32,3 +32,9 @@ def test_value_and_slope(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_dtype_is_kept(name):
     assert ACTIVATIONS[name](jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_a_soft_cap_in_numbers():
+    # 2 tanh(1/2) and 2 tanh(-50).
+    capped = soft_cap(jnp.array([1.0, 0.0, -100.0]), 2.0)
+    np.testing.assert_allclose(capped, [0.9242343, 0.0, -2.0], rtol=1e-6)

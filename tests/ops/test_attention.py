@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from tests.common import normal
+from transformer.ops import attention
 from transformer.ops.attention import (
+    attention_weights,
     choose_implementation,
     dot_product_attention,
+    refusal,
 )
 from transformer.ops.masks import (
+    Mask,
     at_positions,
     causal,
     explicit,
@@ -60,6 +64,15 @@ def test_einsum_is_softmax_attention(rng, kv_heads):
     q, k, v = inputs(rng, kv_heads=kv_heads)
     output = dot_product_attention(q, k, v, implementation="einsum")
     np.testing.assert_allclose(output, reference(q, k, v), atol=1e-5)
+
+
+def test_weights_by_hand():
+    # The product 2 is divided by the root of 4.
+    query, keys = 2 * jnp.eye(4)[None, :1, None], jnp.eye(4)[None, :2, None]
+    weights = attention_weights(query, keys, mask=Mask())
+    np.testing.assert_allclose(
+        weights[0, 0, 0], [math.e / (1 + math.e), 1 / (1 + math.e)], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 7), (1, 4, 5, 7), (2, 1, 5, 7), (1, 1, 5, 7)])
@@ -317,9 +330,39 @@ def test_dropout_needs_a_key(rng):
 def test_auto_takes_blockwise_for_long_sequences_only():
     assert choose_implementation(8, 8) == "einsum"
     assert choose_implementation(1, 1 << 24) == "einsum"
-    assert choose_implementation(1 << 13, 1 << 13) == "blockwise"
+    assert choose_implementation(512, 511) == "einsum"
+    assert choose_implementation(512, 512) == "blockwise"
+    assert choose_implementation(2, 1 << 17) == "blockwise"
     assert choose_implementation(1 << 13, 1 << 13, has_bias=True) == "einsum"
     assert choose_implementation(1 << 13, 1 << 13, has_dropout=True) == "einsum"
+
+
+@pytest.mark.parametrize("where", ["cpu", "gpu"])
+def test_auto_takes_nothing_that_refuses(monkeypatch, where):
+    """A bias, dropout or capped logits; traced, not computed."""
+    monkeypatch.setattr(attention, "platform", lambda: where)
+    x = jax.ShapeDtypeStruct((1, 512, 2, 8), jnp.bfloat16)
+    bias = jax.ShapeDtypeStruct((1, 2, 512, 512), jnp.float32)
+
+    def attended(x, bias, **options):
+        return dot_product_attention(x, x, x, bias=bias, **options)
+
+    dropout = {"dropout_rate": 0.1, "dropout_key": jax.random.key(0)}
+    for given, options in ((None, dropout), (bias, dropout), (None, {"logit_cap": 2.0})):
+        found = jax.eval_shape(functools.partial(attended, **options), x, given)
+        assert found.shape == x.shape
+
+
+def test_who_refuses_what():
+    query = jax.ShapeDtypeStruct((1, 4, 2, 8), jnp.bfloat16)
+    for name in ("einsum", "blockwise", "ring", "cudnn"):
+        assert refusal(name, query, 4, Mask()) is None
+    for name in ("blockwise", "ring"):
+        for asked in ({"has_bias": True}, {"has_dropout": True}):
+            assert "neither bias nor dropout" in refusal(name, query, 4, Mask(), **asked)
+            assert refusal("einsum", query, 4, Mask(), **asked) is None
+    assert "capped" in refusal("cudnn", query, 4, Mask(), has_cap=True)
+    assert "arbitrary" in refusal("ring", query, 4, explicit(jnp.ones((1, 1, 4, 4), bool)))
 
 
 def temporary_bytes(implementation, length):

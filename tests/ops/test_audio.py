@@ -144,3 +144,28 @@ def test_mu_law():
     assert error.max() < 0.022
     assert error[jnp.abs(samples) < 0.05].max() < 0.002
     np.testing.assert_array_equal(audio.mu_law_encoded(back), codes)
+
+
+def test_scales_in_numbers():
+    # 1 kHz is at 15 mel; from there to 6.4 kHz are 27.
+    mels, hertz = np.array([0.0, 7.5, 15.0, 42.0]), np.array([0.0, 500.0, 1000.0, 6400.0])
+    np.testing.assert_allclose(audio.to_mel(hertz), mels)
+    np.testing.assert_allclose(audio.to_hertz(mels), hertz)
+    np.testing.assert_allclose(audio.hann(4), [0.0, 0.5, 1.0, 0.5], atol=1e-7)
+    logs = jnp.array([[[0.0, -2.0], [-9.0, -1.0]]])
+    np.testing.assert_allclose(audio.whisper_scaled(logs), [[[1.0, 0.5], [-1.0, 0.75]]])
+    louder = audio.whisper_scaled(logs, jnp.array([2.0]))
+    np.testing.assert_allclose(louder, [[[1.0, 0.5], [-0.5, 0.75]]])
+    silence = audio.log_mel(jnp.zeros((1, 40)), audio.mel_filters(3, 16, 8000), 8)
+    np.testing.assert_allclose(silence, np.full((1, 5, 3), -10.0), rtol=1e-6)
+    powers = audio.mel_inverted(jnp.array([[[-1.0, 2.0]]]), np.eye(2, dtype=np.float32))
+    np.testing.assert_allclose(powers, [[[0.0, 2.0]]], atol=1e-6)
+
+
+def test_mu_law_in_numbers():
+    codes = audio.mu_law_encoded(jnp.array([-2.0, -1.0, 0.0, 1.0]))
+    assert codes.tolist() == [0, 0, 128, 255]
+    # Of four levels: ln 2 is half of ln 4; the third stands for (4 ** (1 / 3) - 1) / 3.
+    assert audio.mu_law_encoded(jnp.array([-1 / 3, 0.0, 1 / 3, 1.0]), 4).tolist() == [1, 2, 2, 3]
+    found = audio.mu_law_decoded(jnp.arange(4), 4)
+    np.testing.assert_allclose(found, [-1.0, -0.195800, 0.195800, 1.0], rtol=1e-5)

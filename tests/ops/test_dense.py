@@ -46,6 +46,18 @@ def test_gradients_are_those_of_einsum(rng, outputs):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("devices", "axes"), [(1, 2), (2, 3)])
+def test_several_devices_keep_the_axes(rng, devices, axes):
+    x, w, b = normal(rng, 2, 5, 3), normal(rng, 3, 4, 2), normal(rng, 4, 2)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((devices,), ("data",))):
+        programs = jax.make_jaxpr(dense)(x, w, b), jax.make_jaxpr(dense)(x, w)
+    for program, is_added in zip(programs, (True, False), strict=True):
+        steps = {one.primitive.name: one for one in program.eqns}
+        assert steps["dot_general"].invars[0].aval.ndim == axes
+        assert ("add" in steps) == is_added
+        assert program.out_avals[0].shape == (2, 5, 4, 2)
+
+
 def test_shapes_that_do_not_fit_raise():
     with pytest.raises(ValueError, match=r"\(2, 5\).*\(3,\)"):
         dense(jnp.zeros((2, 5)), jnp.zeros((3, 4)))

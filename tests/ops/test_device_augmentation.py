@@ -94,6 +94,16 @@ def test_mixed_images_hold_the_shares_that_are_told(noise, mixup, cut):
     assert kinds == {kind for kind, alpha in (("blended", mixup), ("cut", cut)) if alpha}
 
 
+def test_shares_are_distributed_as_asked():
+    images = jnp.zeros((2000, 8, 8, 1))
+    blended = augmentation.random_mix(jax.random.key(0), images, 0.2, 0.0).shares
+    # The variance of Beta(a, a) is 1 / (4 (2 a + 1)): here 0.179, and 0.083 if a were 1.
+    assert np.var(blended) == pytest.approx(1 / 5.6, abs=0.01)
+    # Of Beta(0.2, 0.2) 34 percent are above 0.9, and 10 if a were 1; at edges boxes are smaller.
+    cut = augmentation.random_mix(jax.random.key(0), images, 0.0, 0.2).shares
+    assert np.mean(cut > 0.9) > 0.3
+
+
 def test_a_cut_box_is_the_one_of_the_host(noise):
     """A box of CutMix, put in by the host, is what the device has."""
     mixed = augmentation.random_mix(jax.random.key(3), noise, 0.0, 1.0)
@@ -160,3 +170,22 @@ def test_the_host_only_crops_what_the_device_changes():
     assert not Augmentation(flip=True, on_device=True).on_host.changes
     plain = Augmentation(flip=True, shift=3)
     assert plain.on_host is plain
+
+
+def test_each_image_gets_one_of_all_changes_in_either_direction(monkeypatch):
+    asked = []
+
+    def noted(images, changes, strengths):
+        asked.append(np.stack([changes, strengths]))
+        return images + 1.0
+
+    monkeypatch.setattr(augmentation, "changed", noted)
+    images = jnp.zeros((200, 1, 1, 1))
+    found = augmentation.rand_augment(jax.random.key(0), images, 3, 4.0)
+    # One after the other, each drawn anew.
+    np.testing.assert_array_equal(found, 3.0)
+    assert len({row.tobytes() for row in asked}) == 3
+    changes, strengths = np.concatenate(asked, axis=1)
+    pairs = {(name, sign) for name in range(len(CHANGES)) for sign in (-1.0, 1.0)}
+    assert set(zip(changes.tolist(), np.sign(strengths).tolist(), strict=True)) == pairs
+    np.testing.assert_allclose(np.abs(strengths), 0.4)

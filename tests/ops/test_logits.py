@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from transformer.ops.logits import (
     Sampling,
+    choose,
     filter_logits,
     filter_min_p,
     filter_top_k,
@@ -112,6 +113,11 @@ def test_extreme_temperatures_are_limits(temperature):
     np.testing.assert_allclose(probabilities, expected)
 
 
+def test_a_nucleus_that_reaches_its_probability_is_whole():
+    logits = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+    assert np.isfinite(filter_top_p(logits, 0.5)).tolist() == [True, False, False]
+
+
 NAN = float("nan")
 
 
@@ -120,13 +126,38 @@ NAN = float("nan")
     [
         *({name: NAN} for name in ("temperature", "top_p", "min_p")),
         *({"temperature": temperature} for temperature in (-0.1, float("inf"))),
-        *({"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}),
+        *({"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 1.1}),
     ],
     ids=str,
 )
 def test_impossible_sampling(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_the_strictest_sampling_and_that_it_cannot_be_changed():
+    logits = jnp.array([0.0, 2.0, 1.0])
+    for strictest in (Sampling(top_k=1), Sampling(top_p=1e-9), Sampling(min_p=1.0)):
+        assert np.isfinite(filter_logits(logits, strictest)).tolist() == [False, True, False]
+    # Programs are compiled for each.
+    assert hash(Sampling(min_p=0.5)) == hash(Sampling(1.0, 0, 1.0, 0.5))
+
+
+def test_a_choice_depends_on_the_row_and_the_position_alone():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, VOCAB)), jnp.float32)
+    keys, sampling = jax.random.split(jax.random.key(0), 3), Sampling(temperature=0.5, top_k=4)
+    left = filter_logits(logits, sampling)
+    for position, places in ((7, [7, 7, 7]), (jnp.array([1, 7, 2]), [1, 7, 2])):
+        chosen = choose(logits, keys, jnp.asarray(position), sampling)
+        expected = [
+            jax.random.categorical(jax.random.fold_in(key, place), row)
+            for key, place, row in zip(keys, places, left, strict=True)
+        ]
+        np.testing.assert_array_equal(chosen, expected)
+        assert chosen.dtype == jnp.int32
+    coldest = choose(logits, keys, jnp.asarray(7), Sampling(temperature=0.0))
+    np.testing.assert_array_equal(coldest, logits.argmax(axis=-1))
+    assert coldest.dtype == jnp.int32
 
 
 def test_the_most_probable_token_is_the_first_of_equals_and_never_beyond_the_vocabulary():

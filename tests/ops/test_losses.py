@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from tests.common import assert_trees_close, normal
-from transformer.ops.losses import IGNORED, cross_entropy, linear_cross_entropy, summed
+from transformer.ops.losses import (
+    IGNORED,
+    binary_cross_entropy,
+    cross_entropy,
+    linear_cross_entropy,
+    summed,
+)
 
 VOCAB = 11
 
@@ -89,7 +95,7 @@ def test_bfloat16_logits_are_scored_in_float32(rng, labels):
     logits = normal(rng, 2, 5, VOCAB).astype(jnp.bfloat16)
     losses = cross_entropy(logits, labels)
     expected = cross_entropy(logits.astype(jnp.float32), labels)
-    assert losses.objective.dtype == jnp.float32
+    assert {x.dtype for x in losses} == {jnp.dtype("float32")}
     assert_trees_close(losses, expected, rtol=1e-6)
 
 
@@ -264,3 +270,47 @@ def test_nothing_as_large_as_a_table_is_turned(rng, labels):
         normal(rng, 2, 5, 6), normal(rng, VOCAB, 6)
     )
     assert "6,11]" not in str(program)
+
+
+def test_what_is_visited_and_added_up(rng, labels):
+    arrays = normal(rng, 2, 5, 6), normal(rng, 6, VOCAB)
+
+    def program(num_chunks=2, **shards):
+        def total(features, kernel):
+            losses = linear_cross_entropy(features, kernel, labels, num_chunks=num_chunks, **shards)
+            return losses.objective
+
+        return str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*arrays))
+
+    # Gradients of the kernel: one, and one for each device.
+    assert ",6,11]" not in program()
+    assert "[2,6,11]" in program(num_shards=2)
+    # Devices that do not divide the examples or the positions make none; nor are chunks empty.
+    assert program(num_shards=3, num_position_shards=2) == program()
+    assert program(num_shards=2, num_position_shards=2) == program(num_shards=2)
+    assert program(num_chunks=9) == program(num_chunks=5) != program()
+
+
+def test_gradients_have_the_dtypes_of_what_they_are_of(rng, labels):
+    features, kernel = normal(rng, 2, 5, 6).astype(jnp.bfloat16), normal(rng, 6, VOCAB)
+
+    def total(features, kernel, bias):
+        losses = linear_cross_entropy(
+            features, kernel.astype(jnp.bfloat16), labels, bias, num_chunks=2
+        )
+        return losses.objective, losses
+
+    bias = jnp.zeros(VOCAB, jnp.bfloat16)
+    gradient = jax.eval_shape(jax.grad(total, (0, 1, 2), has_aux=True), features, kernel, bias)
+    assert [x.dtype for x in gradient[0]] == [jnp.bfloat16, jnp.float32, jnp.bfloat16]
+    assert {x.dtype for x in gradient[1]} == {jnp.dtype("float32")}
+
+
+def test_yes_and_no_by_hand():
+    # Log odds of 3 to 1: "yes" costs log 4/3, "no" log 4.
+    logits = jnp.array([0.0, np.log(3.0), np.log(3.0), np.log(3.0), -1000.0])
+    found = binary_cross_entropy(logits, jnp.array([0.3, 1.0, 0.0, 0.25, 1.0]))
+    expected = [np.log(2), np.log(4 / 3), np.log(4), np.log(4) - np.log(3) / 4, 1000.0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    narrow = logits.astype(jnp.bfloat16)
+    assert binary_cross_entropy(narrow, narrow).dtype == jnp.float32

@@ -1,3 +1,6 @@
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -161,3 +164,52 @@ def test_block_is_a_slice_of_the_whole(names, query_start, key_start):
 
 def test_positions_alone_mask_nothing():
     assert RULES["positions"].materialize(QUERIES, KEYS) is None
+
+
+def test_a_mask_is_an_argument_of_a_program():
+    mask = masks.causal() & masks.sliding_window(2) & masks.padding_behind(jnp.array([2]))
+    found = jax.jit(lambda mask: mask.materialize(3, 3))(mask)
+    assert found[0, 0].tolist() == [[True, False, False], [True, True, False], [False, True, False]]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        mask.causal = False
+
+
+def test_tokens_before_the_padding():
+    found = masks.real_tokens(3, jnp.array([0, 2, 3]))
+    assert found.tolist() == [[False] * 3, [True, True, False], [True] * 3]
+
+
+BY_INDEX = {
+    "key positions": masks.at_positions(jnp.zeros((1, 2), int), jnp.zeros((1, 3), int)),
+    "segments": masks.segments(jnp.zeros((1, 3), int)),
+    "padding": masks.padding(jnp.ones((1, 3), bool)),
+    "lengths": masks.padding_behind(jnp.array([3])),
+    "explicit": masks.explicit(jnp.ones((1, 1, 2, 3), bool)),
+}
+
+
+def test_keys_elsewhere_have_no_rules_by_index():
+    places = jnp.array([[4, 0, 1]])
+    queries = masks.causal() & masks.at_positions(jnp.array([[1, 4]]))
+    moved = queries.with_keys_at(places)
+    assert seen(moved, 2, 3)[0, 0].tolist() == [[False, True, True], [True, True, True]]
+    for mask in BY_INDEX.values():
+        assert mask.with_keys_at(None) is mask
+        with pytest.raises(ValueError, match="rules by the index of keys"):
+            mask.with_keys_at(places)
+
+
+@pytest.mark.parametrize(
+    ("mask", "queries", "hides"),
+    [
+        (masks.full(), 4, False),
+        (masks.causal(), 4, False),
+        (masks.sliding_window(2), 3, False),
+        # With more of them a query may stand too far behind the last key.
+        (masks.sliding_window(2), 4, True),
+        (masks.at_positions(jnp.zeros((1, 4), int)), 3, True),
+        *((mask, 3, True) for mask in BY_INDEX.values()),
+    ],
+)
+def test_some_masks_may_hide_all_keys(mask, queries, hides):
+    assert mask.may_hide_all_keys(queries, 3) == hides

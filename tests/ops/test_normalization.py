@@ -28,6 +28,13 @@ def test_rms_norm_in_numpy(rng):
     np.testing.assert_allclose(rms_norm(x, scale, epsilon=0.1), normed * scale, atol=1e-5)
 
 
+def test_numbers_as_small_as_the_published_epsilons():
+    x, ones = jnp.array([-1e-3, 1e-3]), jnp.ones(2)
+    # Variances are 1e-6: epsilon is ten times as large for one norm, and as large for the other.
+    np.testing.assert_allclose(layer_norm(x, ones)[1], 1 / np.sqrt(11), rtol=1e-5)
+    np.testing.assert_allclose(rms_norm(x, ones)[1], 1 / np.sqrt(2), rtol=1e-5)
+
+
 def test_a_far_mean_does_not_hurt(rng):
     x = np.asarray(normal(rng, 3, 16))
     ones = jnp.ones(16)

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 
 from tests.common import normal
-from transformer.ops.positions import rotary, sinusoidal, sinusoidal_2d
+from transformer.ops.positions import (
+    LinearRotaryScaling,
+    RotaryScaling,
+    in_half_precision,
+    rotary,
+    sinusoidal,
+    sinusoidal_2d,
+)
 
 
 @pytest.fixture
@@ -86,6 +93,23 @@ def test_rotary_positions_broadcast_over_rows(rng):
 def test_rotary_keeps_the_dtype(rng):
     x = normal(rng, 1, 2, 1, 4).astype(jnp.bfloat16)
     assert rotary(x, jnp.array([[0, 1]])).dtype == jnp.bfloat16
+
+
+def test_scaled_frequencies_in_numbers():
+    # So many rotations within the 64 positions of pretraining.
+    rotations = np.array([0.1, 1.0, 2.0, 2.5, 3.0, 10.0])
+    frequencies = jnp.asarray(rotations * 2 * np.pi / 64, jnp.float32)
+    scaling = RotaryScaling(factor=8.0, low_frequency=1.0, high_frequency=3.0, old_context=64)
+    # Halfway from 1 to 3 half of it, a sixteenth in place of the other half.
+    expected = [1 / 8, 1 / 8, 1 / 2 + 1 / 16, 3 / 4 + 1 / 32, 1, 1]
+    np.testing.assert_allclose(scaling(frequencies) / frequencies, expected, rtol=1e-5)
+    linear = LinearRotaryScaling(4.0)
+    np.testing.assert_allclose(linear(frequencies) / frequencies, 1 / 4, rtol=1e-6)
+    # Modules are equal where these are.
+    assert hash(scaling) != hash(linear)
+    half = in_half_precision(jnp.array([0.1, 1.0]))
+    assert half.dtype == jnp.float32
+    assert half.tolist() == [0.0999755859375, 1.0]
 
 
 def test_odd_widths_raise():

@@ -36,6 +36,18 @@ def test_codes_and_vectors_are_each_others_inverse():
     np.testing.assert_array_equal(codes_of(vectors, LEVELS), codes)
 
 
+def test_codes_of_many_levels_and_of_any_axes():
+    # Some 13ths are a little too small.
+    codes = jnp.arange(26).reshape(2, 13)
+    np.testing.assert_array_equal(codes_of(vectors_of(codes, (26,)), (26,)), codes)
+
+
+def test_numbers_are_squeezed_to_a_thousandth_more_than_the_outermost_levels():
+    found = squeezed(jnp.array([[-50.0, -50.0], [0.0, 0.0], [50.0, 50.0]]), (5, 4))
+    expected = [[-2.002, -1.5015 - 0.5], [0.0, 0.0], [2.002, 1.5015 - 0.5]]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_large_numbers_reach_the_outermost_levels_and_zero_stays_in_the_middle():
     x = jnp.array([[-50.0] * 3, [0.0] * 3, [50.0] * 3])
     np.testing.assert_allclose(quantized(x, LEVELS), [[-1, -1, -1], [0, 0, 0], [1, 0.5, 0]])

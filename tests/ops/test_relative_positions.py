@@ -32,6 +32,14 @@ def test_large_distances_share_buckets_logarithmically():
     assert buckets([-128, -5000, 128, 5000], bidirectional=True) == [15, 15, 31, 31]
 
 
+def test_few_buckets():
+    # Half of them, 0 to 3, hold one distance each; 4 begins with distance 4 and 7 with the largest.
+    few = {"bidirectional": False, "num_buckets": 8, "max_distance": 5}
+    assert buckets([-3, -4, -5, -9], **few) == [3, 4, 7, 7]
+    # One holds a distance of its own, 0; the others begin at 1 and 2, the root of 1 x 4.
+    assert buckets([0, -1, -2, -4], **{**few, "num_buckets": 3, "max_distance": 4}) == [0, 1, 2, 2]
+
+
 def test_keys_behind_a_causal_query_are_at_the_query():
     assert buckets([1, 5, 500], bidirectional=False) == [0, 0, 0]
 

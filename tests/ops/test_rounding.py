@@ -33,6 +33,13 @@ def test_places_and_calls_round_independently():
         assert abs(np.corrcoef(up.ravel(), other.ravel())[0, 1]) < 0.02
 
 
+def test_either_word_gives_other_bits():
+    x = jnp.full(64, 1 + 2**-8)
+    given = jnp.array([[1, 2], [3, 2], [1, 5], [2, 1]], jnp.uint32)
+    rounded = jax.vmap(stochastically_rounded, (None, 0))(x, given).astype(jnp.float32)
+    assert len({row.tobytes() for row in np.asarray(rounded)}) == 4
+
+
 def test_what_bfloat16_holds_stays():
     kept = [0.0, -0.0, 1.5, -384.0, 2.0**-120, np.inf, -np.inf, np.nan]
     x = jnp.asarray(kept, jnp.float32)

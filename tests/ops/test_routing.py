@@ -95,6 +95,33 @@ def test_capacity_drops_what_is_beyond_it(problem, capacity):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_slots_by_hand():
+    experts = jnp.array([[0, 1], [0, 2], [0, 1]])
+    # Expert 0 has the slots 0 and 1, expert 1 those from 2 on; 6 is none.
+    assert places(experts, 3, 2).tolist() == [0, 2, 1, 4, 6, 3]
+    valid = jnp.array([True, False, True])
+    assert places(experts, 3, 2, valid).tolist() == [0, 2, 6, 6, 1, 3]
+    assert places(experts, 3, 2, None, jnp.array(1)).tolist() == [0, 2, 6, 4, 6, 6]
+
+
+def test_padding_gets_zeros_and_takes_no_slot(problem):
+    x, logits, kernels = problem
+    routing, valid, shapes = route(logits, CHOICES), np.arange(TOKENS) % 3 > 0, []
+
+    def place(x):
+        shapes.append(x.shape)
+        return x
+
+    found = ops.experts_with_capacity(
+        x, routing, kernels, jax.nn.silu, 5, place, jnp.asarray(valid), jnp.array(3)
+    )
+    # What experts read and what they write, both on the devices where they are.
+    assert shapes == [(EXPERTS, 5, WIDTH)] * 2
+    np.testing.assert_array_equal(found[~valid], 0.0)
+    expected, _ = token_by_token(x[valid], logits[valid], kernels, 3)
+    np.testing.assert_allclose(found[valid], expected, atol=1e-5)
+
+
 def test_later_tokens_take_no_place_of_earlier_ones(problem):
     x, logits, kernels = problem
 
@@ -144,6 +171,9 @@ def test_balance_loss_by_hand():
     expected = 3 * (0.65 + 0.5 * 0.15 + 0.5 * 0.2)
     mask = jnp.array([True, True, False])
     np.testing.assert_allclose(balance_loss(routing, mask), expected, rtol=1e-6)
+    # The second alone: shares 1, 0, 1.
+    mask = jnp.array([False, True, False])
+    np.testing.assert_allclose(balance_loss(routing, mask), 3 * (0.6 + 0.3), rtol=1e-6)
 
 
 def test_balance_loss_is_least_where_routing_is_even(problem):
@@ -169,3 +199,9 @@ def test_router_z_loss_by_hand():
     np.testing.assert_allclose(router_z_loss(logits), expected, rtol=1e-6)
     masked = router_z_loss(logits, jnp.array([False, True]))
     np.testing.assert_allclose(masked, np.log(8.0) ** 2, rtol=1e-6)
+
+
+def test_padding_alone_costs_nothing():
+    routing, nothing = route(jnp.zeros((2, EXPERTS)), CHOICES), jnp.zeros(2, bool)
+    assert balance_loss(routing, nothing) == 0
+    assert router_z_loss(jnp.ones((2, EXPERTS)), nothing) == 0

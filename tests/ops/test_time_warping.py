@@ -43,6 +43,12 @@ def test_tokens_begin_where_their_weights_do():
     np.testing.assert_array_equal(token_vectors(weights[:, :1], 3), [0])
 
 
+def test_each_vector_is_scaled_alone():
+    # All but the second say little, and what it says is only loud: four of six are for this way.
+    weights = [[[2, 1000, 2, 2, 1, 1], [1, 1100, 1, 1, 2, 2]]]
+    np.testing.assert_array_equal(token_vectors(np.array(weights, np.float32), 1), [0, 4])
+
+
 def test_they_are_those_of_transformers():
     pytest.importorskip("torch", reason="transformers computes with it")
     theirs = pytest.importorskip("transformers.models.whisper.generation_whisper")

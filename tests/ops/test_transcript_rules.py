@@ -37,6 +37,7 @@ TEXT, TIMES = [*range(14)], [*range(15, 25)]
 def test_what_may_follow():
     assert allowed() == [15, 16, 17, 18]
     assert allowed(16) == TEXT
+    assert allowed(15, 15) == TEXT
     assert allowed(16, 3) == [*TEXT, *TIMES[2:]]
     # A segment ends: a time not before it, or the end.
     assert allowed(16, 3, 19) == [*range(10, 14), *TIMES[4:]]
@@ -80,3 +81,26 @@ def test_suppressed_tokens_and_whole_texts():
         given = jnp.asarray(scores, jnp.float32)[None]
         found = rules.of_texts(given, jnp.asarray(text), jnp.asarray(step))
         assert np.flatnonzero(np.isfinite(found[0])).tolist() == sorted(tokens)
+
+
+def test_texts_of_rows_and_beams():
+    """Each as if it were alone, whatever stands behind its end."""
+    rng = np.random.default_rng(0)
+    scores = jnp.asarray(rng.normal(size=(3, 2, 25)) * 3, jnp.float32)
+    texts = np.full((3, 2, 6), 24)
+    texts[:, :, :3] = [[[16, 3, 4], [15, 15, 2]], [[16, 19, 1], [16, 3, 19]], [[17, 1, 18]] * 2]
+    rules = TranscriptRules(times=RULES)
+    of_texts = jax.jit(rules.of_texts)
+    for step in range(4):
+        found = of_texts(scores, jnp.asarray(texts), jnp.asarray(step))
+        for place in np.ndindex(3, 2):
+            text = np.where(np.arange(6) < step, texts[place], -1)
+            np.testing.assert_array_equal(found[place], ruled(scores[place], text))
+
+
+def test_any_first_time():
+    rules = TimestampRules(end=10, no_times=14, latest_first=None)
+    found = rules(jnp.zeros(25), jnp.full(3, -1), jnp.asarray(0))
+    assert np.flatnonzero(np.isfinite(found)).tolist() == TIMES
+    # Programs are compiled for each.
+    assert hash(TranscriptRules(times=rules)) != hash(TranscriptRules(times=RULES))
