@@ -136,6 +136,13 @@ def test_erasing_puts_one_box_of_noise_into_some_images():
     assert len(np.unique(found)) > 200
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1)])
+def test_boxes_may_be_as_large_as_the_image_and_are_inside(shape):
+    images = jnp.full((200, *shape, 1), -1.0)
+    found = np.asarray(augmentation.random_erasing(jax.random.key(0), images, 1.0))
+    assert np.mean((found >= 0).any((1, 2, 3))) > 0.9
+
+
 def batch(images, valid=None):
     count = len(images)
     labels = jnp.arange(count, dtype=jnp.int32)
