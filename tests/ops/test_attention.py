@@ -76,11 +76,12 @@ def test_weights_by_hand():
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 7), (1, 4, 5, 7), (2, 1, 5, 7), (1, 1, 5, 7)])
-def test_einsum_with_boolean_mask(rng, shape):
+def test_boolean_masks(rng, shape):
     q, k, v = inputs(rng, kv_heads=2)
     allowed = rng.random(shape) < 0.6
-    output = dot_product_attention(q, k, v, mask=jnp.asarray(allowed), implementation="einsum")
-    np.testing.assert_allclose(output, reference(q, k, v, allowed=allowed), atol=1e-5)
+    for name in ANYWHERE:
+        output = dot_product_attention(q, k, v, mask=jnp.asarray(allowed), implementation=name)
+        np.testing.assert_allclose(output, reference(q, k, v, allowed=allowed), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 5, 7), (1, 4, 5, 7), (1, 1, 5, 7)])
@@ -112,6 +113,18 @@ def test_bfloat16_in_bfloat16_out_softmax_in_float32(rng, implementation):
     output = dot_product_attention(q, k, v, implementation=implementation)
     assert output.dtype == jnp.bfloat16
     np.testing.assert_allclose(output.astype(jnp.float32), reference(q, k, v), atol=1e-2)
+
+
+@pytest.mark.parametrize("implementation", ANYWHERE)
+def test_gradients_are_in_the_dtypes_of_what_they_are_of(implementation):
+    x = jax.ShapeDtypeStruct((1, 4, 2, 8), jnp.bfloat16)
+
+    def total(*arrays):
+        attended = dot_product_attention(*arrays, implementation=implementation)
+        return jnp.sum(attended.astype(jnp.float32))
+
+    gradients = jax.eval_shape(jax.grad(total, argnums=(0, 1, 2)), x, x, x)
+    assert [gradient.dtype for gradient in gradients] == [jnp.bfloat16] * 3
 
 
 @pytest.mark.parametrize("implementation", ANYWHERE)
@@ -283,6 +296,21 @@ def blockwise_is_einsum(rng, case, kv_heads):
 
     for actual, expected in zip(run("blockwise"), run("einsum"), strict=True):
         np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_every_rule_of_a_mask_over_small_blocks(rng, monkeypatch):
+    monkeypatch.setattr("transformer.ops.blockwise.BLOCK_SIZE", 3)
+    monkeypatch.setattr("transformer.ops.blockwise.CPU_QUERY_BLOCK", 2)
+    q, k, v = inputs(rng, kv_heads=2)
+    mask = causal() & at_positions(random_positions(rng, 2, 5) + 3, random_positions(rng, 2, 7))
+    mask &= segments(
+        jnp.asarray(rng.integers(0, 2, (2, 5))), jnp.asarray(rng.integers(0, 2, (2, 7)))
+    )
+    mask &= padding(jnp.asarray(rng.random((2, 7)) < 0.8))
+    mask &= explicit(jnp.asarray(rng.random((2, 4, 5, 7)) < 0.8))
+    output = dot_product_attention(q, k, v, mask=mask, implementation="blockwise")
+    expected = reference(q, k, v, allowed=mask.materialize(5, 7))
+    np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
 def test_blockwise_refuses_bias(rng):

@@ -274,3 +274,24 @@ def test_under_vmap_only_what_jax_can_batch_is_chosen(gpu, name, length):
         "cudnn" if name in ("causal", "window") or (name, length) == ("none", 8) else "einsum"
     )
     assert resolved(UNDER_VMAP, query, length, mask) == expected
+
+
+def test_what_the_kernel_is_told_in_numbers():
+    behind = padding_behind(jnp.array([1, 0]))
+    # A row without any key has one there, and zeros as outputs.
+    lengths = cudnn._asked(behind, 2, 4, 4)["key_value_seq_lengths"]
+    assert lengths.tolist() == [1, 1]
+    seen = cudnn._zero_where_blind(jnp.ones((2, 3, 1, 1)), behind, None, 4)
+    assert seen[:, :, 0, 0].tolist() == [[1, 1, 1], [0, 0, 0]]
+    places = jnp.zeros((1, 4), int)
+    moved = (at_positions(places), Mask(key_positions=places))
+    assert cudnn._is_plainly_causal(causal(), 4, 4)
+    assert not any(cudnn._is_plainly_causal(causal() & mask, 4, 4) for mask in moved)
+
+
+def test_the_largest_mask():
+    length = 1 << 14
+    query = jax.ShapeDtypeStruct((1, length, 2, 8), jnp.bfloat16)
+    asked = {"mask": padding(jnp.ones((1, length), bool)), "has_dropout": False, "has_cap": False}
+    assert cudnn.cudnn_refusal(query, length, has_bias=False, **asked) is None
+    assert "entries" in cudnn.cudnn_refusal(query, length, has_bias=True, **asked)

@@ -124,11 +124,23 @@ def test_erasing_puts_one_box_of_noise_into_some_images():
     erased = (found >= 0)[..., 0]
     struck = erased.any((1, 2))
     assert 0.18 < struck.mean() < 0.32
+    ratios = []
     for box in erased[struck]:
         rows, columns = np.flatnonzero(box.any(1)), np.flatnonzero(box.any(0))
         assert box.sum() == len(rows) * len(columns)
+        ratios.append(len(columns) / len(rows))
         assert 0.005 < box.mean() < 0.4
+    # From 0.3 to its inverse.
+    assert min(ratios) < 0.45
+    assert max(ratios) > 2.2
     assert len(np.unique(found)) > 200
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1)])
+def test_boxes_may_be_as_large_as_the_image_and_are_inside(shape):
+    images = jnp.full((200, *shape, 1), -1.0)
+    found = np.asarray(augmentation.random_erasing(jax.random.key(0), images, 1.0))
+    assert np.mean((found >= 0).any((1, 2, 3))) > 0.9
 
 
 def batch(images, valid=None):
