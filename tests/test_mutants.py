@@ -65,6 +65,6 @@ def test_a_replaced_file_is_what_everybody_imports(monkeypatch, tmp_path):
         if is_mutant:
             replaced(file, "IS_MUTANT = True\n")
         found = importlib.import_module("little_victim")
-        assert found.IS_MUTANT == is_mutant
+        assert is_mutant == found.IS_MUTANT
         monkeypatch.delitem(sys.modules, "little_victim")
     assert file.read_text("utf-8") == "IS_MUTANT = False\n"
