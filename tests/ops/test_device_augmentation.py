@@ -118,6 +118,14 @@ def test_a_cut_box_is_the_one_of_the_host(noise):
         np.testing.assert_equal(image, cutmix(first[place], second, box))
 
 
+def test_a_cut_box_has_its_centre_anywhere():
+    """Half of each side: 8 of 16 rows from 4 before the centre, clipped at both ends."""
+    boxes = augmentation._cut_box(jax.random.key(0), jnp.full(4000, 0.75), 16, 16)
+    found = np.asarray(boxes).any(2).mean(0)
+    expected = [min(row + 4, 15) - max(row - 3, 0) + 1 for row in range(16)]
+    np.testing.assert_allclose(found, np.array(expected) / 16, atol=0.04)
+
+
 def test_erasing_puts_one_box_of_noise_into_some_images():
     images = jnp.full((400, 16, 16, 1), -1.0)
     found = np.asarray(augmentation.random_erasing(jax.random.key(0), images, 0.25))
