@@ -300,7 +300,6 @@ def blockwise_is_einsum(rng, case, kv_heads):
 
 def test_every_rule_of_a_mask_over_small_blocks(rng, monkeypatch):
     monkeypatch.setattr("transformer.ops.blockwise.BLOCK_SIZE", 3)
-    monkeypatch.setattr("transformer.ops.blockwise.CPU_BLOCK_SIZE", 2)
     q, k, v = inputs(rng, kv_heads=2)
     mask = causal() & at_positions(random_positions(rng, 2, 5) + 3, random_positions(rng, 2, 7))
     mask &= segments(

@@ -31,11 +31,9 @@ from transformer.ops.masks import Mask
 from transformer.ops.platforms import is_one_cpu
 from transformer.traced import Number, is_zero
 
-# Queries and keys of a block.
+# Queries and keys of a block. On two cores of a CPU the products of smaller ones are not shared
+# well: 256 takes up to 1.8 times as long, though 0.9 times on one core. Measured; see LOG.md.
 BLOCK_SIZE = 512
-# The same on a CPU, where the scores of one head then take 512 KB at most. Smaller blocks follow
-# the edges of a causal mask and of a window more closely. Measured; see LOG.md.
-CPU_BLOCK_SIZE = 256
 # The row and the key head that a call computes, of those that the mask describes; None: all.
 _Place = tuple[Int[Array, ""], Int[Array, ""]] | None
 
@@ -70,9 +68,7 @@ def blockwise_attention(
     num_queries, num_heads = query.shape[1:3]
     num_keys, num_kv_heads = key.shape[1:3]
     by_head = is_one_cpu()
-    has_edge = mask.causal or mask.window is not None
-    query_block = even_block(num_queries, CPU_BLOCK_SIZE if by_head else BLOCK_SIZE)
-    key_block = even_block(num_keys, CPU_BLOCK_SIZE if by_head and has_edge else BLOCK_SIZE)
+    query_block, key_block = even_block(num_queries, BLOCK_SIZE), even_block(num_keys, BLOCK_SIZE)
     plan = Plan(logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
 
     query = padded_heads(query * scale, query_block)
