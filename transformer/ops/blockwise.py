@@ -67,14 +67,13 @@ def blockwise_attention(
         raise ValueError(f"blockwise attention cannot do this: {refusal}.")
     num_queries, num_heads = query.shape[1:3]
     num_keys, num_kv_heads = key.shape[1:3]
-    by_head = is_one_cpu()
     query_block, key_block = even_block(num_queries, BLOCK_SIZE), even_block(num_keys, BLOCK_SIZE)
     plan = Plan(logit_cap, query_block, key_block, num_keys, num_heads // num_kv_heads)
 
     query = padded_heads(query * scale, query_block)
     key, value = padded_heads(key, key_block), padded_heads(value, key_block)
     mask = padded_mask(mask, -num_queries % query_block, -num_keys % key_block)
-    attend = _attend_by_head if by_head else _attend
+    attend = _attend_by_head if is_one_cpu() else _attend
     output: Array = attend(plan, query, key, value, mask)
     return output.transpose(0, 2, 1, 3)[:, :num_queries]
 
