@@ -15,13 +15,17 @@ from transformer.errors import ConfigError
 # Options from malloc.h: when free memory is returned, how many blocks may be mapped separately, and
 # the number of arenas for threads.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+# XLA otherwise compiles dozens of its own kernels for each matrix product of a program and tries
+# them. On an H100 those of cuBLAS are as fast, and are there at once (LOG.md).
+_CUBLAS = "--xla_gpu_enable_triton_gemm=false"
 # Files of NVIDIA's and AMD's GPUs and of Google's TPUs.
 _DEVICES = Path("/dev")
-_ACCELERATORS = ("nvidia[0-9]*", "kfd", "accel[0-9]*", "vfio/[0-9]*")
+_NVIDIA = "nvidia[0-9]*"
+_ACCELERATORS = (_NVIDIA, "kfd", "accel[0-9]*", "vfio/[0-9]*")
 
 
 def prepare_process() -> None:
-    """Keeps compiled programs on disk, and freed memory in the process.
+    """Keeps compiled programs on disk, and freed memory in the process; products are cuBLAS's.
 
     By default glibc maps large blocks separately and returns them to the kernel at once, so every
     step of a CPU run costs tens of thousands of page faults. Only the main arena can keep such
@@ -37,6 +41,15 @@ def prepare_process() -> None:
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_MAX, 0)
             mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    prefer_cublas()
+
+
+def prefer_cublas() -> None:
+    """Leaves matrix products of NVIDIA's GPUs to cuBLAS, unless `XLA_FLAGS` says otherwise."""
+    asked = os.environ.get("XLA_FLAGS", "")
+    named = _CUBLAS.partition("=")[0]
+    if named not in asked and may_use_accelerator() and next(_DEVICES.glob(_NVIDIA), None):
+        os.environ["XLA_FLAGS"] = f"{asked} {_CUBLAS}".strip()
 
 
 def may_use_accelerator() -> bool:

@@ -177,7 +177,7 @@ def test_unknown_rows_are_refused_with_those_there_are(accelerator, capsys):
     with pytest.raises(SystemExit) as refused:
         accelerator.main(["--rows=gpt2,gpt3"])
     assert refused.value.code == 2
-    assert "no gpt3: choose from gpt2, gpt2_unrolled, vit" in capsys.readouterr().err
+    assert "no gpt3: choose from gpt2, gpt2_scanned, vit" in capsys.readouterr().err
 
 
 def test_every_row_has_a_config_at_full_size_and_a_peer(accelerator, tmp_path):

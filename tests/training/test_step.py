@@ -163,6 +163,19 @@ def test_a_batch_without_labels_moves_nothing_but_decay(training, step):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
+def test_single_steps_of_a_gpu_have_no_loop(training, monkeypatch):
+    batches = jax.tree.map(lambda x: x[None], batch_of(0))
+    run = functools.partial(train_steps, training.recipe())
+    expected, losses = jax.jit(run)(training.state(), batches, 1)
+    monkeypatch.setattr("transformer.training.step.platform", lambda: "gpu")
+    traced = jax.jit(functools.partial(run)).trace(training.state(), batches, 1)
+    assert "while" not in str(traced.jaxpr)
+    state, metrics = traced.lower().compile()(training.state(), batches, 1)
+    assert state.step == expected.step == 1
+    assert_trees_close(state.params, expected.params, rtol=1e-5, atol=1e-6)
+    assert_trees_close(metrics, losses, rtol=1e-5)
+
+
 def test_division_into_calls_keeps_every_bit():
     training = Training(dropout_rate=0.3)
     batches = [batch_of(seed) for seed in range(6)]

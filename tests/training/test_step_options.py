@@ -99,6 +99,19 @@ def test_a_vocabulary_in_tiles(plain):
     assert f",{VOCAB}] = dot_general" not in program
 
 
+@pytest.mark.parametrize(("asked", "columns"), [(1, 128), (192, 384)])
+def test_a_gpu_has_tiles_anyway(asked, columns, monkeypatch):
+    model = computing(MODELS["tied"], vocab_multiple=asked)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32))
+    batch = jax.tree.map(lambda x: x[0], batches())
+    monkeypatch.setattr("transformer.tasks.parts.losses.platform", lambda: "gpu")
+    program = jax.make_jaxpr(functools.partial(TASK.losses, model))(
+        nn.meta.unbox(params)["params"], batch, {}
+    )
+    assert f",{columns}]" in str(program)
+    assert f",{VOCAB}] = dot_general" not in str(program)
+
+
 def test_queries_keys_and_values_in_one_product(plain):
     assert_learns_alike(trained(computing(plain[0], fused_qkv=True)), plain)
 

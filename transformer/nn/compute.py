@@ -30,8 +30,8 @@ class Compute:
         remat: what the backward pass recomputes; see `nn.stack.Stack`.
         attention: the implementation of attention; see `ops.attention.dot_product_attention`.
         vocab_multiple: the loss rounds the columns of the output layer up to a multiple of this,
-            with zeros that stand for no token, for matrix products in tiles (128 on GPUs). The
-            parameters and what is generated stay as they are.
+            with zeros that stand for no token, for matrix products in tiles; on GPUs it is a
+            multiple of 128 anyway. The parameters and what is generated stay as they are.
         fused_qkv: computes queries, keys and values by one product, whose kernel is put together
             at run time; the parameters stay apart. One CPU does so for many tokens anyway.
     """

@@ -27,7 +27,8 @@ class Train:
         microbatches: number of parts in which each batch's gradient is computed to save memory; the
             result is that of the whole batch.
         steps_per_dispatch: how many steps are handed to the device at once. With more, small models
-            wait less for Python; results do not depend on it.
+            wait less for Python. Results do not depend on it; on a GPU those of 1 and of more steps
+            may differ in rounding.
         ema_decay: decay of an exponential moving average of the parameters, which evaluation and
             generation then use; 0 keeps none.
         parameter_dtype: dtype in which matrices are kept: `float32` or `bfloat16`, which saves

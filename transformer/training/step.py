@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from transformer.ops.platforms import platform
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number
 from transformer.training.precision import narrowed, rounded_like, widened
@@ -99,19 +100,24 @@ def train_steps(
     """Several training steps in one call.
 
     The number of steps is an argument of the compiled program, not a constant: however a run is
-    divided into calls, it executes the same instructions and gives the same bits.
+    divided into calls, it executes the same instructions and gives the same bits. Only a GPU that
+    gets single steps has a program without a loop: its host waits for the condition of a loop, and
+    prepares the next step only then.
 
     Args:
         recipe: the recipe of each step.
         state: the state before the first step.
         batches: `[limit, B, ...]`; those beyond `count` are ignored.
-        count: how many steps to take.
+        count: how many steps to take, at least one.
 
     Returns:
         The new state and metrics `[limit, ...]`.
     """
     limit = jax.tree.leaves(batches)[0].shape[0]
     first = jax.tree.map(lambda x: x[0], batches)
+    if limit == 1 and platform() == "gpu":
+        state, metrics = train_step(recipe, state, first)
+        return state, jax.tree.map(lambda x: x[None], metrics)
     # What is jitted is traced once, for the shapes of the metrics and for the loop.
     step = jax.jit(functools.partial(train_step, recipe), inline=True)
     _, shapes = jax.eval_shape(step, state, first)
