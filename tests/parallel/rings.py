@@ -125,18 +125,14 @@ def exchanges_of_the_loss(chunks: int) -> dict:
     return {kind: found.count for kind, found in collectives(compiled.as_text()).items()}
 
 
-def main():
+def everything():
     window = collectives(program_of(*CASES["a window"]))
-    print(
-        json.dumps(
-            {
-                "differences": differences(),
-                "window": {kind: exchange._asdict() for kind, exchange in window.items()},
-                "loss": exchanges_of_the_loss(chunks=4),
-            }
-        )
-    )
+    return {
+        "differences": differences(),
+        "window": {kind: exchange._asdict() for kind, exchange in window.items()},
+        "loss": exchanges_of_the_loss(chunks=4),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(everything()))
