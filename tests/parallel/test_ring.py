@@ -109,7 +109,8 @@ def test_a_ring_in_half_precision_stays_in_it():
     shape = jax.ShapeDtypeStruct((1, 12, 2, 4), jnp.bfloat16)
     with jax.set_mesh(rings.line(1)):
         found = jax.eval_shape(gradients, (shape,) * 3, shape)
-    assert [x.dtype for x in found] == [jnp.bfloat16] * 4
+        found += (jax.eval_shape(attend, *(shape,) * 3),)
+    assert [x.dtype for x in found] == [jnp.bfloat16] * 5
 
 
 def test_what_a_ring_cannot_do_is_refused():
