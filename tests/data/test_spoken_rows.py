@@ -33,7 +33,7 @@ def test_a_vocabulary_is_kept(tmp_path):
     for change, message in (
         ({"num_codes": 0}, "its numbers are none"),
         ({"most_words": True}, "its numbers are none"),
-        ({"words": ["a", 1]}, "its words are none"),
+        ({"words": ["a", 1]}, "is damaged"),
     ):
         content = {"num_codes": 10, "words": ["a"], "most_words": 2} | change
         (tmp_path / "words.json").write_text(json.dumps(content))
