@@ -28,13 +28,15 @@ from transformer.planning.collectives import collectives
 ROWS, LENGTH, HEADS, KV_HEADS, SIZE = 2, 40, 4, 2, 8
 DOCUMENTS = jnp.asarray(np.repeat([[0, 1, 2, 2], [0, 0, 0, 3]], LENGTH // 4, axis=1))
 REAL = jnp.arange(LENGTH)[None] < jnp.asarray([[LENGTH], [13]])
+BEHIND = jnp.arange(LENGTH)[None] >= jnp.asarray([[5], [23]])
 TURNED = jnp.broadcast_to(7 * jnp.arange(LENGTH) % LENGTH, (ROWS, LENGTH))
 CASES = {
     "a row that is all padding": (2, padding_behind(jnp.asarray([20, 0]))),
     "causal": (8, causal()),
     "a window": (4, causal() & sliding_window(7)),
     "a window on both sides, padding anywhere": (8, sliding_window(6) & padding(REAL)),
-    "documents": (4, causal() & segments(DOCUMENTS)),
+    # The first queries see no key, in blocks that others need.
+    "documents, padding in front": (4, causal() & segments(DOCUMENTS) & padding(BEHIND)),
     "positions": (4, causal() & at_positions(TURNED, TURNED)),
 }
 
