@@ -89,7 +89,8 @@ def differences():
         with jax.set_mesh(line(devices)):
             (_, attended), of_ring = ring(arrays, mask)
         pairs = zip((attended, *of_ring), (expected, *gradients), strict=True)
-        found[name] = [float(jnp.max(jnp.abs(one - other))) for one, other in pairs]
+        # In NumPy: the largest of several simulated devices leaves NaN out.
+        found[name] = [float(np.max(np.abs(np.subtract(*pair)))) for pair in pairs]
     return found
 
 
