@@ -145,6 +145,34 @@ def test_which_lengths_splash_knows():
         assert said == f"{num_queries} queries and {num_keys} keys are not multiples of 128"
 
 
+BLIND = CASES | {
+    "padding in front, seen by all": (padding(~REAL), None),
+    "padding by lengths, seen by all": (padding_behind(jnp.array([200, 0])), None),
+    "padding given twice": (causal() & padding(~REAL) & padding_behind(jnp.array([9, 220])), None),
+}
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_outputs_of_queries_that_see_no_key_are_zeros(name):
+    mask = BLIND[name][0]
+    allowed = mask.materialize(LENGTH, LENGTH)
+    sees = np.ones((2, LENGTH)) if allowed is None else np.any(allowed, axis=(1, 3))
+    found = splash._zero_where_blind(jnp.ones((2, LENGTH, 1, 1)), mask, LENGTH)
+    np.testing.assert_array_equal(found[:, :, 0, 0], np.broadcast_to(sees, (2, LENGTH)))
+
+
+def test_numbers_of_segments():
+    assert splash._segments(causal(), 2, LENGTH, LENGTH) is None
+    mask = segments(DOCUMENTS.astype(jnp.int8), (DOCUMENTS + 1).astype(jnp.int8))
+    query, key = splash._segments(mask, 2, LENGTH, LENGTH)
+    assert query.dtype == key.dtype == jnp.int32
+    np.testing.assert_array_equal(query, DOCUMENTS)
+    np.testing.assert_array_equal(key, DOCUMENTS + 1)
+    query, key = splash._segments(padding(REAL), 2, LENGTH // 2, LENGTH)
+    assert query.shape == (2, LENGTH // 2)
+    np.testing.assert_array_equal(key == query[0, 0], REAL)
+
+
 def test_blocks_of_splash_are_the_largest_that_divide(monkeypatch):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
