@@ -173,32 +173,31 @@ def test_numbers_of_segments():
     np.testing.assert_array_equal(key == query[0, 0], REAL)
 
 
-def test_blocks_of_splash_are_the_largest_that_divide(monkeypatch):
+def test_splash_is_asked_for_all_heads_and_the_largest_blocks_that_divide(monkeypatch):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
     asked = []
 
     def made(mask, *, block_sizes, **_):
-        asked.append(block_sizes)
+        asked.append((mask.shape, block_sizes))
         return lambda query, key, value: query
 
     monkeypatch.setattr(kernels, "make_splash_mha", made)
-    arrays = [jax.ShapeDtypeStruct((1, n, 1, 8), jnp.float32) for n in (1024, 768, 768)]
+    arrays = [jax.ShapeDtypeStruct((1, n, 3, 8), jnp.float32) for n in (1024, 768, 768)]
     jax.eval_shape(
         functools.partial(splash_attention, mask=Mask(), scale=1.0, logit_cap=None, **PLAIN),
         *arrays,
     )
     queries, keys = 512, 384
-    assert asked == [
-        kernels.BlockSizes(
-            block_q=queries,
-            block_kv=keys,
-            block_q_dkv=queries,
-            block_kv_dkv=keys,
-            block_q_dq=queries,
-            block_kv_dq=keys,
-        )
-    ]
+    sizes = kernels.BlockSizes(
+        block_q=queries,
+        block_kv=keys,
+        block_q_dkv=queries,
+        block_kv_dkv=keys,
+        block_q_dq=queries,
+        block_kv_dq=keys,
+    )
+    assert asked == [((3, 1024, 768), sizes)]
     assert [splash._block(length) for length in (128, 256, 640, 896)] == [128, 256, 128, 128]
 
 
