@@ -157,6 +157,9 @@ def test_librispeech_without_a_recording(tmp_path):
     (file.parent / "19-198-0001.flac").unlink()
     with pytest.raises(DataError, match=r"19-198.trans.txt, line 2 names 19-198-0001, and there"):
         read_recordings(tmp_path, RATE)
+    write_lines(file, "../19-198-0001 ONE")
+    with pytest.raises(DataError, match=r"line 1 names '../19-198-0001', which is no file beside"):
+        read_recordings(tmp_path, RATE)
 
 
 def write_kaldi(folder, *lines, segments=()):
@@ -246,6 +249,43 @@ def test_spoken_digits(tmp_path):
     assert validation.transcripts == ["seven"]
     np.testing.assert_array_equal(train[1], [3, 4, 5])
     np.testing.assert_array_equal(validation[0], [0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"names": np.array(["7_jackson_4", "theo_5"])}, "a length and a name for each"),
+        ({"names": np.array(["7_jackson_4"])}, "a length and a name for each"),
+        ({"lengths": np.array([1, 4])}, "do not add up to its 6 samples"),
+    ],
+)
+def test_wrong_spoken_digits(tmp_path, change, message):
+    arrays = {"samples": np.zeros(6, np.int16), "lengths": np.array([1, 5])}
+    path = tmp_path / "f.npz"
+    np.savez(path, **arrays | {"names": np.array(["7_jackson_4", "0_theo_5"])} | change)
+    with pytest.raises(DataError, match=message):
+        read_recordings(path, 8000)
+
+
+@pytest.mark.parametrize("rate", [8000.0, 0, "8000"])
+def test_a_rate_that_is_none(tmp_path, rate):
+    np.savez(tmp_path / "a.npz", train_x=np.zeros(9, np.int16), sampling_rate=rate)
+    with pytest.raises(DataError, match=rf"sampling_rate is {rate!r}, and a whole number is"):
+        read_recordings(tmp_path / "a.npz", RATE)
+
+
+def test_two_folders_of_one_part(tmp_path):
+    for folder in ("dev", "valid"):
+        write(tmp_path / folder / "1.wav", text="a")
+    write(tmp_path / "train" / "1.wav", text="a")
+    with pytest.raises(DataError, match=r"dev and .*valid are both for validation: keep one"):
+        read_recordings(tmp_path, RATE)
+
+
+def test_a_folder_within_itself_is_read_once(tmp_path):
+    write(tmp_path / "a" / "1.wav", text="a")
+    (tmp_path / "a" / "b").symlink_to(tmp_path)
+    assert read_recordings(tmp_path, RATE).train.transcripts == ["a"]
 
 
 def test_a_digest_sees_changes(tmp_path):

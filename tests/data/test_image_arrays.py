@@ -80,6 +80,31 @@ def test_grey_and_colour(save, tmp_path):
     assert validation.notes == ()
 
 
+def test_a_part_of_the_images_shares_channels_as_they_do(save):
+    train, validation = read_images(
+        save(x_train=IMAGES, y_train=LABELS, x_test=IN_COLOUR, y_test=LABELS)
+    )
+    for images, whole in ((train, IMAGES[..., None]), (validation, IN_COLOUR)):
+        part = images.part(0.4, seed=0)
+        assert np.bincount(part.labels).tolist() == [2, 2, 2, 2]
+        assert part.digest != images.digest
+        for index, label in enumerate(part.labels):
+            equal = np.all(part.source[index] == whole, axis=(1, 2, 3))
+            assert LABELS[equal].tolist() == [label]
+        assert (part.source.array.strides[-1] == 0) == (images is train)
+
+
+def test_a_name_of_two_classes_says_nothing(tmp_path):
+    path = write_files(tmp_path / "cranes", {"crane/1.png": encoded(colours(3, 4))})
+    with pytest.raises(
+        DataError, match=r"2 of the known .*'crane'.*calling it 'crane \(0\)' or 'crane \(2\)'"
+    ):
+        read_evaluation_images(path, ("crane", "a", "crane"), channels=3, broken="refuse")
+    path = write_files(tmp_path / "one", {"crane (2)/1.png": encoded(colours(3, 4))})
+    found = read_evaluation_images(path, ("crane", "a", "crane"), channels=3, broken="refuse")
+    assert found.labels.tolist() == [2]
+
+
 def test_the_digest_is_that_of_the_images(save):
     def digests(images, labels):
         path = save(x_train=images, y_train=labels, x_test=images[:5], y_test=labels[:5])

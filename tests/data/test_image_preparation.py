@@ -77,6 +77,7 @@ def test_images_that_cannot_be_prepared(tmp_path):
         ({"resize": "cut", "crop_fraction": 0.8}, "crop_fraction .*resize=cut"),
         ({"rescale_factor": 0.0}, "rescale_factor"),
         ({"mean": (float("nan"),)}, "mean"),
+        ({"std": (0.1, 0.2)}, r"std is \(0.1, 0.2\): one number, or one a channel"),
     ],
 )
 def test_values_that_cannot_work(fields, said):

@@ -142,6 +142,7 @@ def test_variants():
         "K9A": "which has no such residue",
         "M1A:M1G": "changes a residue twice",
         "K2R\tnan": "'nan' is no finite number",
+        "K2R\tmuch": "'much' is no finite number",
     }.items():
         with pytest.raises(DataError, match=f"line 1 of the input.*{said}"):
             read_variants([text], "MKT")

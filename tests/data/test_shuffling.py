@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transformer.data import order as shuffling
-from transformer.data.order import Epochs
+from transformer.data.order import Batches, Epochs
+from transformer.data.rows import RowSource
 from transformer.data.source import epoch_generator, example_generator
 
 
@@ -38,6 +39,14 @@ def assert_visited_once(count, seed, epoch):
 def test_epochs_and_seeds_have_their_own_orders():
     orders = {tuple(examples(12, seed, epoch, 12)) for epoch in range(4) for seed in range(4)}
     assert len(orders) == 16
+
+
+def test_no_batch_comes_after_the_last():
+    batches = Batches(RowSource({"x": np.arange(8)}), Epochs(8, 4, 0, 2))
+    assert sorted(x for step in (0, 1) for x in batches[step]["x"]) == list(range(8))
+    for step in (-1, 2):
+        with pytest.raises(IndexError, match=f"are 2 batches, and none with the number {step}"):
+            batches[step]
 
 
 def test_every_example_has_its_own_numbers():

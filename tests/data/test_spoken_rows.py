@@ -1,5 +1,7 @@
 """Rows of words and codes, and the words that a voice knows."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,15 @@ def test_a_vocabulary_is_kept(tmp_path):
     for content in ("[]", '{"num_codes": "1", "words": [], "most_words": 2}', "{"):
         (tmp_path / "words.json").write_text(content)
         with pytest.raises(DataError, match=r"words\.json"):
+            read_vocabulary(tmp_path)
+    for change, message in (
+        ({"num_codes": 0}, "its numbers are none"),
+        ({"most_words": True}, "its numbers are none"),
+        ({"words": ["a", 1]}, "is damaged"),
+    ):
+        content = {"num_codes": 10, "words": ["a"], "most_words": 2} | change
+        (tmp_path / "words.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match=message):
             read_vocabulary(tmp_path)
     (tmp_path / "words.json").unlink()
     with pytest.raises(DataError, match="no run of a voice"):

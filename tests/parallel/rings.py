@@ -28,13 +28,15 @@ from transformer.planning.collectives import collectives
 ROWS, LENGTH, HEADS, KV_HEADS, SIZE = 2, 40, 4, 2, 8
 DOCUMENTS = jnp.asarray(np.repeat([[0, 1, 2, 2], [0, 0, 0, 3]], LENGTH // 4, axis=1))
 REAL = jnp.arange(LENGTH)[None] < jnp.asarray([[LENGTH], [13]])
+BEHIND = jnp.arange(LENGTH)[None] >= jnp.asarray([[5], [23]])
 TURNED = jnp.broadcast_to(7 * jnp.arange(LENGTH) % LENGTH, (ROWS, LENGTH))
 CASES = {
     "a row that is all padding": (2, padding_behind(jnp.asarray([20, 0]))),
     "causal": (8, causal()),
     "a window": (4, causal() & sliding_window(7)),
     "a window on both sides, padding anywhere": (8, sliding_window(6) & padding(REAL)),
-    "documents": (4, causal() & segments(DOCUMENTS)),
+    # The first queries see no key, in blocks that others need.
+    "documents, padding in front": (4, causal() & segments(DOCUMENTS) & padding(BEHIND)),
     "positions": (4, causal() & at_positions(TURNED, TURNED)),
 }
 
@@ -87,7 +89,8 @@ def differences():
         with jax.set_mesh(line(devices)):
             (_, attended), of_ring = ring(arrays, mask)
         pairs = zip((attended, *of_ring), (expected, *gradients), strict=True)
-        found[name] = [float(jnp.max(jnp.abs(one - other))) for one, other in pairs]
+        # In NumPy: the largest of several simulated devices leaves NaN out.
+        found[name] = [float(np.max(np.abs(np.subtract(*pair)))) for pair in pairs]
     return found
 
 
@@ -125,18 +128,14 @@ def exchanges_of_the_loss(chunks: int) -> dict:
     return {kind: found.count for kind, found in collectives(compiled.as_text()).items()}
 
 
-def main():
+def everything():
     window = collectives(program_of(*CASES["a window"]))
-    print(
-        json.dumps(
-            {
-                "differences": differences(),
-                "window": {kind: exchange._asdict() for kind, exchange in window.items()},
-                "loss": exchanges_of_the_loss(chunks=4),
-            }
-        )
-    )
+    return {
+        "differences": differences(),
+        "window": {kind: exchange._asdict() for kind, exchange in window.items()},
+        "loss": exchanges_of_the_loss(chunks=4),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(everything()))

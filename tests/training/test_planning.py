@@ -281,6 +281,62 @@ def test_a_refusal_for_want_of_memory_is_understood():
     assert verdict({"fits": True, "memory": memory}).endswith("5.75 GiB left")
 
 
+def test_a_plan_in_words(capsys):
+    gib, row = 1 << 30, {"path": "a/b", "shape": [8, 6], "cut": [["fsdp"], []]}
+    report = {
+        "parameter_table": [row | {"bytes_per_device": 3 << 19}],
+        "mesh": {"fsdp": 4, "tensor": 2},
+        "slices": 2,
+        "devices": 8,
+        "chips": 16,
+        "device_kind": "TPU v4",
+        "parameters": 1_234_567,
+        "memory": {"parameters": gib // 2, "total": 3 * gib, "available": None},
+        "fits": True,
+        "flops_per_step": 2e12,
+        "computed_flops_per_step": 2.5e12,
+        "collectives": {"all-gather": {"count": 1200, "bytes": 5 << 20, "moved": 4 << 20}},
+        "tokens_per_step": 4096.0,
+        "steps": 2000,
+        "mfu": [0.25, 0.5],
+        "step_seconds": [1.0, 2.0],
+        "tokens_per_second": [4096.0, 2048.0],
+        "days": [0.5, 1.0],
+        "chip_hours": [96.0, 96.0],
+        "cost": [192.0, 192.0],
+        "compile_seconds": 3.4,
+        "compile_cpu_seconds": 5.6,
+    }
+    planning.show(report)
+    shown = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    assert shown >= {
+        "devices 8 of 16 chips in 2 slices (TPU v4)",
+        "mesh fsdp 4 x tensor 2",
+        "parameters 1,234,567",
+        "GiB a device, parameters 0.500",
+        "GiB a device, total 3.000",
+        "memory needs 3.00 GiB a device; no limit is known",
+        "FLOPs a step 2e+12, 2.5e+12 with recomputation",
+        "a step, all-gather 1,200: 5.0 MiB, 4.0 received",
+        "tokens a step 4,096",
+        "seconds a step 1 to 2",
+        "tokens a second 4,096 to 2,048",
+        "days 0.5 to 1",
+        "chip-hours 96",
+        "cost 192",
+        "compiled in 3 s, 6 s of CPU",
+        "│ a/b │ 8/fsdp x 6 │ 1.50 │",
+    }
+    report |= {"fits": False, "needs": 9 * gib, "mesh": {}, "slices": 1}
+    report["memory"] = {"available": 8 * gib}
+    planning.show(report)
+    refused = capsys.readouterr().out
+    assert "one device\n" in refused
+    assert "8 of 16 chips (TPU v4)\n" in refused
+    assert "does not fit: needs 9.00 GiB of 8.00 GiB a device\n" in refused
+    assert "refused in" in refused
+
+
 def test_exchanges_are_counted_as_often_as_loops_run():
     found = collectives(PROGRAM)
     # Three layers, each gathers 8 x 16 of 2 bytes, three quarters of it from others, and 8 with

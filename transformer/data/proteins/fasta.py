@@ -61,8 +61,6 @@ def read_fasta(path: str | Path) -> list[Protein]:
             if parts and parts[-1].endswith("*"):
                 raise _strange(path, number - 1, name, "*")
             parts.append(checked_residues("".join(line.split()), path, number, name))
-    if not first:
-        raise DataError(f"{path} has no sequences.")
     finish()
     return [protein._replace(sequence=protein.sequence.removesuffix("*")) for protein in found]
 

@@ -46,6 +46,4 @@ def read_residue_labels(path: str | Path) -> TaggedSentences:
             check_tag(label, f"{path}, line {number}")
         found.words.append(list(residues))
         found.tags.append(list(labels))
-    if not found.words:
-        raise DataError(f"{path} has no proteins.")
     return found
