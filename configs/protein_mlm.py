@@ -73,6 +73,9 @@ VARIANTS = {
             "batch_size": 16,
             "validation_batch_size": 64,
             "validation_fraction": 0.02,
+            # A row has more to learn from than with the usual 15 percent, by which runs are compared.
+            "masking_rate": 0.25,
+            "validation_masking_rate": 0.15,
             # All that is predicted is hidden.
             "mask_fraction": 1.0,
             "random_fraction": 0.0,
@@ -80,14 +83,14 @@ VARIANTS = {
         "optimizer": {
             "algorithm": "muon",
             "learning_rate": 3e-3,
-            "warmup": "50 steps",
+            "warmup": "100 steps",
             "final_fraction": 0.0,
             "weight_decay": 0.01,
         },
         "train": {
-            "duration": "2500 steps",
-            "evaluate_every": "250 steps",
-            "save_every": "250 steps",
+            "duration": "6000 steps",
+            "evaluate_every": "500 steps",
+            "save_every": "500 steps",
             "validation_batches": 10,
             "steps_per_dispatch": 1,
         },
