@@ -51,10 +51,12 @@ def features(sequence: str) -> np.ndarray:
 def main() -> None:
     """Writes the files, and prints the scores."""
     labels = read(Path(sys.argv[1]))
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
     parts = dict(zip(("train", "validation"), sides(sorted(labels)), strict=True))
     for name, part in parts.items():
         records = (f">{place}\n{each}\n{labels[each]}\n" for place, each in enumerate(part))
-        (Path(sys.argv[2]) / f"{name}.fasta").write_text("".join(records), "utf-8")
+        (folder / f"{name}.fasta").write_text("".join(records), "utf-8")
     inputs = {name: np.vstack([features(each) for each in part]) for name, part in parts.items()}
     truth = {
         name: np.array([label == "D" for each in part for label in labels[each]])

@@ -63,12 +63,14 @@ def main() -> None:
         name: [each for each, out in pairs if out is side]
         for name, side in (("train", False), ("validation", True))
     }
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
     minutes = np.array([times[each] for each in parts["train"]])
     truth = {}
     for name, part in parts.items():
         truth[name] = (np.array([times[each] for each in part]) - minutes.mean()) / minutes.std()
         rows = (f"{each},{time:.5f}\n" for each, time in zip(part, truth[name], strict=True))
-        (Path(sys.argv[2]) / f"{name}.csv").write_text("text,label\n" + "".join(rows), "utf-8")
+        (folder / f"{name}.csv").write_text("text,label\n" + "".join(rows), "utf-8")
     print(f"{len(parts['train'])} peptides to train on, {len(parts['validation'])} held out")
     for features in (counts, with_ends):
         for model in (Ridge(1.0), RandomForestRegressor(300, random_state=0)):
