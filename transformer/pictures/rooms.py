@@ -28,8 +28,8 @@ def draw_walks(rooms: Rooms, walks: Mapping[str, Episodes], count: int, path: Pa
     from matplotlib.figure import Figure
 
     width, height = (3 * _WIDE + _GAP) * count, (_WIDE + _TITLE + _BELOW) * len(walks)
-    # Places are exact. With those of a layout engine a thin line between two pixels was drawn on one
-    # of them in one run and on the other in another.
+    # Places are exact. With those of a layout engine a thin line between two pixels was drawn on
+    # one of them in one run and on the other in another.
     figure = Figure(figsize=(width, height))
     for row, (name, episodes) in enumerate(walks.items(), 1):
         bottom = height - (_WIDE + _TITLE + _BELOW) * row + _BELOW
