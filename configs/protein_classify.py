@@ -16,6 +16,9 @@ A number for each protein, such as a measured fitness, from a table with the col
     python scripts/train.py --config=configs/protein_classify.py --workdir=runs/fitness \
         --config.init.workdir=runs/esm --config.task.train=measured.csv \
         --config.task.regression=True
+
+`benchmarks/retention.py` makes such tables of how long peptides stay in a column; the page on
+proteins has the score.
 """
 
 from ml_collections import ConfigDict

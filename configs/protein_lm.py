@@ -7,7 +7,8 @@
         --config.task.path=my.fasta.gz --config.model.context=512
 
 Default: a Llama of 4 layers and width 128 on the peptides of the package `modlamp`, one a line, 600
-steps of 16 windows of 128 residues. Not trained to a score.
+steps of 16 windows of 128 residues. On Swiss-Prot 400 steps have 2.868 nats a residue
+(single residues: 2.906; `docs/proteins.md`).
 """
 
 from ml_collections import ConfigDict

@@ -272,6 +272,16 @@ JOBS = (
         ),
     ),
     Job(
+        "moves of random games",
+        "game_othello.py",
+        # Games have 60 moves.
+        _settings(
+            DECODER | {"context": 60},
+            {"batch_size": 2, "validation_batch_size": 2, "validation_games": 4},
+            train__steps_per_dispatch=2,
+        ),
+    ),
+    Job(
         "acting by a return",
         "game_key_to_door.py",
         _settings(

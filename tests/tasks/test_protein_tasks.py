@@ -35,6 +35,22 @@ def test_a_number_for_each_protein(tmp_path):
     assert set(data.train["tokens"][:, 0]) == {0}
 
 
+def test_as_much_is_hidden_to_validate_on_as_is_asked(tmp_path):
+    path = tmp_path / "a.fasta"
+    path.write_text("".join(f">{name}\n{'MKTAYIAKQRQISFVKSHFS' * 2}\n" for name in "abcd"))
+    fields = {"path": str(path), "validation_path": str(path), "next_sentence": False}
+    sizes = RESIDUES | {"max_length": 42, "batch_size": 2}
+    task = MaskedLM(**fields, **sizes, masking_rate=0.5, validation_masking_rate=0.1)
+    data = task.load(None)
+    trained = task.train_batches(data, seed=0, num_steps=1)[0]
+    assert np.count_nonzero(trained["labels"] != IGNORED) == 2 * 20
+    held_out = task.validation_batches(data)[0]
+    assert np.count_nonzero(held_out["labels"] != IGNORED) == 2 * 4
+    # Nothing said: as in training.
+    alike = MaskedLM(**fields, **sizes, masking_rate=0.5).validation_batches(data)[0]
+    assert np.count_nonzero(alike["labels"] != IGNORED) == 2 * 20
+
+
 def test_peptides_need_no_file():
     pytest.importorskip("modlamp", reason="its table has the peptides")
     data = TextClassification(embedded="peptides", **RESIDUES | {"max_length": 200}).load(None)

@@ -15,6 +15,8 @@ _SQUARE, _ABOVE = 0.62, 0.75
 # Smaller probabilities are not written.
 _LEAST = 0.005
 _STONES = {1: "#22313f", 2: "#e0a458"}
+# The red of illegal moves, where it is read on a light stone.
+_ON_LIGHT = "#7a1508"
 
 
 def draw_boards(
@@ -78,7 +80,8 @@ def _draw_board(
             axes.add_patch(stone)
         if chance >= _LEAST:
             text = f"{chance:.0%}" if chance >= 0.0995 else f"{100 * chance:.1f}"
-            shade = "white" if chance > 0.6 or piece == 1 else "black" if allowed else color
+            red = _ON_LIGHT if piece == 2 else color
+            shade = "white" if chance > 0.6 or piece == 1 else "black" if allowed else red
             axes.text(column, row, text, ha="center", va="center", fontsize=font, color=shade)
     axes.set_xlim(-0.55, columns - 0.45)
     axes.set_ylim(rows - 0.45, -0.55)

@@ -25,7 +25,7 @@ from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, Share
+from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, PartOrNone, Share
 from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy, summed
 from transformer.tasks.parts import batching
 from transformer.tasks.parts.abilities import Prediction
@@ -78,6 +78,8 @@ class MaskedLM(EncoderTask):
         next_sentence: whether rows have two segments, the second of which may be random; otherwise
             rows are filled with consecutive sentences (Liu et al. 2019).
         masking_rate: the fraction of tokens that are predicted.
+        validation_masking_rate: the same of the validation documents, so that runs which learn from
+            more hidden tokens can be compared with others; 0 takes `masking_rate`.
         mask_fraction: the fraction of those that become the mask token.
         random_fraction: the fraction of those that become a random token; the rest stay.
         whole_words: whether all pieces of a word are predicted together.
@@ -93,6 +95,7 @@ class MaskedLM(EncoderTask):
     embedded: Annotated[str, OneOf(DOCUMENTS)] = "plays"
     next_sentence: bool = True
     masking_rate: PartOrAll = 0.15
+    validation_masking_rate: PartOrNone = 0.0
     mask_fraction: Share = 0.8
     random_fraction: Share = 0.1
     whole_words: bool = False
@@ -152,9 +155,11 @@ class MaskedLM(EncoderTask):
         entropy = unigram_entropy(np.concatenate(labels), tokenizer.vocab_size)
         return data._replace(entropy=entropy)
 
-    def _pairs(self, data: MaskedData, tokens: DocumentTokens) -> SentencePairs:
+    def _pairs(
+        self, data: MaskedData, tokens: DocumentTokens, masking: Masking | None = None
+    ) -> SentencePairs:
         return SentencePairs(
-            tokens, data.tokenizer, self.max_length, self.masking, self.next_sentence
+            tokens, data.tokenizer, self.max_length, masking or self.masking, self.next_sentence
         )
 
     # ---------------------------------------------------------------------------- protocol
@@ -195,7 +200,9 @@ class MaskedLM(EncoderTask):
 
     def validation_batches(self, data: MaskedData) -> Batches:
         """Every chunk of the validation documents once, always with the same masks."""
-        return batching.validation_batches(self, self._pairs(data, data.validation))
+        rate = self.validation_masking_rate or self.masking_rate
+        masking = dataclasses.replace(self.masking, rate=rate)
+        return batching.validation_batches(self, self._pairs(data, data.validation, masking))
 
     def example_inputs(self, model: TokenFiller) -> tuple[Int[Array, "..."], ...]:
         """One row with one masked token."""
