@@ -15,9 +15,9 @@ from tests.ops.test_cudnn import HEADS, ROWS, arrays, masks_for
 from transformer.ops.attention import dot_product_attention
 from transformer.ops.masks import causal
 
-pytestmark = pytest.mark.skipif(
-    jax.default_backend() != "gpu", reason="no GPU was asked for: JAX_PLATFORMS=cuda tries one"
-)
+if jax.default_backend() != "gpu":
+    pytest.skip("no GPU was asked for: JAX_PLATFORMS=cuda tries one", allow_module_level=True)
+
 RNG = np.random.default_rng(0)
 # The norm of the difference by that of the right value; steps of bfloat16 are 2^-8 of a number.
 LIMIT = 0.02
