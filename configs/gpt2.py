@@ -5,7 +5,7 @@
         --config.task.path=my.txt
 
 124,439,808 parameters, embeddings tied. Meant for an accelerator; not yet trained to a score. A
-step on one H100: 76 to 80 ms, 14 GiB (docs/performance.md). Where memory is short:
+step in a loop of steps on one H100: 76 to 80 ms, 14 GiB planned (docs/performance.md). For less:
 `--config.model.compute.scan_layers=True --config.model.compute.remat=dots`. To show its parameters,
 memory and FLOPs:
 
