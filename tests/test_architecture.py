@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Modules of one floor import nothing of each other.
 FLOORS = (
     {"installed"},
-    {"commands", "errors", "limits", "types"},
+    {"commands", "composition", "errors", "limits", "types"},
     {"checks", "files", "locks", "progress", "signals", "streams", "traced"},
     {"fields"},
     {"caches", "ops", "sharding", "sections"},

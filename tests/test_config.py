@@ -8,12 +8,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from transformer import models
+from transformer.composition import config_fields
 from transformer.data.images.batches import Augmentation
 from transformer.data.images.preparation import Preparation
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError
-from transformer.fields import checked, config_fields, declared, require_allowed, unknown_name
+from transformer.fields import checked, declared, require_allowed, unknown_name
 from transformer.limits import (
     Count,
     Part,

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterable
 from typing import Annotated
 
+from transformer.composition import config_fields, parts, value_of
 from transformer.errors import ConfigError
 from transformer.limits import Limit
 from transformer.traced import is_number
@@ -46,20 +47,12 @@ class Checks(typing.Protocol):
         ...
 
 
-def config_fields(owner: type) -> dict[str, dataclasses.Field]:
-    """The fields of a dataclass that a config may set (for a Linen module, all but Flax's own)."""
-    return {
-        field.name: field
-        for field in dataclasses.fields(owner)
-        if field.init and field.name not in ("parent", "name")
-    }
-
-
 @functools.cache
 def declared(owner: type) -> dict[str, Declared]:
     """The declaration of each field of a dataclass that a config may set."""
     hints = typing.get_type_hints(owner, include_extras=True)
-    return {name: _declared(hints[name]) for name in config_fields(owner)}
+    own = {name: _declared(hints[name]) for name in config_fields(owner) if name in hints}
+    return own | {name: of for part in parts(owner).values() for name, of in declared(part).items()}
 
 
 def _declared(hint: object) -> Declared:
@@ -132,10 +125,22 @@ def require_allowed(section: str, made: object) -> None:
         ConfigError: naming the field.
     """
     for name, field in declared(type(made)).items():
+        value = value_of(made, name)
         if dataclasses.is_dataclass(field.base):
-            require_allowed(f"{section}.{name}", getattr(made, name))
+            require_allowed(f"{section}.{name}", value)
         else:
-            checked(f"config.{section}.{name}", getattr(made, name), field)
+            checked(f"config.{section}.{name}", value, field)
+    require_working(made)
+
+
+def require_working(made: object) -> None:
+    """Refuses the owner of a section if its own check fails, or that of one of its parts.
+
+    Raises:
+        ConfigError: naming the fields.
+    """
+    for holder in parts(type(made)):
+        require_working(getattr(made, holder))
     if isinstance(made, Checks):
         made.check()
 

@@ -3,7 +3,8 @@
 A config is an `ml_collections.ConfigDict` of sections. A section holds exactly the fields of its
 owner, a dataclass (for a model: the Linen module itself), so there is no second list of keys to
 keep in step, and no key without a reader. A field may itself be a dataclass: a section inside the
-section, at any depth. `training/sections.py` lists the sections.
+section, at any depth; or a part, whose fields stand beside those of its owner (`composition.py`).
+`training/sections.py` lists the sections.
 """
 
 import dataclasses
@@ -16,14 +17,14 @@ from typing import TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
+from transformer.composition import composed, config_fields, values_of
 from transformer.errors import ConfigError
 from transformer.fields import (
-    Checks,
     Declared,
     as_declared,
     checked,
-    config_fields,
     declared,
+    require_working,
     shown,
     unknown_name,
 )
@@ -88,9 +89,8 @@ def made(belongs: type[Owner], where: str, given: Facts) -> Owner:
             raise ConfigError(f"{name} is missing.")
         else:
             values[key] = checked(name, given[key], kind)
-    result = belongs(**values)
-    if isinstance(result, Checks):
-        result.check()
+    result = composed(belongs, values)
+    require_working(result)
     return result
 
 
@@ -101,17 +101,13 @@ def _inside(where: str, key: str, value: object, field: dataclasses.Field) -> Js
         ConfigError: if the value is not a section.
     """
     if dataclasses.is_dataclass(value):
-        return _values(value)
+        return values_of(value)
     if not isinstance(value, Mapping | ConfigDict):
         raise ConfigError(
             f"{where}.{key} is {shown(value)}: it is a section, whose fields are "
             f"{', '.join(config_fields(type(field.default)))}."
         )
-    return _values(field.default) | dict(value.items())
-
-
-def _values(owner: object) -> Json:
-    return {key: getattr(owner, key) for key in config_fields(type(owner))}
+    return values_of(field.default) | dict(value.items())
 
 
 def completed(
@@ -133,12 +129,20 @@ def completed(
             inner = result.get(key, {})
             if isinstance(inner, Mapping | ConfigDict):
                 given = completed(kind.base, inner)
-                result[key] = dataclasses.asdict(field.default) | given
+                result[key] = _plain(field.default) | given
         elif key not in result and field.default is not dataclasses.MISSING:
             result[key] = field.default
         elif kind.base is tuple and isinstance(result.get(key), list):
             result[key] = tuple(result[key])
     return result
+
+
+def _plain(made: object) -> Json:
+    """The values of a section and of those inside it, as in a config."""
+    return {
+        key: _plain(value) if dataclasses.is_dataclass(value) else value
+        for key, value in values_of(made).items()
+    }
 
 
 def _moved(belongs: type, section: Facts, renamed: Mapping[str, str]) -> Json:

@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 from jaxtyping import AbstractArray, Array, Float
 
+from transformer.composition import parts, value_of, with_fields
 from transformer.limits import Real
 
 # A float in a config; an array while a program is traced.
@@ -55,6 +56,8 @@ def traced_fields(made: object) -> dict[str, float]:
         if is_number(hint):
             if value != 0 or _OFF not in typing.get_args(hint)[1:]:
                 found[name] = value
+        elif name in parts(type(made)):
+            found |= traced_fields(value)
         elif dataclasses.is_dataclass(hint):
             inner = traced_fields(value)
             found |= {f"{name}.{key}": number for key, number in inner.items()}
@@ -71,5 +74,5 @@ def with_numbers(made: Owner, numbers: Mapping[str, Number]) -> Owner:
             inner.setdefault(section, {})[key] = number
         else:
             changes[name] = number
-    changes |= {name: with_numbers(getattr(made, name), of) for name, of in inner.items()}
-    return dataclasses.replace(made, **changes)  # pyright: ignore
+    changes |= {name: with_numbers(value_of(made, name), of) for name, of in inner.items()}
+    return with_fields(made, **changes)

@@ -53,7 +53,8 @@ from tests.campaigns.odd_values import (
     odd_text,
 )
 from transformer.command_line import FLAGS
-from transformer.fields import Declared, config_fields, declared
+from transformer.composition import config_fields
+from transformer.fields import Declared, declared
 from transformer.training.sections import OPTIONAL_SECTIONS, choices, owner
 
 MODELS_OF = {

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
+from transformer.composition import config_fields
 from transformer.config import complete, section
 from transformer.errors import ConfigError
-from transformer.fields import config_fields, declared
+from transformer.fields import declared
 from transformer.training.meanings import help_on, meanings
 from transformer.training.sections import OPTIONAL_SECTIONS, SECTIONS, choices, owner
 

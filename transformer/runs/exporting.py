@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 
 from transformer.checks import require_writable_folder
+from transformer.composition import config_fields
 from transformer.errors import ConfigError, WorkdirError
-from transformer.fields import config_fields
 from transformer.files import making_folder, write_json
 from transformer.interop.family import Trained
 from transformer.interop.formats.safetensors import INDEX_FILE, MODEL_FILE, write_safetensors

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from transformer.composition import config_fields, with_fields
 from transformer.errors import ConfigError, WorkdirError
-from transformer.fields import config_fields, require_allowed
+from transformer.fields import require_allowed
 from transformer.nn.compute import for_any_shape
 from transformer.tasks.parts.abilities import Tokenized
 from transformer.tasks.parts.models import Model, TextEncoder
@@ -56,7 +57,7 @@ class Run:
             return self
         for name in given.keys() - config_fields(type(self.task)).keys():
             raise ConfigError(f"--{name} is not for a run of the task {self.config.task.name}.")
-        task = dataclasses.replace(self.task, **given)
+        task = with_fields(self.task, **given)
         require_allowed("task", task)
         task.check_model(self.model)
         return dataclasses.replace(self, task=task)

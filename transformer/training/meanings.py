@@ -7,8 +7,9 @@ import textwrap
 
 from ml_collections import ConfigDict
 
+from transformer.composition import config_fields, parts
 from transformer.errors import ConfigError
-from transformer.fields import config_fields, declared, shown, unknown_name
+from transformer.fields import declared, shown, unknown_name
 from transformer.training.sections import OPTIONAL_SECTIONS, SECTIONS, choices, owner
 
 _WIDTH = 100
@@ -17,12 +18,16 @@ _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*)$")
 
 
 def meanings(belongs: type) -> dict[str, str]:
-    """The meaning of each field, from the `Attributes` of the class and of those it inherits from.
+    """The meaning of each field, from the `Attributes` of its class.
+
+    What the owner says of a field goes before what its part says, or a class that it inherits from.
 
     Args:
         belongs: the owner of a section.
     """
     found: dict[str, str] = {}
+    for part in parts(belongs).values():
+        found |= meanings(part)
     for kind in reversed(belongs.__mro__):
         text = inspect.cleandoc(vars(kind).get("__doc__") or "")
         name = ""

@@ -18,13 +18,13 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Float, Float32, Int, Int16, Int32
 
+from transformer.composition import config_fields
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.transcribed import Recordings
 from transformer.data.reading.json_text import parse_json
 from transformer.decoding.shapes import rounded_up
 from transformer.decoding.vocoder import require_invertible, samples_of
 from transformer.errors import ConfigError, DataError
-from transformer.fields import config_fields
 from transformer.interop.formats.safetensors import (
     read_metadata,
     read_safetensors,
