@@ -95,7 +95,7 @@ class Run:
         self._numbers = placed_numbers(self._experiment)
         limit = self._experiment.train.steps_per_dispatch
         task = self._experiment.task
-        batches = task.train_batches(data, seed=0, num_steps=self._experiment.total_steps)
+        batches = data.train_batches(seed=0, num_steps=self._experiment.total_steps)
         self._feeder = Feeder(batches, limit=limit)
         self._limit = limit
         params = laid_out_like(begin, self._experiment.shapes.params)
@@ -131,7 +131,7 @@ class Run:
 
         step, numbers = self._programs.evaluation_step, self._numbers
         place = sharding.batch_sharding(self._experiment.mesh)
-        batches = self._experiment.task.validation_batches(self._experiment.data)
+        batches = self._experiment.data.validation_batches()
         with jax.set_mesh(self._experiment.mesh):
             totals = validation_totals(
                 lambda params, batch: step(numbers, params, batch),

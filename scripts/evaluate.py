@@ -66,11 +66,10 @@ def main() -> int:
     result = {"data": ", ".join(paths) or "validation"}
     if values.neighbors is None:
         result |= evaluate_run(run, data)
-    elif paths or not isinstance(run.task, FindsNeighbors):
+    elif paths or not isinstance(data, FindsNeighbors):
         raise ConfigError("--neighbors is for runs on images and their own data, without --path.")
     else:
-        count = values.neighbors
-        result |= run.task.neighbor_scores(run.model, run.params, data, count)
+        result |= data.neighbor_scores(run.model, run.params, values.neighbors)
     if values.json:
         command_line.print_json(result)
     else:

@@ -100,7 +100,7 @@ def _stacks(experiment: Any, dispatches: int) -> list[tuple[Any, int]]:
     from transformer.training.validation import placed
 
     limit = experiment.train.steps_per_dispatch
-    batches = experiment.task.train_batches(experiment.data, seed=0, num_steps=dispatches * limit)
+    batches = experiment.data.train_batches(seed=0, num_steps=dispatches * limit)
     place = sharding.batch_sharding(experiment.mesh, leading_axes=1)
     feeder = Feeder(batches, limit=limit)
     try:

@@ -207,4 +207,4 @@ def test_a_run_with_holes_in_its_vocabulary_has_all_rows(tmp_path, monkeypatch):
     )
     data = task.load(None)
     assert data.train.array.max() == 9
-    assert task.dimensions(data) == {"vocab_size": 10}
+    assert data.dimensions() == {"vocab_size": 10}

@@ -79,7 +79,7 @@ def _batches(workdir: Path) -> list[str]:
     from transformer.training.saved_runs import read_config
 
     experiment = prepare(read_config(workdir), workdir)
-    batches = experiment.task.train_batches(experiment.data, seed=SEED, num_steps=LAST)
+    batches = experiment.data.train_batches(seed=SEED, num_steps=LAST)
     return [
         _digest(*(np.asarray(x).tobytes() for x in jax.tree.leaves(batches[step])))
         for step in (0, LAST - 1)

@@ -299,7 +299,7 @@ def test_training_further_tokenizes_each_side_by_its_own_model(imported, their_t
         assert data.train.source[index].tolist() == source
         assert data.train.target[index].tolist() == target
     (tmp_path / "new").mkdir()
-    experiment.task.save(data, tmp_path / "new")
+    data.save(tmp_path / "new")
     assert load_sentence_tokenizer(tmp_path / "new").identity() == data.tokenizer.identity()
 
 

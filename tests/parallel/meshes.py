@@ -155,7 +155,7 @@ def trained(model, task, devices, **mesh):
         experiment = prepare(config)
     finally:
         sharding.Mesh.make = make
-    batches = experiment.task.train_batches(experiment.data, seed=0, num_steps=STEPS)
+    batches = experiment.data.train_batches(seed=0, num_steps=STEPS)
     feeder = Feeder(batches, limit=1)
     stacks = sharding.batch_sharding(experiment.mesh, leading_axes=1)
     losses = []

@@ -90,7 +90,7 @@ def test_what_is_too_long():
 
 def test_the_loss_is_that_of_the_target(task, data, model, params):
     """By hand, and whatever stands behind the row's end."""
-    batch = task.validation_batches(data)[0]
+    batch = data.validation_batches()[0]
     losses = jax.jit(lambda batch: task.losses(model, params, batch, {}))
     found = losses(batch)
     logits = np.asarray(model.apply({"params": params}, jnp.asarray(batch["tokens"]))[0])
@@ -105,7 +105,7 @@ def test_the_loss_is_that_of_the_target(task, data, model, params):
 
 def test_answers_are_the_most_probable_tokens(task, data, model, params, tmp_path):
     """With the cache as without, up to the end of a line."""
-    task.save(data, tmp_path)
+    data.save(tmp_path)
     (answer,) = list(task.predict(model, params, tmp_path, ["abc"]))
     ids = data.tokenizer.encode("turn: abc\n>").tolist()
     begun = len(ids)
@@ -126,7 +126,7 @@ def test_answers_are_the_most_probable_tokens(task, data, model, params, tmp_pat
 
 
 def test_other_files_to_validate_on(task, data, path, tmp_path):
-    task.save(data, tmp_path)
+    data.save(tmp_path)
     found = task.load_validation([path], tmp_path)
     assert found.validation_text.target == [word[::-1] for word in WORDS]
 

@@ -120,7 +120,7 @@ def test_classes_each_by_itself(params):
 def test_what_is_shown_tells_classes_of_one_name_apart(params, tmp_path):
     images = dataclasses.replace(data(6, 3), names=("crane", "dog", "crane"))
     task, both = ImageClassification(**SIZE), ImageData(images, images)
-    task.save(both, tmp_path)
+    both.save(tmp_path)
     shown = task.show(MODEL, params, both, tmp_path)
     assert load_labels(tmp_path) == images.names
     rows = [json.loads(row) for row in (tmp_path / "predictions.jsonl").read_text().splitlines()]
@@ -201,7 +201,7 @@ def test_a_fraction_of_arrays_stays_an_array(monkeypatch):
     np.testing.assert_array_equal(some.source.array[..., 2:], whole.part(0.1, seed=0).source.array)
     assert some.source.array.strides[-1] == 0
     task = ImageClassification(**SIZE, label_fraction=0.1)
-    batches: Any = task.train_batches(ImageData(some, some), seed=0, num_steps=1)
+    batches: Any = ImageData(some, some).train_batches(seed=0, num_steps=1)
     monkeypatch.setattr(ArrayImages, "__getitem__", None)
     assert batches[0]["images"].shape == (4, 8, 8, 3)
 

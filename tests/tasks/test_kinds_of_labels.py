@@ -90,9 +90,9 @@ def test_several_labels_are_read_and_kept(name, tmp_path):
     data = task.load(None)
     assert data.labels == ("x", "y")
     assert data.train["label"].tolist() == [[1, 1], [0, 1], [0, 0], [0, 0]]
-    assert task.dimensions(data)["num_outputs"] == 2
+    assert data.dimensions()["num_outputs"] == 2
     # A run of published weights has its own labels.
-    task.save(data, tmp_path)
+    data.save(tmp_path)
     save_labels(("y", "z", "x"), tmp_path)
     again = task.load_validation([str(path)], tmp_path)
     assert again.train["label"].tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
@@ -166,7 +166,7 @@ def test_tags_of_any_kind_are_learned_scored_and_told(name, tmp_path, monkeypatc
     task = Tagging(**SIZE, train=str(path), validation=str(path))
     data = task.load(None)
     assert set(data.labels) == {line.split()[1] for line in text.split("\n") if line}
-    task.save(data, tmp_path)
+    data.save(tmp_path)
 
     def right(self, model, params, rows, *, progress=True):
         """What is sure of the truth, and of the first tag where there is none."""

@@ -42,9 +42,9 @@ def test_as_much_is_hidden_to_validate_on_as_is_asked(tmp_path):
     sizes = RESIDUES | {"max_length": 42, "batch_size": 2}
     task = MaskedLM(**fields, **sizes, masking_rate=0.5, validation_masking_rate=0.1)
     data = task.load(None)
-    trained = task.train_batches(data, seed=0, num_steps=1)[0]
+    trained = data.train_batches(seed=0, num_steps=1)[0]
     assert np.count_nonzero(trained["labels"] != IGNORED) == 2 * 20
-    held_out = task.validation_batches(data)[0]
+    held_out = data.validation_batches()[0]
     assert np.count_nonzero(held_out["labels"] != IGNORED) == 2 * 4
     # Nothing said: as in training.
     alike = MaskedLM(**fields, **sizes, masking_rate=0.5).validation_batches(data)[0]

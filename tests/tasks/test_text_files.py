@@ -109,7 +109,7 @@ def fingerprint(name, path):
     given = f"{path},{path}" if kind is Translation else str(path)
     task = kind(**{field: given}, **options)
     data = task.load(None)
-    return task.fingerprint(data), task.describe(data)
+    return data.fingerprint(), data.describe()
 
 
 @pytest.mark.parametrize("name", TASKS)

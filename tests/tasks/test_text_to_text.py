@@ -103,14 +103,14 @@ def test_tasks_are_mixed_by_rates_and_validated_once(two):
 @pytest.mark.parametrize("packing", [False, True])
 def test_targets_have_a_length_of_their_own(one, data, packing):
     task = dataclasses.replace(one, packing=packing)
-    batches = task.train_batches(data, seed=0, num_steps=3)
+    batches = data.train_batches(seed=0, num_steps=3)
     for step in range(3):
         batch = batches[step]
         assert batch["source"].shape[1] <= 16
         assert batch["target"].shape == batch["labels"].shape
         assert batch["target"].shape[1] == 6
         assert len(batch["source"]) % 4 == 0
-    assert "of their tokens are padding" in task.describe(data)
+    assert "of their tokens are padding" in data.describe()
 
 
 def test_long_sources_are_cut_and_long_targets_left_out(files):
@@ -193,7 +193,7 @@ def test_spans_first_and_then_the_task_with_the_same_tokens(data, tmp_path, monk
     task = TextToText(**SIZE, embedded="summaries", prefix="turn: ")
     later = task.load(tmp_path)
     assert later.tokenizer.identity() == streams.tokenizer.identity()
-    assert task.dimensions(later)["vocab_size"] == streams.tokenizer.first_sentinel
+    assert later.dimensions()["vocab_size"] == streams.tokenizer.first_sentinel
     assert spans.dimensions(streams)["vocab_size"] == streams.tokenizer.first_sentinel + 1
 
 

@@ -50,7 +50,7 @@ def test_prepare_fills_in_what_the_data_decides(config):
 
 def test_prepare_counts_steps(config):
     experiment = prepare(config)
-    epoch = experiment.task.pace(experiment.data).examples_per_epoch
+    epoch = experiment.data.pace().examples_per_epoch
     assert experiment.total_steps == -(-2 * epoch // 4)
     assert experiment.steps("log_every") == 1
     assert experiment.steps("evaluate_every") == 100

@@ -106,7 +106,7 @@ def test_numbers_as_arguments_do_what_they_do_as_constants(config, changes):
         config[kind].update(values)
     experiment = prepare(config)
     plain, numbers = plain_programs(experiment), numbers_of(experiment)
-    feeder = Feeder(experiment.task.train_batches(experiment.data, seed=0, num_steps=2), limit=1)
+    feeder = Feeder(experiment.data.train_batches(seed=0, num_steps=2), limit=1)
     batches, count = feeder.take(1)
     constants = jax.tree.map(lambda x: x.item(), numbers)
     state = jax.jit(plain.new_state)(jax.random.key(0))

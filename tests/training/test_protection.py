@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         experiment = prepare(config)
     write_config(experiment.config, workdir)
-    experiment.task.save(experiment.data, workdir)
+    experiment.data.save(workdir)
     shapes = checkpoint_items(experiment.shapes)["params"]
     about = metadata_of(experiment, workdir)
     with Checkpoints(workdir, keep_last=3) as checkpoints:

@@ -40,7 +40,7 @@ def plan(config: ConfigDict, *, compiles: bool = False) -> Json:
             model.experts_per_token if isinstance(model, HasExperts) else 0,
         ),
         "parameter_table": table,
-        "data": experiment.task.describe(experiment.data),
+        "data": experiment.data.describe(),
         "total_steps": experiment.total_steps,
         "flops_per_step": experiment.flops_per_step(experiment.example_batch()),
         "peak_flops": peak_flops(),

@@ -25,7 +25,7 @@ def evaluate_run(run: Run, data: Data) -> Json:
         return run.task.losses(run.model, params, batch, {})
 
     params = jax.device_put(run.params, replicated(mesh))
-    batches = run.task.validation_batches(data)
+    batches = data.validation_batches()
     totals = validation_totals(jax.jit(evaluation_step), batches, batch_sharding(mesh), params)
     scores = run.task.scores(run.model, params, data)
     return {"step": run.step, **means(totals), **scores}

@@ -47,7 +47,7 @@ def together(runs: Sequence[Opened], vectorize: str, shared: Shared) -> Executio
     return Execution(
         steps=lambda state, batches, count: programs.steps(state, batches, count, numbers),
         evaluation_step=functools.partial(programs.evaluation_step, numbers),
-        validation_batches=first.task.validation_batches(first.data),
+        validation_batches=first.data.validation_batches(),
         validation_sharding=whole,
         put=lambda batches: jax.device_put(stacked(batches), cut),
         gather=lambda states: jax.device_put(jax.tree.map(lambda *x: jnp.stack(x), *states), cut),

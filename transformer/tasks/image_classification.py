@@ -3,12 +3,14 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from transformer.composition import FLAT
 from transformer.data.images.decoding import FileImages
 from transformer.data.labels.class_names import distinct_names
 from transformer.errors import ConfigError
@@ -26,7 +28,7 @@ from transformer.scoring.classification import (
     top_accuracy,
 )
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.images import ImageData, ImageTask
+from transformer.tasks.parts.images import ImageData, ImageFiles
 from transformer.tasks.parts.labels import (
     class_prediction,
     labels_prediction,
@@ -41,13 +43,15 @@ from transformer.types import Batch, Json, Params
 
 # The number of images whose attention is drawn, and of classes listed by their accuracy.
 _DRAWN, _LISTED = 8, 5
+_IMAGES = ImageFiles()
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageClassification(ImageTask):
-    """One class for each image; its fields and those of `ImageTask` are `config.task`.
+class ImageClassification:
+    """One class for each image; its fields are `config.task`.
 
     Attributes:
+        images: what is read, and how.
         label_smoothing: see `ops.losses.cross_entropy`.
         multi_label: each class has a separate probability, so that an image may have several
             classes or none, and the binary cross-entropy of each class is minimised. Training
@@ -57,6 +61,12 @@ class ImageClassification(ImageTask):
         label_seed: the seed of that draw.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
+    entry: ClassVar[str] = "classify"
+    model_kind: ClassVar[type] = ImageClassifier
+
+    images: Annotated[ImageFiles, FLAT] = _IMAGES
     label_smoothing: RateOrOff = 0.0
     multi_label: bool = False
     label_fraction: PartOrAll = 1.0
@@ -64,7 +74,6 @@ class ImageClassification(ImageTask):
 
     def check(self) -> None:
         """Refuses values that cannot work."""
-        super().check()
         if self.multi_label and self.label_smoothing:
             raise ConfigError(
                 "config.task.label_smoothing is of one right class: leave it at 0.0 with "
@@ -73,10 +82,24 @@ class ImageClassification(ImageTask):
 
     def load(self, workdir: Path | None) -> ImageData:
         """Reads the images, and applies `label_fraction`."""
-        data = super().load(workdir)
+        del workdir
+        data = self.images.load()
         if self.label_fraction == 1.0:
             return data
-        return data._replace(train=data.train.part(self.label_fraction, self.label_seed))
+        some = data.train.part(self.label_fraction, self.label_seed)
+        return dataclasses.replace(data, train=some)
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> ImageData:
+        """Other images to validate on, with the classes of a run."""
+        return self.images.load_validation(paths, workdir)
+
+    def check_model(self, model: ImageClassifier) -> None:
+        """Refuses a model for images of another size."""
+        self.images.check_model(model)
+
+    def example_inputs(self, model: ImageClassifier) -> tuple[Float[Array, "1 Y X C"]]:
+        """One image."""
+        return self.images.example_inputs(model)
 
     # ------------------------------------------------------------------------------- loss
 
@@ -84,8 +107,8 @@ class ImageClassification(ImageTask):
         self, model: ImageClassifier, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of the class, or of each; a mixed image has both classes, by share."""
-        batch = self.augmented(batch, rngs)
-        images = self.preparation.normalized(batch["images"])
+        batch = self.images.augmented(batch, rngs)
+        images = self.images.preparation.normalized(batch["images"])
         outputs: PyTree = model.apply({"params": params}, images, method="classify", rngs=rngs)
         valid = batch["valid"] > 0
         if self.multi_label:
@@ -110,7 +133,7 @@ class ImageClassification(ImageTask):
 
     def scores(self, model: ImageClassifier, params: Params, data: ImageData) -> Json:
         """Top-1 and top-5 accuracy, macro F1, and calibration."""
-        return self._scores(self.outputs(model, params, data.validation, "classify"), data)
+        return self._scores(data.outputs(model, params, data.validation, "classify"), data)
 
     def probabilities(self, outputs: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
         """The probabilities of the classes, from their scores."""
@@ -131,7 +154,7 @@ class ImageClassification(ImageTask):
 
     def show(self, model: ImageClassifier, params: Params, data: ImageData, workdir: Path) -> Shown:
         """Shows scores, draws confusions and attention, and writes `predictions.jsonl`."""
-        outputs = self.outputs(model, params, data.validation, "classify")
+        outputs = data.outputs(model, params, data.validation, "classify")
         scores, images = self._scores(outputs, data), data.validation
         names = distinct_names(data.train.names)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
@@ -150,12 +173,12 @@ class ImageClassification(ImageTask):
         lines += [f"  {names[place]:<18} {accuracies[place]:.4f}" for place in hardest]
         for truth, predicted, count in most_confused(matrix, names):
             lines.append(f"  {truth} taken for {predicted}: {count}")
-        batch = self.first_images(images, _DRAWN)
+        batch = data.first_images(_DRAWN)
         captions = [
             f"{names[label]}, taken for {names[found]}" if found != label else names[label]
             for label, found in zip(images.labels, outputs.argmax(-1), strict=False)
         ][: len(batch)]
-        pixels = self.preparation.normalized(batch)
+        pixels = self.images.preparation.normalized(batch)
         draw_image_attention(model, params, pixels, batch, captions, workdir / "attention.png")
         return Shown("\n".join(lines), scores)
 
@@ -170,8 +193,8 @@ class ImageClassification(ImageTask):
             DataError: for a file that is not an image.
         """
         labels = load_labels(workdir)
-        for names, images in self.files(lines, model.channels):
-            pixels = self.preparation.normalized(images)
+        for names, images in self.images.files(lines, model.channels):
+            pixels = self.images.preparation.normalized(images)
             outputs = apply(model, "classify", params, pixels)
             for name, output in zip(names, np.asarray(outputs), strict=True):
                 details = self._prediction(output, labels).details

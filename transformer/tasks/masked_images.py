@@ -2,19 +2,21 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from transformer.composition import FLAT
 from transformer.errors import ConfigError
 from transformer.limits import Part
 from transformer.ops.patches import patchify, unpatchify
 from transformer.pictures.columns import draw_columns
-from transformer.tasks.parts.images import ImageData, ImageTask
+from transformer.tasks.parts.images import ImageData, ImageFiles
 from transformer.tasks.parts.models import ImageReconstructor
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.types import Batch, Json, Params
@@ -24,30 +26,44 @@ _DRAWN = 6
 _COLUMNS = ("image", "seen", "reconstructed")
 # The seed of validation: the same patches are hidden every time.
 _VALIDATION_SEED = 0
+_IMAGES = ImageFiles()
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedImages(ImageTask):
+class MaskedImages:
     """Masked-autoencoder pretraining (He et al. 2022).
 
-    Its fields and those of `ImageTask` are `config.task`. Classes are ignored. The loss is the mean
-    squared error of the values of hidden patches.
+    Its fields are `config.task`. Classes are ignored. The loss is the mean squared error of the
+    values of hidden patches.
 
     Attributes:
+        images: what is read, and how.
         masking_rate: the fraction of patches that are hidden.
         normalize_patches: whether the targets are the values of each patch after normalisation by
             its mean and standard deviation.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_outputs", "channels")
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("channels",)
     entry: ClassVar[str] = "reconstruct"
     model_kind: ClassVar[type] = ImageReconstructor
 
+    images: Annotated[ImageFiles, FLAT] = _IMAGES
     masking_rate: Part = 0.75
     normalize_patches: bool = True
 
+    def load(self, workdir: Path | None) -> ImageData:
+        """Reads the images."""
+        del workdir
+        return self.images.load()
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> ImageData:
+        """Other images to validate on."""
+        return self.images.load_validation(paths, workdir)
+
     def check_model(self, model: ImageReconstructor) -> None:
         """Refuses a model whose patches overlap, or are too few to hide any."""
-        super().check_model(model)
+        self.images.check_model(model)
         patches = model.grid**2
         if self.num_seen(patches) == patches:
             raise ConfigError(
@@ -69,7 +85,7 @@ class MaskedImages(ImageTask):
     ) -> tuple[Float[Array, "1 Y X C"], Int[Array, "1 T"], int]:
         """One image and one order of its patches."""
         order = jnp.arange(model.grid**2)[None]
-        return *super().example_inputs(model), order, self.num_seen(model.grid**2)
+        return *self.images.example_inputs(model), order, self.num_seen(model.grid**2)
 
     # ------------------------------------------------------------------------------- loss
 
@@ -81,7 +97,7 @@ class MaskedImages(ImageTask):
         if "dropout" in rngs:
             # Independent of the random numbers of the model.
             key = jax.random.fold_in(rngs["dropout"], 1)
-        images = self.preparation.normalized(self.augmented(batch, rngs)["images"])
+        images = self.images.preparation.normalized(self.images.augmented(batch, rngs)["images"])
         num_patches = model.grid**2
         order = _orders(key, images.shape[0], num_patches)
         num_seen = self.num_seen(num_patches)
@@ -111,10 +127,10 @@ class MaskedImages(ImageTask):
         self, model: ImageReconstructor, params: Params, data: ImageData, workdir: Path
     ) -> Shown:
         """Draws images, the patches that the encoder saw, and the reconstructions."""
-        images = self.preparation.normalized(self.first_images(data.validation, _DRAWN))
+        images = self.images.preparation.normalized(data.first_images(_DRAWN))
         # As one program: made of the programs of each operation, it took seconds.
         columns = jax.jit(functools.partial(self._columns, model))(params, images)
-        pictures = {name: self.preparation.visible(columns[name]) for name in _COLUMNS}
+        pictures = {name: self.images.preparation.visible(columns[name]) for name in _COLUMNS}
         draw_columns(pictures, workdir / "reconstructions.png")
         return Shown("Reconstructions: reconstructions.png", {})
 
@@ -133,9 +149,10 @@ class MaskedImages(ImageTask):
             # ones.
             mean, variance = _moments(patches)
             found = found * jnp.sqrt(variance + 1e-6) + mean
-        middle = 127.5 * self.preparation.rescale_factor
+        middle = 127.5 * self.images.preparation.rescale_factor
         grey = jnp.full_like(
-            patches, (middle - np.mean(self.preparation.mean)) / np.mean(self.preparation.std)
+            patches,
+            (middle - np.mean(self.images.preparation.mean)) / np.mean(self.images.preparation.std),
         )
         seen_patches = unpatchify(jnp.where(hidden, grey, patches), size, grid)
         reconstructed = unpatchify(jnp.where(hidden, found, patches), size, grid)

@@ -111,7 +111,7 @@ def alone(run: Opened) -> Execution:
     return Execution(
         steps=functools.partial(run.programs.steps, numbers=numbers),
         evaluation_step=functools.partial(run.programs.evaluation_step, numbers),
-        validation_batches=experiment.task.validation_batches(experiment.data),
+        validation_batches=experiment.data.validation_batches(),
         validation_sharding=sharding.batch_sharding(experiment.mesh),
         put=lambda batches: placed(batches[0], stacks),
         gather=lambda states: states[0],

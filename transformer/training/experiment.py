@@ -113,12 +113,12 @@ class Experiment:
     def heads(self) -> Heads:
         """Which parameters may be new when training begins from another run."""
         source = with_optional_sections(read_config(Path(self.init.workdir)))
-        names = self.task.output_names(self.data) if isinstance(self.task, NamesOutputs) else None
+        names = self.data.output_names() if isinstance(self.data, NamesOutputs) else None
         return heads_of(self.config, source, names)
 
     def example_batch(self) -> Shapes:
         """Shapes of the batch of step 0, over all hosts."""
-        batches = self.task.train_batches(self.data, seed=self.train.seed, num_steps=1)
+        batches = self.data.train_batches(seed=self.train.seed, num_steps=1)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches[0])
 
     def flops_per_step(self, batch: Shapes) -> int:
@@ -185,9 +185,9 @@ def prepare(
     check_cast(train, config.model.compute.dtype, has_adapters=lora.rank > 0)
     data = _read_data(config, task, lora, workdir, shared, data)
     model = _checked_model(config, task, data, mesh)
-    check_rows(task.batch_rows(data), train.microbatches, mesh)
+    check_rows(data.batch_rows(), train.microbatches, mesh)
 
-    clock = Clock(*task.pace(data))
+    clock = Clock(*data.pace())
     total, warmup = _durations(clock, train, updates)
     key = jax.eval_shape(lambda: jax.random.key(train.seed))
     boxed = parameter_shapes(model, task, lora)
@@ -245,8 +245,8 @@ def _checked_model(config: ConfigDict, task: Task, data: Data, mesh: jax.shardin
     """The model, which can do the job, with attention that its kernel can compute."""
     model: Model = build("model", config.model)
     task.check_model(model)
-    if isinstance(task, ChecksFit):
-        task.check_fit(model, data)
+    if isinstance(data, ChecksFit):
+        data.check_fit(model)
 
     def choose() -> None:
         model.chosen_attention(*task.example_inputs(model))
@@ -270,7 +270,7 @@ def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict |
         ConfigError: if a size in the config does not fit the data.
     """
     exact = task.EXACT_DIMENSIONS if isinstance(task, FixesDimensions) else ()
-    for field, size in task.dimensions(data).items():
+    for field, size in data.dimensions().items():
         chosen = config.model[field]
         if chosen is None:
             # An embedding table may have more rows than the tokenizer; keep its size.

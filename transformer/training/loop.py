@@ -316,7 +316,7 @@ def announce(run: Opened) -> None:
     """Prints the devices and settings of a run, and warnings about likely mistakes."""
     experiment, say = run.experiment, run.progress.say
     example = experiment.task.example_inputs(experiment.model)
-    say(experiment.task.describe(experiment.data))
+    say(experiment.data.describe())
     say(f"Attention implementation: {experiment.model.chosen_attention(*example)}.")
     for warning in experiment.warnings():
         say(warning)

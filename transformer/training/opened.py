@@ -81,8 +81,8 @@ class Opened:
         """Keeps `feeder`, `writer` and `reporter` open inside `with`."""
         experiment, options = self.experiment, self.experiment.train
         with contextlib.ExitStack() as held:
-            batches = experiment.task.train_batches(
-                experiment.data, seed=options.seed, num_steps=experiment.total_steps
+            batches = experiment.data.train_batches(
+                seed=options.seed, num_steps=experiment.total_steps
             )
             self.feeder = Feeder(
                 of_this_host(batches, experiment.mesh),
@@ -187,9 +187,9 @@ def metadata_of(experiment: Experiment, workdir: Path) -> Json:
         workdir: its folder, where the task files are written temporarily.
     """
     with scratch(workdir) as folder:
-        experiment.task.save(experiment.data, folder)
+        experiment.data.save(folder)
         about = described(experiment.config, folder)
-    return {"data_fingerprint": experiment.task.fingerprint(experiment.data), **about}
+    return {"data_fingerprint": experiment.data.fingerprint(), **about}
 
 
 def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) -> None:
@@ -202,10 +202,10 @@ def write_beginning(experiment: Experiment, workdir: Path, notes: Notes | None) 
     """
     write_config(experiment.config, workdir)
     if notes is None:
-        experiment.task.save(experiment.data, workdir)
+        experiment.data.save(workdir)
     else:
         with filling(workdir, keep=True) as folder:
-            experiment.task.save(experiment.data, folder)
+            experiment.data.save(folder)
 
 
 def checkpoint_items(state: TrainState) -> dict[str, Params]:

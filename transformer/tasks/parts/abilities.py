@@ -104,9 +104,9 @@ class Rewrites(Tokenized, Protocol):
 
 @runtime_checkable
 class FindsNeighbors(Protocol):
-    """A task that can judge vectors by the classes of their nearest neighbours."""
+    """Data that can judge vectors by the classes of their nearest neighbours."""
 
-    def neighbor_scores(self, model: Model, params: Params, data: Data, count: int) -> Scalars:
+    def neighbor_scores(self, model: Model, params: Params, count: int) -> Scalars:
         """How well the nearest training examples predict the classes of the others."""
 
 
@@ -119,9 +119,9 @@ class FixesDimensions(Protocol):
 
 @runtime_checkable
 class ChecksFit(Protocol):
-    """A task whose data and model must agree in more than dimensions."""
+    """Data with which a model must agree in more than dimensions."""
 
-    def check_fit(self, model: Model, data: Data) -> None:
+    def check_fit(self, model: Model) -> None:
         """Refuses a model that would misread the data.
 
         Raises:
@@ -131,9 +131,9 @@ class ChecksFit(Protocol):
 
 @runtime_checkable
 class NamesOutputs(Protocol):
-    """A task whose models have named outputs."""
+    """Data for models with named outputs."""
 
-    def output_names(self, data: Data) -> tuple[str, ...]:
+    def output_names(self) -> tuple[str, ...]:
         """The names, in the order of the outputs."""
 
 

@@ -68,21 +68,55 @@ class Shown(NamedTuple):
     scores: Scalars
 
 
+@runtime_checkable
+class Dataset(Protocol):
+    """What a task has read: what it says of itself, and the batches that are made of it."""
+
+    def describe(self) -> str:
+        """Describes the data in a line or two: how much there is, what was left out."""
+
+    def save(self, workdir: Path) -> None:
+        """Writes what later scripts need besides the config (a tokenizer) into `workdir`."""
+
+    def dimensions(self) -> dict[str, int]:
+        """Fields of the model that the data determine, such as `vocab_size`."""
+
+    def fingerprint(self) -> str:
+        """Changes when the data change; begins with `tokenizer_digest` if there is a tokenizer."""
+
+    def pace(self) -> Pace:
+        """The size of steps and epochs, for durations and speeds."""
+
+    def batch_rows(self) -> Iterable[int]:
+        """The numbers of rows that batches have, over all hosts and microbatches."""
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """Batches by step, over all hosts; few shapes, each compiled once."""
+
+    def validation_batches(self) -> Batches:
+        """All validation batches once, over all hosts.
+
+        A row does not count if its `valid` is 0 or, in batches without `valid`, if all of its
+        `labels` are `IGNORED`.
+        """
+
+
 # What a task trains, and what it has read.
 Kind_contra = TypeVar("Kind_contra", bound=Model, contravariant=True)
-Data = TypeVar("Data")
+Data = TypeVar("Data", bound=Dataset)
 
 
 @runtime_checkable
 class Task(Protocol[Kind_contra, Data]):
-    """A job: its data, its loss and the results that it shows at the end.
+    """A job: what it reads, its loss and the results that it shows at the end.
 
-    A task is a frozen dataclass of `config.task`. The data that it reads are a separate object,
-    returned by `load` and passed to every method that needs it.
+    A task is a frozen dataclass of `config.task`, composed of parts that tasks share (see
+    `composition.py`) and of fields of its own. The data that it reads are a separate object,
+    returned by `load`.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field]]
-    # Fields of the model that the data determine; `dimensions` gives their values.
+    # Fields of the model that the data determine; `Dataset.dimensions` gives their values.
     DIMENSIONS: ClassVar[tuple[str, ...]]
     # The method of the model that uses all parameters of the job.
     entry: ClassVar[str]
@@ -98,36 +132,8 @@ class Task(Protocol[Kind_contra, Data]):
     def load_validation(self, paths: Sequence[str], workdir: Path) -> Data:
         """Other files to validate on, read as the run in `workdir` reads its own."""
 
-    def describe(self, data: Data) -> str:
-        """Describes the data in a line or two: how much there is, what was left out."""
-
-    def save(self, data: Data, workdir: Path) -> None:
-        """Writes what later scripts need besides the config (a tokenizer) into `workdir`."""
-
-    def dimensions(self, data: Data) -> dict[str, int]:
-        """Fields of the model that the data determine, such as `vocab_size`."""
-
-    def fingerprint(self, data: Data) -> str:
-        """Changes when the data change; begins with `tokenizer_digest` if there is a tokenizer."""
-
     def check_model(self, model: Kind_contra) -> None:
         """Refuses a model of the right kind that cannot do the job with this task's settings."""
-
-    def pace(self, data: Data) -> Pace:
-        """The size of steps and epochs, for durations and speeds."""
-
-    def batch_rows(self, data: Data) -> Iterable[int]:
-        """The numbers of rows that batches have, over all hosts and microbatches."""
-
-    def train_batches(self, data: Data, *, seed: int, num_steps: int) -> Batches:
-        """Batches by step, over all hosts; few shapes, each compiled once."""
-
-    def validation_batches(self, data: Data) -> Batches:
-        """All validation batches once, over all hosts.
-
-        A row does not count if its `valid` is 0 or, in batches without `valid`, if all of its
-        `labels` are `IGNORED`.
-        """
 
     def example_inputs(self, model: Kind_contra) -> tuple:
         """Positional arguments to call `entry` with: one example, of any values."""
