@@ -94,7 +94,6 @@ class Run:
         self._programs = make_programs(self._experiment)
         self._numbers = placed_numbers(self._experiment)
         limit = self._experiment.train.steps_per_dispatch
-        task = self._experiment.task
         batches = data.train_batches(seed=0, num_steps=self._experiment.total_steps)
         self._feeder = Feeder(batches, limit=limit)
         self._limit = limit

@@ -56,6 +56,7 @@ def train_ours(name: str, units: int, clock: Callable[[], float]) -> None:
     import jax
     import jax.numpy as jnp
 
+    from transformer.composition import with_fields
     from transformer.data.images.preparation import Preparation
     from transformer.models.vit import ViT
     from transformer.tasks.image_classification import ImageClassification
@@ -65,9 +66,8 @@ def train_ours(name: str, units: int, clock: Callable[[], float]) -> None:
 
     size, batch_size = SIZES[name], BATCH_SIZES[name]
     model = ViT(**size)
-    task = ImageClassification(
-        preparation=Preparation(image_size=size["image_size"]), batch_size=batch_size
-    )
+    preparation = Preparation(image_size=size["image_size"])
+    task = with_fields(ImageClassification(), preparation=preparation, batch_size=batch_size)
     boxed = model.init(jax.random.key(0), *task.example_inputs(model), method=task.entry)["params"]
     options = Optimizer(schedule="constant", warmup="0 steps")
     schedule = make_schedule(options, warmup_steps=0, total_steps=1)

@@ -51,8 +51,8 @@ class Checks(typing.Protocol):
 def declared(owner: type) -> dict[str, Declared]:
     """The declaration of each field of a dataclass that a config may set."""
     hints = typing.get_type_hints(owner, include_extras=True)
-    own = {name: _declared(hints[name]) for name in config_fields(owner) if name in hints}
-    return own | {name: of for part in parts(owner).values() for name, of in declared(part).items()}
+    found = {name: of for part in parts(owner).values() for name, of in declared(part).items()}
+    return {name: found.get(name) or _declared(hints[name]) for name in config_fields(owner)}
 
 
 def _declared(hint: object) -> Declared:

@@ -144,14 +144,14 @@ def test_what_a_run_says_of_images(channels, fields, tmp_path):
         preparation={"image_size": SIDE, **fields},
     )
     task = build("task", config)
-    content = processor_content(task.preparation, channels)
+    content = processor_content(task.images.preparation, channels)
     (tmp_path / PREPROCESSOR).write_text(json.dumps(content))
     model = {"model_type": "vit", "num_channels": channels, "image_size": SIDE}
     (tmp_path / "config.json").write_text(json.dumps(model))
     pictures = image_models.write_pictures(tmp_path / "pictures", channels)
     expected = image_models.their_pixels(tmp_path, pictures)
-    ((_, images),) = task.files([str(path) for path in pictures.values()], channels)
-    found = np.asarray(task.preparation.normalized(images)).transpose(0, 3, 1, 2)
+    ((_, images),) = task.images.files([str(path) for path in pictures.values()], channels)
+    found = np.asarray(task.images.preparation.normalized(images)).transpose(0, 3, 1, 2)
     for pixels, name in zip(found, pictures, strict=True):
         np.testing.assert_allclose(pixels, expected[name], atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_runs_of_before_are_prepared_as_they_were():
         "flip": True,
     }
     task = build("task", saved_config({"task": saved}).task)
-    assert task.augmentation == Augmentation(flip=True)
-    preparation = task.preparation
+    assert task.images.augmentation == Augmentation(flip=True)
+    preparation = task.images.preparation
     assert (preparation.resize, preparation.resized) == ("shorter", (256,))
     assert preparation.rescale_factor == 1 / 255

@@ -214,11 +214,11 @@ def our_pixels(found, paths):
     task, made = build("task", found.config.task), {}
     for name, path in paths.items():
         try:
-            ((_, images),) = task.files([str(path)], 3)
+            ((_, images),) = task.images.files([str(path)], 3)
         except DataError:
             made[name] = None
             continue
-        made[name] = np.asarray(task.preparation.normalized(images))[0].transpose(2, 0, 1)
+        made[name] = np.asarray(task.images.preparation.normalized(images))[0].transpose(2, 0, 1)
     return made
 
 
@@ -231,7 +231,7 @@ def test_a_key_of_the_processor(kind, file, key, value, folders, pictures, tmp_p
         """Also what theirs makes of it once it is written again."""
         exported.mkdir()
         (exported / CONFIG).write_text((folders[kind] / CONFIG).read_text())
-        content = processor_content(build("task", found.config.task).preparation, 3)
+        content = processor_content(build("task", found.config.task).images.preparation, 3)
         (exported / PROCESSOR).write_text(json.dumps(content))
         again = comparable(image_models.their_pixels(exported, pictures))
         return comparable(our_pixels(found, pictures)) | {

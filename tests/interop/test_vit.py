@@ -71,8 +71,8 @@ def test_a_run_of_a_published_classifier(tmp_path):
     images = pixels(12)
     found = apply(run.model, "classify", run.params, images)
     np.testing.assert_allclose(found, logits_of(model, images), atol=1e-5)
-    assert run.task.preparation.mean == (0.4, 0.5, 0.6)
-    assert run.task.preparation.std == (0.2, 0.3, 0.4)
+    assert run.task.images.preparation.mean == (0.4, 0.5, 0.6)
+    assert run.task.images.preparation.std == (0.2, 0.3, 0.4)
     assert json.loads((tmp_path / "run" / "labels.json").read_text()) == ["cat", "dog", "owl"]
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from transformer.composition import with_fields
 from transformer.data.images.preparation import Preparation
 from transformer.errors import ConfigError
 from transformer.models.vit import ViT
@@ -55,10 +56,8 @@ def test_nothing_would_be_hidden():
 
 @pytest.mark.parametrize(("rate", "patch_size"), [(0.1, 4), (0.75, 8), (1e-9, 4)])
 def test_too_few_patches_for_any_to_be_hidden(rate, patch_size):
-    task = MaskedImages(preparation=Preparation(image_size=8), masking_rate=rate)
+    task = with_fields(MaskedImages(), preparation=Preparation(image_size=8), masking_rate=rate)
     model = ViT(image_size=8, patch_size=patch_size, channels=1)
     with pytest.raises(ConfigError, match=rf"masking_rate is {rate}: of \d patches none"):
         task.check_model(model)
-    MaskedImages(preparation=Preparation(image_size=8), masking_rate=0.2).check_model(
-        model.clone(patch_size=4)
-    )
+    with_fields(task, masking_rate=0.2).check_model(model.clone(patch_size=4))

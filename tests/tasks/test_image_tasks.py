@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.composition import with_fields
 from transformer.data.images.batches import Augmentation, ImageRows
 from transformer.data.images.preparation import Preparation
 from transformer.data.images.reading import ArrayImages, LabelledImages
@@ -85,7 +86,7 @@ def test_pixels_are_normalized():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_mixed_images_have_two_classes(params, smoothing):
-    task = ImageClassification(**SIZE, label_smoothing=smoothing)
+    task = with_fields(ImageClassification(), **SIZE, label_smoothing=smoothing)
     pixels = (BATCH["images"] / 255.0 - 0.3) / 0.5
     scores = np.asarray(apply(MODEL, "classify", params, jnp.float32(pixels)), float)
     logs = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
@@ -101,8 +102,8 @@ def test_mixed_images_have_two_classes(params, smoothing):
 
 
 def test_classes_each_by_itself(params):
-    task = ImageClassification(**SIZE, multi_label=True)
-    pixels = task.preparation.normalized(BATCH["images"])
+    task = with_fields(ImageClassification(), **SIZE, multi_label=True)
+    pixels = task.images.preparation.normalized(BATCH["images"])
     scores = np.asarray(apply(MODEL, "classify", params, pixels), float)[:3]
     truth = np.eye(3)[[0, 2, 1]] * BATCH["shares"][:3, None]
     truth += np.eye(3)[[0, 1, 1]] * (1 - BATCH["shares"][:3, None])
@@ -114,12 +115,16 @@ def test_classes_each_by_itself(params):
     np.testing.assert_allclose(losses.metrics["loss"], losses.objective)
     assert losses.weight == 3
     with pytest.raises(ConfigError, match="label_smoothing"):
-        require_allowed("task", ImageClassification(**SIZE, multi_label=True, label_smoothing=0.1))
+        require_allowed(
+            "task",
+            with_fields(ImageClassification(), **SIZE, multi_label=True, label_smoothing=0.1),
+        )
 
 
 def test_what_is_shown_tells_classes_of_one_name_apart(params, tmp_path):
     images = dataclasses.replace(data(6, 3), names=("crane", "dog", "crane"))
-    task, both = ImageClassification(**SIZE), ImageData(images, images)
+    task = with_fields(ImageClassification(), **SIZE)
+    both = ImageData(task.images, images, images)
     both.save(tmp_path)
     shown = task.show(MODEL, params, both, tmp_path)
     assert load_labels(tmp_path) == images.names
@@ -135,8 +140,8 @@ def test_what_is_shown_tells_classes_of_one_name_apart(params, tmp_path):
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_only_hidden_patches_count(params, normalize):
-    task = MaskedImages(**SIZE, masking_rate=0.5, normalize_patches=normalize)
-    images = task.preparation.normalized(BATCH["images"])
+    task = with_fields(MaskedImages(), **SIZE, masking_rate=0.5, normalize_patches=normalize)
+    images = task.images.preparation.normalized(BATCH["images"])
     order = np.argsort(jax.random.uniform(jax.random.key(0), (4, 4)), axis=1)
     found = reconstructed(params, images, jnp.asarray(order))
     patches = np.asarray(patchify(images, 4), float)
@@ -155,10 +160,17 @@ def test_only_hidden_patches_count(params, normalize):
 
 
 @pytest.mark.parametrize(
-    "task", [ImageClassification(**SIZE), MaskedImages(**SIZE, masking_rate=0.5)], ids=str
+    "task",
+    [
+        with_fields(ImageClassification(), **SIZE),
+        with_fields(MaskedImages(), **SIZE, masking_rate=0.5),
+    ],
+    ids=str,
 )
 def test_rows_that_fill_up_a_batch_count_for_nothing(params, task):
-    images = ImageRows(ArrayImages(BATCH["images"][:3]), BATCH["labels"][:3], task.preparation)
+    images = ImageRows(
+        ArrayImages(BATCH["images"][:3]), BATCH["labels"][:3], task.images.preparation
+    )
     few = Batches(images, InOrder(3, 3))
     filled = few.of_host(0, 1, multiple=4)
     assert filled[0]["valid"].tolist() == [1, 1, 1, 0]
@@ -168,7 +180,7 @@ def test_rows_that_fill_up_a_batch_count_for_nothing(params, task):
 
 
 def test_tokens_that_see_their_neighbours_are_refused():
-    task = MaskedImages(**SIZE)
+    task = with_fields(MaskedImages(), **SIZE)
     with pytest.raises(ConfigError, match="convolutions"):
         task.check_model(MODEL.clone(stem="convolutions"))
 
@@ -200,16 +212,16 @@ def test_a_fraction_of_arrays_stays_an_array(monkeypatch):
     some = dataclasses.replace(whole, source=ArrayImages(shared)).part(0.1, seed=0)
     np.testing.assert_array_equal(some.source.array[..., 2:], whole.part(0.1, seed=0).source.array)
     assert some.source.array.strides[-1] == 0
-    task = ImageClassification(**SIZE, label_fraction=0.1)
-    batches: Any = ImageData(some, some).train_batches(seed=0, num_steps=1)
+    task = with_fields(ImageClassification(), **SIZE, label_fraction=0.1)
+    batches: Any = ImageData(task.images, some, some).train_batches(seed=0, num_steps=1)
     monkeypatch.setattr(ArrayImages, "__getitem__", None)
     assert batches[0]["images"].shape == (4, 8, 8, 3)
 
 
 def test_neighbours_know_the_images_they_have_seen(params):
     images = data(12, 3)
-    task = ImageClassification(**SIZE)
-    found = task.neighbor_scores(MODEL, params, ImageData(images, images), 1)
+    task = with_fields(ImageClassification(), **SIZE)
+    found = ImageData(task.images, images, images).neighbor_scores(MODEL, params, 1)
     assert found == {"neighbor_accuracy": 1.0}
 
 
@@ -228,18 +240,18 @@ def test_neighbours_know_the_images_they_have_seen(params):
 )
 def test_values_that_cannot_work(fields, said):
     with pytest.raises(ConfigError, match=said):
-        require_allowed("task", ImageClassification(**{**SIZE, **fields}))
+        require_allowed("task", with_fields(ImageClassification(), **{**SIZE, **fields}))
 
 
 @pytest.mark.parametrize("kind", [ImageClassification, MaskedImages])
 def test_the_device_augments_in_training_alone(kind, params):
     batch = {name: jnp.asarray(values) for name, values in BATCH.items()}
-    task = kind(**SIZE)
-    on_device = dataclasses.replace(task, augmentation=Augmentation(shift=3, on_device=True))
+    task = with_fields(kind(), **SIZE)
+    on_device = with_fields(task, augmentation=Augmentation(shift=3, on_device=True))
     plain = on_device.losses(MODEL, params, batch, {}).objective
     np.testing.assert_equal(np.asarray(plain), task.losses(MODEL, params, batch, {}).objective)
     rngs = {"dropout": jax.random.key(1)}
-    changed = on_device.augmented(batch, rngs)
+    changed = on_device.images.augmented(batch, rngs)
     np.testing.assert_array_equal(batch["labels"], changed["labels"])
     assert not np.array_equal(batch["images"], changed["images"])
     np.testing.assert_allclose(

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from ml_collections import ConfigDict
 
-from transformer.composition import config_fields
+from transformer.composition import config_fields, parts
 from transformer.config import complete, section
 from transformer.errors import ConfigError
 from transformer.fields import declared
@@ -21,6 +21,7 @@ OWNERS = [
 
 def undescribed(belongs):
     known = meanings(belongs)
+    yield from (part for part in parts(belongs) if not known.get(part))
     for key in config_fields(belongs):
         if not known.get(key):
             yield key

@@ -275,7 +275,7 @@ def read_image(run: Run, wanted: Wanted) -> Reading:
     model = run.model
     if not prompt:
         raise DataError("which image? Give the path of one.")
-    ((_, images),) = task.files([prompt], model.channels)
+    ((_, images),) = task.images.files([prompt], model.channels)
     front = [Token("[class]", -1, "class")] if model.pooling == "class" else []
     if model.distillation != "none":
         front.append(Token("[distillation]", -1, "special"))
@@ -290,7 +290,7 @@ def read_image(run: Run, wanted: Wanted) -> Reading:
         prompt=prompt,
         family="image",
         method="classify",
-        inputs=(np.asarray(task.preparation.normalized(images)),),
+        inputs=(np.asarray(task.images.preparation.normalized(images)),),
         stacks={"encoder": (*front, *patches)},
         output="classes",
         names=tuple(distinct_names(load_labels(run.workdir))),

@@ -87,11 +87,17 @@ _TOKENS = {
 }
 
 
-@runtime_checkable
-class _ImageTask(Protocol):
-    """How the task of a ViT prepares images."""
+class _Images(Protocol):
+    """What the task of a ViT reads."""
 
     preparation: Preparation
+
+
+@runtime_checkable
+class _ImageTask(Protocol):
+    """The task of a ViT."""
+
+    images: _Images
 
 
 @runtime_checkable
@@ -261,7 +267,7 @@ def _run(source: Source, published: Published, max_length: int | None) -> RunPar
 
 def _write_files(trained: _TrainedViT, folder: Path) -> list[str]:
     """Writes the preprocessing of pixels."""
-    content = processor_content(trained.task.preparation, trained.model.channels)
+    content = processor_content(trained.task.images.preparation, trained.model.channels)
     write_json(folder / PREPROCESSOR, content)
     return []
 
