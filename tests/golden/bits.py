@@ -24,8 +24,9 @@ from tests.campaigns.warm import Warm
 
 DURATION = 20
 SEED, LAST = 0, 1000
-# What is asked of each task that answers lines.
+# What is asked of each task that answers lines, and of those of residues.
 LINES = {
+    "residues": "MKTAYI[MASK]KQR\nACD[MASK]FGHIK\n",
     "masked_lm": "ann sees the [MASK]\nbob hears the [MASK]\n",
     "text_classification": "ann sees the cat\nbob hears tom\n",
     "tagging": "ann sees mister bob\ntom sees mister eve\n",
@@ -54,7 +55,8 @@ def bits(warm: Warm, job: Job, folder: Path) -> dict[str, object]:
         "arrays": _digest(json.dumps(array_notes(workdir, DURATION), sort_keys=True)),
         "batches": _batches(workdir),
     }
-    task = json.loads((workdir / "config.json").read_text("utf-8"))["task"]["name"]
+    settings = json.loads((workdir / "config.json").read_text("utf-8"))["task"]
+    task = settings["name"]
     where = f"--workdir={workdir}"
     found["evaluate"] = _done(warm, "evaluate.py", "--json", where)
     if task == "language_modeling":
@@ -66,7 +68,8 @@ def bits(warm: Warm, job: Job, folder: Path) -> dict[str, object]:
         pictures = sorted(str(path) for path in (folder / "data" / "images").rglob("0.png"))
         found["predict"] = _done(warm, "predict.py", "--json", where, *pictures)
     elif task in LINES:
-        line = LINES[task]
+        residues = settings["tokenizer"]["kind"] == "residues"
+        line = LINES["residues" if residues else task]
         if job.settings.get("task.second"):
             line = "".join(f"{text}\t{text}\n" for text in line.splitlines())
         found["predict"] = _done(warm, "predict.py", "--json", where, stdin=line)
