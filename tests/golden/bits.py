@@ -26,7 +26,7 @@ DURATION = 20
 SEED, LAST = 0, 1000
 # What is asked of each task that answers lines, and of those of residues.
 LINES = {
-    "residues": "MKTAYI[MASK]KQR\nACD[MASK]FGHIK\n",
+    "residues": "MKTAYI<mask>KQR\nACD<mask>FGHIK\n",
     "masked_lm": "ann sees the [MASK]\nbob hears the [MASK]\n",
     "text_classification": "ann sees the cat\nbob hears tom\n",
     "tagging": "ann sees mister bob\ntom sees mister eve\n",
