@@ -220,6 +220,7 @@ JOBS = (
             {
                 "train": "{data}/questions.json",
                 "max_length": 28,
+                "no_answer": True,
                 "max_question_length": 8,
                 "stride": 8,
                 "tokenizer.size": 60,
