@@ -85,7 +85,7 @@ def image(folder, task=ImageClassification, **fields):
         **SIZES,
         **fields,
     )
-    job = task(preparation=Preparation(image_size=8, resize="stretch"))
+    job = with_fields(task(), preparation=Preparation(image_size=8, resize="stretch"))
     pixels = jnp.zeros((1, 8, 8, 3))
     labels = ("cat", "dog", "owl")
     return made(folder, "vit", job, model, "classify", pixels, labels=labels)
