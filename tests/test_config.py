@@ -8,7 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from transformer import models
-from transformer.composition import config_fields
+from transformer.composition import config_fields, value_of
 from transformer.data.images.batches import Augmentation
 from transformer.data.images.preparation import Preparation
 from transformer.data.tokenizers.choosing import TokenizerChoice
@@ -415,7 +415,8 @@ def test_flat_sections_of_format_1_are_read(name):
         {"task": {"name": name, **flat}, "model": {"name": "gpt", "vocab_size": 5}}
     )
     task = build("task", saved.task)
-    assert (task.tokenizer.kind, task.tokenizer.size, task.tokenizer.lowercase) == expected
+    tokenizer = value_of(task, "tokenizer")
+    assert (tokenizer.kind, tokenizer.size, tokenizer.lowercase) == expected
     # A model's field of the same name stays where it is.
     assert saved.model.vocab_size == 5
     again = saved_config({"format": 2, **saved.to_dict()})

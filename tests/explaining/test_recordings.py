@@ -14,6 +14,7 @@ from tests.interop.whispers import MARKS
 from tests.interop.whispers import tokenizer as whisper_tokenizer
 from tests.tokenizers import make_sentence_tokenizer
 from transformer import explaining
+from transformer.composition import with_fields
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.prompts import Prompt
 from transformer.data.audio.windows import Windows
@@ -357,7 +358,7 @@ def test_residues_are_tokens(tmp_path):
     model = ESM(vocab_size=tokenizer.vocab_size, **sizes)
     tokens, lengths = jnp.zeros((1, 8), int), jnp.full(1, 8)
     inputs = tokens, tokens, lengths, jnp.zeros((1, 2), int)
-    task = MaskedLM(max_length=32, next_sentence=False)
+    task = with_fields(MaskedLM(), max_length=32, next_sentence=False)
     run = made(tmp_path / "esm", "esm", task, model, "fill", *inputs, tokenizer=tokenizer)
     trace = explaining.trace(run, "MKT<mask>AY")
     texts = [token.text for token in trace.tokens]

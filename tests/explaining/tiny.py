@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from tests.common import AnyMethod, noisy_parameters
 from tests.tokenizers import make_encoder_tokenizer, make_sentence_tokenizer, make_text_tokenizer
+from transformer.composition import with_fields
 from transformer.models.bert import BERT
 from transformer.models.gemma import Gemma
 from transformer.models.gpt import GPT
@@ -84,7 +85,7 @@ def image(folder, task=ImageClassification, **fields):
         **SIZES,
         **fields,
     )
-    job = task(preparation=Preparation(image_size=8, resize="stretch"))
+    job = with_fields(task(), preparation=Preparation(image_size=8, resize="stretch"))
     pixels = jnp.zeros((1, 8, 8, 3))
     labels = ("cat", "dog", "owl")
     return made(folder, "vit", job, model, "classify", pixels, labels=labels)
@@ -110,23 +111,33 @@ RUNS = {
     "vaswani": functools.partial(pair, Vaswani, "vaswani"),
     "t5": functools.partial(pair, T5, "t5"),
     "bert": functools.partial(
-        encoder, BERT, "bert", TextClassification(max_length=32), "classify", labels=("a", "b")
+        encoder,
+        BERT,
+        "bert",
+        with_fields(TextClassification(), max_length=32),
+        "classify",
+        labels=("a", "b"),
     ),
     "tags": functools.partial(
-        encoder, BERT, "bert", Tagging(max_length=32), "tag", labels=("O", "B-PER", "I-PER")
+        encoder,
+        BERT,
+        "bert",
+        with_fields(Tagging(), max_length=32),
+        "tag",
+        labels=("O", "B-PER", "I-PER"),
     ),
     "questions": functools.partial(
         encoder,
         ModernBert,
         "modern_bert",
-        QuestionAnswering(max_length=32, max_question_length=8, stride=8),
+        with_fields(QuestionAnswering(), max_length=32, max_question_length=8, stride=8),
         "tag",
         labels=("start", "end"),
         window=3,
         feed_forward_width=24,
     ),
     "masked": functools.partial(
-        encoder, BERT, "bert", MaskedLM(max_length=32, next_sentence=False), "fill"
+        encoder, BERT, "bert", with_fields(MaskedLM(), max_length=32, next_sentence=False), "fill"
     ),
     "vit": image,
     "mae": functools.partial(image, task=MaskedImages),

@@ -344,7 +344,7 @@ def test_a_run_of_pretraining(tmp_path):
     assert_same(published.params, read_published(source).params)
     run = open_run(workdir)
     assert_holds(run, published)
-    assert (run.task.max_length, run.task.next_sentence) == (16, True)
+    assert (run.task.inputs.max_length, run.task.next_sentence) == (16, True)
     assert run.task.load_tokenizer(workdir).vocab_size == len(VOCABULARY)
     (answer,) = run.task.predict(run.model, run.params, workdir, ["the [MASK] sat."])
     assert answer.text
@@ -361,7 +361,7 @@ def test_a_run_that_fills_only(tmp_path):
     published = import_published(source, tmp_path / "run")
     run = open_run(tmp_path / "run")
     assert_holds(run, published)
-    assert (run.task.max_length, run.task.entry) == (20, "fill")
+    assert (run.task.inputs.max_length, run.task.entry) == (20, "fill")
 
 
 def test_a_run_keeps_what_its_job_uses(tmp_path):

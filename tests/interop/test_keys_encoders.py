@@ -59,7 +59,7 @@ def their_classes(folder):
 
 def our_classes(found):
     task, model, params = opened(found, Path("ours"))
-    rows = lay_out_texts(task.load_tokenizer(Path("ours")), TEXTS, None, task.max_length)
+    rows = lay_out_texts(task.load_tokenizer(Path("ours")), TEXTS, None, task.inputs.max_length)
     tokens = [row[:length] for row, length in zip(rows.tokens, rows.lengths, strict=True)]
     result = {"tokens": np.concatenate(tokens)}
     for place, answer in enumerate(task.predict(model, params, Path("ours"), TEXTS)):

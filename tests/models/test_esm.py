@@ -132,11 +132,11 @@ def test_another_mask_than_the_tokenizers_is_refused(tmp_path):
     from transformer.data.tokenizers.residues import published_vocabulary, residue_tokenizer
     from transformer.tasks.masked_lm import MaskedLM
 
-    class Data:
-        tokenizer = residue_tokenizer(published_vocabulary())
-
-    task = MaskedLM()
-    task.check_fit(TINY, Data())
-    task.check_fit(TINY.clone(token_dropout=False, mask_token=5), Data())
+    residue_tokenizer(published_vocabulary()).save(tmp_path)
+    path = tmp_path / "a.txt"
+    path.write_text("MKTAYIAKQR\nGAVLIM\n")
+    data = MaskedLM(next_sentence=False).load_validation([str(path)], tmp_path)
+    data.check_fit(TINY)
+    data.check_fit(TINY.clone(token_dropout=False, mask_token=5))
     with pytest.raises(ConfigError, match=r"mask_token is 5.*give --config.model.mask_token=32"):
-        task.check_fit(TINY.clone(mask_token=5), Data())
+        data.check_fit(TINY.clone(mask_token=5))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.common import AnyMethod, noisy_parameters
 from tests.data.words import WORDS
+from transformer.composition import with_fields
 from transformer.data.order import Batches, InOrder
 from transformer.data.rows import RowSource
 from transformer.data.source import Visit
@@ -85,7 +86,7 @@ def test_classification_by_hand(model, params, losses):
     rows = batch(
         label=np.array([2, 0, 1, 1], np.int32), weight=np.array([1, 3, 0.5, 7], np.float32)
     )
-    found = losses(TextClassification(**SIZE), rows)
+    found = losses(with_fields(TextClassification(), **SIZE), rows)
     nll = -log_softmax(outputs(model, params, rows, "classify"))[np.arange(4), rows["label"]]
     assert float(found.weight) == 4.5
     np.testing.assert_allclose(found.objective, nll[:3] @ rows["weight"][:3], rtol=1e-5)
@@ -94,7 +95,7 @@ def test_classification_by_hand(model, params, losses):
 
 def test_regression_by_hand(model, params, losses):
     rows = batch(label=np.array([2.0, 0.5, -1.0, 9.0], np.float32), weight=np.ones(4, np.float32))
-    found = losses(TextClassification(**SIZE, train="a.csv", regression=True), rows)
+    found = losses(with_fields(TextClassification(), **SIZE, train="a.csv", regression=True), rows)
     values = outputs(model, params, rows, "classify")[:, 0]
     expected = np.square(values - rows["label"])[:3]
     np.testing.assert_allclose(found.means()["loss"], expected.mean(), rtol=1e-5)
@@ -103,7 +104,7 @@ def test_regression_by_hand(model, params, losses):
 
 def test_question_answering_by_hand(model, params, losses):
     rows = batch(starts=np.array([3, 0, 2, 5], np.int32), ends=np.array([4, 0, 8, 6], np.int32))
-    found = losses(QuestionAnswering(**SIZE), rows)
+    found = losses(with_fields(QuestionAnswering(), **SIZE), rows)
     logits = outputs(model, params, rows, "tag")
     expected = []
     for row, length in enumerate(rows["lengths"][:3]):
@@ -116,7 +117,7 @@ def test_tagging_by_hand(model, params, losses):
     labels = np.full((4, 12), IGNORED, np.int32)
     labels[0, 1:5], labels[1, 2], labels[3, 1] = [0, 1, 2, 0], 1, 2
     rows = batch(labels=labels)
-    found = losses(Tagging(**SIZE), rows)
+    found = losses(with_fields(Tagging(), **SIZE), rows)
     scores = log_softmax(outputs(model, params, rows, "tag"))
     counted = np.argwhere(labels[:3] >= 0)
     expected = [-scores[row, place, labels[row, place]] for row, place in counted]
@@ -135,7 +136,7 @@ def masked():
 
 
 def test_masked_tokens_by_hand(model, params, losses, masked):
-    found = losses(MaskedLM(**SIZE), masked)
+    found = losses(with_fields(MaskedLM(), **SIZE), masked)
     inputs = (
         jnp.asarray(masked[name]) for name in ("tokens", "token_types", "lengths", "positions")
     )
@@ -151,7 +152,7 @@ def test_masked_tokens_by_hand(model, params, losses, masked):
 
 
 def test_halves_of_a_batch_add_up_to_the_whole(losses, masked):
-    task = MaskedLM(**SIZE)
+    task = with_fields(MaskedLM(), **SIZE)
     parts = (
         losses(task, {name: array[half] for name, array in masked.items()})
         for half in (slice(0, 2), slice(2, 4))
@@ -164,7 +165,9 @@ def test_halves_of_a_batch_add_up_to_the_whole(losses, masked):
 
 
 def test_chunks_of_the_vocabulary_give_the_same_loss(losses, masked):
-    whole, chunked = (losses(MaskedLM(**SIZE, vocab_chunk=chunk), masked) for chunk in (0, 13))
+    whole, chunked = (
+        losses(with_fields(MaskedLM(), **SIZE, vocab_chunk=chunk), masked) for chunk in (0, 13)
+    )
     np.testing.assert_allclose(whole.objective, chunked.objective, rtol=1e-5)
 
 
@@ -175,14 +178,20 @@ WEIGHTS = RANDOM.random(4).astype(np.float32)
 @pytest.mark.parametrize(
     ("task", "rows"),
     [
-        (TextClassification(**SIZE), {"label": np.array([2, 0, 1, 1]), "weight": WEIGHTS}),
         (
-            TextClassification(**SIZE, train="a.csv", regression=True),
+            with_fields(TextClassification(), **SIZE),
+            {"label": np.array([2, 0, 1, 1]), "weight": WEIGHTS},
+        ),
+        (
+            with_fields(TextClassification(), **SIZE, train="a.csv", regression=True),
             {"label": np.array([2.0, 0.5, -1.0, 9.0], np.float32), "weight": WEIGHTS},
         ),
-        (Tagging(**SIZE), {"labels": RANDOM.integers(0, 3, (4, 12))}),
-        (QuestionAnswering(**SIZE), {"starts": np.array([3, 0, 2, 5]), "ends": np.arange(4, 8)}),
-        (MaskedLM(**SIZE), None),
+        (with_fields(Tagging(), **SIZE), {"labels": RANDOM.integers(0, 3, (4, 12))}),
+        (
+            with_fields(QuestionAnswering(), **SIZE),
+            {"starts": np.array([3, 0, 2, 5]), "ends": np.arange(4, 8)},
+        ),
+        (with_fields(MaskedLM(), **SIZE), None),
     ],
     ids=["classes", "numbers", "tags", "answers", "masks"],
 )
@@ -213,7 +222,7 @@ def write(path, rows):
 
 def test_balanced_classes_count_alike(tmp_path):
     path = write(tmp_path / "a.jsonl", [{"text": t, "label": label} for t, label in ROWS])
-    task = TextClassification(**SIZE, train=path, class_weights="balanced")
+    task = with_fields(TextClassification(), **SIZE, train=path, class_weights="balanced")
     data = task.load(None)
     assert data.labels == ("x", "y")
     totals = np.bincount(data.train["label"], data.train["weight"])
@@ -224,7 +233,7 @@ def test_balanced_classes_count_alike(tmp_path):
 
 def test_fewer_examples(tmp_path):
     path = write(tmp_path / "a.jsonl", [{"text": t, "label": label} for t, label in ROWS])
-    data = TextClassification(**SIZE, train=path, max_examples=7).load(None)
+    data = with_fields(TextClassification(), **SIZE, train=path, max_examples=7).load(None)
     assert len(data.train["label"]) == 7
     assert data.labels == ("x", "y")
 
@@ -232,7 +241,7 @@ def test_fewer_examples(tmp_path):
 def test_pairs_of_texts(tmp_path):
     rows = [{"a": t, "b": "red", "label": label} for t, label in ROWS]
     path = write(tmp_path / "a.jsonl", rows)
-    data = TextClassification(**SIZE, train=path, text="a", second="b").load(None)
+    data = with_fields(TextClassification(), **SIZE, train=path, text="a", second="b").load(None)
     ends = np.sum(data.train["tokens"] == data.tokenizer.separator, axis=1)
     np.testing.assert_array_equal(ends, 2)
     assert data.train["token_types"].max() == 1
@@ -242,7 +251,7 @@ def test_a_label_that_only_validation_has(tmp_path):
     train = write(tmp_path / "a.jsonl", [{"text": t, "label": label} for t, label in ROWS])
     other = write(tmp_path / "b.jsonl", [{"text": "a cat", "label": "minerals"}])
     with pytest.raises(DataError, match="minerals"):
-        TextClassification(**SIZE, train=train, validation=other).load(None)
+        with_fields(TextClassification(), **SIZE, train=train, validation=other).load(None)
 
 
 @pytest.mark.parametrize("name", ["text_classification", "tagging", "question_answering"])
@@ -252,7 +261,15 @@ def test_models_with_too_few_positions(name):
         task.check_model(BERT(vocab_size=9, context=16))
 
 
-def test_only_labels_are_names_of_outputs():
+def test_only_labels_are_names_of_outputs(tmp_path):
     """A run that continues another asks whether the outputs have the same names."""
-    assert isinstance(Tagging(), NamesOutputs)
-    assert not isinstance(MaskedLM(), NamesOutputs)
+    (tmp_path / "a.conll").write_text("a O\nred N\n")
+    path = str(tmp_path / "a.conll")
+    assert isinstance(
+        with_fields(Tagging(), **SIZE, train=path, validation=path).load(None), NamesOutputs
+    )
+    (tmp_path / "a.txt").write_text("a red cat\na blue cat\n")
+    path = str(tmp_path / "a.txt")
+    assert not isinstance(
+        with_fields(MaskedLM(), **SIZE, path=path, validation_path=path).load(None), NamesOutputs
+    )

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from transformer.composition import with_fields
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.errors import ConfigError, DataError
 from transformer.fields import require_allowed
 from transformer.models.bert import BERT
 from transformer.scoring.several_labels import label_set_scores
+from transformer.tasks.parts.encoder import EncoderInput
 from transformer.tasks.parts.labels import labels_prediction, save_labels
 from transformer.tasks.tagging import Tagging
 from transformer.tasks.text_classification import TextClassification
@@ -56,7 +58,7 @@ def by_hand(outputs, truth):
 
 def test_the_loss_of_several_labels():
     truth = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], np.int32)
-    found = losses(TextClassification(**SIZE, multi_label=True), OUTPUTS, truth)
+    found = losses(with_fields(TextClassification(), **SIZE, multi_label=True), OUTPUTS, truth)
     expected = by_hand(OUTPUTS, truth)[:2].mean(-1)
     np.testing.assert_allclose(found.means()["loss"], expected.mean(), rtol=1e-5)
     np.testing.assert_allclose(found.objective, expected.sum(), rtol=1e-5)
@@ -65,7 +67,7 @@ def test_the_loss_of_several_labels():
 
 
 def test_the_loss_of_a_number_between_0_and_1():
-    task = TextClassification(**SIZE, train="a.csv", regression=True, sigmoid=True)
+    task = with_fields(TextClassification(), **SIZE, train="a.csv", regression=True, sigmoid=True)
     labels = np.array([0.25, 1.0, 0.0], np.float32)
     found = losses(task, OUTPUTS[:, :1], labels)
     expected = by_hand(OUTPUTS[:, 0], labels)[:2].mean()
@@ -104,7 +106,9 @@ def test_several_labels_are_read_and_kept(name, tmp_path):
 def test_a_label_with_the_separator_in_it(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text(json.dumps({"text": "a cat", "label": ["x,y"]}))
-    task = TextClassification(**SIZE, multi_label=True, train=str(path), validation=str(path))
+    task = with_fields(
+        TextClassification(), **SIZE, multi_label=True, train=str(path), validation=str(path)
+    )
     with pytest.raises(DataError, match="label_separator"):
         task.load(None)
 
@@ -137,7 +141,7 @@ def test_several_labels_of_one_name_are_told_apart():
 )
 def test_what_does_not_go_together(values, part):
     with pytest.raises(ConfigError, match=part):
-        require_allowed("task", TextClassification(**SIZE, **values))
+        require_allowed("task", with_fields(TextClassification(), **SIZE, **values))
 
 
 def test_numbers_that_a_sigmoid_cannot_give(tmp_path):
@@ -145,7 +149,9 @@ def test_numbers_that_a_sigmoid_cannot_give(tmp_path):
     path.write_text("text,label\na cat,0.5\na dog,1.5\n")
     values = {"train": str(path), "validation": str(path)}
     with pytest.raises(DataError, match="from 0 to 1"):
-        TextClassification(**SIZE, **values, regression=True, sigmoid=True).load(None)
+        with_fields(TextClassification(), **SIZE, **values, regression=True, sigmoid=True).load(
+            None
+        )
 
 
 # ----------------------------------------------------------------------------------------- tags
@@ -163,17 +169,17 @@ def test_tags_of_any_kind_are_learned_scored_and_told(name, tmp_path, monkeypatc
     text, are_entities = SCHEMES[name]
     path = tmp_path / "words.conll"
     path.write_text(text)
-    task = Tagging(**SIZE, train=str(path), validation=str(path))
+    task = with_fields(Tagging(), **SIZE, train=str(path), validation=str(path))
     data = task.load(None)
     assert set(data.labels) == {line.split()[1] for line in text.split("\n") if line}
     data.save(tmp_path)
 
-    def right(self, model, params, rows, *, progress=True):
+    def right(self, model, params, rows, method, *, progress=True):
         """What is sure of the truth, and of the first tag where there is none."""
         labels = np.maximum(rows["labels"], 0)
         return 20.0 * np.eye(len(data.labels), dtype=np.float32)[labels]
 
-    monkeypatch.setattr(Tagging, "outputs", right)
+    monkeypatch.setattr(EncoderInput, "outputs", right)
     for read in (data, task.load_validation([str(path)], tmp_path)):
         scores = task.scores(MODEL, {}, read)
         assert scores["accuracy"] == 1.0
@@ -200,15 +206,15 @@ def test_tags_of_one_name_are_told_apart(tmp_path, monkeypatch):
     save_labels(("O", "N", "N", "O"), tmp_path)
     path = tmp_path / "words.conll"
     path.write_text(SENTENCES)
-    task = Tagging(**SIZE, train=str(path), validation=str(path))
+    task = with_fields(Tagging(), **SIZE, train=str(path), validation=str(path))
     task.load(None).tokenizer.save(tmp_path)
 
-    def fixed(self, model, params, rows, *, progress=True):
+    def fixed(self, model, params, rows, method, *, progress=True):
         scores = np.zeros((*rows["tokens"].shape, 4), np.float32)
         scores[:, 1], scores[:, 2] = [0, 3, 0, 0], [0, 0, 0, 3]
         return scores
 
-    monkeypatch.setattr(Tagging, "outputs", fixed)
+    monkeypatch.setattr(EncoderInput, "outputs", fixed)
     (answer,) = task.predict(MODEL, {}, tmp_path, ["the cat"])
     assert answer.details["tags"] == ["N (1)", "O"]
     path.write_text("the N\n")

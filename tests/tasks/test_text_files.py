@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from transformer.composition import with_fields
 from transformer.data.labels.squad import Answer, Question, write_squad
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.errors import DataError
@@ -107,8 +108,7 @@ WAYS = {
 def fingerprint(name, path):
     kind, field, _, options = TASKS[name]
     given = f"{path},{path}" if kind is Translation else str(path)
-    task = kind(**{field: given}, **options)
-    data = task.load(None)
+    data = with_fields(kind(), **{field: given}, **options).load(None)
     return data.fingerprint(), data.describe()
 
 

@@ -43,7 +43,7 @@ def read_class(run: Run, wanted: Wanted) -> Reading:
     for text in (first, second):
         if text is not None and not text.strip():
             raise DataError("the prompt is empty: give a text to classify.")
-    room = min(task.max_length, most or task.max_length)
+    room = min(task.inputs.max_length, most or task.inputs.max_length)
     rows = lay_out_texts(tokenizer, [first], None if second is None else [second], room)
     notes = (f"The text was cut to its first {room:,} tokens.",) if rows.cut[0] else ()
     names = tuple(distinct_names(load_labels(run.workdir)))
@@ -72,7 +72,7 @@ def read_tags(run: Run, wanted: Wanted) -> Reading:
     words = tokenizer.split_words(prompt)
     if not words:
         raise DataError("the prompt is empty: give a sentence to tag.")
-    room = min(task.max_length, most or task.max_length)
+    room = min(task.inputs.max_length, most or task.inputs.max_length)
     rows = align(tokenizer, [words], None, max_length=room)
     if not len(rows.tokens):
         raise DataError("the prompt has no token that the model knows: give other words.")
@@ -112,13 +112,13 @@ def read_question(run: Run, wanted: Wanted) -> Reading:
     windows = make_windows(
         tokenizer,
         [Question("1", question, context, ())],
-        max_length=task.max_length,
+        max_length=task.inputs.max_length,
         stride=task.stride,
         max_question_length=task.max_question_length,
     )
     notes = ()
     if len(windows.tokens) > 1:
-        notes = (f"The context was cut: one row has {task.max_length:,} tokens.",)
+        notes = (f"The context was cut: one row has {task.inputs.max_length:,} tokens.",)
     arrays = {
         "tokens": windows.tokens[:1],
         "token_types": windows.token_types[:1].astype(np.int32),
@@ -144,7 +144,7 @@ def read_masked(run: Run, wanted: Wanted) -> Reading:
     tokenizer: EncoderTokenizer = task.load_tokenizer(run.workdir)
     if not prompt.strip():
         raise DataError(f"the prompt is empty: give a text, with {tokenizer.names.mask} in it.")
-    room = min(task.max_length, most or task.max_length)
+    room = min(task.inputs.max_length, most or task.inputs.max_length)
     rows = lay_out_texts(tokenizer, [prompt], None, room, special=True)
     notes = [f"The text was cut to its first {room:,} tokens."] if rows.cut[0] else []
     ids = rows.tokens[0, : rows.lengths[0]]

@@ -39,11 +39,18 @@ class _Encoder(Protocol):
 
 
 @runtime_checkable
-class _EncoderTask(Protocol):
-    """How the task of an encoder makes rows of tokens."""
+class _EncoderInput(Protocol):
+    """How texts become rows of tokens."""
 
     max_length: int
     special_tokens: bool
+
+
+@runtime_checkable
+class _EncoderTask(Protocol):
+    """The task of an encoder, which says how texts become rows."""
+
+    inputs: _EncoderInput
 
 
 @runtime_checkable
@@ -188,18 +195,18 @@ def write_encoder_files(trained: TrainedEncoder[_Encoder], folder: Path) -> list
         trained: the run.
         folder: the folder to write to.
     """
-    task, model, tokenizer = trained.task, trained.model, trained.tokenizer
+    inputs, model, tokenizer = trained.task.inputs, trained.model, trained.tokenizer
     write_text(folder / TOKENIZER_FILE, _tokenizer_text(trained))
     names = tokenizer.names._asdict()
     types = ["token_type_ids"] if tokenizer.second_type else []
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": min(task.max_length, model.context),
+        "model_max_length": min(inputs.max_length, model.context),
         "model_input_names": ["input_ids", *types, "attention_mask"],
         **{key: names[field] for field, key in NAME_KEYS.items()},
         "do_lower_case": tokenizer.lowercase,
         # Mask tokens are always recognized in a text.
-        "split_special_tokens": not (task.special_tokens or trained.job == "masked_lm"),
+        "split_special_tokens": not (inputs.special_tokens or trained.job == "masked_lm"),
     }
     if tokenizer.separators > 1:
         # RoBERTa has further names for two of them.

@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.composition import FLAT
 from transformer.data.order import Batches
 from transformer.data.reading.text import in_chunks, require_characters
 from transformer.data.text.documents import (
@@ -27,9 +28,14 @@ from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
 from transformer.limits import CountOrZero, FilePath, OneOf, Part, PartOrAll, PartOrNone, Share
 from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy, summed
-from transformer.tasks.parts import batching
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import INPUTS, EncoderTask, encoder_inputs, too_long
+from transformer.tasks.parts.encoder import (
+    INPUTS,
+    EncoderInput,
+    encoder_inputs,
+    require_same_mask,
+    too_long,
+)
 from transformer.tasks.parts.labels import softmax
 from transformer.tasks.parts.losses import vocabulary_losses
 from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
@@ -41,33 +47,87 @@ from transformer.types import Batch, Json, Params
 # The most lines that `predict` answers at once, and its answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
+_INPUTS = EncoderInput()
 
 
-class MaskedData(NamedTuple):
-    """Documents to train and to validate on.
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskedData:
+    """Rows of documents to train and to validate on.
 
     Attributes:
-        tokenizer: the tokenizer of the documents.
-        train: the tokens of the training documents.
-        validation: the tokens of the validation documents.
+        inputs: how the rows are made.
+        train: rows of the training documents.
+        validation: rows of the validation documents.
         entropy: the entropy in nats of the masked tokens of the validation documents; see
             `data.masking.unigram_entropy`.
     """
 
-    tokenizer: EncoderTokenizer
-    train: DocumentTokens
-    validation: DocumentTokens
+    inputs: EncoderInput
+    train: SentencePairs
+    validation: SentencePairs
     entropy: float
+
+    @property
+    def tokenizer(self) -> EncoderTokenizer:
+        """The tokenizer of the documents."""
+        return self.train.tokenizer
+
+    def describe(self) -> str:
+        """Sizes, and the loss of a model that knows only frequencies."""
+        train, validation = self.train.data, self.validation.data
+        return (
+            f"{len(train.tokens):,} tokens in {len(train.documents) - 1:,} documents to train on, "
+            f"{len(validation.tokens):,} to validate on, {self.tokenizer.vocab_size:,} in the "
+            f"vocabulary.\n"
+            f"Unigram entropy of the masked tokens to validate on: {self.entropy:.4f} nats."
+        )
+
+    def save(self, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        self.tokenizer.save(workdir)
+
+    def check_fit(self, model: TokenFiller) -> None:
+        """Refuses a model that hides another token than the tokenizer's mask."""
+        require_same_mask(model, self.tokenizer)
+
+    def dimensions(self) -> dict[str, int]:
+        """The vocabulary."""
+        return {"vocab_size": self.tokenizer.vocab_size}
+
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer (first part) and all documents."""
+        digest = hashlib.sha256()
+        for pairs in (self.train, self.validation):
+            for array in pairs.data:
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return f"{tokenizer_digest(self.tokenizer)}-{digest.hexdigest()[:32]}"
+
+    def pace(self) -> Pace:
+        """Examples are rows; almost all have T tokens."""
+        return self.inputs.rows.pace(len(self.train), self.inputs.max_length)
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.inputs.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.text.documents.SentencePairs` for each step."""
+        return self.inputs.rows.train_batches(self.train, seed=seed, num_steps=num_steps)
+
+    def validation_batches(self) -> Batches:
+        """Every chunk of the validation documents once, always with the same masks."""
+        return self.inputs.rows.validation_batches(self.validation)
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM(EncoderTask):
+class MaskedLM:
     """Masked-language-model and next-sentence pretraining; its fields are `config.task`.
 
     Devlin et al. 2019, section 3.1. The objective is the sum of both mean losses, in nats; `loss`
-    in the metrics covers only masked tokens. `EncoderTask` describes the other fields.
+    in the metrics covers only masked tokens.
 
     Attributes:
+        inputs: how texts become rows.
         path: a UTF-8 text file, one sentence a line, a blank line between documents; or a FASTA
             file, where each protein is a document; empty for `embedded`.
         validation_path: likewise; empty takes the last documents of `path`.
@@ -89,6 +149,7 @@ class MaskedLM(EncoderTask):
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
+    inputs: Annotated[EncoderInput, FLAT] = _INPUTS
     path: FilePath = ""
     validation_path: FilePath = ""
     validation_fraction: Part = 0.05
@@ -134,7 +195,8 @@ class MaskedLM(EncoderTask):
         train, validation = read_documents(
             self.path, self.validation_path, self.validation_fraction, self.embedded
         )
-        tokenizer = self.make_tokenizer(workdir, (line for document in train for line in document))
+        lines = (line for document in train for line in document)
+        tokenizer = self.inputs.make_tokenizer(workdir, lines)
         tokens = tokenize_documents(tokenizer, train)
         return self._data(tokenizer, tokens, tokenize_documents(tokenizer, validation))
 
@@ -149,64 +211,31 @@ class MaskedLM(EncoderTask):
     def _data(
         self, tokenizer: EncoderTokenizer, train: DocumentTokens, validation: DocumentTokens
     ) -> MaskedData:
-        data = MaskedData(tokenizer, train, validation, 0.0)
-        batches = self.validation_batches(data)
+        rate = self.validation_masking_rate or self.masking_rate
+        held_out = self._pairs(tokenizer, validation, dataclasses.replace(self.masking, rate=rate))
+        batches = self.inputs.rows.validation_batches(held_out)
         labels = [batches[step]["labels"] for step in range(len(batches))]
         entropy = unigram_entropy(np.concatenate(labels), tokenizer.vocab_size)
-        return data._replace(entropy=entropy)
+        pairs = self._pairs(tokenizer, train, self.masking)
+        return MaskedData(self.inputs, pairs, held_out, entropy)
 
     def _pairs(
-        self, data: MaskedData, tokens: DocumentTokens, masking: Masking | None = None
+        self, tokenizer: EncoderTokenizer, tokens: DocumentTokens, masking: Masking
     ) -> SentencePairs:
-        return SentencePairs(
-            tokens, data.tokenizer, self.max_length, masking or self.masking, self.next_sentence
-        )
+        length = self.inputs.max_length
+        return SentencePairs(tokens, tokenizer, length, masking, self.next_sentence)
 
-    # ---------------------------------------------------------------------------- protocol
+    def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
+        """The tokenizer of a run."""
+        return self.inputs.load_tokenizer(workdir)
 
-    def save(self, data: MaskedData, workdir: Path) -> None:
-        """Writes the tokenizer."""
-        data.tokenizer.save(workdir)
-
-    def dimensions(self, data: MaskedData) -> dict[str, int]:
-        """The vocabulary."""
-        return {"vocab_size": data.tokenizer.vocab_size}
-
-    def fingerprint(self, data: MaskedData) -> str:
-        """Changes with the tokenizer (first part) and all documents."""
-        digest = hashlib.sha256()
-        for part in (data.train, data.validation):
-            for array in part:
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return f"{tokenizer_digest(data.tokenizer)}-{digest.hexdigest()[:32]}"
-
-    def describe(self, data: MaskedData) -> str:
-        """Sizes, and the loss of a model that knows only frequencies."""
-        sizes = [f"{len(part.tokens):,}" for part in (data.train, data.validation)]
-        return (
-            f"{sizes[0]} tokens in {len(data.train.documents) - 1:,} documents to train on, "
-            f"{sizes[1]} to validate on, {data.tokenizer.vocab_size:,} in the vocabulary.\n"
-            f"Unigram entropy of the masked tokens to validate on: {data.entropy:.4f} nats."
-        )
-
-    def pace(self, data: MaskedData) -> Pace:
-        """Examples are rows; almost all have T tokens."""
-        return batching.pace(self, len(self._pairs(data, data.train)), self.max_length)
-
-    def train_batches(self, data: MaskedData, *, seed: int, num_steps: int) -> Batches:
-        """The arrays of `data.text.documents.SentencePairs` for each step."""
-        pairs = self._pairs(data, data.train)
-        return batching.train_batches(self, pairs, seed=seed, num_steps=num_steps)
-
-    def validation_batches(self, data: MaskedData) -> Batches:
-        """Every chunk of the validation documents once, always with the same masks."""
-        rate = self.validation_masking_rate or self.masking_rate
-        masking = dataclasses.replace(self.masking, rate=rate)
-        return batching.validation_batches(self, self._pairs(data, data.validation, masking))
+    def check_model(self, model: TokenFiller) -> None:
+        """Refuses a model with too few positions."""
+        self.inputs.check_model(model)
 
     def example_inputs(self, model: TokenFiller) -> tuple[Int[Array, "..."], ...]:
         """One row with one masked token."""
-        return *super().example_inputs(model), jnp.zeros((1, 1), jnp.int32)
+        return *self.inputs.example_inputs(model), jnp.zeros((1, 1), jnp.int32)
 
     # ------------------------------------------------------------------------------- loss
 
@@ -249,7 +278,7 @@ class MaskedLM(EncoderTask):
 
     def show(self, model: TokenFiller, params: Params, data: MaskedData, workdir: Path) -> Shown:
         """Shows some masked rows with the model's fillings; also in `fillings.txt`."""
-        batch = self.validation_batches(data)[0]
+        batch = data.validation_batches()[0]
         inputs = (*encoder_inputs(batch), batch["positions"])
         logits = np.asarray(apply(model, "fill", params, *inputs))
         lines = [f"unigram entropy {data.entropy:.4f} nats"]
@@ -277,9 +306,9 @@ class MaskedLM(EncoderTask):
         """
         tokenizer = self.load_tokenizer(workdir)
         mask = tokenizer.names.mask
-        number = 0
+        number, longest = 0, self.inputs.max_length
         for chunk in in_chunks(lines, _LINES_AT_ONCE):
-            rows = lay_out_texts(tokenizer, chunk, None, self.max_length, special=True)
+            rows = lay_out_texts(tokenizer, chunk, None, longest, special=True)
             for row, line in enumerate(chunk):
                 number += 1
                 require_characters(line, f"line {number} of the input")
@@ -287,12 +316,12 @@ class MaskedLM(EncoderTask):
                 if len(places) == 0 or len(places) < line.count(mask):
                     raise DataError(
                         f"line {number} of the input has no {mask} among its first "
-                        f"{self.max_length} tokens: write it where a word is to be filled in."
+                        f"{longest} tokens: write it where a word is to be filled in."
                         if len(places) == 0
-                        else f"line {number} of the input has a {mask} beyond {self.max_length} "
+                        else f"line {number} of the input has a {mask} beyond {longest} "
                         f"tokens: shorten it."
                     )
-                length = rounded_up(int(rows.lengths[row]), self.max_length)
+                length = rounded_up(int(rows.lengths[row]), longest)
                 inputs = (
                     array[row : row + 1, :length] if array.ndim == 2 else array[row : row + 1]
                     for array in (rows.arrays()[name] for name in INPUTS)
@@ -302,7 +331,7 @@ class MaskedLM(EncoderTask):
                 positions[0, : len(places)] = places
                 logits = apply(model, "fill", params, *inputs, positions)
                 found = _fillings(tokenizer, np.asarray(logits)[0, : len(places)])
-                cut = too_long(self.max_length, model.context) if rows.cut[row] else ""
+                cut = too_long(longest, model.context) if rows.cut[row] else ""
                 yield found._replace(cut=cut)
 
 

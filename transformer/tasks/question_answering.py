@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
+from transformer.composition import FLAT
 from transformer.data.embedded.play_questions import play_questions
 from transformer.data.labels import windows as question_windows
 from transformer.data.labels.squad import Question, read_squad
@@ -25,13 +26,15 @@ from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import INPUTS, LabelledRows, LabellingTask, num_held_out
+from transformer.tasks.parts.encoder import INPUTS, EncoderInput
+from transformer.tasks.parts.labelled import LabelledFiles, LabelledRows, num_held_out
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.types import Batch, Facts, Json, Params
 
 # The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 64
+_INPUTS, _FILES = EncoderInput(), LabelledFiles()
 
 
 class _Asked(NamedTuple):
@@ -42,13 +45,15 @@ class _Asked(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class QuestionAnswering(LabellingTask):
+class QuestionAnswering:
     """Finding the first and the last token of an answer; its fields are `config.task`.
 
-    Devlin et al. 2019, sections 4.2 and 4.3. `LabellingTask` describes the other fields. A row is a
-    window: question, part of the context, three special tokens.
+    Devlin et al. 2019, sections 4.2 and 4.3. A row is a window: question, part of the
+    context, three special tokens.
 
     Attributes:
+        inputs: how texts become rows.
+        files: the files that are read.
         train: a file in the JSON format of SQuAD 1.1 or 2.0; empty for questions about who says a
             line of Shakespeare's plays.
         validation: as `train`; empty takes the end of `train`.
@@ -65,6 +70,12 @@ class QuestionAnswering(LabellingTask):
             answer by more than this.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
+    entry: ClassVar[str] = "tag"
+    model_kind: ClassVar[type] = TextTagger
+
+    inputs: Annotated[EncoderInput, FLAT] = _INPUTS
+    files: Annotated[LabelledFiles, FLAT] = _FILES
     validation_fraction: Share = 0.1
     num_questions: Annotated[int, Whole(20, 10**6)] = 20_000
     context_words: Annotated[int, Whole(20, 10**6)] = 120
@@ -82,7 +93,7 @@ class QuestionAnswering(LabellingTask):
         """Reads or makes the questions, makes or loads the tokenizer, and cuts windows."""
         train, validation = self._read()
         texts = [*dict.fromkeys(q.context for q in train), *(q.question for q in train)]
-        tokenizer = self.make_tokenizer(workdir, texts)
+        tokenizer = self.inputs.make_tokenizer(workdir, texts)
         windows, held_out = self._windows(tokenizer, train), self._windows(tokenizer, validation)
         without = sum(not q.answers for q in train)
         if without and not self.no_answer:
@@ -98,6 +109,7 @@ class QuestionAnswering(LabellingTask):
             *self._cut_questions(held_out, "to validate on"),
         )
         return LabelledRows(
+            self.inputs,
             tokenizer,
             ("start", "end"),
             _rows(windows),
@@ -114,27 +126,39 @@ class QuestionAnswering(LabellingTask):
         windows = self._windows(tokenizer, questions)
         rows = _rows(windows)
         asked, notes = _Asked(questions, windows), self._cut_questions(windows, f"of {paths[0]}")
-        return LabelledRows(tokenizer, ("start", "end"), rows, rows, asked, notes)
+        return LabelledRows(self.inputs, tokenizer, ("start", "end"), rows, rows, asked, notes)
+
+    def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
+        """The tokenizer of a run."""
+        return self.inputs.load_tokenizer(workdir)
+
+    def check_model(self, model: TextTagger) -> None:
+        """Refuses a model with too few positions."""
+        self.inputs.check_model(model)
+
+    def example_inputs(self, model: TextTagger) -> tuple[Int[Array, "..."], ...]:
+        """One row."""
+        return self.inputs.example_inputs(model)
 
     def _read(self) -> tuple[list[Question], list[Question]]:
-        if not self.train:
+        if not self.files.train:
             return play_questions(
                 self.num_questions,
                 seed=0,
                 context_words=self.context_words,
                 unanswerable=self.unanswerable,
             )
-        train = read_squad(self.train)
-        if self.validation:
-            return train, read_squad(self.validation)
-        count = num_held_out(len(train), self.validation_fraction, self.train, "questions")
+        train = read_squad(self.files.train)
+        if self.files.validation:
+            return train, read_squad(self.files.validation)
+        count = num_held_out(len(train), self.validation_fraction, self.files.train, "questions")
         return train[:-count], train[-count:]
 
     def _windows(self, tokenizer: EncoderTokenizer, questions: Sequence[Question]) -> Windows:
         return make_windows(
             tokenizer,
             questions,
-            max_length=self.max_length,
+            max_length=self.inputs.max_length,
             stride=self.stride,
             max_question_length=self.max_question_length,
         )
@@ -212,7 +236,9 @@ class QuestionAnswering(LabellingTask):
     def _answers(
         self, model: TextTagger, params: Params, asked: _Asked, *, progress: bool = True
     ) -> list[question_windows.Prediction]:
-        outputs = self.outputs(model, params, _rows(asked.windows), progress=progress)
+        outputs = self.inputs.outputs(
+            model, params, _rows(asked.windows), self.entry, progress=progress
+        )
         return best_answers(
             asked.windows,
             outputs[..., 0],

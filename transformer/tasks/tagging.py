@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
+from transformer.composition import FLAT
 from transformer.data.labels.conll import (
     AlignedRows,
     TaggedSentences,
@@ -38,13 +39,8 @@ from transformer.scoring.entities import (
     tell_entities,
 )
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import (
-    INPUTS,
-    LabelledRows,
-    LabellingTask,
-    num_held_out,
-    too_long,
-)
+from transformer.tasks.parts.encoder import INPUTS, EncoderInput, too_long
+from transformer.tasks.parts.labelled import LabelledFiles, LabelledRows, num_held_out
 from transformer.tasks.parts.labels import distinct_names, load_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
@@ -54,6 +50,7 @@ from transformer.types import Batch, Json, Params
 _LINES_AT_ONCE = 128
 # The most words of a sentence that is shown as an example.
 _SHOWN_WORDS = 30
+_INPUTS, _FILES = EncoderInput(), LabelledFiles()
 
 
 class _Tagged(NamedTuple):
@@ -64,12 +61,14 @@ class _Tagged(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tagging(LabellingTask):
+class Tagging:
     """A tag for each word; its fields are `config.task`. Devlin et al. 2019, section 5.3.
 
-    `LabellingTask` describes the other fields. Sentences longer than a row go on in further rows.
+    Sentences longer than a row go on in further rows.
 
     Attributes:
+        inputs: how texts become rows.
+        files: the files that are read.
         first_space: for `bpe`, where spaces are part of tokens: whether the first word of a
             sentence is preceded by a space like all others.
         train: a file in the format of CoNLL 2003, with tags of any kind; or a FASTA file with a
@@ -82,6 +81,12 @@ class Tagging(LabellingTask):
         tag_column: the column of the tags, from 0; -1 is the last.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
+    entry: ClassVar[str] = "tag"
+    model_kind: ClassVar[type] = TextTagger
+
+    inputs: Annotated[EncoderInput, FLAT] = _INPUTS
+    files: Annotated[LabelledFiles, FLAT] = _FILES
     first_space: bool = True
     embedded: Annotated[str, OneOf(TAGGED)] = "python"
     validation_fraction: PartOrNone = 0.1
@@ -89,23 +94,20 @@ class Tagging(LabellingTask):
 
     # ------------------------------------------------------------------------------- data
 
-    def configured(self, tokenizer: EncoderTokenizer) -> EncoderTokenizer:
-        """Configures a tokenizer for how this task reads sentences."""
-        tokenizer.first_space = self.first_space
-        return super().configured(tokenizer)
-
     def load(self, workdir: Path | None) -> LabelledRows[_Tagged]:
         """Reads or makes the sentences, makes or loads the tokenizer, and tokenizes."""
         train, validation = self._read()
         found = {tag for tags in train.tags for tag in tags}
         # The tag for words outside of entities comes first.
         labels = (*({OUTSIDE} & found), *sorted(found - {OUTSIDE}))
-        tokenizer = self.make_tokenizer(workdir, map(" ".join, train.words))
+        tokenizer = self._configured(
+            self.inputs.make_tokenizer(workdir, map(" ".join, train.words))
+        )
         rows = align(
             tokenizer,
             train.words,
             tag_ids(train, labels, "the training data"),
-            max_length=self.max_length,
+            max_length=self.inputs.max_length,
         )
         held_out = self._aligned(tokenizer, validation, labels, "the validation data")
         notes = (
@@ -115,6 +117,7 @@ class Tagging(LabellingTask):
             *self._cut_words(held_out, "the validation data"),
         )
         return LabelledRows(
+            self.inputs,
             tokenizer,
             labels,
             _arrays(rows),
@@ -132,16 +135,34 @@ class Tagging(LabellingTask):
         rows = self._aligned(tokenizer, sentences, labels, paths[0])
         arrays = _arrays(rows)
         notes = self._cut_words(rows, paths[0])
-        return LabelledRows(tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), notes)
+        return LabelledRows(
+            self.inputs, tokenizer, labels, arrays, arrays, _Tagged(sentences, rows), notes
+        )
+
+    def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
+        """The tokenizer of a run."""
+        return self._configured(self.inputs.load_tokenizer(workdir))
+
+    def _configured(self, tokenizer: EncoderTokenizer) -> EncoderTokenizer:
+        tokenizer.first_space = self.first_space
+        return tokenizer
+
+    def check_model(self, model: TextTagger) -> None:
+        """Refuses a model with too few positions."""
+        self.inputs.check_model(model)
+
+    def example_inputs(self, model: TextTagger) -> tuple[Int[Array, "..."], ...]:
+        """One row."""
+        return self.inputs.example_inputs(model)
 
     def _read(self) -> tuple[TaggedSentences, TaggedSentences]:
-        if not self.train:
+        if not self.files.train:
             return read_tagged(self.embedded)
-        train = self._read_file(self.train)
-        if self.validation:
-            return train, self._read_file(self.validation)
+        train = self._read_file(self.files.train)
+        if self.files.validation:
+            return train, self._read_file(self.files.validation)
         total = len(train.words)
-        cut = total - num_held_out(total, self.validation_fraction, self.train, "sentences")
+        cut = total - num_held_out(total, self.validation_fraction, self.files.train, "sentences")
         return (
             TaggedSentences(train.words[:cut], train.tags[:cut]),
             TaggedSentences(train.words[cut:], train.tags[cut:]),
@@ -160,7 +181,7 @@ class Tagging(LabellingTask):
         where: str,
     ) -> AlignedRows:
         ids = tag_ids(sentences, labels, where)
-        return align(tokenizer, sentences.words, ids, max_length=self.max_length)
+        return align(tokenizer, sentences.words, ids, max_length=self.inputs.max_length)
 
     def _cut_words(self, rows: AlignedRows, where: str) -> tuple[str, ...]:
         """The messages about words that were cut."""
@@ -169,7 +190,7 @@ class Tagging(LabellingTask):
             return ()
         return (
             f"{count:,} of {len(rows.cut):,} sentences of {where} have a word longer than "
-            f"config.task.max_length ({self.max_length}), which has lost its end.",
+            f"config.task.max_length ({self.inputs.max_length}), which has lost its end.",
         )
 
     # ------------------------------------------------------------------------------- loss
@@ -233,7 +254,7 @@ class Tagging(LabellingTask):
         predicted, best = np.zeros(shape, np.int64), np.zeros(shape)
         if len(predicted):
             arrays = _arrays(tagged.rows)
-            outputs = self.outputs(model, params, arrays, progress=progress)
+            outputs = self.inputs.outputs(model, params, arrays, self.entry, progress=progress)
             predicted = outputs.argmax(-1)
             best = 1.0 / np.exp(outputs - outputs.max(-1, keepdims=True)).sum(-1)
         sizes = [len(words) for words in tagged.sentences.words]
@@ -264,10 +285,10 @@ class Tagging(LabellingTask):
                     raise DataError(f"line {place} of the input is empty: give a sentence.")
                 require_characters(" ".join(words), f"line {place} of the input")
             number += len(chunk)
-            rows = align(tokenizer, sentences, None, max_length=self.max_length)
+            rows = align(tokenizer, sentences, None, max_length=self.inputs.max_length)
             tagged = _Tagged(TaggedSentences(sentences, []), rows)
             found = self._found(model, params, labels, tagged, progress=False)
-            too_large = too_long(self.max_length, model.context, "a word of ")
+            too_large = too_long(self.inputs.max_length, model.context, "a word of ")
             for words, (tags, probabilities), is_cut in zip(
                 sentences, found, rows.cut, strict=True
             ):

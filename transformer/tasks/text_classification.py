@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
+from transformer.composition import FLAT
 from transformer.data.labels.sources import LABELLED, read_embedded
 from transformer.data.labels.tables import (
     LabelledTexts,
@@ -36,13 +37,8 @@ from transformer.scoring.classification import (
 )
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.parts.abilities import Prediction
-from transformer.tasks.parts.encoder import (
-    INPUTS,
-    LabelledRows,
-    LabellingTask,
-    num_held_out,
-    too_long,
-)
+from transformer.tasks.parts.encoder import INPUTS, EncoderInput, too_long
+from transformer.tasks.parts.labelled import LabelledFiles, LabelledRows, num_held_out
 from transformer.tasks.parts.labels import (
     class_prediction,
     distinct_names,
@@ -59,17 +55,20 @@ from transformer.types import Batch, Json, Params
 _LINES_AT_ONCE = 256
 # A larger fraction of unknown tokens is reported.
 _UNKNOWN = 0.02
+_INPUTS, _FILES = EncoderInput(), LabelledFiles()
 
 _Data = LabelledRows[LabelledTexts]
 
 
 @dataclasses.dataclass(frozen=True)
-class TextClassification(LabellingTask):
+class TextClassification:
     """One class, several, or a number for each text or text pair; its fields are `config.task`.
 
-    `LabellingTask` describes the other fields. Texts longer than a row are cut at the end.
+    Texts longer than a row are cut at the end.
 
     Attributes:
+        inputs: how texts become rows.
+        files: the files that are read.
         train: a `.jsonl`, `.csv` or `.tsv` file, or a folder with a folder of `.txt` files for each
             label; empty for `embedded`.
         validation: as `train`; empty takes a part of `train`.
@@ -92,9 +91,12 @@ class TextClassification(LabellingTask):
         max_examples: the most training examples, chosen at random; None takes all.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs")
     entry: ClassVar[str] = "classify"
     model_kind: ClassVar[type] = TextClassifier
 
+    inputs: Annotated[EncoderInput, FLAT] = _INPUTS
+    files: Annotated[LabelledFiles, FLAT] = _FILES
     validation_fraction: PartOrNone = 0.1
     embedded: Annotated[str, OneOf(LABELLED)] = "languages"
     text: Text = "text"
@@ -110,8 +112,7 @@ class TextClassification(LabellingTask):
 
     def check(self) -> None:
         """Refuses values that cannot work."""
-        super().check()
-        if self.regression and not self.train:
+        if self.regression and not self.files.train:
             raise ConfigError(
                 "config.task.regression needs config.task.train: config.task.embedded has names."
             )
@@ -138,10 +139,11 @@ class TextClassification(LabellingTask):
         if self.max_examples is not None and self.max_examples < len(train.texts):
             order = np.random.default_rng(0).permutation(len(train.texts))
             train = _chosen(train, np.sort(order[: self.max_examples]).tolist())
-        tokenizer = self.make_tokenizer(workdir, [*train.texts, *(train.seconds or [])])
+        tokenizer = self.inputs.make_tokenizer(workdir, [*train.texts, *(train.seconds or [])])
         notes: list[str] = []
         rows = self._rows(tokenizer, train, labels, "the training data", notes)
         return LabelledRows(
+            self.inputs,
             tokenizer,
             labels,
             {**rows, "weight": self._weights(rows["label"], len(labels))},
@@ -160,16 +162,28 @@ class TextClassification(LabellingTask):
         tokenizer, labels = self.load_tokenizer(workdir), distinct_names(load_labels(workdir))
         notes: list[str] = []
         rows = _unweighted(self._rows(tokenizer, texts, labels, paths[0], notes))
-        return LabelledRows(tokenizer, labels, rows, rows, texts, tuple(notes))
+        return LabelledRows(self.inputs, tokenizer, labels, rows, rows, texts, tuple(notes))
+
+    def load_tokenizer(self, workdir: Path) -> EncoderTokenizer:
+        """The tokenizer of a run."""
+        return self.inputs.load_tokenizer(workdir)
+
+    def check_model(self, model: TextClassifier) -> None:
+        """Refuses a model with too few positions."""
+        self.inputs.check_model(model)
+
+    def example_inputs(self, model: TextClassifier) -> tuple[Int[Array, "..."], ...]:
+        """One row."""
+        return self.inputs.example_inputs(model)
 
     def _read(self) -> tuple[LabelledTexts, LabelledTexts]:
-        if not self.train:
+        if not self.files.train:
             return read_embedded(self.embedded)
-        train = self._read_file(self.train)
-        if self.validation:
-            return train, self._read_file(self.validation)
+        train = self._read_file(self.files.train)
+        if self.files.validation:
+            return train, self._read_file(self.files.validation)
         total = len(train.texts)
-        count = num_held_out(total, self.validation_fraction, self.train, "examples")
+        count = num_held_out(total, self.validation_fraction, self.files.train, "examples")
         order = np.random.default_rng(0).permutation(total)
         held_out = np.sort(order[:count]).tolist()
         return _chosen(train, np.sort(order[count:]).tolist()), _chosen(train, held_out)
@@ -188,7 +202,7 @@ class TextClassification(LabellingTask):
             return tuple(sorted(set(train.labels)))
         found = {name for labels in train.labels for name in split(labels, self.label_separator)}
         if not found:
-            raise DataError(f"{self.train} has no labels: there is nothing to learn.")
+            raise DataError(f"{self.files.train} has no labels: there is nothing to learn.")
         return tuple(sorted(found))
 
     def _rows(
@@ -199,11 +213,11 @@ class TextClassification(LabellingTask):
         where: str,
         notes: list[str],
     ) -> dict[str, np.ndarray]:
-        laid_out = lay_out_texts(tokenizer, texts.texts, texts.seconds, self.max_length)
+        laid_out = lay_out_texts(tokenizer, texts.texts, texts.seconds, self.inputs.max_length)
         if laid_out.num_cut:
             notes.append(
                 f"{laid_out.num_cut:,} of {len(texts.texts):,} examples of {where} are longer than "
-                f"config.task.max_length ({self.max_length}) and have lost their ends."
+                f"config.task.max_length ({self.inputs.max_length}) and have lost their ends."
             )
         if laid_out.unknown > _UNKNOWN:
             notes.append(
@@ -268,7 +282,7 @@ class TextClassification(LabellingTask):
 
     def scores(self, model: TextClassifier, params: Params, data: _Data) -> Json:
         """Accuracy, F1 and, for single labels, Matthews correlation; for numbers, correlations."""
-        return self._scores(self.outputs(model, params, data.validation), data)
+        return self._scores(self.inputs.outputs(model, params, data.validation, self.entry), data)
 
     def _scores(self, outputs: np.ndarray, data: _Data) -> dict[str, float]:
         truth = data.validation["label"]
@@ -289,7 +303,7 @@ class TextClassification(LabellingTask):
 
         All predictions are written to `predictions.jsonl`.
         """
-        outputs = self.outputs(model, params, data.validation)
+        outputs = self.inputs.outputs(model, params, data.validation, self.entry)
         scores = self._scores(outputs, data)
         lines = [f"{name:<20} {value:.4f}" for name, value in scores.items()]
         found = [self._prediction(row, data.labels).details for row in outputs]
@@ -338,11 +352,13 @@ class TextClassification(LabellingTask):
                 firsts.append(texts[0])
                 seconds.append(texts[-1])
             pairs = seconds if self.second else None
-            rows = lay_out_texts(tokenizer, firsts, pairs, self.max_length)
-            outputs = self.outputs(model, params, rows.arrays(), progress=False)
+            rows = lay_out_texts(tokenizer, firsts, pairs, self.inputs.max_length)
+            outputs = self.inputs.outputs(model, params, rows.arrays(), self.entry, progress=False)
             for output, cut in zip(outputs, rows.cut, strict=True):
                 found = self._prediction(output, labels)
-                yield found._replace(cut=too_long(self.max_length, model.context) if cut else "")
+                yield found._replace(
+                    cut=too_long(self.inputs.max_length, model.context) if cut else ""
+                )
 
     def _prediction(self, output: np.ndarray, labels: Sequence[str]) -> Prediction:
         if self.multi_label:
