@@ -31,6 +31,7 @@ def train_ours(size: Size, units: int, attention: str, clock: Callable[[], float
     import jax
     import jax.numpy as jnp
 
+    from transformer.composition import with_fields
     from transformer.nn.compute import Compute
     from transformer.tasks.language_modeling import LanguageModeling
     from transformer.training import state as states
@@ -38,7 +39,7 @@ def train_ours(size: Size, units: int, attention: str, clock: Callable[[], float
     from transformer.training.step import Recipe, train_steps
 
     model = ours(size, compute=Compute(attention=attention))
-    task = LanguageModeling(context=size.context, batch_size=size.batch_size)
+    task = with_fields(LanguageModeling(), context=size.context, batch_size=size.batch_size)
     boxed = model.init(jax.random.key(0), *task.example_inputs(model))["params"]
     options = Optimizer(schedule="constant", warmup="0 steps")
     schedule = make_schedule(options, warmup_steps=0, total_steps=1)

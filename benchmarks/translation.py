@@ -174,13 +174,15 @@ def train_ours(size: Size) -> None:
     import jax
     import jax.numpy as jnp
 
+    from transformer.composition import with_fields
     from transformer.tasks.translation import Translation
     from transformer.training import state as states
     from transformer.training.optimizers import Optimizer, make_optimizer, make_schedule
     from transformer.training.step import Recipe, train_steps
 
     model = ours(size)
-    task = Translation(max_length=size.length, label_smoothing=LABEL_SMOOTHING)
+    fields = {"max_length": size.length, "label_smoothing": LABEL_SMOOTHING}
+    task = with_fields(Translation(), **fields)
     boxed = model.init(jax.random.key(0), *task.example_inputs(model))["params"]
     options = Optimizer(
         learning_rate=LEARNING_RATE,

@@ -209,15 +209,14 @@ def say_what_is_read(tokenizer: Any, prompt: str, context: int) -> None:
 
 def rewrite_lines(run: Any, workdir: Any, values: Any) -> None:
     """Answers standard input; line i of the output belongs to line i of the input."""
-    import dataclasses
-
+    from transformer.composition import with_fields
     from transformer.decoding.translate import translate_stream
 
     changed = {name: getattr(values, name) for name in ("beam_size", "length_penalty", "too_long")}
     task = run.with_task(**changed).task
     if values.max_source_len is not None:
         # Batches hold no targets here, so sources may be shorter than targets.
-        task = dataclasses.replace(task, max_length=values.max_source_len)
+        task = with_fields(task, max_length=values.max_source_len)
     limits = {} if values.max_len is None else {"max_length": values.max_len}
     tokenizer = task.load_tokenizer(workdir)
     found = translate_stream(

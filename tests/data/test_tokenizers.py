@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tokenizers import load_text_tokenizer, make_text_tokenizer
+from transformer.composition import with_fields
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.data.tokenizers.text import LibraryTextTokenizer
 from transformer.errors import ConfigError, DataError
@@ -200,7 +201,8 @@ def test_a_run_with_holes_in_its_vocabulary_has_all_rows(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with_holes().save(tmp_path)
     (tmp_path / "text.txt").write_text("abc<end>" * 40)
-    task = LanguageModeling(
+    task = with_fields(
+        LanguageModeling(),
         path=str(tmp_path / "text.txt"),
         tokenizer=TokenizerChoice(str(tmp_path / "tokenizer.json")),
         context=4,

@@ -9,6 +9,7 @@ import pytest
 from tests.common import noisy_parameters
 from tests.runs import answered_as_they_come
 from tests.tokenizers import make_sentence_tokenizer
+from transformer.composition import with_fields
 from transformer.data.pairs.files import Sentences, TokenPairs
 from transformer.decoding.translate import Beam, score_pairs, translate, translate_stream
 from transformer.errors import ConfigError
@@ -230,7 +231,7 @@ def test_penalties_that_are_none(penalty):
     with pytest.raises(ConfigError, match="length penalty"):
         Beam(length_penalty=penalty)
     with pytest.raises(ConfigError, match=r"config\.task\.length_penalty"):
-        require_allowed("task", Translation(length_penalty=penalty))
+        require_allowed("task", with_fields(Translation(), length_penalty=penalty))
 
 
 def test_scores_of_pairs(model, params, tokenizer, sources, expected):

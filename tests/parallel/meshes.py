@@ -3,7 +3,6 @@
 Run by test_meshes.py in a process of its own: the number of devices is fixed when JAX begins.
 """
 
-import dataclasses
 import functools
 import json
 import re
@@ -15,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from transformer import sharding
+from transformer.composition import config_fields, with_fields
 from transformer.nn.compute import Compute
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
@@ -122,17 +122,17 @@ def jobs(path):
 
 
 def odd(task):
-    """The task with few validation batches, whose number of rows no number of devices divides."""
-    if hasattr(task, "rows_multiple"):
-        return dataclasses.replace(task, rows_multiple=45)
-    return dataclasses.replace(task, validation_batch_size=45)
+    """The data with few validation batches, whose number of rows no number of devices divides."""
+    in_buckets = "rows_multiple" in config_fields(type(task))
+    rows = "rows_multiple" if in_buckets else "validation_batch_size"
+    return with_fields(task, **{rows: 45}).load(None)
 
 
 def validated(experiment, programs, params):
     """Validation metrics of odd batches, as the loop has them."""
     totals = validation_totals(
         functools.partial(programs.evaluation_step, numbers_of(experiment)),
-        odd(experiment.task).validation_batches(experiment.data),
+        odd(experiment.task).validation_batches(),
         sharding.batch_sharding(experiment.mesh),
         params,
     )
@@ -142,8 +142,8 @@ def validated(experiment, programs, params):
 def evaluated(experiment, params):
     """The same, as evaluate.py has them: on all eight devices, whatever the mesh."""
     params = jax.device_get(params)
-    run = Run(experiment.config, odd(experiment.task), experiment.model, params, STEPS, Path())
-    return evaluate_run(run, experiment.data)
+    run = Run(experiment.config, experiment.task, experiment.model, params, STEPS, Path())
+    return evaluate_run(run, odd(experiment.task))
 
 
 def trained(model, task, devices, **mesh):

@@ -1,6 +1,5 @@
 """Completion: rows, what counts in the loss, answers, and files."""
 
-import dataclasses
 import json
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.composition import with_fields
 from transformer.data.pairs.completions import completion_rows
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.errors import ConfigError, DataError
@@ -31,7 +31,8 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def task(path):
-    return Completion(
+    return with_fields(
+        Completion(),
         train=path,
         prefix="turn: ",
         suffix="\n>",
@@ -137,7 +138,7 @@ def test_pairs_that_need_no_file(task, monkeypatch):
         "transformer.tasks.completion.read_embedded_pairs",
         lambda name, fraction: tuple(map(_pairs, pairs)),
     )
-    found = dataclasses.replace(task, train="").load(None)
+    found = with_fields(task, train="").load(None)
     assert found.validation_text == (["turn: ba"], ["ab"])
 
 
@@ -163,4 +164,4 @@ def test_impossible_values(values, message):
 
 def test_no_target_fits(task):
     with pytest.raises(DataError, match="raise max_target_length"):
-        dataclasses.replace(task, max_target_length=2).load(None)
+        with_fields(task, max_target_length=2).load(None)

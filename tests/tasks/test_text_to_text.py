@@ -1,6 +1,5 @@
 """Text-to-text: what is read, laid out, trained on, scored and begun from another run."""
 
-import dataclasses
 import json
 import math
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.common import noisy_parameters
+from transformer.composition import with_fields
 from transformer.data.tokenizers.choosing import TokenizerChoice
 from transformer.decoding.translate import Output
 from transformer.errors import ConfigError, DataError, WorkdirError
@@ -55,13 +55,13 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(files):
-    return TextToText(train=files["turn"], prefix="turn: ", **SIZE)
+    return with_fields(TextToText(), train=files["turn"], prefix="turn: ", **SIZE)
 
 
 @pytest.fixture(scope="module")
 def two(files):
     train = f"{files['turn']};{files['lines']}"
-    return TextToText(train=train, prefix="turn: ;up: ", rates=(1.0, 2.0), **SIZE)
+    return with_fields(TextToText(), train=train, prefix="turn: ;up: ", rates=(1.0, 2.0), **SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,8 @@ def test_tasks_are_mixed_by_rates_and_validated_once(two):
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_targets_have_a_length_of_their_own(one, data, packing):
-    task = dataclasses.replace(one, packing=packing)
+def test_targets_have_a_length_of_their_own(one, packing):
+    data = with_fields(one, packing=packing).load(None)
     batches = data.train_batches(seed=0, num_steps=3)
     for step in range(3):
         batch = batches[step]
@@ -114,21 +114,21 @@ def test_targets_have_a_length_of_their_own(one, data, packing):
 
 
 def test_long_sources_are_cut_and_long_targets_left_out(files):
-    task = TextToText(train=files["long"], prefix="", **SIZE)
+    task = with_fields(TextToText(), train=files["long"], prefix="", **SIZE)
     found = task.load(None)
     assert found.train.source.lengths.tolist() == [16, 16, 16]
     assert found.notes[0] == "3 training sources are cut to 15 tokens."
-    wide = TextToText(train=files["wide"], prefix="", **SIZE).load(None)
+    wide = with_fields(TextToText(), train=files["wide"], prefix="", **SIZE).load(None)
     assert len(wide.train.source) == 6
     assert "1 training pairs of more than 15 and 5 tokens are left out." in wide.notes
-    refusing = dataclasses.replace(task, too_long="refuse")
+    refusing = with_fields(task, too_long="refuse")
     with pytest.raises(DataError, match=r"training pair 1 has 40 tokens.*config\.task\.max_length"):
         refusing.load(None)
 
 
 def test_loss_begins_with_the_token_of_the_model(one, data, model, params):
     """The mean over all tokens of the targets, by hand."""
-    batch = one.validation_batches(data)[0]
+    batch = data.validation_batches()[0]
     found = jax.jit(lambda params, batch: one.losses(model, params, batch, {}))(params, batch)
     total, count, apply = 0.0, 0, jax.jit(model.apply)
     for source, target in zip(data.validation.source, data.validation.target, strict=True):
@@ -155,7 +155,7 @@ def test_scores_and_outputs(one, data, model, params, tmp_path):
 def test_several_tasks_have_scores_of_their_own(two, model, params, monkeypatch):
     found = two.load(None)
     outputs = [[Output(text, np.zeros(1), 0.0, 0.0)] for text in ("bbaa", "x", "BCA")]
-    monkeypatch.setattr("transformer.tasks.parts.pairs.translate", lambda *args: outputs)
+    monkeypatch.setattr("transformer.tasks.parts.writing.translate", lambda *args: outputs)
     scores = two.scores(model, params, found)
     assert scores["exact_match"] == pytest.approx(200 / 3)
     assert scores["exact_match[turn]"] == 50.0
@@ -171,7 +171,7 @@ def test_the_prefix_is_put_before_lines(one, two, data):
 
 
 def test_other_files_to_validate_on(one, data, files, tmp_path):
-    one.save(data, tmp_path)
+    data.save(tmp_path)
     found = one.load_validation([files["turn"]], tmp_path)
     assert found.validation_text.source == [f"turn: {word}" for word in WORDS]
     assert len(found.validation.source) == len(WORDS)
@@ -185,16 +185,17 @@ def test_spans_first_and_then_the_task_with_the_same_tokens(data, tmp_path, monk
     """The tokens keep their ids, the sentinels come after them and keep theirs."""
     text = tmp_path / "text.txt"
     text.write_text("turn: abcba cab\n" * 40)
-    spans = Denoising(path=str(text), tokenizer=TokenizerChoice("character"), length=16)
+    sizes = {"tokenizer": TokenizerChoice("character"), "length": 16}
+    spans = with_fields(Denoising(), path=str(text), **sizes)
     streams = spans.load(None)
-    spans.save(streams, tmp_path)
+    streams.save(tmp_path)
     pairs = data.validation_text
     monkeypatch.setattr(text_to_text, "read_embedded_pairs", lambda name, fraction: (pairs, pairs))
-    task = TextToText(**SIZE, embedded="summaries", prefix="turn: ")
+    task = with_fields(TextToText(), **SIZE, embedded="summaries", prefix="turn: ")
     later = task.load(tmp_path)
     assert later.tokenizer.identity() == streams.tokenizer.identity()
     assert later.dimensions()["vocab_size"] == streams.tokenizer.first_sentinel
-    assert spans.dimensions(streams)["vocab_size"] == streams.tokenizer.first_sentinel + 1
+    assert streams.dimensions()["vocab_size"] == streams.tokenizer.first_sentinel + 1
 
 
 def test_pretraining_reads_the_docstrings(monkeypatch):
@@ -205,10 +206,11 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
         return "one two three\n" * 30, "four five\n" * 30
 
     monkeypatch.setattr("transformer.data.embedded.texts.docstrings.docstring_text", text)
-    task = Denoising(embedded="docstrings", tokenizer=TokenizerChoice("character"), length=16)
+    sizes = {"tokenizer": TokenizerChoice("character"), "length": 16}
+    task = with_fields(Denoising(), embedded="docstrings", **sizes)
     found = task.load(None)
     assert found.tokenizer.decode(found.train[:13]) == "one two three"
-    assert seen == [task.validation_fraction]
+    assert seen == [task.texts.validation_fraction]
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,7 @@ def test_impossible_values(values, message):
         build("task", section("task", "text_to_text", **values))
 
 
-def test_one_step_visits_all_of_few_pairs(one, data):
-    pace = one.pace(data)
+def test_one_step_visits_all_of_few_pairs(data):
+    pace = data.pace()
     assert pace.examples_per_epoch == 6
     assert math.isclose(pace.tokens_per_step, len(data.train.target.tokens))

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from tests.common import assert_trees_close, assert_trees_equal, normal
+from transformer.composition import with_fields
 from transformer.models.gpt import GPT
 from transformer.ops.losses import IGNORED
 from transformer.tasks.language_modeling import LanguageModeling
@@ -24,7 +25,7 @@ from transformer.training.step import (
 )
 
 GPT_FIELDS = {"vocab_size": 11, "num_layers": 2, "num_heads": 2, "width": 8, "context": 5}
-TASK = LanguageModeling(context=5, batch_size=6)
+TASK = with_fields(LanguageModeling(), context=5, batch_size=6)
 
 
 def batch_of(seed):
@@ -395,8 +396,8 @@ def test_microbatches_of_the_partly_frozen(partly):
 
 def test_chunked_scoring_is_whole_scoring(training):
     params = training.state().params
-    chunked = LanguageModeling(context=5, batch_size=6, vocab_chunk=4, z_loss=0.01)
-    whole = LanguageModeling(context=5, batch_size=6, z_loss=0.01)
+    chunked = with_fields(LanguageModeling(), context=5, batch_size=6, vocab_chunk=4, z_loss=0.01)
+    whole = with_fields(LanguageModeling(), context=5, batch_size=6, z_loss=0.01)
     losses = [
         jax.jit(lambda params, task=task: task.losses(training.model, params, batch_of(0), {}))(
             params

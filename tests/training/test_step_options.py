@@ -1,6 +1,5 @@
 """Options of the step that must not change what is learned."""
 
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -11,6 +10,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from tests.common import assert_trees_close, assert_trees_equal, noisy_parameters, normal
+from transformer.composition import with_fields
 from transformer.errors import ConfigError
 from transformer.models.gpt import GPT
 from transformer.models.vit import ViT
@@ -25,7 +25,7 @@ from transformer.training.state import create
 from transformer.training.step import Recipe, train_step, train_steps
 
 STEPS, ROWS, LENGTH, VOCAB = 6, 4, 8, 19
-TASK = LanguageModeling(context=LENGTH, batch_size=ROWS)
+TASK = with_fields(LanguageModeling(), context=LENGTH, batch_size=ROWS)
 # The gradient of a key's bias is zero but for rounding, which Adam would make a step of.
 SIZES = {
     "qkv_bias": False,
@@ -90,7 +90,7 @@ def assert_learns_alike(found, plain):
 def test_a_vocabulary_in_tiles(plain):
     model = computing(plain[0], vocab_multiple=128)
     # In chunks of positions, and not.
-    task = dataclasses.replace(TASK, vocab_chunk=7 if model.tie_embeddings else 0)
+    task = with_fields(TASK, vocab_chunk=7 if model.tie_embeddings else 0)
     assert_learns_alike(trained(model, task), plain)
     # Logits of 128 columns, and no other ones.
     batch = jax.tree.map(lambda x: x[0], batches())

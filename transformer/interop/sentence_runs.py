@@ -32,23 +32,60 @@ _ENORMOUS = 1 << 20
 
 @runtime_checkable
 class _Beam(Protocol):
-    """The limits of the length of outputs."""
+    """How a task searches for outputs, and how long they may be."""
 
-    extra_length: int
-    max_length: int | None
+    @property
+    def size(self) -> int:
+        """How many hypotheses are kept."""
+        ...
+
+    @property
+    def length_penalty(self) -> float:
+        """See `ops.search_rules.length_penalty`."""
+        ...
+
+    @property
+    def extra_length(self) -> int:
+        """How many tokens more than its source an output may have."""
+        ...
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest output, without its end; None means `extra_length`."""
+        ...
+
+    @property
+    def search(self) -> Search:
+        """Further rules."""
+        ...
 
 
 @runtime_checkable
 class _Searcher(Protocol):
-    """The search settings in the task of an encoder-decoder."""
+    """The task of an encoder-decoder that searches for outputs."""
 
-    max_length: int
-    beam_size: int
-    length_penalty: float
-    search: Search
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a source, its end included."""
+        ...
 
     def beam(self) -> _Beam:
-        """The search as a whole."""
+        """The search that the config asks for."""
+        ...
+
+
+@runtime_checkable
+class _Spans(Protocol):
+    """Which tokens of a text are hidden."""
+
+    @property
+    def length(self) -> int:
+        """The number of tokens of a source, its end included."""
+        ...
+
+    @property
+    def num_sentinels(self) -> int:
+        """How many tokens stand for spans."""
         ...
 
 
@@ -56,11 +93,9 @@ class _Searcher(Protocol):
 class _Denoiser(Protocol):
     """A task that writes what is missing in texts."""
 
-    length: int
-
     @property
-    def num_sentinels(self) -> int:
-        """How many tokens stand for spans."""
+    def spans(self) -> _Spans:
+        """What is missing."""
         ...
 
 
@@ -133,12 +168,12 @@ def write_sentence_files(trained: TrainedWriter[EncoderDecoder], folder: Path) -
     begin = trained.model.begin_token()
     begin = tokenizer.end if begin is None else begin
     words: Json = {
-        "model_max_length": task.length if isinstance(task, _Denoiser) else task.max_length,
+        "model_max_length": task.spans.length if isinstance(task, _Denoiser) else task.max_length,
         "eos_token": tokenizer.tokens([tokenizer.end])[0],
     }
     if begin < tokenizer.vocab_size and tokenizer.tokens([begin])[0]:
         words["pad_token"] = tokenizer.tokens([begin])[0]
-    sentinels = task.num_sentinels if isinstance(task, _Denoiser) else 0
+    sentinels = task.spans.num_sentinels if isinstance(task, _Denoiser) else 0
     if isinstance(tokenizer, MarianTokenizer):
         words |= _write_marian(tokenizer, folder)
     elif isinstance(tokenizer, SentencePieceTokenizer):
@@ -165,11 +200,11 @@ def _generation(
 ) -> tuple[Json, list[str]]:
     """The content of `generation_config.json`, and sentences about what it cannot express."""
     notes: list[str] = []
-    search, alpha = task.search, task.length_penalty
     beam = task.beam()
+    search, alpha = beam.search, beam.length_penalty
     room = task.max_length + beam.extra_length if beam.max_length is None else beam.max_length
     if search.kind == "wu":
-        if task.beam_size > 1 and alpha:
+        if beam.size > 1 and alpha:
             notes.append(
                 f"config.task.length_penalty is {alpha} by the rule of Wu et al. 2016, which "
                 f"nobody else has: there they divide by length ** {alpha}. To search alike, set "
@@ -183,7 +218,7 @@ def _generation(
         # The library does not count the end token of an output at its limit.
         room += 1
     content = written_searches(
-        Searches(task.beam_size, alpha, search), begin=begin, end=end, max_new_tokens=room
+        Searches(beam.size, alpha, search), begin=begin, end=end, max_new_tokens=room
     )
     if search.kind == "wu":
         content.setdefault("forced_eos_token_id", end)

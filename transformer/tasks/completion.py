@@ -2,16 +2,16 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from transformer.composition import FLAT
 from transformer.data.order import Batches
 from transformer.data.pairs.completions import completion_rows
 from transformer.data.pairs.files import Pairs
@@ -23,34 +23,91 @@ from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokeni
 from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.sample import generate
 from transformer.errors import ConfigError, DataError
-from transformer.files import write_text
-from transformer.limits import BatchSize, CountOrZero, FilePath, OneOf, PartOrNone, Text, Whole
+from transformer.limits import CountOrZero, OneOf, Text, Whole
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED
 from transformer.progress import counting
 from transformer.scoring.rouge import rouge_scores
-from transformer.tasks.parts import batching
 from transformer.tasks.parts.abilities import Prediction
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
+from transformer.tasks.parts.pairs import PairPaths
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.types import Batch, Data, Json, Params
+from transformer.tasks.parts.writing import write_outputs
+from transformer.types import Batch, Json, Params
 
-_TOKENIZER = TokenizerChoice("bpe")
+_PATHS, _TOKENIZER = PairPaths(validation_fraction=0.1), TokenizerChoice("bpe")
+_ROWS = FixedRows(16)
 # A target is one line.
 _STOP = "\n"
 _GREEDY = Sampling(temperature=0.0)
 
 
-class CompletionData(NamedTuple):
-    """Rows to train on and to validate on, with the pairs behind the latter."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class CompletionData:
+    """Rows to train on and to validate on, with the pairs behind the latter.
+
+    Attributes:
+        tokenizer: the tokenizer of all texts.
+        train: `tokens`, `labels` and `lengths` of the rows to train on; see `completion_rows`.
+        validation: the same of those to validate on.
+        validation_text: their pairs.
+        rows: the rows of a batch.
+        notes: what was cut or left out, as sentences.
+    """
 
     tokenizer: TextTokenizer
     train: Rows
     validation: Rows
     validation_text: Pairs
-    notes: tuple[str, ...]
+    rows: FixedRows
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Sizes, padding, and what was cut or left out."""
+        padding = 1.0 - self.train["lengths"].mean() / self.train["tokens"].shape[1]
+        lines = [
+            f"{num_rows(self.train):,} pairs to train on ({padding:.1%} padding), "
+            f"{num_rows(self.validation):,} to validate on, {self.tokenizer.vocab_size:,} tokens "
+            f"in the vocabulary.",
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+    def save(self, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        self.tokenizer.save(workdir)
+
+    def dimensions(self) -> dict[str, int]:
+        """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
+        return {"vocab_size": self.tokenizer.vocab_size}
+
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer (first part) and all rows."""
+        digest = hashlib.sha256()
+        for rows in (self.train, self.validation):
+            for name in sorted(rows):
+                digest.update(np.ascontiguousarray(rows[name]).tobytes())
+        return f"{tokenizer_digest(self.tokenizer)}-{digest.hexdigest()[:32]}"
+
+    def pace(self) -> Pace:
+        """Examples are pairs; tokens are counted without padding."""
+        lengths = self.train["lengths"]
+        return self.rows.pace(len(lengths), float(lengths.mean()))
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """`tokens` and `labels`, both `[B, T]`, for each step."""
+        return self.rows.train_batches(RowSource(self.train), seed=seed, num_steps=num_steps)
+
+    def validation_batches(self) -> Batches:
+        """Every validation pair once."""
+        return self.rows.validation_batches(RowSource(self.validation))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +119,17 @@ class Completion:
     ends it.
 
     Attributes:
+        paths: which files are read.
         train: a `.jsonl` file of objects with `source` and `target` and perhaps `prefix`, or two
             line-aligned files separated by a comma; empty for `embedded`.
         validation: as `train`; empty takes the end of `train`.
-        validation_fraction: the fraction of the pairs for validation.
         embedded: pairs that need no file; see the task `text_to_text`.
         prefix: the text before a source that has no prefix of its own.
         suffix: the text between source and target.
         tokenizer: the tokenizer of the texts.
         max_length: T, tokens of a row; longer sources lose their ends.
         max_target_length: the most tokens of a target, its end included, and of every answer.
-        batch_size: B, rows per step over all hosts and microbatches.
+        rows: the rows of a batch.
         validation_batch_size: rows per validation batch, and answers that are written at once; None
             takes `batch_size`.
         vocab_chunk: scores the vocabulary in chunks of this many tokens to save memory; 0 scores
@@ -83,23 +140,18 @@ class Completion:
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = TextDecoder
 
-    train: FilePath = ""
-    validation: FilePath = ""
-    validation_fraction: PartOrNone = 0.1
+    paths: Annotated[PairPaths, FLAT] = _PATHS
     embedded: Annotated[str, OneOf(TEXT_PAIRS)] = "purposes"
     prefix: Text = ""
     suffix: Text = "\nSummary:"
     tokenizer: TokenizerChoice = _TOKENIZER
     max_length: Annotated[int, Whole(4, 1 << 20)] = 128
     max_target_length: Annotated[int, Whole(2, 1 << 20)] = 32
-    batch_size: BatchSize = 16
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
     vocab_chunk: CountOrZero = 0
 
     def check(self) -> None:
         """Refuses values that cannot work."""
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
         if self.max_target_length >= self.max_length:
             raise ConfigError(
                 f"config.task.max_target_length ({self.max_target_length}) must be less than "
@@ -123,7 +175,7 @@ class Completion:
             )
         if not num_rows(rows):
             raise DataError("no training pair has a target that fits: raise max_target_length.")
-        return CompletionData(tokenizer, rows, held_out, validation, tuple(notes))
+        return CompletionData(tokenizer, rows, held_out, validation, self.rows, tuple(notes))
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> CompletionData:
         """Other pairs to validate on, with the tokenizer of a run."""
@@ -132,38 +184,11 @@ class Completion:
         ).prompts()
         tokenizer = self.load_tokenizer(workdir)
         rows, _, _ = self._rows(tokenizer, pairs)
-        return CompletionData(tokenizer, rows, rows, pairs, ())
+        return CompletionData(tokenizer, rows, rows, pairs, self.rows)
 
     def load_tokenizer(self, workdir: Path) -> TextTokenizer:
         """The tokenizer of a run."""
         return require_tokenizer(TextTokenizer, workdir)
-
-    def save(self, data: CompletionData, workdir: Path) -> None:
-        """Writes the tokenizer."""
-        data.tokenizer.save(workdir)
-
-    def dimensions(self, data: CompletionData) -> dict[str, int]:
-        """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
-        return {"vocab_size": data.tokenizer.vocab_size}
-
-    def fingerprint(self, data: CompletionData) -> str:
-        """Changes with the tokenizer (first part) and all rows."""
-        digest = hashlib.sha256()
-        for rows in (data.train, data.validation):
-            for name in sorted(rows):
-                digest.update(np.ascontiguousarray(rows[name]).tobytes())
-        return f"{tokenizer_digest(data.tokenizer)}-{digest.hexdigest()[:32]}"
-
-    def describe(self, data: CompletionData) -> str:
-        """Sizes, padding, and what was cut or left out."""
-        padding = 1.0 - data.train["lengths"].mean() / self.max_length
-        lines = [
-            f"{num_rows(data.train):,} pairs to train on ({padding:.1%} padding), "
-            f"{num_rows(data.validation):,} to validate on, {data.tokenizer.vocab_size:,} tokens "
-            f"in the vocabulary.",
-            *data.notes,
-        ]
-        return "\n".join(lines)
 
     def check_model(self, model: TextDecoder) -> None:
         """Refuses a model with fewer positions than a row has."""
@@ -173,37 +198,21 @@ class Completion:
                 f"({model.context}): the model has no positions for it."
             )
 
-    def pace(self, data: CompletionData) -> Pace:
-        """Examples are pairs; tokens are counted without padding."""
-        lengths = data.train["lengths"]
-        return batching.pace(self, len(lengths), float(lengths.mean()))
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: CompletionData, *, seed: int, num_steps: int) -> Batches:
-        """`tokens` and `labels`, both `[B, T]`, for each step."""
-        return batching.train_batches(self, RowSource(data.train), seed=seed, num_steps=num_steps)
-
-    def validation_batches(self, data: CompletionData) -> Batches:
-        """Every validation pair once."""
-        return batching.validation_batches(self, RowSource(data.validation))
-
     def _read(self) -> tuple[Pairs, Pairs]:
         """Sources with their prefix, and targets."""
-        if not self.train:
-            parts = read_embedded_pairs(self.embedded, self.validation_fraction)
+        paths = self.paths
+        if not paths.train:
+            parts = read_embedded_pairs(self.embedded, paths.validation_fraction)
             train, validation = (
                 TextPairs([self.prefix] * len(pairs.source), *pairs) for pairs in parts
             )
         else:
-            train = read_text_pairs(self.train, self.prefix, "config.task.train")
-            if self.validation:
+            train = read_text_pairs(paths.train, self.prefix, "config.task.train")
+            if paths.validation:
                 field = "config.task.validation"
-                validation = read_text_pairs(self.validation, self.prefix, field)
+                validation = read_text_pairs(paths.validation, self.prefix, field)
             else:
-                train, validation = train.split(self.validation_fraction, self.train)
+                train, validation = train.split(paths.validation_fraction, paths.train)
         return train.prompts(), validation.prompts()
 
     def _rows(
@@ -246,9 +255,7 @@ class Completion:
         """Shows scores and some answers; writes all to `outputs.tsv`."""
         answers, scores = self._scored(model, params, data)
         source, target = data.validation_text
-        rows = [("source", "reference", "output"), *zip(source, target, answers, strict=True)]
-        lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
-        write_text(workdir / "outputs.tsv", "".join(f"{line}\n" for line in lines))
+        write_outputs(workdir / "outputs.tsv", data.validation_text, answers)
         shown = [f"{name:<24} {value:.2f}" for name, value in scores.items()]
         for index in np.linspace(0, len(answers) - 1, min(3, len(answers))).astype(int):
             shown += [f"  {source[index]}", f"  -> {answers[index]}", f"  not {target[index]}"]
@@ -260,7 +267,7 @@ class Completion:
         source, target = data.validation_text
         with counting(len(source), "answered", "texts") as update:
             answers: list[str] = []
-            for chunk in in_chunks(source, self.validation_batch_size or self.batch_size):
+            for chunk in in_chunks(source, self.rows.in_validation):
                 answers += self._answers(model, params, data.tokenizer, chunk)
                 update(len(answers))
         same = sum(a == _one_line(b) for a, b in zip(answers, target, strict=True))
@@ -305,7 +312,7 @@ class Completion:
     ) -> Iterator[Prediction]:
         """The answer to each line, a source without its prefix."""
         tokenizer = self.load_tokenizer(workdir)
-        for chunk in in_chunks(lines, self.validation_batch_size or self.batch_size):
+        for chunk in in_chunks(lines, self.rows.in_validation):
             sources = [self.prefix + line.strip() for line in chunk]
             for answer in self._answers(model, params, tokenizer, sources):
                 yield Prediction(answer, {"answer": answer})

@@ -5,16 +5,16 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from transformer.composition import FLAT
 from transformer.data.order import Batches
 from transformer.data.reading.text import read_text
-from transformer.data.text.sources import TEXTS, read_texts
 from transformer.data.text.spans import OBJECTIVES, DenoisingWindows, noise_counts, raw_length
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
@@ -22,80 +22,36 @@ from transformer.data.tokenizers.sentences import SentinelTokenizer
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import (
-    AtLeastOne,
-    BatchSize,
-    CountOrZero,
-    FilePath,
-    OneOf,
-    Part,
-    Whole,
-)
+from transformer.limits import AtLeastOne, CountOrZero, OneOf, Part, Whole
 from transformer.ops.losses import IGNORED
-from transformer.tasks.parts import batching
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.losses import sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.texts import TextFiles
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
 # The number of windows shown after training.
 _SHOWN = 4
 
-_TOKENIZER = TokenizerChoice("bpe", size=4096)
-
-
-class StreamData(NamedTuple):
-    """Two token streams and the tokenizer that made them, sentinels included."""
-
-    tokenizer: SentinelTokenizer
-    train: np.ndarray
-    validation: np.ndarray
-
 
 @dataclasses.dataclass(frozen=True)
-class Denoising:
-    """Span corruption or prefix language modelling; its fields are `config.task`.
-
-    Raffel et al. 2020, sections 3.1.4 and 3.3.1.
+class Spans:
+    """Which tokens of a text are predicted from which.
 
     Attributes:
-        path: a UTF-8 text file, whose lines are tokenized one by one; empty for a text that needs
-            no file.
-        embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
-            `docstrings` are those of Python's standard library, whole modules held out as by the
-            pairs `summaries` of the task `text_to_text` with the same `validation_fraction`;
-            `purposes` are the texts of those pairs, whole packages held out.
-        validation_path: a text file for validation; empty takes the end of `path`.
-        validation_fraction: the fraction of `path`, or of the modules, for validation.
-        tokenizer: the tokenizer of the text; sentinels are added to it.
         objective: `span_corruption`, or `prefix`: the text is cut in two, and the second part is
             predicted from the first.
         length: the number of tokens of a source, its end included.
         density: the fraction of tokens that are hidden.
         mean_span: the mean number of tokens in a hidden span.
-        batch_size: B, windows per step over all hosts and microbatches.
-        validation_batch_size: windows per validation batch; None takes `batch_size`.
-        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
-            than all positions have of this many tokens; 0 scores all at once.
     """
 
-    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
-    entry: ClassVar[str] = "__call__"
-    model_kind: ClassVar[type] = SequenceToSequence
-
-    path: FilePath = ""
-    embedded: Annotated[str, OneOf(TEXTS)] = "plays"
-    validation_path: FilePath = ""
-    validation_fraction: Part = 0.1
-    tokenizer: TokenizerChoice = _TOKENIZER
     objective: Annotated[str, OneOf(OBJECTIVES)] = "span_corruption"
     length: Annotated[int, Whole(4, 1 << 24)] = 128
     density: Part = 0.15
     mean_span: AtLeastOne = 3.0
-    batch_size: BatchSize = 32
-    validation_batch_size: BatchSize | None = None
-    vocab_chunk: CountOrZero = 0
 
     @property
     def window(self) -> int:
@@ -111,16 +67,128 @@ class Denoising:
             return 0
         return noise_counts(self.window, self.density, self.mean_span)[1]
 
+    def windows(
+        self, tokens: np.ndarray, tokenizer: SentinelTokenizer, *, moving: bool
+    ) -> DenoisingWindows:
+        """The windows of a token stream; `moving` as in `DenoisingWindows`."""
+        return DenoisingWindows(
+            tokens,
+            self.window,
+            self.objective,
+            first_sentinel=tokenizer.first_sentinel,
+            end=tokenizer.end,
+            density=self.density,
+            mean_span=self.mean_span,
+            moving=moving,
+        )
+
+
+_TEXTS, _TOKENIZER = TextFiles(), TokenizerChoice("bpe", size=4096)
+_SPANS, _ROWS = Spans(), FixedRows(32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StreamData:
+    """Two token streams and the tokenizer that made them.
+
+    Attributes:
+        tokenizer: the tokenizer of both, sentinels included.
+        train: the tokens to train on.
+        validation: the tokens to validate on.
+        spans: which of them are predicted from which.
+        rows: the windows of a batch.
+    """
+
+    tokenizer: SentinelTokenizer
+    train: np.ndarray
+    validation: np.ndarray
+    spans: Spans
+    rows: FixedRows
+
+    def describe(self) -> str:
+        """Sizes, and the lengths of the source and target of a window."""
+        source, target = self._windows().lengths
+        return (
+            f"{len(self.train):,} tokens to train on, {len(self.validation):,} to validate on, "
+            f"{self.tokenizer.vocab_size:,} in the vocabulary, {self.spans.num_sentinels} of them "
+            f"sentinels.\nWindows of {self.spans.window} tokens become sources of {source} and "
+            f"targets of {target}."
+        )
+
+    def save(self, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        self.tokenizer.save(workdir)
+
+    def dimensions(self) -> dict[str, int]:
+        """The vocabulary and the sentinels."""
+        return {"vocab_size": self.tokenizer.vocab_size}
+
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer and both token streams."""
+        digest = hashlib.sha256(self.train.tobytes() + self.validation.tobytes()).hexdigest()
+        return f"{tokenizer_digest(self.tokenizer)}-{digest[:32]}"
+
+    def pace(self) -> Pace:
+        """Examples are windows; tokens are those of the text."""
+        return self.rows.pace(len(self._windows()), self.spans.window)
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.text.spans.DenoisingWindows` for each step."""
+        return self.rows.train_batches(self._windows(), seed=seed, num_steps=num_steps)
+
+    def validation_batches(self) -> Batches:
+        """Every window of the validation text once, always with the same spans."""
+        windows = self.spans.windows(self.validation, self.tokenizer, moving=False)
+        return self.rows.validation_batches(windows)
+
+    def _windows(self) -> DenoisingWindows:
+        return self.spans.windows(self.train, self.tokenizer, moving=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Denoising:
+    """Span corruption or prefix language modelling; its fields are `config.task`.
+
+    Raffel et al. 2020, sections 3.1.4 and 3.3.1.
+
+    Attributes:
+        texts: which texts are read.
+        path: a UTF-8 text file, whose lines are tokenized one by one; empty for a text that needs
+            no file.
+        embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
+            `docstrings` are those of Python's standard library, whole modules held out as by the
+            pairs `summaries` of the task `text_to_text` with the same `validation_fraction`;
+            `purposes` are the texts of those pairs, whole packages held out.
+        validation_fraction: the fraction of `path`, or of the modules, for validation.
+        tokenizer: the tokenizer of the text; sentinels are added to it.
+        spans: which tokens are predicted from which.
+        rows: the windows of a batch.
+        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
+            than all positions have of this many tokens; 0 scores all at once.
+    """
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    entry: ClassVar[str] = "__call__"
+    model_kind: ClassVar[type] = SequenceToSequence
+
+    texts: Annotated[TextFiles, FLAT] = _TEXTS
+    tokenizer: TokenizerChoice = _TOKENIZER
+    spans: Annotated[Spans, FLAT] = _SPANS
+    rows: Annotated[FixedRows, FLAT] = _ROWS
+    vocab_chunk: CountOrZero = 0
+
     def load(self, workdir: Path | None) -> StreamData:
         """Reads the text, makes or loads the tokenizer, and tokenizes."""
-        train, validation = read_texts(
-            self.path, self.validation_path, self.validation_fraction, self.embedded
-        )
+        train, validation = self.texts.read()
         tokenizer = self.tokenizer.of_run(
             SentenceTokenizer, workdir, _lines(train), _lines(validation)
         )
-        return StreamData(
-            SentinelTokenizer(tokenizer, self.num_sentinels),
+        return self._data(
+            tokenizer,
             _stream(tokenizer, train, "the training text"),
             _stream(tokenizer, validation, "the validation text"),
         )
@@ -131,69 +199,24 @@ class Denoising:
             raise ConfigError("spans are hidden in one text file: give --path.")
         tokenizer = self.load_tokenizer(workdir)
         tokens = _stream(tokenizer, read_text(paths[0]), paths[0])
-        return StreamData(SentinelTokenizer(tokenizer, self.num_sentinels), tokens, tokens)
+        return self._data(tokenizer, tokens, tokens)
+
+    def _data(
+        self, tokenizer: SentenceTokenizer, train: np.ndarray, validation: np.ndarray
+    ) -> StreamData:
+        with_sentinels = SentinelTokenizer(tokenizer, self.spans.num_sentinels)
+        return StreamData(with_sentinels, train, validation, self.spans, self.rows)
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
         """The tokenizer of a run, without sentinels."""
         return require_tokenizer(SentenceTokenizer, workdir)
 
-    def save(self, data: StreamData, workdir: Path) -> None:
-        """Writes the tokenizer."""
-        data.tokenizer.save(workdir)
-
-    def dimensions(self, data: StreamData) -> dict[str, int]:
-        """The vocabulary and the sentinels."""
-        return {"vocab_size": data.tokenizer.vocab_size}
-
-    def fingerprint(self, data: StreamData) -> str:
-        """Changes with the tokenizer and both token streams."""
-        digest = hashlib.sha256(data.train.tobytes() + data.validation.tobytes()).hexdigest()
-        return f"{tokenizer_digest(data.tokenizer)}-{digest[:32]}"
-
-    def describe(self, data: StreamData) -> str:
-        """Sizes, and the lengths of the source and target of a window."""
-        source, target = self._windows(data).lengths
-        return (
-            f"{len(data.train):,} tokens to train on, {len(data.validation):,} to validate on, "
-            f"{data.tokenizer.vocab_size:,} in the vocabulary, {self.num_sentinels} of them "
-            f"sentinels.\nWindows of {self.window} tokens become sources of {source} and targets "
-            f"of {target}."
-        )
-
     def check_model(self, model: SequenceToSequence) -> None:
         """All encoder-decoders can do the job."""
 
-    def pace(self, data: StreamData) -> Pace:
-        """Examples are windows; tokens are those of the text."""
-        return batching.pace(self, len(self._windows(data)), self.window)
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: StreamData, *, seed: int, num_steps: int) -> Batches:
-        """The arrays of `data.text.spans.DenoisingWindows` for each step."""
-        return batching.train_batches(self, self._windows(data), seed=seed, num_steps=num_steps)
-
-    def validation_batches(self, data: StreamData) -> Batches:
-        """Every window of the validation text once, always with the same spans."""
-        return batching.validation_batches(self, self._windows(data, training=False))
-
-    def _windows(self, data: StreamData, *, training: bool = True) -> DenoisingWindows:
-        return DenoisingWindows(
-            data.train if training else data.validation,
-            self.window,
-            self.objective,
-            first_sentinel=data.tokenizer.first_sentinel,
-            end=data.tokenizer.end,
-            density=self.density,
-            mean_span=self.mean_span,
-            moving=training,
-        )
-
     def example_inputs(self, model: SequenceToSequence) -> tuple[Int[Array, "1 T"], ...]:
         """One source and one target."""
-        tokens = jnp.zeros((1, self.length), jnp.int32)
+        tokens = jnp.zeros((1, self.spans.length), jnp.int32)
         return tokens, tokens
 
     def losses(
@@ -210,7 +233,7 @@ class Denoising:
         self, model: SequenceToSequence, params: Params, data: StreamData, workdir: Path
     ) -> Shown:
         """Shows some validation windows with the model's fillings; also in `fillings.txt`."""
-        batch = self.validation_batches(data)[0]
+        batch = data.validation_batches()[0]
         rows = [row for row in range(_SHOWN) if batch["source_segments"][row : row + 1].any()]
         sources = [batch["source"][row][batch["source_segments"][row] > 0][:-1] for row in rows]
         labels = [batch["labels"][row][batch["labels"][row] != IGNORED][:-1] for row in rows]

@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from transformer.caches import cache_folder
+from transformer.composition import FLAT
 from transformer.data.order import Batches
-from transformer.data.text.sources import TEXTS, read_texts, text_of
+from transformer.data.text.sources import text_of
 from transformer.data.text.streams import Tokens, TokenWindows, require_length, tokenize
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import TextTokenizer
@@ -19,12 +20,8 @@ from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
 from transformer.limits import (
-    BatchSize,
     CountOrZero,
-    FilePath,
     Length,
-    OneOf,
-    Part,
     PartOrAll,
     Share,
     Text,
@@ -33,23 +30,75 @@ from transformer.limits import (
     Weight,
 )
 from transformer.ops.logits import Sampling
-from transformer.tasks.parts import batching
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
+from transformer.tasks.parts.texts import TextFiles
 from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.traced import AmountOrOff, RateOrOff
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
-_TOKENIZER = TokenizerChoice("character")
+_TEXTS, _TOKENIZER, _ROWS = TextFiles(), TokenizerChoice("character"), FixedRows(16)
 
 
-class TextData(NamedTuple):
-    """The two token streams of a job and the tokenizer that made them."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class TextData:
+    """The two token streams of a job and the tokenizer that made them.
+
+    Attributes:
+        tokenizer: the tokenizer of both.
+        train: the stream to train on.
+        validation: the stream to validate on.
+        context: T, the length of the training windows.
+        rows: the windows of a batch.
+    """
 
     tokenizer: TextTokenizer
     train: Tokens
     validation: Tokens
+    context: int
+    rows: FixedRows
+
+    def describe(self) -> str:
+        """Sizes of the two streams and of the vocabulary."""
+        return (
+            f"{len(self.train.array):,} tokens to train on, {len(self.validation.array):,} to "
+            f"validate on, {self.tokenizer.vocab_size:,} in the vocabulary."
+        )
+
+    def save(self, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        self.tokenizer.save(workdir)
+
+    def dimensions(self) -> dict[str, int]:
+        """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
+        return {"vocab_size": self.tokenizer.vocab_size}
+
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer and both token streams."""
+        digest = tokenizer_digest(self.tokenizer)
+        return f"{digest}-{self.train.fingerprint}-{self.validation.fingerprint}"
+
+    def pace(self) -> Pace:
+        """Examples are windows."""
+        windows = TokenWindows(self.train, self.context, moving=True)
+        return self.rows.pace(len(windows), self.context)
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """`tokens` and `labels`, both `[B, T]`, for each step."""
+        windows = TokenWindows(self.train, self.context, moving=True)
+        # The windows define their own order.
+        return self.rows.train_batches(windows, seed=seed, num_steps=num_steps, shuffled=False)
+
+    def validation_batches(self) -> Batches:
+        """Every token of the validation stream predicted once."""
+        windows = TokenWindows(self.validation, self.context, moving=False)
+        return self.rows.validation_batches(windows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +106,10 @@ class LanguageModeling:
     """Left-to-right language modelling on one stream of text; its fields are `config.task`.
 
     Attributes:
-        path: a UTF-8 text file, or a FASTA file, where each protein is a line; empty for a text
-            that needs no file.
-        embedded: a text that needs no file: `plays` are Shakespeare's, whole plays held out;
-            `docstrings` are those of Python's standard library, whole modules held out; `purposes`
-            are the pairs of the task `text_to_text`, whole packages held out; `peptides` are
-            sequences of peptides, one a line, relatives held out together.
-        validation_path: a text file for validation; empty takes the end of `path`.
-        validation_fraction: the fraction of `path` for validation.
+        texts: which texts are read.
         tokenizer: the tokenizer of both texts.
         context: T, the length of the training windows.
-        batch_size: B, windows per step over all hosts and microbatches.
-        validation_batch_size: windows per validation batch; None takes `batch_size`.
+        rows: the windows of a batch.
         label_smoothing: see `ops.losses.cross_entropy`.
         z_loss: see `ops.losses.cross_entropy`.
         vocab_chunk: saves memory: scores so many positions at once that they have no more logits
@@ -94,14 +135,10 @@ class LanguageModeling:
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = TextDecoder
 
-    path: FilePath = ""
-    embedded: Annotated[str, OneOf(TEXTS)] = "plays"
-    validation_path: FilePath = ""
-    validation_fraction: Part = 0.1
+    texts: Annotated[TextFiles, FLAT] = _TEXTS
     tokenizer: TokenizerChoice = _TOKENIZER
     context: Length = 1024
-    batch_size: BatchSize = 16
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
     label_smoothing: RateOrOff = 0.0
     z_loss: AmountOrOff = 0.0
     vocab_chunk: CountOrZero = 0
@@ -123,17 +160,17 @@ class LanguageModeling:
 
     def load(self, workdir: Path | None) -> TextData:
         """Reads the text, makes or loads the tokenizer, and tokenizes once."""
-        train, validation = read_texts(
-            self.path, self.validation_path, self.validation_fraction, self.embedded
-        )
+        train, validation = self.texts.read()
         tokenizer = self.tokenizer.of_run(TextTokenizer, workdir, [train], [validation])
         data = TextData(
             tokenizer,
             tokenize(tokenizer, train, cache_folder()),
             tokenize(tokenizer, validation, cache_folder()),
+            self.context,
+            self.rows,
         )
         tokenizer.encode(self.prompt)  # A prompt it cannot encode stops the run now, not later.
-        name = self.path or self.embedded
+        name = self.texts.name
         require_length(data.train, self.context, f"the training part of {name}")
         require_length(data.validation, self.context, f"the validation part of {name}")
         return data
@@ -142,7 +179,7 @@ class LanguageModeling:
         """Placeholder data with the right shapes, for planning."""
         tokenizer = TokenizerChoice("character").make(TextTokenizer, ["ab"])
         tokens = tokenize(tokenizer, "ab" * self.context, cache_folder())
-        return TextData(tokenizer, tokens, tokens)
+        return TextData(tokenizer, tokens, tokens, self.context, self.rows)
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> TextData:
         """Another text to validate on, with the tokenizer of a run."""
@@ -151,31 +188,11 @@ class LanguageModeling:
         (path,) = paths
         tokenizer = self.load_tokenizer(workdir)
         tokens = tokenize(tokenizer, text_of(path), cache_folder())
-        return TextData(tokenizer, tokens, tokens)
-
-    def save(self, data: TextData, workdir: Path) -> None:
-        """Writes the tokenizer."""
-        data.tokenizer.save(workdir)
+        return TextData(tokenizer, tokens, tokens, self.context, self.rows)
 
     def load_tokenizer(self, workdir: Path) -> TextTokenizer:
         """The tokenizer of a run."""
         return require_tokenizer(TextTokenizer, workdir)
-
-    def dimensions(self, data: TextData) -> dict[str, int]:
-        """The vocabulary; the model may have more entries than the tokenizer, not fewer."""
-        return {"vocab_size": data.tokenizer.vocab_size}
-
-    def fingerprint(self, data: TextData) -> str:
-        """Changes with the tokenizer and both token streams."""
-        digest = tokenizer_digest(data.tokenizer)
-        return f"{digest}-{data.train.fingerprint}-{data.validation.fingerprint}"
-
-    def describe(self, data: TextData) -> str:
-        """Sizes of the two streams and of the vocabulary."""
-        return (
-            f"{len(data.train.array):,} tokens to train on, {len(data.validation.array):,} to "
-            f"validate on, {data.tokenizer.vocab_size:,} in the vocabulary."
-        )
 
     def check_model(self, model: TextDecoder) -> None:
         """Refuses a model with fewer positions than the windows have."""
@@ -184,26 +201,6 @@ class LanguageModeling:
                 f"config.task.context ({self.context}) is longer than config.model.context "
                 f"({model.context}): the model has no positions for it."
             )
-
-    def pace(self, data: TextData) -> Pace:
-        """Examples are windows."""
-        windows = TokenWindows(data.train, self.context, moving=True)
-        return batching.pace(self, len(windows), self.context)
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: TextData, *, seed: int, num_steps: int) -> Batches:
-        """`tokens` and `labels`, both `[B, T]`, for each step."""
-        windows = TokenWindows(data.train, self.context, moving=True)
-        # The windows define their own order.
-        return batching.train_batches(self, windows, seed=seed, num_steps=num_steps, shuffled=False)
-
-    def validation_batches(self, data: TextData) -> Batches:
-        """Every token of the validation stream predicted once."""
-        windows = TokenWindows(data.validation, self.context, moving=False)
-        return batching.validation_batches(self, windows)
 
     def example_inputs(self, model: TextDecoder) -> tuple[Int[Array, "1 T"]]:
         """One window of tokens."""

@@ -2,27 +2,43 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar
 
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+from transformer.composition import FLAT
 from transformer.data.pairs.files import Pairs, PairTexts
 from transformer.data.pairs.sources import TEXT_PAIRS, read_embedded_pairs
 from transformer.data.pairs.texts import TextPairs, mixed, read_text_pairs
+from transformer.data.tokenizers.protocol import SentenceTokenizer
+from transformer.decoding.translate import Beam
 from transformer.errors import ConfigError
 from transformer.limits import OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
-from transformer.tasks.parts.pairs import PairTask
-from transformer.traced import RateOrOff
-from transformer.types import Json
+from transformer.tasks.parts.models import SequenceToSequence
+from transformer.tasks.parts.pairs import PairData, PairLayout, PairPaths
+from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.writing import Writing, outputs_and_scores, show_outputs
+from transformer.types import Batch, Json, Params
+
+_PATHS, _LAYOUT = PairPaths(), PairLayout(max_length=512)
+_WRITING = Writing(label_smoothing=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class TextToText(PairTask):
+class TextToText:
     """Text to text with prefixes (Raffel et al. 2020, section 2.4); its fields are `config.task`.
 
-    `PairTask` describes the other fields. `too_long=truncate` cuts long sources in training too:
-    the rest of a source still suits the target.
+    `too_long=truncate` cuts long sources in training too: the rest of a source still suits the
+    target.
 
     Attributes:
+        paths: which files are read.
+        layout: how pairs become tokens, and tokens batches.
+        writing: the loss, and the search for outputs.
         train: a `.jsonl` file of objects with `source`, `target` and perhaps `prefix`, or two
             line-aligned files separated by a comma, `SOURCE,TARGET`, plain or gzip; for several
             tasks such entries separated by `;`. Empty for pairs that need no file.
@@ -38,27 +54,29 @@ class TextToText(PairTask):
         max_target_length: the most tokens of a target, its end included, and of every output.
     """
 
-    CUTS_SOURCES: ClassVar[bool] = True
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    entry: ClassVar[str] = "__call__"
+    model_kind: ClassVar[type] = SequenceToSequence
 
+    paths: Annotated[PairPaths, FLAT] = _PATHS
+    layout: Annotated[PairLayout, FLAT] = _LAYOUT
+    writing: Annotated[Writing, FLAT] = _WRITING
     prefix: Text = "summarize: "
     rates: tuple[Positive, ...] = ()
     embedded: Annotated[str, OneOf(TEXT_PAIRS)] = "purposes"
-    max_length: Annotated[int, Whole(2, 1 << 20)] = 512
     max_target_length: Annotated[int, Whole(2, 1 << 24)] = 64
-    label_smoothing: RateOrOff = 0.0
 
     def check(self) -> None:
         """Refuses values that cannot work."""
-        super().check()
         if self.max_target_length > self.max_length:
             raise ConfigError(
                 f"config.task.max_target_length ({self.max_target_length}) must not be more than "
                 f"config.task.max_length ({self.max_length}): no batch has longer rows."
             )
-        count = len(self.train.split(";"))
-        for field, entries in (("validation", self.validation), ("prefix", self.prefix)):
+        count, validation = len(self.paths.train.split(";")), self.paths.validation
+        for field, entries in (("validation", validation), ("prefix", self.prefix)):
             given = len(entries.split(";"))
-            if given != count and (field == "prefix" or self.validation):
+            if given != count and (field == "prefix" or validation):
                 raise ConfigError(
                     f"config.task.{field} has {given} entries and config.task.train {count}: give "
                     f"one for each task, with ; between."
@@ -69,32 +87,83 @@ class TextToText(PairTask):
                 f"entries: give one for each task."
             )
 
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a source, its end included."""
+        return self.layout.max_length
+
+    # ------------------------------------------------------------------------------- data
+
+    def load(self, workdir: Path | None) -> PairData:
+        """Reads or makes the pairs, makes or loads the tokenizer, and tokenizes."""
+        longest = self.max_target_length
+        return self.layout.load(self.read(), workdir, longest_target=longest, cut_sources=True)
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> PairData:
+        """Other pairs to validate on, with the tokenizer of a run.
+
+        Args:
+            paths: a `.jsonl` file, or two files of lines.
+            workdir: the folder of the run.
+        """
+        prefix = self._only_prefix()
+        pairs = read_text_pairs(",".join(paths), prefix, "--path, or --source and --reference,")
+        others, longest = _texts(pairs.part([]), pairs), self.max_target_length
+        return self.layout.load_validation(
+            others, workdir, longest_target=longest, cut_sources=True
+        )
+
+    def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
+        """The tokenizer of a run."""
+        return self.layout.load_tokenizer(workdir)
+
     def read(self) -> PairTexts:
         """The pairs to train on, mixed, and those to validate on, one task after another."""
-        prefixes = self.prefix.split(";")
-        if not self.train:
-            train, validation = read_embedded_pairs(self.embedded, self.validation_fraction)
+        paths, prefixes = self.paths, self.prefix.split(";")
+        if not paths.train:
+            train, validation = read_embedded_pairs(self.embedded, paths.validation_fraction)
             tasks = [tuple(_prefixed(pairs, prefixes[0]) for pairs in (train, validation))]
         else:
             tasks = []
-            validation = self.validation.split(";") if self.validation else []
-            for index, (paths, prefix) in enumerate(
-                zip(self.train.split(";"), prefixes, strict=True)
+            validation = paths.validation.split(";") if paths.validation else []
+            for index, (entry, prefix) in enumerate(
+                zip(paths.train.split(";"), prefixes, strict=True)
             ):
-                pairs = read_text_pairs(paths, prefix, "config.task.train")
+                pairs = read_text_pairs(entry, prefix, "config.task.train")
                 if validation:
                     field = "config.task.validation"
                     tasks.append((pairs, read_text_pairs(validation[index], prefix, field)))
                 else:
-                    tasks.append(pairs.split(self.validation_fraction, paths))
+                    tasks.append(pairs.split(paths.validation_fraction, entry))
         train = mixed([task[0] for task in tasks], self.rates)
         return _texts(train, mixed([task[1] for task in tasks], ()))
 
-    def read_others(self, paths: Sequence[str]) -> PairTexts:
-        """Other pairs to validate on: a `.jsonl` file, or two files of lines."""
-        prefix = self._only_prefix()
-        others = read_text_pairs(",".join(paths), prefix, "--path, or --source and --reference,")
-        return _texts(others.part([]), others)
+    def check_model(self, model: SequenceToSequence) -> None:
+        """Nothing to check: all encoder-decoders can do the job."""
+
+    def example_inputs(self, model: SequenceToSequence) -> tuple[Int[Array, "1 T"], ...]:
+        """One pair of the greatest length."""
+        return self.layout.example_inputs()
+
+    # ------------------------------------------------------------------- loss and outputs
+
+    def losses(
+        self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
+    ) -> Losses:
+        """Cross-entropy of every token of the target."""
+        return self.writing.losses(model, params, batch, rngs)
+
+    def encode_sources(
+        self, tokenizer: SentenceTokenizer, lines: Sequence[str], first: int = 0
+    ) -> tuple[list[np.ndarray], int]:
+        """Token ids of lines with their prefix, and how many were cut; see `PairLayout`."""
+        lines = [self.prompt(line.strip()) for line in lines]
+        return self.layout.encode_sources(tokenizer, lines, first)
+
+    def beam(self, **changes: object) -> Beam:
+        """The search that the config asks for, with `changes` applied."""
+        # The beam does not count the end.
+        return self.writing.beam({"max_length": self.max_target_length - 1}, **changes)
 
     def output_scores(self, outputs: Sequence[str], references: Sequence[str]) -> Json:
         """ROUGE and exact matches."""
@@ -102,19 +171,20 @@ class TextToText(PairTask):
         scores = rouge_scores(outputs, references)
         return {**scores, "exact_match": 100.0 * same / max(1, len(references))}
 
-    def output_limits(self) -> dict[str, int]:
-        """`max_target_length`, which counts the end."""
-        return {"max_length": self.max_target_length - 1}
+    def scores(self, model: SequenceToSequence, params: Params, data: PairData) -> Json:
+        """Scores of the outputs for the validation pairs."""
+        return outputs_and_scores(self, model, params, data)[1]
+
+    def show(
+        self, model: SequenceToSequence, params: Params, data: PairData, workdir: Path
+    ) -> Shown:
+        """Shows scores and some outputs; writes all to `outputs.tsv`."""
+        return show_outputs(self, model, params, data, workdir / "outputs.tsv")
 
     def prompt(self, line: str) -> str:
         """Puts the prefix before the line, if all sources share one and the line lacks it."""
         prefix = self._only_prefix()
         return line if not line or line.startswith(prefix) else prefix + line
-
-    @property
-    def longest_target(self) -> int:
-        """The most tokens of a target, its end included."""
-        return self.max_target_length
 
     def _only_prefix(self) -> str:
         """The prefix of all sources; empty if tasks have different ones."""

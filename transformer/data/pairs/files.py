@@ -107,28 +107,6 @@ class PairTexts(NamedTuple):
     groups: tuple[str, ...] = ()
 
 
-class PairData(NamedTuple):
-    """The pairs of a job: as text for scores, and as tokens for training.
-
-    Attributes:
-        tokenizer: the tokenizer of both sides.
-        train: pairs to train on.
-        validation: pairs to validate on.
-        validation_text: the same as text.
-        longer_text: pairs longer than any in training; only of made-up sequences.
-        notes: what was left out or cut, as sentences.
-        groups: see `PairTexts`.
-    """
-
-    tokenizer: SentenceTokenizer
-    train: TokenPairs
-    validation: TokenPairs
-    validation_text: Pairs
-    longer_text: Pairs
-    notes: tuple[str, ...]
-    groups: tuple[str, ...] = ()
-
-
 def columns(pairs: Sequence[tuple[str, str]]) -> Pairs:
     """Pairs from one list as two lists."""
     return Pairs([source for source, _ in pairs], [target for _, target in pairs])

@@ -80,15 +80,11 @@ class Continues(Tokenized, Protocol):
 
 @runtime_checkable
 class Rewrites(Tokenized, Protocol):
-    """A task whose models write a text for each text, by a search.
+    """A task whose models write a text for each text, by a search."""
 
-    Attributes:
-        max_length: the most tokens of a source, its end included.
-        beam_size: the number of hypotheses that are kept.
-    """
-
-    max_length: int
-    beam_size: int
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a source, its end included."""
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
         """The tokenizer of a run; see `Tokenized`."""
