@@ -34,40 +34,18 @@ _ENORMOUS = 1 << 20
 class _Beam(Protocol):
     """How a task searches for outputs, and how long they may be."""
 
-    @property
-    def size(self) -> int:
-        """How many hypotheses are kept."""
-        ...
-
-    @property
-    def length_penalty(self) -> float:
-        """See `ops.search_rules.length_penalty`."""
-        ...
-
-    @property
-    def extra_length(self) -> int:
-        """How many tokens more than its source an output may have."""
-        ...
-
-    @property
-    def max_length(self) -> int | None:
-        """The longest output, without its end; None means `extra_length`."""
-        ...
-
-    @property
-    def search(self) -> Search:
-        """Further rules."""
-        ...
+    size: int
+    length_penalty: float
+    extra_length: int
+    max_length: int | None
+    search: Search
 
 
 @runtime_checkable
 class _Searcher(Protocol):
     """The task of an encoder-decoder that searches for outputs."""
 
-    @property
-    def max_length(self) -> int:
-        """The most tokens of a source, its end included."""
-        ...
+    max_length: int
 
     def beam(self) -> _Beam:
         """The search that the config asks for."""
@@ -76,12 +54,9 @@ class _Searcher(Protocol):
 
 @runtime_checkable
 class _Spans(Protocol):
-    """Which tokens of a text are hidden."""
+    """Which tokens of a text are missing in a source."""
 
-    @property
-    def length(self) -> int:
-        """The number of tokens of a source, its end included."""
-        ...
+    length: int
 
     @property
     def num_sentinels(self) -> int:
@@ -93,10 +68,7 @@ class _Spans(Protocol):
 class _Denoiser(Protocol):
     """A task that writes what is missing in texts."""
 
-    @property
-    def spans(self) -> _Spans:
-        """What is missing."""
-        ...
+    spans: _Spans
 
 
 # The class of an encoder-decoder, and a run of it.
