@@ -127,9 +127,17 @@ class PairLayout:
         tokenizer = self.load_tokenizer(workdir)
         notes: list[str] = []
         tokens = self._tokenize(tokenizer, texts.validation, notes, longest_target, cut_sources)
-        text = (texts.validation, texts.longer)
-        both = (tokens, tokens)
-        return PairData(self, tokenizer, *both, *text, tuple(notes), texts.groups, longest_target)
+        return PairData(
+            self,
+            tokenizer,
+            tokens,
+            tokens,
+            texts.validation,
+            texts.longer,
+            tuple(notes),
+            texts.groups,
+            longest_target,
+        )
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
         """The tokenizer of a run."""
