@@ -69,15 +69,17 @@ def conditions(rate: int) -> Iterator[tuple[str, object]]:
 def score_run(workdir: Path) -> None:
     """Prints the scores of a run in every condition."""
     from transformer.runs.opening import open_run
-    from transformer.tasks.parts.recordings import Limits, SpeechData, tokenized
+    from transformer.tasks.parts.recording_files import SpeechData
+    from transformer.tasks.parts.recordings import Limits, tokenized
 
     run = open_run(workdir, "last")
-    task, rate = run.task, run.task.features.sampling_rate
+    task, rate = run.task, run.task.recordings.features.sampling_rate
     tokenizer = task.load_tokenizer(workdir)
     for name, recordings in conditions(rate):
         limits = Limits(float(rate), LONGEST, MOST_TOKENS)
         part = tokenized(tokenizer, recordings, limits, [], training=False)
-        scores = task.scores(run.model, run.params, SpeechData(tokenizer, part, part))
+        data = SpeechData(task.recordings, tokenizer, part, part)
+        scores = task.scores(run.model, run.params, data)
         shown = ", ".join(f"{key} {value:.2f}" for key, value in scores.items())
         print(f"{name:<36} {len(recordings):>4} recordings: {shown}", flush=True)
 

@@ -25,7 +25,7 @@ class Hearing:
         from transformer.runs.opening import open_run
 
         self.run = open_run(workdir)
-        self.rate = self.run.task.features.sampling_rate
+        self.rate = self.run.task.recordings.features.sampling_rate
         self.tokenizer = self.run.task.load_tokenizer(workdir)
         self.how = self.run.task.recognition(self.tokenizer)
 
@@ -43,7 +43,8 @@ class Hearing:
             samples = np.zeros((len(some), longest), np.float32)
             for row, sound in zip(samples, some, strict=True):
                 row[: len(sound)] = sound
-            frames, counts = run.task.features(samples, np.array([len(one) for one in some]))
+            lengths = np.array([len(one) for one in some])
+            frames, counts = run.task.recordings.features(samples, lengths)
             memory, _, lengths = encoded(run.model, run.params, frames, counts)
             vectors += [row[:n] for row, n in zip(np.asarray(memory), lengths, strict=True)]
             found = recognize(run.model, run.params, frames, counts, self.how)
@@ -91,7 +92,7 @@ def main() -> None:
     }
     if args.brief:
         kinds = dict(list(kinds.items())[:2])
-    known = set(run.task.voices)
+    known = set(run.task.files.voices)
     references = [
         " ".join(word for word in text.split() if word not in known)
         for text in spoken.recordings.transcripts

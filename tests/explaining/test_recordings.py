@@ -61,7 +61,8 @@ def frames(count=4):
 def speech(folder, kind=Speech, **fields):
     tokenizer = make_sentence_tokenizer("character", ["ab c"], 20)
     ctc = 0.5 if kind is Speech else 1.0
-    task = Transcription(
+    task = with_fields(
+        Transcription(),
         features=LogMel(**FEATURES),
         max_seconds=2.0,
         max_length=8,
@@ -77,7 +78,8 @@ def speech(folder, kind=Speech, **fields):
 
 def whisper(folder):
     tokenizer = LibrarySentenceTokenizer(whisper_tokenizer())
-    task = Transcription(
+    task = with_fields(
+        Transcription(),
         features=LogMel(**FEATURES, pad_seconds=1.28, scaling="whisper"),
         prompt=Prompt(multilingual=True),
         windows=Windows(temperatures=(0.0,), no_speech_limit=None),

@@ -95,7 +95,8 @@ def test_what_is_exported_is_what_was_imported(published, tmp_path):
 
 
 def transcripts_of_ours(model, params, words, task, sounds):
-    marks, how = require_marks(words), (task.features, task.prompt, task.windows)
+    heard, marks = task.recordings, require_marks(words)
+    how = heard.features, heard.prompt, task.windows
     dictation = Dictation(model, params, words, marks, *how, batch_size=2)
     return list(dictation.transcripts(openers(sounds)))
 
@@ -113,7 +114,7 @@ def written_by_ours(model, params, words, task, sounds):
 def asked_of_ours(run, prompt, windows):
     return dataclasses.replace(
         run.task,
-        prompt=dataclasses.replace(run.task.prompt, **prompt),
+        prompt=dataclasses.replace(run.task.recordings.prompt, **prompt),
         windows=dataclasses.replace(run.task.windows, **{**PLAIN, **windows}),
     )
 
@@ -377,7 +378,7 @@ def test_settings_of_the_files(published, tmp_path):
     used = found.files.used()["generation_config.json"]
     assert used.unused == ("compression_ratio_threshold",)
     task = open_run(tmp_path / "run").task
-    assert (task.prompt.language, task.prompt.task) == ("de", "translate")
+    assert (task.recordings.prompt.language, task.recordings.prompt.task) == ("de", "translate")
     assert task.windows.timestamps
     assert (task.windows.beam_size, task.windows.max_new_tokens) == (2, 12)
     assert task.windows.log_prob_limit == -2.5

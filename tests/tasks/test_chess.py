@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from tests.runs import assert_same_run, logged
+from transformer.composition import with_fields
 from transformer.data.games.chess_games import ChessGames, chess_tokenizer
 from transformer.data.games.chess_moves import legal_moves, move_names, num_legal, read_games
 from transformer.data.source import Visit
@@ -113,8 +114,8 @@ def test_a_file_is_needed(pgn, tmp_path):
     path = tmp_path / "one.pgn"
     path.write_text("1. e4 *")
     with pytest.raises(ConfigError, match=r"has 1 game: .*--config\.task\.validation"):
-        ChessMoves(train=str(path)).load(None)
-    data = ChessMoves(train=str(pgn), validation=str(path)).load(None)
+        with_fields(ChessMoves(), train=str(path)).load(None)
+    data = with_fields(ChessMoves(), train=str(pgn), validation=str(path)).load(None)
     assert (len(data.train), len(data.validation)) == (24, 1)
 
 

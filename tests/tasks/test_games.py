@@ -132,7 +132,7 @@ def test_held_out_positions_are_not_in_training_when_mirrored():
     data = task.load(None)
     boards = data.solved.positions.boards
     train = boards[data.train]
-    seen = {board.tobytes() for at in task.game.symmetries for board in train[:, at]}
+    seen = {board.tobytes() for at in task.board.game.symmetries for board in train[:, at]}
     assert len(data.validation) > 500
     assert (boards[data.validation] > 0).sum(-1).min() == 4
     assert not [board for board in boards[data.validation] if board.tobytes() in seen]

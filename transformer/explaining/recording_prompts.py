@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.composition import with_fields
 from transformer.data.audio.prompts import require_marks
 from transformer.data.audio.reading import OpenRecording
 from transformer.data.tokenizers.protocol import SentenceTokenizer
@@ -98,7 +99,7 @@ class _Encoder(NamedTuple):
 
 def _encoder(task: Transcription, model: SpeechReader, heard: _Heard, most: int | None) -> _Encoder:
     """The tokens of the encoder, named by their times."""
-    second = task.features.seconds_per_frame * model.source_stride
+    second = task.recordings.features.seconds_per_frame * model.source_stride
     num_frames = heard.frames.shape[1]
     count, spoken = (-(-n // model.source_stride) for n in (num_frames, heard.num_frames))
     pools, size = pools_of(count, spoken, most)
@@ -127,7 +128,8 @@ def _with_decoder(
 ) -> Reading:
     """With the transcript as what a decoder has written so far."""
     begin, tokenizer = run.model.begin_token(), task.load_tokenizer(run.workdir)
-    front = [tokenizer.end if begin is None else begin, *task.prompt.tokens(tokenizer).tolist()]
+    asked = task.recordings.prompt.tokens(tokenizer).tolist()
+    front = [tokenizer.end if begin is None else begin, *asked]
     room, notes = len(ids), reading.notes
     if wanted.most and len(front) + len(ids) > wanted.most:
         room = wanted.most - len(front)
@@ -162,19 +164,19 @@ def _with_decoder(
 
 def _hear(run: Run, task: Transcription, path: Path) -> _Heard:
     """The features of the beginning of a recording, as much as the model hears at once."""
-    require_samples(run.model, task.features)
-    rate = task.features.sampling_rate
-    most = task.max_seconds
-    if task.features.pad_seconds is not None:
-        most = min(most, task.features.pad_seconds)
+    require_samples(run.model, task.recordings.features)
+    rate = task.recordings.features.sampling_rate
+    most = task.recordings.max_seconds
+    if task.recordings.features.pad_seconds is not None:
+        most = min(most, task.recordings.features.pad_seconds)
     with OpenRecording(path, rate) as recording:
         samples = recording.window(0, round(most * rate) + 1)
     notes = ()
     if len(samples) > round(most * rate):
         samples = samples[: round(most * rate)]
         notes = (f"The recording is longer than {most:g} seconds: its beginning is shown.",)
-    frames, _ = task.features(jnp.asarray(samples)[None], jnp.array([len(samples)]))
-    num_frames = min(frames.shape[1], -(-len(samples) // task.features.hop))
+    frames, _ = task.recordings.features(jnp.asarray(samples)[None], jnp.array([len(samples)]))
+    num_frames = min(frames.shape[1], -(-len(samples) // task.recordings.features.hop))
     return _Heard(frames, num_frames, len(samples) / rate, notes)
 
 
@@ -195,14 +197,14 @@ def _transcript(
 
 def _with_language(run: Run, task: Transcription, heard: _Heard) -> Transcription:
     """The task with the most probable language, where it must be known and is not."""
-    if not task.prompt.multilingual or task.prompt.language:
+    if not task.recordings.prompt.multilingual or task.recordings.prompt.language:
         return task
     marks = require_marks(task.load_tokenizer(run.workdir))
     memory = run.model.apply({"params": run.params}, heard.frames, method="encode")
     prompts = Prompts(np.array([[marks.start]], np.int32), np.ones(1, np.int32))
     logits = np.asarray(prompted.following(run.model, run.params, memory, prompts))[0]
     language = max(marks.languages, key=lambda code: logits[marks.languages[code]])
-    return dataclasses.replace(task, prompt=dataclasses.replace(task.prompt, language=language))
+    return with_fields(task, prompt=dataclasses.replace(task.recordings.prompt, language=language))
 
 
 def _write(

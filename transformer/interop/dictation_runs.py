@@ -39,12 +39,18 @@ _IRRELEVANT_TOKENS = {
 _MULTILINGUAL = 51_865
 
 
+class _Recordings(Protocol):
+    """How recordings are heard, and what is asked for."""
+
+    features: LogMel
+    prompt: Prompt
+
+
 @runtime_checkable
 class Dictates(Protocol):
     """The task of a model that writes recordings down."""
 
-    features: LogMel
-    prompt: Prompt
+    recordings: _Recordings
     windows: Windows
 
 
@@ -291,7 +297,7 @@ def write_dictation_files(trained: TrainedDictation[_Sizes], folder: Path) -> li
     words = {"tokenizer_class": "WhisperTokenizer", "model_max_length": model.context}
     words |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
     write_json(folder / SETTINGS, words)
-    write_json(folder / PREPROCESSOR, sound_content(task.features))
+    write_json(folder / PREPROCESSOR, sound_content(task.recordings.features))
     write_json(folder / GENERATION, _generation(task, marks, model.context))
     return [
         f"config.task.windows.{field} is {value}: {what}"
@@ -305,7 +311,7 @@ def write_dictation_files(trained: TrainedDictation[_Sizes], folder: Path) -> li
 
 def _generation(task: Dictates, marks: Marks, context: int) -> Json:
     """The content of `generation_config.json`, which `_writing` reads."""
-    windows, prompt = task.windows, task.prompt
+    windows, prompt = task.windows, task.recordings.prompt
     content: Json = {
         "decoder_start_token_id": marks.start,
         **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), marks.end),

@@ -3,40 +3,94 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from transformer.composition import FLAT
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.pieces import SoundPieces
 from transformer.data.audio.transcribed import Recordings, digest_of
 from transformer.data.order import Batches
 from transformer.decoding.vocoder import require_invertible
-from transformer.limits import BatchSize, FilePath, Part, Positive
+from transformer.limits import Positive
 from transformer.models.sound_codec import SoundCodec
 from transformer.pictures.spectrograms import Pictured, draw_spectrograms
 from transformer.progress import counting
-from transformer.tasks.parts import batching
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.codec import CODEC_FILE, Codec
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.sounds import (
-    VOICES,
+    SoundFiles,
     Sounds,
-    Voices,
     read_other_sounds,
-    read_sounds,
-    require_voices,
 )
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
+_FILES, _ROWS = SoundFiles(), FixedRows(16)
 _FEATURES = LogMel(window=1024, hop=256, scaling="whisper")
 # Whisper's scaling of the features makes 40 dB a step of 1.
 _DECIBELS = 40.0
 # How many recordings are drawn.
 _DRAWN = 5
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PieceData:
+    """Recordings, of which pieces are learned.
+
+    Attributes:
+        rows: the pieces of a batch.
+        features: the spectrogram.
+        piece: the samples of a piece: whole frames.
+        sounds: the recordings.
+    """
+
+    rows: FixedRows
+    features: LogMel
+    piece: int
+    sounds: Sounds
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, as sentences."""
+        return self.sounds.notes
+
+    def describe(self) -> str:
+        """How much there is, and what was left out."""
+        return self.sounds.described(self.features.sampling_rate)
+
+    def save(self, workdir: Path) -> None:
+        """Nothing: the codec is written when it is trained."""
+
+    def dimensions(self) -> dict[str, int]:
+        """The bands of the spectrogram."""
+        return {"num_features": self.features.num_mels}
+
+    def fingerprint(self) -> str:
+        """Changes with the recordings."""
+        return digest_of([self.sounds.train.digest, self.sounds.validation.digest], [])
+
+    def pace(self) -> Pace:
+        """Examples are recordings; tokens are frames."""
+        return self.rows.pace(len(self.sounds.train), self.features.num_frames(self.piece))
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """A piece of each recording, at a random place."""
+        pieces = SoundPieces(self.sounds.train, self.piece, moving=True)
+        return self.rows.train_batches(pieces, seed=seed, num_steps=num_steps)
+
+    def validation_batches(self) -> Batches:
+        """The beginning of each recording."""
+        pieces = SoundPieces(self.sounds.validation, self.piece, moving=False)
+        return self.rows.validation_batches(pieces)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +102,10 @@ class AudioTokens:
     reads.
 
     Attributes:
-        train: recordings: a folder, a manifest, a `.npz` file; see `data.audio.layouts`. Their
-            transcripts do not matter. Empty for strings of digits that synthetic voices read.
-        voices: these voices; see `data.embedded.few_voices`.
-        validation_fraction: the fraction of `train` for validation, if it has no own part.
+        files: the recordings; their transcripts do not matter.
         features: the spectrogram.
-        max_seconds: longer recordings are left out.
         piece_seconds: the length of the pieces that are learned from.
-        batch_size: B, pieces per step over all hosts and microbatches.
-        validation_batch_size: pieces per validation batch; None takes `batch_size`.
+        rows: the pieces of a batch.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_features",)
@@ -64,67 +113,30 @@ class AudioTokens:
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = SoundCodec
 
-    train: FilePath = ""
-    voices: Voices = VOICES
-    validation_fraction: Part = 0.1
+    files: Annotated[SoundFiles, FLAT] = _FILES
     features: LogMel = _FEATURES
-    max_seconds: Positive = 30.0
     piece_seconds: Positive = 1.0
-    batch_size: BatchSize = 16
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
 
     def check(self) -> None:
         """Refuses features that do not determine a sound."""
         require_invertible(self.features)
-        require_voices(self.train, self.voices)
 
     # ------------------------------------------------------------------------------- data
 
-    def load(self, workdir: Path | None) -> Sounds:
+    def load(self, workdir: Path | None) -> PieceData:
         """Reads the recordings."""
-        rate = self.features.sampling_rate
-        fraction, longest = self.validation_fraction, self.max_seconds
-        return read_sounds(self.train, self.voices, fraction, rate, longest)
+        return self._data(self.files.read(self.features.sampling_rate))
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> Sounds:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> PieceData:
         """Other recordings to validate on."""
-        return read_other_sounds(paths, self.features.sampling_rate)
+        return self._data(read_other_sounds(paths, self.features.sampling_rate))
 
-    def save(self, data: Sounds, workdir: Path) -> None:
-        """Nothing: the codec is written when it is trained."""
-
-    def dimensions(self, data: Sounds) -> dict[str, int]:
-        """The bands of the spectrogram."""
-        return {"num_features": self.features.num_mels}
-
-    def fingerprint(self, data: Sounds) -> str:
-        """Changes with the recordings."""
-        return digest_of([data.train.digest, data.validation.digest], [])
-
-    def describe(self, data: Sounds) -> str:
-        """How much there is, and what was left out."""
-        return data.described(self.features.sampling_rate)
+    def _data(self, sounds: Sounds) -> PieceData:
+        return PieceData(self.rows, self.features, self._piece, sounds)
 
     def check_model(self, model: SoundCodec) -> None:
         """All codecs can do the job."""
-
-    def pace(self, data: Sounds) -> Pace:
-        """Examples are recordings; tokens are frames."""
-        return batching.pace(self, len(data.train), self.features.num_frames(self._piece))
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: Sounds, *, seed: int, num_steps: int) -> Batches:
-        """A piece of each recording, at a random place."""
-        pieces = SoundPieces(data.train, self._piece, moving=True)
-        return batching.train_batches(self, pieces, seed=seed, num_steps=num_steps)
-
-    def validation_batches(self, data: Sounds) -> Batches:
-        """The beginning of each recording."""
-        pieces = SoundPieces(data.validation, self._piece, moving=False)
-        return batching.validation_batches(self, pieces)
 
     @property
     def _piece(self) -> int:
@@ -151,9 +163,9 @@ class AudioTokens:
 
     # ----------------------------------------------------------------------------- scores
 
-    def scores(self, model: SoundCodec, params: Params, data: Sounds) -> Json:
+    def scores(self, model: SoundCodec, params: Params, data: PieceData) -> Json:
         """How many codes are used, and how evenly."""
-        return self._usage(Codec(model, params, self.features), data.validation)
+        return self._usage(Codec(model, params, self.features), data.sounds.validation)
 
     def _usage(self, codec: Codec, recordings: Recordings) -> dict[str, float]:
         with counting(len(recordings), "encoded", "recordings") as update:
@@ -163,25 +175,25 @@ class AudioTokens:
         entropy = float(-np.sum(used * np.log2(used)))
         return {"codes_used": float(len(used)), "bits_per_code": entropy}
 
-    def show(self, model: SoundCodec, params: Params, data: Sounds, workdir: Path) -> Shown:
+    def show(self, model: SoundCodec, params: Params, data: PieceData, workdir: Path) -> Shown:
         """Writes the codec, and draws some spectrograms beside what became of them."""
         codec = Codec(model, params, self.features)
         codec.save(workdir)
         rows = []
-        count = len(data.validation)
+        count = len(data.sounds.validation)
         for index in np.linspace(0, count - 1, min(_DRAWN, count)).astype(int).tolist():
-            frames, counts = codec.frames([data.validation[index]])
+            frames, counts = codec.frames([data.sounds.validation[index]])
             original = np.asarray(frames[0, : counts[0]])
-            (codes,) = codec.encode([data.validation[index]])
-            name = data.validation.names[index]
+            (codes,) = codec.encode([data.sounds.validation[index]])
+            name = data.sounds.validation.names[index]
             rows.append(
                 [
-                    Pictured(original, f"{name}: {data.validation.transcripts[index]}"),
+                    Pictured(original, f"{name}: {data.sounds.validation.transcripts[index]}"),
                     Pictured(codec.decode(codes)[: counts[0]], f"from {len(codes)} codes"),
                 ]
             )
         draw_spectrograms(rows, self.features.seconds_per_frame, workdir / "codec.png")
-        scores = self._usage(codec, data.validation)
+        scores = self._usage(codec, data.sounds.validation)
         text = (
             f"{scores['codes_used']:.0f} of {model.num_codes:,} codes are used, "
             f"{scores['bits_per_code']:.2f} bits each, {codec.codes_per_second:g} codes a second.\n"

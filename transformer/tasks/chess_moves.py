@@ -4,13 +4,14 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from transformer.composition import FLAT
 from transformer.data.games.chess_games import ChessGames, chess_tokenizer
 from transformer.data.games.chess_moves import legal_moves, num_legal, read_games
 from transformer.data.games.move_tokens import MoveTokenizer
@@ -19,21 +20,81 @@ from transformer.data.source import Visit
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
-from transformer.limits import BatchSize, Count, FilePath, Length, Part
+from transformer.limits import Count, FilePath, Length, Part
 from transformer.ops.logits import Sampling
-from transformer.tasks.parts import batching
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
 
-class ChessData(NamedTuple):
-    """The games of a job, as the tokens of their moves."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChessData:
+    """The games of a job, as the tokens of their moves.
 
+    Attributes:
+        rows: the games of a batch.
+        max_moves: T; of longer games the first moves are read.
+        train: games to train on.
+        validation: games to validate on.
+    """
+
+    rows: FixedRows
+    max_moves: int
     train: list[Int[np.ndarray, " _"]]
     validation: list[Int[np.ndarray, " _"]]
+
+    def describe(self) -> str:
+        """How many games and moves there are."""
+        longer = sum(len(game) > self.max_moves for game in self.train)
+        cut = f" ({longer:,} are cut after {self.max_moves})" if longer else ""
+        return (
+            f"{len(self.train):,} games of chess with {self._moves:,} moves{cut}; "
+            f"{len(self.validation):,} others to validate on."
+        )
+
+    @property
+    def _moves(self) -> int:
+        """The number of moves to train on."""
+        return sum(min(len(game), self.max_moves) for game in self.train)
+
+    def save(self, workdir: Path) -> None:
+        """Nothing: all moves are known from the board."""
+
+    def dimensions(self) -> dict[str, int]:
+        """A token for each move, and one for the beginning."""
+        return {"vocab_size": chess_tokenizer().vocab_size}
+
+    def fingerprint(self) -> str:
+        """Changes with the games."""
+        digest = hashlib.sha256()
+        for games in (self.train, self.validation):
+            for game in games:
+                digest.update(len(game).to_bytes(4, "little") + game.tobytes())
+            digest.update(b"|")
+        return f"{tokenizer_digest(chess_tokenizer())}-{digest.hexdigest()[:32]}"
+
+    def pace(self) -> Pace:
+        """Examples are games, tokens are moves."""
+        return self.rows.pace(len(self.train), self._moves / len(self.train))
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """See `ChessGames`."""
+        source = ChessGames(self.train, self.max_moves)
+        return self.rows.train_batches(source, seed=seed, num_steps=num_steps)
+
+    def validation_batches(self) -> Batches:
+        """Every game once."""
+        return self.rows.validation_batches(ChessGames(self.validation, self.max_moves))
+
+
+_ROWS = FixedRows(64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +107,7 @@ class ChessMoves:
         validation_fraction: which part of `train` these are.
         max_moves: T; of longer games the first moves are read. Each side's move counts.
         scored_games: how many games to validate on are asked for illegal moves at the end.
-        batch_size: B, games per step over all hosts and microbatches.
-        validation_batch_size: games per validation batch; None takes `batch_size`.
+        rows: the games of a batch.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -64,8 +124,7 @@ class ChessMoves:
     validation_fraction: Part = 0.1
     max_moves: Length = 200
     scored_games: Count = 200
-    batch_size: BatchSize = 64
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
 
     def load(self, workdir: Path | None) -> ChessData:
         """Reads the games.
@@ -81,32 +140,24 @@ class ChessMoves:
             )
         games = _tokens([self.train])
         if self.validation:
-            return ChessData(games, _tokens([self.validation]))
+            return self._data(games, _tokens([self.validation]))
         count = max(1, round(len(games) * self.validation_fraction))
         if count >= len(games):
             raise ConfigError(
                 f"{self.train} has {len(games)} game: give another file with "
                 f"--config.task.validation."
             )
-        return ChessData(games[:-count], games[-count:])
+        return self._data(games[:-count], games[-count:])
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> ChessData:
         """The games of other files."""
         games = _tokens(paths)
-        return ChessData(games, games)
+        return self._data(games, games)
 
-    def describe(self, data: ChessData) -> str:
-        """How many games and moves there are."""
-        moves = sum(min(len(game), self.max_moves) for game in data.train)
-        longer = sum(len(game) > self.max_moves for game in data.train)
-        cut = f" ({longer:,} are cut after {self.max_moves})" if longer else ""
-        return (
-            f"{len(data.train):,} games of chess with {moves:,} moves{cut}; "
-            f"{len(data.validation):,} others to validate on."
-        )
-
-    def save(self, data: ChessData, workdir: Path) -> None:
-        """Nothing: all moves are known from the board."""
+    def _data(
+        self, train: list[Int[np.ndarray, " _"]], validation: list[Int[np.ndarray, " _"]]
+    ) -> ChessData:
+        return ChessData(self.rows, self.max_moves, train, validation)
 
     def load_tokenizer(self, workdir: Path) -> MoveTokenizer:
         """The tokens of the moves."""
@@ -116,19 +167,6 @@ class ChessMoves:
         """How tokens are chosen: by their probability."""
         return Sampling()
 
-    def dimensions(self, data: Data) -> dict[str, int]:
-        """A token for each move, and one for the beginning."""
-        return {"vocab_size": chess_tokenizer().vocab_size}
-
-    def fingerprint(self, data: ChessData) -> str:
-        """Changes with the games."""
-        digest = hashlib.sha256()
-        for games in data:
-            for game in games:
-                digest.update(len(game).to_bytes(4, "little") + game.tobytes())
-            digest.update(b"|")
-        return f"{tokenizer_digest(chess_tokenizer())}-{digest.hexdigest()[:32]}"
-
     def check_model(self, model: TextDecoder) -> None:
         """Refuses a model that cannot read the longest game."""
         if model.context < self.max_moves:
@@ -136,24 +174,6 @@ class ChessMoves:
                 f"config.model.context is {model.context}: games have up to "
                 f"config.task.max_moves = {self.max_moves} moves."
             )
-
-    def pace(self, data: ChessData) -> Pace:
-        """Examples are games, tokens are moves."""
-        moves = sum(min(len(game), self.max_moves) for game in data.train)
-        return batching.pace(self, len(data.train), moves / len(data.train))
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: ChessData, *, seed: int, num_steps: int) -> Batches:
-        """See `ChessGames`."""
-        source = ChessGames(data.train, self.max_moves)
-        return batching.train_batches(self, source, seed=seed, num_steps=num_steps)
-
-    def validation_batches(self, data: ChessData) -> Batches:
-        """Every game once."""
-        return batching.validation_batches(self, ChessGames(data.validation, self.max_moves))
 
     def example_inputs(self, model: TextDecoder) -> tuple[Int[Array, "1 T"]]:
         """The tokens of one game."""
@@ -170,7 +190,7 @@ class ChessMoves:
     def scores(self, model: TextDecoder, params: Params, data: ChessData) -> Json:
         """`illegal`: in how many positions, in percent, the most probable move is illegal."""
         source = ChessGames(data.validation[: self.scored_games], self.max_moves)
-        size = self.validation_batch_size or self.batch_size
+        size = self.rows.in_validation
 
         @jax.jit
         def expected(params: Params, tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:

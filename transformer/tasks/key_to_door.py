@@ -9,24 +9,25 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from transformer.composition import FLAT
 from transformer.data.games.rooms import FEATURES, MOVES, Episodes, Rooms, Trajectories
 from transformer.data.order import Batches
 from transformer.data.rows import RowSource
 from transformer.errors import ConfigError
-from transformer.limits import BatchSize, Count, PartOrNone, Positive, Whole
+from transformer.limits import Count, PartOrNone, Positive, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.pictures.rooms import draw_walks
-from transformer.tasks.parts import batching
 from transformer.tasks.parts.acting import Decides, act
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
 _ROOMS = Rooms()
 # The return of an episode that is paid, and how many walks of each kind are drawn.
@@ -34,13 +35,63 @@ _PAID, _DRAWN = 1.0, 3
 _TITLES = {"asked": "asked for 1", "refused": "asked for 0", "cloned": "return hidden"}
 # The seed of the episodes to validate on, which no training episodes have.
 _VALIDATION_SEED = 1 << 40
+_DIMENSIONS = ("num_features", "num_values", "num_actions", "num_turns")
+_ROWS = FixedRows(64)
 
 
-class Walks(NamedTuple):
-    """The episodes to learn from, and others to validate on."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Walks:
+    """Random episodes.
 
+    Attributes:
+        rows: the episodes of a batch.
+        rooms: the rules.
+        train: the episodes to learn from.
+        validation: others to validate on.
+    """
+
+    rows: FixedRows
+    rooms: Rooms
     train: Trajectories
     validation: Trajectories
+
+    def describe(self) -> str:
+        """How many episodes there are, and how many of them are paid."""
+        count, paid = len(self.train.rewards), int(self.train.rewards.sum())
+        return (
+            f"Key-to-Door: {count:,} random episodes of {self.rooms.length} moves, "
+            f"{paid:,} of them paid ({paid / count:.2%})."
+        )
+
+    def save(self, workdir: Path) -> None:
+        """Nothing: the rules and the seed are in the config."""
+
+    def dimensions(self) -> dict[str, int]:
+        """What the rules determine."""
+        values = FEATURES, self.rooms.num_values, len(MOVES), self.rooms.length
+        return dict(zip(_DIMENSIONS, values, strict=True))
+
+    def fingerprint(self) -> str:
+        """Changes with the episodes."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.train.observations).tobytes())
+        digest.update(np.ascontiguousarray(self.train.actions).tobytes())
+        return digest.hexdigest()[:32]
+
+    def pace(self) -> Pace:
+        """Examples are episodes, tokens are moves."""
+        return self.rows.pace(len(self.train.rewards), self.rooms.length)
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """`before`, `returns`, `observations`, `labels` (the actions) and `valid`."""
+        return self.rows.train_batches(_source(self.train), seed=seed, num_steps=num_steps)
+
+    def validation_batches(self) -> Batches:
+        """As `train_batches`, each of the other episodes once."""
+        return self.rows.validation_batches(_source(self.validation))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +107,11 @@ class KeyToDoor:
             the behaviour.
         tries: in how many episodes it acts at the end.
         temperature: of its moves there: below 1, probable moves become more so.
-        batch_size: B, episodes per step over all hosts and microbatches.
-        validation_batch_size: episodes per validation batch; None takes `batch_size`.
+        rows: the episodes of a batch.
     """
 
-    DIMENSIONS: ClassVar[tuple[str, ...]] = (
-        "num_features",
-        "num_values",
-        "num_actions",
-        "num_turns",
-    )
-    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = DIMENSIONS
+    DIMENSIONS: ClassVar[tuple[str, ...]] = _DIMENSIONS
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = _DIMENSIONS
     entry: ClassVar[str] = "decide"
     model_kind: ClassVar[type] = Decides
 
@@ -77,59 +122,21 @@ class KeyToDoor:
     hidden: PartOrNone = 0.25
     tries: Count = 1000
     temperature: Positive = 1.0
-    batch_size: BatchSize = 64
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
 
     def load(self, workdir: Path | None) -> Walks:
         """Walks through the rooms at random."""
         del workdir
         train = self.rooms.random_episodes(self.episodes, self.data_seed)
-        return Walks(train, self.rooms.random_episodes(self.validation_episodes, _VALIDATION_SEED))
+        validation = self.rooms.random_episodes(self.validation_episodes, _VALIDATION_SEED)
+        return Walks(self.rows, self.rooms, train, validation)
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> Walks:
         """There are no files."""
         raise ConfigError("random episodes have no files: evaluate the run without --path.")
 
-    def describe(self, data: Walks) -> str:
-        """How many episodes there are, and how many of them are paid."""
-        paid = int(data.train.rewards.sum())
-        return (
-            f"Key-to-Door: {self.episodes:,} random episodes of {self.rooms.length} moves, "
-            f"{paid:,} of them paid ({paid / self.episodes:.2%})."
-        )
-
-    def save(self, data: Walks, workdir: Path) -> None:
-        """Nothing: the rules and the seed are in the config."""
-
-    def dimensions(self, data: Data) -> dict[str, int]:
-        """What the rules determine."""
-        values = FEATURES, self.rooms.num_values, len(MOVES), self.rooms.length
-        return dict(zip(self.DIMENSIONS, values, strict=True))
-
-    def fingerprint(self, data: Walks) -> str:
-        """Changes with the episodes."""
-        digest = hashlib.sha256(np.ascontiguousarray(data.train.observations).tobytes())
-        digest.update(np.ascontiguousarray(data.train.actions).tobytes())
-        return digest.hexdigest()[:32]
-
     def check_model(self, model: Decides) -> None:
         """Every model of the right kind can do the job."""
-
-    def pace(self, data: Walks) -> Pace:
-        """Examples are episodes, tokens are moves."""
-        return batching.pace(self, self.episodes, self.rooms.length)
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: Walks, *, seed: int, num_steps: int) -> Batches:
-        """`before`, `returns`, `observations`, `labels` (the actions) and `valid`."""
-        return batching.train_batches(self, _source(data.train), seed=seed, num_steps=num_steps)
-
-    def validation_batches(self, data: Walks) -> Batches:
-        """As `train_batches`, each of the other episodes once."""
-        return batching.validation_batches(self, _source(data.validation))
 
     def example_inputs(self, model: Decides) -> tuple[Array, ...]:
         """One episode."""

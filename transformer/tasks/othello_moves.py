@@ -9,13 +9,14 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from transformer.composition import FLAT
 from transformer.data.games.move_tokens import MoveTokenizer
 from transformer.data.games.othello import LONGEST, SQUARES, Othello
 from transformer.data.games.othello_games import KnownGames, OthelloGames
@@ -25,21 +26,83 @@ from transformer.data.order import Batches
 from transformer.data.source import Visit
 from transformer.errors import ConfigError
 from transformer.files import write_text
-from transformer.limits import BatchSize, Count
+from transformer.limits import Count
 from transformer.nn.mixture import LOSSES
 from transformer.ops.logits import Sampling
 from transformer.ops.losses import IGNORED, cross_entropy
-from transformer.tasks.parts import batching
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.boards import draw_judgement
 from transformer.tasks.parts.losses import auxiliary_losses
 from transformer.tasks.parts.models import Model, TextDecoder
 from transformer.tasks.parts.playing import Judgement, judged_tokens
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
 # How many positions of a game are drawn.
 _DRAWN = 8
+_ROWS = FixedRows(64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OthelloData:
+    """Random games, made when they are needed.
+
+    Attributes:
+        rows: the games of a batch.
+        epoch_games: games in an epoch.
+        validation_games: games to validate on, which training never sees.
+        written: games that were written down, to validate on in their place; None for none.
+    """
+
+    rows: FixedRows
+    epoch_games: int
+    validation_games: int
+    written: Transcripts | None = None
+
+    def describe(self) -> str:
+        """What is played."""
+        return (
+            f"Random games of Othello, made when they are needed; {self.validation_games:,} others "
+            f"to validate on."
+        )
+
+    def save(self, workdir: Path) -> None:
+        """Nothing: the rules are enough."""
+
+    def dimensions(self) -> dict[str, int]:
+        """A token for each square, and one for the beginning."""
+        return {"vocab_size": SQUARES + 1}
+
+    def fingerprint(self) -> str:
+        """Changes with the held-out games, and so with how games are made."""
+        moves, _ = self.held_out.games([Visit(0), Visit(1)])
+        digest = hashlib.sha256(moves.tobytes()).hexdigest()[:32]
+        return f"{tokenizer_digest(_tokenizer())}-{digest}"
+
+    @property
+    def held_out(self) -> OthelloGames:
+        """The games that training never sees."""
+        return OthelloGames(self.validation_games, held_out=True)
+
+    def pace(self) -> Pace:
+        """Examples are games, tokens are moves."""
+        return self.rows.pace(self.epoch_games, LONGEST)
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """See `OthelloGames`."""
+        # The games define their own order.
+        source = OthelloGames(self.epoch_games)
+        return self.rows.train_batches(source, seed=seed, num_steps=num_steps, shuffled=False)
+
+    def validation_batches(self) -> Batches:
+        """Every game that was written down once, or every held-out game."""
+        source = self.held_out if self.written is None else KnownGames(self.written)
+        return self.rows.validation_batches(source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +113,7 @@ class OthelloMoves:
         epoch_games: games in an epoch, for durations that are written in epochs; every epoch has
             new ones.
         validation_games: games to validate on, which training never sees.
-        batch_size: B, games per step over all hosts and microbatches.
-        validation_batch_size: games per validation batch; None takes `batch_size`.
+        rows: the games of a batch.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -65,44 +127,23 @@ class OthelloMoves:
 
     epoch_games: Count = 100_000
     validation_games: Count = 1000
-    batch_size: BatchSize = 64
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
 
-    def load(self, workdir: Path | None) -> None:
+    def load(self, workdir: Path | None) -> OthelloData:
         """There is nothing to read."""
+        return OthelloData(self.rows, self.epoch_games, self.validation_games)
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> Transcripts:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> OthelloData:
         """Games that were written down; see `data.games.transcripts`."""
-        return read_transcripts(paths)
-
-    def describe(self, data: None) -> str:
-        """What is played."""
-        return (
-            f"Random games of Othello, made when they are needed; {self.validation_games:,} others "
-            f"to validate on."
-        )
-
-    def save(self, data: None, workdir: Path) -> None:
-        """Nothing: the rules are enough."""
+        return dataclasses.replace(self.load(workdir), written=read_transcripts(paths))
 
     def load_tokenizer(self, workdir: Path) -> MoveTokenizer:
         """The tokens of the moves."""
-        return MoveTokenizer(square_names(Othello()))
+        return _tokenizer()
 
     def sampling(self) -> Sampling:
         """How tokens are chosen: by their probability."""
         return Sampling()
-
-    def dimensions(self, data: None) -> dict[str, int]:
-        """A token for each square, and one for the beginning."""
-        return {"vocab_size": SQUARES + 1}
-
-    def fingerprint(self, data: None) -> str:
-        """Changes with the held-out games, and so with how games are made."""
-        source = OthelloGames(self.validation_games, held_out=True)
-        moves, _ = source.games([Visit(0), Visit(1)])
-        digest = hashlib.sha256(moves.tobytes()).hexdigest()[:32]
-        return f"{tokenizer_digest(self.load_tokenizer(Path()))}-{digest}"
 
     def check_model(self, model: TextDecoder) -> None:
         """Refuses a model that cannot read a whole game."""
@@ -110,28 +151,6 @@ class OthelloMoves:
             raise ConfigError(
                 f"config.model.context is {model.context}: a game has {LONGEST} moves."
             )
-
-    def pace(self, data: None) -> Pace:
-        """Examples are games, tokens are moves."""
-        return batching.pace(self, self.epoch_games, LONGEST)
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def train_batches(self, data: None, *, seed: int, num_steps: int) -> Batches:
-        """See `OthelloGames`."""
-        # The games define their own order.
-        source = OthelloGames(self.epoch_games)
-        return batching.train_batches(self, source, seed=seed, num_steps=num_steps, shuffled=False)
-
-    def validation_batches(self, data: Transcripts | None) -> Batches:
-        """Every game of the files once, or every held-out game."""
-        if data is None:
-            source = OthelloGames(self.validation_games, held_out=True)
-        else:
-            source = KnownGames(data)
-        return batching.validation_batches(self, source)
 
     def example_inputs(self, model: TextDecoder) -> tuple[Int[Array, "1 T"]]:
         """The tokens of one game."""
@@ -186,13 +205,13 @@ class OthelloMoves:
 
     # ----------------------------------------------------------------------------- the end
 
-    def scores(self, model: TextDecoder, params: Params, data: None) -> Json:
+    def scores(self, model: TextDecoder, params: Params, data: OthelloData) -> Json:
         """No scores besides the metrics of the validation."""
         return {}
 
-    def show(self, model: TextDecoder, params: Params, data: None, workdir: Path) -> Shown:
+    def show(self, model: TextDecoder, params: Params, data: OthelloData, workdir: Path) -> Shown:
         """Shows a held-out game, and draws what the model expects at some of its moves."""
-        moves, _ = OthelloGames(self.validation_games, held_out=True).games([Visit(0)])
+        moves, _ = data.held_out.games([Visit(0)])
         played = moves[0][moves[0] >= 0].astype(np.int64)
         turns = np.linspace(0, len(played) - 1, _DRAWN).round().astype(int)
         game, found, places = self.rules(), [], []
@@ -208,3 +227,8 @@ class OthelloMoves:
         text = self.load_tokenizer(workdir).decode(played + 1)
         write_text(workdir / "game.txt", f"{text}\n")
         return Shown(f"moves.png shows what the model expects in this game: {text}", {})
+
+
+def _tokenizer() -> MoveTokenizer:
+    """A token for each square."""
+    return MoveTokenizer(square_names(Othello()))

@@ -1,51 +1,72 @@
 """Learning a small game from its solution: the best moves and the value of every position."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
+from transformer.composition import FLAT
+from transformer.data.games.positions import Positions
 from transformer.data.games.rows import RowGame
-from transformer.data.games.solving import keys_of, solve
-from transformer.data.order import Batches
+from transformer.data.games.solving import Solved, keys_of, solve
 from transformer.errors import ConfigError
 from transformer.limits import PartOrNone
-from transformer.tasks.parts import batching
-from transformer.tasks.parts.boards import BoardData, BoardTask, allows, board_losses, divergences
-from transformer.tasks.parts.playing import BoardPlayer
-from transformer.tasks.parts.protocol import Losses, Pace
-from transformer.types import Batch, Params
+from transformer.tasks.parts.boards import (
+    Board,
+    BoardData,
+    Lessons,
+    allows,
+    board_losses,
+    divergences,
+    require_no_files,
+    solutions,
+)
+from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.playing import BoardPlayer, Judgement, judged
+from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.types import Batch, Json, Params
 
 # The seed of the choice of held-out positions; never change it, so that scores stay comparable.
 _SPLIT_SEED = 0
 # Positions with fewer stones are never held out: nothing else is like the beginning of a game.
 _FEW_STONES = 4
+_BOARD = Board()
 
 
 @dataclasses.dataclass(frozen=True)
-class SolvedGame(BoardTask):
-    """Imitates a perfect player; its fields and those of `BoardTask` are `config.task`.
+class SolvedGame:
+    """Imitates a perfect player; its fields are `config.task`.
 
     Attributes:
+        board: the rules, and the positions of a batch.
         held_out: the fraction of positions for validation, of those with at least four stones.
             Positions that turn or mirror into each other are held out together. 0 trains and
             validates on all positions: the game is then learned by heart, which is enough to play
             it.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_squares",)
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_squares",)
+    entry: ClassVar[str] = "evaluate"
+    model_kind: ClassVar[type] = BoardPlayer
+
+    board: Annotated[Board, FLAT] = _BOARD
     held_out: PartOrNone = 0.0
 
     def load(self, workdir: Path | None) -> BoardData:
         """Solves the game and holds positions out."""
         del workdir
-        solved = solve(self.game)
+        solved = solve(self.board.game)
         every = np.arange(len(solved.values))
         if not self.held_out:
-            return BoardData(solved, every, every)
+            return self._data(solved, every, every)
         boards = solved.positions.boards
-        classes = _classes(self.game, boards)
+        classes = _classes(self.board.game, boards)
         late = np.unique(classes[(boards > 0).sum(-1) >= _FEW_STONES])
         count = round(self.held_out * len(late))
         if not count:
@@ -55,24 +76,30 @@ class SolvedGame(BoardTask):
             )
         order = np.random.default_rng(_SPLIT_SEED).permutation(late)
         held = np.isin(classes, order[:count])
-        return BoardData(solved, every[~held], every[held])
+        return self._data(solved, every[~held], every[held])
 
-    def describe(self, data: BoardData) -> str:
-        """How many positions there are."""
-        return (
-            f"{self.game.title}: {data.solved.num_reachable:,} positions can be reached, "
-            f"{len(data.solved.values):,} of them in play; {len(data.train):,} to train on, "
-            f"{len(data.validation):,} to validate on."
+    def _data(
+        self, solved: Solved, train: Int[np.ndarray, " n"], validation: Int[np.ndarray, " m"]
+    ) -> BoardData:
+        text = (
+            f"{solved.num_reachable:,} positions can be reached, {len(solved.values):,} of them in "
+            f"play; {len(train):,} to train on, {len(validation):,} to validate on."
         )
+        lessons = Lessons(text, solutions(solved, train), True, self.board.num_squares)
+        return BoardData(self.board, solved, train, validation, lessons)
 
-    def pace(self, data: BoardData) -> Pace:
-        """Examples are positions, tokens are squares."""
-        return batching.pace(self, len(data.train), self.game.rows * self.game.columns)
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> BoardData:
+        """There are no other positions than those of the game."""
+        require_no_files()
 
-    def train_batches(self, data: BoardData, *, seed: int, num_steps: int) -> Batches:
-        """As `validation_batches`, in a new order each epoch."""
-        source = self.solutions(data.solved, data.train)
-        return batching.train_batches(self, source, seed=seed, num_steps=num_steps)
+    def check_model(self, model: BoardPlayer) -> None:
+        """Every model of the right kind can do the job."""
+
+    def example_inputs(self, model: BoardPlayer) -> tuple[Int[Array, "1 S"]]:
+        """One board."""
+        return self.board.example_inputs()
+
+    # ------------------------------------------------------------------------------- loss
 
     def losses(
         self, model: BoardPlayer, params: Params, batch: Batch, rngs: dict[str, jax.Array]
@@ -85,6 +112,32 @@ class SolvedGame(BoardTask):
         targets = best / jnp.maximum(jnp.sum(best, axis=-1, keepdims=True), 1)
         lost, right = divergences(moves, targets), allows(best, moves)
         return board_losses(lost, right, results, batch["results"], valid, valid)
+
+    # ------------------------------------------------------------------- playing, and the end
+
+    def rules(self) -> RowGame:
+        """The game."""
+        return self.board.game
+
+    def judge(
+        self, model: Model, params: Params, positions: Positions, moves: Int[np.ndarray, "B t"]
+    ) -> Judgement:
+        """What the model thinks of positions; how they came about makes no difference."""
+        return judged(model, params, positions.boards)
+
+    def best_by_search(
+        self, model: BoardPlayer, params: Params, positions: Positions, simulations: int
+    ) -> Int[np.ndarray, "B"]:
+        """The moves that Gumbel MuZero's search finds with the model and the rules."""
+        return self.board.best_by_search(model, params, positions, simulations)
+
+    def scores(self, model: BoardPlayer, params: Params, data: BoardData) -> Json:
+        """Shares of right answers over positions, and the results of all games."""
+        return data.scores(model, params)
+
+    def show(self, model: BoardPlayer, params: Params, data: BoardData, workdir: Path) -> Shown:
+        """Shows the scores, and draws what the model thinks of some positions in `moves.png`."""
+        return data.show(model, params, workdir)
 
 
 def _classes(game: RowGame, boards: np.ndarray) -> np.ndarray:

@@ -9,7 +9,9 @@ from typing import Annotated, ClassVar
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
+from transformer.composition import FLAT
 from transformer.data.audio.augmentation import Augmentation
 from transformer.data.audio.prompts import require_marks
 from transformer.data.audio.transcripts import Transcript
@@ -26,15 +28,14 @@ from transformer.scoring.recognition import recognition_scores, require_jiwer
 from transformer.tasks.parts.dictating import write_pieces, write_windows
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.recognition import draw_example, recognized
-from transformer.tasks.parts.recordings import SpeechData
+from transformer.tasks.parts.recording_files import RecordingFiles, SpeechData
 from transformer.tasks.parts.speech import SpeechAligner, SpeechReader, SpeechWriter
 from transformer.tasks.parts.speech_losses import recognition_losses
-from transformer.tasks.parts.speech_task import SpeechTask
 from transformer.tasks.parts.transcribing import Asked
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 
-_WINDOWS = Windows()
+_RECORDINGS, _WINDOWS = RecordingFiles(), Windows()
 # How the text of a recording is found.
 DECODINGS = ("joint", "ctc", "attention", "windows")
 # Of these, the ones that need no CTC.
@@ -42,10 +43,11 @@ _WITHOUT_CTC = ("attention", "windows")
 
 
 @dataclasses.dataclass(frozen=True)
-class Transcription(SpeechTask):
-    """Recordings to text; its fields and those of `SpeechTask` are `config.task`.
+class Transcription:
+    """Recordings to text; its fields are `config.task`.
 
     Attributes:
+        recordings: which recordings are read, and how they are heard.
         ctc_weight: the weight of CTC in the loss and in the search; attention has the rest.
         label_smoothing: of the attention loss; see `ops.losses.cross_entropy`.
         vocab_chunk: see `language_modeling`; 0 scores all positions at once.
@@ -58,9 +60,14 @@ class Transcription(SpeechTask):
         windows: how recordings are written down window by window.
     """
 
+    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_features")
+    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_features",)
+    entry: ClassVar[str] = "__call__"
+    model_kind: ClassVar[type] = SpeechReader
     # The file in a run's folder with all outputs for the recordings to validate on.
     OUTPUTS: ClassVar[str] = "transcripts.tsv"
 
+    recordings: Annotated[RecordingFiles, FLAT] = _RECORDINGS
     ctc_weight: Share = 0.3
     label_smoothing: RateOrOff = 0.1
     vocab_chunk: CountOrZero = 0
@@ -72,7 +79,6 @@ class Transcription(SpeechTask):
 
     def check(self) -> None:
         """Refuses values that cannot work."""
-        super().check()
         if self.decoding not in _WITHOUT_CTC and self.ctc_weight == 0.0:
             raise ConfigError(
                 f"config.task.decoding is {self.decoding!r}, and config.task.ctc_weight 0.0 trains "
@@ -88,7 +94,19 @@ class Transcription(SpeechTask):
     def load(self, workdir: Path | None) -> SpeechData:
         """Reads the recordings, and refuses early if outputs cannot be scored."""
         require_jiwer()
-        return super().load(workdir)
+        return self.recordings.load(workdir)
+
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> SpeechData:
+        """Other recordings to validate on, with the tokenizer of a run."""
+        return self.recordings.load_validation(paths, workdir)
+
+    def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
+        """The tokenizer of a run."""
+        return self.recordings.load_tokenizer(workdir)
+
+    def example_inputs(self, model: SpeechReader) -> tuple[Array, ...]:
+        """The frames of a short recording, and one token for models that write."""
+        return self.recordings.example_inputs(model)
 
     def check_model(self, model: SpeechReader) -> None:
         """Refuses a model without the outputs that the loss and the search need."""
@@ -111,7 +129,7 @@ class Transcription(SpeechTask):
         Raises:
             DataError: if the recordings are not such as the model reads.
         """
-        heard = self.heard(batch)
+        heard = self.recordings.heard(batch)
         if heard.frames.shape[2] != model.num_features:
             raise DataError(
                 f"the recordings give frames of {heard.frames.shape[2]} numbers, and the model "
@@ -131,11 +149,12 @@ class Transcription(SpeechTask):
 
     def recognition(self, tokenizer: SentenceTokenizer) -> Recognition:
         """How the text of a short recording is found."""
-        prompt, windows = self.prompt.tokens(tokenizer).tolist(), self.decoding == "windows"
+        prompt = self.recordings.prompt.tokens(tokenizer).tolist()
+        windows = self.decoding == "windows"
         return Recognition(
             end=tokenizer.end,
             num_tokens=tokenizer.vocab_size,
-            max_length=self.max_length - len(prompt),
+            max_length=self.recordings.max_length - len(prompt),
             kind="attention" if windows else self.decoding,
             size=self.windows.beam_size if windows else self.beam_size,
             prompt=tuple(prompt),
@@ -162,10 +181,10 @@ class Transcription(SpeechTask):
         return write(self, model, params, tokenizer, recordings, asked, on_progress)
 
     def _found(self, model: SpeechReader, params: Params, data: SpeechData) -> list[Found]:
-        how, batches = self.recognition(data.tokenizer), self.validation_batches(data)
+        how, batches = self.recognition(data.tokenizer), data.validation_batches()
         count = len(data.validation.recordings)
         with counting(count, "transcribed", "recordings") as update:
-            return recognized(model, params, batches, self.heard, how, update)
+            return recognized(model, params, batches, self.recordings.heard, how, update)
 
     def scores(self, model: SpeechReader, params: Params, data: SpeechData) -> Json:
         """Errors in words and characters."""
@@ -189,9 +208,9 @@ class Transcription(SpeechTask):
         write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
         # One of medium length.
         index = int(np.argsort(recordings.lengths, kind="stable")[int(0.6 * len(texts))])
-        rows = self.rows(data.tokenizer, data.validation, Augmentation())
-        heard = self.heard(rows.batch([Visit(index)]))
-        second = self.features.seconds_per_frame
+        rows = self.recordings.rows(data.tokenizer, data.validation, Augmentation())
+        heard = self.recordings.heard(rows.batch([Visit(index)]))
+        second = self.recordings.features.seconds_per_frame
         place = workdir / "alignment.png"
         draw_example(model, params, heard, found[index].ids, data.tokenizer, second, place)
         lines = [f"{name:<24} {value:.2f}" for name, value in scores.items()]

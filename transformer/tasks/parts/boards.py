@@ -2,129 +2,56 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Annotated, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.composition import FLAT
 from transformer.data.games.positions import Game, Positions
 from transformer.data.games.rows import RowGame
-from transformer.data.games.solving import Solved, keys_of, solve
+from transformer.data.games.solving import Solved, keys_of
 from transformer.data.order import Batches
 from transformer.data.rows import RowSource
+from transformer.data.source import Source
 from transformer.errors import ConfigError
-from transformer.limits import BatchSize
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.pictures.boards import draw_boards
 from transformer.scoring.games import Mover, all_games
-from transformer.tasks.parts import batching
-from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.playing import BoardPlayer, BoardRun, Judgement, judged
-from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.searching import require_search, searched_moves
-from transformer.types import Data, Json, Params
+from transformer.types import Json, Params
 
 # How many positions are drawn, and of how many at most the scores at the end are.
 _DRAWN, _SCORED = 8, 200_000
-_TIC_TAC_TOE = RowGame()
-
-
-class BoardData(NamedTuple):
-    """A solved game, and which of its positions are for what.
-
-    Attributes:
-        solved: all positions.
-        train: `[n]`, the positions to train on.
-        validation: `[m]`, the positions to validate on.
-    """
-
-    solved: Solved
-    train: Int[np.ndarray, " n"]
-    validation: Int[np.ndarray, " m"]
+_TIC_TAC_TOE, _ROWS = RowGame(), FixedRows(128)
 
 
 @dataclasses.dataclass(frozen=True)
-class BoardTask:
-    """The fields and methods of tasks on games with stones in a row.
+class Board:
+    """The part of tasks on games with stones in a row: the rules, and the rows of a batch.
 
     Attributes:
         game: the rules; it must be small enough to be solved.
-        batch_size: B, examples per step over all hosts and microbatches.
-        validation_batch_size: positions per validation batch; None takes `batch_size`.
+        rows: the positions or boards of a batch.
     """
 
-    DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_squares",)
-    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_squares",)
-    entry: ClassVar[str] = "evaluate"
-    model_kind: ClassVar[type] = BoardPlayer
-
     game: RowGame = _TIC_TAC_TOE
-    batch_size: BatchSize = 128
-    validation_batch_size: BatchSize | None = None
+    rows: Annotated[FixedRows, FLAT] = _ROWS
 
-    def load(self, workdir: Path | None) -> BoardData:
-        """Solves the game; all positions are for both training and validation."""
-        del workdir
-        solved = solve(self.game)
-        every = np.arange(len(solved.values))
-        return BoardData(solved, every, every)
+    @property
+    def num_squares(self) -> int:
+        """S."""
+        return self.game.rows * self.game.columns
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> BoardData:
-        """There are no other positions than those of the game."""
-        raise ConfigError("a game has no files: evaluate its run without --path.")
-
-    def save(self, data: BoardData, workdir: Path) -> None:
-        """Nothing: the rules are in the config."""
-
-    def dimensions(self, data: BoardData) -> dict[str, int]:
-        """The number of squares."""
-        return {"num_squares": self.game.rows * self.game.columns}
-
-    def fingerprint(self, data: BoardData) -> str:
-        """Changes with the rules and with the positions to train on."""
-        digest = hashlib.sha256(np.ascontiguousarray(data.solved.best).tobytes())
-        digest.update(data.train.tobytes())
-        return digest.hexdigest()[:32]
-
-    def check_model(self, model: BoardPlayer) -> None:
-        """Every model of the right kind can do the job."""
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """B."""
-        return (self.batch_size,)
-
-    def validation_batches(self, data: BoardData) -> Batches:
-        """`boards`, their `best` moves and `results`, and `valid`, each position once."""
-        return batching.validation_batches(self, self.solutions(data.solved, data.validation))
-
-    def solutions(self, solved: Solved, chosen: Int[np.ndarray, " n"]) -> RowSource:
-        """Positions as examples, with their solutions."""
-        rows = {
-            "boards": solved.positions.boards[chosen].astype(np.int32),
-            "best": solved.best[chosen],
-            "results": solved.values[chosen].astype(np.int32) + 1,
-        }
-        return RowSource(rows)
-
-    def example_inputs(self, model: BoardPlayer) -> tuple[Int[Array, "1 S"]]:
+    def example_inputs(self) -> tuple[Int[Array, "1 S"]]:
         """One board."""
-        return (jnp.zeros((1, self.game.rows * self.game.columns), jnp.int32),)
-
-    # ------------------------------------------------------------------------------- playing
-
-    def rules(self) -> RowGame:
-        """The game."""
-        return self.game
-
-    def judge(
-        self, model: Model, params: Params, positions: Positions, moves: Int[np.ndarray, "B t"]
-    ) -> Judgement:
-        """What the model thinks of positions; how they came about makes no difference."""
-        return judged(model, params, positions.boards)
+        return (jnp.zeros((1, self.num_squares), jnp.int32),)
 
     def best_by_search(
         self, model: BoardPlayer, params: Params, positions: Positions, simulations: int
@@ -133,25 +60,96 @@ class BoardTask:
         require_search()
         return searched_moves(model, params, self.game, positions, simulations)
 
+
+class Lessons(NamedTuple):
+    """What a task on a board game trains on.
+
+    Attributes:
+        text: what it is, in a sentence.
+        source: the examples of an epoch.
+        shuffled: whether each epoch visits them in a new order; otherwise in their own.
+        squares: how many squares are read for an example.
+    """
+
+    text: str
+    source: Source
+    shuffled: bool
+    squares: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoardData:
+    """A solved game, which of its positions are for what, and what is trained on.
+
+    Attributes:
+        board: the rules, and the rows of a batch.
+        solved: all positions.
+        train: `[n]`, the positions that training may see.
+        validation: `[m]`, the positions to validate on.
+        lessons: what is trained on.
+    """
+
+    board: Board
+    solved: Solved
+    train: Int[np.ndarray, " n"]
+    validation: Int[np.ndarray, " m"]
+    lessons: Lessons
+
+    def describe(self) -> str:
+        """The game, and what is trained on."""
+        return f"{self.board.game.title}: {self.lessons.text}"
+
+    def save(self, workdir: Path) -> None:
+        """Nothing: the rules are in the config."""
+
+    def dimensions(self) -> dict[str, int]:
+        """The number of squares."""
+        return {"num_squares": self.board.num_squares}
+
+    def fingerprint(self) -> str:
+        """Changes with the rules and with the positions to train on."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.solved.best).tobytes())
+        digest.update(self.train.tobytes())
+        return digest.hexdigest()[:32]
+
+    def pace(self) -> Pace:
+        """Examples are those of the lessons; tokens are the squares that are read."""
+        return self.board.rows.pace(len(self.lessons.source), self.lessons.squares)
+
+    def batch_rows(self) -> tuple[int]:
+        """B."""
+        return (self.board.rows.batch_size,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """The lessons, epoch after epoch."""
+        source, shuffled = self.lessons.source, self.lessons.shuffled
+        return self.board.rows.train_batches(
+            source, seed=seed, num_steps=num_steps, shuffled=shuffled
+        )
+
+    def validation_batches(self) -> Batches:
+        """`boards`, their `best` moves and `results`, and `valid`, each position once."""
+        return self.board.rows.validation_batches(solutions(self.solved, self.validation))
+
     # ----------------------------------------------------------------------------- the end
 
-    def scores(self, model: BoardPlayer, params: Params, data: BoardData) -> Json:
+    def scores(self, model: BoardPlayer, params: Params) -> Json:
         """Shares of right answers over positions, and the results of all games.
 
         `legal`, `best_move` and `value_accuracy` are of every reachable position in which the game
         goes on, or of 200,000 of them; those that end in `_held_out` of the validation positions,
         if these are not in training.
         """
-        solved = data.solved
+        solved = self.solved
         every = sample(len(solved.values), _SCORED)
-        scores = self._right(model, params, solved, every, "")
-        if len(data.train) < len(solved.values):
-            scores |= self._right(model, params, solved, data.validation, "_held_out")
+        scores = self._right(model, params, every, "")
+        if len(self.train) < len(solved.values):
+            scores |= self._right(model, params, self.validation, "_held_out")
         player = BoardRun(model, params)
-        others: dict[str, Mover] = {"perfect": best_moves(solved), "random": self.game.legal}
+        others: dict[str, Mover] = {"perfect": best_moves(solved), "random": self.board.game.legal}
         for name, other in others.items():
             for side, begins in enumerate(("first", "second")):
-                results = all_games(self.game, player, other, side)
+                results = all_games(self.board.game, player, other, side)
                 for result in ("win", "draw", "loss"):
                     scores[f"{result}_against_{name}_{begins}"] = getattr(results, result)
         return scores
@@ -160,33 +158,55 @@ class BoardTask:
         self,
         model: BoardPlayer,
         params: Params,
-        solved: Solved,
         chosen: Int[np.ndarray, " n"],
         ending: str,
     ) -> dict[str, float]:
         """The shares of some positions in which the model is right."""
+        solved = self.solved
         positions, rows = solved.positions.take(chosen), np.arange(len(chosen))
         found = judged(model, params, positions.boards)
         moves = found.moves()
         right = {
-            "legal": self.game.legal(positions)[rows, moves],
+            "legal": self.board.game.legal(positions)[rows, moves],
             "best_move": solved.best[chosen, moves],
             "value_accuracy": np.rint(found.values) == solved.values[chosen],
         }
         return {f"{name}{ending}": float(values.mean()) for name, values in right.items()}
 
-    def show(self, model: BoardPlayer, params: Params, data: BoardData, workdir: Path) -> Shown:
+    def show(self, model: BoardPlayer, params: Params, workdir: Path) -> Shown:
         """Shows the scores, and draws what the model thinks of some positions in `moves.png`."""
-        scores = self.scores(model, params, data)
-        solved = data.solved
-        chosen = np.random.default_rng(0).choice(len(data.validation), _DRAWN - 1)
-        rows = np.concatenate([[0], np.sort(data.validation[chosen])])
+        scores = self.scores(model, params)
+        solved = self.solved
+        chosen = np.random.default_rng(0).choice(len(self.validation), _DRAWN - 1)
+        rows = np.concatenate([[0], np.sort(self.validation[chosen])])
         positions = solved.positions.take(rows)
         draw_judgement(
-            self.game, positions, judged(model, params, positions.boards), workdir / "moves.png"
+            self.board.game,
+            positions,
+            judged(model, params, positions.boards),
+            workdir / "moves.png",
         )
         lines = [f"{name:<32} {value:.4f}" for name, value in scores.items()]
-        return Shown("\n".join([self.game.title, *lines]), scores)
+        return Shown("\n".join([self.board.game.title, *lines]), scores)
+
+
+def require_no_files() -> NoReturn:
+    """Refuses other positions to validate on than those of the game.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError("a game has no files: evaluate its run without --path.")
+
+
+def solutions(solved: Solved, chosen: Int[np.ndarray, " n"]) -> RowSource:
+    """Positions as examples, with their solutions."""
+    rows = {
+        "boards": solved.positions.boards[chosen].astype(np.int32),
+        "best": solved.best[chosen],
+        "results": solved.values[chosen].astype(np.int32) + 1,
+    }
+    return RowSource(rows)
 
 
 def draw_judgement(game: Game, positions: Positions, judgement: Judgement, path: Path) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, cast, runtime_checkable
 
-from transformer.data.audio.features import LogMel
 from transformer.data.audio.prompts import Prompt, require_marks
 from transformer.data.audio.reading import OpenRecording
 from transformer.data.audio.transcripts import Transcript
@@ -21,6 +20,7 @@ from transformer.fields import require_allowed
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.tasks.parts.listening import Listener, require_samples
 from transformer.tasks.parts.models import Model
+from transformer.tasks.parts.recording_files import RecordingFiles
 from transformer.tasks.parts.speech import SpeechReader
 from transformer.tasks.parts.transcribing import Asked
 from transformer.types import Params
@@ -33,16 +33,12 @@ class SpeechWriting(Protocol):
     """The fields of a task that are needed.
 
     Attributes:
-        features: how samples become frames.
-        prompt: what is asked for.
+        recordings: how recordings are heard, and the longest that is read as a whole.
         windows: how windows are written.
-        max_seconds: the longest recording that is read as a whole.
     """
 
-    features: LogMel
-    prompt: Prompt
+    recordings: RecordingFiles
     windows: Windows
-    max_seconds: float
 
     def recognition(self, tokenizer: SentenceTokenizer) -> Recognition:
         """How texts are found."""
@@ -65,7 +61,7 @@ def write_windows(
         DataError: if a recording cannot be read.
     """
     marks = require_marks(tokenizer)
-    prompt = _changed(task.prompt, "prompt", language=asked.language, task=asked.task)
+    prompt = _changed(task.recordings.prompt, "prompt", language=asked.language, task=asked.task)
     if prompt.language and prompt.multilingual:
         marks.language(prompt.language)
     windows = _changed(
@@ -86,13 +82,13 @@ def write_windows(
         params,
         tokenizer,
         marks,
-        task.features,
+        task.recordings.features,
         prompt,
         windows,
         asked.batch_size,
         asked.seed,
     )
-    rate = task.features.sampling_rate
+    rate = task.recordings.features.sampling_rate
     openers = ((str(path), functools.partial(OpenRecording, path, rate)) for path in recordings)
     return dictation.transcripts(openers, on_progress)
 
@@ -146,12 +142,12 @@ def write_pieces(
         cast("SpeechReader", model),
         params,
         tokenizer,
-        task.features,
+        task.recordings.features,
         how,
-        task.max_seconds,
+        task.recordings.max_seconds,
         asked.batch_size,
     )
-    require_samples(listener.model, task.features)
+    require_samples(listener.model, task.recordings.features)
     done = 0.0
     for path in recordings:
         before = done

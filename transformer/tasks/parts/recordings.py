@@ -25,22 +25,6 @@ class Part(NamedTuple):
     targets: Sentences
 
 
-class SpeechData(NamedTuple):
-    """The recordings of a job.
-
-    Attributes:
-        tokenizer: of the transcripts.
-        train: what to train on.
-        validation: what to validate on.
-        notes: what was left out, as sentences.
-    """
-
-    tokenizer: SentenceTokenizer
-    train: Part
-    validation: Part
-    notes: tuple[str, ...] = ()
-
-
 class Limits(NamedTuple):
     """The longest recordings and transcripts.
 

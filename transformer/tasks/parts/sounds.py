@@ -1,5 +1,6 @@
 """The recordings of tasks that make sound: what is read, and what was left out."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
@@ -7,7 +8,7 @@ from transformer.data.audio.sets import read_evaluation_recordings
 from transformer.data.audio.transcribed import Recordings
 from transformer.data.embedded.few_voices import NAMES, read_by
 from transformer.errors import ConfigError, DataError
-from transformer.limits import OneOf, Several
+from transformer.limits import FilePath, OneOf, Part, Positive, Several
 from transformer.tasks.parts.recordings import last_held_out, read_parts
 
 # Voices of eSpeak NG, no more than there are.
@@ -39,42 +40,48 @@ class Sounds(NamedTuple):
         return "\n".join(lines)
 
 
-def require_voices(path: str, voices: Sequence[str]) -> None:
-    """Refuses to have neither recordings nor voices, or a voice twice.
+@dataclasses.dataclass(frozen=True)
+class SoundFiles:
+    """The part of tasks that make sound that says which recordings are read.
 
-    Raises:
-        ConfigError: naming the field.
-    """
-    if not path and (not voices or len(set(voices)) < len(voices)):
-        raise ConfigError(
-            f"config.task.voices is {tuple(voices)}: without config.task.train give at least one "
-            f"voice, and none twice."
-        )
-
-
-def read_sounds(
-    path: str, voices: Sequence[str], fraction: float, rate: int, max_seconds: float
-) -> Sounds:
-    """The recordings of a path, with those that it has for validation, or else the last ones.
-
-    Args:
-        path: see `data.audio.sets.read_recordings`; empty for digits that voices read.
-        voices: see `data.embedded.few_voices`.
-        fraction: the fraction for validation, if the path has no own part.
-        rate: the wanted samples a second.
+    Attributes:
+        train: recordings: a folder, a manifest, a `.npz` file; see `data.audio.layouts`. Empty for
+            strings of digits that synthetic voices read.
+        voices: these voices; see `data.embedded.few_voices`.
+        validation_fraction: the fraction of `train` for validation, if it has no own part.
         max_seconds: longer recordings are left out.
-
-    Raises:
-        DataError: if they cannot be used.
     """
-    if not path:
-        return Sounds(*read_by(voices, rate))
-    notes: list[str] = []
-    train, validation = read_parts(path, rate, max_seconds, notes)
-    _require_samples(train, path)
-    if validation is None:
-        train, validation = last_held_out(train, fraction, path)
-    return Sounds(train, validation, tuple(notes))
+
+    train: FilePath = ""
+    voices: Voices = VOICES
+    validation_fraction: Part = 0.1
+    max_seconds: Positive = 30.0
+
+    def check(self) -> None:
+        """Refuses to have neither recordings nor voices, or a voice twice."""
+        if not self.train and (not self.voices or len(set(self.voices)) < len(self.voices)):
+            raise ConfigError(
+                f"config.task.voices is {tuple(self.voices)}: without config.task.train give at "
+                f"least one voice, and none twice."
+            )
+
+    def read(self, rate: int) -> Sounds:
+        """The recordings, with those of `train` for validation, or else the last ones.
+
+        Args:
+            rate: the wanted samples a second.
+
+        Raises:
+            DataError: if they cannot be used.
+        """
+        if not self.train:
+            return Sounds(*read_by(self.voices, rate))
+        notes: list[str] = []
+        train, validation = read_parts(self.train, rate, self.max_seconds, notes)
+        _require_samples(train, self.train)
+        if validation is None:
+            train, validation = last_held_out(train, self.validation_fraction, self.train)
+        return Sounds(train, validation, tuple(notes))
 
 
 def read_other_sounds(paths: Sequence[str], rate: int) -> Sounds:

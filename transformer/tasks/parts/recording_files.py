@@ -1,9 +1,9 @@
-"""The base of tasks on recordings with transcripts: what is read, and the batches of it."""
+"""What a task on recordings with transcripts is composed of: what is read, and its batches."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +28,6 @@ from transformer.tasks.parts.protocol import Pace
 from transformer.tasks.parts.recordings import (
     Limits,
     Part,
-    SpeechData,
     held_out,
     last_held_out,
     read_parts,
@@ -37,7 +36,7 @@ from transformer.tasks.parts.recordings import (
 from transformer.tasks.parts.speech import SpeechReader, SpeechWriter
 from transformer.tasks.parts.speech_losses import Heard
 from transformer.tasks.parts.tokenizers import tokenizer_digest
-from transformer.types import Batch, Data, HostBatch
+from transformer.types import Batch, HostBatch
 
 _TOKENIZER, _FEATURES, _AUGMENTATION = TokenizerChoice("character"), LogMel(), Augmentation()
 _PROMPT = Prompt()
@@ -47,8 +46,8 @@ EMBEDDED = {"digits": spoken_digits}
 
 
 @dataclasses.dataclass(frozen=True)
-class SpeechTask:
-    """The fields and methods of tasks that learn from recordings and what is said in them.
+class RecordingFiles:
+    """The part of such a task that says which recordings are read, and how they are heard.
 
     Attributes:
         train: recordings with transcripts to train on: a folder, a manifest, a `.npz` file; see
@@ -71,11 +70,6 @@ class SpeechTask:
             devices must divide it.
         num_shapes: how many shapes batches have at most; each is compiled once.
     """
-
-    DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size", "num_features")
-    EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_features",)
-    entry: ClassVar[str] = "__call__"
-    model_kind: ClassVar[type] = SpeechReader
 
     train: FilePath = ""
     validation: FilePath = ""
@@ -100,9 +94,7 @@ class SpeechTask:
         if self.validation and self.held_out:
             raise ConfigError("give config.task.validation or config.task.held_out, not both.")
 
-    # ------------------------------------------------------------------------------- data
-
-    def load(self, workdir: Path | None) -> SpeechData:
+    def load(self, workdir: Path | None) -> "SpeechData":
         """Reads the recordings, makes or loads the tokenizer, and tokenizes."""
         notes: list[str] = []
         train, validation = self._read(notes)
@@ -115,6 +107,7 @@ class SpeechTask:
             SentenceTokenizer, workdir, train.transcripts, validation.transcripts
         )
         return SpeechData(
+            self,
             tokenizer,
             self._tokenized(tokenizer, train, notes, training=True),
             self._tokenized(tokenizer, validation, notes, training=False),
@@ -135,14 +128,14 @@ class SpeechTask:
             return train, validation
         return last_held_out(train, self.validation_fraction, self.train)
 
-    def load_validation(self, paths: Sequence[str], workdir: Path) -> SpeechData:
+    def load_validation(self, paths: Sequence[str], workdir: Path) -> "SpeechData":
         """Other recordings to validate on, with the tokenizer of a run."""
         if len(paths) != 1:
             raise ConfigError("recordings are evaluated from one folder or file: give --path.")
         tokenizer, notes = self.load_tokenizer(workdir), []
         recordings = read_evaluation_recordings(paths[0], self.features.sampling_rate)
         part = self._tokenized(tokenizer, recordings, notes, training=False)
-        return SpeechData(tokenizer, part, part, tuple(notes))
+        return SpeechData(self, tokenizer, part, part, tuple(notes))
 
     def load_tokenizer(self, workdir: Path) -> SentenceTokenizer:
         """The tokenizer of a run."""
@@ -157,80 +150,20 @@ class SpeechTask:
         training: bool,
     ) -> Part:
         room = self.max_length - len(self.prompt.tokens(tokenizer))
-        limits = Limits(self._rate(recordings), self.max_seconds, room)
+        limits = Limits(self.rate(recordings), self.max_seconds, room)
         return tokenized(tokenizer, recordings, limits, notes, training=training)
 
-    def _rate(self, recordings: Recordings) -> float:
+    def rate(self, recordings: Recordings) -> float:
         """Steps of recordings in a second: samples, or frames."""
         if recordings.num_features is None:
             return float(self.features.sampling_rate)
         return 1.0 / self.features.seconds_per_frame
 
-    def save(self, data: SpeechData, workdir: Path) -> None:
-        """Writes the tokenizer."""
-        data.tokenizer.save(workdir)
-
-    # ---------------------------------------------------------------------------- protocol
-
-    def dimensions(self, data: SpeechData) -> dict[str, int]:
-        """The vocabulary, and the numbers of a frame."""
-        num_features = data.train.recordings.num_features or self.features.num_mels
-        return {"vocab_size": data.tokenizer.vocab_size, "num_features": num_features}
-
-    def fingerprint(self, data: SpeechData) -> str:
-        """Changes with the tokenizer (first part), the recordings and the transcripts."""
-        digests = [part.recordings.digest for part in (data.train, data.validation)]
-        return f"{tokenizer_digest(data.tokenizer)}-{digest_of(digests, [])}"
-
-    def describe(self, data: SpeechData) -> str:
-        """Sizes, shapes of batches, and what was left out."""
-        rate = self._rate(data.train.recordings)
-        minutes = [
-            part.recordings.lengths.sum() / rate / 60.0 for part in (data.train, data.validation)
-        ]
-        order = self._training(data, seed=0, num_steps=1)[1]
-        shapes = ", ".join(
-            f"{bucket.rows} x {bucket.length / rate:.1f} s" for bucket in order.buckets
-        )
-        lines = [
-            f"{len(data.train.recordings):,} recordings ({minutes[0]:.1f} minutes) to train on, "
-            f"{len(data.validation.recordings):,} ({minutes[1]:.1f}) to validate on, "
-            f"{data.tokenizer.vocab_size:,} tokens in the vocabulary.",
-            f"Batches have {len(order.buckets)} shapes, each compiled once: {shapes}.",
-            *data.notes,
-        ]
-        return "\n".join(lines)
-
-    def pace(self, data: SpeechData) -> Pace:
-        """Tokens are those of the transcripts, without padding."""
-        steps = self._training(data, seed=0, num_steps=1)[1].steps_per_epoch
-        count = len(data.train.recordings)
-        return Pace(count / steps, len(data.train.targets.tokens) / steps, count)
-
-    def batch_rows(self, data: Data) -> tuple[int]:
-        """`rows_multiple`, which divides all numbers of rows."""
-        return (self.rows_multiple,)
-
-    def train_batches(self, data: SpeechData, *, seed: int, num_steps: int) -> Batches:
-        """The arrays of `data.audio.batches.SpeechRows` for each step."""
-        return Batches(*self._training(data, seed=seed, num_steps=num_steps))
-
-    def validation_batches(self, data: SpeechData) -> Batches:
-        """Every recording to validate on once, unchanged."""
-        rows = self.rows(data.tokenizer, data.validation, Augmentation())
-        return Batches(rows, bucketed(rows.recordings.lengths, rows.buckets))
-
-    def _training(
-        self, data: SpeechData, *, seed: int, num_steps: int
-    ) -> tuple[SpeechRows, Planned]:
-        rows = self.rows(data.tokenizer, data.train, self.augmentation)
-        return rows, bucketed(rows.recordings.lengths, rows.buckets, seed, num_steps)
-
     def rows(
         self, tokenizer: SentenceTokenizer, part: Part, augmentation: Augmentation
     ) -> SpeechRows:
         """Recordings as examples, in batches of a few shapes."""
-        recordings, rate = part.recordings, self._rate(part.recordings)
+        recordings, rate = part.recordings, self.rate(part.recordings)
         lengths = recordings.lengths
         unit = _UNIT * (self.features.hop if recordings.num_features is None else 1)
         if recordings.num_features is None and self.features.pad_seconds is not None:
@@ -246,8 +179,6 @@ class SpeechTask:
         return SpeechRows(
             recordings, part.targets, buckets, augmentation, self.prompt.tokens(tokenizer)
         )
-
-    # ---------------------------------------------------------------------------- features
 
     def example_inputs(self, model: SpeechReader) -> tuple[Array, ...]:
         """The frames of a short recording, and one token for models that write."""
@@ -269,6 +200,81 @@ class SpeechTask:
         masks = {name: batch[name] for name in ("time_masks", "frequency_masks") if name in batch}
         frames = hidden(frames, num_frames, **masks)
         return Heard(frames, num_frames, batch["target"], batch["labels"])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpeechData:
+    """The recordings of a job.
+
+    Attributes:
+        files: which recordings are read, and how they are heard.
+        tokenizer: of the transcripts.
+        train: what to train on.
+        validation: what to validate on.
+        notes: what was left out, as sentences.
+    """
+
+    files: RecordingFiles
+    tokenizer: SentenceTokenizer
+    train: Part
+    validation: Part
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Sizes, shapes of batches, and what was left out."""
+        rate = self.files.rate(self.train.recordings)
+        minutes = [
+            part.recordings.lengths.sum() / rate / 60.0 for part in (self.train, self.validation)
+        ]
+        order = self._training(seed=0, num_steps=1)[1]
+        shapes = ", ".join(
+            f"{bucket.rows} x {bucket.length / rate:.1f} s" for bucket in order.buckets
+        )
+        lines = [
+            f"{len(self.train.recordings):,} recordings ({minutes[0]:.1f} minutes) to train on, "
+            f"{len(self.validation.recordings):,} ({minutes[1]:.1f}) to validate on, "
+            f"{self.tokenizer.vocab_size:,} tokens in the vocabulary.",
+            f"Batches have {len(order.buckets)} shapes, each compiled once: {shapes}.",
+            *self.notes,
+        ]
+        return "\n".join(lines)
+
+    def save(self, workdir: Path) -> None:
+        """Writes the tokenizer."""
+        self.tokenizer.save(workdir)
+
+    def dimensions(self) -> dict[str, int]:
+        """The vocabulary, and the numbers of a frame."""
+        num_features = self.train.recordings.num_features or self.files.features.num_mels
+        return {"vocab_size": self.tokenizer.vocab_size, "num_features": num_features}
+
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer (first part), the recordings and the transcripts."""
+        digests = [part.recordings.digest for part in (self.train, self.validation)]
+        return f"{tokenizer_digest(self.tokenizer)}-{digest_of(digests, [])}"
+
+    def pace(self) -> Pace:
+        """Tokens are those of the transcripts, without padding."""
+        steps = self._training(seed=0, num_steps=1)[1].steps_per_epoch
+        count = len(self.train.recordings)
+        return Pace(count / steps, len(self.train.targets.tokens) / steps, count)
+
+    def batch_rows(self) -> tuple[int]:
+        """`rows_multiple`, which divides all numbers of rows."""
+        return (self.files.rows_multiple,)
+
+    def train_batches(self, *, seed: int, num_steps: int) -> Batches:
+        """The arrays of `data.audio.batches.SpeechRows` for each step."""
+        return Batches(*self._training(seed=seed, num_steps=num_steps))
+
+    def validation_batches(self) -> Batches:
+        """Every recording to validate on once, unchanged."""
+        rows = self.files.rows(self.tokenizer, self.validation, Augmentation())
+        return Batches(rows, bucketed(rows.recordings.lengths, rows.buckets))
+
+    def _training(self, *, seed: int, num_steps: int) -> tuple[SpeechRows, Planned]:
+        rows = self.files.rows(self.tokenizer, self.train, self.files.augmentation)
+        return rows, bucketed(rows.recordings.lengths, rows.buckets, seed, num_steps)
 
 
 def _kind(recordings: Recordings) -> str:
