@@ -1,9 +1,11 @@
+import contextlib
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,28 @@ def test_a_folder_is_made_as_a_whole_by_one(tmp_path):
         (first / "a").touch()
     assert list(tmp_path.iterdir()) == [path]
     assert [entry.name for entry in path.iterdir()] == ["a"]
+
+
+def test_nothing_is_left_while_threads_still_write(tmp_path):
+    """As those of Orbax do for a moment after one of them has found the disk full."""
+    begun = threading.Event()
+
+    def write(folder):
+        with contextlib.suppress(FileNotFoundError):
+            for number in range(3000):
+                (folder / str(number)).write_text("x")
+                begun.set()
+
+    with pytest.raises(RuntimeError), files.making_folder(tmp_path / "new") as part:
+        (part / "inner").mkdir()
+        threads = [threading.Thread(target=write, args=(part / "inner",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        raise RuntimeError
+    for thread in threads:
+        thread.join()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_fill_a_folder_take_the_place_of_others_or_leave_them(tmp_path):

@@ -29,6 +29,8 @@ _PART = ".part"
 _SHOWN = 48
 # Without locks, a part that has not changed for this many seconds counts as left behind.
 _ABANDONED = 24 * 3600
+# How many seconds a folder is deleted again and again.
+_PATIENCE = 5.0
 # Errors of file systems that do not support fsync.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -119,8 +121,18 @@ def making_folder(path: Path) -> Iterator[Path]:
             ) from None
     finally:
         os.close(handle)
-        shutil.rmtree(part, ignore_errors=True)
+        _delete_folder(part)
     _synchronize_folder(path.parent)
+
+
+def _delete_folder(path: Path) -> None:
+    """Deletes a folder, also while threads of a write that has failed still make files in it."""
+    until = time.monotonic() + _PATIENCE
+    while path.exists():
+        shutil.rmtree(path, ignore_errors=True)
+        if time.monotonic() > until:
+            return
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -135,7 +147,7 @@ def scratch(folder: Path) -> Iterator[Path]:
         yield part
     finally:
         os.close(handle)
-        shutil.rmtree(part, ignore_errors=True)
+        _delete_folder(part)
 
 
 @contextlib.contextmanager
