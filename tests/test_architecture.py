@@ -101,6 +101,15 @@ def test_files_are_short(path):
     assert len(path.read_text("utf-8").splitlines()) <= 400
 
 
+@pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").rglob("*.py")), ids=named)
+def test_tasks_inherit_nothing(path):
+    """They are composed of parts; only protocols extend others."""
+    for node in nodes(path):
+        if isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
+            assert bases <= {"NamedTuple", "Generic"} or "Protocol" in bases, node.name
+
+
 # What may write a file by itself, and why.
 WRITERS = {
     # Here it is done.
