@@ -114,6 +114,15 @@ def test_a_saved_section_is_completed():
     assert completed(Owner, {"size": 3}) == VALUES | {"size": 3, "inner": {"depth": 1}}
 
 
+def test_a_part_without_a_default():
+    @dataclasses.dataclass(frozen=True)
+    class Bare:
+        rows: Annotated[Rows, FLAT]
+
+    with pytest.raises(TypeError, match=r"Bare\.rows is a part: give it a default"):
+        config_fields(Bare)
+
+
 def test_two_fields_of_one_name():
     @dataclasses.dataclass(frozen=True)
     class Twice:

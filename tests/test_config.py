@@ -380,12 +380,12 @@ def test_a_section_inside_of_one_has_fields_of_its_own():
     assert config.search.kind == "wu"
     config.search.more_ends = [3, 4]
     config.search.kind = "transformers"
-    assert build("task", config).writing.search.more_ends == (3, 4)
+    assert build("task", config).writing.beams.search.more_ends == (3, 4)
     # A whole inner section may be left out, and so may a part of it.
     del config.search["kind"]
-    assert build("task", config).writing.search == Search(more_ends=(3, 4))
+    assert build("task", config).writing.beams.search == Search(more_ends=(3, 4))
     del config["search"]
-    assert build("task", config).writing.search.kind == "wu"
+    assert build("task", config).writing.beams.search.kind == "wu"
     for changes, said in (
         ({"kinds": "wu"}, r"config.task.search has no .kinds.*kind"),
         ({"kind": "mine"}, r"config.task.search.kind is 'mine'"),

@@ -39,13 +39,15 @@ def config_fields(owner: type) -> Mapping[str, dataclasses.Field]:
         The fields by name, in order. The default of a part's field is the one that the owner gives.
 
     Raises:
-        TypeError: if two parts have a field of the same name.
+        TypeError: if two parts have a field of the same name, or a part has no default.
     """
     found: dict[str, dataclasses.Field] = {}
     for field in dataclasses.fields(owner):
         if not field.init or field.name in ("parent", "name"):
             continue
         part = parts(owner).get(field.name)
+        if part is not None and field.default is dataclasses.MISSING:
+            raise TypeError(f"{owner.__name__}.{field.name} is a part: give it a default.")
         new = {field.name: field} if part is None else _fields_of(part, field.default)
         if twice := found.keys() & new.keys():
             raise TypeError(f"{owner.__name__} has two fields named {', '.join(sorted(twice))}.")

@@ -30,7 +30,7 @@ _SHOWN = 48
 # Without locks, a part that has not changed for this many seconds counts as left behind.
 _ABANDONED = 24 * 3600
 # How many seconds a folder is deleted again and again.
-_PATIENCE = 5.0
+_PATIENCE = 2.0
 # Errors of file systems that do not support fsync.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
@@ -130,7 +130,7 @@ def _delete_folder(path: Path) -> None:
     until = time.monotonic() + _PATIENCE
     while path.exists():
         shutil.rmtree(path, ignore_errors=True)
-        if time.monotonic() > until:
+        if not path.exists() or time.monotonic() > until:
             return
         time.sleep(0.01)
 

@@ -38,7 +38,6 @@ class _Encoder(Protocol):
     width: int
 
 
-@runtime_checkable
 class _EncoderInput(Protocol):
     """How texts become rows of tokens."""
 

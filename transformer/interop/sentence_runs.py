@@ -45,14 +45,16 @@ class _Beam(Protocol):
 class _Searcher(Protocol):
     """The task of an encoder-decoder that searches for outputs."""
 
-    max_length: int
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a source, its end included."""
+        ...
 
     def beam(self) -> _Beam:
         """The search that the config asks for."""
         ...
 
 
-@runtime_checkable
 class _Spans(Protocol):
     """Which tokens of a text are missing in a source."""
 

@@ -4,12 +4,12 @@ import jax
 
 from transformer.runs.opening import Run
 from transformer.sharding import Mesh, batch_sharding, replicated
-from transformer.tasks.parts.protocol import Losses
+from transformer.tasks.parts.protocol import Dataset, Losses
 from transformer.training.validation import means, validation_totals
-from transformer.types import Batch, Data, Json, Params
+from transformer.types import Batch, Json, Params
 
 
-def evaluate_run(run: Run, data: Data) -> Json:
+def evaluate_run(run: Run, data: Dataset) -> Json:
     """Evaluates the checkpoint of a run.
 
     Args:

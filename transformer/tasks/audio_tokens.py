@@ -102,7 +102,9 @@ class AudioTokens:
     reads.
 
     Attributes:
-        files: the recordings; their transcripts do not matter.
+        files: the recordings.
+        train: recordings: a folder, a manifest, a `.npz` file; see `data.audio.layouts`. Their
+            transcripts do not matter. Empty for strings of digits that synthetic voices read.
         features: the spectrogram.
         piece_seconds: the length of the pieces that are learned from.
         rows: the pieces of a batch.

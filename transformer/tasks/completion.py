@@ -30,15 +30,15 @@ from transformer.progress import counting
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.batching import FixedRows
+from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
-from transformer.tasks.parts.pairs import PairPaths
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.tasks.parts.writing import write_outputs
 from transformer.types import Batch, Json, Params
 
-_PATHS, _TOKENIZER = PairPaths(validation_fraction=0.1), TokenizerChoice("bpe")
+_FILES, _TOKENIZER = TrainingFiles(), TokenizerChoice("bpe")
 _ROWS = FixedRows(16)
 # A target is one line.
 _STOP = "\n"
@@ -119,7 +119,7 @@ class Completion:
     ends it.
 
     Attributes:
-        paths: which files are read.
+        files: which files are read.
         train: a `.jsonl` file of objects with `source` and `target` and perhaps `prefix`, or two
             line-aligned files separated by a comma; empty for `embedded`.
         validation: as `train`; empty takes the end of `train`.
@@ -140,7 +140,7 @@ class Completion:
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = TextDecoder
 
-    paths: Annotated[PairPaths, FLAT] = _PATHS
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     embedded: Annotated[str, OneOf(TEXT_PAIRS)] = "purposes"
     prefix: Text = ""
     suffix: Text = "\nSummary:"
@@ -200,19 +200,19 @@ class Completion:
 
     def _read(self) -> tuple[Pairs, Pairs]:
         """Sources with their prefix, and targets."""
-        paths = self.paths
-        if not paths.train:
-            parts = read_embedded_pairs(self.embedded, paths.validation_fraction)
+        files = self.files
+        if not files.train:
+            parts = read_embedded_pairs(self.embedded, files.validation_fraction)
             train, validation = (
                 TextPairs([self.prefix] * len(pairs.source), *pairs) for pairs in parts
             )
         else:
-            train = read_text_pairs(paths.train, self.prefix, "config.task.train")
-            if paths.validation:
+            train = read_text_pairs(files.train, self.prefix, "config.task.train")
+            if files.validation:
                 field = "config.task.validation"
-                validation = read_text_pairs(paths.validation, self.prefix, field)
+                validation = read_text_pairs(files.validation, self.prefix, field)
             else:
-                train, validation = train.split(paths.validation_fraction, paths.train)
+                train, validation = train.split(files.validation_fraction, files.train)
         return train.prompts(), validation.prompts()
 
     def _rows(

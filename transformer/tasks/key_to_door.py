@@ -183,7 +183,7 @@ class KeyToDoor:
         """The shares of rooms in which the door pays, by what the model is asked for.
 
         `asked` is for the return 1, `refused` for 0, and `cloned` with the return hidden; `random`
-
+        is the share of the random episodes that it has learned from.
         """
         return self._scores(self._episodes(model, params), data)
 

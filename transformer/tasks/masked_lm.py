@@ -59,7 +59,7 @@ class MaskedData:
         train: rows of the training documents.
         validation: rows of the validation documents.
         entropy: the entropy in nats of the masked tokens of the validation documents; see
-            `data.masking.unigram_entropy`.
+            `data.text.masking.unigram_entropy`.
     """
 
     inputs: EncoderInput

@@ -27,14 +27,15 @@ from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderInput
-from transformer.tasks.parts.labelled import LabelledFiles, LabelledRows, num_held_out
+from transformer.tasks.parts.files import TrainingFiles
+from transformer.tasks.parts.labelled import LabelledRows
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.types import Batch, Facts, Json, Params
 
 # The most lines that `predict` answers at once.
 _LINES_AT_ONCE = 64
-_INPUTS, _FILES = EncoderInput(), LabelledFiles()
+_INPUTS, _FILES = EncoderInput(), TrainingFiles()
 
 
 class _Asked(NamedTuple):
@@ -75,8 +76,7 @@ class QuestionAnswering:
     model_kind: ClassVar[type] = TextTagger
 
     inputs: Annotated[EncoderInput, FLAT] = _INPUTS
-    files: Annotated[LabelledFiles, FLAT] = _FILES
-    validation_fraction: Share = 0.1
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     num_questions: Annotated[int, Whole(20, 10**6)] = 20_000
     context_words: Annotated[int, Whole(20, 10**6)] = 120
     unanswerable: Share = 0.0
@@ -151,7 +151,7 @@ class QuestionAnswering:
         train = read_squad(self.files.train)
         if self.files.validation:
             return train, read_squad(self.files.validation)
-        count = num_held_out(len(train), self.validation_fraction, self.files.train, "questions")
+        count = self.files.num_held_out(len(train), "questions")
         return train[:-count], train[-count:]
 
     def _windows(self, tokenizer: EncoderTokenizer, questions: Sequence[Question]) -> Windows:

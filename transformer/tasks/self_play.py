@@ -55,6 +55,7 @@ class SelfPlay:
 
     Attributes:
         board: the rules, and the boards of a step.
+        batch_size: B, boards that a step plays on, over all hosts and microbatches.
         simulations: positions that the search looks at before each move.
         random_moves: the most random moves before a game begins; without any, games of good players
             are all alike.

@@ -53,7 +53,9 @@ class Speaking:
 
     Attributes:
         codec: the run folder of a codec, see the task `audio_tokens`; the run keeps a copy of it.
-        files: the recordings, with transcripts.
+        files: the recordings.
+        train: recordings with transcripts: a folder, a manifest; see `data.audio.layouts`. Empty
+            for strings of digits that synthetic voices read.
         voices: those that read, if there are no recordings; see `data.embedded.few_voices`. The
             name of the voice is the first word of a text.
         layout: how texts and codes become batches.

@@ -27,7 +27,7 @@ from transformer.data.rows import Rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import OneOf, PartOrNone, Whole
+from transformer.limits import OneOf, Whole
 from transformer.ops.losses import IGNORED, cross_entropy
 from transformer.scoring.entities import (
     OUTSIDE,
@@ -40,7 +40,8 @@ from transformer.scoring.entities import (
 )
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderInput, too_long
-from transformer.tasks.parts.labelled import LabelledFiles, LabelledRows, num_held_out
+from transformer.tasks.parts.files import TrainingFiles
+from transformer.tasks.parts.labelled import LabelledRows
 from transformer.tasks.parts.labels import distinct_names, load_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
@@ -50,7 +51,7 @@ from transformer.types import Batch, Json, Params
 _LINES_AT_ONCE = 128
 # The most words of a sentence that is shown as an example.
 _SHOWN_WORDS = 30
-_INPUTS, _FILES = EncoderInput(), LabelledFiles()
+_INPUTS, _FILES = EncoderInput(), TrainingFiles()
 
 
 class _Tagged(NamedTuple):
@@ -86,10 +87,9 @@ class Tagging:
     model_kind: ClassVar[type] = TextTagger
 
     inputs: Annotated[EncoderInput, FLAT] = _INPUTS
-    files: Annotated[LabelledFiles, FLAT] = _FILES
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     first_space: bool = True
     embedded: Annotated[str, OneOf(TAGGED)] = "python"
-    validation_fraction: PartOrNone = 0.1
     tag_column: Annotated[int, Whole(-1000, 1000)] = -1
 
     # ------------------------------------------------------------------------------- data
@@ -162,7 +162,7 @@ class Tagging:
         if self.files.validation:
             return train, self._read_file(self.files.validation)
         total = len(train.words)
-        cut = total - num_held_out(total, self.validation_fraction, self.files.train, "sentences")
+        cut = total - self.files.num_held_out(total, "sentences")
         return (
             TaggedSentences(train.words[:cut], train.tags[:cut]),
             TaggedSentences(train.words[cut:], train.tags[cut:]),

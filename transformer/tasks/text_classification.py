@@ -26,7 +26,7 @@ from transformer.data.text.rows import lay_out_texts
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_json_lines
-from transformer.limits import Count, OneOf, PartOrNone, Text
+from transformer.limits import Count, OneOf, Text
 from transformer.ops.losses import IGNORED, binary_cross_entropy, cross_entropy
 from transformer.pictures.confusion import draw_confusion_matrix
 from transformer.scoring.classification import (
@@ -38,7 +38,8 @@ from transformer.scoring.classification import (
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderInput, too_long
-from transformer.tasks.parts.labelled import LabelledFiles, LabelledRows, num_held_out
+from transformer.tasks.parts.files import TrainingFiles
+from transformer.tasks.parts.labelled import LabelledRows
 from transformer.tasks.parts.labels import (
     class_prediction,
     distinct_names,
@@ -55,7 +56,7 @@ from transformer.types import Batch, Json, Params
 _LINES_AT_ONCE = 256
 # A larger fraction of unknown tokens is reported.
 _UNKNOWN = 0.02
-_INPUTS, _FILES = EncoderInput(), LabelledFiles()
+_INPUTS, _FILES = EncoderInput(), TrainingFiles()
 
 _Data = LabelledRows[LabelledTexts]
 
@@ -96,8 +97,7 @@ class TextClassification:
     model_kind: ClassVar[type] = TextClassifier
 
     inputs: Annotated[EncoderInput, FLAT] = _INPUTS
-    files: Annotated[LabelledFiles, FLAT] = _FILES
-    validation_fraction: PartOrNone = 0.1
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     embedded: Annotated[str, OneOf(LABELLED)] = "languages"
     text: Text = "text"
     second: Text = ""
@@ -183,7 +183,7 @@ class TextClassification:
         if self.files.validation:
             return train, self._read_file(self.files.validation)
         total = len(train.texts)
-        count = num_held_out(total, self.validation_fraction, self.files.train, "examples")
+        count = self.files.num_held_out(total, "examples")
         order = np.random.default_rng(0).permutation(total)
         held_out = np.sort(order[:count]).tolist()
         return _chosen(train, np.sort(order[count:]).tolist()), _chosen(train, held_out)

@@ -18,13 +18,14 @@ from transformer.decoding.translate import Beam
 from transformer.errors import ConfigError
 from transformer.limits import OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
+from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.models import SequenceToSequence
-from transformer.tasks.parts.pairs import PairData, PairLayout, PairPaths
+from transformer.tasks.parts.pairs import PairData, PairLayout
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.writing import Writing, outputs_and_scores, show_outputs
 from transformer.types import Batch, Json, Params
 
-_PATHS, _LAYOUT = PairPaths(), PairLayout(max_length=512)
+_FILES, _LAYOUT = TrainingFiles(validation_fraction=0.05), PairLayout(max_length=512)
 _WRITING = Writing(label_smoothing=0.0)
 
 
@@ -36,7 +37,7 @@ class TextToText:
     target.
 
     Attributes:
-        paths: which files are read.
+        files: which files are read.
         layout: how pairs become tokens, and tokens batches.
         writing: the loss, and the search for outputs.
         train: a `.jsonl` file of objects with `source`, `target` and perhaps `prefix`, or two
@@ -58,7 +59,7 @@ class TextToText:
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = SequenceToSequence
 
-    paths: Annotated[PairPaths, FLAT] = _PATHS
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     layout: Annotated[PairLayout, FLAT] = _LAYOUT
     writing: Annotated[Writing, FLAT] = _WRITING
     prefix: Text = "summarize: "
@@ -73,7 +74,7 @@ class TextToText:
                 f"config.task.max_target_length ({self.max_target_length}) must not be more than "
                 f"config.task.max_length ({self.max_length}): no batch has longer rows."
             )
-        count, validation = len(self.paths.train.split(";")), self.paths.validation
+        count, validation = len(self.files.train.split(";")), self.files.validation
         for field, entries in (("validation", validation), ("prefix", self.prefix)):
             given = len(entries.split(";"))
             if given != count and (field == "prefix" or validation):
@@ -119,22 +120,22 @@ class TextToText:
 
     def read(self) -> PairTexts:
         """The pairs to train on, mixed, and those to validate on, one task after another."""
-        paths, prefixes = self.paths, self.prefix.split(";")
-        if not paths.train:
-            train, validation = read_embedded_pairs(self.embedded, paths.validation_fraction)
+        files, prefixes = self.files, self.prefix.split(";")
+        if not files.train:
+            train, validation = read_embedded_pairs(self.embedded, files.validation_fraction)
             tasks = [tuple(_prefixed(pairs, prefixes[0]) for pairs in (train, validation))]
         else:
             tasks = []
-            validation = paths.validation.split(";") if paths.validation else []
+            validation = files.validation.split(";") if files.validation else []
             for index, (entry, prefix) in enumerate(
-                zip(paths.train.split(";"), prefixes, strict=True)
+                zip(files.train.split(";"), prefixes, strict=True)
             ):
                 pairs = read_text_pairs(entry, prefix, "config.task.train")
                 if validation:
                     field = "config.task.validation"
                     tasks.append((pairs, read_text_pairs(validation[index], prefix, field)))
                 else:
-                    tasks.append(pairs.split(paths.validation_fraction, entry))
+                    tasks.append(pairs.split(files.validation_fraction, entry))
         train = mixed([task[0] for task in tasks], self.rates)
         return _texts(train, mixed([task[1] for task in tasks], ()))
 

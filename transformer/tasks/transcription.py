@@ -21,10 +21,10 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.recognize import Found, Recognition
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import CountOrZero, OneOf, Share, Whole
-from transformer.ops.search_rules import USUAL, Penalty, Search
+from transformer.limits import CountOrZero, OneOf, Share
 from transformer.progress import counting
 from transformer.scoring.recognition import recognition_scores, require_jiwer
+from transformer.tasks.parts.beams import BeamSearch
 from transformer.tasks.parts.dictating import write_pieces, write_windows
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.recognition import draw_example, recognized
@@ -36,6 +36,7 @@ from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 
 _RECORDINGS, _WINDOWS = RecordingFiles(), Windows()
+_BEAMS = BeamSearch(beam_size=8, length_penalty=0.0)
 # How the text of a recording is found.
 DECODINGS = ("joint", "ctc", "attention", "windows")
 # Of these, the ones that need no CTC.
@@ -54,9 +55,7 @@ class Transcription:
         decoding: `joint` takes the best outputs of CTC and scores them with both; `ctc` with CTC
             alone; `attention` searches with attention alone; `windows` does so with the rules of
             models like Whisper, which read recordings of any length window by window.
-        beam_size: the number of hypotheses that are kept.
-        length_penalty: of the search with attention; see `ops.search_rules.length_penalty`.
-        search: further rules of the search with attention.
+        beams: the search; the penalty and the rules are of attention.
         windows: how recordings are written down window by window.
     """
 
@@ -64,17 +63,13 @@ class Transcription:
     EXACT_DIMENSIONS: ClassVar[tuple[str, ...]] = ("num_features",)
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = SpeechReader
-    # The file in a run's folder with all outputs for the recordings to validate on.
-    OUTPUTS: ClassVar[str] = "transcripts.tsv"
 
     recordings: Annotated[RecordingFiles, FLAT] = _RECORDINGS
     ctc_weight: Share = 0.3
     label_smoothing: RateOrOff = 0.1
     vocab_chunk: CountOrZero = 0
     decoding: Annotated[str, OneOf(DECODINGS)] = "joint"
-    beam_size: Annotated[int, Whole(1, 1000)] = 8
-    length_penalty: Penalty = 0.0
-    search: Search = USUAL
+    beams: Annotated[BeamSearch, FLAT] = _BEAMS
     windows: Windows = _WINDOWS
 
     def check(self) -> None:
@@ -89,7 +84,6 @@ class Transcription:
                 f"config.task.decoding is {self.decoding!r}, and config.task.ctc_weight 1.0 trains "
                 f"no decoder: give decoding=ctc."
             )
-        self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
 
     def load(self, workdir: Path | None) -> SpeechData:
         """Reads the recordings, and refuses early if outputs cannot be scored."""
@@ -156,14 +150,14 @@ class Transcription:
             num_tokens=tokenizer.vocab_size,
             max_length=self.recordings.max_length - len(prompt),
             kind="attention" if windows else self.decoding,
-            size=self.windows.beam_size if windows else self.beam_size,
+            size=self.windows.beam_size if windows else self.beams.beam_size,
             prompt=tuple(prompt),
             transcript=self.windows.rules(require_marks(tokenizer), times=False)
             if windows
             else None,
             ctc_weight=self.ctc_weight,
-            length_penalty=self.length_penalty,
-            search=self.search,
+            length_penalty=self.beams.length_penalty,
+            search=self.beams.search,
         )
 
     def transcribe(
@@ -205,7 +199,7 @@ class Transcription:
             *zip(recordings.names, references, texts, strict=True),
         ]
         lines = ("\t".join(re.sub(r"[\t\n]", " ", text) for text in row) for row in rows)
-        write_text(workdir / self.OUTPUTS, "".join(f"{line}\n" for line in lines))
+        write_text(workdir / "transcripts.tsv", "".join(f"{line}\n" for line in lines))
         # One of medium length.
         index = int(np.argsort(recordings.lengths, kind="stable")[int(0.6 * len(texts))])
         rows = self.recordings.rows(data.tokenizer, data.validation, Augmentation())

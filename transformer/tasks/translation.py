@@ -16,15 +16,16 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.translate import Beam
 from transformer.limits import OneOf, Text, Whole
 from transformer.scoring.translation import require_sacrebleu, translation_scores
+from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.models import SequenceToSequence
-from transformer.tasks.parts.pairs import PairData, PairLayout, PairPaths
+from transformer.tasks.parts.pairs import PairData, PairLayout
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.writing import Writing, outputs_and_scores, show_outputs
 from transformer.types import Batch, Json, Params
 
 # Pairs that need no file.
 EMBEDDED = ("phrases", *sequences.KINDS)
-_PATHS, _LAYOUT, _WRITING = PairPaths(), PairLayout(), Writing()
+_FILES, _LAYOUT, _WRITING = TrainingFiles(validation_fraction=0.05), PairLayout(), Writing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Translation:
     """Sequence to sequence; its fields are `config.task`.
 
     Attributes:
-        paths: which files are read.
+        files: which files are read.
         layout: how pairs become tokens, and tokens batches.
         writing: the loss, and the search for outputs.
         train: two line-aligned files separated by a comma, `SOURCE,TARGET`, plain or gzip; empty
@@ -52,7 +53,7 @@ class Translation:
     entry: ClassVar[str] = "__call__"
     model_kind: ClassVar[type] = SequenceToSequence
 
-    paths: Annotated[PairPaths, FLAT] = _PATHS
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     layout: Annotated[PairLayout, FLAT] = _LAYOUT
     writing: Annotated[Writing, FLAT] = _WRITING
     embedded: Annotated[str, OneOf(EMBEDDED)] = "phrases"
@@ -90,20 +91,20 @@ class Translation:
 
     def _read(self) -> PairTexts:
         """The pairs to train on and to validate on."""
-        paths = self.paths
-        if not paths.train:
+        files = self.files
+        if not files.train:
             made = made_up_pairs(
                 self.embedded,
                 count=self.num_pairs,
                 languages=(self.source_language, self.target_language),
                 longest=self.sequence_length,
-                validation_fraction=paths.validation_fraction,
+                validation_fraction=files.validation_fraction,
             )
             return PairTexts(*made)
-        pairs = read_pairs(paths.train, "config.task.train")
-        if paths.validation:
-            return PairTexts(pairs, read_pairs(paths.validation, "config.task.validation"))
-        return PairTexts(*split_pairs(pairs, paths.validation_fraction, paths.train))
+        pairs = read_pairs(files.train, "config.task.train")
+        if files.validation:
+            return PairTexts(pairs, read_pairs(files.validation, "config.task.validation"))
+        return PairTexts(*split_pairs(pairs, files.validation_fraction, files.train))
 
     def check_model(self, model: SequenceToSequence) -> None:
         """Nothing to check: all encoder-decoders can do the job."""

@@ -18,7 +18,7 @@ from transformer.nn.compute import computing
 from transformer.sections import flattened
 from transformer.tasks.parts.abilities import ChecksFit, FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
-from transformer.tasks.parts.protocol import Task, require_fitting
+from transformer.tasks.parts.protocol import Dataset, Task, require_fitting
 from transformer.traced import is_zero, traced_fields
 from transformer.training import state as states
 from transformer.training.combinations import (
@@ -45,7 +45,7 @@ from transformer.training.saved_runs import read_config, read_run
 from transformer.training.sections import build, check_sections, with_optional_sections
 from transformer.training.selection import Chooser, chooser, everything, split
 from transformer.training.shared import Shared
-from transformer.types import Boxed, Data, Params, Shapes
+from transformer.types import Boxed, Params, Shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Experiment:
 
     config: ConfigDict
     task: Task
-    data: Data
+    data: Dataset
     model: Model
     train: Train
     init: Initialization
@@ -156,7 +156,7 @@ def prepare(
     *,
     devices: Sequence[jax.Device] | None = None,
     shared: Shared | None = None,
-    data: Data = None,
+    data: Dataset | None = None,
 ) -> Experiment:
     """Checks a config and builds what it describes, without allocating any parameter.
 
@@ -222,8 +222,8 @@ def _read_data(
     lora: LoRA,
     workdir: Path | None,
     shared: Shared | None,
-    data: Data,
-) -> Data:
+    data: Dataset | None,
+) -> Dataset:
     """Reads the data, unless they are given, and fills in the sizes that they decide.
 
     The tokenizer is that of this run, or of the run it begins from.
@@ -241,7 +241,7 @@ def _read_data(
     return data
 
 
-def _checked_model(config: ConfigDict, task: Task, data: Data, mesh: jax.sharding.Mesh) -> Model:
+def _checked_model(config: ConfigDict, task: Task, data: Dataset, mesh: jax.sharding.Mesh) -> Model:
     """The model, which can do the job, with attention that its kernel can compute."""
     model: Model = build("model", config.model)
     task.check_model(model)
@@ -263,7 +263,7 @@ def _has_begun(workdir: Path | None) -> bool:
     return workdir is not None and (workdir / FOLDER).is_dir()
 
 
-def _fill_sizes(config: ConfigDict, task: Task, data: Data, source: ConfigDict | None) -> None:
+def _fill_sizes(config: ConfigDict, task: Task, data: Dataset, source: ConfigDict | None) -> None:
     """Fills in the sizes of the model that the data decide.
 
     Raises:

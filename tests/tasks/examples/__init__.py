@@ -1,1 +1,1 @@
-"""Files that could stand in `transformer/models/`: what an architecture of one's own takes."""
+"""Files that could stand in `transformer/tasks/`: what a task of one's own takes."""

@@ -1,4 +1,4 @@
-"""What some tasks can do besides training, as protocols: scripts and training ask for them."""
+"""What some tasks, and some data, can do besides training: protocols that scripts ask for."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -13,7 +13,8 @@ class FixedRows:
     """The part of tasks whose batches have a fixed number of rows.
 
     Attributes:
-        batch_size: B, rows per step over all hosts and microbatches.
+        batch_size: B, rows (images, windows of a text, games, ...) per step over all hosts and
+            microbatches.
         validation_batch_size: rows per validation batch; None takes `batch_size`.
     """
 

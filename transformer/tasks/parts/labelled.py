@@ -1,4 +1,4 @@
-"""What encoder tasks with labels are composed of: the files that they read, and labelled rows."""
+"""The data of encoder tasks with labels: labelled rows."""
 
 import dataclasses
 import hashlib
@@ -11,8 +11,6 @@ import numpy as np
 from transformer.data.order import Batches
 from transformer.data.rows import Rows, RowSource, num_rows
 from transformer.data.tokenizers.pieces import EncoderTokenizer
-from transformer.errors import ConfigError, DataError
-from transformer.limits import FilePath
 from transformer.tasks.parts.encoder import EncoderInput, require_same_mask
 from transformer.tasks.parts.labels import save_labels
 from transformer.tasks.parts.models import RowReader
@@ -21,24 +19,6 @@ from transformer.tasks.parts.tokenizers import tokenizer_digest
 
 # The examples behind validation rows.
 Examples = TypeVar("Examples")
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelledFiles:
-    """The part of encoder tasks with labels that says which files are read.
-
-    Attributes:
-        train: a file to train on; empty for examples that need no file.
-        validation: as `train`; empty takes a part of `train`. Needs `train`.
-    """
-
-    train: FilePath = ""
-    validation: FilePath = ""
-
-    def check(self) -> None:
-        """Refuses values that cannot work."""
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,24 +97,3 @@ class LabelledRows(Generic[Examples]):
     def validation_batches(self) -> Batches:
         """Every validation row once."""
         return self.inputs.rows.validation_batches(RowSource(self.validation))
-
-
-def num_held_out(total: int, fraction: float, path: str, what: str) -> int:
-    """How many examples of a file to train on are kept for validation.
-
-    Args:
-        total: the number of examples.
-        fraction: the fraction of them for validation.
-        path: the file.
-        what: the word for examples, in the plural.
-
-    Raises:
-        DataError: if there are too few.
-    """
-    count = round(total * fraction)
-    if not 0 < count < total:
-        raise DataError(
-            f"{path} has {total} {what}: too few to keep some for validation. Give more, or "
-            f"config.task.validation."
-        )
-    return count

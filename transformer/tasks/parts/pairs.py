@@ -28,33 +28,12 @@ from transformer.data.pairs.files import (
 )
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
-from transformer.errors import ConfigError, DataError
-from transformer.limits import BatchSize, FilePath, OneOf, PartOrNone, Whole
+from transformer.errors import DataError
+from transformer.limits import BatchSize, OneOf, Whole
 from transformer.tasks.parts.protocol import Pace
 from transformer.tasks.parts.tokenizers import tokenizer_digest
 
 _TOKENIZER = TokenizerChoice("bpe")
-
-
-@dataclasses.dataclass(frozen=True)
-class PairPaths:
-    """The part of tasks on pairs that says which files are read.
-
-    Attributes:
-        train: files to train on; empty for pairs that need no file.
-        validation: as `train`; empty takes a part of the training pairs. Needs `train`.
-        validation_fraction: the fraction of the training pairs for validation, if there are no
-            other validation pairs.
-    """
-
-    train: FilePath = ""
-    validation: FilePath = ""
-    validation_fraction: PartOrNone = 0.05
-
-    def check(self) -> None:
-        """Refuses values that cannot work."""
-        if self.validation and not self.train:
-            raise ConfigError("config.task.validation needs config.task.train beside it.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a task on recordings with transcripts is composed of: what is read, and its batches."""
+"""What tasks on recordings with transcripts are composed of: what is read, and its batches."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ EMBEDDED = {"digits": spoken_digits}
 
 @dataclasses.dataclass(frozen=True)
 class RecordingFiles:
-    """The part of such a task that says which recordings are read, and how they are heard.
+    """The part of tasks on recordings that says which ones are read, and how they are heard.
 
     Attributes:
         train: recordings with transcripts to train on: a folder, a manifest, a `.npz` file; see

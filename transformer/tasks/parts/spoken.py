@@ -36,7 +36,7 @@ class Spoken(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SpokenLayout:
-    """The part of the task that says how texts and codes become batches.
+    """The part of the task `speaking` that says how texts and codes become batches.
 
     Attributes:
         context: the longest row: words, codes and the end.

@@ -10,19 +10,22 @@ from typing import Annotated, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from transformer.composition import FLAT
 from transformer.data.pairs.files import Pairs
 from transformer.decoding.translate import Beam, Output, best_texts, translate
 from transformer.files import write_text
-from transformer.limits import CountOrZero, Whole
-from transformer.ops.search_rules import USUAL, Penalty, Search
+from transformer.limits import CountOrZero
 from transformer.pictures.alignment import draw_alignment
 from transformer.progress import counting
+from transformer.tasks.parts.beams import BeamSearch
 from transformer.tasks.parts.losses import sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.pairs import PairData
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
+
+_BEAMS = BeamSearch()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +35,12 @@ class Writing:
     Attributes:
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
         vocab_chunk: see `language_modeling`; 0 scores all positions at once.
-        beam_size: the number of hypotheses kept in the search; Vaswani et al. 2017, section 6.1.
-        length_penalty: see `ops.search_rules.length_penalty`.
-        search: further rules of the search; see `ops.search_rules.Search`.
+        beams: how outputs are searched for.
     """
 
     label_smoothing: RateOrOff = 0.1
     vocab_chunk: CountOrZero = 0
-    beam_size: Annotated[int, Whole(1, 1000)] = 4
-    length_penalty: Penalty = 0.6
-    search: Search = USUAL
-
-    def check(self) -> None:
-        """Refuses values that cannot work."""
-        self.search.check_penalty(self.length_penalty, "config.task.length_penalty")
+    beams: Annotated[BeamSearch, FLAT] = _BEAMS
 
     def losses(
         self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
@@ -60,8 +55,9 @@ class Writing:
             limits: fields of `Beam` that limit the length of outputs, if `search` does not.
             **changes: other values for some fields.
         """
-        limits = self.search.limits() or limits
-        beam = Beam(self.beam_size, self.length_penalty, search=self.search, **limits)
+        beams = self.beams
+        limits = beams.search.limits() or limits
+        beam = Beam(beams.beam_size, beams.length_penalty, search=beams.search, **limits)
         return dataclasses.replace(beam, **changes)
 
 

@@ -1,0 +1,45 @@
+"""The files that tasks train and validate on."""
+
+import dataclasses
+
+from transformer.errors import ConfigError, DataError
+from transformer.limits import FilePath, PartOrNone
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFiles:
+    """The part of tasks on files of examples that says which files are read.
+
+    Attributes:
+        train: files to train on; empty for examples that need no file.
+        validation: as `train`; empty takes a part of the training examples. Needs `train`.
+        validation_fraction: the fraction of the training examples for validation, if there are no
+            other validation examples.
+    """
+
+    train: FilePath = ""
+    validation: FilePath = ""
+    validation_fraction: PartOrNone = 0.1
+
+    def check(self) -> None:
+        """Refuses values that cannot work."""
+        if self.validation and not self.train:
+            raise ConfigError("config.task.validation needs config.task.train beside it.")
+
+    def num_held_out(self, total: int, what: str) -> int:
+        """How many examples of a file to train on are kept for validation.
+
+        Args:
+            total: the number of examples.
+            what: the word for examples, in the plural.
+
+        Raises:
+            DataError: if there are too few.
+        """
+        count = round(total * self.validation_fraction)
+        if not 0 < count < total:
+            raise DataError(
+                f"{self.train} has {total} {what}: too few to keep some for validation. Give more, "
+                f"or config.task.validation."
+            )
+        return count
