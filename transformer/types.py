@@ -27,5 +27,3 @@ Json = dict[str, Any]
 Facts = Mapping[str, Any]
 # Arrays, or values for each of them, by path: `blocks/layer_0/attention/query/kernel`.
 ByPath = dict[str, Any]
-# The data that a task has read, where `tasks.parts.protocol.Dataset` cannot be named.
-Data = Any

@@ -21,7 +21,7 @@ from transformer.planning.ahead_of_time import (
     shown_shape,
 )
 from transformer.planning.collectives import collectives
-from transformer.tasks.parts.abilities import StandsIn
+from transformer.tasks.parts.protocol import StandsIn
 from transformer.training.accelerators import Target
 from transformer.training.experiment import Experiment, prepare
 from transformer.training.flops import count_flops

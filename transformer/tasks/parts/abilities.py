@@ -12,7 +12,7 @@ from transformer.decoding.translate import Beam
 from transformer.ops.logits import Sampling
 from transformer.sections import plugins
 from transformer.tasks.parts.models import Model
-from transformer.types import Data, Json, Params, Scalars
+from transformer.types import Json, Params, Scalars
 
 
 class Prediction(NamedTuple):
@@ -131,14 +131,6 @@ class NamesOutputs(Protocol):
 
     def output_names(self) -> tuple[str, ...]:
         """The names, in the order of the outputs."""
-
-
-@runtime_checkable
-class StandsIn(Protocol):
-    """A task that knows the shapes of its batches without data."""
-
-    def stand_in(self) -> Data:
-        """Placeholder data with these shapes."""
 
 
 @runtime_checkable

@@ -101,6 +101,14 @@ class Dataset(Protocol):
         """
 
 
+@runtime_checkable
+class StandsIn(Protocol):
+    """A task that knows the shapes of its batches without data."""
+
+    def stand_in(self) -> Dataset:
+        """Placeholder data with these shapes."""
+
+
 # What a task trains, and what it has read.
 Kind_contra = TypeVar("Kind_contra", bound=Model, contravariant=True)
 Data = TypeVar("Data", bound=Dataset)
