@@ -26,8 +26,13 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "gpt_char.py"
 
 
-# Warnings are errors here too, but for the way ml_collections imports config files.
-WARNINGS = ["-Werror", "-Wignore:the load_module() method is deprecated:DeprecationWarning"]
+# Warnings are errors here too, but for the way ml_collections imports config files, and for types of
+# jaxlib 0.12 that Python finds incomplete.
+WARNINGS = [
+    "-Werror",
+    "-Wignore:the load_module() method is deprecated:DeprecationWarning",
+    "-Wignore:builtin type:DeprecationWarning",
+]
 
 
 # For processes whose programs are compiled as those of users, and not as `tests` has it.
