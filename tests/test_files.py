@@ -148,7 +148,7 @@ def test_nothing_is_left_while_threads_still_write(tmp_path):
 
     def write(folder):
         with contextlib.suppress(FileNotFoundError):
-            for number in range(3000):
+            for number in range(1000):
                 (folder / str(number)).write_text("x")
                 begun.set()
 

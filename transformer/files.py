@@ -30,7 +30,7 @@ _SHOWN = 48
 # Without locks, a part that has not changed for this many seconds counts as left behind.
 _ABANDONED = 24 * 3600
 # How many seconds a folder is deleted again and again.
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 # Errors of file systems that do not support fsync.
 _UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
