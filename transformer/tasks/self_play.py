@@ -7,6 +7,7 @@ resumed run plays the same games as one that never stopped.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -84,8 +85,9 @@ class SelfPlay:
             f"positions searched before a move; validated on the solution of {len(validation):,} "
             f"positions."
         )
+        seeds = functools.partial(SeedSource, _EPOCH)
         # Squares are read before each move.
-        lessons = Lessons(text, SeedSource(_EPOCH), False, self.board.num_squares**2)
+        lessons = Lessons(text, _EPOCH, seeds, False, self.board.num_squares**2)
         return BoardData(self.board, solved, every, validation, lessons)
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> BoardData:

@@ -1,6 +1,7 @@
 """Learning a small game from its solution: the best moves and the value of every position."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -85,7 +86,8 @@ class SolvedGame:
             f"{solved.num_reachable:,} positions can be reached, {len(solved.values):,} of them in "
             f"play; {len(train):,} to train on, {len(validation):,} to validate on."
         )
-        lessons = Lessons(text, solutions(solved, train), True, self.board.num_squares)
+        source = functools.partial(solutions, solved, train)
+        lessons = Lessons(text, len(train), source, True, self.board.num_squares)
         return BoardData(self.board, solved, train, validation, lessons)
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> BoardData:

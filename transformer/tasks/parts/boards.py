@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple, NoReturn
 
@@ -66,13 +67,15 @@ class Lessons(NamedTuple):
 
     Attributes:
         text: what it is, in a sentence.
-        source: the examples of an epoch.
+        count: how many examples an epoch has.
+        source: makes them, when training begins: they may be many.
         shuffled: whether each epoch visits them in a new order; otherwise in their own.
         squares: how many squares are read for an example.
     """
 
     text: str
-    source: Source
+    count: int
+    source: Callable[[], Source]
     shuffled: bool
     squares: int
 
@@ -114,7 +117,7 @@ class BoardData:
 
     def pace(self) -> Pace:
         """Examples are those of the lessons; tokens are the squares that are read."""
-        return self.board.rows.pace(len(self.lessons.source), self.lessons.squares)
+        return self.board.rows.pace(self.lessons.count, self.lessons.squares)
 
     def batch_rows(self) -> tuple[int]:
         """B."""
@@ -122,7 +125,7 @@ class BoardData:
 
     def train_batches(self, *, seed: int, num_steps: int) -> Batches:
         """The lessons, epoch after epoch."""
-        source, shuffled = self.lessons.source, self.lessons.shuffled
+        source, shuffled = self.lessons.source(), self.lessons.shuffled
         return self.board.rows.train_batches(
             source, seed=seed, num_steps=num_steps, shuffled=shuffled
         )

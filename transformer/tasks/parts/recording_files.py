@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from transformer.composition import FLAT
 from transformer.data.audio.augmentation import Augmentation
-from transformer.data.audio.batches import SpeechRows, duration_buckets
+from transformer.data.audio.batches import SpeechRows
 from transformer.data.audio.features import LogMel
 from transformer.data.audio.prompts import Prompt
 from transformer.data.audio.sets import read_evaluation_recordings
@@ -20,10 +21,11 @@ from transformer.data.order import Batches, Planned, bucketed
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.errors import ConfigError, DataError
-from transformer.limits import BatchSize, FilePath, OneOf, Positive, Text, Whole
+from transformer.limits import FilePath, OneOf, Positive, Text, Whole
 from transformer.limits import Part as Fraction
 from transformer.ops.audio import utterance_scaled
 from transformer.ops.spec_augment import hidden
+from transformer.tasks.parts.few_shapes import FewShapes
 from transformer.tasks.parts.protocol import Pace
 from transformer.tasks.parts.recordings import (
     Limits,
@@ -39,7 +41,7 @@ from transformer.tasks.parts.tokenizers import tokenizer_digest
 from transformer.types import Batch, HostBatch
 
 _TOKENIZER, _FEATURES, _AUGMENTATION = TokenizerChoice("character"), LogMel(), Augmentation()
-_PROMPT = Prompt()
+_PROMPT, _SHAPES = Prompt(), FewShapes()
 # The lengths of batches are multiples of this many frames.
 _UNIT = 8
 EMBEDDED = {"digits": spoken_digits}
@@ -66,9 +68,7 @@ class RecordingFiles:
         max_seconds: the longest recording.
         max_length: the most tokens of a transcript, its end included.
         batch_seconds: seconds of a batch, padding included, over all hosts and microbatches.
-        rows_multiple: the number of rows in a batch is a multiple of this; microbatches times
-            devices must divide it.
-        num_shapes: how many shapes batches have at most; each is compiled once.
+        shapes: the shapes of batches.
     """
 
     train: FilePath = ""
@@ -83,8 +83,7 @@ class RecordingFiles:
     max_seconds: Positive = 30.0
     max_length: Annotated[int, Whole(2, 1 << 20)] = 448
     batch_seconds: Positive = 64.0
-    rows_multiple: BatchSize = 8
-    num_shapes: Annotated[int, Whole(1, 64)] = 3
+    shapes: Annotated[FewShapes, FLAT] = _SHAPES
 
     def check(self) -> None:
         """Refuses values that cannot work."""
@@ -169,13 +168,8 @@ class RecordingFiles:
         if recordings.num_features is None and self.features.pad_seconds is not None:
             # All rows are as long as the model reads.
             lengths = np.array([max(self.features.padded_samples(0), int(lengths.max()))])
-        buckets = duration_buckets(
-            lengths,
-            batch_length=round(self.batch_seconds * rate),
-            rows_multiple=self.rows_multiple,
-            count=self.num_shapes,
-            unit=unit,
-        )
+        longest = round(self.batch_seconds * rate)
+        buckets = self.shapes.buckets(lengths, batch_length=longest, unit=unit)
         return SpeechRows(
             recordings, part.targets, buckets, augmentation, self.prompt.tokens(tokenizer)
         )
@@ -261,7 +255,7 @@ class SpeechData:
 
     def batch_rows(self) -> tuple[int]:
         """`rows_multiple`, which divides all numbers of rows."""
-        return (self.files.rows_multiple,)
+        return (self.files.shapes.rows_multiple,)
 
     def train_batches(self, *, seed: int, num_steps: int) -> Batches:
         """The arrays of `data.audio.batches.SpeechRows` for each step."""

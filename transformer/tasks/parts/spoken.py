@@ -7,17 +7,19 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from transformer.data.audio.batches import duration_buckets
+from transformer.composition import FLAT
 from transformer.data.audio.spoken_rows import SpokenRows, Vocabulary, row_lengths
 from transformer.data.audio.transcribed import Recordings, digest_of
 from transformer.data.order import Batches, Planned, bucketed
-from transformer.limits import BatchSize, Length, Whole
+from transformer.limits import Length, Whole
 from transformer.tasks.parts.codec import Codec
+from transformer.tasks.parts.few_shapes import FewShapes
 from transformer.tasks.parts.protocol import Pace
 from transformer.tasks.parts.sounds import Sounds
 
 # The lengths of batches are multiples of this many tokens.
 _UNIT = 8
+_SHAPES = FewShapes()
 
 
 class Spoken(NamedTuple):
@@ -41,25 +43,17 @@ class SpokenLayout:
     Attributes:
         context: the longest row: words, codes and the end.
         batch_tokens: the tokens of a batch, padding included, over all hosts and microbatches.
-        rows_multiple: the number of rows in a batch is a multiple of this; microbatches times
-            devices must divide it.
-        num_shapes: how many shapes batches have at most; each is compiled once.
+        shapes: the shapes of batches.
     """
 
     context: Length = 128
     batch_tokens: Annotated[int, Whole(1, 1 << 26)] = 2048
-    rows_multiple: BatchSize = 8
-    num_shapes: Annotated[int, Whole(1, 64)] = 3
+    shapes: Annotated[FewShapes, FLAT] = _SHAPES
 
     def rows(self, spoken: Spoken) -> SpokenRows:
         """Rows of similar length share a batch."""
-        buckets = duration_buckets(
-            row_lengths(spoken.prompts, spoken.codes),
-            batch_length=self.batch_tokens,
-            rows_multiple=self.rows_multiple,
-            count=self.num_shapes,
-            unit=_UNIT,
-        )
+        lengths = row_lengths(spoken.prompts, spoken.codes)
+        buckets = self.shapes.buckets(lengths, batch_length=self.batch_tokens, unit=_UNIT)
         # The model has no positions behind the context.
         buckets = tuple(
             bucket._replace(length=min(bucket.length, self.context)) for bucket in buckets
@@ -119,7 +113,7 @@ class VoiceData:
 
     def batch_rows(self) -> tuple[int]:
         """`rows_multiple`, which divides all numbers of rows."""
-        return (self.layout.rows_multiple,)
+        return (self.layout.shapes.rows_multiple,)
 
     def train_batches(self, *, seed: int, num_steps: int) -> Batches:
         """The arrays of `data.audio.spoken_rows.SpokenRows` for each step."""
