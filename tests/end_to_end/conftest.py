@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "gpt_char.py"
 
 
-# Warnings are errors here too, but for the way ml_collections imports config files, and for types of
-# jaxlib 0.12 that Python finds incomplete.
+# Warnings are errors here too, but for the way ml_collections imports config files, and for types
+# of jaxlib 0.12 that Python finds incomplete.
 WARNINGS = [
     "-Werror",
     "-Wignore:the load_module() method is deprecated:DeprecationWarning",
