@@ -1,7 +1,8 @@
 """Rows of arrays that are held in memory and share their first axis."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -9,6 +10,20 @@ from transformer.data.source import Visit
 from transformer.types import HostBatch
 
 Rows = Mapping[str, np.ndarray]
+
+
+def rows_digest(parts: Iterable[Rows], beginning: bytes = b"") -> str:
+    """32 hexadecimal digits that change with any array of some rows.
+
+    Args:
+        parts: the rows, such as those to train on and those to validate on.
+        beginning: what else they change with.
+    """
+    digest = hashlib.sha256(beginning)
+    for rows in parts:
+        for name in sorted(rows):
+            digest.update(np.ascontiguousarray(rows[name]).tobytes())
+    return digest.hexdigest()[:32]
 
 
 def num_rows(rows: Rows) -> int:

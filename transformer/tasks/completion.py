@@ -1,7 +1,6 @@
 """Writing an answer after a text with a language model: supervised fine-tuning on pairs."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -18,7 +17,7 @@ from transformer.data.pairs.files import Pairs
 from transformer.data.pairs.sources import TEXT_PAIRS, read_embedded_pairs
 from transformer.data.pairs.texts import TextPairs, read_text_pairs
 from transformer.data.reading.text import in_chunks
-from transformer.data.rows import Rows, RowSource, num_rows
+from transformer.data.rows import Rows, RowSource, num_rows, rows_digest
 from transformer.data.tokenizers.choosing import TokenizerChoice, require_tokenizer
 from transformer.data.tokenizers.protocol import TextTokenizer
 from transformer.decoding.sample import generate
@@ -30,11 +29,11 @@ from transformer.progress import counting
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.batching import FixedRows
-from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.tasks.parts.writing import write_outputs
 from transformer.types import Batch, Json, Params
 
@@ -86,11 +85,8 @@ class CompletionData:
 
     def fingerprint(self) -> str:
         """Changes with the tokenizer (first part) and all rows."""
-        digest = hashlib.sha256()
-        for rows in (self.train, self.validation):
-            for name in sorted(rows):
-                digest.update(np.ascontiguousarray(rows[name]).tobytes())
-        return f"{tokenizer_digest(self.tokenizer)}-{digest.hexdigest()[:32]}"
+        digest = rows_digest((self.train, self.validation))
+        return f"{tokenizer_digest(self.tokenizer)}-{digest}"
 
     def pace(self) -> Pace:
         """Examples are pairs; tokens are counted without padding."""

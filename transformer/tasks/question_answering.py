@@ -27,10 +27,10 @@ from transformer.ops.masks import real_tokens
 from transformer.scoring.squad import best_null_threshold, squad_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderInput
-from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.labelled import LabelledRows
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.types import Batch, Facts, Json, Params
 
 # The most lines that `predict` answers at once.

@@ -35,7 +35,7 @@ from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.sounds import SoundFiles, read_other_sounds
 from transformer.tasks.parts.speaking import Sound, Wish
-from transformer.tasks.parts.spoken import Spoken, SpokenLayout, VoiceData
+from transformer.tasks.parts.voice_data import Spoken, SpokenLayout, VoiceData
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 

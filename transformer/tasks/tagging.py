@@ -40,11 +40,11 @@ from transformer.scoring.entities import (
 )
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderInput, too_long
-from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.labelled import LabelledRows
 from transformer.tasks.parts.labels import distinct_names, load_labels
 from transformer.tasks.parts.models import TextTagger
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.types import Batch, Json, Params
 
 # The most lines that `predict` answers at once.

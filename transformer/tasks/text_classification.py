@@ -38,7 +38,6 @@ from transformer.scoring.classification import (
 from transformer.scoring.several_labels import label_set_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import INPUTS, EncoderInput, too_long
-from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.labelled import LabelledRows
 from transformer.tasks.parts.labels import (
     class_prediction,
@@ -49,6 +48,7 @@ from transformer.tasks.parts.labels import (
 )
 from transformer.tasks.parts.models import TextClassifier
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 

@@ -18,10 +18,10 @@ from transformer.decoding.translate import Beam
 from transformer.errors import ConfigError
 from transformer.limits import OneOf, Positive, Text, Whole
 from transformer.scoring.rouge import rouge_scores
-from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.pairs import PairData, PairLayout
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.tasks.parts.writing import Writing, outputs_and_scores, show_outputs
 from transformer.types import Batch, Json, Params
 

@@ -16,10 +16,10 @@ from transformer.data.tokenizers.protocol import SentenceTokenizer
 from transformer.decoding.translate import Beam
 from transformer.limits import OneOf, Text, Whole
 from transformer.scoring.translation import require_sacrebleu, translation_scores
-from transformer.tasks.parts.files import TrainingFiles
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.pairs import PairData, PairLayout
 from transformer.tasks.parts.protocol import Losses, Shown
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.tasks.parts.writing import Writing, outputs_and_scores, show_outputs
 from transformer.types import Batch, Json, Params
 

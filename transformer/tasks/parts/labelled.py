@@ -1,15 +1,12 @@
 """The data of encoder tasks with labels: labelled rows."""
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import numpy as np
-
 from transformer.data.order import Batches
-from transformer.data.rows import Rows, RowSource, num_rows
+from transformer.data.rows import Rows, RowSource, num_rows, rows_digest
 from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.tasks.parts.encoder import EncoderInput, require_same_mask
 from transformer.tasks.parts.labels import save_labels
@@ -74,11 +71,8 @@ class LabelledRows(Generic[Examples]):
 
     def fingerprint(self) -> str:
         """Changes with the tokenizer (first part), labels and rows."""
-        digest = hashlib.sha256(json.dumps(self.labels).encode())
-        for rows in (self.train, self.validation):
-            for name in sorted(rows):
-                digest.update(np.ascontiguousarray(rows[name]).tobytes())
-        return f"{tokenizer_digest(self.tokenizer)}-{digest.hexdigest()[:32]}"
+        digest = rows_digest((self.train, self.validation), json.dumps(self.labels).encode())
+        return f"{tokenizer_digest(self.tokenizer)}-{digest}"
 
     def pace(self) -> Pace:
         """Examples are rows; tokens are counted without padding."""
