@@ -125,6 +125,16 @@ def test_every_mask_is_that_of_the_reference(reference, name, length):
     must_take(reference[0])
 
 
+@pytest.mark.parametrize("length", [8, 9])
+def test_the_kernel_is_given_a_key_for_every_query(reference, length):
+    inputs = arrays(length, length)
+    for mask in masks_for(length).values():
+        dot_product_attention(*inputs, mask=mask, implementation="cudnn")
+    whole = [asked["mask"] for asked in reference if asked["mask"] is not None]
+    assert len(whole) == 9
+    assert all(jnp.all(jnp.any(mask, axis=-1)) for mask in whole)
+
+
 @pytest.mark.parametrize(
     ("name", "length", "shape"),
     [
@@ -281,8 +291,8 @@ def test_what_the_kernel_is_told_in_numbers():
     # A row without any key has one there, and zeros as outputs.
     lengths = cudnn._asked(behind, 2, 4, 4)["key_value_seq_lengths"]
     assert lengths.tolist() == [1, 1]
-    seen = cudnn._zero_where_blind(jnp.ones((2, 3, 1, 1)), behind, None, 4)
-    assert seen[:, :, 0, 0].tolist() == [[1, 1, 1], [0, 0, 0]]
+    seeing = cudnn._seeing(behind, None, 3, 4)
+    assert seeing.tolist() == [[[[True]]], [[[False]]]]
     places = jnp.zeros((1, 4), int)
     moved = (at_positions(places), Mask(key_positions=places))
     assert cudnn._is_plainly_causal(causal(), 4, 4)

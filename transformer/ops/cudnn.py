@@ -105,6 +105,10 @@ def cudnn_attention(
         raise ValueError(f"cuDNN's attention cannot do this: {refusal}.")
     known = _is_known(mask, num_queries, num_keys, has_bias=has_bias)
     allowed = None if known else _whole(mask, num_queries, num_keys)
+    seeing = _seeing(mask, allowed, num_queries, num_keys)
+    if allowed is not None and seeing is not None:
+        # With nothing but hidden keys a query's weights were NaN on an H200, and so were gradients.
+        allowed = allowed | ~seeing
     asked = _asked(mask, query.shape[0], num_queries, num_keys) if known else {}
     # JAX treats every training call as one with a bias, and those need even lengths.
     attended = jax.nn.dot_product_attention(
@@ -112,14 +116,16 @@ def cudnn_attention(
         _even(key, 1),
         _even(value, 1),
         None if bias is None else _even(_even(bias.astype(query.dtype), 2), 3),
-        None if allowed is None else _even(_even(allowed, 2), 3),
+        # The query that was added sees the keys.
+        None if allowed is None else _even(_even(allowed, 2, True), 3),
         scale=scale,
         # Where the full mask is passed as an array, only this flag lets the kernel skip blocks.
         is_causal=_is_plainly_causal(mask, num_queries, num_keys),
         implementation="cudnn",
         **asked,
     )[:, :num_queries]
-    return _zero_where_blind(attended, mask, allowed, num_keys)
+    # What a query without any key gets from the kernel is arbitrary.
+    return attended if seeing is None else jnp.where(seeing.swapaxes(1, 2), attended, 0)
 
 
 def _compute_capability() -> tuple[int, ...] | None:
@@ -177,25 +183,26 @@ def _asked(
     return asked
 
 
-def _even(x: Array, axis: int) -> Array:
-    """Pads an axis of odd length with one entry of zeros or False."""
+def _even(x: Array, axis: int, entry: bool | float = 0) -> Array:
+    """Pads an axis of odd length with one entry."""
     if x.shape[axis] % 2 == 0:
         return x
-    return jnp.pad(x, [(0, int(place == axis)) for place in range(x.ndim)])
+    pads = [(0, int(place == axis)) for place in range(x.ndim)]
+    return jnp.pad(x, pads, constant_values=entry)
 
 
-def _zero_where_blind(
-    attended: Float[Array, "B T N H"], mask: Mask, allowed: Array | None, num_keys: int
-) -> Float[Array, "B T N H"]:
-    """Sets the outputs of queries that may see no key to zero: the kernel's are arbitrary."""
+def _seeing(
+    mask: Mask, allowed: Bool[Array, "#B #N T S"] | None, num_queries: int, num_keys: int
+) -> Bool[Array, "#B #N #T 1"] | None:
+    """Which queries may see a key; None if all may."""
     if allowed is not None:
-        if not mask.may_hide_all_keys(attended.shape[1], num_keys):
-            return attended
-        return jnp.where(jnp.any(allowed, axis=-1).swapaxes(1, 2)[..., None], attended, 0)
+        if not mask.may_hide_all_keys(num_queries, num_keys):
+            return None
+        return jnp.any(allowed, axis=-1, keepdims=True)
     if mask.key_lengths is None:
-        return attended
-    seen = mask.key_lengths[:, None] > 0
+        return None
+    seeing = mask.key_lengths[:, None] > 0
     if mask.window is not None:
         beyond = mask.key_lengths[:, None] + mask.window - 1
-        seen = seen & (jnp.arange(attended.shape[1]) < beyond)
-    return jnp.where(seen[:, :, None, None], attended, 0)
+        seeing = seeing & (jnp.arange(num_queries) < beyond)
+    return seeing[:, None, :, None]
