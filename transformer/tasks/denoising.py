@@ -22,10 +22,10 @@ from transformer.data.tokenizers.sentences import SentinelTokenizer
 from transformer.decoding.translate import Beam, translate
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import AtLeastOne, CountOrZero, OneOf, Part, Whole
+from transformer.limits import AtLeastOne, OneOf, Part, Whole
 from transformer.ops.losses import IGNORED
 from transformer.tasks.parts.batching import FixedRows
-from transformer.tasks.parts.losses import sequence_losses
+from transformer.tasks.parts.losses import Scoring, sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.texts import TextFiles
@@ -84,7 +84,7 @@ class Spans:
 
 
 _TEXTS, _TOKENIZER = TextFiles(), TokenizerChoice("bpe", size=4096)
-_SPANS, _ROWS = Spans(), FixedRows(32)
+_SPANS, _ROWS, _SCORING = Spans(), FixedRows(32), Scoring()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,8 +167,7 @@ class Denoising:
         tokenizer: the tokenizer of the text; sentinels are added to it.
         spans: which tokens are predicted from which.
         rows: the windows of a batch.
-        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
-            than all positions have of this many tokens; 0 scores all at once.
+        scoring: how logits are made.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -179,7 +178,7 @@ class Denoising:
     tokenizer: TokenizerChoice = _TOKENIZER
     spans: Annotated[Spans, FLAT] = _SPANS
     rows: Annotated[FixedRows, FLAT] = _ROWS
-    vocab_chunk: CountOrZero = 0
+    scoring: Annotated[Scoring, FLAT] = _SCORING
 
     def load(self, workdir: Path | None) -> StreamData:
         """Reads the text, makes or loads the tokenizer, and tokenizes."""
@@ -223,7 +222,7 @@ class Denoising:
         self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target."""
-        return sequence_losses(model, params, batch, rngs, self.vocab_chunk)
+        return sequence_losses(model, params, batch, rngs, self.scoring.vocab_chunk)
 
     def scores(self, model: SequenceToSequence, params: Params, data: StreamData) -> Json:
         """No scores besides the loss."""

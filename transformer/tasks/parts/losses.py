@@ -1,11 +1,13 @@
 """Losses that several tasks share."""
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.limits import CountOrZero
 from transformer.nn.mixture import LOSSES
 from transformer.ops.losses import (
     IGNORED,
@@ -29,6 +31,18 @@ from transformer.types import Batch, Facts, Params
 # A GPU multiplies matrices in tiles of so many columns. A step of GPT-2 took an H100 101 ms with
 # 50,257 columns and three products in attention, and 76 ms with 50,304 and one (LOG.md).
 _TILE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    """The part of tasks whose loss is over a vocabulary.
+
+    Attributes:
+        vocab_chunk: saves memory: scores so many positions at once that they have no more logits
+            than all positions have of this many tokens; 0 scores all at once.
+    """
+
+    vocab_chunk: CountOrZero = 0
 
 
 def vocabulary_losses(

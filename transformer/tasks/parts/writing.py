@@ -14,18 +14,17 @@ from transformer.composition import FLAT
 from transformer.data.pairs.files import Pairs
 from transformer.decoding.translate import Beam, Output, best_texts, translate
 from transformer.files import write_text
-from transformer.limits import CountOrZero
 from transformer.pictures.alignment import draw_alignment
 from transformer.progress import counting
 from transformer.tasks.parts.beams import BeamSearch
-from transformer.tasks.parts.losses import sequence_losses
+from transformer.tasks.parts.losses import Scoring, sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.pairs import PairData
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 
-_BEAMS = BeamSearch()
+_BEAMS, _SCORING = BeamSearch(), Scoring()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +33,21 @@ class Writing:
 
     Attributes:
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        vocab_chunk: see `language_modeling`; 0 scores all positions at once.
+        scoring: how logits are made.
         beams: how outputs are searched for.
     """
 
     label_smoothing: RateOrOff = 0.1
-    vocab_chunk: CountOrZero = 0
+    scoring: Annotated[Scoring, FLAT] = _SCORING
     beams: Annotated[BeamSearch, FLAT] = _BEAMS
 
     def losses(
         self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target; `loss` is without smoothing."""
-        return sequence_losses(model, params, batch, rngs, self.vocab_chunk, self.label_smoothing)
+        return sequence_losses(
+            model, params, batch, rngs, self.scoring.vocab_chunk, self.label_smoothing
+        )
 
     def beam(self, limits: Mapping[str, int], **changes: object) -> Beam:
         """The search that the config asks for.
