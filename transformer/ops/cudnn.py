@@ -107,7 +107,7 @@ def cudnn_attention(
     allowed = None if known else _whole(mask, num_queries, num_keys)
     seeing = _seeing(mask, allowed, num_queries, num_keys)
     if allowed is not None and seeing is not None:
-        # With nothing but hidden keys a query's weights were NaN on an H200, and so were gradients.
+        # On an H200 results were not finite where a query had nothing but hidden keys.
         allowed = allowed | ~seeing
     asked = _asked(mask, query.shape[0], num_queries, num_keys) if known else {}
     # JAX treats every training call as one with a bias, and those need even lengths.

@@ -29,7 +29,7 @@ from transformer.progress import counting
 from transformer.scoring.rouge import rouge_scores
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.batching import FixedRows
-from transformer.tasks.parts.losses import Scoring, next_token_losses
+from transformer.tasks.parts.losses import LogitChunks, next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
@@ -38,7 +38,7 @@ from transformer.tasks.parts.writing import write_outputs
 from transformer.types import Batch, Json, Params
 
 _FILES, _TOKENIZER = TrainingFiles(), TokenizerChoice("bpe")
-_ROWS, _SCORING = FixedRows(16), Scoring()
+_ROWS, _CHUNKS = FixedRows(16), LogitChunks()
 # A target is one line.
 _STOP = "\n"
 _GREEDY = Sampling(temperature=0.0)
@@ -128,7 +128,7 @@ class Completion:
         rows: the rows of a batch.
         validation_batch_size: rows per validation batch, and answers that are written at once; None
             takes `batch_size`.
-        scoring: how logits are made.
+        chunks: how many logits are held at once.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -143,7 +143,7 @@ class Completion:
     max_length: Annotated[int, Whole(4, 1 << 20)] = 128
     max_target_length: Annotated[int, Whole(2, 1 << 20)] = 32
     rows: Annotated[FixedRows, FLAT] = _ROWS
-    scoring: Annotated[Scoring, FLAT] = _SCORING
+    chunks: Annotated[LogitChunks, FLAT] = _CHUNKS
 
     def check(self) -> None:
         """Refuses values that cannot work."""
@@ -236,7 +236,7 @@ class Completion:
         real = jnp.arange(batch["tokens"].shape[1]) < batch["lengths"][:, None]
         labels = jnp.where(batch["valid"][:, None] > 0, batch["labels"], IGNORED)
         rows = {"tokens": batch["tokens"], "labels": labels}
-        return next_token_losses(model, params, rows, rngs, self.scoring.vocab_chunk, valid=real)
+        return next_token_losses(model, params, rows, rngs, self.chunks.vocab_chunk, valid=real)
 
     # ----------------------------------------------------------------------------- scores
 

@@ -25,7 +25,7 @@ from transformer.files import write_text
 from transformer.limits import AtLeastOne, OneOf, Part, Whole
 from transformer.ops.losses import IGNORED
 from transformer.tasks.parts.batching import FixedRows
-from transformer.tasks.parts.losses import Scoring, sequence_losses
+from transformer.tasks.parts.losses import LogitChunks, sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.texts import TextFiles
@@ -84,7 +84,7 @@ class Spans:
 
 
 _TEXTS, _TOKENIZER = TextFiles(), TokenizerChoice("bpe", size=4096)
-_SPANS, _ROWS, _SCORING = Spans(), FixedRows(32), Scoring()
+_SPANS, _ROWS, _CHUNKS = Spans(), FixedRows(32), LogitChunks()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,7 +167,7 @@ class Denoising:
         tokenizer: the tokenizer of the text; sentinels are added to it.
         spans: which tokens are predicted from which.
         rows: the windows of a batch.
-        scoring: how logits are made.
+        chunks: how many logits are held at once.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -178,7 +178,7 @@ class Denoising:
     tokenizer: TokenizerChoice = _TOKENIZER
     spans: Annotated[Spans, FLAT] = _SPANS
     rows: Annotated[FixedRows, FLAT] = _ROWS
-    scoring: Annotated[Scoring, FLAT] = _SCORING
+    chunks: Annotated[LogitChunks, FLAT] = _CHUNKS
 
     def load(self, workdir: Path | None) -> StreamData:
         """Reads the text, makes or loads the tokenizer, and tokenizes."""
@@ -222,7 +222,7 @@ class Denoising:
         self, model: SequenceToSequence, params: Params, batch: Batch, rngs: dict[str, jax.Array]
     ) -> Losses:
         """Cross-entropy of every token of the target."""
-        return sequence_losses(model, params, batch, rngs, self.scoring.vocab_chunk)
+        return sequence_losses(model, params, batch, rngs, self.chunks.vocab_chunk)
 
     def scores(self, model: SequenceToSequence, params: Params, data: StreamData) -> Json:
         """No scores besides the loss."""

@@ -31,7 +31,7 @@ from transformer.limits import (
 )
 from transformer.ops.logits import Sampling
 from transformer.tasks.parts.batching import FixedRows
-from transformer.tasks.parts.losses import Scoring, next_token_losses
+from transformer.tasks.parts.losses import LogitChunks, next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.texts import TextFiles
@@ -40,7 +40,7 @@ from transformer.traced import AmountOrOff, RateOrOff
 from transformer.types import Batch, Json, Params
 
 _TEXTS, _TOKENIZER = TextFiles(), TokenizerChoice("character")
-_ROWS, _SCORING = FixedRows(16), Scoring()
+_ROWS, _CHUNKS = FixedRows(16), LogitChunks()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class LanguageModeling:
         rows: the windows of a batch.
         label_smoothing: see `ops.losses.cross_entropy`.
         z_loss: see `ops.losses.cross_entropy`.
-        scoring: how logits are made.
+        chunks: how many logits are held at once.
         prompt: the beginning of the sample shown after training; empty for the first token of the
             validation text.
         sample_length: the number of tokens of that sample.
@@ -141,7 +141,7 @@ class LanguageModeling:
     rows: Annotated[FixedRows, FLAT] = _ROWS
     label_smoothing: RateOrOff = 0.0
     z_loss: AmountOrOff = 0.0
-    scoring: Annotated[Scoring, FLAT] = _SCORING
+    chunks: Annotated[LogitChunks, FLAT] = _CHUNKS
     prompt: Text = ""
     sample_length: CountOrZero = 500
     stop: Text = ""
@@ -211,7 +211,7 @@ class LanguageModeling:
     ) -> Losses:
         """See `next_token_losses`."""
         terms = {"label_smoothing": self.label_smoothing, "z_loss": self.z_loss}
-        return next_token_losses(model, params, batch, rngs, self.scoring.vocab_chunk, **terms)
+        return next_token_losses(model, params, batch, rngs, self.chunks.vocab_chunk, **terms)
 
     def scores(self, model: TextDecoder, params: Params, data: TextData) -> Json:
         """No scores besides the loss."""

@@ -37,7 +37,7 @@ from transformer.tasks.parts.encoder import (
     too_long,
 )
 from transformer.tasks.parts.labels import softmax
-from transformer.tasks.parts.losses import Scoring, vocabulary_losses
+from transformer.tasks.parts.losses import LogitChunks, vocabulary_losses
 from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
 from transformer.tasks.parts.outputs import apply
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
@@ -47,7 +47,7 @@ from transformer.types import Batch, Json, Params
 # The most lines that `predict` answers at once, and its answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
-_INPUTS, _SCORING = EncoderInput(), Scoring()
+_INPUTS, _CHUNKS = EncoderInput(), LogitChunks()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class MaskedLM:
         mask_fraction: the fraction of those that become the mask token.
         random_fraction: the fraction of those that become a random token; the rest stay.
         whole_words: whether all pieces of a word are predicted together.
-        scoring: how logits are made.
+        chunks: how many logits are held at once.
     """
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
@@ -159,7 +159,7 @@ class MaskedLM:
     mask_fraction: Share = 0.8
     random_fraction: Share = 0.1
     whole_words: bool = False
-    scoring: Annotated[Scoring, FLAT] = _SCORING
+    chunks: Annotated[LogitChunks, FLAT] = _CHUNKS
 
     @property
     def entry(self) -> str:
@@ -246,7 +246,7 @@ class MaskedLM:
         def score(module: TokenFiller) -> tuple[TokenLosses, TokenLosses | None]:
             features = module(*(batch[name] for name in INPUTS))
             masked = module.masked(features, batch["positions"])
-            tokens = vocabulary_losses(module, masked, batch["labels"], self.scoring.vocab_chunk)
+            tokens = vocabulary_losses(module, masked, batch["labels"], self.chunks.vocab_chunk)
             if not self.next_sentence:
                 return tokens, None
             assert isinstance(module, SentencePretrainer)

@@ -26,7 +26,7 @@ from transformer.progress import counting
 from transformer.scoring.recognition import recognition_scores, require_jiwer
 from transformer.tasks.parts.beams import BeamSearch
 from transformer.tasks.parts.dictating import write_pieces, write_windows
-from transformer.tasks.parts.losses import Scoring
+from transformer.tasks.parts.losses import LogitChunks
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.tasks.parts.recognition import draw_example, recognized
 from transformer.tasks.parts.recording_files import RecordingFiles, SpeechData
@@ -37,7 +37,7 @@ from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 
 _RECORDINGS, _WINDOWS = RecordingFiles(), Windows()
-_BEAMS, _SCORING = BeamSearch(beam_size=8, length_penalty=0.0), Scoring()
+_BEAMS, _CHUNKS = BeamSearch(beam_size=8, length_penalty=0.0), LogitChunks()
 # How the text of a recording is found.
 DECODINGS = ("joint", "ctc", "attention", "windows")
 # Of these, the ones that need no CTC.
@@ -52,7 +52,7 @@ class Transcription:
         recordings: which recordings are read, and how they are heard.
         ctc_weight: the weight of CTC in the loss and in the search; attention has the rest.
         label_smoothing: of the attention loss; see `ops.losses.cross_entropy`.
-        scoring: how logits are made.
+        chunks: how many logits are held at once.
         decoding: `joint` takes the best outputs of CTC and scores them with both; `ctc` with CTC
             alone; `attention` searches with attention alone; `windows` does so with the rules of
             models like Whisper, which read recordings of any length window by window.
@@ -68,7 +68,7 @@ class Transcription:
     recordings: Annotated[RecordingFiles, FLAT] = _RECORDINGS
     ctc_weight: Share = 0.3
     label_smoothing: RateOrOff = 0.1
-    scoring: Annotated[Scoring, FLAT] = _SCORING
+    chunks: Annotated[LogitChunks, FLAT] = _CHUNKS
     decoding: Annotated[str, OneOf(DECODINGS)] = "joint"
     beams: Annotated[BeamSearch, FLAT] = _BEAMS
     windows: Windows = _WINDOWS
@@ -137,7 +137,7 @@ class Transcription:
             rngs,
             ctc_weight=self.ctc_weight,
             label_smoothing=self.label_smoothing,
-            vocab_chunk=self.scoring.vocab_chunk,
+            vocab_chunk=self.chunks.vocab_chunk,
         )
 
     # ----------------------------------------------------------------------------- scores

@@ -34,7 +34,7 @@ _TILE = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Scoring:
+class LogitChunks:
     """The part of tasks whose loss is over a vocabulary.
 
     Attributes:

@@ -17,14 +17,14 @@ from transformer.files import write_text
 from transformer.pictures.alignment import draw_alignment
 from transformer.progress import counting
 from transformer.tasks.parts.beams import BeamSearch
-from transformer.tasks.parts.losses import Scoring, sequence_losses
+from transformer.tasks.parts.losses import LogitChunks, sequence_losses
 from transformer.tasks.parts.models import SequenceToSequence
 from transformer.tasks.parts.pairs import PairData
 from transformer.tasks.parts.protocol import Losses, Shown
 from transformer.traced import RateOrOff
 from transformer.types import Batch, Json, Params
 
-_BEAMS, _SCORING = BeamSearch(), Scoring()
+_BEAMS, _CHUNKS = BeamSearch(), LogitChunks()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Writing:
 
     Attributes:
         label_smoothing: see `ops.losses.cross_entropy`; Vaswani et al. 2017, section 5.4.
-        scoring: how logits are made.
+        chunks: how many logits are held at once.
         beams: how outputs are searched for.
     """
 
     label_smoothing: RateOrOff = 0.1
-    scoring: Annotated[Scoring, FLAT] = _SCORING
+    chunks: Annotated[LogitChunks, FLAT] = _CHUNKS
     beams: Annotated[BeamSearch, FLAT] = _BEAMS
 
     def losses(
@@ -46,7 +46,7 @@ class Writing:
     ) -> Losses:
         """Cross-entropy of every token of the target; `loss` is without smoothing."""
         return sequence_losses(
-            model, params, batch, rngs, self.scoring.vocab_chunk, self.label_smoothing
+            model, params, batch, rngs, self.chunks.vocab_chunk, self.label_smoothing
         )
 
     def beam(self, limits: Mapping[str, int], **changes: object) -> Beam:
