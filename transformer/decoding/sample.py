@@ -25,6 +25,7 @@ from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, choose
 from transformer.ops.masks import real_tokens
+from transformer.ops.threefry import unrolled
 from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
@@ -270,7 +271,8 @@ def _start(history: list[int], start: int, context: int) -> int:
 @functools.partial(jax.jit, static_argnums=1)
 def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
     """One key for each row, the same in every batch."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num_rows))
+    key = unrolled(jax.random.key(seed))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_rows))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

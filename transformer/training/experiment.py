@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from transformer import sharding
 from transformer.errors import ConfigError
 from transformer.nn.compute import computing
+from transformer.ops.threefry import unrolled
 from transformer.sections import flattened
 from transformer.tasks.parts.abilities import ChecksFit, FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
@@ -139,7 +140,7 @@ class Experiment:
 
     def create(self, key: jax.Array) -> states.TrainState:
         """The state before the first step."""
-        params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, key))
+        params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, unrolled(key)))
         return states.create(
             params,
             self.optimizer,
