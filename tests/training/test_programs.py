@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from tests.common import assert_trees_close, logged_compilations
+from tests.common import assert_trees_close, assert_trees_equal, logged_compilations
 from transformer.traced import is_zero
 from transformer.training.experiment import prepare
 from transformer.training.feeding import Feeder
 from transformer.training.loop import train
-from transformer.training.programs import plain_programs, program_key
+from transformer.training.programs import creation_options, plain_programs, program_key
 from transformer.training.recipes import numbers_of
 from transformer.training.sections import section
 from transformer.training.shared import Shared
@@ -137,6 +137,17 @@ def test_runs_that_differ_in_numbers_compile_once(config, tmp_path, caplog):
         assert sum(name in line for line in compiled) <= 1, (name, compiled)
     assert sum("jit(steps)" in line for line in compiled) == 1
     assert len(set(trained)) == 4
+
+
+def test_a_gpu_makes_each_array_of_the_initial_state_in_a_kernel_of_its_own(config):
+    """Compilers take the option, and the parameters are the same."""
+    assert creation_options("cpu") is creation_options("tpu") is None
+    options = creation_options("gpu")
+    assert options == creation_options("cuda") == {"xla_disable_hlo_passes": "multi_output_fusion"}
+    experiment = prepare(config)
+    plain = plain_programs(experiment).new_state
+    told, other = jax.jit(plain, compiler_options=options), jax.jit(plain)
+    assert_trees_equal(told(jax.random.key(0)).params, other(jax.random.key(0)).params)
 
 
 def test_a_run_can_be_stopped_early(config, tmp_path):

@@ -18,6 +18,11 @@ from transformer.training.state import TrainState
 from transformer.training.step import Count, train_steps
 from transformer.types import Batch, Metrics, Params
 
+# XLA's pass that makes one kernel of several with the same inputs makes one of all arrays of one
+# shape. Random numbers take hundreds of operations each, and of dozens of arrays in one kernel the
+# compiler makes machine code for half a minute; each array in its own is done in less than half.
+_ONE_KERNEL_EACH = {"xla_disable_hlo_passes": "multi_output_fusion"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
@@ -56,10 +61,23 @@ def make_programs(experiment: Experiment) -> Programs:
     plain = plain_programs(experiment)
     shardings = jax.tree.map(lambda x: x.sharding, experiment.shapes)
     return Programs(
-        new_state=jax.jit(plain.new_state, out_shardings=shardings),
+        new_state=jax.jit(
+            plain.new_state,
+            out_shardings=shardings,
+            compiler_options=creation_options(experiment.mesh.devices.flat[0].platform),
+        ),
         steps=jax.jit(plain.steps, donate_argnums=0),
         evaluation_step=jax.jit(plain.evaluation_step),
     )
+
+
+def creation_options(platform: str) -> dict[str, str] | None:
+    """What the compiler is told of the program that makes the initial state; None for nothing.
+
+    Args:
+        platform: of the devices.
+    """
+    return _ONE_KERNEL_EACH if platform in ("gpu", "cuda") else None
 
 
 def program_key(config: ConfigDict) -> str:
