@@ -150,7 +150,7 @@ def test_what_a_run_says_of_images(channels, fields, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(model))
     pictures = image_models.write_pictures(tmp_path / "pictures", channels)
     expected = image_models.their_pixels(tmp_path, pictures)
-    ((_, images),) = task.images.files([str(path) for path in pictures.values()], channels)
+    ((_, images),) = task.images.to_answer([str(path) for path in pictures.values()], channels)
     found = np.asarray(task.images.preparation.normalized(images)).transpose(0, 3, 1, 2)
     for pixels, name in zip(found, pictures, strict=True):
         np.testing.assert_allclose(pixels, expected[name], atol=1e-5)

@@ -214,7 +214,7 @@ def our_pixels(found, paths):
     task, made = build("task", found.config.task), {}
     for name, path in paths.items():
         try:
-            ((_, images),) = task.images.files([str(path)], 3)
+            ((_, images),) = task.images.to_answer([str(path)], 3)
         except DataError:
             made[name] = None
             continue

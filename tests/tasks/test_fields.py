@@ -4,12 +4,14 @@ import math
 
 import pytest
 
-from transformer.composition import with_fields
+from transformer import tasks
+from transformer.composition import config_fields, with_fields
 from transformer.data.images.preparation import Preparation
 from transformer.errors import ConfigError
 from transformer.models.vit import ViT
+from transformer.sections import plugin_names
 from transformer.tasks.masked_images import MaskedImages
-from transformer.training.sections import build, section
+from transformer.training.sections import build, owner, section
 
 OUTSIDE = (0.0, -0.1, 1.0, 1.5, math.nan, math.inf)
 REFUSED = {
@@ -47,6 +49,18 @@ REFUSED = {
 def test_values_that_are_refused(task, field, value):
     with pytest.raises(ConfigError, match=rf"config\.task\.{field} is {value}|{field} {value}"):
         build("task", section("task", task, **{field: value}))
+
+
+@pytest.mark.parametrize("task", plugin_names(tasks))
+def test_files_to_validate_on_are_not_ignored(task):
+    """Without files to train on, something that needs none would be validated on, too."""
+    pairs = {"train": "validation", "path": "validation_path"}
+    fields = config_fields(owner("task", task))
+    both = [pair for pair in pairs.items() if fields.keys() >= set(pair)]
+    assert both or not fields.keys() & set(pairs.values())
+    for train, validation in both:
+        with pytest.raises(ConfigError, match=rf"{validation} needs config\.task\.{train} beside"):
+            build("task", section("task", task, **{validation: "other.txt"}))
 
 
 def test_nothing_would_be_hidden():

@@ -275,7 +275,7 @@ def read_image(run: Run, wanted: Wanted) -> Reading:
     model = run.model
     if not prompt:
         raise DataError("which image? Give the path of one.")
-    ((_, images),) = task.images.files([prompt], model.channels)
+    ((_, images),) = task.images.to_answer([prompt], model.channels)
     front = [Token("[class]", -1, "class")] if model.pooling == "class" else []
     if model.distillation != "none":
         front.append(Token("[distillation]", -1, "special"))

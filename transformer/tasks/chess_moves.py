@@ -20,13 +20,14 @@ from transformer.data.source import Visit
 from transformer.decoding.sample import write
 from transformer.errors import ConfigError
 from transformer.files import write_text
-from transformer.limits import Count, FilePath, Length, Part
+from transformer.limits import Count, Length
 from transformer.ops.logits import Sampling
 from transformer.tasks.parts.batching import FixedRows
 from transformer.tasks.parts.losses import next_token_losses
 from transformer.tasks.parts.models import TextDecoder
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.tasks.parts.training_files import TrainingFiles
 from transformer.types import Batch, Json, Params
 
 
@@ -94,7 +95,7 @@ class ChessData:
         return self.rows.validation_batches(ChessGames(self.validation, self.max_moves))
 
 
-_ROWS = FixedRows(64)
+_ROWS, _FILES = FixedRows(64), TrainingFiles()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +103,9 @@ class ChessMoves:
     """Next-move prediction on PGN files; its fields are `config.task`.
 
     Attributes:
+        files: the files, and what is held out of them.
         train: a PGN file, plain or compressed with gzip or xz.
         validation: a PGN file to validate on; empty takes the last games of `train`.
-        validation_fraction: which part of `train` these are.
         max_moves: T; of longer games the first moves are read. Each side's move counts.
         scored_games: how many games to validate on are asked for illegal moves at the end.
         rows: the games of a batch.
@@ -119,9 +120,7 @@ class ChessMoves:
     begin: ClassVar[int | None] = None
     max_new_tokens: ClassVar[int | None] = None
 
-    train: FilePath = ""
-    validation: FilePath = ""
-    validation_fraction: Part = 0.1
+    files: Annotated[TrainingFiles, FLAT] = _FILES
     max_moves: Length = 200
     scored_games: Count = 200
     rows: Annotated[FixedRows, FLAT] = _ROWS
@@ -131,22 +130,18 @@ class ChessMoves:
 
         Raises:
             ConfigError: without a file.
-            DataError: see `data.games.chess_moves.read_games`; and for a single game.
+            DataError: see `data.games.chess_moves.read_games`; and for too few games.
         """
-        if not self.train:
+        train, validation = self.files.train, self.files.validation
+        if not train:
             raise ConfigError(
                 "which games? Give a PGN file: --config.task.train=games.pgn. They may be packed "
                 "with gzip or xz."
             )
-        games = _tokens([self.train])
-        if self.validation:
-            return self._data(games, _tokens([self.validation]))
-        count = max(1, round(len(games) * self.validation_fraction))
-        if count >= len(games):
-            raise ConfigError(
-                f"{self.train} has {len(games)} game: give another file with "
-                f"--config.task.validation."
-            )
+        games = _tokens([train])
+        if validation:
+            return self._data(games, _tokens([validation]))
+        count = self.files.num_held_out(len(games), "games")
         return self._data(games[:-count], games[-count:])
 
     def load_validation(self, paths: Sequence[str], workdir: Path) -> ChessData:

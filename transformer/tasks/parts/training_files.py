@@ -3,7 +3,7 @@
 import dataclasses
 
 from transformer.errors import ConfigError, DataError
-from transformer.limits import FilePath, PartOrNone
+from transformer.limits import FilePath, Part, PartOrNone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,3 +43,23 @@ class TrainingFiles:
                 f"or config.task.validation."
             )
         return count
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPath:
+    """The part of tasks on one file or folder that says which one, and what is held out of it.
+
+    Attributes:
+        path: what to train on; empty for something that needs no file.
+        validation_path: the same for validation; empty takes a part of `path`. Needs `path`.
+        validation_fraction: the fraction of `path` for validation.
+    """
+
+    path: FilePath = ""
+    validation_path: FilePath = ""
+    validation_fraction: Part = 0.1
+
+    def check(self) -> None:
+        """Refuses values that cannot work."""
+        if self.validation_path and not self.path:
+            raise ConfigError("config.task.validation_path needs config.task.path beside it.")
