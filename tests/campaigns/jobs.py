@@ -23,8 +23,10 @@ class Job(NamedTuple):
     Attributes:
         name: of the job; the task, and what is special about it.
         config: file in `configs/`, with its variant.
-        settings: of config fields, `{data}` for the folder of the generated files.
-        base: name of the job whose finished run it begins from, or nothing.
+        settings: of config fields, `{data}` for the folder of the generated files, `{base}` for
+            that of the finished run.
+        base: name of the job whose finished run it needs, or nothing. Unless its folder is part of
+            the config or the settings, the job begins from its parameters.
     """
 
     name: str
@@ -37,14 +39,14 @@ class Job(NamedTuple):
 
         Args:
             data: folder of the generated files.
-            base: folder of the run it begins from, for those that do.
+            base: folder of the run it needs, for those that do.
         """
         settings = TRAIN | self.settings
-        if base is not None and "finetune" not in self.config:
+        if base is not None and "{base}" not in f"{self.config} {settings}":
             settings["init.workdir"] = base
         return [
             f"--config={ROOT / 'configs' / self.config.format(base=base)}",
-            *(f"--config.{k}={str(v).format(data=data)}" for k, v in settings.items()),
+            *(f"--config.{k}={str(v).format(data=data, base=base)}" for k, v in settings.items()),
         ]
 
 
@@ -89,6 +91,13 @@ PAIRS = {
     "extra_length": 4,
 }
 LABELLED = {"train": "{data}/texts.jsonl", "max_length": 24, "batch_size": 8, "tokenizer.size": 80}
+SOUNDS = {
+    "train": "{data}/recordings.jsonl",
+    "features.sampling_rate": RATE,
+    "features.num_mels": 8,
+    "features.window": 64,
+    "features.hop": 32,
+}
 IMAGES = {"path": "{data}/images", "batch_size": 8, "validation_batch_size": 8}
 
 JOBS = (
@@ -243,12 +252,8 @@ JOBS = (
         "speech_digits.py",
         _settings(
             BOTH,
-            {
-                "train": "{data}/recordings.jsonl",
-                "features.sampling_rate": RATE,
-                "features.num_mels": 8,
-                "features.window": 64,
-                "features.hop": 32,
+            SOUNDS
+            | {
                 "max_seconds": 2.0,
                 "batch_seconds": 8.0,
                 "rows_multiple": 4,
@@ -256,6 +261,52 @@ JOBS = (
                 "beam_size": 2,
             },
             train__steps_per_dispatch=2,
+        ),
+    ),
+    Job(
+        "sound codec",
+        "audio_tokens.py",
+        _settings(
+            {"num_layers": 1, "num_heads": 2, "width": 16, "levels": "(3,3)"},
+            SOUNDS | {"piece_seconds": 0.2, "batch_size": 4},
+        ),
+    ),
+    Job(
+        "speaking",
+        "voice_digits.py",
+        _settings(
+            DECODER | {"context": 64},
+            {
+                "train": "{data}/recordings.jsonl",
+                "codec": "{base}",
+                "batch_tokens": 256,
+                "rows_multiple": 4,
+                "num_shapes": 1,
+            },
+        ),
+        base="sound codec",
+    ),
+    Job(
+        "completion",
+        "completion.py",
+        _settings(
+            DECODER | {"context": 32, "num_kv_heads": 1},
+            {
+                "train": "{data}/turn.jsonl",
+                "suffix": ":",
+                "tokenizer.kind": "character",
+                "max_length": 32,
+                "max_target_length": 12,
+                "validation_fraction": 0.2,
+            },
+        ),
+    ),
+    Job(
+        "moves of chess",
+        "game_chess.py",
+        _settings(
+            DECODER,
+            {"train": "{data}/games.pgn", "max_moves": 4, "batch_size": 4, "scored_games": 2},
         ),
     ),
     Job(
@@ -305,7 +356,7 @@ JOBS = (
 
 def write_data(folder: Path) -> None:
     """The files that the jobs read; the same ones each time."""
-    for make in (_texts, _pairs, _labelled, _tags, _proteins, _questions, _images, _sounds):
+    for make in (_texts, _pairs, _labelled, _tags, _proteins, _questions, _images, _sounds, _chess):
         make(folder, random.Random(make.__name__))
 
 
@@ -387,6 +438,16 @@ def _sounds(folder: Path, source: random.Random) -> None:
             file.writeframes(random.normal(0, 3000, count).astype("<i2").tobytes())
         rows.append({"audio": f"{number}.wav", "text": source.choice(WORDS)})
     _rows(folder / "recordings.jsonl", rows)
+
+
+def _chess(folder: Path, source: random.Random) -> None:
+    pawns, knights = ("a", "b", "d", "e", "g", "h"), ("Nf", "Nc")
+    games = (
+        f"1. {source.choice(pawns)}4 {source.choice(pawns)}5 "
+        f"2. {source.choice(knights)}3 {source.choice(knights)}6 *"
+        for _ in range(40)
+    )
+    (folder / "games.pgn").write_text("\n\n".join(games), "utf-8")
 
 
 def _rows(path: Path, rows: list[dict[str, str]]) -> None:

@@ -33,7 +33,10 @@ LINES = {
     "question_answering": "who has the coat?\tann has the hat. bob has the coat.\n",
     "translation": "ann sees the cat\nbob hears tom near the house\n",
     "text_to_text": "cat\nhouse\n",
+    "completion": "cat\nhouse\n",
 }
+# How the texts begin that models go on with.
+PROMPTS = {"language_modeling": "ann ", "chess_moves": "a2a4 a7a5"}
 
 
 def bits(warm: Warm, job: Job, folder: Path) -> dict[str, object]:
@@ -59,8 +62,8 @@ def bits(warm: Warm, job: Job, folder: Path) -> dict[str, object]:
     task = settings["name"]
     where = f"--workdir={workdir}"
     found["evaluate"] = _done(warm, "evaluate.py", "--json", where)
-    if task == "language_modeling":
-        writing = ("--prompt=ann ", "--max_new_tokens=12", "--seed=3", "--json")
+    if task in PROMPTS:
+        writing = (f"--prompt={PROMPTS[task]}", "--max_new_tokens=12", "--seed=3", "--json")
         found["generate"] = _done(warm, "generate.py", *writing, where)
     elif task in ("translation", "text_to_text"):
         found["generate"] = _done(warm, "generate.py", "--json", where, stdin=LINES[task])
