@@ -1,17 +1,17 @@
-"""Compiles steps and writing for a GPU that is not here, and counts what the compiler made of them.
+"""Compiles steps, writing and initial states for a GPU that is not here, and counts what comes out.
 
     pip install -e '.[plan-gpu]'
     JAX_PLATFORMS=cpu python benchmarks/compiled.py --json=compiled.json
     JAX_PLATFORMS=cpu python benchmarks/compiled.py --programs=gpt2 --heaviest=20 --text=folder
 
 The programs are rows of `benchmarks/accelerator.py` with further options, each compiled in a
-process of its own. Columns, of one step or one written token: instructions of the whole program
-and the part of them that makes random numbers; kernels that are started, those of cuDNN's attention
-among them; gigabytes that kernels read and write at least, and the milliseconds this takes at the
-full bandwidth of the device's memory; FLOPs of matrix products without those of attention, in
-bfloat16 and in float32; GiB that the compiler plans, all arguments included; processor seconds of
-tracing and compiling. A device also tries several kernels for each product while it compiles, which
-is not seen here.
+process of its own. Columns, of one step, one written token or one state before the first step:
+instructions of the whole program and the part of them that makes random numbers; kernels that are
+started, those of cuDNN's attention among them; gigabytes that kernels read and write at least, and
+the milliseconds this takes at the full bandwidth of the device's memory; FLOPs of matrix products
+without those of attention, in bfloat16 and in float32; GiB that the compiler plans, all arguments
+included; processor seconds of tracing and compiling. A device also tries several kernels for each
+product while it compiles, which is not seen here.
 """
 
 import argparse
@@ -32,9 +32,12 @@ from accelerating.kernels import count
 from accelerating.rows import BFLOAT16, ROOT, ROWS, SCANNED
 from accelerating.table import bandwidth_of
 
+# The program that makes the state before the first step.
+STATE = "initial state"
 # Options of each row, by what the table calls them.
 PROGRAMS: dict[str, dict[str, dict[str, Any]]] = {
     "gpt2": {
+        STATE: {},
         "as shipped": {},
         "three products": {"model.compute.fused_qkv": False},
         "all logits at once": {"task.vocab_chunk": 0},
@@ -147,7 +150,7 @@ def _compiled(options: argparse.Namespace) -> dict[str, Any]:
     row = next(row for row in ROWS if row.name == name)
     config = row.made_config(options.folder, tiny=False)
     config.update_from_flattened_dict(PROGRAMS[name][title])
-    lower = _writing if name == "decoding" else _step
+    lower = _writing if name == "decoding" else _state if title == STATE else _step
     make = lower(config, target, title)
     begun = time.process_time()
     compiled = make()
@@ -175,6 +178,23 @@ def _step(config: Any, target: Any, title: str) -> Any:
     from transformer.training.experiment import prepare
 
     return functools.partial(compile_steps, prepare(config, devices=target.devices))
+
+
+def _state(config: Any, target: Any, title: str) -> Any:
+    """What compiles the state before the first step."""
+    import jax
+
+    from transformer.training.experiment import prepare
+    from transformer.training.programs import make_programs
+
+    experiment = prepare(config, devices=target.devices)
+
+    def make() -> Any:
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        with jax.set_mesh(experiment.mesh):
+            return make_programs(experiment).new_state.lower(key).compile()
+
+    return make
 
 
 def _writing(config: Any, target: Any, title: str) -> Any:

@@ -69,6 +69,11 @@ def test_other_keys_stay():
         assert unrolled(key) is key
 
 
+def test_keys_of_other_devices_stay(monkeypatch):
+    monkeypatch.setattr("transformer.ops.threefry.platform", lambda: "gpu")
+    assert unrolled(KEY) is KEY
+
+
 def test_there_is_no_loop():
     """JAX's own has one on CPUs. Once it has none, `unrolled` is no longer needed."""
     assert "while" in lowered(lambda key: jax.random.bits(key, (64, 64)))

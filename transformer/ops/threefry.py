@@ -15,6 +15,8 @@ import numpy as np
 from jax.extend.random import define_prng_impl, threefry_prng_impl
 from jaxtyping import Array, Key, UInt, UInt32
 
+from transformer.ops.platforms import platform
+
 # By how many bits words are rotated; the two rows take turns.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -26,10 +28,12 @@ Words = tuple[UInt32[Array, "..."], UInt32[Array, "..."]]
 def unrolled(key: Key[Array, "..."]) -> Key[Array, "..."]:
     """The same key; whatever is drawn with it is the same, and is drawn faster on a CPU.
 
+    Where other devices compute, for which JAX writes no loop, this is the key itself.
+
     Args:
         key: of JAX's default kind. One of another kind is returned as it is.
     """
-    if str(jax.random.key_impl(key)) != "threefry2x32":
+    if platform() != "cpu" or str(jax.random.key_impl(key)) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
 
