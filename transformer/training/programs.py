@@ -19,8 +19,8 @@ from transformer.training.step import Count, train_steps
 from transformer.types import Batch, Metrics, Params
 
 # XLA's pass that makes one kernel of several with the same inputs makes one of all arrays of one
-# shape. Random numbers take hundreds of operations each, and of dozens of arrays in one kernel the
-# compiler makes machine code for half a minute; each array in its own is done in less than half.
+# shape. Random numbers take hundreds of operations each, and machine code for dozens of arrays in
+# one kernel takes long and is made by one thread; for an array in each it is made by many.
 _ONE_KERNEL_EACH = {"xla_disable_hlo_passes": "multi_output_fusion"}
 
 
