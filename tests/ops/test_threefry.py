@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 
 KEY = jax.random.fold_in(jax.random.key(3), 2**31)
 
 
 def same(draw, key=KEY):
-    """Both as one program: where `erf_inv` is fused with what, its last bit may differ."""
-    ours, theirs = jax.jit(lambda key: draw(unrolled(key)))(key), jax.jit(draw)(key)
+    """Each is one compiled program: the last bit of `erf_inv` depends on what it is fused with."""
+    ours, theirs = jax.jit(lambda key: draw(without_loop(key)))(key), jax.jit(draw)(key)
     np.testing.assert_array_equal(ours, theirs)
     assert ours.dtype == theirs.dtype
 
@@ -24,7 +24,7 @@ def test_bits(dtype, shape):
 
 
 def test_bits_differ_from_key_to_key():
-    first, second = (jax.random.bits(unrolled(jax.random.key(n)), (100,)) for n in range(2))
+    first, second = (jax.random.bits(without_loop(jax.random.key(n)), (100,)) for n in range(2))
     assert (first != second).all()
 
 
@@ -60,21 +60,27 @@ def lowered(draw):
 
 
 def test_places_that_take_two_words_are_left_to_jax():
-    assert "while" in lowered(lambda key: jax.random.bits(unrolled(key), (2**16, 2**16, 2)))
-    assert "while" not in lowered(lambda key: jax.random.bits(unrolled(key), (2**16, 2**16)))
+    assert "while" in lowered(lambda key: jax.random.bits(without_loop(key), (2**16, 2**16, 2)))
+    for shape in ((2**16, 2**16), (1, 2**16, 2**16), (0, 2**33)):
+        assert "while" not in lowered(lambda key, s=shape: jax.random.bits(without_loop(key), s))
 
 
 def test_other_keys_stay():
-    for key in (jax.random.key(0, impl="rbg"), unrolled(KEY)):
-        assert unrolled(key) is key
+    for key in (jax.random.key(0, impl="rbg"), without_loop(KEY)):
+        assert without_loop(key) is key
+
+
+def test_bits_of_an_older_kind_stay():
+    with jax.threefry_partitionable(False):
+        assert without_loop(KEY) is KEY
 
 
 def test_keys_of_other_devices_stay(monkeypatch):
     monkeypatch.setattr("transformer.ops.threefry.platform", lambda: "gpu")
-    assert unrolled(KEY) is KEY
+    assert without_loop(KEY) is KEY
 
 
 def test_there_is_no_loop():
-    """JAX's own has one on CPUs. Once it has none, `unrolled` is no longer needed."""
+    """JAX's own has one on CPUs. Once it has none, `without_loop` is no longer needed."""
     assert "while" in lowered(lambda key: jax.random.bits(key, (64, 64)))
-    assert "while" not in lowered(lambda key: jax.random.bits(unrolled(key), (64, 64)))
+    assert "while" not in lowered(lambda key: jax.random.bits(without_loop(key), (64, 64)))

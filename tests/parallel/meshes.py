@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from transformer import sharding
 from transformer.composition import config_fields, with_fields
 from transformer.nn.compute import Compute
+from transformer.ops.threefry import without_loop
 from transformer.runs.evaluating import evaluate_run
 from transformer.runs.opening import Run
 from transformer.training.experiment import prepare
@@ -186,7 +187,6 @@ def trained(model, task, devices, **mesh):
     )
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.optimizer)))
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(state.params)]
-    counts = {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
     gathered = [
         tuple(map(int, found.split(",")))
         for found in re.findall(r"= \w+\[([\d,]+)\][^=]* all-gather(?:-start)?\(", program)
@@ -195,16 +195,32 @@ def trained(model, task, devices, **mesh):
         "losses": losses,
         "validation": validation,
         "fraction_here": here / whole,
-        "collectives": counts,
+        "collectives": _collectives(program),
         "gathered": gathered,
         "parameter_shapes": shapes,
     }
 
 
+def random_bits():
+    """The program that makes random bits of [64, 64] in four parts."""
+    mesh = jax.sharding.Mesh(jax.devices()[:4], "x")
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+
+    def draw(key):
+        return jax.random.bits(without_loop(key), (64, 64))
+
+    program = jax.jit(draw, out_shardings=rows).lower(jax.random.key(0)).compile().as_text()
+    return {"program": program, "collectives": _collectives(program)}
+
+
+def _collectives(program):
+    return {name: len(re.findall(rf" {name}(?:-start)?\(", program)) for name in COLLECTIVES}
+
+
 def main():
     path = Path(sys.argv[1])
     path.write_text("".join(f"{n} times {n} is {n * n}. " for n in range(400)))
-    found = {}
+    found = {"random bits": random_bits()}
     known = jobs(path)
     for name, mesh in json.loads(sys.argv[2]):
         devices = int(np.prod(list(mesh.values()))) if mesh else 1

@@ -120,6 +120,13 @@ def test_devices_exchange_what_they_have_to(found):
     assert counts["ring sequence=4"]["collective-permute"] > 4
 
 
+def test_each_device_makes_its_part_of_random_bits(found):
+    program = found["random bits"]["program"]
+    assert "u32[16,64]" in program
+    assert "u32[64,64]" not in program
+    assert not any(found["random bits"]["collectives"].values())
+
+
 def test_no_mesh_axis_cuts_twice():
     with pytest.raises(ValueError, match="tensor more than once"):
         Rules().spec(("heads", "mlp"))

@@ -113,7 +113,7 @@ def test_a_file_is_needed(pgn, tmp_path):
         ChessMoves().load(None)
     path = tmp_path / "one.pgn"
     path.write_text("1. e4 *")
-    with pytest.raises(DataError, match=r"has 1 games: .*config\.task\.validation"):
+    with pytest.raises(DataError, match=r"too few games \(1\) .*config\.task\.validation"):
         with_fields(ChessMoves(), train=str(path)).load(None)
     data = with_fields(ChessMoves(), train=str(pgn), validation=str(path)).load(None)
     assert (len(data.train), len(data.validation)) == (24, 1)

@@ -34,7 +34,7 @@ from transformer.decoding.rows import encoded
 from transformer.decoding.word_times import Line, token_ends, usual_heads
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.ops.search_rules import Search
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 from transformer.types import Params
 
 # Text before a window is not told if the window was written at a higher temperature than this.
@@ -367,7 +367,7 @@ def _memory(
 @jax.jit
 def _keys(seed: UInt32[Array, ""], numbers: UInt32[Array, "B n"]) -> Key[Array, "B"]:
     """Random keys, each for some numbers, so that rows do not depend on their batch."""
-    key = unrolled(jax.random.key(seed))
+    key = without_loop(jax.random.key(seed))
 
     def of_row(row: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(key, row[0]), row[1])

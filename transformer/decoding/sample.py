@@ -25,7 +25,7 @@ from transformer.errors import DataError
 from transformer.nn.decoder import Caches, DecoderOnly
 from transformer.ops.logits import Sampling, choose
 from transformer.ops.masks import real_tokens
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 from transformer.types import Params
 
 # Tokens made between two returns to Python: few enough to watch, many enough to be fast.
@@ -271,7 +271,7 @@ def _start(history: list[int], start: int, context: int) -> int:
 @functools.partial(jax.jit, static_argnums=1)
 def _row_keys(seed: UInt32[Array, ""], num_rows: int) -> Key[Array, "B"]:
     """One key for each row, the same in every batch."""
-    key = unrolled(jax.random.key(seed))
+    key = without_loop(jax.random.key(seed))
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_rows))
 
 

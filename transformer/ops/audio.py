@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from transformer.ops.threefry import without_loop
+
 # Slaney's mel scale is linear up to this frequency, in Hz, and logarithmic above it.
 _CORNER = 1000.0
 _HZ_PER_MEL = 200.0 / 3.0
@@ -276,7 +278,8 @@ def griffin_lim(
         seed: of the random phases.
     """
     window = 2 * (magnitudes.shape[2] - 1)
-    phases = jax.random.uniform(jax.random.key(seed), magnitudes.shape, maxval=2.0 * jnp.pi)
+    key = without_loop(jax.random.key(seed))
+    phases = jax.random.uniform(key, magnitudes.shape, maxval=2.0 * jnp.pi)
     begin = magnitudes * jnp.exp(1j * phases)
 
     def step(guess: _Guess, _: None) -> tuple[_Guess, None]:

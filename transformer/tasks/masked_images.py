@@ -15,6 +15,7 @@ from transformer.composition import FLAT
 from transformer.errors import ConfigError
 from transformer.limits import Part
 from transformer.ops.patches import patchify, unpatchify
+from transformer.ops.threefry import without_loop
 from transformer.pictures.columns import draw_columns
 from transformer.tasks.parts.images import ImageData, ImageFiles
 from transformer.tasks.parts.models import ImageReconstructor
@@ -161,7 +162,7 @@ class MaskedImages:
 
 def _orders(key: Key[Array, ""], count: int, num_patches: int) -> Int[Array, "B T"]:
     """A random order of the patches for each image."""
-    return jnp.argsort(jax.random.uniform(key, (count, num_patches)), axis=1)
+    return jnp.argsort(jax.random.uniform(without_loop(key), (count, num_patches)), axis=1)
 
 
 def _moments(patches: Float[Array, "B T P"]) -> tuple[Array, Array]:

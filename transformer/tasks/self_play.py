@@ -23,7 +23,7 @@ from transformer.data.games.rows import RowGame
 from transformer.data.games.seeds import SeedSource
 from transformer.data.games.solving import solve
 from transformer.limits import Whole
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 from transformer.tasks.parts.boards import (
     Board,
     BoardData,
@@ -110,7 +110,7 @@ class SelfPlay:
         """Plays and learns from it; positions of known value are only judged."""
         if "seeds" not in batch:
             return self._examined(model, params, batch)
-        key = unrolled(jax.random.key(batch["seeds"][0]))
+        key = without_loop(jax.random.key(batch["seeds"][0]))
         games, forms = jax.random.split(key)
         played = play_games(
             model,

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from transformer import sharding
 from transformer.errors import ConfigError
 from transformer.nn.compute import computing
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 from transformer.sections import flattened
 from transformer.tasks.parts.abilities import ChecksFit, FixesDimensions, NamesOutputs
 from transformer.tasks.parts.models import Model
@@ -140,7 +140,7 @@ class Experiment:
 
     def create(self, key: jax.Array) -> states.TrainState:
         """The state before the first step."""
-        params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, unrolled(key)))
+        params = nn.meta.unbox(initial_parameters(self.model, self.task, self.lora, key))
         return states.create(
             params,
             self.optimizer,
@@ -340,6 +340,7 @@ def _trained(boxed: Boxed, lora: LoRA, optimizer: Optimizer) -> Chooser:
 
 def initial_parameters(model: Model, task: Task, lora: LoRA, key: jax.Array) -> Boxed:
     """Initial parameters and new adapters, boxed with the logical names of their axes."""
+    key = without_loop(key)
     boxed = model.init(key, *task.example_inputs(model), method=task.entry)["params"]
     return with_adapters(boxed, lora, jax.random.fold_in(key, 1))
 

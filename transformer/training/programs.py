@@ -18,9 +18,9 @@ from transformer.training.state import TrainState
 from transformer.training.step import Count, train_steps
 from transformer.types import Batch, Metrics, Params
 
-# XLA's pass that makes one kernel of several with the same inputs makes one of all arrays of one
-# shape. Random numbers take hundreds of operations each, and machine code for dozens of arrays in
-# one kernel takes long and is made by one thread; for an array in each it is made by many.
+# This pass of XLA joins kernels that have the same inputs. Here it would join all arrays of one
+# shape to one kernel of thousands of operations, which one thread compiles. Without it each array
+# has a kernel of its own, and many threads compile them.
 _ONE_KERNEL_EACH = {"xla_disable_hlo_passes": "multi_output_fusion"}
 
 
@@ -73,6 +73,8 @@ def make_programs(experiment: Experiment) -> Programs:
 
 def creation_options(platform: str) -> dict[str, str] | None:
     """What the compiler is told of the program that makes the initial state; None for nothing.
+
+    For that program it takes the place of `--xla_disable_hlo_passes` in `XLA_FLAGS`.
 
     Args:
         platform: of the devices.

@@ -10,7 +10,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from transformer.ops.platforms import platform
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 from transformer.tasks.parts.protocol import Losses
 from transformer.traced import Number
 from transformer.training.precision import narrowed, rounded_like, widened
@@ -59,7 +59,7 @@ def train_step(recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainSt
         `learning_rate`, and in `group_norms` the gradient norm of each parameter group
         (`parameter_groups`).
     """
-    key = jax.random.fold_in(unrolled(state.key), state.step)
+    key = jax.random.fold_in(without_loop(state.key), state.step)
     moving, kept = split(state.params, recipe.trained)
 
     used = (moving, kept)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from transformer.data.games.rooms import MOVES, PLACED, Episodes, Rooms, Walk
-from transformer.ops.threefry import unrolled
+from transformer.ops.threefry import without_loop
 from transformer.tasks.parts.models import Model
 from transformer.types import Params
 
@@ -76,7 +76,7 @@ def _acted(
     temperature: Float[Array, ""] | float,
     seed: Int[Array, ""] | int,
 ) -> Episodes:
-    at_places, at_moves = jax.random.split(unrolled(jax.random.key(seed)))
+    at_places, at_moves = jax.random.split(without_loop(jax.random.key(seed)))
     places = rooms.places(jax.random.uniform(at_places, (count, PLACED)))
 
     def step(

@@ -187,12 +187,12 @@ class ImageData:
     """Images to train and to validate on.
 
     Attributes:
-        files: how they were read.
+        images: how they were read.
         train: images to train on.
         validation: images to validate on.
     """
 
-    files: ImageFiles
+    images: ImageFiles
     train: LabelledImages
     validation: LabelledImages
 
@@ -216,7 +216,7 @@ class ImageData:
         """Writes the names of the classes, and how images are prepared."""
         save_labels(self.train.names, workdir)
         channels = {"channels": self.dimensions()["channels"]}
-        preparation = channels | dataclasses.asdict(self.files.preparation)
+        preparation = channels | dataclasses.asdict(self.images.preparation)
         write_json(workdir / PREPARATION_FILE, preparation)
 
     def output_names(self) -> tuple[str, ...]:
@@ -236,26 +236,26 @@ class ImageData:
 
     def pace(self) -> Pace:
         """Examples are images; tokens are counted as images, too."""
-        return self.files.rows.pace(len(self.train.labels), 1.0)
+        return self.images.rows.pace(len(self.train.labels), 1.0)
 
     def batch_rows(self) -> tuple[int]:
         """B."""
-        return (self.files.rows.batch_size,)
+        return (self.images.rows.batch_size,)
 
     def train_batches(self, *, seed: int, num_steps: int) -> Batches:
         """Augmented images in a new order each epoch."""
-        images = self._rows(self.train, self.files.augmentation)
-        return self.files.rows.train_batches(images, seed=seed, num_steps=num_steps)
+        images = self._rows(self.train, self.images.augmentation)
+        return self.images.rows.train_batches(images, seed=seed, num_steps=num_steps)
 
     def validation_batches(self) -> Batches:
         """Every validation image once."""
         return self._in_order(self.validation)
 
     def _in_order(self, images: LabelledImages) -> Batches:
-        return self.files.rows.validation_batches(self._rows(images, _AUGMENTATION))
+        return self.images.rows.validation_batches(self._rows(images, _AUGMENTATION))
 
     def _rows(self, images: LabelledImages, augmentation: Augmentation) -> ImageRows:
-        threads, preparation = _num_threads(images.source), self.files.preparation
+        threads, preparation = _num_threads(images.source), self.images.preparation
         return ImageRows(images.source, images.labels, preparation, augmentation, threads)
 
     # ----------------------------------------------------------------------------- outputs
@@ -270,7 +270,7 @@ class ImageData:
         """The outputs of a method of the model for `train` or `validation`."""
 
         def pixels(batch: HostBatch) -> list[Float[Array, "B Y X C"]]:
-            return [self.files.preparation.normalized(batch["images"])]
+            return [self.images.preparation.normalized(batch["images"])]
 
         with counting(len(images.labels), "looked at", "images") as update:
             return outputs_of(model, method, params, self._in_order(images), pixels, update)

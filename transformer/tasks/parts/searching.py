@@ -16,6 +16,7 @@ from transformer.data.games.positions import Positions
 from transformer.data.games.rows import RowGame
 from transformer.decoding.shapes import rounded_up
 from transformer.errors import MissingDependencyError
+from transformer.ops.threefry import without_loop
 from transformer.tasks.parts.playing import BoardPlayer, expected_result
 from transformer.types import Params
 
@@ -184,7 +185,7 @@ def search(
     logits, values, legal = evaluated(params, positions)
     found = mctx.gumbel_muzero_policy(
         params,
-        key,
+        without_loop(key),
         mctx.RootFnOutput(prior_logits=logits, value=values, embedding=positions),
         step,
         num_simulations=simulations,

@@ -3,7 +3,7 @@
 import dataclasses
 
 from transformer.errors import ConfigError, DataError
-from transformer.limits import FilePath, Part, PartOrNone
+from transformer.limits import FilePath, Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class TrainingFiles:
 
     train: FilePath = ""
     validation: FilePath = ""
-    validation_fraction: PartOrNone = 0.1
+    validation_fraction: Part = 0.1
 
     def check(self) -> None:
         """Refuses values that cannot work."""
@@ -27,20 +27,20 @@ class TrainingFiles:
             raise ConfigError("config.task.validation needs config.task.train beside it.")
 
     def num_held_out(self, total: int, what: str) -> int:
-        """How many examples of a file to train on are kept for validation.
+        """How many examples of a file to train on are kept for validation, at least one.
 
         Args:
             total: the number of examples.
             what: the word for examples, in the plural.
 
         Raises:
-            DataError: if there are too few.
+            DataError: if none would be left to train on.
         """
-        count = round(total * self.validation_fraction)
-        if not 0 < count < total:
+        count = max(1, round(total * self.validation_fraction))
+        if count >= total:
             raise DataError(
-                f"{self.train} has {total} {what}: too few to keep some for validation. Give more, "
-                f"or config.task.validation."
+                f"{self.train} has too few {what} ({total}) to keep some for validation. Give "
+                f"more, or config.task.validation."
             )
         return count
 
