@@ -210,7 +210,7 @@ def test_pretraining_reads_the_docstrings(monkeypatch):
     task = with_fields(Denoising(), embedded="docstrings", **sizes)
     found = task.load(None)
     assert found.tokenizer.decode(found.train[:13]) == "one two three"
-    assert seen == [task.texts.validation_fraction]
+    assert seen == [task.texts.files.validation_fraction]
 
 
 @pytest.mark.parametrize(
