@@ -114,7 +114,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="jobs whose names have this")
     options = parser.parse_args()
     assert DURATION > STEPS
-    found, warm = {}, Warm()
+    # This process computes batches, too: a second one must not be forked from its threads.
+    found, warm = {}, Warm(most=1000, megabytes=12000.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").mkdir()
