@@ -145,7 +145,7 @@ def test_runs_that_differ_in_numbers_compile_once(config, tmp_path, caplog):
     ("platform", "options"),
     [("cpu", None), ("tpu", None), *[(gpu, {PASSES: "multi_output_fusion"}) for gpu in GPUS]],
 )
-def test_on_a_gpu_arrays_of_the_initial_state_have_kernels_of_their_own(
+def test_for_a_gpu_the_compiler_is_told_not_to_join_arrays_of_the_initial_state(
     config, monkeypatch, platform, options
 ):
     told = {}

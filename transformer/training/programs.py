@@ -19,8 +19,8 @@ from transformer.training.step import Count, train_steps
 from transformer.types import Batch, Metrics, Params
 
 # This pass of XLA joins kernels that have the same inputs. Here it would join all arrays of one
-# shape to one kernel of thousands of operations, which one thread compiles. Without it each array
-# has a kernel of its own, and many threads compile them.
+# shape to one kernel of thousands of operations, which takes long to compile. Without it each array
+# has a kernel of its own, and threads can share the work.
 _ONE_KERNEL_EACH = {"xla_disable_hlo_passes": "multi_output_fusion"}
 
 
