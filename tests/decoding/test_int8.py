@@ -101,5 +101,5 @@ def test_one_product_of_queries_keys_and_values_has_the_same_scores():
     model, params = gemma()
     params = weights_in_int8(model, params)
     fused = computing(model, fused_qkv=True)
-    scores, expected = (m.apply({"params": params}, TOKENS)[0] for m in (fused, model))
+    scores, expected = (jax.jit(m.apply)({"params": params}, TOKENS)[0] for m in (fused, model))
     np.testing.assert_allclose(scores, expected, atol=1e-5)

@@ -166,8 +166,14 @@ def check_sound(trace):
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_trace_is_the_models(name, runs, traces, recording):
     run, trace = runs(name), traces(name)
-    heard, *target = map(jnp.asarray, trace.reading.inputs)
-    memory = run.model.apply({"params": run.params}, heard, method="encode")
+    heard, *target = trace.reading.inputs
+
+    def said(method, *inputs):
+        return jax.jit(functools.partial(run.model.apply, method=method))(
+            {"params": run.params}, *inputs
+        )
+
+    memory = said("encode", heard)
     np.testing.assert_allclose(trace.stack("encoder")["final"], memory[0], atol=1e-5)
     (written,) = run.task.transcribe(
         run.model, run.params, run.workdir, [recording], Asked(), lambda done: None
@@ -179,12 +185,12 @@ def test_the_trace_is_the_models(name, runs, traces, recording):
     assert ids[: len(shown_ids)] == shown_ids
     assert len(ids) - len(shown_ids) <= (name == "whisper")
     if name == "speech_encoder":
-        logits = run.model.apply({"params": run.params}, memory, method="aligned")
+        logits = said("aligned", memory)
         expected = jax.nn.log_softmax(logits)[0]
         assert trace.reading.names[-1] == "none"
     else:
         text = target[0][:, : len(trace.tokens)]
-        expected = run.model.apply({"params": run.params}, heard, text)[0]
+        expected = said("__call__", heard, text)[0]
     np.testing.assert_allclose(trace.outputs, expected, atol=2e-5)
 
 

@@ -90,20 +90,20 @@ def test_the_mean_of_a_protein_is_over_its_own_tokens():
     model = TINY.clone(pooling="mean")
     rows = jnp.asarray(TOKENS), None, jnp.asarray(LENGTHS)
     params = noisy_parameters(AnyMethod(model, "classify"), *rows)
-    features = states(model, params, rows[0], rows[2])
-    dense = params["pooler"]
+    found = jax.jit(functools.partial(model.apply, method="classify"))({"params": params}, *rows)
+    features = np.asarray(states(model, params, rows[0], rows[2]))
+    dense, output = (jax.tree.map(np.asarray, params[name]) for name in ("pooler", "output"))
     for row, length in enumerate(LENGTHS):
         mean = features[row, :length].mean(0)
         pooled = np.tanh(mean @ dense["kernel"] + dense["bias"])
-        expected = pooled @ params["output"]["kernel"] + params["output"]["bias"]
-        found = model.apply({"params": params}, *rows, method="classify")[row]
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        expected = pooled @ output["kernel"] + output["bias"]
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
 
 
 def test_the_initial_scale_is_that_of_all_kernels_of_blocks():
     model = TINY.clone(init_scale=0.5)
     rows = jnp.asarray(TOKENS), None, jnp.asarray(LENGTHS)
-    blocks = model.init(jax.random.key(0), *rows)["params"]["blocks"]
+    blocks = jax.jit(model.init)(jax.random.key(0), *rows)["params"]["blocks"]
     kernels = [
         (path, leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(blocks)

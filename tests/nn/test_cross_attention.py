@@ -49,9 +49,8 @@ def block_and_params(order, x, memory):
 @pytest.mark.parametrize("order", ["pre", "post"])
 def test_formula(order, x, memory):
     block, params = block_and_params(order, x, memory)
-    output, cache = block.apply(
-        {"params": params}, x, None, causal(), memory=memory, memory_mask=VALID
-    )
+    run = functools.partial(block.apply, {"params": params}, memory_mask=VALID)
+    output, cache = jax.jit(lambda x, memory: run(x, None, causal(), memory=memory))(x, memory)
     attention = ATTENTION()
 
     def norm(name, x):
@@ -71,19 +70,21 @@ def test_formula(order, x, memory):
         "cross_attention": look_across,
         "feed_forward": feed_forward,
     }
-    expected = x
-    for name, branch in branches.items():
-        if order == "pre":
-            expected = expected + branch(norm(name, expected))
-        else:
-            expected = norm(name, expected + branch(expected))
-    np.testing.assert_allclose(output, expected, atol=1e-5)
+
+    @jax.jit
+    def expected(x):
+        for name, branch in branches.items():
+            x = x + branch(norm(name, x)) if order == "pre" else norm(name, x + branch(x))
+        return x
+
+    np.testing.assert_allclose(output, expected(x), atol=1e-5)
     assert cache is None
 
 
 def test_hidden_memory_does_not_matter(x, memory):
     block, params = block_and_params("pre", x, memory)
     run = functools.partial(block.apply, {"params": params}, x, None, causal(), memory_mask=VALID)
+    run = jax.jit(run)
     expected, _ = run(memory=memory)
     hidden, _ = run(memory=memory.at[1, 2:].add(5.0))
     seen, _ = run(memory=memory.at[1, :2].add(5.0))
@@ -167,7 +168,8 @@ def test_slots_are_apart_from_positions(x, slots):
 def test_weights_that_are_kept_are_the_softmax(x):
     layer = Attention(num_heads=4, num_kv_heads=2, logit_cap=2.0)
     params = noisy_parameters(layer, x)
-    _, kept = layer.apply({"params": params}, x, mask=causal(), mutable=["intermediates"])
+    run = functools.partial(layer.apply, mask=causal(), mutable=["intermediates"])
+    _, kept = jax.jit(run)({"params": params}, x)
     weights = kept["intermediates"]["weights"]
 
     def project(name):

@@ -127,12 +127,15 @@ def test_every_mask_is_that_of_the_reference(reference, name, length):
 
 @pytest.mark.parametrize("length", [8, 9])
 def test_the_kernel_is_given_a_key_for_every_query(reference, length):
-    inputs = arrays(length, length)
-    for mask in masks_for(length).values():
-        dot_product_attention(*inputs, mask=mask, implementation="cudnn")
-    whole = [asked["mask"] for asked in reference if asked["mask"] is not None]
+    @jax.jit
+    def given(*inputs):
+        for mask in masks_for(length).values():
+            dot_product_attention(*inputs, mask=mask, implementation="cudnn")
+        return [asked["mask"] for asked in reference if asked["mask"] is not None]
+
+    whole = given(*arrays(length, length))
     assert len(whole) == 9
-    assert all(jnp.all(jnp.any(mask, axis=-1)) for mask in whole)
+    assert all(np.all(np.any(mask, axis=-1)) for mask in whole)
 
 
 @pytest.mark.parametrize(

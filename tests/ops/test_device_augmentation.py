@@ -13,6 +13,12 @@ from transformer.ops.image_changes import CHANGES, changed
 
 STRENGTHS = (-0.9, -0.35, 0.0, 0.5, 0.9)
 _changed = jax.jit(changed)
+# All but the key and the images are constants.
+random_flip = jax.jit(augmentation.random_flip)
+random_shift = jax.jit(augmentation.random_shift, static_argnums=2)
+random_mix = jax.jit(augmentation.random_mix, static_argnums=(2, 3))
+random_erasing = jax.jit(augmentation.random_erasing, static_argnums=2)
+cut_box = jax.jit(augmentation._cut_box, static_argnums=(2, 3))
 
 
 def pictures(channels):
@@ -47,7 +53,7 @@ def noise():
 
 
 def test_flip_exchanges_left_and_right_in_half_of_the_images(noise):
-    found = np.asarray(augmentation.random_flip(jax.random.key(0), noise))
+    found = np.asarray(random_flip(jax.random.key(0), noise))
     same = (found == np.asarray(noise)).all((1, 2, 3))
     mirrored = (found == np.asarray(noise)[:, :, ::-1]).all((1, 2, 3))
     assert (same ^ mirrored).all()
@@ -55,7 +61,7 @@ def test_flip_exchanges_left_and_right_in_half_of_the_images(noise):
 
 
 def test_shift_moves_images_by_whole_pixels_and_fills_with_black(noise):
-    found = np.asarray(augmentation.random_shift(jax.random.key(0), noise, 2))
+    found = np.asarray(random_shift(jax.random.key(0), noise, 2))
     padded = np.pad(np.asarray(noise), ((0, 0), (2, 2), (2, 2), (0, 0)))
     distances = set()
     for image, wide in zip(found, padded, strict=True):
@@ -72,7 +78,7 @@ def test_shift_moves_images_by_whole_pixels_and_fills_with_black(noise):
 
 @pytest.mark.parametrize("mixup, cut", [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])
 def test_mixed_images_hold_the_shares_that_are_told(noise, mixup, cut):
-    mixed = augmentation.random_mix(jax.random.key(0), noise, mixup, cut)
+    mixed = random_mix(jax.random.key(0), noise, mixup, cut)
     images, shares, before = map(np.asarray, (mixed.images, mixed.shares, noise))
     assert ((shares >= 0) & (shares <= 1)).all()
     assert len(np.unique(shares)) > 12
@@ -96,17 +102,17 @@ def test_mixed_images_hold_the_shares_that_are_told(noise, mixup, cut):
 
 def test_shares_are_distributed_as_asked():
     images = jnp.zeros((2000, 8, 8, 1))
-    blended = augmentation.random_mix(jax.random.key(0), images, 0.2, 0.0).shares
+    blended = random_mix(jax.random.key(0), images, 0.2, 0.0).shares
     # The variance of Beta(a, a) is 1 / (4 (2 a + 1)): here 0.179, and 0.083 if a were 1.
     assert np.var(blended) == pytest.approx(1 / 5.6, abs=0.01)
     # Of Beta(0.2, 0.2) 34 percent are above 0.9, and 10 if a were 1; at edges boxes are smaller.
-    cut = augmentation.random_mix(jax.random.key(0), images, 0.0, 0.2).shares
+    cut = random_mix(jax.random.key(0), images, 0.0, 0.2).shares
     assert np.mean(cut > 0.9) > 0.3
 
 
 def test_a_cut_box_is_the_one_of_the_host(noise):
     """A box of CutMix, put in by the host, is what the device has."""
-    mixed = augmentation.random_mix(jax.random.key(3), noise, 0.0, 1.0)
+    mixed = random_mix(jax.random.key(3), noise, 0.0, 1.0)
     first = np.asarray(noise, np.uint8)
     for place in range(8):
         image, second = np.asarray(mixed.images[place], np.uint8), first[int(mixed.others[place])]
@@ -120,7 +126,7 @@ def test_a_cut_box_is_the_one_of_the_host(noise):
 
 def test_a_cut_box_has_its_centre_anywhere():
     """Half of each side: 8 of 16 rows from 4 before the centre, clipped at both ends."""
-    boxes = augmentation._cut_box(jax.random.key(0), jnp.full(4000, 0.75), 16, 16)
+    boxes = cut_box(jax.random.key(0), jnp.full(4000, 0.75), 16, 16)
     found = np.asarray(boxes).any(2).mean(0)
     expected = [min(row + 4, 15) - max(row - 3, 0) + 1 for row in range(16)]
     np.testing.assert_allclose(found, np.array(expected) / 16, atol=0.04)
@@ -128,7 +134,7 @@ def test_a_cut_box_has_its_centre_anywhere():
 
 def test_erasing_puts_one_box_of_noise_into_some_images():
     images = jnp.full((400, 16, 16, 1), -1.0)
-    found = np.asarray(augmentation.random_erasing(jax.random.key(0), images, 0.25))
+    found = np.asarray(random_erasing(jax.random.key(0), images, 0.25))
     erased = (found >= 0)[..., 0]
     struck = erased.any((1, 2))
     assert 0.18 < struck.mean() < 0.32
@@ -147,7 +153,7 @@ def test_erasing_puts_one_box_of_noise_into_some_images():
 @pytest.mark.parametrize("shape", [(1, 8), (8, 1)])
 def test_boxes_may_be_as_large_as_the_image_and_are_inside(shape):
     images = jnp.full((200, *shape, 1), -1.0)
-    found = np.asarray(augmentation.random_erasing(jax.random.key(0), images, 1.0))
+    found = np.asarray(random_erasing(jax.random.key(0), images, 1.0))
     assert np.mean((found >= 0).any((1, 2, 3))) > 0.9
 
 

@@ -77,9 +77,10 @@ def test_suppressed_tokens_and_whole_texts():
     texts = np.zeros((3, 1, 6), np.int32)
     texts[1, 0, :3], texts[2, 0, :4] = [16, 3, 19], [16, 3, 19, 19]
     expected = [[15, 17, 18], [*range(10, 14), *TIMES[4:]], [*({*TEXT} - {2, 5})]]
+    of_texts = jax.jit(rules.of_texts)
     for text, step, tokens in zip(texts, (0, 3, 4), expected, strict=True):
         given = jnp.asarray(scores, jnp.float32)[None]
-        found = rules.of_texts(given, jnp.asarray(text), jnp.asarray(step))
+        found = of_texts(given, jnp.asarray(text), jnp.asarray(step))
         assert np.flatnonzero(np.isfinite(found[0])).tolist() == sorted(tokens)
 
 

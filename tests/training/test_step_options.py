@@ -128,7 +128,7 @@ def test_one_product_has_the_parameters_of_three(fields):
     for inputs in ((x,), (x, memory)):
         outputs, products = [], []
         for layer in (three, one):
-            compute = functools.partial(layer.apply, {"params": params})
+            compute = jax.jit(functools.partial(layer.apply, {"params": params}))
             outputs.append(compute(*inputs)[0])
             products.append(str(jax.make_jaxpr(compute)(*inputs)).count("dot_general"))
         np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
