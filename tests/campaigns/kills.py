@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.campaigns import frame, jobs, moments
+from tests.campaigns import frame, generated, jobs, moments
 from tests.campaigns.comparison import differences
 from tests.campaigns.frame import Case, Done, Outcome, Result
 
@@ -64,7 +64,7 @@ def campaign_folder() -> Path:
     # Processes that were forked from this one run what is registered here, too.
     atexit.register(lambda: shutil.rmtree(folder) if os.getpid() == owner else None)
     (folder / "data").mkdir()
-    jobs.write_data(folder / "data")
+    generated.write_data(folder / "data")
     return folder
 
 

@@ -39,7 +39,8 @@ from tests.campaigns.frame import (
     ended_badly,
     forked,
 )
-from tests.campaigns.jobs import named, write_data
+from tests.campaigns.generated import write_data
+from tests.campaigns.jobs import named
 from transformer.decoding.sample import write
 from transformer.ops.logits import Sampling
 from transformer.training.metrics import MetricsWriter

@@ -46,7 +46,8 @@ from tests.campaigns.frame import (
     forked,
     together,
 )
-from tests.campaigns.jobs import named, write_data
+from tests.campaigns.generated import write_data
+from tests.campaigns.jobs import named
 from tests.runs import TIMING
 
 WRITTEN = "language modeling, average, microbatches, several steps at once"

@@ -18,7 +18,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from tests.campaigns.jobs import JOBS, STEPS, Job, named, write_data
+from tests.campaigns.generated import write_data
+from tests.campaigns.jobs import JOBS, STEPS, Job, named
 from tests.campaigns.tiny_runs import array_notes, losses
 from tests.campaigns.warm import Warm
 
