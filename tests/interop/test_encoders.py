@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -370,7 +371,8 @@ def test_logits_of_images(kind, size, tmp_path):
     read = read_published(tmp_path)
     assert (read.job, read.labels, read.unused) == ("image_classification", LABELS, [])
     params = {"params": from_paths(read.params)}
-    found = ViT(**read.model).apply(params, jnp.asarray(images), method="classify")
+    classify = jax.jit(functools.partial(ViT(**read.model).apply, method="classify"))
+    found = classify(params, images)
     np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=1e-5)
 
 
