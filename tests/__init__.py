@@ -13,6 +13,8 @@ from tests import shape_checks
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs run for milliseconds here: it takes longer to make them fast than to run them slow.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+# Threads of PyTorch wait for each other in loops, and so take the cores from other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 QUICK = "--xla_cpu_parallel_codegen_split_count=1"
 if version("jaxlib").startswith("0.10."):
     # The older emitters compile in half the time. Later versions have none, and end at this flag.
