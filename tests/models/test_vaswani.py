@@ -15,6 +15,7 @@ from transformer.fields import require_allowed
 from transformer.models.vaswani import Vaswani
 from transformer.nn.compute import Compute, computing
 from transformer.ops.losses import cross_entropy
+from transformer.training.selection import by_path
 
 TINY = Vaswani(
     vocab_size=11,
@@ -131,6 +132,24 @@ def test_initial_loss_is_half_a_nat_above_that_of_guessing():
         return cross_entropy(logits, target[:, 1:]).nll.mean()
 
     np.testing.assert_allclose(loss(jax.random.key(0)), math.log(1009) + 0.5, rtol=0.03)
+
+
+@pytest.mark.parametrize(("order", "columns"), [("pre", 64), ("post", 3 * 64)])
+def test_initial_kernels_follow_glorot(order, columns):
+    """Queries, keys and values of post-norm as one matrix, the others each by itself."""
+    model = TINY.clone(width=64, norm_order=order)
+    layers = jax.jit(model.init)(jax.random.key(0), SOURCE, TARGET)["params"]
+    found = {
+        path: np.std(leaf)
+        for path, leaf in by_path(nn.meta.unbox(layers)).items()
+        if "attention/" in path and path.endswith("kernel")
+    }
+    for path, deviation in found.items():
+        outputs = 64 if path.endswith("output/kernel") else columns
+        np.testing.assert_allclose(
+            deviation, math.sqrt(2 / (64 + outputs)), rtol=0.06, err_msg=path
+        )
+    assert any("cross_attention" in path for path in found)
 
 
 @both_orders

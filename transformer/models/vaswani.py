@@ -48,10 +48,13 @@ class Vaswani(EncoderDecoder):
     def setup(self) -> None:
         # Glorot and Bengio 2010, equation 16: sqrt(2 / (inputs + outputs)).
         square = math.sqrt(1 / self.width)
+        # With post-norm, queries, keys and values by the rule for all three as one matrix, as in
+        # fairseq (Ott et al. 2019): with larger kernels a model is slow to look at its source.
+        joint = math.sqrt(1 / (2 * self.width))
         rectangle = math.sqrt(2 / (self.width + self.feed_forward_width))
         attention = self.compute.attention_layer(
             num_heads=self.num_heads,
-            init_scale=square,
+            init_scale=joint if self.norm_order == "post" else square,
             output_init_scale=square,
         )
         block = functools.partial(
