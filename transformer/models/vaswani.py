@@ -49,7 +49,7 @@ class Vaswani(EncoderDecoder):
         # Glorot and Bengio 2010, equation 16: sqrt(2 / (inputs + outputs)).
         square = math.sqrt(1 / self.width)
         # With post-norm, queries, keys and values by the rule for all three as one matrix, as in
-        # fairseq (Ott et al. 2019): with larger kernels a model is slow to look at its source.
+        # fairseq (Ott et al. 2019): with larger kernels `:multi30k` learned more slowly (LOG.md).
         joint = math.sqrt(1 / (2 * self.width))
         rectangle = math.sqrt(2 / (self.width + self.feed_forward_width))
         attention = self.compute.attention_layer(
