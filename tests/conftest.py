@@ -39,6 +39,14 @@ def pytest_sessionstart():
     sys.unraisablehook = without_closed_loops
 
 
+def pytest_sessionfinish():
+    """Spares the programs that are left at the end a last search for garbage, and a second one.
+
+    pytest and Python each go through millions of objects that end with the process anyway.
+    """
+    gc.freeze()
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "sampled(part): tries one of so many cases, or ALL_CASES=1")
 

@@ -142,9 +142,10 @@ def test_a_part_that_hangs_is_killed_with_all_that_it_started(accelerator, tmp_p
     assert found["lines"]["row b"]["ours"]["ms"] == 10.0
 
 
-def test_what_time_is_not_enough_for_is_named(accelerator, tmp_path):
+def test_what_time_is_not_enough_for_is_named(accelerator, tmp_path, monkeypatch):
+    monkeypatch.setattr(accelerator, "LEAST", 1.0)
     programs = {("ours", "a"): "time.sleep(60)", ("ours", "b"): "say('row b', ms=1.0)"}
-    code, found = compare(accelerator, tmp_path, programs, seconds=5.6)
+    code, found = compare(accelerator, tmp_path, programs, seconds=2.0)
     assert code == 1
     assert found["lines"]["row b"]["ours"]["failed"] == "no time left for it"
 
