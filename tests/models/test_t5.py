@@ -1,6 +1,7 @@
 import functools
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,6 +170,15 @@ def test_initial_queries_make_up_for_logits_that_are_not_scaled():
     expected = {"query": (256 * 64) ** -0.5, "key": 1 / 16, "value": 1 / 16, "output": 1 / 16}
     for name, value in expected.items():
         np.testing.assert_allclose(deviations[name], value, rtol=0.03)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, 1 / 16), (4.0, 4.0)])
+def test_initial_biases_of_positions(given, expected):
+    fields = {"num_encoder_layers": 1, "num_decoder_layers": 1, "num_heads": 64, "head_dim": 2}
+    model = T5(vocab_size=2, width=256, position_init_scale=given, **fields)
+    params = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), SOURCE, TARGET)["params"])
+    for stack in ("encoder_positions", "decoder_positions"):
+        np.testing.assert_allclose(params[stack]["embedding"].std(), expected, rtol=0.05)
 
 
 def _is_box(leaf):

@@ -246,6 +246,15 @@ def test_what_does_not_change_parameters_may_differ():
     check_same_model(config, model_config())
 
 
+def test_what_parameters_began_with_may_differ():
+    made = model_config("decision_transformer", init_scale=0.1)
+    check_same_model(made, model_config("decision_transformer"))
+    config = ConfigDict({"init": section("init", workdir="runs/a")})
+    config.model = section("model", "t5", position_init_scale=4.0)
+    source = ConfigDict({"model": section("model", "t5")})
+    check_same_model(config, source)
+
+
 def test_another_model_is_told_in_flags(monkeypatch):
     source = model_config(tie_embeddings=False, activation="relu", feed_forward_width=24)
     config = model_config()

@@ -63,7 +63,7 @@ class ESM(TextEncoder):
     """
 
     # What need not be as in the run whose parameters this model begins with.
-    ADAPTABLE: ClassVar[tuple[str, ...]] = ("init_scale", "pooling")
+    ADAPTABLE: ClassVar[tuple[str, ...]] = ("pooling",)
     HEADS: ClassVar[tuple[str, ...]] = ("output", "pooler", "masked_token", "contact_head")
 
     num_heads: Heads = 20

@@ -38,6 +38,10 @@ class T5(EncoderDecoder):
             1 / sqrt(D); otherwise the output layer is a separate matrix.
         num_buckets: the number of buckets of distances in each stack; even.
         max_distance: all distances from here on share one bucket.
+        position_init_scale: standard deviation of the biases of positions at initialisation; None
+            means 1 / sqrt(D), as published. Adam moves a bias by no more than the learning rate in
+            a step: from 4 it learns within hundreds of steps to look at a neighbour, without which
+            T5 cannot copy.
         norm_epsilon: added to mean squares in the normalisations.
     """
 
@@ -46,6 +50,7 @@ class T5(EncoderDecoder):
     tie_embeddings: bool = True
     num_buckets: Annotated[int, Whole(4, 1 << 16)] = 32
     max_distance: Count = 128
+    position_init_scale: Positive | None = None
     norm_epsilon: Positive = 1e-6
 
     def setup(self) -> None:
@@ -87,7 +92,7 @@ class T5(EncoderDecoder):
             self.num_heads,
             num_buckets=self.num_buckets,
             max_distance=self.max_distance,
-            init_scale=by_width,
+            init_scale=self.position_init_scale or by_width,
         )
         self.encoder_positions = positions(bidirectional=True)
         self.decoder_positions = positions(bidirectional=False)

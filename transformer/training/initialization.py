@@ -31,8 +31,9 @@ from transformer.training.selection import (
 from transformer.types import ByPath, Params
 
 # Fields of a model that change how it computes or is initialized, but not which parameters it has.
-_FREE = ("compute", "dropout_rate", "num_outputs", "vocab_size", "name", "position_init")
-_FREE += ("channels",)
+_FREE = ("compute", "dropout_rate", "num_outputs", "vocab_size", "name", "channels")
+# What parameters begin with where they are not taken over.
+_FREE += ("init_scale", "position_init", "position_init_scale")
 
 
 @dataclasses.dataclass(frozen=True)
