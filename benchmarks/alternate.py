@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from floors import print_floors
 from peaks import print_peaks
 
 # What measures; processor time is that of all threads.
@@ -56,7 +57,8 @@ def alternate(
 ) -> dict[str, dict[str, float]]:
     """Runs workers in turns and prints a table; the others are compared with the first.
 
-    Above it stands how fast the matrix libraries are here; see `peaks`.
+    Above it stands how fast the matrix libraries are here, see `peaks`; below it, how long the work
+    takes at least, for workers that say what they need, see `floors`.
 
     Args:
         workers: commands by name.
@@ -66,9 +68,10 @@ def alternate(
 
     Returns:
         For each worker `seconds` (median), `low` and `high` (quartiles), `per_second`, `ratio`
-        (median of its speed over the first one's in the same round), `peak_memory` in bytes.
+        (median of its speed over the first one's in the same round), `peak_memory` in bytes,
+        `floor` in seconds where it is known, and the facts of the worker.
     """
-    print_peaks()
+    speed = print_peaks()
     running = {}
     for name, command in workers.items():
         process = subprocess.Popen(
@@ -107,4 +110,5 @@ def alternate(
             f"{name:24}{median * 1e3:9.2f}{low * 1e3:9.2f}-{high * 1e3:<8.2f}"
             f"{items_per_unit / median:12,.0f}{ratio:7.2f}x{memory / 2**20:10,.0f}"
         )
+    print_floors(results, speed)
     return results

@@ -7,12 +7,14 @@ python benchmarks/generation.py --size=default --batch_size=1
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
 
 import numpy as np
 from alternate import CLOCKS, alternate, serve
+from floors import Needs
 from sizes import SIZES, Size, ours, theirs
 
 PROMPT_LENGTH = 8
@@ -50,7 +52,29 @@ def generate_ours(
         )
         assert sum(chunk.shape[1] for chunk in chunks) == new_tokens
 
-    serve(work, units=new_tokens, clock=clock)
+    needed = None if int8 else dataclasses.asdict(writing_needs(size, model, params, batch_size))
+    serve(work, units=new_tokens, clock=clock, needs=needed)
+
+
+def writing_needs(size: Size, model, params, batch_size: int) -> Needs:
+    """What a token of each text needs, on average over the context.
+
+    That is all weights, and keys and values of the tokens before.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from transformer.training.flops import count_flops
+
+    def logits(params, tokens):
+        return model.apply({"params": params}, tokens)
+
+    tokens = jnp.zeros((batch_size, 1), jnp.int32)
+    cached = batch_size * size.context / 2 * size.width * size.num_layers
+    # The table of tokens is the output layer, and read as a whole; that of positions is not.
+    positions = size.context * size.width
+    weights = sum(x.size for x in jax.tree.leaves(params)) - positions
+    return Needs(count_flops(logits, params, tokens) + 4 * cached, 4 * (weights + 2 * cached))
 
 
 def generate_theirs(

@@ -12,12 +12,14 @@ processor time on one core:
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
 
 import numpy as np
 from alternate import CLOCKS, alternate, serve
+from floors import hidden_flops, training_needs
 from sizes import SIZES, Size, ours, theirs
 
 UNITS = {"default": 40, "small": 4, "long": 2}
@@ -61,7 +63,10 @@ def train_ours(size: Size, units: int, attention: str, clock: Callable[[], float
         state, _ = steps(state, batches, units)
         jax.block_until_ready(state)
 
-    serve(work, units=units, clock=clock)
+    one = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batches.items()}
+    hidden = hidden_flops(size.batch_size, size.context, size.width, size.num_layers)
+    needed = training_needs(task, model, state.params, one, hidden)
+    serve(work, units=units, clock=clock, needs=dataclasses.asdict(needed))
 
 
 def train_theirs(size: Size, units: int, compiled: bool, clock: Callable[[], float]) -> None:

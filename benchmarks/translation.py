@@ -30,6 +30,7 @@ import sys
 
 import numpy as np
 from alternate import alternate, serve
+from floors import Needs, hidden_flops, training_needs
 
 PADDING, END, FIRST_WORD = 0, 1, 2
 LABEL_SMOOTHING = 0.1
@@ -210,7 +211,10 @@ def train_ours(size: Size) -> None:
         state, _ = steps(state, batches, size.units)
         jax.block_until_ready(state)
 
-    serve(work, units=size.units, parameters=num_params)
+    one = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batches.items()}
+    hidden = hidden_flops(size.rows, size.length, size.width, size.num_layers)
+    needed = dataclasses.asdict(training_needs(task, model, state.params, one, hidden))
+    serve(work, units=size.units, parameters=num_params, needs=needed)
 
 
 def train_theirs(size: Size, compiled: bool) -> None:
@@ -311,7 +315,27 @@ def search_ours(size: Size, batch_size: int) -> None:
             assert np.all(found.lengths == OUTPUT_LENGTH)
             check_outputs(found.tokens[:, 0])
 
-    serve(work, units=NUM_SENTENCES, parameters=num_params)
+    needed = dataclasses.asdict(searching_needs(ours(size), params, batch_size))
+    serve(work, units=NUM_SENTENCES, parameters=num_params, needs=needed)
+
+
+def searching_needs(model, params, batch_size: int) -> Needs:
+    """What a sentence needs: its source, and all tokens of all beams; caches are not counted."""
+    import jax
+    import jax.numpy as jnp
+
+    from transformer.training.flops import count_flops
+
+    def flops(length: int) -> int:
+        tokens = [jnp.zeros((1, columns), jnp.int32) for columns in (LONGEST, length)]
+        return count_flops(lambda params: model.apply({"params": params}, *tokens), params)
+
+    token = (flops(OUTPUT_LENGTH) - flops(1)) / (OUTPUT_LENGTH - 1)
+    source = flops(1) - token
+    # In each step the decoder and the table, which is the output layer, are read once for a batch.
+    weights = sum(x.size for x in jax.tree.leaves(params))
+    read = weights - sum(x.size for x in jax.tree.leaves(params["encoder"]))
+    return Needs(source + BEAM_SIZE * OUTPUT_LENGTH * token, 4 * read * OUTPUT_LENGTH / batch_size)
 
 
 def search_theirs(size: Size, batch_size: int) -> None:

@@ -9,6 +9,7 @@ Both models take the class from a class token, over patches through one dense la
 """
 
 import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from alternate import CLOCKS, alternate, serve
+from floors import training_needs
 
 SIZES = {
     "digits": {
@@ -92,10 +94,12 @@ def train_ours(name: str, units: int, clock: Callable[[], float]) -> None:
         state, _ = steps(state, batches, units)
         jax.block_until_ready(state)
 
+    one = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batches.items()}
     serve(
         work,
         units=units,
         clock=clock,
+        needs=dataclasses.asdict(training_needs(task, model, state.params, one)),
         parameters=sum(x.size for x in jax.tree.leaves(state.params)),
     )
 
