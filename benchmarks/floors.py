@@ -16,11 +16,13 @@ class Needs:
 
     Attributes:
         flops: two for each multiplication of its matrix products.
-        read: bytes of weights and caches that are read, each array once; 0 if products decide.
+        read: bytes of weights and caches that a pass reads, each array once; 0 if products decide.
+        passes: how often they are read.
     """
 
     flops: float
     read: float = 0.0
+    passes: float = 1.0
 
 
 def training_needs(task, model, params, batch: Mapping, hidden: float = 0.0) -> Needs:
@@ -63,8 +65,9 @@ def print_floors(results: Mapping[str, dict], speed: float) -> None:
             needs = Needs(**result["needs"])
             floor, parts = needs.flops / speed, [f"{needs.flops / 1e9:,.3g} GFLOP"]
             if needs.read:
-                floor = max(floor, needs.read / peaks.reading_speed(int(needs.read)))
-                parts.append(f"{needs.read / 1e6:,.3g} MB to read")
+                reading = needs.passes * needs.read / peaks.reading_speed(int(needs.read))
+                floor = max(floor, reading)
+                parts.append(f"{needs.read / 1e6:,.3g} MB to read {needs.passes:.3g} times")
             result["floor"] = floor
             print(
                 f"{name}: {' and '.join(parts)}, at least {floor * 1e3:.3g} ms; "

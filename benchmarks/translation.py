@@ -335,7 +335,8 @@ def searching_needs(model, params, batch_size: int) -> Needs:
     # In each step the decoder and the table, which is the output layer, are read once for a batch.
     weights = sum(x.size for x in jax.tree.leaves(params))
     read = weights - sum(x.size for x in jax.tree.leaves(params["encoder"]))
-    return Needs(source + BEAM_SIZE * OUTPUT_LENGTH * token, 4 * read * OUTPUT_LENGTH / batch_size)
+    needed = source + BEAM_SIZE * OUTPUT_LENGTH * token
+    return Needs(needed, 4 * read, OUTPUT_LENGTH / batch_size)
 
 
 def search_theirs(size: Size, batch_size: int) -> None:
