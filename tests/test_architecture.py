@@ -110,6 +110,24 @@ def test_tasks_inherit_nothing(path):
             assert bases <= {"NamedTuple", "Generic"} or "Protocol" in bases, node.name
 
 
+# What an operating system, an interpreter or its objects may lack.
+ASKED = {"checks.py", "command_line.py", "locks.py", "runtime.py", "signals.py", "sweeps/sweep.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=named)
+def test_abilities_are_declared(path):
+    """Protocols say what a part can do: it is not asked for by name."""
+    asked = {
+        ast.unparse(node)
+        for node in nodes(path)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in {"getattr", "hasattr"}
+        and (node.func.id == "hasattr" or isinstance(node.args[1], ast.Constant))
+    }
+    assert not asked or path.relative_to(PACKAGE).as_posix() in ASKED, asked
+
+
 # What may write a file by itself, and why.
 WRITERS = {
     # Here it is done.

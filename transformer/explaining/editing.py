@@ -15,15 +15,11 @@ from transformer.errors import ConfigError
 from transformer.explaining.names import OF_LAYERS, axes_of
 from transformer.explaining.readings import Reading
 from transformer.explaining.traces import Trace
+from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.nn.layouts import laid_out_like, layer_name
 from transformer.types import Params
 
 PARTS = ("attention", "cross_attention", "feed_forward")
-# The field of a model with two stacks that holds the number of layers of one, by its path.
-_DEPTHS = {
-    "encoder": "num_encoder_layers",
-    "decoder": "num_decoder_layers",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +118,7 @@ def as_collection(
                 f"{edit.source.run.workdir} has a model of other sizes: nothing of it fits here."
             )
     for name, path in paths.items():
-        depth = getattr(model, _DEPTHS[path] if len(paths) > 1 else "num_layers")
+        depth = _depth(model, path)
         crossed = name == "decoder" and len(paths) > 1
         layers = [_neutral(model.num_heads, crossed) for _ in range(depth)]
         mine = [edit for edit in edits if _stack_name(edit, names) == name]
@@ -139,6 +135,13 @@ def as_collection(
                 _patch(layers, edit, lengths, len(reading.stacks[place]), name)
         found[path] = {layer_name(i): layer for i, layer in enumerate(layers)}
     return laid_out_like(found, params)
+
+
+def _depth(model: Any, path: str) -> int:
+    """The number of layers of a stack."""
+    if isinstance(model, AnyEncoderDecoder):
+        return model.num_encoder_layers if path == "encoder" else model.num_decoder_layers
+    return model.num_layers
 
 
 def _shapes(params: Params) -> list[tuple[int, ...]]:

@@ -16,6 +16,7 @@ from transformer.explaining.scores import norms
 from transformer.explaining.sounds import sound_of
 from transformer.explaining.structure import AttentionFacts, LayerFacts, layer_facts
 from transformer.explaining.traces import StackTrace, Trace
+from transformer.tasks.parts.models import HasContext, HasVocabulary
 from transformer.types import Json
 
 FORMAT = 1
@@ -124,10 +125,10 @@ def model_facts(trace: Trace) -> Json:
         words.append(["feed-forward width", f"{layer['feed_forward_hidden'].shape[-1]:,}"])
     if "feed_forward_router" in layer:
         words.append(["experts", str(layer["feed_forward_router"].shape[-1])])
-    if getattr(model, "context", None):
+    if isinstance(model, HasContext):
         words.append(["context", f"{model.context:,} tokens"])
-    vocab = getattr(model, "vocab_size", None)
-    if vocab:
+    vocab = model.vocab_size if isinstance(model, HasVocabulary) else None
+    if vocab is not None:
         words.append(["vocabulary", f"{vocab:,} tokens"])
     sound = trace.reading.sound
     if sound is not None:

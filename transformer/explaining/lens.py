@@ -16,6 +16,7 @@ from transformer.explaining.traces import Trace
 from transformer.explaining.tracing import model_of
 from transformer.nn.decoder import DecoderOnly
 from transformer.nn.encoder_decoder import AnyEncoderDecoder
+from transformer.nn.heads import TextEncoder
 from transformer.nn.layouts import layer_name, unstacked
 from transformer.nn.norms import LayerNorm, RMSNorm
 from transformer.types import Params
@@ -103,13 +104,13 @@ def _best(model: nn.Module, k: int, params: Params, x: Float[Array, "T D"]) -> t
     return ids, values
 
 
-def _finished(module: Any, x: Array) -> Array:
+def _finished(module: AnyEncoderDecoder | DecoderOnly | TextEncoder, x: Array) -> Array:
     """The input of the output layer, from the stream after the last layer."""
     if isinstance(module, AnyEncoderDecoder):
         return module.finish_decoder(x)
-    if getattr(module, "final_norm", None) is not None:
-        x = module.final_norm(x)
-    return x if isinstance(module, DecoderOnly) else module.of_masked(x)
+    if isinstance(module, DecoderOnly):
+        return module.final_norm(x)
+    return module.of_masked(module.finished(x))
 
 
 class Contributions(NamedTuple):

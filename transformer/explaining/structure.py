@@ -15,6 +15,7 @@ from transformer.explaining.traces import Trace
 from transformer.explaining.tracing import model_of
 from transformer.nn.attention import Attention
 from transformer.nn.block import Block
+from transformer.nn.decoder import DecoderOnly
 from transformer.nn.layouts import STACKED, layer_name, shape_of, turn_name
 from transformer.nn.mixture import MixtureOfExperts
 from transformer.ops.positions import rotary
@@ -151,8 +152,8 @@ def _is_local(
         return False
     if seen.local is None or isinstance(seen.local, bool | np.bool_):
         return seen.local is None or bool(seen.local)
-    kinds = getattr(trace.run.model, "layer_kinds", dict)()
-    if "local" in kinds:
+    model = trace.run.model
+    if isinstance(model, DecoderOnly) and "local" in (kinds := model.layer_kinds()):
         return bool(kinds["local"][number])
     # In a scanned stack: by what it did.
     rows, columns = np.nonzero(visible)

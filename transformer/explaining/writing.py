@@ -11,6 +11,7 @@ from pathlib import Path
 from transformer.errors import ConfigError
 from transformer.explaining.header import LEVELS, header_and_arrays
 from transformer.explaining.traces import Trace
+from transformer.nn.encoder_decoder import AnyEncoderDecoder
 from transformer.runs.opening import Run
 from transformer.types import Json
 
@@ -74,9 +75,11 @@ def require_one_family(traces: Sequence[Trace]) -> None:
 def most_tokens(run: Run, budget: int = BUDGET) -> int:
     """The most tokens of a stack for which the weights of all heads fit half of a page."""
     model = run.model
-    depth = getattr(model, "num_layers", None)
-    # Of an encoder-decoder, the decoder has weights of two kinds.
-    depth = depth or model.num_encoder_layers + 2 * model.num_decoder_layers
+    if isinstance(model, AnyEncoderDecoder):
+        # The decoder has weights of two kinds.
+        depth = model.num_encoder_layers + 2 * model.num_decoder_layers
+    else:
+        depth = model.num_layers
     weights = budget * 3 / 4 / 2
     return max(_FEWEST, min(_MOST, math.isqrt(int(weights / (depth * model.num_heads)))))
 

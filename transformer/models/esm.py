@@ -129,7 +129,11 @@ class ESM(TextEncoder):
         # As in published models, contacts have parameters whatever the job is.
         self.contact_head.weights()
         x, _ = self.blocks(self.dropout(x), mask=mask)
-        return tap(self, "final", self.final_norm(x))
+        return tap(self, "final", self.finished(x))
+
+    def finished(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Normalised, as pre-norm blocks leave their sum as it is."""
+        return self.final_norm(x)
 
     def _kept(
         self, tokens: Int[Array, "B T"], lengths: Int[Array, "B"] | None

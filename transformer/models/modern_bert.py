@@ -101,7 +101,11 @@ class ModernBert(TextEncoder):
         x = self.dropout(self.embedding_norm(x))
         local = {"local": np.arange(self.num_layers) % self.global_every != 0}
         x, _ = self.blocks(x, None, local, mask=mask)
-        return tap(self, "final", self.final_norm(x))
+        return tap(self, "final", self.finished(x))
+
+    def finished(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Normalised, as pre-norm blocks leave their sum as it is."""
+        return self.final_norm(x)
 
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None

@@ -179,6 +179,10 @@ class TextEncoder(nn.Module):
         """
         raise NotImplementedError
 
+    def finished(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """The hidden states, from what the last block returns; the same if that is normalised."""
+        return x
+
     def pooled(
         self, features: Float[Array, "B T D"], lengths: Int[Array, "B"] | None = None
     ) -> Float[Array, "B D"]:

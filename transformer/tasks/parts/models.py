@@ -61,6 +61,20 @@ class Refits(Protocol):
 
 
 @runtime_checkable
+class HasContext(Protocol):
+    """A model of sequences up to a length."""
+
+    context: int
+
+
+@runtime_checkable
+class HasVocabulary(Protocol):
+    """A model of tokens; None until a tokenizer decides how many there are."""
+
+    vocab_size: int | None
+
+
+@runtime_checkable
 class HasExperts(Protocol):
     """A model in which each token uses only a few experts."""
 
