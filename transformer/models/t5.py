@@ -40,8 +40,8 @@ class T5(EncoderDecoder):
         max_distance: all distances from here on share one bucket.
         position_init_scale: standard deviation of the biases of positions at initialisation; None
             means 1 / sqrt(D), as published. Adam moves a bias by no more than the learning rate in
-            a step: from 4 it learns within hundreds of steps to look at a neighbour, without which
-            T5 cannot copy.
+            a step. From 4 a small model learned to copy in hundreds of steps, from the published
+            value hardly (LOG.md, 2026-11-28).
         norm_epsilon: added to mean squares in the normalisations.
     """
 
