@@ -40,8 +40,7 @@ class T5(EncoderDecoder):
         max_distance: all distances from here on share one bucket.
         position_init_scale: standard deviation of the biases of positions at initialisation; None
             means 1 / sqrt(D), as published. Adam moves a bias by no more than the learning rate in
-            a step. From 4 a small model learned to copy in hundreds of steps, from the published
-            value hardly (LOG.md, 2026-11-28).
+            a step, and from 4 a small model learned to copy sooner (LOG.md, 2026-11-28).
         norm_epsilon: added to mean squares in the normalisations.
     """
 
