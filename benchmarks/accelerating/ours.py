@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from floors import hidden_flops
 
 from accelerating.clock import measure, report
 from accelerating.rows import ROOT, Row
@@ -139,7 +140,7 @@ def _work_of(job: Job, experiment: Any, stacks: list[tuple[Any, int]]) -> dict[s
 
 
 def _hidden_flops(model: Any, read: list[tuple[int, ...]]) -> float:
-    """FLOPs of the pairs that causal self-attention hides, about half, forward and backward."""
+    """FLOPs of the pairs that causal self-attention hides, forward and backward."""
     layers = getattr(model, "num_decoder_layers", None)
     if layers is None:
         from transformer.nn.decoder import DecoderOnly
@@ -147,8 +148,7 @@ def _hidden_flops(model: Any, read: list[tuple[int, ...]]) -> float:
         layers = model.num_layers if isinstance(model, DecoderOnly) else 0
     head_dim = getattr(model, "head_dim", None) or model.width // model.num_heads
     rows, length = read[-1] if read else (0, 0)
-    pairs = 3 * 4 * rows * length**2 * model.num_heads * head_dim * layers
-    return pairs / 2
+    return 3 * hidden_flops(rows, length, model.num_heads * head_dim, layers)
 
 
 def _memory() -> dict[str, float]:
